@@ -1,0 +1,55 @@
+# Everything starts with one command. `make` alone lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo run test lint bench chaos lock clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "The bridge needs Python 3.11 or newer; this is Python " + sys.version.split()[0] + ". Install one, or name it: make demo PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/runtime: $(VENV)/pip requirements.txt
+	@echo "Installing the pinned packages ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/dev: $(VENV)/pip requirements-dev.txt
+	@echo "Installing the pinned packages for development ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ $(VENV)/runtime
+
+setup: $(VENV)/runtime  ## a virtual environment with what the bridge needs
+setup-dev: $(VENV)/dev  ## the same with what its tests need
+
+demo: setup  ## signed events of three providers become goals, on this machine alone (ARGS=--once ends by itself)
+	@$(BIN)/python -m bridge demo $(ARGS)
+
+run: setup  ## start the bridge itself, with .env if there is one
+	@$(BIN)/python -m bridge serve $(ARGS)
+
+lint: setup-dev  ## style, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: lint  ## everything: style, types, import contract, tests
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup-dev  ## the project's own benchmark, as ratios in one run
+	@$(BIN)/python -m bench $(ARGS)
+
+lock:  ## pin again what pyproject.toml allows
+	$(BIN)/python -m pip install -q pip-tools
+	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe -o requirements.txt pyproject.toml
+	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe --extra asymmetric --extra test --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+
+clean:  ## remove the environment and the demo's files
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,441 @@
+"""The values that flow through the bridge. Frozen, without I/O, without a clock.
+
+A request becomes a `NewEvent` (receive), a stored `Event` becomes `PlannedGoal`s (route), a stored `Goal`
+becomes an `Outcome` (deliver). A `Source` is what a mapping file says about its sender, compiled.
+Times are milliseconds since 1970 UTC (`_ms`), durations say their unit in their name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json: TypeAlias = Any  # what json.loads gives: dict, list, str, int, float, bool, None
+
+
+class Missing(Enum):
+    """What a path reads where nothing is. `null` in a body reads as this, too."""
+
+    MISSING = "missing"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing.MISSING
+
+UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+# ---------------------------------------------------------------------------------------------------- documents
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What paths are read from: the body and the roots beside it.
+
+    body: the parsed body (or one element of it, with `each`); root: the whole parsed body;
+    header: lower-case names; query: the last value of each parameter;
+    envelope: `type`, `id`, `time`, `test`, `account`; key: what identity extracted, kind -> bare id.
+    """
+
+    body: Json
+    header: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    envelope: Mapping[str, Json] = field(default_factory=dict)
+    key: Mapping[str, str] = field(default_factory=dict)
+    root: Json = None
+
+
+class Path(Protocol):
+    """A compiled path of the rule language (`bridge.rules.paths` makes them)."""
+
+    @property
+    def text(self) -> str:
+        """The path as the user wrote it."""
+
+    def read(self, document: Document) -> Json | Missing:
+        """The value there, or MISSING (also for null). Never raises."""
+
+
+# ------------------------------------------------------------------------------------------------------ sources
+
+
+class BodyForm(StrEnum):
+    JSON = "json"
+    FORM = "form"  # application/x-www-form-urlencoded; a[b]=c nests
+    JSON_FIELD = "json_field"  # a form whose one field holds the JSON (Ko-fi, Slack interactivity)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text of a request is: `header:X-Signature`, `query:token`, `body:a.b`, `form:field`."""
+
+    where: str  # header | query | body | form
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureSpec:
+    places: tuple[Place, ...]
+    split: str | None = None
+    prefix: str = ""
+    encoding: str = "hex"  # hex | base64
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampSpec:
+    places: tuple[Place, ...]  # empty: an element of the signature's text
+    prefix: str = ""
+    tolerance_s: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySpec:
+    """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
+
+    type: str  # hmac-sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
+    key: str = "text"  # text | whsec | base64 | hex | pem | der | whpk
+    signature: SignatureSpec = SignatureSpec(())
+    timestamp: TimestampSpec | None = None
+    id: tuple[Place, ...] = ()
+    signed: str = "{body}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeSpec:
+    """Where type, id, time and test flag of an event are; each the first non-empty of several paths.
+
+    test_is: the value of `test` that marks a test event (Stripe: `livemode` is false).
+    """
+
+    type: tuple[Path, ...] = ()
+    id: tuple[Path, ...] = ()
+    time: tuple[Path, ...] = ()
+    order: tuple[Path, ...] = ()  # a time good for order only (Lemon Squeezy's updated_at)
+    test: tuple[Path, ...] = ()
+    test_is: Json = True
+    account: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """Remember the values at these paths as keys of this kind, for events whose type matches one of the globs."""
+
+    kind: str
+    paths: tuple[Path, ...]  # each of them gives a key (not the first only)
+    events: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """An equality check for senders that sign nothing."""
+
+    path: Path
+    expected: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One inbound endpoint, compiled from its preset and its mapping file.
+
+    secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
+    id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
+    """
+
+    name: str
+    provider: str
+    verify: VerifySpec
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secret_names: tuple[str, ...] = ()
+    secret_fault: str | None = None
+    envelope: EnvelopeSpec = EnvelopeSpec()
+    id_is_signed: bool = True
+    body: BodyForm = BodyForm.JSON
+    body_field: str | None = None
+    each: Path | None = None
+    require: tuple[Requirement, ...] = ()
+    public_url: str | None = None
+    challenge: Json = None
+    visitor: tuple[Path, ...] = ()
+    links: tuple[LinkSpec, ...] = ()
+    links_named_by_provider: bool = False
+    destination: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An inbound request as it came: header names lower-case, query undecoded, body in bytes.
+
+    url: as the client asked for it; signatures over a URL use the source's `public_url` when it is set.
+    """
+
+    method: str
+    url: str
+    path: str
+    query_string: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# ------------------------------------------------------------------------------------------------------- events
+
+
+class EventState(StrEnum):
+    RECEIVED = "received"
+    ROUTED = "routed"
+    QUARANTINED = "quarantined"
+
+
+class Verdict(StrEnum):
+    MATCHED = "matched"
+    UNMATCHED = "unmatched"
+    IGNORED = "ignored"
+
+
+class Ack(StrEnum):
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every provider has under another name.
+
+    time_ms: the time of the event as the provider states it (None: not stated); order_ms: good for order only.
+    """
+
+    type: str
+    id: str | None = None
+    time_ms: int | None = None
+    order_ms: int | None = None
+    test: bool = False
+    account: str | None = None
+
+    @property
+    def mode(self) -> str:
+        """`test` or `live`."""
+        return "test" if self.test else "live"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A verified webhook on its way into the store.
+
+    dedupe_keys: one or two texts; the event is a duplicate if any of them was seen for this source.
+    quarantine: why it cannot be read (None: it can). headers, query: without secrets.
+    """
+
+    source: str
+    provider: str
+    envelope: Envelope
+    dedupe_keys: tuple[str, ...]
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes = field(repr=False)
+    quarantine: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A stored webhook. `id` is ours (`ev_12` for people)."""
+
+    id: int
+    source: str
+    provider: str
+    envelope: Envelope
+    received_at_ms: int
+    state: EventState
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes | None = field(repr=False)  # None once retention took it
+    tries: int = 0  # how often routing began
+    verdict: Verdict | None = None
+    reason: str | None = None
+    duplicates: int = 0
+
+    @property
+    def name(self) -> str:
+        """How people call it: `ev_12`."""
+        return f"ev_{self.id}"
+
+    @property
+    def happened_at_ms(self) -> int:
+        """The event's own time, if the provider states one; one in the future counts as arrival (Design 6)."""
+        stated = self.envelope.time_ms
+        return self.received_at_ms if stated is None else min(stated, self.received_at_ms)
+
+    @property
+    def ordered_at_ms(self) -> int:
+        """The best time for order among events of one visitor or customer."""
+        order = self.envelope.order_ms
+        return self.happened_at_ms if order is None else min(order, self.received_at_ms)
+
+
+# --------------------------------------------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A remembered name of a thing of the provider: `stripe:live:sub_1`, kind `subscription`.
+
+    Strong keys (all but `customer`) join into one thread of a purchase; weak ones only point to visitors.
+    """
+
+    text: str
+    kind: str
+    id: str
+
+    @property
+    def strong(self) -> bool:
+        return self.kind != "customer"
+
+
+# -------------------------------------------------------------------------------------------------------- goals
+
+
+class GoalState(StrEnum):
+    PARKED = "parked"
+    PENDING = "pending"
+    LEASED = "leased"
+    SENDING = "sending"
+    UNCONFIRMED = "unconfirmed"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    UNATTRIBUTED = "unattributed"
+    HELD = "held"
+    DRY = "dry"
+    CANCELLED = "cancelled"
+
+
+FINAL: Final = frozenset(
+    {
+        GoalState.DELIVERED,
+        GoalState.REJECTED,
+        GoalState.EXPIRED,
+        GoalState.UNATTRIBUTED,
+        GoalState.DRY,
+        GoalState.CANCELLED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing)."""
+
+    path: str
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGoal:
+    """What one rule wants sent for one event; the visitor is still to be resolved.
+
+    once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
+    candidates: the rule's visitor paths that gave a value, then the file's.
+    notes: what was changed to fit DataFast's limits, for the trace.
+    """
+
+    rule_id: str
+    name: str
+    description: str | None
+    metadata: Mapping[str, str]
+    once_key: str
+    destination: str
+    candidates: tuple[Candidate, ...] = ()
+    max_age_ms: int | None = None
+    wait_ms: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A claimed goal, with all that sending it needs."""
+
+    id: int
+    destination: str
+    visitor: str
+    name: str
+    description: str
+    metadata: Mapping[str, str]
+    once_key: str
+    event_id: int
+    happened_at_ms: int
+    time_is_stated: bool
+    created_at_ms: int
+    expires_at_ms: int
+    attempts: int  # those that count towards back-off
+    unknown_visitor_tries: int = 0
+    first_try_at_ms: int | None = None
+
+
+# ------------------------------------------------------------------------------------------------- destinations
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One DataFast website, known by its configured name, which survives a new key."""
+
+    name: str
+    api_key: str | None = field(repr=False)
+    website_id: str | None = None
+
+
+class OutcomeKind(StrEnum):
+    """The classes of DataFast's answers (Design 6)."""
+
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    CONFIGURATION = "configuration"
+    UNKNOWN_VISITOR = "unknown_visitor"
+    THROTTLED = "throttled"
+    NOT_SENT = "not_sent"
+    REFUSED_FOR_NOW = "refused_for_now"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request to DataFast. `message` is for people: no secret, no markup, at most 300 characters.
+
+    server_now_ms: DataFast's clock by its `Date` header, if it sent one.
+    """
+
+    kind: OutcomeKind
+    status: int | None = None
+    message: str = ""
+    event_id: str | None = None
+    retry_after_ms: int | None = None
+    server_now_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedGoal:
+    """One entry of a visitor's goal list, as DataFast tells it (both documented shapes)."""
+
+    name: str
+    at_ms: int | None
+    description: str | None = None
+    by_server: bool | None = None  # None: not said
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorGoals:
+    """The answer to a read-back: the visitor's goals, `known` False for a 404; or why it cannot be told."""
+
+    known: bool
+    goals: tuple[CompletedGoal, ...] = ()
+    failure: Outcome | None = None
+    server_now_ms: int | None = None

@@ -1,0 +1,354 @@
+"""One table of settings: the only source for the process, `--help`, the docs and the tests.
+
+`load` reads an environment and returns frozen `Settings`, or raises `SettingsError` with every fault at once.
+A wrong value is one sentence that names the setting, the value (secrets masked) and what is allowed.
+It reads no file and no `os.environ`; `read_environment` does, and is called by the composition root alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from bridge.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)")
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def duration_ms(text: str) -> int:
+    """`500ms`, `5s`, `2min`, `1h`, `3d` -> milliseconds; ValueError (a sentence's end) for anything else or zero."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        raise ValueError("a duration such as 500ms, 5s, 2min, 1h or 3d")
+    return int(match[1]) * MS[match[2]]
+
+
+def duration_text(ms: int) -> str:
+    """The shortest exact way to write a duration: 90000 -> `90s`."""
+    for unit in ("d", "h", "min", "s"):
+        if ms and ms % MS[unit] == 0:
+            return f"{ms // MS[unit]}{unit}"
+    return f"{ms}ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The pauses after the first, second, … failed try; the last one repeats until `total_ms` after the first try."""
+
+    steps_ms: tuple[int, ...]
+    total_ms: int = 72 * MS["h"]
+
+    def pause_ms(self, failures: int) -> int:
+        """The pause after so many failures (1, 2, …), without jitter."""
+        return self.steps_ms[min(max(failures, 1), len(self.steps_ms)) - 1]
+
+    def __str__(self) -> str:
+        return ",".join(map(duration_text, self.steps_ms)) + "..." + duration_text(self.total_ms)
+
+
+def _schedule(text: str) -> Schedule:
+    steps, dots, total = text.partition("...")
+    try:
+        return Schedule(
+            tuple(duration_ms(step) for step in steps.split(",")),
+            duration_ms(total) if dots else 72 * MS["h"],
+        )
+    except ValueError:
+        raise ValueError("durations separated by commas, such as 5s,30s,2min or 5s,1h...72h") from None
+
+
+def _pair(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2:  # noqa: PLR2004
+        raise ValueError("two durations such as 30s,60s (settling time, pause before the second look)")
+    return duration_ms(parts[0]), duration_ms(parts[1])
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) == 0:
+        raise ValueError("a whole number above zero")
+    return int(text)
+
+
+def _days(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text):
+        raise ValueError("a number of days, 0 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65_535:  # noqa: PLR2004
+        raise ValueError("a port number from 0 to 65535")
+    return int(text)
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError("one of " + ", ".join(allowed))
+        return text
+
+    return parse
+
+
+_WRONG_KEYS: Final = {
+    "dfid_": "this is the tracking id of the script tag; an API key begins with df_ (website settings, API)",
+    "eyJ": "this is the token of a shared dashboard link; an API key begins with df_",
+    "sk_": "this is a Stripe key; a DataFast API key begins with df_",
+    "rk_": "this is a Stripe key; a DataFast API key begins with df_",
+    "we_": "this is the id of a Stripe webhook endpoint; a DataFast API key begins with df_",
+}
+
+
+def api_key(text: str) -> str:
+    """Check a DataFast key by its prefix only; ValueError says what else it looks like."""
+    for prefix, sentence in _WRONG_KEYS.items():
+        if text.startswith(prefix):
+            raise ValueError(sentence)
+    if not text.startswith(("df_", "dft_")) or text in ("df_", "dft_"):
+        raise ValueError("a DataFast website key (df_…) or account token (dft_…)")
+    return text
+
+
+def _api_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        raise ValueError("a URL such as https://datafa.st/api/v1") from None
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise ValueError("a URL such as https://datafa.st/api/v1")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError("https (plain http only on this machine, such as http://127.0.0.1:8100/api/v1)")
+    return text.rstrip("/")
+
+
+def _database_url(text: str) -> str:
+    scheme = text.partition(":")[0]
+    if scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
+        raise ValueError("sqlite:///bridge.db or postgresql://user:password@host/name")
+    if scheme.startswith("postgres"):
+        return "postgresql+psycopg" + text[len(scheme) :]
+    return text
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _flag(text: str) -> bool:
+    return text.strip().lower() in ("1", "true", "yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. `default` is written as a user would write it; None means unset."""
+
+    name: str
+    default: str | None
+    help: str
+    parse: Callable[[str], Any] = _text
+    secret: bool = False
+    group: str = "everyday"
+
+    @property
+    def field(self) -> str:
+        return self.name.lower()
+
+
+TABLE: Final[tuple[Setting, ...]] = (
+    Setting(
+        "DATAFAST_API_KEY",
+        None,
+        "DataFast website key (df_…) or account token (dft_…). Unset: goals are computed and wait",
+        api_key,
+        secret=True,
+    ),
+    Setting("DATAFAST_WEBSITE_ID", None, "the website's id (24 hex digits); needed with a dft_… token"),
+    Setting("DATAFAST_TEST_API_KEY", None, "key of a second website for test-mode events", api_key, secret=True),
+    Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
+    Setting("DATABASE_URL", "sqlite:///bridge.db", "the database: SQLite or PostgreSQL", _database_url, secret=True),
+    Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)"),
+    Setting("STRIPE_API_KEY", None, "restricted Stripe key for look-ups; off when unset", secret=True),
+    Setting(
+        "BRIDGE_WORKER",
+        "inline",
+        "inline: a worker thread in every web process; off: run `worker` processes",
+        _one_of("inline", "off"),
+    ),
+    Setting("BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics from outside, and POST /links", secret=True),
+    Setting("BRIDGE_LINKS_TOKEN", None, "opens POST /links/<source> only", secret=True),
+    Setting("BRIDGE_RETENTION_DAYS", "30", "days bodies and attempts are kept; 0: until their goals are final", _days),
+    Setting("BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")),
+    Setting(
+        "BRIDGE_LOG_FORMAT",
+        "auto",
+        "auto: console on a terminal, json otherwise",
+        _one_of("auto", "console", "json"),
+    ),
+    Setting("BRIDGE_ALLOW_EPHEMERAL", None, "1: allow a file database on a dyno, whose disk is wiped daily", _flag),
+    Setting("PORT", "8000", "port of the web process", _port),
+    Setting("BRIDGE_HOST", "0.0.0.0", "address of the web process"),  # noqa: S104 - a dyno must listen everywhere
+    Setting("BRIDGE_PROCESSES", "1", "web processes", _positive),
+    Setting("BRIDGE_THREADS", "32", "threads of a web process", _positive),
+    Setting("BRIDGE_RATE_PER_MINUTE", "58", "requests a minute and DataFast token", _positive, group="advanced"),
+    Setting("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, a process", _positive, group="advanced"),
+    Setting(
+        "BRIDGE_RETRY_SCHEDULE",
+        "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h",
+        "pauses after failed tries",
+        _schedule,
+        group="advanced",
+    ),
+    Setting(
+        "BRIDGE_UNKNOWN_VISITOR_SCHEDULE",
+        "30s,2min,10min,1h",
+        "pauses while DataFast does not know the visitor yet",
+        _schedule,
+        group="advanced",
+    ),
+    Setting("BRIDGE_READBACK", "30s,60s", "settling time, pause before the second look", _pair, group="advanced"),
+    Setting(
+        "BRIDGE_UNCONFIRMED",
+        "resend",
+        "when nobody can tell whether a goal arrived: resend, or hold",
+        _one_of("resend", "hold"),
+        group="advanced",
+    ),
+    Setting("BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", duration_ms, group="advanced"),
+    Setting("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", duration_ms, group="advanced"),
+    Setting("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", duration_ms, group="advanced"),
+    Setting("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", duration_ms, group="advanced"),
+    Setting("BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", duration_ms, group="advanced"),
+    Setting("BRIDGE_MAX_AGE", "7d", "older goals are not sent, because DataFast dates them now", duration_ms, group="advanced"),
+    Setting(
+        "BRIDGE_CUSTOMER_VISITOR",
+        "latest",
+        "which visitor of a customer counts: latest, or first",
+        _one_of("latest", "first"),
+        group="advanced",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `load` returns. Field names are the settings' names in lower case; durations are milliseconds.
+
+    environ: the whole environment, for the `${NAME}` of mapping files.
+    """
+
+    datafast_api_key: str | None = field(repr=False)
+    datafast_website_id: str | None
+    datafast_test_api_key: str | None = field(repr=False)
+    datafast_api_url: str
+    database_url: str = field(repr=False)
+    bridge_mappings: str
+    stripe_api_key: str | None = field(repr=False)
+    bridge_worker: str
+    bridge_admin_token: str | None = field(repr=False)
+    bridge_links_token: str | None = field(repr=False)
+    bridge_retention_days: int
+    bridge_visitor_id: str
+    bridge_log_format: str
+    bridge_allow_ephemeral: bool
+    port: int
+    bridge_host: str
+    bridge_processes: int
+    bridge_threads: int
+    bridge_rate_per_minute: int
+    bridge_concurrency: int
+    bridge_retry_schedule: Schedule
+    bridge_unknown_visitor_schedule: Schedule
+    bridge_readback: tuple[int, int]
+    bridge_unconfirmed: str
+    bridge_lease: int
+    bridge_deadline: int
+    bridge_request_deadline: int
+    bridge_park: int
+    bridge_weak_after: int
+    bridge_max_age: int
+    bridge_customer_visitor: str
+    warnings: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def mask(value: str) -> str:
+    """A secret as it may be shown: its kind and its length, nothing else."""
+    kind = re.match(r"[a-z]{1,6}_", value)
+    return f"{kind[0] if kind else ''}… ({len(value)} characters)"
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read every setting from an environment; SettingsError names all faults at once."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for setting in TABLE:
+        text = environ.get(setting.name, "").strip() or setting.default
+        try:
+            values[setting.field] = None if text is None else setting.parse(text)
+        except ValueError as error:
+            shown = mask(text or "") if setting.secret else repr(text)
+            faults.append(f"{setting.name} is {shown}, but must be {error}")
+            values[setting.field] = None
+    values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
+    faults += _combinations(environ, values)
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**values, warnings=tuple(_warnings(values)), environ=dict(environ))
+
+
+def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
+    """The faults that only two settings together have."""
+    faults = []
+    key, website = values["datafast_api_key"], values["datafast_website_id"]
+    if key and key.startswith("dft_") and not website:
+        faults.append(
+            "DATAFAST_API_KEY is an account token (dft_…), which needs DATAFAST_WEBSITE_ID: 24 hex digits, in the"
+            " website's settings"
+        )
+    if website and not re.fullmatch(r"[0-9a-fA-F]{24}", website):
+        faults.append(
+            f"DATAFAST_WEBSITE_ID is {website!r}, but must be 24 hex digits (not the dfid_… of the script tag)"
+        )
+    lease, deadline = values["bridge_lease"], values["bridge_deadline"]
+    if lease and deadline and lease < 2 * deadline:
+        faults.append(
+            f"BRIDGE_LEASE is {duration_text(lease)}, but must be at least twice BRIDGE_DEADLINE"
+            f" ({duration_text(deadline)})"
+        )
+    url = values["database_url"] or ""
+    if environ.get("DYNO") and url.startswith("sqlite") and not values["bridge_allow_ephemeral"]:
+        faults.append(
+            "DATABASE_URL is a file, but a dyno's disk is wiped at least daily: add a database with"
+            " `heroku addons:create heroku-postgresql:essential-0`, or set BRIDGE_ALLOW_EPHEMERAL=1"
+        )
+    return faults
+
+
+def _warnings(values: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if not values["datafast_api_key"]:
+        warnings.append("DATAFAST_API_KEY is not set: goals are computed and wait until it is")
+    if values["bridge_rate_per_minute"] > 60 and urlsplit(values["datafast_api_url"]).hostname == "datafa.st":  # noqa: PLR2004
+        warnings.append("BRIDGE_RATE_PER_MINUTE is above 60, which is what DataFast allows a token")
+    return warnings
+
+
+def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
+    """The environment with `.env` below it: `.env` never overrides, and is not read on a dyno (`DYNO` is set)."""
+    if environ.get("DYNO"):
+        return dict(environ)
+    from dotenv import dotenv_values  # noqa: PLC0415 - only where a file may be
+
+    file = (folder or Path.cwd()) / ".env"
+    below = {name: value for name, value in dotenv_values(file).items() if value is not None} if file.is_file() else {}
+    return {**below, **environ}

@@ -1,0 +1,209 @@
+"""The tables, for SQLite and PostgreSQL alike. Times are milliseconds since 1970 UTC in BIGINT columns.
+
+Texts hold no NUL (PostgreSQL refuses it): bodies are bytes, everything else is cleaned before it comes here.
+JSON is kept as text that this project writes and reads itself: a database never has to understand it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+# One row a verified webhook. The two dedupe keys outlive the body: they are the only protection against replay.
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("provider_event_id", Text),
+    Column("account", Text),
+    Column("test", Boolean, nullable=False),
+    Column("stated_at_ms", BigInteger),  # the event's own time, if the provider states one
+    Column("order_at_ms", BigInteger),  # good for order only
+    Column("received_at_ms", BigInteger, nullable=False),
+    Column("dedupe_key", Text, nullable=False),
+    Column("dedupe_key_2", Text),
+    Column("duplicates", Integer, nullable=False, server_default="0"),
+    Column("headers", Text, nullable=False),  # JSON
+    Column("query", Text, nullable=False),  # JSON
+    Column("body", LargeBinary),  # raw bytes; NULL once retention took them
+    Column("state", Text, nullable=False),
+    Column("verdict", Text),
+    Column("reason", Text),  # of a quarantine or an `ignored`
+    Column("trace", Text),  # JSON, see bridge.route
+    Column("rules_hash", Text),
+    Column("routed_at_ms", BigInteger),
+    Column("tries", Integer, nullable=False, server_default="0"),  # how often routing began
+    Column("lease_token", Text),
+    Column("lease_until_ms", BigInteger),
+    UniqueConstraint("source", "dedupe_key"),
+    UniqueConstraint("source", "dedupe_key_2"),
+    Index("ix_events_state_id", "state", "id"),
+    Index("ix_events_provider_event_id", "provider_event_id"),
+    Index("ix_events_received_at_ms", "received_at_ms"),
+)
+
+# One row a goal: unique by (destination, once key). A goal sent again by a person is a new generation with its own
+# once key (`…#2`).
+goals = Table(
+    "goals",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("event_id", BigInteger, ForeignKey("events.id"), nullable=False),
+    Column("source", Text, nullable=False),
+    Column("rule_id", Text, nullable=False),
+    Column("rules_hash", Text),
+    Column("destination", Text, nullable=False),
+    Column("once_key", Text, nullable=False),
+    Column("test", Boolean, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("metadata", Text, nullable=False),  # JSON: {key: text}
+    Column("visitor", Text),
+    Column("provenance", Text),  # JSON, see bridge.identity
+    Column("state", Text, nullable=False),
+    Column("reason", Text),  # one word: unknown_visitor, max_age, no_visitor, …
+    Column("message", Text),  # a sentence for a person
+    Column("happened_at_ms", BigInteger, nullable=False),  # of the event, for max_age and order
+    Column("time_is_stated", Boolean, nullable=False),
+    Column("ordered_at_ms", BigInteger, nullable=False),  # of the event, for order within a visitor
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),  # next send, next look, or the end of parking
+    Column("expires_at_ms", BigInteger, nullable=False),  # max_age
+    Column("wait_ms", BigInteger, nullable=False),  # how long it may be parked
+    Column("first_try_at_ms", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default="0"),  # that count towards back-off
+    Column("paused_ms", BigInteger, nullable=False, server_default="0"),  # of the 72 h, not counted
+    Column("unknown_visitor_tries", Integer, nullable=False, server_default="0"),
+    Column("looks", Integer, nullable=False, server_default="0"),  # read-backs since it became unconfirmed
+    Column("absent", Integer, nullable=False, server_default="0"),  # how many of them did not find it
+    Column("lease_token", Text),
+    Column("lease_until_ms", BigInteger),
+    Column("delivered_at_ms", BigInteger),
+    Column("datafast_event_id", Text),
+    Column("generation", Integer, nullable=False, server_default="1"),
+    UniqueConstraint("destination", "once_key"),
+    Index("ix_goals_destination_state_due_at_ms_id", "destination", "state", "due_at_ms", "id"),
+    Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),
+    Index("ix_goals_state_lease_until_ms", "state", "lease_until_ms"),
+    Index("ix_goals_state_expires_at_ms", "state", "expires_at_ms"),
+    Index("ix_goals_destination_visitor_state", "destination", "visitor", "state"),
+    Index("ix_goals_visitor", "visitor"),
+    Index("ix_goals_event_id", "event_id"),
+    Index("ix_goals_created_at_ms", "created_at_ms"),
+)
+
+# One row a try, written before the request goes out.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("goal_id", BigInteger, ForeignKey("goals.id"), nullable=False),
+    Column("kind", Text, nullable=False),  # send | readback
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("server_started_at_ms", BigInteger),  # DataFast's clock, by its Date header
+    Column("outcome", Text),  # an OutcomeKind; NULL while it is under way
+    Column("status", Integer),
+    Column("message", Text),
+    Column("lease_token", Text, nullable=False),
+    Index("ix_attempts_goal_id", "goal_id"),
+    Index("ix_attempts_started_at_ms", "started_at_ms"),
+)
+
+# One row a destination: its pause and what led to it.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("not_before_ms", BigInteger, nullable=False, server_default="0"),
+    Column("pause_kind", Text),  # throttled | failures | configuration | unknown_visitors; NULL: open
+    Column("pause_reason", Text),
+    Column("paused_since_ms", BigInteger),
+    Column("pause_step_ms", BigInteger, nullable=False, server_default="0"),  # doubles up to 5 min
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("unknown_visitors", Text, nullable=False, server_default="[]"),  # JSON list: different ones in a row
+    Column("slots", BigInteger, nullable=False, server_default="0"),  # every fifth takes the newest
+    Column("probe_token", Text),  # lease token of the goal that goes through as the probe
+    Column("key_fingerprint", Text),  # SHA-256 of the key in use: a new key ends a pause
+    Column("last_success_at_ms", BigInteger),
+    Column("clock_skew_ms", BigInteger),  # DataFast's clock minus ours
+)
+
+# One row an API token (its SHA-256, never itself): GCRA by the database's clock.
+pace = Table(
+    "pace",
+    metadata,
+    Column("token_hash", Text, primary_key=True),
+    Column("next_at_ms", BigInteger, nullable=False),  # theoretical arrival time of the next request
+)
+
+# Every accepted set of mapping files, under its hash.
+rule_sets = Table(
+    "rule_sets",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("files", Text, nullable=False),  # JSON: {name: text}
+    Column("accepted_at_ms", BigInteger, nullable=False),
+)
+
+# Who works, and what it last said.
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # inline | worker | web
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    Column("rules_hash", Text),
+    Column("rules_fault", Text),  # why a reload was refused
+)
+
+# Counters a source; refusals are summed in the process and written at most once a second.
+source_counters = Table(
+    "source_counters",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("accepted", BigInteger, nullable=False, server_default="0"),
+    Column("duplicates", BigInteger, nullable=False, server_default="0"),
+    Column("refused", BigInteger, nullable=False, server_default="0"),
+    Column("refused_in_row", BigInteger, nullable=False, server_default="0"),
+    Column("last_refusal", Text),
+    Column("last_refused_at_ms", BigInteger),
+    Column("last_accepted_at_ms", BigInteger),
+)
+
+# The bridge's own facts: the key of the filter `hash`, the current rule set.
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+# --- identity (statements in store/links.py) -------------------------------------------------------------------
