@@ -10,6 +10,7 @@ BridgeError
 ├── UnreadableBody       verified, but no document: quarantine (200)
 └── StoreError
     ├── StoreUnavailable the database cannot be used just now (503)
+    │   └── StoreConflict two transactions met: the same one may be run again at once
     └── SchemaError      the database needs `migrate`, or a newer release
 
 Messages are sentences for a person: where, what, what is allowed, what to do.
@@ -81,6 +82,10 @@ class StoreUnavailable(StoreError):
     """The database cannot be used just now; the same request may succeed later."""
 
     retry_after_s = 5
+
+
+class StoreConflict(StoreUnavailable):
+    """Two transactions were in each other's way; `Store.run` runs the loser again."""
 
 
 class SchemaError(StoreError):

@@ -1,0 +1,8 @@
+"""The durable memory of the bridge: SQLAlchemy Core on SQLite and PostgreSQL, one set of tables and statements.
+
+`open` gives a Store; the statements are functions that take a connection, in modules named for their subject.
+"""
+
+from bridge.store.engine import Store, open  # noqa: A004 - read as store.open
+
+__all__ = ["Store", "open"]

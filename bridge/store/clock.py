@@ -1,0 +1,41 @@
+"""The database's clock as an SQL expression, so that many machines agree about leases and due times.
+
+PostgreSQL has its own. SQLite runs inside this process, so each connection registers the function
+`bridge_now_ms()` with the clock that `open` was given. Python code that needs the time asks the database.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
+    """Milliseconds since 1970 UTC, as the database sees them now (not at the transaction's begin)."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _on_sqlite(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
+    return "bridge_now_ms()"
+
+
+@compiles(now_ms, "postgresql")
+def _on_postgresql(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
+    return "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+
+
+def system_ms() -> int:
+    """The machine's clock, which is the database's where the database runs inside this process."""
+    return time.time_ns() // 1_000_000
+
+
+def read_ms(conn: Connection) -> int:
+    """What the database's clock says."""
+    return int(conn.execute(select(now_ms())).scalar_one())

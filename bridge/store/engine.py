@@ -1,0 +1,210 @@
+"""The database behind one small face: `open` a Store, then `read`, `write` or `run` a transaction.
+
+SQLite and PostgreSQL behave alike here. The drivers stand in autocommit mode and this module begins every
+transaction itself: BEGIN IMMEDIATE behind a fair gate on SQLite (a deferred one that upgrades to a write fails at
+once), BEGIN with its time limits in the same round trip on PostgreSQL, so that transaction-mode poolers work.
+A pooled connection that died is noticed by its BEGIN, when nothing is lost yet, and replaced once.
+Every driver error leaves as StoreUnavailable, StoreConflict or SchemaError (bridge.store.failures).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, Transaction, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from bridge.errors import StoreConflict, StoreError
+from bridge.store.clock import system_ms
+from bridge.store.failures import translated
+from bridge.store.gate import Gate, Open
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import psycopg
+    from sqlalchemy.engine import URL
+
+T = TypeVar("T")
+
+WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
+_TRIES: Final = 5  # of one transaction that meets conflicts
+_READ: Final = "bridge_read"  # execution option of read transactions
+
+_PG_LIMITS: Final = (
+    "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000;"
+    " SET LOCAL idle_in_transaction_session_timeout = 30000"
+)
+_PG_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_PG_LIMITS}"
+_WRITE_TEXT: Final = "bridge_begin"  # a connection's own text, kept beside it
+_PG_CONNECT: Final = {
+    "autocommit": True,
+    "connect_timeout": 3,
+    "prepare_threshold": None,  # a transaction-mode pooler gives the next transaction another server connection
+    "application_name": "datafast-bridge",
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+class Store:
+    """One database. Thread-safe, and usable on both sides of a fork: a child starts with connections of its own."""
+
+    def __init__(self, engine: Engine, gate: Callable[[], Gate | Open]) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect.name  # sqlite | postgresql
+        self._reader = engine.execution_options(**{_READ: True})
+        self._new_gate = gate
+        self._gate = gate()
+        self._pid = os.getpid()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction on one snapshot."""
+        self._after_fork()
+        with translated(), self._transaction(self._reader) as conn:
+            yield conn
+
+    @contextmanager
+    def write(self, *, first: bool = False) -> Iterator[Connection]:
+        """A write transaction, committed at the block's end. `first`: before other writers that wait (the ack path)."""
+        self._after_fork()
+        with self._gate.turn(WAIT_S, first=first), translated(), self._transaction(self.engine) as conn:
+            yield conn
+
+    def run(self, work: Callable[[Connection], T], *, first: bool = False) -> T:
+        """`work` in a write transaction; run again when it met a deadlock or a serialization failure."""
+        for _ in range(_TRIES - 1):
+            try:
+                with self.write(first=first) as conn:
+                    return work(conn)
+            except StoreConflict:
+                continue
+        with self.write(first=first) as conn:
+            return work(conn)
+
+    def close(self) -> None:
+        """Close the idle connections. The store stays usable and would open new ones."""
+        self.engine.dispose(close=self._pid == os.getpid())
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self.engine.dispose(close=False)  # they are the parent's
+            self._gate = self._new_gate()
+            self._pid = os.getpid()
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        conn, transaction = _begun(engine)
+        with conn, transaction:
+            yield conn
+
+
+def _begun(engine: Engine) -> tuple[Connection, Transaction]:
+    """A connection whose transaction has begun; one that had died in the pool is replaced once."""
+    conn = engine.connect()
+    try:
+        return conn, conn.begin()
+    except DBAPIError as error:
+        conn.close()
+        if not error.connection_invalidated:
+            raise
+    except BaseException:
+        conn.close()
+        raise
+    conn = engine.connect()
+    try:
+        return conn, conn.begin()
+    except BaseException:
+        conn.close()
+        raise
+
+
+def open(  # noqa: A001 - read as store.open
+    url: str, *, clock: Callable[[], int] | None = None, pool_size: int = 5
+) -> Store:
+    """A store for a database URL. Connects to nothing yet.
+
+    clock: milliseconds since 1970, instead of this machine's clock, for a database inside this process (SQLite).
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StoreError("DATABASE_URL is no URL such as sqlite:///bridge.db or postgresql://user@host/name") from None
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(parsed, clock or system_ms, pool_size)
+    return _open_postgresql(parsed, pool_size)
+
+
+def _open_sqlite(url: URL, clock: Callable[[], int], pool_size: int) -> Store:
+    in_memory = url.database in (None, "", ":memory:")
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1 if in_memory else pool_size,
+        max_overflow=0 if in_memory else pool_size,
+        pool_timeout=WAIT_S,
+        connect_args={"isolation_level": None, "timeout": WAIT_S, "check_same_thread": False},
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.create_function("bridge_now_ms", 0, clock)
+        _wal(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "journal_size_limit=67108864"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(conn: Connection) -> None:
+        reads = conn.get_execution_options().get(_READ)
+        conn.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return Store(engine, Gate)
+
+
+def _wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. The switch itself does not wait for SQLite's lock, so it is tried again."""
+    for _ in range(50):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _open_postgresql(url: URL, pool_size: int) -> Store:
+    if "+" not in url.drivername:
+        url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=WAIT_S,
+        connect_args={name: value for name, value in _PG_CONNECT.items() if name not in url.query},
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: psycopg.Connection[Any], record: Any) -> None:
+        row = connection.execute("SHOW synchronous_commit").fetchone()
+        lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
+        record.info[_WRITE_TEXT] = f"BEGIN; {_PG_LIMITS}" + ("; SET LOCAL synchronous_commit = on" if lax else "")
+
+    @event.listens_for(engine, "begin")
+    def begin(conn: Connection) -> None:
+        reads = conn.get_execution_options().get(_READ)
+        conn.exec_driver_sql(_PG_READ if reads else conn.info[_WRITE_TEXT])
+
+    return Store(engine, Open)
