@@ -96,6 +96,8 @@ goals = Table(
     Column("due_at_ms", BigInteger, nullable=False),  # next send, next look, or the end of parking
     Column("expires_at_ms", BigInteger, nullable=False),  # max_age
     Column("wait_ms", BigInteger, nullable=False),  # how long it may be parked
+    Column("parked_until_ms", BigInteger),  # the end of the wait, while parked
+    Column("weak_at_ms", BigInteger),  # from then on the customer may answer; NULL: at once, there is no strong key
     Column("first_try_at_ms", BigInteger),
     Column("attempts", Integer, nullable=False, server_default="0"),  # that count towards back-off
     Column("paused_ms", BigInteger, nullable=False, server_default="0"),  # of the 72 h, not counted
@@ -112,7 +114,7 @@ goals = Table(
     Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),
     Index("ix_goals_state_lease_until_ms", "state", "lease_until_ms"),
     Index("ix_goals_state_expires_at_ms", "state", "expires_at_ms"),
-    Index("ix_goals_destination_visitor_state", "destination", "visitor", "state"),
+    Index("ix_goals_destination_visitor_state_ordered_at_ms", "destination", "visitor", "state", "ordered_at_ms"),
     Index("ix_goals_visitor", "visitor"),
     Index("ix_goals_event_id", "event_id"),
     Index("ix_goals_created_at_ms", "created_at_ms"),
@@ -147,7 +149,7 @@ destinations = Table(
     Column("paused_since_ms", BigInteger),
     Column("pause_step_ms", BigInteger, nullable=False, server_default="0"),  # doubles up to 5 min
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
-    Column("unknown_visitors", Text, nullable=False, server_default="[]"),  # JSON list: different ones in a row
+    Column("unknown_visitors", Text, nullable=False, server_default="[]"),  # JSON: hashes of different ones in a row
     Column("slots", BigInteger, nullable=False, server_default="0"),  # every fifth takes the newest
     Column("probe_token", Text),  # lease token of the goal that goes through as the probe
     Column("key_fingerprint", Text),  # SHA-256 of the key in use: a new key ends a pause
@@ -160,7 +162,7 @@ pace = Table(
     "pace",
     metadata,
     Column("token_hash", Text, primary_key=True),
-    Column("next_at_ms", BigInteger, nullable=False),  # theoretical arrival time of the next request
+    Column("next_at_us", BigInteger, nullable=False),  # theoretical arrival time of the next request, microseconds
 )
 
 # Every accepted set of mapping files, under its hash.
@@ -207,3 +209,65 @@ facts = Table(
 )
 
 # --- identity (statements in store/links.py) -------------------------------------------------------------------
+
+# One row a remembered key. Strong keys of one thread share its label (the text of one of them); a customer has none.
+link_keys = Table(
+    "link_keys",
+    metadata,
+    Column("key", Text, primary_key=True),  # stripe:live:sub_1
+    Column("kind", Text, nullable=False),
+    Column("ref", Text, nullable=False),  # the bare id, for people who search for it
+    Column("thread", Text),  # NULL: a customer, which is weak
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("used_at_ms", BigInteger, nullable=False),  # renewed on use, kept for 400 days
+    Column("stopped_at_ms", BigInteger),  # it would have joined a third visitor, and joins nothing any more
+    Column("stopped_reason", Text),
+    Index("ix_link_keys_thread", "thread"),
+    Index("ix_link_keys_ref", "ref"),
+    Index("ix_link_keys_used_at_ms", "used_at_ms"),
+)
+
+# Which visitors were named together with a key: the first and the last time by the events' own clocks.
+link_visitors = Table(
+    "link_visitors",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("visitor", Text, primary_key=True),
+    Column("sure", Boolean, nullable=False),  # False: from a bare client_reference_id only
+    Column("first_at_ms", BigInteger, nullable=False),
+    Column("first_event_id", BigInteger),  # NULL: a hint from outside
+    Column("first_event", Text, nullable=False),  # checkout.session.completed evt_1
+    Column("last_at_ms", BigInteger, nullable=False),
+    Column("last_event_id", BigInteger),
+    Column("last_event", Text, nullable=False),
+    Index("ix_link_visitors_visitor", "visitor"),
+)
+
+# Which keys one event (or one element of it) named together.
+link_events = Table(
+    "link_events",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("event_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("element", Integer, primary_key=True, autoincrement=False),
+    Index("ix_link_events_event_id", "event_id"),
+)
+
+# The keys of a goal's events: what it waits for while it is parked.
+goal_keys = Table(
+    "goal_keys",
+    metadata,
+    Column("goal_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Index("ix_goal_keys_key", "key"),
+)
+
+# Visitors whom a destination never knew (404 to the end): no candidates there any more.
+unknown_visitors = Table(
+    "unknown_visitors",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("visitor", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_unknown_visitors_at_ms", "at_ms"),
+)
