@@ -10,12 +10,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Json: TypeAlias = Any  # what json.loads gives: dict, list, str, int, float, bool, None
+
+
+class ExactFloat(float):
+    """A JSON number with a point or an exponent, which keeps its text: `4.10` stays `4.10` (for `parse_float`)."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (self.text,)
 
 
 class Missing(Enum):
@@ -63,7 +78,10 @@ class Path(Protocol):
         """The path as the user wrote it."""
 
     def read(self, document: Document) -> Json | Missing:
-        """The value there, or MISSING (also for null). Never raises."""
+        """The value there, or MISSING (also for null); an object with an `id` reads as that id. Never raises."""
+
+    def whole(self, document: Document) -> Json | Missing:
+        """Like `read`, but an object stays the object, whether it has an `id` or not. Never raises."""
 
 
 # ------------------------------------------------------------------------------------------------------ sources
@@ -439,3 +457,83 @@ class VisitorGoals:
     goals: tuple[CompletedGoal, ...] = ()
     failure: Outcome | None = None
     server_now_ms: int | None = None
+
+
+class Health(StrEnum):
+    """What an answer says about its destination."""
+
+    SUCCESS = "success"  # it took a goal
+    ANSWERED = "answered"  # it works, though this goal was refused
+    FAILURE = "failure"  # not sent, refused for now, unconfirmed
+    THROTTLED = "throttled"
+    CONFIGURATION = "configuration"
+    UNKNOWN_VISITOR = "unknown_visitor"
+    SILENT = "silent"  # says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is to become of a goal after a try; the store writes it if the try still owns the goal.
+
+    due_in_ms: until the next try or look. counts: the try spends an attempt (a probe never does, the store sees to it).
+    """
+
+    state: GoalState
+    health: Health
+    due_in_ms: int = 0
+    reason: str | None = None
+    message: str | None = None
+    counts: bool = False
+    unknown_visitor: bool = False
+    pause_ms: int = 0  # of a throttled destination
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A goal that this worker alone may send, until the lease ends.
+
+    probe: it goes through a paused destination to see whether it works again.
+    """
+
+    goal: Goal
+    token: str
+    claimed_at_ms: int
+    paused_ms: int = 0
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfirmedGoal:
+    """One goal of a group whose answers were lost, with the attempts that may have arrived.
+
+    windows: (started_at_ms, ended_at_ms) of each attempt in doubt, by DataFast's clock as far as known.
+    """
+
+    goal: Goal
+    looks: int
+    absent: int
+    windows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookClaim:
+    """All unconfirmed goals of one visitor and name, for one read-back.
+
+    owned: what the ledger already knows to be delivered for the same visitor and name.
+    """
+
+    destination: str
+    visitor: str
+    name: str
+    token: str
+    goals: tuple[UnconfirmedGoal, ...]
+    owned: tuple[CompletedGoal, ...] = ()
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Nothing can be claimed now. until_ms: by the database's clock; None: nothing waits. now_ms: that clock."""
+
+    until_ms: int | None
+    now_ms: int

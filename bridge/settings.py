@@ -184,10 +184,14 @@ TABLE: Final[tuple[Setting, ...]] = (
         "inline: a worker thread in every web process; off: run `worker` processes",
         _one_of("inline", "off"),
     ),
-    Setting("BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics from outside, and POST /links", secret=True),
+    Setting(
+        "BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics from outside, and POST /links", secret=True
+    ),
     Setting("BRIDGE_LINKS_TOKEN", None, "opens POST /links/<source> only", secret=True),
     Setting("BRIDGE_RETENTION_DAYS", "30", "days bodies and attempts are kept; 0: until their goals are final", _days),
-    Setting("BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")),
+    Setting(
+        "BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")
+    ),
     Setting(
         "BRIDGE_LOG_FORMAT",
         "auto",
@@ -223,12 +227,20 @@ TABLE: Final[tuple[Setting, ...]] = (
         _one_of("resend", "hold"),
         group="advanced",
     ),
-    Setting("BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", duration_ms, group="advanced"),
+    Setting(
+        "BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", duration_ms, group="advanced"
+    ),
     Setting("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", duration_ms, group="advanced"),
     Setting("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", duration_ms, group="advanced"),
     Setting("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", duration_ms, group="advanced"),
     Setting("BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", duration_ms, group="advanced"),
-    Setting("BRIDGE_MAX_AGE", "7d", "older goals are not sent, because DataFast dates them now", duration_ms, group="advanced"),
+    Setting(
+        "BRIDGE_MAX_AGE",
+        "7d",
+        "older goals are not sent, because DataFast dates them now",
+        duration_ms,
+        group="advanced",
+    ),
     Setting(
         "BRIDGE_CUSTOMER_VISITOR",
         "latest",

@@ -1,0 +1,421 @@
+"""Deliver: claim a goal with its slot, send it, settle what came of it; or look up what a lost answer left in doubt.
+
+`rule` is the pure table of what each class of answer does (Design 6); the retry schedule is the setting that a user
+reads. `Deliverer.step` does one claim and is called by the worker's threads. It promises that a request goes out only
+after its attempt row is committed, and never after half its lease is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bridge import logs
+from bridge.datafast import readback
+from bridge.limits import KEYS_MAX
+from bridge.model import (
+    Claim,
+    GoalState,
+    Health,
+    LookClaim,
+    NotYet,
+    Outcome,
+    OutcomeKind,
+    Settlement,
+    UnconfirmedGoal,
+    VisitorGoals,
+)
+from bridge.store import delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bridge.model import Destination, Goal
+    from bridge.settings import Schedule, Settings
+    from bridge.store import Store
+
+HOUR_MS: Final = 3_600_000
+JITTER: Final = 0.2
+LOOKS_MAX: Final = 3
+ABSENT_MAX: Final = 2
+
+log = logs.get("deliver")
+
+
+class Api(Protocol):
+    """What deliver needs of a DataFast client (`bridge.datafast.Client`)."""
+
+    def post_goal(
+        self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
+    ) -> Outcome:
+        """Send one goal. Never raises."""
+
+    def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
+        """Read a visitor's goals back. Never raises."""
+
+
+# ------------------------------------------------------------------------------------------- the table of answers
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that the table needs."""
+
+    retry: Schedule
+    unknown: Schedule
+    settling_ms: int
+    second_look_ms: int
+    resend: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """Read from the table of settings."""
+        settling, second = settings.bridge_readback
+        return cls(
+            settings.bridge_retry_schedule,
+            settings.bridge_unknown_visitor_schedule,
+            settling,
+            second,
+            settings.bridge_unconfirmed == "resend",
+        )
+
+
+def rule(outcome: Outcome, claim: Claim, policy: Policy, *, jitter: float) -> Settlement:
+    """What becomes of a goal after this outcome. jitter: 0 ≤ jitter < 1, spread over ±20 % of a pause."""
+    match outcome.kind:
+        case OutcomeKind.DELIVERED:
+            return Settlement(GoalState.DELIVERED, Health.SUCCESS)
+        case OutcomeKind.REJECTED:
+            return Settlement(GoalState.REJECTED, Health.ANSWERED, reason="rejected", message=outcome.message)
+        case OutcomeKind.CONFIGURATION:
+            return Settlement(GoalState.PENDING, Health.CONFIGURATION, reason="configuration", message=outcome.message)
+        case OutcomeKind.THROTTLED:
+            return Settlement(
+                GoalState.PENDING,
+                Health.THROTTLED,
+                reason="throttled",
+                message=outcome.message,
+                pause_ms=outcome.retry_after_ms or 60_000,
+            )
+        case OutcomeKind.UNKNOWN_VISITOR:
+            return _unknown_visitor(outcome, claim, policy, jitter)
+        case OutcomeKind.UNCONFIRMED:
+            return Settlement(
+                GoalState.UNCONFIRMED,
+                Health.FAILURE,
+                due_in_ms=policy.settling_ms,
+                reason="answer_lost",
+                message=outcome.message,
+                counts=True,
+            )
+        case OutcomeKind.NOT_SENT | OutcomeKind.REFUSED_FOR_NOW:
+            return _try_again(outcome, claim, policy, jitter)
+
+
+def _try_again(outcome: Outcome, claim: Claim, policy: Policy, jitter: float) -> Settlement:
+    """Back off; a probe goes to the end of the queue, so that one poisonous goal cannot be every probe."""
+    if claim.probe:
+        return Settlement(GoalState.PENDING, Health.FAILURE, reason=outcome.kind.value, message=outcome.message)
+    goal = claim.goal
+    pause = round(policy.retry.pause_ms(goal.attempts + 1) * (1 - JITTER + 2 * JITTER * jitter))
+    if _elapsed_ms(claim) + pause > policy.retry.total_ms:
+        return Settlement(
+            GoalState.EXPIRED,
+            Health.FAILURE,
+            reason="retries_over",
+            message=f"it could not be sent within the retry schedule; the last try: {outcome.message}",
+            counts=True,
+        )
+    return Settlement(
+        GoalState.PENDING,
+        Health.FAILURE,
+        due_in_ms=pause,
+        reason=outcome.kind.value,
+        message=outcome.message,
+        counts=True,
+    )
+
+
+def _elapsed_ms(claim: Claim) -> int:
+    """Since the first try, without the time during which the destination was paused."""
+    first = claim.goal.first_try_at_ms
+    return 0 if first is None else claim.claimed_at_ms - first - claim.paused_ms
+
+
+def _unknown_visitor(outcome: Outcome, claim: Claim, policy: Policy, jitter: float) -> Settlement:
+    tries = claim.goal.unknown_visitor_tries
+    if tries >= len(policy.unknown.steps_ms):
+        return Settlement(
+            GoalState.REJECTED,
+            Health.UNKNOWN_VISITOR,
+            reason="unknown_visitor",
+            message=f"{claim.goal.visitor} looks like a visitor id but DataFast has never seen it; is it your own"
+            f" user id, or was the visitor never on this website? ({outcome.message})",
+            unknown_visitor=True,
+        )
+    pause = round(policy.unknown.steps_ms[tries] * (1 - JITTER + 2 * JITTER * jitter))
+    return Settlement(
+        GoalState.PENDING,
+        Health.UNKNOWN_VISITOR,
+        due_in_ms=pause,
+        reason="unknown_visitor",
+        message=outcome.message,
+        unknown_visitor=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LookRuling:
+    """What a read-back decides for one goal. looked: it counts as a look that could not tell; absent: not found."""
+
+    goal: UnconfirmedGoal
+    settlement: Settlement
+    looked: bool = False
+    absent: bool = False
+
+
+def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[list[LookRuling], Settlement]:
+    """What a read-back decides for each goal of the group, and what it says about the destination."""
+    if answer.failure is not None:
+        return [_cannot_tell(goal, answer.failure, policy) for goal in look.goals], _health_of(answer.failure)
+    found = readback.settle(answer.goals if answer.known else (), look.owned, look.goals)
+    rulings = [_found(goal) if goal.goal.id in found else _absent(goal, policy) for goal in look.goals]
+    return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
+
+
+def _found(goal: UnconfirmedGoal) -> LookRuling:
+    message = "the answer was lost, but DataFast has it: found by reading the visitor back"
+    return LookRuling(goal, Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message))
+
+
+def _absent(goal: UnconfirmedGoal, policy: Policy) -> LookRuling:
+    if goal.absent + 1 >= ABSENT_MAX:
+        message = "DataFast does not have it: the visitor was read back twice; it is sent again"
+        settlement = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent", message=message)
+    else:
+        message = "DataFast does not show it yet; the second look decides"
+        settlement = Settlement(
+            GoalState.UNCONFIRMED, Health.ANSWERED, policy.second_look_ms, reason="answer_lost", message=message
+        )
+    return LookRuling(goal, settlement, absent=True)
+
+
+_UNREACHED: Final = frozenset({OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, OutcomeKind.REFUSED_FOR_NOW})
+
+
+def _cannot_tell(goal: UnconfirmedGoal, failure: Outcome, policy: Policy) -> LookRuling:
+    """Three looks that could not tell end the doubt by the setting; a look that never got through is none."""
+    looked = failure.kind not in _UNREACHED
+    if looked and goal.looks + 1 >= LOOKS_MAX:
+        state = GoalState.PENDING if policy.resend else GoalState.HELD
+        then = "it is sent again (BRIDGE_UNCONFIRMED=resend)" if policy.resend else "a person has to decide"
+        message = f"nobody can tell whether DataFast has it ({failure.message}); {then}"
+        return LookRuling(goal, Settlement(state, Health.SILENT, reason="cannot_tell", message=message), looked=True)
+    settlement = Settlement(
+        GoalState.UNCONFIRMED,
+        Health.SILENT,
+        policy.second_look_ms,
+        reason="answer_lost",
+        message=f"it could not be read back: {failure.message}",
+    )
+    return LookRuling(goal, settlement, looked=looked)
+
+
+def _health_of(failure: Outcome) -> Settlement:
+    """A key that may send but not read (401, 403 on a look) says nothing about sending."""
+    if failure.kind is OutcomeKind.THROTTLED:
+        return Settlement(
+            GoalState.UNCONFIRMED,
+            Health.THROTTLED,
+            message=failure.message,
+            pause_ms=failure.retry_after_ms or 60_000,
+        )
+    failing = (OutcomeKind.NOT_SENT, OutcomeKind.REFUSED_FOR_NOW, OutcomeKind.UNCONFIRMED)
+    health = Health.FAILURE if failure.kind in failing else Health.SILENT
+    return Settlement(GoalState.UNCONFIRMED, health, message=failure.message)
+
+
+# ------------------------------------------------------------------------------------------------------ the step
+
+
+def metadata_to_send(goal: Goal, now_ms: int) -> Mapping[str, str]:
+    """A goal more than an hour late carries `occurred_at` when a place is free, because DataFast dates it now."""
+    late = now_ms - goal.happened_at_ms > HOUR_MS
+    if not late or len(goal.metadata) >= KEYS_MAX or "occurred_at" in goal.metadata:
+        return goal.metadata
+    at = datetime.fromtimestamp(goal.happened_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {**goal.metadata, "occurred_at": at}
+
+
+def token_hash(destination: Destination) -> str:
+    """The name of a token's row of pace: DataFast counts per token. Never the token itself."""
+    return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
+
+
+class Deliverer:
+    """Delivers goals of some destinations. Thread-safe: each thread of a worker calls `step`.
+
+    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped.
+    new_token: a text nobody else has, for a lease.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        api: Api,
+        settings: Settings,
+        destinations: Callable[[], Mapping[str, Destination]],
+        *,
+        random: Callable[[], float],
+        monotonic_ms: Callable[[], int],
+        new_token: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._api = api
+        self._destinations = destinations
+        self._policy = Policy.of(settings)
+        self._lease_ms = settings.bridge_lease
+        self._deadline_ms = settings.bridge_deadline
+        self._rate = settings.bridge_rate_per_minute
+        self._random = random
+        self._monotonic_ms = monotonic_ms
+        self._new_token = new_token
+        self._registered: dict[str, str] = {}
+        self._turn = 0
+
+    def step(self, stopping: Callable[[], bool] = lambda: False) -> int | None:
+        """Do one piece of work. None: done, call again; else how many ms there is nothing to do (at most 1 s)."""
+        names = sorted(name for name, destination in self._destinations().items() if destination.api_key)
+        if not names:
+            return 1_000
+        self._turn += 1
+        waits = []
+        for offset in range(len(names)):
+            destination = self._destinations()[names[(self._turn + offset) % len(names)]]
+            wait = self._step(destination, stopping)
+            if wait is None:
+                return None
+            waits.append(wait)
+        return min(waits)
+
+    def _step(self, destination: Destination, stopping: Callable[[], bool]) -> int | None:
+        self._register(destination)
+        with self._store.read() as conn:
+            nothing = delivery.waits(conn, destination.name)
+        if nothing is not None:
+            return _pause_of(nothing)
+        began_ms = self._monotonic_ms()
+        claimed = self._claim(destination)
+        if isinstance(claimed, NotYet):
+            return _pause_of(claimed)
+        if stopping():
+            self._release(claimed)
+        elif isinstance(claimed, Claim):
+            self._send(destination, claimed, began_ms)
+        else:
+            self._look(destination, claimed)
+        return None
+
+    def _register(self, destination: Destination) -> None:
+        fingerprint = token_hash(destination)
+        if self._registered.get(destination.name) != fingerprint:
+            self._store.run(lambda conn: delivery.register(conn, destination=destination.name, token_hash=fingerprint))
+            self._registered[destination.name] = fingerprint
+
+    def _claim(self, destination: Destination) -> Claim | LookClaim | NotYet:
+        return self._store.run(
+            lambda conn: delivery.claim(
+                conn,
+                destination=destination.name,
+                token_hash=token_hash(destination),
+                token=self._new_token(),
+                lease_ms=self._lease_ms,
+                rate=self._rate,
+            )
+        )
+
+    def _release(self, claimed: Claim | LookClaim) -> None:
+        if isinstance(claimed, Claim):
+            self._store.run(lambda conn: delivery.release(conn, claimed))
+        else:
+            self._store.run(lambda conn: delivery.release_look(conn, claimed))
+
+    def _send(self, destination: Destination, claim: Claim, began_ms: int) -> None:
+        attempt_id = self._store.run(lambda conn: delivery.begin(conn, claim))
+        if attempt_id is None:
+            return
+        goal = claim.goal
+        if self._monotonic_ms() - began_ms > self._lease_ms - self._deadline_ms:
+            outcome = Outcome(OutcomeKind.NOT_SENT, message="this process was stopped for too long to send it safely")
+        else:
+            outcome = self._api.post_goal(
+                destination,
+                visitor=goal.visitor,
+                name=goal.name,
+                description=goal.description,
+                metadata=metadata_to_send(goal, claim.claimed_at_ms),
+            )
+        ruling = rule(outcome, claim, self._policy, jitter=self._random())
+        settled = self._store.run(lambda conn: delivery.settle(conn, claim, attempt_id, outcome, ruling))
+        log.info(
+            "attempt",
+            goal=f"goal_{goal.id}",
+            event_id=f"ev_{goal.event_id}",
+            goal_name=goal.name,
+            destination=destination.name,
+            outcome=outcome.kind.value,
+            status=outcome.status,
+            state=ruling.state.value if settled.written else "lease_over",
+            probe=claim.probe,
+            ms=self._monotonic_ms() - began_ms,
+        )
+        self._tell(destination, settled, ruling)
+
+    def _look(self, destination: Destination, look: LookClaim) -> None:
+        answer = self._api.visitor_goals(destination, look.visitor)
+        rulings, health = rule_look(look, answer, self._policy)
+        settled = self._store.run(
+            lambda conn: delivery.settle_look(
+                conn,
+                look,
+                [(r.goal, r.settlement, r.looked, r.absent) for r in rulings],
+                health=health,
+                server_now_ms=answer.server_now_ms,
+            )
+        )
+        for ruling in rulings:
+            log.info(
+                "readback",
+                goal=f"goal_{ruling.goal.goal.id}",
+                destination=destination.name,
+                state=ruling.settlement.state.value if settled.written else "lease_over",
+                reason=ruling.settlement.reason,
+            )
+        self._tell(destination, settled, health)
+
+    def _tell(self, destination: Destination, settled: delivery.Settled, ruling: Settlement) -> None:
+        """One alert an incident: when a pause begins, and when it ends."""
+        if settled.news == "paused":
+            log.warning("destination.paused", destination=destination.name, reason=ruling.message)
+        elif settled.news == "reopened":
+            log.info("destination.reopened", destination=destination.name)
+
+    def sweep(self) -> None:
+        """Take up what vanished workers left, and expire what grew too old."""
+        with self._store.read() as conn:
+            if not delivery.anything_to_sweep(conn):
+                return
+        free, doubtful, old = self._store.run(lambda conn: delivery.sweep(conn, settling_ms=self._policy.settling_ms))
+        log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
+
+
+def _pause_of(nothing: NotYet) -> int:
+    """How long to wait: until the time that is known, at most a second, because others may make work."""
+    if nothing.until_ms is None:
+        return 1_000
+    return max(1, min(nothing.until_ms - nothing.now_ms, 1_000))
+
+
+__all__ = ["Deliverer", "LookRuling", "Policy", "metadata_to_send", "rule", "rule_look", "token_hash"]

@@ -1,0 +1,559 @@
+"""The statements of delivery: claim with pace and pause, begin, settle, look, sweep.
+
+Every transition is one guarded statement (`WHERE state = … AND lease_token = …`); no row means that somebody else won
+and the caller stops. What is `leased` was certainly not sent. The attempt row and `sending` are committed before the
+request goes out, so only a `sending` row whose worker vanished is in doubt, and the sweep makes it `unconfirmed`.
+Nothing here sends, waits or decides what an answer means: it is told by a `Settlement`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_, select, update
+
+from bridge.model import Claim, CompletedGoal, Goal, GoalState, LookClaim, NotYet, UnconfirmedGoal
+from bridge.store import pauses
+from bridge.store.clock import now_ms
+from bridge.store.schema import attempts, goals, pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection, Row, Select
+
+    from bridge.model import Outcome, Settlement
+
+EVERY_FIFTH: Final = 5
+BURST: Final = 2
+
+PENDING: Final = literal_column("'pending'")
+_BUSY: Final = ("leased", "sending", "unconfirmed")
+
+
+# -------------------------------------------------------------------------------------------------------- claim
+
+_earlier = goals.alias("earlier")
+
+_holds_up: Final = (
+    select(_earlier.c.id)
+    .where(
+        _earlier.c.destination == goals.c.destination,
+        _earlier.c.visitor == goals.c.visitor,
+        _earlier.c.state.in_(("pending", *_BUSY)),
+        _earlier.c.ordered_at_ms <= goals.c.ordered_at_ms,
+        or_(
+            _earlier.c.ordered_at_ms < goals.c.ordered_at_ms,
+            _earlier.c.event_id < goals.c.event_id,
+            and_(_earlier.c.event_id == goals.c.event_id, _earlier.c.id < goals.c.id),
+        ),
+        or_(
+            _earlier.c.state != "pending",
+            and_(_earlier.c.due_at_ms <= bindparam("now"), _earlier.c.expires_at_ms > bindparam("now")),
+        ),
+    )
+    .exists()
+)
+
+
+def _sendable(*, newest: bool) -> Select[Any]:
+    """The goal whose turn it is: due, not expired, and no earlier one of its visitor still on its way."""
+    order = (goals.c.due_at_ms.desc(), goals.c.id.desc()) if newest else (goals.c.due_at_ms, goals.c.id)
+    return (
+        select(goals)
+        .where(
+            goals.c.destination == bindparam("destination"),
+            goals.c.state == PENDING,
+            goals.c.due_at_ms <= bindparam("now"),
+            goals.c.expires_at_ms > bindparam("now"),
+            ~_holds_up,
+        )
+        .order_by(*order)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+_OLDEST: Final = _sendable(newest=False)
+_NEWEST: Final = _sendable(newest=True)
+
+_LOOK_DUE: Final = (
+    select(goals.c.visitor, goals.c.name)
+    .where(
+        goals.c.destination == bindparam("destination"),
+        goals.c.state == "unconfirmed",
+        goals.c.due_at_ms <= bindparam("now"),
+        or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= bindparam("now")),
+    )
+    .order_by(goals.c.due_at_ms, goals.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+
+# Two processes that want the same token's slot meet in this one row: the second waits for the first and then sees
+# the slot taken.
+_TAKE_SLOT: Final = (
+    update(pace)
+    .where(
+        pace.c.token_hash == bindparam("of_token"),
+        pace.c.next_at_us <= bindparam("now_us") + bindparam("tolerance_us"),
+    )
+    .values(
+        next_at_us=case((pace.c.next_at_us > bindparam("now_us"), pace.c.next_at_us), else_=bindparam("now_us"))
+        + bindparam("interval_us")
+    )
+    .returning(pace.c.next_at_us)
+)
+
+_LEASE: Final = (
+    update(goals)
+    .where(goals.c.id == bindparam("goal_id"), goals.c.state == PENDING)
+    .values(
+        state="leased",
+        lease_token=bindparam("token"),
+        lease_until_ms=bindparam("now") + bindparam("lease_ms"),
+        changed_at_ms=bindparam("now"),
+    )
+    .returning(goals.c.id)
+)
+
+
+def interval_us(rate_per_minute: int) -> int:
+    """The pause between two requests of a token, in microseconds, rounded up."""
+    return -(-60_000_000 // rate_per_minute)
+
+
+class _NoSlot(Exception):
+    """The token's next slot lies ahead: the whole claim is taken back."""
+
+    def __init__(self, at_us: int) -> None:
+        self.at_us = at_us
+
+
+def claim(
+    conn: Connection, *, destination: str, token_hash: str, token: str, lease_ms: int, rate: int
+) -> Claim | LookClaim | NotYet:
+    """Claim one goal to send, or one group to look up, together with its slot of the token's pace.
+
+    A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first.
+    """
+    now = _now(conn)
+    door = pauses.door(conn, destination)
+    if door.not_before_ms > now:
+        return NotYet(door.not_before_ms, now)
+    wish = {"destination": destination, "now": now}
+    look = conn.execute(_LOOK_DUE, wish).first() if not door.probing else None
+    goal = None if look else conn.execute(_NEWEST if _newest_turn(door.slots) else _OLDEST, wish).first()
+    if look is None and goal is None and door.probing:
+        look = conn.execute(_LOOK_DUE, wish).first()
+    if look is None and goal is None:
+        return NotYet(_next_due(conn, destination, now), now)
+    try:
+        _take_slot(conn, token_hash, now, interval_us(rate))
+    except _NoSlot as error:
+        return NotYet(max(error.at_us // 1000, now + 1), now)
+    pauses.count_slot(conn, destination, probe=(token, now + lease_ms) if door.probing else None)
+    if goal is not None:
+        return _lease(conn, goal, token, now, lease_ms, probe=door.probing)
+    assert look is not None
+    return _lease_group(conn, destination, look, token, now, lease_ms, probe=door.probing)
+
+
+def _newest_turn(slots: int) -> bool:
+    return slots % EVERY_FIFTH == EVERY_FIFTH - 1
+
+
+def _now(conn: Connection) -> int:
+    return int(conn.execute(_NOW).scalar_one())
+
+
+_NOW: Final = select(now_ms())
+
+
+def _take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> None:
+    slot = {
+        "of_token": token_hash,
+        "now_us": now * 1000,
+        "interval_us": interval,
+        "tolerance_us": interval * (BURST - 1),
+    }
+    if conn.execute(_TAKE_SLOT, slot).first() is not None:
+        return
+    next_at = conn.execute(select(pace.c.next_at_us).where(pace.c.token_hash == token_hash)).scalar_one()
+    raise _NoSlot(int(next_at) - interval * (BURST - 1) + 999)
+
+
+def _lease(conn: Connection, row: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool) -> Claim | NotYet:
+    leased = conn.execute(_LEASE, {"goal_id": row.id, "token": token, "now": now, "lease_ms": lease_ms}).first()
+    if leased is None:  # only without SKIP LOCKED could somebody have been quicker
+        return NotYet(now, now)
+    return Claim(goal_of(row), token, now, row.paused_ms, probe)
+
+
+_NEXT_DUE: Final = (
+    select(func.min(goals.c.due_at_ms))
+    .where(goals.c.destination == bindparam("destination"), goals.c.state == bindparam("state"))
+    .where(goals.c.due_at_ms > bindparam("now"))
+)
+
+
+def _next_due(conn: Connection, destination: str, now: int) -> int | None:
+    """When the next goal of the destination becomes due; None if none waits for a time."""
+    times = [
+        conn.execute(_NEXT_DUE, {"destination": destination, "state": state, "now": now}).scalar()
+        for state in ("pending", "unconfirmed")
+    ]
+    return min((int(time) for time in times if time is not None), default=None)
+
+
+def waits(conn: Connection, destination: str) -> NotYet | None:
+    """Cheaply, without a write: is there anything to claim? None: try to; else when to look again."""
+    now = _now(conn)
+    door = pauses.door(conn, destination)
+    if door.not_before_ms > now:
+        return NotYet(door.not_before_ms, now)
+    due = conn.execute(_ANY_DUE, {"destination": destination, "now": now}).first()
+    return None if due is not None else NotYet(_next_due(conn, destination, now), now)
+
+
+_ANY_DUE: Final = (
+    select(goals.c.id)
+    .where(
+        goals.c.destination == bindparam("destination"),
+        goals.c.state.in_(("pending", "unconfirmed")),
+        goals.c.due_at_ms <= bindparam("now"),
+    )
+    .limit(1)
+)
+
+
+def goal_of(row: Row[Any]) -> Goal:
+    """A row of `goals` as the value that sending needs."""
+    return Goal(
+        id=row.id,
+        destination=row.destination,
+        visitor=row.visitor,
+        name=row.name,
+        description=row.description,
+        metadata=json.loads(row.metadata),
+        once_key=row.once_key,
+        event_id=row.event_id,
+        happened_at_ms=row.happened_at_ms,
+        time_is_stated=row.time_is_stated,
+        created_at_ms=row.created_at_ms,
+        expires_at_ms=row.expires_at_ms,
+        attempts=row.attempts,
+        unknown_visitor_tries=row.unknown_visitor_tries,
+        first_try_at_ms=row.first_try_at_ms,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ begin, settle
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """written: False if the lease was over and nothing was written. news: `paused`, `reopened`, or nothing new."""
+
+    written: bool
+    news: str | None = None
+
+
+_BEGIN: Final = (
+    update(goals)
+    .where(
+        goals.c.id == bindparam("goal_id"),
+        goals.c.state == "leased",
+        goals.c.lease_token == bindparam("token"),
+        goals.c.lease_until_ms > now_ms(),
+    )
+    .values(state="sending", first_try_at_ms=func.coalesce(goals.c.first_try_at_ms, now_ms()), changed_at_ms=now_ms())
+    .returning(goals.c.id)
+)
+
+
+def begin(conn: Connection, claimed: Claim) -> int | None:
+    """Write the attempt and `sending`, before the request goes out; the attempt's id, or None: the lease is over."""
+    if conn.execute(_BEGIN, {"goal_id": claimed.goal.id, "token": claimed.token}).first() is None:
+        return None
+    return int(conn.execute(_WRITE_AHEAD, {"of_goal": claimed.goal.id, "of_lease": claimed.token}).scalar_one())
+
+
+_WRITE_AHEAD: Final = (
+    insert(attempts)
+    .values(goal_id=bindparam("of_goal"), kind="send", started_at_ms=now_ms(), lease_token=bindparam("of_lease"))
+    .returning(attempts.c.id)
+)
+
+_END_ATTEMPT: Final = (
+    update(attempts)
+    .where(attempts.c.id == bindparam("attempt_id"))
+    .values(
+        ended_at_ms=now_ms(),
+        outcome=bindparam("new_outcome"),
+        status=bindparam("new_status"),
+        message=bindparam("new_message"),
+    )
+)
+
+
+def settle(conn: Connection, claimed: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement) -> Settled:
+    """Write what became of a try, unless its lease ran out meanwhile."""
+    goal = claimed.goal
+    written = conn.execute(
+        _settle_statement(ruling, probe=claimed.probe),
+        {
+            "goal_id": goal.id,
+            "token": claimed.token,
+            "due_in_ms": ruling.due_in_ms,
+            "new_state": ruling.state.value,
+            "new_reason": ruling.reason,
+            "new_message": ruling.message,
+            "remote_id": outcome.event_id,
+        },
+    ).first()
+    if written is None:
+        return Settled(written=False)
+    conn.execute(
+        _END_ATTEMPT,
+        {
+            "attempt_id": attempt_id,
+            "new_outcome": outcome.kind.value,
+            "new_status": outcome.status,
+            "new_message": outcome.message or None,
+        },
+    )
+    news = pauses.learn(conn, goal.destination, ruling, visitor=goal.visitor, token=claimed.token)
+    pauses.learn_clock(conn, goal.destination, outcome.server_now_ms)
+    return Settled(written=True, news=news)
+
+
+_SETTLE_VALUES: Final[dict[str, Any]] = {
+    "state": bindparam("new_state"),
+    "reason": bindparam("new_reason"),
+    "message": bindparam("new_message"),
+    "due_at_ms": now_ms() + bindparam("due_in_ms"),
+    "changed_at_ms": now_ms(),
+    "lease_token": None,
+    "lease_until_ms": None,
+}
+
+
+def _settle_statement(ruling: Settlement, *, probe: bool) -> Any:
+    values = dict(_SETTLE_VALUES)
+    if ruling.counts and not probe:
+        values["attempts"] = goals.c.attempts + 1
+    if ruling.unknown_visitor:
+        values["unknown_visitor_tries"] = goals.c.unknown_visitor_tries + 1
+    if ruling.state is GoalState.DELIVERED:
+        values |= {"delivered_at_ms": now_ms(), "datafast_event_id": bindparam("remote_id")}
+    if ruling.state is GoalState.UNCONFIRMED:
+        values |= {"looks": 0, "absent": 0}
+    owned = and_(
+        goals.c.id == bindparam("goal_id"), goals.c.state == "sending", goals.c.lease_token == bindparam("token")
+    )
+    return update(goals).where(owned).values(**values).returning(goals.c.id)
+
+
+def release(conn: Connection, claimed: Claim) -> bool:
+    """Give a lease back (SIGTERM): nothing was sent, nobody waits for it to run out."""
+    statement = (
+        update(goals)
+        .where(goals.c.id == claimed.goal.id, goals.c.state == "leased", goals.c.lease_token == claimed.token)
+        .values(state="pending", lease_token=None, lease_until_ms=None, changed_at_ms=now_ms())
+        .returning(goals.c.id)
+    )
+    given_back = conn.execute(statement).first() is not None
+    if given_back:
+        pauses.release_probe(conn, claimed.goal.destination, claimed.token)
+    return given_back
+
+
+# ------------------------------------------------------------------------------------------------------ look up
+
+
+def _lease_group(
+    conn: Connection, destination: str, look: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool
+) -> LookClaim | NotYet:
+    """Lease all unconfirmed goals of one visitor and name: they can only be told apart together."""
+    mine = (
+        update(goals)
+        .where(
+            goals.c.destination == destination,
+            goals.c.visitor == look.visitor,
+            goals.c.state == "unconfirmed",
+            goals.c.name == look.name,
+            or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= now),
+        )
+        .values(lease_token=token, lease_until_ms=now + lease_ms)
+        .returning(goals)
+    )
+    rows = sorted(conn.execute(mine).all(), key=lambda row: row.id)
+    if not rows:
+        return NotYet(now, now)
+    skew = pauses.clock_skew_ms(conn, destination)
+    windows = _windows(conn, [row.id for row in rows], skew, now)
+    group = tuple(UnconfirmedGoal(goal_of(row), row.looks, row.absent, windows.get(row.id, ())) for row in rows)
+    owned = tuple(_owned(conn, destination, look.visitor, look.name, skew))
+    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe)
+
+
+def _windows(
+    conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int
+) -> dict[int, tuple[tuple[int, int], ...]]:
+    """When each goal's doubtful tries were under way, by DataFast's clock."""
+    doubtful = (
+        select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms)
+        .where(
+            attempts.c.goal_id.in_(goal_ids),
+            attempts.c.kind == "send",
+            or_(attempts.c.outcome.is_(None), attempts.c.outcome == "unconfirmed"),
+        )
+        .order_by(attempts.c.id)
+    )
+    found: dict[int, list[tuple[int, int]]] = {}
+    for row in conn.execute(doubtful):
+        end = now if row.ended_at_ms is None else row.ended_at_ms
+        found.setdefault(row.goal_id, []).append((row.started_at_ms + skew_ms, end + skew_ms))
+    return {goal_id: tuple(spans) for goal_id, spans in found.items()}
+
+
+def _owned(conn: Connection, destination: str, visitor: str, name: str, skew_ms: int) -> Iterable[CompletedGoal]:
+    delivered = select(goals.c.description, goals.c.delivered_at_ms, goals.c.datafast_event_id).where(
+        goals.c.destination == destination,
+        goals.c.visitor == visitor,
+        goals.c.state == "delivered",
+        goals.c.name == name,
+    )
+    for row in conn.execute(delivered):
+        yield CompletedGoal(
+            name, row.delivered_at_ms + skew_ms, row.description, by_server=True, event_id=row.datafast_event_id
+        )
+
+
+_SETTLE_LOOK: Final = (
+    update(goals)
+    .where(
+        goals.c.id == bindparam("goal_id"),
+        goals.c.state == "unconfirmed",
+        goals.c.lease_token == bindparam("token"),
+    )
+    .values(
+        **_SETTLE_VALUES,
+        looks=goals.c.looks + bindparam("looked"),
+        absent=goals.c.absent + bindparam("not_found"),
+        delivered_at_ms=case(
+            (bindparam("new_state", type_=goals.c.state.type) == "delivered", now_ms()), else_=goals.c.delivered_at_ms
+        ),
+    )
+    .returning(goals.c.id)
+)
+
+
+def settle_look(
+    conn: Connection,
+    look: LookClaim,
+    rulings: Iterable[tuple[UnconfirmedGoal, Settlement, bool, bool]],
+    *,
+    health: Settlement,
+    server_now_ms: int | None = None,
+) -> Settled:
+    """Write what a read-back showed: (goal, ruling, the look counts, it was absent) each."""
+    mine = False
+    for doubtful, ruling, looked, not_found in rulings:
+        row = conn.execute(
+            _SETTLE_LOOK,
+            {
+                "goal_id": doubtful.goal.id,
+                "token": look.token,
+                "new_state": ruling.state.value,
+                "new_reason": ruling.reason,
+                "new_message": ruling.message,
+                "due_in_ms": ruling.due_in_ms,
+                "looked": int(looked),
+                "not_found": int(not_found),
+            },
+        ).first()
+        mine = mine or row is not None
+    if not mine:
+        return Settled(written=False)
+    news = pauses.learn(conn, look.destination, health, visitor=look.visitor, token=look.token)
+    pauses.learn_clock(conn, look.destination, server_now_ms)
+    return Settled(written=True, news=news)
+
+
+def release_look(conn: Connection, look: LookClaim) -> None:
+    """Give a group back (SIGTERM)."""
+    conn.execute(
+        update(goals)
+        .where(goals.c.state == "unconfirmed", goals.c.lease_token == look.token)
+        .values(lease_token=None, lease_until_ms=None)
+    )
+    pauses.release_probe(conn, look.destination, look.token)
+
+
+# -------------------------------------------------------------------------------------------------------- sweep
+
+_UNSENT: Final = (
+    update(goals)
+    .where(goals.c.state == "leased", goals.c.lease_until_ms <= now_ms())
+    .values(state="pending", lease_token=None, lease_until_ms=None, changed_at_ms=now_ms())
+    .returning(goals.c.id)
+)
+
+_IN_DOUBT: Final = (
+    update(goals)
+    .where(goals.c.state == "sending", goals.c.lease_until_ms <= now_ms())
+    .values(
+        state="unconfirmed",
+        reason="worker_vanished",
+        message="the process that was sending it vanished before the answer came",
+        due_at_ms=now_ms() + bindparam("settling_ms"),
+        attempts=goals.c.attempts + 1,
+        looks=0,
+        absent=0,
+        lease_token=None,
+        lease_until_ms=None,
+        changed_at_ms=now_ms(),
+    )
+    .returning(goals.c.id)
+)
+
+_TOO_OLD: Final = (
+    update(goals)
+    .where(goals.c.state == "pending", goals.c.expires_at_ms <= now_ms())
+    .values(
+        state="expired",
+        reason="max_age",
+        message="it grew older than max_age before it could be sent; DataFast would have dated it today",
+        changed_at_ms=now_ms(),
+    )
+    .returning(goals.c.id)
+)
+
+
+def sweep(conn: Connection, *, settling_ms: int) -> tuple[list[int], list[int], list[int]]:
+    """Take up what vanished workers left: ids of goals (free again, in doubt, too old)."""
+    free = [row.id for row in conn.execute(_UNSENT)]
+    doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
+    old = [row.id for row in conn.execute(_TOO_OLD)]
+    return free, doubtful, old
+
+
+def anything_to_sweep(conn: Connection) -> bool:
+    """Whether `sweep` would find something: a read that saves idle workers a write."""
+    overdue = or_(
+        and_(goals.c.state.in_(("leased", "sending")), goals.c.lease_until_ms <= now_ms()),
+        and_(goals.c.state == "pending", goals.c.expires_at_ms <= now_ms()),
+    )
+    return conn.execute(select(goals.c.id).where(overdue).limit(1)).first() is not None
+
+
+def register(conn: Connection, *, destination: str, token_hash: str) -> None:
+    """Make the rows of a destination and of its token; a new key ends a pause that the old one caused."""
+    pauses.ensure(conn, destination, token_hash)
+    exists = conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == token_hash)).first()
+    if exists is None:
+        pauses.insert_once(conn, pace, {"token_hash": token_hash, "next_at_us": 0})

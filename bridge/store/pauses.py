@@ -1,0 +1,275 @@
+"""The pause of a destination: one `not_before` and a reason, for throttling, wrong keys and repeated failure.
+
+While it lies ahead nothing is claimed. Then one real goal goes through as the probe: claiming it moves `not_before`
+to the end of its lease, so nobody else follows until its answer is known. `after` is the pure table of what an answer
+does; the rest writes it. An answer to a request that was in flight when the pause began changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, case, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bridge.model import Health
+from bridge.store.clock import now_ms
+from bridge.store.schema import destinations, goals
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+    from bridge.model import Settlement
+
+FAILURES_IN_ROW: Final = 5
+UNKNOWN_IN_ROW: Final = 10
+FIRST_STEP_MS: Final = {"failures": 5_000, "configuration": 30_000, "unknown_visitors": 30_000}
+LAST_STEP_MS: Final = 300_000
+
+UNKNOWN_SENTENCE: Final = "none of the last 10 visitors is known to this website: is this the key of the right one?"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Whether a destination may be sent to. probing: only one goal may pass, to see whether it works again."""
+
+    not_before_ms: int
+    probing: bool
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The part of a destination's row that an answer changes."""
+
+    kind: str | None = None
+    reason: str | None = None
+    not_before_ms: int = 0
+    since_ms: int | None = None
+    step_ms: int = 0
+    failures: int = 0
+    unknown: tuple[str, ...] = ()
+    probe_token: str | None = None
+
+
+def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
+    """What an answer makes of a destination. Pure."""
+    if pause.kind is not None and pause.probe_token != token:
+        return pause
+    pause = replace(pause, probe_token=None)
+    match ruling.health:
+        case Health.SUCCESS:
+            return Pause()
+        case Health.ANSWERED:
+            return _answered(pause, now)
+        case Health.UNKNOWN_VISITOR:
+            return _unknown(_answered(pause, now), visitor, now)
+        case Health.THROTTLED:
+            return _close(pause, pause.kind or "throttled", ruling.message, now, ruling.pause_ms, pause.step_ms)
+        case Health.CONFIGURATION:
+            return _stretch(pause, "configuration", ruling.message, now)
+        case Health.FAILURE:
+            return _failed(pause, ruling, now)
+        case Health.SILENT:
+            return replace(pause, not_before_ms=min(pause.not_before_ms, now))
+
+
+def _answered(pause: Pause, now: int) -> Pause:
+    """It works, though it refused this goal; only a delivered goal ends a row of unknown visitors."""
+    if pause.kind == "unknown_visitors":
+        return _stretch(pause, "unknown_visitors", UNKNOWN_SENTENCE, now)
+    return Pause(unknown=pause.unknown)
+
+
+def _unknown(pause: Pause, visitor: str, now: int) -> Pause:
+    seen = fingerprint(visitor)
+    if pause.kind == "unknown_visitors" or seen in pause.unknown:
+        return pause
+    pause = replace(pause, unknown=(*pause.unknown, seen))
+    if len(pause.unknown) < UNKNOWN_IN_ROW:
+        return pause
+    return _stretch(pause, "unknown_visitors", UNKNOWN_SENTENCE, now)
+
+
+def _failed(pause: Pause, ruling: Settlement, now: int) -> Pause:
+    pause = replace(pause, failures=pause.failures + 1)
+    if pause.kind is not None:
+        return _stretch(pause, pause.kind, pause.reason, now)
+    if pause.failures >= FAILURES_IN_ROW:
+        reason = f"{pause.failures} tries in a row failed; the last one: {ruling.message}"
+        return _stretch(pause, "failures", reason, now)
+    return pause
+
+
+def _stretch(pause: Pause, kind: str, reason: str | None, now: int) -> Pause:
+    """Begin a pause with its first step, or go on with twice the last one."""
+    first = FIRST_STEP_MS.get(kind, FIRST_STEP_MS["failures"])
+    step = first if pause.step_ms == 0 else min(pause.step_ms * 2, LAST_STEP_MS)
+    return _close(pause, kind, reason, now, step, step)
+
+
+def _close(pause: Pause, kind: str, reason: str | None, now: int, wait_ms: int, step_ms: int) -> Pause:
+    return replace(
+        pause,
+        kind=kind,
+        reason=reason,
+        not_before_ms=now + wait_ms,
+        since_ms=pause.since_ms if pause.since_ms is not None else now,
+        step_ms=step_ms,
+    )
+
+
+def fingerprint(text: str) -> str:
+    """A short hash: enough to tell texts apart, without keeping them."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# --------------------------------------------------------------------------------------------------- statements
+
+_ROW: Final = select(destinations, now_ms().label("now")).where(destinations.c.name == bindparam("destination"))
+_ROW_LOCKED: Final = _ROW.with_for_update(of=destinations)
+
+
+def door(conn: Connection, destination: str) -> Door:
+    """May this destination be sent to? A destination nobody registered may."""
+    row = conn.execute(_ROW, {"destination": destination}).first()
+    if row is None:
+        return Door(0, probing=False, slots=0)
+    return Door(row.not_before_ms, row.pause_kind is not None, row.slots)
+
+
+_COUNT: Final = (
+    update(destinations).where(destinations.c.name == bindparam("destination")).values(slots=destinations.c.slots + 1)
+)
+
+_PROBE: Final = _COUNT.values(probe_token=bindparam("token"), not_before_ms=bindparam("until"))
+
+
+def count_slot(conn: Connection, destination: str, probe: tuple[str, int] | None) -> None:
+    """Count a slot of the destination; a probe (its token, its lease's end) shuts the door behind it."""
+    if probe is None:
+        conn.execute(_COUNT, {"destination": destination})
+    else:
+        conn.execute(_PROBE, {"destination": destination, "token": probe[0], "until": probe[1]})
+
+
+def learn(conn: Connection, destination: str, ruling: Settlement, *, visitor: str, token: str) -> str | None:
+    """Write what an answer says about its destination; `paused` or `reopened` when that changed."""
+    row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
+    if row is None:
+        return None
+    before = _pause_of(row)
+    now = int(row.now)
+    then = after(before, ruling, visitor=visitor, token=token, now=now)
+    values: dict[str, Any] = {"last_success_at_ms": now} if ruling.health is Health.SUCCESS else {}
+    if then != before:
+        values |= _columns(then)
+    if values:
+        conn.execute(update(destinations).where(destinations.c.name == destination).values(**values))
+    if before.kind is not None and then.kind is None:
+        _forgive(conn, destination, before, now)
+        return "reopened"
+    return "paused" if before.kind is None and then.kind is not None else None
+
+
+def _pause_of(row: Any) -> Pause:
+    return Pause(
+        row.pause_kind,
+        row.pause_reason,
+        row.not_before_ms,
+        row.paused_since_ms,
+        row.pause_step_ms,
+        row.failures,
+        tuple(json.loads(row.unknown_visitors)),
+        row.probe_token,
+    )
+
+
+def _columns(pause: Pause) -> dict[str, Any]:
+    return {
+        "pause_kind": pause.kind,
+        "pause_reason": pause.reason,
+        "not_before_ms": pause.not_before_ms,
+        "paused_since_ms": pause.since_ms,
+        "pause_step_ms": pause.step_ms,
+        "failures": pause.failures,
+        "unknown_visitors": json.dumps(list(pause.unknown)),
+        "probe_token": pause.probe_token,
+    }
+
+
+def _forgive(conn: Connection, destination: str, pause: Pause, now: int) -> None:
+    """The 72 h of a goal do not count the time during which its destination was paused."""
+    if pause.since_ms is None:
+        return
+    began = case(
+        (goals.c.first_try_at_ms > pause.since_ms, goals.c.first_try_at_ms),
+        else_=pause.since_ms,
+    )
+    conn.execute(
+        update(goals)
+        .where(
+            goals.c.destination == destination,
+            goals.c.state.in_(("pending", "unconfirmed")),
+            goals.c.first_try_at_ms.is_not(None),
+        )
+        .values(paused_ms=goals.c.paused_ms + (now - began))
+    )
+
+
+def release_probe(conn: Connection, destination: str, token: str) -> None:
+    """The probe gave its lease back unsent: the next one may go."""
+    conn.execute(
+        update(destinations)
+        .where(destinations.c.name == destination, destinations.c.probe_token == token)
+        .values(probe_token=None, not_before_ms=now_ms())
+    )
+
+
+def reopen(conn: Connection, destination: str) -> None:
+    """End a pause by hand, or because the key is another one."""
+    row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
+    if row is None or row.pause_kind is None:
+        return
+    conn.execute(update(destinations).where(destinations.c.name == destination).values(**_columns(Pause())))
+    _forgive(conn, destination, _pause_of(row), int(row.now))
+
+
+def learn_clock(conn: Connection, destination: str, server_now_ms: int | None) -> None:
+    """Remember how far DataFast's clock is from ours (its `Date` has whole seconds)."""
+    if server_now_ms is None:
+        return
+    row = conn.execute(_ROW, {"destination": destination}).first()
+    if row is None:
+        return
+    skew = server_now_ms - int(row.now)
+    if row.clock_skew_ms is None or abs(row.clock_skew_ms - skew) > 1_500:  # noqa: PLR2004 - the resolution of Date
+        conn.execute(update(destinations).where(destinations.c.name == destination).values(clock_skew_ms=skew))
+
+
+def clock_skew_ms(conn: Connection, destination: str) -> int:
+    """DataFast's clock minus ours, 0 while unknown."""
+    found = conn.execute(select(destinations.c.clock_skew_ms).where(destinations.c.name == destination)).scalar()
+    return int(found or 0)
+
+
+def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
+    """Make a destination's row; a new key ends the pause that the old one caused."""
+    row = conn.execute(_ROW, {"destination": destination}).first()
+    if row is None:
+        insert_once(conn, destinations, {"name": destination, "key_fingerprint": key_fingerprint})
+        return
+    if row.key_fingerprint != key_fingerprint:
+        reopen(conn, destination)
+        conn.execute(
+            update(destinations).where(destinations.c.name == destination).values(key_fingerprint=key_fingerprint)
+        )
+
+
+def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:
+    """Insert a row unless it is there; of two at once, one wins and nobody fails."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    conn.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())

@@ -1,0 +1,134 @@
+"""The loop around route and deliver: a few threads that can be woken, and that stop when told.
+
+One thread routes events and does the chores (sweep, parked goals, heartbeat, retention); `BRIDGE_CONCURRENCY` threads
+deliver. A fault of the database or of our own is logged and tried again; it never ends a thread. `stop` claims
+nothing more, lets what is being sent finish, and returns within its time.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge import logs
+from bridge.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = logs.get("worker")
+
+IDLE_MS: Final = 1_000  # other processes make work, too
+AFTER_FAULT_S: Final = (0.2, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to be done now and then. Its first time is at the start."""
+
+    name: str
+    every_s: float
+    work: Callable[[], object]
+
+
+class Worker:
+    """Runs `route` and `deliver` until it is stopped.
+
+    route: routes some events, returns how many. deliver: does one piece, returns None, or the ms there is nothing to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        route: Callable[[], int],
+        deliver: Callable[[Callable[[], bool]], int | None],
+        chores: Sequence[Chore],
+        senders: int,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._route = route
+        self._deliver = deliver
+        self._chores = chores
+        self._senders = senders
+        self._monotonic = monotonic
+        self._stopping = threading.Event()
+        self._events = threading.Event()  # set: there may be events to route
+        self._goals = [threading.Event() for _ in range(senders)]  # set: there may be goals to send
+        self._threads: list[threading.Thread] = []
+        self._due_s = {chore.name: 0.0 for chore in chores}
+
+    def start(self) -> None:
+        """Start the threads. Call it after a fork, never before."""
+        self._threads = [
+            threading.Thread(target=self._forever, args=(self._route_once, self._events), name="route", daemon=True),
+            *(
+                threading.Thread(
+                    target=self._forever, args=(self._deliver_once, bell), name=f"deliver-{n}", daemon=True
+                )
+                for n, bell in enumerate(self._goals)
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """An event arrived: route it now."""
+        self._events.set()
+
+    def stop(self, timeout_s: float = 15.0) -> bool:
+        """Claim nothing more and wait for what is under way. False: something was still under way in the end."""
+        self._stopping.set()
+        for bell in (self._events, *self._goals):
+            bell.set()
+        end = self._monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - self._monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def _forever(self, once: Callable[[], float], bell: threading.Event) -> None:
+        faults = 0
+        while not self._stopping.is_set():
+            try:
+                pause_s = once()
+                faults = 0
+            except StoreError as error:
+                pause_s = AFTER_FAULT_S[min(faults, len(AFTER_FAULT_S) - 1)]
+                if faults == 0:
+                    log.warning("store.unavailable", reason=str(error))
+                faults += 1
+            except Exception:
+                pause_s = AFTER_FAULT_S[-1]
+                log.exception("fault")
+                self._stopping.wait(pause_s)
+            if pause_s > 0 and bell.wait(pause_s):
+                bell.clear()
+
+    def _route_once(self) -> float:
+        routed = self._route()
+        if routed:
+            for bell in self._goals:
+                bell.set()
+        nap_s = self._do_chores()
+        return 0.0 if routed else min(nap_s, IDLE_MS / 1000)
+
+    def _deliver_once(self) -> float:
+        wait_ms = self._deliver(self.stopping)
+        return 0.0 if wait_ms is None else wait_ms / 1000
+
+    def _do_chores(self) -> float:
+        """Do what is due; seconds until the next is. One that fails is tried again in its turn, and hurts no other."""
+        for chore in self._chores:
+            now = self._monotonic()
+            if now < self._due_s[chore.name]:
+                continue
+            self._due_s[chore.name] = now + chore.every_s
+            try:
+                chore.work()
+            except StoreError as error:
+                log.warning("chore.failed", chore=chore.name, reason=str(error))
+        return max(0.0, min(self._due_s.values(), default=self._monotonic() + 1) - self._monotonic())

@@ -1,0 +1,375 @@
+"""The delivery statements on both databases: who may claim what, and what each answer leaves behind."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from sqlalchemy import select
+
+from bridge.model import Claim, GoalState, Health, LookClaim, NotYet, Outcome, OutcomeKind, Settlement
+from bridge.store import delivery, pauses
+from bridge.store.schema import attempts, destinations, events, goals, pace
+
+V1 = "00000000-0000-4000-8000-000000000001"
+V2 = "00000000-0000-4000-8000-000000000002"
+_tokens = (f"lease-{n}" for n in itertools.count())
+DAY = 86_400_000
+
+DELIVERED = (Outcome(OutcomeKind.DELIVERED, 200, event_id="e1"), Settlement(GoalState.DELIVERED, Health.SUCCESS))
+LOST = (
+    Outcome(OutcomeKind.UNCONFIRMED, message="no answer"),
+    Settlement(GoalState.UNCONFIRMED, Health.FAILURE, 30_000, "answer_lost", "no answer", counts=True),
+)
+REFUSED = (
+    Outcome(OutcomeKind.NOT_SENT, message="connection refused"),
+    Settlement(GoalState.PENDING, Health.FAILURE, 5_000, "not_sent", "connection refused", counts=True),
+)
+WRONG_KEY = (
+    Outcome(OutcomeKind.CONFIGURATION, 401, "unknown token"),
+    Settlement(GoalState.PENDING, Health.CONFIGURATION, reason="configuration", message="unknown token"),
+)
+
+
+class Desk:
+    """A small front desk to the statements, for one destination."""
+
+    def __init__(self, store, clock, rate=None):
+        self.store, self.clock, self.rate = store, clock, rate or 60
+        self.run(lambda conn: delivery.register(conn, destination="default", token_hash="t1"))
+        self.events = 0
+        self.paced = rate is not None
+
+    def run(self, work):
+        return self.store.run(work)
+
+    def goal(self, visitor=V1, *, name="purchase", ordered_at=0, due_in=0, state="pending", expires_in=DAY, **more):
+        """Insert an event and its goal; the goal's id."""
+        self.events += 1
+        now = self.clock.now_ms
+
+        def insert(conn):
+            event_id = conn.execute(
+                events.insert()
+                .values(
+                    source="stripe",
+                    provider="stripe",
+                    type="t",
+                    test=False,
+                    received_at_ms=now,
+                    dedupe_key=f"k{self.events}",
+                    headers="{}",
+                    query="{}",
+                    body=b"{}",
+                    state="routed",
+                )
+                .returning(events.c.id)
+            ).scalar_one()
+            values = dict(
+                event_id=event_id,
+                source="stripe",
+                rule_id=name,
+                destination="default",
+                once_key=f"o{event_id}",
+                test=False,
+                name=name,
+                description=f"stripe evt_{event_id}",
+                metadata="{}",
+                visitor=visitor,
+                state=state,
+                happened_at_ms=now,
+                time_is_stated=True,
+                ordered_at_ms=ordered_at or now,
+                created_at_ms=now,
+                changed_at_ms=now,
+                due_at_ms=now + due_in,
+                expires_at_ms=now + expires_in,
+                wait_ms=DAY,
+            )
+            return conn.execute(goals.insert().values(**values | more).returning(goals.c.id)).scalar_one()
+
+        return self.run(insert)
+
+    def claim(self, lease_ms=60_000):
+        token = next(_tokens)
+        if not self.paced:  # the clock stands still: forget the slots taken so far
+            self.run(lambda conn: conn.execute(pace.update().values(next_at_us=0)))
+        return self.run(
+            lambda conn: delivery.claim(
+                conn, destination="default", token_hash="t1", token=token, lease_ms=lease_ms, rate=self.rate
+            )
+        )
+
+    def begin(self, claim):
+        return self.run(lambda conn: delivery.begin(conn, claim))
+
+    def settle(self, claim, attempt_id, answer):
+        return self.run(lambda conn: delivery.settle(conn, claim, attempt_id, *answer))
+
+    def send(self, answer):
+        """Claim, begin and settle one goal; its id."""
+        claim = self.claim()
+        assert isinstance(claim, Claim), claim
+        self.settle(claim, self.begin(claim), answer)
+        return claim.goal.id
+
+    def state(self, goal_id):
+        return self.row(goal_id).state
+
+    def row(self, goal_id):
+        with self.store.read() as conn:
+            return conn.execute(select(goals).where(goals.c.id == goal_id)).one()
+
+    def destination(self):
+        with self.store.read() as conn:
+            return conn.execute(select(destinations)).one()
+
+    def sweep(self):
+        return self.run(lambda conn: delivery.sweep(conn, settling_ms=30_000))
+
+
+@pytest.fixture
+def desk(store, clock):
+    return Desk(store, clock)
+
+
+def test_a_goal_goes_from_pending_to_delivered_with_its_attempt_written_ahead(desk):
+    goal = desk.goal()
+    claim = desk.claim()
+    assert isinstance(claim, Claim)
+    assert (claim.goal.id, desk.state(goal)) == (goal, "leased")
+    attempt = desk.begin(claim)
+    assert desk.state(goal) == "sending"
+    assert desk.settle(claim, attempt, DELIVERED).written
+    row = desk.row(goal)
+    assert (row.state, row.datafast_event_id, row.lease_token) == ("delivered", "e1", None)
+    with desk.store.read() as conn:
+        written = conn.execute(select(attempts)).one()
+    assert (written.goal_id, written.outcome, written.status) == (goal, "delivered", 200)
+
+
+def test_what_is_claimed_is_claimed_once(desk):
+    desk.goal()
+    assert isinstance(desk.claim(), Claim)
+    assert isinstance(desk.claim(), NotYet)
+
+
+def test_a_goal_waits_for_an_earlier_one_of_its_visitor_and_for_nobody_elses(desk, clock):
+    later = desk.goal(ordered_at=clock.now_ms)
+    earlier = desk.goal(ordered_at=clock.now_ms - 5)
+    other = desk.goal(V2)
+    first = desk.claim()
+    second = desk.claim()
+    assert {first.goal.id, second.goal.id} == {earlier, other}
+    assert isinstance(desk.claim(), NotYet)
+    mine = first if first.goal.id == earlier else second
+    desk.settle(mine, desk.begin(mine), DELIVERED)
+    assert desk.claim().goal.id == later
+
+
+def test_an_earlier_goal_that_waits_for_a_later_try_or_is_parked_holds_nobody_up(desk, clock):
+    desk.goal(ordered_at=clock.now_ms - 5, due_in=10_000)
+    desk.goal(ordered_at=clock.now_ms - 4, state="parked")
+    desk.goal(ordered_at=clock.now_ms - 3, state="held")
+    free = desk.goal(ordered_at=clock.now_ms)
+    assert desk.claim().goal.id == free
+
+
+def test_an_unconfirmed_earlier_goal_holds_its_visitor_up(desk, clock):
+    first = desk.goal(ordered_at=clock.now_ms - 5)
+    desk.goal(ordered_at=clock.now_ms)
+    assert desk.send(LOST) == first
+    assert isinstance(desk.claim(), NotYet)
+
+
+def test_every_fifth_slot_takes_the_newest(desk, clock):
+    visitors = [f"00000000-0000-4000-8000-00000000{n:04}" for n in range(10)]
+    ids = [desk.goal(visitor, due_in=n - 20) for n, visitor in enumerate(visitors)]
+    sent = [desk.send(DELIVERED) for _ in range(6)]
+    assert sent == [*ids[:4], ids[-1], ids[4]]
+
+
+def test_the_pace_of_a_token_is_never_exceeded_in_any_minute(store, clock):
+    desk = Desk(store, clock, rate=58)
+    for n in range(200):
+        desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
+    sent: list[int] = []
+    while len(sent) < 130:
+        claim = desk.claim()
+        if isinstance(claim, NotYet):
+            assert claim.until_ms is not None
+            clock.advance(max(1, claim.until_ms - clock.now_ms))
+            continue
+        sent.append(clock.now_ms)
+    for index, at in enumerate(sent):
+        assert sum(at <= other < at + 60_000 for other in sent[index:]) <= 60
+    assert sent[-1] - sent[0] < 130 / 58 * 60_000 * 1.02  # and no slot is wasted
+
+
+def test_a_claim_that_finds_nothing_takes_no_slot(store, clock):
+    desk = Desk(store, clock, rate=58)
+    for _ in range(5):
+        assert isinstance(desk.claim(), NotYet)
+    desk.goal()
+    desk.goal(V2)
+    assert isinstance(desk.claim(), Claim)
+    assert isinstance(desk.claim(), Claim)
+
+
+def test_a_lease_that_ran_out_unsent_frees_the_goal_and_its_old_owner_may_not_send(desk, clock):
+    goal = desk.goal()
+    stale = desk.claim()
+    clock.advance(60_000)
+    assert desk.begin(stale) is None
+    assert desk.sweep() == ([goal], [], [])
+    fresh = desk.claim()
+    assert desk.begin(stale) is None
+    assert desk.begin(fresh) is not None
+
+
+def test_a_vanished_sender_leaves_doubt_and_its_late_answer_writes_nothing(desk, clock):
+    goal = desk.goal()
+    claim = desk.claim()
+    attempt = desk.begin(claim)
+    clock.advance(60_000)
+    assert desk.sweep() == ([], [goal], [])
+    assert not desk.settle(claim, attempt, DELIVERED).written
+    assert desk.state(goal) == "unconfirmed"
+
+
+def test_a_goal_older_than_its_max_age_expires_and_is_never_claimed(desk, clock):
+    goal = desk.goal(expires_in=1_000)
+    clock.advance(1_000)
+    assert isinstance(desk.claim(), NotYet)
+    assert desk.sweep() == ([], [], [goal])
+    assert (desk.row(goal).state, desk.row(goal).reason) == ("expired", "max_age")
+
+
+def test_a_lease_can_be_given_back(desk):
+    goal = desk.goal()
+    claim = desk.claim()
+    assert desk.run(lambda conn: delivery.release(conn, claim))
+    assert desk.claim().goal.id == goal
+
+
+def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk, clock):
+    owned = desk.goal(ordered_at=clock.now_ms - 9)
+    assert desk.send(DELIVERED) == owned
+    lost = desk.goal(ordered_at=clock.now_ms)
+    desk.send(LOST)
+    clock.advance(30_000)
+    look = desk.claim()
+    assert isinstance(look, LookClaim)
+    assert [goal.goal.id for goal in look.goals] == [lost]
+    assert [entry.description for entry in look.owned] == [desk.row(owned).description]
+    assert look.goals[0].windows == ((clock.now_ms - 30_000, clock.now_ms - 30_000),)
+    assert isinstance(desk.claim(), NotYet)
+    found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
+    health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
+    assert desk.run(
+        lambda conn: delivery.settle_look(conn, look, [(look.goals[0], found, False, False)], health=health)
+    ).written
+    assert desk.state(lost) == "delivered"
+
+
+def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
+    lost = desk.goal()
+    desk.send(LOST)
+    clock.advance(30_000)
+    stale = desk.claim()
+    clock.advance(60_000)
+    fresh = desk.claim()
+    assert isinstance(fresh, LookClaim)
+    health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
+    again = Settlement(GoalState.PENDING, Health.ANSWERED)
+    rulings = [(stale.goals[0], again, False, True)]
+    assert not desk.run(lambda conn: delivery.settle_look(conn, stale, rulings, health=health)).written
+    assert desk.state(lost) == "unconfirmed"
+
+
+def test_a_wrong_key_pauses_at_once_then_one_goal_probes_and_its_success_reopens(desk, clock):
+    for n in range(3):
+        desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
+    first = desk.send(WRONG_KEY)
+    assert (desk.destination().pause_kind, desk.row(first).attempts) == ("configuration", 0)
+    waiting = desk.claim()
+    assert waiting == NotYet(clock.now_ms + 30_000, clock.now_ms)
+    clock.advance(30_000)
+    probe = desk.claim()
+    assert probe.probe
+    assert isinstance(desk.claim(), NotYet)
+    desk.settle(probe, desk.begin(probe), WRONG_KEY)
+    assert desk.claim() == NotYet(clock.now_ms + 60_000, clock.now_ms)
+    clock.advance(60_000)
+    probe = desk.claim()
+    assert desk.settle(probe, desk.begin(probe), DELIVERED).news == "reopened"
+    assert desk.destination().pause_kind is None
+    assert isinstance(desk.claim(), Claim)
+
+
+def test_five_failures_in_a_row_pause_and_the_pause_is_not_counted_for_the_goals(desk, clock):
+    for n in range(8):
+        desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
+    for _ in range(5):
+        tried = desk.send(REFUSED)
+    assert desk.destination().pause_kind == "failures"
+    clock.advance(5_000)
+    probe = desk.claim()
+    desk.settle(probe, desk.begin(probe), DELIVERED)
+    assert desk.row(tried).paused_ms == 5_000
+    assert desk.row(probe.goal.id).attempts == 0
+
+
+def test_a_probe_whose_worker_vanished_is_followed_by_another(desk, clock):
+    desk.goal()
+    desk.goal(V2)
+    desk.send(WRONG_KEY)
+    clock.advance(30_000)
+    assert desk.claim().probe
+    clock.advance(60_000)
+    desk.sweep()
+    assert desk.claim().probe
+
+
+def test_an_answer_in_flight_when_the_pause_began_does_not_lengthen_it(desk, clock):
+    for n in range(3):
+        desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
+    one, two = desk.claim(), desk.claim()
+    started = desk.begin(one), desk.begin(two)
+    desk.settle(one, started[0], WRONG_KEY)
+    clock.advance(1_000)
+    assert desk.settle(two, started[1], WRONG_KEY).news is None
+    assert desk.destination().not_before_ms == clock.now_ms + 29_000
+
+
+def test_a_new_key_ends_the_pause_of_the_old_one(desk):
+    desk.goal()
+    desk.send(WRONG_KEY)
+    assert isinstance(desk.claim(), NotYet)
+    desk.run(lambda conn: delivery.register(conn, destination="default", token_hash="t1-new"))
+    assert isinstance(desk.claim(), Claim)
+
+
+def test_ten_different_unknown_visitors_in_a_row_pause_the_destination(desk, clock):
+    unknown = (
+        Outcome(OutcomeKind.UNKNOWN_VISITOR, 404),
+        Settlement(GoalState.PENDING, Health.UNKNOWN_VISITOR, 30_000, "unknown_visitor", unknown_visitor=True),
+    )
+    for n in range(11):
+        desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
+    for _ in range(10):
+        assert desk.destination().pause_kind is None
+        desk.send(unknown)
+    row = desk.destination()
+    assert (row.pause_kind, row.pause_reason) == ("unknown_visitors", pauses.UNKNOWN_SENTENCE)
+    assert V1 not in row.unknown_visitors
+
+
+def test_a_destination_clock_that_differs_moves_the_windows(desk, clock):
+    desk.goal()
+    answer = (Outcome(OutcomeKind.UNCONFIRMED, 500, server_now_ms=clock.now_ms + 90_000), LOST[1])
+    desk.send(answer)
+    began = clock.now_ms
+    clock.advance(30_000)
+    look = desk.claim()
+    assert look.goals[0].windows == ((began + 90_000, began + 90_000),)
