@@ -1,0 +1,295 @@
+"""Store verified webhooks durably: `Inbox.put` returns when the commit that holds the event is on the disk.
+
+Requests that wait at the same moment share one transaction, run by one committer thread, because a commit costs far
+more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits 3 s at most;
+after that its event may or may not be stored: the sender repeats it, and dedupe holds.
+Knows nothing of signatures or rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from functools import cache
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, or_, select, update
+
+from bridge.errors import BridgeError, StoreUnavailable
+from bridge.model import Ack, EventState
+from bridge.store import counters
+from bridge.store.clock import now_ms
+from bridge.store.schema import events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy import Connection, Dialect
+
+    from bridge.model import NewEvent
+    from bridge.store.engine import Store
+
+PATIENCE_S: Final = 2.9  # of a caller, so that it can answer within 3 s
+_BATCH: Final = 64  # rows a commit
+_BATCH_BYTES: Final = 4 << 20  # of bodies a commit
+_ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is tried row by row, while its callers wait
+
+_COLUMNS: Final = (
+    "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
+    "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason",
+)  # fmt: skip
+_Row = tuple[Any, ...]
+
+
+class _Waiting:
+    """One caller: its row, and the bell that is rung when the answer is there."""
+
+    __slots__ = ("abandoned", "answer", "bell", "failure", "row")
+
+    def __init__(self, row: _Row) -> None:
+        self.row = row
+        self.answer: Ack | None = None
+        self.failure: BaseException | None = None
+        self.abandoned = False
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+
+class Inbox:
+    """The way into the store. Thread-safe; its committer thread starts with the first event, in each process anew.
+
+    on_stored: called by the committer after each commit that holds new events (to wake a worker).
+    """
+
+    def __init__(self, store: Store, on_stored: Callable[[], None] | None = None) -> None:
+        self._store = store
+        self._on_stored = on_stored or (lambda: None)
+        self._starting = threading.Lock()
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def put(self, event: NewEvent) -> Ack:
+        """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
+        if self._pid != os.getpid():
+            self._start()
+        waiting = _Waiting(_row(event))
+        self._queue.put(waiting)
+        if not waiting.bell.acquire(timeout=PATIENCE_S):
+            waiting.abandoned = True
+            raise StoreUnavailable("the database did not store the event in time")
+        if waiting.failure is not None:
+            raise waiting.failure
+        assert waiting.answer is not None
+        return waiting.answer
+
+    def close(self) -> None:
+        """Store what is waiting, then end the committer. A later `put` starts a new one."""
+        with self._starting:
+            if self._pid == os.getpid() and self._thread is not None:
+                self._pid = 0
+                self._queue.put(None)
+                self._thread.join(timeout=PATIENCE_S)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._pid == os.getpid():
+                return
+            self._queue = SimpleQueue()  # what a parent process left in the old one is the parent's
+            self._thread = threading.Thread(
+                target=self._commit_forever, args=(self._queue,), name="bridge-inbox", daemon=True
+            )
+            self._thread.start()
+            self._pid = os.getpid()
+
+    def _commit_forever(self, queue: SimpleQueue[_Waiting | None]) -> None:
+        while (first := queue.get()) is not None:
+            batch, last = _gather(first, queue)
+            if batch:
+                self._commit(batch)
+            if last:
+                return
+
+    def _commit(self, batch: list[_Waiting]) -> None:
+        started = time.monotonic()
+        try:
+            self._store_together(batch)
+        except Exception as failure:  # noqa: BLE001 - it is handed to the callers, whatever it is
+            self._store_one_by_one(batch, failure, started + _ROW_BY_ROW_S)
+        if any(waiting.answer is Ack.ACCEPTED for waiting in batch):
+            self._on_stored()
+
+    def _store_together(self, batch: list[_Waiting]) -> None:
+        rows = [waiting.row for waiting in batch]
+        for waiting, answer in zip(
+            batch, self._store.run(lambda conn: store_rows(conn, rows), first=True), strict=True
+        ):
+            waiting.answer = answer
+            waiting.bell.release()
+
+    def _store_one_by_one(self, batch: list[_Waiting], failure: Exception, until: float) -> None:
+        for waiting in batch:
+            if len(batch) > 1 and time.monotonic() < until:
+                try:
+                    self._store_together([waiting])
+                except Exception as own:  # noqa: BLE001 - as above
+                    failure = own
+                else:
+                    continue
+            waiting.failure = _as_ours(failure)
+            waiting.bell.release()
+
+
+def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[_Waiting], bool]:
+    """Who waits now, as far as one commit should take them; and whether the inbox is being closed."""
+    batch: list[_Waiting] = []
+    size = 0
+    waiting: _Waiting | None = first
+    while waiting is not None:
+        if not waiting.abandoned:
+            batch.append(waiting)
+            size += len(waiting.row[_BODY])
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            return batch, False
+        try:
+            waiting = queue.get_nowait()
+        except Empty:
+            return batch, False
+    return batch, True
+
+
+def _as_ours(failure: Exception) -> Exception:
+    """A sender may always try again: whatever went wrong in here, its event is not stored."""
+    if isinstance(failure, BridgeError):
+        return failure
+    ours = StoreUnavailable(f"the event could not be stored ({type(failure).__name__})")
+    ours.__cause__ = failure
+    return ours
+
+
+# --------------------------------------------------------------------------------------------------------- rows
+
+_BODY: Final = _COLUMNS.index("body")
+_KEY_MAX: Final = 200  # characters; longer keys are hashed, because an index entry has to fit into a page
+_TEXT_MAX: Final = 500
+_MS_MAX: Final = 1 << 53
+
+
+def _row(event: NewEvent) -> _Row:
+    """The event as values for `_COLUMNS`, whatever it holds: an authentic event is never refused for its texts.
+
+    A lone dedupe key stands in both columns, so that it also meets the second key of an earlier event: nobody slips
+    through by leaving an unsigned id away.
+    """
+    keys = [_key(key) for key in event.dedupe_keys]
+    envelope = event.envelope
+    return (
+        event.source,
+        event.provider,
+        keys[0],
+        keys[-1],
+        _text(envelope.type),
+        _text(envelope.id),
+        _text(envelope.account),
+        envelope.test,
+        _ms(envelope.time_ms),
+        _ms(envelope.order_ms),
+        json.dumps(dict(event.headers)),
+        json.dumps(dict(event.query)),
+        event.body,
+        (EventState.RECEIVED if event.quarantine is None else EventState.QUARANTINED).value,
+        _text(event.quarantine),
+    )
+
+
+def _key(key: str) -> str:
+    if len(key) > _KEY_MAX:
+        return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return _storable(key)
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else _storable(text[:_TEXT_MAX])
+
+
+def _storable(text: str) -> str:
+    """Without NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _ms(value: int | None) -> int | None:
+    return value if value is not None and -_MS_MAX < value < _MS_MAX else None
+
+
+# --------------------------------------------------------------------------------------------------- statements
+
+
+def store_rows(conn: Connection, rows: Sequence[_Row]) -> list[Ack]:
+    """Insert rows, skip those whose source and one of whose keys are known; what each of them was, in order.
+
+    Two processes that store the same event at once: the unique index lets one insert, the other waits for that
+    commit and finds a duplicate. Everybody inserts in the order of the keys, so that nobody waits in a circle.
+    """
+    answers: dict[int, Ack] = {}
+    left = sorted(range(len(rows)), key=lambda at: rows[at][:4:2])
+    while left:
+        distinct = {rows[at][:4:2]: at for at in reversed(left)}
+        inserted = _insert(conn, [rows[at] for at in distinct.values()])
+        for key, at in distinct.items():
+            answers[at] = Ack.ACCEPTED if key in inserted else Ack.DUPLICATE
+        left = [at for at in left if at not in answers]
+    _count(conn, rows, answers)
+    return [answers[at] for at in range(len(rows))]
+
+
+def _insert(conn: Connection, rows: Sequence[_Row]) -> set[_Row]:
+    """The (source, first key) of the rows that were new. No two rows may have the same."""
+    statement = _insert_text(conn.dialect, len(rows))
+    values = tuple(value for row in rows for value in row)
+    return {tuple(row) for row in conn.exec_driver_sql(statement, values)}
+
+
+@cache
+def _insert_text(dialect: Dialect, count: int) -> str:
+    """One statement for so many rows, written for the driver: the ack path has no time to build it each time."""
+    mark = "?" if dialect.paramstyle == "qmark" else "%s"
+    clock = str(now_ms().compile(dialect=dialect))
+    row = f"({', '.join([mark] * len(_COLUMNS))}, {clock})"
+    return (
+        f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * count)}"  # noqa: S608 - no value in it
+        " ON CONFLICT DO NOTHING RETURNING source, dedupe_key"
+    )
+
+
+def _count(conn: Connection, rows: Sequence[_Row], answers: dict[int, Ack]) -> None:
+    tally: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        duplicate = answers[at] is Ack.DUPLICATE
+        tally.setdefault(row[0], [0, 0])[duplicate] += 1
+        if duplicate:
+            conn.execute(_REPEATED, {"of": row[0], "key": row[2], "key_2": row[3]})
+    for source in sorted(tally):
+        counters.stored(conn, source, accepted=tally[source][0], duplicates=tally[source][1])
+
+
+_REPEATED: Final = (
+    update(events)
+    .where(
+        events.c.id
+        == select(events.c.id)
+        .where(
+            events.c.source == bindparam("of"),
+            or_(events.c.dedupe_key == bindparam("key"), events.c.dedupe_key_2 == bindparam("key_2")),
+        )
+        .order_by(events.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    .values(duplicates=events.c.duplicates + 1)
+)
