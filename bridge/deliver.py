@@ -20,19 +20,18 @@ from bridge.model import (
     GoalState,
     Health,
     LookClaim,
+    LookRuling,
     NotYet,
     Outcome,
     OutcomeKind,
     Settlement,
-    UnconfirmedGoal,
-    VisitorGoals,
 )
 from bridge.store import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bridge.model import Destination, Goal
+    from bridge.model import CompletedGoal, Destination, Goal, UnconfirmedGoal, VisitorGoals
     from bridge.settings import Schedule, Settings
     from bridge.store import Store
 
@@ -151,8 +150,8 @@ def _unknown_visitor(outcome: Outcome, claim: Claim, policy: Policy, jitter: flo
             GoalState.REJECTED,
             Health.UNKNOWN_VISITOR,
             reason="unknown_visitor",
-            message=f"{claim.goal.visitor} looks like a visitor id but DataFast has never seen it; is it your own"
-            f" user id, or was the visitor never on this website? ({outcome.message})",
+            message=f"{claim.goal.visitor} looks like a visitor id but DataFast has never seen it; is it your own user"
+            f" id? ({outcome.message})",
             unknown_visitor=True,
         )
     pause = round(policy.unknown.steps_ms[tries] * (1 - JITTER + 2 * JITTER * jitter))
@@ -166,28 +165,42 @@ def _unknown_visitor(outcome: Outcome, claim: Claim, policy: Policy, jitter: flo
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LookRuling:
-    """What a read-back decides for one goal. looked: it counts as a look that could not tell; absent: not found."""
-
-    goal: UnconfirmedGoal
-    settlement: Settlement
-    looked: bool = False
-    absent: bool = False
-
-
 def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[list[LookRuling], Settlement]:
     """What a read-back decides for each goal of the group, and what it says about the destination."""
     if answer.failure is not None:
         return [_cannot_tell(goal, answer.failure, policy) for goal in look.goals], _health_of(answer.failure)
-    found = readback.settle(answer.goals if answer.known else (), look.owned, look.goals)
-    rulings = [_found(goal) if goal.goal.id in found else _absent(goal, policy) for goal in look.goals]
+    told = readback.settle(
+        answer.goals if answer.known else (),
+        name=look.name,
+        unconfirmed=[_unconfirmed(doubtful) for doubtful in look.goals],
+        owned=[_owned(entry) for entry in look.owned],
+    )
+    rulings = [_told(doubtful, told, policy) for doubtful in look.goals]
     return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _found(goal: UnconfirmedGoal) -> LookRuling:
-    message = "the answer was lost, but DataFast has it: found by reading the visitor back"
-    return LookRuling(goal, Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message))
+def _unconfirmed(doubtful: UnconfirmedGoal) -> readback.Unconfirmed:
+    """One window over all tries in doubt: what lies between them is the goal's, or the ledger knows whose it is."""
+    starts, ends = zip(*doubtful.windows, strict=True)
+    goal = doubtful.goal
+    return readback.Unconfirmed(goal.id, goal.description, readback.window(min(starts), max(ends)))
+
+
+def _owned(entry: CompletedGoal) -> readback.Owned:
+    at_ms = entry.at_ms or 0
+    return readback.Owned(entry.description or "", readback.window(at_ms, at_ms), entry.event_id)
+
+
+def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) -> LookRuling:
+    entry = told.delivered.get(doubtful.goal.id)
+    if entry is not None:
+        message = "the answer was lost, but DataFast has it: found by reading the visitor back"
+        settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
+        return LookRuling(doubtful, settlement, remote_id=entry.event_id)
+    if doubtful.goal.id in told.unclear:
+        sentence = "DataFast lists a goal of this name without a time or a description"
+        return _cannot_tell(doubtful, Outcome(OutcomeKind.UNCONFIRMED, message=sentence), policy)
+    return _absent(doubtful, policy)
 
 
 def _absent(goal: UnconfirmedGoal, policy: Policy) -> LookRuling:
@@ -380,7 +393,7 @@ class Deliverer:
             lambda conn: delivery.settle_look(
                 conn,
                 look,
-                [(r.goal, r.settlement, r.looked, r.absent) for r in rulings],
+                rulings,
                 health=health,
                 server_now_ms=answer.server_now_ms,
             )
@@ -416,6 +429,3 @@ def _pause_of(nothing: NotYet) -> int:
     if nothing.until_ms is None:
         return 1_000
     return max(1, min(nothing.until_ms - nothing.now_ms, 1_000))
-
-
-__all__ = ["Deliverer", "LookRuling", "Policy", "metadata_to_send", "rule", "rule_look", "token_hash"]

@@ -532,6 +532,20 @@ class LookClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class LookRuling:
+    """What a read-back decides for one goal.
+
+    looked: it counts as a look that could not tell; absent: it was not found; remote_id: DataFast's id of it.
+    """
+
+    goal: UnconfirmedGoal
+    settlement: Settlement
+    looked: bool = False
+    absent: bool = False
+    remote_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NotYet:
     """Nothing can be claimed now. until_ms: by the database's clock; None: nothing waits. now_ms: that clock."""
 

@@ -35,7 +35,7 @@ class Chore:
 class Worker:
     """Runs `route` and `deliver` until it is stopped.
 
-    route: routes some events, returns how many. deliver: does one piece, returns None, or the ms there is nothing to do.
+    route: routes some events, returns how many. deliver: does one piece, returns None, or the ms nothing is to do.
     """
 
     def __init__(

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
 
-    from bridge.model import Outcome, Settlement
+    from bridge.model import LookRuling, Outcome, Settlement
 
 EVERY_FIFTH: Final = 5
 BURST: Final = 2
 
-PENDING: Final = literal_column("'pending'")
+PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
 _BUSY: Final = ("leased", "sending", "unconfirmed")
 
 
@@ -125,13 +125,6 @@ def interval_us(rate_per_minute: int) -> int:
     return -(-60_000_000 // rate_per_minute)
 
 
-class _NoSlot(Exception):
-    """The token's next slot lies ahead: the whole claim is taken back."""
-
-    def __init__(self, at_us: int) -> None:
-        self.at_us = at_us
-
-
 def claim(
     conn: Connection, *, destination: str, token_hash: str, token: str, lease_ms: int, rate: int
 ) -> Claim | LookClaim | NotYet:
@@ -150,10 +143,9 @@ def claim(
         look = conn.execute(_LOOK_DUE, wish).first()
     if look is None and goal is None:
         return NotYet(_next_due(conn, destination, now), now)
-    try:
-        _take_slot(conn, token_hash, now, interval_us(rate))
-    except _NoSlot as error:
-        return NotYet(max(error.at_us // 1000, now + 1), now)
+    slot_at_ms = _take_slot(conn, token_hash, now, interval_us(rate))
+    if slot_at_ms > now:
+        return NotYet(slot_at_ms, now)
     pauses.count_slot(conn, destination, probe=(token, now + lease_ms) if door.probing else None)
     if goal is not None:
         return _lease(conn, goal, token, now, lease_ms, probe=door.probing)
@@ -172,17 +164,14 @@ def _now(conn: Connection) -> int:
 _NOW: Final = select(now_ms())
 
 
-def _take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> None:
-    slot = {
-        "of_token": token_hash,
-        "now_us": now * 1000,
-        "interval_us": interval,
-        "tolerance_us": interval * (BURST - 1),
-    }
+def _take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> int:
+    """Take the token's next slot if it is now; else write nothing and say when it will be."""
+    tolerance = interval * (BURST - 1)
+    slot = {"of_token": token_hash, "now_us": now * 1000, "interval_us": interval, "tolerance_us": tolerance}
     if conn.execute(_TAKE_SLOT, slot).first() is not None:
-        return
+        return now
     next_at = conn.execute(select(pace.c.next_at_us).where(pace.c.token_hash == token_hash)).scalar_one()
-    raise _NoSlot(int(next_at) - interval * (BURST - 1) + 999)
+    return max(-((tolerance - int(next_at)) // 1000), now + 1)
 
 
 def _lease(conn: Connection, row: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool) -> Claim | NotYet:
@@ -375,7 +364,7 @@ def release(conn: Connection, claimed: Claim) -> bool:
 
 
 def _lease_group(
-    conn: Connection, destination: str, look: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool
+    conn: Connection, destination: str, look: Row[Any, Any], token: str, now: int, lease_ms: int, *, probe: bool
 ) -> LookClaim | NotYet:
     """Lease all unconfirmed goals of one visitor and name: they can only be told apart together."""
     mine = (
@@ -444,6 +433,7 @@ _SETTLE_LOOK: Final = (
         **_SETTLE_VALUES,
         looks=goals.c.looks + bindparam("looked"),
         absent=goals.c.absent + bindparam("not_found"),
+        datafast_event_id=bindparam("remote_id"),
         delivered_at_ms=case(
             (bindparam("new_state", type_=goals.c.state.type) == "delivered", now_ms()), else_=goals.c.delivered_at_ms
         ),
@@ -455,25 +445,26 @@ _SETTLE_LOOK: Final = (
 def settle_look(
     conn: Connection,
     look: LookClaim,
-    rulings: Iterable[tuple[UnconfirmedGoal, Settlement, bool, bool]],
+    rulings: Iterable[LookRuling],
     *,
     health: Settlement,
     server_now_ms: int | None = None,
 ) -> Settled:
-    """Write what a read-back showed: (goal, ruling, the look counts, it was absent) each."""
+    """Write what a read-back showed, unless the lease ran out meanwhile."""
     mine = False
-    for doubtful, ruling, looked, not_found in rulings:
+    for ruling in rulings:
         row = conn.execute(
             _SETTLE_LOOK,
             {
-                "goal_id": doubtful.goal.id,
+                "goal_id": ruling.goal.goal.id,
                 "token": look.token,
-                "new_state": ruling.state.value,
-                "new_reason": ruling.reason,
-                "new_message": ruling.message,
-                "due_in_ms": ruling.due_in_ms,
-                "looked": int(looked),
-                "not_found": int(not_found),
+                "new_state": ruling.settlement.state.value,
+                "new_reason": ruling.settlement.reason,
+                "new_message": ruling.settlement.message,
+                "due_in_ms": ruling.settlement.due_in_ms,
+                "looked": int(ruling.looked),
+                "not_found": int(ruling.absent),
+                "remote_id": ruling.remote_id,
             },
         ).first()
         mine = mine or row is not None

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from sqlalchemy import select
 
-from bridge.model import Claim, GoalState, Health, LookClaim, NotYet, Outcome, OutcomeKind, Settlement
+from bridge.model import Claim, GoalState, Health, LookClaim, LookRuling, NotYet, Outcome, OutcomeKind, Settlement
 from bridge.store import delivery, pauses
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
@@ -65,27 +65,27 @@ class Desk:
                 )
                 .returning(events.c.id)
             ).scalar_one()
-            values = dict(
-                event_id=event_id,
-                source="stripe",
-                rule_id=name,
-                destination="default",
-                once_key=f"o{event_id}",
-                test=False,
-                name=name,
-                description=f"stripe evt_{event_id}",
-                metadata="{}",
-                visitor=visitor,
-                state=state,
-                happened_at_ms=now,
-                time_is_stated=True,
-                ordered_at_ms=ordered_at or now,
-                created_at_ms=now,
-                changed_at_ms=now,
-                due_at_ms=now + due_in,
-                expires_at_ms=now + expires_in,
-                wait_ms=DAY,
-            )
+            values = {
+                "event_id": event_id,
+                "source": "stripe",
+                "rule_id": name,
+                "destination": "default",
+                "once_key": f"o{event_id}",
+                "test": False,
+                "name": name,
+                "description": f"stripe evt_{event_id}",
+                "metadata": "{}",
+                "visitor": visitor,
+                "state": state,
+                "happened_at_ms": now,
+                "time_is_stated": True,
+                "ordered_at_ms": ordered_at or now,
+                "created_at_ms": now,
+                "changed_at_ms": now,
+                "due_at_ms": now + due_in,
+                "expires_at_ms": now + expires_in,
+                "wait_ms": DAY,
+            }
             return conn.execute(goals.insert().values(**values | more).returning(goals.c.id)).scalar_one()
 
         return self.run(insert)
@@ -182,7 +182,7 @@ def test_an_unconfirmed_earlier_goal_holds_its_visitor_up(desk, clock):
     assert isinstance(desk.claim(), NotYet)
 
 
-def test_every_fifth_slot_takes_the_newest(desk, clock):
+def test_every_fifth_slot_takes_the_newest(desk):
     visitors = [f"00000000-0000-4000-8000-00000000{n:04}" for n in range(10)]
     ids = [desk.goal(visitor, due_in=n - 20) for n, visitor in enumerate(visitors)]
     sent = [desk.send(DELIVERED) for _ in range(6)]
@@ -267,7 +267,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     assert desk.run(
-        lambda conn: delivery.settle_look(conn, look, [(look.goals[0], found, False, False)], health=health)
+        lambda conn: delivery.settle_look(conn, look, [LookRuling(look.goals[0], found)], health=health)
     ).written
     assert desk.state(lost) == "delivered"
 
@@ -282,7 +282,7 @@ def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
     assert isinstance(fresh, LookClaim)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     again = Settlement(GoalState.PENDING, Health.ANSWERED)
-    rulings = [(stale.goals[0], again, False, True)]
+    rulings = [LookRuling(stale.goals[0], again, absent=True)]
     assert not desk.run(lambda conn: delivery.settle_look(conn, stale, rulings, health=health)).written
     assert desk.state(lost) == "unconfirmed"
 
@@ -350,7 +350,7 @@ def test_a_new_key_ends_the_pause_of_the_old_one(desk):
     assert isinstance(desk.claim(), Claim)
 
 
-def test_ten_different_unknown_visitors_in_a_row_pause_the_destination(desk, clock):
+def test_ten_different_unknown_visitors_in_a_row_pause_the_destination(desk):
     unknown = (
         Outcome(OutcomeKind.UNKNOWN_VISITOR, 404),
         Settlement(GoalState.PENDING, Health.UNKNOWN_VISITOR, 30_000, "unknown_visitor", unknown_visitor=True),

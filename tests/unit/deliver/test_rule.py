@@ -1,0 +1,166 @@
+"""The table of answers: what becomes of a goal, and what a read-back decides. Pure, row by row."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge import settings
+from bridge.deliver import HOUR_MS, Policy, metadata_to_send, rule, rule_look
+from bridge.model import (
+    Claim,
+    CompletedGoal,
+    Goal,
+    GoalState,
+    Health,
+    LookClaim,
+    Outcome,
+    OutcomeKind,
+    UnconfirmedGoal,
+    VisitorGoals,
+)
+
+POLICY = Policy.of(settings.load({}))
+HOLD = Policy.of(settings.load({"BRIDGE_UNCONFIRMED": "hold"}))
+NOW = 1_790_000_000_000
+VISITOR = "00000000-0000-4000-8000-000000000001"
+EVEN = 0.5  # the jitter that changes nothing
+
+
+def a_goal(**more):
+    values = {
+        "id": 1, "destination": "default", "visitor": VISITOR, "name": "purchase", "description": "stripe evt_1",
+        "metadata": {"amount": "49.00"}, "once_key": "k", "event_id": 1, "happened_at_ms": NOW, "time_is_stated": True,
+        "created_at_ms": NOW, "expires_at_ms": NOW + 7 * 24 * HOUR_MS, "attempts": 0,
+    }  # fmt: skip
+    return Goal(**values | more)
+
+
+def a_claim(*, probe=False, paused_ms=0, at=NOW, **goal):
+    return Claim(a_goal(**goal), "token", at, paused_ms, probe)
+
+
+def ruled(kind, claim=None, jitter=EVEN, **outcome):
+    return rule(Outcome(kind, **outcome), claim or a_claim(), POLICY, jitter=jitter)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "health", "counts"),
+    [
+        (OutcomeKind.DELIVERED, GoalState.DELIVERED, Health.SUCCESS, False),
+        (OutcomeKind.REJECTED, GoalState.REJECTED, Health.ANSWERED, False),
+        (OutcomeKind.CONFIGURATION, GoalState.PENDING, Health.CONFIGURATION, False),
+        (OutcomeKind.THROTTLED, GoalState.PENDING, Health.THROTTLED, False),
+        (OutcomeKind.UNKNOWN_VISITOR, GoalState.PENDING, Health.UNKNOWN_VISITOR, False),
+        (OutcomeKind.NOT_SENT, GoalState.PENDING, Health.FAILURE, True),
+        (OutcomeKind.REFUSED_FOR_NOW, GoalState.PENDING, Health.FAILURE, True),
+        (OutcomeKind.UNCONFIRMED, GoalState.UNCONFIRMED, Health.FAILURE, True),
+    ],
+)
+def test_each_class_of_answer_has_its_state_its_word_about_the_destination_and_its_price(kind, state, health, counts):
+    ruling = ruled(kind)
+    assert (ruling.state, ruling.health, ruling.counts) == (state, health, counts)
+
+
+def test_the_back_off_is_the_schedule_that_a_user_reads():
+    pauses = [ruled(OutcomeKind.NOT_SENT, a_claim(attempts=tried)).due_in_ms // 1000 for tried in range(11)]
+    assert pauses == [5, 30, 120, 600, 1800, 3600, 7200, 14400, 21600, 21600, 21600]
+
+
+def test_jitter_spreads_a_pause_over_a_fifth_to_both_sides():
+    assert ruled(OutcomeKind.NOT_SENT, jitter=0.0).due_in_ms == 4_000
+    assert ruled(OutcomeKind.NOT_SENT, jitter=0.999).due_in_ms == pytest.approx(6_000, abs=5)
+
+
+def test_three_days_after_the_first_try_a_goal_expires_but_a_paused_destination_stops_the_clock():
+    late = a_claim(attempts=20, first_try_at_ms=NOW - 70 * HOUR_MS)
+    assert ruled(OutcomeKind.NOT_SENT, late).state is GoalState.EXPIRED
+    paused = a_claim(attempts=20, first_try_at_ms=NOW - 70 * HOUR_MS, paused_ms=10 * HOUR_MS)
+    assert ruled(OutcomeKind.NOT_SENT, paused).state is GoalState.PENDING
+
+
+def test_a_probe_that_fails_spends_nothing_and_goes_to_the_end_of_the_queue():
+    ruling = ruled(OutcomeKind.NOT_SENT, a_claim(probe=True))
+    assert (ruling.counts, ruling.due_in_ms, ruling.state) == (False, 0, GoalState.PENDING)
+
+
+def test_an_unknown_visitor_is_tried_four_times_more_then_rejected_with_a_question():
+    tries = [ruled(OutcomeKind.UNKNOWN_VISITOR, a_claim(unknown_visitor_tries=n)) for n in range(5)]
+    assert [ruling.due_in_ms // 1000 for ruling in tries[:4]] == [30, 120, 600, 3600]
+    assert tries[4].state is GoalState.REJECTED
+    assert tries[4].reason == "unknown_visitor"
+    assert "is it your own user id?" in tries[4].message
+
+
+def test_a_throttled_destination_waits_as_long_as_it_says_else_a_minute():
+    assert ruled(OutcomeKind.THROTTLED, retry_after_ms=7_000).pause_ms == 7_000
+    assert ruled(OutcomeKind.THROTTLED).pause_ms == 60_000
+
+
+# ------------------------------------------------------------------------------------------------- the read-back
+
+
+def a_look(*goals, owned=()):
+    return LookClaim("default", VISITOR, "purchase", "token", goals, owned)
+
+
+def doubt(goal_id=1, looks=0, absent=0, description="stripe evt_1"):
+    return UnconfirmedGoal(a_goal(id=goal_id, description=description), looks, absent, ((NOW, NOW + 1_000),))
+
+
+def entry(description="stripe evt_1", at=NOW + 500):
+    return CompletedGoal("purchase", at, description)
+
+
+def states(look, answer, policy=POLICY):
+    rulings, _ = rule_look(look, answer, policy)
+    return [ruling.settlement.state for ruling in rulings]
+
+
+def test_what_the_read_back_finds_is_delivered():
+    assert states(a_look(doubt()), VisitorGoals(known=True, goals=(entry(),))) == [GoalState.DELIVERED]
+
+
+def test_absent_once_waits_a_minute_absent_twice_is_sent_again():
+    rulings, _ = rule_look(a_look(doubt()), VisitorGoals(known=True), POLICY)
+    assert (rulings[0].settlement.state, rulings[0].settlement.due_in_ms) == (GoalState.UNCONFIRMED, 60_000)
+    assert rulings[0].absent
+    assert states(a_look(doubt(absent=1)), VisitorGoals(known=True)) == [GoalState.PENDING]
+
+
+def test_a_visitor_who_is_not_known_has_no_goals():
+    assert states(a_look(doubt(absent=1)), VisitorGoals(known=False)) == [GoalState.PENDING]
+
+
+def test_an_entry_that_the_ledger_owns_is_nobody_elses():
+    look = a_look(doubt(absent=1, description="other"), owned=(entry(),))
+    assert states(look, VisitorGoals(known=True, goals=(CompletedGoal("purchase", NOW + 500),))) == [GoalState.PENDING]
+
+
+@pytest.mark.parametrize(("policy", "end"), [(POLICY, GoalState.PENDING), (HOLD, GoalState.HELD)])
+def test_three_looks_that_cannot_tell_end_the_doubt_by_the_setting(policy, end):
+    blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
+    assert states(a_look(doubt(looks=1)), blind, policy) == [GoalState.UNCONFIRMED]
+    assert states(a_look(doubt(looks=2)), blind, policy) == [end]
+
+
+def test_a_look_that_never_got_through_is_no_look():
+    away = VisitorGoals(known=False, failure=Outcome(OutcomeKind.NOT_SENT, message="connection refused"))
+    rulings, health = rule_look(a_look(doubt(looks=2)), away, POLICY)
+    assert (rulings[0].settlement.state, rulings[0].looked) == (GoalState.UNCONFIRMED, False)
+    assert health.health is Health.FAILURE
+
+
+def test_a_key_that_may_not_read_says_nothing_about_sending():
+    blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
+    assert rule_look(a_look(doubt()), blind, POLICY)[1].health is Health.SILENT
+
+
+# --------------------------------------------------------------------------------------------------- occurred_at
+
+
+def test_a_goal_an_hour_late_says_when_it_happened_if_a_place_is_free():
+    assert metadata_to_send(a_goal(), NOW + HOUR_MS) == {"amount": "49.00"}
+    late = metadata_to_send(a_goal(), NOW + HOUR_MS + 1)
+    assert late == {"amount": "49.00", "occurred_at": "2026-09-21T14:13:20Z"}
+    full = {f"k{n}": "v" for n in range(10)}
+    assert metadata_to_send(a_goal(metadata=full), NOW + 2 * HOUR_MS) == full

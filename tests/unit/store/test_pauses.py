@@ -1,0 +1,90 @@
+"""What an answer makes of its destination: the pure table behind the pause."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.model import GoalState, Health, Settlement
+from bridge.store.pauses import LAST_STEP_MS, UNKNOWN_SENTENCE, Pause, after
+
+NOW = 1_790_000_000_000
+
+
+def told(pause, health, *, token="probe", visitor="v", now=NOW, pause_ms=0, message="because"):
+    ruling = Settlement(GoalState.PENDING, health, message=message, pause_ms=pause_ms)
+    return after(pause, ruling, visitor=visitor, token=token, now=now)
+
+
+def paused(kind, step_ms=30_000, **more):
+    return Pause(kind, "because", NOW - 1, NOW - 60_000, step_ms, probe_token="probe", **more)
+
+
+def test_four_failures_are_bad_luck_five_are_a_pause_of_five_seconds():
+    pause = Pause()
+    for _ in range(4):
+        pause = told(pause, Health.FAILURE)
+        assert pause.kind is None
+    pause = told(pause, Health.FAILURE)
+    assert (pause.kind, pause.not_before_ms, pause.since_ms) == ("failures", NOW + 5_000, NOW)
+
+
+@pytest.mark.parametrize("health", [Health.SUCCESS, Health.ANSWERED, Health.UNKNOWN_VISITOR])
+def test_an_answer_ends_a_row_of_failures(health):
+    assert told(Pause(failures=4), health).failures == 0
+
+
+def test_a_wrong_key_is_a_pause_at_once():
+    pause = told(Pause(), Health.CONFIGURATION)
+    assert (pause.kind, pause.not_before_ms, pause.reason) == ("configuration", NOW + 30_000, "because")
+
+
+def test_each_probe_that_fails_doubles_the_pause_up_to_five_minutes():
+    pause = paused("configuration")
+    steps = []
+    for _ in range(5):
+        pause = told(pause, Health.CONFIGURATION)
+        steps.append(pause.not_before_ms - NOW)
+        pause = Pause(pause.kind, pause.reason, NOW, pause.since_ms, pause.step_ms, probe_token="probe")
+    assert steps == [60_000, 120_000, 240_000, LAST_STEP_MS, LAST_STEP_MS]
+
+
+def test_a_throttled_destination_waits_exactly_until_its_reset():
+    assert told(Pause(), Health.THROTTLED, pause_ms=7_000).not_before_ms == NOW + 7_000
+
+
+@pytest.mark.parametrize("kind", ["failures", "configuration", "throttled"])
+@pytest.mark.parametrize("health", [Health.SUCCESS, Health.ANSWERED])
+def test_a_probe_that_is_answered_reopens_at_once(kind, health):
+    assert told(paused(kind), health) == Pause()
+
+
+@pytest.mark.parametrize("health", list(Health))
+def test_an_answer_that_was_in_flight_when_the_pause_began_changes_nothing(health):
+    pause = paused("configuration")
+    assert told(pause, health, token="another") == pause
+
+
+def test_only_a_delivered_goal_ends_a_row_of_unknown_visitors():
+    pause = Pause()
+    for n in range(9):
+        pause = told(pause, Health.UNKNOWN_VISITOR, visitor=f"v{n}")
+    assert pause.kind is None
+    pause = told(pause, Health.ANSWERED)
+    pause = told(pause, Health.UNKNOWN_VISITOR, visitor="v9")
+    assert (pause.kind, pause.reason) == ("unknown_visitors", UNKNOWN_SENTENCE)
+    probed = Pause(pause.kind, pause.reason, NOW, NOW, pause.step_ms, 0, pause.unknown, "probe")
+    again = told(probed, Health.UNKNOWN_VISITOR, visitor="v10")
+    assert again.not_before_ms == NOW + 60_000
+    assert told(probed, Health.SUCCESS) == Pause()
+
+
+def test_the_same_unknown_visitor_counts_once():
+    pause = Pause()
+    for _ in range(20):
+        pause = told(pause, Health.UNKNOWN_VISITOR, visitor="one")
+    assert pause.kind is None
+
+
+def test_a_probe_that_says_nothing_lets_the_next_one_go_at_once():
+    pause = told(Pause("failures", "because", NOW + 60_000, NOW, 5_000, probe_token="probe"), Health.SILENT)
+    assert (pause.kind, pause.not_before_ms, pause.probe_token) == ("failures", NOW, None)
