@@ -1,0 +1,113 @@
+"""What the network and the providers do to a sequence of webhooks: repeat, reorder, hold back, mix; and `--set`.
+
+Every function takes steps and gives steps, seeded where chance plays a part, so that a failure can be repeated.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import random
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bridge.sandbox.scenarios import Step
+
+_PIECE: Final = re.compile(r"[^.\[\]]+|\[-?\d+\]")
+
+
+def _dice(seed: int, what: str) -> random.Random:
+    return random.Random(f"{what}:{seed}")  # noqa: S311 - a play, not a secret
+
+
+def duplicated(steps: Sequence[Step], *, seed: int, most: int = 5) -> tuple[Step, ...]:
+    """Each step one to `most` times; the copies come at any later moment."""
+    dice, result = _dice(seed, "duplicated"), list(steps)
+    for step in steps:
+        for _ in range(dice.randint(0, most - 1)):
+            result.insert(dice.randint(result.index(step) + 1, len(result)), step)
+    return tuple(result)
+
+
+def reordered(steps: Sequence[Step], *, seed: int) -> tuple[Step, ...]:
+    """Any order at all."""
+    result = list(steps)
+    _dice(seed, "reordered").shuffle(result)
+    return tuple(result)
+
+
+def held_back(steps: Sequence[Step], *, seed: int, share: float = 0.2) -> tuple[Step, ...]:
+    """Some steps arrive later than others that happened after them, as after a failed first delivery."""
+    dice, result = _dice(seed, "held back"), list(steps)
+    for step in steps:
+        if dice.random() < share:
+            place = result.index(step)
+            result.insert(dice.randint(place, len(result) - 1), result.pop(place))
+    return tuple(result)
+
+
+def interleaved(*sequences: Sequence[Step], seed: int) -> tuple[Step, ...]:
+    """Several sequences at once (live and test mode, several customers); each keeps its own order."""
+    dice, waiting = _dice(seed, "interleaved"), [list(sequence) for sequence in sequences if sequence]
+    result = []
+    while waiting:
+        queue = dice.choices(waiting, weights=[len(queue) for queue in waiting])[0]
+        result.append(queue.pop(0))
+        waiting = [queue for queue in waiting if queue]
+    return tuple(result)
+
+
+# ------------------------------------------------------------------------------------------------------- --set
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """`data.object.amount_total=999` -> path and value (JSON, or else text); UsageError if it is no such thing."""
+    path, equals, value = text.partition("=")
+    if not equals or "".join(_PIECE.findall(path)) != path.replace(".", "") or not path:
+        raise UsageError(f"--set is {text!r}, but must be path=value, such as data.object.amount_total=999")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+def changed(steps: Iterable[Step], sets: Sequence[tuple[str, Any]]) -> tuple[Step, ...]:
+    """Put values into every body that has the place for them; UsageError names a path that fits none.
+
+    What a changed step should give is no longer known, so its expected goals are dropped.
+    """
+    result = tuple(steps)
+    for path, value in sets:
+        pieces = [int(piece[1:-1]) if piece.startswith("[") else piece for piece in _PIECE.findall(path)]
+        replaced = tuple(_with(step, pieces, value) for step in result)
+        if all(new is old for new, old in zip(replaced, result, strict=True)):
+            raise UsageError(f"--set {path}: no event of this scenario has a place for it")
+        result = replaced
+    return result
+
+
+def _with(step: Step, pieces: Sequence[str | int], value: Any) -> Step:
+    body = copy.deepcopy(step.body)
+    holder: Any = body
+    for piece in pieces[:-1]:
+        try:
+            holder = holder[piece]
+        except (KeyError, IndexError, TypeError):
+            return step
+    if not _settable(holder, pieces[-1]):
+        return step
+    holder[pieces[-1]] = value
+    return dataclasses.replace(step, body=body, goals=())
+
+
+def _settable(holder: Any, last: str | int) -> bool:
+    """A list's element must be there; a key may be new."""
+    if isinstance(holder, dict):
+        return isinstance(last, str)
+    return isinstance(holder, list) and isinstance(last, int) and -len(holder) <= last < len(holder)

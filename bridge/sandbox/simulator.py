@@ -1,0 +1,140 @@
+"""Plays providers: turns the steps of a scenario into signed requests, and posts them.
+
+`request` is pure (tests and the benchmark use it alone); `play` is the only part that talks to anybody.
+The clock and the pause between two requests are passed in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import requests
+
+from bridge.errors import UsageError
+from bridge.sandbox import encode, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from bridge.sandbox.scenarios import Step
+
+_ANSWER_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """One request, ready to be sent."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one request. status: None when nobody answered; answer: the body's `status`, or a sentence."""
+
+    step: Step
+    url: str
+    status: int | None
+    ms: float
+    answer: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+
+def secret_name(source: str) -> str:
+    """The variable in which a mapping file of this name looks for its secret."""
+    return f"{source.upper().replace('-', '_')}_WEBHOOK_SECRET"
+
+
+def secrets_from(environ: Mapping[str, str], steps: Iterable[Step]) -> dict[str, str]:
+    """The secrets that these steps need, by source; UsageError names every variable that is missing.
+
+    A variable may hold several secrets while they are rotated: the first one signs.
+    """
+    sources = sorted({step.source for step in steps})
+    found = {source: environ.get(secret_name(source), "").replace(",", " ").split() for source in sources}
+    missing = [secret_name(source) for source, secrets in found.items() if not secrets]
+    if missing:
+        raise UsageError(f"to sign these events, set {' and '.join(missing)} to what the bridge has")
+    return {source: secrets[0] for source, secrets in found.items()}
+
+
+def request(step: Step, secret: str, now_s: int) -> Signed:
+    """A step as its provider would send it at this second."""
+    if step.wire == "stripe":
+        body = encode.stripe(step.body)
+        return Signed(sign.stripe(body, secret, now_s), body)
+    if step.wire == "lemonsqueezy":
+        body = encode.lemonsqueezy(step.body)
+        return Signed(sign.lemonsqueezy(body, secret, step.type), body)
+    body = encode.compact(step.body)
+    text_key = step.wire == "polar"
+    return Signed(sign.standard_webhooks(body, secret, step.id, now_s, text_key=text_key), body)
+
+
+def target(to: str, source: str) -> str:
+    """`http://host:8000` -> the source's hook there; a URL with a path is meant as it stands."""
+    url = urlsplit(to)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise UsageError(f"--to is {to!r}, but must be a URL such as http://127.0.0.1:8000")
+    return to if url.path.strip("/") else f"{to.rstrip('/')}/webhooks/{source}"
+
+
+def play(
+    steps: Sequence[Step],
+    targets: Sequence[str],
+    secrets: Mapping[str, str],
+    *,
+    now_s: Callable[[], float],
+    sleep: Callable[[float], None],
+    speed: float | None = None,
+    deadline_s: float = 10,
+) -> Iterator[Sent]:
+    """Post the steps one after another, in turn to each target (several machines of one bridge).
+
+    speed: how many seconds of the story a second lasts; None: without a pause.
+    """
+    bases = itertools.cycle(targets)
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy and no .netrc between a test and what it tests
+        told_s = steps[0].at_s if steps else 0
+        for step in steps:
+            if speed and step.at_s > told_s:
+                sleep((step.at_s - told_s) / speed)
+                told_s = step.at_s
+            url = target(next(bases), step.source)
+            yield _post(session, step, url, request(step, secrets[step.source], int(now_s())), deadline_s)
+
+
+def _post(session: requests.Session, step: Step, url: str, signed: Signed, deadline_s: float) -> Sent:
+    started = time.perf_counter()
+    try:
+        answer = session.post(url, data=signed.body, headers=signed.headers, timeout=deadline_s, allow_redirects=False)
+    except requests.RequestException as error:
+        elapsed = (time.perf_counter() - started) * 1000
+        return Sent(step, url, None, elapsed, _why(error))
+    elapsed = (time.perf_counter() - started) * 1000
+    return Sent(step, url, answer.status_code, elapsed, _said(answer.text))
+
+
+def _why(error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    return "nobody listens there" if isinstance(error, requests.ConnectionError) else type(error).__name__
+
+
+def _said(text: str) -> str:
+    """The `status` of the bridge's JSON, or the beginning of whatever was answered."""
+    try:
+        status = json.loads(text)["status"]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.split())[:_ANSWER_CHARACTERS]
+    return str(status)
