@@ -17,21 +17,16 @@ from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, or_, select, update
-
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.model import Ack, EventState
 from bridge.store import counters
-from bridge.store.clock import now_ms
-from bridge.store.schema import events
+from bridge.store.engine import spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from sqlalchemy import Connection, Dialect
+    from collections.abc import Callable, Sequence
 
     from bridge.model import NewEvent
-    from bridge.store.engine import Store
+    from bridge.store.engine import Driver, Store
 
 PATIENCE_S: Final = 2.9  # of a caller, so that it can answer within 3 s
 _BATCH: Final = 64  # rows a commit
@@ -125,9 +120,8 @@ class Inbox:
 
     def _store_together(self, batch: list[_Waiting]) -> None:
         rows = [waiting.row for waiting in batch]
-        for waiting, answer in zip(
-            batch, self._store.run(lambda conn: store_rows(conn, rows), first=True), strict=True
-        ):
+        answers = self._store.run_driver(lambda driver: store_rows(driver, rows))
+        for waiting, answer in zip(batch, answers, strict=True):
             waiting.answer = answer
             waiting.bell.release()
 
@@ -173,6 +167,8 @@ def _as_ours(failure: Exception) -> Exception:
 
 # --------------------------------------------------------------------------------------------------------- rows
 
+_SOURCE: Final = _COLUMNS.index("source")
+_KEY: Final = _COLUMNS.index("dedupe_key")  # and the second one after it
 _BODY: Final = _COLUMNS.index("body")
 _KEY_MAX: Final = 200  # characters; longer keys are hashed, because an index entry has to fit into a page
 _TEXT_MAX: Final = 500
@@ -230,66 +226,56 @@ def _ms(value: int | None) -> int | None:
 # --------------------------------------------------------------------------------------------------- statements
 
 
-def store_rows(conn: Connection, rows: Sequence[_Row]) -> list[Ack]:
+def store_rows(driver: Driver, rows: Sequence[_Row]) -> list[Ack]:
     """Insert rows, skip those whose source and one of whose keys are known; what each of them was, in order.
 
     Two processes that store the same event at once: the unique index lets one insert, the other waits for that
     commit and finds a duplicate. Everybody inserts in the order of the keys, so that nobody waits in a circle.
     """
     answers: dict[int, Ack] = {}
-    left = sorted(range(len(rows)), key=lambda at: rows[at][:4:2])
+    left = sorted(range(len(rows)), key=lambda at: _identity(rows[at]))
     while left:
-        distinct = {rows[at][:4:2]: at for at in reversed(left)}
-        inserted = _insert(conn, [rows[at] for at in distinct.values()])
-        for key, at in distinct.items():
-            answers[at] = Ack.ACCEPTED if key in inserted else Ack.DUPLICATE
+        distinct = {_identity(rows[at]): at for at in reversed(left)}
+        inserted = _insert(driver, [rows[at] for at in reversed(distinct.values())])
+        for identity, at in distinct.items():
+            answers[at] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
         left = [at for at in left if at not in answers]
-    _count(conn, rows, answers)
+    _count(driver, rows, answers)
     return [answers[at] for at in range(len(rows))]
 
 
-def _insert(conn: Connection, rows: Sequence[_Row]) -> set[_Row]:
-    """The (source, first key) of the rows that were new. No two rows may have the same."""
-    statement = _insert_text(conn.dialect, len(rows))
-    values = tuple(value for row in rows for value in row)
-    return {tuple(row) for row in conn.exec_driver_sql(statement, values)}
+def _identity(row: _Row) -> _Row:
+    return row[_SOURCE], row[_KEY]
+
+
+def _insert(driver: Driver, rows: Sequence[_Row]) -> set[_Row]:
+    """The (source, first key) of the rows that were new. No two of them may have the same."""
+    values = [value for row in rows for value in row]
+    return set(driver.rows(_insert_text(len(rows), driver.dialect), values))
 
 
 @cache
-def _insert_text(dialect: Dialect, count: int) -> str:
-    """One statement for so many rows, written for the driver: the ack path has no time to build it each time."""
-    mark = "?" if dialect.paramstyle == "qmark" else "%s"
-    clock = str(now_ms().compile(dialect=dialect))
-    row = f"({', '.join([mark] * len(_COLUMNS))}, {clock})"
-    return (
-        f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * count)}"  # noqa: S608 - no value in it
-        " ON CONFLICT DO NOTHING RETURNING source, dedupe_key"
+def _insert_text(rows: int, dialect: str) -> str:
+    row = f"({'?, ' * len(_COLUMNS)}{{now}})"
+    return spelled(
+        f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * rows)}"  # noqa: S608 - no value in it
+        " ON CONFLICT DO NOTHING RETURNING source, dedupe_key",
+        dialect,
     )
 
 
-def _count(conn: Connection, rows: Sequence[_Row], answers: dict[int, Ack]) -> None:
+def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack]) -> None:
     tally: dict[str, list[int]] = {}
     for at, row in enumerate(rows):
         duplicate = answers[at] is Ack.DUPLICATE
-        tally.setdefault(row[0], [0, 0])[duplicate] += 1
+        tally.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
         if duplicate:
-            conn.execute(_REPEATED, {"of": row[0], "key": row[2], "key_2": row[3]})
+            driver.rows(spelled(_REPEATED, driver.dialect), (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
     for source in sorted(tally):
-        counters.stored(conn, source, accepted=tally[source][0], duplicates=tally[source][1])
+        driver.rows(spelled(counters.STORED, driver.dialect), (source, *tally[source]))
 
 
 _REPEATED: Final = (
-    update(events)
-    .where(
-        events.c.id
-        == select(events.c.id)
-        .where(
-            events.c.source == bindparam("of"),
-            or_(events.c.dedupe_key == bindparam("key"), events.c.dedupe_key_2 == bindparam("key_2")),
-        )
-        .order_by(events.c.id)
-        .limit(1)
-        .scalar_subquery()
-    )
-    .values(duplicates=events.c.duplicates + 1)
+    "UPDATE events SET duplicates = duplicates + 1 WHERE id = (SELECT min(id) FROM events"
+    " WHERE (source = ? AND dedupe_key = ?) OR (source = ? AND dedupe_key_2 = ?))"
 )

@@ -91,8 +91,8 @@ def test_many_events_at_once_share_commits_and_are_all_there(box, store):
 
 def test_a_batch_may_hold_one_event_twice(store):
     made = [inbox._row(new("evt_1")), inbox._row(new("evt_2")), inbox._row(new("evt_1"))]
-    with store.write() as conn:
-        assert inbox.store_rows(conn, made) == [Ack.ACCEPTED, Ack.ACCEPTED, Ack.DUPLICATE]
+    with store.driver() as driver:
+        assert inbox.store_rows(driver, made) == [Ack.ACCEPTED, Ack.ACCEPTED, Ack.DUPLICATE]
 
 
 def test_counters_of_a_source_are_exact_at_once(box, store):
@@ -121,10 +121,10 @@ def test_one_event_that_cannot_be_stored_fails_alone(store, monkeypatch):
     started = threading.Event()
     sound = inbox.store_rows
 
-    def refusing(conn, batch):
+    def refusing(driver, batch):
         started.set()
         time.sleep(0.05)  # so that the others gather
-        return sound(conn, [(*row[:7], None, *row[8:]) if row[5] == "evt_bad" else row for row in batch])
+        return sound(driver, [(*row[:7], None, *row[8:]) if "evt_bad" in row else row for row in batch])
 
     monkeypatch.setattr(inbox, "store_rows", refusing)  # `test` is NOT NULL
     with ThreadPoolExecutor(10) as pool:
