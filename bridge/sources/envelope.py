@@ -1,0 +1,95 @@
+"""Document → Envelope: where each provider keeps an event's type, id, time, test flag and account.
+
+Whatever stands there comes out as text that any database takes: no NUL, no lone surrogates, bounded (the rest of an
+over-long one is replaced by its hash, so that two different ids stay different). Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from bridge.limits import storable
+from bridge.model import MISSING, Document, Envelope
+from bridge.sources.facts import text_of
+from bridge.sources.times import ms_of
+
+if TYPE_CHECKING:
+    from bridge.model import EnvelopeSpec, Json, Path
+
+MAX_TEXT: Final = 200
+_DIGEST_CHARACTERS: Final = 32
+
+
+def read_envelope(spec: EnvelopeSpec, document: Document) -> Envelope:
+    """The envelope of one document; what is not there is empty, None or live."""
+    return Envelope(
+        type=_first_text(spec.type, document) or "",
+        id=_first_text(spec.id, document),
+        time_ms=_first_time(spec.time, document),
+        order_ms=_first_time(spec.order, document),
+        test=_is_test(spec, document),
+        account=_first_text(spec.account, document),
+    )
+
+
+def with_envelope(document: Document, envelope: Envelope) -> Document:
+    """The document with the root `envelope` that rules read; `time` is in milliseconds."""
+    return replace(
+        document,
+        envelope={
+            "type": envelope.type,
+            "id": envelope.id,
+            "time": envelope.time_ms,
+            "test": envelope.test,
+            "account": envelope.account,
+        },
+    )
+
+
+def clean_text(text: str) -> str:
+    """A text that any database takes; most are so already."""
+    return text if text.isascii() and "\0" not in text else storable(text)
+
+
+def bounded_text(text: str) -> str:
+    """A clean text of at most MAX_TEXT characters; the rest is replaced by its hash."""
+    text = clean_text(text)
+    if len(text) <= MAX_TEXT:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{text[: MAX_TEXT - _DIGEST_CHARACTERS - 1]}#{digest}"
+
+
+def _first_text(paths: tuple[Path, ...], document: Document) -> str | None:
+    for path in paths:
+        value = path.read(document)
+        text = None if value is MISSING else text_of(value)
+        if text and (text := bounded_text(text.strip())):
+            return text
+    return None
+
+
+def _first_time(paths: tuple[Path, ...], document: Document) -> int | None:
+    for path in paths:
+        time_ms = ms_of(path.read(document))
+        if time_ms is not None:
+            return time_ms
+    return None
+
+
+def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
+    """Whether any of the places says so; what none of them says is live."""
+    for path in spec.test:
+        value = path.read(document)
+        if value is not MISSING and (value is spec.test_is or _marks_test(value, spec.test_is)):
+            return True
+    return False
+
+
+def _marks_test(value: Json, marks: Json) -> bool:
+    """`true` and `"true"` are one; several marks may be listed."""
+    said = text_of(value)
+    listed = marks if isinstance(marks, list | tuple) else (marks,)
+    return said is not None and said.strip().lower() in {(text_of(mark) or "").lower() for mark in listed}

@@ -1,0 +1,32 @@
+"""Authentic messages that tell of nothing: thin notifications and the hand-shakes with which a hook is set up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bridge.sources import stripe
+
+if TYPE_CHECKING:
+    from bridge.model import Document, Source
+
+# provider → the types of its hand-shakes and trial messages
+_HANDSHAKES: Final = {
+    "github": ("ping",),
+    "intercom": ("ping",),
+    "mollie": ("hook.ping",),
+    "slack": ("url_verification",),
+    "square": ("webhooks.test_notification",),
+    "zoom": ("endpoint.url_validation",),
+}
+
+
+def ignored(source: Source, document: Document) -> str | None:
+    """Why this event is never looked at by a rule, in a sentence; None for all others."""
+    body = document.body if isinstance(document.body, dict) else {}
+    if source.provider == "stripe" and stripe.is_thin(body):
+        return stripe.THIN
+    if source.provider == "notion" and "verification_token" in body and "type" not in body:
+        return "the hand-shake with which Notion sets up a webhook"
+    if document.envelope.get("type") in _HANDSHAKES.get(source.provider, ()):
+        return f"the hand-shake with which {source.provider} sets up or tries a webhook"
+    return None

@@ -1,0 +1,91 @@
+"""What a sender signs, as a template: `{timestamp}.{body}` → the exact bytes.
+
+Variables: body, id, timestamp, url, method, path, secret, crc32, sorted_form, and header:X, query:x, form:x, body:a.b.
+A variable without a value rejects the request: nothing is ever signed "around" a gap.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.errors import SignatureError
+from bridge.model import Place
+from bridge.sources.facts import as_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.sources.facts import Facts
+
+WHERE: Final = ("header", "query", "form", "body")
+_PART: Final = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled template: literal bytes and names of variables, in turn."""
+
+    parts: tuple[bytes | str | Place, ...]
+    uses_secret: bool
+
+    def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
+        """The signed bytes; SignatureError if the request lacks a part of them."""
+        given = {"timestamp": timestamp, "id": event_id}
+        rendered = []
+        for part in self.parts:
+            if isinstance(part, bytes):
+                rendered.append(part)
+            elif isinstance(part, Place):
+                rendered.append(_present(facts.text(part), part.name, part.where))
+            elif part == "secret":
+                rendered.append(secret)
+            elif part in given:
+                rendered.append(_present(given[part], part, "header"))
+            else:
+                rendered.append(_VARIABLES[part](facts))
+        return b"".join(rendered)
+
+
+def compile_template(text: str) -> Template:
+    """Raises ValueError with a sentence for a variable that does not exist."""
+    parts: list[bytes | str | Place] = []
+    for index, piece in enumerate(_PART.split(text)):
+        if index % 2:
+            parts.append(_variable(piece))
+        elif piece:
+            parts.append(piece.encode())
+    return Template(tuple(parts), uses_secret="secret" in parts)
+
+
+def _variable(name: str) -> str | Place:
+    where, colon, below = name.partition(":")
+    if colon and where in WHERE and below:
+        return Place(where, below)
+    if name in _VARIABLES or name in ("timestamp", "id", "secret"):
+        return name
+    known = ", ".join(("timestamp", "id", "secret", *_VARIABLES, *(f"{place}:…" for place in WHERE)))
+    raise ValueError(f"`signed` has no variable {{{name}}}; there are {known}")
+
+
+def _present(text: str | None, name: str, where: str) -> bytes:
+    if not text:
+        raise SignatureError(f"{name} is missing, which is a part of what is signed")
+    return as_bytes(text) if where == "header" else text.encode("utf-8", "surrogatepass")
+
+
+def _sorted_form(facts: Facts) -> bytes:
+    """Twilio: names and values without separators, sorted, each pair once."""
+    return "".join(name + value for name, value in sorted(set(facts.form()))).encode()
+
+
+_VARIABLES: Final[dict[str, Callable[[Facts], bytes]]] = {
+    "body": lambda facts: facts.request.body,
+    "url": lambda facts: facts.url.encode("utf-8", "surrogatepass"),
+    "method": lambda facts: facts.request.method.encode("utf-8", "surrogatepass"),
+    "path": lambda facts: facts.request.path.encode("utf-8", "surrogatepass"),
+    "crc32": lambda facts: str(zlib.crc32(facts.request.body)).encode(),
+    "sorted_form": _sorted_form,
+}

@@ -1,0 +1,257 @@
+"""One verifier for every sender: a `VerifySpec` says where the signature is and what it covers, this checks it.
+
+Law 3: whatever bytes and header texts arrive, `verify` returns or raises `SignatureError`, in bounded time; a source
+without a usable secret never verifies. Signed bytes are never decoded before they are hashed; decoded signatures are
+compared in constant time; at most `MAX_CANDIDATES` are tried. The reasons are for the log, never for the sender.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from bridge.errors import SignatureError
+from bridge.model import Document, Place
+from bridge.sources import asymmetric
+from bridge.sources.facts import Facts, as_bytes, text_of
+from bridge.sources.keys import FORMS, from_base64, from_hex, symmetric
+from bridge.sources.template import Template, compile_template
+from bridge.sources.times import ms_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.model import Request, Source, VerifySpec
+
+    Check = Callable[[list[str], bytes], bool]  # (candidates as the sender wrote them, signed bytes) → authentic?
+    Decode = Callable[[str], bytes]
+
+MAX_CANDIDATES: Final = 16
+_MAX_ELEMENTS: Final = 64
+_AUTHORIZATION: Final = Place("header", "authorization")
+
+HMACS: Final = {f"hmac-{name}": name for name in ("sha1", "sha256", "sha384", "sha512")}
+TYPES: Final = (*HMACS, "sha256", "token", "basic", *asymmetric.TYPES)
+ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheme:
+    """A source's `verify` stanza with its secrets, ready for use. Without a check nothing verifies."""
+
+    template: Template | None
+    checks: tuple[tuple[Check, bytes], ...]  # each with its secret, for templates that sign the secret itself
+    faults: tuple[str, ...]
+
+
+def verify(source: Source, request: Request, now_s: float) -> None:
+    """Return if the request is authentic; otherwise raise SignatureError, and nothing else."""
+    spec = source.verify
+    scheme = _compile(spec, source.secrets)
+    if not scheme.checks:
+        raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
+    facts = Facts(source, request)
+    elements = _elements(spec, facts)
+    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
+    candidates = _candidates(spec, elements)
+    if not _any_matches(scheme, spec, facts, candidates, timestamp):
+        raise SignatureError("no signature matches")
+    if source.require:
+        _meet_requirements(source, facts)
+
+
+def faults(source: Source) -> tuple[str, ...]:
+    """What makes this source's `verify` stanza or its secrets unusable, a sentence each; for `check` and the start."""
+    return _compile(source.verify, source.secrets).faults
+
+
+# ------------------------------------------------------------------------------------------- the request's own part
+
+
+def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
+    """The texts that may be signatures (or a timestamp beside them), without stray blanks."""
+    split = spec.signature.split
+    elements: list[str] = []
+    for place in spec.signature.places or (_AUTHORIZATION,):
+        text = facts.text(place)
+        if text is None:
+            continue
+        if split:
+            elements += [element.strip() for element in text.split(split, _MAX_ELEMENTS)]
+        else:
+            elements.append(text.strip())
+    if not elements:
+        raise SignatureError("the request carries no signature")
+    return elements
+
+
+def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
+    prefix = spec.signature.prefix
+    if spec.type in ("token", "basic"):  # the scheme word of an Authorization header has no case (RFC 9110)
+        prefix = (prefix or ("Basic " if spec.type == "basic" else "")).lower()
+        found = [element[len(prefix) :].strip() for element in elements if element.lower().startswith(prefix)]
+    else:
+        found = [element[len(prefix) :] for element in elements if element.startswith(prefix)]
+    found = [candidate for candidate in found if candidate]
+    if not found:
+        raise SignatureError("the request carries no signature of the expected form")
+    if len(found) > MAX_CANDIDATES:
+        raise SignatureError(f"the request carries more than {MAX_CANDIDATES} signatures")
+    return found
+
+
+def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s: float) -> str:
+    assert spec.timestamp is not None
+    text = _timestamp(spec, facts, elements)
+    stated_ms = ms_of(text)
+    if stated_ms is None:
+        raise SignatureError("the timestamp is no time")
+    age_s = now_s - stated_ms / 1000
+    if not abs(age_s) <= spec.timestamp.tolerance_s:
+        when = "old" if age_s > 0 else "in the future"
+        raise SignatureError(f"the timestamp is {abs(age_s):.0f} s {when}, at most {spec.timestamp.tolerance_s} s pass")
+    return text
+
+
+def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
+    stamp = spec.timestamp
+    assert stamp is not None
+    if stamp.places:
+        text = facts.first(stamp.places)
+        if not text:
+            raise SignatureError("the timestamp is missing")
+        return text
+    if not stamp.prefix:
+        return elements[0]
+    found = [element[len(stamp.prefix) :] for element in elements if element.startswith(stamp.prefix)]
+    if len(found) != 1:
+        raise SignatureError("the timestamp is missing" if not found else "the timestamp is repeated")
+    return found[0]
+
+
+def _any_matches(scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None) -> bool:
+    event_id = facts.first(spec.id) if spec.id else None
+    message = b""
+    for index, (check, secret) in enumerate(scheme.checks):
+        template = scheme.template
+        if template is not None and (index == 0 or template.uses_secret):
+            message = template.render(facts, timestamp=timestamp, event_id=event_id, secret=secret)
+        if check(candidates, message):
+            return True
+    return False
+
+
+def _meet_requirements(source: Source, facts: Facts) -> None:
+    """`require:` belongs to authentication: equality with what only the right sender (or account) would say."""
+    body = facts.body()
+    document = Document(body=body, header=facts.request.headers, query=facts.query(), root=body)
+    for requirement in source.require:
+        said = text_of(requirement.path.read(document))
+        given = (said or "").strip().encode("utf-8", "surrogatepass")
+        allowed = [text.strip().encode("utf-8", "surrogatepass") for text in requirement.expected]
+        if not given or not any(hmac.compare_digest(given, text) for text in allowed if text):
+            raise SignatureError(f"`require` is not met: {requirement.path.text} is another")
+
+
+# --------------------------------------------------------------------------------------------- the source's own part
+
+
+@lru_cache(maxsize=256)
+def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
+    found = _spec_faults(spec)
+    template = None
+    if spec.type not in ("token", "basic"):
+        try:
+            template = compile_template(spec.signed)
+        except ValueError as error:
+            found.append(str(error))
+        if spec.type == "sha256" and template is not None and not template.uses_secret:
+            found.append("`type: sha256` has no key, so `signed` must hold {secret}: without it anyone could sign")
+    if found:
+        return _Scheme(None, (), tuple(found))
+    checks = []
+    for number, secret in enumerate(secrets, 1):
+        try:
+            checks.append((_check(spec, secret), secret.strip().encode("utf-8", "surrogatepass")))
+        except ValueError as error:
+            found.append(f"secret {number} of {len(secrets)} is unusable: {error}")
+    return _Scheme(template, tuple(checks), tuple(found))
+
+
+def _spec_faults(spec: VerifySpec) -> list[str]:
+    found = []
+    if spec.type not in TYPES:
+        found.append(f"`type: {spec.type}` does not exist; there are {', '.join(TYPES)}")
+    if spec.key not in FORMS:
+        found.append(f"`key: {spec.key}` does not exist; there are {', '.join(FORMS)}")
+    if spec.signature.encoding not in ENCODINGS:
+        found.append(f"`encoding: {spec.signature.encoding}` does not exist; there are {', '.join(ENCODINGS)}")
+    if not spec.signature.places and spec.type != "basic":
+        found.append("`signature` must say where the signature is: `in: header:X-Signature`")
+    if spec.type in asymmetric.TYPES and not asymmetric.available():
+        found.append(f"`type: {spec.type}` {asymmetric.HOW_TO_GET}")
+    return found
+
+
+def _check(spec: VerifySpec, secret: str) -> Check:
+    """How one secret judges a candidate. ValueError with a sentence if it cannot."""
+    decode = ENCODINGS[spec.signature.encoding]
+    if spec.type in asymmetric.TYPES:
+        return _public_key_check(asymmetric.verifier(spec.type, spec.key, secret), decode)
+    if spec.type == "token":
+        return _token_check(symmetric("text", secret))
+    if spec.type == "basic":
+        if not secret.strip().strip(":"):
+            raise ValueError("the secret is empty; it is written user:password")
+        return _basic_check(symmetric("text", secret))
+    key = symmetric(spec.key, secret)
+    if spec.type == "sha256":
+        return _digest_check(lambda message: hashlib.sha256(message).digest(), decode)
+    name = HMACS[spec.type]
+    return _digest_check(lambda message: hmac.digest(key, message, name), decode)
+
+
+def _decoded(candidates: list[str], decode: Decode) -> list[bytes]:
+    """What can be decoded; one bad element beside a good one is no reason to refuse (Paddle's own vector has one)."""
+    found = []
+    for candidate in candidates:
+        try:
+            found.append(decode(candidate))
+        except ValueError:
+            continue
+    return found
+
+
+def _digest_check(digest: Callable[[bytes], bytes], decode: Decode) -> Check:
+    def check(candidates: list[str], message: bytes) -> bool:
+        given = _decoded(candidates, decode)
+        if not given:
+            return False
+        expected = digest(message)
+        return any(hmac.compare_digest(signature, expected) for signature in given)
+
+    return check
+
+
+def _public_key_check(verifies: Callable[[bytes, bytes], bool], decode: Decode) -> Check:
+    return lambda candidates, message: any(verifies(signature, message) for signature in _decoded(candidates, decode))
+
+
+def _token_check(token: bytes) -> Check:
+    def check(candidates: list[str], _: bytes) -> bool:
+        # Header text is Latin-1 of the bytes that came, query and body text is decoded UTF-8.
+        given = [form for text in candidates for form in (as_bytes(text), text.encode("utf-8", "surrogatepass"))]
+        return any(hmac.compare_digest(form, token) for form in given)
+
+    return check
+
+
+def _basic_check(user_and_password: bytes) -> Check:
+    def check(candidates: list[str], _: bytes) -> bool:
+        given = _decoded(candidates, from_base64)
+        return any(hmac.compare_digest(pair, user_and_password) for pair in given)
+
+    return check
