@@ -63,10 +63,8 @@ class Billing(Account):
         invoice = self.make.invoice(made, customer, [line], reason="subscription_create", period=period)
         made["latest_invoice"] = invoice["id"]
         subscription = Subscription(visitor, made, customer, price, invoice)
-        session = self.session(visitor, "subscription", line[1], price.currency, customer, customer["email"], plan) | {
-            "subscription": made["id"],
-            "invoice": invoice["id"],
-        }
+        session = self.session(visitor, "subscription", line[1], price.currency, customer, customer["email"], plan)
+        session |= {"subscription": made["id"]} | ({"invoice": invoice["id"]} if "invoice" in session else {})
         if trial_days:
             self._start_trial(subscription, session)
         else:
