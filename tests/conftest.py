@@ -22,6 +22,7 @@ from sqlalchemy.ext.compiler import compiles
 from bridge import store as bridge_store
 from bridge.store import schema
 from bridge.store.clock import now_ms
+from bridge.store.migrations import REVISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,6 +180,8 @@ def _make_tables(url: str) -> None:
     made = bridge_store.open(url)
     with made.write() as conn:
         schema.metadata.create_all(conn)
+        conn.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        conn.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{REVISIONS[-1]}')")
     made.close()
 
 

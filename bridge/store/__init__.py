@@ -4,5 +4,6 @@
 """
 
 from bridge.store.engine import Store, open  # noqa: A004 - read as store.open
+from bridge.store.migrating import SchemaState, migrate, schema_state
 
-__all__ = ["Store", "open"]
+__all__ = ["SchemaState", "Store", "migrate", "open", "schema_state"]

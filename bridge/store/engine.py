@@ -41,7 +41,7 @@ C = TypeVar("C")
 
 WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
 _TRIES: Final = 5  # of one transaction that meets conflicts
-_READ: Final = "bridge_read"  # execution option of read transactions
+READ: Final = "bridge_read"  # execution option of read transactions
 
 _PG_LIMITS: Final = (
     "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000;"
@@ -91,7 +91,7 @@ class Store:
     def __init__(self, engine: Engine, gate: Callable[[], Gate | Open]) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name  # sqlite | postgresql
-        self._reader = engine.execution_options(**{_READ: True})
+        self._reader = engine.execution_options(**{READ: True})
         self._new_gate = gate
         self._gate = gate()
         self._pid = os.getpid()
@@ -238,7 +238,7 @@ def _open_sqlite(url: URL, clock: Callable[[], int], pool_size: int) -> Store:
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
-        reads = conn.get_execution_options().get(_READ)
+        reads = conn.get_execution_options().get(READ)
         _say(conn.connection, "BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return Store(engine, Gate)
@@ -278,7 +278,7 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
-        reads = conn.get_execution_options().get(_READ)
+        reads = conn.get_execution_options().get(READ)
         _say(conn.connection, _PG_READ if reads else conn.info[_BEGIN])
 
     return Store(engine, Open)

@@ -1,0 +1,188 @@
+"""Stored events: claimed for routing under a lease, finished, quarantined, put back.
+
+A claim raises `tries`, so an event whose routing kills the process is found out: after a crash it is claimed alone,
+so that it takes nobody with it, and after three it is quarantined. Every end is guarded by the lease's token: whoever
+lost its lease meanwhile writes nothing. Knows nothing of rules: verdict and trace are the router's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, bindparam, or_, select, update
+
+from bridge.model import Envelope, Event, EventState, Verdict
+from bridge.store.clock import now_ms
+from bridge.store.schema import events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row
+
+CRASHES_MAX: Final = 3
+CRASHED: Final = (
+    f"routing this event ended the process {CRASHES_MAX} times; after the cause is mended,"
+    " `events replay` routes it again"
+)
+
+_free = or_(events.c.lease_until_ms.is_(None), events.c.lease_until_ms <= now_ms())
+
+# On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
+_CANDIDATES: Final = (
+    select(events.c.id, events.c.tries)
+    .where(events.c.state == "received", _free)
+    .order_by(events.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+
+_CLAIM: Final = (
+    update(events)
+    .where(events.c.id.in_(bindparam("chosen", expanding=True)))
+    .values(
+        tries=events.c.tries + 1,
+        lease_token=bindparam("token"),
+        lease_until_ms=now_ms() + bindparam("lease_ms"),
+    )
+    .returning(*(column for column in events.c if column.name != "trace"))
+)
+
+_held = and_(
+    events.c.id == bindparam("event_id"), events.c.state == "received", events.c.lease_token == bindparam("token")
+)
+
+_FINISH: Final = (
+    update(events)
+    .where(_held)
+    .values(
+        state="routed",
+        verdict=bindparam("new_verdict"),
+        reason=bindparam("new_reason"),
+        trace=bindparam("new_trace"),
+        rules_hash=bindparam("new_rules"),
+        routed_at_ms=now_ms(),
+        lease_token=None,
+        lease_until_ms=None,
+    )
+)
+
+_QUARANTINE: Final = (
+    update(events)
+    .where(_held)
+    .values(state="quarantined", reason=bindparam("new_reason"), lease_token=None, lease_until_ms=None)
+)
+
+_RELEASE: Final = (
+    update(events)
+    .where(events.c.lease_token == bindparam("token"), events.c.state == "received")
+    .where(events.c.id.in_(bindparam("chosen", expanding=True)))
+    .values(tries=events.c.tries - 1, lease_token=None, lease_until_ms=None)
+)
+
+
+def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
+    """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
+    chosen = _choose([(row.id, row.tries) for row in conn.execute(_CANDIDATES, {"most": limit})])
+    if not chosen:
+        return []
+    rows = conn.execute(_CLAIM, {"chosen": chosen, "token": token, "lease_ms": lease_ms}).all()
+    claimed = sorted((event_of(row) for row in rows), key=lambda event: event.id)
+    for event in claimed:
+        if event.tries > CRASHES_MAX:
+            quarantine(conn, event.id, token, CRASHED)
+    return [event for event in claimed if event.tries <= CRASHES_MAX]
+
+
+def _choose(candidates: Sequence[tuple[int, int]]) -> list[int]:
+    """All up to the first one that was tried before; that one alone when it is the oldest."""
+    fresh: list[int] = []
+    for event_id, tries in candidates:
+        if tries > 0:
+            return fresh or [event_id]
+        fresh.append(event_id)
+    return fresh
+
+
+def finish(
+    conn: Connection,
+    event_id: int,
+    token: str,
+    *,
+    verdict: Verdict,
+    reason: str | None,
+    trace_json: str | None,
+    rules_hash: str | None,
+) -> bool:
+    """The event is routed. False: the lease was lost, and nothing was written."""
+    values = {
+        "event_id": event_id,
+        "token": token,
+        "new_verdict": verdict.value,
+        "new_reason": reason,
+        "new_trace": trace_json,
+        "new_rules": rules_hash,
+    }
+    return conn.execute(_FINISH, values).rowcount == 1
+
+
+def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:
+    """The event cannot be routed; it is kept, visible, and can be put back. False: the lease was lost."""
+    return conn.execute(_QUARANTINE, {"event_id": event_id, "token": token, "new_reason": reason}).rowcount == 1
+
+
+def release(conn: Connection, event_ids: Sequence[int], token: str) -> int:
+    """Give leases back unrouted (SIGTERM, a fault that is not the events'): that was no try. How many were held."""
+    return conn.execute(_RELEASE, {"chosen": list(event_ids), "token": token}).rowcount
+
+
+def requeue(conn: Connection, event_id: int) -> bool:
+    """Let an event be routed again. Goals it has made stay as they are: their once keys hold.
+
+    False: there is no such event, its body is gone (retention), or it is waiting already.
+    """
+    statement = (
+        update(events)
+        .where(events.c.id == event_id, events.c.state != "received", events.c.body.is_not(None))
+        .values(state="received", tries=0, verdict=None, reason=None, lease_token=None, lease_until_ms=None)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def get(conn: Connection, event_id: int) -> Event | None:
+    """One event by our id."""
+    row = conn.execute(select(events).where(events.c.id == event_id)).first()
+    return None if row is None else event_of(row)
+
+
+def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
+    """The next events that still have their bodies, in the order of arrival: to go through all of them in pieces."""
+    wish = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
+    return [event_of(row) for row in conn.execute(wish)]
+
+
+def event_of(row: Row[Any]) -> Event:
+    """A row of `events` as the value that routing needs."""
+    return Event(
+        id=row.id,
+        source=row.source,
+        provider=row.provider,
+        envelope=Envelope(
+            type=row.type,
+            id=row.provider_event_id,
+            time_ms=row.stated_at_ms,
+            order_ms=row.order_at_ms,
+            test=row.test,
+            account=row.account,
+        ),
+        received_at_ms=row.received_at_ms,
+        state=EventState(row.state),
+        headers=json.loads(row.headers),
+        query=json.loads(row.query),
+        body=row.body,
+        tries=row.tries,
+        verdict=None if row.verdict is None else Verdict(row.verdict),
+        reason=row.reason,
+        duplicates=row.duplicates,
+    )

@@ -1,0 +1,89 @@
+"""Bring a database to this release's tables, one process at a time; and say how far one is.
+
+A lock that lives as long as the transaction makes others wait and then find nothing to do: BEGIN IMMEDIATE on
+SQLite, an advisory lock on PostgreSQL (its DDL is transactional, too). A failed migration leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from sqlalchemy import Connection, Engine, inspect, text
+
+from bridge.errors import SchemaError, StoreUnavailable
+from bridge.store.engine import READ, Store, open  # noqa: A004 - the store's own
+from bridge.store.failures import translated
+from bridge.store.migrations import REVISIONS
+
+SchemaState: TypeAlias = Literal["current", "older", "newer", "empty"]
+
+_LOCK: Final = 7_318_349_394_477_057  # "migrating", of this program alone
+_PATIENCE_S: Final = 60.0  # while another process migrates
+
+
+def schema_state(database: Store | Engine) -> SchemaState:
+    """How far the tables are. `newer`: a later release has migrated them; this one still runs on the next schema."""
+    if isinstance(database, Store):
+        with database.read() as conn:
+            return _state(conn)
+    with translated(), database.execution_options(**{READ: True}).connect() as conn:
+        return _state(conn)
+
+
+def _state(conn: Connection) -> SchemaState:
+    if not inspect(conn).has_table("alembic_version"):
+        return "empty"
+    found = conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is None:
+        return "empty"
+    if found not in REVISIONS:
+        return "newer"
+    return "current" if found == REVISIONS[-1] else "older"
+
+
+def migrate(database: str | Store) -> bool:
+    """Create or upgrade the tables. False: there was nothing to do. SchemaError: they are of a later release."""
+    if isinstance(database, Store):
+        return _migrate(database)
+    store = open(database)
+    try:
+        return _migrate(store)
+    finally:
+        store.close()
+
+
+def _migrate(store: Store) -> bool:
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with store.write() as conn:
+                return _upgrade(conn)
+        except StoreUnavailable as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+
+
+def _upgrade(conn: Connection) -> bool:
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("SET LOCAL statement_timeout = 0"))
+        conn.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
+        conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    state = _state(conn)
+    if state == "newer":
+        raise SchemaError("the database's tables are of a later release than this one: migrate with that release")
+    if state == "current":
+        return False
+    _run_alembic(conn)
+    return True
+
+
+def _run_alembic(conn: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - 100 ms, and only migrations need it
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")

@@ -1,0 +1,11 @@
+"""Alembic's entrance: runs on the connection, and inside the transaction, that `bridge.store.migrating` hands in."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from bridge.store import schema
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=schema.metadata)
+with context.begin_transaction():
+    context.run_migrations()

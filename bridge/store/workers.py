@@ -1,0 +1,67 @@
+"""The heartbeats of the bridge's processes: any of them can tell whether somebody works, and with what rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, delete, select
+
+from bridge.store.clock import now_ms
+from bridge.store.schema import workers as table
+from bridge.store.upsert import both
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after a day
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a process said last. kind: inline | worker (these route and deliver) | web."""
+
+    id: str
+    kind: str
+    started_at_ms: int
+    seen_at_ms: int
+    rules_hash: str | None
+    rules_fault: str | None
+
+
+_BEAT: Final = both(
+    table,
+    lambda insert: insert.values(
+        id=bindparam("of"),
+        kind=bindparam("what"),
+        started_at_ms=now_ms(),
+        seen_at_ms=now_ms(),
+        rules_hash=bindparam("rules"),
+        rules_fault=bindparam("fault"),
+    ).on_conflict_do_update(
+        index_elements=[table.c.id],
+        set_={
+            "seen_at_ms": insert.excluded.seen_at_ms,
+            "rules_hash": insert.excluded.rules_hash,
+            "rules_fault": insert.excluded.rules_fault,
+        },
+    ),
+)
+_FORGET: Final = delete(table).where(table.c.seen_at_ms < now_ms() - FORGOTTEN_MS)
+
+
+def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules_fault: str | None) -> None:
+    """A process is alive and works with these rules; `rules_fault`: why it refused newer ones."""
+    conn.execute(_BEAT[conn.dialect.name], {"of": id_, "what": kind, "rules": rules_hash, "fault": rules_fault})
+    conn.execute(_FORGET)
+
+
+def gone(conn: Connection, id_: str) -> None:
+    """A process ends by itself."""
+    conn.execute(delete(table).where(table.c.id == id_))
+
+
+def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
+    """Who was seen lately, the last one first."""
+    wish = select(table).where(table.c.seen_at_ms >= now_ms() - within_ms).order_by(table.c.seen_at_ms.desc())
+    return [Heartbeat(**row._mapping) for row in conn.execute(wish)]  # noqa: SLF001 - SQLAlchemy's public name

@@ -1,0 +1,159 @@
+"""Events are routed once by whoever holds their lease, and a poisoned one takes nobody with it."""
+
+from __future__ import annotations
+
+import threading
+
+from bridge.model import EventState, Verdict
+from bridge.store import events, schema
+
+LEASE = 60_000
+
+
+def claim(store, token="a", limit=10):
+    with store.write() as conn:
+        return events.claim(conn, limit, token, LEASE)
+
+
+def finish(store, event_id, token="a"):
+    with store.write() as conn:
+        return events.finish(
+            conn, event_id, token, verdict=Verdict.UNMATCHED, reason=None, trace_json="{}", rules_hash="h"
+        )
+
+
+def test_events_are_claimed_in_the_order_of_their_arrival(store, rows):
+    ids = [rows.event(f"evt_{n}") for n in range(5)]
+    assert [event.id for event in claim(store, limit=3)] == ids[:3]
+    assert [event.id for event in claim(store, "b")] == ids[3:]
+
+
+def test_a_claimed_event_carries_all_that_routing_needs(store, rows, clock):
+    rows.event(test=True, body=b"\xff")
+    (event,) = claim(store)
+    assert (event.source, event.envelope.type, event.envelope.id, event.envelope.mode) == (
+        "stripe",
+        "a.b",
+        "evt_1",
+        "test",
+    )
+    assert (event.body, event.headers, event.query) == (b"\xff", {"x": "1"}, {"q": "1"})
+    assert (event.received_at_ms, event.state, event.tries) == (clock.now_ms, EventState.RECEIVED, 1)
+
+
+def test_a_routed_event_is_not_claimed_again(store, rows):
+    event_id = rows.event()
+    claim(store)
+    assert finish(store, event_id)
+    assert claim(store, "b") == []
+    row = rows.one(schema.events, event_id)
+    assert (row.state, row.verdict, row.trace, row.rules_hash, row.lease_token) == (
+        "routed",
+        "unmatched",
+        "{}",
+        "h",
+        None,
+    )
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_the_old_holder_writes_nothing(store, rows, clock):
+    event_id = rows.event()
+    claim(store, "old")
+    assert claim(store, "new") == []
+    clock.advance(LEASE)
+    assert [event.id for event in claim(store, "new")] == [event_id]
+    assert not finish(store, event_id, "old")
+    assert finish(store, event_id, "new")
+
+
+def test_two_routers_never_claim_the_same_event(store, rows):
+    for n in range(40):
+        rows.event(f"evt_{n}")
+    claimed = {}
+
+    def work(token):
+        while batch := claim(store, token, limit=3):
+            for event in batch:
+                claimed.setdefault(event.id, []).append(token)
+
+    threads = [threading.Thread(target=work, args=(token,)) for token in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(claimed) == 40
+    assert all(len(tokens) == 1 for tokens in claimed.values())
+
+
+def test_an_event_that_kills_its_router_is_quarantined_after_three_times_and_the_others_are_routed(store, rows, clock):
+    ids = [rows.event(f"evt_{n}") for n in range(5)]
+    bad = ids[2]
+    routed, crashes = set(), 0
+    for turn in range(100):
+        token = f"t{turn}"
+        batch = claim(store, token)
+        if not batch and len(routed) + 1 == len(ids):
+            break
+        for event in batch:
+            if event.id == bad:
+                crashes += 1
+                clock.advance(LEASE)  # the process is gone, with the rest of the batch unrouted
+                break
+            assert finish(store, event.id, token)
+            routed.add(event.id)
+    assert routed == set(ids) - {bad}
+    assert crashes == 3
+    row = rows.one(schema.events, bad)
+    assert (row.state, row.reason) == ("quarantined", events.CRASHED)
+
+
+def test_an_event_that_was_tried_before_is_claimed_alone(store, rows, clock):
+    ids = [rows.event(f"evt_{n}") for n in range(3)]
+    claim(store, "crashed", limit=2)
+    clock.advance(LEASE)
+    assert [event.id for event in claim(store, "b")] == [ids[0]]
+    assert [event.id for event in claim(store, "c")] == [ids[1]]
+    assert [event.id for event in claim(store, "d")] == [ids[2]]
+
+
+def test_giving_a_lease_back_is_no_try(store, rows):
+    event_id = rows.event()
+    claim(store)
+    with store.write() as conn:
+        assert events.release(conn, [event_id], "a") == 1
+        assert events.release(conn, [event_id], "a") == 0
+    (event,) = claim(store, "b")
+    assert event.tries == 1
+
+
+def test_a_quarantined_event_can_be_put_back(store, rows):
+    event_id = rows.event()
+    claim(store)
+    with store.write() as conn:
+        assert events.quarantine(conn, event_id, "a", "it went wrong")
+    assert claim(store, "b") == []
+    with store.write() as conn:
+        assert events.requeue(conn, event_id)
+        assert not events.requeue(conn, event_id)  # a double click
+    (event,) = claim(store, "c")
+    assert (event.id, event.tries, event.reason) == (event_id, 1, None)
+
+
+def test_an_event_without_its_body_cannot_be_put_back(store, rows):
+    event_id = rows.routed()
+    with store.write() as conn:
+        conn.execute(schema.events.update().values(body=None))
+        assert not events.requeue(conn, event_id)
+        assert not events.requeue(conn, 4711)
+
+
+def test_all_events_can_be_gone_through_in_pieces(store, rows):
+    ids = [rows.event(f"evt_{n}") for n in range(5)]
+    seen, last = [], 0
+    with store.read() as conn:
+        while piece := events.after(conn, last, 2):
+            seen += [event.id for event in piece]
+            last = piece[-1].id
+        assert seen == ids
+        assert events.get(conn, ids[0]).envelope.id == "evt_0"
+        assert events.get(conn, 4711) is None

@@ -1,0 +1,116 @@
+"""A database is brought to the tables of this release, once, by whoever comes first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import insert, select, text
+
+from bridge import store as bridge_store
+from bridge.errors import SchemaError
+from bridge.store import migrating, schema
+from bridge.store.migrations import REVISIONS, __main__
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request, tmp_path):
+    """A database without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'new.db'}"
+        return
+    postgres = request.getfixturevalue("postgres")
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+def empty(empty_url):
+    made = bridge_store.open(empty_url)
+    yield made
+    made.close()
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(empty):
+    bridge_store.migrate(empty)
+    with empty.read() as conn:
+        context = MigrationContext.configure(conn, opts={"compare_server_default": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_the_initial_migration_is_written_anew_when_a_table_changes():
+    """Mend it with `python -m bridge.store.migrations` and `ruff format`."""
+    squeezed = "".join(__main__.text().split())
+    written = "".join(__main__.FILE.read_text().split())
+    assert written.replace(",)", ")").replace(",]", "]").replace('"', "'") == squeezed.replace(",)", ")").replace(
+        ",]", "]"
+    ).replace('"', "'")
+
+
+def test_a_database_says_how_far_it_is(empty):
+    assert bridge_store.schema_state(empty) == "empty"
+    assert bridge_store.migrate(empty) is True
+    assert bridge_store.schema_state(empty) == "current"
+    assert bridge_store.schema_state(empty.engine) == "current"
+    assert bridge_store.migrate(empty) is False
+
+
+def test_a_later_releases_tables_are_left_alone_but_can_be_used(empty):
+    bridge_store.migrate(empty)
+    with empty.write() as conn:
+        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        conn.execute(text("ALTER TABLE facts ADD COLUMN later TEXT"))
+    assert bridge_store.schema_state(empty) == "newer"
+    with pytest.raises(SchemaError, match="later release"):
+        bridge_store.migrate(empty)
+    with empty.write() as conn:
+        conn.execute(insert(schema.facts).values(name="a", value="b"))
+        assert conn.execute(select(schema.facts)).all() == [("a", "b")]
+
+
+def test_processes_that_migrate_at_once_wait_for_each_other(empty_url):
+    done = []
+
+    def work():
+        done.append(bridge_store.migrate(empty_url))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == [False, False, False, True]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty, monkeypatch):
+    sound = migrating._run_alembic
+
+    def failing(conn):
+        sound(conn)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(migrating, "_run_alembic", failing)
+    with pytest.raises(ZeroDivisionError):
+        bridge_store.migrate(empty)
+    assert bridge_store.schema_state(empty) == "empty"
+    monkeypatch.undo()
+    assert bridge_store.migrate(empty) is True
+
+
+def test_the_names_of_the_revisions_are_those_of_the_scripts():
+    config = Config()
+    config.set_main_option("script_location", "bridge/store/migrations")
+    scripts = ScriptDirectory.from_config(config)
+    assert tuple(script.revision for script in reversed(list(scripts.walk_revisions()))) == REVISIONS
+
+
+def test_a_start_does_not_load_alembic():
+    code = "import sys; from bridge import store; assert 'alembic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
