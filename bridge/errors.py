@@ -7,6 +7,8 @@ BridgeError
 ├── UnknownSource        404
 ├── SourceOff            a source without a usable secret (503, it may be set any minute)
 ├── SignatureError       a request that nobody vouches for (401)
+├── BodyTooLarge         a request of more than 1 MiB (413)
+├── BodyEncoded          a compressed request: what was signed cannot be seen (415)
 ├── UnreadableBody       verified, but no document: quarantine (200)
 └── StoreError
     ├── StoreUnavailable the database cannot be used just now (503)
@@ -68,6 +70,14 @@ class SignatureError(BridgeError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class BodyTooLarge(BridgeError):
+    """The request's body is longer than 1 MiB."""
+
+
+class BodyEncoded(BridgeError):
+    """The request's body is compressed."""
 
 
 class UnreadableBody(BridgeError):

@@ -1,0 +1,146 @@
+"""The first step: a webhook comes in, is verified, stored durably, and acknowledged. Nothing else.
+
+The order is a law: authenticate the raw bytes, read the envelope for dedupe, store the bytes as they are, answer.
+No rule is evaluated and nobody is called, so neither a wrong rule nor a slow destination can lose an event. What is
+authentic is never refused: unreadable, it is kept in quarantine. Errors carry the answer (`bridge.errors`); the
+reason of a refusal stands in the log line of the webhook, one for each, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from bridge import logs, sources
+from bridge.errors import BodyEncoded, BodyTooLarge, BridgeError, SignatureError, SourceOff, StoreError, UnknownSource
+from bridge.model import Ack, Envelope, NewEvent, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.model import Source
+
+log = logs.get("receive")
+
+
+class Counters(Protocol):
+    """Refusals of each source; what was stored is counted by the store."""
+
+    def refused(self, source: str, reason: str) -> None:
+        """A request to a known source was refused."""
+
+    def accepted(self, source: str) -> None:
+        """An event came through."""
+
+
+class Inbox(Protocol):
+    def put(self, event: NewEvent) -> Ack:
+        """Store durably, or find that it was stored before. StoreUnavailable: neither is certain."""
+
+
+class Receiver(Protocol):
+    """What receiving needs of the composition root."""
+
+    @property
+    def counters(self) -> Counters: ...
+
+    @property
+    def inbox(self) -> Inbox: ...
+
+    def source(self, name: str) -> Source:
+        """UnknownSource if there is none of this name."""
+
+    def now_s(self) -> float: ...
+
+
+def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Ack:
+    """Take one webhook of the source of this name; returns when its event is durable.
+
+    request: the request, or what reads it (raises BodyTooLarge, BodyEncoded), which is asked only for a known source.
+    Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded, or StoreError: not stored, try again.
+    Anything else that is raised is a fault of our own: nothing is stored, and the sender must try again, too.
+    """
+    started = time.perf_counter()
+    event: NewEvent | None = None
+    try:
+        source = bridge.source(name)
+        read = request if isinstance(request, Request) else request()
+        event = _authentic_event(source, read, bridge.now_s())
+        ack = bridge.inbox.put(event)
+    except BridgeError as error:
+        outcome, reason = _outcome(error)
+        if outcome == "refused":
+            bridge.counters.refused(name, reason)
+        _tell(name, event, started, outcome, reason)
+        raise
+    except Exception as error:
+        _tell(name, event, started, "failed", _where(error))
+        raise
+    bridge.counters.accepted(name)
+    _tell(name, event, started, ack.value, event.quarantine)
+    return ack
+
+
+def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent:
+    if not source.secrets:
+        raise SourceOff(source.secret_fault or "no usable secret is set")
+    sources.verify(source, request, now_s)
+    try:
+        return sources.read(source, request)
+    except Exception as error:  # noqa: BLE001 - authentic, so it is kept: reading may be mended later
+        return _unread(source, request, f"reading it failed ({_where(error)})")
+
+
+def _unread(source: Source, request: Request, fault: str) -> NewEvent:
+    """The event for a body on which our own reading failed: nothing of it is trusted but its bytes."""
+    key = "sha256:" + hashlib.sha256(request.body).hexdigest()
+    return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, fault)
+
+
+# ----------------------------------------------------------------------------------------------------- the log line
+
+_REASONS = {
+    BodyTooLarge: "the body is longer than 1 MiB",
+    BodyEncoded: "the body is compressed, so what was signed cannot be seen",
+}
+_TEXT_MAX = 100
+
+
+def _outcome(error: BridgeError) -> tuple[str, str]:
+    """How the log calls it, and the reason for the owner of the source."""
+    if isinstance(error, UnknownSource):
+        return "unknown_source", "no mapping file of this name"
+    if isinstance(error, StoreError):
+        return "unavailable", str(error)
+    if isinstance(error, SignatureError):
+        return "refused", error.reason
+    return "refused", _REASONS.get(type(error)) or str(error)
+
+
+def _tell(name: str, event: NewEvent | None, started: float, outcome: str, reason: str | None) -> None:
+    facts: dict[str, object] = {"source": _told(name)}
+    if event is not None:
+        facts["type"] = _told(event.envelope.type)
+        facts["id"] = _told(event.envelope.id or "") or None
+    if reason is not None:
+        facts["reason"] = reason
+    facts["outcome"] = outcome
+    facts["ms"] = round((time.perf_counter() - started) * 1000, 2)
+    tell = log.error if outcome in ("failed", "unavailable") else log.info
+    tell("webhook", **facts)
+
+
+def _told(text: str) -> str:
+    """A text from outside, so that it cannot break a line or a terminal."""
+    short = text[:_TEXT_MAX]
+    return short if short.isprintable() else ascii(short)[1:-1]
+
+
+def _where(error: Exception) -> str:
+    """An unexpected fault by its kind and its place in the code: never its message, which may hold what was sent."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    at = "" if place is None else f" at {place.tb_frame.f_globals.get('__name__', '?')}:{place.tb_lineno}"
+    return type(error).__name__ + at

@@ -1,0 +1,508 @@
+"""The gunicorn worker: a request gets a thread only when all its bytes are here, so no slow client ever holds one.
+
+gunicorn's own `gthread` reads the request inside the thread, without a deadline: as many slow clients as threads
+stop it for ever. Shutting late sockets from a reaper thread mends "for ever", but 200 slow clients still hold 32
+threads for ten seconds each. Here one loop reads all connections without blocking, cuts them into requests
+(`bridge.web.framing`), and hands whole ones to the threads; answers that a client does not take are written by the
+loop as well. So a thread never waits for a client, and a slow one costs a few KB for at most the deadline.
+
+The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
+request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
+as long as it must. Bodies above 32 KiB share `ROOM` bytes; one that had to wait for room, however long, gets
+`ROOM_S` of reading from the moment it has it, and while others wait nobody keeps it longer.
+Plain HTTP/1 only: TLS ends at the router in front.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import queue
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.errors import ConfigError
+from gunicorn.http import errors as parse_errors
+from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
+from gunicorn.workers.gthread import ThreadWorker
+
+from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOM: Final = 32 * BODY_LIMIT  # bytes of large bodies, being read or being served
+ROOM_S: Final = 2.0
+WRITE_S: Final = 10.0  # to take an answer
+LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes
+LINGER_BYTES: Final = 16 * BODY_LIMIT
+IDLE_AT_STOP_S: Final = 1.0  # a kept connection's client may be sending already
+SWEEP_S: Final = 0.25
+ACCEPTS: Final = 64  # in one go
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class State(Enum):
+    IDLE = auto()  # kept, no byte of a next request yet
+    READING = auto()
+    WAITING = auto()  # for room
+    SERVING = auto()  # a thread has it, and nobody else touches it
+    WRITING = auto()  # the client is slow to take its answer
+    LINGERING = auto()  # answered and shut; what still comes is thrown away
+
+
+QUIET: Final = frozenset({State.IDLE, State.LINGERING})
+HUNGRY: Final = frozenset({State.READING, State.WAITING})
+
+
+class Connection:
+    """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
+
+    __slots__ = (
+        "accepted_at", "client", "deadline", "inbound", "kept", "lingered", "out", "request", "requests", "room",
+        "room_at", "server", "sock", "state", "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, client: Any, server: Any, begin: Callable[[Connection, bytes], int | None]
+    ) -> None:
+        self.sock = sock
+        self.client = client
+        self.server = server
+        self.inbound = Inbound(partial(begin, self))
+        self.state = State.READING
+        self.accepted_at = time.monotonic()
+        self.deadline: float | None = None
+        self.request: Any = None
+        self.requests = 0
+        self.room = 0
+        self.room_at = 0.0
+        self.out = b""
+        self.kept = False
+        self.lingered = 0
+        self.watched = 0
+
+
+class Answer:
+    """What gunicorn's response writes to instead of a socket: headers and body leave together."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+    def send(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
+
+
+def plain(status: str, sentence: str, *headers: str) -> bytes:
+    """An answer that no application made. The connection ends with it."""
+    body = (sentence + "\n").encode()
+    head = (f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain; charset=utf-8", *headers)
+    return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
+
+
+TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
+NO_PLACE: Final = plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
+FAILED: Final = plain("503 Service Unavailable", "This could not be done just now. Try again soon.", "Retry-After: 30")
+MALFORMED: Final = plain("400 Bad Request", "This is not a well-formed HTTP request.")
+LONG_HEAD: Final = plain("431 Request Header Fields Too Large", "The request's head is too large.")
+REFUSALS: Final[tuple[tuple[type[Exception], bytes], ...]] = (
+    (HeadTooLarge, LONG_HEAD),
+    (parse_errors.LimitRequestHeaders, LONG_HEAD),
+    (parse_errors.LimitRequestLine, plain("414 URI Too Long", "The address is too long.")),
+    (parse_errors.ExpectationFailed, plain("417 Expectation Failed", "Only 100-continue can be expected.")),
+)
+
+
+class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """See the module's text. `at_stop` holds what must be stopped with the process, beside its connections."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.at_stop: list[Callable[[], None]] = []
+        self.deadline_s = 10.0
+        self._retiring = False
+        self._stoppers: list[threading.Thread] | None = None
+        self._connections: dict[Connection, None] = {}  # in the order of accept
+        self._ready: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._threads = 0
+        self._serving = 0
+        self._room = ROOM
+        self._waiting: deque[Connection] = deque()
+        self._swept_at = 0.0
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
+        """Refuse what this worker does not do."""
+        if cfg.is_ssl:
+            raise ConfigError("The bridge speaks plain HTTP: TLS ends at the router or proxy in front of it.")
+
+    def get_thread_pool(self) -> None:
+        """None: the threads are this worker's own, started as they are needed."""
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Serve until told to stop, then finish what is under way within the grace period."""
+        self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
+        self.set_accept_enabled(enabled=True)
+        while self.alive and not self._retired():
+            self._turn()
+            if not self.is_parent_alive():
+                break
+        self._finish()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Ctrl-C gives leases back as SIGTERM does; the arbiter kills what does not end."""
+        self.handle_exit(sig, frame)
+
+    def _turn(self) -> None:
+        for key, _ in self.poller.select(SWEEP_S if self._connections else 1.0):
+            try:
+                key.data(key.fileobj)
+            except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
+                self.log.error("A connection failed: %s", type(error).__name__)  # noqa: TRY400 - no stack in logs
+        now = time.monotonic()
+        if now - self._swept_at >= SWEEP_S:
+            self._swept_at = now
+            self.notify()
+            for connection in list(self._connections):
+                if self._is_late(connection, now):
+                    self._expire(connection)
+            if self.alive and not self._accepting:
+                self.set_accept_enabled(enabled=True)
+
+    def _retired(self) -> bool:
+        """After `max_requests`: what stops with the process stops first, so that nobody waits for it meanwhile."""
+        return self._retiring and not self._stop_others()
+
+    def _stop_others(self) -> bool:
+        """Begin (once) to run what `at_stop` holds; True while it runs."""
+        if self._stoppers is None:
+            self._stoppers = [threading.Thread(target=stop, daemon=True) for stop in self.at_stop]
+            for thread in self._stoppers:
+                thread.start()
+        return any(thread.is_alive() for thread in self._stoppers)
+
+    def _finish(self) -> None:
+        self.alive = False
+        until = time.monotonic() + self.cfg.graceful_timeout - 1.0
+        self._stop_others()
+        if self._accepting:
+            for listener in self.sockets:
+                self.accept(listener)  # whoever came before now is served
+        self.set_accept_enabled(enabled=False)
+        for listener in self.sockets:
+            listener.close()
+        for connection in self._connections:
+            if connection.state is State.IDLE or (connection.state is State.READING and not connection.inbound.started):
+                connection.deadline = time.monotonic() + IDLE_AT_STOP_S
+        while (self._connections or self._stop_others()) and time.monotonic() < until:
+            self._turn()
+        for connection in list(self._connections):
+            self._close(connection)
+        for _ in range(self._threads):
+            self._ready.put(None)
+
+    # ----------------------------------------------------------------------------------------------- accepting
+
+    def accept(self, listener: Any) -> None:
+        """Take the clients that wait, and what they have already sent."""
+        server = listener.getsockname()
+        for _ in range(ACCEPTS):
+            if len(self._connections) >= self.worker_connections and not self._make_place():
+                return
+            try:
+                sock, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self._make_place()
+                return
+            sock.setblocking(False)
+            connection = Connection(sock, client, server, self._begin)
+            connection.deadline = connection.accepted_at + self.deadline_s
+            self._connections[connection] = None
+            self._read(connection)
+
+    def _make_place(self) -> bool:
+        """At the limit of connections: the oldest that has nothing for us goes, a kept one first."""
+        young = time.monotonic() - 1.0
+        for states in (QUIET, HUNGRY):
+            for connection in self._connections:
+                if connection.state in states and connection.accepted_at < young:
+                    if states is HUNGRY:
+                        self._send(connection, NO_PLACE)
+                    self._close(connection)
+                    return True
+        self.set_accept_enabled(enabled=False)  # until a sweep
+        return False
+
+    # ------------------------------------------------------------------------------------------------- reading
+
+    def _on_readable(self, connection: Connection, _sock: object) -> None:
+        if connection.state is State.LINGERING:
+            self._discard(connection)
+        else:
+            self._read(connection)
+
+    def _read(self, connection: Connection) -> bool:
+        """Read once, without waiting; False when there was nothing to read."""
+        try:
+            data = connection.sock.recv(connection.inbound.appetite)
+        except (BlockingIOError, InterruptedError):
+            self._watch(connection, READ)
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._close(connection)
+            return False
+        if connection.state is State.IDLE:
+            self._await_request(connection)
+        self._feed(connection, data)
+        return True
+
+    def _await_request(self, connection: Connection) -> None:
+        connection.state = State.READING
+        connection.deadline = time.monotonic() + self.deadline_s
+
+    def _feed(self, connection: Connection, data: bytes) -> None:
+        inbound = connection.inbound
+        try:
+            whole = inbound.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever the parser says of it, it is the sender's fault
+            self._refuse(connection, error)
+            return
+        if whole:
+            self._dispatch(connection)
+        elif inbound.needs_room and not connection.room and not self._take_room(connection):
+            connection.state = State.WAITING
+            connection.deadline = None
+            self._waiting.append(connection)
+            self._watch(connection, 0)
+        else:
+            self._watch(connection, READ)
+
+    def _begin(self, connection: Connection, head: bytes) -> int | None:
+        """Let gunicorn's parser read the head: its length of the body is the one that counts."""
+        connection.requests += 1
+        request = Request(self.cfg, IterUnreader([head]), connection.client, connection.requests)
+        connection.request = request
+        reader = request.body.reader
+        length = None if isinstance(reader, ChunkedReader) else int(reader.length)
+        if request._expected_100_continue:  # noqa: SLF001 - else gunicorn answers it when it is too late
+            request._expected_100_continue = False  # noqa: SLF001
+            if length is None or length <= BODY_LIMIT:
+                self._send(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
+        return length
+
+    def _refuse(self, connection: Connection, error: Exception) -> None:
+        """Bytes that are no request. Never more in the log than the kind of fault: a head may hold secrets."""
+        self.log.info("A request was not well-formed: %s", type(error).__name__)
+        answer = next((answer for kind, answer in REFUSALS if isinstance(error, kind)), MALFORMED)
+        self._send(connection, answer)
+        self._linger(connection)
+
+    # ---------------------------------------------------------------------------------------------------- room
+
+    def _take_room(self, connection: Connection) -> bool:
+        need = connection.inbound.needs_room
+        if need > self._room or (self._waiting and self._waiting[0] is not connection):
+            return False
+        self._room -= need
+        connection.room = need
+        connection.room_at = time.monotonic()
+        return True
+
+    def _give_room_back(self, connection: Connection) -> None:
+        self._room += connection.room
+        connection.room = 0
+        while self._waiting and self._take_room(self._waiting[0]):
+            granted = self._waiting.popleft()
+            granted.state = State.READING
+            granted.deadline = granted.room_at + ROOM_S
+            self._watch(granted, READ)
+
+    # ----------------------------------------------------------------------------------------------- deadlines
+
+    def _is_late(self, connection: Connection, now: float) -> bool:
+        if connection.deadline is None:
+            return False
+        reading_in_room = connection.room and connection.state is State.READING
+        if self._waiting and reading_in_room and now >= connection.room_at + ROOM_S:
+            return True
+        return now >= connection.deadline
+
+    def _expire(self, connection: Connection) -> None:
+        """End a state whose time is over; for a request only when its bytes are really not here."""
+        while connection.state is State.READING and self._read(connection):
+            pass
+        if connection.state is State.READING and connection in self._connections:
+            if connection.inbound.started:
+                self._send(connection, TOO_LATE)
+            self._close(connection)
+        elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
+            self._close(connection)
+
+    # ------------------------------------------------------------------------------------------------- serving
+
+    def _dispatch(self, connection: Connection) -> None:
+        connection.state = State.SERVING
+        connection.deadline = None
+        self._watch(connection, 0)
+        self._serving += 1
+        if self._threads < min(self._serving, self.cfg.threads):
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"web-{self._threads}", daemon=True).start()
+        self._ready.put(connection)
+
+    def _work(self) -> None:
+        while (connection := self._ready.get()) is not None:
+            self.handle(connection)
+            self.method_queue.defer(self._served, connection)
+
+    def handle(self, connection: Connection) -> None:
+        """Serve the request of a connection; runs in a thread, and never raises."""
+        whole = connection.inbound.whole
+        answer = Answer()
+        try:
+            connection.kept = self._run_application(connection, answer, whole=whole)
+        except Exception as error:  # noqa: BLE001 - the application answers its own faults; this is what escaped
+            self.log.error("A request failed: %s", type(error).__name__)  # noqa: TRY400 - no stack in logs
+            answer.data[:] = FAILED
+            connection.kept = False
+        connection.out = bytes(answer.data)
+        self._write(connection)
+
+    def _run_application(self, connection: Connection, answer: Answer, *, whole: bool) -> bool:
+        request = connection.request
+        request.body = io.BytesIO(connection.inbound.next_request())
+        response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        self.nr += 1
+        self._retiring = self._retiring or self.nr >= self.max_requests
+        if not (whole and self.alive):
+            response.force_close()
+        parts = self.wsgi(environ, response.start_response)
+        try:
+            for part in parts:
+                response.write(part)
+            response.close()
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        return whole and not response.should_close()
+
+    def _served(self, connection: Connection) -> None:
+        """Back in the loop: the connection's next request, or its end."""
+        self._serving -= 1
+        connection.request = None
+        if connection.room:
+            self._give_room_back(connection)
+        if connection.out:
+            connection.state = State.WRITING
+            connection.deadline = time.monotonic() + WRITE_S
+            self._watch(connection, WRITE)
+        else:
+            self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        if not connection.kept:
+            self._linger(connection)
+        elif connection.inbound.left_over:
+            self._await_request(connection)
+            self._feed(connection, b"")
+        else:
+            connection.state = State.IDLE
+            connection.accepted_at = time.monotonic()
+            connection.deadline = connection.accepted_at + (self.cfg.keepalive if self.alive else IDLE_AT_STOP_S)
+            self._watch(connection, READ)
+
+    # ------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, connection: Connection) -> None:
+        """Send what the client takes without waiting; the rest stays in `out`."""
+        try:
+            sent = connection.sock.send(connection.out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            connection.kept = False
+            sent = len(connection.out)
+        connection.out = connection.out[sent:]
+
+    def _on_writable(self, connection: Connection, _sock: object) -> None:
+        self._write(connection)
+        if not connection.out:
+            self._go_on(connection)
+
+    def _send(self, connection: Connection, answer: bytes) -> None:
+        """A short answer of our own; whoever does not take it goes without."""
+        try:
+            connection.sock.send(answer)
+        except OSError:
+            connection.kept = False
+
+    # ------------------------------------------------------------------------------------------------- closing
+
+    def _linger(self, connection: Connection) -> None:
+        """Close so that the answer is not lost: bytes left unread would make the system reset the connection."""
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        connection.state = State.LINGERING
+        connection.accepted_at = time.monotonic()
+        connection.deadline = connection.accepted_at + LINGER_S
+        self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(4 * 16384)
+        except (BlockingIOError, InterruptedError):
+            self._watch(connection, READ)
+            return
+        except OSError:
+            data = b""
+        connection.lingered += len(data)
+        if not data or connection.lingered > LINGER_BYTES:
+            self._close(connection)
+        else:
+            self._watch(connection, READ)
+
+    def _close(self, connection: Connection) -> None:
+        self._watch(connection, 0)
+        self._connections.pop(connection, None)
+        if connection.state is State.WAITING:
+            self._waiting.remove(connection)
+        if connection.room:
+            self._give_room_back(connection)
+        connection.sock.close()
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        """Have the loop call when the socket can be read or written, or (0) not at all."""
+        if events == connection.watched:
+            return
+        if connection.watched:
+            self.poller.unregister(connection.sock)
+        if events:
+            callback = self._on_writable if events == WRITE else self._on_readable
+            self.poller.register(connection.sock, events, partial(callback, connection))
+        connection.watched = events

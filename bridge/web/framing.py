@@ -1,0 +1,201 @@
+"""Where a request begins and ends in the bytes of a connection. Bytes in, requests out; no socket, no clock.
+
+Nothing here is kept beyond fixed limits: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT`
+plus one byte (so that whoever reads it can tell that it is too long), and what a chunked body spends on its framing
+is bounded. What a head says is read by the server's own parser (`begin`), so that two readings can never differ.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEAD_LIMIT: Final = 32 * 1024
+BODY_LIMIT: Final = 1024 * 1024
+SMALL_BODY: Final = 32 * 1024  # read without asking for room
+READ_SIZE: Final = 16 * 1024
+_LINE_LIMIT: Final = 4096  # a chunk's size with its extensions, or a trailer
+_FRAMING_LIMIT: Final = 256 * 1024  # all such lines of one body
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+
+
+class Malformed(ValueError):
+    """These bytes are no request."""
+
+
+class HeadTooLarge(ValueError):
+    """The request's head is longer than any that is meant."""
+
+
+class Inbound:
+    """The bytes of one connection, request by request.
+
+    `begin` is given a whole head (it ends with an empty line) and returns the length of the body, or None for a
+    chunked one; what it raises comes out of `feed`.
+    """
+
+    __slots__ = ("_begin", "_body", "_bytes", "_searched")
+
+    def __init__(self, begin: Callable[[bytes], int | None]) -> None:
+        self._begin = begin
+        self._bytes = bytearray()
+        self._searched = 0
+        self._body: Sized | Chunked | None = None
+
+    def feed(self, data: bytes) -> bool:
+        """Take some bytes; True once the request is here (or as much of it as is ever read)."""
+        self._bytes += data
+        if self._body is None:
+            head = self._take_head()
+            if head is None:
+                return False
+            length = self._begin(head)
+            self._body = Chunked() if length is None else Sized(length)
+        return self._body.take(self._bytes)
+
+    @property
+    def started(self) -> bool:
+        """Any byte of the request under way has arrived."""
+        return self._body is not None or bool(self._bytes)
+
+    @property
+    def whole(self) -> bool:
+        """All of the request was read; otherwise nothing that follows on this connection can be understood."""
+        return self._body is not None and self._body.whole
+
+    @property
+    def left_over(self) -> bool:
+        """Bytes of a next request have arrived."""
+        return bool(self._bytes)
+
+    @property
+    def needs_room(self) -> int:
+        """How many bytes the body may take, if it is not a small one; 0 if it is."""
+        return 0 if self._body is None else self._body.needs_room
+
+    @property
+    def appetite(self) -> int:
+        """How many bytes to ask the socket for: never more than the body lacks."""
+        return READ_SIZE if self._body is None else self._body.appetite
+
+    def next_request(self) -> bytes:
+        """The body of the request that is here; whatever came behind it begins the next one."""
+        body = b"" if self._body is None else bytes(self._body.body)
+        self._body = None
+        self._searched = 0
+        return body
+
+    def _take_head(self) -> bytes | None:
+        end = self._bytes.find(b"\r\n\r\n", max(0, self._searched - 3))
+        if end > HEAD_LIMIT or (end < 0 and len(self._bytes) > HEAD_LIMIT):
+            raise HeadTooLarge
+        if end < 0:
+            if _BARE_LF.search(self._bytes, max(0, self._searched - 1)):
+                raise Malformed("a line that ends without a carriage return")
+            self._searched = len(self._bytes)
+            return None
+        head = bytes(self._bytes[: end + 4])
+        del self._bytes[: end + 4]
+        return head
+
+
+class Sized:
+    """A body whose length was stated. One that is too long is not read at all."""
+
+    __slots__ = ("_left", "body", "needs_room", "whole")
+
+    def __init__(self, length: int) -> None:
+        self.whole = length <= BODY_LIMIT
+        self.body = bytearray()
+        self._left = length if self.whole else 0
+        self.needs_room = self._left if self._left > SMALL_BODY else 0
+
+    @property
+    def appetite(self) -> int:
+        return min(self._left, 4 * READ_SIZE)
+
+    def take(self, buffer: bytearray) -> bool:
+        taken = min(self._left, len(buffer))
+        self.body += buffer[:taken]
+        del buffer[:taken]
+        self._left -= taken
+        return not self._left
+
+
+class Chunked:
+    """A body that says its length piece by piece. Trailers are read and dropped: nothing in them is signed."""
+
+    __slots__ = ("_framing", "_left", "_step", "body", "whole")
+
+    appetite = READ_SIZE
+
+    def __init__(self) -> None:
+        self.whole = True
+        self.body = bytearray()
+        self._left = 0
+        self._framing = 0
+        self._step: Callable[[bytearray], bool] | None = self._size
+
+    @property
+    def needs_room(self) -> int:
+        return BODY_LIMIT if len(self.body) > SMALL_BODY else 0
+
+    def take(self, buffer: bytearray) -> bool:
+        while self._step is not None and self._step(buffer):
+            pass
+        return self._step is None
+
+    def _size(self, buffer: bytearray) -> bool:
+        line = self._line(buffer)
+        if line is None:
+            return False
+        match = _CHUNK_SIZE.fullmatch(line)
+        if match is None:
+            raise Malformed("a chunk that does not begin with its size")
+        self._left = int(match[1], 16)
+        self._step = self._data if self._left else self._trailer
+        return True
+
+    def _data(self, buffer: bytearray) -> bool:
+        taken = min(self._left, len(buffer), BODY_LIMIT + 1 - len(self.body))
+        self.body += buffer[:taken]
+        del buffer[:taken]
+        self._left -= taken
+        if len(self.body) > BODY_LIMIT:
+            self.whole = False
+            self._step = None
+        elif not self._left:
+            self._step = self._end_of_data
+        return self._step == self._end_of_data
+
+    def _end_of_data(self, buffer: bytearray) -> bool:
+        if len(buffer) < 2:
+            return False
+        if buffer[:2] != b"\r\n":
+            raise Malformed("a chunk that is longer than its size")
+        del buffer[:2]
+        self._step = self._size
+        return True
+
+    def _trailer(self, buffer: bytearray) -> bool:
+        line = self._line(buffer)
+        if line == b"":
+            self._step = None
+        return bool(line)
+
+    def _line(self, buffer: bytearray) -> bytes | None:
+        end = buffer.find(b"\r\n", 0, _LINE_LIMIT)
+        if end < 0:
+            if len(buffer) >= _LINE_LIMIT or _BARE_LF.search(buffer):
+                raise Malformed("a chunk that does not begin with its size")
+            return None
+        line = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._framing += end + 2
+        if self._framing > _FRAMING_LIMIT:
+            raise Malformed("more framing than body")
+        return line

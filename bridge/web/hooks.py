@@ -1,0 +1,129 @@
+"""`/webhooks/<source>`: what a sender is told. All decisions are made by `bridge.receive` and the errors it raises.
+
+A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
+side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
+POST is answered in front of Flask (`Shortcut`), because on this path Flask costs more than all the rest together;
+the same address is a route of the application for every other method, and for whoever lists the routes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from flask import Blueprint, Response, request
+
+from bridge.errors import (
+    BodyEncoded,
+    BodyTooLarge,
+    BridgeError,
+    SchemaError,
+    SignatureError,
+    SourceOff,
+    StoreUnavailable,
+    UnknownSource,
+)
+from bridge.model import Ack
+from bridge.receive import Receiver, receive
+from bridge.web.incoming import Environ, request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PREFIX: Final = "/webhooks/"
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_SAFE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+
+class Answer(NamedTuple):
+    """What WSGI wants, ready made."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def sentence(status: str, text: str, *headers: tuple[str, str]) -> Answer:
+    """An answer of one plain sentence."""
+    body = (text + "\n").encode()
+    kind = ("Content-Type", "text/plain; charset=utf-8")
+    return Answer(status, [kind, ("Content-Length", str(len(body))), *headers, *_SAFE], body)
+
+
+def _json(body: bytes) -> Answer:
+    kind = ("Content-Type", "application/json")
+    return Answer("200 OK", [kind, ("Content-Length", str(len(body))), *_SAFE], body)
+
+
+def unavailable(text: str, retry_after_s: int) -> Answer:
+    """Nothing is stored; the sender should come again."""
+    return sentence("503 Service Unavailable", text, ("Retry-After", str(retry_after_s)))
+
+
+ACKS: Final = {ack: _json(b'{"status":"%s"}\n' % ack.value.encode()) for ack in Ack}
+USE_POST: Final = sentence(
+    "405 Method Not Allowed",
+    "This address takes webhooks by POST. Paste it into the provider's webhook settings; "
+    "`python -m bridge sources` says where.",
+    ("Allow", "POST"),
+)
+_REFUSALS: Final[dict[type[BridgeError], Answer]] = {
+    UnknownSource: sentence("404 Not Found", "There is no source of this name."),
+    SignatureError: sentence("401 Unauthorized", "The signature is missing or wrong."),
+    BodyTooLarge: sentence("413 Content Too Large", "The body is longer than 1 MiB.", ("Connection", "close")),
+    BodyEncoded: sentence(
+        "415 Unsupported Media Type", "Compressed bodies are not taken.", ("Accept-Encoding", "identity")
+    ),
+    SourceOff: unavailable("This source has no secret yet. Try again later.", SourceOff.retry_after_s),
+    StoreUnavailable: unavailable("The event could not be stored. Try again soon.", StoreUnavailable.retry_after_s),
+}
+FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
+
+
+def answer(bridge: Receiver, name: str, environ: Environ) -> Answer:
+    """Receive a webhook and say what became of it. Never raises."""
+    try:
+        return ACKS[receive(bridge, name, lambda: request_of(environ))]
+    except SchemaError as error:
+        return unavailable(str(error), 30)
+    except BridgeError as error:
+        return next((found for kind, found in _REFUSALS.items() if isinstance(error, kind)), FAILED)
+    except Exception:  # noqa: BLE001 - receive has told the log; the sender hears only that it has to come again
+        return FAILED
+
+
+class Shortcut:
+    """WSGI in front of the application: answers POST to a source's address, hands on everything else."""
+
+    def __init__(self, bridge: Receiver, application: Callable[..., Iterable[bytes]]) -> None:
+        self._bridge = bridge
+        self._application = application
+
+    def __call__(self, environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        path: str = environ["PATH_INFO"]
+        if environ["REQUEST_METHOD"] == "POST" and path.startswith(PREFIX):
+            name = _name(path)
+            if name:
+                found = answer(self._bridge, name, environ)
+                start_response(found.status, found.headers)
+                return (found.body,)
+        return self._application(environ, start_response)
+
+
+def _name(path: str) -> str | None:
+    """The source's name, with or without a slash behind it; None for an address that can be none's."""
+    name = path[len(PREFIX) :].removesuffix("/")
+    if not name.isascii():
+        name = name.encode("latin-1", "replace").decode("utf-8", "replace")
+    return name if "/" not in name else None
+
+
+def blueprint(bridge: Receiver) -> Blueprint:
+    """The same address as a route of the application."""
+    routes = Blueprint("hooks", __name__)
+
+    @routes.route(f"{PREFIX}<source>", methods=METHODS, strict_slashes=False, provide_automatic_options=False)
+    def webhook(source: str) -> Response:
+        found = answer(bridge, source, request.environ) if request.method == "POST" else USE_POST
+        return Response(found.body, found.status, found.headers)
+
+    return routes

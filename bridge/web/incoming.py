@@ -1,0 +1,65 @@
+"""A WSGI request → `model.Request`, as it came: raw path and query, lower-case header names, the body's bytes.
+
+Signatures are over bytes, so nothing is decoded, unpacked or guessed. A body is read to one byte past the limit: a
+stated length may lie, and a chunked one has none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from bridge.errors import BodyEncoded, BodyTooLarge
+from bridge.model import Request
+from bridge.web.framing import BODY_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Environ = dict[str, Any]
+_PLAIN: Final = frozenset({"", "identity"})
+
+
+def request_of(environ: Environ) -> Request:
+    """The request, read whole. BodyEncoded, BodyTooLarge: it is not taken."""
+    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in _PLAIN:
+        raise BodyEncoded("the body is compressed")
+    body = _body(environ)
+    target = _target(environ)
+    path, _, query = target.partition("?")
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
+    url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{target}"
+    return Request(environ["REQUEST_METHOD"], url, path, query, _headers(environ), body)
+
+
+def _body(environ: Environ) -> bytes:
+    stated = environ.get("CONTENT_LENGTH") or ""
+    length = int(stated) if stated.isascii() and stated.isdigit() else None
+    if length is not None and length > BODY_LIMIT:
+        raise BodyTooLarge("the stated length is over the limit")
+    if length is None and not environ.get("wsgi.input_terminated"):
+        return b""  # a server that does not say where its input ends, and a client that does not either
+    wanted = BODY_LIMIT + 1 if environ.get("wsgi.input_terminated") else length
+    body: bytes = environ["wsgi.input"].read(wanted)
+    if len(body) > BODY_LIMIT:
+        raise BodyTooLarge("the body is over the limit")
+    return body
+
+
+def _target(environ: Environ) -> str:
+    """What stood in the request line, from its path on."""
+    raw: str = environ.get("RAW_URI") or ""
+    if raw.startswith("/"):
+        return raw
+    path = quote(environ.get("PATH_INFO", "").encode("latin-1"))
+    query = environ.get("QUERY_STRING", "")
+    return f"{path}?{query}" if query else path
+
+
+def _headers(environ: Environ) -> Mapping[str, str]:
+    """Values are text of one character a byte (latin-1); repeated headers are joined by commas, as the server did."""
+    found = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
+        if environ.get(name):
+            found[header] = environ[name]
+    return found
