@@ -84,7 +84,7 @@ def _message(answer: Answer, kind: OutcomeKind, secret: str | None) -> str:
     status = answer.status
     if kind is OutcomeKind.CONFIGURATION and 200 <= status < 400:
         found = answers.plain(answer.headers.get("location", ""), secret)
-        where = f"a redirect to {found}" if found else "a web page" if status < 300 else "a redirect"
+        where = "a web page" if status < 300 else f"a redirect to {found}" if found else "a redirect"
         return answers.plain(f"{where} came instead of an answer of the API; is DATAFAST_API_URL right?", secret)
     told = answers.message(answer, secret)
     if told or kind is OutcomeKind.DELIVERED:

@@ -1,0 +1,135 @@
+"""Ways for an answer to go wrong, each under a name, and which request meets one.
+
+A fault is in a queue (`put`: the next so many requests), or comes by chance (`Options.fault_percent`, seeded).
+Whether the request was carried out first is the whole difference for a caller, so each kind says it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.sandbox.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """carried_out: before the answer goes wrong. status, body: of another answer than the real one.
+
+    end: `answer` as it should be, `drop` the connection (FIN), `reset` it (RST), `cut` the answer in its body,
+    `drip` it byte by byte from its status line on, or `hang` for hang_ms and drop.
+    """
+
+    kind: str
+    carried_out: bool = False
+    status: int | None = None
+    body: Literal["envelope", "text", "html", "empty"] = "envelope"
+    end: Literal["answer", "drop", "reset", "cut", "drip", "hang"] = "answer"
+    path: str = "/goals"  # "*": any; else what the path after /api/v1 begins with
+    hang_ms: int = 30_000
+    drip_ms: int = 50
+
+
+KINDS: Final[Mapping[str, Fault]] = {
+    fault.kind: fault
+    for fault in (
+        Fault("recorded_dropped", carried_out=True, end="drop"),
+        Fault("recorded_reset", carried_out=True, end="reset"),
+        Fault("recorded_hung", carried_out=True, end="hang"),
+        Fault("recorded_cut", carried_out=True, end="cut"),
+        Fault("recorded_drip", carried_out=True, end="drip"),
+        Fault("recorded_empty", carried_out=True, status=200, body="empty"),
+        Fault("recorded_500", carried_out=True, status=500),
+        Fault("recorded_504", carried_out=True, status=504),
+        Fault("reset", end="reset"),
+        Fault("dropped", end="drop"),
+        Fault("hung", end="hang"),
+        Fault("500", status=500),
+        Fault("502", status=502, body="html"),
+        Fault("503", status=503),
+        Fault("504", status=504),
+        Fault("408", status=408),
+        Fault("425", status=425),
+        Fault("429", status=429),
+        Fault("html", status=200, body="html"),
+        Fault("empty_500", status=500, body="empty"),
+        Fault("text_500", status=500, body="text"),
+        Fault("redirect", status=302, body="html"),
+    )
+}
+
+MIXED: Final = ("recorded_dropped", "recorded_hung", "recorded_500", "503", "429", "reset")  # for ledgers of loss
+
+
+def read(wanted: Mapping[str, Any]) -> tuple[Fault, int]:
+    """A fault as JSON asks for it (`{"kind", "times"?, "path"?, …}`), and how often; ValueError says why not."""
+    kind, times = str(wanted.get("kind")), wanted.get("times", 1)
+    if kind not in KINDS:
+        raise ValueError(f"there is no fault {kind!r}; there are: {', '.join(KINDS)}")
+    if not isinstance(times, int) or times < 1:
+        raise ValueError("times must be a whole number above zero")
+    changes = {name: wanted[name] for name in ("path", "hang_ms", "drip_ms", "status") if name in wanted}
+    if unknown := set(wanted) - {"kind", "times", *changes}:
+        raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
+    return replace(KINDS[kind], **changes), times
+
+
+class Plan:
+    """Which request meets which fault. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: deque[Fault] = deque()
+        self._met: Counter[str] = Counter()
+        self._random = random.Random()  # noqa: S311 - dice for faults, no secret
+        self._seed: int | None = None
+
+    def put(self, fault: Fault, times: int = 1) -> None:
+        with self._lock:
+            self._queue.extend([fault] * times)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._queue.clear()
+            self._met.clear()
+
+    def told(self) -> dict[str, Any]:
+        """What waits, and what was met so far."""
+        with self._lock:
+            return {"waiting": [fault.kind for fault in self._queue], "met": dict(self._met), "kinds": list(KINDS)}
+
+    def take(self, path: str, options: Options) -> Fault | None:
+        """The fault that this request meets. path: after /api/v1."""
+        with self._lock:
+            fault = self._queued(path) or self._by_chance(path, options)
+            if fault is not None:
+                self._met[fault.kind] += 1
+            return fault
+
+    def _queued(self, path: str) -> Fault | None:
+        for fault in self._queue:
+            if _concerns(fault.path, path):
+                self._queue.remove(fault)
+                return fault
+        return None
+
+    def _by_chance(self, path: str, options: Options) -> Fault | None:
+        if not options.fault_percent or not _concerns(options.fault_path, path):
+            return None
+        if options.seed != self._seed:
+            self._seed = options.seed
+            self._random.seed(options.seed)
+        if self._random.random() * 100 >= options.fault_percent:
+            return None
+        kind = self._random.choice(options.fault_kinds or MIXED)
+        return replace(KINDS[kind], hang_ms=options.fault_hang_ms)
+
+
+def _concerns(wanted: str, path: str) -> bool:
+    return wanted == "*" or path.startswith(wanted)
