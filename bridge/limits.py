@@ -1,0 +1,159 @@
+"""What DataFast takes in a goal, as pure functions: names, keys, values, how many.
+
+What is checked here before sending is never refused there. Facts and their sources: the contract of the
+destination, section 2; lengths are counted as DataFast counts them, in UTF-16 units.
+Static texts are judged (ValueError with the end of a sentence), run-time values are fitted, with notes for the trace.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAME_MAX: Final = 64
+KEY_MAX: Final = 64
+VALUE_MAX: Final = 255
+KEYS_MAX: Final = 10
+
+_AUTOMATIC: Final = "DataFast makes this goal itself when the payment provider is connected, so it would count twice"
+RESERVED: Final = {
+    "identify": "DataFast keeps this name for itself and refuses it",
+    "payment": _AUTOMATIC,
+    "free_trial": _AUTOMATIC,
+    "trial_started": _AUTOMATIC,
+    "subscription_started": _AUTOMATIC,
+    "subscription_renewed": _AUTOMATIC,
+    "subscription_ended": _AUTOMATIC,
+}
+
+_NAME_CHARACTER: Final = re.compile(r"[a-z0-9_:-]")
+_NOT_IN_KEY: Final = re.compile(r"[^a-z0-9_-]")
+_REMOVED: Final = re.compile(r"[<>'\"&]")
+_SCRIPT: Final = re.compile(r"javascript:", re.IGNORECASE)
+_HANDLER: Final = re.compile(r"on\w+=", re.IGNORECASE | re.ASCII)
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """The text without what no database and no UTF-8 takes: NUL and lone surrogates become U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def length(text: str) -> int:
+    """The length as DataFast counts it: characters beyond the basic plane are two."""
+    return len(text) + sum(character > "\uffff" for character in text)
+
+
+def cut(text: str, most: int) -> str:
+    """The longest beginning that is no longer than `most`."""
+    text = text[:most]
+    while length(text) > most:
+        text = text[:-1]
+    return text
+
+
+def goal_name(text: str) -> str:
+    """The name as DataFast stores it: trimmed, lower-case, blanks as `_`. ValueError says what it may not be."""
+    name = _normalised(text)
+    if length(name) > NAME_MAX:
+        raise ValueError(f'goal name "{cut(name, 30)}…" has {length(name)} characters; DataFast takes {NAME_MAX}')
+    check_goal_letters(name)
+    if not name:
+        raise ValueError("a goal needs a name")
+    if name in RESERVED:
+        raise ValueError(f'goal name "{name}" is reserved: {RESERVED[name]}; choose another')
+    return name
+
+
+def check_goal_letters(text: str) -> None:
+    """ValueError unless a goal name may hold this text (a piece of a template may be shorter than a name)."""
+    wrong = sorted({c for c in _normalised(text, trim=False) if not _NAME_CHARACTER.fullmatch(c)})
+    if wrong:
+        shown = " ".join(wrong[:5])
+        raise ValueError(f'goal name "{cut(text, 40)}" holds {shown}; only a-z, 0-9, "_", "-" and ":" may stand there')
+
+
+def fit_goal_name(text: str) -> tuple[str, tuple[str, ...]]:
+    """A name made at run time: cut where it is too long, else judged like a static one."""
+    name = _normalised(text)
+    if length(name) <= NAME_MAX:
+        return goal_name(name), ()
+    short = goal_name(cut(name, NAME_MAX))
+    return short, (f"the goal's name was cut to {NAME_MAX} characters",)
+
+
+def _normalised(text: str, *, trim: bool = True) -> str:
+    return re.sub(r"\s", "_", (text.strip() if trim else text).lower())
+
+
+def metadata_key(text: str) -> str:
+    """The key as DataFast takes it: lower-case, other characters as `_`, 64 at most. ValueError if nothing is left."""
+    key = _NOT_IN_KEY.sub("_", text.strip().lower())[:KEY_MAX]
+    if not key:
+        raise ValueError("a metadata key is empty")
+    return "event_name" if key == "eventname" else key
+
+
+def check_metadata_key(text: str) -> None:
+    """Judge a key that stands in a file: ValueError unless DataFast takes it as it is (in lower case)."""
+    if len(text) > KEY_MAX:
+        raise ValueError(f'metadata key "{text[:30]}…" has {len(text)} characters; DataFast takes {KEY_MAX}')
+    fitting = metadata_key(text)
+    if text.lower() == "eventname":
+        raise ValueError(f'metadata key "{text}" is dropped by DataFast; write "{fitting}"')
+    if text.lower() != fitting:
+        raise ValueError(
+            f'metadata key "{text}" may hold only a-z, 0-9, "_" and "-"; write "{fitting}"',
+        )
+
+
+def clean_value(text: str) -> str:
+    """What DataFast would keep of a metadata value: cut first, then its characters and scripts taken out, trimmed."""
+    short = cut(storable(text), VALUE_MAX)
+    return _HANDLER.sub("", _SCRIPT.sub("", _REMOVED.sub("", short))).strip()
+
+
+def fit_description(text: str) -> tuple[str, tuple[str, ...]]:
+    """A description is fitted like a value: read-back compares it, so it must come back as it was sent."""
+    cleaned = clean_value(text)
+    return cleaned, _value_notes("the description", text, cleaned)
+
+
+def fit_metadata(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The first ten entries, in the order of the rule, as DataFast takes them; and what was changed."""
+    fitted: dict[str, str] = {}
+    notes: list[str] = []
+    dropped: list[str] = []
+    for name, text in pairs:
+        try:
+            key = metadata_key(name)
+        except ValueError:
+            notes.append("an entry without a key was left out")
+            continue
+        value = clean_value(text)
+        if not value:
+            if text:
+                notes.append(f"{key} was left out: DataFast keeps nothing of its value")
+            continue
+        if key in fitted:
+            notes.append(f"{storable(name)[:KEY_MAX]} was left out: another entry became the key {key}")
+        elif len(fitted) == KEYS_MAX:
+            dropped.append(key)
+        else:
+            fitted[key] = value
+            notes += _value_notes(key, text, value)
+    if dropped:
+        more = f" and {len(dropped) - 5} more" if len(dropped) > 5 else ""
+        notes.append(f"{', '.join(dropped[:5])}{more} left out: DataFast takes {KEYS_MAX} entries")
+    return fitted, tuple(notes[:20])
+
+
+def _value_notes(name: str, text: str, cleaned: str) -> tuple[str, ...]:
+    if length(text) > VALUE_MAX:
+        return (f"{name} was cut to {VALUE_MAX} characters",)
+    if cleaned != text.strip():
+        return (f"{name} lost characters that DataFast removes (< > ' \" & and scripts)",)
+    return ()

@@ -1,0 +1,316 @@
+"""Conditions: a `when:` map of path to expectation, compiled once, tested without ever raising.
+
+`test` returns None where it holds, else a `Failure`: the path, what was expected, what was there, for the trace.
+A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
+There are no regular expressions: a sender must not be able to keep the bridge busy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bridge.model import MISSING, Document
+from bridge.rules.expectations import (
+    COMPARISONS,
+    NOW,
+    RESEMBLANCES,
+    AllOf,
+    AnyOf,
+    Changed,
+    Compares,
+    Equals,
+    Exists,
+    Expectation,
+    Globs,
+    Not,
+    Operand,
+    Resembles,
+)
+from bridge.rules.globs import compile_glob
+from bridge.rules.paths import CompiledPath, compile_one
+from bridge.rules.spelling import did_you_mean
+from bridge.rules.strict_yaml import KEY
+from bridge.rules.values import number, shown, text_of
+
+if TYPE_CHECKING:
+    from bridge.model import Json
+
+OPERATORS: Final = {
+    "gt": "a number greater than this",
+    "gte": "a number greater than this, or equal",
+    "lt": "a number less than this",
+    "lte": "a number less than this, or equal",
+    "not": "anything but this; takes any expectation: `{not: {prefix: warning_}}`",
+    "in": "one of this list (a plain list means the same)",
+    "not_in": "none of this list",
+    "prefix": "a text that begins so",
+    "suffix": "a text that ends so",
+    "contains": "a text with this in it, or a list with this among its elements",
+    "glob": "a text of this form: `*` stands for any characters, `?` for one",
+    "exists": "`true`: there is a value; `false`: there is none (`null` is none)",
+    "changed": (
+        "for Stripe's `….updated`: `true` if the value differs from the one before, `false` if not, `up` or `down` for"
+        " numbers"
+    ),
+    "path": "equal to the value at another path; also as an operand: `{gt: {path: data.minimum}}`",
+    "any": "at least one of a list of expectations",
+    "all": "each of a list of expectations",
+}
+DEPTH_MAX: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a condition does not hold."""
+
+    path: str
+    expected: str
+    actual: str
+
+
+class Condition(Protocol):
+    def test(self, document: Document) -> Failure | None: ...
+
+    @property
+    def text(self) -> str: ...
+
+
+# ------------------------------------------------------------------------------------------- conditions of an event
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTest:
+    """One line of a `when:` map."""
+
+    path: CompiledPath
+    expectation: Expectation
+
+    def test(self, document: Document) -> Failure | None:
+        value = self.path.read(document)
+        if self.expectation.holds(value, document):
+            return None
+        return Failure(self.path.text, self.expectation.text, shown(value))
+
+    @property
+    def text(self) -> str:
+        return f"{self.path.text} is {self.expectation.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """A whole `when:` map, or `all:`: the first that fails is the reason."""
+
+    parts: tuple[Condition, ...]
+
+    def test(self, document: Document) -> Failure | None:
+        for part in self.parts:
+            failure = part.test(document)
+            if failure is not None:
+                return failure
+        return None
+
+    @property
+    def text(self) -> str:
+        return " and ".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """`any:` of a `when:` map."""
+
+    parts: tuple[Condition, ...]
+
+    def test(self, document: Document) -> Failure | None:
+        failures = []
+        for part in self.parts:
+            failure = part.test(document)
+            if failure is None:
+                return None
+            failures.append(failure)
+        actual = "; ".join(dict.fromkeys(f"{f.path} is {f.actual}" for f in failures))
+        return Failure(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
+
+    @property
+    def text(self) -> str:
+        return "(" + " or ".join(part.text for part in self.parts) + ")"
+
+
+@dataclass(frozen=True, slots=True)
+class NotAll:
+    """`not:` of a `when:` map."""
+
+    inner: Condition
+    paths: tuple[CompiledPath, ...]
+
+    def test(self, document: Document) -> Failure | None:
+        if self.inner.test(document) is not None:
+            return None
+        actual = "; ".join(f"{path.text} is {shown(path.read(document))}" for path in self.paths)
+        return Failure(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
+
+    @property
+    def text(self) -> str:
+        return f"not ({self.inner.text})"
+
+
+ALWAYS: Final = All(())
+
+
+# ----------------------------------------------------------------------------------------------------- compilation
+
+Fault = Callable[[tuple[str | int, ...], str], None]
+
+
+def compile_when(when: Json, fault: Fault, at: tuple[str | int, ...] = (), depth: int = 0) -> All:
+    """Compile a `when:` map. Every fault is told to `fault(where, sentence)`; what is faulty is left out."""
+    if not isinstance(when, dict):
+        fault(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
+        return ALWAYS
+    if depth > DEPTH_MAX:
+        fault(at, f"conditions nest deeper than {DEPTH_MAX}")
+        return ALWAYS
+    parts: list[Condition] = []
+    for key, expected in when.items():
+        part = _entry(key, expected, fault, (*at, key), depth)
+        if part is not None:
+            parts.append(part)
+    return All(tuple(parts))
+
+
+def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> Condition | None:
+    if key == "not":
+        inner = compile_when(expected, fault, at, depth + 1)
+        return NotAll(inner, tuple(_paths(inner)))
+    if key in ("any", "all"):
+        parts = _branches(key, expected, fault, at, depth)
+        return Either(parts) if key == "any" and parts else All(parts)
+    try:
+        path = compile_one(key)
+    except ValueError as error:
+        fault((*at, KEY), str(error))
+        return None
+    return FieldTest(path, compile_expectation(expected, path, fault, at, depth))
+
+
+def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> tuple[Condition, ...]:
+    if isinstance(branches, dict):
+        branches = [{path: expected} for path, expected in branches.items()]
+        return tuple(compile_when(branch, fault, at, depth + 1) for branch in branches)
+    if not isinstance(branches, list) or not branches:
+        fault(at, f'"{key}" takes a list of conditions, each a map of path to expectation')
+        return ()
+    return tuple(compile_when(branch, fault, (*at, i), depth + 1) for i, branch in enumerate(branches))
+
+
+def _paths(condition: Condition) -> list[CompiledPath]:
+    if isinstance(condition, FieldTest):
+        return [condition.path]
+    if isinstance(condition, (All, Either)):
+        return [path for part in condition.parts for path in _paths(part)]
+    return list(condition.paths) if isinstance(condition, NotAll) else []
+
+
+def compile_expectation(
+    expected: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int = 0
+) -> Expectation:
+    """Compile what one path is expected to hold."""
+    if depth > DEPTH_MAX:
+        fault(at, f"conditions nest deeper than {DEPTH_MAX}")
+        return Exists(wanted=True)
+    if expected is None:
+        return Exists(wanted=False)
+    if isinstance(expected, list):
+        return AnyOf(_several(expected, path, fault, at, depth))
+    if not isinstance(expected, dict):
+        return Equals(Operand(expected))
+    if not expected:
+        fault(at, 'an empty map expects nothing; for "there is a value" write {exists: true}')
+    parts = tuple(_operator(name, operand, path, fault, (*at, name), depth) for name, operand in expected.items())
+    return parts[0] if len(parts) == 1 else AllOf(parts)
+
+
+def _several(
+    options: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
+) -> tuple[Expectation, ...]:
+    if not isinstance(options, list) or not options:
+        fault(at, "a list with at least one entry belongs here")
+        return ()
+    return tuple(compile_expectation(o, path, fault, (*at, i), depth + 1) for i, o in enumerate(options))
+
+
+def _operator(  # noqa: C901 - one branch an operator
+    name: str, operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
+) -> Expectation:
+    if name in COMPARISONS:
+        return Compares(name, _number_operand(name, operand, fault, at))
+    if name in RESEMBLANCES:
+        return Resembles(name, _text_operand(name, operand, fault, at))
+    match name:
+        case "not":
+            return Not(compile_expectation(operand, path, fault, at, depth + 1))
+        case "in" | "any":
+            return AnyOf(_several(operand, path, fault, at, depth))
+        case "not_in":
+            return Not(AnyOf(_several(operand, path, fault, at, depth)))
+        case "all":
+            return AllOf(_several(operand, path, fault, at, depth))
+        case "glob":
+            return _glob(operand, fault, at)
+        case "exists":
+            return _exists(operand, fault, at)
+        case "changed":
+            return _changed(operand, path, fault, at)
+        case "path":
+            return Equals(_operand({"path": operand}, fault, at))
+    fault((*at, KEY), f'unknown operator "{name}"' + did_you_mean(name, OPERATORS))
+    return Exists(wanted=True)
+
+
+def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
+    if isinstance(operand, dict) and set(operand) == {"path"}:
+        try:
+            return Operand(path=compile_one(str(operand["path"])))
+        except ValueError as error:
+            fault(at, str(error))
+            return Operand()
+    return Operand(operand)
+
+
+def _number_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
+    compiled = _operand(operand, fault, at)
+    if compiled.path is None and compiled.constant is not MISSING and number(compiled.constant) is None:
+        fault(at, f'"{name}" takes a number, or {{path: another.path}}')
+    return compiled
+
+
+def _text_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
+    compiled = _operand(operand, fault, at)
+    if compiled.path is None and compiled.constant is not MISSING and not text_of(compiled.constant):
+        fault(at, f'"{name}" takes a text, or {{path: another.path}}')
+    return compiled
+
+
+def _glob(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+    text = text_of(operand)
+    if not text:
+        fault(at, '"glob" takes a text such as "customer.*"')
+    return Globs(compile_glob(text or "*"))
+
+
+def _exists(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+    if not isinstance(operand, bool):
+        fault(at, '"exists" takes true or false')
+    return Exists(wanted=bool(operand))
+
+
+def _changed(operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+    if not isinstance(operand, bool) and operand not in ("up", "down"):
+        fault(at, '"changed" takes true, false, up or down')
+        operand = True
+    if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3:
+        fault(
+            at, f'"changed" needs a path below data.object (it looks into data.previous_attributes); "{path}" is none'
+        )
+    return Changed(path.segments[2:], operand)

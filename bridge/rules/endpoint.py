@@ -1,0 +1,230 @@
+"""A mapping file and the preset of its provider → the `Source`: verification, envelope, visitor, links, secrets.
+
+A preset is written in the grammar of a mapping file, so it is simply its defaults: what the file says wins, `envelope`
+and a partial `verify` key by key, and `links` of the file come beside those of the preset.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bridge.model import (
+    BodyForm,
+    EnvelopeSpec,
+    LinkSpec,
+    Requirement,
+    Source,
+    VerifySpec,
+)
+from bridge.rules.schema import JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
+from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
+from bridge.rules.spelling import did_you_mean
+from bridge.rules.strict_yaml import KEY
+from bridge.rules.texts import below, numbered, paths
+from bridge.rules.values import text_of
+from bridge.rules.verification import CUSTOM, compile_verify, in_preset, valid_preset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.rules.paths import CompiledPath
+    from bridge.rules.reporting import Fault, Report, Where
+    from bridge.rules.schema import Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a file is compiled with: its source's name, the presets, the environment."""
+
+    name: str
+    presets: Mapping[str, Any]
+    environ: Mapping[str, str]
+
+
+def compile_source(file: MappingFile, around: Surroundings, report: Report, destination: str) -> Source:
+    """The source of a file. Faults go to the report; the result counts only if there are none."""
+    preset = _preset(file, around, report)
+    said = _Merged(file, preset, report)
+    keys = _secrets(file, around, report)
+    verify = compile_verify(file, preset, around.presets, report)
+    require, unset = _require(said, around, report)
+    return Source(
+        name=around.name,
+        provider=file.provider,
+        verify=verify,
+        secrets=() if unset else keys.usable,
+        secret_names=keys.names,
+        secret_fault=_secret_fault(around.name, keys, unset),
+        envelope=_envelope(file, preset, report),
+        id_is_signed=preset.id_is_signed,
+        body=_body(said.get("body"))[0],
+        body_field=_body(said.get("body"))[1],
+        each=_one(said.get("each"), said.fault("each")),
+        require=require,
+        public_url=_public_url(said, verify, around, report),
+        challenge=said.get("challenge"),
+        visitor=paths(said.get("visitor"), said.fault("visitor")),
+        links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
+        links_named_by_provider=bool(preset.links),
+        destination=destination,
+    )
+
+
+class _Merged:
+    """Single stanzas of the file, else of the preset."""
+
+    def __init__(self, file: MappingFile, preset: Preset, report: Report) -> None:
+        self.file, self.preset, self.report = file, preset, report
+
+    def get(self, key: str) -> Any:
+        own = getattr(self.file, key)
+        return own if own is not None else getattr(self.preset, key)
+
+    def fault(self, key: str) -> Fault:
+        return self.report.below(key) if getattr(self.file, key) is not None else in_preset(self.report)
+
+
+def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
+    if file.provider == CUSTOM:
+        if file.verify is None:
+            report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
+        return Preset.model_validate({})
+    found = around.presets.get(file.provider)
+    if found is None:
+        guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
+        more = "" if guess else "; see `python -m bridge sources --presets`, or write custom and say how it signs"
+        report.fault(("provider",), f'unknown provider "{file.provider}"{guess or more}')
+        return Preset.model_validate({})
+    return valid_preset(found, report, ("provider",))
+
+
+# ----------------------------------------------------------------------------------------------------- envelope
+
+
+def _envelope(file: MappingFile, preset: Preset, report: Report) -> EnvelopeSpec:
+    said: dict[str, Any] = {}
+    for stanzas, fault in ((preset, in_preset(report)), (file, report.below("envelope"))):
+        for key in ("type", "id", "time", "order", "account"):
+            texts = getattr(stanzas.envelope, key, None)
+            if texts is not None:
+                said[key] = paths(texts, below(fault, key))
+        _test_flag(stanzas, fault, said)
+    return EnvelopeSpec(**said)
+
+
+def _test_flag(stanzas: Stanzas, fault: Fault, said: dict[str, Any]) -> None:
+    flag = stanzas.envelope.test if stanzas.envelope is not None else None
+    if isinstance(flag, TestFlag):
+        said["test"] = paths(flag.path, below(fault, "test", "path"))
+        said["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
+    elif flag is not None:
+        said["test"], said["test_is"] = paths(flag, below(fault, "test")), True
+
+
+# --------------------------------------------------------------------------------------------------- body, links
+
+
+def _body(said: str | JsonField | None) -> tuple[BodyForm, str | None]:
+    if isinstance(said, JsonField):
+        return BodyForm.JSON_FIELD, said.json_field
+    return BodyForm(said or "json"), None
+
+
+def _links(said: Mapping[str, Texts] | list[Link] | None, fault: Fault) -> tuple[LinkSpec, ...]:
+    if said is None:
+        return ()
+    if isinstance(said, list):
+        return tuple(
+            LinkSpec(_kind(link.kind, below(fault, i)), paths(link.path, below(fault, i, "path")), _events(link.event))
+            for i, link in enumerate(said)
+        )
+    return tuple(LinkSpec(_kind(kind, fault), paths(texts, below(fault, kind))) for kind, texts in said.items())
+
+
+def _events(event: Texts) -> tuple[str, ...]:
+    return (event,) if isinstance(event, str) else tuple(event)
+
+
+def _kind(kind: str, fault: Fault) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind):
+        fault((kind, KEY), f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
+    return kind
+
+
+def _one(text: str | None, fault: Fault) -> CompiledPath | None:
+    return next(iter(paths(text, fault)), None)
+
+
+# ------------------------------------------------------------------------------------------- secrets, requirements
+
+
+def default_variable(name: str) -> str:
+    """The variable that holds the secret of a source: `lemon-shop` -> LEMON_SHOP_WEBHOOK_SECRET."""
+    return name.upper().replace("-", "_") + "_WEBHOOK_SECRET"
+
+
+def _secrets(file: MappingFile, around: Surroundings, report: Report) -> Secrets:
+    entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
+    for where, text in numbered(entries):
+        _refuse_malformed(text, ("secret", *where), report)
+    found = secrets([text for _, text in numbered(entries)], around.environ)
+    if found.literal and found.usable:
+        report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
+    for prefix, kind in (("sk_", "an API key"), ("rk_", "an API key"), ("we_", "an endpoint's id")):
+        if file.provider == "stripe" and any(secret.startswith(prefix) for secret in found.usable):
+            report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins whsec_")
+    return found
+
+
+def _refuse_malformed(text: str, where: Where, report: Report) -> None:
+    if malformed(text):
+        report.fault(where, "a variable is written ${NAME}, with letters, digits and _")
+
+
+def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | None:
+    """Why the source is off, for a person; None if it is not."""
+    consequence = f"so nothing can be verified and POST /webhooks/{name} answers 503"
+    if unset:
+        return f"{' and '.join(unset)} is not set, {consequence}"
+    if keys.usable:
+        return None
+    if keys.unset:
+        return f"{' and '.join(keys.unset)} is not set (or holds a placeholder), {consequence}"
+    return f"its secret is empty or a placeholder, {consequence}"
+
+
+def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
+    """The equality checks, and the variables that they need and that are not set."""
+    requirements, unset = [], []
+    fault = said.fault("require")
+    for key, value in (said.get("require") or {}).items():
+        texts = [text_of(v) or "" for v in (value if isinstance(value, list) else [value])]
+        for text in texts:
+            _refuse_malformed(text, ("require", key), report)
+            unset += [name for name in variables(text) if not around.environ.get(name, "").strip()]
+        expected = tuple(filled for text in texts if (filled := expand(text, around.environ)))
+        if not expected and not unset:
+            fault((key,), f'"require" expects nothing at {key}')
+        requirements += [Requirement(path, expected) for path in paths(key, _of_key(fault, key))]
+    return tuple(requirements), tuple(dict.fromkeys(unset))
+
+
+def _of_key(fault: Fault, key: str) -> Fault:
+    return lambda _where, sentence: fault((key, KEY), sentence)
+
+
+def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
+    text = said.get("public_url")
+    if text is None:
+        if "{url}" in verify.signed:
+            report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')
+        return None
+    _refuse_malformed(text, ("public_url",), report)
+    url = expand(text, around.environ)
+    if url is None:
+        report.warn(("public_url",), f"{' and '.join(variables(text))} is not set, so public_url is not known")
+    elif not re.fullmatch(r"https?://\S+", url):
+        report.fault(("public_url",), '"public_url" is a URL such as https://example.com/webhooks/square')
+    return url

@@ -1,0 +1,270 @@
+"""The filters of templates. Each takes a value and gives a value; one it cannot take gives MISSING, never an error.
+
+The table FILTERS is the only source: templates compile from it, and the reference is written from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from bridge.model import MISSING, Json
+from bridge.rules.currency import decimals, major, minor, plain
+from bridge.rules.paths import compile_one
+from bridge.rules.spelling import did_you_mean
+from bridge.rules.values import EXACT, Value, number, text_of
+
+if TYPE_CHECKING:
+    from bridge.model import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What filters may use beside their value. hash_key: a secret of this installation."""
+
+    document: Document
+    hash_key: bytes = b""
+
+
+Filter = Callable[[Value, Scope], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterKind:
+    """One filter: how it is written, what it does, and how its argument is compiled (ValueError is a sentence)."""
+
+    usage: str
+    does: str
+    compile: Callable[[str, Mapping[str, Mapping[str, Json]]], Filter]
+    argument: bool | None = field(default=False)  # True: needed, False: none, None: may be left out
+
+
+# ------------------------------------------------------------------------------------------------------- numbers
+
+
+def _at(argument: str) -> Callable[[Scope], Value]:
+    path = compile_one(argument)
+    return lambda scope: path.read(scope.document)
+
+
+def _decimals_at(argument: str) -> Callable[[Scope], int | None]:
+    """The decimals of a currency: of the code itself (USD), or of the one at a path."""
+    if re.fullmatch(r"[A-Z]{3}", argument):
+        places = decimals(argument)
+        return lambda _scope: places
+    read = _at(argument)
+
+    def places_at(scope: Scope) -> int | None:
+        code = read(scope)
+        return decimals(code) if isinstance(code, str) else None
+
+    return places_at
+
+
+def _money(convert: Callable[[Decimal, int], Decimal]) -> Callable[[str, object], Filter]:
+    def compile_(argument: str, _maps: object) -> Filter:
+        places_at = _decimals_at(argument)
+
+        def apply(value: Value, scope: Scope) -> Value:
+            amount, places = number(value), places_at(scope)
+            return MISSING if amount is None or places is None else convert(amount, places)
+
+        return apply
+
+    return compile_
+
+
+def _numeric(compute: Callable[[Decimal], Value]) -> Filter:
+    def apply(value: Value, _scope: Scope) -> Value:
+        exact = number(value)
+        return MISSING if exact is None else compute(exact)
+
+    return apply
+
+
+def _positive(_argument: str, _maps: object) -> Filter:
+    return lambda value, _scope: value if (number(value) or 0) > 0 else MISSING
+
+
+def _minus(argument: str, _maps: object) -> Filter:
+    read = _at(argument)
+
+    def apply(value: Value, scope: Scope) -> Value:
+        other = read(scope)
+        left, right = number(value), Decimal(0) if other is MISSING else number(other)
+        return MISSING if left is None or right is None else plain(EXACT.subtract(left, right))
+
+    return apply
+
+
+def _int(_argument: str, _maps: object) -> Filter:
+    return _numeric(lambda exact: exact.quantize(Decimal(1), ROUND_DOWN, EXACT))
+
+
+def _round(argument: str, _maps: object) -> Filter:
+    unit = Decimal(1).scaleb(-_count(argument, 0, 20))
+    return _numeric(lambda exact: exact.quantize(unit, ROUND_HALF_UP, EXACT))
+
+
+def _count(argument: str, least: int, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", argument) or not least <= int(argument) <= most:
+        raise ValueError(f"needs a whole number from {least} to {most}")
+    return int(argument)
+
+
+# --------------------------------------------------------------------------------------------------------- texts
+
+
+def _textual(compute: Callable[[str], Value]) -> Filter:
+    def apply(value: Value, _scope: Scope) -> Value:
+        text = text_of(value)
+        return MISSING if text is None else compute(text)
+
+    return apply
+
+
+def _default(argument: str, _maps: object) -> Filter:
+    return lambda value, _scope: value if text_of(value) else argument
+
+
+def _max(argument: str, _maps: object) -> Filter:
+    most = _count(argument, 1, 255)
+    return _textual(lambda text: text[:most])
+
+
+def _map(argument: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
+    if argument not in maps:
+        known = did_you_mean(argument, maps) if maps else "; this file has no maps:"
+        raise ValueError(f'names the table "{argument}", which maps: does not have{known}')
+    table = maps[argument]
+    return _textual(lambda text: table.get(text, text))
+
+
+def slug(text: str) -> str:
+    """`Crème & Co` -> `creme-co`."""
+    plain_letters = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", plain_letters).strip("-")
+
+
+def _slug(_argument: str, _maps: object) -> Filter:
+    return _textual(lambda text: slug(text[:1000]) or MISSING)
+
+
+def domain(text: str) -> Value:
+    """What stands behind the `@` of an address, or the host of a URL."""
+    if "://" in text:
+        try:
+            return urlsplit(text.strip()).hostname or MISSING
+        except ValueError:
+            return MISSING
+    found = re.search(r"@([^\s@<>\"',;/\\]+)>?\s*$", text[-300:])
+    return found[1].lower() if found else MISSING
+
+
+def _hash(_argument: str, _maps: object) -> Filter:
+    def apply(value: Value, scope: Scope) -> Value:
+        text = text_of(value)
+        if not text:
+            return MISSING
+        return hmac.new(scope.hash_key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:16]
+
+    return apply
+
+
+# --------------------------------------------------------------------------------------------------------- dates
+
+_MILLISECONDS_FROM: Final = Decimal(100_000_000_000)  # as seconds this is the year 5138, as milliseconds 1973
+_DIRECTIVE: Final = re.compile(r"%(?:[aAbBcdHIjmMpSuUVwWxXyYZzGf%])")
+
+
+def _date(argument: str, _maps: object) -> Filter:
+    form = argument or "%Y-%m-%d"
+    if "%" in _DIRECTIVE.sub("", form):
+        raise ValueError('needs a form such as "%Y-%m-%d" or "%H:%M"')
+
+    def apply(value: Value, _scope: Scope) -> Value:
+        moment = instant(value)
+        return MISSING if moment is None else moment.strftime(form) or MISSING
+
+    return apply
+
+
+def instant(value: Value) -> datetime | None:
+    """The moment that seconds, milliseconds or an ISO text stand for, in UTC (a text without a zone is UTC)."""
+    exact = number(value)
+    try:
+        if exact is not None:
+            seconds = exact if abs(exact) < _MILLISECONDS_FROM else exact / 1000
+            return datetime.fromtimestamp(float(seconds), UTC)
+        if not isinstance(value, str):
+            return None
+        moment = datetime.fromisoformat(value.strip())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------- table
+
+FILTERS: Final[Mapping[str, FilterKind]] = {
+    "money": FilterKind(
+        "money:data.currency",
+        "minor units to the exact decimal text by the currency at this path, or by three capitals (`money:USD`): 4900 →"
+        " 49.00; yen has no decimals, the Kuwaiti dinar three, the Icelandic króna two",
+        _money(major),
+        argument=True,
+    ),
+    "minor": FilterKind("minor:data.currency", "the reverse of `money`: 49.00 → 4900", _money(minor), argument=True),
+    "positive": FilterKind("positive", "a number above zero; anything else is missing", _positive),
+    "minus": FilterKind(
+        "minus:data.before",
+        "the exact difference with the number at this path (missing counts as 0)",
+        _minus,
+        argument=True,
+    ),
+    "int": FilterKind("int", "the number without its decimals", _int),
+    "round": FilterKind("round:2", "the number with so many decimals, half up", _round, argument=True),
+    "default": FilterKind("default:unknown", "this text where there is none", _default, argument=True),
+    "max": FilterKind("max:40", "the first so many characters", _max, argument=True),
+    "map": FilterKind(
+        "map:plans",
+        "through the table of this name in `maps:`; what it does not hold stays as it is",
+        _map,
+        argument=True,
+    ),
+    "date": FilterKind("date:%Y-%m-%d", "a date in UTC, from seconds, milliseconds or ISO 8601", _date, argument=None),
+    "lower": FilterKind("lower", "in small letters", lambda _a, _m: _textual(str.lower)),
+    "upper": FilterKind("upper", "in capitals", lambda _a, _m: _textual(str.upper)),
+    "slug": FilterKind("slug", "fit for names: `Crème & Co` → creme-co", _slug),
+    "domain": FilterKind(
+        "domain", "what stands behind the `@` of an address, or the host of a URL", lambda _a, _m: _textual(domain)
+    ),
+    "hash": FilterKind("hash", "16 hex digits that stand for the text (HMAC with a key of this installation)", _hash),
+}
+
+
+def compile_filter(text: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
+    """Compile `name` or `name:argument`; ValueError is a sentence."""
+    name, colon, argument = text.partition(":")
+    name, argument = name.strip(), argument.strip()
+    kind = FILTERS.get(name)
+    if kind is None:
+        raise ValueError(f'unknown filter "{name}"' + did_you_mean(name, FILTERS))
+    if len(argument) > 1 and argument[0] == argument[-1] == '"' and name not in ("money", "minor", "minus"):
+        argument = argument[1:-1]
+    if kind.argument is False and colon:
+        raise ValueError(f'filter "{name}" takes nothing behind a colon')
+    if kind.argument is True and not argument and name != "default":
+        raise ValueError(f'filter "{name}" needs an argument, such as {kind.usage}')
+    try:
+        return kind.compile(argument, maps)
+    except ValueError as error:
+        raise ValueError(f'filter "{name}" {error}') from None

@@ -1,0 +1,43 @@
+"""Globs: `*` for any characters (dots, too), `?` for one; nothing else is special. Linear, however hostile the text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A compiled glob: the pieces between its stars, each a regular expression without repetition."""
+
+    text: str
+    pieces: tuple[re.Pattern[str], ...]
+    last_width: int  # of the piece behind the last star, in characters
+
+    def matches(self, text: str) -> bool:
+        if len(self.pieces) == 1:
+            return self.pieces[0].fullmatch(text) is not None
+        first, *middle, last = self.pieces
+        start = first.match(text)
+        if start is None:
+            return False
+        position = start.end()
+        for piece in middle:
+            found = piece.search(text, position)
+            if found is None:
+                return False
+            position = found.end()
+        end = len(text) - self.last_width
+        return end >= position and last.fullmatch(text, end) is not None
+
+
+def compile_glob(text: str) -> Glob:
+    pieces = tuple(
+        re.compile("".join("." if character == "?" else re.escape(character) for character in piece), re.DOTALL)
+        for piece in text.split("*")
+    )
+    return Glob(text, pieces, len(text.rpartition("*")[2]))
+
+
+def is_glob(text: str) -> bool:
+    return "*" in text or "?" in text

@@ -1,0 +1,218 @@
+"""Mapping files → a `RuleSet`, or every fault of every file at once. Reads no environment and no clock.
+
+`read_files` is the only function that touches a disk. `load` gives the same for the same texts, variables and presets,
+and raises nothing but MappingError, whatever the texts hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.errors import MappingError
+from bridge.rules.conditions import ALWAYS, compile_when
+from bridge.rules.destinations import DEFAULT, Destinations
+from bridge.rules.endpoint import Surroundings, compile_source
+from bridge.rules.engine import table
+from bridge.rules.event_names import near_miss
+from bridge.rules.reporting import Report
+from bridge.rules.rule import RuleContext, compile_rule
+from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
+from bridge.rules.strict_yaml import KEY, parse
+from bridge.rules.structure import structure
+from bridge.rules.texts import numbered
+from bridge.rules.values import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bridge.rules.ruleset import Rule
+    from bridge.rules.schema import MappingFile
+    from bridge.rules.schema import TestCase as SaidTest
+
+SUFFIXES: Final = (".yaml", ".yml")
+_STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+FILES_MAX: Final = 500
+
+
+def read_files(folder: Path) -> dict[str, str]:
+    """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read."""
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    except OSError as error:
+        raise MappingError([f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"]) from None
+    texts: dict[str, str] = {}
+    faults = []
+    for path in found:
+        try:
+            texts[path.name] = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            faults.append(f"{path}:1:1: the file cannot be read ({_reason(error)})")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            faults.append(f"{path}:{line}:1: the file is not UTF-8 text")
+    if faults:
+        raise MappingError(faults)
+    return texts
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def load(
+    files: Mapping[str, str], environ: Mapping[str, str], presets: Mapping[str, Any], *, folder: str = "mappings"
+) -> RuleSet:
+    """Compile a set of mapping files; MappingError holds all faults as `folder/file.yaml:line:column: sentence`."""
+    folder = folder.rstrip("/") or "/"
+    if not files:
+        raise MappingError([f"{folder}: there is no mapping file (*.yaml)"])
+    if len(files) > FILES_MAX:
+        raise MappingError([f"{folder}: there are {len(files)} mapping files, {FILES_MAX} are allowed"])
+    reading = _Reading(environ, presets, folder)
+    compiled = [reading.file(name, files[name]) for name in sorted(files)]
+    reading.finish()
+    return _rule_set(files, [file for file in compiled if file is not None], reading)
+
+
+class _Reading:
+    """All files on their way; destinations are known only when all are read."""
+
+    def __init__(self, environ: Mapping[str, str], presets: Mapping[str, Any], folder: str) -> None:
+        self.environ, self.presets, self.folder = environ, presets, folder
+        self.reports: list[Report] = []
+        self.destinations = Destinations(environ)
+        self.stems: dict[str, str] = {}
+
+    def file(self, name: str, text: str) -> CompiledFile | None:
+        tree, faults = parse(text)
+        report = Report(f"{self.folder}/{name}", tree)
+        self.reports.append(report)
+        for fault in faults:
+            report.fault_at(fault.line, fault.column, fault.sentence)
+        stem = self._stem(name, report)
+        said = structure(tree, report) if tree is not None else None
+        if said is None:
+            return None
+        return self._compile(said, Surroundings(stem, self.presets, self.environ), report)
+
+    def _stem(self, name: str, report: Report) -> str:
+        stem = PurePath(name).stem
+        if not _STEM.fullmatch(stem):
+            report.fault(
+                (), f"the file's name is the source's URL, so \"{stem}\" may hold only letters, digits, - and _"
+            )
+        if stem in self.stems:
+            report.fault((), f"{self.stems[stem]} is the same source; one source is one file")
+        self.stems[stem] = name
+        return stem
+
+    def _compile(self, said: MappingFile, around: Surroundings, report: Report) -> CompiledFile:
+        destination = self.destinations.name(said.datafast, ("datafast",), report, DEFAULT)
+        source = compile_source(said, around, report, destination)
+        rules = self._rules(said, destination, report)
+        if source.secret_fault is not None:
+            report.warn(("secret", KEY), source.secret_fault)
+        _warn_of_visitors(source.visitor, source.links, rules, report)
+        when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
+        _warn_of_misspelling(said, report)
+        return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)))
+
+    def _rules(self, said: MappingFile, destination: str, report: Report) -> tuple[Rule, ...]:
+        rules: list[Rule] = []
+        seen: dict[str, int] = {}
+        for i, goal in enumerate(said.goals):
+            line = report.tree.place(("goals", i))[0] if report.tree is not None else 0
+            own = self.destinations.name(goal.datafast, ("goals", i, "datafast"), report, destination)
+            rule = compile_rule(goal, RuleContext(said.maps, own, line), report.below("goals", i))
+            if rule.id and rule.id in seen:
+                where = ("goals", i, "id" if goal.id is not None else "goal")
+                report.fault(
+                    where, f'id "{rule.id}" is taken by the rule in line {seen[rule.id]}; give each its own "id"'
+                )
+            seen.setdefault(rule.id, line)
+            rules.append(rule)
+        if not said.goals:
+            report.warn(("goals", KEY), "there is no rule, so nothing is ever sent")
+        return tuple(rules)
+
+    def finish(self) -> None:
+        self.destinations.check_names()
+        faults = [line for report in self.reports for line in report.lines(report.faults)]
+        if faults:
+            raise MappingError(faults)
+
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(line for report in self.reports for line in report.lines(report.warnings))
+
+
+def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], reading: _Reading) -> RuleSet:
+    by_name = {file.source.name: file for file in compiled}
+    return RuleSet(
+        hash=hash_of(files),
+        files=dict(files),
+        sources={name: file.source for name, file in by_name.items()},
+        destinations=reading.destinations.configured(),
+        rules={name: file.rules for name, file in by_name.items()},
+        warnings=reading.warnings(),
+        mappings=by_name,
+        tables={name: table(file.rules, file.when, file.source.visitor) for name, file in by_name.items()},
+    )
+
+
+def hash_of(files: Mapping[str, str]) -> str:
+    """The name of a set of files: SHA-256 over names and texts."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        for part in (name, files[name]):
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(str(len(data)).encode() + b":" + data)
+    return digest.hexdigest()
+
+
+def _tests(said: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterable[TestCase]:
+    ids = {rule.id for rule in rules}
+    for i, test in enumerate(said.tests):
+        for where, name in numbered(test.only):
+            if name not in ids:
+                report.fault(("tests", i, "only", *where), f'there is no rule with the id "{name}"')
+        line = report.tree.place(("tests", i))[0] if report.tree is not None else 0
+        yield _test(test, line)
+
+
+def _test(test: SaidTest, line: int) -> TestCase:
+    return TestCase(
+        name=test.name,
+        line=line,
+        body=test.event,
+        goals=tuple(
+            ExpectedGoal(
+                goal.goal, None if goal.metadata is None else _texts(goal.metadata), goal.visitor, goal.description
+            )
+            for goal in test.goals
+        ),
+        headers={name.lower(): text for name, text in _texts(test.headers).items()},
+        query=_texts(test.query),
+        key=_texts(test.key),
+        only=None if test.only is None else tuple(text for _, text in numbered(test.only)),
+    )
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: text_of(value) or "" for key, value in values.items()}
+
+
+def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Report) -> None:
+    if not visitor and not links and not all(rule.visitor for rule in rules):
+        report.warn((), 'nothing says where the visitor id is; add "visitor: [path]", or every goal stays unattributed')
+
+
+def _warn_of_misspelling(said: MappingFile, report: Report) -> None:
+    for i, goal in enumerate(said.goals):
+        for where, event in numbered(goal.event):
+            meant = near_miss(said.provider, event)
+            if meant is not None:
+                sentence = f'{said.provider} is not known to send "{event}"; did you mean "{meant}"?'
+                report.warn(("goals", i, "event", *where), sentence)

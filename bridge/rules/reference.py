@@ -1,0 +1,97 @@
+"""The reference of the rule language, written from the tables that the code itself reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import limits
+from bridge.rules.conditions import OPERATORS
+from bridge.rules.filters import FILTERS
+from bridge.rules.schema import (
+    Destination,
+    Envelope,
+    ExpectedGoal,
+    Goal,
+    Link,
+    MappingFile,
+    Signature,
+    TestCase,
+    Timestamp,
+    Verify,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.rules.schema import Strict
+
+_TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
+    ("Keys of a mapping file", MappingFile),
+    ("Keys of a rule (an entry of `goals`)", Goal),
+    ("Keys of a test (an entry of `tests`)", TestCase),
+    ("Keys of an expected goal (an entry of a test's `goals`)", ExpectedGoal),
+    ("`envelope`", Envelope),
+    ("`verify`", Verify),
+    ("`verify.signature`", Signature),
+    ("`verify.timestamp`", Timestamp),
+    ("An entry of `links`", Link),
+    ("`datafast`", Destination),
+)
+_PATHS: Final = (
+    ("`data.object.id`", "a field below a field of the body"),
+    ("`items[0].id`, `items[-1].id`", "the first, the last element of a list"),
+    ("`notes[name=visitor].value`", "the first element whose field is that; the field may be dotted"),
+    ('`data."a.b".c`', "a key with a dot, a blank or the like"),
+    ("`header.x-topic`, `query.token`", "a header (in any case), a parameter of the URL"),
+    ("`envelope.type`", "`type`, `id`, `time` (milliseconds), `test`, `account`, whatever the provider calls them"),
+    ("`key.subscription`", "an id that the bridge recognised: `key.` and the kind of a link"),
+    ("`root.account`", "the whole body, where `each` makes an event of every element"),
+    ("`body.header.x`", "a field of the body that is called like a root"),
+)
+
+
+def schema_json() -> dict[str, Any]:
+    """The JSON Schema of a mapping file, for editors."""
+    schema = MappingFile.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "A mapping file of the bridge",
+    }
+
+
+def reference() -> str:
+    """The reference as Markdown: keys, paths, operators, filters, limits."""
+    parts = ["# Reference of the rule language", "", "Written by the code itself; do not edit.", ""]
+    for title, model in _TABLES:
+        parts += [f"## {title}", "", *_table(("key", "meaning"), _fields(model)), ""]
+    parts += ["## Paths", "", *_table(("path", "reads"), _PATHS), ""]
+    parts += ["## Operators of conditions", "", *_table(("operator", "holds for"), _code(OPERATORS.items())), ""]
+    parts += ["## Filters of templates", "", "On a value that a filter cannot take, the result is missing.", ""]
+    parts += [*_table(("filter", "gives"), _code((kind.usage, kind.does) for kind in FILTERS.values())), ""]
+    parts += ["## Limits of DataFast", "", *_limits(), ""]
+    return "\n".join(parts)
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> list[str]:
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def _fields(model: type[Strict]) -> Iterable[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        needed = "**needed**; " if field.is_required() else ""
+        yield f"`{field.alias or name}`", needed + (field.description or "")
+
+
+def _code(rows: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    return ((f"`{name}`", meaning) for name, meaning in rows)
+
+
+def _limits() -> list[str]:
+    return [
+        f"- a goal's name: {limits.NAME_MAX} characters of `a-z 0-9 _ - :`; capitals become small, blanks `_`",
+        f"- metadata: {limits.KEYS_MAX} entries; keys of {limits.KEY_MAX} characters `a-z 0-9 _ -`",
+        f"- a metadata value: {limits.VALUE_MAX} characters, without `< > ' \" &` and scripts",
+        *(f"- `{name}` cannot be a goal's name: {reason}" for name, reason in limits.RESERVED.items()),
+    ]

@@ -1,0 +1,185 @@
+"""One entry of `goals:` → a `Rule`. What DataFast would refuse in any event is a fault here, not a surprise there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import limits
+from bridge.rules.conditions import ALWAYS, compile_when
+from bridge.rules.globs import compile_glob, is_glob
+from bridge.rules.paths import CompiledPath, compile_one
+from bridge.rules.ruleset import Rule
+from bridge.rules.strict_yaml import KEY
+from bridge.rules.templates import Placeholder, Template, compile_template
+from bridge.rules.texts import below, numbered, paths
+from bridge.rules.values import text_of
+from bridge.settings import duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model import Json
+    from bridge.rules.reporting import Fault
+    from bridge.rules.schema import Goal
+
+_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+_VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")
+_NOWHERE: Final = Template("", ())
+
+
+@dataclass(frozen=True, slots=True)
+class RuleContext:
+    """What a rule is compiled with."""
+
+    maps: Mapping[str, Mapping[str, Json]]
+    destination: str
+    line: int
+
+
+def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
+    """Compile a rule; every fault goes to `fault`, and the result counts only if there are none."""
+    name = _name(goal.goal, context, below(fault, "goal"))
+    events = tuple(text for _, text in numbered(goal.event))
+    for where, text in numbered(goal.event):
+        if not text.strip():
+            fault(("event", *where), 'an event type is empty; "*" means every type')
+    return Rule(
+        id=_id(goal, name, fault),
+        goal=goal.goal,
+        name=name,
+        events=events,
+        globs=tuple(compile_glob(text) for text in events if is_glob(text)),
+        when=ALWAYS if goal.when is None else compile_when(goal.when, below(fault, "when")),
+        visitor=paths(goal.visitor, below(fault, "visitor")),
+        once_per=_once_per(goal, context, fault),
+        description=_template(goal.description, context, below(fault, "description")),
+        metadata=_metadata(goal, context, below(fault, "metadata")),
+        max_age_ms=_duration(goal.max_age, below(fault, "max_age")),
+        wait_ms=_duration(goal.wait, below(fault, "wait")),
+        destination=context.destination,
+        enabled=goal.enabled,
+        line=context.line,
+    )
+
+
+def _template(text: str | None, context: RuleContext, fault: Fault) -> Template | None:
+    if text is None:
+        return None
+    if variable := _VARIABLE.search(text):
+        fault((), f"{variable[0]} is not read here; ${{NAME}} is read in secret, require, public_url and datafast only")
+        return None
+    try:
+        return compile_template(text, context.maps)
+    except ValueError as error:
+        fault((), str(error))
+        return None
+
+
+def _name(text: str, context: RuleContext, fault: Fault) -> Template:
+    """A literal name is normalised and judged as a whole; of a template, the literal pieces."""
+    template = _template(text, context, fault)
+    if template is None:
+        return _NOWHERE
+    try:
+        if template.is_literal:
+            return Template(text, (limits.goal_name("".join(template.literals)),))
+        for literal in template.literals:
+            limits.check_goal_letters(literal)
+    except ValueError as error:
+        fault((), str(error))
+    return template
+
+
+def _id(goal: Goal, name: Template, fault: Fault) -> str:
+    if goal.id is not None:
+        if not _ID.fullmatch(goal.id):
+            fault(("id",), f'id "{goal.id[:60]}" may hold only letters, digits, "-", "_" and "."')
+        return goal.id
+    if not name.is_literal:
+        fault(("goal",), 'a rule whose goal is a template needs an "id", because its name is not known beforehand')
+        return ""
+    return "".join(name.literals)
+
+
+def _once_per(goal: Goal, context: RuleContext, fault: Fault) -> tuple[CompiledPath | Template, ...]:
+    found: list[CompiledPath | Template] = []
+    for where, text in numbered(goal.once_per):
+        if "{" in text:
+            template = _template(text, context, below(fault, "once_per", *where))
+            if template is not None and template.is_literal:
+                fault(("once_per", *where), f'"{text}" is the same for every event; a template names a path in braces')
+            found += [template] if template is not None else []
+            continue
+        try:
+            found.append(compile_one(text))
+        except ValueError as error:
+            fault(("once_per", *where), str(error))
+    return tuple(found)
+
+
+def _duration(text: str | None, fault: Fault) -> int | None:
+    try:
+        return None if text is None else duration_ms(text)
+    except ValueError as error:
+        fault((), f'"{text}" must be {error}')
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------ metadata
+
+
+def _metadata(goal: Goal, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...] | Placeholder:
+    if goal.metadata is None:
+        return ()
+    if isinstance(goal.metadata, str):
+        return _object(goal.metadata, context, fault)
+    _check_keys(goal.metadata, fault)
+    pairs = []
+    for key, value in goal.metadata.items():
+        template = _value(value, context, below(fault, key))
+        if template is not None:
+            pairs.append((key, template))
+    return tuple(pairs)
+
+
+def _object(text: str, context: RuleContext, fault: Fault) -> Placeholder | tuple[()]:
+    """`metadata: "{data.metadata}"`: the first scalar entries of an object."""
+    template = _template(text, context, fault)
+    if template is None:
+        return ()
+    placeholder = template.parts[0] if len(template.parts) == 1 else None
+    if not isinstance(placeholder, Placeholder) or placeholder.filters:
+        fault((), 'metadata is a map of names to templates, or one template of an object such as "{data.metadata}"')
+        return ()
+    return placeholder
+
+
+def _check_keys(metadata: Mapping[str, Any], fault: Fault) -> None:
+    seen: dict[str, str] = {}
+    for position, key in enumerate(metadata):
+        try:
+            limits.check_metadata_key(key)
+        except ValueError as error:
+            fault((key, KEY), str(error))
+            continue
+        if key.lower() in seen:
+            fault(
+                (key, KEY),
+                f'metadata keys "{seen[key.lower()]}" and "{key}" are one: DataFast keeps them in small letters',
+            )
+        seen[key.lower()] = key
+        if position == limits.KEYS_MAX:
+            fault((key, KEY), f"metadata has {len(metadata)} entries; DataFast takes {limits.KEYS_MAX}")
+
+
+def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
+    template = _template(text_of(value), context, fault)
+    if template is not None and template.is_literal:
+        text = "".join(template.literals)
+        if limits.length(text) > limits.VALUE_MAX:
+            fault((), f"this text has {limits.length(text)} characters; DataFast takes {limits.VALUE_MAX}")
+        if not text:
+            fault((), "an empty text is never sent; leave the entry out")
+    return template

@@ -1,0 +1,148 @@
+"""What a set of mapping files compiles to, and what evaluating it gives. Frozen values, no behaviour to speak of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model import Destination, Json, Path, PlannedGoal, Source
+    from bridge.rules.conditions import All
+    from bridge.rules.globs import Glob
+    from bridge.rules.paths import CompiledPath
+    from bridge.rules.templates import Placeholder, Template
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of `goals:`.
+
+    goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
+    once_per: alternatives, of which the first with a text counts. destination: a configured name.
+    """
+
+    id: str
+    goal: str
+    name: Template
+    events: tuple[str, ...]
+    globs: tuple[Glob, ...]
+    when: All
+    visitor: tuple[CompiledPath, ...] = ()
+    once_per: tuple[CompiledPath | Template, ...] = ()
+    description: Template | None = None
+    metadata: tuple[tuple[str, Template], ...] | Placeholder = ()
+    max_age_ms: int | None = None
+    wait_ms: int | None = None
+    destination: str = "default"
+    enabled: bool = True
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTrace:
+    """Why a rule did or did not plan a goal.
+
+    result: matched | event (another type) | condition (path, expected and actual say which) | disabled | failed.
+    """
+
+    rule_id: str
+    goal: str
+    result: str
+    path: str | None = None
+    expected: str | None = None
+    actual: str | None = None
+    message: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """For the trace that is stored; what is None or empty is left out."""
+        fields = {
+            "rule": self.rule_id,
+            "goal": self.goal,
+            "result": self.result,
+            "path": self.path,
+            "expected": self.expected,
+            "actual": self.actual,
+            "message": self.message,
+            "notes": list(self.notes) or None,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the rules of one source make of one document: goals to resolve and send, and a trace for every rule."""
+
+    planned: tuple[PlannedGoal, ...] = ()
+    traces: tuple[RuleTrace, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedGoal:
+    goal: str
+    metadata: Mapping[str, str] | None = None
+    visitor: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TestCase:
+    """One entry of `tests:`."""
+
+    __test__ = False  # pytest must not collect it
+
+    name: str
+    line: int
+    body: Json
+    goals: tuple[ExpectedGoal, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    key: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledFile:
+    """One mapping file, compiled."""
+
+    file: str
+    source: Source
+    rules: tuple[Rule, ...]
+    when: All
+    tests: tuple[TestCase, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rules of one source, indexed by event type, ready for `evaluate`.
+
+    exact, globs: event type -> positions of rules; idle: the traces of an event type that no rule is for, remembered
+    for the types that come (at most IDLE_MAX of them).
+    """
+
+    rules: tuple[Rule, ...]
+    when: All
+    visitor: tuple[Path, ...]
+    exact: Mapping[str, tuple[int, ...]]
+    globs: tuple[tuple[Glob, int], ...]
+    idle: dict[str, tuple[RuleTrace, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """All mapping files, compiled together.
+
+    hash: SHA-256 of the files; files: name -> text; destinations: only those that files configure themselves;
+    warnings: sentences for `check` and the start (a missing secret, a likely misspelling), never a reason to stop.
+    """
+
+    hash: str
+    files: Mapping[str, str] = field(repr=False)
+    sources: Mapping[str, Source]
+    destinations: Mapping[str, Destination]
+    rules: Mapping[str, tuple[Rule, ...]]
+    warnings: tuple[str, ...] = ()
+    mappings: Mapping[str, CompiledFile] = field(default_factory=dict, repr=False)
+    tables: Mapping[str, Table] = field(default_factory=dict, repr=False)

@@ -1,0 +1,296 @@
+"""The keys of a mapping file: one pydantic model a map. Strict, and every fault at once.
+
+The models say which keys there are and what shape each value has; what the texts mean (paths, templates, conditions)
+is judged by the compiler. Field descriptions are the reference that people read, and the JSON Schema for editors.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictStr,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+VERIFY_TYPES: Final = (
+    "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
+    "ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1",
+)  # fmt: skip
+KEY_FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
+
+
+def _shape(value: Any) -> str | None:
+    """Which member of a union a value is meant to be; tags begin with ~, so that no place in a file is one."""
+    if isinstance(value, str):
+        return "~text"
+    if isinstance(value, (list, tuple)):
+        return "~list"
+    return "~map" if isinstance(value, (dict, BaseModel)) else None
+
+
+def _either(wanted: str) -> Discriminator:
+    return Discriminator(_shape, custom_error_type="shape", custom_error_message=f"must be {wanted}")
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, (str, bool, int, float)):
+        return value
+    raise PydanticCustomError("shape", "must be a text, a number, true or false")
+
+
+Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+Texts = Annotated[
+    Annotated[StrictStr, Tag("~text")] | Annotated[list[StrictStr], Tag("~list")],
+    _either("a text or a list of texts"),
+]
+Scalars = Annotated[
+    Any,
+    BeforeValidator(lambda value: [_scalar(v) for v in value] if isinstance(value, list) else _scalar(value)),
+    WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
+]
+When = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"type": "object", "description": "path: expectation"}),
+]
+
+
+class Strict(BaseModel):
+    """A map with known keys. `called` is how messages name it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    called: ClassVar[str] = "the file"
+
+
+class Destination(Strict):
+    """Another DataFast website."""
+
+    called: ClassVar[str] = "datafast"
+
+    name: StrictStr = Field(description="how the website is called here; it survives a new key")
+    api_key: StrictStr | None = Field(default=None, description="`${NAME}` of its `df_…` or `dft_…` key")
+    website_id: StrictStr | None = Field(default=None, description="needed with a `dft_…` key")
+
+
+class Goal(Strict):
+    """One rule."""
+
+    called: ClassVar[str] = "a goal"
+
+    goal: StrictStr = Field(description="the goal's name in DataFast; may be a template")
+    event: Texts = Field(description="the event type, a list, or a glob such as `customer.*`")
+    when: When | None = Field(default=None, description="conditions, beside those of the file")
+    visitor: Texts | None = Field(default=None, description="paths of the visitor id, tried before the file's")
+    once_per: Texts | None = Field(
+        default=None, description="a path, a list, or a template: at most one goal of this name per value"
+    )
+    description: StrictStr | None = Field(
+        default=None, description="a template; default: the source and the event's id"
+    )
+    metadata: (
+        Annotated[
+            Annotated[StrictStr, Tag("~text")] | Annotated[dict[str, Scalar], Tag("~map")],
+            _either('a map of names to templates, or one template of an object such as "{data.metadata}"'),
+        ]
+        | None
+    ) = Field(default=None, description="name: template; or one template of an object")
+    max_age: StrictStr | None = Field(default=None, description="a goal older than this is not sent (`7d`)")
+    wait: StrictStr | None = Field(default=None, description="how long it waits for its visitor (`96h`)")
+    datafast: (
+        Annotated[
+            Annotated[StrictStr, Tag("~text")] | Annotated[Destination, Tag("~map")],
+            _either("the name of a website, or {name, api_key, website_id}"),
+        ]
+        | None
+    ) = Field(default=None, description="another DataFast website for this rule")
+    enabled: StrictBool = Field(default=True, description="`false` switches the rule off; its tests still run")
+    id: StrictStr | None = Field(
+        default=None, description="default: the goal's name; two rules of a file need different ones"
+    )
+
+
+class ExpectedGoal(Strict):
+    called: ClassVar[str] = "an expected goal"
+
+    goal: StrictStr = Field(description="the goal's name")
+    metadata: dict[str, Scalar] | None = Field(default=None, description="if given: exactly this metadata")
+    visitor: StrictStr | None = Field(default=None, description="if given: this visitor id")
+    description: StrictStr | None = Field(default=None, description="if given: this description")
+
+
+class TestCase(Strict):
+    __test__ = False  # pytest must not collect it
+    called: ClassVar[str] = "a test"
+
+    name: StrictStr = Field(description="a sentence")
+    event: Any = Field(description="the body that the provider would send")
+    goals: list[ExpectedGoal] = Field(default_factory=list, description="what must come of it; `[]`: nothing")
+    headers: dict[str, Scalar] = Field(default_factory=dict, description="headers of the request")
+    query: dict[str, Scalar] = Field(default_factory=dict, description="parameters of the URL")
+    key: dict[str, Scalar] = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
+    only: Texts | None = Field(default=None, description="ids of rules: just these are looked at, switched on or not")
+
+
+class Signature(Strict):
+    called: ClassVar[str] = "signature"
+
+    in_: Texts = Field(alias="in", description="`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list")
+    split: StrictStr | None = Field(default=None, description="what separates several signatures")
+    prefix: StrictStr = Field(default="", description="only elements that begin so count")
+    encoding: Literal["hex", "base64"] = Field(default="hex", description="`hex` or `base64`")
+
+
+class Timestamp(Strict):
+    called: ClassVar[str] = "timestamp"
+
+    in_: Texts = Field(alias="in", description="as for `signature`; or `signature`: an element of its text")
+    prefix: StrictStr = Field(default="", description="what the element begins with")
+    tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
+
+
+class Verify(Strict):
+    """How the sender proves who it is."""
+
+    called: ClassVar[str] = "verify"
+
+    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
+    type: StrictStr | None = Field(default=None, description="one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
+    key: StrictStr | None = Field(
+        default=None, description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS)
+    )
+    signature: Signature | None = Field(default=None, description="where the signature is")
+    timestamp: Timestamp | None = Field(default=None, description="where the time of signing is")
+    id: Texts | None = Field(default=None, description="where the `{id}` of the signed text is")
+    signed: StrictStr | None = Field(
+        default=None, description="what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
+    )
+
+
+class TestFlag(Strict):
+    __test__ = False
+    called: ClassVar[str] = "test"
+
+    path: Texts = Field(description="where the flag is")
+    is_: Any = Field(
+        default=True, alias="is", description="the value that marks a test event (default: true), or a list"
+    )
+
+
+class Envelope(Strict):
+    """Where the sender keeps what every event has."""
+
+    called: ClassVar[str] = "envelope"
+
+    type: Texts | None = Field(default=None, description="the event's type")
+    id: Texts | None = Field(default=None, description="the id of the event (not of its object)")
+    time: Texts | None = Field(default=None, description="when it happened")
+    order: Texts | None = Field(default=None, description="a time good for order only")
+    test: (
+        Annotated[
+            Annotated[StrictStr, Tag("~text")]
+            | Annotated[list[StrictStr], Tag("~list")]
+            | Annotated[TestFlag, Tag("~map")],
+            _either("a path, or {path, is}"),
+        ]
+        | None
+    ) = Field(default=None, description="the flag of a test event: a path (true marks a test), or `{path, is}`")
+    account: Texts | None = Field(default=None, description="the connected account")
+
+
+class Link(Strict):
+    called: ClassVar[str] = "a link"
+
+    kind: StrictStr = Field(description="what the key names: subscription, order, customer …")
+    path: Texts = Field(description="where the id is; each of several gives a key")
+    event: Texts = Field(default="*", description="only for events of these types (globs)")
+
+
+class JsonField(Strict):
+    called: ClassVar[str] = "body"
+
+    json_field: StrictStr = Field(description="the form field that holds the JSON")
+
+
+class Stanzas(Strict):
+    """What a preset and a mapping file have in common."""
+
+    visitor: Texts | None = Field(default=None, description="paths of the visitor id, tried in order; then memory")
+    verify: (
+        Annotated[
+            Annotated[StrictStr, Tag("~text")] | Annotated[Verify, Tag("~map")],
+            _either("the name of a preset, or a map"),
+        ]
+        | None
+    ) = Field(default=None, description="how the sender proves who it is; needed with `provider: custom`")
+    envelope: Envelope | None = Field(default=None, description="where type, id, time and test flag are")
+    body: (
+        Annotated[
+            Annotated[Literal["json", "form"], Tag("~text")] | Annotated[JsonField, Tag("~map")],
+            _either("json, form, or {json_field: name}"),
+        ]
+        | None
+    ) = Field(default=None, description="`json`, `form`, or `{json_field: data}`")
+    require: dict[str, Scalars] | None = Field(
+        default=None, description="path: value that must be there, for senders that sign nothing"
+    )
+    public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
+    challenge: Any = Field(default=None, description="the answer to a sender's hand-shake")
+    links: (
+        Annotated[
+            Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[Link], Tag("~list")],
+            _either("a map of kind to path, or a list of {event, path, kind}"),
+        ]
+        | None
+    ) = Field(default=None, description="ids to remember, so that later events find their visitor")
+    each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
+
+
+class Preset(Stanzas):
+    """The defaults of a provider; other keys of a preset are for people."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
+
+    id_is_signed: StrictBool = True
+
+
+class MappingFile(Stanzas):
+    """One source: one sender, its secrets, its rules."""
+
+    provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
+    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`; a list while rotating")
+    when: When | None = Field(default=None, description="conditions of all rules")
+    maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
+    datafast: (
+        Annotated[
+            Annotated[StrictStr, Tag("~text")] | Annotated[Destination, Tag("~map")],
+            _either("the name of a website, or {name, api_key, website_id}"),
+        ]
+        | None
+    ) = Field(default=None, description="another DataFast website for all rules")
+    goals: list[Goal] = Field(description="the rules")
+    tests: list[TestCase] = Field(default_factory=list, description="events and the goals that must come of them")
+
+
+MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
+    (): MappingFile,
+    ("goals", "*"): Goal,
+    ("goals", "*", "datafast"): Destination,
+    ("datafast",): Destination,
+    ("tests", "*"): TestCase,
+    ("tests", "*", "goals", "*"): ExpectedGoal,
+    ("verify",): Verify,
+    ("verify", "signature"): Signature,
+    ("verify", "timestamp"): Timestamp,
+    ("envelope",): Envelope,
+    ("envelope", "test"): TestFlag,
+    ("links", "*"): Link,
+    ("body",): JsonField,
+}

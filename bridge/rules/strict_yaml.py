@@ -1,0 +1,288 @@
+"""YAML, strictly: a tree of nodes that know their place, and every fault as (line, column, sentence).
+
+Only `true`, `false`, `null` and JSON numbers are not texts: `on`, `no`, dates, `12:30:00` and `010` stay what was
+written. Duplicate keys, anchors, aliases, merge keys, tags and several documents are refused; size, depth and number
+of nodes are bounded. It uses PyYAML's parser (libyaml where it is there) but none of its constructors.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from bridge.model import ExactFloat, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIZE_MAX: Final = 1_048_576
+DEPTH_MAX: Final = 40
+NODES_MAX: Final = 100_000
+
+_INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})", re.ASCII)
+_FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+QUOTES: Final = "put it in quotes"
+KEY: Final = "~key"  # behind the steps to an entry: its key is meant, not its value
+
+
+@dataclass(slots=True)
+class Node:
+    """A value and its place (both from 1). `entries` of a mapping are in the file's order."""
+
+    line: int
+    column: int
+    value: Json = None
+    entries: dict[str, Node] = field(default_factory=dict)
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    elements: list[Node] = field(default_factory=list)
+    kind: str = "scalar"  # scalar | mapping | sequence
+
+    def plain(self) -> Json:
+        """The tree as JSON values."""
+        if self.kind == "mapping":
+            return {key: node.plain() for key, node in self.entries.items()}
+        if self.kind == "sequence":
+            return [node.plain() for node in self.elements]
+        return self.value
+
+    def place(self, where: tuple[str | int, ...]) -> tuple[int, int]:
+        """Line and column of what `where` leads to, as far as it leads; of the key itself where KEY follows it."""
+        node, place = self, (self.line, self.column)
+        key_place = place
+        for step in where:
+            if step == KEY:
+                return key_place
+            if isinstance(step, int) and step < len(node.elements):
+                node = node.elements[step]
+                key_place = (node.line, node.column)
+            elif isinstance(step, str) and step in node.entries:
+                key_place = node.keys[step]
+                node = node.entries[step]
+            else:
+                continue
+            place = (node.line, node.column)
+        return place
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class YamlFault:
+    line: int
+    column: int
+    sentence: str
+
+
+class _StopError(Exception):
+    """The file cannot be read further."""
+
+
+def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
+    """The tree of a file (None where there is none) and all its faults, of which a syntax error is the last."""
+    reader = _Reader(text)
+    try:
+        return reader.document(), reader.faults
+    except _StopError:
+        return None, reader.faults
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.faults: list[YamlFault] = []
+        self.nodes = 0
+
+    def fault(self, line: int, column: int, sentence: str) -> None:
+        self.faults.append(YamlFault(line, column, sentence))
+
+    def stop(self, line: int, column: int, sentence: str) -> _StopError:
+        self.fault(line, column, sentence)
+        return _StopError()
+
+    def document(self) -> Node:
+        self._check_text()
+        events = self._events()
+        root: Node | None = None
+        for event in events:
+            if isinstance(event, DocumentStartEvent) and root is not None:
+                raise self.stop(*_at(event), "one file is one document; this begins a second one")
+            if isinstance(event, NodeEvent):
+                root = self.node(event, events, 0)
+        if root is None or (root.kind == "scalar" and root.value is None):
+            raise self.stop(1, 1, "the file is empty")
+        return root
+
+    def _check_text(self) -> None:
+        if len(self.text) > SIZE_MAX:
+            raise self.stop(1, 1, f"the file has {len(self.text)} characters, {SIZE_MAX} are allowed")
+        wrong = _UNPRINTABLE.search(self.text)
+        if wrong is not None and not (wrong[0] == "\ufeff" and wrong.start() == 0):
+            line = self.text.count("\n", 0, wrong.start()) + 1
+            column = wrong.start() - (self.text.rfind("\n", 0, wrong.start()) + 1) + 1
+            raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} cannot stand in a file")
+
+    def _events(self) -> Iterator[Any]:
+        """The parser's events. libyaml is quick; the messages are those of the Python parser, everywhere the same."""
+        fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            events = list(_bounded(yaml.parse(self.text, Loader=fast)))
+        except Exception:  # noqa: BLE001 - foreign code on arbitrary text; the second reading says what is wrong
+            events = None
+        return iter(events) if events is not None else self._slow_events()
+
+    def _slow_events(self) -> Iterator[Any]:
+        try:
+            yield from _bounded(yaml.parse(self.text, Loader=yaml.SafeLoader))
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            lines = self.text.splitlines()
+            source = lines[line - 1] if line <= len(lines) else ""
+            if source[column - 2 : column - 1] == "*" and column > 1:
+                column -= 1  # the parser points behind the star
+            raise self.stop(line, column, _explained(source, column, error)) from None
+        except _StopError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            raise self.stop(1, 1, f"this is no YAML ({type(error).__name__})") from None
+
+    # ------------------------------------------------------------------------------------------------- the tree
+
+    def node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        line, column = _at(event)
+        self.nodes += 1
+        if depth > DEPTH_MAX:
+            raise self.stop(line, column, f"the file nests deeper than {DEPTH_MAX}")
+        if self.nodes > NODES_MAX:
+            raise self.stop(line, column, f"the file has more than {NODES_MAX} values")
+        if isinstance(event, AliasEvent):
+            self.fault(line, column, f'aliases are not allowed; if "*{event.anchor}" is a text, {QUOTES}')
+            return Node(line, column, f"*{event.anchor}")
+        self._refuse_decoration(event, line, column)
+        if isinstance(event, ScalarEvent):
+            return Node(line, column, scalar(event.value) if event.implicit[0] and not event.style else event.value)
+        if isinstance(event, SequenceStartEvent):
+            return self._sequence(events, depth, line, column)
+        return self._mapping(events, depth, line, column)
+
+    def _refuse_decoration(self, event: Any, line: int, column: int) -> None:
+        if event.anchor is not None:
+            self.fault(line, column, f'anchors are not allowed; if "&{event.anchor}" begins a text, {QUOTES}')
+        if event.tag is not None:
+            self.fault(line, column, f'tags are not allowed; if "{_tag(event.tag)}" begins a text, {QUOTES}')
+
+    def _sequence(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
+        node = Node(line, column, kind="sequence")
+        for event in events:
+            if isinstance(event, SequenceEndEvent):
+                break
+            node.elements.append(self.node(event, events, depth + 1))
+        return node
+
+    def _mapping(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
+        node = Node(line, column, kind="mapping")
+        for event in events:
+            if isinstance(event, MappingEndEvent):
+                break
+            place = _at(event)
+            key = self._key(event, events, depth)
+            value = self.node(next(events), events, depth + 1)
+            if key is None:
+                continue
+            if key in node.entries:
+                self.fault(*place, f'key "{key[:60]}" stands here twice (first in line {node.keys[key][0]})')
+                continue
+            node.entries[key], node.keys[key] = value, place
+        return node
+
+    def _key(self, event: Any, events: Iterator[Any], depth: int) -> str | None:
+        line, column = _at(event)
+        if not isinstance(event, ScalarEvent):
+            self.node(event, events, depth + 1)
+            if not isinstance(event, AliasEvent):
+                self.fault(line, column, f"a key is a text, not a list or map; if it is a text, {QUOTES}")
+            return None
+        self._refuse_decoration(event, line, column)
+        if event.value == "<<" and not event.style:
+            self.fault(line, column, "merge keys (<<) are not allowed; write the entries out")
+            return None
+        key: str = event.value
+        return key
+
+
+def _explained(source: str, column: int, error: yaml.MarkedYAMLError) -> str:
+    """A sentence for a syntax error in this line, which knows the usual causes."""
+    here = source[column - 1 : column]
+    before = source[: column - 1]
+    if here == "*":
+        return f'a text that begins with "*" is read as an alias; {QUOTES}: "{_word(source, column)}"'
+    if here in ("[", "{") and before and not before[-1].isspace():
+        return f'a "{here}" inside an unquoted text within a list or map; {QUOTES}: "{_word(source, column)}"'
+    if here in ("@", "`", "%"):
+        return f'a text cannot begin with "{here}"; {QUOTES}'
+    if re.search(r"[:\-,]\s+[\[{]", before) or before.lstrip().startswith(("{", "[")):
+        return f'a "{{" or "[" opens a map or list that is not understood here; if it is part of a text, {QUOTES}'
+    if here == "\t":
+        return "a tab indents this line; YAML takes blanks only"
+    if ": " in (error.problem or "") or "mapping values are not allowed" in (error.problem or ""):
+        return f'a ": " inside an unquoted text; {QUOTES}, or check the indentation'
+    problem = " ".join((error.problem or "it is no YAML").split())
+    return f"this is not understood: {problem}; check the indentation and the quotes"
+
+
+def _bounded(events: Iterator[Any]) -> Iterator[Any]:
+    """Stop a parser that would go deeper than the tree may be."""
+    depth = 0
+    for event in events:
+        if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+            depth += 1
+        elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+            depth -= 1
+        yield event
+        if depth > DEPTH_MAX + 1:
+            return
+
+
+def _at(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _tag(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")[:40]
+
+
+def _word(source: str, column: int) -> str:
+    """The unquoted text around a column, as it would stand between quotes."""
+    start = column - 1
+    while start > 0 and not source[start - 1].isspace() and source[start - 1] not in "[{,":
+        start -= 1
+    end = column - 1
+    while end < len(source) and not source[end].isspace() and source[end] != ",":
+        end += 1
+    word = source[start:end]
+    while word.endswith(("]", "}")) and word.count("]") + word.count("}") > word.count("[") + word.count("{"):
+        word = word[:-1]
+    return word.rstrip(":")[:80]
+
+
+def scalar(text: str) -> Json:
+    """What an unquoted scalar is: true, false, null, a number, or the text itself. Nothing at all is null."""
+    if text in ("", "null"):
+        return None
+    if text in ("true", "false"):
+        return text == "true"
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return ExactFloat(text) if _FLOAT.fullmatch(text) else text

@@ -1,0 +1,145 @@
+"""A parsed file against the schema: which keys there are and what shape their values have, in words for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from bridge.rules.schema import MODELS, MappingFile, Strict
+from bridge.rules.spelling import did_you_mean
+from bridge.rules.strict_yaml import KEY, QUOTES, Node
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from bridge.model import Json
+    from bridge.rules.reporting import Report, Where
+
+NULL_IS_A_VALUE: Final = ("challenge", "event")
+_WORDS: Final = {
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "dict_type": "must be a map",
+    "model_type": "must be a map",
+    "list_type": "must be a list",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "greater_than_equal": "must be a number from 1 on",
+    "less_than_equal": "is too large",
+}
+# What people write who know another dialect, or an older page.
+_HINTS: Final = {
+    "rules": 'write "goals"',
+    "name": 'a rule\'s name in DataFast is its "goal"',
+    "events": 'write "event"; it takes a list, too',
+    "if": 'write "when"',
+    "on": 'write "event"',
+    "type": 'write "event"',
+    "properties": 'write "metadata"',
+    "dedupe": 'write "once_per"',
+    "disabled": "write enabled: false",
+    "secrets": 'write "secret"; it takes a list, too',
+    "source": "a file is one source, named for the file",
+}
+
+
+def structure(tree: Node, report: Report) -> MappingFile | None:
+    """The file as the schema reads it, or None; every fault is told to the report."""
+    if tree.kind != "mapping":
+        report.fault((), "a mapping file is a map with at least the keys provider and goals")
+        return None
+    plain = tree.plain()
+    _refuse_nothing(tree, (), report, plain)
+    try:
+        return MappingFile.model_validate(plain)
+    except ValidationError as error:
+        for details in error.errors(include_url=False, include_context=True):
+            _tell(details, tree, report)
+        return None
+
+
+def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> None:
+    """A key with nothing behind it is a slip, never the default."""
+    model = model_at(where)
+    for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
+        child = node.entries[key]
+        if child.kind == "scalar" and child.value is None and key in known_keys(model) and key not in NULL_IS_A_VALUE:
+            report.fault((*where, key, KEY), f'"{key}" has nothing behind it')
+            plain.pop(key)
+        elif child.kind == "mapping":
+            _refuse_nothing(child, (*where, key), report, plain[key])
+        for i, element in enumerate(child.elements):
+            _refuse_nothing(element, (*where, key, i), report, plain[key][i])
+
+
+def model_at(where: Where) -> type[Strict] | None:
+    """The model of the map that lies there."""
+    return MODELS.get(tuple("*" if isinstance(step, int) else step for step in where))
+
+
+def known_keys(model: type[Strict] | None) -> list[str]:
+    if model is None:
+        return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _tell(details: ErrorDetails, tree: Node, report: Report) -> None:
+    where = tuple(step for step in details["loc"] if isinstance(step, int) or not step.startswith("~"))
+    kind = details["type"]
+    parent = where[:-1]
+    if kind == "extra_forbidden":
+        report.fault((*where, KEY), _unknown_key(str(where[-1]), parent))
+    elif kind == "missing":
+        key = str(where[-1])
+        if (*parent, key, KEY) not in report.faulty:  # else it is there, with nothing behind it
+            report.fault(parent, f'{_called(parent)} needs "{key}"')
+    else:
+        report.fault(where, _sentence(where, kind, details, _value_at(tree, where)))
+
+
+def _unknown_key(key: str, parent: Where) -> str:
+    model = model_at(parent)
+    called = model.called if model is not None else "this map"
+    if parent == ("verify",) and key == "secret":
+        return 'unknown key "secret" in verify: the secret stands at the file\'s level'
+    known = known_keys(model)
+    guess = did_you_mean(key, known)
+    if "did you mean" not in guess and key in _HINTS:
+        guess = f"; {_HINTS[key]}"
+    return f'unknown key "{key[:60]}" in {called}{guess}'
+
+
+def _called(where: Where) -> str:
+    model = model_at(where)
+    return model.called if model is not None else "this map"
+
+
+def _sentence(where: Where, kind: str, details: ErrorDetails, value: Json) -> str:
+    subject = next((f'"{step}"' for step in reversed(where) if isinstance(step, str)), "this")
+    if kind == "literal_error":
+        expected = details.get("ctx", {}).get("expected", "")
+        return f"{subject} must be {expected}".replace("'", "")
+    words = _WORDS.get(kind) or details["msg"]
+    return f"{subject} {words}{_quotes(value, words)}"
+
+
+def _quotes(value: Json, words: str) -> str:
+    """Where a text was wanted and YAML read something else, quotes mend it."""
+    if "text" not in words and "path" not in words and "name" not in words:
+        return ""
+    if isinstance(value, (bool, int, float)):
+        return f"; {QUOTES}"
+    if isinstance(value, dict) and value and all(inner is None for inner in value.values()):
+        return f'; a template begins with "{{", so {QUOTES}'
+    return ""
+
+
+def _value_at(tree: Node, where: Where) -> Any:
+    node = tree
+    for step in where:
+        if isinstance(step, int) and step < len(node.elements):
+            node = node.elements[step]
+        elif isinstance(step, str) and step in node.entries:
+            node = node.entries[step]
+    return node.plain()

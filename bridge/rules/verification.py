@@ -1,0 +1,137 @@
+"""The `verify` stanza → a `VerifySpec`: said by the file, by the preset that it names, or by the provider's preset."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from bridge.model import Place, SignatureSpec, TimestampSpec, VerifySpec
+from bridge.rules.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Verify
+from bridge.rules.spelling import did_you_mean
+from bridge.rules.texts import below, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.rules.reporting import Fault, Report, Where
+    from bridge.rules.schema import Texts
+
+CUSTOM: Final = "custom"
+_PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)
+_SIGNED_PART: Final = re.compile(r"\{([^{}]*)\}")
+_SIGNED: Final = ("body", "id", "timestamp", "url", "method", "path", "secret", "crc32", "sorted_form")
+_UNSIGNED_TYPES: Final = ("basic",)
+
+
+def in_preset(report: Report) -> Fault:
+    return lambda where, sentence: report.fault(("provider",), f"its preset is faulty at {where}: {sentence}")
+
+
+def valid_preset(found: Any, report: Report, where: Where) -> Preset:
+    try:
+        return Preset.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        report.fault(where, f"its preset is faulty at {first['loc']}: {first['msg']}")
+        return Preset.model_validate({})
+
+
+def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Report) -> VerifySpec:
+    said, fault = _said_verify(file, preset, presets, report)
+    if said is None or (file.verify is not None and not report.is_sound("verify")):
+        return VerifySpec("hmac-sha256")
+    _one_of("type", said.type, VERIFY_TYPES, fault)
+    _one_of("key", said.key or "text", KEY_FORMS, fault)
+    if said.signature is None and said.type not in _UNSIGNED_TYPES:
+        fault((), f'type {said.type} needs "signature", which says where the signature or token is')
+    spec = VerifySpec(
+        type=said.type or "",
+        key=said.key or "text",
+        signature=_signature(said, fault),
+        timestamp=_timestamp(said, fault),
+        id=_places(said.id, below(fault, "id")),
+        signed=said.signed or "{body}",
+    )
+    _check_signed(spec, fault)
+    return spec
+
+
+def _said_verify(
+    file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Report
+) -> tuple[Verify | None, Fault]:
+    """What is said about verification: by the file, by the preset that it names there, by the provider's preset."""
+    base = preset.verify if isinstance(preset.verify, Verify) else None
+    if file.verify is None:
+        if base is None and file.provider != CUSTOM:
+            report.fault(("provider",), f'provider {file.provider} has no scheme of its own; say it in "verify"')
+        return base, in_preset(report)
+    own = Verify.model_validate({"preset": file.verify}) if isinstance(file.verify, str) else file.verify
+    where: Where = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
+    if own.preset is not None:
+        base = _verify_of_preset(own.preset, presets, report, where)
+    elif own.type is not None:
+        base = None  # said in full
+    if base is None and own.type is None and report.is_sound("verify"):
+        report.fault(("verify",), f'verify needs "type" (one of {", ".join(VERIFY_TYPES)}) or "preset"')
+    return _overlaid(base, own), report.below("verify")
+
+
+def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Report, where: Where) -> Verify | None:
+    found = presets.get(name)
+    if found is None:
+        report.fault(where, f'unknown preset "{name}"{did_you_mean(name, presets)}')
+        return None
+    verify = valid_preset(found, report, where).verify
+    return verify if isinstance(verify, Verify) else None
+
+
+def _overlaid(base: Verify | None, own: Verify) -> Verify:
+    """`own` over `base`: key by key, also within signature and timestamp."""
+    if base is None:
+        return own
+    said = base.model_dump(exclude_unset=True, by_alias=True)
+    for key, value in own.model_dump(exclude_unset=True, by_alias=True).items():
+        said[key] = {**said.get(key, {}), **value} if isinstance(value, dict) else value
+    return Verify.model_validate(said)
+
+
+def _one_of(key: str, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
+    if value is not None and value not in allowed:
+        fault((key,), f'unknown {key} "{value}"{did_you_mean(value, allowed)}')
+
+
+def _signature(said: Verify, fault: Fault) -> SignatureSpec:
+    if said.signature is None:
+        return SignatureSpec(())
+    places = _places(said.signature.in_, below(fault, "signature", "in"))
+    return SignatureSpec(places, said.signature.split, said.signature.prefix, said.signature.encoding)
+
+
+def _timestamp(said: Verify, fault: Fault) -> TimestampSpec | None:
+    stamp = said.timestamp
+    if stamp is None:
+        return None
+    places = () if stamp.in_ == "signature" else _places(stamp.in_, below(fault, "timestamp", "in"))
+    return TimestampSpec(places, stamp.prefix, stamp.tolerance)
+
+
+def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
+    places = []
+    for where, text in numbered(texts):
+        match = _PLACE.fullmatch(text.strip())
+        if match is None:
+            fault(where, f'"{text}" is no place; write header:Name, query:name, body:a.b or form:name')
+        else:
+            places.append(Place(match[1], match[2].strip()))
+    return tuple(places)
+
+
+def _check_signed(spec: VerifySpec, fault: Fault) -> None:
+    for name in _SIGNED_PART.findall(spec.signed):
+        if name not in _SIGNED and not _PLACE.fullmatch(name):
+            fault(("signed",), f'"signed" names {{{name}}}{did_you_mean(name, _SIGNED)}')
+    for name, there in (("timestamp", spec.timestamp is not None), ("id", bool(spec.id))):
+        if f"{{{name}}}" in spec.signed and not there:
+            fault(("signed",), f'"signed" names {{{name}}}, but verify does not say where the {name} is')
