@@ -19,10 +19,13 @@ Json: TypeAlias = Any  # what json.loads gives: dict, list, str, int, float, boo
 
 
 class ExactFloat(float):
-    """A JSON number with a point or an exponent, which keeps its text: `4.10` stays `4.10` (for `parse_float`)."""
+    """A JSON number with a point or an exponent, whose `repr` is its text: `4.10` stays `4.10` (for `parse_float`)."""
 
     __slots__ = ("text",)
     text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
     def __new__(cls, text: str) -> Self:
         number = super().__new__(cls, text)
@@ -516,6 +519,15 @@ class UnconfirmedGoal:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnedGoal:
+    """A goal that the ledger knows to be delivered: its entry in a read-back is nobody else's. windows: as above."""
+
+    description: str
+    event_id: str | None
+    windows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LookClaim:
     """All unconfirmed goals of one visitor and name, for one read-back.
 
@@ -527,7 +539,7 @@ class LookClaim:
     name: str
     token: str
     goals: tuple[UnconfirmedGoal, ...]
-    owned: tuple[CompletedGoal, ...] = ()
+    owned: tuple[OwnedGoal, ...] = ()
     probe: bool = False
 
 
