@@ -65,6 +65,13 @@ events = Table(
     Index("ix_events_state_id", "state", "id"),
     Index("ix_events_provider_event_id", "provider_event_id"),
     Index("ix_events_received_at_ms", "received_at_ms"),
+    Index("ix_events_source_state_verdict", "source", "state", "verdict"),
+)
+Index(  # which bodies retention has not taken yet
+    "ix_events_with_body",
+    events.c.received_at_ms,
+    sqlite_where=events.c.body.is_not(None),
+    postgresql_where=events.c.body.is_not(None),
 )
 
 # One row a goal: unique by (destination, once key). A goal sent again by a person is a new generation with its own
@@ -200,6 +207,17 @@ source_counters = Table(
     Column("last_accepted_at_ms", BigInteger),
 )
 
+# How many rows retention has removed, by what they were, so that counters never go back.
+totals = Table(
+    "totals",
+    metadata,
+    Column("what", Text, primary_key=True),  # events | goals | attempts
+    Column("a", Text, primary_key=True),  # source | destination | kind
+    Column("b", Text, primary_key=True),  # state | state | outcome
+    Column("c", Text, primary_key=True),  # verdict, or empty
+    Column("removed", BigInteger, nullable=False),
+)
+
 # The bridge's own facts: the key of the filter `hash`, the current rule set.
 facts = Table(
     "facts",
@@ -220,6 +238,7 @@ link_keys = Table(
     Column("thread", Text),  # NULL: a customer, which is weak
     Column("created_at_ms", BigInteger, nullable=False),
     Column("used_at_ms", BigInteger, nullable=False),  # renewed on use, kept for 400 days
+    Column("uses", BigInteger, nullable=False),
     Column("stopped_at_ms", BigInteger),  # it would have joined a third visitor, and joins nothing any more
     Column("stopped_reason", Text),
     Index("ix_link_keys_thread", "thread"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
+Statement = TypeVar("Statement")
 
-def both(table: Table, build: Callable[[Insert], Insert]) -> Mapping[str, Insert]:
+
+def both(table: Table, build: Callable[[Insert], Statement]) -> Mapping[str, Statement]:
     """The statement that `build` makes, by the name of the dialect: `conn.execute(STATEMENT[conn.dialect.name], …)`."""
     return {"sqlite": build(sqlite.insert(table)), "postgresql": build(postgresql.insert(table))}

@@ -1,0 +1,22 @@
+"""Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links`.
+
+keys, key, by_kind: the keys of an event · candidates: the values that may be its visitor · judge, ranked: which are
+one · provenance, waiting, unattributed: how a visitor was found, or why none was, in a sentence for a person.
+"""
+
+from bridge.identity.keys import by_kind, candidates, key, keys
+from bridge.identity.visitor import Judged, judge, ranked
+from bridge.linkwords import provenance, unattributed, waiting
+
+__all__ = [
+    "Judged",
+    "by_kind",
+    "candidates",
+    "judge",
+    "key",
+    "keys",
+    "provenance",
+    "ranked",
+    "unattributed",
+    "waiting",
+]

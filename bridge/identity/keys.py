@@ -1,0 +1,99 @@
+"""Which keys and which visitor an event names: the preset's and the file's `links:`, and code for Stripe.
+
+Pure. A key's name carries who sent it and the mode, so that two senders never mix and test never teaches live:
+`stripe:live:sub_1`, `stripe:acct_1:live:sub_1`, `lemonsqueezy:live:order:1`, `<source>:live:<kind>:<id>`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from bridge.identity import stripe
+from bridge.model import MISSING, Candidate, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bridge.model import Document, Envelope, Json, Source
+
+KEYS_AN_EVENT: Final = 40
+ID_MAX: Final = 200
+_LISTED: Final = 20  # values of one path that is a list
+
+_ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # in_00000000000000: the fixtures of every SDK
+_SPEAKING: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")  # sub_1 says its kind itself
+_NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
+
+
+def keys(source: Source, envelope: Envelope, document: Document) -> tuple[Key, ...]:
+    """The keys that one event (or one element) names, each once, at most KEYS_AN_EVENT."""
+    found: dict[str, Key] = {}
+    for kind, value in _values(source, envelope, document):
+        made = key(source, kind, value, mode=envelope.mode, account=envelope.account)
+        if made is not None and made.text not in found:
+            found[made.text] = made
+            if len(found) == KEYS_AN_EVENT:
+                break
+    return tuple(found.values())
+
+
+def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: str | None = None) -> Key | None:
+    """The key of one thing of a sender; None if the value is no id."""
+    identifier = _id(value)
+    if identifier is None:
+        return None
+    who = source.provider if source.links_named_by_provider else source.name
+    owner = f"{who}:{account}" if account and source.links_named_by_provider else who
+    speaks = source.provider == "stripe" and _SPEAKING.fullmatch(identifier)
+    name = identifier if speaks else f"{kind}:{identifier}"
+    return Key(f"{owner}:{mode}:{name}", kind, identifier)
+
+
+def by_kind(found: Iterable[Key]) -> dict[str, str]:
+    """What paths read under the root `key`: the first id of each kind."""
+    ids: dict[str, str] = {}
+    for item in found:
+        ids.setdefault(item.kind, item.id)
+    return ids
+
+
+def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
+    """The values at the file's visitor paths, then those that only code can find."""
+    found: dict[str, Candidate] = {}
+    for path in source.visitor:
+        value = path.read(document)
+        if value is not MISSING:
+            found.setdefault(path.text, Candidate(path.text, value))
+    for candidate in stripe.candidates(document.body) if source.provider == "stripe" else ():
+        found.setdefault(candidate.path, candidate)
+    return tuple(found.values())
+
+
+def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[tuple[str, Json]]:
+    if source.provider == "stripe":
+        yield from stripe.keys(envelope.type, document.body)
+    for spec in source.links:
+        if any(_glob(pattern).fullmatch(envelope.type) for pattern in spec.events):
+            for path in spec.paths:
+                value = path.read(document)
+                for one in value[:_LISTED] if isinstance(value, list) else (value,):
+                    yield spec.kind, one
+
+
+@lru_cache(maxsize=512)
+def _glob(pattern: str) -> re.Pattern[str]:
+    pieces = (piece for piece in re.split(r"(\*+|\?)", pattern) if piece)
+    texts = (".*" if piece[0] == "*" else "." if piece == "?" else re.escape(piece) for piece in pieces)
+    return re.compile("".join(texts), re.DOTALL)
+
+
+def _id(value: Json) -> str | None:
+    """An id as text: not empty, not evidently nothing, nothing that a database refuses."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    if not text or len(text) > ID_MAX or not text.isprintable() or text.lower() in _NOTHING or _ZEROS.fullmatch(text):
+        return None
+    return text

@@ -1,0 +1,190 @@
+"""Which keys a Stripe object names, in every API version since 2014, and where its invoice lines name a visitor.
+
+A table by object instead of by event type: Stripe sends the same object with many types. An id may be a text or the
+expanded object; an expanded object is read as well, because it names keys of its own. `null` is everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.model import Json
+
+VISITOR_KEY: Final = "datafast_visitor_id"
+_DEPTH: Final = 3  # of expanded objects
+_LINES: Final = 50
+
+# object → its fields that name a key, with the key's kind
+_LOOSE: Final = (
+    ("subscription", "subscription"),
+    ("payment_intent", "payment_intent"),
+    ("charge", "charge"),
+    ("invoice", "invoice"),
+    ("customer", "customer"),
+)
+_FIELDS: Final = {
+    "checkout.session": (
+        ("id", "session"),
+        ("subscription", "subscription"),
+        ("payment_intent", "payment_intent"),
+        ("invoice", "invoice"),
+        ("setup_intent", "setup_intent"),
+        ("customer", "customer"),
+        ("customer_account", "customer"),
+    ),
+    "payment_intent": (
+        ("id", "payment_intent"),
+        ("latest_charge", "charge"),
+        ("invoice", "invoice"),
+        ("customer", "customer"),
+        ("customer_account", "customer"),
+    ),
+    "charge": (
+        ("id", "charge"),
+        ("payment_intent", "payment_intent"),
+        ("invoice", "invoice"),
+        ("customer", "customer"),
+    ),
+    "subscription": (
+        ("id", "subscription"),
+        ("latest_invoice", "invoice"),
+        ("pending_setup_intent", "setup_intent"),
+        ("customer", "customer"),
+        ("customer_account", "customer"),
+    ),
+    "invoice": (
+        ("id", "invoice"),
+        ("payment_intent", "payment_intent"),
+        ("charge", "charge"),
+        ("quote", "quote"),
+        ("customer", "customer"),
+        ("customer_account", "customer"),
+    ),
+    "subscription_schedule": (
+        ("subscription", "subscription"),
+        ("released_subscription", "subscription"),
+        ("customer", "customer"),
+    ),
+    "setup_intent": (("id", "setup_intent"), ("customer", "customer"), ("customer_account", "customer")),
+    "quote": (("id", "quote"), ("subscription", "subscription"), ("invoice", "invoice"), ("customer", "customer")),
+    "customer": (("id", "customer"),),
+    "discount": (("checkout_session", "session"), ("subscription", "subscription"), ("customer", "customer")),
+    "product": (),
+    "price": (),
+    "plan": (),
+}
+# An object whose name is not stated: by the type of its event.
+_BY_TYPE: Final = (
+    ("checkout.session.", "checkout.session"),
+    ("payment_intent.", "payment_intent"),
+    ("charge.dispute.", "dispute"),
+    ("charge.refund.", "refund"),
+    ("charge.", "charge"),
+    ("customer.subscription.", "subscription"),
+    ("invoice.", "invoice"),
+    ("setup_intent.", "setup_intent"),
+    ("quote.", "quote"),
+)
+_CUSTOMER_TYPES: Final = frozenset({"customer.created", "customer.updated", "customer.deleted"})
+
+
+def keys(event_type: str, body: Json) -> Iterator[tuple[str, Json]]:
+    """(kind, id) of everything that the event names, the strongest first; an id may be of any type still."""
+    thing = _field(_field(body, "data"), "object")
+    if isinstance(thing, dict):
+        yield from _of(thing, _name(event_type, thing), _DEPTH)
+
+
+def candidates(body: Json) -> tuple[Candidate, ...]:
+    """Visitors in the metadata of an invoice's lines: subscription metadata arrives there in every version."""
+    thing = _field(_field(body, "data"), "object")
+    found = []
+    for position, line in enumerate(_data(_field(thing, "lines"))):
+        value = _field(_field(line, "metadata"), VISITOR_KEY)
+        if value is not None:
+            found.append(Candidate(f"data.object.lines.data[{position}].metadata.{VISITOR_KEY}", value))
+    return tuple(found)
+
+
+def _name(event_type: str, thing: dict[str, Json]) -> str:
+    name = thing.get("object")
+    if isinstance(name, str) and name:
+        return name
+    if event_type in _CUSTOMER_TYPES:
+        return "customer"
+    return next((name for prefix, name in _BY_TYPE if event_type.startswith(prefix)), "")
+
+
+def _of(thing: dict[str, Json], name: str, depth: int) -> Iterator[tuple[str, Json]]:
+    if depth == 0:
+        return
+    for field, kind in _FIELDS.get(name, _LOOSE):
+        value = thing.get(field)
+        yield from _named(value, kind, depth)
+    if name == "invoice":
+        for value in _subscriptions(thing):
+            yield from _named(value, "subscription", depth)
+        for paid in _data(thing.get("payments")):
+            yield from _payment(_field(paid, "payment"), depth)
+    elif name == "invoice_payment":
+        yield from _payment(thing.get("payment"), depth)
+    elif name == "payment_intent":
+        for charge in _data(thing.get("charges")):  # before 2022-11-15
+            yield from _named(charge, "charge", depth)
+
+
+def _named(value: Json, kind: str, depth: int) -> Iterator[tuple[str, Json]]:
+    """An id, or an expanded object with the keys that it names itself."""
+    if not isinstance(value, dict):
+        yield kind, value
+        return
+    yield kind, value.get("id")
+    name = value.get("object")
+    if isinstance(name, str) and name in _FIELDS:
+        yield from _of(value, name, depth - 1)
+
+
+def _payment(payment: Json, depth: int) -> Iterator[tuple[str, Json]]:
+    for kind in ("payment_intent", "charge"):
+        yield from _named(_field(payment, kind), kind, depth)
+
+
+def _subscriptions(invoice: dict[str, Json]) -> tuple[Json, ...]:
+    """The subscription of an invoice, wherever its version keeps it; without one, those of all its lines."""
+    stated = (
+        _field(_field(invoice.get("parent"), "subscription_details"), "subscription"),
+        invoice.get("subscription"),
+        _field(invoice.get("subscription_details"), "subscription"),
+    )
+    for value in stated:
+        if value:
+            return (value,)
+    return tuple(value for line in _data(invoice.get("lines")) if (value := _of_line(line)))
+
+
+def _of_line(line: Json) -> Json:
+    parent = _field(line, "parent")
+    for value in (
+        _field(_field(parent, "subscription_item_details"), "subscription"),
+        _field(line, "subscription"),
+        _field(_field(parent, "invoice_item_details"), "subscription"),
+    ):
+        if value:
+            return value
+    own = _field(line, "id")  # of old versions: the line's id is the subscription's
+    return own if isinstance(own, str) and own.startswith("sub_") else None
+
+
+def _field(value: Json, name: str) -> Json:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _data(listed: Json) -> list[Json]:
+    """The elements of a Stripe list object (or of a plain list)."""
+    data = _field(listed, "data") if isinstance(listed, dict) else listed
+    return data[:_LINES] if isinstance(data, list) else []

@@ -1,0 +1,103 @@
+"""Is this value a DataFast visitor id? `judge` answers with the id, or with a sentence that says why not.
+
+Pure. The shape is DataFast's own: a UUID version 4 from the cookie `datafast_visitor_id`; with `any` (cookieless
+sites) every plain text that is not evidently something else. Nothing here knows whether DataFast has seen the visitor.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.linking import Named
+from bridge.model import UUID4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.model import Candidate, Json
+
+PREFIX: Final = "dfv_"  # our snippets write it before the id in a client_reference_id
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"[!-~]{1,200}")
+_NOTHING: Final = frozenset(
+    {"undefined", "null", "none", "nan", "nil", "unknown", "[object object]", "false", "true", "0", "n/a", "anonymous"}
+)
+_BARE: Final = "client_reference_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate and the verdict: a visitor, or None and why.
+
+    sure: not from a bare `client_reference_id`, which is often the app's own user id.
+    """
+
+    path: str
+    shown: str
+    visitor: str | None = None
+    sure: bool = True
+    why: str | None = None
+
+    @property
+    def named(self) -> Named | None:
+        """The visitor as something to learn; None when it was refused."""
+        return None if self.visitor is None else Named(self.visitor, self.path, self.sure)
+
+
+def judge(candidate: Candidate, form: str = "uuid4") -> Judged:
+    """The verdict on one value. form: `uuid4`, or `any` for cookieless sites."""
+    value, path = candidate.value, candidate.path
+    if isinstance(value, bool) or not isinstance(value, str | int) or (not isinstance(value, str) and form != "any"):
+        return Judged(path, _shown(value), why=f"is {_kind(value)}, not a visitor id")
+    text = str(value).strip()
+    certain = text.lower().startswith(PREFIX)
+    why = _refusal(text[len(PREFIX) :] if certain else text, form)
+    if why is not None:
+        return Judged(path, _shown(value), why=why)
+    visitor = text[len(PREFIX) :] if certain else text
+    if UUID4.fullmatch(visitor):
+        visitor = visitor.lower()  # DataFast makes them so
+    return Judged(path, _shown(value), visitor, sure=certain or _BARE not in path)
+
+
+def ranked(judged: Iterable[Judged]) -> tuple[Named, ...]:
+    """The visitors among the judged, each once, best first: as listed, but those of a bare client_reference_id last."""
+    named = [item.named for item in judged if item.named is not None]
+    best: dict[str, Named] = {}
+    for item in sorted(named, key=lambda item: not item.sure):
+        best.setdefault(item.visitor, item)
+    return tuple(best.values())
+
+
+def _refusal(text: str, form: str) -> str | None:
+    """Why a text is no visitor id; None if it is one."""
+    if not text:
+        return "is empty: leave the key out where there is no cookie"
+    if text.lower() in _NOTHING:
+        return f'is the word "{_shown(text)}": leave the key out where there is no cookie'
+    if text[0] in "sS" and _UUID.fullmatch(text[1:]):
+        return "is a session id (cookie datafast_session_id): send the cookie datafast_visitor_id"
+    if form == "any":
+        return None if _PLAIN.fullmatch(text) else "has blanks, control characters or more than 200 characters"
+    if UUID4.fullmatch(text):
+        return None
+    if _UUID.fullmatch(text):
+        return "is a UUID, but not of version 4, so DataFast did not make it"
+    return "is not the form of a visitor id (a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed)"
+
+
+def _kind(value: Json) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else "a number"
+
+
+def _shown(value: Json) -> str:
+    """A short form for the trace."""
+    text = value if isinstance(value, str) else "" if isinstance(value, dict | list) else str(value)
+    text = "".join(character if character.isprintable() else "·" for character in text[:41])
+    return text if len(text) <= 40 else text[:40] + "…"

@@ -1,0 +1,311 @@
+"""Remembered keys: which belong to one thread, and which visitors were named with them.
+
+`learn` takes what a batch of events teaches, joins threads and stops a key that would join a third visitor; the
+`Memory` it returns answers for all keys of the batch. Learners take turns: SQLite has one writer, on PostgreSQL a lock
+that lives as long as the transaction (a merge moves keys that another learner may hold, so row locks alone could wait
+for each other in a circle). Every key that is touched is written before it is read, so nobody misses anybody.
+All look-ups go by an index. Choosing a visitor is `bridge.linking`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bridge import linking
+from bridge.linking import Evidence, Found, Groups, Point
+from bridge.linkwords import best_first
+from bridge.store import link_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.linking import Learning
+    from bridge.model import Key
+
+    Usable = Callable[[Evidence], bool]
+
+# -------------------------------------------------------------------------------------------------------- memory
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered of some keys, loaded once and asked often.
+
+    threads: a strong key's thread; a key that was stopped has none. gained: threads that were there before and know
+    a visitor now whom they did not know. customers_gained: likewise. stopped: keys that were stopped just now.
+    """
+
+    threads: dict[str, str] = field(default_factory=dict)
+    by_thread: dict[str, dict[tuple[str, str], Evidence]] = field(default_factory=dict)
+    by_customer: dict[str, dict[tuple[str, str], Evidence]] = field(default_factory=dict)
+    gained: set[str] = field(default_factory=set)
+    customers_gained: set[str] = field(default_factory=set)
+    stopped: dict[str, str] = field(default_factory=dict)
+
+    def strong(self, keys: Iterable[Key]) -> list[Key]:
+        """The strong keys that still lead somewhere."""
+        return [key for key in keys if key.strong and key.text in self.threads]
+
+    def find(
+        self, keys: Sequence[Key], at_ms: int, *, weak: bool, first: bool = False, usable: Usable | None = None
+    ) -> Found | None:
+        """The visitor these keys lead to. weak: the customer may answer, with `first` by its earliest visitor."""
+        strong = self.strong(keys)
+        evidence = [item for key in strong for item in self.by_thread.get(self.threads[key.text], {}).values()]
+        chosen = linking.choose(evidence, at_ms, usable=usable)
+        if chosen is not None:
+            return _found("thread", chosen, strong, at_ms)
+        customers = [key for key in keys if not key.strong] if weak else []
+        evidence = [item for key in customers for item in self.by_customer.get(key.text, {}).values()]
+        chosen = linking.choose(evidence, at_ms, first=first, usable=usable)
+        return None if chosen is None else _found("customer", chosen, customers, at_ms)
+
+    def visitors(self, keys: Iterable[Key]) -> set[str]:
+        """Everybody whom these keys could lead to."""
+        found: set[str] = set()
+        for key in keys:
+            place = self.threads.get(key.text, "") if key.strong else key.text
+            known = (self.by_thread if key.strong else self.by_customer).get(place, {})
+            found.update(visitor for _, visitor in known)
+        return found
+
+
+def _found(by: str, chosen: tuple[Evidence, Point], keys: Sequence[Key], at_ms: int) -> Found:
+    evidence, point = chosen
+    own = min(keys, key=lambda key: (key.text != evidence.key, best_first(key.kind), key.text))
+    return Found(
+        evidence.visitor,
+        by,
+        evidence.sure,
+        key=own.text,
+        kind=own.kind,
+        ref=own.id,
+        via=evidence.key if evidence.key != own.text and by == "thread" else None,
+        event=point.event,
+        event_id=point.event_id,
+        before_ms=at_ms - point.at_ms,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- learn
+
+
+def learn(conn: Connection, learnings: Sequence[Learning], now: int) -> Memory:
+    """Remember what these events teach. The order among them, and among calls, makes no difference."""
+    link_rows.lock(conn)
+    memory = Memory()
+    todo = [learning for learning in learnings if learning.keys]
+    if not todo:
+        return memory
+    link_rows.write_edges(conn, todo)
+    while todo:  # a key that links too much ends a round: the rest meets the threads as they are without it
+        todo = _Round(conn, memory, todo, now).run()
+    return _again(conn, memory, learnings) if memory.stopped else memory
+
+
+def _again(conn: Connection, memory: Memory, learnings: Sequence[Learning]) -> Memory:
+    """What is remembered after a key was stopped: threads have come apart, so all is read anew."""
+    fresh = recall(conn, [key for learning in learnings for key in learning.keys])
+    fresh.stopped, fresh.gained = memory.stopped, set(fresh.by_thread)
+    fresh.customers_gained = memory.customers_gained
+    return fresh
+
+
+def recall(conn: Connection, keys: Iterable[Key]) -> Memory:
+    """What is remembered of these keys, without learning anything."""
+    memory = Memory()
+    texts = sorted({key.text for key in keys})
+    if texts:
+        rows = link_rows.read_keys(conn, texts)
+        memory.threads = {row.key: row.thread for row in rows if row.thread is not None and row.stopped_at_ms is None}
+        customers = sorted({key.text for key in keys if not key.strong})
+        _recall_evidence(conn, memory, sorted(set(memory.threads.values())), customers)
+    return memory
+
+
+class _Round:
+    """One pass over learnings: write and read the keys, join in memory, write what changed."""
+
+    def __init__(self, conn: Connection, memory: Memory, learnings: Sequence[Learning], now: int) -> None:
+        self._conn, self._memory, self._learnings, self._now = conn, memory, learnings, now
+        self._groups = Groups()
+        self._new: set[str] = set()  # keys that this batch meets first; a strong one founds a thread of its name
+        self._before: dict[str, set[str]] = {}  # the visitors each older thread knew
+        self._customers_before: dict[str, set[str]] = {}
+        self._evidence: dict[tuple[str, str], Evidence] = {}  # to be written
+
+    def run(self) -> list[Learning]:
+        """Returns the learnings that are left for the next round."""
+        self._load()
+        for position, learning in enumerate(self._learnings):
+            if self._crowded(learning):
+                self._save(self._learnings[:position])
+                self._stop(learning)
+                return list(self._learnings[position:])
+            self._join(learning)
+        self._save(self._learnings)
+        return []
+
+    def _load(self) -> None:
+        keys = {key.text: key for learning in self._learnings for key in learning.keys}
+        rows = link_rows.write_keys(self._conn, keys, self._now)
+        memory = self._memory
+        for row in rows:
+            if row.uses == 1 and not memory.stopped:  # in a later round its evidence is there already
+                self._new.add(row.key)
+            if row.thread is not None and row.stopped_at_ms is None:
+                memory.threads[row.key] = row.thread
+            else:
+                memory.threads.pop(row.key, None)
+        old = sorted({memory.threads[key] for key in keys if key in memory.threads} - self._new)
+        customers = sorted(key.text for key in keys.values() if not key.strong)
+        for thread in old:
+            memory.by_thread.pop(thread, None)
+        _recall_evidence(self._conn, memory, old, customers)
+        self._before = {thread: _visitors(memory.by_thread.get(thread)) for thread in old}
+        self._customers_before = {key: _visitors(memory.by_customer.get(key)) for key in customers}
+
+    def _threads(self, learning: Learning) -> set[str]:
+        threads = self._memory.threads
+        return {self._groups.find(threads[key.text]) for key in learning.keys if key.text in threads}
+
+    def _crowded(self, learning: Learning) -> bool:
+        """Would this event join a third visitor to a thread?"""
+        threads = self._threads(learning)
+        if not threads:
+            return False
+        visitors = {visitor for thread in threads for _, visitor in self._memory.by_thread.get(thread, ())}
+        known = len(visitors)
+        if learning.named is not None:
+            visitors.add(learning.named.visitor)
+        grows = len(visitors) > known or len(threads) > 1
+        return grows and len(visitors) > linking.VISITORS_A_THREAD
+
+    def _join(self, learning: Learning) -> None:
+        memory, threads = self._memory, self._threads(learning)
+        named = _evidence(learning)
+        if threads:
+            root = self._groups.join(threads)
+            known = memory.by_thread.setdefault(root, {})
+            for thread in threads - {root}:
+                known.update(memory.by_thread.pop(thread, {}))
+            for item in named:
+                if item.key in memory.threads:
+                    _add(known, item)
+        for item in named:
+            if item.key in self._customers_before:
+                _add(memory.by_customer.setdefault(item.key, {}), item)
+            _add(self._evidence, item)
+
+    # ------------------------------------------------------------------------------------------------- writing
+
+    def _save(self, learned: Sequence[Learning]) -> None:
+        self._note_gains()
+        self._tell_customers(learned)
+        self._rename_threads()
+        link_rows.write_evidence(self._conn, self._evidence.values())
+        self._evidence = {}
+
+    def _note_gains(self) -> None:
+        """Which older threads know somebody whom they did not know."""
+        self._grown = {
+            thread
+            for thread, before in self._before.items()
+            if _visitors(self._memory.by_thread.get(self._groups.find(thread))) - before
+        }
+
+    def _tell_customers(self, learned: Sequence[Learning]) -> None:
+        """A customer points to the visitors of each thread it was seen with, whichever of the two came first."""
+        pairs = {
+            (key.text, thread)
+            for learning in learned
+            for key in learning.keys
+            if not key.strong
+            for thread in self._threads(learning)
+        }
+        for thread in sorted(self._grown):
+            for customer in link_rows.customers_of(self._conn, thread):
+                pairs.add((customer, self._groups.find(thread)))
+        memory = self._memory
+        for customer, thread in sorted(pairs):
+            known = memory.by_customer.setdefault(customer, {})
+            for item in memory.by_thread.get(thread, {}).values():
+                place, before = (customer, item.visitor), known.get((customer, item.visitor))
+                _add(known, Evidence(customer, item.visitor, item.sure, item.first, item.last))
+                if known[place] != before:
+                    self._evidence[place] = known[place]
+        for customer, known in memory.by_customer.items():
+            if customer not in self._new and _visitors(known) - self._customers_before.get(customer, set()):
+                memory.customers_gained.add(customer)
+
+    def _rename_threads(self) -> None:
+        """Give joined threads one name: the larger one's, so that few rows are written."""
+        parts: dict[str, set[str]] = {}
+        threads_met = {self._memory.threads[key] for key in self._new if key in self._memory.threads}
+        for thread in sorted(threads_met | set(self._before)):
+            parts.setdefault(self._groups.find(thread), set()).add(thread)
+        joined = [threads for threads in parts.values() if len(threads - self._new) > 1]
+        sizes = link_rows.sizes(self._conn, sorted(set().union(*joined)))
+        names: dict[str, str] = {}
+        for root, threads in parts.items():
+            name = min(threads, key=lambda thread: (thread in self._new, -sizes.get(thread, 0), thread))
+            names.update(dict.fromkeys(threads, name))
+            self._rename_in_memory(root, name)
+        link_rows.rename(self._conn, {thread: name for thread, name in names.items() if thread != name})
+        memory = self._memory
+        for key, thread in memory.threads.items():
+            memory.threads[key] = names.get(thread, thread)
+        memory.gained.update(names.get(thread, thread) for thread in self._grown)
+
+    def _rename_in_memory(self, root: str, name: str) -> None:
+        known = self._memory.by_thread
+        if root != name and root in known:
+            known[name] = known.pop(root)
+
+    # ---------------------------------------------------------------------------------------------- the guard
+
+    def _stop(self, learning: Learning) -> None:
+        """Find the key that links what does not belong together, and take it out of the threads."""
+        memory = self._memory
+        own = tuple(key.text for key in learning.keys if key.text in memory.threads)
+        threads = sorted({memory.threads[key] for key in own})
+        edges = [*link_rows.edges_in(self._conn, threads), own]
+        keys = link_rows.keys_in(self._conn, threads)
+        named: dict[str, set[str]] = {}
+        for item in (*link_rows.evidence_of_keys(self._conn, sorted(keys)), *_evidence(learning)):
+            named.setdefault(item.key, set()).add(item.visitor)
+        guilty = linking.culprit(edges, named)
+        memory.stopped[guilty] = (
+            f"{guilty.rpartition(':')[2]} would join a third visitor to one thread, so it is no key of a purchase"
+            " (a product's id?); it links nothing any more"
+        )
+        parts = linking.components(edges, keys, (guilty,))
+        link_rows.stop(self._conn, guilty, memory.stopped[guilty], self._now, parts)
+        for thread in threads:
+            memory.by_thread.pop(thread, None)
+
+
+def _recall_evidence(conn: Connection, memory: Memory, threads: Sequence[str], customers: Sequence[str]) -> None:
+    for thread, item in link_rows.evidence_of_threads(conn, threads):
+        _add(memory.by_thread.setdefault(thread, {}), item)
+    for item in link_rows.evidence_of_keys(conn, customers):
+        _add(memory.by_customer.setdefault(item.key, {}), item)
+
+
+def _visitors(known: Mapping[tuple[str, str], Evidence] | None) -> set[str]:
+    return {visitor for _, visitor in known or ()}
+
+
+def _add(known: dict[tuple[str, str], Evidence], item: Evidence) -> None:
+    place = (item.key, item.visitor)
+    known[place] = known[place].joined(item) if place in known else item
+
+
+def _evidence(learning: Learning) -> list[Evidence]:
+    if learning.named is None:
+        return []
+    point = Point(learning.at_ms, learning.event, learning.event_id)
+    return [Evidence(key.text, learning.named.visitor, learning.named.sure, point, point) for key in learning.keys]

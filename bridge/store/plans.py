@@ -1,0 +1,256 @@
+"""Planned goals become rows: once, by their once key, with the visitor known by then, or parked until one is.
+
+The first event makes a goal. A later one with the same once key never makes a second, but while the first is parked,
+unattributed or expired unsent, it gives it its visitor, its keys and a new wait. What becomes of a parked goal is
+`parking`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, exists, or_, select
+
+from bridge.linking import Found
+from bridge.linkwords import unattributed, waiting
+from bridge.model import GoalState
+from bridge.store.parking import CHANGE, as_json, bind, learn, next_look, next_visitor, park_again, sweep_parked
+from bridge.store.schema import attempts, goal_keys, goals
+from bridge.store.unknown import WHY, Unknown
+from bridge.store.upsert import both
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from bridge.linking import Evidence, Named
+    from bridge.model import Event, Key, PlannedGoal
+    from bridge.settings import Settings
+    from bridge.store.links import Memory
+
+__all__ = ["Made", "Wish", "bind", "learn", "make", "next_visitor", "park_again", "sweep_parked"]
+
+DRY: Final = "a test event: nothing is sent (DATAFAST_TEST_API_KEY would send it to a second website)"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A planned goal of an event (or of one element of it), with what the event knows about its visitor.
+
+    own: the visitors the event names, best first. refused: what stood there instead, in words. times: of the element.
+    """
+
+    event: Event
+    planned: PlannedGoal
+    destination: str
+    happened_at_ms: int
+    ordered_at_ms: int
+    time_is_stated: bool
+    keys: tuple[Key, ...] = ()
+    own: tuple[Named, ...] = ()
+    refused: str | None = None
+    test: bool = False
+    dry: bool = False
+    rules_hash: str | None = None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What it is unique by."""
+        return self.destination, self.planned.once_key
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a wish. outcome: made | merged (an earlier event's goal took something from it) | known."""
+
+    wish: Wish
+    outcome: str
+    goal_id: int
+    state: GoalState
+    found: Found | None
+    message: str | None
+    event_id: int  # of the event that made the goal
+
+
+# ------------------------------------------------------------------------------------------------------- making
+
+
+def make(conn: Connection, wishes: Sequence[Wish], memory: Memory, settings: Settings, now: int) -> list[Made]:
+    """Write the goals of a batch. `memory` has learned from the same events, in this transaction."""
+    if not wishes:
+        return []
+    named = {named.visitor for wish in wishes for named in wish.own}
+    reachable = memory.visitors(key for wish in wishes for key in wish.keys)
+    unknown = Unknown(conn, named | reachable, now)
+    found = [_resolve(wish, memory, unknown, settings) for wish in wishes]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for wish, visitor in zip(wishes, found, strict=True):
+        if wish.place not in rows:
+            rows[wish.place] = _row(wish, visitor, memory, settings, now)
+    inserted = conn.execute(_INSERT[conn.dialect.name], list(rows.values())).all()
+    ids = {(row.destination, row.once_key): row.id for row in inserted}
+    made = []
+    for wish, visitor in zip(wishes, found, strict=True):
+        goal_id = ids.pop(wish.place, None)
+        if goal_id is None:
+            made.append(_merge(conn, wish, visitor, memory, settings, now))
+        else:
+            row = rows[wish.place]
+            made.append(Made(wish, "made", goal_id, GoalState(row["state"]), visitor, row["message"], wish.event.id))
+    _write_keys(conn, made)
+    return made
+
+
+def _resolve(wish: Wish, memory: Memory, unknown: Unknown, settings: Settings) -> Found | None:
+    """The visitor: the event's own, else its thread's, else (without strong keys, or in a test) its customer's."""
+
+    def usable(item: Evidence) -> bool:
+        return not unknown.passed_over(wish.destination, item.visitor, sure=item.sure)
+
+    left = [item for item in wish.own if not unknown.passed_over(wish.destination, item.visitor, sure=item.sure)]
+    if left:
+        others = tuple((item.visitor, item.path, item.sure) for item in left[1:])
+        return Found(left[0].visitor, "own", left[0].sure, path=left[0].path, others=others)
+    weak = wish.dry or not memory.strong(wish.keys)
+    first = settings.bridge_customer_visitor == "first"
+    return memory.find(wish.keys, wish.ordered_at_ms, weak=weak, first=first, usable=usable)
+
+
+def _row(wish: Wish, found: Found | None, memory: Memory, settings: Settings, now: int) -> dict[str, Any]:
+    event, planned = wish.event, wish.planned
+    return {
+        "event_id": event.id,
+        "source": event.source,
+        "rule_id": planned.rule_id,
+        "rules_hash": wish.rules_hash,
+        "destination": wish.destination,
+        "once_key": planned.once_key,
+        "test": wish.test,
+        "name": planned.name,
+        "description": planned.description or f"{event.source} {event.envelope.id or event.name}",
+        "metadata": json.dumps(dict(planned.metadata), ensure_ascii=False),
+        "happened_at_ms": wish.happened_at_ms,
+        "time_is_stated": wish.time_is_stated,
+        "ordered_at_ms": wish.ordered_at_ms,
+        "created_at_ms": now,
+        "changed_at_ms": now,
+        **_birth(wish, found, memory, settings, now),
+    }
+
+
+def _birth(wish: Wish, found: Found | None, memory: Memory, settings: Settings, now: int) -> dict[str, Any]:
+    """The columns that say in which state a goal begins, and until when."""
+    wait_ms = wish.planned.wait_ms or settings.bridge_park
+    start_ms = wish.happened_at_ms if wish.time_is_stated else wish.event.received_at_ms
+    values: dict[str, Any] = {
+        "visitor": found.visitor if found else None,
+        "provenance": as_json(found),
+        "reason": None,
+        "message": None,
+        "due_at_ms": now,
+        "wait_ms": wait_ms,
+        "expires_at_ms": start_ms + (wish.planned.max_age_ms or settings.bridge_max_age),
+        "parked_until_ms": None,
+        "weak_at_ms": None,
+    }
+    if wish.dry:
+        return values | {"state": "dry", "reason": "test", "message": DRY}
+    if found:
+        return values | {"state": "pending"}
+    pairs = [(key.kind, key.id) for key in wish.keys]
+    refused = _refused(wish)
+    if not wish.keys:
+        message = unattributed(wish.event.provider, pairs, refused)
+        return values | {"state": "unattributed", "reason": "no_visitor", "message": message}
+    until = wish.event.received_at_ms + wait_ms
+    weak_at = wish.event.received_at_ms + settings.bridge_weak_after if memory.strong(wish.keys) else None
+    values |= {"state": "parked", "message": waiting(pairs, refused), "parked_until_ms": until, "weak_at_ms": weak_at}
+    return values | {"due_at_ms": next_look(values, now)}
+
+
+def _refused(wish: Wish) -> str | None:
+    return WHY if wish.own else wish.refused  # a wish with visitors of its own has none only if all are passed over
+
+
+def _write_keys(conn: Connection, made: Iterable[Made]) -> None:
+    rows = [
+        {"goal_id": item.goal_id, "key": key.text}
+        for item in made
+        if item.outcome != "known" and item.state is not GoalState.DRY
+        for key in item.wish.keys
+    ]
+    if rows:
+        conn.execute(_WRITE_KEYS[conn.dialect.name], rows)
+
+
+# ------------------------------------------------------------------------------------------------------ merging
+
+
+def _merge(conn: Connection, wish: Wish, found: Found | None, memory: Memory, settings: Settings, now: int) -> Made:
+    """A later event with the once key of a goal that is there: what it can still give."""
+    goal = conn.execute(_BY_PLACE, dict(zip(("of", "once"), wish.place, strict=True))).one()
+    state = GoalState(goal.state)
+    values = _gift(conn, goal, wish, _birth(wish, found, memory, settings, now), now)
+    if values is None:
+        return Made(wish, "known", goal.id, state, None, None, goal.event_id)
+    conn.execute(CHANGE.values(changed_at_ms=now, **values), {"goal": goal.id, "was": goal.state})
+    return Made(wish, "merged", goal.id, GoalState(values["state"]), found, values.get("message"), goal.event_id)
+
+
+def _gift(conn: Connection, goal: Row[Any], wish: Wish, birth: dict[str, Any], now: int) -> dict[str, Any] | None:
+    """The columns that a goal takes from a later event; None: it takes nothing."""
+    if wish.dry or goal.state not in ("parked", "unattributed", "expired"):
+        return None
+    expires = max(goal.expires_at_ms, birth["expires_at_ms"])
+    if goal.state == "expired" and (expires <= now or _maybe_sent(conn, goal.id)):
+        return None
+    given = {name: birth[name] for name in ("state", "visitor", "provenance", "reason", "message", "due_at_ms")}
+    again = {"expires_at_ms": expires, "attempts": 0, "first_try_at_ms": None, "paused_ms": 0}
+    if birth["state"] == "pending":
+        return given | again
+    if goal.visitor is not None:  # expired with its visitor known: sent after all
+        kept = {"state": "pending", "due_at_ms": now, "reason": None, "message": None}
+        return kept | again
+    if birth["state"] == "unattributed":
+        return None
+    values = {
+        "parked_until_ms": max(goal.parked_until_ms or 0, birth["parked_until_ms"]),
+        "weak_at_ms": _later(goal, birth),
+        "wait_ms": birth["wait_ms"],
+        "expires_at_ms": expires,
+    }
+    return given | again | values | {"due_at_ms": next_look(values, now)}
+
+
+def _later(goal: Row[Any], birth: dict[str, Any]) -> int | None:
+    """When the customer may answer: after the grace of every event of the goal that has strong keys."""
+    both_at = [at for at in (goal.weak_at_ms, birth["weak_at_ms"]) if at is not None]
+    return max(both_at, default=None)
+
+
+def _maybe_sent(conn: Connection, goal_id: int) -> bool:
+    return bool(conn.execute(_MAYBE_SENT, {"goal": goal_id}).scalar())
+
+
+# ---------------------------------------------------------------------------------------------------- statements
+
+_INSERT: Final = both(
+    goals,
+    lambda insert: insert.on_conflict_do_nothing(index_elements=[goals.c.destination, goals.c.once_key]).returning(
+        goals.c.id, goals.c.destination, goals.c.once_key
+    ),
+)
+_WRITE_KEYS: Final = both(goal_keys, lambda insert: insert.on_conflict_do_nothing())
+_BY_PLACE: Final = (
+    select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once")).with_for_update()
+)
+_MAYBE_SENT: Final = select(
+    exists().where(
+        attempts.c.goal_id == bindparam("goal"),
+        attempts.c.kind == "send",
+        or_(attempts.c.outcome.is_(None), attempts.c.outcome.in_(("unconfirmed", "delivered"))),
+    )
+)
