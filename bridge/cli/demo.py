@@ -1,0 +1,324 @@
+"""`demo`: everything at work on this machine, with nothing to set up and nothing left behind.
+
+A stand-in for DataFast and the bridge itself run as processes on 127.0.0.1; signed events of three providers are
+posted to the bridge; the table shows what became of each. It needs no network and reads no setting of yours.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bridge.cli import demo_play, demo_seen
+from bridge.cli.catalogue import command
+from bridge.cli.demo_parts import Part, ask_json, clean_environment, free_port, mappings
+from bridge.cli.screen import BAD, GOOD, of_context
+from bridge.sandbox import simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
+
+    from bridge.cli.demo_play import Act
+    from bridge.cli.demo_seen import Seen
+    from bridge.cli.screen import Screen
+    from bridge.sandbox.simulator import Sent
+
+ARRIVE_S: Final = 20.0
+_LOOK_S: Final = 0.1
+_KNOWS_ANYBODY: Final = ("--visitor", "any", "--option", "rate_per_minute=0")
+_SOURCES: Final = ("stripe", "lemonsqueezy", "generic")
+_AGE: Final = (
+    "Twelve days pass in this demo's second, so it keeps goals for 30 days (BRIDGE_MAX_AGE=30d). By default a goal"
+    " older than 7 days is not sent, because DataFast would date it today."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where everything is: a folder of its own, two ports, secrets made for this one run."""
+
+    folder: Path
+    mappings: Path
+    port: int
+    sandbox_port: int
+    key: str = field(default_factory=lambda: f"df_demo_{secrets.token_hex(8)}", repr=False)
+    admin: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+    secrets: Mapping[str, str] = field(default_factory=lambda: {name: _secret() for name in _SOURCES}, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sandbox_url(self) -> str:
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.folder / 'bridge.db'}"
+
+    def environ(self, base: Mapping[str, str]) -> dict[str, str]:
+        """What the bridge gets; the pace is raised because the stand-in is asked to count nothing."""
+        return clean_environment(base) | {
+            "DATABASE_URL": self.database,
+            "BRIDGE_MAPPINGS": str(self.mappings),
+            "DATAFAST_API_KEY": self.key,
+            "DATAFAST_API_URL": f"{self.sandbox_url}/api/v1",
+            "BRIDGE_HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "BRIDGE_ADMIN_TOKEN": self.admin,
+            "BRIDGE_RATE_PER_MINUTE": "6000",
+            "BRIDGE_MAX_AGE": "30d",
+            "BRIDGE_LOG_FORMAT": "json",
+            **{simulator.secret_name(source): secret for source, secret in self.secrets.items()},
+        }
+
+
+def _secret() -> str:
+    return "whsec_" + b64encode(secrets.token_bytes(24)).decode()
+
+
+@command(
+    examples=[
+        ("demo", "stays up until Ctrl-C, for you to look around"),
+        ("demo --once", "ends by itself: 0 when every expected goal arrived, 1 otherwise"),
+    ]
+)
+@click.option("--once", is_flag=True, help="End after the table.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="Of the bridge. [any free one]")
+@click.option("--sandbox-port", type=click.IntRange(1, 65_535), help="Of the stand-in for DataFast. [any free one]")
+def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
+    """See everything at work on this machine in a minute.
+
+    Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events of Stripe,
+    Lemon Squeezy and an application of one's own, and shows what became of each. Nothing leaves this machine, no
+    setting or database of yours is read or written, and nothing is left behind.
+    """
+    screen = of_context()
+    with _stopped_by_signals(), ExitStack() as stack:
+        try:
+            return _run(stack, screen, once=once, port=port, sandbox_port=sandbox_port)
+        except KeyboardInterrupt:
+            return 0 if not once else 1
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the demo the same way; a second one while it tidies up changes nothing."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sandbox_port: int | None) -> int:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-demo-", ignore_cleanup_errors=True)))
+    stage = Stage(folder, mappings(), port or free_port(), sandbox_port or free_port())
+    environ = stage.environ(os.environ)
+    parts = _start(stack, stage, environ)
+    acts = demo_play.play(secrets.randbits(32), int(time.time()))
+    sent = [_post(act, stage) for act in acts]
+    missing = _await(parts, acts, stage)
+    seen = demo_seen.read(stage.database)
+    _tell(screen, stage, acts, sent, seen, missing, environ)
+    if not once and not screen.as_json:
+        _stay(screen, stage, parts)
+    return 1 if missing else 0
+
+
+def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[Part, ...]:
+    """The stand-in first: the bridge is only shown once it can deliver."""
+    fake = Part(
+        "the stand-in for DataFast",
+        ["sandbox", "--port", str(stage.sandbox_port), "--key", stage.key, *_KNOWS_ANYBODY],
+        folder=stage.folder,
+        environ=clean_environment(os.environ),
+    )
+    bridge = Part("the bridge", ["serve"], folder=stage.folder, environ=environ)
+    stack.enter_context(fake)
+    stack.enter_context(bridge)
+    fake.wait(f"{stage.sandbox_url}/__fake__/clock")
+    bridge.wait(f"{stage.url}/readyz")
+    return fake, bridge
+
+
+def _post(act: Act, stage: Stage) -> Sent:
+    """One webhook, signed by its provider's secret, or by somebody else's."""
+    known = dict(stage.secrets)
+    if act.how == demo_play.FORGED:
+        known[act.step.source] = _secret()
+    return next(simulator.play([act.step], [stage.url], known, now_s=time.time, sleep=time.sleep))
+
+
+def _await(parts: Sequence[Part], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:
+    """Until every expected goal is there; what is missing when the time is over."""
+    until = time.monotonic() + ARRIVE_S
+    wanted = demo_play.expected(acts)
+    while True:
+        missing = demo_play.missing(wanted, _recorded(stage))
+        if (not missing and demo_seen.settled(stage.database)) or time.monotonic() > until:
+            return missing
+        for part in parts:
+            part.check()
+        time.sleep(_LOOK_S)
+
+
+def _recorded(stage: Stage) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = ask_json("GET", f"{stage.sandbox_url}/__fake__/events")["events"]
+    return events
+
+
+# ---------------------------------------------------------------------------------------------------------- telling
+
+
+def _tell(
+    screen: Screen,
+    stage: Stage,
+    acts: Sequence[Act],
+    sent: Sequence[Sent],
+    seen: Sequence[Seen],
+    missing: Sequence[tuple[Any, Any]],
+    environ: Mapping[str, str],
+) -> None:
+    recorded = {record["event_id"]: record for record in _recorded(stage)}
+    rows = list(_rows(acts, sent, seen, recorded))
+    absent = [demo_play.sentence(step, goal) for step, goal in missing]
+    if screen.as_json:
+        told = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
+        screen.write_json(told | {"bridge": stage.url, "sandbox": stage.sandbox_url})
+        return
+    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in rows])
+    screen.say()
+    _tell_result(screen, acts, absent)
+    screen.say()
+    _tell_hero(screen, acts, environ, stage)
+
+
+def _tell_result(screen: Screen, acts: Sequence[Act], absent: Sequence[str]) -> None:
+    wanted = len(demo_play.expected(acts))
+    if not absent:
+        screen.say(f"All {wanted} expected goals arrived, each once.", style=GOOD)
+    else:
+        screen.say(f"{len(absent)} of {wanted} expected goals did not arrive:", style=BAD)
+        for sentence in absent:
+            screen.say(sentence, indent=2)
+    screen.say(_AGE)
+
+
+def _tell_hero(screen: Screen, acts: Sequence[Act], environ: Mapping[str, str], stage: Stage) -> None:
+    """The refund that names nobody, in the words of `why`."""
+    event = demo_play.hero(acts).id
+    screen.heading(f"$ python -m bridge why {event}")
+    answer = subprocess.run(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "bridge", "why", event],
+        cwd=stage.folder,
+        env={**environ, "COLUMNS": str(shutil.get_terminal_size().columns)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in (answer.stdout or answer.stderr).rstrip().splitlines():
+        screen.line(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One posted event and what became of it."""
+
+    act: Act
+    sent: Sent
+    seen: Seen | None
+    recorded: tuple[Mapping[str, Any], ...]
+
+    @property
+    def verdict(self) -> str:
+        if self.seen is not None:
+            return self.seen.verdict
+        return self.sent.answer if self.sent.ok else f"refused ({self.sent.status})"
+
+    def goals(self) -> str:
+        if self.recorded:
+            return ", ".join(map(_goal_text, self.recorded))
+        kept = self.seen.goals if self.seen else ()
+        return ", ".join(f"{goal.name} ({_DRY if goal.state == 'dry' else goal.state})" for goal in kept)
+
+    def cells(self) -> tuple[str, ...]:
+        visitor = self.recorded[0]["visitor"][:8] + "…" if self.recorded else ""
+        return (self.act.step.source, self.act.step.type, self.verdict, self.goals(), visitor)
+
+    def to_json(self) -> dict[str, Any]:
+        step = self.act.step
+        named = ("name", "visitor", "description", "metadata")
+        return {
+            "source": step.source,
+            "type": step.type,
+            "id": step.id,
+            "carries_visitor": step.visitor is not None,
+            "answer": self.sent.answer,
+            "verdict": self.verdict,
+            "goals": [{name: record[name] for name in named} for record in self.recorded],
+            "kept": [{"name": goal.name, "state": goal.state} for goal in (self.seen.goals if self.seen else ())],
+        }
+
+
+_DRY: Final = "test mode: not sent"
+
+
+def _rows(
+    acts: Sequence[Act], sent: Sequence[Sent], seen: Sequence[Seen], recorded: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Row]:
+    """Accepted events are numbered in the order in which they came: the n-th accepted one is the n-th row."""
+    stored = iter(seen)
+    for act, one in zip(acts, sent, strict=True):
+        event = next(stored, None) if one.answer == "accepted" else None
+        ids = [goal.datafast_event_id for goal in event.goals] if event else []
+        yield Row(act, one, event, tuple(recorded[id_] for id_ in ids if id_ is not None and id_ in recorded))
+
+
+def _goal_text(record: Mapping[str, Any]) -> str:
+    """`refund 49.00 USD`, or the goal's name with its first value."""
+    metadata = record["metadata"]
+    amount = metadata.get("amount") or metadata.get("refunded_total")
+    if amount:
+        return f"{record['name']} {amount} {metadata.get('currency', '')}".rstrip()
+    return " ".join([record["name"], *list(metadata.values())[:1]])
+
+
+def _stay(screen: Screen, stage: Stage, parts: Sequence[Part]) -> None:
+    """Until somebody stops it."""
+    screen.say()
+    screen.facts(
+        [
+            ("goals received", f"{stage.sandbox_url}/"),
+            ("state of the bridge", f"{stage.url}/status"),
+        ]
+    )
+    screen.say("Ctrl-C ends everything and leaves nothing behind.")
+    screen.out.flush()
+    while True:
+        for part in parts:
+            part.check()
+        time.sleep(_LOOK_S)

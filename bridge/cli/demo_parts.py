@@ -1,0 +1,144 @@
+"""The processes of the demo: started with an environment of their own, waited for, and never left behind.
+
+Each is in a session of its own, so that Ctrl-C reaches the demo alone, which then ends them in order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+
+import bridge
+from bridge.errors import BridgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+READY_S: Final = 20.0
+_LOOK_S: Final = 0.05
+_END_S: Final = 20.0
+_OURS: Final = ("BRIDGE_", "DATAFAST_", "STRIPE_", "LEMONSQUEEZY_")
+_OTHERS: Final = frozenset({"DATABASE_URL", "DYNO", "PORT", "WEB_CONCURRENCY"})
+
+
+class DemoError(BridgeError):
+    """A part of the demo did not start."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without any setting of a real bridge, with this package importable from any folder."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_OURS) and not name.endswith("_WEBHOOK_SECRET") and name not in _OTHERS
+    }
+    paths = [str(Path(bridge.__file__).parents[1]), kept.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def mappings() -> Path:
+    """The shipped mapping files of this copy of the project."""
+    folder = Path(bridge.__file__).parents[1] / "mappings"
+    if not (folder / "stripe.yaml").is_file():
+        raise DemoError(f"the demo needs the shipped mapping files, but {folder} has none: run it from a clone")
+    return folder
+
+
+class Part:
+    """One process: `python -m bridge …` in a folder, with its output in a file there."""
+
+    def __init__(self, name: str, arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", "bridge", *arguments]
+        self._folder, self._environ = folder, environ
+        self._log = folder / f"{arguments[0]}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                self._command,
+                cwd=self._folder,
+                env=dict(self._environ),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        process = self._process
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def wait(self, url: str) -> None:
+        """Until it answers 200 there; DemoError says in one sentence why it does not."""
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until:
+            self.check()
+            with suppress(requests.RequestException):
+                if ask("GET", url).status_code == requests.codes.ok:
+                    return
+            time.sleep(_LOOK_S)
+        raise DemoError(f"{self.name} did not answer within {READY_S:.0f} s at {url}: {self._last_words()}")
+
+    def check(self) -> None:
+        """DemoError if it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            code = self._process.returncode
+            raise DemoError(f"{self.name} ended by itself (exit code {code}): {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._log.read_text("utf-8", "replace").splitlines() if line.strip()]
+        return _plain(lines[-1]) if lines else "it said nothing"
+
+
+def _plain(line: str) -> str:
+    """The message of a structured log line; any other line as it is."""
+    with suppress(ValueError):
+        told = json.loads(line)
+        if isinstance(told, dict):
+            return str(told.get("message") or told.get("event") or line)
+    return line
+
+
+def ask(method: str, url: str, **options: Any) -> requests.Response:
+    """One request to this machine, whatever proxy or .netrc the person has."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, timeout=5, allow_redirects=False, **options)
+
+
+def ask_json(method: str, url: str, **options: Any) -> Any:
+    answer = ask(method, url, **options)
+    answer.raise_for_status()
+    return json.loads(answer.content)

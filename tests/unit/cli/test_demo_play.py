@@ -1,0 +1,53 @@
+"""What the demo plays and what it counts as arrived."""
+
+from __future__ import annotations
+
+from bridge.cli import demo_play
+
+NOW_S = 1_790_000_000
+ACTS = demo_play.play(7, NOW_S)
+WANTED = demo_play.expected(ACTS)
+
+
+def record(goal: object, **changes: object) -> dict[str, object]:
+    return {"name": goal.name, "visitor": goal.visitor, "metadata": {**goal.metadata, "occurred_at": "x"}} | changes
+
+
+def test_the_hero_names_no_visitor_and_comes_twelve_days_after_its_checkout() -> None:
+    hero = demo_play.hero(ACTS)
+    checkout = demo_play.checkout([act.step for act in ACTS])
+    assert hero.visitor is None
+    assert (hero.at_s - checkout.at_s) / 86_400 == 12
+    assert hero.goals[0].visitor == checkout.visitor
+
+
+def test_it_shows_three_providers_a_repetition_a_forgery_and_test_mode() -> None:
+    assert {act.step.source for act in ACTS} == {"stripe", "lemonsqueezy", "generic"}
+    assert {act.how for act in ACTS} == {"", demo_play.REPEATED, demo_play.FORGED}
+    assert [act.step.test for act in ACTS].count(True) == 1
+    assert all(step.goals for step, _ in WANTED)
+
+
+def test_a_repetition_and_a_forgery_promise_no_goal_of_their_own() -> None:
+    extra = [act for act in ACTS if act.how]
+    assert all(act.step.goals for act in extra)
+    assert len(WANTED) == sum(len(act.step.goals) for act in ACTS if not act.how) == 10
+
+
+def test_nothing_is_missing_when_every_goal_was_recorded_whatever_else_was() -> None:
+    records = [record(goal) for _, goal in reversed(WANTED)] + [record(WANTED[0][1], name="another")]
+    assert demo_play.missing(WANTED, records) == []
+
+
+def test_one_record_answers_for_one_goal_only() -> None:
+    records = [record(goal) for _, goal in WANTED]
+    twice = [WANTED[0], *WANTED]
+    assert demo_play.missing(twice, records) == [WANTED[0]]
+
+
+def test_a_record_of_another_visitor_name_or_value_is_not_the_goal() -> None:
+    step, goal = WANTED[0]
+    for wrong in ({"visitor": "other"}, {"name": "other"}, {"metadata": {}}):
+        assert demo_play.missing([(step, goal)], [record(goal, **wrong)]) == [(step, goal)]
+    assert goal.name in demo_play.sentence(step, goal)
+    assert step.id in demo_play.sentence(step, goal)
