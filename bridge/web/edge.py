@@ -70,7 +70,7 @@ class Connection:
 
     __slots__ = (
         "accepted_at", "client", "deadline", "inbound", "kept", "lingered", "out", "request", "requests", "room",
-        "room_at", "server", "sock", "state", "watched",
+        "room_at", "server", "sock", "state", "unread", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,7 @@ class Connection:
         self.room_at = 0.0
         self.out = b""
         self.kept = False
+        self.unread = False
         self.lingered = 0
         self.watched = 0
 
@@ -317,6 +318,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.log.info("A request was not well-formed: %s", type(error).__name__)
         answer = next((answer for kind, answer in REFUSALS if isinstance(error, kind)), MALFORMED)
         self._send(connection, answer)
+        connection.unread = True
         self._linger(connection)
 
     # ---------------------------------------------------------------------------------------------------- room
@@ -379,25 +381,25 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def handle(self, connection: Connection) -> None:
         """Serve the request of a connection; runs in a thread, and never raises."""
-        whole = connection.inbound.whole
+        connection.unread = not connection.inbound.whole
         answer = Answer()
         try:
-            connection.kept = self._run_application(connection, answer, whole=whole)
+            connection.kept = self._run_application(connection, answer)
         except Exception as error:  # noqa: BLE001 - the application answers its own faults; this is what escaped
             self.log.error("A request failed: %s", type(error).__name__)  # noqa: TRY400 - no stack in logs
-            answer.data[:] = FAILED
+            answer.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
             connection.kept = False
         connection.out = bytes(answer.data)
         self._write(connection)
 
-    def _run_application(self, connection: Connection, answer: Answer, *, whole: bool) -> bool:
+    def _run_application(self, connection: Connection, answer: Answer) -> bool:
         request = connection.request
         request.body = io.BytesIO(connection.inbound.next_request())
         response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
         environ["wsgi.multithread"] = True
         self.nr += 1
         self._retiring = self._retiring or self.nr >= self.max_requests
-        if not (whole and self.alive):
+        if connection.unread or not self.alive:
             response.force_close()
         parts = self.wsgi(environ, response.start_response)
         try:
@@ -407,7 +409,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        return whole and not response.should_close()
+        return not (connection.unread or response.should_close())
 
     def _served(self, connection: Connection) -> None:
         """Back in the loop: the connection's next request, or its end."""
@@ -462,7 +464,10 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ------------------------------------------------------------------------------------------------- closing
 
     def _linger(self, connection: Connection) -> None:
-        """Close so that the answer is not lost: bytes left unread would make the system reset the connection."""
+        """Close so that the answer is not lost: bytes left unread would make the system reset the connection.
+
+        Where more is expected to come, it is thrown away for a while; elsewhere there is nothing to wait for.
+        """
         try:
             connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -477,7 +482,10 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         try:
             data = connection.sock.recv(4 * 16384)
         except (BlockingIOError, InterruptedError):
-            self._watch(connection, READ)
+            if connection.unread:
+                self._watch(connection, READ)
+            else:
+                self._close(connection)
             return
         except OSError:
             data = b""

@@ -1,0 +1,96 @@
+"""gunicorn's settings, for `gunicorn -c python:bridge.web.gunicorn bridge.web.wsgi:app` (`python -m bridge serve`).
+
+One process of 32 threads: with two, kept connections crowd into one of them. The application is built after the fork,
+in the worker (never `preload_app`: threads do not survive a fork), and with it the inline worker. WEB_CONCURRENCY is
+not read: Heroku sets it to 2 by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+
+from bridge import logs
+from bridge import settings as table
+from bridge.errors import BridgeError, FaultsError
+from bridge.web.edge import EdgeWorker
+
+if TYPE_CHECKING:
+    from bridge.settings import Settings
+
+
+def _settings() -> Settings:
+    try:
+        return table.load(table.read_environment(os.environ))
+    except FaultsError as error:
+        sys.exit("\n".join(error.faults))
+
+
+_now = _settings()
+logs.configure(_now.bridge_log_format)
+
+
+class _Lines(logging.Handler):
+    """gunicorn's own messages, in the form of all other lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logs.get("gunicorn").log(record.levelno, "gunicorn", message=record.getMessage(), pid=record.process)
+
+
+class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
+    """No stack traces: what fails is told by its kind. Starts and stops of processes are told by the bridge itself."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers = [_Lines()]
+        self.error_log.setLevel(logging.WARNING)
+
+    def exception(self, msg: str, *args: Any, **_options: Any) -> None:
+        kind = sys.exc_info()[0]
+        self.error_log.error(f"{msg} (%s)", *args, kind.__name__ if kind else "?")
+
+
+bind = f"[{_now.bridge_host}]:{_now.port}" if ":" in _now.bridge_host else f"{_now.bridge_host}:{_now.port}"
+workers = _now.bridge_processes
+threads = _now.bridge_threads
+worker_class = EdgeWorker
+worker_connections = 512  # clients at once in a process, each a few KB; more wait in the backlog
+backlog = 1024
+keepalive = 95  # longer than the routers in front keep theirs, so that they are the ones to close
+timeout = 60  # of the loop, which never waits: for a process that hangs
+graceful_timeout = 20
+max_requests = 200_000  # against what leaks; the worker stops its other threads before it stops accepting
+max_requests_jitter = 20_000
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
+forwarder_headers = ""  # no header of a request names its path
+forwarded_allow_ips = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+control_socket_disable = True
+preload_app = False
+accesslog = None  # one line a webhook is written by bridge.receive
+logger_class = StructuredLogger
+proc_name = "datafast-bridge"
+
+
+def when_ready(server: Any) -> None:
+    """Say where it listens."""
+    logs.get("serve").info("listening", at=",".join(str(listener) for listener in server.LISTENERS))
+
+
+def post_worker_init(worker: Any) -> None:
+    """After the fork: build the bridge, start its threads, and stop them with the process."""
+    from bridge.web import wsgi  # noqa: PLC0415 - not in the arbiter
+
+    try:
+        wsgi.app.start()
+    except BridgeError as error:
+        logs.get("serve").error("start.failed", reason=str(error))
+        sys.exit(Arbiter.APP_LOAD_ERROR)  # which ends the server, too: trying again would not help
+    worker.deadline_s = _now.bridge_request_deadline / 1000
+    worker.at_stop.append(wsgi.app.stop)

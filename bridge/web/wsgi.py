@@ -1,0 +1,70 @@
+"""The WSGI application of a process: `bridge.web.wsgi:app`. It is built when it is first needed, after any fork.
+
+When the database is what keeps it from being built, everything is answered 503 until it can be: a process that
+starts while the database restarts must not end for that.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import app as root
+from bridge import logs, web
+from bridge import settings as table
+from bridge.errors import StoreError
+from bridge.web.hooks import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask import Flask
+
+AGAIN_S: Final = 1.0
+NOT_YET: Final = unavailable("The database cannot be used just now. Try again soon.", 5)
+log = logs.get("serve")
+
+
+class Process:
+    """The bridge of this process, once it could be built."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._bridge: root.Bridge | None = None
+        self._application: Flask | None = None
+
+    def start(self) -> None:
+        """Build the bridge and start its threads, once. MappingError, SettingsError: it will never do."""
+        with self._lock:
+            if self._bridge is not None or self._stopped.is_set():
+                return
+            settings = table.load(table.read_environment(os.environ))
+            try:
+                self._bridge = root.build(settings, worker=settings.bridge_worker == "inline")
+            except StoreError as error:
+                log.error("start.waits", reason=str(error))  # noqa: TRY400 - no stack in logs
+                threading.Timer(AGAIN_S, self.start).start()
+                return
+            self._application = web.create(self._bridge)
+            self._bridge.start()
+
+    def stop(self) -> None:
+        """Stop the bridge's threads; requests are still answered."""
+        self._stopped.set()
+        with self._lock:
+            if self._bridge is not None:
+                self._bridge.stop()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve a request."""
+        if self._application is None:
+            self.start()
+        if self._application is None:
+            start_response(NOT_YET.status, NOT_YET.headers)
+            return (NOT_YET.body,)
+        return self._application(environ, start_response)
+
+
+app = Process()

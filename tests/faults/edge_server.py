@@ -1,0 +1,41 @@
+"""gunicorn's settings and an application for the tests of the web edge: the real worker, a view of a few lines.
+
+Run by the tests as `gunicorn -c python:edge_server edge_server:app`. What a test wants otherwise is in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bridge.web.edge import EdgeWorker
+
+bind = f"127.0.0.1:{os.environ['EDGE_PORT']}"
+worker_class = EdgeWorker
+workers = 1
+threads = int(os.environ.get("EDGE_THREADS", "32"))
+worker_connections = int(os.environ.get("EDGE_CONNECTIONS", "512"))
+max_requests = int(os.environ.get("EDGE_MAX_REQUESTS", "0"))
+keepalive = 5
+graceful_timeout = 6
+control_socket_disable = True
+BIG = b"x" * 8_000_000
+
+
+def post_worker_init(worker):
+    worker.deadline_s = float(os.environ.get("EDGE_DEADLINE_S", "1.0"))
+    worker.at_stop.append(lambda: time.sleep(float(os.environ.get("EDGE_STOP_S", "0"))))
+
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    body = environ["wsgi.input"].read((1 << 20) + 1)
+    if path.startswith("/sleep/"):
+        time.sleep(float(path.removeprefix("/sleep/")))
+    if path == "/fail":
+        raise ZeroDivisionError("a secret")
+    too_large = len(body) > 1 << 20 or int(environ.get("CONTENT_LENGTH") or 0) > 1 << 20
+    status = "413 Content Too Large" if too_large else "200 OK"
+    answer = BIG if path == "/big" else f"{len(body)} {os.getpid()}".encode()
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+    return [answer]
