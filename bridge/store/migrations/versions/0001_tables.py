@@ -61,7 +61,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_provider_event_id", "events", ["provider_event_id"], unique=False)
     op.create_index("ix_events_received_at_ms", "events", ["received_at_ms"], unique=False)
+    op.create_index("ix_events_source_state_verdict", "events", ["source", "state", "verdict"], unique=False)
     op.create_index("ix_events_state_id", "events", ["state", "id"], unique=False)
+    op.create_index(
+        "ix_events_with_body",
+        "events",
+        ["received_at_ms"],
+        unique=False,
+        sqlite_where=sa.text("body IS NOT NULL"),
+        postgresql_where=sa.text("body IS NOT NULL"),
+    )
     op.create_table(
         "facts",
         sa.Column("name", sa.Text(), nullable=False),
@@ -137,6 +146,15 @@ def upgrade() -> None:
         sa.Column("last_refused_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("last_accepted_at_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("source", name=op.f("pk_source_counters")),
+    )
+    op.create_table(
+        "totals",
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("a", sa.Text(), nullable=False),
+        sa.Column("b", sa.Text(), nullable=False),
+        sa.Column("c", sa.Text(), nullable=False),
+        sa.Column("removed", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("what", "a", "b", "c", name=op.f("pk_totals")),
     )
     op.create_table(
         "unknown_visitors",

@@ -1,0 +1,184 @@
+"""What `/readyz`, `/status` and `/metrics` need to know, in a few cheap queries.
+
+`demand_ready` proves by a write that events can be received. `look` finds what somebody should look at, by index only,
+however many rows there are. `totals` counts everything, rows that retention removed included, so that a counter never
+goes back; it walks over indexes and is for the owner's eyes. Judging all this is the web's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, func, select, text
+
+from bridge.errors import SchemaError
+from bridge.store import facts, workers
+from bridge.store.clock import now_ms, read_ms
+from bridge.store.failures import MIGRATE
+from bridge.store.migrations import REVISIONS
+from bridge.store.schema import attempts, destinations, events, goals, source_counters
+from bridge.store.schema import totals as removed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Column, Connection, Select, Table
+
+    from bridge.store.engine import Store
+    from bridge.store.workers import Heartbeat
+
+SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
+_MANY: Final = 1_000  # more than this is not counted
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The counters of one source, as old as the database is."""
+
+    source: str
+    accepted: int
+    duplicates: int
+    refused: int
+    refused_in_row: int
+    last_refusal: str | None
+    last_refused_at_ms: int | None
+    last_accepted_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """One destination: its pause, if it has one (`pause_kind` None: open), and its last success."""
+
+    name: str
+    pause_kind: str | None
+    pause_reason: str | None
+    paused_since_ms: int | None
+    not_before_ms: int
+    failures: int
+    last_success_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What somebody may have to look at.
+
+    oldest_due_at_ms: of each destination asked for, None if nothing is due. oldest_unrouted_at_ms: of all events.
+    quarantined, held: how many, up to 1,000. heartbeats: the processes seen in the last 30 s.
+    """
+
+    now_ms: int
+    oldest_due_at_ms: Mapping[str, int | None]
+    oldest_unrouted_at_ms: int | None
+    quarantined: int
+    held: int
+    destinations: tuple[DestinationState, ...]
+    sources: tuple[SourceState, ...]
+    heartbeats: tuple[Heartbeat, ...]
+
+    @property
+    def worker_seen_at_ms(self) -> int | None:
+        """When a process that routes and delivers was last seen, if one was in the last 30 s."""
+        return max((beat.seen_at_ms for beat in self.heartbeats if beat.kind != "web"), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many there ever were.
+
+    events: (source, state, verdict or ""); goals: (destination, state); attempts: (kind, outcome or "").
+    """
+
+    events: Mapping[tuple[str, str, str], int]
+    goals: Mapping[tuple[str, str], int]
+    attempts: Mapping[tuple[str, str], int]
+
+
+# -------------------------------------------------------------------------------------------------------- ready
+
+
+def demand_ready(store: Store) -> None:
+    """StoreUnavailable or SchemaError unless an event could be stored now. It writes, because only that proves it."""
+    with store.write() as conn:
+        version = conn.execute(_VERSION).scalar()
+        if version in REVISIONS[:-1] or version is None:
+            raise SchemaError(MIGRATE)
+        facts.put(conn, "ready_at_ms", str(read_ms(conn)))
+
+
+_VERSION: Final = text("SELECT version_num FROM alembic_version")
+
+
+# --------------------------------------------------------------------------------------------------------- look
+
+
+def look(conn: Connection, names: Iterable[str]) -> Look:
+    """What there is to look at; `names`: the destinations that are configured."""
+    return Look(
+        now_ms=read_ms(conn),
+        oldest_due_at_ms={name: _oldest_due(conn, name) for name in names},
+        oldest_unrouted_at_ms=conn.execute(_OLDEST_UNROUTED).scalar(),
+        quarantined=_up_to_many(conn, events, "quarantined"),
+        held=_up_to_many(conn, goals, "held"),
+        destinations=tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS)),  # noqa: SLF001 - public
+        sources=tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES)),  # noqa: SLF001 - public
+        heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
+    )
+
+
+_OLDEST_UNROUTED: Final = (
+    select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)
+)
+_DESTINATIONS: Final = select(*(destinations.c[name] for name in DestinationState.__dataclass_fields__)).order_by(
+    destinations.c.name
+)
+_SOURCES: Final = select(*(source_counters.c[name] for name in SourceState.__dataclass_fields__)).order_by(
+    source_counters.c.source
+)
+_OLDEST_DUE: Final = (
+    select(goals.c.due_at_ms)
+    .where(goals.c.destination == bindparam("destination"), goals.c.state == bindparam("state"))
+    .where(goals.c.due_at_ms <= now_ms())
+    .order_by(goals.c.due_at_ms)
+    .limit(1)
+)
+
+
+def _oldest_due(conn: Connection, name: str) -> int | None:
+    times = [
+        conn.execute(_OLDEST_DUE, {"destination": name, "state": state}).scalar()
+        for state in ("pending", "unconfirmed")
+    ]
+    return min((int(time) for time in times if time is not None), default=None)
+
+
+def _up_to_many(conn: Connection, table: Table, state: str) -> int:
+    some = select(table.c.id).where(table.c.state == state).limit(_MANY).subquery()
+    return int(conn.execute(select(func.count()).select_from(some)).scalar_one())
+
+
+# ------------------------------------------------------------------------------------------------------- totals
+
+
+def totals(conn: Connection) -> Totals:
+    """Everything that was ever there, except what a person had forgotten."""
+    counts: dict[str, Counter[tuple[str, ...]]] = {}
+    for what, columns in COUNTED.items():
+        counts[what] = Counter({(*map(str, row[:-1]),): int(row[-1]) for row in conn.execute(_counts(columns))})
+    for row in conn.execute(select(removed)):
+        key = (row.a, row.b, row.c)[: len(COUNTED[row.what])]
+        counts[row.what][key] += row.removed
+    return Totals(**{what: dict(counter) for what, counter in counts.items()})  # type: ignore[arg-type]
+
+
+# What tells rows apart in the counts; retention writes down what it removes in the same words.
+COUNTED: Final[Mapping[str, tuple[Column[str], ...]]] = {
+    "events": (events.c.source, events.c.state, events.c.verdict),
+    "goals": (goals.c.destination, goals.c.state),
+    "attempts": (attempts.c.kind, attempts.c.outcome),
+}
+
+
+def _counts(columns: tuple[Column[str], ...]) -> Select[*tuple[Any, ...]]:
+    return select(*(func.coalesce(column, "") for column in columns), func.count()).group_by(*columns)

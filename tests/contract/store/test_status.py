@@ -1,0 +1,120 @@
+"""What /readyz, /status and /metrics are told."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import insert, text, update
+
+from bridge import store as bridge_store
+from bridge.errors import SchemaError, StoreUnavailable
+from bridge.store import counters, retention, schema, status, workers
+
+DAY = 86_400_000
+
+
+def look(store, *names):
+    with store.read() as conn:
+        return status.look(conn, names or ("default",))
+
+
+def totals(store):
+    with store.read() as conn:
+        return status.totals(conn)
+
+
+def test_an_empty_store_is_ready_and_gives_no_reason_to_look(store, clock):
+    status.demand_ready(store)
+    found = look(store)
+    assert found.now_ms == clock.now_ms
+    assert (found.oldest_due_at_ms, found.oldest_unrouted_at_ms) == ({"default": None}, None)
+    assert (found.quarantined, found.held, found.destinations, found.sources, found.heartbeats) == (0, 0, (), (), ())
+    assert found.worker_seen_at_ms is None
+
+
+def test_a_store_without_tables_or_with_older_ones_is_not_ready(tmp_path, store):
+    with pytest.raises(SchemaError, match="migrate"):
+        status.demand_ready(bridge_store.open(f"sqlite:///{tmp_path}/empty.db"))
+    with store.write() as conn:
+        version = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        conn.execute(text("DELETE FROM alembic_version"))
+    with pytest.raises(SchemaError, match="migrate"):
+        status.demand_ready(store)
+    with store.write() as conn:
+        conn.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+    status.demand_ready(store)  # a later release's tables: this one still runs on them
+    with store.write() as conn:
+        conn.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+
+
+def test_a_store_that_cannot_be_written_is_not_ready(sqlite_store):
+    with sqlite_store.write() as conn:
+        conn.exec_driver_sql("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnavailable):
+        status.demand_ready(sqlite_store)
+
+
+def test_the_oldest_due_goal_of_a_destination_is_found_and_not_the_one_that_waits(store, rows, clock):
+    began = clock.now_ms
+    rows.goal(due_at_ms=began + 10_000)
+    rows.goal(due_at_ms=began - 5_000, destination="other")
+    rows.goal(due_at_ms=began - 9_000, state="delivered")
+    assert look(store, "default", "other").oldest_due_at_ms == {"default": None, "other": began - 5_000}
+    rows.goal(due_at_ms=began - 7_000, state="unconfirmed")
+    assert look(store).oldest_due_at_ms == {"default": began - 7_000}
+
+
+def test_quarantine_held_goals_and_unrouted_events_are_counted(store, rows, clock):
+    received = clock.now_ms
+    rows.event()
+    clock.advance(1_000)
+    rows.event("evt_2", quarantine="no JSON")
+    rows.goal(rows.event("evt_3"), state="held")
+    found = look(store)
+    assert (found.quarantined, found.held, found.oldest_unrouted_at_ms) == (1, 1, received)
+
+
+def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock):
+    with store.write() as conn:
+        conn.execute(
+            insert(schema.destinations).values(name="default", pause_kind="failures", pause_reason="5 in a row")
+        )
+        counters.refused(conn, "stripe", count=3, in_row=2, reason="stale")
+        workers.beat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
+    found = look(store)
+    assert [(row.name, row.pause_kind, row.pause_reason) for row in found.destinations] == [
+        ("default", "failures", "5 in a row")
+    ]
+    assert [(row.source, row.refused, row.refused_in_row) for row in found.sources] == [("stripe", 3, 2)]
+    assert found.heartbeats[0].rules_fault == "stripe.yaml:1:1: no"
+    assert found.worker_seen_at_ms is None
+    with store.write() as conn:
+        workers.beat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
+    assert look(store).worker_seen_at_ms == clock.now_ms
+    clock.advance(status.SEEN_LATELY_MS + 1)
+    assert look(store).worker_seen_at_ms is None
+
+
+def test_totals_do_not_go_back_when_retention_removes_rows(store, rows, clock):
+    rows.attempt(rows.goal(rows.routed(), state="delivered"))
+    rows.goal(rows.routed("evt_2"), state="rejected")
+    rows.routed("evt_3", verdict="ignored")
+    rows.event("evt_4")
+    before = totals(store)
+    assert before.events == {
+        ("stripe", "routed", "matched"): 2,
+        ("stripe", "routed", "ignored"): 1,
+        ("stripe", "received", ""): 1,
+    }
+    assert before.goals == {("default", "delivered"): 1, ("default", "rejected"): 1}
+    assert before.attempts == {("send", "delivered"): 1}
+    clock.advance(401 * DAY)
+    retention.purge(store, 30)
+    assert rows.count(schema.goals) == 0
+    assert totals(store) == before
+
+
+def test_a_goal_is_counted_once_wherever_it_is(store, rows):
+    goal = rows.goal()
+    with store.write() as conn:
+        conn.execute(update(schema.goals).where(schema.goals.c.id == goal).values(state="delivered"))
+    assert totals(store).goals == {("default", "delivered"): 1}
