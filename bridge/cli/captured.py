@@ -1,0 +1,76 @@
+"""An event from a file: a bare body, or a whole request as it was captured. Pure but for the reading.
+
+A file that begins with `POST /…` is a request: request line, headers, an empty line, the body. Anything else is a body.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from bridge.errors import UsageError
+from bridge.model import Request
+
+LIMIT: Final = 1_048_576  # bytes of a body, as the web accepts them
+_REQUEST: Final = re.compile(rb"(POST|PUT|GET) (\S+) HTTP/1\.[01]\r?\n")
+
+
+def read_file(name: str) -> bytes:
+    """The bytes of a file, or of standard input for `-`."""
+    if name == "-":
+        return sys.stdin.buffer.read(2 * LIMIT)
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror or 'cannot be read'}") from None
+
+
+def is_request(content: bytes) -> bool:
+    """Whether this is a whole request, so that its signature can be looked at, too."""
+    return _REQUEST.match(content) is not None
+
+
+def source_in(content: bytes) -> str | None:
+    """The source that a captured request was sent to."""
+    if not is_request(content):
+        return None
+    match = re.fullmatch(r".*/webhooks/([^/]+)/?", request(content, "").path)
+    return match[1] if match else None
+
+
+def request(content: bytes, source: str) -> Request:
+    """The request in a file; a bare body becomes a POST without headers."""
+    match = _REQUEST.match(content)
+    if match is None:
+        path = f"/webhooks/{source}"
+        return Request("POST", f"http://localhost{path}", path, "", {}, content)
+    head, body = _halves(content[match.end() :])
+    headers = dict(_header(line) for line in head.splitlines() if line.strip())
+    target = match[2].decode("latin-1")
+    path, _, query = target.partition("?")
+    host = headers.get("host", "localhost")
+    return Request(match[1].decode(), f"https://{host}{target}", path, query, headers, _stated(body, headers))
+
+
+def _halves(rest: bytes) -> tuple[str, bytes]:
+    """Headers and body of what follows the request line."""
+    for gap in (b"\r\n\r\n", b"\n\n"):
+        head, found, body = rest.partition(gap)
+        if found:
+            return head.decode("latin-1"), body
+    return rest.decode("latin-1"), b""
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise UsageError("the captured request has a header line without a colon")
+    return name.strip().lower(), value.strip()
+
+
+def _stated(body: bytes, headers: dict[str, str]) -> bytes:
+    """The body without the line end that an editor put behind it."""
+    stated = headers.get("content-length", "")
+    return body[: int(stated)] if stated.isdecimal() and body[int(stated) :].strip() == b"" else body

@@ -1,0 +1,193 @@
+"""The list of commands, in the order of `--help`, and how a help page looks.
+
+A command is named here with one sentence and loaded only when it is asked for, so that `--help` and a mistyped name
+answer at once. The everyday eight are those that somebody needs who sets the bridge up, edits a rule, or wants to know
+what became of a sale; what runs, repairs or tries things out comes after them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bridge.settings import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bridge.settings import Setting
+
+EVERYDAY: Final = {
+    "serve": ("serve", "Start the bridge: receive webhooks, send goals."),
+    "check": ("check", "Are the settings and the mapping files right? Runs their tests."),
+    "sources": ("sources", "Which URL, secret and event types does each provider need?"),
+    "doctor": ("doctor", "Does everything work, up to a goal that DataFast shows?"),
+    "explain": ("explain", "What would this event do, and why? Nothing is sent."),
+    "why": ("why", "What became of this event, goal, customer or visitor?"),
+    "events": ("events", "List, show and replay received webhooks."),
+    "goals": ("goals", "List, show, retry and cancel goals."),
+}
+MORE: Final = {
+    "worker": ("serve", "Send goals from a process of its own (many machines)."),
+    "migrate": ("migrate", "Bring the database to this release's schema."),
+    "links": ("links", "See, add and forget what leads from a key to a visitor."),
+    "relearn": ("links", "Learn links again from the stored events."),
+    "forget": ("links", "Remove everything that is stored about a person."),
+    "simulate": ("sandbox", "Post the signed events of a provider's life cycle to a URL."),
+    "sandbox": ("sandbox", "A stand-in for DataFast on this machine."),
+    "demo": ("demo", "See everything at work on this machine in a minute."),
+}
+_WIDEST: Final = 100
+_UNWRAPPED: Final = 10_000
+
+
+def help_width() -> dict[str, int]:
+    """Piped help is not wrapped, so that `… --help | grep` finds whole lines."""
+    return {"max_content_width": _WIDEST} if sys.stdout.isatty() else {"terminal_width": _UNWRAPPED}
+
+
+class Command(click.Command):
+    """A command whose help ends with examples: pairs of a line to type and what it does."""
+
+    def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+        self.params.append(_json_option())
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(formatter, self.examples)
+        super().format_options(ctx, formatter)
+
+
+class Section(click.Group):
+    """A command with sub-commands, the first of which is what it does when none is named."""
+
+    def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **{"no_args_is_help": False, **kwargs})
+        self.examples = tuple(examples)
+        self.params.append(_json_option())
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`goals --state held` is `goals list --state held`."""
+        if not args or (args[0].startswith("-") and args[0] != "--help"):
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(formatter, self.examples)
+        super().format_options(ctx, formatter)
+
+
+def command(**settings: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Declare a command of the house's kind: `@command(examples=[…])`."""
+    return click.command(cls=Command, **settings)
+
+
+def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str, str]]) -> None:
+    """Write what to type, each with what it does below it."""
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        for line, meaning in examples:
+            formatter.write(f"  python -m bridge {line}\n")
+            formatter.write(f"      {meaning}\n")
+
+
+def _json_option() -> click.Option:
+    """For the help page only: `main` takes `--json` off the line before click sees it."""
+    return click.Option(["--json"], is_flag=True, expose_value=False, help="Answer as JSON, for scripts.")
+
+
+class Catalogue(click.Group):
+    """`python -m bridge` itself."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="bridge",
+            context_settings={"help_option_names": ["--help", "-h"], **help_width()},
+            help=(
+                "The webhook URL that you paste into Stripe, Lemon Squeezy and others. The bridge verifies each event,"
+                " finds the DataFast visitor it belongs to, and sends the goal that your mapping files describe."
+            ),
+            params=[_json_option(), _version_option()],
+        )
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [*EVERYDAY, *MORE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        known = {**EVERYDAY, **MORE}
+        if cmd_name not in known:
+            return None
+        module = importlib.import_module(f"bridge.cli.{known[cmd_name][0]}")
+        loaded: click.Command = getattr(module, cmd_name)
+        return loaded
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; the near misses come from the catalogue, because nothing is loaded yet."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        for heading, commands in (("Everyday commands", EVERYDAY), ("More commands", MORE)):
+            with formatter.section(heading):
+                formatter.write_dl([(name, sentence) for name, (_module, sentence) in commands.items()])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Commands first: they are what somebody looks for."""
+        self.format_commands(ctx, formatter)
+        write_examples(
+            formatter,
+            [
+                ("check", "before anything else: every fault of settings and mapping files, one a line"),
+                ("why cus_9s6XKzkNRiz8i3", "what the bridge knows about a customer, as a time line"),
+            ],
+        )
+        click.Command.format_options(self, ctx, formatter)
+        write_settings(formatter, advanced=False)
+
+
+def write_settings(formatter: click.HelpFormatter, *, advanced: bool) -> None:
+    """The table of settings as a part of a help page."""
+    everyday = [setting for setting in TABLE if setting.group == "everyday"]
+    rest = [setting for setting in TABLE if setting.group != "everyday"]
+    with formatter.section("Settings (environment variables, or a file .env in the folder where you start it)"):
+        rows = [(setting.name, _meaning(setting)) for setting in everyday]
+        formatter.write_dl([*rows, ("…_WEBHOOK_SECRET", "one a source, as its mapping file names it")], col_max=24)
+        if not advanced:
+            formatter.write_paragraph()
+            names = ", ".join(setting.name for setting in rest)
+            formatter.write_text(f"Advanced, explained by `python -m bridge serve --help`: {names}")
+    if advanced:
+        with formatter.section("Advanced settings (durations are written 500ms, 5s, 2min, 1h, 3d)"):
+            formatter.write_dl([(setting.name, _meaning(setting)) for setting in rest], col_max=32)
+
+
+def _meaning(setting: Setting) -> str:
+    return setting.help if setting.default is None else f"{setting.help} [{setting.default}]"
+
+
+def _version_option() -> click.Option:
+    def show(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            import bridge
+
+            click.echo(f"datafast-bridge {bridge.__version__}")
+            ctx.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show the version."
+    )

@@ -1,0 +1,165 @@
+"""`check`: are the settings right, are the mapping files right, do the tests inside them pass?
+
+Every fault of all three at once, one line each and never wrapped, so that an editor can jump to it. It opens no
+database and makes no request. A missing secret is a warning: it may be set any minute, and the other sources work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bridge.cli import opening
+from bridge.cli.catalogue import command
+from bridge.cli.screen import of_context
+from bridge.cli.words import count
+from bridge.errors import FaultsError, MappingError, SettingsError
+
+if TYPE_CHECKING:
+    from bridge.cli.screen import Screen
+    from bridge.rules import RuleSet
+
+
+@dataclass
+class FileReport:
+    """What was found in one mapping file."""
+
+    file: str
+    rules: int = 0
+    off: int = 0
+    tests: int = 0
+    passed: int = 0
+
+
+@dataclass
+class Report:
+    """What `check` found; `ok` when nothing is wrong."""
+
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: list[FileReport] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+@command(
+    examples=[
+        ("check", "settings, and every file of the folder BRIDGE_MAPPINGS"),
+        ("check mappings/stripe.yaml", "one file, while you edit it; settings are left alone"),
+        ("check --mappings ~/shop/mappings", "another folder"),
+    ]
+)
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
+)
+def check(file: Path | None, mappings: Path | None) -> None:
+    """Check settings and mapping files, and run the tests inside the files.
+
+    Prints every fault at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
+    all is right; 1: it is not. Warnings (a secret that is not set yet) are no faults.
+    """
+    screen = of_context()
+    report = Report()
+    given = opening.environ()
+    if file is None and mappings is None:
+        _check_settings(report, given)
+    _check_mappings(report, given, _texts(report, file, mappings or opening.mappings_folder(given)))
+    if screen.as_json:
+        screen.write_json({"ok": report.ok, **asdict(report)})
+    else:
+        _print(screen, report)
+    if not report.ok:
+        raise click.exceptions.Exit(1)
+
+
+def _check_settings(report: Report, given: dict[str, str]) -> None:
+    from bridge import settings
+
+    try:
+        report.warnings += settings.load(given).warnings
+    except SettingsError as error:
+        report.faults += error.faults
+
+
+def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[str, str]]:
+    """The folder as it shall be named, and name -> text; what cannot be read is a fault of the report."""
+    from bridge import rules
+
+    try:
+        if file is None:
+            return str(folder), rules.read_files(folder)
+        return str(file.parent), {file.name: _read(file)}
+    except FaultsError as error:
+        report.faults += error.faults
+        return str(folder), {}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise MappingError([f"{file}: {error.strerror or 'cannot be read'}"]) from None
+    except UnicodeDecodeError:
+        raise MappingError([f"{file}: is not UTF-8 text"]) from None
+
+
+def _check_mappings(report: Report, given: dict[str, str], found: tuple[str, dict[str, str]]) -> None:
+    from bridge import rules, sources
+
+    folder, texts = found
+    if not texts:
+        return
+    try:
+        rule_set = rules.load(texts, given, sources.presets(), folder=folder)
+    except FaultsError as error:
+        report.faults += error.faults
+        return
+    report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
+    report.files = _files(rule_set, texts, folder)
+    _run_tests(report, rule_set)
+
+
+def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:
+    reports = []
+    for name in sorted(texts):
+        found = rule_set.rules.get(Path(name).stem, ())
+        off = sum(not rule.enabled for rule in found)
+        reports.append(FileReport(str(Path(folder) / name), len(found) - off, off))
+    return reports
+
+
+def _run_tests(report: Report, rule_set: RuleSet) -> None:
+    from bridge import rules
+
+    by_file = {Path(file.file).name: file for file in report.files}
+    for result in rules.run_tests(rule_set):
+        file = by_file[Path(result.file).name]
+        file.tests += 1
+        file.passed += result.ok
+        if not result.ok:
+            report.faults.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")
+
+
+def _print(screen: Screen, report: Report) -> None:
+    for file in report.files:
+        screen.facts([(file.file, _summary(file))], indent=0, width=max(len(f.file) for f in report.files) + 2)
+    for warning in report.warnings:
+        screen.mark("warn", warning)
+    for fault in report.faults:
+        screen.line(fault)
+    if report.ok:
+        screen.say("Everything is right.")
+    else:
+        screen.say(f"{count(len(report.faults), 'fault')}.")
+
+
+def _summary(file: FileReport) -> str:
+    off = f" ({file.off} switched off)" if file.off else ""
+    tests = f"{file.passed} of {count(file.tests, 'test')} passed" if file.tests else "no tests"
+    return f"{count(file.rules, 'rule')}{off}, {tests}"

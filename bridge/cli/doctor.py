@@ -1,0 +1,298 @@
+"""`doctor`: does everything work, from the settings to a goal that DataFast shows?
+
+Each finding is a level (`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed,
+but for the goal `bridge_test` that `--visitor` asks for. Requests to DataFast take their turn in the token's pace.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bridge import settings as settings_
+from bridge.cli import opening
+from bridge.cli.catalogue import command
+from bridge.cli.screen import of_context
+from bridge.cli.words import ago, count, listing, when
+from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
+from bridge.model import Candidate, Outcome, OutcomeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.datafast import Client, Website
+    from bridge.model import CompletedGoal, Destination
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+    from bridge.store.status import DestinationState, Look
+
+GOAL: Final = "bridge_test"
+LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer."""
+
+    level: str  # ok | warn | fail
+    about: str
+    sentence: str
+
+
+@command(
+    examples=[
+        ("doctor", "settings, database, mapping files, key, worker"),
+        (
+            "doctor --visitor 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+            "the same, and the goal bridge_test for that visitor",
+        ),
+    ]
+)
+@click.option("--visitor", metavar="ID", help="Your own cookie datafast_visitor_id: sends the goal bridge_test for it.")
+@click.option("--destination", default="default", show_default=True, help="Whose key --visitor uses.")
+def doctor(visitor: str | None, destination: str) -> None:
+    """Look at everything the bridge needs, and say what is wrong and what to do.
+
+    With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what came. Take the value
+    of the cookie datafast_visitor_id of a browser that has visited your website. Exit code 1: something fails.
+    """
+    screen = of_context()
+    findings = []
+    for finding in examine(visitor, destination):
+        findings.append(finding)
+        if not screen.as_json:
+            screen.mark(finding.level, f"{finding.about}: {finding.sentence}")
+    failed = sum(finding.level == "fail" for finding in findings)
+    if screen.as_json:
+        screen.write_json({"ok": failed == 0, "findings": [asdict(finding) for finding in findings]})
+    else:
+        screen.say()
+        screen.say(f"{count(failed, 'thing')} to mend." if failed else "Nothing fails.")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
+    """All findings, each as soon as it is known."""
+    given = opening.environ()
+    settings = None
+    try:
+        settings = settings_.load(given)
+    except SettingsError as error:
+        yield from (Finding("fail", "settings", fault) for fault in error.faults)
+    else:
+        yield Finding("ok", "settings", "every value can be read")
+        yield from (Finding("warn", "settings", warning) for warning in settings.warnings)
+    rule_set = None
+    try:
+        rule_set = opening.load_rules(given, opening.mappings_folder(given))
+    except FaultsError as error:
+        yield from (Finding("fail", "mappings", fault) for fault in error.faults)
+    else:
+        yield from _rules(rule_set)
+    with _store() as (store, finding):
+        yield finding
+        if store is not None:
+            yield from _database(store, rule_set)
+        if settings is not None:
+            yield from _datafast(settings, rule_set, store, visitor, destination)
+
+
+def _rules(rule_set: RuleSet) -> Iterator[Finding]:
+    rules = sum(rule.enabled for rules in rule_set.rules.values() for rule in rules)
+    names = listing(sorted(rule_set.sources), "no source")
+    yield Finding("ok", "mappings", f"{names}: {count(rules, 'rule')} switched on")
+    yield from (Finding("warn", "mappings", warning) for warning in rule_set.warnings)
+
+
+# ----------------------------------------------------------------------------------------------------- database
+
+
+@contextmanager
+def _store() -> Iterator[tuple[Store | None, Finding]]:
+    """The store, or None, and what to say about it."""
+    with opening.maybe_store() as (store, error):
+        if store is None:
+            yield None, Finding("fail", "database", str(error))
+            return
+        kind = "SQLite" if store.dialect == "sqlite" else "PostgreSQL"
+        yield store, Finding("ok", "database", f"{kind} answers, its schema is current")
+
+
+def _database(store: Store, rule_set: RuleSet | None) -> Iterator[Finding]:
+    from bridge.store import durability, status
+
+    try:
+        with store.read() as conn:
+            doubt = durability.doubt(conn)
+            found = status.look(conn, ())
+    except StoreError as error:
+        yield Finding("fail", "database", str(error))
+        return
+    if doubt:
+        yield Finding("warn", "database", doubt)
+    yield from _processes(found, rule_set)
+    yield from (_pause(one, found.now_ms) for one in found.destinations if one.pause_kind)
+    if found.quarantined:
+        yield Finding(
+            "warn",
+            "events",
+            f"{count(found.quarantined, 'event')} in quarantine: `python -m bridge events --state quarantined`",
+        )
+    if found.held:
+        held = count(found.held, "goal")
+        yield Finding("warn", "goals", f"{held} held until somebody decides: `python -m bridge goals --state held`")
+    for source in found.sources:
+        if source.refused_in_row:
+            yield Finding(
+                "warn",
+                f"source {source.source}",
+                f"{count(source.refused_in_row, 'request')} refused in a row ({source.last_refusal}): is its secret the"
+                " one that the provider shows?",
+            )
+
+
+def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
+    seen = found.worker_seen_at_ms
+    if seen is None:
+        yield Finding(
+            "warn",
+            "worker",
+            "none was seen in the last 30 s, so nothing is sent: is the bridge running (`python -m bridge serve`, or"
+            " `worker` where BRIDGE_WORKER is off)?",
+        )
+    else:
+        working = sum(beat.kind != "web" for beat in found.heartbeats)
+        yield Finding(
+            "ok", "worker", f"{count(working, 'process', 'processes')} at work, last seen {ago(seen, found.now_ms)}"
+        )
+    for fault in sorted({beat.rules_fault for beat in found.heartbeats if beat.rules_fault}):
+        yield Finding(
+            "fail", "mappings", f"a running process refused the files and goes on with the last good set: {fault}"
+        )
+    others = [beat for beat in found.heartbeats if rule_set and beat.rules_hash not in (None, rule_set.hash)]
+    if others and not any(beat.rules_fault for beat in others):
+        yield Finding(
+            "warn", "mappings", f"{count(len(others), 'process works', 'processes work')} with another version"
+        )
+
+
+def _pause(state: DestinationState, now_ms: int) -> Finding:
+    since = f"since {when(state.paused_since_ms)}" if state.paused_since_ms else "now"
+    again = f"; it is tried again {ago(state.not_before_ms, now_ms)}" if state.not_before_ms > now_ms else ""
+    return Finding(
+        "fail", f"destination {state.name}", f"paused {since}: {state.pause_reason or state.pause_kind}{again}"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- DataFast
+
+
+def _datafast(
+    settings: Settings, rule_set: RuleSet | None, store: Store | None, visitor: str | None, name: str
+) -> Iterator[Finding]:
+    from bridge import app, datafast
+
+    known = app.destinations(settings, rule_set)
+    if visitor is not None and name not in known:
+        raise UsageError(f"There is no destination {name!r}; there are {listing(sorted(known))}.")
+    turn = _Turn(store, settings)
+    client = datafast.Client(settings.datafast_api_url, settings.bridge_deadline)
+    try:
+        for destination in known.values():
+            yield _key(client, turn, destination)
+        if visitor is not None:
+            yield from _try_goal(client, turn, known[name], _visitor(visitor, settings))
+    finally:
+        client.close()
+
+
+class _Turn:
+    """Waits for a slot of the token's pace, so that a person who asks takes nothing from the worker's pace."""
+
+    def __init__(self, store: Store | None, settings: Settings) -> None:
+        self._store, self._rate = store, settings.bridge_rate_per_minute
+
+    def take(self, destination: Destination) -> None:
+        from bridge import deliver
+        from bridge.store import delivery
+
+        store, token = self._store, deliver.token_hash(destination)
+        if store is None:
+            return
+        for _ in range(5):
+            wait_ms = store.run(lambda conn: delivery.reserve(conn, token, self._rate))
+            if wait_ms == 0:
+                return
+            time.sleep(wait_ms / 1000)
+
+
+def _key(client: Client, turn: _Turn, destination: Destination) -> Finding:
+    about = f"destination {destination.name}"
+    if not destination.api_key:
+        return Finding("warn", about, "has no API key: its goals are computed and wait")
+    turn.take(destination)
+    return _website(about, destination.api_key, client.website(destination))
+
+
+def _website(about: str, key: str, answer: Website | Outcome) -> Finding:
+    kind = key.partition("_")[0] + "_…"
+    if not isinstance(answer, Outcome):
+        return Finding("ok", about, f"the key ({kind}) belongs to {answer.domain}")
+    if answer.kind is OutcomeKind.CONFIGURATION and answer.status == 403:
+        return Finding("warn", about, f"the key ({kind}) may not say which website it belongs to: {answer.message}")
+    return Finding("fail", about, f"the key ({kind}): {answer.message or answer.kind.value}")
+
+
+def _visitor(text: str, settings: Settings) -> str:
+    from bridge import identity
+
+    judged = identity.judge(Candidate("--visitor", text), settings.bridge_visitor_id)
+    if judged.visitor is None:
+        raise UsageError(f"--visitor {judged.why}")
+    return judged.visitor
+
+
+def _try_goal(client: Client, turn: _Turn, destination: Destination, visitor: str) -> Iterator[Finding]:
+    description = f"bridge doctor {time.time_ns() // 1_000_000}"
+    turn.take(destination)
+    outcome = client.post_goal(destination, visitor=visitor, name=GOAL, description=description, metadata={})
+    if outcome.kind is OutcomeKind.UNKNOWN_VISITOR:
+        yield Finding(
+            "fail",
+            GOAL,
+            f"DataFast does not know the visitor {visitor}: is it the cookie datafast_visitor_id of a browser that"
+            " visited this very website, without an ad blocker?",
+        )
+        return
+    if outcome.kind not in (OutcomeKind.DELIVERED, OutcomeKind.UNCONFIRMED):
+        yield Finding("fail", GOAL, f"was not taken: {outcome.message or outcome.kind.value}")
+        return
+    taken = outcome.kind is OutcomeKind.DELIVERED
+    yield Finding("ok" if taken else "warn", GOAL, "DataFast took the goal" if taken else outcome.message)
+    yield _read_back(client, turn, destination, visitor, description)
+
+
+def _read_back(client: Client, turn: _Turn, destination: Destination, visitor: str, description: str) -> Finding:
+    failure = "it is not in the visitor's list yet"
+    for pause_s in LOOKS_S:
+        time.sleep(pause_s)
+        turn.take(destination)
+        seen = client.visitor_goals(destination, visitor)
+        if seen.failure is not None:
+            failure = seen.failure.message or seen.failure.kind.value
+            continue
+        mine = [goal for goal in seen.goals if goal.name == GOAL and goal.description in (None, description)]
+        if mine:
+            return Finding("ok", GOAL, f"read back from DataFast: {_entry(mine[-1])}")
+    return Finding("warn", GOAL, f"could not be read back: {failure}")
+
+
+def _entry(goal: CompletedGoal) -> str:
+    told = f"{goal.name} at {when(goal.at_ms)}"
+    return f'{told}, "{goal.description}"' if goal.description else f"{told}, without its description"

@@ -1,0 +1,268 @@
+"""`explain`: what would this event do, and why? It asks the rules as the router does, and changes nothing.
+
+No network and no database: what another event taught about the visitor is not known here, so a goal without a visitor
+of its own is said to wait for one. `why` tells of events that really came.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge import settings as settings_
+from bridge.cli import captured, opening, story
+from bridge.cli.catalogue import command
+from bridge.cli.screen import of_context
+from bridge.cli.words import ago, count, listing, when
+from bridge.errors import SettingsError, SignatureError, UsageError
+from bridge.model import Event, EventState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.cli.screen import Screen
+    from bridge.model import Request, Source
+    from bridge.route import Prepared
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store.plans import Wish
+
+
+@dataclass(frozen=True)
+class Explained:
+    """An event as it would be routed, and what it would send."""
+
+    source: Source
+    event: Event
+    prepared: Prepared
+    settings: Settings
+    signature: str | None  # what became of the signature; None: a bare body has none
+
+    @property
+    def wishes(self) -> list[Wish]:
+        return [wish for element in self.prepared.elements for wish in element.wishes]
+
+
+@command(
+    examples=[
+        ("explain event.json --source stripe", "a body that you copied from the provider's dashboard"),
+        ("explain captured.http", "a whole request; its path names the source, its signature is looked at"),
+        (
+            "events show ev_12 --body | python -m bridge explain - --source stripe",
+            "an event that came, by today's rules",
+        ),
+    ]
+)
+@click.argument("file", metavar="FILE")
+@click.option("--source", help="The source (the mapping file's name) that would receive it.")
+@click.option(
+    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
+)
+def explain(file: str, source: str | None, mappings: Path | None) -> None:
+    """Say what an event would do, and why: every rule, the visitor, and the goals as they would be sent.
+
+    FILE is a body as the provider sends it, or a captured request (`POST /webhooks/stripe HTTP/1.1`, headers, an empty
+    line, the body); `-` reads standard input. Nothing is sent or stored. Exit code 1: it could not be read.
+    """
+    screen = of_context()
+    given = opening.environ()
+    rule_set = opening.load_rules(given, mappings or opening.mappings_folder(given))
+    content = captured.read_file(file)
+    name = source or captured.source_in(content) or _only_source(rule_set)
+    if name not in rule_set.sources:
+        raise UsageError(f"There is no source {name!r}; there are {listing(sorted(rule_set.sources))}.")
+    explained = look_at(
+        rule_set, _settings(screen, given), captured.request(content, name), name, captured.is_request(content)
+    )
+    if screen.as_json:
+        screen.write_json(as_json(explained))
+    else:
+        tell(screen, explained)
+    if explained.prepared.quarantine:
+        raise click.exceptions.Exit(1)
+
+
+def _only_source(rule_set: RuleSet) -> str:
+    names = sorted(rule_set.sources)
+    if len(names) != 1:
+        raise UsageError(f"Say with --source which one would receive it: {listing(names)}.")
+    return names[0]
+
+
+def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
+    """The settings; a wrong one that has nothing to do with it must not keep anybody from an answer."""
+    try:
+        return settings_.load(given)
+    except SettingsError as error:
+        for fault in error.faults:
+            click.echo(f"warning: {fault}", file=screen.err)
+        return settings_.load({})
+
+
+def look_at(rule_set: RuleSet, settings: Settings, request: Request, name: str, signed: bool) -> Explained:
+    """Do with a request all that receiving and routing do before anything is written."""
+    from bridge import app, route, sources
+
+    source = rule_set.sources[name]
+    new = sources.read(source, request)
+    event = Event(
+        id=0,
+        source=name,
+        provider=source.provider,
+        envelope=new.envelope,
+        received_at_ms=opening.now_ms(),
+        state=EventState.RECEIVED,
+        headers=new.headers,
+        query=new.query,
+        body=request.body,
+    )
+    desk = route.Desk(rule_set, settings, app.destinations(settings, rule_set), b"explain")
+    return Explained(source, event, desk.prepare(event), settings, _signature(source, request) if signed else None)
+
+
+def _signature(source: Source, request: Request) -> str:
+    from bridge import sources
+
+    if not source.secrets:
+        return f"cannot be checked: {' or '.join(source.secret_names) or 'its secret'} is not set"
+    try:
+        sources.verify(source, request, time.time())
+    except SignatureError as error:
+        return f"would be refused (401): {error.reason}"
+    return "is right"
+
+
+# --------------------------------------------------------------------------------------------------------- answer
+
+
+def as_json(explained: Explained) -> dict[str, Any]:
+    """The trace as it would be stored, and the goals as they would be sent."""
+    from bridge import route
+
+    prepared = explained.prepared
+    return {
+        "source": explained.source.name,
+        "type": explained.event.envelope.type,
+        "id": explained.event.envelope.id,
+        "mode": explained.event.envelope.mode,
+        "signature": explained.signature,
+        "verdict": "quarantined" if prepared.quarantine else prepared.verdict.value,
+        "reason": prepared.quarantine or prepared.reason,
+        **route.foretold(prepared),
+        "goals": [_goal(explained, wish) for wish in explained.wishes],
+    }
+
+
+def _goal(explained: Explained, wish: Wish) -> dict[str, Any]:
+    visitor = wish.own[0].visitor if wish.own else None
+    request = {
+        "datafast_visitor_id": visitor,
+        "name": wish.planned.name,
+        "description": wish.planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}",
+        "metadata": dict(wish.planned.metadata),
+    }
+    return {
+        "rule": wish.planned.rule_id,
+        "destination": wish.destination,
+        "once_key": wish.planned.once_key,
+        "what": _fate(explained, wish),
+        "request": {name: value for name, value in request.items() if value not in ({}, "")},
+    }
+
+
+def _fate(explained: Explained, wish: Wish) -> str:
+    """What would become of a goal, in a sentence."""
+    from bridge import identity
+
+    if wish.dry:
+        return "a test event: nothing would be sent (DATAFAST_TEST_API_KEY would send it to a second website)"
+    pairs = [(key.kind, key.id) for key in wish.keys]
+    if not wish.own and not pairs:
+        return f"would find no visitor: {identity.unattributed(explained.source.provider, pairs, wish.refused)}"
+    age_ms = explained.event.received_at_ms - wish.happened_at_ms
+    limit_ms = wish.planned.max_age_ms or explained.settings.bridge_max_age
+    if age_ms > limit_ms:
+        limit = settings_.duration_text(limit_ms)
+        return f"would not be sent if it came now: it is older than {limit}, and DataFast would date it now"
+    if not wish.own:
+        return f"{identity.waiting(pairs, wish.refused)} (or finds one that an earlier event has taught)"
+    return "would be sent"
+
+
+def tell(screen: Screen, explained: Explained) -> None:
+    """The answer first, then the reasons."""
+    from bridge import route
+
+    screen.heading(_summary(explained))
+    screen.say()
+    screen.facts(_facts(explained))
+    elements = route.foretold(explained.prepared)["elements"]
+    for number, element in enumerate(elements, 1):
+        screen.say()
+        if len(elements) > 1:
+            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
+        if "ignored" in element:
+            continue
+        story.tell_candidates(screen, element)
+        story.tell_keys(screen, element)
+        story.tell_rules(screen, element)
+    for wish in explained.wishes:
+        screen.say()
+        _tell_goal(screen, explained, wish)
+
+
+def _summary(explained: Explained) -> str:
+    prepared = explained.prepared
+    if prepared.quarantine:
+        return f"It would be accepted and put into quarantine: {prepared.quarantine}"
+    if prepared.reason:
+        return f"It would be ignored: {prepared.reason}"
+    if not explained.wishes:
+        return "No goal: no rule matches."
+    names = listing([wish.planned.name for wish in explained.wishes])
+    return f"{count(len(explained.wishes), 'goal')}: {names}."
+
+
+def _facts(explained: Explained) -> list[tuple[str, str]]:
+    event, envelope = explained.event, explained.event.envelope
+    facts = [
+        ("Source", f"{explained.source.name} ({explained.source.provider})"),
+        ("Event", f"{envelope.type or '(no type)'} {envelope.id or '(no id)'}, {envelope.mode} mode"),
+    ]
+    if envelope.time_ms is not None:
+        facts.append(("Happened", f"{when(envelope.time_ms)}, {ago(envelope.time_ms, event.received_at_ms)}"))
+    if envelope.account:
+        facts.append(("Account", envelope.account))
+    if explained.signature:
+        facts.append(("Signature", explained.signature))
+    return facts
+
+
+def _tell_goal(screen: Screen, explained: Explained, wish: Wish) -> None:
+    goal = _goal(explained, wish)
+    screen.heading(f"Goal {wish.planned.name}")
+    request = goal["request"]
+    facts = [
+        ("What", goal["what"]),
+        ("Visitor", request.get("datafast_visitor_id") or "none in this event"),
+        ("Description", str(request.get("description", ""))),
+        *((f"  {key}", value) for key, value in request.get("metadata", {}).items()),
+        ("Destination", goal["destination"]),
+        ("Only once per", goal["once_key"]),
+    ]
+    if request.get("metadata"):
+        facts.insert(3, ("Metadata", ""))
+    screen.facts(facts)
+    screen.say("As it would be sent:", indent=2)
+    screen.line(f"    POST {explained.settings.datafast_api_url}/goals")
+    screen.line(f"    {_compact({name: value for name, value in request.items() if value is not None})}")
+
+
+def _compact(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

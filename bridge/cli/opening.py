@@ -1,0 +1,122 @@
+"""What a command opens before it can work: the environment, the settings, the store, the mapping files.
+
+Read-only commands never create or change a database: where one is missing or older, they say which command to run.
+A command that needs only the database does not care whether other settings are right.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridge import settings as settings_
+from bridge.errors import BridgeError, SchemaError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+
+MIGRATE: Final = "python -m bridge migrate"
+_FOR_DATABASE: Final = ("DATABASE_URL", "DYNO", "BRIDGE_ALLOW_EPHEMERAL", "BRIDGE_RETENTION_DAYS")
+
+
+def environ() -> dict[str, str]:
+    """The environment with `.env` below it."""
+    return settings_.read_environment(os.environ)
+
+
+def settings() -> Settings:
+    """All settings; SettingsError names every fault."""
+    return settings_.load(environ())
+
+
+def database_url() -> str:
+    """`DATABASE_URL` alone, whatever else is wrong."""
+    given = environ()
+    return settings_.load({name: given[name] for name in _FOR_DATABASE if name in given}).database_url
+
+
+def now_ms() -> int:
+    """This machine's clock, to say how long ago something was."""
+    return time.time_ns() // 1_000_000
+
+
+def mappings_folder(given: Mapping[str, str]) -> Path:
+    """The folder of mapping files."""
+    return Path(given.get("BRIDGE_MAPPINGS", "").strip() or "mappings")
+
+
+def load_rules(given: Mapping[str, str], folder: Path) -> RuleSet:
+    """The mapping files of a folder, compiled; MappingError names every fault."""
+    from bridge import rules, sources
+
+    return rules.load(rules.read_files(folder), given, sources.presets(), folder=str(folder))
+
+
+@contextmanager
+def store() -> Iterator[Store]:
+    """The store as it is; SchemaError or StoreUnavailable with what to do when it cannot be used."""
+    opened = _open()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _open() -> Store:
+    from bridge import store as store_
+
+    url = database_url()
+    _demand_file(url)
+    opened = store_.open(url)
+    try:
+        _demand_current(store_.schema_state(opened))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+@contextmanager
+def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
+    """The store, or why there is none."""
+    try:
+        opened = _open()
+    except BridgeError as error:
+        yield None, error
+        return
+    try:
+        yield opened, None
+    finally:
+        opened.close()
+
+
+def _demand_file(url: str) -> None:
+    """Opening a SQLite file that is not there would create it, and a question must not leave a file behind."""
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise StoreUnavailable(
+            f"There is no database at {file} yet. Start the bridge with `python -m bridge serve`, or create it with"
+            f" `{MIGRATE}`; if it is elsewhere, set DATABASE_URL."
+        )
+
+
+def _demand_current(state: str) -> None:
+    """A newer schema is fine: migrations only add until a release later."""
+    if state in ("empty", "older"):
+        what = "is empty" if state == "empty" else "has an older schema than this release"
+        raise SchemaError(f"The database {what}. Run `{MIGRATE}`.")
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None for a database in memory or a server."""
+    if not url.startswith("sqlite"):
+        return None
+    name = url.partition(":///")[2].partition("?")[0]
+    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)

@@ -1,0 +1,156 @@
+"""Where a command's answer goes: a terminal (rich), a pipe (plain, one line a fact, never wrapped), or JSON.
+
+A command says what it has to say once, in headings, sentences, facts and tables; how that looks is decided here.
+rich is imported for a terminal only. Texts from outside are cleaned, so no webhook can move the cursor.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+
+from bridge.cli.words import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+GOOD, WARN, BAD, QUIET, STRONG = "green", "yellow", "red", "dim", "bold"
+MARKS: Final = {"ok": GOOD, "warn": WARN, "fail": BAD}
+STATES: Final = {
+    "delivered": GOOD, "matched": GOOD, "routed": "", "unmatched": "", "ignored": QUIET, "dry": QUIET,
+    "cancelled": QUIET, "parked": WARN, "pending": "", "leased": "", "sending": "", "received": "",
+    "unconfirmed": WARN, "held": BAD, "rejected": BAD, "expired": BAD, "unattributed": BAD, "quarantined": BAD,
+}  # fmt: skip
+
+
+class Screen:
+    """The answer of one command."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False, terminal: bool | None = None) -> None:
+        self.out, self.err, self.as_json = out, err, as_json
+        self.terminal = (out.isatty() if terminal is None else terminal) and not as_json
+        self._console: Console | None = None
+
+    @classmethod
+    def standard(cls, *, as_json: bool) -> Screen:
+        """Stdout and stderr, which then never fail over a character that the locale has no place for."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        return cls(sys.stdout, sys.stderr, as_json=as_json)
+
+    # ------------------------------------------------------------------------------------------------- answers
+
+    def write_json(self, value: Any) -> None:
+        """One JSON document, for scripts."""
+        self.out.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+    def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
+        """Say on stderr, one a line, why a command did not do what it was asked."""
+        faults = [clean_lines(sentence) for sentence in sentences]
+        if self.as_json:
+            self.write_json({"ok": False, "faults": faults})
+        for fault in faults:
+            click.echo(fault, file=self.err)
+        if hint:
+            click.echo(hint, file=self.err)
+
+    def say(self, text: str = "", *, style: str = "", indent: int = 0) -> None:
+        """A sentence, or an empty line."""
+        if not self.terminal:
+            self.out.write(f"{' ' * indent}{clean(text)}\n")
+            return
+        from rich.padding import Padding
+        from rich.text import Text
+
+        self._rich().print(Padding(Text(clean(text), style=style), (0, 0, 0, indent)))
+
+    def line(self, text: str) -> None:
+        """A line that is never wrapped: a place in a file, a command to copy."""
+        self.out.write(clean(text) + "\n")
+
+    def heading(self, text: str) -> None:
+        """The name of what follows."""
+        self.say(text, style=STRONG)
+
+    def mark(self, level: str, text: str) -> None:
+        """A finding: `ok`, `warn` or `fail`, and its sentence."""
+        self.facts([(level, text)], width=6, label_style=MARKS[level], indent=0)
+
+    def facts(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        indent: int = 2,
+        width: int | None = None,
+        label_style: str = QUIET,
+    ) -> None:
+        """Label and value, a line each; on a terminal a long value hangs under its beginning."""
+        wide = width or max((len(label) for label, _ in pairs), default=0) + 2
+        if not self.terminal:
+            for label, value in pairs:
+                self.out.write(f"{' ' * indent}{clean(label):<{wide}}{clean(value)}".rstrip() + "\n")
+            return
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid()
+        grid.add_column(width=wide, no_wrap=True)
+        grid.add_column(overflow="fold")
+        for label, value in pairs:
+            grid.add_row(Text(clean(label), style=label_style), Text(clean(value)))
+        self._rich().print(Padding(grid, (0, 0, 0, indent)))
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, none: str = "Nothing.") -> None:
+        """Rows under heads; on a terminal the cells fold, in a pipe every row is one line."""
+        texts = [["" if cell is None else clean(cell) for cell in row] for row in rows]
+        if not texts:
+            self.say(none)
+        elif self.terminal:
+            self._rich_table(heads, texts)
+        else:
+            self._plain_table(heads, texts)
+
+    # --------------------------------------------------------------------------------------------------- means
+
+    def _plain_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+        for row in [heads, *rows]:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.out.write(line.rstrip() + "\n")
+
+    def _rich_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+        for head in heads:
+            table.add_column(head, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
+        self._rich().print(table)
+
+    def _rich(self) -> Console:
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(file=self.out, markup=False, highlight=False, emoji=False)
+        return self._console
+
+
+def clean_lines(text: str) -> str:
+    """Several lines, each of them cleaned."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def of_context() -> Screen:
+    """The screen of the command that runs."""
+    screen = click.get_current_context().find_root().obj
+    assert isinstance(screen, Screen)
+    return screen

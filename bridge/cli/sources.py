@@ -1,0 +1,167 @@
+"""`sources`: what to enter at each provider: the URL, the secret, the event types, and where to click.
+
+The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
+to. A secret is never shown, only whether it is there. No network, no database.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bridge.cli import opening
+from bridge.cli.catalogue import command
+from bridge.cli.screen import of_context
+from bridge.cli.words import listing
+from bridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bridge.cli.screen import Screen
+    from bridge.model import Source
+    from bridge.rules import RuleSet
+
+PLACEHOLDER: Final = "https://YOUR-HOST"
+
+# What is worth having for its links alone. Stripe: the visitor of a Payment Link is in the session only, which invoice
+# a payment belongs to in `invoice_payment.paid` only. Elsewhere the mapping file's own `links` say it.
+LINK_EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "stripe": ("checkout.session.completed", "invoice_payment.paid", "invoice.paid", "customer.subscription.created"),
+    "lemonsqueezy": ("order_created", "subscription_created", "subscription_payment_success"),
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What one source needs at its provider."""
+
+    source: str
+    provider: str
+    url: str
+    secret: str
+    secret_is_set: bool
+    secret_names: tuple[str, ...]
+    goal_events: tuple[str, ...]
+    link_events: tuple[str, ...]
+    secret_hint: str | None
+    where: str | None
+    command: tuple[str, ...]
+
+
+@command(
+    examples=[
+        ("sources --base-url https://hooks.example.com", "every URL, ready to paste"),
+        ("sources stripe", "one source only"),
+    ]
+)
+@click.argument("source", required=False)
+@click.option("--base-url", metavar="URL", help="Where the bridge is reached from outside: https://…")
+def sources(source: str | None, base_url: str | None) -> None:
+    """Show per source its URL, whether its secret is set, and the event types to choose.
+
+    Event types are those that the rules of the mapping file name, and those from which the bridge learns which
+    visitor a later event belongs to. Choose exactly these at the provider: more only cost you requests.
+    """
+    screen = of_context()
+    given = opening.environ()
+    rule_set = opening.load_rules(given, opening.mappings_folder(given))
+    if source is not None and source not in rule_set.sources:
+        raise UsageError(f"There is no source {source!r}; there are {listing(sorted(rule_set.sources))}.")
+    base = (base_url or _heroku(given) or PLACEHOLDER).rstrip("/")
+    names = [source] if source else sorted(rule_set.sources)
+    setups = [setup(rule_set, name, base) for name in names]
+    if screen.as_json:
+        screen.write_json([asdict(one) for one in setups])
+        return
+    for one in setups:
+        _print(screen, one)
+    if base == PLACEHOLDER:
+        screen.say("Give --base-url https://… to see the URLs as they have to be pasted.")
+
+
+def _heroku(given: Mapping[str, str]) -> str | None:
+    """The app's own address, where Heroku's dyno metadata tell it."""
+    domain = given.get("HEROKU_APP_DEFAULT_DOMAIN_NAME")
+    return f"https://{domain}" if domain else None
+
+
+def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
+    """What one source needs, from its compiled mapping file."""
+    source = rule_set.sources[name]
+    url = f"{base}/webhooks/{name}"
+    for_goals = _in_order(event for rule in rule_set.rules[name] if rule.enabled for event in rule.events)
+    for_links = tuple(event for event in _links(source) if event not in for_goals)
+    return Setup(
+        source=name,
+        provider=source.provider,
+        url=url,
+        secret=_secret(source),
+        secret_is_set=bool(source.secrets),
+        secret_names=source.secret_names,
+        goal_events=for_goals,
+        link_events=for_links,
+        secret_hint=_said(source.provider, "secret_hint"),
+        where=_said(source.provider, "where"),
+        command=_commands(source, url, (*for_goals, *for_links)),
+    )
+
+
+def _links(source: Source) -> tuple[str, ...]:
+    """Event types worth having for their links alone; a link taken from whatever comes asks for nothing more."""
+    known = LINK_EVENTS.get(source.provider)
+    return known or _in_order(event for link in source.links for event in link.events if event != "*")
+
+
+def _in_order(events: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(events))
+
+
+def _secret(source: Source) -> str:
+    if source.secrets:
+        return f"set ({listing(list(source.secret_names), 'in the file')})"
+    return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
+
+
+def _said(provider: str, what: str) -> str | None:
+    """What the preset says for people: `where` to click, `secret_hint` what the secret looks like."""
+    from bridge import sources as sources_
+
+    said = sources_.presets().get(provider, {}).get(what)
+    return said if isinstance(said, str) else None
+
+
+def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, ...]:
+    if source.provider == "stripe":
+        exact = [event for event in events if "*" not in event] or ["*"]
+        chosen = " ".join(f"-d {shlex.quote(f'enabled_events[]={event}')}" for event in exact)
+        local = f"localhost:8000/webhooks/{source.name}"
+        return (
+            f"stripe webhook_endpoints create --url {shlex.quote(url)} {chosen}",
+            f"stripe listen --events {','.join(exact)} --forward-to {local}",
+        )
+    return (f"curl -i {shlex.quote(url)}",)
+
+
+def _print(screen: Screen, one: Setup) -> None:
+    screen.heading(f"{one.source} ({one.provider})")
+    facts = [("URL", one.url), ("Secret", one.secret)]
+    if one.secret_hint and not one.secret_is_set:
+        facts.append(("", f"it is {one.secret_hint}"))
+    screen.facts([*facts, *([("Where", one.where)] if one.where else [])])
+    _print_events(screen, "Events for goals", one.goal_events)
+    _print_events(screen, "Events that only tell which visitor it was", one.link_events)
+    screen.say("Or by command:" if one.provider == "stripe" else "Is it there? (answers 405 and a sentence)", indent=2)
+    for line in one.command:
+        screen.line(f"    {line}")
+    screen.say()
+
+
+def _print_events(screen: Screen, label: str, events: tuple[str, ...]) -> None:
+    if events:
+        screen.say(f"{label}:", indent=2)
+        for event in events:
+            screen.line(f"    {event if event != '*' else '* (all)'}")

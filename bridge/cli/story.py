@@ -1,0 +1,73 @@
+"""How a trace is told: which values might have been the visitor, what each rule said, which keys were seen.
+
+`explain` and `why` tell the same trace (its form is in `bridge.route`), one before it happened, the other after.
+Reads nothing, decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli.words import count, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bridge.cli.screen import Screen
+
+
+def tell_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
+    """The values that were looked at as the visitor, each with what was thought of it."""
+    found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
+    screen.heading("Visitor in the event")
+    if not found:
+        screen.say("none of the places where a visitor id may be has a value", indent=2)
+    screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {_thought(one)}") for one in found])
+
+
+def _thought(candidate: Mapping[str, Any]) -> str:
+    if candidate.get("why"):
+        return str(candidate["why"])
+    if candidate.get("bare"):
+        return "could be a visitor id, or your own user id: counts only when nothing else leads to a visitor"
+    return "is a visitor id"
+
+
+def tell_keys(screen: Screen, element: Mapping[str, Any]) -> None:
+    """What may lead to a visitor whom another event names."""
+    keys: Sequence[str] = element.get("keys", ())
+    screen.heading("Keys that may lead to a visitor")
+    screen.say(", ".join(keys) if keys else "none", indent=2)
+
+
+def tell_rules(screen: Screen, element: Mapping[str, Any]) -> None:
+    """Every rule for this type of event with its first failing condition; the others are counted."""
+    rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
+    mine = [rule for rule in rules if rule["result"] != "event"]
+    screen.heading("Rules")
+    screen.facts([(str(rule["rule"]), rule_sentence(rule)) for rule in mine])
+    others = len(rules) - len(mine)
+    if others and mine:
+        screen.say(f"{count(others, 'other')} for other event types", indent=2)
+    elif others:
+        screen.say(
+            f"none of the {count(others, 'rule')} is for the event type {element.get('type') or '(none)'}", indent=2
+        )
+    elif not rules:
+        screen.say("no rule was asked", indent=2)
+
+
+def rule_sentence(rule: Mapping[str, Any]) -> str:
+    """What one rule said, in words."""
+    notes = "".join(f"; {note}" for note in rule.get("notes", ()))
+    match rule["result"]:
+        case "matched":
+            return f"matched: goal {rule['goal']}{notes}"
+        case "condition":
+            return f"no: {rule.get('path')} is {rule.get('actual')}, expected {rule.get('expected')}"
+        case "disabled":
+            return "switched off (enabled: false)"
+        case "event":
+            return f"is for {rule.get('expected')}"
+        case _:
+            return f"failed: {rule.get('message')}"

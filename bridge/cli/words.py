@@ -1,0 +1,81 @@
+"""How times, counts and foreign texts are written for people. Pure.
+
+Everything that came from outside goes through `clean` before a terminal sees it: a webhook may hold escape sequences.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+_UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "min"), (1_000, "s"))
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def clean(value: Any) -> str:
+    """A text in which every control or invisible character is spelled out; other values as Python prints JSON's."""
+    text = value if isinstance(value, str) else _json_text(value)
+    return "".join(c if unicodedata.category(c) not in _HIDDEN else _spelled(c) for c in text)
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _json_text(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def shown(value: Any, limit: int = 120) -> str:
+    """A value of an event as evidence: JSON, cleaned, cut."""
+    text = clean(_json_text(value))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def when(ms: int | None) -> str:
+    """`2026-11-24 22:18:03 UTC`."""
+    if ms is None:
+        return "never"
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def when_short(ms: int | None) -> str:
+    """`11-24 22:18:03`, for tables."""
+    return "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+
+
+def span(ms: int) -> str:
+    """The two greatest units of a duration: `12 days`, `1 hour 5 min`, `3 s`."""
+    left, parts = abs(ms), []
+    for size, name in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}{'s' if count > 1 and name in ('day', 'hour') else ''}")
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts) or f"{abs(ms)} ms"
+
+
+def ago(ms: int, now_ms: int) -> str:
+    """`3 min ago`, `in 2 hours`, `now`."""
+    distance = now_ms - ms
+    if abs(distance) < 1_000:
+        return "now"
+    return f"{span(distance)} ago" if distance > 0 else f"in {span(distance)}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 rule`, `2 rules`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listing(items: list[str], none: str = "none") -> str:
+    """`a, b and c`."""
+    if not items:
+        return none
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
