@@ -171,7 +171,9 @@ def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=Non
     else:
         message = signed_bytes(spec.signed, body, url, stamp, event_id, secret)
         raw = (signer or sign)(spec, secret, message)
-        text = spec.signature.prefix + (raw.hex() if spec.signature.encoding == "hex" else base64.b64encode(raw).decode())
+        text = spec.signature.prefix + (
+            raw.hex() if spec.signature.encoding == "hex" else base64.b64encode(raw).decode()
+        )
     if spec.timestamp and not spec.timestamp.places:
         text = spec.timestamp.prefix + stamp + spec.signature.split + text
     place = spec.signature.places[0] if spec.signature.places else Place("header", "Authorization")

@@ -25,7 +25,8 @@ MAX_DIGITS: Final = 40
 MAX_FIELDS: Final = 10_000
 MAX_EVENTS: Final = 10_000
 
-_KEEP_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELD: Final = re.compile(r"([^\[]+)((?:\[[^\[\]]*\])*)")
@@ -76,9 +77,9 @@ def _deeper(body: bytes, limit: int) -> bool:
     """Whether the brackets outside of strings nest deeper than the limit: peels one level per turn."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = _STRING.sub(b"", body.translate(None, _KEEP_BRACKETS).replace(b'""', b""))
+    brackets = _STRING.sub(b"", body.translate(_ONE_KIND, _NOT_BRACKETS).replace(b'""', b""))
     for _ in range(limit):
-        peeled = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        peeled = brackets.replace(b"[]", b"")
         if len(peeled) == len(brackets):
             # Unbalanced, so no JSON: the parser will say where, unless it would go too deep to find out.
             return len(brackets) > limit

@@ -65,7 +65,7 @@ def bounded_text(text: str) -> str:
 def _first_text(paths: tuple[Path, ...], document: Document) -> str | None:
     for path in paths:
         value = path.read(document)
-        text = None if value is MISSING else text_of(value)
+        text = None if value is MISSING or isinstance(value, bool) else text_of(value)
         if text and (text := bounded_text(text.strip())):
             return text
     return None

@@ -12,6 +12,7 @@ from typing import Final
 
 FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
 
+_BARE_PREFIXES: Final = ("v1", "v1,", "v1a", "v1a,", "whsec_", "v1,whsec_", "whpk_")  # what is left of a secret cut off
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 _NAMED_PREFIX: Final = re.compile(r"[A-Za-z]+_")
 
@@ -19,6 +20,8 @@ _NAMED_PREFIX: Final = re.compile(r"[A-Za-z]+_")
 def symmetric(form: str, secret: str) -> bytes:
     """The key in a secret. ValueError with a sentence if there is none, or none that this form allows."""
     text = secret.strip()
+    if text in _BARE_PREFIXES:
+        raise ValueError("the secret is only a prefix: the rest of it is missing")
     if form == "whsec":
         key = _whsec(text)
     elif form == "base64":

@@ -5,7 +5,6 @@ Seconds and milliseconds are told apart by magnitude, text is ISO 8601 (without 
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -31,10 +30,10 @@ def ms_of(value: Json) -> int | None:
 
 
 def _ms_of_number(number: float) -> int | None:
-    if not math.isfinite(number) or number <= 0:
+    if not 0 < number < _LATEST_MS:  # also false for NaN
         return None
     milliseconds = int(number if number >= _MILLISECONDS_FROM else number * 1000)
-    return milliseconds if milliseconds < _LATEST_MS else None
+    return milliseconds if 0 < milliseconds < _LATEST_MS else None
 
 
 def _ms_of_text(text: str) -> int | None:

@@ -55,8 +55,8 @@ def verify(source: Source, request: Request, now_s: float) -> None:
         raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
     facts = Facts(source, request)
     elements = _elements(spec, facts)
-    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
     candidates = _candidates(spec, elements)
+    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
     if not _any_matches(scheme, spec, facts, candidates, timestamp):
         raise SignatureError("no signature matches")
     if source.require:
@@ -89,7 +89,9 @@ def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
 
 
 def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
-    prefix = spec.signature.prefix
+    prefix, stamp = spec.signature.prefix, spec.timestamp
+    if stamp and not stamp.places and not stamp.prefix:
+        elements = elements[1:]  # the first is the timestamp
     if spec.type in ("token", "basic"):  # the scheme word of an Authorization header has no case (RFC 9110)
         prefix = (prefix or ("Basic " if spec.type == "basic" else "")).lower()
         found = [element[len(prefix) :].strip() for element in elements if element.lower().startswith(prefix)]
