@@ -31,7 +31,7 @@ from bridge.store import delivery
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bridge.model import CompletedGoal, Destination, Goal, UnconfirmedGoal, VisitorGoals
+    from bridge.model import Destination, Goal, OwnedGoal, UnconfirmedGoal, VisitorGoals
     from bridge.settings import Schedule, Settings
     from bridge.store import Store
 
@@ -180,15 +180,18 @@ def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[li
 
 
 def _unconfirmed(doubtful: UnconfirmedGoal) -> readback.Unconfirmed:
-    """One window over all tries in doubt: what lies between them is the goal's, or the ledger knows whose it is."""
-    starts, ends = zip(*doubtful.windows, strict=True)
     goal = doubtful.goal
-    return readback.Unconfirmed(goal.id, goal.description, readback.window(min(starts), max(ends)))
+    return readback.Unconfirmed(goal.id, goal.description, _window(doubtful.windows))
 
 
-def _owned(entry: CompletedGoal) -> readback.Owned:
-    at_ms = entry.at_ms or 0
-    return readback.Owned(entry.description or "", readback.window(at_ms, at_ms), entry.event_id)
+def _owned(delivered: OwnedGoal) -> readback.Owned:
+    return readback.Owned(delivered.description, _window(delivered.windows), delivered.event_id)
+
+
+def _window(windows: tuple[tuple[int, int], ...]) -> readback.Window:
+    """One window over all tries that may have arrived; what lies between them is the goal's or known as another's."""
+    starts, ends = zip(*windows, strict=True)
+    return readback.window(min(starts), max(ends))
 
 
 def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) -> LookRuling:

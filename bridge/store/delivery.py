@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_, select, update
 
-from bridge.model import Claim, CompletedGoal, Goal, GoalState, LookClaim, NotYet, UnconfirmedGoal
+from bridge.model import Claim, Goal, GoalState, LookClaim, NotYet, OwnedGoal, UnconfirmedGoal
 from bridge.store import pauses
-from bridge.store.clock import now_ms
+from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import attempts, goals, pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
+    from sqlalchemy.sql.dml import ReturningUpdate
 
     from bridge.model import LookRuling, Outcome, Settlement
+
+Window = tuple[int, int]  # milliseconds, both ends included
 
 EVERY_FIFTH: Final = 5
 BURST: Final = 2
@@ -132,8 +136,8 @@ def claim(
 
     A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first.
     """
-    now = _now(conn)
     door = pauses.door(conn, destination)
+    now = door.now_ms
     if door.not_before_ms > now:
         return NotYet(door.not_before_ms, now)
     wish = {"destination": destination, "now": now}
@@ -157,13 +161,6 @@ def _newest_turn(slots: int) -> bool:
     return slots % EVERY_FIFTH == EVERY_FIFTH - 1
 
 
-def _now(conn: Connection) -> int:
-    return int(conn.execute(_NOW).scalar_one())
-
-
-_NOW: Final = select(now_ms())
-
-
 def _take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> int:
     """Take the token's next slot if it is now; else write nothing and say when it will be."""
     tolerance = interval * (BURST - 1)
@@ -172,6 +169,14 @@ def _take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> in
         return now
     next_at = conn.execute(select(pace.c.next_at_us).where(pace.c.token_hash == token_hash)).scalar_one()
     return max(-((tolerance - int(next_at)) // 1000), now + 1)
+
+
+def reserve(conn: Connection, token_hash: str, rate: int) -> int:
+    """Take a slot of a token's pace for a request that a person asked for (`doctor`); 0: taken, else ms to wait."""
+    if conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == token_hash)).first() is None:
+        return 0  # no worker has ever used this token
+    now = read_ms(conn)
+    return _take_slot(conn, token_hash, now, interval_us(rate)) - now
 
 
 def _lease(conn: Connection, row: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool) -> Claim | NotYet:
@@ -199,8 +204,8 @@ def _next_due(conn: Connection, destination: str, now: int) -> int | None:
 
 def waits(conn: Connection, destination: str) -> NotYet | None:
     """Cheaply, without a write: is there anything to claim? None: try to; else when to look again."""
-    now = _now(conn)
     door = pauses.door(conn, destination)
+    now = door.now_ms
     if door.not_before_ms > now:
         return NotYet(door.not_before_ms, now)
     due = conn.execute(_ANY_DUE, {"destination": destination, "now": now}).first()
@@ -291,8 +296,11 @@ _END_ATTEMPT: Final = (
 def settle(conn: Connection, claimed: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement) -> Settled:
     """Write what became of a try, unless its lease ran out meanwhile."""
     goal = claimed.goal
+    statement = _settle_statement(
+        ruling.state, counts=ruling.counts and not claimed.probe, unknown_visitor=ruling.unknown_visitor
+    )
     written = conn.execute(
-        _settle_statement(ruling, probe=claimed.probe),
+        statement,
         {
             "goal_id": goal.id,
             "token": claimed.token,
@@ -330,15 +338,16 @@ _SETTLE_VALUES: Final[dict[str, Any]] = {
 }
 
 
-def _settle_statement(ruling: Settlement, *, probe: bool) -> Any:
+@cache
+def _settle_statement(state: GoalState, *, counts: bool, unknown_visitor: bool) -> ReturningUpdate[Any]:
     values = dict(_SETTLE_VALUES)
-    if ruling.counts and not probe:
+    if counts:
         values["attempts"] = goals.c.attempts + 1
-    if ruling.unknown_visitor:
+    if unknown_visitor:
         values["unknown_visitor_tries"] = goals.c.unknown_visitor_tries + 1
-    if ruling.state is GoalState.DELIVERED:
+    if state is GoalState.DELIVERED:
         values |= {"delivered_at_ms": now_ms(), "datafast_event_id": bindparam("remote_id")}
-    if ruling.state is GoalState.UNCONFIRMED:
+    if state is GoalState.UNCONFIRMED:
         values |= {"looks": 0, "absent": 0}
     owned = and_(
         goals.c.id == bindparam("goal_id"), goals.c.state == "sending", goals.c.lease_token == bindparam("token")
@@ -385,41 +394,43 @@ def _lease_group(
     skew = pauses.clock_skew_ms(conn, destination)
     windows = _windows(conn, [row.id for row in rows], skew, now)
     group = tuple(UnconfirmedGoal(goal_of(row), row.looks, row.absent, windows.get(row.id, ())) for row in rows)
-    owned = tuple(_owned(conn, destination, look.visitor, look.name, skew))
+    owned = tuple(_owned(conn, look, destination, skew, now))
     return LookClaim(destination, look.visitor, look.name, token, group, owned, probe)
 
 
-def _windows(
-    conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int
-) -> dict[int, tuple[tuple[int, int], ...]]:
-    """When each goal's doubtful tries were under way, by DataFast's clock."""
-    doubtful = (
+def _windows(conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int) -> dict[int, tuple[Window, ...]]:
+    """When each goal's tries that may have arrived were under way, by DataFast's clock.
+
+    Not when it was found to be delivered: a read-back may have found it long after it arrived.
+    """
+    arrived = (
         select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms)
         .where(
             attempts.c.goal_id.in_(goal_ids),
             attempts.c.kind == "send",
-            or_(attempts.c.outcome.is_(None), attempts.c.outcome == "unconfirmed"),
+            or_(attempts.c.outcome.is_(None), attempts.c.outcome.in_(("unconfirmed", "delivered"))),
         )
         .order_by(attempts.c.id)
     )
-    found: dict[int, list[tuple[int, int]]] = {}
-    for row in conn.execute(doubtful):
+    found: dict[int, list[Window]] = {}
+    for row in conn.execute(arrived):
         end = now if row.ended_at_ms is None else row.ended_at_ms
         found.setdefault(row.goal_id, []).append((row.started_at_ms + skew_ms, end + skew_ms))
     return {goal_id: tuple(spans) for goal_id, spans in found.items()}
 
 
-def _owned(conn: Connection, destination: str, visitor: str, name: str, skew_ms: int) -> Iterable[CompletedGoal]:
-    delivered = select(goals.c.description, goals.c.delivered_at_ms, goals.c.datafast_event_id).where(
+def _owned(conn: Connection, look: Row[Any, Any], destination: str, skew_ms: int, now: int) -> Iterable[OwnedGoal]:
+    delivered = select(goals.c.id, goals.c.description, goals.c.datafast_event_id).where(
         goals.c.destination == destination,
-        goals.c.visitor == visitor,
+        goals.c.visitor == look.visitor,
         goals.c.state == "delivered",
-        goals.c.name == name,
+        goals.c.name == look.name,
     )
-    for row in conn.execute(delivered):
-        yield CompletedGoal(
-            name, row.delivered_at_ms + skew_ms, row.description, by_server=True, event_id=row.datafast_event_id
-        )
+    rows = conn.execute(delivered).all()
+    windows = _windows(conn, [row.id for row in rows], skew_ms, now)
+    for row in rows:
+        if row.id in windows:  # else retention took its tries, which were long ago
+            yield OwnedGoal(row.description, row.datafast_event_id, windows[row.id])
 
 
 _SETTLE_LOOK: Final = (
@@ -533,13 +544,21 @@ def sweep(conn: Connection, *, settling_ms: int) -> tuple[list[int], list[int], 
     return free, doubtful, old
 
 
+_ANYTHING: Final = (
+    select(goals.c.id)
+    .where(
+        or_(
+            and_(goals.c.state.in_(("leased", "sending")), goals.c.lease_until_ms <= now_ms()),
+            and_(goals.c.state == "pending", goals.c.expires_at_ms <= now_ms()),
+        )
+    )
+    .limit(1)
+)
+
+
 def anything_to_sweep(conn: Connection) -> bool:
     """Whether `sweep` would find something: a read that saves idle workers a write."""
-    overdue = or_(
-        and_(goals.c.state.in_(("leased", "sending")), goals.c.lease_until_ms <= now_ms()),
-        and_(goals.c.state == "pending", goals.c.expires_at_ms <= now_ms()),
-    )
-    return conn.execute(select(goals.c.id).where(overdue).limit(1)).first() is not None
+    return conn.execute(_ANYTHING).first() is not None
 
 
 def register(conn: Connection, *, destination: str, token_hash: str) -> None:

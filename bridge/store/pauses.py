@@ -34,11 +34,15 @@ UNKNOWN_SENTENCE: Final = "none of the last 10 visitors is known to this website
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Whether a destination may be sent to. probing: only one goal may pass, to see whether it works again."""
+    """Whether a destination may be sent to. probing: only one goal may pass, to see whether it works again.
+
+    now_ms: the database's clock when it was looked at.
+    """
 
     not_before_ms: int
     probing: bool
     slots: int
+    now_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +138,9 @@ _ROW_LOCKED: Final = _ROW.with_for_update(of=destinations)
 
 
 def door(conn: Connection, destination: str) -> Door:
-    """May this destination be sent to? A destination nobody registered may."""
-    row = conn.execute(_ROW, {"destination": destination}).first()
-    if row is None:
-        return Door(0, probing=False, slots=0)
-    return Door(row.not_before_ms, row.pause_kind is not None, row.slots)
+    """May this destination, which is registered, be sent to?"""
+    row = conn.execute(_ROW, {"destination": destination}).one()
+    return Door(row.not_before_ms, row.pause_kind is not None, row.slots, int(row.now))
 
 
 _COUNT: Final = (
@@ -246,7 +248,7 @@ def learn_clock(conn: Connection, destination: str, server_now_ms: int | None) -
     if row is None:
         return
     skew = server_now_ms - int(row.now)
-    if row.clock_skew_ms is None or abs(row.clock_skew_ms - skew) > 1_500:  # noqa: PLR2004 - the resolution of Date
+    if row.clock_skew_ms is None or abs(row.clock_skew_ms - skew) > 1_500:
         conn.execute(update(destinations).where(destinations.c.name == destination).values(clock_skew_ms=skew))
 
 

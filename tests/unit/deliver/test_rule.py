@@ -15,6 +15,7 @@ from bridge.model import (
     LookClaim,
     Outcome,
     OutcomeKind,
+    OwnedGoal,
     UnconfirmedGoal,
     VisitorGoals,
 )
@@ -132,7 +133,8 @@ def test_a_visitor_who_is_not_known_has_no_goals():
 
 
 def test_an_entry_that_the_ledger_owns_is_nobody_elses():
-    look = a_look(doubt(absent=1, description="other"), owned=(entry(),))
+    owned = OwnedGoal("stripe evt_1", None, ((NOW, NOW + 1_000),))
+    look = a_look(doubt(absent=1, description="other"), owned=(owned,))
     assert states(look, VisitorGoals(known=True, goals=(CompletedGoal("purchase", NOW + 500),))) == [GoalState.PENDING]
 
 

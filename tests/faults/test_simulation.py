@@ -1,0 +1,223 @@
+"""The delivery protocol under every fault, by seeds; and mutants of it, each of which the same seeds must catch.
+
+`BRIDGE_SEEDS` changes how many seeds are played, `BRIDGE_SEED` plays one again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from simulation import Seeds, Violation
+from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy.dialects import sqlite
+
+from bridge import deliver
+from bridge.model import GoalState, Health, OutcomeKind, Settlement
+from bridge.store import delivery, pauses
+from bridge.store.clock import now_ms
+from bridge.store.schema import goals
+
+SEEDS = int(os.environ.get("BRIDGE_SEEDS", "10000"))
+MUTANT_SEEDS = 1_000
+
+
+@pytest.fixture(scope="module")
+def seeds():
+    return Seeds()
+
+
+@pytest.mark.timeout(600)
+def test_no_seed_breaks_an_invariant(seeds, capsys):
+    one = os.environ.get("BRIDGE_SEED")
+    chosen = [int(one)] if one else range(SEEDS)
+    began = time.monotonic()
+    for seed in chosen:
+        seeds.play(seed)
+    took_s = time.monotonic() - began
+    with capsys.disabled():
+        print(f"\nsimulation: {len(chosen)} seeds, {seeds.transitions} transitions checked, {took_s:.0f} s")
+
+
+# ------------------------------------------------------------------------------------------------------ mutants
+
+MUTANTS = {}
+
+
+def mutant(function):
+    MUTANTS[function.__name__] = function
+    return function
+
+
+def without(statement, column):
+    """The same statement without the conditions that name a column."""
+    kept = [
+        clause for clause in statement._where_criteria if column not in str(clause.compile(dialect=sqlite.dialect()))
+    ]
+    bare = statement._generate()
+    bare._where_criteria = tuple(kept)
+    return bare
+
+
+@mutant
+def settling_asks_for_no_token(patch):
+    real = delivery._settle_statement
+    patch(delivery, "_settle_statement", lambda *args, **kwargs: _unfenced(real(*args, **kwargs)))
+
+
+def _unfenced(statement):
+    bare = statement._generate()
+    bare._where_criteria = (goals.c.id == bindparam("goal_id"),)
+    return bare
+
+
+@mutant
+def beginning_asks_for_no_token(patch):
+    patch(delivery, "_BEGIN", without(without(delivery._BEGIN, "lease_token"), "state"))
+
+
+@mutant
+def beginning_does_not_look_at_the_clock(patch):
+    patch(delivery, "_BEGIN", without(without(delivery._BEGIN, "lease_until_ms"), "lease_token"))
+
+
+@mutant
+def nobody_sweeps_what_was_leased(patch):
+    patch(delivery, "_UNSENT", delivery._UNSENT.where(literal_column("1") == 0))
+
+
+@mutant
+def nobody_sweeps_what_was_being_sent(patch):
+    patch(delivery, "_IN_DOUBT", delivery._IN_DOUBT.where(literal_column("1") == 0))
+
+
+@mutant
+def doubt_becomes_pending_silently(patch):
+    again = (
+        update(goals)
+        .where(goals.c.state == "sending", goals.c.lease_until_ms <= now_ms())
+        .values(state="pending", lease_token=None, due_at_ms=now_ms() + 0 * bindparam("settling_ms"))
+        .returning(goals.c.id)
+    )
+    patch(delivery, "_IN_DOUBT", again)
+
+
+@mutant
+def a_timeout_is_taken_as_not_sent(patch):
+    real = deliver.rule
+
+    def rule(outcome, claim, policy, *, jitter):
+        if outcome.kind is OutcomeKind.UNCONFIRMED:
+            return Settlement(GoalState.PENDING, Health.FAILURE, 5_000, "not_sent", "lost", counts=True)
+        return real(outcome, claim, policy, jitter=jitter)
+
+    patch(deliver, "rule", rule)
+
+
+@mutant
+def a_timeout_is_taken_as_delivered(patch):
+    real = deliver.rule
+
+    def rule(outcome, claim, policy, *, jitter):
+        if outcome.kind is OutcomeKind.UNCONFIRMED:
+            return Settlement(GoalState.DELIVERED, Health.SUCCESS)
+        return real(outcome, claim, policy, jitter=jitter)
+
+    patch(deliver, "rule", rule)
+
+
+@mutant
+def claiming_does_not_look_at_the_state(patch):
+    loose = select(goals).where(
+        goals.c.destination == bindparam("destination"),
+        goals.c.state.in_(("pending", "leased", "sending")),
+        goals.c.due_at_ms <= bindparam("now"),
+    )
+    for name in ("_OLDEST", "_NEWEST"):
+        patch(delivery, name, loose.order_by(goals.c.due_at_ms).limit(1))
+    patch(delivery, "_LEASE", without(delivery._LEASE, "state"))
+
+
+@mutant
+def the_attempt_is_written_after_the_request(patch):
+    """Two transactions in the wrong order: the goal is sent while it still is only leased."""
+    patch(delivery, "begin", lambda conn, claim: 0)
+    real = delivery._settle_statement
+
+    def settle_statement(*args, **kwargs):
+        bare = real(*args, **kwargs)._generate()
+        bare._where_criteria = (goals.c.id == bindparam("goal_id"), goals.c.lease_token == bindparam("token"))
+        return bare
+
+    patch(delivery, "_settle_statement", settle_statement)
+
+
+@mutant
+def absent_once_is_believed_at_once(patch):
+    real = deliver.rule_look
+
+    def rule_look(look, answer, policy):
+        """The settling time is skipped, too: an entry is looked for before it can be there."""
+        rulings, health = real(look, answer, policy)
+        return [_hasty(ruling) for ruling in rulings], health
+
+    def _hasty(ruling):
+        if ruling.settlement.state is not GoalState.UNCONFIRMED:
+            return ruling
+        pending = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent")
+        return type(ruling)(ruling.goal, pending, absent=True)
+
+    patch(deliver, "rule_look", rule_look)
+
+
+@mutant
+def what_the_ledger_owns_is_counted_twice(patch):
+    patch(delivery, "_owned", lambda *args: ())
+
+
+@mutant
+def a_look_is_settled_without_its_token(patch):
+    patch(delivery, "_SETTLE_LOOK", without(without(delivery._SETTLE_LOOK, "lease_token"), "state"))
+
+
+@mutant
+def slots_are_not_counted(patch):
+    patch(delivery, "_take_slot", lambda conn, token_hash, now, interval: now)
+
+
+@mutant
+def nobody_waits_for_an_earlier_goal(patch):
+    for name in ("_OLDEST", "_NEWEST"):
+        patch(delivery, name, without(getattr(delivery, name), "EXISTS"))
+
+
+@mutant
+def a_probe_is_never_let_through(patch):
+    real = pauses.door
+
+    def door(conn, destination):
+        found = real(conn, destination)
+        return pauses.Door(2**52, probing=True, slots=0, now_ms=found.now_ms) if found.probing else found
+
+    patch(pauses, "door", door)
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_each_mutant_of_the_protocol_is_caught(name, seeds, monkeypatch):
+    MUTANTS[name](monkeypatch.setattr)
+    for seed in range(MUTANT_SEEDS):
+        try:
+            seeds.play(seed)
+        except Violation:
+            return
+    pytest.fail(f"{MUTANT_SEEDS} seeds did not notice that {name.replace('_', ' ')}")
+
+
+def test_there_are_at_least_ten_mutants():
+    assert len(MUTANTS) >= 10
+
+
+def test_a_seed_plays_the_same_again(seeds):
+    first = [(entry.description, entry.at_ms) for entry in seeds.play(7).entries]
+    assert [(entry.description, entry.at_ms) for entry in seeds.play(7).entries] == first
