@@ -26,10 +26,12 @@ from bridge.model import (
     OutcomeKind,
     Settlement,
 )
-from bridge.store import delivery
+from bridge.store import delivery, parking, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection
 
     from bridge.model import Destination, Goal, OwnedGoal, UnconfirmedGoal, VisitorGoals
     from bridge.settings import Schedule, Settings
@@ -291,6 +293,7 @@ class Deliverer:
         self._store = store
         self._api = api
         self._destinations = destinations
+        self._settings = settings
         self._policy = Policy.of(settings)
         self._lease_ms = settings.bridge_lease
         self._deadline_ms = settings.bridge_deadline
@@ -374,7 +377,7 @@ class Deliverer:
                 metadata=metadata_to_send(goal, claim.claimed_at_ms),
             )
         ruling = rule(outcome, claim, self._policy, jitter=self._random())
-        settled = self._store.run(lambda conn: delivery.settle(conn, claim, attempt_id, outcome, ruling))
+        settled = self._store.run(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruling))
         log.info(
             "attempt",
             goal=f"goal_{goal.id}",
@@ -388,6 +391,18 @@ class Deliverer:
             ms=self._monotonic_ms() - began_ms,
         )
         self._tell(destination, settled, ruling)
+
+    def _settle(
+        self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
+    ) -> delivery.Settled:
+        """Settle; a visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
+        settled = delivery.settle(conn, claim, attempt_id, outcome, ruling)
+        if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
+            unknown.unlearn(conn, claim.goal.destination, claim.goal.visitor)
+            parking.next_visitor(conn, claim.goal.id, self._settings)
+        elif settled.written and ruling.state is GoalState.DELIVERED:
+            unknown.seen(conn, claim.goal.destination, claim.goal.visitor)
+        return settled
 
     def _look(self, destination: Destination, look: LookClaim) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)

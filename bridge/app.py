@@ -1,0 +1,176 @@
+"""The composition root: everything real — environment, clock, randomness, threads — is put together here.
+
+`build` makes a Bridge from settings. The web process and the worker start one each, after any fork; commands build
+only what they need (`destinations`, `open_store`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridge import datafast, logs, route, sources, store
+from bridge.deliver import Deliverer
+from bridge.errors import StoreError, UnknownSource
+from bridge.model import Destination
+from bridge.rulebook import Rulebook
+from bridge.store import retention, workers
+from bridge.store.counters import Refusals
+from bridge.store.inbox import Inbox
+from bridge.worker import Chore, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model import Source
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+
+POOL: Final = 5  # connections a process, at most
+LOOK_S: Final = 0.5  # between two looks at the mapping files
+HEARTBEAT_S: Final = 5.0
+SWEEP_S: Final = 1.0
+RETENTION_S: Final = 60.0
+
+log = logs.get("app")
+
+
+def destinations(settings: Settings, rule_set: RuleSet | None = None) -> dict[str, Destination]:
+    """Every destination by its name: `default`, `test` if it has a key, and those of the mapping files."""
+    found = {"default": Destination("default", settings.datafast_api_key, settings.datafast_website_id)}
+    if settings.datafast_test_api_key:
+        found["test"] = Destination("test", settings.datafast_test_api_key)
+    return {**found, **(rule_set.destinations if rule_set else {})}
+
+
+class Bridge:
+    """One process of the bridge. `start` after the fork, `stop` before the end."""
+
+    def __init__(self, settings: Settings, *, worker: bool, kind: str) -> None:
+        self.settings = settings
+        self.store: Store = store.open(settings.database_url, pool_size=POOL)
+        self.inbox = Inbox(self.store, on_stored=self.wake)
+        self.counters = Refusals()
+        self._rulebook = Rulebook(Path(settings.bridge_mappings), settings.environ, sources.presets(), self.store)
+        self._id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._kind = kind
+        self._client = datafast.Client(settings.datafast_api_url, settings.bridge_deadline)
+        self._deliverer = Deliverer(
+            self.store,
+            self._client,
+            settings,
+            self.destinations,
+            random=random.random,
+            monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
+            new_token=lambda: secrets.token_hex(16),
+        )
+        self._worker = self._build_worker() if worker else None
+        self._keeper = self._build_keeper()
+
+    # ---------------------------------------------------------------------------------------------- what others read
+
+    @property
+    def rules(self) -> RuleSet:
+        """The rule set in force."""
+        return self._rulebook.current
+
+    @property
+    def rules_fault(self) -> str | None:
+        """Why the mapping files as they are now were refused; None: they are in force."""
+        return self._rulebook.fault
+
+    def source(self, name: str) -> Source:
+        """The source of this name; UnknownSource."""
+        found = self._rulebook.current.sources.get(name)
+        if found is None:
+            raise UnknownSource(name)
+        return found
+
+    def destinations(self) -> Mapping[str, Destination]:
+        """Every destination by its name."""
+        return destinations(self.settings, self.rules)
+
+    def now_s(self) -> float:
+        """This machine's clock, for the tolerance of signatures."""
+        return time.time()
+
+    # ------------------------------------------------------------------------------------------------- start and stop
+
+    def start(self) -> None:
+        """Start the background threads."""
+        self._keeper.start()
+        if self._worker is not None:
+            self._worker.start()
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Finish what is under way, give leases back, close connections."""
+        if self._worker is not None and not self._worker.stop(timeout_s):
+            log.warning("stop.unfinished", seconds=timeout_s)
+        self._keeper.stop(2.0)
+        self._say_goodbye()
+        self.inbox.close()
+        self._client.close()
+        self.store.close()
+
+    def wake(self) -> None:
+        """An event was stored: the inline worker routes it now."""
+        if self._worker is not None:
+            self._worker.wake()
+
+    # --------------------------------------------------------------------------------------------------------- parts
+
+    def _build_worker(self) -> Worker:
+        settings = self.settings
+        router = route.Router(self.store, settings, new_token=lambda: secrets.token_hex(16))
+        return Worker(
+            route=lambda: router.route_batch(self.rules, self.destinations()),
+            deliver=self._deliverer.step,
+            chores=(
+                Chore("sweep", SWEEP_S, self._deliverer.sweep),
+                Chore("parked", SWEEP_S, router.sweep),
+                Chore("retention", RETENTION_S, lambda: retention.purge(self.store, settings.bridge_retention_days)),
+            ),
+            senders=settings.bridge_concurrency,
+            monotonic=time.monotonic,
+        )
+
+    def _build_keeper(self) -> Worker:
+        """The chores that every process has, whether it works or not."""
+        return Worker(
+            route=lambda: 0,
+            deliver=lambda _stopping: 1_000,
+            chores=(
+                Chore("rules", LOOK_S, self._rulebook.look),
+                Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
+                Chore("heartbeat", HEARTBEAT_S, self._say_hello),
+            ),
+            senders=0,
+            monotonic=time.monotonic,
+        )
+
+    def _say_hello(self) -> None:
+        kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
+        self.store.run(
+            lambda conn: workers.beat(
+                conn, self._id, kind=kind, rules_hash=self.rules.hash, rules_fault=self.rules_fault
+            )
+        )
+
+    def _say_goodbye(self) -> None:
+        """A process that ended in order is no vanished worker."""
+        try:
+            self.counters.flush(self.store)
+            self.store.run(lambda conn: workers.gone(conn, self._id))
+        except StoreError as error:
+            log.warning("stop.unwritten", reason=str(error))
+
+
+def build(settings: Settings, *, worker: bool, kind: str = "inline") -> Bridge:
+    """Put a process of the bridge together. Errors: MappingError, StoreError."""
+    return Bridge(settings, worker=worker, kind=kind)

@@ -1,0 +1,106 @@
+"""The rules in force: loaded from a folder, watched, and remembered, so that a broken file never stops the bridge.
+
+The files are one set: a change is taken when two looks a moment apart agree. A broken, empty or vanished file never
+replaces a working set; the fault is kept for `/status`. Every accepted set is stored under its hash, and a start with a
+broken folder goes on with the last good one. Knows no clock: its owner calls `look` every now and then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge import logs, rules
+from bridge.errors import MappingError, StoreError
+from bridge.store import rulesets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from bridge.rules import RuleSet
+    from bridge.store import Store
+
+log = logs.get("rules")
+
+
+class Rulebook:
+    """Holds the current rule set. `current` may be read from any thread; `look` is for one."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], presets: Mapping[str, Any], store: Store) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._presets = presets
+        self._store = store
+        self._seen: dict[str, str] | None = None
+        self.fault: str | None = None
+        self.current = self._first()
+        self._taken = dict(self.current.files)
+
+    def look(self) -> None:
+        """Look at the folder once; take a change that was there already the last time."""
+        try:
+            files = rules.read_files(self._folder)
+        except MappingError as error:
+            self._refuse(error.faults)
+            return
+        settled = files == self._seen
+        self._seen = files
+        if not settled or files == self._taken:
+            if settled and self.fault is not None and files == dict(self.current.files):
+                self.fault = None
+            return
+        self._taken = files
+        self._take(files)
+
+    def _first(self) -> RuleSet:
+        """The folder's rules, or the last good ones; MappingError when there are none either."""
+        try:
+            current = self._load(rules.read_files(self._folder))
+        except MappingError as error:
+            last = self._last_good()
+            if last is None:
+                raise
+            self._refuse(error.faults)
+            return last
+        self._remember(current)
+        return current
+
+    def _load(self, files: Mapping[str, str]) -> RuleSet:
+        return rules.load(files, self._environ, self._presets, folder=self._folder.name)
+
+    def _last_good(self) -> RuleSet | None:
+        with self._store.read() as conn:
+            files = rulesets.last_accepted(conn)
+        try:
+            return self._load(files) if files is not None else None
+        except MappingError:
+            return None  # accepted by a release whose grammar was another
+
+    def _take(self, files: dict[str, str]) -> None:
+        gone = sorted(set(self.current.files) - set(files))
+        try:
+            if gone:
+                raise MappingError(
+                    [f"{self._folder.name}/{name}: vanished; a restart accepts that it is gone" for name in gone]
+                )
+            fresh = self._load(files)
+        except MappingError as error:
+            self._refuse(error.faults)
+            return
+        self.current = fresh
+        self.fault = None
+        self._remember(fresh)
+        log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
+
+    def _remember(self, accepted: RuleSet) -> None:
+        try:
+            self._store.run(lambda conn: rulesets.accept(conn, accepted.hash, accepted.files))
+        except StoreError as error:
+            log.warning("rules.not_stored", reason=str(error))
+
+    def _refuse(self, faults: tuple[str, ...]) -> None:
+        sentence = "; ".join(faults)
+        if sentence != self.fault:
+            log.warning("rules.refused", faults=list(faults))
+        self.fault = sentence
