@@ -37,3 +37,12 @@ def get(name: str) -> FilteringBoundLogger:
     """The logger of one part of the bridge: `get("deliver").info("attempt", goal=7, outcome="delivered")`."""
     logger: FilteringBoundLogger = structlog.get_logger(part=name)
     return logger
+
+
+def where(error: BaseException) -> str:
+    """An unexpected fault by its kind and its place in the code: never its message, which may hold what was sent."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    at = "" if place is None else f" at {place.tb_frame.f_globals.get('__name__', '?')}:{place.tb_lineno}"
+    return type(error).__name__ + at

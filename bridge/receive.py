@@ -75,7 +75,7 @@ def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request
         _tell(name, event, started, outcome, reason)
         raise
     except Exception as error:
-        _tell(name, event, started, "failed", _where(error))
+        _tell(name, event, started, "failed", logs.where(error))
         raise
     bridge.counters.accepted(name)
     _tell(name, event, started, ack.value, event.quarantine)
@@ -89,7 +89,7 @@ def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent
     try:
         return sources.read(source, request)
     except Exception as error:  # noqa: BLE001 - authentic, so it is kept: reading may be mended later
-        return _unread(source, request, f"reading it failed ({_where(error)})")
+        return _unread(source, request, f"reading it failed ({logs.where(error)})")
 
 
 def _unread(source: Source, request: Request, fault: str) -> NewEvent:
@@ -135,12 +135,3 @@ def _told(text: str) -> str:
     """A text from outside, so that it cannot break a line or a terminal."""
     short = text[:_TEXT_MAX]
     return short if short.isprintable() else ascii(short)[1:-1]
-
-
-def _where(error: Exception) -> str:
-    """An unexpected fault by its kind and its place in the code: never its message, which may hold what was sent."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    at = "" if place is None else f" at {place.tb_frame.f_globals.get('__name__', '?')}:{place.tb_lineno}"
-    return type(error).__name__ + at

@@ -78,13 +78,8 @@ class Rulebook:
             return None  # accepted by a release whose grammar was another
 
     def _take(self, files: dict[str, str]) -> None:
-        gone = sorted(set(self.current.files) - set(files))
         try:
-            if gone:
-                raise MappingError(
-                    [f"{self._folder.name}/{name}: vanished; a restart accepts that it is gone" for name in gone]
-                )
-            fresh = self._load(files)
+            fresh = self._successor(files)
         except MappingError as error:
             self._refuse(error.faults)
             return
@@ -92,6 +87,13 @@ class Rulebook:
         self.fault = None
         self._remember(fresh)
         log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
+
+    def _successor(self, files: dict[str, str]) -> RuleSet:
+        """The set that these files make; MappingError, also when a file of the current set vanished."""
+        gone = sorted(set(self.current.files) - set(files))
+        if gone:
+            raise MappingError([f"{self._folder.name}/{name}: vanished; a restart accepts that" for name in gone])
+        return self._load(files)
 
     def _remember(self, accepted: RuleSet) -> None:
         try:

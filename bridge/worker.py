@@ -101,10 +101,10 @@ class Worker:
                 if faults == 0:
                     log.warning("store.unavailable", reason=str(error))
                 faults += 1
-            except Exception:
-                pause_s = AFTER_FAULT_S[-1]
-                log.exception("fault")
-                self._stopping.wait(pause_s)
+            except Exception as error:  # noqa: BLE001 - a thread never ends for a fault
+                pause_s = 0.0
+                log.error("fault", fault=logs.where(error))  # noqa: TRY400 - a stack trace may quote what was sent
+                self._stopping.wait(AFTER_FAULT_S[-1])
             if pause_s > 0 and bell.wait(pause_s):
                 bell.clear()
 
