@@ -52,7 +52,8 @@ def plain(text: str, secret: str | None = None) -> str:
     for pattern in (_SCRIPT, _TAG):
         text = pattern.sub(" ", text[:_LOOKED_AT])
     text = _TAG.sub(" ", html.unescape(text))
-    text = "".join(" " if unicodedata.category(sign) in _HIDDEN else sign for sign in text)
+    if not text.isprintable():
+        text = "".join(" " if unicodedata.category(sign) in _HIDDEN else sign for sign in text)
     text = " ".join(text.split())
     if secret:
         text = text.replace(secret, "…")

@@ -78,22 +78,22 @@ def _look_up(host: str, port: int, timeout_s: float) -> Sequence[Address]:
         pass
     else:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    answers: queue.SimpleQueue[Sequence[Address] | OSError] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Sequence[Address] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
             answers.put(error)
-        except UnicodeError:  # a label that is too long, or none at all
-            answers.put(socket.gaierror(socket.EAI_NONAME, "this is no host name"))
 
     threading.Thread(target=ask, name="look-up", daemon=True).start()
     try:
         answer = answers.get(timeout=timeout_s)
     except queue.Empty:
         raise TimeoutError("the name was not resolved in time") from None
-    if isinstance(answer, OSError):
+    if isinstance(answer, UnicodeError):  # a label that is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from answer
+    if isinstance(answer, Exception):
         raise answer
     return answer
 
