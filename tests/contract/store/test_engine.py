@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, make_url, select, text
+from sqlalchemy.exc import IntegrityError
 
-from bridge.errors import SchemaError, StoreUnavailable
+from bridge import store as bridge_store
+from bridge.errors import SchemaError, StoreError, StoreUnavailable
 from bridge.store import clock as store_clock
 from bridge.store import schema
+from bridge.store.engine import spelled
+from bridge.store.gate import Gate
+
+
+def until(true):
+    end = time.monotonic() + 5
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def put(conn, name, value="1"):
@@ -70,8 +82,211 @@ def test_a_missing_table_says_to_migrate(store):
 
 
 def test_a_database_that_cannot_be_reached_is_unavailable(tmp_path):
-    from bridge import store as bridge_store
-
     for url in (f"sqlite:///{tmp_path}/no/such/folder/x.db", f"postgresql://nobody@/x?host={tmp_path}"):
         with pytest.raises(StoreUnavailable), bridge_store.open(url).read():
             pass
+
+
+def test_a_write_inside_a_write_is_a_fault_of_ours_and_not_a_wait(sqlite_store):
+    with sqlite_store.write(), pytest.raises(RuntimeError, match="inside another"), sqlite_store.write():
+        pass
+
+
+def test_writers_come_in_the_order_they_asked_and_the_ack_path_before_them():
+    gate, order = Gate(), []
+
+    def work(name, **kw):
+        with gate.turn(5, **kw):
+            order.append(name)
+
+    with gate.turn(5):
+        threads = []
+        for name, kw in (("first", {}), ("second", {}), ("ack", {"first": True})):
+            threads.append(threading.Thread(target=work, args=(name,), kwargs=kw))
+            threads[-1].start()
+            until(lambda wanted=len(threads): len(gate._waiting) == wanted)
+    for thread in threads:
+        thread.join()
+    assert order == ["ack", "first", "second"]
+
+
+def test_a_writer_waits_for_its_turn_only_so_long():
+    gate = Gate()
+    refused = []
+
+    def work():
+        with pytest.raises(StoreUnavailable, match="busy"), gate.turn(0.05):
+            pass
+        refused.append(True)
+
+    with gate.turn(1):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert refused == [True]
+    with gate.turn(1):
+        pass
+
+
+def test_a_transaction_that_meets_a_deadlock_is_run_again(postgres_store):
+    for name in ("a", "b"):
+        with postgres_store.write() as conn:
+            put(conn, name, "0")
+    both = threading.Barrier(2, timeout=5)
+    tries = []
+
+    def work(first, second):
+        def cross(conn):
+            tries.append(first)
+            conn.execute(text("UPDATE facts SET value = value || :me WHERE name = :name"), {"me": first, "name": first})
+            if len(tries) <= 2:
+                both.wait()
+            conn.execute(
+                text("UPDATE facts SET value = value || :me WHERE name = :name"), {"me": first, "name": second}
+            )
+
+        postgres_store.run(cross)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in (("a", "b"), ("b", "a"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with postgres_store.read() as conn:
+        values = conn.execute(select(schema.facts.c.value)).scalars().all()
+    assert len(tries) == 3
+    assert sorted(map(sorted, values)) == [["0", "a", "b"], ["0", "a", "b"]]
+
+
+def test_connections_that_died_in_the_pool_are_replaced_unseen(postgres, postgres_store):
+    with postgres_store.read(), postgres_store.read(), postgres_store.write():
+        pass
+    for use in ("read", "write", "driver"):
+        postgres.execute(
+            "postgres",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'datafast-bridge'",
+        )
+        with getattr(postgres_store, use)():
+            pass
+
+
+def test_a_connection_that_dies_within_a_transaction_is_unavailable_and_the_next_one_works(postgres, postgres_store):
+    def die():
+        postgres.execute(
+            "postgres",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'datafast-bridge'",
+        )
+
+    with pytest.raises(StoreUnavailable), postgres_store.write() as conn:
+        put(conn, "a")
+        die()
+        put(conn, "b")
+    with pytest.raises(StoreUnavailable), postgres_store.driver() as driver:
+        driver.rows(spelled("INSERT INTO facts VALUES (?, ?)", "postgresql"), ("c", "d"))
+        die()  # and the answer to COMMIT never comes
+    assert names(postgres_store) == []
+
+
+def test_a_full_pool_is_unavailable_in_time(postgres_url):
+    made = bridge_store.open(postgres_url, pool_size=1)
+    with made.read(), pytest.raises(StoreUnavailable, match="no connection came free"), made.read():
+        pass
+    made.close()
+
+
+def test_a_process_opens_at_most_five_connections(postgres, postgres_url):
+    made = bridge_store.open(postgres_url)
+
+    def work():
+        for _ in range(20):
+            with made.read() as conn:
+                conn.execute(text("SELECT pg_sleep(0.001)"))
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    while any(thread.is_alive() for thread in threads):
+        with made.read() as conn:
+            most = max(
+                most,
+                conn.execute(text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")).scalar(),
+            )
+    assert 1 < most <= 5
+    made.close()
+
+
+def test_every_transaction_on_postgresql_has_its_time_limits(postgres_store):
+    names_ = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    for use in (postgres_store.read, postgres_store.write):
+        with use() as conn:
+            found = [conn.execute(text(f"SHOW {name}")).scalar() for name in names_]
+        assert found == ["10s", "2s", "30s"]
+    with postgres_store.engine.connect() as conn:  # nothing is left behind for whoever a pooler gives the connection
+        conn.rollback()
+        driver = conn.connection.driver_connection
+        assert driver.execute("SHOW statement_timeout").fetchone() == ("0",)
+
+
+def test_a_server_that_answers_commits_early_is_made_to_wait_for_the_disk(postgres, postgres_url):
+    name = make_url(postgres_url).database
+    postgres.execute("postgres", f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+    made = bridge_store.open(postgres_url)
+    with made.write() as conn:
+        assert conn.execute(text("SHOW synchronous_commit")).scalar() == "on"
+    made.close()
+
+
+def test_sqlite_stands_as_the_design_says(sqlite_store):
+    with sqlite_store.read() as conn:
+        found = [
+            conn.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert found == ["wal", 2, 1]
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_database_url_may_be_spelled_in_the_usual_ways(postgres_url, scheme):
+    from bridge import settings
+
+    url = settings.load({"DATABASE_URL": scheme + postgres_url[postgres_url.index(":") :]}).database_url
+    made = bridge_store.open(url)
+    assert names(made) == []
+    made.close()
+
+
+def test_a_socket_may_stand_in_the_query(postgres_url):
+    url = make_url(postgres_url)
+    made = bridge_store.open(f"postgresql://{url.username}@/{url.database}?host={url.host or url.query['host']}")
+    assert names(made) == []
+    made.close()
+
+
+def test_a_url_that_is_none_is_one_sentence_without_the_url():
+    with pytest.raises(StoreError, match="sqlite:///bridge.db") as caught:
+        bridge_store.open("secret-no-url")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_in_memory_can_be_used_by_many_threads():
+    made = bridge_store.open("sqlite://")
+    bridge_store.migrate(made)
+
+    def work(name):
+        with made.write() as conn:
+            put(conn, name)
+
+    threads = [threading.Thread(target=work, args=(str(n),)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert names(made) == ["0", "1", "2", "3", "4"]
+    made.close()
+
+
+def test_no_value_of_a_statement_stands_in_an_error(store):
+    with pytest.raises(IntegrityError) as caught, store.write() as conn:
+        put(conn, "a", "secret value")
+        put(conn, "a", "secret value")
+    assert "secret value" not in str(caught.value)
