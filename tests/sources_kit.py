@@ -72,6 +72,7 @@ def verify_spec(said):
 def envelope_spec(said):
     test = said.get("test")
     mark = test.get("is", True) if isinstance(test, dict) else True
+    mark = tuple(mark) if isinstance(mark, list) else mark
     return EnvelopeSpec(
         **{name: paths(said.get(name)) for name in ("type", "id", "time", "order", "account")},
         test=paths(test["path"] if isinstance(test, dict) else test),
@@ -134,7 +135,7 @@ def secret_for(spec):
         return base64.b64encode(der).decode()
     if spec.type == "basic":
         return "user:pass:word"
-    return "whsec_" + base64.b64encode(bytes(range(24))).decode() if spec.key == "whsec" else "a secret of some length"
+    return "whsec_" + base64.b64encode(bytes(range(24))).decode() if spec.key == "whsec" else "a_secret_of_some_length"
 
 
 def body_for(made):
@@ -143,7 +144,7 @@ def body_for(made):
         "type": "thing.happened",
         "id": "evt_1",
         "webhookTimestamp": NOW * 1000,
-        "verification_token": "a secret of some length",
+        "verification_token": "a_secret_of_some_length",
         "signature": {"timestamp": str(NOW), "token": "t" * 50, "signature": ""},
     }
     if made.body is BodyForm.FORM:

@@ -1,13 +1,15 @@
 """Bytes from outside → authentic events. Every provider is a preset (data); one verifier checks them all.
 
 verify: raises SignatureError or returns · read: the event to store, never raises · documents: what rules read ·
-ignored: hand-shakes and thin notifications · faults: what makes a source's stanza or secrets unusable.
+ignored: hand-shakes and thin notifications · faults: what makes a source's stanza or secrets unusable ·
+presets: the providers as data · reference: the same as a table for people.
 """
 
 from bridge.sources.body import parse
 from bridge.sources.events import documents, read
 from bridge.sources.ignored import ignored
 from bridge.sources.presets import presets
+from bridge.sources.reference import reference
 from bridge.sources.verifier import faults, verify
 
-__all__ = ["documents", "faults", "ignored", "parse", "presets", "read", "verify"]
+__all__ = ["documents", "faults", "ignored", "parse", "presets", "read", "reference", "verify"]

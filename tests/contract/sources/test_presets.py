@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources_kit import NOW, body_for, request, secret_for, signed_request, source
 
-from bridge import sources
+from bridge import rules, sources
 from bridge.errors import SignatureError
 
 PRESETS = sorted(sources.presets())
@@ -209,6 +210,17 @@ def test_a_preset_says_all_that_a_person_needs(name):
 
 
 @every
+def test_a_mapping_file_of_two_lines_compiles_to_the_preset(name):
+    text = f"provider: {name}\npublic_url: https://x.example/y\nvisitor: [v]\ngoals: [{{goal: g, event: e}}]\n"
+    secret = secret_for(source(name).verify)
+    loaded = rules.load({"mine.yaml": text}, {"MINE_WEBHOOK_SECRET": secret}, sources.presets())
+    made, (said,) = source(name, secret), loaded.sources.values()
+    for field in ("verify", "secrets", "envelope", "id_is_signed", "body", "body_field", "each", "links"):
+        assert getattr(said, field) == getattr(made, field), field
+    assert loaded.warnings == ()
+
+
+@every
 def test_a_signed_body_is_read_into_type_and_id_where_the_preset_says(name):
     """Every path of the envelope reads something when a document is built to hold it."""
     made, _ = ready(name)
@@ -238,3 +250,8 @@ def test_no_link_is_an_object_that_many_buyers_share():
     shared = {"product", "price", "plan", "store", "variant", "coupon", "payment_link"}
     kinds = {link["kind"] for said in sources.presets().values() for link in said.get("links", ())}
     assert kinds.isdisjoint(shared)
+
+
+def test_the_table_of_providers_is_the_registrys():
+    table = (Path(__file__).parents[3] / "docs" / "providers.md").read_text()
+    assert table == sources.reference(), "write docs/providers.md again, as its first paragraph says"

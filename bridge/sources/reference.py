@@ -1,0 +1,54 @@
+"""The table of providers for people, written from the presets themselves (docs/providers.md; a test compares)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.sources.presets import presets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CODED_IDS: Final = {"lemonsqueezy": "`meta.webhook_id`, and a fingerprint of what happened"}
+_HEAD: Final = """# Providers
+
+Written from `bridge/sources/presets.yaml`, by
+`python -c "from bridge import sources; print(sources.reference(), end='')" > docs/providers.md`.
+`provider: <name>` in a mapping file takes everything from here; every key can be said anew in the file.
+
+| provider | authentic by | type · id of the event | visitor id is looked for at | where to set it up; the secret |
+|---|---|---|---|---|
+"""
+
+
+def reference() -> str:
+    """All presets as Markdown."""
+    return _HEAD + "".join(_row(name, said) for name, said in presets().items())
+
+
+def _row(name: str, said: Mapping[str, Any]) -> str:
+    envelope = said.get("envelope", {})
+    event_id = _CODED_IDS.get(name) or _paths(envelope.get("id")) or "hash of the body"
+    visitor = _paths(said.get("visitor")) or "say `visitor:` yourself"
+    event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
+    cells = (
+        f"`{name}`",
+        _scheme(said["verify"]),
+        f"{event_type} · {event_id}",
+        visitor,
+        f"{said['where']}; {said['secret_hint']}",
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _scheme(verify: Mapping[str, Any]) -> str:
+    place = verify.get("signature", {}).get("in", "header:Authorization")
+    places = ", ".join(f"`{text}`" for text in ([place] if isinstance(place, str) else place))
+    if verify["type"] in ("token", "basic"):
+        return f"{verify['type']} in {places}"
+    return f"{verify['type']} of `{verify.get('signed', '{body}')}` in {places}"
+
+
+def _paths(said: Any) -> str:
+    listed = [said] if isinstance(said, str) else said or ()
+    return ", ".join(f"`{path}`" for path in listed)
