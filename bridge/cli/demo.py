@@ -33,17 +33,19 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from bridge.cli.demo_play import Act
-    from bridge.cli.demo_seen import Seen
     from bridge.cli.screen import Screen
     from bridge.sandbox.simulator import Sent
+    from bridge.store.ledger import EventLine
 
 ARRIVE_S: Final = 20.0
 _LOOK_S: Final = 0.1
 _KNOWS_ANYBODY: Final = ("--visitor", "any", "--option", "rate_per_minute=0")
 _SOURCES: Final = ("stripe", "lemonsqueezy", "generic")
-_AGE: Final = (
-    "Twelve days pass in this demo's second, so it keeps goals for 30 days (BRIDGE_MAX_AGE=30d). By default a goal"
-    " older than 7 days is not sent, because DataFast would date it today."
+GIVE_UP_S: Final = 3.0  # when nothing moves any more
+_NOTES: Final = (
+    "The repeated event made no second goal, the forged one was refused, the test purchase is not sent.",
+    "The dispute came before the checkout that names its visitor, and its goal waited for it.",
+    "BRIDGE_MAX_AGE=30d, for this demo's twelve days: by default no goal older than 7 days is sent.",
 )
 
 
@@ -158,8 +160,9 @@ def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[
         environ=clean_environment(os.environ),
     )
     bridge = Part("the bridge", ["serve"], folder=stage.folder, environ=environ)
-    stack.enter_context(fake)
-    stack.enter_context(bridge)
+    for part in (fake, bridge):
+        stack.callback(part.stop)
+        part.start()
     fake.wait(f"{stage.sandbox_url}/__fake__/clock")
     bridge.wait(f"{stage.url}/readyz")
     return fake, bridge
@@ -177,9 +180,12 @@ def _await(parts: Sequence[Part], acts: Sequence[Act], stage: Stage) -> list[tup
     """Until every expected goal is there; what is missing when the time is over."""
     until = time.monotonic() + ARRIVE_S
     wanted = demo_play.expected(acts)
+    moved = time.monotonic()
     while True:
         missing = demo_play.missing(wanted, _recorded(stage))
-        if (not missing and demo_seen.settled(stage.database)) or time.monotonic() > until:
+        settled, now = demo_seen.settled(demo_seen.read(stage.database)), time.monotonic()
+        moved = moved if settled else now
+        if (settled and not missing) or now > until or now - moved > GIVE_UP_S:
             return missing
         for part in parts:
             part.check()
@@ -199,7 +205,7 @@ def _tell(
     stage: Stage,
     acts: Sequence[Act],
     sent: Sequence[Sent],
-    seen: Sequence[Seen],
+    seen: Sequence[EventLine],
     missing: Sequence[tuple[Any, Any]],
     environ: Mapping[str, str],
 ) -> None:
@@ -214,7 +220,7 @@ def _tell(
     screen.say()
     _tell_result(screen, acts, absent)
     screen.say()
-    _tell_hero(screen, acts, environ, stage)
+    _tell_hero(screen, rows, environ, stage)
 
 
 def _tell_result(screen: Screen, acts: Sequence[Act], absent: Sequence[str]) -> None:
@@ -225,23 +231,30 @@ def _tell_result(screen: Screen, acts: Sequence[Act], absent: Sequence[str]) -> 
         screen.say(f"{len(absent)} of {wanted} expected goals did not arrive:", style=BAD)
         for sentence in absent:
             screen.say(sentence, indent=2)
-    screen.say(_AGE)
+    for note in _NOTES:
+        screen.say(note)
 
 
-def _tell_hero(screen: Screen, acts: Sequence[Act], environ: Mapping[str, str], stage: Stage) -> None:
-    """The refund that names nobody, in the words of `why`."""
-    event = demo_play.hero(acts).id
-    screen.heading(f"$ python -m bridge why {event}")
+def _tell_hero(screen: Screen, rows: Sequence[Row], environ: Mapping[str, str], stage: Stage) -> None:
+    """The refund that names nobody: how its visitor was found, and the whole answer of `why`."""
+    hero = next(row for row in rows if row.act.step.type == demo_play.HERO)
+    screen.heading("The refund names no visitor, yet it is attributed:")
+    for goal in hero.seen.goals if hero.seen else ():
+        for part in demo_seen.provenance(goal).split(", "):
+            screen.say(part, indent=2)
     answer = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "bridge", "why", event],
+        [sys.executable, "-m", "bridge", "why", hero.act.step.id],
         cwd=stage.folder,
         env={**environ, "COLUMNS": str(shutil.get_terminal_size().columns)},
         capture_output=True,
         text=True,
         check=False,
     )
-    for line in (answer.stdout or answer.stderr).rstrip().splitlines():
-        screen.line(line)
+    if answer.returncode == 0:
+        screen.say()
+        screen.heading(f"$ python -m bridge why {hero.act.step.id}")
+        for line in answer.stdout.rstrip().splitlines():
+            screen.line(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,23 +263,25 @@ class Row:
 
     act: Act
     sent: Sent
-    seen: Seen | None
+    seen: EventLine | None
     recorded: tuple[Mapping[str, Any], ...]
 
     @property
     def verdict(self) -> str:
         if self.seen is not None:
-            return self.seen.verdict
-        return self.sent.answer if self.sent.ok else f"refused ({self.sent.status})"
+            return self.seen.verdict or self.seen.state
+        return self.sent.answer if self.sent.ok else "refused"
 
     def goals(self) -> str:
         if self.recorded:
             return ", ".join(map(_goal_text, self.recorded))
         kept = self.seen.goals if self.seen else ()
-        return ", ".join(f"{goal.name} ({_DRY if goal.state == 'dry' else goal.state})" for goal in kept)
+        return ", ".join(f"{goal.name} ({_STATES.get(goal.state, goal.state)})" for goal in kept)
 
     def cells(self) -> tuple[str, ...]:
-        visitor = self.recorded[0]["visitor"][:8] + "…" if self.recorded else ""
+        visitor = self.recorded[0]["visitor"][:6] if self.recorded else ""
+        if visitor and self.seen and (kind := demo_seen.found_by(self.seen.goals[0])):
+            visitor += f" by {kind}"
         return (self.act.step.source, self.act.step.type, self.verdict, self.goals(), visitor)
 
     def to_json(self) -> dict[str, Any]:
@@ -284,11 +299,11 @@ class Row:
         }
 
 
-_DRY: Final = "test mode: not sent"
+_STATES: Final = {"dry": "test mode"}
 
 
 def _rows(
-    acts: Sequence[Act], sent: Sequence[Sent], seen: Sequence[Seen], recorded: Mapping[str, Mapping[str, Any]]
+    acts: Sequence[Act], sent: Sequence[Sent], seen: Sequence[EventLine], recorded: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Row]:
     """Accepted events are numbered in the order in which they came: the n-th accepted one is the n-th row."""
     stored = iter(seen)

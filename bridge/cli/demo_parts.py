@@ -23,8 +23,6 @@ from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
 READY_S: Final = 20.0
 _LOOK_S: Final = 0.05
@@ -74,7 +72,8 @@ class Part:
         self._log = folder / f"{arguments[0]}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it; register `stop` with whoever tidies up before, so that an interruption leaves nothing behind."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 self._command,
@@ -85,20 +84,19 @@ class Part:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """Ask it to end, and make it end if it does not; whatever it started ends with it."""
         process = self._process
         if process is None:
             return
         with suppress(ProcessLookupError):
             process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def wait(self, url: str) -> None:
         """Until it answers 200 there; DemoError says in one sentence why it does not."""

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 FORGED: Final = "forged"
 REPEATED: Final = "repeated"
+HERO: Final = "charge.refunded"  # the refund that names no visitor
 # A dispute names its charge, a charge its payment intent, a session both the payment intent and the visitor.
 _EARLY: Final = ("charge.dispute.created", "charge.succeeded", "checkout.session.completed")
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One webhook of the play. how: "" (as its provider sends it), `repeated`, or `forged` (signed by somebody else)."""
+    """One webhook. how: "" (as its provider sends it), `repeated`, or `forged` (signed by somebody else)."""
 
     step: Step
     how: str = ""
@@ -40,11 +41,6 @@ def play(seed: int, now_s: int) -> tuple[Act, ...]:
 
 def checkout(steps: Iterable[Step]) -> Step:
     return next(step for step in steps if step.type == "checkout.session.completed")
-
-
-def hero(acts: Sequence[Act]) -> Step:
-    """The refund that names no visitor."""
-    return next(act.step for act in acts if act.step.type == "charge.refunded")
 
 
 def expected(acts: Sequence[Act]) -> list[tuple[Step, Expected]]:

@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
-
-from bridge import store
-from bridge.store.schema import events, goals
+from bridge import identity, store
+from bridge.linking import Found
+from bridge.store import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from bridge.store.ledger import EventLine, GoalLine
+
+_MOVING: Final = frozenset({"pending", "leased", "sending", "unconfirmed"})
+_MANY: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class SeenGoal:
-    """A goal as the bridge has it."""
-
-    name: str
-    state: str
-    message: str | None
-    datafast_event_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A stored event, in the order of arrival."""
-
-    id: int
-    verdict: str
-    goals: tuple[SeenGoal, ...]
-
-
-_EVENTS = select(events.c.id, events.c.state, events.c.verdict).order_by(events.c.id)
-_GOALS = select(goals.c.event_id, goals.c.name, goals.c.state, goals.c.message, goals.c.datafast_event_id).order_by(
-    goals.c.id
-)
-_MOVING = ("pending", "leased", "sending", "unconfirmed")
-
-
-def read(url: str) -> Sequence[Seen]:
-    """Every event with its goals."""
+def read(url: str) -> list[EventLine]:
+    """Every event with its goals, in the order of arrival."""
     opened = store.open(url, pool_size=1)
     try:
         with opened.read() as conn:
-            kept = [(row.event_id, SeenGoal(*row[1:])) for row in conn.execute(_GOALS)]
-            return [
-                Seen(row.id, row.verdict or row.state, tuple(goal for event, goal in kept if event == row.id))
-                for row in conn.execute(_EVENTS)
-            ]
+            return ledger.list_events(conn, ledger.EventFilter(limit=_MANY))[::-1]
     finally:
         opened.close()
 
 
-def settled(url: str) -> bool:
+def settled(seen: list[EventLine]) -> bool:
     """Every event is routed, and no goal is on its way."""
-    return all(
-        seen.verdict != "received" and not any(goal.state in _MOVING for goal in seen.goals) for seen in read(url)
-    )
+    return all(event.state != "received" and all(goal.state not in _MOVING for goal in event.goals) for event in seen)
+
+
+def found_by(goal: GoalLine) -> str:
+    """The kind of key that led to a goal's visitor; empty: the event names it itself."""
+    found = _found(goal)
+    return "" if found is None or found.by == "own" else (found.kind or "").replace("_", " ")
+
+
+def provenance(goal: GoalLine) -> str:
+    """How its visitor was found, in a sentence."""
+    found = _found(goal)
+    return "has no visitor" if found is None else identity.provenance(found)
+
+
+def _found(goal: GoalLine) -> Found | None:
+    return Found.from_json(goal.provenance) if goal.provenance else None
