@@ -1,0 +1,175 @@
+"""`python -m bench [--quick] [--json FILE]`: one run, a table of figures beside their budgets, and the same as JSON.
+
+Figures are ratios against something in the same run wherever that is possible, because machines are noisy. The load
+generator runs on the same cores as what it measures; the constant view suffers from it in the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from bench import claims, events, load, micro, servers
+
+CONNECTIONS = 32
+
+
+@dataclass
+class Figure:
+    what: str
+    value: float
+    unit: str
+    budget: str
+    ok: bool | None = None
+
+
+class Report:
+    def __init__(self) -> None:
+        self.figures: list[Figure] = []
+
+    def add(self, what: str, value: float, unit: str, budget: str = "", holds: Callable[[float], bool] | None = None) -> None:
+        self.figures.append(Figure(what, value, unit, budget, holds(value) if holds else None))
+        figure = self.figures[-1]
+        mark = {True: "ok", False: "OVER", None: ""}[figure.ok]
+        print(f"{what:<62} {value:>10.2f} {unit:<8} {budget:<18} {mark}", flush=True)
+
+
+def bench_micro(report: Report) -> None:
+    figures = micro.run()
+    report.add("HMAC and json.loads of the same body, for comparison", figures["hmac_and_json_us"], "µs")
+    report.add("verify + parse a 4 KB event", figures["verify_and_parse_us"], "µs", "≤ 60", lambda v: v <= 60)
+    report.add("one rule", figures["one_rule_us"], "µs", "≤ 10", lambda v: v <= 10)
+    report.add("100 rules that do not match", figures["hundred_rules_us"], "µs", "≤ 100", lambda v: v <= 100)
+
+
+def bench_constant(folder: str, count: int) -> float:
+    with servers.constant(folder) as port:
+        load.closed(port, events.requests(500), CONNECTIONS)
+        return load.closed(port, events.requests(count), CONNECTIONS).per_second
+
+
+def bench_acks(report: Report, name: str, folder: str, database: str, count: int, constant: float) -> None:
+    """Durable acknowledgements in a flood; latencies at a fixed rate; CPU; memory."""
+    with (
+        servers.sandbox(folder, "--visitor", "any", "--option", "latency_ms=500") as destination,
+        servers.bridge(folder, database, destination) as (port, pid, start_s),
+    ):
+        report.add(f"{name}: start to first 200", start_s, "s", "≤ 1", lambda v: v <= 1)
+        time.sleep(2)
+        report.add(f"{name}: memory at rest (PSS)", servers.pss_mb(pid), "MB", "≤ 80", lambda v: v <= 80)
+        for rate in (100, 200):
+            result = load.opened(port, events.requests(rate * 10, first=10_000_000 * rate), rate)
+            _all_ok(result)
+            budget = rate == 200
+            report.add(
+                f"{name}: ack p50 at {rate}/s, destination takes 500 ms", result.quantile_ms(0.5), "ms",
+                "≤ 3" if budget else "", (lambda v: v <= 3) if budget else None,
+            )
+            report.add(
+                f"{name}: ack p99 at {rate}/s", result.quantile_ms(0.99), "ms",
+                "≤ 10" if budget else "", (lambda v: v <= 10) if budget else None,
+            )
+        before = servers.cpu_s(pid)
+        result = load.closed(port, events.requests(count), CONNECTIONS)
+        _all_ok(result)
+        report.add(f"{name}: acknowledged and durable", result.per_second, "/s")
+        report.add(
+            f"{name}: … against the constant view", result.per_second / constant, "×", "≥ 0.75", lambda v: v >= 0.75
+        )
+        _wait_routed(port)
+        cpu_ms = (servers.cpu_s(pid) - before) * 1000 / count
+        report.add(f"{name}: CPU an event, receive + route", cpu_ms, "ms", "≤ 1.2", lambda v: v <= 1.2)
+        report.add(
+            f"{name}: memory after {count:,} events (PSS)", servers.pss_mb(pid), "MB", "≤ 130", lambda v: v <= 130
+        )
+
+
+def _all_ok(result: load.Result) -> None:
+    if set(result.statuses) != {200}:
+        raise SystemExit(f"not every answer was 200: {result.statuses}")
+
+
+def _wait_routed(port: int) -> None:
+    """Until no event waits to be routed, by /metrics."""
+    for _ in range(1200):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            text = answer.read().decode()
+        waiting = [line for line in text.splitlines() if line.startswith("bridge_events{") and 'state="received"' in line]
+        if not waiting or all(float(line.rpartition(" ")[2]) == 0 for line in waiting):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the events were not routed within two minutes")
+
+
+def bench_delivery(report: Report, name: str, folder: str, database: str) -> None:
+    """accept → goal at the destination, idle, one at a time."""
+    with (
+        servers.sandbox(folder, "--visitor", "any", "--option", "rate_per_minute=0") as destination,
+        servers.bridge(folder, database, destination, BRIDGE_RATE_PER_MINUTE="60000") as (port, _, _),
+    ):
+        waits = []
+        for number in range(30):
+            [request] = events.requests(
+                1, first=900_000_000 + number, type="checkout.session.completed", visitor=True
+            )
+            sent_ms = time.time() * 1000
+            _all_ok(load.closed(port, [request], 1))
+            waits.append(_arrival_ms(destination, number + 1) - sent_ms)
+            time.sleep(0.05)
+    report.add(
+        f"{name}: accept → goal at the destination, idle, p50", statistics.median(waits), "ms", "≤ 50", lambda v: v <= 50
+    )
+
+
+def _arrival_ms(port: int, count: int) -> float:
+    for _ in range(2000):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events") as answer:
+            told = json.load(answer)
+        if told["count"] >= count:
+            return max(event["at_ms"] for event in told["events"])
+        time.sleep(0.003)
+    raise SystemExit("a goal did not arrive")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the events")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--only", choices=("micro", "acks", "delivery", "claims"), help="one part")
+    asked = parser.parse_args()
+    report = Report()
+    count = 2_000 if asked.quick else 20_000
+    print(f"Python {platform.python_version()}, {platform.machine()}\n")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, servers.postgres() as postgres:
+        databases = {"SQLite": f"sqlite:///{folder}/bench.db", "PostgreSQL": postgres}
+        if asked.only in (None, "micro"):
+            bench_micro(report)
+        if asked.only in (None, "acks"):
+            constant = bench_constant(folder, count)
+            report.add("Flask view that returns a constant, same gunicorn", constant, "/s")
+            for name, database in databases.items():
+                bench_acks(report, name, folder, database, count, constant)
+        if asked.only in (None, "delivery"):
+            for name, database in databases.items():
+                bench_delivery(report, name, folder, database)
+        if asked.only in (None, "claims"):
+            for name, database in databases.items():
+                claims.run(report.add, name, folder, database, 20_000 if asked.quick else 1_000_000)
+    if asked.json:
+        with open(asked.json, "w") as file:
+            json.dump([asdict(figure) for figure in report.figures], file, indent=1, ensure_ascii=False)
+    over = [figure.what for figure in report.figures if figure.ok is False]
+    print(f"\n{len(over)} over budget" + "".join(f"\n  {what}" for what in over))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""The bridge's gunicorn settings for the constant view: the same worker, threads and limits, without the bridge."""
+
+from bridge.web.gunicorn import *  # noqa: F403
+
+
+def post_worker_init(worker: object) -> None:  # noqa: ARG001
+    """Nothing to build."""
