@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.model import ExactFloat
@@ -55,12 +55,14 @@ def test_nonsense_is_no_time(nonsense):
     assert ms_of(nonsense) is None
 
 
+@settings(deadline=None)
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.text("0123456789-:.TZ+ ", max_size=30))
 def test_any_value_is_a_time_of_this_century_or_none(value):
     found = ms_of(value)
     assert found is None or 0 < found < 4_102_444_800_000
 
 
+@settings(deadline=None)
 @given(st.integers(31_536_000_000, 4_070_908_800_000))
 def test_iso_and_numbers_agree(milliseconds):
     moment = datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(milliseconds=milliseconds % 1000)
