@@ -96,8 +96,14 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str,
         return
     with formatter.section("Examples"):
         for line, meaning in examples:
-            formatter.write(f"  python -m bridge {line}\n")
-            formatter.write(f"      {meaning}\n")
+            formatter.write(f"  {_as_typed(line)}\n")
+            with formatter.indentation(), formatter.indentation():
+                formatter.write_text(meaning)
+
+
+def _as_typed(line: str) -> str:
+    """An example that begins another way (`cat … |`) names the program itself."""
+    return line if "python -m bridge" in line else f"python -m bridge {line}"
 
 
 def _json_option() -> click.Option:
@@ -164,7 +170,7 @@ def write_settings(formatter: click.HelpFormatter, *, advanced: bool) -> None:
     """The table of settings as a part of a help page."""
     everyday = [setting for setting in TABLE if setting.group == "everyday"]
     rest = [setting for setting in TABLE if setting.group != "everyday"]
-    with formatter.section("Settings (environment variables, or a file .env in the folder where you start it)"):
+    with formatter.section("Settings (environment variables, or .env where you start it)"):
         rows = [(setting.name, _meaning(setting)) for setting in everyday]
         formatter.write_dl([*rows, ("…_WEBHOOK_SECRET", "one a source, as its mapping file names it")], col_max=24)
         if not advanced:

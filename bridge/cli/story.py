@@ -46,12 +46,15 @@ def tell_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     mine = [rule for rule in rules if rule["result"] != "event"]
     screen.heading("Rules")
     screen.facts([(str(rule["rule"]), rule_sentence(rule)) for rule in mine])
-    others = len(rules) - len(mine)
-    if others and mine:
-        screen.say(f"{count(others, 'other')} for other event types", indent=2)
-    elif others:
+    others = [str(rule["rule"]) for rule in rules if rule["result"] == "event"]
+    if others:
+        they_are = (
+            f"{count(len(others), 'other is', 'others are')}"
+            if mine
+            else f"{count(len(others), 'rule is', 'rules are')}"
+        )
         screen.say(
-            f"none of the {count(others, 'rule')} is for the event type {element.get('type') or '(none)'}", indent=2
+            f"{they_are} for other event types than {element.get('type') or '(none)'}: {', '.join(others)}", indent=2
         )
     elif not rules:
         screen.say("no rule was asked", indent=2)

@@ -48,7 +48,7 @@ def when_short(ms: int | None) -> str:
 
 
 def span(ms: int) -> str:
-    """The two greatest units of a duration: `12 days`, `1 hour 5 min`, `3 s`."""
+    """A duration as exactly as anybody reads it: `12 days`, `1 hour 5 min`, `3 s`."""
     left, parts = abs(ms), []
     for size, name in _UNITS:
         count, left = divmod(left, size)
@@ -56,7 +56,7 @@ def span(ms: int) -> str:
             parts.append(f"{count} {name}{'s' if count > 1 and name in ('day', 'hour') else ''}")
         elif parts:
             break
-        if len(parts) == 2:
+        if len(parts) == 2 or (parts and count >= 10):
             break
     return " ".join(parts) or f"{abs(ms)} ms"
 

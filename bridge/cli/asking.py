@@ -1,0 +1,58 @@
+"""What a person says on the line (durations, names of events and goals), and what a person is asked.
+
+Nothing is ever asked where nobody could answer: without a terminal a question is a refusal that names `--yes`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import click
+
+from bridge.errors import BridgeError, UsageError
+from bridge.settings import duration_ms
+
+
+class _Duration(click.ParamType[int]):
+    """`30min`, `6h`, `7d`, in milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else duration_ms(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not {error}", param, ctx)
+
+
+class _Label(click.ParamType[int]):
+    """`ev_12` or `12`; `goal_7` or `7`."""
+
+    name = "label"
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number = value.removeprefix(self._prefix)
+        if not (number.isascii() and number.isdecimal() and len(number) < 19):
+            self.fail(f"{value!r} is not like {self._prefix}12", param, ctx)
+        return int(number)
+
+
+DURATION: Final = _Duration()
+EVENT: Final = _Label("ev_")
+GOAL: Final = _Label("goal_")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only after a yes; UsageError where nobody can be asked."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{question} Nobody can be asked here: add --yes to mean it.")
+    if not click.confirm(question, err=True):
+        raise BridgeError("Nothing was done.")

@@ -1,0 +1,241 @@
+"""`events`: what was received. List it, look at one, let one be routed again.
+
+Reading needs no mapping files; routing again is done by the worker with the rules in force then.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli import asking, opening, timeline, why
+from bridge.cli.catalogue import Command, Section
+from bridge.cli.screen import of_context
+from bridge.cli.words import count, listing, when_short
+from bridge.errors import BridgeError, UsageError
+from bridge.model import EventState, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.store import Store
+    from bridge.store.ledger import EventDetail, EventLine
+
+
+@click.group(
+    cls=Section,
+    examples=[
+        ("events", "the newest ones, with what became of them"),
+        ("events --state quarantined", "those that could not be read or routed"),
+        ("events --verdict unmatched --since 1d", "no rule was for them"),
+        ("events show ev_12", "one, with every rule's reason"),
+        ("events replay ev_12", "route it again, after a rule was mended"),
+    ],
+)
+def events() -> None:
+    """List, show and replay received webhooks (events)."""
+
+
+@events.command(
+    "list",
+    cls=Command,
+    examples=[("events list --source stripe --limit 100", "the newest hundred of one source")],
+)
+@click.option("--state", type=click.Choice([state.value for state in EventState]), help="Only those in this state.")
+@click.option(
+    "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only those with this verdict."
+)
+@click.option("--source", help="Only those of this source.")
+@click.option("--type", "event_type", help="Only those of this type, such as charge.refunded.")
+@click.option("--since", type=asking.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--before", type=asking.EVENT, metavar="EV", help="The page before this one (ev_12).")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+def list_(
+    state: str | None,
+    verdict: str | None,
+    source: str | None,
+    event_type: str | None,
+    since: int | None,
+    before: int | None,
+    limit: int,
+) -> None:
+    """List received webhooks, the newest first, with what became of them."""
+    from bridge.store import clock, ledger
+
+    screen = of_context()
+    with opening.store() as store, store.read() as conn:
+        now_ms = clock.read_ms(conn)
+        wanted = ledger.EventFilter(
+            state=state,
+            verdict=verdict,
+            source=source,
+            type=event_type,
+            since_ms=None if since is None else now_ms - since,
+            before=before,
+            limit=limit,
+        )
+        lines = ledger.list_events(conn, wanted)
+    if screen.as_json:
+        screen.write_json(timeline.as_json(lines))
+        return
+    screen.table(
+        ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "VERDICT", "GOALS OR REASON"),
+        [_row(line) for line in lines],
+        none="No event" + (" like that." if wanted != ledger.EventFilter(limit=limit) else " was received yet."),
+    )
+    if len(lines) == limit:
+        screen.say(f"More: --before {lines[-1].label}")
+
+
+def _row(line: EventLine) -> tuple[str, ...]:
+    verdict = line.verdict if line.state == EventState.ROUTED else line.state
+    made = listing([f"{goal.name} {goal.state}" for goal in line.goals], line.reason or "")
+    mode = " (test)" if line.test else ""
+    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, verdict or "", made)
+
+
+@events.command(
+    cls=Command,
+    examples=[
+        ("events show ev_12", "by our number"),
+        ("events show evt_1Abc", "by the provider's id"),
+        ("events show ev_12 --body > event.json", "its raw body, to try rules on with `explain`"),
+    ],
+)
+@click.argument("event", metavar="EVENT")
+@click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
+def show(event: str, body: bool) -> None:
+    """Show one event: when it came, every rule's reason, the visitor, its goals and their tries."""
+    screen = of_context()
+    with opening.store() as store, store.read() as conn:
+        detail = one(conn, event)
+        made = why.goals_of(conn, detail)
+        moment = why.moment(conn)
+    if body:
+        _write_body(detail)
+    elif screen.as_json:
+        screen.write_json({**timeline.as_json(detail), "goals": timeline.as_json(made)})
+    else:
+        timeline.tell_event(screen, detail, made, moment)
+
+
+def one(conn: Connection, text: str) -> EventDetail:
+    """The event of this name; BridgeError if there is none, UsageError if there are several."""
+    from bridge.store import ledger
+
+    found = ledger.find(conn, f"ev_{text}" if text.isdecimal() and len(text) < 7 else text).events
+    if not found:
+        raise BridgeError(f"There is no event {text!r}. `python -m bridge events` lists the newest.")
+    if len(found) > 1:
+        labels = listing([f"ev_{event_id}" for event_id in found])
+        raise UsageError(f"{text!r} names {len(found)} events: {labels}. Say which.")
+    detail = ledger.show_event(conn, found[0])
+    assert detail is not None
+    return detail
+
+
+def _write_body(detail: EventDetail) -> None:
+    if detail.event.body is None:
+        raise BridgeError(f"The body of {detail.line.label} is gone: it was older than BRIDGE_RETENTION_DAYS.")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(detail.event.body)
+    sys.stdout.buffer.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------- replay
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """Which events are to be routed again."""
+
+    ids: tuple[int, ...]
+    delivered: int  # goals that were delivered already
+
+
+@events.command(
+    cls=Command,
+    examples=[
+        ("events replay ev_12 ev_13", "these two"),
+        ("events replay --state quarantined --yes", "all that are in quarantine, without a question"),
+        ("events replay --verdict unmatched --since 7d --type charge.refunded", "after you added a rule for them"),
+    ],
+)
+@click.argument("names", metavar="[EVENT]...", nargs=-1)
+@click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All of this state.")
+@click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All with this verdict.")
+@click.option("--source", help="Only those of this source.")
+@click.option("--type", "event_type", help="Only those of this type.")
+@click.option("--since", type=asking.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
+    """Let events be routed again, by the rules in force now.
+
+    Goals that an event has made already stay as they are: there is only one per once key, so nothing is sent twice.
+    To send a delivered goal again, use `python -m bridge goals retry`.
+    """
+    screen = of_context()
+    if bool(names) == any(value is not None for value in filters.values()):
+        raise UsageError(
+            "Name events (events replay ev_12), or say which ones with --state, --verdict, --source, --since."
+        )
+    with opening.store() as store:
+        with store.read() as conn:
+            wish = _wish(conn, names, filters)
+        _confirm(wish, yes=yes, named=bool(names))
+        queued, gone = _requeue(store, wish.ids)
+    if screen.as_json:
+        screen.write_json({"ok": not gone, "queued": queued, "not_queued": gone})
+    else:
+        screen.say(f"{count(len(queued), 'event')} will be routed again{': ' + listing(queued) if queued else ''}.")
+        for label in gone:
+            screen.say(f"{label}: its body is gone (BRIDGE_RETENTION_DAYS), or it waits to be routed already.")
+    if gone or not queued:
+        raise click.exceptions.Exit(1)
+
+
+def _wish(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _Wish:
+    from bridge.store import clock, ledger
+
+    lines: list[EventLine] = []
+    if names:
+        lines = [one(conn, name).line for name in names]
+    else:
+        since = filters.pop("since")
+        since_ms = None if since is None else clock.read_ms(conn) - since
+        wanted = {"type": filters.pop("event_type"), "since_ms": since_ms, "limit": 1000, **filters}
+        before: int | None = None
+        while page := ledger.list_events(conn, ledger.EventFilter(before=before, **wanted)):
+            lines += page
+            before = page[-1].id
+    delivered = sum(goal.state == "delivered" for line in lines for goal in line.goals)
+    return _Wish(tuple(line.id for line in reversed(lines)), delivered)
+
+
+def _confirm(wish: _Wish, *, yes: bool, named: bool) -> None:
+    """Ask where much would happen, or where a goal was delivered."""
+    if not wish.ids or (named and not wish.delivered):
+        return
+    delivered = (
+        f"; {count(wish.delivered, 'goal')} of theirs was delivered and will not be sent again"
+        if wish.delivered
+        else ""
+    )
+    asking.confirm(f"Route {count(len(wish.ids), 'event')} again{delivered}?", yes=yes)
+
+
+def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
+    from bridge.store import events as events_
+
+    queued: list[str] = []
+    gone: list[str] = []
+    for event_id in ids:
+        done = store.run(partial(events_.requeue, event_id=event_id))
+        (queued if done else gone).append(f"ev_{event_id}")
+    return queued, gone

@@ -1,0 +1,226 @@
+"""`goals`: what is to be sent, was sent, or could not be. List it, look at one, send it again, cancel it.
+
+Sending again is safe: what was not delivered is the same goal once more; a delivered one is asked about, and goes out
+as a new generation with its own key, once, however often it is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bridge.cli import asking, opening, timeline, why
+from bridge.cli.catalogue import Command, Section
+from bridge.cli.screen import of_context
+from bridge.cli.words import ago, count, when_short
+from bridge.errors import BridgeError, UsageError
+from bridge.model import GoalState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.cli.screen import Screen
+    from bridge.store.ledger import GoalLine
+
+RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
+
+
+@click.group(
+    cls=Section,
+    examples=[
+        ("goals", "the newest ones and where they stand"),
+        ("goals --state held", "those that wait for your decision"),
+        ("goals show goal_7", "one, with every try"),
+        ("goals retry goal_7", "send it now"),
+        ("goals cancel goal_7", "never send it"),
+    ],
+)
+def goals() -> None:
+    """List, show, retry and cancel goals."""
+
+
+@goals.command(
+    "list",
+    cls=Command,
+    examples=[("goals list --state rejected --since 7d", "what DataFast refused this week")],
+)
+@click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only those in this state.")
+@click.option("--name", help="Only those of this name, such as refund.")
+@click.option("--source", help="Only those of this source.")
+@click.option("--destination", help="Only those for this destination.")
+@click.option("--visitor", help="Only those of this visitor.")
+@click.option("--event", "event_id", type=asking.EVENT, metavar="EV", help="Only those that ev_12 made.")
+@click.option("--since", type=asking.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--before", type=asking.GOAL, metavar="GOAL", help="The page before this one (goal_7).")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+def list_(since: int | None, limit: int, **filters: Any) -> None:
+    """List goals, the newest first, with where they stand."""
+    from bridge.store import clock, ledger
+
+    screen = of_context()
+    with opening.store() as store, store.read() as conn:
+        now_ms = clock.read_ms(conn)
+        since_ms = None if since is None else now_ms - since
+        lines = ledger.list_goals(conn, ledger.GoalFilter(since_ms=since_ms, limit=limit, **filters))
+    if screen.as_json:
+        screen.write_json(timeline.as_json(lines))
+        return
+    some = since is not None or any(value is not None for value in filters.values())
+    screen.table(
+        ("GOAL", "MADE (UTC)", "NAME", "VISITOR", "STATE", "WHY OR WHEN"),
+        [_row(line, now_ms) for line in lines],
+        none="No goal like that." if some else "No goal was made yet.",
+    )
+    if len(lines) == limit:
+        screen.say(f"More: --before {lines[-1].label}")
+
+
+def _row(line: GoalLine, now_ms: int) -> tuple[str, ...]:
+    made = when_short(line.created_at_ms)
+    return (line.label, made, line.name, line.visitor or "", line.state, _why_or_when(line, now_ms))
+
+
+def _why_or_when(line: GoalLine, now_ms: int) -> str:
+    if line.state == GoalState.DELIVERED:
+        return when_short(line.delivered_at_ms)
+    if line.state == GoalState.PENDING:
+        due = ago(line.due_at_ms, now_ms) if line.due_at_ms > now_ms else "now"
+        return f"due {due}{': ' + line.message if line.message else ''}"
+    return line.message or line.reason or ""
+
+
+@goals.command(
+    cls=Command, examples=[("goals show goal_7", "its visitor and how that is known, its tries, what comes next")]
+)
+@click.argument("goal", type=asking.GOAL, metavar="GOAL")
+def show(goal: int) -> None:
+    """Show one goal: its visitor and how that is known, its event, every try, what comes next."""
+    from bridge.store import ledger
+
+    screen = of_context()
+    with opening.store() as store, store.read() as conn:
+        detail = ledger.show_goal(conn, goal)
+        moment = why.moment(conn)
+    if detail is None:
+        raise BridgeError(f"There is no goal_{goal}. `python -m bridge goals` lists the newest.")
+    if screen.as_json:
+        screen.write_json(timeline.as_json(detail))
+    else:
+        timeline.tell_goal_in_full(screen, detail, moment)
+
+
+# ----------------------------------------------------------------------------------------------- retry and cancel
+
+_RETRIED: Final = {
+    "queued": "is due now",
+    "rerouted": "has no visitor: its event is routed again, which looks for one",
+    "delivered": "was delivered, and was left alone",
+    "no_visitor": "has no visitor, and its event's body is gone, so none can be looked for",
+    "under_way": "is being sent, or it is being found out whether it arrived; try again in a minute",
+    "waits": "waits for its visitor; bind one with `python -m bridge links add`",
+    "dry": "is of a test event and never sent",
+    "unknown": "does not exist",
+}
+_CANCELLED: Final = {
+    "cancelled": "is cancelled and will never be sent",
+    "final": "is over already: there is nothing to cancel",
+    "under_way": "may have been sent already; try again in a minute",
+    "unknown": "does not exist",
+}
+
+
+@goals.command(
+    cls=Command,
+    examples=[
+        ("goals retry goal_7", "send one now"),
+        ("goals retry --state rejected --since 1d --yes", "all that were refused today, without a question"),
+    ],
+)
+@click.argument("ids", type=asking.GOAL, metavar="[GOAL]...", nargs=-1)
+@click.option("--state", type=click.Choice(RETRIABLE), help="All in this state.")
+@click.option(
+    "--since", type=asking.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
+)
+@click.option("--yes", is_flag=True, help="Do not ask; send delivered ones again, too.")
+def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> None:
+    """Send goals now: refused, given up, held or cancelled ones, or pending ones before their time.
+
+    A goal that was delivered is sent a second time only after a yes: DataFast counts both.
+    """
+    from bridge.store import by_hand
+
+    screen = of_context()
+    with opening.store() as store:
+        with store.read() as conn:
+            chosen, delivered = _chosen(conn, ids, state, since)
+        _ask_about(chosen, delivered, yes=yes, named=bool(ids))
+        done = [store.run(partial(by_hand.retry, goal_id=one, again=one in delivered)) for one in chosen]
+    rows = [
+        (one, outcome.value, _retried(outcome.value, number))
+        for one, (outcome, number) in zip(chosen, done, strict=True)
+    ]
+    _answer(screen, rows, fine=("queued", "again", "rerouted"))
+
+
+def _retried(outcome: str, number: int) -> str:
+    if outcome == "again":
+        return f"is sent again, as goal_{number}"
+    return f"was sent again before, as goal_{number}" if outcome == "already" else _RETRIED[outcome]
+
+
+def _chosen(
+    conn: Connection, ids: Sequence[int], state: str | None, since: int | None
+) -> tuple[Sequence[int], frozenset[int]]:
+    """Which goals are meant, and which of them were delivered."""
+    from bridge.store import clock, ledger
+
+    if bool(ids) == bool(state):
+        raise UsageError("Name goals (goals retry goal_7), or say which ones with --state.")
+    if ids:
+        details = [ledger.show_goal(conn, one) for one in ids]
+        return ids, frozenset(one.goal.id for one in details if one and one.goal.state == GoalState.DELIVERED)
+    since_ms = None if since is None else clock.read_ms(conn) - since
+    lines: list[GoalLine] = []
+    before: int | None = None
+    while page := ledger.list_goals(conn, ledger.GoalFilter(state=state, since_ms=since_ms, before=before, limit=1000)):
+        lines += page
+        before = page[-1].id
+    return [line.id for line in reversed(lines)], frozenset()
+
+
+def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
+    if delivered:
+        names = ", ".join(f"goal_{one}" for one in sorted(delivered))
+        asking.confirm(f"Delivered already: {names}. Send again, so that DataFast counts it twice?", yes=yes)
+    elif chosen and not named:
+        asking.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
+
+
+@goals.command(cls=Command, examples=[("goals cancel goal_7 goal_8", "never send these two")])
+@click.argument("ids", type=asking.GOAL, metavar="GOAL...", nargs=-1, required=True)
+def cancel(ids: Sequence[int]) -> None:
+    """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
+    from bridge.store import by_hand
+
+    with opening.store() as store:
+        done = [store.run(partial(by_hand.cancel, goal_id=one)) for one in ids]
+    rows = [(one, outcome.value, _CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
+    _answer(of_context(), rows, fine=("cancelled",))
+
+
+def _answer(screen: Screen, rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> None:
+    """What became of each; exit code 1 if one was not done."""
+    failed = [row for row in rows if row[1] not in fine]
+    if screen.as_json:
+        told = [{"goal": f"goal_{one}", "outcome": outcome, "message": text} for one, outcome, text in rows]
+        screen.write_json({"ok": not failed, "goals": told})
+    elif not rows:
+        screen.say("No goal like that.")
+    for one, _outcome, text in () if screen.as_json else rows:
+        screen.say(f"goal_{one} {text}.")
+    if failed or not rows:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,249 @@
+"""Events and goals told in words: one event with its reasons, one goal with its tries, and many as a time line.
+
+`why`, `events show` and `goals show` tell the same; they differ in what they look for. Ids are written in full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli import story
+from bridge.cli.words import ago, count, span, when
+from bridge.linking import Found
+from bridge.linkwords import apart, provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bridge.cli.screen import Screen
+    from bridge.store.ledger import AttemptLine, EventDetail, GoalDetail, GoalLine
+    from bridge.store.status import DestinationState
+
+_STANDS = {
+    "parked": "waits for its visitor",
+    "pending": "waits to be sent",
+    "leased": "is about to be sent",
+    "sending": "is being sent",
+    "unconfirmed": "may have arrived: DataFast's answer was lost, so it is looked up",
+    "delivered": "delivered",
+    "rejected": "was refused for good",
+    "expired": "was given up",
+    "unattributed": "found no visitor",
+    "held": "is held until somebody decides: nobody can tell whether it arrived",
+    "dry": "is of a test event and never sent",
+    "cancelled": "was cancelled",
+}
+_BY_HAND = frozenset({"rejected", "expired", "unattributed", "held", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a teller needs to know beside the thing: the clock, and which destinations are paused."""
+
+    now_ms: int
+    pauses: Mapping[str, DestinationState]
+
+
+# -------------------------------------------------------------------------------------------------------- an event
+
+
+def tell_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
+    """An event: when it came, what became of it, every rule, every candidate, its goals with their tries."""
+    line, event = detail.line, detail.event
+    screen.heading(f"{line.label}  {line.type or '(no type)'}  {line.provider_event_id or '(no id of its own)'}")
+    screen.facts(_event_facts(detail, moment))
+    elements = (detail.trace or {}).get("elements", ())
+    for number, element in enumerate(elements, 1):
+        screen.say()
+        if len(elements) > 1:
+            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
+        if "ignored" not in element:
+            story.tell_candidates(screen, element)
+            story.tell_keys(screen, element)
+            story.tell_rules(screen, element)
+    for key, reason in (detail.trace or {}).get("stopped", {}).items():
+        screen.say(f"{key}: {reason}", indent=2)
+    if detail.trace is None and event.body is None and line.state == "routed":
+        screen.say("Body and trace were removed after BRIDGE_RETENTION_DAYS; verdict and goals stay.", indent=2)
+    _tell_goals_of(screen, detail, goals, moment)
+
+
+def _event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
+    line, stated = detail.line, detail.event.envelope.time_ms
+    facts = [("Source", f"{line.source} ({line.provider}), {'test' if line.test else 'live'} mode")]
+    if line.account:
+        facts.append(("Account", line.account))
+    if stated is not None:
+        facts.append(("Happened", f"{when(stated)}, {ago(stated, moment.now_ms)}"))
+    later = f", {span(line.received_at_ms - stated)} later" if stated and line.received_at_ms - stated > 1_000 else ""
+    facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
+    return [*facts, ("Became", _became(detail, moment))]
+
+
+def _again(duplicates: int) -> str:
+    return f"; delivered {count(duplicates, 'more time')}, which changed nothing" if duplicates else ""
+
+
+def _became(detail: EventDetail, moment: Moment) -> str:
+    line = detail.line
+    if line.state == "received":
+        waits = span(moment.now_ms - line.received_at_ms)
+        return f"not routed yet, waits since {waits} (is a worker running? `python -m bridge doctor`)"
+    if line.state == "quarantined":
+        return f"in quarantine: {line.reason}; `python -m bridge events replay {line.label}` routes it again"
+    reason = f": {line.reason}" if line.reason else ""
+    verdict = {"matched": "matched a rule", "unmatched": "no rule matched", "ignored": "ignored"}
+    at = f", routed {when(line.routed_at_ms)}" if line.routed_at_ms else ""
+    return f"{verdict.get(line.verdict or '', line.state)}{reason}{at}"
+
+
+def _tell_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
+    """The goals it made, then those that an earlier event had made already."""
+    for goal in goals:
+        screen.say()
+        tell_goal(screen, goal.goal, moment)
+        _tell_tries(screen, goal)
+    for element in (detail.trace or {}).get("elements", ()):
+        for told in element.get("goals", ()):
+            if told.get("outcome") != "made":
+                screen.say()
+                screen.say(
+                    f"Goal {told.get('goal')}: made before by ev_{told.get('event_id')} as goal_{told.get('id')},"
+                    f" because there is only one per {told.get('once_key')}"
+                )
+
+
+# --------------------------------------------------------------------------------------------------------- a goal
+
+
+def tell_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
+    """A goal: to whom, how that is known, where it stands, what comes next."""
+    screen.heading(f"{goal.label}  {goal.name}")
+    facts = [
+        ("Visitor", goal.visitor or "not known"),
+        ("How known", _known(goal)),
+        ("State", standing(goal, moment)),
+        ("Next", what_next(goal, moment)),
+        ("Metadata", ", ".join(f"{key}={value}" for key, value in goal.metadata.items())),
+        ("Description", goal.description),
+        ("Destination", goal.destination),
+        ("Only once per", goal.once_key),
+    ]
+    screen.facts([fact for fact in facts if fact[1]])
+
+
+def tell_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
+    """A goal with its event and its tries."""
+    event = detail.event
+    tell_goal(screen, detail.goal, moment)
+    screen.facts(
+        [
+            ("Rule", f"{detail.goal.rule_id} of {detail.goal.source}"),
+            ("Event", f"{event.label}  {event.type}  {event.provider_event_id or ''}".rstrip()),
+        ],
+        width=15,
+    )
+    _tell_tries(screen, detail)
+
+
+def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
+    tries = [(when(attempt.started_at_ms), try_sentence(attempt)) for attempt in detail.attempts]
+    if not tries:
+        gone = detail.goal.state == "delivered"
+        tries = [("Tries", "removed after BRIDGE_RETENTION_DAYS" if gone else "none yet")]
+    screen.facts(tries, width=25 if detail.attempts else 15)
+
+
+def _known(goal: GoalLine) -> str:
+    return provenance(Found.from_json(goal.provenance)) if goal.provenance else ""
+
+
+def standing(goal: GoalLine, moment: Moment) -> str:
+    """Where a goal stands, with the reason if there is one."""
+    text = f"{goal.state}: {_STANDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"
+    if goal.state == "delivered":
+        remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
+        return f"{text} {when(goal.delivered_at_ms)}, {ago(goal.delivered_at_ms or 0, moment.now_ms)}{remote}"
+    why = f" ({goal.message})" if goal.message else ""
+    return text + why
+
+
+def what_next(goal: GoalLine, moment: Moment) -> str:
+    """What will happen by itself, or what a person can do; empty when all is done."""
+    pause = moment.pauses.get(goal.destination)
+    if goal.state == "pending":
+        if pause is not None and pause.pause_kind:
+            again = ago(max(pause.not_before_ms, goal.due_at_ms), moment.now_ms)
+            return f"the destination {goal.destination} is paused ({pause.pause_reason}); tried again {again}"
+        if goal.due_at_ms > moment.now_ms:
+            return f"tried again {ago(goal.due_at_ms, moment.now_ms)}, for the {goal.attempts + 1}. time"
+        return "is sent when its turn comes (58 a minute, one visitor's goals one after another)"
+    if goal.state == "unconfirmed":
+        return f"looked up {ago(goal.due_at_ms, moment.now_ms)}" if goal.due_at_ms > moment.now_ms else "looked up now"
+    if goal.state == "parked":
+        return (
+            f"any event that names its visitor wakes it; looked at {ago(goal.due_at_ms, moment.now_ms)} at the latest"
+        )
+    if goal.state in _BY_HAND:
+        return f"`python -m bridge goals retry {goal.label}` sends it"
+    return ""
+
+
+def try_sentence(attempt: AttemptLine) -> str:
+    """One try in words."""
+    what = "sent" if attempt.kind == "send" else "looked up"
+    outcome = "under way" if attempt.outcome is None else attempt.outcome.replace("_", " ")
+    status = f" ({attempt.status})" if attempt.status else ""
+    took = f", {attempt.ended_at_ms - attempt.started_at_ms} ms" if attempt.ended_at_ms else ""
+    message = f": {attempt.message}" if attempt.message else ""
+    return f"{what}: {outcome}{status}{took}{message}"
+
+
+# ---------------------------------------------------------------------------------------------------- a time line
+
+
+def tell_line(screen: Screen, details: Sequence[EventDetail], goals: Sequence[GoalLine], moment: Moment) -> None:
+    """Events by their own time, each with its goals; then goals whose events are not among them."""
+    screen.heading("Time line")
+    seen = set()
+    last_ms: int | None = None
+    for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):
+        at_ms = detail.event.happened_at_ms
+        gap = (
+            f"  ({apart(at_ms - last_ms).replace(' before', ' later')})"
+            if last_ms and at_ms - last_ms >= 60_000
+            else ""
+        )
+        last_ms = at_ms
+        line = detail.line
+        verdict = line.verdict or line.state
+        screen.facts(
+            [(when(at_ms), f"{line.label}  {line.type} {line.provider_event_id or ''}  {verdict}{gap}")], width=25
+        )
+        for goal in line.goals:
+            seen.add(goal.id)
+            _tell_goal_briefly(screen, goal, moment)
+    for goal in goals:
+        if goal.id not in seen:
+            screen.facts([(when(goal.happened_at_ms), f"of ev_{goal.event_id}")], width=25)
+            _tell_goal_briefly(screen, goal, moment)
+
+
+def _tell_goal_briefly(screen: Screen, goal: GoalLine, moment: Moment) -> None:
+    to = f" to {goal.visitor}" if goal.visitor else ""
+    screen.facts([("", f"{goal.label} {goal.name}{to}")], width=27)
+    for part in (standing(goal, moment), _known(goal), what_next(goal, moment)):
+        if part:
+            screen.facts([("", part)], width=29)
+
+
+def as_json(value: Any) -> Any:
+    """A detail of the ledger as JSON; a body never is part of it."""
+    from dataclasses import fields, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value) if field.name != "body"}
+    if isinstance(value, dict):
+        return {str(name): as_json(inner) for name, inner in value.items()}
+    return [as_json(inner) for inner in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,161 @@
+"""`why`: what became of an event, a goal, a key such as `cus_…`, or a visitor, as far as the database remembers.
+
+It looks the text up as each of these, needs no mapping files and asks nobody else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli import opening, timeline
+from bridge.cli.catalogue import command
+from bridge.cli.screen import of_context
+from bridge.cli.words import when
+from bridge.errors import BridgeError
+from bridge.linkwords import said
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.cli.screen import Screen
+    from bridge.store.ledger import EventDetail, GoalDetail
+    from bridge.store.threads import Thread
+
+
+@dataclass
+class Known:
+    """Everything that a text names."""
+
+    moment: timeline.Moment
+    events: list[EventDetail] = field(default_factory=list)
+    made: dict[int, list[GoalDetail]] = field(default_factory=dict)  # the goals of each event
+    goals: list[GoalDetail] = field(default_factory=list)
+    thread: Thread | None = None  # of a key, or of a visitor
+    line: list[EventDetail] = field(default_factory=list)
+
+
+@command(
+    examples=[
+        ("why ev_12", "an event, by our number or by the provider's id (evt_1Abc…)"),
+        ("why goal_7", "a goal: its visitor, its tries, what comes next"),
+        ("why cus_9s6XKzkNRiz8i3", "a customer, subscription, order, charge …: everything that belongs together"),
+        ("why 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "a visitor"),
+    ]
+)
+@click.argument("what", metavar="X")
+def why(what: str) -> None:
+    """Say what became of X, and why.
+
+    X is an event (ev_12, or the provider's id), a goal (goal_7), a key of the provider (cus_…, sub_…, an order's
+    number), or a DataFast visitor id. Exit code 1: nothing of that name is known.
+    """
+    screen = of_context()
+    text = what.strip()
+    with opening.store() as store, store.read() as conn:
+        known = look_up(conn, f"ev_{text}" if re.fullmatch(r"\d{1,6}", text) else text)
+        if not known.events and not known.goals and known.thread is None and text.isdigit():
+            known = look_up(conn, text)
+    if not (known.events or known.goals or known.thread):
+        raise BridgeError(
+            f"Nothing is known of {what!r}: it is no event (ev_12, or the id the provider gave it), no goal (goal_7),"
+            " no key that an event named (cus_…, sub_…), and no visitor of a goal. If the provider says that it was"
+            " delivered, `python -m bridge doctor` tells whether requests are refused."
+        )
+    if screen.as_json:
+        screen.write_json(_as_json(known))
+    else:
+        _tell(screen, known)
+
+
+def look_up(conn: Connection, text: str) -> Known:
+    """Whatever the text names."""
+    from bridge.store import ledger, threads
+
+    known = Known(moment(conn))
+    found = ledger.find(conn, text)
+    known.events = _events(conn, found.events)
+    known.made = {one.line.id: goals_of(conn, one) for one in known.events}
+    known.goals = [goal for one in found.goals if (goal := ledger.show_goal(conn, one))]
+    keys = threads.named(conn, text)
+    thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())
+    if thread.keys:
+        known.thread = thread
+        known.line = _events(conn, thread.events)
+    return known
+
+
+def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
+    from bridge.store import ledger
+
+    return [detail for one in ids if (detail := ledger.show_event(conn, one))]
+
+
+def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
+    """The goals of an event, with their tries."""
+    from bridge.store import ledger
+
+    details = (ledger.show_goal(conn, goal.id) for goal in event.line.goals)
+    return [detail for detail in details if detail is not None]
+
+
+def moment(conn: Connection) -> timeline.Moment:
+    """The database's clock and its paused destinations."""
+    from bridge.store import status
+
+    seen = status.look(conn, ())
+    return timeline.Moment(seen.now_ms, {state.name: state for state in seen.destinations})
+
+
+def _tell(screen: Screen, known: Known) -> None:
+    if known.thread is not None:
+        _tell_thread(screen, known.thread)
+        timeline.tell_line(screen, known.line, [detail.goal for detail in known.goals], known.moment)
+        return
+    for number, event in enumerate(known.events):
+        if number:
+            screen.say()
+        timeline.tell_event(screen, event, known.made.get(event.line.id, ()), known.moment)
+    if len(known.goals) == 1:
+        timeline.tell_goal_in_full(screen, known.goals[0], known.moment)
+    elif known.goals:
+        timeline.tell_line(screen, [], [detail.goal for detail in known.goals], known.moment)
+
+
+def _tell_thread(screen: Screen, thread: Thread) -> None:
+    """The keys that belong together, and whom they lead to."""
+    screen.heading("Keys")
+    screen.facts([(said(key.kind), f"{key.key}{_stopped(key.stopped_reason)}") for key in thread.keys])
+    screen.say()
+    screen.heading("Visitors")
+    visitors: dict[str, list[str]] = {}
+    for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
+        for point in (item.first, item.last):
+            told = f"named by {point.event}, {when(point.at_ms)}{'' if item.sure else ' (client_reference_id only)'}"
+            if told not in visitors.setdefault(item.visitor, []):
+                visitors[item.visitor].append(told)
+    if not visitors:
+        screen.say("none: no event with one of these keys carried a visitor id yet", indent=2)
+    for visitor, sentences in visitors.items():
+        screen.say(visitor, indent=2)
+        for sentence in sentences[:6]:
+            screen.say(sentence, indent=4)
+    screen.say()
+
+
+def _stopped(reason: str | None) -> str:
+    return f" (links nothing any more: {reason})" if reason else ""
+
+
+def _as_json(known: Known) -> dict[str, Any]:
+    return {
+        "events": timeline.as_json(known.events),
+        "goals": timeline.as_json([*(goal for made in known.made.values() for goal in made), *known.goals]),
+        "thread": timeline.as_json(known.thread),
+        "timeline": timeline.as_json(known.line),
+    }
