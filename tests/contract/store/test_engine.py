@@ -40,9 +40,12 @@ def test_a_write_is_seen_by_the_next_read(store):
 
 
 def test_a_write_that_raises_leaves_nothing(store):
-    with pytest.raises(ZeroDivisionError), store.write() as conn:
+    def work(conn):
         put(conn, "a")
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.run(work)
     assert names(store) == []
 
 
@@ -104,7 +107,7 @@ def test_writers_come_in_the_order_they_asked_and_the_ack_path_before_them():
         for name, kw in (("first", {}), ("second", {}), ("ack", {"first": True})):
             threads.append(threading.Thread(target=work, args=(name,), kwargs=kw))
             threads[-1].start()
-            until(lambda wanted=len(threads): len(gate._waiting) == wanted)
+            until(lambda: len(gate._waiting) == len(threads))
     for thread in threads:
         thread.join()
     assert order == ["ack", "first", "second"]
@@ -177,13 +180,19 @@ def test_a_connection_that_dies_within_a_transaction_is_unavailable_and_the_next
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'datafast-bridge'",
         )
 
-    with pytest.raises(StoreUnavailable), postgres_store.write() as conn:
+    def in_the_middle(conn):
         put(conn, "a")
         die()
         put(conn, "b")
-    with pytest.raises(StoreUnavailable), postgres_store.driver() as driver:
+
+    def before_the_answer_to_commit(driver):
         driver.rows(spelled("INSERT INTO facts VALUES (?, ?)", "postgresql"), ("c", "d"))
-        die()  # and the answer to COMMIT never comes
+        die()
+
+    with pytest.raises(StoreUnavailable):
+        postgres_store.run(in_the_middle)
+    with pytest.raises(StoreUnavailable):
+        postgres_store.run_driver(before_the_answer_to_commit)
     assert names(postgres_store) == []
 
 
@@ -263,7 +272,7 @@ def test_a_socket_may_stand_in_the_query(postgres_url):
 
 
 def test_a_url_that_is_none_is_one_sentence_without_the_url():
-    with pytest.raises(StoreError, match="sqlite:///bridge.db") as caught:
+    with pytest.raises(StoreError, match=r"sqlite:///bridge\.db") as caught:
         bridge_store.open("secret-no-url")
     assert "secret" not in str(caught.value)
 
@@ -286,7 +295,10 @@ def test_a_database_in_memory_can_be_used_by_many_threads():
 
 
 def test_no_value_of_a_statement_stands_in_an_error(store):
-    with pytest.raises(IntegrityError) as caught, store.write() as conn:
+    def twice(conn):
         put(conn, "a", "secret value")
         put(conn, "a", "secret value")
+
+    with pytest.raises(IntegrityError) as caught:
+        store.run(twice)
     assert "secret value" not in str(caught.value)

@@ -116,6 +116,17 @@ def test_an_event_that_was_tried_before_is_claimed_alone(store, rows, clock):
     assert [event.id for event in claim(store, "d")] == [ids[2]]
 
 
+def test_a_batch_is_finished_at_once_and_says_if_any_lease_was_lost(store, rows):
+    ids = [rows.event(f"evt_{n}") for n in range(3)]
+    claim(store)
+    ends = [events.End(id_, Verdict.MATCHED, None, "{}", "h") for id_ in ids]
+    with store.write() as conn:
+        assert events.finish_all(conn, "a", ends[:2])
+    with store.write() as conn:
+        assert not events.finish_all(conn, "a", ends)
+        assert events.finish_all(conn, "a", [])
+
+
 def test_giving_a_lease_back_is_no_try(store, rows):
     event_id = rows.event()
     claim(store)

@@ -164,18 +164,71 @@ def test_a_database_that_does_not_answer_is_told_within_three_seconds(sqlite_url
     made.close()
 
 
+def test_a_table_that_is_locked_is_told_within_three_seconds(postgres_store):
+    made = Inbox(postgres_store)
+    made.put(new())
+    with postgres_store.write() as conn:
+        conn.exec_driver_sql("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            made.put(new("evt_2"))
+        assert time.monotonic() - began < 3
+    until_acked = [made.put(new("evt_3"))]
+    assert until_acked[-1] in (Ack.ACCEPTED, Ack.DUPLICATE)
+    made.close()
+
+
+def test_a_server_that_is_restarted_at_once_loses_nothing_that_was_acknowledged(postgres, postgres_url):
+    """`pg_ctl -m immediate` is what a crash of the server is."""
+    made = bridge_store.open(postgres_url)
+    box = Inbox(made)
+    acked, failed, stop = [], [], threading.Event()
+
+    def send(worker):
+        number = 0
+        while not stop.is_set():
+            number += 1
+            id_ = f"evt_{worker}_{number}"
+            try:
+                box.put(new(id_))
+                acked.append(id_)
+            except StoreUnavailable:
+                failed.append(id_)
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    postgres.crash()
+    count = len(acked)
+    end = time.monotonic() + 10
+    while len(acked) < count + 20 and time.monotonic() < end:
+        time.sleep(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(acked) >= count + 20
+    assert failed
+    assert set(acked) <= {row.provider_event_id for row in rows(made)}
+    box.close()
+    made.close()
+
+
 def test_no_event_is_acknowledged_when_the_disk_is_full(sqlite_store):
     made = Inbox(sqlite_store)
     made.put(new())
     with sqlite_store.write() as conn:
         pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
         conn.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-    acked = 1
+    acked = [made.put(new("evt_small"))]
+
+    def fill():
+        acked.extend(made.put(new(f"evt_full_{number}", body=b"x" * 100_000)) for number in range(50))
+
     with pytest.raises(StoreUnavailable, match="full"):
-        for number in range(50):
-            made.put(new(f"evt_full_{number}", body=b"x" * 100_000))
-            acked += 1
-    assert len(rows(sqlite_store)) == acked
+        fill()
+    assert len(rows(sqlite_store)) == len(acked) + 1
     with sqlite_store.write() as conn:
         conn.exec_driver_sql("PRAGMA max_page_count=1073741823")
     assert made.put(new("evt_after")) is Ack.ACCEPTED
