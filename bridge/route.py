@@ -228,7 +228,7 @@ class Router:
         return len(claimed)
 
     def sweep(self) -> int:
-        """Look at the parked goals whose grace, wait or age is over; how many changed their state."""
+        """Look at the parked goals whose grace or wait is over; how many changed their state."""
         return self._store.run(lambda conn: plans.sweep_parked(conn, self._settings))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0, limit: int = 200) -> tuple[int, int]:
@@ -298,22 +298,22 @@ def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str)
     made = iter(plans.make(conn, wishes, memory, desk.settings, now))
     for key, why in memory.stopped.items():
         log.warning("link.stopped", key=key, reason=why)
+    ends = [
+        events.End(
+            prepared.event.id,
+            prepared.verdict,
+            prepared.reason,
+            _trace(prepared, made, memory.stopped),
+            desk.rule_set.hash,
+        )
+        for prepared in good
+    ]
+    held = events.finish_all(conn, token, ends)
     for prepared in batch:
-        event_id = prepared.event.id
         if prepared.quarantine is not None:
-            held = events.quarantine(conn, event_id, token, prepared.quarantine)
-        else:
-            held = events.finish(
-                conn,
-                event_id,
-                token,
-                verdict=prepared.verdict,
-                reason=prepared.reason,
-                trace_json=_trace(prepared, made, memory.stopped),
-                rules_hash=desk.rule_set.hash,
-            )
-        if not held:
-            raise _LeaseLost
+            held &= events.quarantine(conn, prepared.event.id, token, prepared.quarantine)
+    if not held:
+        raise _LeaseLost
 
 
 # ------------------------------------------------------------------------------------------------------------ trace
@@ -327,6 +327,11 @@ def _trace(prepared: Prepared, made: Iterable[plans.Made], stopped: Mapping[str,
     if told := {key: why for key, why in stopped.items() if key in mine}:
         trace["stopped"] = told
     return json.dumps(trace, ensure_ascii=False, separators=(",", ":"))
+
+
+def foretold(prepared: Prepared) -> dict[str, Any]:
+    """The trace that an event would get, as far as it needs no database (`explain`)."""
+    return {"elements": [_element_trace(element, ()) for element in prepared.elements]}
 
 
 def _element_trace(element: Element, made: Sequence[plans.Made]) -> dict[str, Any]:

@@ -72,10 +72,14 @@ class Desk:
 
     def put(self, body, source="stripe"):
         """Store one event as the inbox would; its id."""
+        return self.put_all([body], source)[0]
+
+    def put_all(self, bodies, source="stripe"):
+        """Store events in one commit; their ids."""
         compiled = self.rules.sources[source]
-        row = _row(body, compiled, self.clock.now_ms)
+        rows = [_row(body, compiled, self.clock.now_ms) for body in bodies]
         with self.store.write() as conn:
-            return conn.execute(insert(schema.events).values(**row)).inserted_primary_key[0]
+            return [conn.execute(insert(schema.events).values(**row)).inserted_primary_key[0] for row in rows]
 
     def route(self, *bodies, source="stripe", at_once=True):
         """Store and route events; with `at_once` in one batch, else one by one."""
@@ -120,8 +124,8 @@ class Desk:
 
 
 def _row(body, source, now_ms):
-    from bridge.sources.envelope import read_envelope
     from bridge.model import Document
+    from bridge.sources.envelope import read_envelope
 
     envelope = read_envelope(source.envelope, Document(body))
     return {

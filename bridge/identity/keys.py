@@ -16,11 +16,12 @@ from bridge.model import MISSING, Candidate, Key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bridge.model import Document, Envelope, Json, Source
+    from bridge.model import Document, Envelope, Json, Path, Source
 
 KEYS_AN_EVENT: Final = 40
 ID_MAX: Final = 200
 _LISTED: Final = 20  # values of one path that is a list
+_KEPT: Final = 2_000
 
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # in_00000000000000: the fixtures of every SDK
 _SPEAKING: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")  # sub_1 says its kind itself
@@ -74,12 +75,32 @@ def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
 def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[tuple[str, Json]]:
     if source.provider == "stripe":
         yield from stripe.keys(envelope.type, document.body)
-    for spec in source.links:
-        if any(_glob(pattern).fullmatch(envelope.type) for pattern in spec.events):
-            for path in spec.paths:
-                value = path.read(document)
-                for one in value[:_LISTED] if isinstance(value, list) else (value,):
-                    yield spec.kind, one
+    for kind, path in _places(source, envelope.type):
+        value = path.read(document)
+        for one in value[:_LISTED] if isinstance(value, list) else (value,):
+            yield kind, one
+
+
+_cache: dict[tuple[int, str], tuple[object, tuple[tuple[str, Path], ...]]] = {}
+
+
+def _places(source: Source, event_type: str) -> tuple[tuple[str, Path], ...]:
+    """Where the links of a source are for one type of event: (kind, path). Kept, because every event asks."""
+    place = (id(source.links), event_type)
+    kept = _cache.get(place)
+    if kept is not None and kept[0] is source.links:
+        return kept[1]
+    found = tuple(
+        (spec.kind, path)
+        for spec in source.links
+        if any(_glob(pattern).fullmatch(event_type) for pattern in spec.events)
+        for path in spec.paths
+        if source.provider != "stripe" or (spec.kind, path.text) not in stripe.COVERED
+    )
+    if len(_cache) >= _KEPT:
+        _cache.clear()
+    _cache[place] = (source.links, found)
+    return found
 
 
 @lru_cache(maxsize=512)

@@ -78,6 +78,14 @@ _FIELDS: Final = {
     "price": (),
     "plan": (),
 }
+# (kind, path) of the preset's `links:` that the table finds as well: they need not be read again.
+COVERED: Final = frozenset(
+    {(kind, f"data.object.{field}") for fields in (*_FIELDS.values(), _LOOSE) for field, kind in fields}
+    | {
+        ("subscription", "data.object.parent.subscription_details.subscription"),
+        ("payment_intent", "data.object.payment.payment_intent"),
+    }
+)
 # An object whose name is not stated: by the type of its event.
 _BY_TYPE: Final = (
     ("checkout.session.", "checkout.session"),

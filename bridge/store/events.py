@@ -8,6 +8,7 @@ lost its lease meanwhile writes nothing. Knows nothing of rules: verdict and tra
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, or_, select, update
@@ -82,6 +83,17 @@ _RELEASE: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How routing an event ended."""
+
+    event_id: int
+    verdict: Verdict
+    reason: str | None
+    trace_json: str | None
+    rules_hash: str | None
+
+
 def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
     """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
     chosen = _choose([(row.id, row.tries) for row in conn.execute(_CANDIDATES, {"most": limit})])
@@ -125,6 +137,22 @@ def finish(
         "new_rules": rules_hash,
     }
     return conn.execute(_FINISH, values).rowcount == 1
+
+
+def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
+    """`finish` for a batch. False: at least one lease was lost, so the caller takes the whole batch back."""
+    values = [
+        {
+            "event_id": end.event_id,
+            "token": token,
+            "new_verdict": end.verdict.value,
+            "new_reason": end.reason,
+            "new_trace": end.trace_json,
+            "new_rules": end.rules_hash,
+        }
+        for end in ends
+    ]
+    return not values or conn.execute(_FINISH, values).rowcount == len(values)
 
 
 def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from bridge.store.links import Memory
 
 LOOK_AGAIN_MS: Final = 1_000  # while events that may still speak are waiting to be routed
-TOO_OLD: Final = "older than max_age: DataFast would date it now"
 
 # Whoever changes the state first wins: a worker that sends, a sweep, another event.
 CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.state == bindparam("was"))
@@ -69,7 +68,7 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 
 
 def sweep_parked(conn: Connection, settings: Settings, *, limit: int = 200) -> int:
-    """Look at the parked goals whose grace, wait or age is over. Returns how many changed their state."""
+    """Look at the parked goals whose grace or wait is over. Returns how many changed their state."""
     now = clock.read_ms(conn)
     if conn.execute(_DUE, {"now": now, "limit": 1}).first() is None:
         return 0
@@ -164,8 +163,6 @@ def _decided(
 ) -> dict[str, Any]:
     if found is not None:
         return _attributed(found, now)
-    if goal.expires_at_ms <= now:
-        return {"state": "expired", "reason": "max_age", "message": TOO_OLD}
     if goal.parked_until_ms > now:
         return {"due_at_ms": next_look(goal._mapping, now)}  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
     if _may_speak(unrouted_ms, goal.parked_until_ms):
@@ -200,12 +197,9 @@ def _keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
 
 
 def next_look(values: Any, now: int) -> int:
-    """When a parked goal has to be looked at again, though no link arrived."""
-    ends = [values["parked_until_ms"], values["expires_at_ms"]]
-    weak_at = values["weak_at_ms"]
-    if weak_at is not None and weak_at > now:
-        ends.append(weak_at)
-    return int(min(ends))
+    """When a parked goal has to be looked at, though no link arrived. (max_age is asked when it is to be sent.)"""
+    until, weak_at = values["parked_until_ms"], values["weak_at_ms"]
+    return int(until if weak_at is None or weak_at <= now else min(until, weak_at))
 
 
 def as_json(found: Found | None) -> str | None:

@@ -1,0 +1,283 @@
+"""Which keys an event names: their names, and for Stripe every shape since 2014."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from identity_kit import ALICE, rule_set, stripe_event
+
+from bridge import identity
+from bridge.model import Document, Envelope, LinkSpec, Source, VerifySpec
+from bridge.rules import compile_path
+
+RULES = rule_set(
+    {
+        "stripe.yaml": "provider: stripe\ngoals: [{goal: x, event: '*'}]",
+        "lemonsqueezy.yaml": "provider: lemonsqueezy\ngoals: [{goal: x, event: '*'}]",
+    }
+)
+STRIPE, LEMONS = RULES.sources["stripe"], RULES.sources["lemonsqueezy"]
+
+
+def names(event_type, thing, source=STRIPE, **envelope):
+    body = stripe_event(event_type, thing)
+    found = identity.keys(source, Envelope(event_type, **envelope), Document(body))
+    return {key.kind: key.id for key in found}
+
+
+def texts(event_type, thing, **envelope):
+    body = stripe_event(event_type, thing)
+    return [key.text for key in identity.keys(STRIPE, Envelope(event_type, **envelope), Document(body))]
+
+
+# ------------------------------------------------------------------------------------------------------- naming
+
+
+def test_a_name_carries_provider_account_and_mode():
+    charge = {"object": "charge", "id": "ch_1"}
+    assert texts("charge.succeeded", charge) == ["stripe:live:ch_1"]
+    assert texts("charge.succeeded", charge, test=True) == ["stripe:test:ch_1"]
+    assert texts("charge.succeeded", charge, account="acct_1") == ["stripe:acct_1:live:ch_1"]
+
+
+def test_a_file_of_another_name_has_the_same_keys_where_the_preset_has_links():
+    other = rule_set({"shop.yaml": "provider: stripe\nsecret: whsec_1\ngoals: [{goal: x, event: '*'}]"}).sources["shop"]
+    assert identity.key(other, "charge", "ch_1").text == "stripe:live:ch_1"
+
+
+def test_numbers_of_different_things_are_different_keys():
+    order, subscription = identity.key(LEMONS, "order", 1), identity.key(LEMONS, "subscription", "1")
+    assert order.text == "lemonsqueezy:live:order:1"
+    assert subscription.text == "lemonsqueezy:live:subscription:1"
+
+
+def test_a_source_without_built_in_links_names_keys_after_itself():
+    mine = Source("mine", "custom", VerifySpec("token"), links=(LinkSpec("order", (compile_path("order"),)),))
+    (key,) = identity.keys(mine, Envelope("sale"), Document({"order": 7}))
+    assert (key.text, key.strong) == ("mine:live:order:7", True)
+
+
+def test_a_link_is_for_the_types_that_its_globs_match():
+    spec = LinkSpec("order", (compile_path("id"),), events=("order_*", "ref?nd"))
+    mine = Source("mine", "custom", VerifySpec("token"), links=(spec,))
+    for event_type, found in (("order_created", 1), ("refund", 1), ("reffund", 0), ("created.order_", 0)):
+        assert len(identity.keys(mine, Envelope(event_type), Document({"id": "7"}))) == found
+
+
+def test_each_of_several_paths_and_each_of_a_list_is_a_key():
+    spec = LinkSpec("order", (compile_path("a"), compile_path("b")))
+    mine = Source("mine", "custom", VerifySpec("token"), links=(spec,))
+    found = identity.keys(mine, Envelope("x"), Document({"a": ["1", 2], "b": "3"}))
+    assert [key.id for key in found] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "  ", None, True, 1.5, {}, [], "None", "null", "in_00000000000000", "0", "a\x00b", "x" * 201]
+)
+def test_what_is_no_id_is_no_key(value):
+    assert identity.key(STRIPE, "invoice", value) is None
+
+
+def test_only_customers_are_weak():
+    found = identity.keys(
+        STRIPE,
+        Envelope("invoice.paid"),
+        Document(stripe_event("invoice.paid", {"object": "invoice", "id": "in_1", "customer": "cus_1"})),
+    )
+    assert {key.kind: key.strong for key in found} == {"invoice": True, "customer": False}
+    assert identity.by_kind(found) == {"invoice": "in_1", "customer": "cus_1"}
+
+
+# ------------------------------------------------------------------------------------------------ Stripe's shapes
+
+SESSION = {
+    "object": "checkout.session",
+    "id": "cs_1",
+    "customer": "cus_1",
+    "subscription": "sub_1",
+    "invoice": "in_1",
+    "payment_intent": None,
+    "setup_intent": "seti_1",
+    "payment_link": "plink_1",
+}
+
+
+def test_a_session_names_all_of_its_purchase_but_never_the_payment_link():
+    assert names("checkout.session.completed", SESSION) == {
+        "session": "cs_1",
+        "subscription": "sub_1",
+        "invoice": "in_1",
+        "setup_intent": "seti_1",
+        "customer": "cus_1",
+    }
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"parent": {"subscription_details": {"subscription": "sub_1", "metadata": None}}},
+        {"parent": None, "subscription": "sub_1"},
+        {"subscription_details": {"subscription": "sub_1", "metadata": None}},
+        {"lines": {"data": [{"parent": {"subscription_item_details": {"subscription": "sub_1"}}}]}},
+        {"lines": {"data": [{"subscription": "sub_1"}]}},
+        {"lines": {"data": [{"parent": {"invoice_item_details": {"subscription": "sub_1"}}}]}},
+        {"lines": {"data": [{"id": "sub_1", "type": "subscription"}]}},
+        {"subscription": {"id": "sub_1", "object": "subscription", "customer": None}},
+    ],
+)
+def test_an_invoice_names_its_subscription_in_every_version(shape):
+    assert names("invoice.paid", {"object": "invoice", "id": "in_1", **shape}) == {
+        "invoice": "in_1",
+        "subscription": "sub_1",
+    }
+
+
+def test_an_invoice_of_many_lines_names_the_subscription_of_each():
+    lines = {"data": [{"subscription": "sub_1"}, {"subscription": None}, {"subscription": "sub_2"}]}
+    assert texts("invoice.paid", {"object": "invoice", "parent": None, "lines": lines}) == [
+        "stripe:live:sub_1",
+        "stripe:live:sub_2",
+    ]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"payment_intent": "pi_1", "charge": "ch_1"},
+        {"payments": {"data": [{"payment": {"payment_intent": "pi_1", "charge": "ch_1"}}]}},
+        {"payment_intent": {"object": "payment_intent", "id": "pi_1", "latest_charge": "ch_1"}},
+    ],
+)
+def test_an_invoice_names_its_payment_in_every_version(shape):
+    found = names("invoice.paid", {"object": "invoice", "id": "in_1", **shape})
+    assert (found["payment_intent"], found["charge"]) == ("pi_1", "ch_1")
+
+
+@pytest.mark.parametrize(
+    ("event_type", "thing", "found"),
+    [
+        (
+            "invoice_payment.paid",
+            {"object": "invoice_payment", "id": "inpay_1", "invoice": "in_1", "payment": {"payment_intent": "pi_1"}},
+            {"invoice": "in_1", "payment_intent": "pi_1"},
+        ),
+        (
+            "payment_intent.succeeded",
+            {"object": "payment_intent", "id": "pi_1", "latest_charge": "ch_1", "customer": "cus_1", "metadata": {}},
+            {"payment_intent": "pi_1", "charge": "ch_1", "customer": "cus_1"},
+        ),
+        (
+            "payment_intent.succeeded",
+            {"object": "payment_intent", "id": "pi_1", "charges": {"data": [{"id": "ch_1", "object": "charge"}]}},
+            {"payment_intent": "pi_1", "charge": "ch_1"},
+        ),
+        (
+            "charge.refunded",
+            {"object": "charge", "id": "ch_1", "payment_intent": "pi_1", "invoice": "in_1", "customer": "cus_1"},
+            {"charge": "ch_1", "payment_intent": "pi_1", "invoice": "in_1", "customer": "cus_1"},
+        ),
+        ("refund.created", {"object": "refund", "id": "re_1", "charge": "ch_1"}, {"charge": "ch_1"}),
+        ("charge.dispute.created", {"object": "dispute", "id": "dp_1", "charge": "ch_1"}, {"charge": "ch_1"}),
+        (
+            "charge.dispute.created",
+            {"object": "dispute", "charge": {"object": "charge", "id": "ch_1", "payment_intent": "pi_1"}},
+            {"charge": "ch_1", "payment_intent": "pi_1"},
+        ),
+        (
+            "radar.early_fraud_warning.created",
+            {"object": "radar.early_fraud_warning", "id": "issfr_1", "charge": "ch_1", "payment_intent": "pi_1"},
+            {"charge": "ch_1", "payment_intent": "pi_1"},
+        ),
+        (
+            "credit_note.created",
+            {"object": "credit_note", "id": "cn_1", "invoice": "in_1", "customer": "cus_1"},
+            {"invoice": "in_1", "customer": "cus_1"},
+        ),
+        (
+            "quote.accepted",
+            {"object": "quote", "id": "qt_1", "subscription": "sub_1", "invoice": "in_1", "customer": "cus_1"},
+            {"quote": "qt_1", "subscription": "sub_1", "invoice": "in_1", "customer": "cus_1"},
+        ),
+        (
+            "setup_intent.succeeded",
+            {"object": "setup_intent", "id": "seti_1", "customer": "cus_1"},
+            {"setup_intent": "seti_1", "customer": "cus_1"},
+        ),
+        (
+            "customer.subscription.deleted",
+            {"object": "subscription", "id": "sub_1", "customer": {"id": "cus_1"}, "latest_invoice": "in_1"},
+            {"subscription": "sub_1", "invoice": "in_1", "customer": "cus_1"},
+        ),
+        ("customer.deleted", {"id": "cus_1", "object": "customer", "deleted": True}, {"customer": "cus_1"}),
+        ("customer.updated", {"id": "cus_1"}, {"customer": "cus_1"}),
+        ("charge.refunded", {"id": "ch_1"}, {"charge": "ch_1"}),
+        ("invoice.upcoming", {"object": "invoice", "id": None, "subscription": "sub_1"}, {"subscription": "sub_1"}),
+        ("product.updated", {"object": "product", "id": "prod_1"}, {}),
+        ("charge.succeeded", None, {}),
+        ("charge.succeeded", [], {}),
+    ],
+)
+def test_what_each_of_stripes_objects_names(event_type, thing, found):
+    assert names(event_type, thing) == found
+
+
+def test_the_lines_of_an_invoice_are_candidates_too():
+    lines = {"data": [{"metadata": None}, {"metadata": {"datafast_visitor_id": ALICE}}]}
+    body = stripe_event("invoice.paid", {"object": "invoice", "lines": lines})
+    (candidate,) = identity.candidates(STRIPE, Document(body))
+    assert candidate.path == "data.object.lines.data[1].metadata.datafast_visitor_id"
+    assert candidate.value == ALICE
+
+
+def test_a_line_that_the_preset_reads_as_well_is_one_candidate():
+    lines = {"data": [{"metadata": {"datafast_visitor_id": ALICE}}]}
+    body = stripe_event("invoice.paid", {"object": "invoice", "lines": lines})
+    assert len(identity.candidates(STRIPE, Document(body))) == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["data", "object", "id", "lines", "payments", "payment", "parent", "subscription", "charge", "charges"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.sampled_from(["invoice.paid", "payment_intent.succeeded", "invoice_payment.paid", "x"]))
+def test_no_body_makes_extraction_raise(thing, event_type):
+    for name in ("invoice", "payment_intent", "invoice_payment", "charge", None):
+        body = {"data": {"object": {"object": name, **thing} if isinstance(thing, dict) else thing}}
+        found = identity.keys(STRIPE, Envelope(event_type), Document(body))
+        assert len({key.text for key in found}) == len(found) <= 40
+        identity.candidates(STRIPE, Document(body))
+
+
+# ------------------------------------------------------------------------------------------------- Lemon Squeezy
+
+
+def test_lemon_squeezys_order_and_subscription_meet_in_the_order():
+    def keys(event_type, data):
+        body = {"meta": {"event_name": event_type}, "data": data}
+        return {key.text for key in identity.keys(LEMONS, Envelope(event_type), Document(body))}
+
+    order = keys("order_created", {"type": "orders", "id": "1", "attributes": {"customer_id": 9, "identifier": "u-1"}})
+    made = keys(
+        "subscription_created",
+        {"type": "subscriptions", "id": "5", "attributes": {"customer_id": 9, "order_id": 1, "order_item_id": 3}},
+    )
+    paid = keys(
+        "subscription_payment_success",
+        {"type": "subscription-invoices", "id": "1", "attributes": {"customer_id": 9, "subscription_id": 5}},
+    )
+    assert order & made == {"lemonsqueezy:live:order:1", "lemonsqueezy:live:customer:9"}
+    assert made & paid == {"lemonsqueezy:live:subscription:5", "lemonsqueezy:live:customer:9"}
+    assert order & paid == {"lemonsqueezy:live:customer:9"}

@@ -1,0 +1,156 @@
+"""The choice among visitors, the shape of threads, the key that links too much, and the sentences about it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from identity_kit import ALICE, BOB, DAY
+
+from bridge import linking, linkwords
+from bridge.linking import Evidence, Found, Point
+from bridge.linkwords import HINT
+
+
+def seen(visitor, first, last=None, *, sure=True, key="k"):
+    return Evidence(key, visitor, sure, Point(first, f"e{first}", first), Point(last or first, f"e{last}", last))
+
+
+def who(evidence, at_ms, **more):
+    chosen = linking.choose(evidence, at_ms, **more)
+    return chosen and chosen[0].visitor
+
+
+def test_the_latest_not_after_counts_else_the_earliest():
+    both = [seen(ALICE, 10), seen(BOB, 20)]
+    assert [who(both, at) for at in (5, 10, 15, 20, 99)] == [ALICE, ALICE, ALICE, BOB, BOB]
+    assert who([], 5) is None
+
+
+def test_first_is_always_the_earliest():
+    assert who([seen(ALICE, 10), seen(BOB, 20)], 99, first=True) == ALICE
+
+
+def test_a_visitor_who_came_back_counts_again():
+    assert who([seen(ALICE, 10, 30), seen(BOB, 20)], 40) == ALICE
+
+
+def test_a_bare_client_reference_id_counts_only_alone():
+    assert who([seen(ALICE, 10), seen(BOB, 20, sure=False)], 30) == ALICE
+    assert who([seen(BOB, 20, sure=False)], 30) == BOB
+
+
+def test_who_is_not_usable_is_passed_over():
+    assert who([seen(ALICE, 10), seen(BOB, 20)], 30, usable=lambda item: item.visitor != BOB) == ALICE
+
+
+EVIDENCE = st.builds(
+    lambda visitor, first, more, sure: seen(visitor, first, first + more, sure=sure, key=f"k{visitor}{first}"),
+    st.sampled_from([ALICE, BOB]),
+    st.integers(0, 50),
+    st.integers(0, 20),
+    st.booleans(),
+)
+
+
+@given(st.lists(EVIDENCE, max_size=6), st.integers(0, 80), st.booleans(), st.randoms())
+def test_the_choice_does_not_depend_on_the_order(evidence, at_ms, first, rng):
+    mixed = list(evidence)
+    rng.shuffle(mixed)
+    assert who(evidence, at_ms, first=first) == who(mixed, at_ms, first=first)
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=3), max_size=8), st.randoms())
+def test_threads_do_not_depend_on_the_order_of_events(edges, rng):
+    keys = {key for edge in edges for key in edge}
+    mixed = [list(edge) for edge in edges]
+    rng.shuffle(mixed)
+    parts = linking.components(edges, keys)
+    assert parts == linking.components(mixed, keys)
+    for edge in edges:
+        assert len({parts[key] for key in edge}) == 1
+
+
+def test_the_culprit_is_the_key_that_holds_strangers_together():
+    edges = [
+        ("cs_1", "ch_1"),
+        ("ch_1", "product"),
+        ("cs_2", "ch_2"),
+        ("ch_2", "product"),
+        ("cs_3", "ch_3"),
+        ("ch_3", "product"),
+    ]
+    named = {"cs_1": {"A"}, "ch_1": {"A"}, "cs_2": {"B"}, "ch_2": {"B"}, "cs_3": {"C"}, "ch_3": {"C"}}
+    assert linking.culprit(edges, named) == "product"
+
+
+def test_what_a_goal_remembers_of_its_visitor_survives_the_database():
+    found = Found(ALICE, "thread", key="k", kind="subscription", ref="sub_1", event="x evt_1", event_id=3, before_ms=4)
+    assert Found.from_json(found.to_json()) == found
+    own = Found(ALICE, "own", path="p", others=((BOB, "q", False),))
+    assert Found.from_json(own.to_json()) == own
+
+
+# -------------------------------------------------------------------------------------------------------- words
+
+
+def test_a_provenance_is_one_sentence():
+    found = Found(
+        ALICE,
+        "thread",
+        key="stripe:live:sub_1",
+        kind="subscription",
+        ref="sub_1",
+        event="checkout.session.completed evt_1",
+        before_ms=12 * DAY + 5,
+    )
+    assert (
+        linkwords.provenance(found)
+        == "found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before"
+    )
+
+
+def test_a_provenance_names_the_key_in_between():
+    found = Found(
+        ALICE,
+        "thread",
+        key="stripe:live:ch_1",
+        kind="charge",
+        ref="ch_1",
+        via="stripe:live:cs_1",
+        event="x evt_1",
+        before_ms=-1_500,
+    )
+    assert linkwords.provenance(found) == (
+        "found through charge ch_1 (one purchase with cs_1), learned from x evt_1, 1 second after"
+    )
+
+
+def test_own_fields_and_hints_have_their_sentences():
+    assert linkwords.provenance(Found(ALICE, "own", path="a.b")) == "in the event itself, at a.b"
+    hint = Found(ALICE, "customer", key="c", kind="customer", ref="cus_1", event=HINT, before_ms=5)
+    assert linkwords.provenance(hint) == "found through customer cus_1, bound by a hint from outside"
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "at the same time"), (999, "at the same time"), (60_000, "1 minute before"), (-7_200_000, "2 hours after")],
+)
+def test_time_is_told_in_its_largest_unit(ms, text):
+    assert linkwords.apart(ms) == text
+
+
+def test_what_found_nobody_says_what_to_do():
+    keys = [
+        ("customer", "cus_1"),
+        ("subscription", "sub_1"),
+        ("charge", "ch_1"),
+        ("invoice", "in_1"),
+        ("session", "cs_1"),
+    ]
+    said = linkwords.unattributed("stripe", keys)
+    assert said.startswith("no event of subscription sub_1, session cs_1 or 3 more keys carried a visitor id; ")
+    assert "subscription_data.metadata.datafast_visitor_id" in said
+    assert "checkout[custom]" in linkwords.unattributed("lemonsqueezy", [("order", "1")])
+    assert "no key that could lead to one" in linkwords.unattributed("stripe", [], 'a.b is the word "undefined"')
+    assert linkwords.waiting([("order", "1")]) == "waits for an event of order 1 that carries a visitor id"
