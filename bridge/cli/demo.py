@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import demo_play, demo_seen
+from bridge.cli import demo_play, demo_seen, demo_told
 from bridge.cli.catalogue import command
 from bridge.cli.demo_parts import Part, ask_json, clean_environment, free_port, mappings
-from bridge.cli.screen import BAD, GOOD, of_context
+from bridge.cli.screen import of_context
 from bridge.sandbox import simulator
 
 if TYPE_CHECKING:
@@ -35,18 +33,12 @@ if TYPE_CHECKING:
     from bridge.cli.demo_play import Act
     from bridge.cli.screen import Screen
     from bridge.sandbox.simulator import Sent
-    from bridge.store.ledger import EventLine
 
 ARRIVE_S: Final = 20.0
 _LOOK_S: Final = 0.1
 _KNOWS_ANYBODY: Final = ("--visitor", "any", "--option", "rate_per_minute=0")
 _SOURCES: Final = ("stripe", "lemonsqueezy", "generic")
 GIVE_UP_S: Final = 3.0  # when nothing moves any more
-_NOTES: Final = (
-    "The repeated event made no second goal, the forged one was refused, the test purchase is not sent.",
-    "The dispute came before the checkout that names its visitor, and its goal waited for it.",
-    "BRIDGE_MAX_AGE=30d, for this demo's twelve days: by default no goal older than 7 days is sent.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +136,14 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     acts = demo_play.play(secrets.randbits(32), int(time.time()))
     sent = [_post(act, stage) for act in acts]
     missing = _await(parts, acts, stage)
-    seen = demo_seen.read(stage.database)
-    _tell(screen, stage, acts, sent, seen, missing, environ)
+    told = demo_told.rows(acts, sent, demo_seen.read(stage.database), _recorded(stage))
+    absent = [demo_play.sentence(step, goal) for step, goal in missing]
+    if screen.as_json:
+        found = {"ok": not missing, "events": [row.to_json() for row in told], "missing": absent}
+        screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
+    else:
+        demo_told.table(screen, told, len(demo_play.expected(acts)), absent)
+        demo_told.hero(screen, told, stage.folder, environ)
     if not once and not screen.as_json:
         _stay(screen, stage, parts)
     return 1 if missing else 0
@@ -197,143 +195,26 @@ def _recorded(stage: Stage) -> list[dict[str, Any]]:
     return events
 
 
-# ---------------------------------------------------------------------------------------------------------- telling
-
-
-def _tell(
-    screen: Screen,
-    stage: Stage,
-    acts: Sequence[Act],
-    sent: Sequence[Sent],
-    seen: Sequence[EventLine],
-    missing: Sequence[tuple[Any, Any]],
-    environ: Mapping[str, str],
-) -> None:
-    recorded = {record["event_id"]: record for record in _recorded(stage)}
-    rows = list(_rows(acts, sent, seen, recorded))
-    absent = [demo_play.sentence(step, goal) for step, goal in missing]
-    if screen.as_json:
-        told = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
-        screen.write_json(told | {"bridge": stage.url, "sandbox": stage.sandbox_url})
-        return
-    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in rows])
-    screen.say()
-    _tell_result(screen, acts, absent)
-    screen.say()
-    _tell_hero(screen, rows, environ, stage)
-
-
-def _tell_result(screen: Screen, acts: Sequence[Act], absent: Sequence[str]) -> None:
-    wanted = len(demo_play.expected(acts))
-    if not absent:
-        screen.say(f"All {wanted} expected goals arrived, each once.", style=GOOD)
-    else:
-        screen.say(f"{len(absent)} of {wanted} expected goals did not arrive:", style=BAD)
-        for sentence in absent:
-            screen.say(sentence, indent=2)
-    for note in _NOTES:
-        screen.say(note)
-
-
-def _tell_hero(screen: Screen, rows: Sequence[Row], environ: Mapping[str, str], stage: Stage) -> None:
-    """The refund that names nobody: how its visitor was found, and the whole answer of `why`."""
-    hero = next(row for row in rows if row.act.step.type == demo_play.HERO)
-    screen.heading("The refund names no visitor, yet it is attributed:")
-    for goal in hero.seen.goals if hero.seen else ():
-        for part in demo_seen.provenance(goal).split(", "):
-            screen.say(part, indent=2)
-    answer = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "bridge", "why", hero.act.step.id],
-        cwd=stage.folder,
-        env={**environ, "COLUMNS": str(shutil.get_terminal_size().columns)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if answer.returncode == 0:
-        screen.say()
-        screen.heading(f"$ python -m bridge why {hero.act.step.id}")
-        for line in answer.stdout.rstrip().splitlines():
-            screen.line(line)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One posted event and what became of it."""
-
-    act: Act
-    sent: Sent
-    seen: EventLine | None
-    recorded: tuple[Mapping[str, Any], ...]
-
-    @property
-    def verdict(self) -> str:
-        if self.seen is not None:
-            return self.seen.verdict or self.seen.state
-        return self.sent.answer if self.sent.ok else "refused"
-
-    def goals(self) -> str:
-        if self.recorded:
-            return ", ".join(map(_goal_text, self.recorded))
-        kept = self.seen.goals if self.seen else ()
-        return ", ".join(f"{goal.name} ({_STATES.get(goal.state, goal.state)})" for goal in kept)
-
-    def cells(self) -> tuple[str, ...]:
-        visitor = self.recorded[0]["visitor"][:6] if self.recorded else ""
-        if visitor and self.seen and (kind := demo_seen.found_by(self.seen.goals[0])):
-            visitor += f" by {kind}"
-        return (self.act.step.source, self.act.step.type, self.verdict, self.goals(), visitor)
-
-    def to_json(self) -> dict[str, Any]:
-        step = self.act.step
-        named = ("name", "visitor", "description", "metadata")
-        return {
-            "source": step.source,
-            "type": step.type,
-            "id": step.id,
-            "carries_visitor": step.visitor is not None,
-            "answer": self.sent.answer,
-            "verdict": self.verdict,
-            "goals": [{name: record[name] for name in named} for record in self.recorded],
-            "kept": [{"name": goal.name, "state": goal.state} for goal in (self.seen.goals if self.seen else ())],
-        }
-
-
-_STATES: Final = {"dry": "test mode"}
-
-
-def _rows(
-    acts: Sequence[Act], sent: Sequence[Sent], seen: Sequence[EventLine], recorded: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Row]:
-    """Accepted events are numbered in the order in which they came: the n-th accepted one is the n-th row."""
-    stored = iter(seen)
-    for act, one in zip(acts, sent, strict=True):
-        event = next(stored, None) if one.answer == "accepted" else None
-        ids = [goal.datafast_event_id for goal in event.goals] if event else []
-        yield Row(act, one, event, tuple(recorded[id_] for id_ in ids if id_ is not None and id_ in recorded))
-
-
-def _goal_text(record: Mapping[str, Any]) -> str:
-    """`refund 49.00 USD`, or the goal's name with its first value."""
-    metadata = record["metadata"]
-    amount = metadata.get("amount") or metadata.get("refunded_total")
-    if amount:
-        return f"{record['name']} {amount} {metadata.get('currency', '')}".rstrip()
-    return " ".join([record["name"], *list(metadata.values())[:1]])
-
-
 def _stay(screen: Screen, stage: Stage, parts: Sequence[Part]) -> None:
     """Until somebody stops it."""
+    me = f"{_short(sys.executable)} -m bridge"
+    name = simulator.secret_name("stripe")
     screen.say()
-    screen.facts(
-        [
-            ("goals received", f"{stage.sandbox_url}/"),
-            ("state of the bridge", f"{stage.url}/status"),
-        ]
-    )
+    screen.heading("Look around:")
+    screen.line(f"  {stage.sandbox_url}/  the goals as the stand-in for DataFast received them")
+    screen.line(f"  {stage.url}/status  how the bridge is")
+    screen.heading("Play more, and ask what became of it:")
+    screen.line(f"  {name}={stage.secrets['stripe']} {me} simulate stripe-subscription --to {stage.url}")
+    screen.line(f"  DATABASE_URL={stage.database} {me} events")
     screen.say("Ctrl-C ends everything and leaves nothing behind.")
     screen.out.flush()
     while True:
         for part in parts:
             part.check()
         time.sleep(_LOOK_S)
+
+
+def _short(program: str) -> str:
+    """A path as one would type it here."""
+    inside = Path(program).is_relative_to(Path.cwd())
+    return str(Path(program).relative_to(Path.cwd())) if inside else program

@@ -198,6 +198,11 @@ class Objects:
         total = sum(amount for _, amount, _ in lines)
         rows = [self._line(id_, subscription, line, period, reason) for line in lines]
         metadata = dict(subscription["metadata"])
+        parent = {
+            "quote_details": None,
+            "subscription_details": {"metadata": metadata, "subscription": subscription["id"]},
+            "type": "subscription_details",
+        }
         return self.make(
             "invoice",
             id=id_,
@@ -210,19 +215,12 @@ class Objects:
             customer_name=customer["name"],
             lines=listed(f"/v1/invoices/{id_}/lines", *rows),
             number=f"{customer['invoice_prefix']}-{self._number:04}",
-            parent={
-                "quote_details": None,
-                "subscription_details": {"metadata": metadata, "subscription": subscription["id"]},
-                "type": "subscription_details",
-            },
+            parent=parent,
             period_start=period[0],
             period_end=period[0],
             subscription=subscription["id"],
             subscription_details={"metadata": metadata},
-            subtotal=total,
-            subtotal_excluding_tax=total,
-            total=total,
-            total_excluding_tax=total,
+            **dict.fromkeys(("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax"), total),
         )
 
     def _line(

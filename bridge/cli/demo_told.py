@@ -1,0 +1,131 @@
+"""How the demo says what became of each event: a table, sentences, the answer of `why`; or one JSON document."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.cli import demo_play, demo_seen
+from bridge.cli.screen import BAD, GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bridge.cli.demo_play import Act
+    from bridge.cli.screen import Screen
+    from bridge.sandbox.simulator import Sent
+    from bridge.store.ledger import EventLine
+
+_NOTES: Final = (
+    "The repeated event made no second goal, the forged one was refused, the test purchase is not sent.",
+    "The dispute came before the checkout that names its visitor, and its goal waited for it.",
+    "BRIDGE_MAX_AGE=30d, for this demo's twelve days: by default no goal older than 7 days is sent.",
+)
+_STATES: Final = {"dry": "test mode"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One posted event and what became of it. seen: as the bridge has it; recorded: its goals at the stand-in."""
+
+    act: Act
+    sent: Sent
+    seen: EventLine | None
+    recorded: tuple[Mapping[str, Any], ...]
+
+    @property
+    def verdict(self) -> str:
+        if self.seen is not None:
+            return self.seen.verdict or self.seen.state
+        return self.sent.answer if self.sent.ok else "refused"
+
+    def goals(self) -> str:
+        if self.recorded:
+            return ", ".join(map(_goal_text, self.recorded))
+        kept = self.seen.goals if self.seen else ()
+        return ", ".join(f"{goal.name} ({_STATES.get(goal.state, goal.state)})" for goal in kept)
+
+    def cells(self) -> tuple[str, ...]:
+        visitor = self.recorded[0]["visitor"][:6] if self.recorded else ""
+        if visitor and self.seen and (kind := demo_seen.found_by(self.seen.goals[0])):
+            visitor += f" by {kind}"
+        return (self.act.step.source, self.act.step.type, self.verdict, self.goals(), visitor)
+
+    def to_json(self) -> dict[str, Any]:
+        step = self.act.step
+        named = ("name", "visitor", "description", "metadata")
+        return {
+            "source": step.source,
+            "type": step.type,
+            "id": step.id,
+            "carries_visitor": step.visitor is not None,
+            "answer": self.sent.answer,
+            "verdict": self.verdict,
+            "goals": [{name: record[name] for name in named} for record in self.recorded],
+            "kept": [{"name": goal.name, "state": goal.state} for goal in (self.seen.goals if self.seen else ())],
+        }
+
+
+def rows(
+    acts: Sequence[Act], sent: Sequence[Sent], seen: Sequence[EventLine], recorded: Sequence[Mapping[str, Any]]
+) -> list[Row]:
+    """What was posted beside what came of it.
+
+    The bridge numbers events as they come, so that the n-th accepted one is the n-th that it has.
+    """
+    stored, by_id = iter(seen), {record["event_id"]: record for record in recorded}
+    result = []
+    for act, one in zip(acts, sent, strict=True):
+        event = next(stored, None) if one.answer == "accepted" else None
+        ids = [goal.datafast_event_id or "" for goal in event.goals] if event else []
+        result.append(Row(act, one, event, tuple(by_id[id_] for id_ in ids if id_ in by_id)))
+    return result
+
+
+def _goal_text(record: Mapping[str, Any]) -> str:
+    """`refund 49.00 USD`, or the goal's name with its first value."""
+    metadata = record["metadata"]
+    amount = metadata.get("amount") or metadata.get("refunded_total")
+    if amount:
+        return f"{record['name']} {amount} {metadata.get('currency', '')}".rstrip()
+    return " ".join([record["name"], *list(metadata.values())[:1]])
+
+
+def table(screen: Screen, told: Sequence[Row], wanted: int, absent: Sequence[str]) -> None:
+    """Each event, its verdict and the goal as the stand-in recorded it; then whether all is there."""
+    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in told])
+    screen.say()
+    if not absent:
+        screen.say(f"All {wanted} expected goals arrived, each once.", style=GOOD)
+    else:
+        screen.say(f"{len(absent)} of {wanted} expected goals did not arrive:", style=BAD)
+        for sentence in absent:
+            screen.say(sentence, indent=2)
+    for note in _NOTES:
+        screen.say(note)
+
+
+def hero(screen: Screen, told: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
+    """The refund that names nobody: how its visitor was found, and the whole answer of `why`."""
+    row = next(row for row in told if row.act.step.type == demo_play.HERO)
+    screen.say()
+    screen.heading("The refund names no visitor, yet it is attributed:")
+    for goal in row.seen.goals if row.seen else ():
+        for part in demo_seen.provenance(goal).split(", "):
+            screen.say(part, indent=2)
+    answer = subprocess.run(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "bridge", "why", row.act.step.id],
+        cwd=folder,
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode == 0:
+        screen.say()
+        screen.heading(f"$ python -m bridge why {row.act.step.id}")
+        for line in answer.stdout.rstrip().splitlines():
+            screen.line(line)
