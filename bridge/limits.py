@@ -8,6 +8,7 @@ Static texts are judged (ValueError with the end of a sentence), run-time values
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -34,17 +35,21 @@ _NOT_IN_KEY: Final = re.compile(r"[^a-z0-9_-]")
 _REMOVED: Final = re.compile(r"[<>'\"&]")
 _SCRIPT: Final = re.compile(r"javascript:", re.IGNORECASE)
 _HANDLER: Final = re.compile(r"on\w+=", re.IGNORECASE | re.ASCII)
+_PLAIN: Final = re.compile(r"[\w.-](?:[\w. -]{0,200}[\w.-])?", re.ASCII)  # most values: nothing to do
+_SUSPICIOUS: Final = re.compile(r"[<>'\"&:=]")  # without one of these nothing is taken out
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
     """The text without what no database and no UTF-8 takes: NUL and lone surrogates become U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def length(text: str) -> int:
     """The length as DataFast counts it: characters beyond the basic plane are two."""
-    return len(text) + sum(character > "\uffff" for character in text)
+    return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
 
 
 def cut(text: str, most: int) -> str:
@@ -89,6 +94,7 @@ def _normalised(text: str, *, trim: bool = True) -> str:
     return re.sub(r"\s", "_", (text.strip() if trim else text).lower())
 
 
+@lru_cache(maxsize=1_000)
 def metadata_key(text: str) -> str:
     """The key as DataFast takes it: lower-case, other characters as `_`, 64 at most. ValueError if nothing is left."""
     key = _NOT_IN_KEY.sub("_", text.strip().lower())[:KEY_MAX]
@@ -112,7 +118,11 @@ def check_metadata_key(text: str) -> None:
 
 def clean_value(text: str) -> str:
     """What DataFast would keep of a metadata value: cut first, then its characters and scripts taken out, trimmed."""
+    if _PLAIN.fullmatch(text):
+        return text
     short = cut(storable(text), VALUE_MAX)
+    if _SUSPICIOUS.search(short) is None:
+        return short.strip()
     return _HANDLER.sub("", _SCRIPT.sub("", _REMOVED.sub("", short))).strip()
 
 
@@ -144,7 +154,8 @@ def fit_metadata(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], tupl
             dropped.append(key)
         else:
             fitted[key] = value
-            notes += _value_notes(key, text, value)
+            if value != text:
+                notes += _value_notes(key, text, value)
     if dropped:
         more = f" and {len(dropped) - 5} more" if len(dropped) > 5 else ""
         notes.append(f"{', '.join(dropped[:5])}{more} left out: DataFast takes {KEYS_MAX} entries")

@@ -86,16 +86,17 @@ class FieldTest:
 
     path: CompiledPath
     expectation: Expectation
+    expected: str
 
     def test(self, document: Document) -> Failure | None:
         value = self.path.read(document)
         if self.expectation.holds(value, document):
             return None
-        return Failure(self.path.text, self.expectation.text, shown(value))
+        return Failure(self.path.text, self.expected, shown(value))
 
     @property
     def text(self) -> str:
-        return f"{self.path.text} is {self.expectation.text}"
+        return f"{self.path.text} is {self.expected}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,8 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
     except ValueError as error:
         fault((*at, KEY), str(error))
         return None
-    return FieldTest(path, compile_expectation(expected, path, fault, at, depth))
+    expectation = compile_expectation(expected, path, fault, at, depth)
+    return FieldTest(path, expectation, expectation.text)
 
 
 def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> tuple[Condition, ...]:
@@ -244,7 +246,8 @@ def _operator(  # noqa: C901 - one branch an operator
     name: str, operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
 ) -> Expectation:
     if name in COMPARISONS:
-        return Compares(name, _number_operand(name, operand, fault, at))
+        compared = _number_operand(name, operand, fault, at)
+        return Compares(name, compared, number(compared.constant))
     if name in RESEMBLANCES:
         return Resembles(name, _text_operand(name, operand, fault, at))
     match name:
@@ -310,7 +313,6 @@ def _changed(operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | in
         fault(at, '"changed" takes true, false, up or down')
         operand = True
     if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3:
-        fault(
-            at, f'"changed" needs a path below data.object (it looks into data.previous_attributes); "{path}" is none'
-        )
+        sentence = f'"changed" looks into data.previous_attributes, so it needs a path below data.object, not "{path}"'
+        fault((*at, KEY), sentence)
     return Changed(path.segments[2:], operand)

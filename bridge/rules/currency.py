@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from bridge.rules.values import EXACT
@@ -19,6 +20,7 @@ THREE: Final = frozenset(("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"))
 _CODE: Final = re.compile(r"[A-Za-z]{3}", re.ASCII)
 
 
+@lru_cache(maxsize=500)
 def decimals(currency: str) -> int | None:
     """The number of decimals of a currency by its three-letter code, in any case; None if it is no code."""
     code = currency.strip().upper()
@@ -32,6 +34,14 @@ def major(minor: Decimal, places: int) -> Decimal:
     moved = minor.scaleb(-places, EXACT)
     whole = moved.quantize(Decimal(1).scaleb(-places), context=EXACT)
     return whole if whole == moved else plain(moved)
+
+
+def minor_text(minor: int, places: int) -> str:
+    """The text of `major` for a whole number from zero on, without its cost."""
+    if not places:
+        return str(minor)
+    digits = str(minor).rjust(places + 1, "0")
+    return f"{digits[:-places]}.{digits[-places:]}"
 
 
 def minor(amount: Decimal, places: int) -> Decimal:

@@ -40,7 +40,7 @@ def table(rules: Sequence[Rule], when: All, visitor: tuple[Path, ...]) -> Table:
     globs = []
     for position, rule in enumerate(rules):
         for event in rule.events:
-            if not is_glob(event):
+            if not is_glob(event) and position not in exact[event]:
                 exact[event].append(position)
         globs += [(glob, position) for glob in rule.globs]
     return Table(
@@ -86,14 +86,16 @@ def evaluate_table(
 ) -> Evaluation:
     """`evaluate`, for one indexed set of rules."""
     event_type = text_of(document.envelope.get("type", MISSING)) or ""
-    positions = set(rules.exact.get(event_type, ()))
-    positions.update(position for glob, position in rules.globs if glob.matches(event_type))
+    positions = rules.exact.get(event_type, ())
+    if rules.globs:
+        matching = [position for glob, position in rules.globs if glob.matches(event_type)]
+        positions = tuple(sorted({*positions, *matching}))
     if not positions:
         return Evaluation((), _idle(rules, event_type))
     traces = list(_idle(rules, event_type))
     planned = []
     making = _Making(rules, source, document, event_name, mode, Scope(document, hash_key))
-    for position in sorted(positions):
+    for position in positions:
         trace, goal = making.of(rules.rules[position])
         traces[position] = trace
         if goal is not None:
@@ -148,7 +150,7 @@ class _Making:
         text = rule.name.render(self.scope)
         if text is None:
             raise RuleFailedError(f"the goal's name needs {rule.name.first_missing(self.scope)}, which has no value")
-        if rule.name.is_literal:
+        if rule.name.literal is not None:
             return text, ()
         try:
             return limits.fit_goal_name(text)
@@ -183,8 +185,9 @@ class _Making:
 
     def _candidates(self, rule: Rule) -> tuple[Candidate, ...]:
         """Every visitor path that gives a value: the rule's, then the file's."""
-        found = {}
-        for path in (*rule.visitor, *self.table.visitor):
+        paths = (*rule.visitor, *self.table.visitor) if rule.visitor else self.table.visitor
+        found: dict[str, Candidate] = {}
+        for path in paths:
             value = path.read(self.document)
             if value is not MISSING and path.text not in found:
                 found[path.text] = Candidate(path.text, value)

@@ -74,7 +74,10 @@ class AnyOf:
     options: tuple[Expectation, ...]
 
     def holds(self, value: Value, document: Document) -> bool:
-        return any(option.holds(value, document) for option in self.options)
+        for option in self.options:  # noqa: SIM110 - twice as fast as any() of a generator, for every event
+            if option.holds(value, document):
+                return True
+        return False
 
     @property
     def text(self) -> str:
@@ -111,9 +114,11 @@ class Compares:
 
     operator: str
     operand: Operand
+    limit: Decimal | None  # the operand, where it is a constant
 
     def holds(self, value: Value, document: Document) -> bool:
-        left, right = number(value), number(self.operand.value(document))
+        right = self.limit if self.limit is not None else number(self.operand.value(document))
+        left = number(value)
         return left is not None and right is not None and COMPARISONS[self.operator](left, right)
 
     @property

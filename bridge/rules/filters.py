@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from bridge.model import MISSING, Json
-from bridge.rules.currency import decimals, major, minor, plain
+from bridge.rules.currency import decimals, major, minor, minor_text, plain
 from bridge.rules.paths import compile_one
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.values import EXACT, Value, number, text_of
@@ -34,6 +34,7 @@ class Scope:
     hash_key: bytes = b""
 
 
+_COMMON: Final = 10**15  # amounts below it are rendered without decimals' arithmetic
 Filter = Callable[[Value, Scope], Value]
 
 
@@ -74,7 +75,10 @@ def _money(convert: Callable[[Decimal, int], Decimal]) -> Callable[[str, object]
         places_at = _decimals_at(argument)
 
         def apply(value: Value, scope: Scope) -> Value:
-            amount, places = number(value), places_at(scope)
+            places = places_at(scope)
+            if convert is major and value.__class__ is int and 0 <= value < _COMMON and places is not None:
+                return minor_text(value, places)
+            amount = number(value)
             return MISSING if amount is None or places is None else convert(amount, places)
 
         return apply

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document, Json, Missing
@@ -55,22 +56,34 @@ Segment = Field | Index | Where
 
 @dataclass(frozen=True, slots=True)
 class CompiledPath:
-    """One path (see the module). `root` is one of ROOTS."""
+    """One path (see the module). `root` is one of ROOTS; `names`: the plain names it begins with; `rest`: the rest."""
 
     text: str
     root: str
     segments: tuple[Segment, ...]
+    names: tuple[str, ...]
+    rest: tuple[Segment, ...]
 
     def read(self, document: Document) -> Json | Missing:
         value = self.whole(document)
-        return identified(value) if isinstance(value, dict) else value
+        return identified(value) if value.__class__ is dict else value
 
     def whole(self, document: Document) -> Json | Missing:
-        start = getattr(document, self.root)
-        if start is None and self.root == "root":
-            start = document.body
-        value = walk(start, self.segments)
+        start = value = document.body if self.root == "body" else self._start(document)
+        for name in self.names:  # nearly every path is only this: names down nested objects
+            if value.__class__ is not dict:
+                if value is None or value is MISSING:
+                    return MISSING
+                value = walk(start, self.segments)
+                return MISSING if value is None else value
+            value = value.get(name, MISSING)
+        if self.rest:
+            value = walk(value, self.rest)
         return MISSING if value is None else value
+
+    def _start(self, document: Document) -> Json:
+        start = getattr(document, self.root)
+        return document.body if start is None and self.root == "root" else start
 
     def __str__(self) -> str:
         return self.text
@@ -156,8 +169,14 @@ def compile_one(path: str) -> CompiledPath:
         raise ValueError(f'path "{text}" has {len(segments)} parts, {SEGMENTS_MAX} are allowed')
     first = segments[0]
     if isinstance(first, Field) and not quoted_first and first.name in ROOTS:
-        return CompiledPath(text, first.name, _lower_header(first.name, segments[1:]))
-    return CompiledPath(text, "body", segments)
+        return _path(text, first.name, _lower_header(first.name, segments[1:]))
+    return _path(text, "body", segments)
+
+
+def _path(text: str, root: str, segments: tuple[Segment, ...]) -> CompiledPath:
+    plain = takewhile(lambda segment: isinstance(segment, Field), segments)
+    names = tuple(segment.name for segment in plain if isinstance(segment, Field))
+    return CompiledPath(text, root, segments, names, segments[len(names) :])
 
 
 def _lower_header(root: str, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:

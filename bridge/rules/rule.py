@@ -12,7 +12,7 @@ from bridge.rules.globs import compile_glob, is_glob
 from bridge.rules.paths import CompiledPath, compile_one
 from bridge.rules.ruleset import Rule
 from bridge.rules.strict_yaml import KEY
-from bridge.rules.templates import Placeholder, Template, compile_template
+from bridge.rules.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
 from bridge.settings import duration_ms
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")
-_NOWHERE: Final = Template("", ())
+_NOWHERE: Final = template_of("", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def _name(text: str, context: RuleContext, fault: Fault) -> Template:
     if template is None:
         return _NOWHERE
     try:
-        if template.is_literal:
-            return Template(text, (limits.goal_name("".join(template.literals)),))
+        if template.literal is not None:
+            return template_of(text, (limits.goal_name(template.literal),))
         for literal in template.literals:
             limits.check_goal_letters(literal)
     except ValueError as error:
@@ -97,10 +97,10 @@ def _id(goal: Goal, name: Template, fault: Fault) -> str:
         if not _ID.fullmatch(goal.id):
             fault(("id",), f'id "{goal.id[:60]}" may hold only letters, digits, "-", "_" and "."')
         return goal.id
-    if not name.is_literal:
+    if name.literal is None:
         fault(("goal",), 'a rule whose goal is a template needs an "id", because its name is not known beforehand')
         return ""
-    return "".join(name.literals)
+    return name.literal
 
 
 def _once_per(goal: Goal, context: RuleContext, fault: Fault) -> tuple[CompiledPath | Template, ...]:
@@ -108,7 +108,7 @@ def _once_per(goal: Goal, context: RuleContext, fault: Fault) -> tuple[CompiledP
     for where, text in numbered(goal.once_per):
         if "{" in text:
             template = _template(text, context, below(fault, "once_per", *where))
-            if template is not None and template.is_literal:
+            if template is not None and template.literal is not None:
                 fault(("once_per", *where), f'"{text}" is the same for every event; a template names a path in braces')
             found += [template] if template is not None else []
             continue
@@ -176,8 +176,8 @@ def _check_keys(metadata: Mapping[str, Any], fault: Fault) -> None:
 
 def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
     template = _template(text_of(value), context, fault)
-    if template is not None and template.is_literal:
-        text = "".join(template.literals)
+    text = template.literal if template is not None else None
+    if text is not None:
         if limits.length(text) > limits.VALUE_MAX:
             fault((), f"this text has {limits.length(text)} characters; DataFast takes {limits.VALUE_MAX}")
         if not text:

@@ -30,7 +30,8 @@ class Placeholder:
     filters: tuple[Filter, ...] = ()
 
     def value(self, scope: Scope) -> Value:
-        value = self._first(scope)
+        paths = self.paths
+        value = paths[0].read(scope.document) if len(paths) == 1 else self._first(scope)
         for apply in self.filters:
             value = apply(value, scope)
         return value
@@ -53,6 +54,7 @@ class Template:
 
     text: str
     parts: tuple[str | Placeholder, ...]
+    literal: str | None = None  # the whole text, where there is no placeholder
 
     @property
     def placeholders(self) -> tuple[Placeholder, ...]:
@@ -62,12 +64,12 @@ class Template:
     def literals(self) -> tuple[str, ...]:
         return tuple(part for part in self.parts if isinstance(part, str))
 
-    @property
-    def is_literal(self) -> bool:
-        return not self.placeholders
-
     def render(self, scope: Scope, *, missing: str | None = None) -> str | None:
         """The text; with `missing` None, no text at all where one placeholder has none (or an empty one)."""
+        if self.literal is not None:
+            return self.literal
+        if len(self.parts) == 1 and isinstance(self.parts[0], Placeholder):
+            return text_of(self.parts[0].value(scope)) or missing
         texts = []
         for part in self.parts:
             text = part if isinstance(part, str) else text_of(part.value(scope)) or missing
@@ -79,6 +81,11 @@ class Template:
     def first_missing(self, scope: Scope) -> str | None:
         """The placeholder that has no text, for the sentence that says so."""
         return next((part.text for part in self.placeholders if not text_of(part.value(scope))), None)
+
+
+def template_of(text: str, parts: tuple[str | Placeholder, ...]) -> Template:
+    literals = [part for part in parts if isinstance(part, str)]
+    return Template(text, parts, "".join(literals) if len(literals) == len(parts) else None)
 
 
 def compile_template(text: str, maps: Mapping[str, Mapping[str, Json]] | None = None) -> Template:
@@ -101,7 +108,7 @@ def compile_template(text: str, maps: Mapping[str, Mapping[str, Json]] | None = 
     parts += [literal] if literal else []
     if sum(isinstance(part, Placeholder) for part in parts) > PLACEHOLDERS_MAX:
         raise ValueError(f"a template has more than {PLACEHOLDERS_MAX} placeholders")
-    return Template(text, tuple(parts))
+    return template_of(text, tuple(parts))
 
 
 def _inner(text: str, start: int) -> tuple[str, int]:

@@ -66,7 +66,7 @@ def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
         if test.only is not None:
             if rule.id in test.only:
                 yield replace(rule, enabled=True)
-        elif rule.enabled or rule.id in expected or "".join(rule.name.literals) in expected:
+        elif rule.enabled or rule.id in expected or rule.name.literal in expected:
             yield replace(rule, enabled=True)
 
 

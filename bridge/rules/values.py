@@ -18,6 +18,7 @@ Value = Json | Missing
 
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 EXACT: Final = Context(prec=500, Emax=999_999, Emin=-999_999, traps=[])
+_BITS_MAX: Final = 200  # of an integer: 60 digits
 _LARGEST: Final = 100  # no amount of anything has more than 100 digits before or behind its point
 _TEXT_IN_TRACE: Final = 80
 _JSON_TEXT_MAX: Final = 262_144
@@ -40,12 +41,14 @@ def text_of(value: Value) -> str | None:
 
 def number(value: Value) -> Decimal | None:
     """The exact number a value is: a JSON number or a numeric text; None for everything else and for monsters."""
+    if value.__class__ is int:
+        return Decimal(value) if value.bit_length() <= _BITS_MAX else None
     if isinstance(value, Decimal):
         return value if _sensible(value) else None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    text = value if isinstance(value, str) else text_of(value)
-    if text is None or not NUMBER.fullmatch(text):
+    text = value if isinstance(value, str) else repr(value)
+    if not NUMBER.fullmatch(text):
         return None
     exact = Decimal(text)
     return exact if _sensible(exact) else None
@@ -59,10 +62,10 @@ def equal(left: Value, right: Value) -> bool:
     """Numbers equal numeric texts, "true" and "false" equal booleans, missing equals nothing."""
     if left is None or right is None or left is MISSING or right is MISSING:
         return False
+    if left.__class__ is str and right.__class__ is str:
+        return bool(left == right)
     if isinstance(left, bool) or isinstance(right, bool):
         return isinstance(left, (bool, str)) and isinstance(right, (bool, str)) and text_of(left) == text_of(right)
-    if isinstance(left, str) and isinstance(right, str):
-        return left == right
     if isinstance(left, (int, float, Decimal, str)) and isinstance(right, (int, float, Decimal, str)):
         first, second = number(left), number(right)
         return first == second if first is not None and second is not None else text_of(left) == text_of(right)
