@@ -40,6 +40,7 @@ MORE: Final = {
     "sandbox": ("sandbox", "A stand-in for DataFast on this machine."),
     "demo": ("demo", "See everything at work on this machine in a minute."),
 }
+_ATTRIBUTES: Final = {"forget": "forget_person"}  # beside `links forget`
 _WIDEST: Final = 100
 _UNWRAPPED: Final = 10_000
 
@@ -63,17 +64,20 @@ class Command(click.Command):
 
 
 class Section(click.Group):
-    """A command with sub-commands, the first of which is what it does when none is named."""
+    """A command with sub-commands, one of which is what it does when none is named."""
 
-    def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **{"no_args_is_help": False, **kwargs})
+    def __init__(
+        self, *args: Any, default: str | None = "list", examples: Sequence[tuple[str, str]] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **{"no_args_is_help": default is None, **kwargs})
+        self.default = default
         self.examples = tuple(examples)
         self.params.append(_json_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`goals --state held` is `goals list --state held`."""
-        if not args or (args[0].startswith("-") and args[0] != "--help"):
-            args = [next(iter(self.commands)), *args]
+        if self.default is not None and (not args or (args[0].startswith("-") and args[0] not in ("--help", "-h"))):
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,9 +89,9 @@ class Section(click.Group):
         super().format_options(ctx, formatter)
 
 
-def command(**settings: Any) -> Callable[[Callable[..., Any]], Command]:
+def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
     """Declare a command of the house's kind: `@command(examples=[…])`."""
-    return click.command(cls=Command, **settings)
+    return click.command(name, cls=Command, **settings)
 
 
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str, str]]) -> None:
@@ -135,7 +139,7 @@ class Catalogue(click.Group):
         if cmd_name not in known:
             return None
         module = importlib.import_module(f"bridge.cli.{known[cmd_name][0]}")
-        loaded: click.Command = getattr(module, cmd_name)
+        loaded: click.Command = getattr(module, _ATTRIBUTES.get(cmd_name, cmd_name))
         return loaded
 
     def resolve_command(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
@@ -15,7 +16,7 @@ import click
 from bridge.cli.words import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -116,6 +117,17 @@ class Screen:
             self._rich_table(heads, texts)
         else:
             self._plain_table(heads, texts)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int], None]]:
+        """Long work: `step(done)` shows how far it is, on a terminal only."""
+        if not self.terminal or not self.err.isatty():
+            yield lambda _done: None
+            return
+        from rich.console import Console
+
+        with Console(file=self.err).status(what) as status:
+            yield lambda done: status.update(f"{what}: {done}")
 
     # --------------------------------------------------------------------------------------------------- means
 

@@ -114,7 +114,7 @@ def moment(conn: Connection) -> timeline.Moment:
 
 def _tell(screen: Screen, known: Known) -> None:
     if known.thread is not None:
-        _tell_thread(screen, known.thread)
+        tell_thread(screen, known.thread)
         timeline.tell_line(screen, known.line, [detail.goal for detail in known.goals], known.moment)
         return
     for number, event in enumerate(known.events):
@@ -127,7 +127,7 @@ def _tell(screen: Screen, known: Known) -> None:
         timeline.tell_line(screen, [], [detail.goal for detail in known.goals], known.moment)
 
 
-def _tell_thread(screen: Screen, thread: Thread) -> None:
+def tell_thread(screen: Screen, thread: Thread) -> None:
     """The keys that belong together, and whom they lead to."""
     screen.heading("Keys")
     screen.facts([(said(key.kind), f"{key.key}{_stopped(key.stopped_reason)}") for key in thread.keys])

@@ -1,0 +1,244 @@
+"""`links`, `relearn` and `forget`: what leads from a key (`cus_…`, `sub_…`) to a visitor, by hand.
+
+The bridge learns links by itself, from every event. A person looks at them, adds one that only a person knows, takes
+one away, has them learned again from the stored events after an upgrade, or removes all that is stored about somebody.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bridge.cli import asking, opening, timeline, why
+from bridge.cli.catalogue import Command, Section, command
+from bridge.cli.screen import of_context
+from bridge.cli.words import count, listing
+from bridge.errors import BridgeError, UsageError
+from bridge.model import Candidate
+
+if TYPE_CHECKING:
+    from bridge.cli.screen import Screen
+    from bridge.model import Key
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store.forgetting import Person
+
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+@click.group(
+    cls=Section,
+    default=None,
+    examples=[
+        ("links show cus_9s6XKzkNRiz8i3", "what belongs together with it, and whom it leads to"),
+        (
+            "links add stripe customer cus_9s6XKzkNRiz8i3 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+            "this customer is that visitor",
+        ),
+        ("links forget cus_9s6XKzkNRiz8i3", "it leads nowhere any more"),
+    ],
+)
+def links() -> None:
+    """See, add and forget what leads from a key to a visitor."""
+
+
+@links.command(cls=Command, examples=[("links show sub_1Abc", "a subscription, its customer, its visitor")])
+@click.argument("key", metavar="KEY")
+def show(key: str) -> None:
+    """Show what belongs together with a key (or a visitor), and which visitor it leads to.
+
+    `python -m bridge why KEY` shows the same with its events and goals.
+    """
+    from bridge.store import threads
+
+    screen = of_context()
+    with opening.store() as store, store.read() as conn:
+        named = threads.named(conn, key)
+        thread = threads.about(conn, named) if named else threads.of_visitor(conn, key.lower())
+    if not thread.keys:
+        raise BridgeError(f"No event has named {key!r} (or it was longer ago than 400 days).")
+    if screen.as_json:
+        screen.write_json(timeline.as_json(thread))
+    else:
+        why.tell_thread(screen, thread)
+
+
+@links.command(
+    cls=Command,
+    examples=[
+        (
+            "links add stripe subscription sub_1Abc 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
+            "goals that wait for this subscription's visitor are sent now",
+        )
+    ],
+)
+@click.argument("source", metavar="SOURCE")
+@click.argument("kind", metavar="KIND")
+@click.argument("key", metavar="KEY")
+@click.argument("visitor", metavar="VISITOR")
+def add(source: str, kind: str, key: str, visitor: str) -> None:
+    """Say that KEY of SOURCE belongs to VISITOR; goals that wait for it are sent.
+
+    KIND is customer, subscription, order, session, charge … as `links show` writes it. It holds for live events only.
+    """
+    from bridge import identity
+    from bridge.store import parking
+
+    screen = of_context()
+    given = opening.environ()
+    settings = opening.settings()
+    found = _key(opening.load_rules(given, opening.mappings_folder(given)), source, kind, key)
+    judged = identity.judge(Candidate("visitor", visitor), settings.bridge_visitor_id)
+    if judged.visitor is None:
+        raise UsageError(f"VISITOR {judged.why}; it is the value of the cookie datafast_visitor_id.")
+    known = judged.visitor
+    with opening.store() as store:
+        store.run(lambda conn: parking.bind(conn, found, known, settings))
+    if screen.as_json:
+        screen.write_json({"ok": True, "key": found.text, "visitor": known})
+    else:
+        screen.say(f"{found.text} leads to {known}.")
+
+
+def _key(rule_set: RuleSet, source: str, kind: str, key: str) -> Key:
+    from bridge import identity
+
+    if source not in rule_set.sources:
+        raise UsageError(f"There is no source {source!r}; there are {listing(sorted(rule_set.sources))}.")
+    kind = kind.replace(" ", "_")
+    if not _KIND.fullmatch(kind):
+        raise UsageError("KIND is a word such as customer, subscription or order: small letters, digits and _")
+    found = identity.key(rule_set.sources[source], kind, key)
+    if found is None:
+        raise UsageError(f"{key!r} is no id that can be remembered: take the provider's own, such as cus_1")
+    return found
+
+
+@links.command(
+    cls=Command, examples=[("links forget stripe:live:cus_1", "by its whole name, where the bare id is not clear")]
+)
+@click.argument("key", metavar="KEY")
+def forget(key: str) -> None:
+    """Forget a key: it leads nowhere, until an event names it again.
+
+    Goals that were sent stay as they are. To remove all that is stored about a person, use `python -m bridge forget`.
+    """
+    from bridge.store import forgetting, threads
+
+    screen = of_context()
+    with opening.store() as store:
+        with store.read() as conn:
+            named = threads.named(conn, key)
+        if not named:
+            raise BridgeError(f"No event has named {key!r}.")
+        if len(named) > 1:
+            raise UsageError(f"{key!r} names {listing([one.key for one in named])}. Say which.")
+        store.run(lambda conn: forgetting.key(conn, named[0].key))
+    if screen.as_json:
+        screen.write_json({"ok": True, "key": named[0].key})
+    else:
+        screen.say(f"{named[0].key} is forgotten.")
+
+
+@command(examples=[("relearn", "after an upgrade that reads more links out of an event; safe at any time")])
+def relearn() -> None:
+    """Learn links again from the stored events.
+
+    Only events whose bodies are still there (BRIDGE_RETENTION_DAYS) can teach. No goal is made or sent twice; goals
+    that wait for a visitor whom this finds are sent.
+    """
+    import secrets
+
+    from bridge import route
+
+    screen = of_context()
+    given = opening.environ()
+    settings: Settings = opening.settings()
+    rule_set = opening.load_rules(given, opening.mappings_folder(given))
+    with opening.store() as store:
+        router = route.Router(store, settings, new_token=lambda: secrets.token_hex(16))
+        total, last = 0, 0
+        with screen.progress("Learning from stored events") as step:
+            while True:
+                read, last = router.relearn(rule_set, last)
+                if read == 0:
+                    break
+                total += read
+                step(total)
+    if screen.as_json:
+        screen.write_json({"ok": True, "events": total})
+    else:
+        screen.say(f"Learned from {count(total, 'stored event')}.")
+
+
+# --------------------------------------------------------------------------------------------------------- forget
+
+
+@command(
+    "forget",
+    examples=[
+        ("forget --customer cus_9s6XKzkNRiz8i3", "shows what there is about this customer, asks, and removes it"),
+        (
+            "forget --email ann@example.com --yes",
+            "everything that hangs together with this address, without a question",
+        ),
+    ],
+)
+@click.option("--visitor", metavar="ID", help="A DataFast visitor id.")
+@click.option("--customer", metavar="KEY", help="The provider's customer (cus_1), or any other key of theirs.")
+@click.option("--email", metavar="ADDRESS", help="An address that stands in stored events.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget_person(visitor: str | None, customer: str | None, email: str | None, yes: bool) -> None:
+    """Remove everything that is stored about a person: bodies, goals' contents, links.
+
+    It follows the links from what you say to everything that belongs together, shows how much that is, and asks. What
+    stays are counts: that an event of this type came, that a goal of this name was sent. Goals not sent yet never
+    will be. It says at the end what remains to be done at DataFast and at the provider.
+    """
+    from bridge.store import forgetting
+
+    screen = of_context()
+    needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]
+    if not needles:
+        raise UsageError("Say whom: --visitor, --customer or --email.")
+    with opening.store() as store:
+        with screen.progress("Looking through stored events") as step:
+            seeds = forgetting.bodies_with(store, needles, step)
+        with store.read() as conn:
+            person = forgetting.whole(
+                conn, visitor=visitor.strip().lower() if visitor else None, customer=customer, seeds=seeds
+            )
+        if not (person.keys or person.events or person.goals):
+            raise BridgeError(f"Nothing is stored about {listing(needles)}.")
+        asking.confirm(f"Remove {_amount(person)}?", yes=yes)
+        store.run(lambda conn: forgetting.remove(conn, person))
+        scrubbed = forgetting.scrub(store)
+    _tell_forgotten(screen, person, scrubbed=scrubbed)
+
+
+def _amount(person: Person) -> str:
+    parts = [
+        count(len(person.events), "event"),
+        count(len(person.goals), "goal"),
+        count(len(person.keys), "key"),
+        count(len(person.visitors), "visitor id"),
+    ]
+    return listing(parts)
+
+
+def _tell_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
+    visitors = sorted(person.visitors)
+    if screen.as_json:
+        counts = {"events": len(person.events), "goals": len(person.goals), "keys": len(person.keys)}
+        screen.write_json({"ok": True, **counts, "visitors": visitors, "scrubbed": scrubbed})
+        return
+    screen.say(f"Removed: {_amount(person)}.")
+    if not scrubbed:
+        screen.say("The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them.")
+    screen.say("What remains to be done: delete the customer at the provider, and at DataFast the visitors:")
+    for visitor in visitors:
+        screen.line(f"    {visitor}")
+    if not visitors:
+        screen.say("none was known", indent=4)
