@@ -57,11 +57,11 @@ class Memory:
         evidence = [item for key in strong for item in self.by_thread.get(self.threads[key.text], {}).values()]
         chosen = linking.choose(evidence, at_ms, usable=usable)
         if chosen is not None:
-            return _found("thread", chosen, strong, at_ms)
+            return _found("thread", chosen, evidence, strong, at_ms)
         customers = [key for key in keys if not key.strong] if weak else []
         evidence = [item for key in customers for item in self.by_customer.get(key.text, {}).values()]
         chosen = linking.choose(evidence, at_ms, first=first, usable=usable)
-        return None if chosen is None else _found("customer", chosen, customers, at_ms)
+        return None if chosen is None else _found("customer", chosen, evidence, customers, at_ms)
 
     def visitors(self, keys: Iterable[Key]) -> set[str]:
         """Everybody whom these keys could lead to."""
@@ -73,17 +73,21 @@ class Memory:
         return found
 
 
-def _found(by: str, chosen: tuple[Evidence, Point], keys: Sequence[Key], at_ms: int) -> Found:
-    evidence, point = chosen
-    own = min(keys, key=lambda key: (key.text != evidence.key, best_first(key.kind), key.text))
+def _found(
+    by: str, chosen: tuple[Evidence, Point], evidence: Iterable[Evidence], keys: Sequence[Key], at_ms: int
+) -> Found:
+    """The choice as a provenance: through the goal's own key with which the visitor was named, if it has one."""
+    (picked, point) = chosen
+    there = {item.key for item in evidence if item.visitor == picked.visitor and point in (item.first, item.last)}
+    own = min(keys, key=lambda key: (key.text not in there, best_first(key.kind), key.text))
     return Found(
-        evidence.visitor,
+        picked.visitor,
         by,
-        evidence.sure,
+        picked.sure,
         key=own.text,
         kind=own.kind,
         ref=own.id,
-        via=evidence.key if evidence.key != own.text and by == "thread" else None,
+        via=None if own.text in there else min(there),
         event=point.event,
         event_id=point.event_id,
         before_ms=at_ms - point.at_ms,

@@ -285,8 +285,8 @@ goal_keys = Table(
 unknown_visitors = Table(
     "unknown_visitors",
     metadata,
-    Column("destination", Text, primary_key=True),
     Column("visitor", Text, primary_key=True),
+    Column("destination", Text, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_unknown_visitors_at_ms", "at_ms"),
 )

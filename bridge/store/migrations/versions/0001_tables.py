@@ -158,10 +158,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "unknown_visitors",
-        sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("visitor", sa.Text(), nullable=False),
+        sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("at_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("destination", "visitor", name=op.f("pk_unknown_visitors")),
+        sa.PrimaryKeyConstraint("visitor", "destination", name=op.f("pk_unknown_visitors")),
     )
     op.create_index("ix_unknown_visitors_at_ms", "unknown_visitors", ["at_ms"], unique=False)
     op.create_table(
