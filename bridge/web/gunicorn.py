@@ -18,6 +18,7 @@ from gunicorn.glogging import Logger
 from bridge import logs
 from bridge import settings as table
 from bridge.errors import BridgeError, FaultsError
+from bridge.web import wsgi  # imported before the fork (code is shared), built after it
 from bridge.web.edge import EdgeWorker
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork: build the bridge, start its threads, and stop them with the process."""
-    from bridge.web import wsgi  # noqa: PLC0415 - not in the arbiter
-
     try:
         wsgi.app.start()
     except BridgeError as error:

@@ -1,14 +1,70 @@
-"""Being written."""
+"""`/healthz`: the process answers. `/readyz`: an event that came now would be stored and understood.
+
+`/readyz` decides whether a router sends traffic here, so only what keeps events from being received makes it red.
+What somebody should look at, without events being lost by it, stands in its fields.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint
+from flask import Blueprint, Response
+
+from bridge.errors import StoreError
+from bridge.store import status
+from bridge.web import auth
+from bridge.web.answers import facts, plain
+from bridge.web.recent import Recent
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
 
 
-def blueprint(bridge: Bridge) -> Blueprint:  # noqa: ARG001
-    return Blueprint(__name__.rpartition(".")[2], __name__)
+def blueprint(bridge: Bridge) -> Blueprint:
+    """The two routes."""
+    routes = Blueprint("health", __name__)
+    ready = Recent(lambda: _demand_ready(bridge))
+
+    @routes.get("/healthz")
+    def healthz() -> Response:
+        return plain(200, "ok")
+
+    @routes.get("/readyz")
+    def readyz() -> Response:
+        try:
+            paused = ready.get()
+        except StoreError as error:
+            answer = facts(503, {"ready": False, "reason": str(error)})
+            answer.headers["Retry-After"] = "5"
+            return answer
+        return facts(200, {"ready": True, **_fields(bridge, paused)})
+
+    return routes
+
+
+def _demand_ready(bridge: Bridge) -> list[str]:
+    """The paused destinations; StoreError when no event can be stored."""
+    status.demand_ready(bridge.store)
+    with bridge.store.read() as conn:
+        look = status.look(conn, ())
+    return sorted(state.name for state in look.destinations if state.pause_kind is not None)
+
+
+def _fields(bridge: Bridge, paused: list[str]) -> dict[str, Any]:
+    """What would not keep an event from being received; names and reasons are for the owner."""
+    without_secret = sorted(name for name, source in bridge.rules.sources.items() if not source.secrets)
+    fault = bridge.rules_fault
+    if not auth.is_admin():
+        return {
+            "sources": len(bridge.rules.sources),
+            "sources_without_secret": len(without_secret),
+            "destinations_paused": len(paused),
+            "reload_refused": fault is not None,
+        }
+    return {
+        "sources": sorted(bridge.rules.sources),
+        "sources_without_secret": without_secret,
+        "destinations_paused": paused,
+        "reload_refused": fault,
+        "rules": bridge.rules.hash,
+    }

@@ -15,6 +15,7 @@ from flask import Blueprint, Response, request
 from bridge import identity, logs
 from bridge.errors import BodyEncoded, BodyTooLarge, StoreError, UnknownSource
 from bridge.model import Candidate
+from bridge.store import parking
 from bridge.web import auth
 from bridge.web.answers import plain, unavailable
 from bridge.web.incoming import request_of
@@ -85,4 +86,7 @@ def bind(bridge: Bridge, name: str, fields: dict[str, str]) -> None:
     key = identity.key(source, fields["kind"], fields["key"])
     if key is None:
         raise BadHint("key is no id that can be remembered: it should be the provider's own, such as cus_1")
-    raise NotImplementedError
+    visitor = judged.visitor
+    bridge.store.run(lambda conn: parking.bind(conn, key, visitor, bridge.settings))
+    bridge.wake()
+    log.info("linked", source=name, kind=key.kind)

@@ -1,14 +1,118 @@
-"""Being written."""
+"""`/metrics` for Prometheus. Every number comes from the database, so it is right with many processes.
+
+It shows sales: bearer BRIDGE_ADMIN_TOKEN, or, without a token, from this machine only (`bridge.web.auth`).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint
+from flask import Blueprint, Response, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from bridge.errors import StoreError
+from bridge.store import status
+from bridge.web import auth
+from bridge.web.answers import plain, unavailable
+from bridge.web.recent import Recent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
+
     from bridge.app import Bridge
+    from bridge.store.status import Look, Totals
 
 
-def blueprint(bridge: Bridge) -> Blueprint:  # noqa: ARG001
-    return Blueprint(__name__.rpartition(".")[2], __name__)
+def blueprint(bridge: Bridge) -> Blueprint:
+    """The route."""
+    routes = Blueprint("metrics", __name__)
+    recent = Recent(lambda: render(*_read(bridge)))
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        if not (auth.is_admin() or ("Authorization" not in request.headers and auth.is_local())):
+            return plain(401, "A bearer token is needed: BRIDGE_ADMIN_TOKEN.", {"WWW-Authenticate": "Bearer"})
+        try:
+            return Response(recent.get(), content_type=CONTENT_TYPE_LATEST)
+        except StoreError:
+            return unavailable("The database cannot be used just now.", 5)
+
+    return routes
+
+
+def _read(bridge: Bridge) -> tuple[Totals, Look]:
+    with bridge.store.read() as conn:
+        return status.totals(conn), status.look(conn, sorted(bridge.destinations()))
+
+
+def render(totals: Totals, look: Look) -> bytes:
+    """The numbers as text."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected([*_counts(totals), *_sources(look), *_destinations(look), *_bridge(look)]))
+    return generate_latest(registry)
+
+
+class _Collected:
+    """What prometheus-client calls a collector: families that are there already."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+def _counts(totals: Totals) -> Iterator[Metric]:
+    events = GaugeMetricFamily("bridge_events", "Events by what became of them", labels=("source", "state", "verdict"))
+    goals = GaugeMetricFamily("bridge_goals", "Goals by state", labels=("destination", "state"))
+    attempts = GaugeMetricFamily(
+        "bridge_attempts", "Requests to DataFast by outcome; none yet: under way", labels=("kind", "outcome")
+    )
+    for family, counts in ((events, totals.events), (goals, totals.goals), (attempts, totals.attempts)):
+        for labels, count in sorted(counts.items()):
+            family.add_metric(labels, count)
+        yield family
+
+
+def _sources(look: Look) -> Iterator[Metric]:
+    accepted = CounterMetricFamily("bridge_webhooks_accepted", "New events", labels=("source",))
+    duplicates = CounterMetricFamily("bridge_webhooks_duplicate", "Repeated deliveries", labels=("source",))
+    refused = CounterMetricFamily("bridge_webhooks_refused", "Requests that were refused", labels=("source",))
+    in_row = GaugeMetricFamily("bridge_webhooks_refused_in_row", "Refusals since the last event", labels=("source",))
+    for state in look.sources:
+        accepted.add_metric((state.source,), state.accepted)
+        duplicates.add_metric((state.source,), state.duplicates)
+        refused.add_metric((state.source,), state.refused)
+        in_row.add_metric((state.source,), state.refused_in_row)
+    yield from (accepted, duplicates, refused, in_row)
+
+
+def _destinations(look: Look) -> Iterator[Metric]:
+    paused = GaugeMetricFamily("bridge_destination_paused", "1: paused", labels=("destination", "kind"))
+    success = GaugeMetricFamily(
+        "bridge_destination_last_success_timestamp_seconds", "Last goal that was delivered", labels=("destination",)
+    )
+    due = GaugeMetricFamily(
+        "bridge_goals_oldest_due_seconds", "How long the oldest due goal waits", labels=("destination",)
+    )
+    for state in look.destinations:
+        paused.add_metric((state.name, state.pause_kind or ""), int(state.pause_kind is not None))
+        if state.last_success_at_ms is not None:
+            success.add_metric((state.name,), state.last_success_at_ms / 1000)
+    for name, due_at_ms in look.oldest_due_at_ms.items():
+        due.add_metric((name,), _age_s(look, due_at_ms))
+    yield from (paused, success, due)
+
+
+def _bridge(look: Look) -> Iterator[Metric]:
+    unrouted = _age_s(look, look.oldest_unrouted_at_ms)
+    yield GaugeMetricFamily("bridge_events_oldest_unrouted_seconds", "How long the oldest event waits", unrouted)
+    workers = sum(beat.kind != "web" for beat in look.heartbeats)
+    yield GaugeMetricFamily("bridge_workers", "Processes that route and deliver", workers)
+
+
+def _age_s(look: Look, at_ms: int | None) -> float:
+    return 0.0 if at_ms is None else max(look.now_ms - at_ms, 0) / 1000

@@ -1,14 +1,86 @@
-"""Being written."""
+"""`/status`: 200, or 503 with a sentence for each thing that somebody should look at.
+
+Any uptime monitor becomes the alarm of the bridge. Names, numbers and reasons are for whoever bears the admin token.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint
+from flask import Blueprint, Response
+
+from bridge.errors import StoreError
+from bridge.store import status
+from bridge.web import auth
+from bridge.web.alarms import Alarm, alarms
+from bridge.web.answers import facts
+from bridge.web.recent import Recent
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
+    from bridge.store.status import Look
 
 
-def blueprint(bridge: Bridge) -> Blueprint:  # noqa: ARG001
-    return Blueprint(__name__.rpartition(".")[2], __name__)
+def blueprint(bridge: Bridge) -> Blueprint:
+    """The route."""
+    routes = Blueprint("status", __name__)
+    recent = Recent(lambda: look(bridge))
+
+    @routes.get("/status")
+    def show() -> Response:
+        try:
+            seen = recent.get()
+        except StoreError as error:
+            alarm = Alarm("store", "The database cannot be used.", str(error))
+            return facts(503, _told((alarm,)))
+        found = alarms(seen, bridge.rules_fault, bridge.rules.sources)
+        details = _details(bridge, seen) if auth.is_admin() else {}
+        return facts(503 if found else 200, {**_told(found), **details})
+
+    return routes
+
+
+def look(bridge: Bridge) -> Look:
+    """What the store sees of the destinations that are configured."""
+    with bridge.store.read() as conn:
+        return status.look(conn, sorted(bridge.destinations()))
+
+
+def _told(found: tuple[Alarm, ...]) -> dict[str, Any]:
+    """Each sentence once; the owner reads the details instead."""
+    admin = auth.is_admin()
+    sentences = [alarm.detail if admin else alarm.sentence for alarm in found]
+    return {"ok": not found, "problems": list(dict.fromkeys(sentences))}
+
+
+def _details(bridge: Bridge, seen: Look) -> dict[str, Any]:
+    counters = {state.source: state for state in seen.sources}
+    destinations = {state.name: state for state in seen.destinations}
+    return {
+        "now_ms": seen.now_ms,
+        "warnings": [*bridge.settings.warnings, *bridge.rules.warnings],
+        "rules": {"hash": bridge.rules.hash, "fault": bridge.rules_fault},
+        "sources": {
+            name: {"secret": "set" if source.secrets else source.secret_fault, **_fields(counters.get(name), "source")}
+            for name, source in sorted(bridge.rules.sources.items())
+        },
+        "destinations": {
+            name: {
+                "key": "set" if destination.api_key else "missing",
+                "oldest_due_at_ms": seen.oldest_due_at_ms.get(name),
+                **_fields(destinations.get(name), "name"),
+            }
+            for name, destination in sorted(bridge.destinations().items())
+        },
+        "quarantined": seen.quarantined,
+        "held": seen.held,
+        "oldest_unrouted_at_ms": seen.oldest_unrouted_at_ms,
+        "processes": [asdict(beat) for beat in seen.heartbeats],
+    }
+
+
+def _fields(state: Any, without: str) -> dict[str, Any]:
+    if state is None:
+        return {}
+    return {name: value for name, value in asdict(state).items() if name != without}

@@ -14,6 +14,7 @@ from bridge import web
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from conftest import Clock
     from flask.testing import FlaskClient
 
     from bridge.settings import Settings
@@ -26,8 +27,8 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def bridge(sqlite_store: Store, settings: Settings) -> Iterator[SmallBridge]:
-    made = SmallBridge(sqlite_store, settings)
+def bridge(sqlite_store: Store, settings: Settings, clock: Clock) -> Iterator[SmallBridge]:
+    made = SmallBridge(sqlite_store, settings, clock)
     yield made
     made.inbox.close()
 

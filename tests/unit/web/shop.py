@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.errors import UnknownSource
-from bridge.model import EnvelopeSpec, Place, SignatureSpec, Source, VerifySpec
+from bridge.model import Destination, EnvelopeSpec, Place, SignatureSpec, Source, VerifySpec
 from bridge.rules.paths import compile_path
 from bridge.store.counters import Refusals
 from bridge.store.inbox import Inbox
 
 if TYPE_CHECKING:
+    from conftest import Clock
+
     from bridge.settings import Settings
     from bridge.store import Store
 
@@ -34,14 +36,27 @@ def shop(secrets: tuple[str, ...] = (SECRET,)) -> Source:
     )
 
 
+@dataclass(frozen=True)
+class Rules:
+    """As much of a rule set as the web looks at."""
+
+    sources: dict[str, Source]
+    hash: str = "hash"
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass
 class SmallBridge:
     store: Store
     settings: Settings
+    clock: Clock
     sources: dict[str, Source] = field(default_factory=lambda: {"shop": shop(), "off": shop(())})
     rules_fault: str | None = None
 
+    woken = 0
+
     def __post_init__(self):
+        self.rules = Rules(self.sources)
         self.inbox = Inbox(self.store)
         self.counters = Refusals()
 
@@ -53,6 +68,12 @@ class SmallBridge:
 
     def now_s(self) -> float:
         return NOW_S
+
+    def destinations(self) -> dict[str, Destination]:
+        return {"default": Destination("default", "df_hidden")}
+
+    def wake(self) -> None:
+        self.woken += 1
 
 
 def sale(**fields: object) -> bytes:

@@ -1,0 +1,134 @@
+"""What somebody should look at, judged from what the store sees. Pure: no database, no clock, no request.
+
+Each alarm is a sentence that anybody may read (a monitor, a status page), and a detail with names, numbers and what to
+do, for the owner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.settings import MS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bridge.store.status import Look
+
+DUE_MS: Final = 15 * MS["min"]
+REFUSALS: Final = 5  # in a row, of one source: more than a scanner's single try
+_MANY: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """name: one word that stays the same for ever. sentence: for everybody. detail: for the owner."""
+
+    name: str
+    sentence: str
+    detail: str
+
+
+def alarms(look: Look, rules_fault: str | None, sources: Mapping[str, object]) -> tuple[Alarm, ...]:
+    """All there are, the one that stops the most first. sources: those that the rules know today."""
+    return (
+        *_worker(look),
+        *_paused(look),
+        *_late(look),
+        *_refusals(look, sources),
+        *_reload(look, rules_fault),
+        *_kept(look),
+    )
+
+
+def _worker(look: Look) -> Iterator[Alarm]:
+    if look.worker_seen_at_ms is None:
+        yield Alarm(
+            "no_worker",
+            "No worker is running: events are stored, but nothing is sent.",
+            "No worker was seen in the last 30 seconds. Set BRIDGE_WORKER=inline, or run `python -m bridge worker`.",
+        )
+
+
+def _paused(look: Look) -> Iterator[Alarm]:
+    """A destination that only waits for its rate limit is at work."""
+    for state in look.destinations:
+        if state.name not in look.oldest_due_at_ms or state.pause_kind in (None, "throttled"):
+            continue
+        since = _ago(look.now_ms - (state.paused_since_ms or look.now_ms))
+        yield Alarm(
+            "paused",
+            "A destination is paused.",
+            f"Destination {state.name} is paused since {since}: {state.pause_reason or state.pause_kind}",
+        )
+
+
+def _late(look: Look) -> Iterator[Alarm]:
+    for name, due_at_ms in look.oldest_due_at_ms.items():
+        if due_at_ms is not None and look.now_ms - due_at_ms > DUE_MS:
+            yield Alarm(
+                "late",
+                "Goals wait for longer than 15 minutes.",
+                f"The oldest goal for destination {name} is due since {_ago(look.now_ms - due_at_ms)}:"
+                " `python -m bridge goals` lists them.",
+            )
+    unrouted = look.oldest_unrouted_at_ms
+    if unrouted is not None and look.now_ms - unrouted > DUE_MS:
+        yield Alarm(
+            "unrouted",
+            "Events wait for longer than 15 minutes.",
+            f"The oldest event that no rule has seen came {_ago(look.now_ms - unrouted)} ago:"
+            " `python -m bridge events` lists them.",
+        )
+
+
+def _refusals(look: Look, sources: Mapping[str, object]) -> Iterator[Alarm]:
+    for state in look.sources:
+        if state.source in sources and state.refused_in_row >= REFUSALS:
+            yield Alarm(
+                "refusals",
+                "A source refuses what it is sent.",
+                f"Source {state.source} refused the last {state.refused_in_row} requests: {state.last_refusal}."
+                " Is its secret the provider's? `python -m bridge sources` names the variable.",
+            )
+
+
+def _reload(look: Look, rules_fault: str | None) -> Iterator[Alarm]:
+    """Of this process, else of another one (a worker sees the files, too)."""
+    fault = rules_fault or next((beat.rules_fault for beat in look.heartbeats if beat.rules_fault), None)
+    if fault is not None:
+        yield Alarm(
+            "reload",
+            "The mapping files as they are now were refused; the last good ones are in force.",
+            f"{fault} (`python -m bridge check` names every fault)",
+        )
+
+
+def _kept(look: Look) -> Iterator[Alarm]:
+    if look.quarantined:
+        yield Alarm(
+            "quarantine",
+            "Events are in quarantine.",
+            f"{_many(look.quarantined)} verified events could not be read or routed:"
+            " `python -m bridge events list --state quarantined`, then `events replay`.",
+        )
+    if look.held:
+        yield Alarm(
+            "held",
+            "Goals are held for a decision.",
+            f"Of {_many(look.held)} goals nobody can tell whether they arrived: `python -m bridge goals list --state"
+            " held`, then `goals retry` or `goals cancel`.",
+        )
+
+
+def _many(count: int) -> str:
+    return f"{count:,} or more" if count >= _MANY else str(count)
+
+
+def _ago(ms: int) -> str:
+    """`3 min`, `5 h`, `2 d`: the largest unit that is full."""
+    for unit in ("d", "h", "min"):
+        if ms >= MS[unit]:
+            return f"{ms // MS[unit]} {unit}"
+    return f"{max(ms, 0) // MS['s']} s"

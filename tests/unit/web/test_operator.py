@@ -1,0 +1,369 @@
+"""Health, status, metrics and links: who sees what, and what makes them red and green again."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from shop import sale, signed
+from sqlalchemy import insert, update
+
+from bridge import settings as table
+from bridge import web
+from bridge.errors import SchemaError, StoreUnavailable
+from bridge.store import workers
+from bridge.store.schema import destinations, events, goals
+from bridge.web import recent
+
+ADMIN = {"Authorization": "Bearer admin-token"}
+LINKS = {"Authorization": "Bearer links-token"}
+VISITOR = "3f2c1b4a-1111-4222-8333-444455556666"
+MIN = 60_000
+
+
+@pytest.fixture(autouse=True)
+def _always_fresh(monkeypatch):
+    monkeypatch.setattr(recent.Recent.__init__, "__defaults__", (0.0,))
+
+
+@pytest.fixture
+def at_work(bridge):
+    """The bridge with a worker that was seen just now."""
+    beat(bridge)
+    return bridge
+
+
+def beat(bridge, **options):
+    with bridge.store.write() as conn:
+        workers.beat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
+
+
+def problems(client):
+    """What /status says to everybody and to the owner; its code must be the same for both."""
+    public, owner = client.get("/status"), client.get("/status", headers=ADMIN)
+    assert public.status_code == owner.status_code == (503 if public.json["problems"] else 200)
+    assert public.json.keys() == {"ok", "problems"}
+    return public.json["problems"], owner.json["problems"]
+
+
+def write(bridge, statement):
+    with bridge.store.write() as conn:
+        return conn.execute(statement)
+
+
+def an_event(bridge, **values):
+    row = {
+        "source": "shop", "provider": "custom", "type": "sale", "test": False, "dedupe_key": "k", "dedupe_key_2": "k",
+        "headers": "{}", "query": "{}", "state": "routed", "received_at_ms": bridge.clock.now_ms,
+    }  # fmt: skip
+    return write(bridge, insert(events).values(row | values)).inserted_primary_key[0]
+
+
+def a_goal(bridge, **values):
+    now = bridge.clock.now_ms
+    row = {
+        "event_id": an_event(bridge), "source": "shop", "rule_id": "r", "destination": "default", "once_key": "o",
+        "test": False, "name": "sale", "description": "d", "metadata": "{}", "state": "pending", "happened_at_ms": now,
+        "time_is_stated": True, "ordered_at_ms": now, "created_at_ms": now, "changed_at_ms": now, "due_at_ms": now,
+        "expires_at_ms": now + 10 * MIN, "wait_ms": 0, "visitor": VISITOR,
+    }  # fmt: skip
+    write(bridge, insert(goals).values(row | values))
+
+
+# ------------------------------------------------------------------------------------------------------------ health
+
+
+def test_healthz_answers_even_without_a_database(client, bridge):
+    bridge.store = None
+    assert client.get("/healthz").text == "ok\n"
+
+
+def test_readyz_is_200_with_what_does_not_keep_events_out(client, bridge):
+    bridge.rules_fault = "mappings/shop.yaml:1:1: unknown key"
+    public, owner = client.get("/readyz"), client.get("/readyz", headers=ADMIN)
+    assert public.status_code == owner.status_code == 200
+    assert public.json == {
+        "ready": True,
+        "sources": 2,
+        "sources_without_secret": 1,
+        "destinations_paused": 0,
+        "reload_refused": True,
+    }
+    assert owner.json["sources_without_secret"] == ["off"]
+    assert owner.json["reload_refused"] == bridge.rules_fault
+
+
+class Gone:
+    def __init__(self, error):
+        self.error = error
+
+    def write(self, *_work, **_options):
+        raise self.error
+
+    read = run = write
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("the database is away"), SchemaError("run `migrate`")])
+def test_readyz_is_503_with_the_reason_when_nothing_can_be_stored(client, bridge, error):
+    real, bridge.store = bridge.store, Gone(error)
+    answer = client.get("/readyz")
+    bridge.store = real
+    assert (answer.status_code, answer.json) == (503, {"ready": False, "reason": str(error)})
+    assert answer.headers["Retry-After"] == "5"
+    assert client.get("/readyz").status_code == 200
+
+
+# ------------------------------------------------------------------------------------------------------------ status
+
+
+def test_status_is_green_while_all_is_well(client, at_work):
+    a_goal(at_work)
+    assert problems(client) == ([], [])
+
+
+def test_no_worker_is_red_until_one_is_seen(client, bridge):
+    assert problems(client)[0] == ["No worker is running: events are stored, but nothing is sent."]
+    beat(bridge, kind="web")
+    assert problems(client)[0]
+    beat_of_worker = {"kind": "worker", "rules_hash": "h", "rules_fault": None}
+    with bridge.store.write() as conn:
+        workers.beat(conn, "w2", **beat_of_worker)
+    assert problems(client) == ([], [])
+    bridge.clock.advance(MIN)
+    assert problems(client)[0]
+
+
+def test_a_paused_destination_is_red_until_it_is_open(client, at_work):
+    write(
+        at_work,
+        insert(destinations).values(
+            name="default", pause_kind="configuration", pause_reason="401: wrong key", paused_since_ms=1
+        ),
+    )
+    public, owner = problems(client)
+    assert public == ["A destination is paused."]
+    assert "default" in owner[0]
+    assert "401: wrong key" in owner[0]
+    write(at_work, update(destinations).values(pause_kind="throttled"))
+    assert problems(client) == ([], [])
+    write(at_work, update(destinations).values(pause_kind=None))
+    assert problems(client) == ([], [])
+
+
+def test_a_destination_that_is_no_longer_configured_is_nobodys_alarm(client, at_work):
+    write(at_work, insert(destinations).values(name="gone", pause_kind="failures"))
+    assert problems(client) == ([], [])
+
+
+def test_a_goal_that_is_due_for_long_is_red(client, at_work):
+    a_goal(at_work, state="pending")
+    at_work.clock.advance(16 * MIN)
+    beat(at_work)
+    assert problems(client)[0] == ["Goals wait for longer than 15 minutes."]
+    write(at_work, update(goals).values(state="delivered"))
+    assert problems(client) == ([], [])
+
+
+def test_an_event_that_waits_for_long_is_red(client, at_work):
+    an_event(at_work, state="received")
+    at_work.clock.advance(16 * MIN)
+    beat(at_work)
+    assert problems(client)[0] == ["Events wait for longer than 15 minutes."]
+    write(at_work, update(events).values(state="routed"))
+    assert problems(client) == ([], [])
+
+
+def test_quarantine_is_red_until_it_is_empty(client, at_work):
+    an_event(at_work, state="quarantined")
+    assert problems(client)[0] == ["Events are in quarantine."]
+    write(at_work, update(events).values(state="routed"))
+    assert problems(client) == ([], [])
+
+
+def test_held_goals_are_red_until_somebody_decides(client, at_work):
+    a_goal(at_work, state="held")
+    assert problems(client)[0] == ["Goals are held for a decision."]
+    write(at_work, update(goals).values(state="cancelled"))
+    assert problems(client) == ([], [])
+
+
+def test_refusals_in_a_row_are_red_until_an_event_comes_through(client, at_work):
+    for _ in range(5):
+        client.post("/webhooks/shop", data=sale())
+    at_work.counters.flush(at_work.store)
+    public, owner = problems(client)
+    assert public == ["A source refuses what it is sent."]
+    assert "shop" in owner[0]
+    client.post("/webhooks/shop", data=sale(), headers=signed(sale()))
+    assert problems(client) == ([], [])
+
+
+def test_a_refused_reload_is_red_whichever_process_saw_it(client, at_work):
+    at_work.rules_fault = "mappings/shop.yaml:3:1: unknown key"
+    public, owner = problems(client)
+    assert "refused" in public[0]
+    assert "mappings" not in public[0].replace("mapping files", "")
+    assert at_work.rules_fault in owner[0]
+    at_work.rules_fault = None
+    beat(at_work, rules_fault="mappings/other.yaml:1:1: empty")
+    assert problems(client)[0]
+    beat(at_work)
+    assert problems(client) == ([], [])
+
+
+def test_a_database_that_is_away_is_red(client, at_work):
+    real, at_work.store = at_work.store, Gone(StoreUnavailable("connection refused"))
+    assert client.get("/status").json == {"ok": False, "problems": ["The database cannot be used."]}
+    at_work.store = real
+    assert problems(client) == ([], [])
+
+
+def test_the_owner_sees_which_keys_and_secrets_are_set_but_never_them(client, at_work):
+    answer = client.get("/status", headers=ADMIN)
+    assert answer.json["sources"]["shop"]["secret"] == "set"
+    assert answer.json["sources"]["off"]["secret"] == "SHOP_WEBHOOK_SECRET is not set"
+    assert answer.json["destinations"]["default"]["key"] == "set"
+    for hidden in ("s3cret-of-the-shop", "df_hidden", "admin-token", "links-token"):
+        assert hidden not in answer.text
+
+
+# ----------------------------------------------------------------------------------------------------------- metrics
+
+
+def samples(answer):
+    families = text_string_to_metric_families(answer.text)
+    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
+def test_metrics_tell_the_numbers_of_the_database(client, at_work):
+    client.post("/webhooks/shop", data=sale(), headers=signed(sale()))
+    client.post("/webhooks/shop", data=sale(), headers=signed(sale()))
+    client.post("/webhooks/shop", data=sale())
+    at_work.counters.flush(at_work.store)
+    a_goal(at_work, state="delivered")
+    told = samples(client.get("/metrics"))
+    assert told["bridge_webhooks_accepted_total", "shop"] == 1
+    assert told["bridge_webhooks_duplicate_total", "shop"] == 1
+    assert told["bridge_webhooks_refused_total", "shop"] == 1
+    assert told["bridge_events", "shop", "received", ""] == 1
+    assert told["bridge_goals", "default", "delivered"] == 1
+    assert told["bridge_workers",] == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        ("127.0.0.1", {}, 200),
+        ("::1", {}, 200),
+        ("::ffff:127.0.0.1", {}, 200),
+        ("203.0.113.7", {}, 401),
+        ("", {}, 401),
+        ("203.0.113.7", {"X-Forwarded-For": "127.0.0.1"}, 401),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.7"}, 401),
+        ("127.0.0.1", {"Forwarded": "for=203.0.113.7"}, 401),
+        ("203.0.113.7", ADMIN, 200),
+        ("203.0.113.7", LINKS, 401),
+        ("127.0.0.1", {"Authorization": "Bearer wrong"}, 401),
+        ("203.0.113.7", {"Authorization": "Bearer "}, 401),
+        ("203.0.113.7", {"Authorization": "Bearer ÿ"}, 401),
+        ("203.0.113.7", {"Authorization": "Basic admin-token"}, 401),
+    ],
+)
+def test_metrics_are_for_the_owner_or_this_machine(client, peer, headers, status):
+    answer = client.get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+    assert answer.status_code == status
+
+
+def test_without_an_admin_token_no_token_opens_anything(bridge):
+    bridge.settings = table.load({})
+    client = web.create(bridge).test_client()
+    for token in ("", " ", "None", "admin-token"):
+        headers = {"Authorization": f"Bearer {token}"}
+        assert client.get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": "9.9.9.9"}).status_code == 401
+        assert client.get("/status", headers=headers).json.keys() == {"ok", "problems"}
+        assert client.post("/links/shop", json={}, headers=headers).status_code == 401
+
+
+# ------------------------------------------------------------------------------------------------------------- links
+
+
+def hint(**fields):
+    return {"visitor": VISITOR, "kind": "customer", "key": "c_1", **fields}
+
+
+@pytest.mark.parametrize("token", [ADMIN, LINKS])
+@pytest.mark.parametrize("address", ["/links/shop", "/links/shop/"])
+def test_a_link_is_bound_and_wakes_the_worker(client, bridge, token, address):
+    answer = client.post(address, json=hint(), headers=token)
+    assert (answer.status_code, answer.json) == (200, {"status": "linked"})
+    assert bridge.woken == 1
+    with bridge.store.read() as conn:
+        bound = conn.exec_driver_sql("SELECT key FROM link_keys").scalars().all()
+    assert bound == ["shop:live:customer:c_1"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "links-token"}])
+def test_a_link_needs_a_token(client, headers):
+    answer = client.post("/links/shop", json=hint(), headers=headers)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{", "JSON"),
+        (b"[]", "fields"),
+        (b"\xff", "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (hint(visitor=""), "visitor"),
+        (hint(visitor=7), "visitor"),
+        (hint(visitor="undefined"), "visitor"),
+        (hint(visitor="s" + VISITOR[1:]), "visitor"),
+        (hint(kind="Not a kind"), "kind"),
+        (hint(key=" "), "key"),
+        (hint(key="null"), "key"),
+        (hint(more=1), "fields"),
+    ],
+)
+def test_a_link_that_cannot_be_meant_is_400_with_a_sentence(client, body, says):
+    options = {"data": body} if isinstance(body, bytes) else {"json": body}
+    answer = client.post("/links/shop", headers=LINKS, **options)
+    assert answer.status_code == 400
+    assert says in answer.text
+
+
+def test_a_link_to_an_unknown_source_is_404(client):
+    assert client.post("/links/nobody", json=hint(), headers=LINKS).status_code == 404
+
+
+def test_a_link_that_cannot_be_stored_is_503(client, bridge):
+    real, bridge.store = bridge.store, Gone(StoreUnavailable("away"))
+    answer = client.post("/links/shop", json=hint(), headers=LINKS)
+    bridge.store = real
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+
+
+# -------------------------------------------------------------------------------------------------------- everything
+
+
+@pytest.mark.parametrize("address", ["/", "/nothing", "/webhooks", "/static/x", "/webhooks/a/b", "/links"])
+def test_any_other_address_is_404_with_a_sentence_and_safe_headers(client, address):
+    answer = client.get(address)
+    assert answer.status_code == 404
+    assert answer.content_type.startswith("text/plain")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_a_page_that_fails_is_503_without_a_word_of_why(client, bridge, lines):
+    del bridge.rules
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
+    assert "attribute" not in answer.text
+    assert lines[-1]["event"] == "request.failed"
+
+
+def test_no_route_redirects(client):
+    for rule in client.application.url_map.iter_rules():
+        address = rule.rule.replace("<source>", "shop")
+        for variant in (address, address.rstrip("/") + "/"):
+            assert client.get(variant).status_code not in range(300, 400)
