@@ -87,8 +87,8 @@ class _Merged:
 
 
 def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
-    if file.provider == CUSTOM:
-        if file.verify is None:
+    if file.provider == CUSTOM or not report.is_sound("provider"):
+        if file.verify is None and report.is_sound("provider") and report.is_sound("verify"):
             report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
         return Preset.model_validate({})
     found = around.presets.get(file.provider)
@@ -137,19 +137,23 @@ def _links(said: Mapping[str, Texts] | list[Link] | None, fault: Fault) -> tuple
         return ()
     if isinstance(said, list):
         return tuple(
-            LinkSpec(_kind(link.kind, below(fault, i)), paths(link.path, below(fault, i, "path")), _events(link.event))
+            LinkSpec(
+                _kind(link.kind, (i, "kind"), fault), paths(link.path, below(fault, i, "path")), _events(link.event)
+            )
             for i, link in enumerate(said)
         )
-    return tuple(LinkSpec(_kind(kind, fault), paths(texts, below(fault, kind))) for kind, texts in said.items())
+    return tuple(
+        LinkSpec(_kind(kind, (kind, KEY), fault), paths(texts, below(fault, kind))) for kind, texts in said.items()
+    )
 
 
 def _events(event: Texts) -> tuple[str, ...]:
     return (event,) if isinstance(event, str) else tuple(event)
 
 
-def _kind(kind: str, fault: Fault) -> str:
+def _kind(kind: str, where: Where, fault: Fault) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind):
-        fault((kind, KEY), f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
+        fault(where, f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
     return kind
 
 

@@ -101,9 +101,8 @@ class _Reading:
     def _stem(self, name: str, report: Report) -> str:
         stem = PurePath(name).stem
         if not _STEM.fullmatch(stem):
-            report.fault(
-                (), f"the file's name is the source's URL, so \"{stem}\" may hold only letters, digits, - and _"
-            )
+            report.fault((), f'the file is called for its URL, so "{stem}" may hold only letters, digits, - and _')
+            return "unnamed"
         if stem in self.stems:
             report.fault((), f"{self.stems[stem]} is the same source; one source is one file")
         self.stems[stem] = name

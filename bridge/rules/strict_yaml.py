@@ -28,9 +28,9 @@ from bridge.model import ExactFloat, Json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SIZE_MAX: Final = 1_048_576
+SIZE_MAX: Final = 524_288
 DEPTH_MAX: Final = 40
-NODES_MAX: Final = 100_000
+NODES_MAX: Final = 20_000
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -243,15 +243,15 @@ def _explained(source: str, column: int, error: yaml.MarkedYAMLError) -> str:
 
 
 def _bounded(events: Iterator[Any]) -> Iterator[Any]:
-    """Stop a parser that would go deeper than the tree may be."""
+    """Stop a parser that would go deeper, or on for longer, than the tree may be."""
     depth = 0
-    for event in events:
+    for count, event in enumerate(events):
         if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
             depth += 1
         elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
             depth -= 1
         yield event
-        if depth > DEPTH_MAX + 1:
+        if depth > DEPTH_MAX + 1 or count > 3 * NODES_MAX:
             return
 
 

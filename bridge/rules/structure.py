@@ -17,6 +17,29 @@ if TYPE_CHECKING:
     from bridge.rules.reporting import Report, Where
 
 NULL_IS_A_VALUE: Final = ("challenge", "event")
+_ROUNDS_MAX: Final = 5
+# What stands in for a needed value that is faulty, while the rest is judged. # becomes the number of the place.
+_FILLERS: Final[dict[tuple[str, ...], Json]] = {
+    ("provider",): "custom",
+    ("goals",): [],
+    ("goals", "*"): {"goal": "filler-#", "event": "filler"},
+    ("goals", "*", "goal"): "filler-#",
+    ("goals", "*", "event"): "filler",
+    ("tests", "*"): {"name": "filler", "event": ""},
+    ("tests", "*", "name"): "filler",
+    ("tests", "*", "event"): "",
+    ("tests", "*", "goals", "*"): {"goal": "filler"},
+    ("tests", "*", "goals", "*", "goal"): "filler",
+    ("links", "*"): {"kind": "filler", "path": "filler"},
+    ("links", "*", "kind"): "filler",
+    ("links", "*", "path"): "filler",
+    ("datafast", "name"): "default",
+    ("goals", "*", "datafast", "name"): "default",
+    ("verify", "signature", "in"): "header:filler",
+    ("verify", "timestamp", "in"): "header:filler",
+    ("envelope", "test", "path"): "filler",
+    ("body", "json_field"): "filler",
+}
 _WORDS: Final = {
     "bool_type": "must be true or false",
     "string_type": "must be a text",
@@ -45,18 +68,60 @@ _HINTS: Final = {
 
 
 def structure(tree: Node, report: Report) -> MappingFile | None:
-    """The file as the schema reads it, or None; every fault is told to the report."""
+    """The file as the schema reads it; every fault is told to the report.
+
+    What is faulty is taken out or filled in, so that the rest can still be judged: all faults of a file are told at
+    once. The result of a faulty file is for that only. None: there is no map at all.
+    """
     if tree.kind != "mapping":
         report.fault((), "a mapping file is a map with at least the keys provider and goals")
         return None
     plain = tree.plain()
     _refuse_nothing(tree, (), report, plain)
-    try:
-        return MappingFile.model_validate(plain)
-    except ValidationError as error:
-        for details in error.errors(include_url=False, include_context=True):
-            _tell(details, tree, report)
-        return None
+    for _ in range(_ROUNDS_MAX):  # a filled-in value may bring what was hidden behind it
+        try:
+            return MappingFile.model_validate(plain)
+        except ValidationError as error:
+            for details in error.errors(include_url=False, include_context=True):
+                where = _steps(details)
+                _tell(details["type"], where, details, tree, report)
+                _mend(plain, where, details["type"])
+    return None
+
+
+def _steps(details: ErrorDetails) -> Where:
+    """The steps to a fault, without the members of unions."""
+    return tuple(step for step in details["loc"] if isinstance(step, int) or not step.startswith("~"))
+
+
+def _mend(plain: Json, where: Where, kind: str) -> None:
+    """Take out what is faulty, or put something sound in its place where it is needed."""
+    holder: Any = plain
+    for step in where[:-1]:
+        try:
+            holder = holder[step]
+        except (KeyError, IndexError, TypeError):
+            return
+    last = where[-1]
+    filler = _FILLERS.get((*_pattern(where[:-1]), "*" if isinstance(last, int) else last))
+    if isinstance(holder, list) and isinstance(last, int):
+        holder[last] = _filler(filler, where) if filler is not None else "filler"
+    elif isinstance(holder, dict) and filler is not None and kind != "extra_forbidden":
+        holder[last] = _filler(filler, where)
+    elif isinstance(holder, dict):
+        holder.pop(last, None)
+
+
+def _filler(filler: Json, where: Where) -> Json:
+    """A filler of its own for each place: two rules must not seem to have the same name."""
+    number = "-".join(str(step) for step in where if isinstance(step, int))
+    if isinstance(filler, dict):
+        return {key: value.replace("#", number) for key, value in filler.items()}
+    return filler.replace("#", number) if isinstance(filler, str) else filler
+
+
+def _pattern(where: Where) -> tuple[str, ...]:
+    return tuple("*" if isinstance(step, int) else step for step in where)
 
 
 def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> None:
@@ -75,7 +140,7 @@ def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> No
 
 def model_at(where: Where) -> type[Strict] | None:
     """The model of the map that lies there."""
-    return MODELS.get(tuple("*" if isinstance(step, int) else step for step in where))
+    return MODELS.get(_pattern(where))
 
 
 def known_keys(model: type[Strict] | None) -> list[str]:
@@ -84,9 +149,7 @@ def known_keys(model: type[Strict] | None) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _tell(details: ErrorDetails, tree: Node, report: Report) -> None:
-    where = tuple(step for step in details["loc"] if isinstance(step, int) or not step.startswith("~"))
-    kind = details["type"]
+def _tell(kind: str, where: Where, details: ErrorDetails, tree: Node, report: Report) -> None:
     parent = where[:-1]
     if kind == "extra_forbidden":
         report.fault((*where, KEY), _unknown_key(str(where[-1]), parent))
@@ -94,6 +157,7 @@ def _tell(details: ErrorDetails, tree: Node, report: Report) -> None:
         key = str(where[-1])
         if (*parent, key, KEY) not in report.faulty:  # else it is there, with nothing behind it
             report.fault(parent, f'{_called(parent)} needs "{key}"')
+            report.faulty.add(where)
     else:
         report.fault(where, _sentence(where, kind, details, _value_at(tree, where)))
 
@@ -117,6 +181,8 @@ def _called(where: Where) -> str:
 
 def _sentence(where: Where, kind: str, details: ErrorDetails, value: Json) -> str:
     subject = next((f'"{step}"' for step in reversed(where) if isinstance(step, str)), "this")
+    if where and isinstance(where[-1], int):
+        subject = f"an entry of {subject}"
     if kind == "literal_error":
         expected = details.get("ctx", {}).get("expected", "")
         return f"{subject} must be {expected}".replace("'", "")

@@ -64,7 +64,7 @@ def _said_verify(
     """What is said about verification: by the file, by the preset that it names there, by the provider's preset."""
     base = preset.verify if isinstance(preset.verify, Verify) else None
     if file.verify is None:
-        if base is None and file.provider != CUSTOM:
+        if base is None and file.provider != CUSTOM and report.is_sound("provider"):
             report.fault(("provider",), f'provider {file.provider} has no scheme of its own; say it in "verify"')
         return base, in_preset(report)
     own = Verify.model_validate({"preset": file.verify}) if isinstance(file.verify, str) else file.verify
