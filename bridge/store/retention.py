@@ -7,13 +7,15 @@ Rows that go are counted in `totals` within the same transaction. SQLite's log f
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
 
 from bridge.model import FINAL, GoalState
+from bridge.store import aging
 from bridge.store.clock import now_ms
 from bridge.store.failures import translated
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events
@@ -45,6 +47,7 @@ def purge(store: Store, days: int) -> dict[str, int]:
         "attempts": _in_batches(store, lambda conn: forget_attempts(conn, days, BATCH)),
         "goals": _in_batches(store, lambda conn: forget_goals(conn, BATCH)),
         "events": _in_batches(store, lambda conn: forget_events(conn, BATCH)),
+        "links": _in_batches(store, lambda conn: aging.forget_links(conn, BATCH)),
     }
     bound_log(store)
     return done
@@ -168,7 +171,8 @@ def bound_log(store: Store) -> None:
     """Cut SQLite's write-ahead log when it has grown: only a moment without readers lets it be begun anew."""
     if store.dialect != "sqlite":
         return
-    with translated(), closing(store.engine.raw_connection()) as pooled:
+    not_now = suppress(sqlite3.OperationalError)  # somebody else is busy with it
+    with translated(), not_now, closing(store.engine.raw_connection()) as pooled:
         driver: Any = pooled.driver_connection
         _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if pages > _LOG_PAGES:
