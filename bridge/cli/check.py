@@ -69,7 +69,9 @@ def check(file: Path | None, mappings: Path | None) -> None:
     given = opening.environ()
     if file is None and mappings is None:
         _check_settings(report, given)
-    _check_mappings(report, given, _texts(report, file, mappings or opening.mappings_folder(given)))
+    found = _texts(report, file, mappings or opening.mappings_folder(given))
+    if found is not None:
+        _check_mappings(report, given, *found)
     if screen.as_json:
         screen.write_json({"ok": report.ok, **asdict(report)})
     else:
@@ -87,8 +89,8 @@ def _check_settings(report: Report, given: dict[str, str]) -> None:
         report.faults += error.faults
 
 
-def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[str, str]]:
-    """The folder as it shall be named, and name -> text; what cannot be read is a fault of the report."""
+def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
+    """The folder as it shall be named, and name -> text; None: it cannot be read, which is a fault of the report."""
     from bridge import rules
 
     try:
@@ -97,7 +99,7 @@ def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[s
         return str(file.parent), {file.name: _read(file)}
     except FaultsError as error:
         report.faults += error.faults
-        return str(folder), {}
+        return None
 
 
 def _read(file: Path) -> str:
@@ -109,12 +111,9 @@ def _read(file: Path) -> str:
         raise MappingError([f"{file}: is not UTF-8 text"]) from None
 
 
-def _check_mappings(report: Report, given: dict[str, str], found: tuple[str, dict[str, str]]) -> None:
+def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
     from bridge import rules, sources
 
-    folder, texts = found
-    if not texts:
-        return
     try:
         rule_set = rules.load(texts, given, sources.presets(), folder=folder)
     except FaultsError as error:

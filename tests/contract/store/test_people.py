@@ -1,0 +1,133 @@
+"""What people look up and take away by hand (`threads`, `forgetting`, `durability`), on both databases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import select
+
+from bridge.linking import Learning, Named
+from bridge.model import Key
+from bridge.store import delivery, durability, forgetting, links, schema, threads
+from bridge.store.clock import read_ms
+
+ANN, BOB = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
+
+
+def key(name, kind="charge"):
+    return Key(f"stripe:live:{name}", kind, name)
+
+
+@pytest.fixture
+def teach(store):
+    """Learn from an event: its keys, and perhaps whose they are."""
+
+    def learn(event_id, *keys, visitor=None, at_ms=1_000):
+        named = None if visitor is None else Named(visitor, "data.object.metadata.datafast_visitor_id")
+        learning = Learning(keys, at_ms, f"a.b evt_{event_id}", event_id, named=named)
+        store.run(lambda conn: links.learn(conn, [learning], read_ms(conn)))
+
+    return learn
+
+
+@pytest.fixture
+def purchase(teach, rows):
+    """Ann's session names her; her charge and her dispute only hang on it. Bob has one of his own."""
+    ids = [rows.routed(f"evt_{n}", body=b'{"email": "ann\\u0040example.com"}' if n == 2 else b"{}") for n in range(5)]
+    teach(ids[0], key("cs_1", "session"), key("pi_1", "payment_intent"), key("cus_1", "customer"), visitor=ANN)
+    teach(ids[1], key("ch_1"), key("pi_1", "payment_intent"))
+    teach(ids[2], key("dp_1", "dispute"), key("ch_1"))
+    teach(ids[3], key("cs_2", "session"), key("cus_2", "customer"), visitor=BOB)
+    return ids
+
+
+def names(thread):
+    return {line.ref for line in thread.keys}
+
+
+@pytest.mark.parametrize("name", ["ch_1", "stripe:live:dp_1", "cus_1"])
+def test_a_key_shows_all_of_its_purchase_and_nothing_of_another(store, purchase, name):
+    with store.read() as conn:
+        thread = threads.about(conn, threads.named(conn, name))
+    assert {"cs_1", "pi_1", "ch_1", "dp_1"} <= names(thread)
+    assert not {"cs_2", "cus_2"} & names(thread)
+    assert {item.visitor for item in thread.evidence} == {ANN}
+    assert sorted(thread.events) == purchase[:3]
+
+
+def test_a_visitor_shows_the_purchases_in_which_it_was_named(store, purchase):
+    with store.read() as conn:
+        assert {"cs_1", "ch_1", "dp_1"} <= names(threads.of_visitor(conn, ANN))
+        assert threads.of_visitor(conn, ANN[:-1] + "c") == threads.Thread()
+        assert threads.named(conn, "ch_nobody") == []
+
+
+def test_a_forgotten_key_takes_apart_what_it_joined(store, purchase):
+    store.run(lambda conn: forgetting.key(conn, "stripe:live:ch_1"))
+    with store.read() as conn:
+        assert threads.named(conn, "ch_1") == []
+        assert names(threads.about(conn, threads.named(conn, "dp_1"))) == {"dp_1"}
+        assert {"cs_1", "pi_1"} <= names(threads.about(conn, threads.named(conn, "pi_1")))
+
+
+def test_a_person_is_all_that_hangs_together_and_nobody_else(store, purchase, rows):
+    goal = rows.goal(purchase[2], visitor=ANN)
+    rows.goal(purchase[3], visitor=BOB)
+    with store.read() as conn:
+        by_visitor = forgetting.whole(conn, visitor=ANN, customer=None, seeds=())
+        by_customer = forgetting.whole(conn, visitor=None, customer="cus_1", seeds=())
+        by_seed = forgetting.whole(conn, visitor=None, customer=None, seeds=[purchase[2]])
+    assert by_visitor == by_customer == by_seed
+    assert by_visitor.events == set(purchase[:3])
+    assert (by_visitor.visitors, by_visitor.goals) == ({ANN}, {goal})
+
+
+@pytest.mark.parametrize("text_", ["ann@example.com", "ANN@example.com"])
+def test_an_address_is_found_in_bodies_however_it_is_written(store, purchase, text_):
+    assert forgetting.bodies_with(store, [text_]) == {purchase[2]}
+    assert forgetting.bodies_with(store, ["nobody@example.com"]) == set()
+
+
+def test_nothing_that_tells_of_a_person_is_left_in_any_row(store, purchase, rows):
+    rows.goal(purchase[0], visitor=ANN, once_key="stripe:live:purchase:cs_1", message=f"no event of {ANN}")
+    sent = rows.goal(purchase[1], "delivered", visitor=ANN, provenance=json.dumps({"visitor": ANN}), once_key="k-pi_1")
+    store.run(lambda conn: forgetting.remove(conn, forgetting.whole(conn, visitor=ANN, customer=None, seeds=())))
+    with store.read() as conn:
+        dump = "\n".join(str(row) for table in schema.metadata.sorted_tables for row in conn.execute(select(table)))
+        states = dict(conn.execute(select(schema.goals.c.id, schema.goals.c.state)).all())
+        kept = conn.execute(select(schema.events.c.dedupe_key).where(schema.events.c.id == purchase[0])).scalar()
+    assert [name for name in (ANN, "cs_1", "pi_1", "ch_1", "dp_1", "cus_1") if name in dump] == []
+    assert BOB in dump
+    assert states[sent] == "delivered"
+    assert set(states.values()) == {"delivered", "cancelled"}
+    assert kept  # or the provider could bring everything back
+
+
+def test_scrubbing_leaves_the_database_as_it_was(store, purchase):
+    assert forgetting.scrub(store) is True
+    with store.read() as conn:
+        assert threads.named(conn, "ch_1")
+
+
+def test_a_database_that_does_not_wait_for_the_disk_is_told(store):
+    if store.dialect == "sqlite":
+        with store.read() as conn:
+            assert durability.doubt(conn) is None
+        raw = store.engine.raw_connection()
+        raw.cursor().execute("PRAGMA synchronous = OFF")
+        raw.close()
+        with store.read() as conn:
+            assert "not FULL" in durability.doubt(conn)
+    else:
+        with store.read() as conn:
+            assert "fsync = off" in durability.doubt(conn)  # the tests' server runs so on purpose
+
+
+def test_a_person_who_asks_takes_a_turn_in_the_pace_and_waits_for_it(store):
+    with store.write() as conn:
+        assert delivery.reserve(conn, "token", 58) == 0  # nobody has ever used this token
+        delivery.register(conn, destination="default", token_hash="token")
+    waits = [store.run(lambda conn: delivery.reserve(conn, "token", 58)) for _ in range(3)]
+    assert waits[:2] == [0, 0]
+    assert 900 < waits[2] < 1_100

@@ -1,0 +1,109 @@
+"""`check`: every fault at once, one line each; warnings are no faults."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bridge.cli import main
+
+GOOD = """provider: stripe
+goals:
+  - goal: dispute
+    event: charge.dispute.created
+  - goal: churned
+    event: customer.subscription.deleted
+    enabled: false
+tests:
+  - name: a dispute
+    event: {type: charge.dispute.created, data: {object: {id: dp_1}}}
+    goals: [{goal: dispute}]
+"""
+BAD = "provider: stripe\ngoals:\n  - goal: dispute\n    evnt: x\n  - goal: identify\n    event: a.b\n"
+FAILING = GOOD.replace("goals: [{goal: dispute}]", "goals: [{goal: refund}]")
+
+
+@pytest.fixture
+def mappings(alone):
+    folder = alone / "mappings"
+    folder.mkdir()
+
+    def write(**files):
+        for name, text in files.items():
+            (folder / f"{name}.yaml").write_text(text)
+        return folder
+
+    return write
+
+
+def test_what_is_right_is_said_a_file_a_line(mappings, capsys):
+    mappings(stripe=GOOD)
+    assert main(["check"]) == 0
+    out = capsys.readouterr().out
+    assert "mappings/stripe.yaml  1 rule (1 switched off), 1 of 1 test passed" in out
+    assert out.endswith("Everything is right.\n")
+
+
+def test_a_missing_secret_is_a_warning_and_no_fault(mappings, capsys):
+    mappings(stripe=GOOD)
+    assert main(["check", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is True
+    assert any("STRIPE_WEBHOOK_SECRET" in warning for warning in told["warnings"])
+
+
+def test_all_faults_of_settings_and_files_come_at_once_each_on_a_line_of_its_own(mappings, capsys, monkeypatch):
+    mappings(stripe=BAD, shop="provider: custm\ngoals: []\n")
+    monkeypatch.setenv("PORT", "eighty")
+    monkeypatch.setenv("BRIDGE_WORKER", "maybe")
+    assert main(["check"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("PORT is 'eighty'") for line in lines) == 1
+    assert sum(line.startswith("BRIDGE_WORKER is 'maybe'") for line in lines) == 1
+    assert any(line.startswith("mappings/stripe.yaml:4:5: ") and "event" in line for line in lines)
+    assert any(line.startswith("mappings/stripe.yaml:5:") and "identify" in line for line in lines)
+    assert any(line.startswith("mappings/shop.yaml:1:") for line in lines)
+
+
+def test_a_failing_test_is_a_fault_at_its_line(mappings, capsys):
+    mappings(stripe=FAILING)
+    assert main(["check"]) == 1
+    out = capsys.readouterr().out
+    assert "0 of 1 test passed" in out
+    assert "mappings/stripe.yaml:9: test 'a dispute': " in out
+
+
+def test_a_file_alone_can_be_checked_without_the_others_and_without_settings(mappings, capsys, monkeypatch):
+    mappings(stripe=GOOD, broken=BAD)
+    monkeypatch.setenv("PORT", "eighty")
+    assert main(["check", "mappings/stripe.yaml"]) == 0
+    assert main(["check", "mappings/broken.yaml"]) == 1
+    assert "mappings/broken.yaml:4:5: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (["check"], "mappings: the folder of mapping files cannot be read"),
+        (["check", "--mappings", "elsewhere"], "elsewhere: the folder of mapping files cannot be read"),
+        (["check", "none.yaml"], "none.yaml: No such file"),
+    ],
+)
+def test_what_is_not_there_is_a_fault(line, sentence, capsys, alone):
+    del alone
+    assert main(line) == 1
+    assert sentence in capsys.readouterr().out
+
+
+def test_an_empty_folder_is_a_fault_because_nothing_would_ever_be_sent(mappings, capsys):
+    mappings()
+    assert main(["check"]) == 1
+    assert "there is no mapping file" in capsys.readouterr().out
+
+
+def test_the_same_name_twice_is_told_from_the_file_that_is_checked(mappings, capsys):
+    folder = mappings(stripe=GOOD)
+    (folder / "stripe.yml").write_text(GOOD)
+    assert main(["check"]) == 1
+    assert "one source is one file" in capsys.readouterr().out
