@@ -35,7 +35,9 @@ class Report:
     def __init__(self) -> None:
         self.figures: list[Figure] = []
 
-    def add(self, what: str, value: float, unit: str, budget: str = "", holds: Callable[[float], bool] | None = None) -> None:
+    def add(
+        self, what: str, value: float, unit: str, budget: str = "", holds: Callable[[float], bool] | None = None
+    ) -> None:
         self.figures.append(Figure(what, value, unit, budget, holds(value) if holds else None))
         figure = self.figures[-1]
         mark = {True: "ok", False: "OVER", None: ""}[figure.ok]
@@ -70,12 +72,18 @@ def bench_acks(report: Report, name: str, folder: str, database: str, count: int
             _all_ok(result)
             budget = rate == 200
             report.add(
-                f"{name}: ack p50 at {rate}/s, destination takes 500 ms", result.quantile_ms(0.5), "ms",
-                "≤ 3" if budget else "", (lambda v: v <= 3) if budget else None,
+                f"{name}: ack p50 at {rate}/s, destination takes 500 ms",
+                result.quantile_ms(0.5),
+                "ms",
+                "≤ 3" if budget else "",
+                (lambda v: v <= 3) if budget else None,
             )
             report.add(
-                f"{name}: ack p99 at {rate}/s", result.quantile_ms(0.99), "ms",
-                "≤ 10" if budget else "", (lambda v: v <= 10) if budget else None,
+                f"{name}: ack p99 at {rate}/s",
+                result.quantile_ms(0.99),
+                "ms",
+                "≤ 10" if budget else "",
+                (lambda v: v <= 10) if budget else None,
             )
         before = servers.cpu_s(pid)
         result = load.closed(port, events.requests(count), CONNECTIONS)
@@ -102,7 +110,9 @@ def _wait_routed(port: int) -> None:
     for _ in range(1200):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             text = answer.read().decode()
-        waiting = [line for line in text.splitlines() if line.startswith("bridge_events{") and 'state="received"' in line]
+        waiting = [
+            line for line in text.splitlines() if line.startswith("bridge_events{") and 'state="received"' in line
+        ]
         if not waiting or all(float(line.rpartition(" ")[2]) == 0 for line in waiting):
             return
         time.sleep(0.1)
@@ -117,15 +127,17 @@ def bench_delivery(report: Report, name: str, folder: str, database: str) -> Non
     ):
         waits = []
         for number in range(30):
-            [request] = events.requests(
-                1, first=900_000_000 + number, type="checkout.session.completed", visitor=True
-            )
+            [request] = events.requests(1, first=900_000_000 + number, type="checkout.session.completed", visitor=True)
             sent_ms = time.time() * 1000
             _all_ok(load.closed(port, [request], 1))
             waits.append(_arrival_ms(destination, number + 1) - sent_ms)
             time.sleep(0.05)
     report.add(
-        f"{name}: accept → goal at the destination, idle, p50", statistics.median(waits), "ms", "≤ 50", lambda v: v <= 50
+        f"{name}: accept → goal at the destination, idle, p50",
+        statistics.median(waits),
+        "ms",
+        "≤ 50",
+        lambda v: v <= 50,
     )
 
 

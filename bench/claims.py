@@ -41,7 +41,7 @@ def _claim_ms(store: bridge_store.Store, first: int, last: int) -> float:
             )
         )
         times.append((time.perf_counter() - started) * 1000)
-        store.run(lambda conn: delivery.release(conn, claimed))  # noqa: B023
+        store.run(lambda conn: delivery.release(conn, claimed))
         time.sleep(0.001)
     return statistics.median(times)
 
@@ -62,8 +62,8 @@ _EVENT = text(
     " VALUES (1000000000 + :n, 'bench', 'stripe', 't', false, :n, 'bench-' || :n, '{}', '{}', 'routed')"
 )
 _GOAL = text(
-    "INSERT INTO goals (id, event_id, source, rule_id, destination, once_key, test, name, description, metadata, visitor,"
-    " state, happened_at_ms, time_is_stated, ordered_at_ms, created_at_ms, changed_at_ms, due_at_ms, expires_at_ms,"
+    "INSERT INTO goals (id, event_id, source, rule_id, destination, once_key, test, name, description, metadata,"
+    " visitor, state, happened_at_ms, time_is_stated, ordered_at_ms, created_at_ms, changed_at_ms, due_at_ms, expires_at_ms,"
     " wait_ms) VALUES (1000000000 + :n, 1000000000 + :n, 'bench', 'r', 'bench', 'bench-' || :n, false, 'g', 'd', '{}',"
     " :v, 'pending', :n, true, :n, :n, :n, :n, 9000000000000, 1)"
 )

@@ -71,9 +71,7 @@ def run() -> dict[str, float]:
 
     def evaluate(rule_set: rules.RuleSet) -> Callable[[], object]:
         source = rule_set.sources["stripe"]
-        return lambda: rules.evaluate(
-            rule_set, source, document, event_name="evt_1", mode="live", hash_key=b"k"
-        )
+        return lambda: rules.evaluate(rule_set, source, document, event_name="evt_1", mode="live", hash_key=b"k")
 
     return {
         "body_bytes": len(raw),

@@ -3,5 +3,5 @@
 from bridge.web.gunicorn import *  # noqa: F403
 
 
-def post_worker_init(worker: object) -> None:  # noqa: ARG001
+def post_worker_init(worker: object) -> None:
     """Nothing to build."""
