@@ -140,7 +140,7 @@ def _default(argument: str, _maps: object) -> Filter:
 
 
 def _max(argument: str, _maps: object) -> Filter:
-    most = _count(argument, 1, 255)
+    most = _count(argument, 1, 9_999)
     return _textual(lambda text: text[:most])
 
 

@@ -198,7 +198,7 @@ def test_the_first_missing_placeholder_is_named():
         ("{a|uper}", 'did you mean "upper"?'),
         ("{a|money}", "needs an argument, such as money:data.currency"),
         ("{a|upper:x}", "takes nothing"),
-        ("{a|max:many}", "whole number from 1 to 255"),
+        ("{a|max:many}", "whole number from 1 to 9999"),
         ("{a|max:0}", "whole number"),
         ("{a|round:99}", "whole number"),
         ("{a|map:prices}", "which maps: does not have"),

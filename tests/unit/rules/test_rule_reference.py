@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+
+from bridge import rules
+from bridge.rules.conditions import OPERATORS
+from bridge.rules.filters import FILTERS
+from bridge.rules.schema import Goal, MappingFile, TestCase
+
+
+def test_the_reference_names_every_key_operator_and_filter():
+    text = rules.reference()
+    for model in (MappingFile, Goal, TestCase):
+        for name, field in model.model_fields.items():
+            assert f"| `{field.alias or name}` |" in text
+            assert field.description, name
+    for name in OPERATORS:
+        assert f"| `{name}` |" in text
+    for kind in FILTERS.values():
+        assert f"| `{kind.usage}` |" in text
+
+
+def test_the_schema_is_json_and_names_the_same_keys():
+    schema = json.loads(json.dumps(rules.schema_json()))
+    assert set(schema["properties"]) == set(MappingFile.model_fields)
+    assert set(schema["required"]) == {"provider", "goals"}
+    assert schema["additionalProperties"] is False
+    assert set(schema["$defs"]["Goal"]["required"]) == {"goal", "event"}
