@@ -17,6 +17,7 @@ from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge import logs
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.model import Ack, EventState
 from bridge.store import counters
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from bridge.model import NewEvent
     from bridge.store.engine import Driver, Store
+
+log = logs.get("inbox")
 
 PATIENCE_S: Final = 2.9  # of a caller, so that it can answer within 3 s
 _BATCH: Final = 64  # rows a commit
@@ -116,7 +119,14 @@ class Inbox:
         except Exception as failure:  # noqa: BLE001 - it is handed to the callers, whatever it is
             self._store_one_by_one(batch, failure, started + _ROW_BY_ROW_S)
         if any(waiting.answer is Ack.ACCEPTED for waiting in batch):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Whoever is told may fail; the committer goes on, or nothing would be acknowledged any more."""
+        try:
             self._on_stored()
+        except Exception:
+            log.exception("on_stored.failed")
 
     def _store_together(self, batch: list[_Waiting]) -> None:
         rows = [waiting.row for waiting in batch]

@@ -149,6 +149,12 @@ def test_a_worker_is_told_of_new_events_and_not_of_duplicates(store):
     assert told == [1]
 
 
+def test_events_are_stored_even_if_whoever_is_told_of_them_fails(store):
+    made = Inbox(store, lambda: 1 / 0)
+    assert [made.put(new("evt_1")), made.put(new("evt_2"))] == [Ack.ACCEPTED, Ack.ACCEPTED]
+    made.close()
+
+
 def test_a_database_that_does_not_answer_is_told_within_three_seconds(sqlite_url):
     made = Inbox(bridge_store.open(sqlite_url))
     made.put(new())
