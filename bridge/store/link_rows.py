@@ -68,7 +68,7 @@ _MOVE: Final = update(link_keys).where(link_keys.c.key == bindparam("moved")).va
 _STOP: Final = (
     update(link_keys)
     .where(link_keys.c.key == bindparam("stopped"))
-    .values(stopped_at_ms=bindparam("now"), stopped_reason=bindparam("reason"))
+    .values(thread=None, stopped_at_ms=bindparam("now"), stopped_reason=bindparam("reason"))
 )
 _mate = link_events.alias("mate")
 _mate_key = link_keys.alias("mate_key")

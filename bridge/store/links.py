@@ -10,7 +10,7 @@ All look-ups go by an index. Choosing a visitor is `bridge.linking`'s.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridge import linking
 from bridge.linking import Evidence, Found, Groups, Point
@@ -44,6 +44,7 @@ class Memory:
     gained: set[str] = field(default_factory=set)
     customers_gained: set[str] = field(default_factory=set)
     stopped: dict[str, str] = field(default_factory=dict)
+    busy: set[str] = field(default_factory=set)  # keys that were met a round number of times
 
     def strong(self, keys: Iterable[Key]) -> list[Key]:
         """The strong keys that still lead somewhere."""
@@ -107,6 +108,7 @@ def learn(conn: Connection, learnings: Sequence[Learning], now: int) -> Memory:
     link_rows.write_edges(conn, todo)
     while todo:  # a key that links too much ends a round: the rest meets the threads as they are without it
         todo = _Round(conn, memory, todo, now).run()
+    _stop_crowds(conn, memory, now)
     return _again(conn, memory, learnings) if memory.stopped else memory
 
 
@@ -147,7 +149,8 @@ class _Round:
         for position, learning in enumerate(self._learnings):
             if self._crowded(learning):
                 self._save(self._learnings[:position])
-                self._stop(learning)
+                own = tuple(key.text for key in learning.keys if key.text in self._memory.threads)
+                _stop(self._conn, self._memory, own, _evidence(learning), self._now, _THIRD)
                 return list(self._learnings[position:])
             self._join(learning)
         self._save(self._learnings)
@@ -162,6 +165,8 @@ class _Round:
                 self._new.add(row.key)
             if row.thread is not None and row.stopped_at_ms is None:
                 memory.threads[row.key] = row.thread
+                if row.uses % _LOOK_EVERY == 0:
+                    memory.busy.add(row.key)
             else:
                 memory.threads.pop(row.key, None)
         old = sorted({memory.threads[key] for key in keys if key in memory.threads} - self._new)
@@ -269,27 +274,44 @@ class _Round:
         if root != name and root in known:
             known[name] = known.pop(root)
 
-    # ---------------------------------------------------------------------------------------------- the guard
 
-    def _stop(self, learning: Learning) -> None:
-        """Find the key that links what does not belong together, and take it out of the threads."""
-        memory = self._memory
-        own = tuple(key.text for key in learning.keys if key.text in memory.threads)
-        threads = sorted({memory.threads[key] for key in own})
-        edges = [*link_rows.edges_in(self._conn, threads), own]
-        keys = link_rows.keys_in(self._conn, threads)
-        named: dict[str, set[str]] = {}
-        for item in (*link_rows.evidence_of_keys(self._conn, sorted(keys)), *_evidence(learning)):
-            named.setdefault(item.key, set()).add(item.visitor)
-        guilty = linking.culprit(edges, named)
-        memory.stopped[guilty] = (
-            f"{guilty.rpartition(':')[2]} would join a third visitor to one thread, so it is no key of a purchase"
-            " (a product's id?); it links nothing any more"
-        )
-        parts = linking.components(edges, keys, (guilty,))
-        link_rows.stop(self._conn, guilty, memory.stopped[guilty], self._now, parts)
-        for thread in threads:
-            memory.by_thread.pop(thread, None)
+# ----------------------------------------------------------------------------------------------------- the guard
+
+_THIRD: Final = (
+    "{ref} would join a third visitor to one thread, so it is no key of a purchase (a product's id?); it links nothing"
+    " any more"
+)
+_CROWD: Final = (
+    f"{{ref}} holds more than {linking.KEYS_A_THREAD} keys together, so it is no key of a purchase (a product's id?);"
+    " it links nothing any more"
+)
+_LOOK_EVERY: Final = 100  # uses of a key, between two looks at the size of its thread
+
+
+def _stop(conn: Connection, memory: Memory, own: tuple[str, ...], told: Iterable[Evidence], now: int, why: str) -> None:
+    """Find the key that links what does not belong together, and take it out of the threads of the keys `own`.
+
+    told: evidence that is not written yet.
+    """
+    threads = sorted({memory.threads[key] for key in own})
+    edges = [*link_rows.edges_in(conn, threads), own]
+    keys = link_rows.keys_in(conn, threads)
+    named: dict[str, set[str]] = {}
+    for item in (*link_rows.evidence_of_keys(conn, sorted(keys)), *told):
+        named.setdefault(item.key, set()).add(item.visitor)
+    guilty = linking.culprit(edges, named)
+    memory.stopped[guilty] = why.format(ref=guilty.rpartition(":")[2])
+    link_rows.stop(conn, guilty, memory.stopped[guilty], now, linking.components(edges, keys, (guilty,)))
+    for thread in threads:
+        memory.by_thread.pop(thread, None)
+
+
+def _stop_crowds(conn: Connection, memory: Memory, now: int) -> None:
+    """A thread without end costs every look-up: look at its size now and then, whether it knows visitors or not."""
+    for key in sorted(memory.busy & set(memory.threads)):
+        thread = memory.threads[key]
+        if link_rows.sizes(conn, [thread]).get(thread, 0) > linking.KEYS_A_THREAD:
+            _stop(conn, memory, (key,), (), now, _CROWD)
 
 
 def _recall_evidence(conn: Connection, memory: Memory, threads: Sequence[str], customers: Sequence[str]) -> None:

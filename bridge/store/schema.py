@@ -235,7 +235,7 @@ link_keys = Table(
     Column("key", Text, primary_key=True),  # stripe:live:sub_1
     Column("kind", Text, nullable=False),
     Column("ref", Text, nullable=False),  # the bare id, for people who search for it
-    Column("thread", Text),  # NULL: a customer, which is weak
+    Column("thread", Text),  # NULL: a customer, which is weak, or a key that was stopped
     Column("created_at_ms", BigInteger, nullable=False),
     Column("used_at_ms", BigInteger, nullable=False),  # renewed on use, kept for 400 days
     Column("uses", BigInteger, nullable=False),

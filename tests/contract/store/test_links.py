@@ -12,7 +12,7 @@ from bridge import linking
 from bridge import store as bridge_store
 from bridge.linking import Learning, Named
 from bridge.model import Key
-from bridge.store import link_rows, links, schema, unknown
+from bridge.store import aging, link_rows, links, schema, unknown
 from bridge.store.unknown import Unknown
 
 
@@ -217,6 +217,52 @@ def test_in_any_order_and_any_batches_threads_and_answers_are_the_same(memory_st
 def _model(lessons):
     edges = [[item.text for item in one.keys if item.strong] for one in lessons]
     return linking.components(edges, {name for edge in edges for name in edge})
+
+
+# ----------------------------------------------------------------------------------------------------------- size
+
+
+def test_a_thread_without_end_is_cut_though_nobody_was_named(memory_store):
+    emptied(memory_store)
+    for start in range(0, 5_200, 52):
+        learn(memory_store, *(lesson(f"order{number} product") for number in range(start, start + 52)))
+    with memory_store.read() as conn:
+        stopped = conn.execute(select(schema.link_keys).where(schema.link_keys.c.stopped_at_ms.is_not(None))).all()
+    assert [row.ref for row in stopped] == ["product"]
+    assert "holds more than" in stopped[0].stopped_reason
+    assert len(set(threads(memory_store).values()) - {None}) == 5_200
+
+
+# ------------------------------------------------------------------------------------------------------------ age
+
+YEAR = 400 * DAY
+
+
+def aged(store, clock, ms):
+    clock.advance(ms)
+    while store.run(lambda conn: aging.forget_links(conn, 2)):
+        pass
+
+
+def test_links_go_after_400_days_without_use(store, clock):
+    learn(store, lesson("a b cus1", ALICE), now=clock.now_ms)
+    aged(store, clock, YEAR - 1)
+    assert who(store, "a") == ALICE
+    aged(store, clock, 1)
+    assert (threads(store), who(store, "a"), who(store, "cus1")) == ({}, None, None)
+    with store.read() as conn:
+        assert conn.execute(select(schema.link_events)).all() == []
+
+
+def test_a_thread_in_use_keeps_its_visitor_and_loses_its_old_keys(store, clock):
+    learn(store, lesson("session subscription", ALICE), lesson("subscription zinvoice1"), now=clock.now_ms)
+    clock.advance(YEAR - DAY)
+    learn(store, lesson("subscription invoice2"), now=clock.now_ms)
+    aged(store, clock, DAY)
+    assert set(threads(store)) == {"session", "subscription", "invoice2"}
+    assert who(store, "invoice2") == ALICE
+    aged(store, clock, YEAR)
+    assert threads(store) == {}
 
 
 # ------------------------------------------------------------------------------------------------ unknown visitors
