@@ -163,7 +163,7 @@ class _BoundedRaw(io.RawIOBase):
         if self._left <= 0:
             return 0
         self._sock.settimeout(self._exchange.remaining_s())
-        count = self._stream.readinto(memoryview(buffer)[: self._left])
+        count = self._stream.readinto(buffer)
         self._left -= count or 0
         return count
 

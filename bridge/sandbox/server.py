@@ -58,7 +58,7 @@ class Sandbox:
     def run(self) -> None:
         """Serve until `stop`."""
         self._running.set()
-        self._server.serve_forever(poll_interval=0.05)
+        self._server.serve_forever(poll_interval=0.02)
 
     def start(self) -> Self:
         self._thread.start()

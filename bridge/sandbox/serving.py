@@ -75,12 +75,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> bytes | None:
         length = self.headers.get("Content-Length", "0")
-        sized = length.isascii() and length.isdigit() and int(length) <= _BODY_MAX
-        if sized and "Transfer-Encoding" not in self.headers:
+        sized = length.isascii() and length.isdigit() and len(length) < 12 and "Transfer-Encoding" not in self.headers
+        if sized and int(length) <= _BODY_MAX:
             return self.rfile.read(int(length))
         self.close_connection = True
-        plain = [("Content-Type", "text/plain")]
-        self._send(_Answer(413 if length.isdigit() else 411, plain, b"send a Content-Length of at most 1 MiB\n"), None)
+        sentence = b"send a Content-Length of at most 1 MiB\n"
+        self._send(_Answer(413 if sized else 411, [("Content-Type", "text/plain")], sentence), None)
         return None
 
     def _ask(self, body: bytes) -> _Answer:
@@ -189,7 +189,8 @@ def _spoiled(answer: _Answer, fault: Fault) -> _Answer:
         "text": f'{{"error":"{message}"}}'.encode(),
         "envelope": f'{{"status":"error","error":{{"code":{fault.status},"message":"{message}"}}}}'.encode(),
     }
-    return _Answer(fault.status, [("Content-Type", "application/json")], bodies[fault.body])
+    wait = [("Retry-After", str(fault.retry_after_s))] if fault.retry_after_s else []
+    return _Answer(fault.status, [("Content-Type", "application/json"), *wait], bodies[fault.body])
 
 
 class Server(ThreadingHTTPServer):
