@@ -19,7 +19,7 @@ from bridge.deliver import Deliverer
 from bridge.errors import StoreError, UnknownSource
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
-from bridge.store import retention, workers
+from bridge.store import aging, retention, workers
 from bridge.store.counters import Refusals
 from bridge.store.inbox import Inbox
 from bridge.worker import Chore, Worker
@@ -134,11 +134,16 @@ class Bridge:
             chores=(
                 Chore("sweep", SWEEP_S, self._deliverer.sweep),
                 Chore("parked", SWEEP_S, router.sweep),
-                Chore("retention", RETENTION_S, lambda: retention.purge(self.store, settings.bridge_retention_days)),
+                Chore("retention", RETENTION_S, self._forget),
             ),
             senders=settings.bridge_concurrency,
             monotonic=time.monotonic,
         )
+
+    def _forget(self) -> None:
+        """One round of retention; what is left over is done the next time."""
+        retention.purge(self.store, self.settings.bridge_retention_days)
+        self.store.run(lambda conn: aging.forget_links(conn, retention.BATCH))
 
     def _build_keeper(self) -> Worker:
         """The chores that every process has, whether it works or not."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+SHORTEST: Final = 6  # characters; no provider gives a shorter secret (Lemon Squeezy takes six)
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PLACEHOLDER: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}.*|<.*>|\.{3,}|…+)", re.IGNORECASE | re.DOTALL)
 _BEHIND_WHSEC: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL)
@@ -48,11 +49,21 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str]) -> Secrets:
         names += variables
         literal = literal or not variables
         text = (expand(entry, environ) or "").replace("v1,whsec_", "whsec_")  # that comma separates nothing
-        pieces = re.split(r"[\s,]+", text) if variables and is_secret(text) else [text.strip()]
-        good = [piece for piece in pieces if is_secret(piece)]
+        good = _several(text) if variables and is_secret(text) else [text.strip()] if is_secret(text) else []
         usable += good
         unset += [] if good else variables
     return Secrets(_distinct(usable), _distinct(names), _distinct(unset), literal)
+
+
+def _several(text: str) -> list[str]:
+    """The secrets in a variable's text. A pass phrase or a PEM key is one, though it holds blanks.
+
+    `It's a Secret to Everybody`, cut into pieces, would verify what anybody signed with `a`.
+    """
+    pieces = [piece for piece in re.split(r"[\s,]+", text.strip()) if is_secret(piece)]
+    if "-----BEGIN" in text or any(len(piece) < SHORTEST for piece in pieces):
+        return [text.strip()]
+    return pieces
 
 
 def _distinct(texts: Iterable[str]) -> tuple[str, ...]:

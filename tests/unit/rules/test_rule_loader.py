@@ -435,6 +435,19 @@ def test_the_default_variable_is_the_stem_in_capitals():
     assert found.sources["my-shop-2"].secrets == ("s",)
 
 
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "It's a Secret to Everybody",
+        "user:pass word",
+        "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZI\n-----END PUBLIC KEY-----",
+    ],
+)
+def test_a_pass_phrase_and_a_key_are_one_secret_though_they_hold_blanks(whole):
+    source = load("provider: github\ngoals: []\n", {"SHOP_WEBHOOK_SECRET": whole}).sources["shop"]
+    assert source.secrets == (whole,)
+
+
 def test_a_list_of_secrets_is_for_rotation():
     text = 'provider: stripe\nsecret: ["${NEW}", "${OLD}"]\ngoals: []'
     source = load(text, {"NEW": "whsec_new", "OLD": "whsec_old,whsec_older"}).sources["shop"]
