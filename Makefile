@@ -46,6 +46,9 @@ test: lint  ## everything: style, types, import contract, tests
 bench: setup-dev  ## the project's own benchmark, as ratios in one run
 	@$(BIN)/python -m bench $(ARGS)
 
+chaos: setup-dev  ## the ledger of loss: MODE= EVENTS= KILLS= FAULTS= SEED= DATABASE_URL= (docs/reliability.md)
+	@$(BIN)/python -m chaos
+
 lock:  ## pin again what pyproject.toml allows
 	$(BIN)/python -m pip install -q pip-tools
 	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe -o requirements.txt pyproject.toml

@@ -34,6 +34,7 @@ class Fault:
     path: str = "/goals"  # "*": any; else what the path after /api/v1 begins with
     hang_ms: int = 30_000
     drip_ms: int = 50
+    retry_after_s: int = 0  # what its answer says about when to come again; 0: nothing
 
 
 KINDS: Final[Mapping[str, Fault]] = {
@@ -74,7 +75,9 @@ def read(wanted: Mapping[str, Any]) -> tuple[Fault, int]:
         raise ValueError(f"there is no fault {kind!r}; there are: {', '.join(KINDS)}")
     if not isinstance(times, int) or times < 1:
         raise ValueError("times must be a whole number above zero")
-    changes = {name: wanted[name] for name in ("path", "hang_ms", "drip_ms", "status") if name in wanted}
+    changes = {
+        name: wanted[name] for name in ("path", "hang_ms", "drip_ms", "retry_after_s", "status") if name in wanted
+    }
     if unknown := set(wanted) - {"kind", "times", *changes}:
         raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
     return replace(KINDS[kind], **changes), times
@@ -128,7 +131,7 @@ class Plan:
         if self._random.random() * 100 >= options.fault_percent:
             return None
         kind = self._random.choice(options.fault_kinds or MIXED)
-        return replace(KINDS[kind], hang_ms=options.fault_hang_ms)
+        return replace(KINDS[kind], hang_ms=options.fault_hang_ms, retry_after_s=options.fault_retry_after_s)
 
 
 def _concerns(wanted: str, path: str) -> bool:

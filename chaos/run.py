@@ -1,0 +1,186 @@
+"""One run: processes start, events come in, signals fall, everything drains, the ledger is drawn up."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bridge.sandbox.faults import MIXED
+from chaos import ledger, plan
+from chaos.databases import Database
+from chaos.family import Family, Member, free_port, wait
+from chaos.sender import Sender
+
+ROOT = Path(__file__).resolve().parent.parent
+Say = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+class Run:
+    """Everything that belongs to one run, while it lasts."""
+
+    def __init__(self, wanted: plan.Plan, folder: Path, database: Database, say: Say) -> None:
+        self.plan = wanted
+        self.database = database
+        self.say = say
+        self.rng = random.Random(wanted.seed)
+        self.events = plan.make_events(wanted, self.rng)
+        self.signals = 0
+        self.facts: dict[str, Any] = {}
+        self.destination_port = free_port()
+        self.destination = Member("datafast", self._sandbox(), {}, folder, self.destination_port)
+        self.webs = [self._web(number, folder) for number in range(wanted.webs)]
+        self.workers = [self._worker(number, folder) for number in range(wanted.workers)]
+
+    # ---------------------------------------------------------------------------------------------------- processes
+
+    def _sandbox(self) -> list[str]:
+        options = {
+            "rate_per_minute": 0,
+            "fault_percent": self.plan.faults,
+            "fault_kinds": list(MIXED),
+            "fault_path": self.plan.fault_path,
+            "fault_hang_ms": 3_000,
+            "fault_retry_after_s": 1,
+            "seed": self.plan.seed,
+        }
+        chosen = [word for name, value in options.items() for word in ("--option", f"{name}={json.dumps(value)}")]
+        port = str(self.destination_port)
+        return ["-m", "bridge", "sandbox", "--port", port, "--visitor", "any", "--key", plan.KEY, *chosen]
+
+    def _environ(self, **more: str) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.database.url,
+            "DATAFAST_API_KEY": plan.KEY,
+            "DATAFAST_API_URL": f"http://127.0.0.1:{self.destination_port}/api/v1",
+            "BRIDGE_MAPPINGS": str(ROOT / "mappings"),
+            "STRIPE_WEBHOOK_SECRET": plan.SECRET,
+            **self.plan.settings(),
+            **more,
+        }
+
+    def _web(self, number: int, folder: Path) -> Member:
+        port = free_port()
+        environ = self._environ(PORT=str(port), BRIDGE_HOST="127.0.0.1")
+        return Member(f"web-{number}", ["-m", "bridge", "serve"], environ, folder, port)
+
+    def _worker(self, number: int, folder: Path) -> Member:
+        return Member(f"worker-{number}", ["-m", "bridge", "worker"], self._environ(), folder, None)
+
+    # ------------------------------------------------------------------------------------------------------ the run
+
+    def play(self) -> ledger.Ledger:
+        """Everything, in order."""
+        self.destination.start()
+        try:
+            wait(self.destination.is_up, 60, "the destination is up")
+            with Family([*self.webs, *self.workers], self.rng) as family:
+                family.wait_up()
+                self._send_and_signal(family)
+                family.wait_up()
+                self._drain()
+                self.facts["starts"] = sum(member.starts for member in family.members)
+                return self._draw_up()
+        finally:
+            self.destination.end()
+
+    def _send_and_signal(self, family: Family) -> None:
+        ports = [member.port for member in self.webs if member.port is not None]
+        order = plan.deliveries(self.plan, self.events, self.rng)
+        sender = Sender(ports, order, self.plan.senders, self._allowed, self.plan.seed)
+        began = time.monotonic()
+        sender.start()
+        while self.signals < self.plan.kills:
+            time.sleep(self.rng.uniform(*self.plan.gap_s))
+            self._one(family)
+            self.signals += 1
+            if self.signals % 25 == 0:
+                self.say(f"  {self.signals} of {self.plan.kills} · {len(sender.acknowledged):,} acknowledged")
+        sender.join(900)
+        self.acknowledged = sender.acknowledged
+        self.facts |= {"answers": dict(sender.answers), "slowest_503_s": round(sender.slowest_s, 2)}
+        self.facts["sending_s"] = round(time.monotonic() - began, 1)
+
+    def _allowed(self) -> float:
+        """Which part of the events may have been sent by now."""
+        return (self.signals + 1) / (self.plan.kills or 1) if self.plan.kills else 1.0
+
+    def _one(self, family: Family) -> None:
+        match self.plan.mode:
+            case "kill":
+                to = self.rng.choices(("group", "child", "master"), (70, 15, 15))[0]
+                family.hit(self.rng, signal.SIGKILL, to=to)
+            case "stop":
+                member = family.hit(self.rng, signal.SIGSTOP)
+                time.sleep(self.rng.uniform(2.1, 4.5))  # longer than a lease
+                member.signal(signal.SIGCONT)
+            case "term":
+                took_s, code = family.term(self.rng)
+                self.facts["slowest_exit_s"] = max(self.facts.get("slowest_exit_s", 0.0), round(took_s, 2))
+                self.facts["exits_not_0"] = self.facts.get("exits_not_0", 0) + (code != 0)
+            case "pg-restart":
+                self.database.crash()
+
+    def _drain(self) -> None:
+        began = time.monotonic()
+        end = began + self.plan.drain_s
+        while self._open() and time.monotonic() < end:
+            time.sleep(0.25)
+        self.facts["draining_s"] = round(time.monotonic() - began, 1)
+
+    def _open(self) -> int:
+        goals = "SELECT count(*) FROM goals WHERE state IN ('parked','pending','leased','sending','unconfirmed')"
+        events = "SELECT count(*) FROM events WHERE state = 'received'"
+        return int(self.database.rows(goals)[0][0]) + int(self.database.rows(events)[0][0])
+
+    def _draw_up(self) -> ledger.Ledger:
+        url = f"http://127.0.0.1:{self.destination_port}/__fake__/"
+        with urllib.request.urlopen(url + "events", timeout=120) as answer:
+            recorded = json.load(answer)["events"]
+        with urllib.request.urlopen(url + "faults", timeout=60) as answer:
+            self.facts["faults_met"] = json.load(answer)["met"]
+        self.facts["tries"] = ledger.attempts_by_outcome(self.database)
+        self.facts["states"] = {
+            row[0]: row[1] for row in self.database.rows("SELECT state, count(*) FROM goals GROUP BY state")
+        }
+        return ledger.compare(self.database, self.events, self.acknowledged, recorded)
+
+
+def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tuple[ledger.Ledger, dict[str, Any]]:
+    """One run in a folder (a new one, removed afterwards, unless given): the ledger, and the facts beside it."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as made:
+        where = folder or Path(made)
+        began = time.monotonic()
+        with Database(wanted.database, where) as database:
+            run = Run(wanted, where, database, say)
+            result = run.play()
+        facts = {
+            "mode": wanted.mode,
+            "database": database.kind,
+            "events": wanted.events,
+            "signals": run.signals,
+            "fault_percent": wanted.faults,
+            "unconfirmed_setting": wanted.unconfirmed,
+            "seed": wanted.seed,
+            "took_s": round(time.monotonic() - began, 1),
+            **asdict(result),
+            **run.facts,
+        }
+    return result, facts
+
+
+def holds(wanted: plan.Plan, result: ledger.Ledger) -> bool:
+    """Whether the run kept what is promised."""
+    calm = wanted.mode == "term" and wanted.faults == 0
+    return result.holds(hold=wanted.unconfirmed == "hold", calm=calm)

@@ -1,0 +1,90 @@
+"""A provider: sends signed events, and sends each again until it hears 200.
+
+It may never run further ahead than the run's signals have come, so that they are spread over all events.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from bridge.sandbox import sign
+from chaos.plan import SECRET, Sent
+
+
+class Sender:
+    """Some threads. `acknowledged` holds the ids that were answered with 200."""
+
+    def __init__(
+        self, ports: Sequence[int], deliveries: Sequence[Sent], threads: int, allowed: Callable[[], float], seed: int
+    ) -> None:
+        self.acknowledged: set[str] = set()
+        self.answers: Counter[str] = Counter()
+        self.slowest_s = 0.0
+        self._ports = ports
+        self._left = list(reversed(deliveries))
+        self._total = len(deliveries)
+        self._allowed = allowed
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send_all, args=(random.Random(seed + n),), name=f"sender-{n}", daemon=True)
+            for n in range(threads)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, within_s: float) -> None:
+        """Wait until everything is acknowledged."""
+        end = time.monotonic() + within_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._over.set()
+        if any(thread.is_alive() for thread in self._threads):
+            raise TimeoutError(f"{len(self._left)} events were not acknowledged within {within_s:.0f} s")
+
+    @property
+    def done(self) -> bool:
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _next(self) -> Sent | None:
+        while not self._over.is_set():
+            with self._lock:
+                if not self._left:
+                    return None
+                if (self._total - len(self._left)) < self._allowed() * self._total:
+                    return self._left.pop()
+            time.sleep(0.01)
+        return None
+
+    def _send_all(self, rng: random.Random) -> None:
+        while (sent := self._next()) is not None:
+            while not self._over.is_set() and not self._send(sent, rng.choice(self._ports)):
+                time.sleep(rng.uniform(0.01, 0.1))
+
+    def _send(self, sent: Sent, port: int) -> bool:
+        began = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+        headers = {"Content-Type": "application/json", **sign.stripe(sent.body, SECRET, int(time.time()))}
+        try:
+            connection.request("POST", "/webhooks/stripe", sent.body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            told = str(answer.status)
+        except (OSError, http.client.HTTPException) as error:
+            told = type(error).__name__
+        finally:
+            connection.close()
+        with self._lock:
+            self.answers[told] += 1
+            if told == "200":
+                self.acknowledged.add(sent.id)
+            elif told == "503":
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+        return told == "200"
