@@ -212,10 +212,10 @@ def test_a_peer_that_takes_a_large_request_slowly_ends_at_the_deadline():
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", DEADLINE_MS)
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", 2_000)
         started = time.monotonic()
-        outcome = client.post_goal(HERE, visitor="v", name="n", description="x" * 20_000_000, metadata={})
-        assert time.monotonic() - started < LATEST_S
+        outcome = client.post_goal(HERE, visitor="v", name="n", description="x" * 8_000_000, metadata={})
+        assert time.monotonic() - started < 5
         assert outcome.kind is OutcomeKind.UNCONFIRMED
         client.close()
 
