@@ -87,6 +87,7 @@ class FieldTest:
     path: CompiledPath
     expectation: Expectation
     expected: str
+    constant: str | None = None  # the text that is expected, where that is all
 
     def test(self, document: Document) -> Failure | None:
         value = self.path.read(document)
@@ -193,7 +194,7 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
         fault((*at, KEY), str(error))
         return None
     expectation = compile_expectation(expected, path, fault, at, depth)
-    return FieldTest(path, expectation, expectation.text)
+    return FieldTest(path, expectation, expectation.text, expected if isinstance(expected, str) else None)
 
 
 def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> tuple[Condition, ...]:
@@ -204,6 +205,13 @@ def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...],
         fault(at, f'"{key}" takes a list of conditions, each a map of path to expectation')
         return ()
     return tuple(compile_when(branch, fault, (*at, i), depth + 1) for i, branch in enumerate(branches))
+
+
+def flat(condition: Condition) -> tuple[Condition, ...]:
+    """The conditions that must all hold, one by one."""
+    if isinstance(condition, All):
+        return tuple(part for inner in condition.parts for part in flat(inner))
+    return (condition,)
 
 
 def _paths(condition: Condition) -> list[CompiledPath]:

@@ -65,20 +65,25 @@ class CompiledPath:
     rest: tuple[Segment, ...]
 
     def read(self, document: Document) -> Json | Missing:
-        value = self.whole(document)
-        return identified(value) if value.__class__ is dict else value
+        # Written out, because every event runs through here a hundred times: names down nested objects, and no more.
+        value = document.body if self.root == "body" else self._start(document)
+        for name in self.names:
+            if value.__class__ is dict:
+                value = value.get(name, MISSING)
+            elif value is None or value is MISSING:
+                return MISSING
+            else:
+                value = walk(self._start(document), self.segments)
+                break
+        else:
+            if self.rest:
+                value = walk(value, self.rest)
+        if value.__class__ is dict:
+            return identified(value)
+        return MISSING if value is None else value
 
     def whole(self, document: Document) -> Json | Missing:
-        start = value = document.body if self.root == "body" else self._start(document)
-        for name in self.names:  # nearly every path is only this: names down nested objects
-            if value.__class__ is not dict:
-                if value is None or value is MISSING:
-                    return MISSING
-                value = walk(start, self.segments)
-                return MISSING if value is None else value
-            value = value.get(name, MISSING)
-        if self.rest:
-            value = walk(value, self.rest)
+        value = walk(self._start(document), self.segments)
         return MISSING if value is None else value
 
     def _start(self, document: Document) -> Json:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.model import Destination, Json, Path, PlannedGoal, Source
-    from bridge.rules.conditions import All
+    from bridge.rules.conditions import All, Condition
     from bridge.rules.globs import Glob
     from bridge.rules.paths import CompiledPath
     from bridge.rules.templates import Placeholder, Template
@@ -40,8 +40,7 @@ class Rule:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RuleTrace:
+class RuleTrace(NamedTuple):
     """Why a rule did or did not plan a goal.
 
     result: matched | event (another type) | condition (path, expected and actual say which) | disabled | failed.
@@ -71,8 +70,7 @@ class RuleTrace:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """What the rules of one source make of one document: goals to resolve and send, and a trace for every rule."""
 
     planned: tuple[PlannedGoal, ...] = ()
@@ -118,12 +116,12 @@ class CompiledFile:
 class Table:
     """The rules of one source, indexed by event type, ready for `evaluate`.
 
-    exact, globs: event type -> positions of rules; idle: the traces of an event type that no rule is for, remembered
-    for the types that come (at most IDLE_MAX of them).
+    conditions: of each rule, those of the file before its own. exact, globs: event type -> positions of rules.
+    idle: the traces of an event type that no rule is for, remembered for the types that come (at most IDLE_MAX).
     """
 
     rules: tuple[Rule, ...]
-    when: All
+    conditions: tuple[tuple[Condition, ...], ...]
     visitor: tuple[Path, ...]
     exact: Mapping[str, tuple[int, ...]]
     globs: tuple[tuple[Glob, int], ...]

@@ -35,6 +35,7 @@ NODES_MAX: Final = 20_000
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SECRET_LINE: Final = re.compile(r"secret|api_key", re.IGNORECASE)
 QUOTES: Final = "put it in quotes"
 KEY: Final = "~key"  # behind the steps to an entry: its key is meant, not its value
 
@@ -264,7 +265,9 @@ def _tag(tag: str) -> str:
 
 
 def _word(source: str, column: int) -> str:
-    """The unquoted text around a column, as it would stand between quotes."""
+    """The unquoted text around a column, as it would stand between quotes; never one that may be a secret."""
+    if _SECRET_LINE.search(source):
+        return "…"
     start = column - 1
     while start > 0 and not source[start - 1].isspace() and source[start - 1] not in "[{,":
         start -= 1

@@ -101,6 +101,8 @@ def _refuse(constant: str) -> Json:
 
 def shown(value: Value) -> str:
     """A value as a trace shows it: short, on one line; containers by their size only."""
+    if value.__class__ is str and 0 < len(value) <= _TEXT_IN_TRACE and value.isprintable():
+        return str(value)
     if value is MISSING or value is None:
         return "missing"
     if isinstance(value, dict):

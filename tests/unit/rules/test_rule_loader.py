@@ -113,6 +113,12 @@ def test_yaml_that_cannot_be_meant_is_refused(text, said):
     assert [f"{f.line}:{f.column}: {f.sentence}" for f in found] == [said]
 
 
+def test_a_line_that_may_hold_a_secret_is_never_quoted():
+    _, found = parse("secret: [whsec_top[secret]")
+    assert "top" not in found[0].sentence
+    assert "put it in quotes" in found[0].sentence
+
+
 def test_a_billion_laughs_are_one_fault_an_alias():
     _, found = parse("a: &a [x]\nb: &b [*a, *a, *a]\nc: [*b, *b]\n")
     assert len(found) == 7

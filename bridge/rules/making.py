@@ -1,0 +1,125 @@
+"""A rule that holds → the goal it plans: name, description, metadata, once key, visitor candidates, notes.
+
+Whatever DataFast would refuse is fitted here, and every change is a note for the trace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from bridge import limits
+from bridge.model import MISSING, Candidate, Document, PlannedGoal, Source
+from bridge.rules.filters import Scope
+from bridge.rules.templates import Placeholder, Template
+from bridge.rules.values import json_in_text, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.model import Path
+    from bridge.rules.paths import CompiledPath
+    from bridge.rules.ruleset import Rule
+
+ONCE_VALUE_MAX: Final = 200
+
+
+class RuleFailedError(Exception):
+    """A rule cannot make its goal of this event; the message says why."""
+
+
+class Making:
+    """One event, of which rules make goals. `visitor`: the paths of the file."""
+
+    __slots__ = ("document", "event_name", "mode", "scope", "source", "visitor")
+
+    def __init__(
+        self, source: Source, visitor: tuple[Path, ...], document: Document, event_name: str, mode: str, hash_key: bytes
+    ) -> None:
+        self.source, self.visitor, self.document = source, visitor, document
+        self.event_name, self.mode, self.scope = event_name, mode, Scope(document, hash_key)
+
+    def goal(self, rule: Rule) -> PlannedGoal:
+        """RuleFailedError where there can be none."""
+        name, notes = self._name(rule)
+        metadata, more = limits.fit_metadata(self._metadata(rule.metadata))
+        description, cut = self._description(rule)
+        once_key, once = self._once_key(rule, name)
+        return PlannedGoal(
+            rule_id=rule.id,
+            name=name,
+            description=description,
+            metadata=metadata,
+            once_key=once_key,
+            destination=rule.destination,
+            candidates=self._candidates(rule),
+            max_age_ms=rule.max_age_ms,
+            wait_ms=rule.wait_ms,
+            notes=(*notes, *more, *cut, *once),
+        )
+
+    def _name(self, rule: Rule) -> tuple[str, tuple[str, ...]]:
+        text = rule.name.render(self.scope)
+        if text is None:
+            raise RuleFailedError(f"the goal's name needs {rule.name.first_missing(self.scope)}, which has no value")
+        if rule.name.literal is not None:
+            return text, ()
+        try:
+            return limits.fit_goal_name(text)
+        except ValueError as error:
+            raise RuleFailedError(f"{error}") from None
+
+    def _metadata(self, metadata: tuple[tuple[str, Template], ...] | Placeholder) -> Iterable[tuple[str, str]]:
+        if isinstance(metadata, Placeholder):
+            return _entries(metadata, self.document)
+        rendered = ((key, template.render(self.scope)) for key, template in metadata)
+        return [(key, text) for key, text in rendered if text is not None]
+
+    def _description(self, rule: Rule) -> tuple[str | None, tuple[str, ...]]:
+        if rule.description is None:
+            return None, ()
+        text, notes = limits.fit_description(rule.description.render(self.scope, missing="") or "")
+        return text or None, notes
+
+    def _once_key(self, rule: Rule, name: str) -> tuple[str, tuple[str, ...]]:
+        """*source : mode : goal name : value*; without a value *source : event : rule id*."""
+        for alternative in rule.once_per:
+            value = self._once_value(alternative)
+            if value:
+                return f"{self.source.name}:{self.mode}:{name}:{bounded(value)}", ()
+        reason = "once_per has no value" if rule.once_per else "the rule has no once_per"
+        return f"{self.source.name}:{self.event_name}:{rule.id}", (f"{reason}: at most one goal per event",)
+
+    def _once_value(self, alternative: CompiledPath | Template) -> str | None:
+        if isinstance(alternative, Template):
+            return alternative.render(self.scope)
+        return text_of(alternative.read(self.document))
+
+    def _candidates(self, rule: Rule) -> tuple[Candidate, ...]:
+        """Every visitor path that gives a value: the rule's, then the file's."""
+        paths = (*rule.visitor, *self.visitor) if rule.visitor else self.visitor
+        found: dict[str, Candidate] = {}
+        for path in paths:
+            value = path.read(self.document)
+            if value is not MISSING and path.text not in found:
+                found[path.text] = Candidate(path.text, value)
+        return tuple(found.values())
+
+
+def _entries(placeholder: Placeholder, document: Document) -> list[tuple[str, str]]:
+    """The scalar entries of the first of the objects that is there."""
+    for path in placeholder.paths:
+        value = path.whole(document)
+        if isinstance(value, str):
+            value = json_in_text(value)
+        if isinstance(value, dict) and value:
+            pairs = ((key, text_of(inner)) for key, inner in value.items())
+            return [(key, text) for key, text in pairs if text]
+    return []
+
+
+def bounded(value: str) -> str:
+    """A once value of any length as one that an index takes: the rest of a long one becomes its hash."""
+    if len(value) <= ONCE_VALUE_MAX:
+        return value
+    return value[:ONCE_VALUE_MAX] + "…" + hashlib.sha256(value.encode()).hexdigest()[:32]
