@@ -1,7 +1,7 @@
 """Stored events → goals: evaluate the rules, learn the links, resolve the visitor, write goals, trace and verdict.
 
-What needs no database (documents, keys, candidates, rules) is done before the transaction; then one transaction takes
-a small batch, and a batch that fails is repeated event by event, so that one bad event hurts no other.
+What needs no database is done before the transaction (`bridge.desk`); then one transaction takes a small batch, and a
+batch that fails is repeated event by event, so that one bad event hurts no other.
 
 The trace of an event (`events.trace`, JSON) answers every "why":
     {"elements": [{                         one, or with `each` one per element
@@ -19,15 +19,11 @@ The trace of an event (`events.trace`, JSON) answers every "why":
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge import identity, logs, rules, sources
-from bridge.errors import StoreError, UnreadableBody
-from bridge.linking import Learning
-from bridge.model import Envelope, Verdict
+from bridge import logs
+from bridge.desk import Desk, Element, Prepared
+from bridge.errors import StoreError
 from bridge.store import clock, events, facts, plans
 
 if TYPE_CHECKING:
@@ -36,172 +32,20 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.identity import Judged
-    from bridge.model import Destination, Document, Event, Key, PlannedGoal, Source
-    from bridge.rules import Evaluation, RuleSet
+    from bridge.model import Destination
+    from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
 
+__all__ = ["BATCH", "Desk", "Element", "Prepared", "Router"]
+
 BATCH: Final = 50  # events a transaction
-TEST: Final = "test"  # the destination of test events, when it has a key
-_ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # evt_00000000000000 is nobody's id
 
 log = logs.get("route")
 
 
 class _LeaseLost(Exception):
     """Somebody else routes the event meanwhile; nothing of this try may stay."""
-
-
-# ------------------------------------------------------------------------------------------------ without database
-
-
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One document of an event, and all that can be said about it without the database."""
-
-    envelope: Envelope
-    learning: Learning
-    judged: tuple[Judged, ...] = ()
-    evaluation: Evaluation | None = None
-    wishes: tuple[plans.Wish, ...] = ()
-    ignored: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An event, ready to be written; or why it is quarantined."""
-
-    event: Event
-    elements: tuple[Element, ...] = ()
-    quarantine: str | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        if any(element.wishes for element in self.elements):
-            return Verdict.MATCHED
-        return Verdict.IGNORED if self.reason else Verdict.UNMATCHED
-
-    @property
-    def reason(self) -> str | None:
-        """Why the event was ignored."""
-        reasons = [element.ignored for element in self.elements]
-        return reasons[0] if reasons and all(reasons) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What preparing an event needs beside the event."""
-
-    rule_set: RuleSet
-    settings: Settings
-    destinations: Mapping[str, Destination]
-    hash_key: bytes = field(repr=False)
-
-    def prepare(self, event: Event) -> Prepared:
-        """Read the event and ask the rules. Never raises."""
-        source = self.rule_set.sources.get(event.source)
-        if source is None:
-            return Prepared(
-                event,
-                quarantine=f'there is no mapping file for the source "{event.source}" any more: put {event.source}.yaml'
-                f" back and route it again with `events replay {event.name}`",
-            )
-        try:
-            documents = sources.documents(source, event)
-            names = _names(event, documents)
-            elements = [self._element(source, event, i, document, names[i]) for i, document in enumerate(documents)]
-        except UnreadableBody as error:
-            return Prepared(event, quarantine=str(error))
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the events behind this one
-            log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # noqa: TRY400 - a trace quotes bodies
-            return Prepared(event, quarantine=f"reading this event failed here ({type(error).__name__})")
-        return Prepared(event, tuple(elements))
-
-    def _element(self, source: Source, event: Event, number: int, document: Document, name: str) -> Element:
-        envelope = _envelope(document)
-        stated_ms = event.envelope.time_ms if envelope.time_ms is None else envelope.time_ms
-        happened_ms = event.received_at_ms if stated_ms is None else min(stated_ms, event.received_at_ms)
-        ordered_ms = event.ordered_at_ms if event.envelope.order_ms is not None else happened_ms
-        label = f"{envelope.type or 'an event'} {name}"
-        why = sources.ignored(source, document)
-        if why is not None:
-            return Element(envelope, Learning((), ordered_ms, label, event.id, number), ignored=why)
-        keys = identity.keys(source, envelope, document)
-        judged = self._judged(identity.candidates(source, document))
-        named = identity.ranked(judged)
-        evaluation = rules.evaluate(
-            self.rule_set,
-            source,
-            replace(document, key=identity.by_kind(keys)),
-            event_name=name,
-            mode=envelope.mode,
-            hash_key=self.hash_key,
-        )
-        times = (happened_ms, ordered_ms, stated_ms is not None)
-        return Element(
-            envelope,
-            Learning(keys, ordered_ms, label, event.id, number, named[0] if named else None),
-            judged,
-            evaluation,
-            tuple(self._wish(event, envelope, planned, keys, judged, times) for planned in evaluation.planned),
-        )
-
-    def _wish(
-        self,
-        event: Event,
-        envelope: Envelope,
-        planned: PlannedGoal,
-        keys: tuple[Key, ...],
-        judged: tuple[Judged, ...],
-        times: tuple[int, int, bool],
-    ) -> plans.Wish:
-        mine = self._all_judged(planned, judged)
-        refused = next((f"{item.path} {item.why}" for item in mine if item.why), None)
-        redirected = envelope.test and TEST in self.destinations
-        return plans.Wish(
-            event,
-            planned,
-            TEST if redirected else planned.destination,
-            *times,
-            keys=keys,
-            own=identity.ranked(mine),
-            refused=refused,
-            test=envelope.test,
-            dry=envelope.test and not redirected,
-            rules_hash=self.rule_set.hash,
-        )
-
-    def _judged(self, candidates: Iterable[Any]) -> tuple[Judged, ...]:
-        return tuple(identity.judge(candidate, self.settings.bridge_visitor_id) for candidate in candidates)
-
-    def _all_judged(self, planned: PlannedGoal, judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
-        """The rule's candidates, then the file's and those that only code can find."""
-        known = {item.path: item for item in judged}
-        mine = [candidate for candidate in planned.candidates if candidate.path not in known]
-        return (*self._judged(mine), *judged) if mine else judged
-
-
-def _envelope(document: Document) -> Envelope:
-    said = document.envelope
-    return Envelope(
-        type=said.get("type") or "",
-        id=said.get("id"),
-        time_ms=said.get("time"),
-        test=bool(said.get("test")),
-        account=said.get("account"),
-    )
-
-
-def _names(event: Event, documents: Sequence[Document]) -> list[str]:
-    """What each document's event is called in once keys: the provider's id where it is one's own, else ours."""
-    ids = [document.envelope.get("id") or "" for document in documents]
-    if len(documents) == 1:
-        return [event.name if not ids[0] or _ZEROS.fullmatch(ids[0]) else ids[0]]
-    uses = Counter(ids)
-    return [name if name and uses[name] == 1 else f"{event.name}.{i}" for i, name in enumerate(ids)]
-
-
-# --------------------------------------------------------------------------------------------------- with database
 
 
 class Router:

@@ -197,7 +197,7 @@ def _keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
 
 
 def next_look(values: Any, now: int) -> int:
-    """When a parked goal has to be looked at, though no link arrived. (max_age is asked when it is to be sent.)"""
+    """When a parked goal has to be looked at, though no link arrived; its age is asked when it is to be sent."""
     until, weak_at = values["parked_until_ms"], values["weak_at_ms"]
     return int(until if weak_at is None or weak_at <= now else min(until, weak_at))
 

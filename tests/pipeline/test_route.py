@@ -268,7 +268,8 @@ def test_each_element_of_a_list_is_an_event_of_its_own(store, clock):
 
 def test_lemon_squeezys_renewal_is_found_through_order_and_subscription(store, clock):
     files = {
-        "lemonsqueezy.yaml": "provider: lemonsqueezy\ngoals:\n  - {goal: purchase, event: order_created, once_per: data.id}\n"
+        "lemonsqueezy.yaml": "provider: lemonsqueezy\ngoals:\n"
+        "  - {goal: purchase, event: order_created, once_per: data.id}\n"
         "  - {goal: renewal, event: subscription_payment_success, once_per: data.id}"
     }
     desk = Desk(store, clock, files)
