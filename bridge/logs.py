@@ -6,6 +6,7 @@ Never a body, a secret or an SDK's exception object: callers pass ids, states an
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,35 @@ def configure(log_format: str = "auto") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Lines,
         cache_logger_on_first_use=False,
     )
+
+
+class _Lines:
+    """Writes a line to stderr in one system call and without a lock.
+
+    With structlog's own, under load every thread that logs waits for one that waits for the interpreter: in a flood
+    of webhooks that was half of all time. A line is below what a pipe takes whole, so lines do not mix.
+    """
+
+    def __init__(self, *_args: object) -> None:
+        self._stream = sys.stderr
+
+    def msg(self, line: str) -> None:
+        data = (line + "\n").encode("utf-8", "backslashreplace")
+        try:
+            number = self._stream.fileno()
+        except (OSError, ValueError):  # a stand-in for stderr, or none any more
+            self._stream.write(line + "\n")
+            return
+        while data:
+            try:
+                data = data[os.write(number, data) :]
+            except OSError:  # nobody reads: a line is not worth a request
+                return
+
+    debug = info = warning = error = critical = msg
 
 
 def get(name: str) -> FilteringBoundLogger:

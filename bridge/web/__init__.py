@@ -62,7 +62,7 @@ _SENTENCES = {
 
 def _failed(error: Exception) -> Response:
     """A fault of our own. Its message may hold what was sent, so only its kind is told."""
-    log.error("request.failed", error=type(error).__name__)
+    log.error("request.failed", error=logs.where(error))
     return unavailable("This could not be done just now. Try again soon.", 30)
 
 

@@ -35,6 +35,7 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
+from bridge import logs
 from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             try:
                 key.data(key.fileobj)
             except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
-                self.log.error("A connection failed: %s", type(error).__name__)  # noqa: TRY400 - no stack in logs
+                self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
         now = time.monotonic()
         if now - self._swept_at >= SWEEP_S:
             self._swept_at = now
@@ -386,7 +387,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         try:
             connection.kept = self._run_application(connection, answer)
         except Exception as error:  # noqa: BLE001 - the application answers its own faults; this is what escaped
-            self.log.error("A request failed: %s", type(error).__name__)  # noqa: TRY400 - no stack in logs
+            self.log.error("A request failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
             answer.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
             connection.kept = False
         connection.out = bytes(answer.data)

@@ -66,7 +66,7 @@ USE_POST: Final = sentence(
     "`python -m bridge sources` says where.",
     ("Allow", "POST"),
 )
-_REFUSALS: Final[dict[type[BridgeError], Answer]] = {
+REFUSALS: Final[dict[type[BridgeError], Answer]] = {
     UnknownSource: sentence("404 Not Found", "There is no source of this name."),
     SignatureError: sentence("401 Unauthorized", "The signature is missing or wrong."),
     BodyTooLarge: sentence("413 Content Too Large", "The body is longer than 1 MiB.", ("Connection", "close")),
@@ -86,7 +86,7 @@ def answer(bridge: Receiver, name: str, environ: Environ) -> Answer:
     except SchemaError as error:
         return unavailable(str(error), 30)
     except BridgeError as error:
-        return next((found for kind, found in _REFUSALS.items() if isinstance(error, kind)), FAILED)
+        return next((found for kind, found in REFUSALS.items() if isinstance(error, kind)), FAILED)
     except Exception:  # noqa: BLE001 - receive has told the log; the sender hears only that it has to come again
         return FAILED
 

@@ -1,0 +1,77 @@
+"""A process that starts while its database is away answers 503 until it is back."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from werkzeug.test import Client
+
+from bridge import store
+from bridge.errors import MappingError, SettingsError
+from bridge.web import wsgi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAPPING = """
+provider: custom
+secret: ${SHOP_SECRET}
+verify: {type: token, signature: {in: "header:x-token"}}
+envelope: {type: type}
+visitor: visitor
+goals: [{goal: sale, event: sale}]
+"""
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch) -> Iterator[wsgi.Process]:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/disk/bridge.db")
+    monkeypatch.setenv("BRIDGE_MAPPINGS", str(tmp_path / "mappings"))
+    monkeypatch.setenv("SHOP_SECRET", "tok")
+    monkeypatch.setattr(wsgi, "AGAIN_S", 0.05)
+    made = wsgi.Process()
+    yield made
+    made.stop()
+
+
+def post(process: wsgi.Process):
+    return Client(process).post("/webhooks/shop", data=b'{"type": "sale"}', headers={"X-Token": "tok"})
+
+
+def test_it_answers_503_until_the_database_is_there_and_then_takes_events(process, tmp_path):
+    answer = post(process)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "shop.yaml").write_text(MAPPING)
+    (tmp_path / "disk").mkdir()
+    store.migrate(f"sqlite:///{tmp_path}/disk/bridge.db")
+    until = time.monotonic() + 10
+    while post(process).status_code != 200 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert post(process).json == {"status": "duplicate"}
+
+
+def test_requests_are_answered_while_the_process_stops(process, tmp_path):
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "shop.yaml").write_text(MAPPING)
+    (tmp_path / "disk").mkdir()
+    store.migrate(f"sqlite:///{tmp_path}/disk/bridge.db")
+    process.start()
+    process.stop()
+    assert post(process).json == {"status": "accepted"}
+
+
+def test_mappings_that_were_never_good_end_the_start(process, tmp_path):
+    (tmp_path / "disk").mkdir()
+    store.migrate(f"sqlite:///{tmp_path}/disk/bridge.db")
+    with pytest.raises(MappingError):
+        process.start()
+
+
+def test_wrong_settings_end_the_start(process, monkeypatch):
+    monkeypatch.setenv("BRIDGE_LEASE", "1s")
+    with pytest.raises(SettingsError):
+        process.start()
