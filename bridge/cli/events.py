@@ -85,7 +85,7 @@ def list_(
         screen.write_json(timeline.as_json(lines))
         return
     screen.table(
-        ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "VERDICT", "GOALS OR REASON"),
+        ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "BECAME"),
         [_row(line) for line in lines],
         none="No event" + (" like that." if wanted != ledger.EventFilter(limit=limit) else " was received yet."),
     )
@@ -94,10 +94,18 @@ def list_(
 
 
 def _row(line: EventLine) -> tuple[str, ...]:
-    verdict = line.verdict if line.state == EventState.ROUTED else line.state
-    made = listing([f"{goal.name} {goal.state}" for goal in line.goals], line.reason or "")
     mode = " (test)" if line.test else ""
-    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, verdict or "", made)
+    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, _became(line))
+
+
+def _became(line: EventLine) -> str:
+    """Its goals; without any the verdict, and the reason if there is one."""
+    if line.goals:
+        return listing([f"{goal.name} {goal.state}" for goal in line.goals])
+    verdict = line.verdict if line.state == EventState.ROUTED else line.state
+    if verdict == Verdict.MATCHED:
+        return "matched, but the goal was made before"
+    return f"{verdict}: {line.reason}" if line.reason else str(verdict)
 
 
 @events.command(

@@ -1,8 +1,9 @@
 """`serve`, `worker` and `migrate`: the processes of a running bridge.
 
 `serve` looks at all settings before it starts anything, brings an embedded database to the right schema, and then
-becomes gunicorn: same process id, so that signals reach it directly. A server database is never migrated here: with an
-older schema the bridge answers 503 and says which command to run.
+hands its process to gunicorn: same process id, so that signals reach it directly, and what is imported already is
+shared with the workers. A server database is never migrated here: with an older schema the bridge answers 503 and says
+which command to run.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ import click
 from bridge.cli import opening
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
+from bridge.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Event
 
+    from bridge.app import Bridge
     from bridge.cli.screen import Screen
+    from bridge.settings import Settings
 
-GUNICORN = ("-m", "gunicorn", "-c", "python:bridge.web.gunicorn", "bridge.web.wsgi:app")
+AGAIN_S = 1.0  # between two tries to reach the database
+GUNICORN = ("-c", "python:bridge.web.gunicorn", "bridge.web.wsgi:app")
 
 
 class Serve(Command):
@@ -50,23 +56,29 @@ def serve(port: int | None, host: str | None) -> None:
     to date by itself; for PostgreSQL run `python -m bridge migrate` once a release.
     """
     screen = of_context()
-    given = _overridden(port, host)
+    _override(port, host)
     settings = opening.settings()
     _print_warnings(screen, settings.warnings)
     if opening.sqlite_file(settings.database_url) is not None:
         from bridge import store
 
         store.migrate(settings.database_url)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *GUNICORN], {**os.environ, **given})  # noqa: S606 - our own interpreter
+    _become_gunicorn()
 
 
-def _overridden(port: int | None, host: str | None) -> dict[str, str]:
-    """What the line says, put where the settings are read; also by gunicorn's own configuration."""
-    given = {name: str(value) for name, value in (("PORT", port), ("BRIDGE_HOST", host)) if value is not None}
-    os.environ.update(given)
-    return given
+def _override(port: int | None, host: str | None) -> None:
+    """What the line says, put where the settings are read, also by gunicorn's configuration."""
+    given = {"PORT": port, "BRIDGE_HOST": host}
+    os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+
+
+def _become_gunicorn() -> None:
+    """Never returns. The command line is gunicorn's own from here on, because it starts itself anew by it (USR2)."""
+    import gunicorn.__main__
+    from gunicorn.app.wsgiapp import run
+
+    sys.argv = [gunicorn.__main__.__file__, *GUNICORN]
+    run()
 
 
 def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
@@ -88,19 +100,35 @@ def worker() -> None:
     import signal
     import threading
 
-    from bridge import app, logs
+    from bridge import logs
 
-    screen = of_context()
     settings = opening.settings()
-    _print_warnings(screen, settings.warnings)
+    _print_warnings(of_context(), settings.warnings)
     logs.configure(settings.bridge_log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    bridge = app.build(settings, worker=True)
-    bridge.start()
-    stop.wait()
-    bridge.stop()
+    working = _built(settings, stop)
+    if working is not None:
+        working.start()
+        stop.wait()
+        working.stop()
+
+
+def _built(settings: Settings, stop: Event) -> Bridge | None:
+    """The worker's bridge as soon as the database can be used; a restart of the database must not end the process."""
+    from bridge import app, logs
+
+    said = ""
+    while not stop.is_set():
+        try:
+            return app.build(settings, worker=True, kind="worker")
+        except StoreError as error:
+            if str(error) != said:
+                said = str(error)
+                logs.get("worker").warning("start.waits", reason=said)
+            stop.wait(AGAIN_S)
+    return None
 
 
 @command(

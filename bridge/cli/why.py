@@ -16,7 +16,7 @@ from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import when
 from bridge.errors import BridgeError
-from bridge.linkwords import said
+from bridge.linkwords import HINT, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,8 @@ def tell_thread(screen: Screen, thread: Thread) -> None:
     visitors: dict[str, list[str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         for point in (item.first, item.last):
-            told = f"named by {point.event}, {when(point.at_ms)}{'' if item.sure else ' (client_reference_id only)'}"
+            by = "bound by hand or by your site" if point.event == HINT else f"named by {point.event}"
+            told = f"{by}, {when(point.at_ms)}{'' if item.sure else ' (client_reference_id only)'}"
             if told not in visitors.setdefault(item.visitor, []):
                 visitors[item.visitor].append(told)
     if not visitors:

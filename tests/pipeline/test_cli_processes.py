@@ -1,0 +1,62 @@
+"""Commands that are processes: they start, say what they do, and end as they are told."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+from running import ROOT, STRIPE_SECRET, environment, eventually
+
+
+def test_a_worker_of_its_own_sends_what_the_web_process_received_and_ends_by_sigterm(machine, sqlite_url):
+    datafast = machine.datafast()
+    environ = environment(datafast, sqlite_url, BRIDGE_WORKER="off")
+    web = machine.web(environ)
+    played = machine.bridge("simulate", "stripe-purchase", "--to", web.url, "--seed", "5", environ=environ, name="play")
+    assert played.ended() == 0, played.log
+    assert datafast.goals() == []
+    worker = machine.bridge("worker", environ=environ, name="worker")
+    eventually(datafast.goals, what="the worker sends the goal")
+    assert worker.stop()[0] == 0
+    assert web.stop()[0] == 0
+
+
+def test_serve_creates_its_sqlite_database_and_a_port_on_the_line_wins(machine, tmp_path):
+    datafast = machine.datafast()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environ = environment(datafast, f"sqlite:///{tmp_path / 'new.db'}", PORT=str(taken.getsockname()[1]))
+        web = machine.web(environ, command=["python", "-m", "bridge", "serve", "--port", "0"])
+        assert web.get("/readyz").status_code == 200
+    assert (tmp_path / "new.db").exists()
+
+
+def test_serve_warns_of_what_is_not_set_and_starts(machine, tmp_path):
+    environ = {"DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}", "BRIDGE_MAPPINGS": str(ROOT / "mappings")}
+    assert "warning: DATAFAST_API_KEY is not set" in machine.web(environ).log
+
+
+def test_a_taken_port_of_the_sandbox_is_a_sentence(machine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        sandbox = machine.bridge("sandbox", "--port", str(taken.getsockname()[1]), environ={})
+        assert sandbox.ended() == 1
+    assert "choose another --port" in sandbox.log
+    assert "Traceback" not in sandbox.log
+
+
+def test_simulate_says_what_it_needs_to_sign_and_what_was_not_accepted(machine):
+    unsigned = machine.bridge("simulate", "stripe-purchase", "--to", "http://127.0.0.1:9", environ={}, name="unsigned")
+    assert unsigned.ended() == 2
+    assert "set STRIPE_WEBHOOK_SECRET" in unsigned.log
+    secret = {"STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}
+    alone = machine.bridge("simulate", "stripe-purchase", "--to", "http://127.0.0.1:9", environ=secret, name="alone")
+    assert alone.ended() == 1
+    assert "nobody listens there" in alone.log
+    assert STRIPE_SECRET not in alone.log
+
+
+def test_a_reader_that_leaves_early_makes_no_noise(tmp_path):
+    line = f"{sys.executable} -m bridge simulate --list --json | head -n 1"
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[\n", "")
