@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test lint bench chaos lock clean
+.PHONY: help setup setup-dev demo run test lint bench chaos docs lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: setup-dev  ## the project's own benchmark, as ratios in one run
 
 chaos: setup-dev  ## the ledger of loss: MODE= EVENTS= KILLS= FAULTS= SEED= DATABASE_URL= (docs/reliability.md)
 	@$(BIN)/python -m chaos
+
+docs: setup-dev  ## write the generated parts of the docs again
+	@$(BIN)/python -m docs.generate
 
 lock:  ## pin again what pyproject.toml allows
 	$(BIN)/python -m pip install -q pip-tools

@@ -67,7 +67,7 @@ def _schedule(text: str) -> Schedule:
 
 def _pair(text: str) -> tuple[int, int]:
     parts = text.split(",")
-    if len(parts) != 2:  # noqa: PLR2004
+    if len(parts) != 2:
         raise ValueError("two durations such as 30s,60s (settling time, pause before the second look)")
     return duration_ms(parts[0]), duration_ms(parts[1])
 
@@ -85,7 +85,7 @@ def _days(text: str) -> int:
 
 
 def _port(text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65_535:  # noqa: PLR2004
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65_535:
         raise ValueError("a port number from 0 to 65535")
     return int(text)
 
@@ -177,7 +177,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
     Setting("DATABASE_URL", "sqlite:///bridge.db", "the database: SQLite or PostgreSQL", _database_url, secret=True),
     Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)"),
-    Setting("STRIPE_API_KEY", None, "restricted Stripe key for look-ups; off when unset", secret=True),
+    Setting("STRIPE_API_KEY", None, "restricted Stripe key, for look-ups that a later version makes; not used yet", secret=True),
     Setting(
         "BRIDGE_WORKER",
         "inline",
@@ -350,7 +350,7 @@ def _warnings(values: Mapping[str, Any]) -> list[str]:
     warnings = []
     if not values["datafast_api_key"]:
         warnings.append("DATAFAST_API_KEY is not set: goals are computed and wait until it is")
-    if values["bridge_rate_per_minute"] > 60 and urlsplit(values["datafast_api_url"]).hostname == "datafa.st":  # noqa: PLR2004
+    if values["bridge_rate_per_minute"] > 60 and urlsplit(values["datafast_api_url"]).hostname == "datafa.st":
         warnings.append("BRIDGE_RATE_PER_MINUTE is above 60, which is what DataFast allows a token")
     return warnings
 

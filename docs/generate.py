@@ -1,0 +1,252 @@
+"""Writes the parts of the docs that the code knows best: `make docs`. A test compares them with what is checked in.
+
+Whole files: settings.md, commands.md, providers.md, mapping.schema.json and `.env.example`. In other files only what
+stands between `<!-- generated: NAME -->` and `<!-- /generated -->` is written; everything around it is by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bridge import rules, sources
+from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
+from bridge.settings import TABLE, Setting
+from bridge.web import edge
+from bridge.web.hooks import FAILED, REFUSALS, USE_POST, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+ROOT: Final = Path(__file__).parents[1]
+NOTE: Final = "<!-- Written by `make docs`; change the code instead. -->"
+_PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
+
+
+def pages() -> dict[str, str]:
+    """Path below the repository -> text, of everything that is generated wholly or in part."""
+    whole = {
+        ".env.example": env_example(),
+        "docs/commands.md": commands(),
+        "docs/mapping.schema.json": json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n",
+        "docs/providers.md": sources.reference(),
+        "docs/settings.md": settings(),
+    }
+    partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in ("http", "rules")}
+    return whole | partly
+
+
+def with_parts(text: str) -> str:
+    """A page with its generated parts written anew."""
+    return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[4]}", text)
+
+
+# ------------------------------------------------------------------------------------------------------- settings
+
+
+SETTINGS: Final = """\
+# Settings
+
+{note}
+
+Environment variables. On your own machine `.env` in the folder where you start the bridge is read, too: it never
+overrides a variable, and is not read on a dyno (`DYNO` is set). `python -m bridge check` names every wrong value at
+once. [.env.example](../.env.example) is a file to copy.
+
+| name | default | meaning |
+|---|---|---|
+{everyday}
+| `<SOURCE>_WEBHOOK_SECRET` | unset | {secret} |
+
+## Advanced
+
+Durations are written `500ms`, `5s`, `2min`, `1h`, `3d`. A schedule is a list of them; the last one repeats until the
+time after `...` is over, counted from the first try (72 h if none is said).
+
+| name | default | meaning |
+|---|---|---|
+{advanced}
+
+Not the bridge's own: `DYNO` (Heroku sets it) means that files do not last, so `.env` is not read and a SQLite database
+is refused unless `BRIDGE_ALLOW_EPHEMERAL=1`. `FORWARDED_ALLOW_IPS` is gunicorn's. `WEB_CONCURRENCY` is not read.
+"""
+OF_A_SOURCE: Final = (
+    "the secret of one source, as its mapping file names it: `STRIPE_WEBHOOK_SECRET`, `LEMONSQUEEZY_WEBHOOK_SECRET`, …"
+    " Several, separated by commas, while you rotate it. Unset, empty or a placeholder: that source answers 503, the"
+    " others work"
+)
+
+
+def settings() -> str:
+    """The table of settings as a page."""
+    rows = {
+        group: "\n".join(_row(setting) for setting in TABLE if setting.group == group)
+        for group in ("everyday", "advanced")
+    }
+    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, **rows)
+
+
+def _row(setting: Setting) -> str:
+    default = "unset" if setting.default is None else f"`{setting.default}`"
+    return f"| `{setting.name}` | {default} | {_escaped(setting.help)} |"
+
+
+def _escaped(text: str) -> str:
+    """Prose in a Markdown table: no cell ends and no tag begins in it."""
+    return text.replace("|", "\\|").replace("<", "\\<")
+
+
+def env_example() -> str:
+    """Every everyday setting, commented out, with what it means and its default."""
+    lines = [
+        "# Copy to .env and fill in what you need; all of it is optional to begin with. docs/settings.md has the rest."
+    ]
+    for setting in (setting for setting in TABLE if setting.group == "everyday"):
+        default = "" if setting.default is None else f" [{setting.default}]"
+        lines += ["", f"# {setting.help}{default}", f"#{setting.name}={setting.default or ''}"]
+        if setting.name == "DATAFAST_API_URL":
+            lines += ["", "# the secrets that the providers show, one a source; `python -m bridge sources` says where"]
+            lines += [f"#{name}=" for name in _secrets_of_shipped_files()]
+    return "\n".join(lines) + "\n"
+
+
+def _secrets_of_shipped_files() -> list[str]:
+    shipped = rules.load(rules.read_files(ROOT / "mappings"), {}, sources.presets())
+    return sorted({name for source in shipped.sources.values() for name in source.secret_names}, reverse=True)
+
+
+# ------------------------------------------------------------------------------------------------------- commands
+
+
+COMMANDS: Final = """\
+# Commands
+
+{note}
+
+`python -m bridge COMMAND`; after `pip install .` also `datafast-bridge COMMAND`. `--json` works anywhere on the line
+and answers with one JSON document; `--help` says what stands here. Output that is piped is plain and never wrapped.
+Exit codes: 0 fine, 1 the answer is no, 2 wrong use.
+
+"""
+
+
+def commands() -> str:
+    """Every command with its arguments, options and examples, as click knows them."""
+    lines = []
+    for heading, named in (("Everyday", EVERYDAY), ("More", MORE)):
+        lines += [f"## {heading}", ""]
+        for name in named:
+            lines += _command(every_command()[name], name)
+    return COMMANDS.format(note=NOTE) + "\n".join(lines).rstrip() + "\n"
+
+
+def every_command() -> dict[str, click.Command]:
+    """Name on the line (`goals retry`) -> command, in the order of `--help`."""
+    found = {}
+    catalogue = Catalogue()
+    context = click.Context(catalogue)
+    for name in catalogue.list_commands(context):
+        command = catalogue.get_command(context, name)
+        assert command is not None
+        found[name] = command
+        if isinstance(command, click.Group):
+            found |= {f"{name} {sub}": below for sub, below in command.commands.items()}
+    return found
+
+
+def _command(command: click.Command, name: str) -> Iterator[str]:
+    depth = "###" if " " not in name else "####"
+    usage = " ".join(["python -m bridge", name, *_arguments(command)])
+    yield from (f"{depth} `{name}`", "", _text(command.help or ""), "", "```", usage, "```", "")
+    options = [one for one in command.params if isinstance(one, click.Option) and one.opts != ["--json"]]
+    if options:
+        yield from ("| option | meaning |", "|---|---|")
+        yield from (_option(option, click.Context(command)) for option in options)
+        yield ""
+    if isinstance(command, Command):
+        for line, meaning in command.examples:
+            typed = line if "python -m bridge" in line else f"python -m bridge {line}"
+            yield f"- `{typed}`: {_escaped(meaning)}"
+        yield ""
+    if isinstance(command, click.Group):
+        for sub, below in command.commands.items():
+            yield from _command(below, f"{name} {sub}")
+
+
+def _arguments(command: click.Command) -> Iterator[str]:
+    context = click.Context(command)
+    if isinstance(command, click.Group):
+        yield "[" + "|".join(command.commands) + "]"
+    for param in command.params:
+        if isinstance(param, click.Argument):
+            yield param.make_metavar(context)
+
+
+def _option(option: click.Option, context: click.Context) -> str:
+    written = option.opts[0]
+    if not option.is_flag:
+        written += f" {option.make_metavar(context)}"
+    default = "" if option.is_flag or option.default is None or not option.show_default else f" [{option.default}]"
+    cell = written.replace("|", "\\|")
+    return f"| `{cell}` | {_escaped((option.help or '').strip())}{default} |"
+
+
+def _text(text: str) -> str:
+    """A docstring as Markdown: its paragraphs, each unwrapped."""
+    paragraphs = re.split(r"\n\s*\n", text.strip())
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+# ---------------------------------------------------------------------------------------------- parts of other pages
+
+
+def language() -> str:
+    """The reference of the rule language, one heading deeper than the page."""
+    body = rules.reference().split("\n", 4)[4]
+    return re.sub(r"^## ", "### ", body, flags=re.MULTILINE).strip() + "\n"
+
+
+def answers() -> str:
+    """What a sender may be told, beside 200."""
+    rows = [_answer(answer) for answer in (*REFUSALS.values(), FAILED, USE_POST)]
+    return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"
+
+
+def _answer(answer: Answer) -> str:
+    told = [f"`{name}: {value}`" for name, value in answer.headers if name in ("Retry-After", "Allow", "Connection")]
+    return f"| {answer.status} | {answer.body.decode().strip()} | {', '.join(told)} |"
+
+
+def door() -> str:
+    """What is answered to bytes that never become a request."""
+    told = dict.fromkeys((edge.MALFORMED, edge.TOO_LATE, *dict(edge.REFUSALS).values(), edge.NO_PLACE, edge.FAILED))
+    rows = [_raw_answer(*answer.decode().split("\r\n\r\n")) for answer in told]
+    return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"
+
+
+def _raw_answer(head: str, body: str) -> str:
+    status, *headers = head.split("\r\n")
+    told = [f"`{header}`" for header in headers if header.startswith("Retry-After")]
+    return f"| {status.partition(' ')[2]} | {body.strip()} | {', '.join(told)} |"
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {"language": language, "answers": answers, "door": door}
+
+
+def main() -> int:
+    """Write what has changed, and say what it was."""
+    for name, text in pages().items():
+        file = ROOT / name
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+            print(f"wrote {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
