@@ -108,11 +108,15 @@ _WRONG_KEYS: Final = {
 }
 
 
+class WrongKind(ValueError):
+    """The value is something else that is known; the message says what."""
+
+
 def api_key(text: str) -> str:
-    """Check a DataFast key by its prefix only; ValueError says what else it looks like."""
+    """Check a DataFast key by its prefix only; WrongKind says what else it is."""
     for prefix, sentence in _WRONG_KEYS.items():
         if text.startswith(prefix):
-            raise ValueError(sentence)
+            raise WrongKind(sentence)
     if not text.startswith(("df_", "dft_")) or text in ("df_", "dft_"):
         raise ValueError("a DataFast website key (df_…) or account token (dft_…)")
     return text
@@ -177,7 +181,12 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
     Setting("DATABASE_URL", "sqlite:///bridge.db", "the database: SQLite or PostgreSQL", _database_url, secret=True),
     Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)"),
-    Setting("STRIPE_API_KEY", None, "restricted Stripe key, for look-ups that a later version makes; not used yet", secret=True),
+    Setting(
+        "STRIPE_API_KEY",
+        None,
+        "restricted Stripe key, for look-ups that a later version makes; not used yet",
+        secret=True,
+    ),
     Setting(
         "BRIDGE_WORKER",
         "inline",
@@ -307,6 +316,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         text = environ.get(setting.name, "").strip() or setting.default
         try:
             values[setting.field] = None if text is None else setting.parse(text)
+        except WrongKind as error:
+            faults.append(f"{setting.name} is {mask(text or '')}: {error}")
+            values[setting.field] = None
         except ValueError as error:
             shown = mask(text or "") if setting.secret else repr(text)
             faults.append(f"{setting.name} is {shown}, but must be {error}")
