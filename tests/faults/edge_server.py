@@ -17,7 +17,7 @@ threads = int(os.environ.get("EDGE_THREADS", "32"))
 worker_connections = int(os.environ.get("EDGE_CONNECTIONS", "512"))
 max_requests = int(os.environ.get("EDGE_MAX_REQUESTS", "0"))
 keepalive = 5
-graceful_timeout = 6
+graceful_timeout = 20
 control_socket_disable = True
 BIG = b"x" * 8_000_000
 
