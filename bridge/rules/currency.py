@@ -31,7 +31,7 @@ def decimals(currency: str) -> int | None:
 
 def major(minor: Decimal, places: int) -> Decimal:
     """4900 with two places -> 49.00, exactly; a fraction of a minor unit is kept."""
-    moved = minor.scaleb(-places, EXACT)
+    moved = EXACT.plus(minor.scaleb(-places, EXACT))  # plus makes 0 of -0
     whole = moved.quantize(Decimal(1).scaleb(-places), context=EXACT)
     return whole if whole == moved else plain(moved)
 
@@ -51,5 +51,6 @@ def minor(amount: Decimal, places: int) -> Decimal:
 
 def plain(exact: Decimal) -> Decimal:
     """Without superfluous zeros behind the point, and never as 1E+2."""
+    exact = EXACT.plus(exact)
     whole = exact.to_integral_value(context=EXACT)
     return whole.quantize(Decimal(1), context=EXACT) if whole == exact else exact.normalize(EXACT)

@@ -109,12 +109,12 @@ def _minus(argument: str, _maps: object) -> Filter:
 
 
 def _int(_argument: str, _maps: object) -> Filter:
-    return _numeric(lambda exact: exact.quantize(Decimal(1), ROUND_DOWN, EXACT))
+    return _numeric(lambda exact: EXACT.plus(exact.quantize(Decimal(1), ROUND_DOWN, EXACT)))
 
 
 def _round(argument: str, _maps: object) -> Filter:
     unit = Decimal(1).scaleb(-_count(argument, 0, 20))
-    return _numeric(lambda exact: exact.quantize(unit, ROUND_HALF_UP, EXACT))
+    return _numeric(lambda exact: EXACT.plus(exact.quantize(unit, ROUND_HALF_UP, EXACT)))
 
 
 def _count(argument: str, least: int, most: int) -> int:

@@ -18,7 +18,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document, Json, Missing
-from bridge.rules.values import Value, is_empty, json_in_text, text_of
+from bridge.rules.values import Value, equal, is_empty, json_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The first element of a list whose field has this text."""
+    """The first element of a list whose field equals this text, as a condition would say it."""
 
     field: tuple[Segment, ...]
     text: str
@@ -149,7 +149,7 @@ def _element(elements: list[Json], where: Where) -> Value:
         value = walk(element, where.field)
         if isinstance(value, dict):
             value = identified(value)
-        if text_of(value) == where.text:
+        if equal(value, where.text):
             return element
     return MISSING
 
@@ -210,6 +210,8 @@ def _segments(text: str) -> tuple[tuple[Segment, ...], bool]:
 def _key(text: str, position: int) -> tuple[Segment, int]:
     if quoted := _QUOTED.match(text, position):
         return Field(_unquoted(quoted[1])), quoted.end()
+    if text[position : position + 1] == "'":
+        raise ValueError(f'path "{text}": a key is quoted with ", not with \'; a text of your own is no path')
     if name := _NAME.match(text, position):
         return Field(name[0]), name.end()
     raise ValueError(_trouble(text, position))

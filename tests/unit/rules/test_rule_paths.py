@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.model import MISSING, Document
+from bridge.model import MISSING, Document, ExactFloat
 from bridge.rules.paths import compile_path
 
 BODY = {
@@ -101,6 +101,12 @@ def test_a_path_reads_what_the_grammar_says(path, value):
     assert type(found) is type(value)
 
 
+def test_an_element_is_found_by_a_number_however_it_is_written():
+    body = {"list": [{"n": ExactFloat("2.0"), "v": "a"}, {"n": "3", "v": "b"}]}
+    assert compile_path("list[n=2].v").read(Document(body=body)) == "a"
+    assert compile_path("list[n=3].v").read(Document(body=body)) == "b"
+
+
 def test_an_expanded_object_reads_as_its_id_at_the_end_of_a_path():
     assert compile_path("data.object.customer").read(DOCUMENT) == "cus_1"
     assert compile_path("data.object.subscription").read(DOCUMENT) == "sub_1"
@@ -142,6 +148,8 @@ def test_root_is_the_body_where_nothing_else_is_said():
         ('a."b', "not closed"),
         ("a{b}", "cannot be read"),
         ("a[0]b", "cannot be read"),
+        ("a.'b c'", 'is quoted with "'),
+        ("'a'", 'is quoted with "'),
         (".".join("a" * 60), "40 are allowed"),
         ("x" * 501, "500 are allowed"),
     ],

@@ -171,6 +171,22 @@ def test_a_template_renders(template, text):
     assert render(template) == text
 
 
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{n|money:USD}", "0.00"),
+        ("{n|money:JPY}", "0"),
+        ("{n|minor:USD}", "0"),
+        ("{n|int}", "0"),
+        ("{n|round:1}", "0.0"),
+        ("{small|int}", "0"),
+        ("{small|round:0}", "0"),
+    ],
+)
+def test_a_zero_is_never_negative(template, text):
+    assert render(template, {"n": ExactFloat("-0.0"), "small": ExactFloat("-0.4")}) == text
+
+
 def test_a_hash_is_sixteen_hex_digits_of_this_installation():
     import hashlib
     import hmac
