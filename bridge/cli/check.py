@@ -104,11 +104,9 @@ def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[s
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
+        return file.read_bytes().decode("utf-8-sig", "surrogateescape")  # as rules.read_files does
     except OSError as error:
         raise MappingError([f"{file}: {error.strerror or 'cannot be read'}"]) from None
-    except UnicodeDecodeError:
-        raise MappingError([f"{file}: is not UTF-8 text"]) from None
 
 
 def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:

@@ -38,7 +38,10 @@ FILES_MAX: Final = 500
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read."""
+    """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read.
+
+    Bytes that are no text stay in it (surrogateescape), so that `load` tells of them together with all other faults.
+    """
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
     except OSError as error:
@@ -47,12 +50,9 @@ def read_files(folder: Path) -> dict[str, str]:
     faults = []
     for path in found:
         try:
-            texts[path.name] = path.read_bytes().decode("utf-8-sig")
+            texts[path.name] = path.read_bytes().decode("utf-8-sig", "surrogateescape")
         except OSError as error:
             faults.append(f"{path}:1:1: the file cannot be read ({_reason(error)})")
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            faults.append(f"{path}:{line}:1: the file is not UTF-8 text")
     if faults:
         raise MappingError(faults)
     return texts

@@ -34,7 +34,9 @@ NODES_MAX: Final = 20_000
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
-_UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What no editor shows. NEL, LS and PS are line breaks to YAML and to nobody else: every place would be a line off.
+_UNSEEN: Final = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+NOT_UTF8: Final = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that is no text (surrogateescape)
 _SECRET_LINE: Final = re.compile(r"secret|api_key", re.IGNORECASE)
 QUOTES: Final = "put it in quotes"
 KEY: Final = "~key"  # behind the steps to an entry: its key is meant, not its value
@@ -128,11 +130,14 @@ class _Reader:
     def _check_text(self) -> None:
         if len(self.text) > SIZE_MAX:
             raise self.stop(1, 1, f"the file has {len(self.text)} characters, {SIZE_MAX} are allowed")
-        wrong = _UNPRINTABLE.search(self.text)
-        if wrong is not None and not (wrong[0] == "\ufeff" and wrong.start() == 0):
-            line = self.text.count("\n", 0, wrong.start()) + 1
-            column = wrong.start() - (self.text.rfind("\n", 0, wrong.start()) + 1) + 1
-            raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} cannot stand in a file")
+        wrong = _UNSEEN.search(self.text, 1 if self.text.startswith("\ufeff") else 0)
+        if wrong is None:
+            return
+        line = self.text.count("\n", 0, wrong.start()) + 1
+        column = wrong.start() - (self.text.rfind("\n", 0, wrong.start()) + 1) + 1
+        if NOT_UTF8.match(wrong[0]):
+            raise self.stop(line, column, "the file is not UTF-8 text")
+        raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} cannot stand in a file")
 
     def _events(self) -> Iterator[Any]:
         """The parser's events. libyaml is quick; the messages are those of the Python parser, everywhere the same."""
@@ -147,8 +152,11 @@ class _Reader:
         try:
             yield from _bounded(yaml.parse(self.text, Loader=yaml.SafeLoader))
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            unclosed = _unclosed(error)
+            mark = (error.context_mark if unclosed else error.problem_mark) or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            if unclosed:
+                raise self.stop(line, column, unclosed) from None
             lines = self.text.splitlines()
             source = lines[line - 1] if line <= len(lines) else ""
             if source[column - 2 : column - 1] == "*" and column > 1:
@@ -221,6 +229,18 @@ class _Reader:
             return None
         key: str = event.value
         return key
+
+
+def _unclosed(error: yaml.MarkedYAMLError) -> str | None:
+    """The sentence for what opens and never closes: the file's end, where the parser saw it, helps nobody."""
+    if "end of stream" not in (error.problem or "") and "<stream end>" not in (error.problem or ""):
+        return None
+    context = error.context or ""
+    if "quoted scalar" in context:
+        return "a quote opens here and is never closed"
+    if "flow sequence" in context or "flow mapping" in context:
+        return f'a "{"{" if "mapping" in context else "["}" opens here and is never closed'
+    return None
 
 
 def _explained(source: str, column: int, error: yaml.MarkedYAMLError) -> str:

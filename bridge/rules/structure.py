@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bridge.model import Json
     from bridge.rules.reporting import Report, Where
 
-NULL_IS_A_VALUE: Final = ("challenge", "event")
+NULL_IS_A_VALUE: Final = (("challenge",), ("tests", "*", "event"))
 _ROUNDS_MAX: Final = 5
 # What stands in for a needed value that is faulty, while the rest is judged. # becomes the number of the place.
 _FILLERS: Final[dict[tuple[str, ...], Json]] = {
@@ -129,9 +129,10 @@ def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> No
     model = model_at(where)
     for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
         child = node.entries[key]
-        if child.kind == "scalar" and child.value is None and key in known_keys(model) and key not in NULL_IS_A_VALUE:
-            report.fault((*where, key, KEY), f'"{key}" has nothing behind it')
-            plain.pop(key)
+        if child.kind == "scalar" and child.value is None and key in known_keys(model):
+            if _pattern((*where, key)) not in NULL_IS_A_VALUE:
+                report.fault((*where, key, KEY), f'"{key}" has nothing behind it')
+                plain.pop(key)
         elif child.kind == "mapping":
             _refuse_nothing(child, (*where, key), report, plain[key])
         for i, element in enumerate(child.elements):

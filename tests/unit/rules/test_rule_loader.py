@@ -104,6 +104,13 @@ def test_a_number_keeps_its_text():
         ("# nothing\n", "1:1: the file is empty"),
         ("a: \x07", "1:4: the character U+0007 cannot stand in a file"),
         ("a: \ud800", "1:4: the character U+D800 cannot stand in a file"),
+        ("a: b\u2028c", "1:5: the character U+2028 cannot stand in a file"),
+        ("# b\x85\na: 1", "1:4: the character U+0085 cannot stand in a file"),
+        ("a: 1\nb: \ufeff2", "2:4: the character U+FEFF cannot stand in a file"),
+        ("a: 1\nb: 'c\nd: 2\n", "2:4: a quote opens here and is never closed"),
+        ('a: 1\nb: "c\nd: 2\n', "2:4: a quote opens here and is never closed"),
+        ("a: 1\nb: [c,\n  d\n", '2:4: a "[" opens here and is never closed'),
+        ("a: 1\nb: {c: 1,\n  d: 2\n", '2:4: a "{" opens here and is never closed'),
         ("[" * 5000, "1:42: the file nests deeper than 40"),
         ("a: '" + "x" * 524_289, "1:1: the file has 524293 characters, 524288 are allowed"),
     ],
@@ -144,6 +151,7 @@ def test_a_billion_laughs_are_one_fault_an_alias():
             '5:5: unknown key "metadatta" in a goal; did you mean "metadata"?',
         ),
         (TWO_LINES + "    when:", '5:5: "when" has nothing behind it'),
+        ("provider: stripe\ngoals:\n  - goal: a\n    event:", '4:5: "event" has nothing behind it'),
         (TWO_LINES + "    enabled: no", '5:14: "enabled" must be true or false'),
         (TWO_LINES + "    max_age: 7 days", '5:14: "7 days" must be a duration such as 500ms, 5s, 2min, 1h or 3d'),
         (TWO_LINES + "    wait: 0s", '5:11: "0s" must be a duration such as 500ms, 5s, 2min, 1h or 3d'),
@@ -587,8 +595,13 @@ def test_only_the_mapping_files_of_the_folder_itself_are_read(tmp_path):
 
 def test_a_file_that_is_no_text_and_a_folder_that_is_not_there_are_told(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"a: b\nc: \xff\n")
-    with pytest.raises(MappingError, match=r"a\.yaml:2:1: the file is not UTF-8 text"):
-        rules.read_files(tmp_path)
+    (tmp_path / "b.yaml").write_text("provider: strip\ngoals: []", "utf-8")
+    with pytest.raises(MappingError) as caught:
+        rules.load(rules.read_files(tmp_path), {}, PRESETS)
+    assert caught.value.faults == (
+        "mappings/a.yaml:2:4: the file is not UTF-8 text",
+        'mappings/b.yaml:1:11: unknown provider "strip"; did you mean "stripe"?',
+    )
     with pytest.raises(MappingError, match="cannot be read"):
         rules.read_files(tmp_path / "nowhere")
 
