@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ROOT: Final = Path(__file__).parents[1]
+PARTLY: Final = ("http", "performance", "rules")
 NOTE: Final = "<!-- Written by `make docs`; change the code instead. -->"
 _PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
 
@@ -37,7 +38,7 @@ def pages() -> dict[str, str]:
         "docs/providers.md": sources.reference(),
         "docs/settings.md": settings(),
     }
-    partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in ("http", "rules")}
+    partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in PARTLY}
     return whole | partly
 
 
@@ -73,7 +74,8 @@ time after `...` is over, counted from the first try (72 h if none is said).
 {advanced}
 
 Not the bridge's own: `DYNO` (Heroku sets it) means that files do not last, so `.env` is not read and a SQLite database
-is refused unless `BRIDGE_ALLOW_EPHEMERAL=1`. `FORWARDED_ALLOW_IPS` is gunicorn's. `WEB_CONCURRENCY` is not read.
+is refused unless `BRIDGE_ALLOW_EPHEMERAL=1`; `HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address;
+`FORWARDED_ALLOW_IPS` is gunicorn's. `WEB_CONCURRENCY` is not read.
 """
 OF_A_SOURCE: Final = (
     "the secret of one source, as its mapping file names it: `STRIPE_WEBHOOK_SECRET`, `LEMONSQUEEZY_WEBHOOK_SECRET`, …"
@@ -235,7 +237,25 @@ def _raw_answer(head: str, body: str) -> str:
     return f"| {status.partition(' ')[2]} | {body.strip()} | {', '.join(told)} |"
 
 
-PARTS: Final[Mapping[str, Callable[[], str]]] = {"language": language, "answers": answers, "door": door}
+def figures() -> str:
+    """The last measurement that was kept: `make bench ARGS="--json docs/figures.json"`."""
+    kept = ROOT / "docs/figures.json"
+    if not kept.exists():
+        return "No figures of a quiet machine are kept here yet; the commands above print them beside their budgets.\n"
+    told = json.loads(kept.read_text())
+    marks = {True: "yes", False: "**no**", None: ""}
+    rows = [
+        f"| {one['what']} | {one['value']:,.2f} {one['unit']} | {one['budget']} | {marks[one['ok']]} |" for one in told
+    ]
+    return "\n".join(["| what | measured | budget | kept |", "|---|---|---|---|", *rows]) + "\n"
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "language": language,
+    "answers": answers,
+    "door": door,
+    "figures": figures,
+}
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from docs_kit import not_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +92,7 @@ def test_once_shows_every_goal_and_ends_with_0(run: Run) -> None:
     assert [line.split()[0] for line in table[1:]].count("lemonsqueezy") == 4
     assert "whsec_" not in out
     assert "df_" not in out
+    assert not_told(out) == [], "the README shows what a demo prints, with lines left out"
 
 
 def test_json_is_one_document_for_scripts(run: Run) -> None:

@@ -1,0 +1,48 @@
+"""The rules of the house are written down where they are broken."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from docs_kit import ROOT
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+_CODE = re.compile(r'^\s+"([A-Z]+\d*)",')
+
+
+def test_every_rule_that_is_off_has_its_reason_beside_it():
+    lint = tomllib.loads(PYPROJECT)["tool"]["ruff"]["lint"]
+    assert lint["select"] == ["ALL"]
+    part = PYPROJECT.split("[tool.ruff.lint]")[1].split("[tool.ruff.lint.pydocstyle]")[0]
+    off = [line for line in part.splitlines() if _CODE.match(line)]
+    assert len(off) >= len(lint["ignore"])
+    listed = [line for line in part.splitlines() if re.match(r'"[^"]+" = \["', line)]
+    assert [line for line in off + listed if not re.search(r"# *\S.{10,}", line)] == []
+
+
+def test_an_adr_is_at_most_forty_lines():
+    adrs = sorted((ROOT / "docs/adr").glob("*.md"))
+    assert len(adrs) >= 6
+    assert [adr.name for adr in adrs if len(adr.read_text().splitlines()) > 40] == []
+
+
+def test_the_changelog_keeps_its_form_and_names_the_version_that_there_is():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    version = tomllib.loads(PYPROJECT)["project"]["version"]
+    assert re.search(r"^## \[Unreleased\]", text, re.MULTILINE) or f"## [{version}]" in text
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
+
+
+def test_the_number_of_presets_is_the_one_that_is_told():
+    from bridge import sources
+
+    told = int(re.search(r"Presets for (\d+) providers", (ROOT / "CHANGELOG.md").read_text())[1])
+    assert told == len(sources.presets())
