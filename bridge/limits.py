@@ -63,14 +63,19 @@ def cut(text: str, most: int) -> str:
 def goal_name(text: str) -> str:
     """The name as DataFast stores it: trimmed, lower-case, blanks as `_`. ValueError says what it may not be."""
     name = _normalised(text)
-    if length(name) > NAME_MAX:
-        raise ValueError(f'goal name "{cut(name, 30)}…" has {length(name)} characters; DataFast takes {NAME_MAX}')
+    check_goal_length(name)
     check_goal_letters(name)
     if not name:
         raise ValueError("a goal needs a name")
     if name in RESERVED:
         raise ValueError(f'goal name "{name}" is reserved: {RESERVED[name]}; choose another')
     return name
+
+
+def check_goal_length(text: str) -> None:
+    """ValueError if a goal name is too long, or what of it is known beforehand."""
+    if length(text) > NAME_MAX:
+        raise ValueError(f'goal name "{cut(text, 30)}…" has {length(text)} characters; DataFast takes {NAME_MAX}')
 
 
 def check_goal_letters(text: str) -> None:

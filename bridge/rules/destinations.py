@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.model import Destination
 from bridge.rules.secrets import expand, is_secret, malformed, variables
 from bridge.rules.spelling import did_you_mean
-from bridge.settings import api_key
+from bridge.settings import WrongKind, api_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,9 +69,11 @@ class Destinations:
             report.warn((*where, "api_key"), "a key stands in the file; write ${NAME} and set it in the environment")
         try:
             return api_key(key)
+        except WrongKind as error:
+            report.fault((*where, "api_key"), f'the key of the website "{name}" cannot be used: {error}')
         except ValueError as error:
             report.fault((*where, "api_key"), f'the key of the website "{name}" must be {error}')
-            return None
+        return None
 
     def _read(self, text: str | None, key: str, where: Where, report: Report) -> str | None:
         if text is not None and malformed(text):

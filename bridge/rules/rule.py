@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from bridge.rules.schema import Goal
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
-_VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")
 _NOWHERE: Final = template_of("", ())
 
 
@@ -67,9 +66,6 @@ def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
 def _template(text: str | None, context: RuleContext, fault: Fault) -> Template | None:
     if text is None:
         return None
-    if variable := _VARIABLE.search(text):
-        fault((), f"{variable[0]} is not read here; ${{NAME}} is read in secret, require, public_url and datafast only")
-        return None
     try:
         return compile_template(text, context.maps)
     except ValueError as error:
@@ -87,6 +83,7 @@ def _name(text: str, context: RuleContext, fault: Fault) -> Template:
             return template_of(text, (limits.goal_name(template.literal),))
         for literal in template.literals:
             limits.check_goal_letters(literal)
+        limits.check_goal_length("".join(template.literals))
     except ValueError as error:
         fault((), str(error))
     return template
@@ -176,10 +173,11 @@ def _check_keys(metadata: Mapping[str, Any], fault: Fault) -> None:
 
 def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
     template = _template(text_of(value), context, fault)
-    text = template.literal if template is not None else None
-    if text is not None:
-        if limits.length(text) > limits.VALUE_MAX:
-            fault((), f"this text has {limits.length(text)} characters; DataFast takes {limits.VALUE_MAX}")
-        if not text:
-            fault((), "an empty text is never sent; leave the entry out")
+    if template is None:
+        return None
+    said = limits.length("".join(template.literals))  # what stands there in any event
+    if said > limits.VALUE_MAX:
+        fault((), f"this text has {said} characters; DataFast takes {limits.VALUE_MAX}")
+    if template.literal == "":
+        fault((), "an empty text is never sent; leave the entry out")
     return template

@@ -133,8 +133,8 @@ class _Reader:
         wrong = _UNSEEN.search(self.text, 1 if self.text.startswith("\ufeff") else 0)
         if wrong is None:
             return
-        line = self.text.count("\n", 0, wrong.start()) + 1
-        column = wrong.start() - (self.text.rfind("\n", 0, wrong.start()) + 1) + 1
+        before = re.split("\r\n?|\n", self.text[: wrong.start()])
+        line, column = len(before), len(before[-1]) + 1
         if NOT_UTF8.match(wrong[0]):
             raise self.stop(line, column, "the file is not UTF-8 text")
         raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} cannot stand in a file")

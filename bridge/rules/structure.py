@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from bridge.rules.reporting import Report, Where
 
 NULL_IS_A_VALUE: Final = (("challenge",), ("tests", "*", "event"))
+VARIABLES_ARE_READ: Final = (
+    ("secret",),
+    ("require",),
+    ("public_url",),
+    ("datafast",),
+    ("goals", "*", "datafast"),
+    ("tests",),  # what a test holds is data
+)
+_VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")  # "${plan}" is a dollar and a placeholder
 _ROUNDS_MAX: Final = 5
 # What stands in for a needed value that is faulty, while the rest is judged. # becomes the number of the place.
 _FILLERS: Final[dict[tuple[str, ...], Json]] = {
@@ -76,7 +86,7 @@ def structure(tree: Node, report: Report) -> MappingFile | None:
     if tree.kind != "mapping":
         report.fault((), "a mapping file is a map with at least the keys provider and goals")
         return None
-    plain = tree.plain()
+    plain = _plain(tree, (), report)
     _refuse_nothing(tree, (), report, plain)
     for _ in range(_ROUNDS_MAX):  # a filled-in value may bring what was hidden behind it
         try:
@@ -122,6 +132,22 @@ def _filler(filler: Json, where: Where) -> Json:
 
 def _pattern(where: Where) -> tuple[str, ...]:
     return tuple("*" if isinstance(step, int) else step for step in where)
+
+
+def _plain(node: Node, where: Where, report: Report) -> Any:
+    """The tree as JSON values. A `${NAME}` where none is read is a fault, never a text that happens to look so."""
+    if _pattern(where) in VARIABLES_ARE_READ:
+        return node.plain()
+    if node.kind == "mapping":
+        return {key: _plain(child, (*where, key), report) for key, child in node.entries.items()}
+    if node.kind == "sequence":
+        return [_plain(child, (*where, i), report) for i, child in enumerate(node.elements)]
+    if isinstance(node.value, str) and (variable := _VARIABLE.search(node.value)):
+        report.fault(
+            where, f"{variable[0]} is not read here; ${{NAME}} is read in secret, require, public_url and datafast only"
+        )
+        return _VARIABLE.sub("variable", node.value)  # so that nothing else is said of it
+    return node.value
 
 
 def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> None:
