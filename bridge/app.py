@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from bridge import datafast, logs, route, sources, store
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, UnknownSource
+from bridge.lookup import STRIPE_URL, Lookup
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
 from bridge.store import aging, retention, workers
@@ -52,7 +53,7 @@ def destinations(settings: Settings, rule_set: RuleSet | None = None) -> dict[st
 class Bridge:
     """One process of the bridge. `start` after the fork, `stop` before the end."""
 
-    def __init__(self, settings: Settings, *, worker: bool, kind: str) -> None:
+    def __init__(self, settings: Settings, *, worker: bool, kind: str, stripe_url: str) -> None:
         self.settings = settings
         self.store: Store = store.open(settings.database_url, pool_size=POOL)
         self.inbox = Inbox(self.store, on_stored=self.wake)
@@ -71,6 +72,9 @@ class Bridge:
             new_token=lambda: secrets.token_hex(16),
         )
         self._worker = self._build_worker() if worker else None
+        asks = worker and settings.stripe_api_key is not None
+        self._lookup = Lookup(self.store, settings, lambda: self.rules, url=stripe_url) if asks else None
+        self._looker = self._build_looker(self._lookup) if self._lookup is not None else None
         self._keeper = self._build_keeper()
 
     # ---------------------------------------------------------------------------------------------- what others read
@@ -105,14 +109,20 @@ class Bridge:
     def start(self) -> None:
         """Start the background threads."""
         self._keeper.start()
-        if self._worker is not None:
-            self._worker.start()
+        for worker in (self._worker, self._looker):
+            if worker is not None:
+                worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """Finish what is under way, give leases back, close connections."""
+        if self._looker is not None:
+            self._looker.stop(0.0)  # it asks nothing more; what is under way ends while the worker does
         if self._worker is not None and not self._worker.stop(timeout_s):
             log.warning("stop.unfinished", seconds=timeout_s)
         self._keeper.stop(2.0)
+        if self._lookup is not None and self._looker is not None:
+            self._looker.stop(1.0)
+            self._lookup.close()
         self._say_goodbye()
         self.inbox.close()
         self._client.close()
@@ -145,6 +155,13 @@ class Bridge:
         retention.purge(self.store, self.settings.bridge_retention_days)
         self.store.run(lambda conn: aging.forget_links(conn, retention.BATCH))
 
+    @staticmethod
+    def _build_looker(lookup: Lookup) -> Worker:
+        """A thread of its own: a slow Stripe keeps no event and no goal waiting."""
+        return Worker(
+            route=lookup.step, deliver=lambda _stopping: 1_000, chores=(), senders=0, monotonic=time.monotonic
+        )
+
     def _build_keeper(self) -> Worker:
         """The chores that every process has, whether it works or not."""
         return Worker(
@@ -176,6 +193,6 @@ class Bridge:
             log.warning("stop.unwritten", reason=str(error))
 
 
-def build(settings: Settings, *, worker: bool, kind: str = "inline") -> Bridge:
-    """Put a process of the bridge together. Errors: MappingError, StoreError."""
-    return Bridge(settings, worker=worker, kind=kind)
+def build(settings: Settings, *, worker: bool, kind: str = "inline", stripe_url: str = STRIPE_URL) -> Bridge:
+    """Put a process of the bridge together. Errors: MappingError, StoreError. stripe_url: where look-ups ask."""
+    return Bridge(settings, worker=worker, kind=kind, stripe_url=stripe_url)

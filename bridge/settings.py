@@ -122,6 +122,26 @@ def api_key(text: str) -> str:
     return text
 
 
+_WRONG_STRIPE_KEYS: Final = {
+    "pk_": "this is a publishable key, which may read nothing; create a restricted key (rk_live_…)",
+    "whsec_": "this is the signing secret of a webhook endpoint; it belongs into STRIPE_WEBHOOK_SECRET",
+    "we_": "this is the id of a Stripe webhook endpoint; create a restricted key (rk_live_…)",
+    "acct_": "this is the id of a Stripe account; create a restricted key (rk_live_…)",
+    "sk_org_": "this is the key of an organization; create a restricted key of the account (rk_live_…)",
+    "df": "this is a DataFast key; it belongs into DATAFAST_API_KEY",
+}
+
+
+def _stripe_key(text: str) -> str:
+    """Check a Stripe key by its prefix only: it says the mode, too."""
+    for prefix, sentence in _WRONG_STRIPE_KEYS.items():
+        if text.startswith(prefix):
+            raise WrongKind(sentence)
+    if not re.fullmatch(r"[rs]k_(live|test)_[!-~]+", text):
+        raise ValueError("a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)")
+    return text
+
+
 def _api_url(text: str) -> str:
     try:
         url = urlsplit(text)
@@ -184,7 +204,8 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "STRIPE_API_KEY",
         None,
-        "restricted Stripe key, for look-ups that a later version makes; not used yet",
+        "restricted Stripe key (rk_live_…), for look-ups of customers from before the bridge; off when unset",
+        _stripe_key,
         secret=True,
     ),
     Setting(
@@ -364,6 +385,10 @@ def _warnings(values: Mapping[str, Any]) -> list[str]:
         warnings.append("DATAFAST_API_KEY is not set: goals are computed and wait until it is")
     if values["bridge_rate_per_minute"] > 60 and urlsplit(values["datafast_api_url"]).hostname == "datafa.st":
         warnings.append("BRIDGE_RATE_PER_MINUTE is above 60, which is what DataFast allows a token")
+    if (values["stripe_api_key"] or "").startswith("sk_"):
+        warnings.append(
+            "STRIPE_API_KEY is a secret key, which may do everything: a restricted key that may read is enough"
+        )
     return warnings
 
 

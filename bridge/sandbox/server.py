@@ -15,6 +15,7 @@ from bridge.sandbox.api import api
 from bridge.sandbox.control import control
 from bridge.sandbox.options import Options, Token
 from bridge.sandbox.serving import Server
+from bridge.sandbox.stripe_api import StripeWorld, stripe_api
 from bridge.sandbox.world import World
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def create(options: Options | None = None) -> Flask:
     app.extensions["sandbox"] = World(options or Options())
     app.register_blueprint(api)
     app.register_blueprint(control)
+    app.extensions["sandbox.stripe"] = StripeWorld()
+    app.register_blueprint(stripe_api)
     return app
 
 
@@ -45,6 +48,12 @@ class Sandbox:
     @property
     def world(self) -> World:
         return self._server.world
+
+    @property
+    def stripe(self) -> StripeWorld:
+        """What the stand-in for Stripe's API knows; its base URL is `url`."""
+        known: StripeWorld = self._server.app.extensions["sandbox.stripe"]
+        return known
 
     @property
     def url(self) -> str:

@@ -17,7 +17,7 @@ from bridge import linking
 from bridge.model import FINAL
 from bridge.store import events as events_
 from bridge.store import link_rows
-from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors
+from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors, lookups
 from bridge.store.schema import unknown_visitors as unknown
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ _GOALS_OF_EVENTS: Final = select(goals.c.id).where(goals.c.event_id.in_(_SOME))
 _EVENTS_OF_GOALS: Final = select(goals.c.event_id).where(goals.c.id.in_(_SOME))
 
 _FORGET_KEYS: Final = tuple(
-    delete(table).where(table.c.key.in_(_SOME)) for table in (link_visitors, link_events, goal_keys, link_keys)
+    delete(table).where(table.c.key.in_(_SOME)) for table in (link_visitors, link_events, goal_keys, lookups, link_keys)
 )
 _FORGET_VISITORS: Final = delete(link_visitors).where(link_visitors.c.visitor.in_(_SOME))
 _FORGET_TRIES: Final = update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None)

@@ -105,6 +105,7 @@ goals = Table(
     Column("wait_ms", BigInteger, nullable=False),  # how long it may be parked
     Column("parked_until_ms", BigInteger),  # the end of the wait, while parked
     Column("weak_at_ms", BigInteger),  # from then on the customer may answer; NULL: at once, there is no strong key
+    Column("look_up_at_ms", BigInteger, nullable=False, server_default="0"),  # when its provider may be asked, parked
     Column("first_try_at_ms", BigInteger),
     Column("attempts", Integer, nullable=False, server_default="0"),  # that count towards back-off
     Column("paused_ms", BigInteger, nullable=False, server_default="0"),  # of the 72 h, not counted
@@ -125,6 +126,13 @@ goals = Table(
     Index("ix_goals_visitor", "visitor"),
     Index("ix_goals_event_id", "event_id"),
     Index("ix_goals_created_at_ms", "created_at_ms"),
+)
+
+Index(  # whose turn it is to be looked up
+    "ix_goals_look_up",
+    goals.c.look_up_at_ms,
+    sqlite_where=goals.c.state == "parked",
+    postgresql_where=goals.c.state == "parked",
 )
 
 # One row a try, written before the request goes out.
@@ -289,4 +297,34 @@ unknown_visitors = Table(
     Column("destination", Text, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_unknown_visitors_at_ms", "at_ms"),
+)
+
+# --- look-ups at Stripe (statements in store/lookups.py) -------------------------------------------------------
+
+# What was asked about a key and what came of it, also "nothing": not asked again before its time.
+lookups = Table(
+    "lookups",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("question", Text, primary_key=True),  # sessions | object | invoices
+    Column("goal_id", BigInteger, nullable=False),  # for which it was asked last
+    Column("asked_at_ms", BigInteger, nullable=False),
+    Column("again_at_ms", BigInteger, nullable=False),
+    Column("outcome", Text),  # visitor | keys | nothing | failed; NULL: under way
+    Column("detail", Text),  # for people: what was found, or why it failed
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Index("ix_lookups_goal_id", "goal_id"),
+    Index("ix_lookups_again_at_ms", "again_at_ms"),
+)
+
+# Why something is not asked for a while: everything, a kind of thing, a connected account.
+lookup_pauses = Table(
+    "lookup_pauses",
+    metadata,
+    Column("what", Text, primary_key=True),  # all | permission:<name> | account:<id>
+    Column("key_fingerprint", Text, nullable=False),  # of the key it was about: another key is not bound by it
+    Column("until_ms", BigInteger, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("failures", Integer, nullable=False),  # in a row
 )

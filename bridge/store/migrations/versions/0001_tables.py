@@ -123,6 +123,30 @@ def upgrade() -> None:
     )
     op.create_index("ix_link_visitors_visitor", "link_visitors", ["visitor"], unique=False)
     op.create_table(
+        "lookup_pauses",
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("key_fingerprint", sa.Text(), nullable=False),
+        sa.Column("until_ms", sa.BigInteger(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("what", name=op.f("pk_lookup_pauses")),
+    )
+    op.create_table(
+        "lookups",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("question", sa.Text(), nullable=False),
+        sa.Column("goal_id", sa.BigInteger(), nullable=False),
+        sa.Column("asked_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("again_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("key", "question", name=op.f("pk_lookups")),
+    )
+    op.create_index("ix_lookups_again_at_ms", "lookups", ["again_at_ms"], unique=False)
+    op.create_index("ix_lookups_goal_id", "lookups", ["goal_id"], unique=False)
+    op.create_table(
         "pace",
         sa.Column("token_hash", sa.Text(), nullable=False),
         sa.Column("next_at_us", sa.BigInteger(), nullable=False),
@@ -202,6 +226,7 @@ def upgrade() -> None:
         sa.Column("wait_ms", sa.BigInteger(), nullable=False),
         sa.Column("parked_until_ms", sa.BigInteger(), nullable=True),
         sa.Column("weak_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("look_up_at_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("first_try_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("paused_ms", sa.BigInteger(), server_default="0", nullable=False),
@@ -228,6 +253,14 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index("ix_goals_event_id", "goals", ["event_id"], unique=False)
+    op.create_index(
+        "ix_goals_look_up",
+        "goals",
+        ["look_up_at_ms"],
+        unique=False,
+        sqlite_where=sa.text("state = 'parked'"),
+        postgresql_where=sa.text("state = 'parked'"),
+    )
     op.create_index("ix_goals_state_due_at_ms", "goals", ["state", "due_at_ms"], unique=False)
     op.create_index("ix_goals_state_expires_at_ms", "goals", ["state", "expires_at_ms"], unique=False)
     op.create_index("ix_goals_state_lease_until_ms", "goals", ["state", "lease_until_ms"], unique=False)

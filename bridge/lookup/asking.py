@@ -1,0 +1,194 @@
+"""What to ask Stripe about a parked goal, and what its answers teach. Pure.
+
+DataFast's own guide puts the visitor on the metadata of the Checkout session; others put it on the subscription or the
+payment intent. So the questions lead from the keys of an event to these objects, the likeliest first, and never ask
+for an object that came with the event. Each answer may name new keys, which lead on.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import identity
+from bridge.linking import Learning
+from bridge.model import Document, Envelope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bridge.model import Json, Key, Source
+
+QUESTIONS_A_GOAL: Final = 8
+_OF_A_KIND: Final = 2  # subscriptions, payment intents … that are followed
+_SESSIONS: Final = 5  # of one purchase there is one, seldom two
+_SESSIONS_OF_CUSTOMER: Final = 20
+
+# What a restricted key must be allowed to read: Stripe's name of the permission, and the Dashboard's.
+PERMISSIONS: Final = {
+    "checkout_session": "Checkout Sessions",
+    "subscription": "Subscriptions",
+    "invoice": "Invoices",
+    "charge": "Charges and Refunds",
+    "payment_intent": "PaymentIntents",
+}
+# Where the objects of a permission are listed.
+LISTS: Final = {
+    "checkout_session": "/v1/checkout/sessions",
+    "subscription": "/v1/subscriptions",
+    "invoice": "/v1/invoices",
+    "charge": "/v1/charges",
+    "payment_intent": "/v1/payment_intents",
+}
+_SAFE: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")  # an id goes into a path
+_NAMES: Final = {"checkout.session": "checkout session", "invoice_payment": "invoice payment"}
+# The event types whose object is named, so that the mapping file's own links see what they expect.
+_TYPES: Final = {
+    "checkout.session": "checkout.session.completed",
+    "subscription": "customer.subscription.updated",
+    "invoice": "invoice.paid",
+    "invoice_payment": "invoice_payment.paid",
+    "charge": "charge.succeeded",
+    "payment_intent": "payment_intent.succeeded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to Stripe. what: `sessions` of a thing, the `object` itself, or the `invoices` of a payment."""
+
+    key: Key
+    what: str
+
+    @property
+    def permission(self) -> str:
+        if self.what == "sessions":
+            return "checkout_session"
+        return "invoice" if self.what == "invoices" else self.key.kind
+
+    @property
+    def path(self) -> str:
+        if self.what == "invoices":
+            return "/v1/invoice_payments"
+        return LISTS[self.permission] + ("" if self.what == "sessions" else f"/{self.key.id}")
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        if self.what == "invoices":
+            payment = {"type": "payment_intent", "payment_intent": self.key.id}
+            return {"payment": payment, "expand": ["data.invoice"], "limit": _SESSIONS}
+        if self.what == "object":
+            return {}
+        if self.key.kind == "customer":
+            return {"customer": self.key.id, "status": "complete", "limit": _SESSIONS_OF_CUSTOMER}
+        return {self.key.kind: self.key.id, "limit": _SESSIONS}
+
+
+def questions(own: Sequence[Key], thread: Sequence[Key], event_type: str) -> tuple[Question, ...]:
+    """What may lead to the visitor, the likeliest first.
+
+    own: the keys of the goal's events; thread: other keys of the same purchase, the newest first.
+    """
+    kinds = {key.kind for key in (*own, *thread)}
+    subscriptions, payments = _pick("subscription", own, thread), _pick("payment_intent", own, thread)
+    asked: list[Question] = []
+    if "session" not in kinds:
+        asked += (Question(key, "sessions") for key in subscriptions or payments)
+    if not event_type.startswith("customer.subscription."):
+        asked += (Question(key, "object") for key in subscriptions)
+    carries_charge = event_type.startswith("charge.") and not event_type.startswith(
+        ("charge.dispute.", "charge.refund.")
+    )
+    if not payments and not carries_charge:
+        asked += (Question(key, "object") for key in _pick("charge", own))
+    if not subscriptions and not event_type.startswith("invoice."):
+        asked += (Question(key, "object") for key in _pick("invoice", own, thread))
+    if not kinds & {"session", "subscription", "invoice"}:
+        asked += (Question(key, "invoices") for key in payments)
+    if not carries_charge and not event_type.startswith("payment_intent."):
+        asked += (Question(key, "object") for key in payments)
+    asked += (Question(key, "sessions") for key in _pick("customer", own))
+    return tuple(asked[:QUESTIONS_A_GOAL])
+
+
+def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
+    """The keys of a kind from the first place that has some."""
+    for keys in places:
+        if found := [key for key in keys if key.kind == kind and _SAFE.fullmatch(key.id)]:
+            return found[:_OF_A_KIND]
+    return []
+
+
+# ------------------------------------------------------------------------------------------------------- learning
+
+
+def learnings(
+    source: Source,
+    things: Iterable[Mapping[str, Json]],
+    *,
+    event_id: int,
+    account: str | None,
+    test: bool,
+    form: str,
+    now_ms: int,
+) -> list[Learning]:
+    """What Stripe's objects teach, read as if each had come with an event of its own.
+
+    event_id: the event they were looked up for. Objects of the other mode teach nothing.
+    """
+    found = []
+    for thing in _with_invoices(things):
+        if thing.get("livemode") is not None and thing["livemode"] is test:
+            continue
+        learning = _learning(source, thing, event_id, account, form, now_ms, test=test)
+        if learning.keys:
+            found.append(learning)
+    return found
+
+
+def _with_invoices(things: Iterable[Mapping[str, Json]]) -> Iterable[Mapping[str, Json]]:
+    """The invoice that an invoice payment brings along is an object like the others."""
+    for thing in things:
+        yield thing
+        invoice = thing.get("invoice")
+        if thing.get("object") == "invoice_payment" and isinstance(invoice, dict):
+            yield invoice
+
+
+def _learning(
+    source: Source, thing: Mapping[str, Json], event_id: int, account: str | None, form: str, now_ms: int, *, test: bool
+) -> Learning:
+    kind = str(thing.get("object"))
+    envelope = Envelope(type=_TYPES.get(kind, kind), test=test, account=account)
+    body = {"type": envelope.type, "livemode": not test, "account": account, "data": {"object": thing}}
+    said = {"type": envelope.type, "test": test, "account": account}
+    document = Document(body, envelope=said, root=body)
+    named = identity.ranked(identity.judge(one, form) for one in identity.candidates(source, document))
+    return Learning(
+        identity.keys(source, envelope, document),
+        _made_at_ms(thing, now_ms),
+        named_after(thing),
+        event_id,
+        _element(str(thing.get("id"))),
+        named[0] if named else None,
+    )
+
+
+def named_after(thing: Mapping[str, Json]) -> str:
+    """How people call what was looked up."""
+    kind = str(thing.get("object"))
+    return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}, looked up"
+
+
+def _made_at_ms(thing: Mapping[str, Json], now_ms: int) -> int:
+    created = thing.get("created")
+    if not isinstance(created, int) or isinstance(created, bool) or not 0 < created * 1000 < now_ms:
+        return now_ms
+    return created * 1000
+
+
+def _element(identifier: str) -> int:
+    """A number for the object, where an event's elements have theirs: the same for the same, and never a small one."""
+    return 0x4000_0000 | (zlib.crc32(identifier.encode()) & 0x3FFF_FFFF)

@@ -1,0 +1,135 @@
+"""The requests to Stripe: one question, one answer, never an exception. The only module that imports the SDK.
+
+`import stripe` costs 32 MB and 0.3 s, so this module is imported when the first question is asked. Of the SDK it uses
+`raw_request`: authentication, version and errors are Stripe's, the objects stay plain dicts. Retries, telemetry and the
+SDK's own HTTP client are off: a request has one deadline for all of it, follows no redirect and reads a bounded body.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import requests
+import stripe
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from bridge import __version__
+from bridge.datafast.auth import Bearer
+from bridge.datafast.transport import Exchange, Transport, read_body
+from bridge.lookup.answers import Answer, Kind
+from bridge.lookup.asking import LISTS, PERMISSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.lookup.asking import Question
+
+BODY_LIMIT: Final = 1024 * 1024
+RETRY_MAX_MS: Final = 15 * 60_000
+
+stripe.enable_telemetry = False
+stripe.set_app_info("datafast-bridge", version=__version__)
+
+
+class _Http(stripe.HTTPClient):
+    """The SDK's way out, with the deadline of the whole bridge."""
+
+    name = "datafast-bridge"
+
+    def __init__(self, deadline_ms: int, *, secure: bool) -> None:
+        super().__init__()
+        self._deadline_ms = deadline_ms
+        tls = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH) if secure else None
+        self._transport = Transport(tls=tls)
+
+    def request(  # the SDK calls it with these four
+        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
+    ) -> tuple[Any, int, Mapping[str, str]]:
+        exchange = Exchange(time.monotonic() + self._deadline_ms / 1000, BODY_LIMIT)
+        given = dict(headers or {}) | {"Accept-Encoding": "identity"}
+        key = given.pop("Authorization", "").removeprefix("Bearer ")
+        request = requests.Request(method.upper(), url, headers=given, data=post_data, auth=Bearer(key)).prepare()
+        response = self._transport.run(request, exchange)
+        body, cut = read_body(response, exchange)
+        if cut:
+            raise TimeoutError("the answer broke off")
+        return body, response.status_code, response.headers
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class Client:
+    """Thread-safe. url: of Stripe's API, without a slash at its end; deadline_ms: of one whole request."""
+
+    def __init__(self, api_key: str, url: str, deadline_ms: int) -> None:
+        self._http = _Http(deadline_ms, secure=urlsplit(url).scheme == "https")
+        self._stripe = stripe.StripeClient(
+            api_key, base_addresses={"api": url}, max_network_retries=0, http_client=self._http
+        )
+
+    def ask(self, question: Question, account: str | None) -> Answer:
+        """What Stripe has. account: of a Connect platform's event, the connected account."""
+        return self._get(question.path, question.params, question.permission, account)
+
+    def may_read(self, permission: str) -> Answer:
+        """Whether the key may read this kind of thing (`doctor`)."""
+        return self._get(LISTS[permission], {"limit": 1}, permission, None)
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._http.close()
+
+    def _get(self, path: str, params: Mapping[str, Any], permission: str, account: str | None) -> Answer:
+        options = {"stripe_account": account} if account else {}
+        try:
+            answer = self._stripe.raw_request("get", path, **params, **options)
+        except stripe.StripeError as error:  # it holds bodies: nothing of it is kept but status, code and headers
+            return _refused(error, permission, account)
+        except Exception as error:  # noqa: BLE001 - whatever happened, it must not end the worker
+            return Answer(Kind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})")
+        return _things(answer.data)
+
+
+def _things(data: Any) -> Answer:
+    """The objects of a list, or the one object."""
+    if not isinstance(data, dict):
+        return Answer(Kind.REFUSED, message="Stripe answered with something that is no object")
+    listed = data.get("data") if data.get("object") == "list" else [data]
+    things = tuple(thing for thing in listed if isinstance(thing, dict)) if isinstance(listed, list) else ()
+    return Answer(Kind.FOUND, things)
+
+
+def _refused(error: stripe.StripeError, permission: str, account: str | None) -> Answer:
+    status = error.http_status
+    if status == 401:
+        return Answer(Kind.KEY, message="Stripe does not accept STRIPE_API_KEY: is it deleted, expired, or mistyped?")
+    if status == 403 and account:
+        return Answer(
+            Kind.ACCOUNT,
+            message=f"STRIPE_API_KEY may not read the connected account {account}: the key of a platform needs its"
+            " permissions for connected accounts, too",
+        )
+    if status == 403:
+        return Answer(
+            Kind.PERMISSION,
+            message=f'STRIPE_API_KEY may not read {PERMISSIONS[permission]}: give the restricted key "Read" there',
+        )
+    if status == 429 or error.code == "rate_limit":
+        return Answer(Kind.RATE, message="Stripe asks for a pause", retry_after_ms=_retry_after_ms(error.headers))
+    if status == 404:
+        return Answer(Kind.MISSING)
+    if status is None or status >= 500 or status == 409:
+        told = f"answered {status}" if status else "cannot be reached"
+        return Answer(Kind.UNREACHABLE, message=f"Stripe {told}", retry_after_ms=_retry_after_ms(error.headers))
+    return Answer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
+
+
+def _retry_after_ms(headers: Mapping[str, str] | None) -> int | None:
+    text = next((value for name, value in (headers or {}).items() if name.lower() == "retry-after"), "")
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        return None
+    return min(max(int(text) * 1000, 1_000), RETRY_MAX_MS)

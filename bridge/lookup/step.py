@@ -1,0 +1,232 @@
+"""The step: whose turn it is, one question, what came of it. Any number of workers share pace, pauses and answers.
+
+`Lookup.step` asks at most one question and returns how many it asked. It holds no transaction while it asks, its
+failures are rows (`bridge.store.lookups`) and never exceptions, and nothing waits for it: a goal that is found
+otherwise meanwhile has left the state it would be woken from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bridge import logs
+from bridge.lookup import asking
+from bridge.lookup.answers import Answer, Kind
+from bridge.store import clock, lookups, plans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from bridge.lookup.asking import Question
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+    from bridge.store.lookups import Pause, Waiting
+
+STRIPE_URL: Final = "https://api.stripe.com"
+DEADLINE_MS: Final = 5_000
+PER_MINUTE: Final = 120  # of Stripe's 100 a second
+LEASE_MS: Final = 60_000  # a question whose worker vanished is asked again after this
+GRACE_MS: Final = 30_000  # the event that names the visitor is usually on its way
+BATCH: Final = 20
+_FAILED_MS: Final = (3_600_000, 6 * 3_600_000, 24 * 3_600_000)
+_MODE: Final = re.compile(r"[a-z]+_(live|test)_")
+
+log = logs.get("lookup")
+
+
+class Api(Protocol):
+    """What the step needs of a client of Stripe (`bridge.lookup.client.Client`)."""
+
+    def ask(self, question: Question, account: str | None) -> Answer:
+        """Never raises."""
+
+    def close(self) -> None:
+        """Close kept connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that this worker alone asks now, and for whom."""
+
+    question: Question
+    waiting: Waiting
+
+
+def fingerprint(api_key: str) -> str:
+    """What a key is known by in the database, which never holds it."""
+    return hashlib.sha256(api_key.encode()).hexdigest()
+
+
+def is_test(api_key: str) -> bool:
+    """Whether the key sees test mode; one that does not say it counts as live."""
+    found = _MODE.match(api_key)
+    return found is not None and found[1] == "test"
+
+
+class Lookup:
+    """One thread uses it. new_api: makes the client when the first question is asked, because of what it imports."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        rules: Callable[[], RuleSet],
+        *,
+        url: str = STRIPE_URL,
+        deadline_ms: int = DEADLINE_MS,
+        new_api: Callable[[str, str, int], Api] | None = None,
+    ) -> None:
+        assert settings.stripe_api_key is not None
+        self._key = settings.stripe_api_key
+        self._store, self._settings, self._rules = store, settings, rules
+        self._url, self._deadline_ms = url, deadline_ms
+        self._new_api = new_api or _client
+        self._fingerprint = fingerprint(self._key)
+        self._test = is_test(self._key)
+        self._grace_ms = min(GRACE_MS, settings.bridge_weak_after // 4)
+        self._api: Api | None = None
+
+    def step(self) -> int:
+        """Ask one question, if there is one; how many were asked. StoreError: try again later."""
+        with self._store.read() as conn:
+            if not lookups.any_due(conn, self._fingerprint):
+                return 0
+        asked = self._store.run(self._choose)
+        if asked is None:
+            return 0
+        if self._api is None:
+            self._api = self._new_api(self._key, self._url, self._deadline_ms)
+        answer = self._api.ask(asked.question, asked.waiting.account)
+        outcome = self._store.run(lambda conn: self._settle(conn, asked, answer))
+        question, goal_id = asked.question, asked.waiting.goal_id
+        log.info("lookup", key=question.key.text, question=question.what, goal_id=goal_id, outcome=outcome)
+        return 1
+
+    def close(self) -> None:
+        """Close kept connections."""
+        if self._api is not None:
+            self._api.close()
+
+    # ------------------------------------------------------------------------------------------------- whose turn
+
+    def _choose(self, conn: Connection) -> Asked | None:
+        """The first question that may be asked now; goals for which there is none are put off."""
+        now, paused = clock.read_ms(conn), lookups.paused(conn, self._fingerprint)
+        if lookups.ALL in paused:
+            return None
+        for waiting in lookups.due(conn, BATCH):
+            chosen = self._question(conn, waiting, paused, now)
+            if not isinstance(chosen, int):
+                return self._begin(conn, chosen, waiting, now)
+            lookups.put_off(conn, waiting.goal_id, chosen)
+        return None
+
+    def _begin(self, conn: Connection, question: Question, waiting: Waiting, now: int) -> Asked | None:
+        if not lookups.take_turn(conn, self._fingerprint, PER_MINUTE):
+            return None
+        if not lookups.begin(conn, question.key.text, question.what, waiting.goal_id, now, LEASE_MS):
+            return None
+        lookups.put_off(conn, waiting.goal_id, now + LEASE_MS)
+        return Asked(question, waiting)
+
+    def _question(self, conn: Connection, waiting: Waiting, paused: dict[str, Pause], now: int) -> Question | int:
+        """What to ask for this goal; or the time when it is to be seen to again."""
+        begins = waiting.created_at_ms + self._grace_ms
+        source = self._rules().sources.get(waiting.source)
+        if waiting.provider != "stripe" or waiting.test is not self._test or source is None:
+            return max(waiting.parked_until_ms, now + lookups.DAY_MS)
+        if begins > now:
+            return begins
+        asked = asking.questions(waiting.own, waiting.thread, waiting.event_type)
+        again = lookups.again_at(conn, {question.key.text for question in asked})
+        times = []
+        for question in asked:
+            at = max(again.get((question.key.text, question.what), 0), _open_at(question, waiting, paused))
+            if at <= now:
+                return question
+            times.append(at)
+        return min(times, default=now + lookups.DAY_MS)
+
+    # ----------------------------------------------------------------------------------------------------- answers
+
+    def _settle(self, conn: Connection, asked: Asked, answer: Answer) -> str:
+        """Write what came of it. Learning comes first: whoever learns takes its turn before it holds anything else."""
+        now = clock.read_ms(conn)
+        outcome, detail, again_at = self._learned(conn, asked, answer, now)
+        key, what = asked.question.key.text, asked.question.what
+        lookups.answered(conn, key, what, outcome=outcome, detail=detail, again_at_ms=again_at)
+        lookups.put_off(conn, asked.waiting.goal_id, now)
+        return outcome
+
+    def _learned(self, conn: Connection, asked: Asked, answer: Answer, now: int) -> tuple[str, str | None, int]:
+        """(outcome, detail, when it may be asked again)."""
+        question, waiting = asked.question, asked.waiting
+        match answer.kind:
+            case Kind.FOUND | Kind.MISSING:
+                outcome = self._teach(conn, waiting, answer, now)
+                lookups.reopen(conn, _stoppable(question, waiting))
+                detail = ", ".join(str(thing.get("id")) for thing in answer.things[:3]) or None
+                return outcome, detail, now + lookups.DAY_MS
+            case Kind.REFUSED:
+                log.warning("lookup.refused", question=question.what, key=question.key.text, reason=answer.message)
+                return "failed", answer.message, now + self._after_failure(conn, question)
+        until = self._pause(conn, question, waiting, answer)
+        return "failed", answer.message, until
+
+    def _teach(self, conn: Connection, waiting: Waiting, answer: Answer, now: int) -> str:
+        source = self._rules().sources.get(waiting.source)
+        learned = (
+            asking.learnings(
+                source,
+                answer.things,
+                event_id=waiting.event_id,
+                account=waiting.account,
+                test=waiting.test,
+                form=self._settings.bridge_visitor_id,
+                now_ms=now,
+            )
+            if source is not None
+            else []
+        )
+        memory = plans.learn(conn, learned, self._settings, now)
+        for key, why in memory.stopped.items():
+            log.warning("link.stopped", key=key, reason=why)
+        if any(learning.named for learning in learned):
+            return "visitor"
+        return "keys" if learned else "nothing"
+
+    def _pause(self, conn: Connection, question: Question, waiting: Waiting, answer: Answer) -> int:
+        what = {
+            Kind.PERMISSION: f"permission:{question.permission}",
+            Kind.ACCOUNT: f"account:{waiting.account}",
+        }.get(answer.kind, lookups.ALL)
+        why = answer.kind.value
+        until = lookups.pause(conn, what, why, answer.message, self._fingerprint, answer.retry_after_ms)
+        log.warning("lookup.paused", what=what, reason=answer.message)
+        return until
+
+    def _after_failure(self, conn: Connection, question: Question) -> int:
+        failures = lookups.failures(conn, question.key.text, question.what)
+        return _FAILED_MS[min(failures, len(_FAILED_MS) - 1)]
+
+
+def _stoppable(question: Question, waiting: Waiting) -> list[str]:
+    """The pauses that an answer to this question ends."""
+    account = [f"account:{waiting.account}"] if waiting.account else [f"permission:{question.permission}"]
+    return [lookups.ALL, *account]
+
+
+def _open_at(question: Question, waiting: Waiting, paused: dict[str, Pause]) -> int:
+    return max((paused[what].until_ms for what in _stoppable(question, waiting) if what in paused), default=0)
+
+
+def _client(api_key: str, url: str, deadline_ms: int) -> Api:
+    from bridge.lookup.client import Client  # noqa: PLC0415 - it imports stripe: 32 MB and 0.3 s
+
+    return Client(api_key, url, deadline_ms)

@@ -1,0 +1,79 @@
+"""A desk that routes on a real database, a stand-in for Stripe, and the step that asks it."""
+
+from __future__ import annotations
+
+import pytest
+from identity_kit import MINUTE, Desk
+
+from bridge.lookup import Lookup
+from bridge.sandbox import server
+from bridge.store import schema
+
+LIVE = "rk_live_0123456789"
+TEST = "rk_test_0123456789"
+
+
+class Shop:
+    """Events come in, are routed; what waits is looked up, a step at a time."""
+
+    def __init__(self, store, clock, sandbox, key=LIVE, **options):
+        environ = {"STRIPE_API_KEY": key} | options.pop("environ", {})
+        self.desk = Desk(store, clock, **options, **environ)
+        self.store, self.clock, self.stripe = store, clock, sandbox.stripe
+        self.lookup = self.new_lookup(sandbox.url)
+
+    def new_lookup(self, url, **options):
+        return Lookup(self.store, self.desk.settings, lambda: self.desk.rules, url=url, **options)
+
+    def ask(self, lookup=None):
+        """Ask all there is to ask now; a second goes by when the pace says so. How many questions."""
+        asked = idle = 0
+        while idle < 3:
+            if (lookup or self.lookup).step():
+                asked, idle = asked + 1, 0
+            else:
+                self.clock.advance(600)
+                idle += 1
+        return asked
+
+    def later(self, ms=MINUTE):
+        """Time goes by; what is due then is asked."""
+        self.clock.advance(ms)
+        return self.ask()
+
+    def goal(self):
+        (found,) = self.desk.goals()
+        return found
+
+    def rows(self, table=schema.lookups):
+        return self.desk.rows(table)
+
+    def outcomes(self):
+        return {(row.key.rpartition(":")[2], row.question): row.outcome for row in self.rows()}
+
+
+@pytest.fixture
+def sandbox():
+    with server.start() as made:
+        yield made
+
+
+@pytest.fixture
+def shop(store, clock, sandbox):
+    made = Shop(store, clock, sandbox)
+    yield made
+    made.lookup.close()
+
+
+@pytest.fixture
+def new_shop(store, clock, sandbox):
+    """Shops with other keys or settings."""
+    made = []
+
+    def new(*args, **options):
+        made.append(Shop(store, clock, sandbox, *args, **options))
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.lookup.close()

@@ -1,0 +1,469 @@
+"""Customers from before the bridge are found at Stripe, on both databases; nothing ever waits for it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, stripe_event
+
+from bridge.linking import Found
+from bridge.linkwords import provenance
+from bridge.store import lookups, schema
+
+BEFORE_S = 1_780_000_000  # months before the clock of the tests
+
+
+def session(number=1, visitor=ALICE, **fields):
+    """A checkout from before the bridge, as Stripe has it."""
+    return {
+        "id": f"cs_live_{number}",
+        "object": "checkout.session",
+        "created": BEFORE_S,
+        "livemode": True,
+        "status": "complete",
+        "customer": f"cus_{number}",
+        "metadata": {"datafast_visitor_id": visitor} if visitor else {},
+        "client_reference_id": None,
+        **fields,
+    }
+
+
+def renewal(number=1, **fields):
+    """A paid invoice of a subscription, as it is since basil."""
+    thing = {
+        "id": f"in_{number}",
+        "object": "invoice",
+        "customer": f"cus_{number}",
+        "parent": {"subscription_details": {"subscription": f"sub_{number}", "metadata": {}}},
+        **fields,
+    }
+    return stripe_event("invoice.paid", thing)
+
+
+def refund(number=1, **fields):
+    thing = {
+        "id": f"ch_{number}",
+        "object": "charge",
+        "amount_refunded": 100,
+        "payment_intent": f"pi_{number}",
+        "customer": f"cus_{number}",
+        "metadata": {},
+        **fields,
+    }
+    return stripe_event("charge.refunded", thing)
+
+
+def dispute(number=1, **fields):
+    return stripe_event(
+        "charge.dispute.created", {"id": f"dp_{number}", "object": "dispute", "charge": f"ch_{number}", **fields}
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- it is found
+
+
+def test_a_renewal_of_an_old_subscription_finds_the_session_and_says_so(shop):
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal())
+    assert shop.goal().state == "parked"
+    assert shop.later() == 1
+    goal = shop.goal()
+    assert (goal.state, goal.visitor) == ("pending", ALICE)
+    assert shop.stripe.asked() == ["/v1/checkout/sessions?subscription=sub_1&limit=5"]
+    told = provenance(Found.from_json(json.loads(goal.provenance)))
+    assert told.startswith(
+        "found through subscription sub_1, learned from Stripe's checkout session cs_live_1, looked up, "
+    )
+    assert told.endswith("days before")
+
+
+def test_a_refund_of_an_old_payment_finds_the_session(shop):
+    shop.stripe.seed([session(payment_intent="pi_1")])
+    shop.desk.route(refund())
+    shop.later()
+    assert shop.goal().visitor == ALICE
+
+
+def test_a_dispute_that_names_only_its_charge_goes_by_the_charge_to_the_payment(shop):
+    charge = {"id": "ch_1", "object": "charge", "payment_intent": "pi_1", "livemode": True, "metadata": {}}
+    shop.stripe.seed([charge, session(payment_intent="pi_1")])
+    shop.desk.route(dispute())
+    assert shop.later() == 2
+    assert shop.goal().visitor == ALICE
+    assert [row.split("?")[0] for row in shop.stripe.asked()] == ["/v1/charges/ch_1", "/v1/checkout/sessions"]
+
+
+def test_a_refund_of_a_renewal_goes_by_invoice_and_subscription_to_the_session(shop):
+    payment = {"type": "payment_intent", "payment_intent": "pi_1"}
+    invoice = {
+        "id": "in_1",
+        "object": "invoice",
+        "created": BEFORE_S,
+        "livemode": True,
+        "parent": {"subscription_details": {"subscription": "sub_1", "metadata": None}},
+    }
+    paid = {"id": "inpay_1", "object": "invoice_payment", "livemode": True, "invoice": "in_1", "payment": payment}
+    shop.stripe.seed([invoice, paid, session(subscription="sub_1", payment_intent=None)])
+    shop.desk.route(refund())
+    assert shop.later() == 3
+    assert shop.goal().visitor == ALICE
+    assert shop.outcomes() == {
+        ("pi_1", "sessions"): "nothing",
+        ("pi_1", "invoices"): "keys",
+        ("sub_1", "sessions"): "visitor",
+    }
+
+
+def test_subscription_metadata_counts_when_there_is_no_session(shop):
+    subscription = {
+        "id": "sub_1",
+        "object": "subscription",
+        "created": BEFORE_S,
+        "livemode": True,
+        "metadata": {"datafast_visitor_id": BOB},
+    }
+    shop.stripe.seed([subscription])
+    shop.desk.route(renewal())
+    shop.later()
+    assert shop.goal().visitor == BOB
+    assert "Stripe's subscription sub_1, looked up" in shop.goal().provenance
+
+
+def test_a_payment_link_is_found_by_its_client_reference_id(shop):
+    shop.stripe.seed([session(visitor=None, client_reference_id=f"dfv_{ALICE}", payment_intent="pi_1")])
+    shop.desk.route(refund())
+    shop.later()
+    assert shop.goal().visitor == ALICE
+
+
+def test_a_customer_leads_to_the_sessions_of_another_purchase_as_the_last_resort(shop):
+    shop.stripe.seed([session(1, payment_intent="pi_7"), session(2, visitor=BOB, customer="cus_2")])
+    shop.desk.route(stripe_event("customer.updated", {"id": "cus_1", "object": "customer"}))
+    shop.later()
+    assert shop.goal().visitor == ALICE
+    assert json.loads(shop.goal().provenance)["by"] == "customer"
+
+
+def test_one_answer_wakes_every_goal_of_the_purchase_and_later_ones_need_none(shop):
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal(), stripe_event("customer.subscription.deleted", {"id": "sub_1", "object": "subscription"}))
+    assert shop.later() == 1
+    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    shop.desk.route(renewal(id="in_2"))
+    assert shop.later() == 0
+    assert {(goal.state, goal.visitor) for goal in shop.desk.goals()} == {("pending", ALICE)}
+
+
+def test_an_event_within_the_grace_saves_the_question(shop):
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal())
+    shop.clock.advance(20_000)
+    assert shop.lookup.step() == 0
+    shop.desk.route(stripe_event("checkout.session.completed", session(subscription="sub_1")))
+    assert shop.later() == 0
+    assert shop.stripe.asked() == []
+    assert shop.desk.visitors() == {"paid": ALICE, "purchase": ALICE}
+
+
+def test_the_question_comes_before_the_customers_own_visitor_counts(shop):
+    """The customer bought again, as somebody else, since the bridge is there; the old subscription is Alice's."""
+    shop.stripe.seed([session(subscription="sub_1")])
+    bought = session(2, visitor=BOB, customer="cus_1", payment_intent="pi_2")
+    shop.desk.route(stripe_event("checkout.session.completed", bought))
+    shop.desk.route(renewal())
+    shop.later(35_000)
+    shop.desk.later(2 * MINUTE)
+    assert shop.desk.visitors() == {"purchase": BOB, "paid": ALICE}
+
+
+# ------------------------------------------------------------------------------------------- nothing there, caching
+
+
+def test_nothing_there_is_remembered_for_a_day(shop):
+    shop.desk.route(renewal())
+    assert shop.later() == 3
+    assert shop.goal().state == "parked"
+    assert shop.outcomes() == {
+        ("sub_1", "sessions"): "nothing",
+        ("sub_1", "object"): "nothing",
+        ("cus_1", "sessions"): "nothing",
+    }
+    shop.desk.route(renewal(id="in_2"))
+    assert shop.later() == 0
+    assert shop.later(23 * HOUR) == 0
+    shop.stripe.seed([session(subscription="sub_1")])
+    assert shop.later(2 * HOUR) == 1
+    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+
+
+def test_an_object_without_a_visitor_teaches_its_keys_and_no_more(shop):
+    shop.stripe.seed([session(visitor=None, subscription="sub_1")])
+    shop.desk.route(renewal())
+    shop.later()
+    assert shop.goal().visitor is None
+    assert "stripe:live:cs_live_1" in {row.key for row in shop.rows(schema.link_keys)}
+    assert shop.outcomes()["sub_1", "sessions"] == "keys"
+
+
+def test_what_came_with_the_event_is_not_asked_for(shop):
+    shop.desk.route(stripe_event("checkout.session.completed", session(visitor=None, payment_intent="pi_1")))
+    shop.later()
+    asked = [row.split("?")[0] for row in shop.stripe.asked()]
+    assert asked == ["/v1/payment_intents/pi_1", "/v1/checkout/sessions"]
+    assert "customer=cus_1" in shop.stripe.asked()[1]
+
+
+def test_a_goal_whose_wait_is_over_is_asked_about_no_more(shop):
+    shop.desk.route(renewal())
+    shop.later()
+    asked = len(shop.stripe.requests)
+    shop.desk.later(97 * HOUR)
+    assert shop.goal().state == "unattributed"
+    assert shop.ask() == 0
+    assert len(shop.stripe.requests) == asked
+
+
+def test_old_answers_are_forgotten(shop):
+    shop.desk.route(renewal())
+    shop.later()
+    shop.clock.advance(32 * DAY)
+    forgotten = sum(iter(lambda: shop.store.run(lambda conn: lookups.forget_old(conn, 2)), 0))
+    assert forgotten == 3
+    assert shop.rows() == []
+
+
+# -------------------------------------------------------------------------------------------------- modes, accounts
+
+
+def test_a_live_key_asks_nothing_about_test_events(shop, new_shop):
+    testing = new_shop(environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test"))
+    testing.stripe.seed([session(subscription="sub_1", livemode=False)])
+    testing.desk.route(renewal() | {"livemode": False})
+    assert testing.goal().state == "parked"
+    assert testing.later() == 0
+    assert testing.stripe.asked() == []
+
+
+def test_a_test_key_teaches_test_alone(new_shop):
+    shop = new_shop(
+        "rk_test_0123456789", environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test")
+    )
+    shop.stripe.seed([session(subscription="sub_1", livemode=False)])
+    shop.desk.route(renewal() | {"livemode": False}, renewal())
+    assert shop.later() == 1
+    found = {(goal.test, goal.state, goal.visitor) for goal in shop.desk.goals()}
+    assert found == {(True, "pending", ALICE), (False, "parked", None)}
+    assert all(":test:" in row.key for row in shop.rows(schema.link_visitors))
+
+
+def test_a_connected_account_is_asked_in_its_name(shop):
+    shop.stripe.seed([session(subscription="sub_1")], account="acct_1")
+    shop.desk.route(renewal() | {"account": "acct_1"})
+    shop.later()
+    assert shop.goal().visitor == ALICE
+    assert {row["account"] for row in shop.stripe.requests} == {"acct_1"}
+    assert "stripe:acct_1:live:cs_live_1" in {row.key for row in shop.rows(schema.link_keys)}
+
+
+def test_an_account_that_is_closed_to_the_key_stops_only_itself(shop):
+    shop.stripe.seed([session(2, subscription="sub_2")])
+    shop.desk.route(renewal() | {"account": "acct_9"})
+    shop.later()
+    (pause,) = shop.rows(schema.lookup_pauses)
+    assert pause.what == "account:acct_9"
+    assert "acct_9" in pause.reason
+    shop.desk.route(renewal(2))
+    shop.later()
+    assert [goal.visitor for goal in shop.desk.goals()] == [None, ALICE]
+
+
+def test_goals_of_other_providers_are_passed_by(new_shop):
+    files = {"lemonsqueezy.yaml": "provider: lemonsqueezy\ngoals:\n  - {goal: sale, event: order_created}\n"}
+    shop = new_shop(files=files)
+    body = {
+        "meta": {"event_name": "order_created", "test_mode": False},
+        "data": {"type": "orders", "id": "1", "attributes": {"customer_id": 7}},
+    }
+    shop.desk.route(body, source="lemonsqueezy")
+    assert shop.goal().state == "parked"
+    assert shop.later() == 0
+    assert shop.goal().look_up_at_ms > shop.clock.now_ms
+
+
+# ---------------------------------------------------------------------------------------------------- failures
+
+
+def test_a_wrong_key_stops_all_questions_until_there_is_another(shop, new_shop):
+    shop.stripe.permissions["rk_live_0123456789"] = None
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal())
+    assert shop.later() == 1
+    (pause,) = shop.rows(schema.lookup_pauses)
+    assert (pause.what, pause.failures) == ("all", 1)
+    assert "does not accept STRIPE_API_KEY" in pause.reason
+    assert "0123456789" not in pause.reason
+    assert shop.later(4 * MINUTE) == 0
+    assert shop.later(2 * MINUTE) == 1
+    assert shop.rows(schema.lookup_pauses)[0].failures == 2
+    mended = new_shop("rk_live_another")
+    mended.clock.advance(DAY)
+    assert mended.ask() == 1
+    assert mended.goal().visitor == ALICE
+
+
+def test_a_missing_permission_stops_its_questions_alone(shop):
+    shop.stripe.permissions["rk_live_0123456789"] = ["subscription"]
+    metadata = {"datafast_visitor_id": BOB}
+    shop.stripe.seed([{"id": "sub_1", "object": "subscription", "livemode": True, "metadata": metadata}])
+    shop.desk.route(renewal())
+    shop.later()
+    assert shop.goal().visitor == BOB
+    (pause,) = shop.rows(schema.lookup_pauses)
+    assert pause.what == "permission:checkout_session"
+    assert "may not read Checkout Sessions" in pause.reason
+    shop.desk.route(renewal(2))
+    shop.later()
+    assert [row["path"] for row in shop.stripe.requests].count("/v1/checkout/sessions") == 1
+
+
+def test_a_permission_that_is_granted_later_is_noticed(shop):
+    shop.stripe.permissions["rk_live_0123456789"] = ["subscription"]
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal())
+    shop.later()
+    assert shop.goal().visitor is None
+    del shop.stripe.permissions["rk_live_0123456789"]
+    shop.later(2 * HOUR)
+    assert shop.goal().visitor == ALICE
+    assert shop.rows(schema.lookup_pauses) == []
+
+
+def test_when_stripe_asks_for_a_pause_it_gets_it(shop):
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.stripe.fail(429, retry_after_s=120)
+    shop.desk.route(renewal())
+    assert shop.later() == 1
+    assert shop.later(MINUTE) == 0
+    assert shop.later(2 * MINUTE) == 1
+    assert shop.goal().visitor == ALICE
+    assert shop.rows(schema.lookup_pauses) == []
+
+
+@pytest.mark.parametrize("status", [503, 409])
+def test_when_stripe_is_down_it_is_asked_ever_less(shop, status):
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.stripe.fail(status, times=4)
+    shop.desk.route(renewal())
+    shop.clock.advance(40_000)
+    waits = []
+    while shop.goal().visitor is None and len(waits) < 6:
+        assert shop.lookup.step() == 1
+        begins = shop.clock.now_ms
+        while shop.goal().visitor is None and not _due(shop):
+            shop.clock.advance(1_000)
+        waits.append((shop.clock.now_ms - begins) // 1000)
+    assert waits == [10, 20, 40, 80, 0]
+    assert shop.goal().visitor == ALICE
+
+
+def _due(shop):
+    with shop.store.read() as conn:
+        return lookups.any_due(conn, shop.lookup._fingerprint)
+
+
+def test_nobody_who_listens_is_a_pause_too_and_takes_no_longer_than_the_deadline(shop):
+    silent = shop.new_lookup("http://127.0.0.1:9")
+    shop.desk.route(renewal())
+    shop.clock.advance(40_000)
+    assert silent.step() == 1
+    (pause,) = shop.rows(schema.lookup_pauses)
+    assert pause.what == "all"
+    assert "cannot be asked just now" in pause.reason
+    silent.close()
+
+
+def test_an_answer_that_does_not_come_is_given_up_at_the_deadline(shop, sandbox):
+    hasty = shop.new_lookup(sandbox.url, deadline_ms=300)
+    shop.stripe.fail(200, hang_ms=1_500)
+    shop.desk.route(renewal())
+    shop.clock.advance(40_000)
+    assert hasty.step() == 1
+    assert shop.rows(schema.lookup_pauses)[0].what == "all"
+    hasty.close()
+
+
+def test_a_question_that_stripe_refuses_is_set_aside_and_the_others_go_on(shop):
+    shop.stripe.fail(400)
+    shop.stripe.seed(
+        [{"id": "sub_1", "object": "subscription", "livemode": True, "metadata": {"datafast_visitor_id": BOB}}]
+    )
+    shop.desk.route(renewal())
+    shop.later()
+    assert shop.goal().visitor == BOB
+    assert shop.outcomes() == {("sub_1", "sessions"): "failed", ("sub_1", "object"): "visitor"}
+    assert shop.rows(schema.lookup_pauses) == []
+
+
+# ------------------------------------------------------------------------------------------------- many workers
+
+
+def test_the_pace_is_two_questions_a_second_for_all_together(shop, sandbox):
+    other = shop.new_lookup(sandbox.url)
+    shop.desk.route(*(renewal(number) for number in range(12)))
+    shop.clock.advance(MINUTE)
+    begins, asked = shop.clock.now_ms, 0
+    while shop.clock.now_ms - begins < 8_000:
+        asked += shop.lookup.step() + other.step()
+        shop.clock.advance(250)
+    assert 16 <= asked <= 17
+    other.close()
+
+
+def test_one_question_is_asked_by_one_worker(shop, sandbox):
+    """The second finds the question taken while the first still waits for its answer."""
+    shop.desk.route(renewal())
+    shop.clock.advance(MINUTE)
+    second = shop.new_lookup(sandbox.url)
+    seen = []
+
+    class Slow:
+        def ask(self, question, account):
+            seen.append((question.key.id, question.what))
+            if len(seen) == 1:
+                shop.clock.advance(1_000)
+                assert second.step() == 0
+            return first.ask(question, account)
+
+        def close(self):
+            pass
+
+    from bridge.lookup.client import Client
+
+    first = Client("rk_live_0123456789", sandbox.url, 5_000)
+    slow = shop.new_lookup(sandbox.url, new_api=lambda *_: Slow())
+    assert slow.step() == 1
+    assert seen == [("sub_1", "sessions")]
+    assert len(shop.stripe.requests) == 1
+    first.close()
+
+
+def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):
+    class Vanishes(BaseException):
+        pass
+
+    class Gone:
+        def ask(self, question, account):
+            raise Vanishes
+
+        def close(self):
+            pass
+
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal())
+    shop.clock.advance(MINUTE)
+    with pytest.raises(Vanishes):
+        shop.new_lookup(sandbox.url, new_api=lambda *_: Gone()).step()
+    assert shop.ask() == 0
+    assert shop.later(MINUTE) == 1
+    assert shop.goal().visitor == ALICE
