@@ -164,7 +164,7 @@ def _decided(
     if found is not None:
         return _attributed(found, now)
     if goal.parked_until_ms > now:
-        return {"due_at_ms": next_look(goal._mapping, now)}  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+        return {"due_at_ms": _next_look(goal, now)}
     if _may_speak(unrouted_ms, goal.parked_until_ms):
         return {"due_at_ms": now + LOOK_AGAIN_MS}
     sender = keys[0].text.partition(":")[0] if keys else goal.source
@@ -196,9 +196,18 @@ def _keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
     return found
 
 
-def next_look(values: Any, now: int) -> int:
-    """When a parked goal has to be looked at, though no link arrived; its age is asked when it is to be sent."""
+def first_look(values: Any) -> int:
+    """When a goal that is parked now has to be looked at, though no link arrived; its age is asked when it is sent.
+
+    Its grace may be over already (routing was behind): then at once, because nobody has asked the customer yet.
+    """
     until, weak_at = values["parked_until_ms"], values["weak_at_ms"]
+    return int(until if weak_at is None else min(until, weak_at))
+
+
+def _next_look(goal: Row[Any], now: int) -> int:
+    """When a goal that was looked at in vain comes next."""
+    until, weak_at = goal.parked_until_ms, goal.weak_at_ms
     return int(until if weak_at is None or weak_at <= now else min(until, weak_at))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, exists, or_, select
 from bridge.linking import Found
 from bridge.linkwords import unattributed, waiting
 from bridge.model import GoalState
-from bridge.store.parking import CHANGE, as_json, bind, learn, next_look, next_visitor, park_again, sweep_parked
+from bridge.store.parking import CHANGE, as_json, bind, first_look, learn, next_visitor, park_again, sweep_parked
 from bridge.store.schema import attempts, goal_keys, goals
 from bridge.store.unknown import WHY, Unknown
 from bridge.store.upsert import both
@@ -168,7 +168,7 @@ def _birth(wish: Wish, found: Found | None, memory: Memory, settings: Settings, 
     until = wish.event.received_at_ms + wait_ms
     weak_at = wish.event.received_at_ms + settings.bridge_weak_after if memory.strong(wish.keys) else None
     values |= {"state": "parked", "message": waiting(pairs, refused), "parked_until_ms": until, "weak_at_ms": weak_at}
-    return values | {"due_at_ms": next_look(values, now)}
+    return values | {"due_at_ms": first_look(values)}
 
 
 def _refused(wish: Wish) -> str | None:
@@ -222,7 +222,7 @@ def _gift(conn: Connection, goal: Row[Any], wish: Wish, birth: dict[str, Any], n
         "wait_ms": birth["wait_ms"],
         "expires_at_ms": expires,
     }
-    return given | again | values | {"due_at_ms": next_look(values, now)}
+    return given | again | values | {"due_at_ms": first_look(values)}
 
 
 def _later(goal: Row[Any], birth: dict[str, Any]) -> int | None:

@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -386,27 +387,32 @@ class Bridge:
         return Router(self.store, bridge_settings(), new_token=lambda: f"t{next(self._tokens)}")
 
     def arrive(self, rounds, number, workers=2):
-        """Put and route at once; between two rounds the clock moves."""
+        """Put and route at once; between two rounds the clock moves. Now and then nobody routes for a round."""
         routers = [self.router() for _ in range(workers)]
-        inbox = Inbox(self.store)
+        inbox, dice = Inbox(self.store), random.Random(f"outages:{number}")
         with ThreadPoolExecutor(8) as senders:
             for turn, (events, pause_ms) in enumerate(rounds):
-                done = threading.Event()
-                racing = [
-                    threading.Thread(target=self._work, args=(router, done, random.Random(f"{number}:{turn}:{place}")))
-                    for place, router in enumerate(routers)
-                ]
-                for thread in racing:
-                    thread.start()
-                try:
+                outage = turn + 1 < len(rounds) and dice.random() < 0.25
+                with self._racing([] if outage else routers, f"{number}:{turn}"):
                     list(senders.map(inbox.put, events))
-                finally:
-                    done.set()
-                    for thread in racing:
-                        thread.join()
                 self.clock.advance(pause_ms)
         inbox.close()
-        self.end()
+
+    @contextmanager
+    def _racing(self, routers, seed):
+        done = threading.Event()
+        racing = [
+            threading.Thread(target=self._work, args=(router, done, random.Random(f"{seed}:{place}")))
+            for place, router in enumerate(routers)
+        ]
+        for thread in racing:
+            thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            for thread in racing:
+                thread.join()
 
     def _work(self, router, done, dice):
         try:
@@ -430,15 +436,13 @@ class Bridge:
         while router.route_batch(self.rules, DESTINATIONS, 50):
             pass
         inbox.close()
-        self.end()
 
-    def end(self):
-        """Let the grace and then every wait pass."""
+    def later(self, ms):
+        """Let time pass, and look at what is due by then."""
         router = self.router()
-        for ms in (0, 10 * MINUTE, bridge_settings().bridge_park):
-            self.clock.advance(ms)
-            while router.sweep():
-                pass
+        self.clock.advance(ms)
+        while router.sweep():
+            pass
 
     def rows(self, table):
         with self.store.read() as conn:

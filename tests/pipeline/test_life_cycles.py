@@ -16,7 +16,7 @@ import os
 from collections import Counter
 
 import pytest
-from life_cycles import Bridge, expected, lives, schedule
+from life_cycles import MINUTE, Bridge, expected, lives, schedule
 
 from bridge.store import schema
 
@@ -42,6 +42,7 @@ def test_every_order_of_arrival_gives_the_same_goals_with_the_right_visitors(req
     bridge.arrive(schedule(playing, number, slowly=number % 4 >= 2), number)
     assert bridge.faults == []
     assert {event.state for event in bridge.rows(schema.events)} == {"routed"}
+    bridge.later(10 * MINUTE)  # the grace is over, the wait is not
     sent = bridge.sent()
     assert [f"{life}: {wanted - sent}" for life, wanted in goals.items() if wanted - sent] == []
     assert sent == set().union(*goals.values())

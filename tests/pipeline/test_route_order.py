@@ -306,3 +306,15 @@ def test_the_first_visitor_of_a_customer_counts_when_the_setting_says_so(store, 
         desk.route(_at(at_s, session(f"cs_{number}", customer="cus_1", metadata={"datafast_visitor_id": visitor})))
     desk.route(_at(START_S + 500, stripe_event("customer.updated", {"object": "customer", "id": "cus_1"})))
     assert desk.visitors()["profile"] == ALICE
+
+
+def test_an_event_that_was_routed_after_its_grace_asks_the_customer_at_once_and_not_at_the_end_of_its_wait(
+    store, clock
+):
+    desk = Desk(store, clock)
+    desk.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
+    desk.put(stripe_event("charge.refunded", {"object": "charge", "id": "ch_9", "customer": "cus_1"}))
+    clock.advance(10 * MINUTE)  # an outage of ours
+    desk.route_all()
+    desk.later(0)
+    assert desk.visitors()["refund"] == ALICE
