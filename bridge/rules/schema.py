@@ -142,7 +142,11 @@ class TestCase(Strict):
 class Signature(Strict):
     called: ClassVar[str] = "signature"
 
-    in_: Texts = Field(alias="in", description="`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list")
+    in_: Texts | None = Field(
+        default=None,
+        alias="in",
+        description="`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list. Needed, unless a preset says it",
+    )
     split: StrictStr | None = Field(default=None, description="what separates several signatures")
     prefix: StrictStr = Field(default="", description="only elements that begin so count")
     encoding: Literal["hex", "base64"] = Field(default="hex", description="`hex` or `base64`")
@@ -151,7 +155,9 @@ class Signature(Strict):
 class Timestamp(Strict):
     called: ClassVar[str] = "timestamp"
 
-    in_: Texts = Field(alias="in", description="as for `signature`; or `signature`: an element of its text")
+    in_: Texts | None = Field(
+        default=None, alias="in", description="as for `signature`; or `signature`: an element of its text"
+    )
     prefix: StrictStr = Field(default="", description="what the element begins with")
     tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
 

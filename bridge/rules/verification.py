@@ -22,7 +22,17 @@ CUSTOM: Final = "custom"
 _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)
 _SIGNED_PART: Final = re.compile(r"\{([^{}]*)\}")
 _SIGNED: Final = ("body", "id", "timestamp", "url", "method", "path", "secret", "crc32", "sorted_form")
-_UNSIGNED_TYPES: Final = ("basic",)
+_UNSIGNED_TYPES: Final = ("basic", "token")
+_KEY_UNSAID: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
+_SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
+_KEYS: Final = {
+    "basic": KEY_FORMS,  # what they compare is the secret itself
+    "token": KEY_FORMS,
+    "ed25519": ("hex", "whpk", "base64", "pem", "der"),
+    "ecdsa-sha256": ("der", "pem"),
+    "rsa-sha256": ("pem", "der"),
+    "rsa-sha1": ("pem", "der"),
+}
 
 
 def in_preset(report: Report) -> Fault:
@@ -43,18 +53,20 @@ def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any]
     if said is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
     _one_of("type", said.type, VERIFY_TYPES, fault)
-    _one_of("key", said.key or "text", KEY_FORMS, fault)
-    if said.signature is None and said.type not in _UNSIGNED_TYPES:
+    key = said.key or _KEY_UNSAID.get(said.type or "", "text")
+    _one_of("key", key, KEY_FORMS, fault)
+    if said.signature is None and said.type != "basic":
         fault((), f'type {said.type} needs "signature", which says where the signature or token is')
     spec = VerifySpec(
         type=said.type or "",
-        key=said.key or "text",
+        key=key,
         signature=_signature(said, fault),
         timestamp=_timestamp(said, fault),
         id=_places(said.id, below(fault, "id")),
         signed=said.signed or "{body}",
     )
     _check_signed(spec, fault)
+    _check_key(spec, fault)
     return spec
 
 
@@ -71,7 +83,7 @@ def _said_verify(
     where: Where = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
     if own.preset is not None:
         base = _verify_of_preset(own.preset, presets, report, where)
-    elif own.type is not None:
+    elif own.type is not None and (own.signature is not None or own.type == "basic"):
         base = None  # said in full
     if base is None and own.type is None and report.is_sound("verify"):
         report.fault(("verify",), f'verify needs "type" (one of {", ".join(VERIFY_TYPES)}) or "preset"')
@@ -105,6 +117,8 @@ def _one_of(key: str, value: str | None, allowed: tuple[str, ...], fault: Fault)
 def _signature(said: Verify, fault: Fault) -> SignatureSpec:
     if said.signature is None:
         return SignatureSpec(())
+    if not numbered(said.signature.in_):
+        fault(("signature",), 'signature needs "in"')
     places = _places(said.signature.in_, below(fault, "signature", "in"))
     return SignatureSpec(places, said.signature.split, said.signature.prefix, said.signature.encoding)
 
@@ -113,6 +127,8 @@ def _timestamp(said: Verify, fault: Fault) -> TimestampSpec | None:
     stamp = said.timestamp
     if stamp is None:
         return None
+    if not numbered(stamp.in_):
+        fault(("timestamp",), 'timestamp needs "in"')
     places = () if stamp.in_ == "signature" else _places(stamp.in_, below(fault, "timestamp", "in"))
     return TimestampSpec(places, stamp.prefix, stamp.tolerance)
 
@@ -128,8 +144,20 @@ def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
     return tuple(places)
 
 
+def _check_key(spec: VerifySpec, fault: Fault) -> None:
+    """A form of key that no secret can have for this type of signature would refuse whatever comes."""
+    allowed = _KEYS.get(spec.type, _SHARED_KEYS)
+    if spec.type in VERIFY_TYPES and spec.key in KEY_FORMS and spec.key not in allowed:
+        fault(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{spec.key}"')
+
+
 def _check_signed(spec: VerifySpec, fault: Fault) -> None:
-    for name in _SIGNED_PART.findall(spec.signed):
+    names = _SIGNED_PART.findall(spec.signed)
+    if spec.type == "sha256" and "secret" not in names:
+        fault(("signed",), 'type sha256 has no key, so "signed" must hold {secret}: without it anybody could sign')
+    elif spec.type not in _UNSIGNED_TYPES and not set(names) - {"secret"}:
+        fault(("signed",), '"signed" names nothing of the request, such as {body}')
+    for name in names:
         if name not in _SIGNED and not _PLACE.fullmatch(name):
             fault(("signed",), f'"signed" names {{{name}}}{did_you_mean(name, _SIGNED)}')
     for name, there in (("timestamp", spec.timestamp is not None), ("id", bool(spec.id))):

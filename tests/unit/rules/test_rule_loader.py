@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,7 @@ from rules_kit import HEAD, PRESETS, fault, faults, load
 
 from bridge import rules
 from bridge.errors import MappingError
-from bridge.model import BodyForm, Destination, Place
+from bridge.model import BodyForm, Destination, Place, TimestampSpec
 from bridge.rules.strict_yaml import parse
 
 TWO_LINES = "provider: stripe\ngoals:\n  - goal: dispute\n    event: charge.dispute.created\n"
@@ -195,6 +196,13 @@ def test_a_fault_is_one_line_with_its_place(text, said):
         ("{type: token, signature: {in: X-Token}}", '"X-Token" is no place; write header:Name, query:name, body:a.b or form:name'),
         ("{type: token, key: b64, signature: {in: 'query:t'}}", 'unknown key "b64"'),
         ("{signature: {in: 'query:t'}}", 'verify needs "type"'),
+        ("{type: hmac-sha256, signature: {prefix: 'v1='}}", 'signature needs "in"'),
+        ("{type: hmac-sha256, signature: {in: []}}", 'signature needs "in"'),
+        ("{type: hmac-sha256, signature: {in: 'header:X'}, timestamp: {tolerance: 9}}", 'timestamp needs "in"'),
+        ("{type: hmac-sha256, signature: {in: 'header:X'}, signed: v1}", '"signed" names nothing of the request'),
+        ("{type: sha256, signature: {in: 'header:X'}}", '"signed" must hold {secret}: without it anybody could sign'),
+        ("{type: hmac-sha256, key: pem, signature: {in: 'header:X'}}", 'takes the key text or whsec or base64 or hex, not "pem"'),
+        ("{type: ed25519, key: text, signature: {in: 'header:X'}}", 'takes the key hex or whpk or base64 or pem or der, not "text"'),
         ("{type: hmac-sha256, signature: {in: 'header:X'}, signed: '{timestamp}.{body}'}", '"signed" names {timestamp}, but verify does not say where the timestamp is'),
         ("{type: hmac-sha256, signature: {in: 'header:X'}, signed: '{bdy}'}", '"signed" names {bdy}; did you mean "body"?'),
         ("{type: token, signature: {in: 'query:t', encoding: b64}}", '"encoding" must be hex or base64'),
@@ -203,6 +211,19 @@ def test_a_fault_is_one_line_with_its_place(text, said):
 )  # fmt: skip
 def test_a_scheme_that_cannot_work_is_refused(verify, said):
     assert said in fault(f"provider: custom\nverify: {verify}\ngoals: []")
+
+
+@pytest.mark.parametrize(
+    ("verify", "changed"),
+    [
+        ("{timestamp: {tolerance: 600}}", {"timestamp": TimestampSpec((), "t=", 600)}),
+        ("{preset: stripe, key: hex}", {"key": "hex"}),
+        ("{type: hmac-sha512}", {"type": "hmac-sha512"}),
+    ],
+)
+def test_a_preset_is_overridden_key_by_key(verify, changed):
+    plain = load(TWO_LINES).sources["shop"].verify
+    assert load(f"verify: {verify}\n{TWO_LINES}").sources["shop"].verify == replace(plain, **changed)
 
 
 @pytest.mark.parametrize(
