@@ -35,7 +35,7 @@ class Rulebook:
         self._seen: dict[str, str] | None = None
         self.fault: str | None = None
         self.current = self._first()
-        self._taken = dict(self.current.files)
+        self._taken: dict[str, str] | None = dict(self.current.files)
 
     def look(self) -> None:
         """Look at the folder once; take a change that was there already the last time."""
@@ -43,6 +43,7 @@ class Rulebook:
             files = rules.read_files(self._folder)
         except MappingError as error:
             self._refuse(error.faults)
+            self._seen = self._taken = None  # whatever comes back is looked at anew
             return
         settled = files == self._seen
         self._seen = files
@@ -50,8 +51,8 @@ class Rulebook:
             if settled and self.fault is not None and files == dict(self.current.files):
                 self.fault = None
             return
-        self._taken = files
         self._take(files)
+        self._taken = files
 
     def _first(self) -> RuleSet:
         """The folder's rules, or the last good ones; MappingError when there are none either."""

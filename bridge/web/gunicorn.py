@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from bridge import logs
@@ -89,7 +90,14 @@ def post_worker_init(worker: Any) -> None:
     try:
         wsgi.app.start()
     except BridgeError as error:
-        logs.get("serve").error("start.failed", reason=str(error))
+        faults = error.faults if isinstance(error, FaultsError) else (str(error),)
+        logs.get("serve").error("start.failed", faults=list(faults))
         sys.exit(Arbiter.APP_LOAD_ERROR)  # which ends the server, too: trying again would not help
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(wsgi.app.stop)
+
+
+def on_exit(_server: Any) -> None:
+    """A start that failed ends with 1, as every command of ours does; gunicorn has numbers of its own."""
+    if isinstance(sys.exc_info()[1], HaltServer):
+        sys.exit(1)

@@ -1,0 +1,89 @@
+"""What a start costs and needs: no SDK of a provider, and no network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from running import ALICE, KEY, ROOT, SECRETS, checkout, environment, eventually
+
+# Stands in front of everything on the path: tells a file what a process does that it should not.
+TRAP = """
+import os, sys
+
+def _tell(what):
+    with open(os.environ["TRAP"], "a") as file:
+        file.write(what + "\\n")
+
+def _here(host):
+    text = host.decode() if isinstance(host, bytes) else host
+    return text in (None, "", "localhost", "::1", "0.0.0.0") or str(text).startswith("127.")
+
+def _watch(event, args):
+    if event == "socket.connect" and isinstance(args[1], tuple) and not _here(args[1][0]):
+        _tell(f"connected to {args[1]}")
+    if event == "socket.getaddrinfo" and not _here(args[0]):
+        _tell(f"looked up {args[0]}")
+    if event == "import" and (args[0] == "stripe" or args[0].startswith("stripe.")):
+        _tell(f"imported {args[0]}")
+
+sys.addaudithook(_watch)
+_tell("watching")
+"""
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """An environment in which a process tells on itself, and what it told."""
+    folder = tmp_path / "trap"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(TRAP)
+    told = tmp_path / "told.txt"
+    environ = {"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))), "TRAP": str(told)}
+    return environ, lambda: set(told.read_text().splitlines())
+
+
+def run(code: str, environ: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60, check=True, cwd="/"
+    )
+    return done.stdout.strip()
+
+
+def test_the_trap_catches_what_it_should(trap):
+    environ, told = trap
+    code = "import socket\ntry: socket.create_connection(('192.0.2.1', 9), 0.01)\nexcept OSError: pass\nimport stripe"
+    run(code, environ)
+    assert told() >= {"watching", "connected to ('192.0.2.1', 9)", "imported stripe"}
+
+
+def test_the_hot_path_does_not_load_the_sdk_of_stripe():
+    parts = "bridge.web.wsgi, bridge.web.gunicorn, bridge.app, bridge.cli.serve"
+    code = f"import sys, {parts}; print(*sorted(n for n in sys.modules if n.split('.')[0] in ('stripe', 'alembic')))"
+    assert run(code, {"PYTHONPATH": str(ROOT)}) == ""
+
+
+def test_starting_and_working_need_no_network_and_no_sdk(trap, machine):
+    environ, told = trap
+    datafast = machine.datafast()
+    url = f"sqlite:///{machine.folder / 'bridge.db'}"
+    web = machine.web({**environment(datafast, url), **environ})
+    assert web.stripe(checkout()).status_code == 200
+    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
+    assert web.stop()[0] == 0
+    assert told() == {"watching"}
+
+
+def test_it_starts_where_datafast_cannot_be_reached(trap, machine):
+    """With the real address of DataFast: as long as nothing is to be sent, it is not asked."""
+    environ, told = trap
+    given = {"DATAFAST_API_KEY": KEY, "BRIDGE_MAPPINGS": str(ROOT / "mappings"), **SECRETS, **environ}
+    web = machine.web({**given, "DATABASE_URL": f"sqlite:///{machine.folder / 'bridge.db'}"})
+    assert web.get("/readyz").status_code == 200
+    assert web.stripe(checkout(1, None)).status_code == 200
+    check = machine.bridge("check", environ=given)
+    assert check.ended() == 0, check.log
+    assert web.stop()[0] == 0
+    assert told() == {"watching"}
