@@ -24,7 +24,7 @@ from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
-from bridge.rules.verification import CUSTOM, compile_verify, in_preset, valid_preset
+from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, valid_preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +49,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     said = _Merged(file, preset, report)
     keys = _secrets(file, around, report)
     verify = compile_verify(file, preset, around.presets, report)
+    envelope = _envelope(file, preset, report)
     require, unset = _require(said, around, report)
     return Source(
         name=around.name,
@@ -57,8 +58,8 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secrets=() if unset else keys.usable,
         secret_names=keys.names,
         secret_fault=_secret_fault(around.name, keys, unset),
-        envelope=_envelope(file, preset, report),
-        id_is_signed=preset.id_is_signed,
+        envelope=envelope,
+        id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify),
         body=_body(said.get("body"))[0],
         body_field=_body(said.get("body"))[1],
         each=_one(said.get("each"), said.fault("each")),

@@ -115,6 +115,7 @@ class _Reading:
         if source.secret_fault is not None:
             report.warn(("secret", KEY), source.secret_fault)
         _warn_of_visitors(source.visitor, source.links, rules, report)
+        _warn_of_types(source.envelope.type, rules, report)
         when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
         _warn_of_misspelling(said, report)
         return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)))
@@ -206,6 +207,12 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Report) -> None:
     if not visitor and not links and not all(rule.visitor for rule in rules):
         report.warn((), 'nothing says where the visitor id is; add "visitor: [path]", or every goal stays unattributed')
+
+
+def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Report) -> None:
+    if not types and any(event.strip("*") for rule in rules for event in rule.events):
+        sentence = 'nothing says where the type of an event is; add "envelope: {type: path}", or only event: "*" matches'
+        report.warn((), sentence)
 
 
 def _warn_of_misspelling(said: MappingFile, report: Report) -> None:

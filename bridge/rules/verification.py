@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from bridge.model import Place, SignatureSpec, TimestampSpec, VerifySpec
+from bridge.rules.paths import CompiledPath
 from bridge.rules.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Verify
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.texts import below, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from bridge.model import Path
     from bridge.rules.reporting import Fault, Report, Where
     from bridge.rules.schema import Texts
 
@@ -68,6 +70,24 @@ def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any]
     _check_signed(spec, fault)
     _check_key(spec, fault)
     return spec
+
+
+def id_is_signed(event_id: Sequence[Path], spec: VerifySpec) -> bool:
+    """Whether the signature covers where the event's id is: else who replays a body only has to make up another id.
+
+    The bearer of a token or a password vouches for the whole request.
+    """
+    if spec.type in _UNSIGNED_TYPES:
+        return True
+    signed = {name.lower() for name in _SIGNED_PART.findall(spec.signed)}
+    signed |= {f"{place.where}:{place.name}".lower() for place in spec.id if "id" in signed}
+    places = [f"{path.root}:{'.'.join(path.names)}" for path in event_id if isinstance(path, CompiledPath)]
+    places = places or [f"{place.where}:{place.name}" for place in spec.id]
+    return all(
+        place.lower() in signed or ("url" in signed and place.startswith("query:"))
+        for place in places
+        if place.startswith(("header:", "query:"))
+    )
 
 
 def _said_verify(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bridge.errors import UnreadableBody
+from bridge.errors import SignatureError, UnreadableBody
 from bridge.model import MISSING, Document, Envelope, NewEvent
 from bridge.sources import lemonsqueezy
 from bridge.sources.body import MAX_EVENTS, parse
@@ -117,9 +117,13 @@ def _dedupe_keys(source: Source, request: Request, envelope: Envelope, document:
 
 
 def _signed_id(source: Source, request: Request) -> str | None:
-    """The id that the signature covers, for a mapping file that says nothing of `envelope.id`."""
-    places = tuple(place for place in source.verify.id if place.where in ("header", "query"))
-    text = Facts(source, request).first(places) if places else None
+    """The id of `verify.id`, for a mapping file that says nothing of `envelope.id`."""
+    if not source.verify.id:
+        return None
+    try:
+        text = Facts(source, request).first(source.verify.id)
+    except SignatureError:  # a place that this body does not have
+        return None
     return bounded_text(text) if text else None
 
 

@@ -30,6 +30,7 @@ class Template:
 
     parts: tuple[bytes | str | Place, ...]
     uses_secret: bool
+    uses_id: bool
 
     def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
         """The signed bytes; SignatureError if the request lacks a part of them."""
@@ -57,7 +58,7 @@ def compile_template(text: str) -> Template:
             parts.append(_variable(piece))
         elif piece:
             parts.append(piece.encode())
-    return Template(tuple(parts), uses_secret="secret" in parts)
+    return Template(tuple(parts), uses_secret="secret" in parts, uses_id="id" in parts)
 
 
 def _variable(name: str) -> str | Place:

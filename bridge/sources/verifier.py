@@ -135,7 +135,7 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
 
 
 def _any_matches(scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None) -> bool:
-    event_id = facts.first(spec.id) if spec.id else None
+    event_id = facts.first(spec.id) if scheme.template is not None and scheme.template.uses_id else None
     message = b""
     for index, (check, secret) in enumerate(scheme.checks):
         template = scheme.template

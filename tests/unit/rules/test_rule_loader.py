@@ -599,6 +599,35 @@ def test_a_source_without_a_visitor_is_warned_of():
     assert any("nothing says where the visitor id is" in warning for warning in found.warnings)
 
 
+def test_a_source_whose_events_have_no_type_is_warned_of():
+    text = 'provider: custom\nverify: {type: basic}\nvisitor: v\ngoals:\n  - {goal: a, event: b}'
+    said = "nothing says where the type of an event is"
+    assert any(said in warning for warning in load(text).warnings)
+    assert not any(said in warning for warning in load(text.replace("event: b", 'event: "*"')).warnings)
+    assert not any(said in warning for warning in load(text + "\nenvelope: {type: kind}").warnings)
+
+
+@pytest.mark.parametrize(
+    ("verify", "event_id", "signed"),
+    [
+        ("type: hmac-sha256", "header.x-id", False),
+        ("type: hmac-sha256", "[id, query.id]", False),
+        ("type: hmac-sha256", "id", True),
+        ("type: hmac-sha256, id: 'header:X-Id', signed: '{id}.{body}'", "header.x-id", True),
+        ("type: hmac-sha256, id: 'header:X-Id'", "header.x-id", False),
+        ("type: hmac-sha256, signed: '{header:X-Id}.{body}'", "header.x-id", True),
+        ("type: hmac-sha256, signed: '{url}{body}'", "query.id", True),
+        ("type: hmac-sha256, id: 'header:X-Id'", None, False),
+        ("type: hmac-sha256, id: 'body:id'", None, True),
+        ("type: token", "header.x-id", True),
+    ],
+)
+def test_an_id_outside_the_signature_is_known_to_be(verify, event_id, signed):
+    envelope = f"envelope: {{id: {event_id}}}\n" if event_id else ""
+    stanza = f"verify: {{signature: {{in: 'header:S'}}, {verify}}}\n"
+    assert load(f"provider: custom\n{stanza}{envelope}goals: []").sources["shop"].id_is_signed is signed
+
+
 # -------------------------------------------------------------------------------------------------------- the set
 
 

@@ -249,6 +249,13 @@ def test_a_custom_sender_whose_signature_covers_an_id_is_known_by_it():
     assert keys(made, {"kind": "a"}, {"svix-id": "m1"}) == ("id:a:m1",)
 
 
+def test_the_id_of_a_custom_sender_may_stand_in_the_body():
+    verify = {"type": "hmac-sha256", "signature": {"in": "header:X-Sign"}, "id": "body:event.id"}
+    made = source_of("custom", {"verify": verify, "envelope": {"type": "kind"}})
+    assert keys(made, {"kind": "a", "event": {"id": "e1"}}) == ("id:a:e1",)
+    assert keys(made, {"kind": "a"}) == (sha(b'{"kind": "a"}'),)
+
+
 @pytest.mark.parametrize(
     ("preset", "body"),
     [

@@ -150,6 +150,13 @@ def test_a_mapping_file_of_a_custom_sender():
     assert "but the signature needs it" in verdict(made, replace(good, body=b"rubbish"))
 
 
+def test_an_id_that_is_not_signed_is_no_reason_to_refuse_an_unreadable_body():
+    made = custom({"type": "hmac-sha256", "signature": {"in": "header:X-Sign"}, "id": "body:id"}, SECRET)
+    body = b"no document"
+    signature = hmac.new(SECRET.encode(), body, "sha256").hexdigest()
+    assert verdict(made, request(body, {"X-Sign": signature})) == "authentic"
+
+
 def test_the_id_is_a_part_of_what_is_signed():
     made = source("standard-webhooks", secret_for(source("svix").verify))
     sent = signed_request(made, made.secrets[0])
