@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge import logs, rules
+from bridge import loading, logs, rules
 from bridge.errors import MappingError, StoreError
 from bridge.store import rulesets
 
@@ -35,6 +35,7 @@ class Rulebook:
         self._seen: dict[str, str] | None = None
         self.fault: str | None = None
         self.current = self._first()
+        _warn(self.current)
         self._taken: dict[str, str] | None = dict(self.current.files)
 
     def look(self) -> None:
@@ -68,7 +69,7 @@ class Rulebook:
         return current
 
     def _load(self, files: Mapping[str, str]) -> RuleSet:
-        return rules.load(files, self._environ, self._presets, folder=self._folder.name)
+        return loading.load(files, self._environ, self._presets, folder=self._folder.name)
 
     def _last_good(self) -> RuleSet | None:
         with self._store.read() as conn:
@@ -87,6 +88,7 @@ class Rulebook:
         self.current = fresh
         self.fault = None
         self._remember(fresh)
+        _warn(fresh)
         log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
 
     def _successor(self, files: dict[str, str]) -> RuleSet:
@@ -107,3 +109,9 @@ class Rulebook:
         if sentence != self.fault:
             log.warning("rules.refused", faults=list(faults))
         self.fault = sentence
+
+
+def _warn(taken: RuleSet) -> None:
+    """Say what is no fault, but keeps something from working: a secret that is not set, a likely misspelling."""
+    for warning in taken.warnings:
+        log.warning("rules.warning", warning=warning)

@@ -110,10 +110,10 @@ def _read(file: Path) -> str:
 
 
 def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
-    from bridge import rules, sources
+    from bridge import loading, sources
 
     try:
-        rule_set = rules.load(texts, given, sources.presets(), folder=folder)
+        rule_set = loading.load(texts, given, sources.presets(), folder=folder)
     except FaultsError as error:
         report.faults += error.faults
         return

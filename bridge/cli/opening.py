@@ -54,9 +54,9 @@ def mappings_folder(given: Mapping[str, str]) -> Path:
 
 def load_rules(given: Mapping[str, str], folder: Path) -> RuleSet:
     """The mapping files of a folder, compiled; MappingError names every fault."""
-    from bridge import rules, sources
+    from bridge import loading, rules, sources
 
-    return rules.load(rules.read_files(folder), given, sources.presets(), folder=str(folder))
+    return loading.load(rules.read_files(folder), given, sources.presets(), folder=str(folder))
 
 
 @contextmanager

@@ -118,7 +118,8 @@ class _Reading:
         _warn_of_types(source.envelope.type, rules, report)
         when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
         _warn_of_misspelling(said, report)
-        return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)))
+        place = report.place(("secret", KEY))
+        return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)), place)
 
     def _rules(self, said: MappingFile, destination: str, report: Report) -> tuple[Rule, ...]:
         rules: list[Rule] = []
@@ -211,7 +212,9 @@ def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], r
 
 def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Report) -> None:
     if not types and any(event.strip("*") for rule in rules for event in rule.events):
-        sentence = 'nothing says where the type of an event is; add "envelope: {type: path}", or only event: "*" matches'
+        sentence = (
+            'nothing says where the type of an event is; add "envelope: {type: path}", or only event: "*" matches'
+        )
         report.warn((), sentence)
 
 

@@ -42,6 +42,11 @@ class Report:
         """Whether nothing at or below these steps was found faulty so far."""
         return not any(where[: len(steps)] == steps for where in self.faulty)
 
+    def place(self, where: Where) -> str:
+        """The place as messages write it: `file:line:column`."""
+        line, column = self._place(where)
+        return f"{self.file}:{line}:{column}"
+
     def _place(self, where: Where) -> tuple[int, int]:
         return self.tree.place(where) if self.tree is not None else (1, 1)
 

@@ -103,13 +103,14 @@ class TestCase:
 
 @dataclass(frozen=True, slots=True)
 class CompiledFile:
-    """One mapping file, compiled."""
+    """One mapping file, compiled. secret_place: `file:line:column`, for what is to be said of its secrets."""
 
     file: str
     source: Source
     rules: tuple[Rule, ...]
     when: All
     tests: tuple[TestCase, ...] = ()
+    secret_place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 verify: raises SignatureError or returns · read: the event to store, never raises · documents: what rules read ·
 ignored: hand-shakes and thin notifications · faults: what makes a source's stanza or secrets unusable ·
-presets: the providers as data · reference: the same as a table for people.
+can_verify: whether any secret is usable · presets: the providers as data · reference: the same as a table for people.
 """
 
 from bridge.sources.body import parse
@@ -10,6 +10,6 @@ from bridge.sources.events import documents, read
 from bridge.sources.ignored import ignored
 from bridge.sources.presets import presets
 from bridge.sources.reference import reference
-from bridge.sources.verifier import faults, verify
+from bridge.sources.verifier import can_verify, faults, verify
 
-__all__ = ["documents", "faults", "ignored", "parse", "presets", "read", "reference", "verify"]
+__all__ = ["can_verify", "documents", "faults", "ignored", "parse", "presets", "read", "reference", "verify"]

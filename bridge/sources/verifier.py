@@ -68,6 +68,11 @@ def faults(source: Source) -> tuple[str, ...]:
     return _compile(source.verify, source.secrets).faults
 
 
+def can_verify(source: Source) -> bool:
+    """Whether any of its secrets can verify anything."""
+    return bool(_compile(source.verify, source.secrets).checks)
+
+
 # ------------------------------------------------------------------------------------------- the request's own part
 
 

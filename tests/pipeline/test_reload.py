@@ -201,9 +201,20 @@ def test_a_missing_secret_switches_off_one_source_alone(shop):
     shutil.copy(ROOT / "mappings" / "lemonsqueezy.yaml", shop.folder)
     shop.web = shop.machine.web(shop.environ | {"LEMONSQUEEZY_WEBHOOK_SECRET": "changeme"}, "web")
     assert shop.web.post("lemonsqueezy", b"{}", {"X-Signature": "00"}).status_code == 503
+    (warned,) = [w for w in shop.web.told("rules.warning") if "lemonsqueezy.yaml" in w["warning"]]
+    assert "LEMONSQUEEZY_WEBHOOK_SECRET is not set (or holds a placeholder)" in warned["warning"]
     assert shop.web.get("/readyz", admin=True).json()["sources_without_secret"] == ["lemonsqueezy"]
     assert shop.makes() == "first"
     assert "changeme" not in shop.web.log
+
+
+def test_a_secret_that_can_verify_nothing_switches_its_source_off_instead_of_refusing_all(shop):
+    shop.folder.joinpath("key.yaml").write_text(OTHER.replace("github", "standard-webhooks-ed25519"))
+    shop.web = shop.machine.web(shop.environ | {"KEY_WEBHOOK_SECRET": "whpk_too-short"}, "web")
+    assert shop.web.post("key", b"{}", {"webhook-signature": "v1a,AAAA"}).status_code == 503
+    (warned,) = [w for w in shop.web.told("rules.warning") if "key.yaml" in w["warning"]]
+    assert "the public key cannot be read as whpk for ed25519" in warned["warning"]
+    assert "too-short" not in shop.web.log
 
 
 # ----------------------------------------------------------------------------------------------- looks in between

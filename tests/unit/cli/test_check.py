@@ -53,6 +53,32 @@ def test_a_missing_secret_is_a_warning_and_no_fault(mappings, capsys):
     assert any("STRIPE_WEBHOOK_SECRET" in warning for warning in told["warnings"])
 
 
+OFF = "so nothing can be verified and POST /webhooks/shop answers 503"
+SIGNED = """provider: custom
+verify: {type: hmac-sha256, key: base64, signature: {in: "header:X-Sign"}}
+envelope: {type: type}
+visitor: v
+secret: ${SHOP_SECRET}
+goals: []
+"""
+
+
+@pytest.mark.parametrize(
+    ("secret", "warning"),
+    [
+        ("no-base64!", f"secret 1 of 1 is unusable: it is not base64; {OFF}"),
+        ("no-base64!,AAAAAAAAAAA=", "secret 1 of 2 is unusable: it is not base64"),
+    ],
+)
+def test_a_secret_that_can_verify_nothing_is_a_warning_at_its_line(secret, warning, mappings, capsys, monkeypatch):
+    mappings(shop=SIGNED)
+    monkeypatch.setenv("SHOP_SECRET", secret)
+    assert main(["check", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert f"mappings/shop.yaml:5:1: {warning}" in told["warnings"]
+    assert not any("no-base64" in line for line in told["warnings"])
+
+
 def test_all_faults_of_settings_and_files_come_at_once_each_on_a_line_of_its_own(mappings, capsys, monkeypatch):
     mappings(stripe=BAD, shop="provider: custm\ngoals: []\n")
     monkeypatch.setenv("PORT", "eighty")

@@ -600,7 +600,7 @@ def test_a_source_without_a_visitor_is_warned_of():
 
 
 def test_a_source_whose_events_have_no_type_is_warned_of():
-    text = 'provider: custom\nverify: {type: basic}\nvisitor: v\ngoals:\n  - {goal: a, event: b}'
+    text = "provider: custom\nverify: {type: basic}\nvisitor: v\ngoals:\n  - {goal: a, event: b}"
     said = "nothing says where the type of an event is"
     assert any(said in warning for warning in load(text).warnings)
     assert not any(said in warning for warning in load(text.replace("event: b", 'event: "*"')).warnings)
