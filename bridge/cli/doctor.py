@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from bridge import settings as settings_
-from bridge.cli import opening
+from bridge.cli import doctor_stripe, opening
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import ago, count, listing, when
@@ -100,6 +100,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         if store is not None:
             yield from _database(store, rule_set)
         if settings is not None:
+            yield from (Finding(*told) for told in doctor_stripe.findings(settings, store))
             yield from _datafast(settings, rule_set, store, visitor, destination)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.store.ledger import AttemptLine, EventDetail, GoalDetail, GoalLine
+    from bridge.store.lookups import Lookup
     from bridge.store.status import DestinationState
 
 _STANDS = {
@@ -148,6 +149,8 @@ def tell_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> Non
 
 
 def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
+    if detail.lookups:
+        screen.facts([(when(one.asked_at_ms), lookup_sentence(one)) for one in detail.lookups], width=25)
     tries = [(when(attempt.started_at_ms), try_sentence(attempt)) for attempt in detail.attempts]
     if not tries:
         gone = detail.goal.state == "delivered"
@@ -198,6 +201,22 @@ def try_sentence(attempt: AttemptLine) -> str:
     took = f", {attempt.ended_at_ms - attempt.started_at_ms} ms" if attempt.ended_at_ms else ""
     message = f": {attempt.message}" if attempt.message else ""
     return f"{what}: {outcome}{status}{took}{message}"
+
+
+_ASKED = {"sessions": "the Checkout sessions of ", "invoices": "the invoices of ", "object": ""}
+_SAID = {
+    "visitor": "{} names the visitor",
+    "keys": "{} names no visitor",
+    "nothing": "there is none",
+    "failed": "{}",
+    None: "no answer yet",
+}
+
+
+def lookup_sentence(lookup: Lookup) -> str:
+    """One question to Stripe in words."""
+    asked = f"{_ASKED.get(lookup.question, '')}{lookup.key.rpartition(':')[2]}"
+    return f"asked Stripe for {asked}: {_SAID[lookup.outcome].format(lookup.detail)}"
 
 
 # ---------------------------------------------------------------------------------------------------- a time line

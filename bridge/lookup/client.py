@@ -125,6 +125,8 @@ def _refused(error: stripe.StripeError, permission: str, account: str | None) ->
     if status is None or status >= 500 or status == 409:
         told = f"answered {status}" if status else "cannot be reached"
         return Answer(Kind.UNREACHABLE, message=f"Stripe {told}", retry_after_ms=_retry_after_ms(error.headers))
+    if status < 300:
+        return Answer(Kind.REFUSED, message="what Stripe answered is no JSON, or too much of it")
     return Answer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
+from bridge.store import lookups
 from bridge.store.events import event_of
 from bridge.store.schema import attempts, events, goals
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
     from bridge.model import Event, Json
+    from bridge.store.lookups import Lookup
 
 FOUND_MAX: Final = 50
 
@@ -114,11 +116,12 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class GoalDetail:
-    """One goal with its event and its attempts, oldest first."""
+    """One goal with its event and its attempts, oldest first. lookups: what was asked at its provider for it."""
 
     goal: GoalLine
     event: EventLine
     attempts: tuple[AttemptLine, ...]
+    lookups: tuple[Lookup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,8 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
     if row is None:
         return None
     event = conn.execute(select(*_EVENT_COLUMNS).where(events.c.id == row.event_id)).one()
-    return GoalDetail(_goal(row), _with_goals(conn, [event])[0], attempts_of(conn, goal_id))
+    asked = tuple(lookups.of_goal(conn, goal_id))
+    return GoalDetail(_goal(row), _with_goals(conn, [event])[0], attempts_of(conn, goal_id), asked)
 
 
 def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:

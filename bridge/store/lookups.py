@@ -173,13 +173,10 @@ def failures(conn: Connection, key: str, question: str) -> int:
     return int(conn.execute(_FAILURES, {"of": key, "asked": question}).scalar() or 0)
 
 
-def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Lookup]]:
-    """What was asked for these goals, in its order."""
-    found: dict[int, list[Lookup]] = {}
-    for row in conn.execute(_OF_GOALS, {"ids": list(goal_ids)}) if goal_ids else ():
-        told = Lookup(row.key, row.question, row.asked_at_ms, row.again_at_ms, row.outcome, row.detail)
-        found.setdefault(row.goal_id, []).append(told)
-    return found
+def of_goal(conn: Connection, goal_id: int) -> list[Lookup]:
+    """What was asked for this goal, in its order."""
+    names = Lookup.__slots__
+    return [Lookup(*(getattr(row, name) for name in names)) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
 
 
 def forget_old(conn: Connection, limit: int) -> int:
@@ -300,10 +297,8 @@ _ANSWERED: Final = update(lookups).where(lookups.c.key == bindparam("of"), looku
 _FAILURES: Final = select(lookups.c.failures).where(
     lookups.c.key == bindparam("of"), lookups.c.question == bindparam("asked")
 )
-_OF_GOALS: Final = (
-    select(lookups)
-    .where(lookups.c.goal_id.in_(bindparam("ids", expanding=True)))
-    .order_by(lookups.c.goal_id, lookups.c.asked_at_ms, lookups.c.key)
+_OF_GOAL: Final = (
+    select(lookups).where(lookups.c.goal_id == bindparam("goal")).order_by(lookups.c.asked_at_ms, lookups.c.key)
 )
 _OLD: Final = (
     select(lookups.c.key, lookups.c.question)

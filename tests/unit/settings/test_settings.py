@@ -43,6 +43,9 @@ def test_every_wrong_value_is_told_at_once():
         ("DATABASE_URL", "mysql://u:secret@h/d", "sqlite:///bridge.db or postgresql://user:password@host/name"),
         ("DATAFAST_API_KEY", "eyJ2IjoidjIi", "this is the token of a shared dashboard link"),
         ("DATAFAST_API_KEY", "dft_abc", "which needs DATAFAST_WEBSITE_ID"),
+        ("STRIPE_API_KEY", "whsec_abc", "it belongs into STRIPE_WEBHOOK_SECRET"),
+        ("STRIPE_API_KEY", "pk_live_abc", "this is a publishable key"),
+        ("STRIPE_API_KEY", "rk_live_", "must be a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)"),
         ("DATAFAST_WEBSITE_ID", "dfid_x", "but must be 24 hex digits"),
         ("BRIDGE_LEASE", "19s", "must be at least twice BRIDGE_DEADLINE (10s)"),
         ("BRIDGE_READBACK", "30s", "two durations such as 30s,60s"),
@@ -109,3 +112,8 @@ def test_dot_env_fills_what_is_not_set_and_is_not_read_on_a_dyno(tmp_path):
     (tmp_path / ".env").write_text("PORT=1234\nBRIDGE_HOST=127.0.0.1\n")
     assert settings.read_environment({"PORT": "1"}, tmp_path) == {"PORT": "1", "BRIDGE_HOST": "127.0.0.1"}
     assert settings.read_environment({"DYNO": "web.1"}, tmp_path) == {"DYNO": "web.1"}
+
+
+def test_a_secret_key_of_stripe_works_and_is_more_than_is_needed():
+    assert "may do everything" in settings.load({"STRIPE_API_KEY": "sk_live_1"}).warnings[-1]
+    assert len(settings.load({"STRIPE_API_KEY": "rk_live_1"}).warnings) == 1
