@@ -23,7 +23,7 @@ from bridge.rulebook import Rulebook
 from bridge.store import aging, retention, workers
 from bridge.store.counters import Refusals
 from bridge.store.inbox import Inbox
-from bridge.worker import Chore, Worker
+from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,7 @@ POOL: Final = 5  # connections a process, at most
 LOOK_S: Final = 0.5  # between two looks at the mapping files
 HEARTBEAT_S: Final = 5.0
 SWEEP_S: Final = 1.0
+UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
 RETENTION_S: Final = 60.0
 
 log = logs.get("app")
@@ -147,6 +148,7 @@ class Bridge:
                 Chore("retention", RETENTION_S, self._forget),
             ),
             senders=settings.bridge_concurrency,
+            idle_s=UNWOKEN_IDLE_S if self._kind == "worker" else WOKEN_IDLE_S,
             monotonic=time.monotonic,
         )
 

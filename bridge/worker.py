@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logs.get("worker")
 
-IDLE_MS: Final = 1_000  # other processes make work, too
+WOKEN_IDLE_S: Final = 1.0  # between two looks, where who makes work also wakes the worker
 AFTER_FAULT_S: Final = (0.2, 1.0, 5.0)
 
 
@@ -35,6 +35,7 @@ class Chore:
 class Worker:
     """Runs `route` and `deliver` until it is stopped.
 
+    idle_s: how long it may look away when other processes make the work and nobody wakes it.
     route: routes some events, returns how many. deliver: does one piece, returns None, or the ms nothing is to do.
     """
 
@@ -45,12 +46,14 @@ class Worker:
         deliver: Callable[[Callable[[], bool]], int | None],
         chores: Sequence[Chore],
         senders: int,
+        idle_s: float = WOKEN_IDLE_S,
         monotonic: Callable[[], float],
     ) -> None:
         self._route = route
         self._deliver = deliver
         self._chores = chores
         self._senders = senders
+        self._idle_s = idle_s
         self._monotonic = monotonic
         self._stopping = threading.Event()
         self._events = threading.Event()  # set: there may be events to route
@@ -114,7 +117,7 @@ class Worker:
             for bell in self._goals:
                 bell.set()
         nap_s = self._do_chores()
-        return 0.0 if routed else min(nap_s, IDLE_MS / 1000)
+        return 0.0 if routed else min(nap_s, self._idle_s)
 
     def _deliver_once(self) -> float:
         wait_ms = self._deliver(self.stopping)
