@@ -152,9 +152,10 @@ class Desk:
 
     def _all_judged(self, planned: PlannedGoal, judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
         """The rule's candidates, then the file's and those that only code can find."""
-        known = {item.path: item for item in judged}
-        mine = [candidate for candidate in planned.candidates if candidate.path not in known]
-        return (*self._judged(mine), *judged) if mine else judged
+        if not planned.candidates:
+            return judged
+        mine = {candidate.path for candidate in planned.candidates}
+        return (*self._judged(planned.candidates), *(item for item in judged if item.path not in mine))
 
 
 def _envelope(document: Document) -> Envelope:

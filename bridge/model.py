@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -351,20 +351,18 @@ FINAL: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing)."""
 
     path: str
     value: Json
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedGoal:
+class PlannedGoal(NamedTuple):
     """What one rule wants sent for one event; the visitor is still to be resolved.
 
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
-    candidates: the rule's visitor paths that gave a value, then the file's.
+    candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
     notes: what was changed to fit DataFast's limits, for the trace.
     """
 

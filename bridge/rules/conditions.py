@@ -131,7 +131,8 @@ class Either:
             if failure is None:
                 return None
             failures.append(failure)
-        actual = "; ".join(dict.fromkeys(f"{f.path} is {f.actual}" for f in failures))
+        first, *others = dict.fromkeys((f.path, f.actual) for f in failures)
+        actual = "; ".join((first[1], *(f"{path} is {actual}" for path, actual in others)))  # read behind "path is"
         return Failure(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
 
     @property

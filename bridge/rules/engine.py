@@ -20,7 +20,7 @@ from bridge.rules.values import Value, shown, text_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.model import Path, PlannedGoal
+    from bridge.model import PlannedGoal
     from bridge.rules.conditions import All, Condition
 
 IDLE_MAX: Final = 500
@@ -28,7 +28,7 @@ _NOTHING: Final = Evaluation()
 _OFF: Final = "the rule is switched off (enabled: false)"
 
 
-def table(rules: Sequence[Rule], when: All, visitor: tuple[Path, ...]) -> Table:
+def table(rules: Sequence[Rule], when: All) -> Table:
     """Index the rules of one source."""
     exact: defaultdict[str, list[int]] = defaultdict(list)
     globs = []
@@ -40,7 +40,6 @@ def table(rules: Sequence[Rule], when: All, visitor: tuple[Path, ...]) -> Table:
     return Table(
         rules=tuple(rules),
         conditions=tuple((*flat(when), *flat(rule.when)) for rule in rules),
-        visitor=visitor,
         exact={event: tuple(positions) for event, positions in exact.items()},
         globs=tuple(globs),
     )
@@ -71,7 +70,7 @@ def evaluate_table(
         return Evaluation((), idle)
     traces = list(idle)
     planned: list[PlannedGoal] = []
-    making = Making(source, rules.visitor, document, event_name, mode, hash_key)
+    making = Making(source, document, event_name, mode, hash_key)
     values: dict[str, Value] = {}  # what was read: path -> value, for all rules
     for position in positions:
         traces[position] = _judge(rules.rules[position], rules.conditions[position], making, values, planned)

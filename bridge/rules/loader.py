@@ -159,7 +159,7 @@ def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], readin
         rules={name: file.rules for name, file in by_name.items()},
         warnings=reading.warnings(),
         mappings=by_name,
-        tables={name: table(file.rules, file.when, file.source.visitor) for name, file in by_name.items()},
+        tables={name: table(file.rules, file.when) for name, file in by_name.items()},
     )
 
 

@@ -29,14 +29,12 @@ class RuleFailedError(Exception):
 
 
 class Making:
-    """One event, of which rules make goals. `visitor`: the paths of the file."""
+    """One event, of which rules make goals."""
 
-    __slots__ = ("document", "event_name", "mode", "scope", "source", "visitor")
+    __slots__ = ("document", "event_name", "mode", "scope", "source")
 
-    def __init__(
-        self, source: Source, visitor: tuple[Path, ...], document: Document, event_name: str, mode: str, hash_key: bytes
-    ) -> None:
-        self.source, self.visitor, self.document = source, visitor, document
+    def __init__(self, source: Source, document: Document, event_name: str, mode: str, hash_key: bytes) -> None:
+        self.source, self.document = source, document
         self.event_name, self.mode, self.scope = event_name, mode, Scope(document, hash_key)
 
     def goal(self, rule: Rule) -> PlannedGoal:
@@ -52,7 +50,7 @@ class Making:
             metadata=metadata,
             once_key=once_key,
             destination=rule.destination,
-            candidates=self._candidates(rule),
+            candidates=candidates(rule.visitor, self.document) if rule.visitor else (),
             max_age_ms=rule.max_age_ms,
             wait_ms=rule.wait_ms,
             notes=(*notes, *more, *cut, *once),
@@ -72,8 +70,8 @@ class Making:
     def _metadata(self, metadata: tuple[tuple[str, Template], ...] | Placeholder) -> Iterable[tuple[str, str]]:
         if isinstance(metadata, Placeholder):
             return _entries(metadata, self.document)
-        rendered = ((key, template.render(self.scope)) for key, template in metadata)
-        return [(key, text) for key, text in rendered if text is not None]
+        scope = self.scope
+        return [(key, text) for key, template in metadata if (text := template.render(scope)) is not None]
 
     def _description(self, rule: Rule) -> tuple[str | None, tuple[str, ...]]:
         if rule.description is None:
@@ -95,15 +93,11 @@ class Making:
             return alternative.render(self.scope)
         return text_of(alternative.read(self.document))
 
-    def _candidates(self, rule: Rule) -> tuple[Candidate, ...]:
-        """Every visitor path that gives a value: the rule's, then the file's."""
-        paths = (*rule.visitor, *self.visitor) if rule.visitor else self.visitor
-        found: dict[str, Candidate] = {}
-        for path in paths:
-            value = path.read(self.document)
-            if value is not MISSING and path.text not in found:
-                found[path.text] = Candidate(path.text, value)
-        return tuple(found.values())
+
+def candidates(paths: Iterable[Path], document: Document) -> tuple[Candidate, ...]:
+    """The values at visitor paths, in their order."""
+    found = ((path.text, path.read(document)) for path in paths)
+    return tuple(Candidate(text, value) for text, value in found if value is not MISSING)
 
 
 def _entries(placeholder: Placeholder, document: Document) -> list[tuple[str, str]]:

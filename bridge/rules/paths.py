@@ -69,8 +69,8 @@ class CompiledPath:
         value = document.body if self.root == "body" else self._start(document)
         for name in self.names:
             if value.__class__ is dict:
-                value = value.get(name, MISSING)
-            elif value is None or value is MISSING:
+                value = value.get(name)
+            elif value is None:
                 return MISSING
             else:
                 value = walk(self._start(document), self.segments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.model import Destination, Json, Path, PlannedGoal, Source
+    from bridge.model import Destination, Json, PlannedGoal, Source
     from bridge.rules.conditions import All, Condition
     from bridge.rules.globs import Glob
     from bridge.rules.paths import CompiledPath
@@ -123,7 +123,6 @@ class Table:
 
     rules: tuple[Rule, ...]
     conditions: tuple[tuple[Condition, ...], ...]
-    visitor: tuple[Path, ...]
     exact: Mapping[str, tuple[int, ...]]
     globs: tuple[tuple[Glob, int], ...]
     idle: dict[str, tuple[RuleTrace, ...]] = field(default_factory=dict, compare=False, repr=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document
 from bridge.rules.engine import describe, evaluate_table, table
+from bridge.rules.making import candidates
 from bridge.rules.paths import identified
 from bridge.rules.values import equal, shown, text_of
 
@@ -49,12 +50,13 @@ def run_tests(rule_set: RuleSet) -> tuple[TestResult, ...]:
 def run_test(file: CompiledFile, test: TestCase) -> str:
     """What is wrong, or nothing."""
     rules = tuple(_rules(file, test))
-    used = table(rules, file.when, file.source.visitor)
+    used = table(rules, file.when)
     planned: list[PlannedGoal] = []
     traces: list[RuleTrace] = []
     for i, document in enumerate(_documents(file.source, test)):
         found = evaluate_table(used, file.source, document, event_name=f"test[{i}]", mode="live", hash_key=_HASH_KEY)
-        planned += found.planned
+        own = candidates(file.source.visitor, document)
+        planned += (goal._replace(candidates=(*goal.candidates, *own)) for goal in found.planned)
         traces += found.traces
     return _difference(test, planned, traces)
 

@@ -298,6 +298,16 @@ def test_a_rules_own_path_goes_before_the_files(store, clock):
     assert [goal.visitor for goal in desk.goals()] == [BOB, ALICE]
 
 
+def test_a_path_of_rule_and_file_alike_is_tried_where_the_rule_has_it(store, clock):
+    files = {
+        "stripe.yaml": "provider: stripe\nvisitor: [a, b]\n"
+        "goals: [{goal: purchase, event: checkout.session.completed, visitor: b}]"
+    }
+    desk = Desk(store, clock, files)
+    desk.route(session("1") | {"a": ALICE, "b": BOB})
+    assert desk.visitors()["purchase"] == BOB
+
+
 def test_the_root_key_reads_what_identity_found(store, clock):
     files = {"stripe.yaml": "provider: stripe\ngoals: [{goal: p, event: '*', metadata: {sub: '{key.subscription}'}}]"}
     desk = Desk(store, clock, files)

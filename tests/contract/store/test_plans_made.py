@@ -50,7 +50,7 @@ class Bench:
     def wish(self, once="once", visitor=None, keys="", *, stated_ms=None, **more):
         event = self.event(stated_ms=stated_ms)
         planned = PlannedGoal("rule", "refund", None, {"amount": "1"}, once, "default")
-        planned = replace(planned, **{name: more.pop(name) for name in list(more) if name.endswith("_ms")})
+        planned = planned._replace(**{name: more.pop(name) for name in list(more) if name.endswith("_ms")})
         at_ms = event.happened_at_ms
         own = (Named(visitor, "a.b"),) if visitor else ()
         return plans.Wish(event, planned, "default", at_ms, at_ms, stated_ms is not None, _keys(keys), own, **more)

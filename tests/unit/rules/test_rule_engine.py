@@ -38,7 +38,7 @@ def test_a_rule_makes_a_goal():
     assert goal.metadata == {"amount": "49.00", "plan": "pro"}
     assert goal.once_key == "shop:live:sale:7"
     assert goal.destination == "default"
-    assert goal.candidates == (Candidate("visitor", VISITOR),)
+    assert goal.candidates == ()
     assert goal.description is None
     assert goal.notes == ()
 
@@ -251,16 +251,15 @@ def test_the_files_condition_applies_to_all_rules():
     assert only(text, {"type": "paid", "store": "5"}).name == "a"
 
 
-def test_the_rules_visitor_comes_before_the_files():
+def test_the_rules_own_visitor_travels_with_the_goal():
     text = "  - {goal: a, event: paid, visitor: [mine, visitor, nothing]}\n"
     goal = only(text, {"type": "paid", "visitor": "v1", "mine": ""})
     assert goal.candidates == (Candidate("mine", ""), Candidate("visitor", "v1"))
 
 
 def test_a_visitor_that_is_an_object_is_a_candidate_that_identity_judges():
-    assert only("  - {goal: a, event: paid}\n", {"type": "paid", "visitor": {"a": 1}}).candidates == (
-        Candidate("visitor", {"a": 1}),
-    )
+    text = "  - {goal: a, event: paid, visitor: mine}\n"
+    assert only(text, {"type": "paid", "mine": {"a": 1}}).candidates == (Candidate("mine", {"a": 1}),)
 
 
 def test_times_and_destination_travel_with_the_goal():
@@ -281,7 +280,7 @@ class Broken:
 def test_a_rule_that_breaks_is_its_own_trace_and_the_others_go_on():
     found = load(HEAD + "  - {goal: a, event: paid}\n  - {goal: b, event: paid}\n")
     first, second = found.rules["shop"]
-    broken = table((replace(first, when=Broken()), second), ALWAYS, ())
+    broken = table((replace(first, when=Broken()), second), ALWAYS)
     read = Document(body={"type": "paid"}, envelope={"type": "paid"})
     made = evaluate_table(broken, found.sources["shop"], read, event_name="e", mode="live", hash_key=KEY)
     assert [(t.rule_id, t.result, t.message) for t in made.traces] == [
