@@ -7,7 +7,7 @@ There are no regular expressions: a sender must not be able to keep the bridge b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -131,8 +131,7 @@ class Either:
             if failure is None:
                 return None
             failures.append(failure)
-        first, *others = dict.fromkeys((f.path, f.actual) for f in failures)
-        actual = "; ".join((first[1], *(f"{path} is {actual}" for path, actual in others)))  # read behind "path is"
+        actual = _behind_first([(failure.path, failure.actual) for failure in failures])
         return Failure(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
 
     @property
@@ -150,12 +149,18 @@ class NotAll:
     def test(self, document: Document) -> Failure | None:
         if self.inner.test(document) is not None:
             return None
-        actual = "; ".join(f"{path.text} is {shown(path.read(document))}" for path in self.paths)
+        actual = _behind_first([(path.text, shown(path.read(document))) for path in self.paths])
         return Failure(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
 
     @property
     def text(self) -> str:
         return f"not ({self.inner.text})"
+
+
+def _behind_first(found: Sequence[tuple[str, str]]) -> str:
+    """What stands at several paths, to be read behind `<the first path> is`."""
+    first, *others = dict.fromkeys(found) or [("", "")]
+    return "; ".join((first[1], *(f"{path} is {actual}" for path, actual in others)))
 
 
 ALWAYS: Final = All(())

@@ -186,9 +186,9 @@ def test_an_invoice_before_its_checkout_is_parked_and_sent_within_a_second_of_it
     assert composed.goal("payment_recovered").delivered_at_ms - woken_ms <= SECOND
 
 
-def test_the_same_with_processes_takes_less_than_a_second(machine, database_url):
+def test_the_same_with_processes_takes_less_than_a_second(machine, postgres_url):
     datafast = machine.datafast()
-    web = machine.web(environment(datafast, database_url))
+    web = machine.web(environment(datafast, postgres_url))
     web.stripe(invoice_paid(1))
     number = uuid.uuid4().hex
     web.stripe(checkout(number, BOB))

@@ -169,8 +169,6 @@ def test_a_restart_with_a_broken_folder_goes_on_with_the_last_good_set(shop):
     shop.turns_red("stripe.yaml:", "metadatta")
     assert shop.web.told("rules.refused")
     shutil.rmtree(shop.folder)
-    shop.restart()
-    assert shop.makes() == "second"
     shop.turns_red("mappings")
     shop.folder.mkdir()
     shop.file.write_text(RULE.format(name="third"))
@@ -238,6 +236,14 @@ def test_a_file_that_is_being_written_is_not_taken(book):
         assert rulebook.current.rules["stripe"][0].goal == "first"
     rulebook.look()
     assert rulebook.current.rules["stripe"][0].goal == "second"
+
+
+def test_a_start_without_a_folder_goes_on_with_the_last_good_set(book, sqlite_store):
+    folder, rulebook = book
+    shutil.rmtree(folder)
+    again = Rulebook(folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store)
+    assert again.current.hash == rulebook.current.hash
+    assert "mappings" in again.fault
 
 
 def test_a_broken_set_that_comes_back_after_its_folder_was_away_is_named_again(book):

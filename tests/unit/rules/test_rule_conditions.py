@@ -234,9 +234,10 @@ def test_a_renewal_that_only_moves_the_period_changes_no_price():
             {"any": [{"s": "open"}, {"n": {"gt": 50}}]},
             "s",
             "any of: s is open; n is gt 50",
-            "s is paid; n is 49",
+            "paid; n is 49",
         ),
-        ({"not": {"s": "paid"}}, "s", "not (s is paid)", "s is paid"),
+        ({"not": {"s": "paid"}}, "s", "not (s is paid)", "paid"),
+        ({"not": {"s": "paid", "n": 49}}, "s", "not (s is paid and n is 49)", "paid; n is 49"),
     ],
 )
 def test_a_failure_says_path_expected_and_actual(when, path, expected, actual):
