@@ -130,6 +130,7 @@ goals = Table(
 
 Index(  # whose turn it is to be looked up
     "ix_goals_look_up",
+    goals.c.state,  # alone in it, but SQLite prefers an index that begins with it
     goals.c.look_up_at_ms,
     sqlite_where=goals.c.state == "parked",
     postgresql_where=goals.c.state == "parked",

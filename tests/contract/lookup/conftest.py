@@ -45,6 +45,9 @@ class Shop:
         (found,) = self.desk.goals()
         return found
 
+    def goals_of_visitor(self, visitor):
+        return sum(goal.visitor == visitor for goal in self.desk.goals())
+
     def rows(self, table=schema.lookups):
         return self.desk.rows(table)
 

@@ -236,7 +236,7 @@ def test_old_answers_are_forgotten(shop):
 # -------------------------------------------------------------------------------------------------- modes, accounts
 
 
-def test_a_live_key_asks_nothing_about_test_events(shop, new_shop):
+def test_a_live_key_asks_nothing_about_test_events(new_shop):
     testing = new_shop(environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test"))
     testing.stripe.seed([session(subscription="sub_1", livemode=False)])
     testing.desk.route(renewal() | {"livemode": False})
@@ -467,3 +467,104 @@ def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):
     assert shop.ask() == 0
     assert shop.later(MINUTE) == 1
     assert shop.goal().visitor == ALICE
+
+
+# ---------------------------------------------------------------------------------------- what people see and forget
+
+
+def test_what_was_asked_is_told_with_the_goal(shop):
+    from bridge.cli.timeline import lookup_sentence
+    from bridge.store import ledger
+
+    shop.stripe.permissions["rk_live_0123456789"] = ["checkout_session"]
+    shop.stripe.seed([session(visitor=None, subscription="sub_1")])
+    shop.desk.route(renewal())
+    shop.later()
+    with shop.store.read() as conn:
+        told = [lookup_sentence(one) for one in ledger.show_goal(conn, shop.goal().id).lookups]
+    assert told == [
+        "asked Stripe for the Checkout sessions of sub_1: cs_live_1 names no visitor",
+        'asked Stripe for sub_1: STRIPE_API_KEY may not read Subscriptions: give the restricted key "Read" there',
+        "asked Stripe for the Checkout sessions of cus_1: cs_live_1 names no visitor",
+    ]
+
+
+def test_forgetting_a_person_takes_what_was_asked_along(shop):
+    from sqlalchemy import select
+
+    from bridge.store import forgetting
+
+    shop.stripe.seed([session(subscription="sub_1")])
+    shop.desk.route(renewal(), renewal(2))
+    shop.later()
+    assert shop.goals_of_visitor(ALICE) == 1
+    with shop.store.write() as conn:
+        forgetting.remove(conn, forgetting.whole(conn, visitor=ALICE, customer=None, seeds=()))
+    with shop.store.read() as conn:
+        left = repr([conn.execute(select(table)).all() for table in schema.metadata.sorted_tables])
+    for text in (ALICE, "sub_1'", "cus_1'", "cs_live_1", "in_1'"):
+        assert text not in left
+    assert "sub_2" in left
+
+
+def test_a_person_who_is_forgotten_meanwhile_is_asked_about_no_more(shop):
+    from bridge.store import forgetting
+
+    shop.desk.route(renewal())
+    with shop.store.write() as conn:
+        forgetting.remove(conn, forgetting.whole(conn, visitor=None, customer="cus_1", seeds=()))
+    assert shop.later() == 0
+    assert shop.stripe.asked() == []
+
+
+PLANS = {
+    "any due": lambda conn: lookups.any_due(conn, "k"),
+    "due": lambda conn: lookups.due(conn, 20),
+    "again": lambda conn: lookups.again_at(conn, ["stripe:live:sub_1"]),
+    "begin": lambda conn: lookups.begin(conn, "k", "sessions", 1, 1, 1),
+    "answered": lambda conn: lookups.answered(conn, "k", "sessions", outcome="nothing", detail=None, again_at_ms=1),
+    "put off": lambda conn: lookups.put_off(conn, 1, 1),
+    "told": lambda conn: lookups.of_goal(conn, 1),
+    "old": lambda conn: lookups.forget_old(conn, 10),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_it_goes_by_an_index_however_many_rows_there_are(shop, name):
+    shop.desk.route(renewal(), refund(2))
+    shop.later()
+    with shop.store.write() as conn:
+        conn.exec_driver_sql("UPDATE goals SET look_up_at_ms = 0")
+    assert walks(shop.store, PLANS[name]) == []
+
+
+def walks(store, work):
+    """The plans that go over a whole table."""
+    import re
+
+    from sqlalchemy import event
+
+    said, big = [], "goals|events|goal_keys|link_keys|lookups"
+    found = []
+
+    def keep(_conn, _cursor, statement, parameters, _context, _many):
+        if not statement.startswith(("EXPLAIN", "SET")):
+            said.append((statement, parameters))
+
+    event.listen(store.engine, "before_cursor_execute", keep)
+    try:
+        with store.write() as conn:
+            work(conn)
+            assert said
+            if store.dialect == "postgresql":
+                conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            explain = "EXPLAIN QUERY PLAN" if store.dialect == "sqlite" else "EXPLAIN"
+            for statement, parameters in tuple(said):
+                plan = "\n".join(str(row[-1]) for row in conn.exec_driver_sql(f"{explain} {statement}", parameters))
+                if "look_up_at_ms <=" in statement:
+                    assert "ix_goals_look_up" in plan, plan
+                if re.search(rf"^SCAN ({big})$|Seq Scan on ({big})\b", plan, re.MULTILINE):
+                    found.append(f"{statement}\n{plan}")
+    finally:
+        event.remove(store.engine, "before_cursor_execute", keep)
+    return found

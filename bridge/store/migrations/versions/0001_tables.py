@@ -256,7 +256,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_goals_look_up",
         "goals",
-        ["look_up_at_ms"],
+        ["state", "look_up_at_ms"],
         unique=False,
         sqlite_where=sa.text("state = 'parked'"),
         postgresql_where=sa.text("state = 'parked'"),
