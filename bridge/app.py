@@ -20,7 +20,7 @@ from bridge.errors import StoreError, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
-from bridge.store import aging, retention, workers
+from bridge.store import retention, workers
 from bridge.store.counters import Refusals
 from bridge.store.inbox import Inbox
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
@@ -145,19 +145,13 @@ class Bridge:
             chores=(
                 Chore("sweep", SWEEP_S, self._deliverer.sweep),
                 Chore("parked", SWEEP_S, router.sweep),
-                Chore("retention", RETENTION_S, self._forget),
+                Chore("retention", RETENTION_S, lambda: retention.purge(self.store, settings.bridge_retention_days)),
             ),
             senders=settings.bridge_concurrency,
             idle_s=UNWOKEN_IDLE_S if self._kind == "worker" else WOKEN_IDLE_S,
             monotonic=time.monotonic,
         )
 
-    def _forget(self) -> None:
-        """One round of retention; what is left over is done the next time."""
-        retention.purge(self.store, self.settings.bridge_retention_days)
-        self.store.run(lambda conn: aging.forget_links(conn, retention.BATCH))
-
-    @staticmethod
     def _build_looker(lookup: Lookup) -> Worker:
         """A thread of its own: a slow Stripe keeps no event and no goal waiting."""
         return Worker(
