@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge import identity, logs, rules, sources
+from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
 from bridge.linking import Learning
 from bridge.model import Envelope, Verdict
@@ -119,7 +119,10 @@ class Desk:
             Learning(keys, ordered_ms, label, event.id, number, named[0] if named else None),
             judged,
             evaluation,
-            tuple(self._wish(event, envelope, planned, keys, judged, times) for planned in evaluation.planned),
+            tuple(
+                self._wish(event, envelope, _described(planned, event, name), keys, judged, times)
+                for planned in evaluation.planned
+            ),
         )
 
     def _wish(
@@ -167,6 +170,13 @@ def _envelope(document: Document) -> Envelope:
         test=bool(said.get("test")),
         account=said.get("account"),
     )
+
+
+def _described(planned: PlannedGoal, event: Event, name: str) -> PlannedGoal:
+    """With the default description: each element of a batch has its own, and all as DataFast gives them back."""
+    if planned.description is not None or name == event.name:
+        return planned
+    return planned._replace(description=limits.clean_value(f"{event.source} {name}"))
 
 
 def _names(event: Event, documents: Sequence[Document]) -> list[str]:

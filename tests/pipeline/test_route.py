@@ -264,6 +264,13 @@ def test_each_element_of_a_list_is_an_event_of_its_own(store, clock):
         ("back", ALICE),
     ]
     assert len(desk.trace(event_id)["elements"]) == 4
+    assert [goal.description for goal in desk.goals()] == [f"mine ev_{event_id}.{i}" for i in range(4)]
+
+
+def test_the_default_description_is_what_datafast_gives_back(desk):
+    desk.route(session("1", ALICE) | {"id": "R&D <1>"})
+    (goal,) = desk.goals()
+    assert goal.description == "stripe RD 1"
 
 
 def test_lemon_squeezys_renewal_is_found_through_order_and_subscription(store, clock):
