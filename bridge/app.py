@@ -152,6 +152,7 @@ class Bridge:
             monotonic=time.monotonic,
         )
 
+    @staticmethod
     def _build_looker(lookup: Lookup) -> Worker:
         """A thread of its own: a slow Stripe keeps no event and no goal waiting."""
         return Worker(
