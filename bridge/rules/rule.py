@@ -41,6 +41,8 @@ def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
     """Compile a rule; every fault goes to `fault`, and the result counts only if there are none."""
     name = _name(goal.goal, context, below(fault, "goal"))
     events = tuple(text for _, text in numbered(goal.event))
+    if not events:
+        fault(("event",), 'a list without an event type matches nothing; "*" means every type')
     for where, text in numbered(goal.event):
         if not text.strip():
             fault(("event", *where), 'an event type is empty; "*" means every type')

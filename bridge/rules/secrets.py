@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SHORTEST: Final = 6  # characters; no provider gives a shorter secret (Lemon Squeezy takes six)
-VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}.*|<.*>|\.{3,}|…+)", re.IGNORECASE | re.DOTALL)
 _BEHIND_WHSEC: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL)
 

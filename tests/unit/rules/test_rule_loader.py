@@ -240,6 +240,7 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
         ('{goal: "{x", id: s, event: a}', "not closed"),
         ("{goal: a, event: b, id: 'x y'}", "may hold only letters"),
         ("{goal: a, event: ''}", 'an event type is empty; "*" means every type'),
+        ("{goal: a, event: []}", 'a list without an event type matches nothing; "*" means every type'),
         ("{goal: a, event: b, metadata: {Plan Name: x}}", 'write "plan_name"'),
         ("{goal: a, event: b, metadata: {eventName: x}}", "dropped by DataFast"),
         ("{goal: a, event: b, metadata: {a: x, A: y}}", "are one"),
@@ -342,6 +343,11 @@ def test_two_files_of_one_source_are_refused():
 
 
 # ----------------------------------------------------------------------------------------------------------- sources
+
+
+def test_a_file_may_be_called_by_a_number():
+    found = load(TWO_LINES, {"2ND_SHOP_WEBHOOK_SECRET": "whsec_abc"}, name="2nd-shop.yaml")
+    assert found.sources["2nd-shop"].secrets == ("whsec_abc",)
 
 
 def test_a_file_has_the_defaults_of_its_provider():
