@@ -71,6 +71,10 @@ def shop(store, clock, sandbox):
 @pytest.fixture
 def new_shop(store, clock, sandbox):
     """Shops with other keys or settings."""
+    yield from _shops(store, clock, sandbox)
+
+
+def _shops(store, clock, sandbox):
     made = []
 
     def new(*args, **options):
@@ -80,3 +84,14 @@ def new_shop(store, clock, sandbox):
     yield new
     for one in made:
         one.lookup.close()
+
+
+@pytest.fixture
+def lone_shop(new_lone_shop):
+    """A shop on SQLite alone, for what is no matter of the database."""
+    return new_lone_shop()
+
+
+@pytest.fixture
+def new_lone_shop(sqlite_store, clock, sandbox):
+    yield from _shops(sqlite_store, clock, sandbox)

@@ -78,11 +78,11 @@ def test_a_renewal_of_an_old_subscription_finds_the_session_and_says_so(shop):
     assert told.endswith("days before")
 
 
-def test_a_refund_of_an_old_payment_finds_the_session(shop):
-    shop.stripe.seed([session(payment_intent="pi_1")])
-    shop.desk.route(refund())
-    shop.later()
-    assert shop.goal().visitor == ALICE
+def test_a_refund_of_an_old_payment_finds_the_session(lone_shop):
+    lone_shop.stripe.seed([session(payment_intent="pi_1")])
+    lone_shop.desk.route(refund())
+    lone_shop.later()
+    assert lone_shop.goal().visitor == ALICE
 
 
 def test_a_dispute_that_names_only_its_charge_goes_by_the_charge_to_the_payment(shop):
@@ -115,7 +115,7 @@ def test_a_refund_of_a_renewal_goes_by_invoice_and_subscription_to_the_session(s
     }
 
 
-def test_subscription_metadata_counts_when_there_is_no_session(shop):
+def test_subscription_metadata_counts_when_there_is_no_session(lone_shop):
     subscription = {
         "id": "sub_1",
         "object": "subscription",
@@ -123,26 +123,26 @@ def test_subscription_metadata_counts_when_there_is_no_session(shop):
         "livemode": True,
         "metadata": {"datafast_visitor_id": BOB},
     }
-    shop.stripe.seed([subscription])
-    shop.desk.route(renewal())
-    shop.later()
-    assert shop.goal().visitor == BOB
-    assert "Stripe's subscription sub_1, looked up" in shop.goal().provenance
+    lone_shop.stripe.seed([subscription])
+    lone_shop.desk.route(renewal())
+    lone_shop.later()
+    assert lone_shop.goal().visitor == BOB
+    assert "Stripe's subscription sub_1, looked up" in lone_shop.goal().provenance
 
 
-def test_a_payment_link_is_found_by_its_client_reference_id(shop):
-    shop.stripe.seed([session(visitor=None, client_reference_id=f"dfv_{ALICE}", payment_intent="pi_1")])
-    shop.desk.route(refund())
-    shop.later()
-    assert shop.goal().visitor == ALICE
+def test_a_payment_link_is_found_by_its_client_reference_id(lone_shop):
+    lone_shop.stripe.seed([session(visitor=None, client_reference_id=f"dfv_{ALICE}", payment_intent="pi_1")])
+    lone_shop.desk.route(refund())
+    lone_shop.later()
+    assert lone_shop.goal().visitor == ALICE
 
 
-def test_a_customer_leads_to_the_sessions_of_another_purchase_as_the_last_resort(shop):
-    shop.stripe.seed([session(1, payment_intent="pi_7"), session(2, visitor=BOB, customer="cus_2")])
-    shop.desk.route(stripe_event("customer.updated", {"id": "cus_1", "object": "customer"}))
-    shop.later()
-    assert shop.goal().visitor == ALICE
-    assert json.loads(shop.goal().provenance)["by"] == "customer"
+def test_a_customer_leads_to_the_sessions_of_another_purchase_as_the_last_resort(lone_shop):
+    lone_shop.stripe.seed([session(1, payment_intent="pi_7"), session(2, visitor=BOB, customer="cus_2")])
+    lone_shop.desk.route(stripe_event("customer.updated", {"id": "cus_1", "object": "customer"}))
+    lone_shop.later()
+    assert lone_shop.goal().visitor == ALICE
+    assert json.loads(lone_shop.goal().provenance)["by"] == "customer"
 
 
 def test_one_answer_wakes_every_goal_of_the_purchase_and_later_ones_need_none(shop):
@@ -197,21 +197,21 @@ def test_nothing_there_is_remembered_for_a_day(shop):
     assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
 
 
-def test_an_object_without_a_visitor_teaches_its_keys_and_no_more(shop):
-    shop.stripe.seed([session(visitor=None, subscription="sub_1")])
-    shop.desk.route(renewal())
-    shop.later()
-    assert shop.goal().visitor is None
-    assert "stripe:live:cs_live_1" in {row.key for row in shop.rows(schema.link_keys)}
-    assert shop.outcomes()["sub_1", "sessions"] == "keys"
+def test_an_object_without_a_visitor_teaches_its_keys_and_no_more(lone_shop):
+    lone_shop.stripe.seed([session(visitor=None, subscription="sub_1")])
+    lone_shop.desk.route(renewal())
+    lone_shop.later()
+    assert lone_shop.goal().visitor is None
+    assert "stripe:live:cs_live_1" in {row.key for row in lone_shop.rows(schema.link_keys)}
+    assert lone_shop.outcomes()["sub_1", "sessions"] == "keys"
 
 
-def test_what_came_with_the_event_is_not_asked_for(shop):
-    shop.desk.route(stripe_event("checkout.session.completed", session(visitor=None, payment_intent="pi_1")))
-    shop.later()
-    asked = [row.split("?")[0] for row in shop.stripe.asked()]
+def test_what_came_with_the_event_is_not_asked_for(lone_shop):
+    lone_shop.desk.route(stripe_event("checkout.session.completed", session(visitor=None, payment_intent="pi_1")))
+    lone_shop.later()
+    asked = [row.split("?")[0] for row in lone_shop.stripe.asked()]
     assert asked == ["/v1/payment_intents/pi_1", "/v1/checkout/sessions"]
-    assert "customer=cus_1" in shop.stripe.asked()[1]
+    assert "customer=cus_1" in lone_shop.stripe.asked()[1]
 
 
 def test_a_goal_whose_wait_is_over_is_asked_about_no_more(shop):
@@ -236,8 +236,8 @@ def test_old_answers_are_forgotten(shop):
 # -------------------------------------------------------------------------------------------------- modes, accounts
 
 
-def test_a_live_key_asks_nothing_about_test_events(new_shop):
-    testing = new_shop(environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test"))
+def test_a_live_key_asks_nothing_about_test_events(new_lone_shop):
+    testing = new_lone_shop(environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test"))
     testing.stripe.seed([session(subscription="sub_1", livemode=False)])
     testing.desk.route(renewal() | {"livemode": False})
     assert testing.goal().state == "parked"
@@ -257,30 +257,30 @@ def test_a_test_key_teaches_test_alone(new_shop):
     assert all(":test:" in row.key for row in shop.rows(schema.link_visitors))
 
 
-def test_a_connected_account_is_asked_in_its_name(shop):
-    shop.stripe.seed([session(subscription="sub_1")], account="acct_1")
-    shop.desk.route(renewal() | {"account": "acct_1"})
-    shop.later()
-    assert shop.goal().visitor == ALICE
-    assert {row["account"] for row in shop.stripe.requests} == {"acct_1"}
-    assert "stripe:acct_1:live:cs_live_1" in {row.key for row in shop.rows(schema.link_keys)}
+def test_a_connected_account_is_asked_in_its_name(lone_shop):
+    lone_shop.stripe.seed([session(subscription="sub_1")], account="acct_1")
+    lone_shop.desk.route(renewal() | {"account": "acct_1"})
+    lone_shop.later()
+    assert lone_shop.goal().visitor == ALICE
+    assert {row["account"] for row in lone_shop.stripe.requests} == {"acct_1"}
+    assert "stripe:acct_1:live:cs_live_1" in {row.key for row in lone_shop.rows(schema.link_keys)}
 
 
-def test_an_account_that_is_closed_to_the_key_stops_only_itself(shop):
-    shop.stripe.seed([session(2, subscription="sub_2")])
-    shop.desk.route(renewal() | {"account": "acct_9"})
-    shop.later()
-    (pause,) = shop.rows(schema.lookup_pauses)
+def test_an_account_that_is_closed_to_the_key_stops_only_itself(lone_shop):
+    lone_shop.stripe.seed([session(2, subscription="sub_2")])
+    lone_shop.desk.route(renewal() | {"account": "acct_9"})
+    lone_shop.later()
+    (pause,) = lone_shop.rows(schema.lookup_pauses)
     assert pause.what == "account:acct_9"
     assert "acct_9" in pause.reason
-    shop.desk.route(renewal(2))
-    shop.later()
-    assert [goal.visitor for goal in shop.desk.goals()] == [None, ALICE]
+    lone_shop.desk.route(renewal(2))
+    lone_shop.later()
+    assert [goal.visitor for goal in lone_shop.desk.goals()] == [None, ALICE]
 
 
-def test_goals_of_other_providers_are_passed_by(new_shop):
+def test_goals_of_other_providers_are_passed_by(new_lone_shop):
     files = {"lemonsqueezy.yaml": "provider: lemonsqueezy\ngoals:\n  - {goal: sale, event: order_created}\n"}
-    shop = new_shop(files=files)
+    shop = new_lone_shop(files=files)
     body = {
         "meta": {"event_name": "order_created", "test_mode": False},
         "data": {"type": "orders", "id": "1", "attributes": {"customer_id": 7}},
@@ -327,44 +327,44 @@ def test_a_missing_permission_stops_its_questions_alone(shop):
     assert [row["path"] for row in shop.stripe.requests].count("/v1/checkout/sessions") == 1
 
 
-def test_a_permission_that_is_granted_later_is_noticed(shop):
-    shop.stripe.permissions["rk_live_0123456789"] = ["subscription"]
-    shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal())
-    shop.later()
-    assert shop.goal().visitor is None
-    del shop.stripe.permissions["rk_live_0123456789"]
-    shop.later(2 * HOUR)
-    assert shop.goal().visitor == ALICE
-    assert shop.rows(schema.lookup_pauses) == []
+def test_a_permission_that_is_granted_later_is_noticed(lone_shop):
+    lone_shop.stripe.permissions["rk_live_0123456789"] = ["subscription"]
+    lone_shop.stripe.seed([session(subscription="sub_1")])
+    lone_shop.desk.route(renewal())
+    lone_shop.later()
+    assert lone_shop.goal().visitor is None
+    del lone_shop.stripe.permissions["rk_live_0123456789"]
+    lone_shop.later(2 * HOUR)
+    assert lone_shop.goal().visitor == ALICE
+    assert lone_shop.rows(schema.lookup_pauses) == []
 
 
-def test_when_stripe_asks_for_a_pause_it_gets_it(shop):
-    shop.stripe.seed([session(subscription="sub_1")])
-    shop.stripe.fail(429, retry_after_s=120)
-    shop.desk.route(renewal())
-    assert shop.later() == 1
-    assert shop.later(MINUTE) == 0
-    assert shop.later(2 * MINUTE) == 1
-    assert shop.goal().visitor == ALICE
-    assert shop.rows(schema.lookup_pauses) == []
+def test_when_stripe_asks_for_a_pause_it_gets_it(lone_shop):
+    lone_shop.stripe.seed([session(subscription="sub_1")])
+    lone_shop.stripe.fail(429, retry_after_s=120)
+    lone_shop.desk.route(renewal())
+    assert lone_shop.later() == 1
+    assert lone_shop.later(MINUTE) == 0
+    assert lone_shop.later(2 * MINUTE) == 1
+    assert lone_shop.goal().visitor == ALICE
+    assert lone_shop.rows(schema.lookup_pauses) == []
 
 
 @pytest.mark.parametrize("status", [503, 409])
-def test_when_stripe_is_down_it_is_asked_ever_less(shop, status):
-    shop.stripe.seed([session(subscription="sub_1")])
-    shop.stripe.fail(status, times=4)
-    shop.desk.route(renewal())
-    shop.clock.advance(40_000)
+def test_when_stripe_is_down_it_is_asked_ever_less(lone_shop, status):
+    lone_shop.stripe.seed([session(subscription="sub_1")])
+    lone_shop.stripe.fail(status, times=4)
+    lone_shop.desk.route(renewal())
+    lone_shop.clock.advance(40_000)
     waits = []
-    while shop.goal().visitor is None and len(waits) < 6:
-        assert shop.lookup.step() == 1
-        begins = shop.clock.now_ms
-        while shop.goal().visitor is None and not _due(shop):
-            shop.clock.advance(1_000)
-        waits.append((shop.clock.now_ms - begins) // 1000)
+    while lone_shop.goal().visitor is None and len(waits) < 6:
+        assert lone_shop.lookup.step() == 1
+        begins = lone_shop.clock.now_ms
+        while lone_shop.goal().visitor is None and not _due(lone_shop):
+            lone_shop.clock.advance(1_000)
+        waits.append((lone_shop.clock.now_ms - begins) // 1000)
     assert waits == [10, 20, 40, 80, 0]
-    assert shop.goal().visitor == ALICE
+    assert lone_shop.goal().visitor == ALICE
 
 
 def _due(shop):
@@ -372,37 +372,37 @@ def _due(shop):
         return lookups.any_due(conn, shop.lookup._fingerprint)
 
 
-def test_nobody_who_listens_is_a_pause_too_and_takes_no_longer_than_the_deadline(shop):
-    silent = shop.new_lookup("http://127.0.0.1:9")
-    shop.desk.route(renewal())
-    shop.clock.advance(40_000)
+def test_nobody_who_listens_is_a_pause_too_and_takes_no_longer_than_the_deadline(lone_shop):
+    silent = lone_shop.new_lookup("http://127.0.0.1:9")
+    lone_shop.desk.route(renewal())
+    lone_shop.clock.advance(40_000)
     assert silent.step() == 1
-    (pause,) = shop.rows(schema.lookup_pauses)
+    (pause,) = lone_shop.rows(schema.lookup_pauses)
     assert pause.what == "all"
     assert "cannot be asked just now" in pause.reason
     silent.close()
 
 
-def test_an_answer_that_does_not_come_is_given_up_at_the_deadline(shop, sandbox):
-    hasty = shop.new_lookup(sandbox.url, deadline_ms=300)
-    shop.stripe.fail(200, hang_ms=1_500)
-    shop.desk.route(renewal())
-    shop.clock.advance(40_000)
+def test_an_answer_that_does_not_come_is_given_up_at_the_deadline(lone_shop, sandbox):
+    hasty = lone_shop.new_lookup(sandbox.url, deadline_ms=300)
+    lone_shop.stripe.fail(200, hang_ms=1_500)
+    lone_shop.desk.route(renewal())
+    lone_shop.clock.advance(40_000)
     assert hasty.step() == 1
-    assert shop.rows(schema.lookup_pauses)[0].what == "all"
+    assert lone_shop.rows(schema.lookup_pauses)[0].what == "all"
     hasty.close()
 
 
-def test_a_question_that_stripe_refuses_is_set_aside_and_the_others_go_on(shop):
-    shop.stripe.fail(400)
-    shop.stripe.seed(
+def test_a_question_that_stripe_refuses_is_set_aside_and_the_others_go_on(lone_shop):
+    lone_shop.stripe.fail(400)
+    lone_shop.stripe.seed(
         [{"id": "sub_1", "object": "subscription", "livemode": True, "metadata": {"datafast_visitor_id": BOB}}]
     )
-    shop.desk.route(renewal())
-    shop.later()
-    assert shop.goal().visitor == BOB
-    assert shop.outcomes() == {("sub_1", "sessions"): "failed", ("sub_1", "object"): "visitor"}
-    assert shop.rows(schema.lookup_pauses) == []
+    lone_shop.desk.route(renewal())
+    lone_shop.later()
+    assert lone_shop.goal().visitor == BOB
+    assert lone_shop.outcomes() == {("sub_1", "sessions"): "failed", ("sub_1", "object"): "visitor"}
+    assert lone_shop.rows(schema.lookup_pauses) == []
 
 
 # ------------------------------------------------------------------------------------------------- many workers
@@ -472,16 +472,16 @@ def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):
 # ---------------------------------------------------------------------------------------- what people see and forget
 
 
-def test_what_was_asked_is_told_with_the_goal(shop):
+def test_what_was_asked_is_told_with_the_goal(lone_shop):
     from bridge.cli.timeline import lookup_sentence
     from bridge.store import ledger
 
-    shop.stripe.permissions["rk_live_0123456789"] = ["checkout_session"]
-    shop.stripe.seed([session(visitor=None, subscription="sub_1")])
-    shop.desk.route(renewal())
-    shop.later()
-    with shop.store.read() as conn:
-        told = [lookup_sentence(one) for one in ledger.show_goal(conn, shop.goal().id).lookups]
+    lone_shop.stripe.permissions["rk_live_0123456789"] = ["checkout_session"]
+    lone_shop.stripe.seed([session(visitor=None, subscription="sub_1")])
+    lone_shop.desk.route(renewal())
+    lone_shop.later()
+    with lone_shop.store.read() as conn:
+        told = [lookup_sentence(one) for one in ledger.show_goal(conn, lone_shop.goal().id).lookups]
     assert told == [
         "asked Stripe for the Checkout sessions of sub_1: cs_live_1 names no visitor",
         'asked Stripe for sub_1: STRIPE_API_KEY may not read Subscriptions: give the restricted key "Read" there',

@@ -1,0 +1,98 @@
+"""What a visitor costs with ten thousand links remembered, and with a million: to look up, and to learn from an event.
+
+Each purchase is a thread of five keys and a customer, named once; a look-up goes from a charge to the visitor.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+from sqlalchemy import text
+
+from bridge import store as bridge_store
+from bridge.linking import Learning
+from bridge.model import Key
+from bridge.store import links
+
+SMALL = 10_000
+KINDS = ("session", "payment_intent", "charge", "invoice", "subscription", "customer")
+TRIES = 300
+
+
+def run(add: Callable[..., None], name: str, folder: str, database: str, large: int) -> None:
+    url = database if not database.startswith("sqlite") else f"sqlite:///{folder}/links.db"
+    bridge_store.migrate(url)
+    made = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    few_found, few_learned = _costs_ms(made, 0, SMALL)
+    many_found, many_learned = _costs_ms(made, SMALL, large)
+    made.close()
+    add(f"{name}: one look-up with {SMALL:,} links", few_found, "ms")
+    add(f"{name}: … with {large:,} against that", many_found / few_found, "×", "≤ 2", lambda value: value <= 2)
+    add(f"{name}: learning an event with {SMALL:,} links", few_learned, "ms")
+    add(f"{name}: … with {large:,} against that", many_learned / few_learned, "×", "≤ 2", lambda value: value <= 2)
+
+
+def _costs_ms(store: bridge_store.Store, first: int, last: int) -> tuple[float, float]:
+    """(a look-up, learning one event), any purchase; the lower quartile, because other work disturbs it less."""
+    _fill(store, first // len(KINDS), last // len(KINDS))
+    dice = random.Random(last)
+    purchases = [dice.randrange(last // len(KINDS)) for _ in range(TRIES)]
+    found = [_timed_ms(lambda number=number: _find(store, number)) for number in purchases]
+    learned = [_timed_ms(lambda number=number: _learn(store, number)) for number in purchases]
+    return statistics.quantiles(found)[0], statistics.quantiles(learned)[0]
+
+
+def _timed_ms(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1000
+
+
+def _find(store: bridge_store.Store, number: int) -> None:
+    keys = [_key(number, "charge"), _key(number, "customer")]
+    with store.read() as conn:
+        assert links.recall(conn, keys).find(keys, number, weak=True) is not None
+
+
+def _learn(store: bridge_store.Store, number: int) -> None:
+    """A refund of the purchase."""
+    learning = Learning(
+        (_key(number, "charge"), _key(number, "customer")), number, "charge.refunded", 2_000_000 + number
+    )
+    store.run(lambda conn: links.learn(conn, [learning], 2_000))
+
+
+def _key(number: int, kind: str) -> Key:
+    ref = f"{kind[:3]}_{number:08d}x"
+    return Key(f"stripe:live:{ref}", kind, ref)
+
+
+def _fill(store: bridge_store.Store, first: int, last: int) -> None:
+    for start in range(first, last, 2_000):
+        keys = [key for number in range(start, min(last, start + 2_000)) for key in _rows(number)]
+        with store.write() as conn:
+            for statement in (_KEYS, _VISITORS, _EVENTS):
+                conn.execute(statement, keys)
+    with store.write() as conn:
+        conn.execute(text("ANALYZE"))
+
+
+def _rows(number: int) -> Iterator[dict[str, object]]:
+    for kind in KINDS:
+        key = _key(number, kind)
+        thread = None if kind == "customer" else _key(number, "charge").text
+        yield {"key": key.text, "kind": kind, "ref": key.id, "thread": thread, "n": number, "v": f"visitor-{number}"}
+
+
+_KEYS = text(
+    "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses)"
+    " VALUES (:key, :kind, :ref, :thread, 1000, 1000, 1)"
+)
+_VISITORS = text(
+    "INSERT INTO link_visitors (key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms,"
+    " last_event_id, last_event) VALUES (:key, :v, true, :n, :n, 'session evt_1', :n, :n, 'session evt_1')"
+)
+_EVENTS = text("INSERT INTO link_events (key, event_id, element) VALUES (:key, :n, 0)")
