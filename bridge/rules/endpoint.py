@@ -95,7 +95,7 @@ def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
     found = around.presets.get(file.provider)
     if found is None:
         guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
-        more = "" if guess else "; see `python -m bridge sources --presets`, or write custom and say how it signs"
+        more = "" if guess else '; docs/providers.md lists them, or write custom and say in "verify" how it signs'
         report.fault(("provider",), f'unknown provider "{file.provider}"{guess or more}')
         return Preset.model_validate({})
     return valid_preset(found, report, ("provider",))
