@@ -122,13 +122,17 @@ def check_metadata_key(text: str) -> None:
 
 
 def clean_value(text: str) -> str:
-    """What DataFast would keep of a metadata value: cut first, then its characters and scripts taken out, trimmed."""
+    """What DataFast would keep of a metadata value: cut first, then its characters and scripts taken out, trimmed.
+
+    What is left is kept as it is when it is cleaned again: taking one script out may have joined another.
+    """
     if _PLAIN.fullmatch(text):
         return text
     short = cut(storable(text), VALUE_MAX)
     if _SUSPICIOUS.search(short) is None:
         return short.strip()
-    return _HANDLER.sub("", _SCRIPT.sub("", _REMOVED.sub("", short))).strip()
+    kept = _HANDLER.sub("", _SCRIPT.sub("", _REMOVED.sub("", short))).strip()
+    return kept if kept == short else clean_value(kept)
 
 
 def fit_description(text: str) -> tuple[str, tuple[str, ...]]:

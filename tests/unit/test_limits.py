@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge import limits
@@ -75,6 +75,15 @@ def test_a_cleaned_value_is_one_that_datafast_takes(text):
     assert not re.search(r"[<>'\"&]", value)
     assert value == value.strip()
     value.encode()
+
+
+@given(st.lists(st.sampled_from(["java", "script:", "on", "x=", "<", "&", " ", "é", "😀"]), max_size=20).map("".join))
+@example("javaonx=script:x")
+@example("😀" * 128)
+def test_what_datafast_cleans_once_more_stays_as_it_is(text):
+    value = limits.clean_value(text)
+    assert limits.clean_value(value) == value
+    assert len(value.encode("utf-16-le")) <= 2 * limits.VALUE_MAX
 
 
 def test_metadata_is_the_first_ten_entries_in_the_order_of_the_rule():
