@@ -128,7 +128,7 @@ def _signature(source: Source, request: Request) -> str:
     from bridge import sources
 
     if not source.secrets:
-        return f"cannot be checked: {' or '.join(source.secret_names) or 'its secret'} is not set"
+        return f"cannot be checked: {source.secret_fault or 'its secret is not set'}"
     try:
         sources.verify(source, request, time.time())
     except SignatureError as error:
