@@ -113,6 +113,9 @@ def _refused(error: stripe.StripeError, permission: str, account: str | None) ->
             message=f"STRIPE_API_KEY may not read the connected account {account}: the key of a platform needs its"
             " permissions for connected accounts, too",
         )
+    if status == 403 and "permission" not in (error.user_message or ""):
+        sentence = "Stripe refuses STRIPE_API_KEY from here: is it bound to other IP addresses?"
+        return Answer(Kind.KEY, message=sentence)
     if status == 403:
         return Answer(
             Kind.PERMISSION,

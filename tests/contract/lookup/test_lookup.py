@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, stripe_event
@@ -446,6 +448,44 @@ def test_one_question_is_asked_by_one_worker(shop, sandbox):
     assert seen == [("sub_1", "sessions")]
     assert len(shop.stripe.requests) == 1
     first.close()
+
+
+def test_workers_that_race_ask_each_question_once_and_find_everybody(shop, sandbox):
+    """Three workers on one database, with every thread of a purchase asked for by two goals."""
+    for number in range(1, 7):
+        shop.stripe.seed([session(number, subscription=f"sub_{number}")])
+        gone = {"id": f"sub_{number}", "object": "subscription"}
+        shop.desk.route(renewal(number), stripe_event("customer.subscription.deleted", gone))
+    shop.clock.advance(MINUTE)
+    stopping = threading.Event()
+    faults = []
+
+    def work():
+        lookup = shop.new_lookup(sandbox.url)
+        try:
+            while not stopping.is_set():
+                lookup.step()
+        except BaseException as error:
+            faults.append(error)
+            raise
+        finally:
+            lookup.close()
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for _ in range(500):  # 50 s of its clock: no lease ends meanwhile, however slow this machine is
+        shop.clock.advance(100)
+        if all(goal.visitor == ALICE for goal in shop.desk.goals()):
+            break
+        time.sleep(0.02)
+    stopping.set()
+    for worker in workers:
+        worker.join(30)
+    assert faults == []
+    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    sessions = [asked for asked in shop.stripe.asked() if "checkout/sessions?subscription" in asked]
+    assert sorted(sessions) == [f"/v1/checkout/sessions?subscription=sub_{n}&limit=5" for n in range(1, 7)]
 
 
 def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):

@@ -94,6 +94,12 @@ def test_refusals_say_what_to_do_and_never_the_key(sandbox, client):
     assert "5ecret" not in denied.message + foreign.message + unknown.message + repr(client)
 
 
+def test_a_key_that_is_bound_to_other_addresses_is_no_matter_of_one_permission(sandbox, client):
+    sandbox.stripe.fail(403)
+    answer = client.ask(SESSIONS, None)
+    assert (answer.kind, "other IP addresses" in answer.message) == (Kind.KEY, True)
+
+
 # --------------------------------------------------------------------------------------------------- hostile peers
 
 
