@@ -24,9 +24,7 @@ def main(environ: Mapping[str, str]) -> int:
         keep = environ.get("KEEP")
         if keep:
             Path(keep).mkdir(parents=True, exist_ok=True)
-        result, facts = run.play(
-            wanted, Path(keep).resolve() if keep else None, say=lambda line: print(line, flush=True)
-        )
+        result, facts = run.play(wanted, Path(keep).resolve() if keep else None, say)
         ok = run.holds(wanted, result)
         print(ledger.told(result))
     else:
@@ -39,13 +37,18 @@ def main(environ: Mapping[str, str]) -> int:
     return 0 if ok else 1
 
 
+def say(line: str) -> None:
+    """To the terminal, at once."""
+    print(line, flush=True)
+
+
 def _other(wanted: Plan) -> tuple[bool, dict[str, Any]]:
     """The modes that start no storm of signals."""
     from chaos import floods, outage
 
     kinds = {"outage": outage.play, "slow": floods.slow, "memory": floods.memory, "same": floods.same}
     kinds |= {"forged": floods.forged, "malformed": floods.malformed}
-    return kinds[wanted.mode](wanted, print)
+    return kinds[wanted.mode](wanted, say)
 
 
 def _plan(environ: Mapping[str, str]) -> Plan:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
@@ -36,9 +36,16 @@ _SQLITE = (
 _POSTGRESQL = (
     _TABLE.format(number="BIGSERIAL PRIMARY KEY"),
     "CREATE FUNCTION chaos_watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN " + _COPY + "; RETURN NEW; END $$",
-    "CREATE TRIGGER chaos_watch AFTER UPDATE ON goals FOR EACH ROW WHEN (OLD.state <> NEW.state)"
+    "CREATE TRIGGER chaos_watch AFTER UPDATE ON goals FOR EACH ROW WHEN (OLD.state <> NEW.state)"  # noqa: ISC004
     " EXECUTE FUNCTION chaos_watch()",
 )
+
+
+def _no_file(file: Path) -> Path:
+    """The file, which an earlier run may have left."""
+    for left in file.parent.glob(file.name + "*"):
+        left.unlink()
+    return file
 
 
 class Database:
@@ -52,10 +59,10 @@ class Database:
             self._start_server()
             self.url = self._server.get_uri()
         else:
-            self.url = f"sqlite:///{folder / 'chaos.db'}" if wanted == "sqlite" else wanted
+            self.url = f"sqlite:///{_no_file(folder / 'chaos.db')}" if wanted == "sqlite" else wanted
         self._engine = self._connect()
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         self._migrate()
         statements = _SQLITE if self.kind == "sqlite" else _POSTGRESQL
         with self._engine.begin() as conn:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,7 +69,15 @@ class Member:
 
     def is_up(self) -> bool:
         """Alive, and listening if it should."""
-        return self.process is not None and self.process.poll() is None and (self.port is None or answers(self.port))
+        if self.process is None or self.process.poll() is not None:
+            return False
+        return self._has_threads() if self.port is None else answers(self.port)
+
+    def _has_threads(self) -> bool:
+        """A worker listens to nobody: it is up when its threads run. Before that a signal just ends it."""
+        with contextlib.suppress(OSError):
+            return len(list(Path(f"/proc/{self.pid}/task").iterdir())) >= 4
+        return False
 
     def children(self) -> list[int]:
         """The processes that it has forked (gunicorn's worker)."""
@@ -107,7 +116,7 @@ class Family:
         self._lock = threading.Lock()
         self._supervisor = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
-    def __enter__(self) -> Family:
+    def __enter__(self) -> Self:
         for member in self.members:
             member.start()
         self._supervisor.start()

@@ -72,7 +72,8 @@ def compare(
         if description not in known or (known[description].id not in acknowledged):
             _note(ledger, "unasked", description)
     ledger.unconfirmed = database.rows(
-        "SELECT count(DISTINCT goal_id) FROM attempts WHERE kind = 'send' AND (outcome IS NULL OR outcome = 'unconfirmed')"
+        "SELECT count(DISTINCT goal_id) FROM attempts"
+        " WHERE kind = 'send' AND (outcome IS NULL OR outcome = 'unconfirmed')"
     )[0][0]
     _judge_transitions(ledger, database)
     return ledger
@@ -97,12 +98,8 @@ def _judge(ledger: Ledger, sent: Sent, goals: Sequence[Mapping[str, Any]], state
 
 def _judge_transitions(ledger: Ledger, database: Database) -> None:
     """Each change of state was one that exists, and each end of a try was written under that try's own lease."""
-    tries = {
-        (row.goal_id, row.lease_token)
-        for row in database.rows(
-            "SELECT goal_id, lease_token FROM attempts WHERE kind = 'send' AND outcome IS NOT NULL"
-        )
-    }
+    ended = "SELECT goal_id, lease_token FROM attempts WHERE kind = 'send' AND outcome IS NOT NULL"
+    tries = {(row.goal_id, row.lease_token) for row in database.rows(ended)}
     settled = set()
     for row in database.rows("SELECT * FROM chaos_transitions ORDER BY id"):
         if (row.was, row.becomes) not in LEGAL:
@@ -133,9 +130,8 @@ def told(ledger: Ledger) -> str:
     shown = ("acknowledged", "ok", "lost", "doubled", "unconfirmed", "held")
     width = max(len(name) for name in shown)
     lines = [f"  {name:<{width}}  {getattr(ledger, name):>7,}" for name in shown]
-    for name in ("not_stored", "wrong", "unasked", "illegal", "open"):
-        if getattr(ledger, name):
-            lines.append(f"  {name:<{width}}  {getattr(ledger, name):>7,}   <- must be 0")
+    never = ("not_stored", "wrong", "unasked", "illegal", "open")
+    lines += [f"  {name:<{width}}  {found:>7,}   <- must be 0" for name in never if (found := getattr(ledger, name))]
     lines += [f"    {what}: {', '.join(some)}" for what, some in ledger.examples.items()]
     return "\n".join(lines)
 

@@ -61,6 +61,22 @@ _holds_up: Final = (
     .exists()
 )
 
+# Of one visitor and name, one goal at a time is under way or in doubt, whichever is the earlier: where DataFast tells
+# no descriptions, an entry of the second would be taken for the first one's.
+_namesake: Final = goals.alias("namesake")
+
+_has_namesake: Final = (
+    select(_namesake.c.id)
+    .where(
+        _namesake.c.destination == goals.c.destination,
+        _namesake.c.visitor == goals.c.visitor,
+        _namesake.c.state.in_(_BUSY),
+        _namesake.c.name == goals.c.name,
+        _namesake.c.id != goals.c.id,
+    )
+    .exists()
+)
+
 
 def _sendable(*, newest: bool) -> Select[Any]:
     """The goal whose turn it is: due, not expired, and no earlier one of its visitor still on its way."""
@@ -73,6 +89,7 @@ def _sendable(*, newest: bool) -> Select[Any]:
             goals.c.due_at_ms <= bindparam("now"),
             goals.c.expires_at_ms > bindparam("now"),
             ~_holds_up,
+            ~_has_namesake,
         )
         .order_by(*order)
         .limit(1)
@@ -111,9 +128,10 @@ _TAKE_SLOT: Final = (
     .returning(pace.c.next_at_us)
 )
 
+# The slot's row lets one claim after the other through; what the one before leased is seen here, if not yet above.
 _LEASE: Final = (
     update(goals)
-    .where(goals.c.id == bindparam("goal_id"), goals.c.state == PENDING)
+    .where(goals.c.id == bindparam("goal_id"), goals.c.state == PENDING, ~_has_namesake)
     .values(
         state="leased",
         lease_token=bindparam("token"),
@@ -181,7 +199,7 @@ def reserve(conn: Connection, token_hash: str, rate: int) -> int:
 
 def _lease(conn: Connection, row: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool) -> Claim | NotYet:
     leased = conn.execute(_LEASE, {"goal_id": row.id, "token": token, "now": now, "lease_ms": lease_ms}).first()
-    if leased is None:  # only without SKIP LOCKED could somebody have been quicker
+    if leased is None:  # somebody was quicker with another goal of this visitor
         return NotYet(now, now)
     return Claim(goal_of(row), token, now, row.paused_ms, probe)
 
@@ -523,6 +541,17 @@ _IN_DOUBT: Final = (
     .returning(goals.c.id)
 )
 
+# Its end is not known; nothing else of its visitor and name was sent until now.
+_VANISHED: Final = (
+    update(attempts)
+    .where(
+        attempts.c.goal_id.in_(bindparam("doubtful", expanding=True)),
+        attempts.c.kind == "send",
+        attempts.c.outcome.is_(None),
+    )
+    .values(ended_at_ms=now_ms(), outcome="unconfirmed", message="the process vanished before the answer came")
+)
+
 _TOO_OLD: Final = (
     update(goals)
     .where(goals.c.state == "pending", goals.c.expires_at_ms <= now_ms())
@@ -540,6 +569,8 @@ def sweep(conn: Connection, *, settling_ms: int) -> tuple[list[int], list[int], 
     """Take up what vanished workers left: ids of goals (free again, in doubt, too old)."""
     free = [row.id for row in conn.execute(_UNSENT)]
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
+    if doubtful:
+        conn.execute(_VANISHED, {"doubtful": doubtful})
     old = [row.id for row in conn.execute(_TOO_OLD)]
     return free, doubtful, old
 

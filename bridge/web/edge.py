@@ -172,7 +172,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.handle_exit(sig, frame)
 
     def _turn(self) -> None:
-        for key, _ in self.poller.select(SWEEP_S if self._connections else 1.0):
+        for key, _ in self.poller.select(SWEEP_S if self._connections or not self.alive else 1.0):
             try:
                 key.data(key.fileobj)
             except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others

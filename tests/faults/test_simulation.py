@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
 import pytest
+import structlog
 from simulation import Seeds, Violation
 from sqlalchemy import bindparam, literal_column, select, update
 from sqlalchemy.dialects import sqlite
@@ -20,6 +22,7 @@ from bridge.store.clock import now_ms
 from bridge.store.schema import goals
 
 SEEDS = int(os.environ.get("BRIDGE_SEEDS", "10000"))
+PARTS = 16  # so that the processes of xdist share them
 MUTANT_SEEDS = 1_000
 
 
@@ -28,16 +31,26 @@ def seeds():
     return Seeds()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def silence():
+    """A line for each of some hundred thousand tries would cost more than the tries."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**before)
+
+
 @pytest.mark.timeout(600)
-def test_no_seed_breaks_an_invariant(seeds, capsys):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_seed_breaks_an_invariant(part, seeds, capsys):
     one = os.environ.get("BRIDGE_SEED")
-    chosen = [int(one)] if one else range(SEEDS)
-    began = time.monotonic()
+    chosen = [int(one)] if one else range(part, SEEDS, PARTS)
+    began, before = time.monotonic(), seeds.transitions
     for seed in chosen:
         seeds.play(seed)
     took_s = time.monotonic() - began
     with capsys.disabled():
-        print(f"\nsimulation: {len(chosen)} seeds, {seeds.transitions} transitions checked, {took_s:.0f} s")
+        print(f"\nsimulation: {len(chosen)} seeds, {seeds.transitions - before} transitions, {took_s:.0f} s")
 
 
 # ------------------------------------------------------------------------------------------------------ mutants
@@ -193,6 +206,12 @@ def nobody_waits_for_an_earlier_goal(patch):
 
 
 @mutant
+def two_of_a_name_are_under_way_at_once(patch):
+    for name in ("_OLDEST", "_NEWEST", "_LEASE"):
+        patch(delivery, name, without(getattr(delivery, name), "namesake"))
+
+
+@mutant
 def a_probe_is_never_let_through(patch):
     real = pauses.door
 
@@ -203,10 +222,14 @@ def a_probe_is_never_let_through(patch):
     patch(pauses, "door", door)
 
 
+FIRST = {"a_look_is_settled_without_its_token": 400}  # its faults are rare: begin where one is near
+
+
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_each_mutant_of_the_protocol_is_caught(name, seeds, monkeypatch):
     MUTANTS[name](monkeypatch.setattr)
-    for seed in range(MUTANT_SEEDS):
+    first = FIRST.get(name, 0)
+    for seed in (*range(first, MUTANT_SEEDS), *range(first)):
         try:
             seeds.play(seed)
         except Violation:

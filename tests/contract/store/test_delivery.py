@@ -373,3 +373,32 @@ def test_a_destination_clock_that_differs_moves_the_windows(desk, clock):
     clock.advance(30_000)
     look = desk.claim()
     assert look.goals[0].windows == ((began + 90_000, began + 90_000),)
+
+
+def test_an_entry_never_vouches_for_a_namesake_that_was_sent_meanwhile(desk, clock):
+    """Without descriptions, the second of two would have been taken for the first: one lost, the other doubled."""
+    retried = desk.goal(ordered_at=2, due_in=60_000)
+    doubtful = desk.goal(ordered_at=3)
+    desk.send(LOST)
+    assert desk.state(doubtful) == "unconfirmed"
+    later = goals.update().where(goals.c.id == doubtful).values(due_at_ms=clock.now_ms + DAY)
+    desk.run(lambda conn: conn.execute(later))
+    clock.advance(60_000)
+    assert isinstance(desk.claim(), NotYet)
+    other = desk.goal(name="refund", ordered_at=1)
+    assert desk.claim().goal.id == other
+    assert desk.state(retried) == "pending"
+
+
+def test_a_try_whose_process_vanished_has_an_end(desk, clock):
+    """Else its window grew until today, and any later goal of the same name was taken for it."""
+    desk.goal()
+    claim = desk.claim()
+    desk.begin(claim)
+    began = clock.now_ms
+    clock.advance(60_001)
+    desk.run(lambda conn: delivery.sweep(conn, settling_ms=0))
+    clock.advance(DAY // 2)
+    look = desk.claim()
+    assert isinstance(look, LookClaim)
+    assert look.goals[0].windows == ((began, began + 60_001),)
