@@ -40,8 +40,8 @@ lint: setup-dev  ## style, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint  ## everything: style, types, import contract, tests
-	$(BIN)/python -m pytest $(ARGS)
+test: lint  ## everything: style, types, import contract, tests (on all cores)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 bench: setup-dev  ## the project's own benchmark, as ratios in one run
 	@$(BIN)/python -m bench $(ARGS)
