@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -131,6 +131,12 @@ def _built(settings: Settings, stop: Event) -> Bridge | None:
     return None
 
 
+_SCHEMA: Final = {
+    "current": "The database's schema is current.",
+    "newer": "The database's schema is of a later release; this release runs on it as it is.",
+}
+
+
 @command(
     examples=[
         ("migrate", "needs nothing but DATABASE_URL; safe to run again, and from several places at once"),
@@ -144,9 +150,13 @@ def migrate() -> None:
     from bridge import store
 
     screen = of_context()
-    url = opening.database_url()
-    store.migrate(url)
+    opened = store.open(opening.database_url())
+    try:
+        store.migrate(opened)
+        state = store.schema_state(opened)
+    finally:
+        opened.close()
     if screen.as_json:
-        screen.write_json({"ok": True, "schema": "current"})
+        screen.write_json({"ok": True, "schema": state})
     else:
-        screen.say("The database's schema is current.")
+        screen.say(_SCHEMA[state])

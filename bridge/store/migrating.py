@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from bridge.errors import SchemaError, StoreUnavailable
+from bridge.errors import StoreUnavailable
 from bridge.store.engine import READ, Store, open  # noqa: A004 - the store's own
 from bridge.store.failures import translated
 from bridge.store.migrations import REVISIONS
@@ -44,7 +44,10 @@ def _state(conn: Connection) -> SchemaState:
 
 
 def migrate(database: str | Store) -> bool:
-    """Create or upgrade the tables. False: there was nothing to do. SchemaError: they are of a later release."""
+    """Create or upgrade the tables. False: there was nothing to do; tables of a later release are left as they are.
+
+    Going back to the release before must work: its start and its release phase meet the later release's tables.
+    """
     if isinstance(database, Store):
         return _migrate(database)
     store = open(database)
@@ -70,10 +73,7 @@ def _upgrade(conn: Connection) -> bool:
         conn.execute(text("SET LOCAL statement_timeout = 0"))
         conn.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    state = _state(conn)
-    if state == "newer":
-        raise SchemaError("the database's tables are of a later release than this one: migrate with that release")
-    if state == "current":
+    if _state(conn) in ("current", "newer"):
         return False
     _run_alembic(conn)
     return True

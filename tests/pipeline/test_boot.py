@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from running import ALICE, KEY, ROOT, SECRETS, checkout, environment, eventually
@@ -87,3 +89,17 @@ def test_it_starts_where_datafast_cannot_be_reached(trap, machine):
     assert check.ended() == 0, check.log
     assert web.stop()[0] == 0
     assert told() == {"watching"}
+
+
+def test_the_release_before_runs_on_the_tables_of_a_later_one(machine):
+    datafast = machine.datafast()
+    file = machine.folder / "bridge.db"
+    environ = environment(datafast, f"sqlite:///{file}")
+    assert machine.bridge("migrate", environ=environ).ended() == 0
+    with closing(sqlite3.connect(file)) as conn, conn:
+        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+        conn.execute("ALTER TABLE goals ADD COLUMN later TEXT")
+    web = machine.web(environ)
+    assert web.get("/readyz").status_code == 200
+    assert web.stripe(checkout()).status_code == 200
+    eventually(lambda: datafast.seen() == [("purchase", ALICE)])

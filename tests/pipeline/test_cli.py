@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -238,6 +240,15 @@ def test_migrate_needs_nothing_but_the_database(bridge, monkeypatch, tmp_path):
     assert bridge("migrate", "--json").json == {"ok": True, "schema": "current"}
     assert bridge("events").out == "No event was received yet.\n"
     assert bridge("goals").out == "No goal was made yet.\n"
+
+
+def test_migrate_of_the_release_before_finds_the_later_tables_fine(bridge, stage):
+    with closing(sqlite3.connect(stage.database)) as conn, conn:
+        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+    answer = bridge("migrate")
+    assert (answer.code, answer.err) == (0, "")
+    assert "a later release" in answer.out
+    assert bridge("migrate", "--json").json == {"ok": True, "schema": "newer"}
 
 
 # ---------------------------------------------------------------------------------------------------------- events
