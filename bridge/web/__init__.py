@@ -33,6 +33,7 @@ def create(bridge: Bridge) -> Flask:
     """The application: every route of the bridge."""
     application = Flask("bridge.web", static_folder=None)
     application.url_map.strict_slashes = False
+    application.url_map.merge_slashes = False  # else Werkzeug answers `//` with a redirect, which no sender follows
     application.config["BRIDGE_SETTINGS"] = bridge.settings
     for part in (hooks, links, health, status, metrics):
         application.register_blueprint(part.blueprint(bridge))

@@ -367,3 +367,12 @@ def test_no_route_redirects(client):
         address = rule.rule.replace("<source>", "shop")
         for variant in (address, address.rstrip("/") + "/"):
             assert client.get(variant).status_code not in range(300, 400)
+
+
+@pytest.mark.parametrize("address", ["/webhooks//shop", "/webhooks/shop//", "/links//shop", "/status//", "/x//y"])
+def test_a_doubled_slash_is_no_redirect(client, address):
+    """A provider that is sent elsewhere gives the delivery up."""
+    for method in (client.get, client.post):
+        answer = method(address)
+        assert answer.status_code in (404, 405)
+        assert "Location" not in answer.headers
