@@ -19,12 +19,14 @@ The trace of an event (`events.trace`, JSON) answers every "why":
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge import logs
 from bridge.desk import Desk, Element, Prepared
 from bridge.errors import StoreError
 from bridge.store import clock, events, facts, plans
+from bridge.store.driver import driver_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,11 +35,13 @@ if TYPE_CHECKING:
 
     from bridge.identity import Judged
     from bridge.model import Destination
-    from bridge.rules import RuleSet
+    from bridge.rules import RuleSet, RuleTrace
     from bridge.settings import Settings
     from bridge.store import Store
 
 __all__ = ["BATCH", "Desk", "Element", "Prepared", "Router"]
+
+T = TypeVar("T")
 
 BATCH: Final = 50  # events a transaction
 
@@ -62,7 +66,7 @@ class Router:
         """Route the oldest events that wait; how many were claimed. StoreError: try again later."""
         self._give_back()
         token = self._new_token()
-        claimed = self._store.run(lambda conn: events.claim(conn, limit, token, self._settings.bridge_lease))
+        claimed = self._run(lambda conn: events.claim(conn, limit, token, self._settings.bridge_lease))
         if not claimed:
             return 0
         self._unfinished = ([event.id for event in claimed], token)
@@ -73,7 +77,7 @@ class Router:
 
     def sweep(self) -> int:
         """Look at the parked goals whose grace or wait is over; how many changed their state."""
-        return self._store.run(lambda conn: plans.sweep_parked(conn, self._settings))
+        return self._run(lambda conn: plans.sweep_parked(conn, self._settings))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0, limit: int = 200) -> tuple[int, int]:
         """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""
@@ -89,10 +93,17 @@ class Router:
         self._store.run(learn)
         return len(stored), stored[-1].id if stored else after_id
 
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        """A transaction that does not wait for the disk: an event whose routing a power cut took back is routed again.
+
+        Nothing of it has left the house by then: what is sent was written durably before, and all that led to it.
+        """
+        return self._store.run(work, durable=False)
+
     def _give_back(self) -> None:
         if self._unfinished is not None:
             ids, token = self._unfinished
-            self._store.run(lambda conn: events.release(conn, ids, token))
+            self._run(lambda conn: events.release(conn, ids, token))
             self._unfinished = None
 
     def _key(self) -> bytes:
@@ -106,7 +117,7 @@ class Router:
     def _write(self, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
         if len(batch) > 1:
             try:
-                self._store.run(lambda conn: _commit(conn, desk, batch, token))
+                self._run(lambda conn: _commit(conn, desk, batch, token))
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - found out one by one
@@ -119,7 +130,7 @@ class Router:
     def _write_one(self, desk: Desk, prepared: Prepared, token: str) -> None:
         event = prepared.event
         try:
-            self._store.run(lambda conn: _commit(conn, desk, [prepared], token))
+            self._run(lambda conn: _commit(conn, desk, [prepared], token))
         except _LeaseLost:
             log.info("route.lease_lost", event_id=event.id)
         except StoreError:
@@ -129,12 +140,12 @@ class Router:
             reason = (
                 f"routing this event failed here ({type(error).__name__}); `events replay {event.name}` tries again"
             )
-            self._store.run(lambda conn: events.quarantine(conn, event.id, token, reason))
+            self._run(lambda conn: events.quarantine(conn, event.id, token, reason))
 
 
 def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
     """Write everything about some events, or nothing."""
-    now = clock.read_ms(conn)
+    now = driver_of(conn).now_ms()
     good = [prepared for prepared in batch if prepared.quarantine is None]
     learnings = [element.learning for prepared in good for element in prepared.elements]
     memory = plans.learn(conn, learnings, desk.settings, now)
@@ -165,12 +176,34 @@ def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str)
 
 def _trace(prepared: Prepared, made: Iterable[plans.Made], stopped: Mapping[str, str]) -> str:
     made = iter(made)
-    elements = [_element_trace(element, [next(made) for _ in element.wishes]) for element in prepared.elements]
-    trace: dict[str, Any] = {"elements": elements}
-    mine = {key.text for element in prepared.elements for key in element.learning.keys}
+    elements = [_element_text(element, [next(made) for _ in element.wishes]) for element in prepared.elements]
+    text = f'{{"elements":[{",".join(elements)}]'
+    mine = {key.text for element in prepared.elements for key in element.learning.keys} if stopped else ()
     if told := {key: why for key, why in stopped.items() if key in mine}:
-        trace["stopped"] = told
-    return json.dumps(trace, ensure_ascii=False, separators=(",", ":"))
+        text += f',"stopped":{_json(told)}'
+    return text + "}"
+
+
+def _element_text(element: Element, made: Sequence[plans.Made]) -> str:
+    """The trace of an element as JSON; its rules, most of which say the same for every event, from memory."""
+    text = _json(_element_trace(element, made, rules=False))
+    if element.evaluation is None or not element.evaluation.traces:
+        return text
+    rules = ",".join(
+        _idle_text(trace) if trace.result in _IDLE else _json(trace.to_json()) for trace in element.evaluation.traces
+    )
+    return f'{text[:-1]},"rules":[{rules}]}}'
+
+
+_IDLE: Final = ("event", "disabled")  # such a trace holds nothing of the event but its type
+
+
+@lru_cache(maxsize=4_096)
+def _idle_text(trace: RuleTrace) -> str:
+    return _json(trace.to_json())
+
+
+_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def foretold(prepared: Prepared) -> dict[str, Any]:
@@ -178,14 +211,14 @@ def foretold(prepared: Prepared) -> dict[str, Any]:
     return {"elements": [_element_trace(element, ()) for element in prepared.elements]}
 
 
-def _element_trace(element: Element, made: Sequence[plans.Made]) -> dict[str, Any]:
-    envelope = element.envelope
+def _element_trace(element: Element, made: Sequence[plans.Made], *, rules: bool = True) -> dict[str, Any]:
+    envelope, evaluation = element.envelope, element.evaluation
     trace = {
         "type": envelope.type,
         "id": envelope.id,
         "mode": envelope.mode,
         "ignored": element.ignored,
-        "rules": [trace.to_json() for trace in element.evaluation.traces] if element.evaluation else None,
+        "rules": [trace.to_json() for trace in evaluation.traces] if evaluation and rules else None,
         "candidates": [_candidate_trace(item) for item in element.judged],
         "keys": [key.text for key in element.learning.keys],
         "goals": [_goal_trace(item) for item in made],

@@ -10,30 +10,27 @@ Every driver error leaves as StoreUnavailable, StoreConflict or SchemaError (bri
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from functools import cache
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, Transaction, create_engine, event, make_url
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
 from bridge.errors import StoreConflict, StoreError, StoreUnavailable
-from bridge.store.clock import now_ms, system_ms
+from bridge.store.clock import system_ms
+from bridge.store.driver import Driver
 from bridge.store.failures import translated
 from bridge.store.gate import Gate, Open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from sqlalchemy import Dialect, PoolProxiedConnection
+    from sqlalchemy import PoolProxiedConnection
     from sqlalchemy.engine import URL
 
 T = TypeVar("T")
@@ -42,12 +39,15 @@ C = TypeVar("C")
 WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
 _TRIES: Final = 5  # of one transaction that meets conflicts
 READ: Final = "bridge_read"  # execution option of read transactions
+_LAZY: Final = "bridge_lazy"  # of write transactions that need not be on the disk when they are done
+_LEVEL: Final = "bridge_level"  # SQLite: how a lazy transaction's connection usually waits for the disk
 
 _PG_LIMITS: Final = (
     "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000;"
     " SET LOCAL idle_in_transaction_session_timeout = 30000"
 )
 _PG_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_PG_LIMITS}"
+_PG_LAZY: Final = f"BEGIN; {_PG_LIMITS}; SET LOCAL synchronous_commit = off"
 _BEGIN: Final = "bridge_begin"  # a connection's own text, kept beside it
 _PG_CONNECT: Final = {
     "autocommit": True,
@@ -61,30 +61,6 @@ _PG_CONNECT: Final = {
 }
 
 
-class Driver:
-    """A driver's connection within a transaction. Statements mark their values by `?` on both databases."""
-
-    def __init__(self, connection: Any, dialect: str) -> None:
-        self._execute = connection.execute if dialect == "sqlite" else psycopg.RawCursor(connection).execute
-        self.dialect = dialect
-
-    def rows(self, statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Execute a statement that `spelled` has prepared; the rows it returns, if any."""
-        cursor = self._execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
-@cache
-def spelled(statement: str, dialect: str) -> str:
-    """A statement with `?` for values and `{now}` for the clock, as the driver wants it."""
-    spoken: Dialect = {"sqlite": sqlite.dialect, "postgresql": postgresql.dialect}[dialect]()
-    text = statement.replace("{now}", str(now_ms().compile(dialect=spoken)))
-    if dialect == "postgresql":
-        number = count(1)
-        text = re.sub(r"\?", lambda _: f"${next(number)}", text)
-    return text
-
-
 class Store:
     """One database. Thread-safe, and usable on both sides of a fork: a child starts with connections of its own."""
 
@@ -92,6 +68,7 @@ class Store:
         self.engine = engine
         self.dialect = engine.dialect.name  # sqlite | postgresql
         self._reader = engine.execution_options(**{READ: True})
+        self._lazy_writer = engine.execution_options(**{_LAZY: True})
         self._new_gate = gate
         self._gate = gate()
         self._pid = os.getpid()
@@ -104,10 +81,15 @@ class Store:
             yield conn
 
     @contextmanager
-    def write(self, *, first: bool = False) -> Iterator[Connection]:
-        """A write transaction, committed at the block's end. `first`: before other writers that wait (the ack path)."""
+    def write(self, *, first: bool = False, durable: bool = True) -> Iterator[Connection]:
+        """A write transaction, committed at the block's end.
+
+        first: before other writers that wait (the ack path). durable: it is on the disk then; otherwise a power cut may
+        take it back, but no crash of this process can, nor a power cut after any later durable commit.
+        """
         self._after_fork()
-        with self._gate.turn(WAIT_S, first=first), translated(), self._transaction(self.engine) as conn:
+        engine = self.engine if durable else self._lazy_writer
+        with self._gate.turn(WAIT_S, first=first), translated(), self._transaction(engine) as conn:
             yield conn
 
     @contextmanager
@@ -120,9 +102,9 @@ class Store:
                 yield Driver(pooled.driver_connection, self.dialect)
                 pooled.commit()
 
-    def run(self, work: Callable[[Connection], T], *, first: bool = False) -> T:
+    def run(self, work: Callable[[Connection], T], *, first: bool = False, durable: bool = True) -> T:
         """`work` in a write transaction; run again when it met a deadlock or a serialization failure."""
-        return _again(lambda: self.write(first=first), work)
+        return _again(lambda: self.write(first=first, durable=durable), work)
 
     def run_driver(self, work: Callable[[Driver], T]) -> T:
         """The same with `driver`."""
@@ -238,10 +220,26 @@ def _open_sqlite(url: URL, clock: Callable[[], int], pool_size: int) -> Store:
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
-        reads = conn.get_execution_options().get(READ)
-        _say(conn.connection, "BEGIN" if reads else "BEGIN IMMEDIATE")
+        options = conn.get_execution_options()
+        if options.get(_LAZY):
+            _relax(conn.connection)
+        _say(conn.connection, "BEGIN" if options.get(READ) else "BEGIN IMMEDIATE")
+
+    @event.listens_for(engine, "checkin")
+    def restore(connection: sqlite3.Connection | None, record: Any) -> None:
+        level = record.info.pop(_LEVEL, None)
+        if connection is not None and level is not None:
+            connection.execute(f"PRAGMA synchronous={level}")
 
     return Store(engine, Gate)
+
+
+def _relax(pooled: PoolProxiedConnection) -> None:
+    """The next commit need not wait for the disk; until the connection is given back to the pool."""
+    driver: Any = pooled.driver_connection
+    [level] = driver.execute("PRAGMA synchronous").fetchone()
+    pooled.info[_LEVEL] = level
+    driver.execute(f"PRAGMA synchronous={min(level, 1)}")
 
 
 def _wal(connection: sqlite3.Connection) -> None:
@@ -278,7 +276,7 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
-        reads = conn.get_execution_options().get(READ)
-        _say(conn.connection, _PG_READ if reads else conn.info[_BEGIN])
+        options = conn.get_execution_options()
+        _say(conn.connection, _PG_READ if options.get(READ) else _PG_LAZY if options.get(_LAZY) else conn.info[_BEGIN])
 
     return Store(engine, Open)

@@ -11,10 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from bridge.model import Envelope, Event, EventState, Verdict
-from bridge.store.clock import now_ms
+from bridge.store.driver import driver_of
 from bridge.store.schema import events
 
 if TYPE_CHECKING:
@@ -28,45 +28,28 @@ CRASHED: Final = (
     " `events replay` routes it again"
 )
 
-_free = or_(events.c.lease_until_ms.is_(None), events.c.lease_until_ms <= now_ms())
-
 # On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
 _CANDIDATES: Final = (
-    select(events.c.id, events.c.tries)
-    .where(events.c.state == "received", _free)
-    .order_by(events.c.id)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
+    "SELECT id, tries FROM events WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now})"
+    " ORDER BY id LIMIT ?"
 )
+_UNSEEN: Final = " FOR UPDATE SKIP LOCKED"
 
-_CLAIM: Final = (
-    update(events)
-    .where(events.c.id.in_(bindparam("chosen", expanding=True)))
-    .values(
-        tries=events.c.tries + 1,
-        lease_token=bindparam("token"),
-        lease_until_ms=now_ms() + bindparam("lease_ms"),
-    )
-    .returning(*(column for column in events.c if column.name != "trace"))
-)
+_COLUMNS: Final = (
+    "id", "source", "provider", "type", "provider_event_id", "stated_at_ms", "order_at_ms", "test", "account",
+    "received_at_ms", "state", "headers", "query", "body", "tries", "verdict", "reason", "duplicates",
+)  # fmt: skip
+_CLAIM: Final = (  # noqa: S608 - no value in it
+    "UPDATE events SET tries = tries + 1, lease_token = ?, lease_until_ms = {now} + ? WHERE id IN ({names}) RETURNING "
+) + ", ".join(_COLUMNS)
 
 _held = and_(
     events.c.id == bindparam("event_id"), events.c.state == "received", events.c.lease_token == bindparam("token")
 )
 
 _FINISH: Final = (
-    update(events)
-    .where(_held)
-    .values(
-        state="routed",
-        verdict=bindparam("new_verdict"),
-        reason=bindparam("new_reason"),
-        trace=bindparam("new_trace"),
-        rules_hash=bindparam("new_rules"),
-        routed_at_ms=now_ms(),
-        lease_token=None,
-        lease_until_ms=None,
-    )
+    "UPDATE events SET state = 'routed', verdict = ?, reason = ?, trace = ?, rules_hash = ?, routed_at_ms = {now},"
+    " lease_token = NULL, lease_until_ms = NULL WHERE id = ? AND state = 'received' AND lease_token = ?"
 )
 
 _QUARANTINE: Final = (
@@ -96,11 +79,13 @@ class End:
 
 def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
     """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
-    chosen = _choose([(row.id, row.tries) for row in conn.execute(_CANDIDATES, {"most": limit})])
+    driver = driver_of(conn)
+    look = _CANDIDATES + (_UNSEEN if driver.dialect == "postgresql" else "")
+    chosen = _choose([(event_id, tries) for event_id, tries in driver.ask(look, (limit,))])
     if not chosen:
         return []
-    rows = conn.execute(_CLAIM, {"chosen": chosen, "token": token, "lease_ms": lease_ms}).all()
-    claimed = sorted((event_of(row) for row in rows), key=lambda event: event.id)
+    rows = driver.among(_CLAIM, chosen, (token, lease_ms))
+    claimed = sorted(map(_event, rows), key=lambda event: event.id)
     for event in claimed:
         if event.tries > CRASHES_MAX:
             quarantine(conn, event.id, token, CRASHED)
@@ -128,31 +113,13 @@ def finish(
     rules_hash: str | None,
 ) -> bool:
     """The event is routed. False: the lease was lost, and nothing was written."""
-    values = {
-        "event_id": event_id,
-        "token": token,
-        "new_verdict": verdict.value,
-        "new_reason": reason,
-        "new_trace": trace_json,
-        "new_rules": rules_hash,
-    }
-    return conn.execute(_FINISH, values).rowcount == 1
+    return finish_all(conn, token, [End(event_id, verdict, reason, trace_json, rules_hash)])
 
 
 def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
     """`finish` for a batch. False: at least one lease was lost, so the caller takes the whole batch back."""
-    values = [
-        {
-            "event_id": end.event_id,
-            "token": token,
-            "new_verdict": end.verdict.value,
-            "new_reason": end.reason,
-            "new_trace": end.trace_json,
-            "new_rules": end.rules_hash,
-        }
-        for end in ends
-    ]
-    return not values or conn.execute(_FINISH, values).rowcount == len(values)
+    values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
+    return not values or driver_of(conn).many(_FINISH, values) == len(values)
 
 
 def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:
@@ -192,25 +159,25 @@ def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
 
 def event_of(row: Row[Any]) -> Event:
     """A row of `events` as the value that routing needs."""
+    return _event([row._mapping[name] for name in _COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """The values of `_COLUMNS` as an event."""
+    (id_, source, provider, type_, provider_event_id, stated_at_ms, order_at_ms, test, account, *more) = row
+    received_at_ms, state, headers, query, body, tries, verdict, reason, duplicates = more
     return Event(
-        id=row.id,
-        source=row.source,
-        provider=row.provider,
-        envelope=Envelope(
-            type=row.type,
-            id=row.provider_event_id,
-            time_ms=row.stated_at_ms,
-            order_ms=row.order_at_ms,
-            test=row.test,
-            account=row.account,
-        ),
-        received_at_ms=row.received_at_ms,
-        state=EventState(row.state),
-        headers=json.loads(row.headers),
-        query=json.loads(row.query),
-        body=row.body,
-        tries=row.tries,
-        verdict=None if row.verdict is None else Verdict(row.verdict),
-        reason=row.reason,
-        duplicates=row.duplicates,
+        id=id_,
+        source=source,
+        provider=provider,
+        envelope=Envelope(type_, provider_event_id, stated_at_ms, order_at_ms, bool(test), account),
+        received_at_ms=received_at_ms,
+        state=EventState(state),
+        headers=json.loads(headers),
+        query=json.loads(query) if query != "{}" else {},
+        body=body,
+        tries=tries,
+        verdict=None if verdict is None else Verdict(verdict),
+        reason=reason,
+        duplicates=duplicates,
     )

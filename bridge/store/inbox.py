@@ -21,13 +21,14 @@ from bridge import logs
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.model import Ack, EventState
 from bridge.store import counters
-from bridge.store.engine import spelled
+from bridge.store.driver import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bridge.model import NewEvent
-    from bridge.store.engine import Driver, Store
+    from bridge.store.driver import Driver
+    from bridge.store.engine import Store
 
 log = logs.get("inbox")
 

@@ -2,86 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, case, func, or_, select, text, update
+from sqlalchemy import bindparam, select, update
 
 from bridge.linking import Evidence, Point
-from bridge.store.schema import link_events, link_keys, link_visitors
-from bridge.store.upsert import both
+from bridge.store.driver import driver_of
+from bridge.store.schema import link_events, link_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
     from bridge.linking import Learning
     from bridge.model import Key
-    from bridge.store.upsert import Insert
 
-_LOCK: Final = text("SELECT pg_advisory_xact_lock(7318349394477056)")  # the turn to learn, of this program alone
+# ---------------------------------------------------------- what runs for each event, in the driver's words
 
-
-def _key_upsert(insert: Insert) -> Any:
-    return insert.on_conflict_do_update(
-        index_elements=[link_keys.c.key],
-        set_={"used_at_ms": insert.excluded.used_at_ms, "uses": link_keys.c.uses + 1},
-    ).returning(link_keys.c.key, link_keys.c.thread, link_keys.c.stopped_at_ms, link_keys.c.uses)
-
-
-def _evidence_upsert(insert: Insert) -> Insert:
-    new, old = insert.excluded, link_visitors.c
-    earlier, later = new.first_at_ms < old.first_at_ms, new.last_at_ms > old.last_at_ms
-    return insert.on_conflict_do_update(
-        index_elements=[old.key, old.visitor],
-        set_={
-            "sure": or_(old.sure, new.sure),
-            **{name: case((earlier, new[name]), else_=old[name]) for name in _FIRST},
-            **{name: case((later, new[name]), else_=old[name]) for name in _LAST},
-        },
-    )
-
-
+_LOCK: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
+_WRITE_KEYS: Final = "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses)"
+_KEYS_MET: Final = (
+    "ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + 1"
+    " RETURNING key, thread, stopped_at_ms, uses"
+)
+_WRITE_EDGES: Final = "INSERT INTO link_events (key, event_id, element)"
+_WRITE_EVIDENCE: Final = (
+    "INSERT INTO link_visitors (key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms,"
+    " last_event_id, last_event)"
+)
 _FIRST: Final = ("first_at_ms", "first_event_id", "first_event")
 _LAST: Final = ("last_at_ms", "last_event_id", "last_event")
-
-_WRITE_KEYS: Final = both(link_keys, _key_upsert)
-_WRITE_EDGES: Final = both(link_events, lambda insert: insert.on_conflict_do_nothing())
-_WRITE_EVIDENCE: Final = both(link_visitors, _evidence_upsert)
-
-_KEYS: Final = select(link_keys.c.key, link_keys.c.thread, link_keys.c.stopped_at_ms).where(
-    link_keys.c.key.in_(bindparam("keys", expanding=True))
+_EARLIER: Final = ", ".join(
+    f"{name} = CASE WHEN excluded.first_at_ms < link_visitors.first_at_ms THEN excluded.{name}"
+    f" ELSE link_visitors.{name} END"
+    for name in _FIRST
 )
+_LATER: Final = ", ".join(
+    f"{name} = CASE WHEN excluded.last_at_ms > link_visitors.last_at_ms THEN excluded.{name}"
+    f" ELSE link_visitors.{name} END"
+    for name in _LAST
+)
+_KNOWN_BEFORE: Final = (
+    f"ON CONFLICT (key, visitor) DO UPDATE SET sure = (link_visitors.sure OR excluded.sure), {_EARLIER}, {_LATER}"
+)
+_KEYS: Final = "SELECT key, thread, stopped_at_ms FROM link_keys WHERE key IN ({names})"
+_EVIDENCE: Final = ", ".join(f"v.{name}" for name in ("key", "visitor", "sure", *_FIRST, *_LAST))
 _OF_THREADS: Final = (
-    select(link_keys.c.thread, link_visitors)
-    .join_from(link_keys, link_visitors, link_visitors.c.key == link_keys.c.key)
-    .where(link_keys.c.thread.in_(bindparam("threads", expanding=True)), link_keys.c.stopped_at_ms.is_(None))
+    f"SELECT k.thread, {_EVIDENCE} FROM link_keys k JOIN link_visitors v ON v.key = k.key"  # noqa: S608 - no value in it
+    " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
 )
-_OF_KEYS: Final = select(link_visitors).where(link_visitors.c.key.in_(bindparam("keys", expanding=True)))
-_SIZES: Final = (
-    select(link_keys.c.thread, func.count())
-    .where(link_keys.c.thread.in_(bindparam("threads", expanding=True)))
-    .group_by(link_keys.c.thread)
+_OF_KEYS: Final = f"SELECT {_EVIDENCE} FROM link_visitors v WHERE v.key IN ({{names}})"  # noqa: S608 - no value in it
+_SIZES: Final = "SELECT thread, count(*) FROM link_keys WHERE thread IN ({names}) GROUP BY thread"
+_RENAME: Final = "UPDATE link_keys SET thread = ? WHERE thread = ?"
+_CUSTOMERS: Final = (
+    "SELECT DISTINCT k.thread, mate.key FROM link_keys k JOIN link_events e ON e.key = k.key"
+    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
+    " JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE k.thread IN ({names})"
 )
-_RENAME: Final = update(link_keys).where(link_keys.c.thread == bindparam("old")).values(thread=bindparam("name"))
+
+# ------------------------------------------------------------------------- what runs when a key is stopped
+
 _MOVE: Final = update(link_keys).where(link_keys.c.key == bindparam("moved")).values(thread=bindparam("name"))
 _STOP: Final = (
     update(link_keys)
     .where(link_keys.c.key == bindparam("stopped"))
     .values(thread=None, stopped_at_ms=bindparam("now"), stopped_reason=bindparam("reason"))
-)
-_mate = link_events.alias("mate")
-_mate_key = link_keys.alias("mate_key")
-_CUSTOMERS: Final = (
-    select(_mate.c.key)
-    .distinct()
-    .join_from(link_keys, link_events, link_events.c.key == link_keys.c.key)
-    .join(
-        _mate,
-        (_mate.c.event_id == link_events.c.event_id) & (_mate.c.element == link_events.c.element),
-    )
-    .join(_mate_key, (_mate_key.c.key == _mate.c.key) & (_mate_key.c.kind == "customer"))
-    .where(link_keys.c.thread == bindparam("thread"))
 )
 _IN_THREADS: Final = select(link_keys.c.key).where(
     link_keys.c.thread.in_(bindparam("threads", expanding=True)), link_keys.c.stopped_at_ms.is_(None)
@@ -96,98 +82,87 @@ _EDGES: Final = (
 def lock(conn: Connection) -> None:
     """Wait for the turn to learn, until this transaction ends. On SQLite a write transaction has it anyway."""
     if conn.dialect.name == "postgresql":
-        conn.execute(_LOCK)
+        driver_of(conn).ask(_LOCK)
 
 
-def write_keys(conn: Connection, keys: Mapping[str, Key], now: int) -> Sequence[Any]:
-    """Write the row of each key, in sorted order, and read it: key, thread, stopped_at_ms, uses (1: it is new)."""
-    rows = [
-        {
-            "key": name,
-            "kind": keys[name].kind,
-            "ref": keys[name].id,
-            "thread": name if keys[name].strong else None,
-            "created_at_ms": now,
-            "used_at_ms": now,
-            "uses": 1,
-        }
-        for name in sorted(keys)
-    ]
-    return conn.execute(_WRITE_KEYS[conn.dialect.name], rows).all()
+class KeyRow(NamedTuple):
+    """A key's row. thread: None for a customer; uses: 1 when it was written just now for the first time."""
+
+    key: str
+    thread: str | None
+    stopped_at_ms: int | None
+    uses: int = 0
 
 
-def read_keys(conn: Connection, keys: Sequence[str]) -> Sequence[Any]:
-    return conn.execute(_KEYS, {"keys": keys}).all()
+def write_keys(conn: Connection, keys: Mapping[str, Key], now: int) -> list[KeyRow]:
+    """Write the row of each key, in sorted order, and read it."""
+    rows = [(name, key.kind, key.id, name if key.strong else None, now, now, 1) for name, key in sorted(keys.items())]
+    return [KeyRow(*row) for row in driver_of(conn).insert(_WRITE_KEYS, rows, _KEYS_MET)]
+
+
+def read_keys(conn: Connection, keys: Sequence[str]) -> list[KeyRow]:
+    return [KeyRow(*row) for row in driver_of(conn).among(_KEYS, keys)]
 
 
 def write_edges(conn: Connection, learnings: Iterable[Learning]) -> None:
     """Note which keys each event named together."""
     rows = [
-        {"key": key.text, "event_id": learning.event_id, "element": learning.element}
+        (key.text, learning.event_id, learning.element)
         for learning in learnings
         if learning.event_id is not None
         for key in learning.keys
     ]
-    if rows:
-        conn.execute(_WRITE_EDGES[conn.dialect.name], rows)
+    driver_of(conn).insert(_WRITE_EDGES, rows, "ON CONFLICT DO NOTHING")
 
 
 def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
     """Note who was named with which keys: the earliest and the latest of what is known already and this."""
     rows = [
-        {
-            "key": item.key,
-            "visitor": item.visitor,
-            "sure": item.sure,
-            "first_at_ms": item.first.at_ms,
-            "first_event_id": item.first.event_id,
-            "first_event": item.first.event,
-            "last_at_ms": item.last.at_ms,
-            "last_event_id": item.last.event_id,
-            "last_event": item.last.event,
-        }
+        (item.key, item.visitor, item.sure, *_told(item.first), *_told(item.last))
         for item in sorted(evidence, key=lambda item: (item.key, item.visitor))
     ]
-    if rows:
-        conn.execute(_WRITE_EVIDENCE[conn.dialect.name], rows)
+    driver_of(conn).insert(_WRITE_EVIDENCE, rows, _KNOWN_BEFORE)
+
+
+def _told(point: Point) -> tuple[int, int | None, str]:
+    return point.at_ms, point.event_id, point.event
 
 
 def evidence_of_threads(conn: Connection, threads: Sequence[str]) -> Iterator[tuple[str, Evidence]]:
     """(thread, evidence) of everything that is known of these threads."""
-    if threads:
-        for row in conn.execute(_OF_THREADS, {"threads": threads}):
-            yield row.thread, _evidence(row)
+    for thread, *row in driver_of(conn).among(_OF_THREADS, threads):
+        yield thread, _evidence(row)
 
 
 def evidence_of_keys(conn: Connection, keys: Sequence[str]) -> Iterator[Evidence]:
-    if keys:
-        yield from map(_evidence, conn.execute(_OF_KEYS, {"keys": keys}))
+    yield from map(_evidence, driver_of(conn).among(_OF_KEYS, keys))
 
 
-def _evidence(row: Row[Any]) -> Evidence:
+def _evidence(row: Sequence[Any]) -> Evidence:
+    key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms, last_event_id, last_event = row
     return Evidence(
-        row.key,
-        row.visitor,
-        row.sure,
-        Point(row.first_at_ms, row.first_event, row.first_event_id),
-        Point(row.last_at_ms, row.last_event, row.last_event_id),
+        key,
+        visitor,
+        bool(sure),
+        Point(first_at_ms, first_event, first_event_id),
+        Point(last_at_ms, last_event, last_event_id),
     )
 
 
-def customers_of(conn: Connection, thread: str) -> Sequence[str]:
-    """The customers that were named together with a thread's keys."""
-    return conn.execute(_CUSTOMERS, {"thread": thread}).scalars().all()
+def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, str]]:
+    """(thread, customer): the customers that were named together with the threads' keys."""
+    return [(thread, customer) for thread, customer in driver_of(conn).among(_CUSTOMERS, threads)]
 
 
 def sizes(conn: Connection, threads: Sequence[str]) -> dict[str, int]:
     """How many keys each thread has."""
-    return {row[0]: row[1] for row in conn.execute(_SIZES, {"threads": threads})} if threads else {}
+    return dict(driver_of(conn).among(_SIZES, threads))
 
 
 def rename(conn: Connection, names: Mapping[str, str]) -> None:
     """Put the keys of threads into others: old name → new name."""
     if names:
-        conn.execute(_RENAME, [{"old": old, "name": name} for old, name in names.items()])
+        driver_of(conn).many(_RENAME, [(name, old) for old, name in names.items()])
 
 
 def keys_in(conn: Connection, threads: Sequence[str]) -> Sequence[str]:

@@ -235,9 +235,8 @@ class _Round:
             if not key.strong
             for thread in self._threads(learning)
         }
-        for thread in sorted(self._grown):
-            for customer in link_rows.customers_of(self._conn, thread):
-                pairs.add((customer, self._groups.find(thread)))
+        for thread, customer in link_rows.customers_of(self._conn, sorted(self._grown)):
+            pairs.add((customer, self._groups.find(thread)))
         memory = self._memory
         for customer, thread in sorted(pairs):
             known = memory.by_customer.setdefault(customer, {})

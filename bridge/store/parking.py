@@ -17,6 +17,7 @@ from bridge.linking import Found, Learning, Named
 from bridge.linkwords import HINT, unattributed
 from bridge.model import Key
 from bridge.store import clock, link_rows, links
+from bridge.store.driver import driver_of
 from bridge.store.schema import events, goal_keys, goals, link_keys
 from bridge.store.unknown import WHY, Unknown
 
@@ -57,10 +58,9 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: st
 def _waiting_for(conn: Connection, threads: Collection[str], customers: Collection[str]) -> Sequence[Any]:
     """The goals that wait for a key of these threads, or for these customers, in the order of their events."""
     ids: set[int] = set()
-    if threads:
-        ids.update(conn.execute(_OF_THREADS, {"threads": sorted(threads)}).scalars())
-    if customers:
-        ids.update(conn.execute(_OF_KEYS, {"keys": sorted(customers)}).scalars())
+    driver = driver_of(conn)
+    ids.update(row[0] for row in driver.among(_OF_THREADS, sorted(threads)))
+    ids.update(row[0] for row in driver.among(_OF_KEYS, sorted(customers)))
     return conn.execute(_PARKED, {"ids": sorted(ids)}).all() if ids else ()
 
 
@@ -218,12 +218,10 @@ def as_json(found: Found | None) -> str | None:
 # ---------------------------------------------------------------------------------------------------- statements
 
 _OF_THREADS: Final = (
-    select(goal_keys.c.goal_id)
-    .distinct()
-    .join_from(link_keys, goal_keys, goal_keys.c.key == link_keys.c.key)
-    .where(link_keys.c.thread.in_(bindparam("threads", expanding=True)), link_keys.c.stopped_at_ms.is_(None))
+    "SELECT DISTINCT g.goal_id FROM link_keys k JOIN goal_keys g ON g.key = k.key"
+    " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
 )
-_OF_KEYS: Final = select(goal_keys.c.goal_id).where(goal_keys.c.key.in_(bindparam("keys", expanding=True)))
+_OF_KEYS: Final = "SELECT goal_id FROM goal_keys WHERE key IN ({names})"
 _PARKED: Final = (
     select(goals)
     .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state == "parked")

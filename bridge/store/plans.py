@@ -16,8 +16,9 @@ from sqlalchemy import bindparam, exists, or_, select
 from bridge.linking import Found
 from bridge.linkwords import unattributed, waiting
 from bridge.model import GoalState
+from bridge.store.driver import driver_of
 from bridge.store.parking import CHANGE, as_json, bind, first_look, learn, next_visitor, park_again, sweep_parked
-from bridge.store.schema import attempts, goal_keys, goals
+from bridge.store.schema import attempts, goals
 from bridge.store.unknown import WHY, Unknown
 from bridge.store.upsert import both
 
@@ -177,13 +178,12 @@ def _refused(wish: Wish) -> str | None:
 
 def _write_keys(conn: Connection, made: Iterable[Made]) -> None:
     rows = [
-        {"goal_id": item.goal_id, "key": key.text}
+        (item.goal_id, key.text)
         for item in made
         if item.outcome != "known" and item.state is not GoalState.DRY
         for key in item.wish.keys
     ]
-    if rows:
-        conn.execute(_WRITE_KEYS[conn.dialect.name], rows)
+    driver_of(conn).insert(_WRITE_KEYS, rows, "ON CONFLICT DO NOTHING")
 
 
 # ------------------------------------------------------------------------------------------------------ merging
@@ -243,7 +243,7 @@ _INSERT: Final = both(
         goals.c.id, goals.c.destination, goals.c.once_key
     ),
 )
-_WRITE_KEYS: Final = both(goal_keys, lambda insert: insert.on_conflict_do_nothing())
+_WRITE_KEYS: Final = "INSERT INTO goal_keys (goal_id, key)"
 _BY_PLACE: Final = (
     select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once")).with_for_update()
 )

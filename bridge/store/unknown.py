@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete
 
 from bridge.store.clock import now_ms
+from bridge.store.driver import driver_of
 from bridge.store.schema import unknown_visitors as table
 from bridge.store.upsert import both
 
@@ -41,9 +42,8 @@ class Unknown:
     """Which of some visitors are passed over now."""
 
     def __init__(self, conn: Connection, visitors: Collection[str], now: int) -> None:
-        wanted = sorted(visitors)
-        rows = conn.execute(_LOAD, {"visitors": wanted}).all() if wanted else ()
-        self._age_ms = {(row.destination, row.visitor): now - row.at_ms for row in rows}
+        rows = driver_of(conn).among(_LOAD, sorted(visitors))
+        self._age_ms = {(destination, visitor): now - at_ms for destination, visitor, at_ms in rows}
 
     def passed_over(self, destination: str, visitor: str, *, sure: bool) -> bool:
         age_ms = self._age_ms.get((destination, visitor))
@@ -60,4 +60,4 @@ def _unlearn(insert: Insert) -> Insert:
 
 _UNLEARN: Final = both(table, _unlearn)
 _SEEN: Final = delete(table).where(table.c.destination == bindparam("of"), table.c.visitor == bindparam("who"))
-_LOAD: Final = select(table).where(table.c.visitor.in_(bindparam("visitors", expanding=True)))
+_LOAD: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"

@@ -1,4 +1,4 @@
-"""Whole lives of customers, as plans that a number reproduces: who carries the visitor, in which order, how often, when.
+"""Whole lives of customers, as plans that a number reproduces: who carries the visitor, in which order, how often.
 
 `lives(number)` plays every life cycle of the simulator once, with ids, a carrier and an order of its own; the same life
 in test mode, with somebody else's visitor, comes in between. `expected` is the oracle: which goals must come of a life
@@ -34,9 +34,9 @@ from bridge.store.inbox import Inbox
 
 ROOT = Path(__file__).parents[2]
 SECRET = "whsec_" + "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5"
-ENVIRON = {
-    simulator.secret_name(source): SECRET for source in ("stripe", "lemonsqueezy", "generic", "polar")
-} | {"DATAFAST_API_KEY": "df_key"}
+ENVIRON = {simulator.secret_name(source): SECRET for source in ("stripe", "lemonsqueezy", "generic", "polar")} | {
+    "DATAFAST_API_KEY": "df_key"
+}
 CYCLES = tuple(
     f"{scenario.name}@{shape}" if shape else scenario.name
     for scenario in scenarios.SCENARIOS.values()

@@ -1,10 +1,11 @@
-"""Law 4 over whole lives: in any order, each event one to five times, two workers racing, every goal is the right one's.
+"""Law 4 over whole lives: in any order, each event one to five times, two workers racing, each goal finds its visitor.
 
-Each number plays every life cycle of the simulator once (17 of Stripe in 4 API versions, 6 of Lemon Squeezy, one each of
-an own application and of Polar), each life in an order of its own: all of them where a life has at most a thousand, else
-random ones. Mostly a single event of a thread carries the visitor, in any of the places in which it may stand; test mode
-comes in between with the same ids and somebody else's visitor; rounds come seconds or hours apart, and now and then
-nobody routes for a while. The test suite takes a few numbers; the whole proof, a thousand orders of each life cycle, is
+Each number plays every life cycle of the simulator once (17 of Stripe in 4 API versions, 6 of Lemon Squeezy, one each
+of an own application and of Polar), each life in an order of its own: all of them where a life has at most a thousand,
+else random ones. Mostly a single event of a thread carries the visitor, in any of the places in which it may stand;
+test mode comes in between with the same ids and somebody else's visitor; rounds come seconds or hours apart, and now
+and then nobody routes for a while. The test suite takes a few numbers; the whole proof, a thousand orders of each life
+cycle on each database, is
 
     LIFE_CYCLES=1000 python -m pytest tests/pipeline/test_life_cycles.py -n 2
 

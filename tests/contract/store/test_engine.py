@@ -13,7 +13,7 @@ from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreError, StoreUnavailable
 from bridge.store import clock as store_clock
 from bridge.store import schema
-from bridge.store.engine import spelled
+from bridge.store.driver import driver_of, spelled
 from bridge.store.gate import Gate
 
 
@@ -302,3 +302,42 @@ def test_no_value_of_a_statement_stands_in_an_error(store):
     with pytest.raises(IntegrityError) as caught:
         store.run(twice)
     assert "secret value" not in str(caught.value)
+
+
+def test_a_lazy_transaction_does_not_wait_for_the_disk_and_the_next_one_does(store):
+    level = "PRAGMA synchronous" if store.dialect == "sqlite" else "SHOW synchronous_commit"
+    usual, lazy = (2, 1) if store.dialect == "sqlite" else ("on", "off")
+    for durable, told in ((True, usual), (False, lazy), (True, usual)):
+        with store.write(durable=durable) as conn:
+            assert conn.exec_driver_sql(level).scalar() == told
+    with pytest.raises(ZeroDivisionError), store.write(durable=False):
+        raise ZeroDivisionError
+    with store.driver() as driver:
+        assert driver.rows(level, ()) == [(usual,)]
+
+
+def test_a_lazy_transaction_that_could_not_begin_leaves_a_connection_that_waits_for_the_disk(sqlite_url, clock):
+    store, other = bridge_store.open(sqlite_url, clock=clock, pool_size=1), bridge_store.open(sqlite_url)
+    with other.write(), pytest.raises(StoreUnavailable), store.write(durable=False):
+        raise AssertionError("two writers at once")
+    with store.read() as conn:
+        assert conn.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    store.close()
+    other.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 17, 64, 65, 200])
+def test_the_driver_takes_any_number_of_rows_and_names(store, count):
+    with store.write() as conn:
+        driver = driver_of(conn)
+        rows = [(f"{place:03}", "new") for place in range(count)]
+        driver.insert("INSERT INTO facts (name, value)", [("000", "old")])
+        then = "ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING name, value"
+        assert sorted(driver.insert("INSERT INTO facts (name, value)", rows, then)) == rows
+        names = [name for name, _ in rows]
+        asked = "SELECT name FROM facts WHERE value = ? AND name IN ({names})"
+        assert sorted(driver.among(asked, names, ("new",))) == [(name,) for name in names]
+        if rows:
+            change = "UPDATE facts SET value = ? WHERE name = ?"
+            assert driver.many(change, [("newer", name) for name in [*names, "nobody"]]) == count
+        assert driver.now_ms() == store_clock.read_ms(conn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from sqlalchemy import event as sqlalchemy_event
+from statements_kit import overheard, plan
 
 from bridge.store import events, ledger, retention, schema, status
 
@@ -14,32 +14,16 @@ BIG = ("events", "goals", "attempts", "link_events", "goal_keys")
 
 def scans(store, work):
     """The plans of all statements of `work` that walk over a whole big table."""
-    said = []
-
-    def keep(_conn, _cursor, statement, parameters, _context, many):
-        if not many and not statement.startswith("EXPLAIN"):
-            said.append((statement, parameters))
-
-    sqlalchemy_event.listen(store.engine, "before_cursor_execute", keep)
-    try:
-        with store.write() as conn:
-            work(conn)
-            sqlalchemy_event.remove(store.engine, "before_cursor_execute", keep)
-            return [plan for statement, parameters in said if (plan := _walks(store, conn, statement, parameters))]
-    finally:
-        if sqlalchemy_event.contains(store.engine, "before_cursor_execute", keep):
-            sqlalchemy_event.remove(store.engine, "before_cursor_execute", keep)
+    with overheard(store) as said, store.write() as conn:
+        work(conn)
+        heard = list(said)
+        return [walk for statement, values in heard if (walk := _walks(conn, statement, values))]
 
 
-def _walks(store, conn, statement, parameters):
-    if store.dialect == "sqlite":
-        plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-        lines = [row.detail for row in plan]
-        bad = [line for line in lines if re.fullmatch(rf"SCAN ({'|'.join(BIG)}|other)", line)]
-    else:
-        conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        lines = [row[0] for row in conn.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
-        bad = [line for line in lines if re.search(rf"Seq Scan on ({'|'.join(BIG)})\b", line)]
+def _walks(conn, statement, values):
+    lines = plan(conn, statement, values)
+    walks = r"SCAN (%s|other)" if conn.dialect.name == "sqlite" else r".*Seq Scan on (%s)\b.*"
+    bad = [line for line in lines if re.fullmatch(walks % "|".join(BIG), line)]
     return "\n".join([statement, *lines]) if bad else ""
 
 
