@@ -1,0 +1,115 @@
+"""The bridge in processes of its own, which the tests of this folder stop, starve and cut off; a DataFast beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from bridge.sandbox import sign
+from bridge.sandbox.options import Options
+from bridge.sandbox.server import start
+from chaos.family import Member, free_port, wait
+from chaos.plan import KEY, SECRET
+from chaos.run import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PATIENCE_S = 90.0  # for a loaded machine; nothing waits longer than it has to
+VISITOR = "00000000-0000-4000-8000-00000000000a"
+
+
+def checkout(number: object, visitor: str = VISITOR) -> dict[str, Any]:
+    """A paid checkout of Stripe that carries its visitor: one goal `purchase`, called `stripe evt_<number>`."""
+    session = {
+        "id": f"cs_{number}",
+        "object": "checkout.session",
+        "mode": "payment",
+        "payment_status": "paid",
+        "amount_total": 4900,
+        "currency": "usd",
+        "payment_intent": f"pi_{number}",
+        "metadata": {"datafast_visitor_id": visitor},
+    }
+    return event(f"evt_{number}", "checkout.session.completed", session)
+
+
+def event(event_id: str, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
+    """An event of Stripe that happened now."""
+    now = int(time.time())
+    return {"id": event_id, "created": now, "livemode": True, "type": kind, "data": {"object": dict(thing)}}
+
+
+class Stage:
+    """Processes in one folder, on one database. Everything that waits is short."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self.folder = folder
+        self.database_url = database_url
+        self.datafast = start(Options(keys=(KEY,), known="any", rate_per_minute=0))
+        self.members: list[Member] = []
+
+    def environ(self, **more: str) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.database_url,
+            "DATAFAST_API_KEY": KEY,
+            "DATAFAST_API_URL": self.datafast.api_url,
+            "BRIDGE_MAPPINGS": str(ROOT / "mappings"),
+            "STRIPE_WEBHOOK_SECRET": SECRET,
+            "BRIDGE_RATE_PER_MINUTE": "60000",
+            "BRIDGE_LEASE": "2s",
+            "BRIDGE_DEADLINE": "1s",
+            "BRIDGE_READBACK": "300ms,600ms",
+            "BRIDGE_RETRY_SCHEDULE": "200ms,500ms,1s",
+            "BRIDGE_LOG_FORMAT": "json",
+            **more,
+        }
+
+    def web(self, name: str = "web", command: list[str] | None = None, **more: str) -> Member:
+        """`serve` on a free port, up."""
+        port = free_port()
+        environ = self.environ(PORT=str(port), BRIDGE_HOST="127.0.0.1", **more)
+        made = self.member(name, command or ["-m", "bridge", "serve"], port, environ)
+        wait(lambda: self.answers(made), PATIENCE_S, f"{name} answers")
+        return made
+
+    def member(self, name: str, words: list[str], port: int | None, environ: Mapping[str, str]) -> Member:
+        made = Member(name, words, environ, self.folder, port)
+        self.members.append(made)
+        made.start()
+        return made
+
+    def answers(self, web: Member) -> bool:
+        assert web.process is not None
+        assert web.process.poll() is None, web.log_file.read_text()
+        try:
+            return requests.get(f"http://127.0.0.1:{web.port}/healthz", timeout=20).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def post(self, web: Member, event: Mapping[str, Any] | bytes, timeout_s: float = 30) -> requests.Response:
+        """A signed event of Stripe; ConnectionError is the caller's."""
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        headers = sign.stripe(body, SECRET, int(time.time()))
+        return requests.post(f"http://127.0.0.1:{web.port}/webhooks/stripe", body, headers=headers, timeout=timeout_s)
+
+    def get(self, web: Member, path: str) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{web.port}{path}", timeout=30)
+
+    def recorded(self) -> list[str]:
+        """Descriptions of the goals at the destination, in their order."""
+        return [goal.description or "" for goal in self.datafast.world.goals()]
+
+    def wait_recorded(self, *numbers: object) -> None:
+        """Until exactly these checkouts have become goals."""
+        wanted = sorted(f"stripe evt_{number}" for number in numbers)
+        wait(lambda: sorted(self.recorded()) == wanted, PATIENCE_S, f"{wanted} arrive")
+
+    def close(self) -> None:
+        for member in self.members:
+            member.end()
+        self.datafast.stop()
