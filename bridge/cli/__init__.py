@@ -7,14 +7,13 @@ own, which is imported only when that command runs.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from bridge.cli.catalogue import Catalogue
-from bridge.cli.screen import Screen
+from bridge.cli.screen import Screen, hang_up
 from bridge.errors import BridgeError, FaultsError, UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words, screen)
     except BrokenPipeError:
-        # The reader (`| head`) has gone: nothing is left to say, not even while the interpreter closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        hang_up()
         return FINE
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from bridge.cli.screen import hang_up
 from bridge.settings import TABLE
 
 if TYPE_CHECKING:
@@ -128,6 +129,14 @@ class Catalogue(click.Group):
             ),
             params=[_json_option(), _version_option()],
         )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does it; but a reader that has gone (`| head`) had all it wanted, and click would exit with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            hang_up()
+            return 0
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx

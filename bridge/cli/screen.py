@@ -7,6 +7,7 @@ rich is imported for a terminal only. Texts from outside are cleaned, so no webh
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -154,6 +155,11 @@ class Screen:
 
             self._console = Console(file=self.out, markup=False, highlight=False, emoji=False)
         return self._console
+
+
+def hang_up() -> None:
+    """The reader has gone: nothing is left to say, not even while the interpreter closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def clean_lines(text: str) -> str:

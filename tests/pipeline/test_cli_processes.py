@@ -60,3 +60,15 @@ def test_a_reader_that_leaves_early_makes_no_noise(tmp_path):
     environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[\n", "")
+
+
+def test_a_reader_that_leaves_in_the_middle_of_much_is_no_failure(tmp_path):
+    """More than a pipe holds: the command is still writing, inside click, when `head` has gone."""
+    file = tmp_path / "long.yaml"
+    rules = "".join(f"  - {{goal: g, event: e{number}}}\n" for number in range(3_000))  # each is a fault: one id twice
+    file.write_text(f"provider: stripe\ngoals:\n{rules}")
+    line = f"{sys.executable} -m bridge check {file} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
