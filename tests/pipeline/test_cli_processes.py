@@ -72,3 +72,14 @@ def test_a_reader_that_leaves_in_the_middle_of_much_is_no_failure(tmp_path):
     done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_taken_port_of_serve_is_a_sentence_and_at_once(machine, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environ = {"DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}", "DATAFAST_API_KEY": "df_key"}
+        given = {**environ, "BRIDGE_HOST": "127.0.0.1", "BRIDGE_MAPPINGS": str(ROOT / "mappings")}
+        second = machine.bridge("serve", "--port", port, environ=given)
+        assert second.ended() == 1
+    assert second.log.startswith(f"Nothing can listen at port {port} of 127.0.0.1: address already in use.")
+    assert len(second.log.splitlines()) == 1
