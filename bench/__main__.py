@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from bench import claims, events, links, load, micro, servers
+from bench import claims, events, links, load, micro, routing, servers
 
 CONNECTIONS = 32
 
@@ -155,7 +155,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the events")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--only", choices=("micro", "acks", "delivery", "claims", "links"), help="one part")
+    parser.add_argument("--only", choices=("micro", "acks", "delivery", "routing", "claims", "links"), help="one part")
     asked = parser.parse_args()
     report = Report()
     count = 2_000 if asked.quick else 20_000
@@ -172,9 +172,14 @@ def main() -> int:
         if asked.only in (None, "delivery"):
             for name, database in databases.items():
                 bench_delivery(report, name, folder, database)
-        for part, run, most in (("claims", claims.run, 20_000), ("links", links.run, 50_000)):
+        parts = (
+            ("routing", routing.run, 1_000, 5_000),
+            ("claims", claims.run, 20_000, 1_000_000),
+            ("links", links.run, 50_000, 1_000_000),
+        )
+        for part, run, few, many in parts:
             for name, database in databases.items() if asked.only in (None, part) else ():
-                run(report.add, name, folder, database, most if asked.quick else 1_000_000)
+                run(report.add, name, folder, database, few if asked.quick else many)
     if asked.json:
         with open(asked.json, "w") as file:
             json.dump([asdict(figure) for figure in report.figures], file, indent=1, ensure_ascii=False)

@@ -43,7 +43,8 @@ __all__ = ["BATCH", "Desk", "Element", "Prepared", "Router"]
 
 T = TypeVar("T")
 
-BATCH: Final = 50  # events a transaction
+BATCH: Final = 50  # events a claim
+WRITTEN: Final = 16  # events a transaction: on SQLite acknowledgements wait while it is open, a few ms
 
 log = logs.get("route")
 
@@ -71,7 +72,9 @@ class Router:
             return 0
         self._unfinished = ([event.id for event in claimed], token)
         desk = Desk(rule_set, self._settings, destinations, self._key())
-        self._write(desk, [desk.prepare(event) for event in claimed], token)
+        prepared = [desk.prepare(event) for event in claimed]
+        for start in range(0, len(prepared), WRITTEN):
+            self._write(desk, prepared[start : start + WRITTEN], token)
         self._unfinished = None
         return len(claimed)
 

@@ -7,7 +7,6 @@ over-long one is replaced by its hash, so that two different ids stay different)
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bridge.limits import storable
@@ -36,16 +35,14 @@ def read_envelope(spec: EnvelopeSpec, document: Document) -> Envelope:
 
 def with_envelope(document: Document, envelope: Envelope) -> Document:
     """The document with the root `envelope` that rules read; `time` is in milliseconds."""
-    return replace(
-        document,
-        envelope={
-            "type": envelope.type,
-            "id": envelope.id,
-            "time": envelope.time_ms,
-            "test": envelope.test,
-            "account": envelope.account,
-        },
-    )
+    told: dict[str, Json] = {
+        "type": envelope.type,
+        "id": envelope.id,
+        "time": envelope.time_ms,
+        "test": envelope.test,
+        "account": envelope.account,
+    }
+    return Document(document.body, document.header, document.query, told, document.key, document.root)
 
 
 def clean_text(text: str) -> str:

@@ -54,8 +54,8 @@ def documents(source: Source, event: Event) -> tuple[Document, ...]:
     found = []
     for document in _documents(source, event.body, event.headers, event.query):
         envelope = read_envelope(source.envelope, document)
-        if source.each is None:
-            stored = event.envelope
+        stored = event.envelope
+        if source.each is None and not (envelope.type and envelope.id):
             envelope = replace(envelope, type=envelope.type or stored.type, id=envelope.id or stored.id)
         found.append(with_envelope(document, envelope))
     return tuple(found)
