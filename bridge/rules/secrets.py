@@ -49,7 +49,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str]) -> Secrets:
         names += variables
         literal = literal or not variables
         text = (expand(entry, environ) or "").replace("v1,whsec_", "whsec_")  # that comma separates nothing
-        good = _several(text) if variables and is_secret(text) else [text.strip()] if is_secret(text) else []
+        good = _several(text) if variables else [text.strip()] if is_secret(text) else []
         usable += good
         unset += [] if good else variables
     return Secrets(_distinct(usable), _distinct(names), _distinct(unset), literal)
@@ -58,8 +58,11 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str]) -> Secrets:
 def _several(text: str) -> list[str]:
     """The secrets in a variable's text. A pass phrase or a PEM key is one, though it holds blanks.
 
-    `It's a Secret to Everybody`, cut into pieces, would verify what anybody signed with `a`.
+    `It's a Secret to Everybody`, cut into pieces, would verify what anybody signed with `a`. A text that begins like a
+    placeholder may be one as a whole (`<your secret>`), so only its commas separate: `changeme,whsec_…`.
     """
+    if not is_secret(text):
+        return [secret for piece in text.split(",") if is_secret(piece) for secret in _several(piece)]
     pieces = [piece for piece in re.split(r"[\s,]+", text.strip()) if is_secret(piece)]
     if "-----BEGIN" in text or any(len(piece) < SHORTEST for piece in pieces):
         return [text.strip()]
