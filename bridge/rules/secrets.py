@@ -59,7 +59,7 @@ def _several(text: str) -> list[str]:
     """The secrets in a variable's text. A pass phrase or a PEM key is one, though it holds blanks.
 
     `It's a Secret to Everybody`, cut into pieces, would verify what anybody signed with `a`. A text that begins like a
-    placeholder may be one as a whole (`<your secret>`), so only its commas separate: `changeme,whsec_…`.
+    placeholder is one as a whole (`your secret here`) unless commas separate it: `changeme,whsec_…`.
     """
     if not is_secret(text):
         return [secret for piece in text.split(",") if is_secret(piece) for secret in _several(piece)]

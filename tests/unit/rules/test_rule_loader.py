@@ -450,7 +450,7 @@ def test_basic_needs_no_place():
         ("v1,whsec_a", ("whsec_a",)),
         ("whsec_a,changeme", ("whsec_a",)),
         ("changeme,whsec_a", ("whsec_a",)),
-        ("<your secret>, whsec_a whsec_b", ("whsec_a", "whsec_b")),
+        ("changeme, whsec_a whsec_b", ("whsec_a", "whsec_b")),
         ("changeme, your_secret", ()),
         ("<webhook secret>", ()),
         ("x", ("x",)),
