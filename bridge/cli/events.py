@@ -36,10 +36,11 @@ if TYPE_CHECKING:
         ("events --verdict unmatched --since 1d", "no rule was for them"),
         ("events show ev_12", "one, with every rule's reason"),
         ("events replay ev_12", "route it again, after a rule was mended"),
+        ("events ignore ev_12", "it is rubbish: take it out of quarantine"),
     ],
 )
 def events() -> None:
-    """List, show and replay received webhooks (events)."""
+    """List, show, replay and ignore received webhooks (events)."""
 
 
 @events.command(
@@ -247,3 +248,29 @@ def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
         done = store.run(partial(events_.requeue, event_id=event_id))
         (queued if done else gone).append(f"ev_{event_id}")
     return queued, gone
+
+
+# ---------------------------------------------------------------------------------------------------------- ignore
+
+
+@events.command(cls=Command, examples=[("events ignore ev_12 ev_13", "nothing is to be done about these two")])
+@click.argument("names", metavar="EVENT...", nargs=-1, required=True)
+def ignore(names: Sequence[str]) -> None:
+    """Take events out of quarantine that can never be read, so that /status is green again.
+
+    Nothing is removed: they are kept as ignored, with the reason, and `events replay` still routes them again.
+    """
+    from bridge.store import events as events_
+
+    screen = of_context()
+    with opening.store() as store:
+        with store.read() as conn:
+            lines = [one(conn, name).line for name in names]
+        done = {line.label: store.run(partial(events_.ignore, event_id=line.id)) for line in lines}
+    ignored, others = ([label for label, was in done.items() if was is wanted] for wanted in (True, False))
+    if screen.as_json:
+        screen.write_json({"ok": not others, "ignored": ignored, "not_in_quarantine": others})
+    for label, was in () if screen.as_json else done.items():
+        screen.say(f"{label} is {'set aside' if was else 'not in quarantine, and was left alone'}.")
+    if others:
+        raise click.exceptions.Exit(1)

@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import and_, bindparam, func, literal, select, update
 
 from bridge.model import Envelope, Event, EventState, Verdict
+from bridge.store.clock import now_ms
 from bridge.store.driver import driver_of
 from bridge.store.schema import events
 
@@ -141,6 +142,24 @@ def requeue(conn: Connection, event_id: int) -> bool:
         update(events)
         .where(events.c.id == event_id, events.c.state != "received", events.c.body.is_not(None))
         .values(state="received", tries=0, verdict=None, reason=None, lease_token=None, lease_until_ms=None)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def ignore(conn: Connection, event_id: int) -> bool:
+    """End a quarantine by hand: the event is kept as `ignored`, with the reason why it could not be read or routed.
+
+    False: there is no such event, or it is not in quarantine.
+    """
+    statement = (
+        update(events)
+        .where(events.c.id == event_id, events.c.state == "quarantined")
+        .values(
+            state="routed",
+            verdict="ignored",
+            reason=literal("set aside by a person: ") + func.coalesce(events.c.reason, ""),
+            routed_at_ms=now_ms(),
+        )
     )
     return conn.execute(statement).rowcount == 1
 

@@ -111,7 +111,7 @@ def _kept(look: Look) -> Iterator[Alarm]:
             "quarantine",
             "Events are in quarantine.",
             f"{_many(look.quarantined)} verified events could not be read or routed:"
-            " `python -m bridge events list --state quarantined`, then `events replay`.",
+            " `python -m bridge events list --state quarantined`, then `events replay` or `events ignore`.",
         )
     if look.held:
         yield Alarm(

@@ -294,6 +294,18 @@ def test_replay_of_named_events_asks_where_a_goal_was_delivered(bridge):
     assert [one["id"] for one in bridge("events", "--state", "received", "--json").json] == [5, 2]
 
 
+def test_rubbish_is_taken_out_of_quarantine_and_told_from_what_is_in_none(bridge, stage):
+    with closing(sqlite3.connect(stage.database)) as conn, conn:
+        conn.execute("UPDATE events SET state = 'quarantined', reason = 'the body is not JSON' WHERE id = 5")
+    answer = bridge("events", "ignore", "ev_5", "ev_2")
+    assert answer.code == 1
+    assert answer.out == "ev_5 is set aside.\nev_2 is not in quarantine, and was left alone.\n"
+    told = bridge("events", "show", "ev_5", "--json").json["line"]
+    assert (told["verdict"], told["reason"]) == ("ignored", "set aside by a person: the body is not JSON")
+    assert bridge("events", "ignore", "ev_5", "--json").json["not_in_quarantine"] == ["ev_5"]
+    assert bridge("events", "replay", "ev_5").code == 0
+
+
 def test_replay_by_filter_is_asked_about_and_refused_where_nobody_can_answer(bridge):
     answer = bridge("events", "replay", "--verdict", "unmatched")
     assert answer.code == 2

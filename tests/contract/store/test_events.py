@@ -150,6 +150,20 @@ def test_a_quarantined_event_can_be_put_back(store, rows):
     assert (event.id, event.tries, event.reason) == (event_id, 1, None)
 
 
+def test_a_quarantine_that_nobody_can_mend_ends_by_hand(store, rows):
+    other, event_id = rows.routed("evt_1"), rows.event("evt_2")
+    claim(store)
+    with store.write() as conn:
+        assert events.quarantine(conn, event_id, "a", "the body is not JSON")
+        assert events.ignore(conn, event_id)
+        assert not events.ignore(conn, event_id)  # a double click
+        assert not events.ignore(conn, other)
+        row = conn.execute(schema.events.select().where(schema.events.c.id == event_id)).one()
+        assert (row.state, row.verdict) == ("routed", "ignored")
+        assert row.reason == "set aside by a person: the body is not JSON"
+        assert events.requeue(conn, event_id)
+
+
 def test_an_event_without_its_body_cannot_be_put_back(store, rows):
     event_id = rows.routed()
     with store.write() as conn:
