@@ -64,6 +64,6 @@ _EVENT = text(
 _GOAL = text(
     "INSERT INTO goals (id, event_id, source, rule_id, destination, once_key, test, name, description, metadata,"
     " visitor, state, happened_at_ms, time_is_stated, ordered_at_ms, created_at_ms, changed_at_ms, due_at_ms,"
-    " expires_at_ms, wait_ms) VALUES (1000000000 + :n, 1000000000 + :n, 'bench', 'r', 'bench', 'bench-' || :n, false, 'g', 'd', '{}',"
-    " :v, 'pending', :n, true, :n, :n, :n, :n, 9000000000000, 1)"
+    " expires_at_ms, wait_ms) VALUES (1000000000 + :n, 1000000000 + :n, 'bench', 'r', 'bench', 'bench-' || :n, false,"
+    " 'g', 'd', '{}', :v, 'pending', :n, true, :n, :n, :n, :n, 9000000000000, 1)"
 )
