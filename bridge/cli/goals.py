@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
+    from bridge.cli.timeline import Moment
     from bridge.store.ledger import GoalLine
 
 RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
@@ -66,29 +67,33 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
         now_ms = clock.read_ms(conn)
         since_ms = None if since is None else now_ms - since
         lines = ledger.list_goals(conn, ledger.GoalFilter(since_ms=since_ms, limit=limit, **filters))
+        moment = why.moment(conn)
     if screen.as_json:
         screen.write_json(timeline.as_json(lines))
         return
     some = since is not None or any(value is not None for value in filters.values())
     screen.table(
         ("GOAL", "MADE (UTC)", "NAME", "VISITOR", "STATE", "WHY OR WHEN"),
-        [_row(line, now_ms) for line in lines],
+        [_row(line, moment) for line in lines],
         none="No goal like that." if some else "No goal was made yet.",
     )
     if len(lines) == limit:
         screen.say(f"More: --before {lines[-1].label}")
 
 
-def _row(line: GoalLine, now_ms: int) -> tuple[str, ...]:
+def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
     made = when_short(line.created_at_ms)
-    return (line.label, made, line.name, line.visitor or "", line.state, _why_or_when(line, now_ms))
+    return (line.label, made, line.name, line.visitor or "", line.state, _why_or_when(line, moment))
 
 
-def _why_or_when(line: GoalLine, now_ms: int) -> str:
+def _why_or_when(line: GoalLine, moment: Moment) -> str:
     if line.state == GoalState.DELIVERED:
         return when_short(line.delivered_at_ms)
     if line.state == GoalState.PENDING:
-        due = ago(line.due_at_ms, now_ms) if line.due_at_ms > now_ms else "now"
+        stopped = timeline.held_up(line, moment)
+        if stopped:
+            return stopped
+        due = ago(line.due_at_ms, moment.now_ms) if line.due_at_ms > moment.now_ms else "now"
         return f"due {due}{': ' + line.message if line.message else ''}"
     return line.message or line.reason or ""
 

@@ -35,15 +35,20 @@ _STANDS = {
     "dry": "is of a test event and never sent",
     "cancelled": "was cancelled",
 }
+KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 _BY_HAND = frozenset({"rejected", "expired", "unattributed", "held", "cancelled"})
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a teller needs to know beside the thing: the clock, and which destinations are paused."""
+    """What a teller needs to know beside the thing: the clock, and which destinations are paused.
+
+    keyless: the destinations whose key is not set, with the setting that would hold it.
+    """
 
     now_ms: int
     pauses: Mapping[str, DestinationState]
+    keyless: Mapping[str, str]
 
 
 # -------------------------------------------------------------------------------------------------------- an event
@@ -172,13 +177,24 @@ def standing(goal: GoalLine, moment: Moment) -> str:
     return text + why
 
 
+def held_up(goal: GoalLine, moment: Moment) -> str:
+    """What keeps a pending goal's destination from being sent to; empty when nothing does."""
+    setting = moment.keyless.get(goal.destination)
+    if setting is not None:
+        return f"waits until {setting} is set (it is not here); nothing is lost until then"
+    pause = moment.pauses.get(goal.destination)
+    if pause is None or not pause.pause_kind:
+        return ""
+    again = ago(max(pause.not_before_ms, goal.due_at_ms), moment.now_ms)
+    return f"the destination {goal.destination} is paused ({pause.pause_reason}); tried again {again}"
+
+
 def what_next(goal: GoalLine, moment: Moment) -> str:
     """What will happen by itself, or what a person can do; empty when all is done."""
-    pause = moment.pauses.get(goal.destination)
     if goal.state == "pending":
-        if pause is not None and pause.pause_kind:
-            again = ago(max(pause.not_before_ms, goal.due_at_ms), moment.now_ms)
-            return f"the destination {goal.destination} is paused ({pause.pause_reason}); tried again {again}"
+        stopped = held_up(goal, moment)
+        if stopped:
+            return stopped
         if goal.due_at_ms > moment.now_ms:
             return f"tried again {ago(goal.due_at_ms, moment.now_ms)}, for the {goal.attempts + 1}. time"
         return "is sent when its turn comes (58 a minute, one visitor's goals one after another)"

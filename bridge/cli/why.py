@@ -105,11 +105,13 @@ def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
 
 
 def moment(conn: Connection) -> timeline.Moment:
-    """The database's clock and its paused destinations."""
+    """The database's clock, its paused destinations, and those whose key is not set."""
     from bridge.store import status
 
     seen = status.look(conn, ())
-    return timeline.Moment(seen.now_ms, {state.name: state for state in seen.destinations})
+    given = opening.environ()
+    unset = {name: setting for name, setting in timeline.KEYS.items() if not given.get(setting, "").strip()}
+    return timeline.Moment(seen.now_ms, {state.name: state for state in seen.destinations}, unset)
 
 
 def _tell(screen: Screen, known: Known) -> None:
