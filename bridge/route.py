@@ -44,7 +44,10 @@ __all__ = ["BATCH", "Desk", "Element", "Prepared", "Router"]
 T = TypeVar("T")
 
 BATCH: Final = 50  # events a claim
-WRITTEN: Final = 16  # events a transaction: on SQLite acknowledgements wait while it is open, a few ms
+WRITTEN: Final = {
+    "sqlite": 16,
+    "postgresql": BATCH,
+}  # events a transaction: on SQLite acknowledgements wait for its end
 
 log = logs.get("route")
 
@@ -73,8 +76,9 @@ class Router:
         self._unfinished = ([event.id for event in claimed], token)
         desk = Desk(rule_set, self._settings, destinations, self._key())
         prepared = [desk.prepare(event) for event in claimed]
-        for start in range(0, len(prepared), WRITTEN):
-            self._write(desk, prepared[start : start + WRITTEN], token)
+        size = WRITTEN[self._store.dialect]
+        for start in range(0, len(prepared), size):
+            self._write(desk, prepared[start : start + size], token)
         self._unfinished = None
         return len(claimed)
 
