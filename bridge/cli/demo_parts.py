@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import requests
 
 import bridge
+from bridge import rules
 from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
@@ -56,10 +57,9 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def mappings() -> Path:
     """The shipped mapping files of this copy of the project."""
-    folder = Path(bridge.__file__).parents[1] / "mappings"
-    if not (folder / "stripe.yaml").is_file():
-        raise DemoError(f"the demo needs the shipped mapping files, but {folder} has none: run it from a clone")
-    return folder
+    if not (rules.SHIPPED / "stripe.yaml").is_file():
+        raise DemoError(f"the demo needs the shipped mapping files, but {rules.SHIPPED} has none: install it again")
+    return rules.SHIPPED
 
 
 class Part:

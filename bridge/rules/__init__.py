@@ -5,13 +5,14 @@ the files · schema_json, reference: for editors and for the docs. Pure: no web,
 """
 
 from bridge.rules.engine import describe, evaluate
-from bridge.rules.loader import hash_of, load, read_files
+from bridge.rules.loader import SHIPPED, hash_of, load, read_files
 from bridge.rules.paths import compile_path
 from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace
 from bridge.rules.trials import TestResult, run_tests
 
 __all__ = [
+    "SHIPPED",
     "Evaluation",
     "Rule",
     "RuleSet",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bridge.rules.schema import MappingFile
     from bridge.rules.schema import TestCase as SaidTest
 
+SHIPPED: Final = (Path(__file__).parents[1] / "shipped").resolve()  # in a clone a link to its `mappings`
 SUFFIXES: Final = (".yaml", ".yml")
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 FILES_MAX: Final = 500
@@ -45,7 +46,9 @@ def read_files(folder: Path) -> dict[str, str]:
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
     except OSError as error:
-        raise MappingError([f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"]) from None
+        told = f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"
+        made = f"; `cp -r {SHIPPED} {folder}` makes one with the files that are shipped, or set BRIDGE_MAPPINGS"
+        raise MappingError([told + made if isinstance(error, FileNotFoundError) else told]) from None
     texts: dict[str, str] = {}
     faults = []
     for path in found:

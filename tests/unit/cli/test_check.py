@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from bridge import rules
 from bridge.cli import main
 
 GOOD = """provider: stripe
@@ -120,6 +125,17 @@ def test_what_is_not_there_is_a_fault(line, sentence, capsys, alone):
     del alone
     assert main(line) == 1
     assert sentence in capsys.readouterr().out
+
+
+def test_who_installed_the_package_is_told_how_to_get_the_shipped_files(capsys, alone):
+    """They are package data (`bridge/shipped`, in a clone a link to `mappings`), so no clone is needed."""
+    del alone
+    assert main(["check"]) == 1
+    command = re.search(r"`(cp -r \S+ mappings)`", capsys.readouterr().out)[1]
+    assert command.split()[2] == str(rules.SHIPPED)
+    subprocess.run(shlex.split(command), check=True)
+    assert main(["check"]) == 0
+    assert {path.name for path in Path("mappings").iterdir()} >= {"stripe.yaml", "examples"}
 
 
 def test_an_empty_folder_is_a_fault_because_nothing_would_ever_be_sent(mappings, capsys):
