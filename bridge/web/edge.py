@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import queue
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -51,6 +53,20 @@ SWEEP_S: Final = 0.25
 ACCEPTS: Final = 64  # in one go
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def keep_signals_over_forks() -> None:
+    """A SIGTERM that reaches a worker right after its fork waits until it can be heard. Called once in the server.
+
+    Else the server's own handler, which the worker has inherited, swallows it, and 20 s later the worker is killed.
+    """
+    _hear(signal.SIG_UNBLOCK)  # a server that was started anew (USR2) was forked, too
+    os.register_at_fork(before=partial(_hear, signal.SIG_BLOCK), after_in_parent=partial(_hear, signal.SIG_UNBLOCK))
+
+
+def _hear(how: int) -> None:
+    signal.pthread_sigmask(how, _ENDS)
 
 
 class State(Enum):
@@ -151,6 +167,11 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Refuse what this worker does not do."""
         if cfg.is_ssl:
             raise ConfigError("The bridge speaks plain HTTP: TLS ends at the router or proxy in front of it.")
+
+    def init_signals(self) -> None:
+        """From here on the worker hears signals itself."""
+        super().init_signals()
+        _hear(signal.SIG_UNBLOCK)
 
     def get_thread_pool(self) -> None:
         """None: the threads are this worker's own, started as they are needed."""

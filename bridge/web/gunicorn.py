@@ -20,7 +20,7 @@ from bridge import logs
 from bridge import settings as table
 from bridge.errors import BridgeError, FaultsError
 from bridge.web import wsgi  # imported before the fork (code is shared), built after it
-from bridge.web.edge import EdgeWorker
+from bridge.web.edge import EdgeWorker, keep_signals_over_forks
 
 if TYPE_CHECKING:
     from bridge.settings import Settings
@@ -35,6 +35,7 @@ def _settings() -> Settings:
 
 _now = _settings()
 logs.configure(_now.bridge_log_format)
+keep_signals_over_forks()
 
 
 class _Lines(logging.Handler):

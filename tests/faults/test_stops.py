@@ -1,0 +1,46 @@
+"""Stopping at bad moments: while a worker starts, while its leases run, in the middle of a commit."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from stage import checkout
+
+from chaos.family import answers, free_port, wait
+from chaos.run import ROOT
+
+
+@pytest.mark.timeout(300)
+def test_a_stop_that_comes_right_after_the_fork_is_heard(sqlite_stage):
+    """The server's handler, inherited by the worker, swallowed it; after 20 s the worker was killed while sending."""
+    stage, port = sqlite_stage, free_port()
+    path = f"{ROOT}:{ROOT / 'tests' / 'faults'}"
+    environ = stage.environ(PORT=str(port), BRIDGE_HOST="127.0.0.1", PYTHONPATH=path)
+    words = ["-m", "gunicorn", "-c", "python:slow_fork", "bridge.web.wsgi:app"]
+    web = stage.member("web", words, port, environ)
+    wait(lambda: answers(port) and web.children(), 60, "the worker is forked")
+    web.signal(signal.SIGTERM, to="master")
+    began = time.monotonic()
+    assert web.process.wait(60) == 0
+    assert time.monotonic() - began < 15, web.log_file.read_text()
+
+
+@pytest.mark.timeout(300)
+def test_a_worker_gives_its_leases_back_and_ends_in_time(stage):
+    web = stage.web(BRIDGE_WORKER="off")
+    for number in range(20):
+        assert stage.post(web, checkout(number)).status_code == 200
+    patient = stage.environ(BRIDGE_LEASE="10min")  # what is not given back is not sent within this test
+    worker = stage.member("worker", ["-m", "bridge", "worker"], None, patient)
+    wait(stage.recorded, 60, "the worker sends")
+    worker.signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert worker.process.wait(60) == 0
+    assert time.monotonic() - began < 20
+    told = worker.log_file.read_text()
+    assert "stop.unfinished" not in told
+    again = stage.member("again", ["-m", "bridge", "worker"], None, stage.environ())
+    stage.wait_recorded(*range(20))
+    again.end()
