@@ -156,10 +156,12 @@ def _api_url(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    scheme = text.partition(":")[0]
-    if scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
+    scheme, separator, _ = text.partition("://")
+    kind, _, driver = scheme.partition("+")
+    known = kind in ("postgresql", "postgres") or (kind == "sqlite" and driver in ("", "pysqlite"))
+    if not (separator and known):
         raise ValueError("sqlite:///bridge.db or postgresql://user:password@host/name")
-    if scheme.startswith("postgres"):
+    if kind != "sqlite":
         return "postgresql+psycopg" + text[len(scheme) :]
     return text
 

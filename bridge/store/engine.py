@@ -191,7 +191,7 @@ def open(  # noqa: A001 - read as store.open
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the second for a port that is none
         raise StoreError("DATABASE_URL is no URL such as sqlite:///bridge.db or postgresql://user@host/name") from None
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed, clock or system_ms, pool_size)

@@ -271,9 +271,10 @@ def test_a_socket_may_stand_in_the_query(postgres_url):
     made.close()
 
 
-def test_a_url_that_is_none_is_one_sentence_without_the_url():
+@pytest.mark.parametrize("url", ["secret-no-url", "postgresql://u:secret@[::1/x", "postgresql://u:secret@h:port/x"])
+def test_a_url_that_is_none_is_one_sentence_without_the_url(url):
     with pytest.raises(StoreError, match=r"sqlite:///bridge\.db") as caught:
-        bridge_store.open("secret-no-url")
+        bridge_store.open(url)
     assert "secret" not in str(caught.value)
 
 

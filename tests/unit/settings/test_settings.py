@@ -41,6 +41,8 @@ def test_every_wrong_value_is_told_at_once():
         ("BRIDGE_RATE_PER_MINUTE", "0", "BRIDGE_RATE_PER_MINUTE is '0', but must be a whole number above zero"),
         ("DATAFAST_API_URL", "http://datafa.st", "https (plain http only on this machine"),
         ("DATABASE_URL", "mysql://u:secret@h/d", "sqlite:///bridge.db or postgresql://user:password@host/name"),
+        ("DATABASE_URL", "postgres", "sqlite:///bridge.db or postgresql://user:password@host/name"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///a.db", "sqlite:///bridge.db or postgresql://user:password@host/name"),
         ("DATAFAST_API_KEY", "eyJ2IjoidjIi", "this is the token of a shared dashboard link"),
         ("DATAFAST_API_KEY", "dft_abc", "which needs DATAFAST_WEBSITE_ID"),
         ("STRIPE_API_KEY", "whsec_abc", "it belongs into STRIPE_WEBHOOK_SECRET"),
