@@ -20,6 +20,15 @@ USUAL_WAIT_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000  # a "moment" in the first day of 1970 is a duration
 
 _CONFIGURATION: Final = frozenset({401, 402, 403, 405, 410})
+_NO_API: Final = "the API is not at this address; is DATAFAST_API_URL right?"
+_SHUT: Final = {
+    401: "DataFast does not accept the API key; is it the one of the website's settings?",
+    402: "DataFast asks for a payment: look into its billing.",
+    403: "DataFast does not allow it; is the website suspended, or does the token lack a scope?",
+    404: _NO_API,
+    405: _NO_API,
+    410: _NO_API,
+}
 _FOR_NOW: Final = frozenset({408, 425, 503})
 
 
@@ -87,6 +96,8 @@ def _message(answer: Answer, kind: OutcomeKind, secret: str | None) -> str:
         where = "a web page" if status < 300 else f"a redirect to {found}" if found else "a redirect"
         return answers.plain(f"{where} came instead of an answer of the API; is DATAFAST_API_URL right?", secret)
     told = answers.message(answer, secret)
+    if kind is OutcomeKind.CONFIGURATION:
+        return f"{_SHUT[status]} The answer was {status}{': ' + told if told else ''}"[: answers.MESSAGE_MAX]
     if told or kind is OutcomeKind.DELIVERED:
         return told
     return f"the answer was {status}, without a message"

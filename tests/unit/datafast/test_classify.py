@@ -118,6 +118,23 @@ def test_what_may_be_a_recorded_goal_stays_delivered(body, headers, cut):
     assert of(200, body, headers, cut=cut).kind is OutcomeKind.DELIVERED
 
 
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        (401, "the API key"),
+        (402, "a payment"),
+        (403, "the website suspended"),
+        *((s, "API_URL") for s in (404, 405, 410)),
+    ],
+)
+def test_what_shuts_a_destination_says_what_to_look_at(status, what):
+    told = of(status, b"<h1>nope</h1>").message
+    assert what in told
+    assert told.endswith(f"The answer was {status}: nope")
+    assert of(status, b"").message.endswith(f"The answer was {status}")
+    assert len(of(status, b"x" * 5_000).message) <= 300
+
+
 def test_a_redirect_says_where_it_leads():
     outcome = of(302, b"", {"location": "https://elsewhere.example/login"})
     assert "https://elsewhere.example/login" in outcome.message
