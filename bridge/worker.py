@@ -60,6 +60,7 @@ class Worker:
         self._goals = [threading.Event() for _ in range(senders)]  # set: there may be goals to send
         self._threads: list[threading.Thread] = []
         self._due_s = {chore.name: 0.0 for chore in chores}
+        self._failing: dict[str, str] = {}
 
     def start(self) -> None:
         """Start the threads. Call it after a fork, never before."""
@@ -132,6 +133,13 @@ class Worker:
             self._due_s[chore.name] = now + chore.every_s
             try:
                 chore.work()
+                self._failing.pop(chore.name, None)
             except StoreError as error:
-                log.warning("chore.failed", chore=chore.name, reason=str(error))
+                self._tell_failed(chore.name, str(error))
         return max(0.0, min(self._due_s.values(), default=self._monotonic() + 1) - self._monotonic())
+
+    def _tell_failed(self, name: str, reason: str) -> None:
+        """Once a reason: a database that is gone for an hour is not worth seven thousand lines."""
+        if self._failing.get(name) != reason:
+            self._failing[name] = reason
+            log.warning("chore.failed", chore=name, reason=reason)
