@@ -116,6 +116,8 @@ def _life(cycle, number, end_s):
     told, as_told = "the visitor as told", True
     plays = steps[0].wire in ("stripe", "lemonsqueezy")  # the others carry the visitor in each event, and never test
     if plays and dice.random() < 0.75:
+        if len(visitors) > 1 and dice.random() < 0.5:
+            visitors, steps = visitors[:1], tuple(_one_visitor(step, visitors) for step in steps)
         steps, places = _carried_by_one(steps, visitors, dice)
         told, as_told = f"the visitor only in {' and '.join(places)}", False
     somebody = _uuid(dice)
@@ -168,6 +170,14 @@ def _repeated(order, dice):
 
 
 # ---------------------------------------------------------------------------------------------------- the carriers
+
+
+def _one_visitor(step, visitors):
+    """The customer came back on the same device: what was two visitors' is the first one's."""
+    text = json.dumps(step.body)
+    for visitor in visitors[1:]:
+        text = text.replace(visitor, visitors[0])
+    return replace(step, body=json.loads(text), visitor=step.visitor and visitors[0])
 
 
 def _carried_by_one(steps, visitors, dice):
