@@ -144,12 +144,18 @@ class Run:
         events = "SELECT count(*) FROM events WHERE state = 'received'"
         return int(self.database.rows(goals)[0][0]) + int(self.database.rows(events)[0][0])
 
+    def recorded(self) -> list[dict[str, Any]]:
+        """The goals at the destination."""
+        found: list[dict[str, Any]] = self._told("events")["events"]
+        return found
+
+    def _told(self, what: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.destination_port}/__fake__/{what}", timeout=120) as answer:
+            return json.load(answer)
+
     def _draw_up(self) -> ledger.Ledger:
-        url = f"http://127.0.0.1:{self.destination_port}/__fake__/"
-        with urllib.request.urlopen(url + "events", timeout=120) as answer:
-            recorded = json.load(answer)["events"]
-        with urllib.request.urlopen(url + "faults", timeout=60) as answer:
-            self.facts["faults_met"] = json.load(answer)["met"]
+        recorded = self.recorded()
+        self.facts["faults_met"] = self._told("faults")["met"]
         self.facts["tries"] = ledger.attempts_by_outcome(self.database)
         self.facts["states"] = {
             row[0]: row[1] for row in self.database.rows("SELECT state, count(*) FROM goals GROUP BY state")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 CRASHES_MAX: Final = 3
+CLAIM_BYTES: Final = 2 << 20  # of bodies a claim: while it is read, a document takes several times as much
 CRASHED: Final = (
     f"routing this event ended the process {CRASHES_MAX} times; after the cause is mended,"
     " `events replay` routes it again"
@@ -31,8 +32,8 @@ CRASHED: Final = (
 
 # On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
 _CANDIDATES: Final = (
-    "SELECT id, tries FROM events WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now})"
-    " ORDER BY id LIMIT ?"
+    "SELECT id, tries, coalesce(length(body), 0) FROM events"
+    " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ?"
 )
 _UNSEEN: Final = " FOR UPDATE SKIP LOCKED"
 
@@ -82,7 +83,7 @@ def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event
     """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
     driver = driver_of(conn)
     look = _CANDIDATES + (_UNSEEN if driver.dialect == "postgresql" else "")
-    chosen = _choose([(event_id, tries) for event_id, tries in driver.ask(look, (limit,))])
+    chosen = _choose([(event_id, tries, size) for event_id, tries, size in driver.ask(look, (limit,))])
     if not chosen:
         return []
     rows = driver.among(_CLAIM, chosen, (token, lease_ms))
@@ -93,11 +94,13 @@ def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event
     return [event for event in claimed if event.tries <= CRASHES_MAX]
 
 
-def _choose(candidates: Sequence[tuple[int, int]]) -> list[int]:
-    """All up to the first one that was tried before; that one alone when it is the oldest."""
+def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
+    """All up to the first one that was tried before; that one alone when it is the oldest. Large bodies: a few only."""
     fresh: list[int] = []
-    for event_id, tries in candidates:
-        if tries > 0:
+    total = 0
+    for event_id, tries, size in candidates:
+        total += size
+        if tries > 0 or total > CLAIM_BYTES:
             return fresh or [event_id]
         fresh.append(event_id)
     return fresh

@@ -43,7 +43,7 @@ from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOM: Final = 32 * BODY_LIMIT  # bytes of large bodies, being read or being served
+ROOM: Final = 16 * BODY_LIMIT  # bytes of large bodies, being read or being served: each costs four times its size
 ROOM_S: Final = 2.0
 WRITE_S: Final = 10.0  # to take an answer
 LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes

@@ -182,3 +182,10 @@ def test_all_events_can_be_gone_through_in_pieces(store, rows):
         assert seen == ids
         assert events.get(conn, ids[0]).envelope.id == "evt_0"
         assert events.get(conn, 4711) is None
+
+
+def test_large_bodies_are_claimed_a_few_at_a_time(store, rows):
+    """Fifty of them at once took 175 MB while they were read."""
+    ids = [rows.event(f"evt_{n}", body=b"x" * (1 << 20)) for n in range(5)]
+    assert [event.id for event in claim(store)] == ids[:2]
+    assert [event.id for event in claim(store, "b")] == ids[2:4]
