@@ -409,10 +409,10 @@ class Bridge:
         inbox.close()
 
     @contextmanager
-    def _racing(self, routers, seed):
+    def _racing(self, routers, seed, sizes=(1, 2, 5, 17, 50)):
         done = threading.Event()
         racing = [
-            threading.Thread(target=self._work, args=(router, done, random.Random(f"{seed}:{place}")))
+            threading.Thread(target=self._work, args=(router, done, random.Random(f"{seed}:{place}"), sizes))
             for place, router in enumerate(routers)
         ]
         for thread in racing:
@@ -424,11 +424,11 @@ class Bridge:
             for thread in racing:
                 thread.join()
 
-    def _work(self, router, done, dice):
+    def _work(self, router, done, dice, sizes):
         try:
             while True:
                 last = done.is_set()
-                routed = router.route_batch(self.rules, DESTINATIONS, dice.choice((1, 2, 5, 17, 50)))
+                routed = router.route_batch(self.rules, DESTINATIONS, dice.choice(sizes))
                 if dice.random() < 0.3:
                     router.sweep()
                 if last and not routed:
@@ -437,6 +437,15 @@ class Bridge:
                     time.sleep(0.002)
         except Exception as fault:  # noqa: BLE001 - a thread's fault is the test's
             self.faults.append(fault)
+
+    def race(self, events, seed, workers):
+        """Store everything; then routers take one event or two at a time, so that they meet each other's lives."""
+        inbox = Inbox(self.store)
+        with ThreadPoolExecutor(8) as senders:
+            list(senders.map(inbox.put, events))
+        inbox.close()
+        with self._racing([self.router() for _ in range(workers)], seed, sizes=(1, 2)):
+            pass
 
     def in_order(self, events):
         """One router, one event after another."""

@@ -23,7 +23,7 @@ from life_cycles import MINUTE, Bridge, bridge_settings, expected, lives, schedu
 from bridge import store as bridge_store
 from bridge.store import schema
 
-FEW = {"sqlite": 6, "postgresql": 2}
+FEW = {"sqlite": 5, "postgresql": 2}
 
 
 def numbers(database):
@@ -83,3 +83,13 @@ def test_wherever_a_single_event_carries_the_visitor_every_goal_that_leads_there
     assert len(goals) > 300
     assert {name for _, name, _, _ in lost} <= {"dispute"}  # it names its charge alone, and no customer
     assert len(lost) < len(goals) / 50
+
+
+@pytest.mark.parametrize("number", numbers("postgresql"))
+def test_three_workers_that_take_single_events_of_the_same_lives_never_miss_each_other(store, clock, number):
+    playing = [life for life in lives(number, clock.now_ms // 1000) if len(life.steps) < 12][number % 4 :: 4]
+    bridge = Bridge(store, clock)
+    bridge.race([event for life in playing for event in life.arriving], f"race:{number}", workers=3)
+    assert bridge.faults == []
+    bridge.later(10 * MINUTE)
+    assert bridge.sent() == set().union(*map(expected, playing))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from identity_kit import ALICE, BOB, CAROL, DAY, HOUR, MINUTE, Desk, stripe_event
 
 from bridge import store as bridge_store
-from bridge.store import schema
+from bridge.model import Key
+from bridge.store import plans, schema
 
 START_S = 1_789_000_000
 
@@ -232,6 +233,20 @@ def test_two_routers_never_miss_each_other(seed, store, clock):
     desk.route_all()
     assert {(goal.state, goal.visitor) for goal in desk.goals()} == {("pending", ALICE)}
     assert len(desk.goals()) == 24
+
+
+def test_a_worker_waits_for_what_another_one_is_learning_of_the_same_thread_by_another_key(postgres_store, clock):
+    desk = Desk(postgres_store, clock)
+    desk.route(stripe_event("invoice.created", {"object": "invoice", "id": "in_1", "subscription": "sub_1"}))
+    invoice = Key("stripe:live:in_1", "invoice", "in_1")
+    desk.put(stripe_event("customer.subscription.deleted", {"object": "subscription", "id": "sub_1"}))
+    other = threading.Thread(target=desk.route_all)
+    with postgres_store.write() as conn:
+        plans.bind(conn, invoice, ALICE, desk.settings)
+        other.start()
+        other.join(0.5)  # without its turn it would look now, find nobody, and park the goal for ever
+    other.join()
+    assert desk.visitors() == {"churned": ALICE}
 
 
 # ------------------------------------------------------------------------------------------------------ weak keys
