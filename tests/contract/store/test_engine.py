@@ -157,7 +157,7 @@ def test_a_transaction_that_meets_a_deadlock_is_run_again(postgres_store):
         thread.join()
     with postgres_store.read() as conn:
         values = conn.execute(select(schema.facts.c.value)).scalars().all()
-    assert len(tries) == 3
+    assert len(tries) >= 3  # on a busy machine both may have to yield, more than once
     assert sorted(map(sorted, values)) == [["0", "a", "b"], ["0", "a", "b"]]
 
 
