@@ -362,8 +362,9 @@ class Deliverer:
             self._store.run(lambda conn: delivery.release_look(conn, claimed))
 
     def _send(self, destination: Destination, claim: Claim, began_ms: int) -> None:
-        attempt_id = self._store.run(lambda conn: delivery.begin(conn, claim))
-        if attempt_id is None:
+        attempt_id = self._store.run(lambda conn: delivery.begin(conn, claim, need_ms=self._deadline_ms))
+        if attempt_id is None:  # the database took too long; somebody with a whole lease sends it
+            self._release(claim)
             return
         goal = claim.goal
         if self._monotonic_ms() - began_ms > self._lease_ms - self._deadline_ms:

@@ -36,9 +36,10 @@ class Plan:
 
     def settings(self) -> dict[str, str]:
         """Everything that waits is short, so that a run of minutes holds what takes days."""
+        calm = self.mode == "term"  # nobody vanishes, so nobody need wait for a lease's end
         return {
-            "BRIDGE_LEASE": "2s",
-            "BRIDGE_DEADLINE": "1s",
+            "BRIDGE_LEASE": "20s" if calm else "2s",
+            "BRIDGE_DEADLINE": "5s" if calm else "1s",
             "BRIDGE_READBACK": "300ms,600ms",
             "BRIDGE_RETRY_SCHEDULE": "200ms,500ms,1s",
             "BRIDGE_RATE_PER_MINUTE": "60000",

@@ -279,16 +279,20 @@ _BEGIN: Final = (
         goals.c.id == bindparam("goal_id"),
         goals.c.state == "leased",
         goals.c.lease_token == bindparam("token"),
-        goals.c.lease_until_ms > now_ms(),
+        goals.c.lease_until_ms > now_ms() + bindparam("need_ms"),
     )
     .values(state="sending", first_try_at_ms=func.coalesce(goals.c.first_try_at_ms, now_ms()), changed_at_ms=now_ms())
     .returning(goals.c.id)
 )
 
 
-def begin(conn: Connection, claimed: Claim) -> int | None:
-    """Write the attempt and `sending`, before the request goes out; the attempt's id, or None: the lease is over."""
-    if conn.execute(_BEGIN, {"goal_id": claimed.goal.id, "token": claimed.token}).first() is None:
+def begin(conn: Connection, claimed: Claim, need_ms: int = 0) -> int | None:
+    """Write the attempt and `sending`, before the request goes out; the attempt's id, or None: nothing is sent.
+
+    need_ms: how much of the lease must be left. A request begun with less would end in doubt.
+    """
+    begun = conn.execute(_BEGIN, {"goal_id": claimed.goal.id, "token": claimed.token, "need_ms": need_ms}).first()
+    if begun is None:
         return None
     return int(conn.execute(_WRITE_AHEAD, {"of_goal": claimed.goal.id, "of_lease": claimed.token}).scalar_one())
 

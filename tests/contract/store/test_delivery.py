@@ -402,3 +402,13 @@ def test_a_try_whose_process_vanished_has_an_end(desk, clock):
     look = desk.claim()
     assert isinstance(look, LookClaim)
     assert look.goals[0].windows == ((began, began + 60_001),)
+
+
+def test_nothing_is_begun_without_time_enough_to_end_it(desk, clock):
+    """On a slow database a try was begun at the lease's very end, not sent for that reason, and then in doubt."""
+    goal_id = desk.goal()
+    claim = desk.claim(lease_ms=60_000)
+    clock.advance(50_001)
+    assert desk.run(lambda conn: delivery.begin(conn, claim, need_ms=10_000)) is None
+    assert desk.state(goal_id) == "leased"
+    assert desk.run(lambda conn: delivery.begin(conn, claim, need_ms=9_000)) is not None
