@@ -104,6 +104,7 @@ class Life:
         return [self.events[place] for place in self.order]
 
 
+@functools.lru_cache(maxsize=4)
 def lives(number, end_s):
     """Every life cycle once; the last event of each happened at `end_s`."""
     return [_life(cycle, number, end_s) for cycle in CYCLES]
