@@ -394,29 +394,50 @@ def release(conn: Connection, claimed: Claim) -> bool:
 # ------------------------------------------------------------------------------------------------------ look up
 
 
+_GROUP: Final = (
+    update(goals)
+    .where(
+        goals.c.destination == bindparam("of_destination"),
+        goals.c.visitor == bindparam("of_visitor"),
+        goals.c.state == "unconfirmed",
+        goals.c.name == bindparam("of_name"),
+        or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= bindparam("now")),
+    )
+    .values(lease_token=bindparam("token"), lease_until_ms=bindparam("now") + bindparam("lease_ms"))
+    .returning(goals)
+)
+
+_ARRIVED: Final = (
+    select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms)
+    .where(
+        attempts.c.goal_id.in_(bindparam("goal_ids", expanding=True)),
+        attempts.c.kind == "send",
+        or_(attempts.c.outcome.is_(None), attempts.c.outcome.in_(("unconfirmed", "delivered"))),
+    )
+    .order_by(attempts.c.id)
+)
+
+_DELIVERED: Final = select(goals.c.id, goals.c.description, goals.c.datafast_event_id).where(
+    goals.c.destination == bindparam("of_destination"),
+    goals.c.visitor == bindparam("of_visitor"),
+    goals.c.state == "delivered",
+    goals.c.name == bindparam("of_name"),
+)
+
+
 def _lease_group(
     conn: Connection, destination: str, look: Row[Any, Any], token: str, now: int, lease_ms: int, *, probe: bool
 ) -> LookClaim | NotYet:
     """Lease all unconfirmed goals of one visitor and name: they can only be told apart together."""
-    mine = (
-        update(goals)
-        .where(
-            goals.c.destination == destination,
-            goals.c.visitor == look.visitor,
-            goals.c.state == "unconfirmed",
-            goals.c.name == look.name,
-            or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= now),
-        )
-        .values(lease_token=token, lease_until_ms=now + lease_ms)
-        .returning(goals)
-    )
-    rows = sorted(conn.execute(mine).all(), key=lambda row: row.id)
+    whose = {"of_destination": destination, "of_visitor": look.visitor, "of_name": look.name}
+    leased = conn.execute(_GROUP, {**whose, "token": token, "now": now, "lease_ms": lease_ms}).all()
+    rows = sorted(leased, key=lambda row: row.id)
     if not rows:
         return NotYet(now, now)
     skew = pauses.clock_skew_ms(conn, destination)
     windows = _windows(conn, [row.id for row in rows], skew, now)
     group = tuple(UnconfirmedGoal(goal_of(row), row.looks, row.absent, windows.get(row.id, ())) for row in rows)
-    owned = tuple(_owned(conn, look, destination, skew, now))
+    owned = tuple(_owned(conn, whose, skew, now))
     return LookClaim(destination, look.visitor, look.name, token, group, owned, probe)
 
 
@@ -425,30 +446,15 @@ def _windows(conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int) 
 
     Not when it was found to be delivered: a read-back may have found it long after it arrived.
     """
-    arrived = (
-        select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms)
-        .where(
-            attempts.c.goal_id.in_(goal_ids),
-            attempts.c.kind == "send",
-            or_(attempts.c.outcome.is_(None), attempts.c.outcome.in_(("unconfirmed", "delivered"))),
-        )
-        .order_by(attempts.c.id)
-    )
     found: dict[int, list[Window]] = {}
-    for row in conn.execute(arrived):
+    for row in conn.execute(_ARRIVED, {"goal_ids": goal_ids}) if goal_ids else ():
         end = now if row.ended_at_ms is None else row.ended_at_ms
         found.setdefault(row.goal_id, []).append((row.started_at_ms + skew_ms, end + skew_ms))
     return {goal_id: tuple(spans) for goal_id, spans in found.items()}
 
 
-def _owned(conn: Connection, look: Row[Any, Any], destination: str, skew_ms: int, now: int) -> Iterable[OwnedGoal]:
-    delivered = select(goals.c.id, goals.c.description, goals.c.datafast_event_id).where(
-        goals.c.destination == destination,
-        goals.c.visitor == look.visitor,
-        goals.c.state == "delivered",
-        goals.c.name == look.name,
-    )
-    rows = conn.execute(delivered).all()
+def _owned(conn: Connection, whose: dict[str, str], skew_ms: int, now: int) -> Iterable[OwnedGoal]:
+    rows = conn.execute(_DELIVERED, whose).all()
     windows = _windows(conn, [row.id for row in rows], skew_ms, now)
     for row in rows:
         if row.id in windows:  # else retention took its tries, which were long ago
