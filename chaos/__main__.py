@@ -8,6 +8,7 @@ UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbe
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,4 +81,5 @@ def _title(wanted: Plan) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     sys.exit(main(os.environ))

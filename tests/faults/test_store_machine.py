@@ -37,6 +37,8 @@ VISITORS = st.sampled_from(["00000000-0000-4000-8000-00000000000a", "00000000-00
 KEYS = st.lists(
     st.sampled_from(["charge:ch_1", "charge:ch_2", "invoice:in_1", "customer:cus_1"]), max_size=2, unique=True
 )
+NAMES = st.sampled_from(["purchase", "refund"])
+KINDS = st.sampled_from(list(OutcomeKind)) | st.sampled_from([OutcomeKind.DELIVERED, OutcomeKind.UNCONFIRMED])
 WHICH = st.integers(0, 3)
 COMPARED = (
     schema.goals,
@@ -69,8 +71,16 @@ class Delivering(RuleBasedStateMachine):
         self.claims, self.tries, self.count = [], [], 0
         self.both(lambda conn: delivery.register(conn, destination="default", token_hash="t"))
 
-    @rule(once=st.integers(1, 5), visitor=st.none() | VISITORS, keys=KEYS, name=st.sampled_from(["purchase", "refund"]))
+    @rule(visitors=st.lists(VISITORS, min_size=1, max_size=3), keys=KEYS, name=NAMES)
+    def plan_some(self, visitors, keys, name):
+        for visitor in visitors:
+            self.plan_one(self.count + 100, visitor, keys, name)
+
+    @rule(once=st.integers(1, 5), visitor=st.none() | VISITORS, keys=KEYS, name=NAMES)
     def plan(self, once, visitor, keys, name):
+        self.plan_one(once, visitor, keys, name)
+
+    def plan_one(self, once, visitor, keys, name):
         self.count += 1
         event_id, now = self.count, self.clock.now_ms
         event = Event(
@@ -110,6 +120,9 @@ class Delivering(RuleBasedStateMachine):
 
     @rule(rate=st.sampled_from([58, 60_000]))
     def claim(self, rate):
+        self.claim_one(rate)
+
+    def claim_one(self, rate=60_000):
         self.count += 1
         token = f"lease-{self.count}"
 
@@ -119,22 +132,38 @@ class Delivering(RuleBasedStateMachine):
         claimed = self.both(work)
         if isinstance(claimed, Claim | LookClaim):
             self.claims.append(claimed)
+        return claimed
+
+    @rule(kind=KINDS, found=st.integers(0, 2), again=st.integers(2, 5), pause_ms=st.sampled_from([40, 31_000, 61_000]))
+    def work(self, kind, found, again, pause_ms):
+        """What a deliverer does in one go, a few times."""
+        for _ in range(again):
+            claimed = self.claim_one()
+            if isinstance(claimed, Claim):
+                self.begin_one(claimed, 10_000)
+                self.settle_one(*self.tries[-1], kind, 0.5)
+            elif isinstance(claimed, LookClaim):
+                self.settle_look_one(claimed, found, fails=found == 2, told=found == 1)
+            self.clock.advance(pause_ms)
 
     @rule(which=WHICH, need_ms=st.sampled_from([0, 10_000]))
     def begin(self, which, need_ms):
         mine = [claim for claim in self.claims if isinstance(claim, Claim)]
         if mine:
-            claim = mine[which % len(mine)]
-            attempt = self.both(lambda conn: delivery.begin(conn, claim, need_ms))
-            self.align()
-            if attempt is not None:
-                self.tries.append((claim, attempt))
+            self.begin_one(mine[which % len(mine)], need_ms)
 
-    @rule(which=WHICH, kind=st.sampled_from(list(OutcomeKind)), jitter=st.sampled_from([0.0, 0.99]))
+    def begin_one(self, claim, need_ms):
+        attempt = self.both(lambda conn: delivery.begin(conn, claim, need_ms))
+        self.align()
+        if attempt is not None:
+            self.tries.append((claim, attempt))
+
+    @rule(which=WHICH, kind=KINDS, jitter=st.sampled_from([0.0, 0.99]))
     def settle(self, which, kind, jitter):
-        if not self.tries:
-            return
-        claim, attempt = self.tries[which % len(self.tries)]
+        if self.tries:
+            self.settle_one(*self.tries[which % len(self.tries)], kind, jitter)
+
+    def settle_one(self, claim, attempt, kind, jitter):
         outcome = Outcome(kind, 200 if kind is OutcomeKind.DELIVERED else None, "said", server_now_ms=self.clock.now_ms)
         ruling = ruling_of(outcome, claim, POLICY, jitter=jitter)
 
@@ -150,9 +179,10 @@ class Delivering(RuleBasedStateMachine):
     @rule(which=WHICH, found=st.integers(0, 2), fails=st.booleans(), told=st.booleans())
     def settle_look(self, which, found, fails, told):
         looks = [claim for claim in self.claims if isinstance(claim, LookClaim)]
-        if not looks:
-            return
-        look = looks[which % len(looks)]
+        if looks:
+            self.settle_look_one(looks[which % len(looks)], found, fails, told)
+
+    def settle_look_one(self, look, found, fails, told):
         now = self.clock.now_ms
         entries = [
             CompletedGoal(look.name, now, goal.goal.description if told else None) for goal in look.goals[:found]
@@ -173,7 +203,7 @@ class Delivering(RuleBasedStateMachine):
     def sweep(self):
         self.both(lambda conn: [sorted(ids) for ids in delivery.sweep(conn, settling_ms=30_000)])
 
-    @rule(ms=st.sampled_from([1, 1_100, 31_000, LEASE + 1, 3 * 3_600_000, 8 * 86_400_000]))
+    @rule(ms=st.sampled_from([1, 1_100, 31_000, LEASE + 1, 31_000, 300_000, 3 * 3_600_000]))
     def wait(self, ms):
         self.clock.advance(ms)
 
