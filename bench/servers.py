@@ -104,7 +104,7 @@ def _listening(port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.005)
-    raise RuntimeError("the constant view did not start")
+    raise RuntimeError(f"nothing listens on port {port}: see the log in the run's folder")
 
 
 @contextlib.contextmanager
