@@ -38,8 +38,8 @@ def verdict(made, sent, now):
 def test_the_verdict_is_the_providers(name):
     said, sent = vector(name)
     if said["preset"] in NEEDS_CODE:
-        assert said["preset"] not in sources.presets()
-        pytest.skip("a scheme that needs code of its own")
+        assert said["preset"] not in sources.presets()  # a scheme that data cannot say is not pretended to be known
+        return
     made = source(said["preset"], *as_list(said["secret"]))
     assert verdict(made, sent, said["now_unix"] or 0) is said["valid"]
 
