@@ -63,11 +63,14 @@ def compare(
     for goal in recorded:
         found.setdefault(str(goal["description"]), []).append(goal)
     states = {row.description: row.state for row in database.rows("SELECT description, state FROM goals")}
-    stored = {row[0] for row in database.rows("SELECT provider_event_id FROM events")}
+    stored = {
+        row.provider_event_id: f"{row.state}, {row.verdict}, {row.reason}"
+        for row in database.rows("SELECT provider_event_id, state, verdict, reason FROM events")
+    }
     known = {sent.description: sent for sent in events}
     for sent in events:
         if sent.id in acknowledged:
-            _judge(ledger, sent, found.get(sent.description, []), states.get(sent.description), sent.id in stored)
+            _judge(ledger, sent, found.get(sent.description, []), states.get(sent.description), stored.get(sent.id))
     for description in found:
         if description not in known or (known[description].id not in acknowledged):
             _note(ledger, "unasked", description)
@@ -79,8 +82,10 @@ def compare(
     return ledger
 
 
-def _judge(ledger: Ledger, sent: Sent, goals: Sequence[Mapping[str, Any]], state: str | None, stored: bool) -> None:
-    if not stored:
+def _judge(
+    ledger: Ledger, sent: Sent, goals: Sequence[Mapping[str, Any]], state: str | None, stored: str | None
+) -> None:
+    if stored is None:
         _note(ledger, "not_stored", sent.id)
     if any((goal["name"], goal["visitor"]) != (sent.goal, sent.visitor) for goal in goals):
         _note(ledger, "wrong", sent.description)
@@ -89,7 +94,7 @@ def _judge(ledger: Ledger, sent: Sent, goals: Sequence[Mapping[str, Any]], state
     if state == "held":
         ledger.held += 1
     elif not goals:
-        _note(ledger, "lost", f"{sent.description} ({state})")
+        _note(ledger, "lost", f"{sent.description} ({state}; its event: {stored})")
     elif state != "delivered":
         _note(ledger, "open", f"{sent.description} ({state})")
     elif len(goals) == 1:
