@@ -140,6 +140,9 @@ class Router:
             self._run(lambda conn: _commit(conn, desk, [prepared], token))
         except _LeaseLost:
             log.info("route.lease_lost", event_id=event.id)
+            self._run(lambda conn: events.release(conn, [event.id], token))
+            if self._unfinished is not None:
+                self._unfinished[0].remove(event.id)
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - it would fail again, and hold up those behind it

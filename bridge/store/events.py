@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, func, literal, select, update
+from sqlalchemy import and_, bindparam, case, func, literal, select, update
 
 from bridge.model import Envelope, Event, EventState, Verdict
 from bridge.store.clock import now_ms
@@ -60,11 +60,17 @@ _QUARANTINE: Final = (
     .values(state="quarantined", reason=bindparam("new_reason"), lease_token=None, lease_until_ms=None)
 )
 
+_mine = events.c.lease_token == bindparam("token")
+
+# Whoever says so lives, so its try was no crash, even if somebody else holds the event by now.
 _RELEASE: Final = (
     update(events)
-    .where(events.c.lease_token == bindparam("token"), events.c.state == "received")
-    .where(events.c.id.in_(bindparam("chosen", expanding=True)))
-    .values(tries=events.c.tries - 1, lease_token=None, lease_until_ms=None)
+    .where(events.c.id.in_(bindparam("chosen", expanding=True)), events.c.state == "received", events.c.tries > 0)
+    .values(
+        tries=events.c.tries - 1,
+        lease_token=case((_mine, None), else_=events.c.lease_token),
+        lease_until_ms=case((_mine, None), else_=events.c.lease_until_ms),
+    )
 )
 
 
@@ -132,7 +138,10 @@ def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool
 
 
 def release(conn: Connection, event_ids: Sequence[int], token: str) -> int:
-    """Give leases back unrouted (SIGTERM, a fault that is not the events'): that was no try. How many were held."""
+    """Give leases back unrouted (SIGTERM, a fault that is not the events'): that was no try.
+
+    Once a claim, by whoever made it, its lease may be over. How many events still wait to be routed.
+    """
     return conn.execute(_RELEASE, {"chosen": list(event_ids), "token": token}).rowcount
 
 

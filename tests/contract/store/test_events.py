@@ -137,6 +137,23 @@ def test_giving_a_lease_back_is_no_try(store, rows):
     assert event.tries == 1
 
 
+def test_an_event_that_many_held_for_too_long_is_not_taken_for_poison(store, rows, clock):
+    """Three routers that waited for a lock longer than their leases put an innocent event into quarantine."""
+    event_id = rows.event()
+    for holder in "abcde":
+        (event,) = claim(store, holder)
+        clock.advance(LEASE + 1)
+        (event,) = claim(store, "next")
+        with store.write() as conn:
+            assert events.release(conn, [event_id], holder) == 1
+        assert rows.one(schema.events, event_id).lease_token == "next"
+        clock.advance(LEASE + 1)
+        with store.write() as conn:
+            events.release(conn, [event_id], "next")
+    (event,) = claim(store, "z")
+    assert event.tries == 1
+
+
 def test_a_quarantined_event_can_be_put_back(store, rows):
     event_id = rows.event()
     claim(store)
