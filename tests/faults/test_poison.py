@@ -1,0 +1,57 @@
+"""An event whose routing kills the process: found out after at most three crashes, and nobody else is hurt."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from stage import PATIENCE_S, checkout
+
+from chaos.family import wait
+
+_POISONED = """
+import os, signal, sys
+from bridge import route
+routed = route.Desk.prepare
+def prepare(self, event):
+    if b"poison" in event.body:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return routed(self, event)
+route.Desk.prepare = prepare
+from bridge.cli import main
+sys.argv = ["bridge", "worker"]
+main()
+"""
+
+
+def problems(web):
+    answer = requests.get(f"http://127.0.0.1:{web.port}/status", timeout=30)
+    assert answer.status_code == (503 if answer.json()["problems"] else 200)
+    return answer.json()["problems"]
+
+
+@pytest.mark.timeout(300)
+def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_mended_by_replay(stage):
+    short = {"BRIDGE_LEASE": "400ms", "BRIDGE_DEADLINE": "200ms"}
+    web = stage.web(BRIDGE_WORKER="off", **short)
+    for number in ("a", "poison", "b", "c"):
+        assert stage.post(web, checkout(number)).status_code == 200
+    worker = stage.member("worker", ["-c", _POISONED], None, stage.environ(**short))
+    crashes = 0
+    while not set(stage.recorded()) >= {"stripe evt_a", "stripe evt_b", "stripe evt_c"}:
+        if worker.process.poll() is not None:
+            assert worker.process.returncode == -9
+            crashes += 1
+            assert crashes <= 3
+            worker.start()
+        wait(lambda: worker.process.poll() is not None or len(stage.recorded()) == 3, PATIENCE_S, "it goes on")
+    assert 1 <= crashes <= 3
+    wait(lambda: "Events are in quarantine." in problems(web), PATIENCE_S, "/status is red")
+    assert "stripe evt_poison" not in stage.recorded()
+    worker.end()
+
+    stage.member("mended", ["-m", "bridge", "worker"], None, stage.environ(**short))
+    command = ["-m", "bridge", "events", "replay", "evt_poison"]
+    replay = stage.member("replay", command, None, stage.environ(**short))
+    assert replay.process.wait(60) == 0, replay.log_file.read_text()
+    stage.wait_recorded("a", "b", "c", "poison")
+    wait(lambda: problems(web) == [], PATIENCE_S, "/status is green")
