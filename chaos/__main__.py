@@ -69,6 +69,7 @@ def _plan(environ: Mapping[str, str]) -> Plan:
         workers=int(environ.get("WORKERS", "1")),
         senders=int(environ.get("SENDERS", "8")),
         fault_path=environ.get("FAULT_PATH", "/goals"),
+        drain_s=max(600.0, int(environ.get("EVENTS", "5000")) / 8),
     )
 
 

@@ -29,6 +29,8 @@ LEGAL = {
     ("unconfirmed", "held"),
 }
 
+WAITING = ("parked", "pending", "leased", "sending", "unconfirmed")
+
 
 @dataclass
 class Ledger:
@@ -93,6 +95,8 @@ def _judge(
         _note(ledger, "doubled", f"{sent.description} × {len(goals)} ({state})")
     if state == "held":
         ledger.held += 1
+    elif not goals and state in WAITING:
+        _note(ledger, "open", f"{sent.description} ({state})")
     elif not goals:
         _note(ledger, "lost", f"{sent.description} ({state}; its event: {stored})")
     elif state != "delivered":
