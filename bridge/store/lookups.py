@@ -37,6 +37,8 @@ _STEPS: Final = {
 }
 DAY_MS: Final = 24 * 60 * _MIN
 KEPT_MS: Final = 30 * DAY_MS
+_LASTING_MS: Final = 5 * _MIN  # a pause that somebody should look at: of a wrong key at once, of a slow Stripe later
+_JUST_OVER_MS: Final = _MIN  # its question is asked again about now, and may begin the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,12 @@ def paused(conn: Connection, fingerprint: str) -> dict[str, Pause]:
     return {row.what: Pause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows}
 
 
+def lasting_pauses(conn: Connection, fingerprint: str) -> list[Pause]:
+    """What keeps this key from being asked for five minutes or more, all in all; of an account it is its own choice."""
+    rows = conn.execute(_LASTING, {"key": fingerprint, "now": clock.read_ms(conn)})
+    return [Pause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows]
+
+
 def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:
     """Stop asking for a while, longer each time. why: a row of the table of steps. Returns until when."""
     now = clock.read_ms(conn)
@@ -313,6 +321,16 @@ _FORGET: Final = delete(lookups).where(
 )
 _PAUSED: Final = select(lookup_pauses).where(
     lookup_pauses.c.key_fingerprint == bindparam("key"), lookup_pauses.c.until_ms > bindparam("now")
+)
+_LASTING: Final = (
+    select(lookup_pauses)
+    .where(
+        lookup_pauses.c.key_fingerprint == bindparam("key"),
+        lookup_pauses.c.until_ms > bindparam("now") - _JUST_OVER_MS,
+        lookup_pauses.c.until_ms >= lookup_pauses.c.since_ms + _LASTING_MS,
+        lookup_pauses.c.what.not_like("account:%"),
+    )
+    .order_by(lookup_pauses.c.what)
 )
 _PAUSE_COLUMNS: Final = ("key_fingerprint", "until_ms", "since_ms", "reason", "failures")
 _PAUSE: Final = both(

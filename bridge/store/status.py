@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, func, select, text
 
 from bridge.errors import SchemaError
-from bridge.store import facts, workers
+from bridge.store import facts, lookups, workers
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.failures import MIGRATE
 from bridge.store.migrations import REVISIONS
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Select, Table
 
     from bridge.store.engine import Store
+    from bridge.store.lookups import Pause
     from bridge.store.workers import Heartbeat
 
 SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
@@ -64,8 +65,9 @@ class DestinationState:
 class Look:
     """What somebody may have to look at.
 
-    oldest_due_at_ms: of each destination asked for, None if nothing is due. oldest_unrouted_at_ms: of all events.
-    quarantined, held: how many, up to 1,000. heartbeats: the processes seen in the last 30 s.
+    oldest_due_at_ms: of each destination asked for, None if nothing is due; beside them of one that is configured no
+    more, if something is. oldest_unrouted_at_ms: of all events. quarantined, held: how many, up to 1,000.
+    heartbeats: the processes seen in the last 30 s. lookup_pauses: why Stripe is not asked, for five minutes or more.
     """
 
     now_ms: int
@@ -76,6 +78,7 @@ class Look:
     destinations: tuple[DestinationState, ...]
     sources: tuple[SourceState, ...]
     heartbeats: tuple[Heartbeat, ...]
+    lookup_pauses: tuple[Pause, ...] = ()
 
     @property
     def worker_seen_at_ms(self) -> int | None:
@@ -113,17 +116,23 @@ _VERSION: Final = text("SELECT version_num FROM alembic_version")
 # --------------------------------------------------------------------------------------------------------- look
 
 
-def look(conn: Connection, names: Iterable[str]) -> Look:
-    """What there is to look at; `names`: the destinations that are configured."""
+def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Look:
+    """What there is to look at. names: the destinations that are configured. stripe_key: fingerprint of the key."""
+    known = tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
+    configured = {name: _oldest_due(conn, name) for name in names}
+    others = {
+        state.name: _oldest_due(conn, state.name) for state in known if configured and state.name not in configured
+    }
     return Look(
         now_ms=read_ms(conn),
-        oldest_due_at_ms={name: _oldest_due(conn, name) for name in names},
+        oldest_due_at_ms={**configured, **{name: due for name, due in others.items() if due is not None}},
         oldest_unrouted_at_ms=conn.execute(_OLDEST_UNROUTED).scalar(),
         quarantined=_up_to_many(conn, events, "quarantined"),
         held=_up_to_many(conn, goals, "held"),
-        destinations=tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS)),  # noqa: SLF001 - public
+        destinations=known,
         sources=tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES)),  # noqa: SLF001 - public
         heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
+        lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
     )
 
 

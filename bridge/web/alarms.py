@@ -14,9 +14,11 @@ from bridge.settings import MS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from bridge.model import Destination
     from bridge.store.status import Look
 
 DUE_MS: Final = 15 * MS["min"]
+KEYLESS_MS: Final = MS["min"]  # nothing sends these: waiting longer tells nothing more
 REFUSALS: Final = 5  # in a row, of one source: more than a scanner's single try
 _MANY: Final = 1_000
 
@@ -30,15 +32,19 @@ class Alarm:
     detail: str
 
 
-def alarms(look: Look, rules_fault: str | None, sources: Mapping[str, object]) -> tuple[Alarm, ...]:
-    """All there are, the one that stops the most first. sources: those that the rules know today."""
+def alarms(
+    look: Look, rules_fault: str | None, sources: Mapping[str, object], destinations: Mapping[str, Destination]
+) -> tuple[Alarm, ...]:
+    """All there are, the one that stops the most first. sources, destinations: those that are configured today."""
     return (
         *_worker(look),
-        *_paused(look),
-        *_late(look),
+        *_paused(look, destinations),
+        *_waiting(look, destinations),
+        *_unrouted(look),
         *_refusals(look, sources),
         *_reload(look, rules_fault),
         *_kept(look),
+        *_lookups(look),
     )
 
 
@@ -51,10 +57,10 @@ def _worker(look: Look) -> Iterator[Alarm]:
         )
 
 
-def _paused(look: Look) -> Iterator[Alarm]:
+def _paused(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
     """A destination that only waits for its rate limit is at work."""
     for state in look.destinations:
-        if state.name not in look.oldest_due_at_ms or state.pause_kind in (None, "throttled"):
+        if state.name not in destinations or state.pause_kind in (None, "throttled"):
             continue
         since = _ago(look.now_ms - (state.paused_since_ms or look.now_ms))
         yield Alarm(
@@ -64,15 +70,41 @@ def _paused(look: Look) -> Iterator[Alarm]:
         )
 
 
-def _late(look: Look) -> Iterator[Alarm]:
+def _waiting(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
+    """Each destination with a goal that waits for too long, and for what."""
     for name, due_at_ms in look.oldest_due_at_ms.items():
-        if due_at_ms is not None and look.now_ms - due_at_ms > DUE_MS:
+        waits_ms = 0 if due_at_ms is None else look.now_ms - due_at_ms
+        destination = destinations.get(name)
+        if destination is None or not destination.api_key:
+            if waits_ms > KEYLESS_MS:
+                yield _nobody_sends(name, destination, waits_ms)
+        elif waits_ms > DUE_MS:
             yield Alarm(
                 "late",
                 "Goals wait for longer than 15 minutes.",
-                f"The oldest goal for destination {name} is due since {_ago(look.now_ms - due_at_ms)}:"
+                f"The oldest goal for destination {name} is due since {_ago(waits_ms)}:"
                 " `python -m bridge goals` lists them.",
             )
+
+
+_KEYS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
+
+
+def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> Alarm:
+    setting = f"set {_KEYS[name]}" if name in _KEYS else "set the api_key of its mapping file"
+    if destination is not None:
+        since = f"{name} has no key, and its oldest goal waits since {_ago(waits_ms)}"
+        return Alarm("no_key", "Goals wait because a website has no key.", f"Destination {since}: {setting}.")
+    mend = setting if name in _KEYS else "put it back into a mapping file"
+    return Alarm(
+        "no_destination",
+        "Goals wait for a website that is no longer configured.",
+        f"Destination {name} is not configured any more, and its oldest goal waits since {_ago(waits_ms)}: {mend}, or"
+        f" cancel what `python -m bridge goals list --destination {name}` names (`goals cancel`).",
+    )
+
+
+def _unrouted(look: Look) -> Iterator[Alarm]:
     unrouted = look.oldest_unrouted_at_ms
     if unrouted is not None and look.now_ms - unrouted > DUE_MS:
         yield Alarm(
@@ -90,7 +122,8 @@ def _refusals(look: Look, sources: Mapping[str, object]) -> Iterator[Alarm]:
                 "refusals",
                 "A source refuses what it is sent.",
                 f"Source {state.source} refused the last {state.refused_in_row} requests: {state.last_refusal}."
-                " Is its secret the provider's? `python -m bridge sources` names the variable.",
+                " Is its secret the provider's, and this machine's clock right? `python -m bridge sources` names the"
+                " secret's variable.",
             )
 
 
@@ -119,6 +152,16 @@ def _kept(look: Look) -> Iterator[Alarm]:
             "Goals are held for a decision.",
             f"Of {_many(look.held)} goals nobody can tell whether they arrived: `python -m bridge goals list --state"
             " held`, then `goals retry` or `goals cancel`.",
+        )
+
+
+def _lookups(look: Look) -> Iterator[Alarm]:
+    for pause in look.lookup_pauses:
+        yield Alarm(
+            "lookups",
+            "Look-ups at Stripe are paused.",
+            f"Look-ups at Stripe are paused since {_ago(look.now_ms - pause.since_ms)}: {pause.reason}. Goals that need"
+            " them wait for their visitor; `python -m bridge doctor` tries the key.",
         )
 
 

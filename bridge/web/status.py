@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response
 
 from bridge.errors import StoreError
+from bridge.lookup.step import fingerprint
 from bridge.store import status
 from bridge.web import auth
 from bridge.web.alarms import Alarm, alarms
@@ -34,7 +35,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
         except StoreError as error:
             alarm = Alarm("store", "The database cannot be used.", str(error))
             return facts(503, _told((alarm,)))
-        found = alarms(seen, bridge.rules_fault, bridge.rules.sources)
+        found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations())
         details = _details(bridge, seen) if auth.is_admin() else {}
         return facts(503 if found else 200, {**_told(found), **details})
 
@@ -42,9 +43,11 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 
 def look(bridge: Bridge) -> Look:
-    """What the store sees of the destinations that are configured."""
+    """What the store sees of the destinations that are configured; StoreError also where it can only be read."""
+    status.demand_ready(bridge.store)
+    key = bridge.settings.stripe_api_key
     with bridge.store.read() as conn:
-        return status.look(conn, sorted(bridge.destinations()))
+        return status.look(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
 
 
 def _told(found: tuple[Alarm, ...]) -> dict[str, Any]:
@@ -75,6 +78,7 @@ def _details(bridge: Bridge, seen: Look) -> dict[str, Any]:
         },
         "quarantined": seen.quarantined,
         "held": seen.held,
+        "lookup_pauses": [asdict(pause) for pause in seen.lookup_pauses],
         "oldest_unrouted_at_ms": seen.oldest_unrouted_at_ms,
         "processes": [asdict(beat) for beat in seen.heartbeats],
     }

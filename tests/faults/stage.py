@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import requests
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 90.0  # for a loaded machine; nothing waits longer than it has to
 VISITOR = "00000000-0000-4000-8000-00000000000a"
+OTHER_KEY = "df_" + "d" * 48  # of another website
+ADMIN = "admin-of-the-stage"
 
 
 def checkout(number: object, visitor: str = VISITOR) -> dict[str, Any]:
@@ -50,7 +54,7 @@ class Stage:
     def __init__(self, folder: Path, database_url: str) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.datafast = start(Options(keys=(KEY,), known="any", rate_per_minute=0))
+        self.datafast = start(Options(keys=(KEY, OTHER_KEY), known="any", rate_per_minute=0))
         self.members: list[Member] = []
 
     def environ(self, **more: str) -> dict[str, str]:
@@ -66,6 +70,7 @@ class Stage:
             "BRIDGE_READBACK": "300ms,600ms",
             "BRIDGE_RETRY_SCHEDULE": "200ms,500ms,1s",
             "BRIDGE_LOG_FORMAT": "json",
+            "BRIDGE_ADMIN_TOKEN": ADMIN,
             **more,
         }
 
@@ -97,8 +102,31 @@ class Stage:
         headers = sign.stripe(body, SECRET, int(time.time()))
         return requests.post(f"http://127.0.0.1:{web.port}/webhooks/stripe", body, headers=headers, timeout=timeout_s)
 
-    def get(self, web: Member, path: str) -> requests.Response:
-        return requests.get(f"http://127.0.0.1:{web.port}{path}", timeout=30)
+    def get(self, web: Member, path: str, *, admin: bool = False) -> requests.Response:
+        headers = {"Authorization": f"Bearer {ADMIN}"} if admin else {}
+        return requests.get(f"http://127.0.0.1:{web.port}{path}", headers=headers, timeout=30)
+
+    def command(self, *words: str, **more: str) -> str:
+        """`python -m bridge …`, which must succeed; what it says."""
+        made = self.member(f"command-{len(self.members)}", ["-m", "bridge", *words], None, self.environ(**more))
+        assert made.process is not None
+        assert made.process.wait(60) == 0, made.log_file.read_text()
+        return made.log_file.read_text()
+
+    def sql(self, statement: str) -> list[Any]:
+        """On a connection of its own."""
+        engine = create_engine(self.database_url, poolclass=NullPool)
+        with engine.begin() as conn:
+            done = conn.exec_driver_sql(statement)
+            return list(done) if done.returns_rows else []
+
+    def fault(self, **fault: Any) -> None:
+        """The next requests at DataFast meet this (see bridge.sandbox.faults)."""
+        requests.post(f"{self.datafast.url}/__fake__/faults", json=fault, timeout=20).raise_for_status()
+
+    def option(self, **options: Any) -> None:
+        """DataFast behaves otherwise from now on."""
+        requests.post(f"{self.datafast.url}/__fake__/options", json=options, timeout=20).raise_for_status()
 
     def recorded(self) -> list[str]:
         """Descriptions of the goals at the destination, in their order."""

@@ -22,6 +22,7 @@ from bridge import store as bridge_store
 from bridge.errors import StoreError
 from bridge.model import Envelope, NewEvent
 from bridge.store.inbox import Inbox
+from chaos.family import wait
 
 SLACK_S = 2.0  # of a loaded machine, beyond the 3 s that are promised
 
@@ -58,6 +59,26 @@ def test_a_full_disk_is_503_and_over_when_there_is_room_again(sqlite_stage):
             assert stage.post(web, large(number)).json() == {"status": "accepted"}
     assert web.children() == [pid]
     assert stored(stage) == set(answers)
+
+
+@pytest.mark.timeout(300)
+def test_a_disk_without_any_room_is_red_for_a_monitor_until_there_is_some(sqlite_stage):
+    stage = sqlite_stage
+    web = stage.web()
+    (pid,) = web.children()
+    wait(lambda: stage.get(web, "/status").json()["problems"] == [], 30, "/status is green")
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, unlimited[1]))
+    wait(lambda: stage.get(web, "/status").json()["problems"] == ["The database cannot be used."], 30, "/status is red")
+    owner = stage.get(web, "/status", admin=True)
+    assert owner.status_code == 503
+    assert "disk" in owner.json()["problems"][0]
+    assert stage.post(web, checkout(1)).status_code == 503
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+    wait(lambda: stage.get(web, "/status").json()["problems"] == [], 30, "/status is green again")
+    assert stage.post(web, checkout(1)).status_code == 200
+    stage.wait_recorded(1)
+    assert web.children() == [pid]
 
 
 _HOLD = """

@@ -7,7 +7,7 @@ from sqlalchemy import insert, text, update
 
 from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreUnavailable
-from bridge.store import counters, retention, schema, status, workers
+from bridge.store import counters, lookups, retention, schema, status, workers
 
 DAY = 86_400_000
 
@@ -118,3 +118,39 @@ def test_a_goal_is_counted_once_wherever_it_is(store, rows):
     with store.write() as conn:
         conn.execute(update(schema.goals).where(schema.goals.c.id == goal).values(state="delivered"))
     assert totals(store).goals == {("default", "delivered"): 1}
+
+
+def test_what_waits_for_a_destination_that_is_configured_no_more_is_found(store, rows, clock):
+    with store.write() as conn:
+        conn.execute(insert(schema.destinations), [{"name": "default"}, {"name": "gone"}, {"name": "idle"}])
+    rows.goal(due_at_ms=clock.now_ms - 5_000, destination="gone")
+    assert look(store).oldest_due_at_ms == {"default": None, "gone": clock.now_ms - 5_000}
+    with store.read() as conn:
+        assert status.look(conn, ()).oldest_due_at_ms == {}  # who asks for none wants to know of none
+
+
+def test_a_pause_of_look_ups_that_lasts_is_told_until_it_is_over_or_the_key_is_another(store, clock):
+    def paused(key="mine"):
+        with store.read() as conn:
+            return [pause.what for pause in status.look(conn, ("default",), key).lookup_pauses]
+
+    def pause(what, why):
+        with store.write() as conn:
+            return lookups.pause(conn, what, why, "a sentence", "mine", None)
+
+    pause(lookups.ALL, "rate")
+    assert paused() == []  # half a minute is nobody's business
+    pause("account:acct_1", "account")
+    assert paused() == []  # its owner's choice
+    until = pause("permission:invoice", "permission")
+    assert (paused(), paused("another"), paused(None)) == (["permission:invoice"], [], [])
+    clock.set(until + 1_000)
+    assert paused() == ["permission:invoice"]  # the next question is on its way
+    clock.set(until + 61_000)
+    assert paused() == []
+    for _ in range(4):
+        clock.set(pause(lookups.ALL, "rate") + 1)
+    assert paused() == [lookups.ALL]
+    with store.write() as conn:
+        lookups.reopen(conn, [lookups.ALL])
+    assert paused() == []

@@ -1,0 +1,313 @@
+"""`/status` as an uptime monitor sees it: red for the right reason, and green again after what its sentence asks for.
+
+Real processes on real databases. Where a state takes minutes to come, the rows are made older, never the alarm easier.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import requests
+from stage import KEY, OTHER_KEY, PATIENCE_S, ROOT, SECRET, checkout, event
+
+from bridge.sandbox import sign
+from chaos.family import wait
+
+MIN = 60_000
+LEMON_SECRET = "lemons-of-the-stage"
+
+
+class Monitor:
+    """Asks `/status` of one web process."""
+
+    def __init__(self, stage, web):
+        self.stage, self.web = stage, web
+
+    def told(self):
+        """What everybody is told; the code must say the same."""
+        answer = self.stage.get(self.web, "/status")
+        assert answer.status_code == (503 if answer.json()["problems"] else 200)
+        return answer.json()["problems"]
+
+    def red(self, sentence, *words):
+        """Exactly this is wrong, and the owner is told these words."""
+        wait(lambda: self.told() == [sentence], PATIENCE_S, f"/status says {sentence!r}; last: {self.told()}")
+        owner = " ".join(self.stage.get(self.web, "/status", admin=True).json()["problems"])
+        assert all(word in owner for word in words), owner
+
+    def green(self):
+        wait(lambda: self.told() == [], PATIENCE_S, f"/status is green; last: {self.told()}")
+
+
+def start(stage, name="web", **more):
+    return Monitor(stage, stage.web(name, **more))
+
+
+def again(stage, monitor, **more):
+    """The same bridge, stopped in order and started with other settings."""
+    monitor.web.process.terminate()
+    assert monitor.web.process.wait(30) == 0
+    return start(stage, "again", **more)
+
+
+def older(stage, table, column, ms, where):
+    """What waits has waited for so much longer."""
+    rows = f"{table} WHERE {where}"
+    wait(lambda: stage.sql(f"SELECT 1 FROM {rows}"), PATIENCE_S, f"a row of {rows}")
+    stage.sql(f"UPDATE {table} SET {column} = {column} - {ms} WHERE {where}")
+
+
+def somebody():
+    return str(uuid.uuid4())
+
+
+# ------------------------------------------------------------------------------------------------------ destinations
+
+
+def test_a_wrong_key_is_red_until_the_key_is_right(stage):
+    monitor = start(stage, DATAFAST_API_KEY="df_" + "x" * 48)
+    monitor.green()
+    stage.post(monitor.web, checkout(1))
+    monitor.red("A destination is paused.", "Destination default is paused", "401")
+    monitor = again(stage, monitor)
+    monitor.green()
+    stage.wait_recorded(1)
+
+
+def test_a_destination_that_fails_in_a_row_is_red_until_it_works(sqlite_stage):
+    stage = sqlite_stage
+    monitor = start(stage)
+    stage.fault(kind="503", times=5)
+    for number in range(5):
+        stage.post(monitor.web, checkout(number, somebody()))
+    monitor.red("A destination is paused.", "5 tries in a row failed")
+    monitor.green()
+    stage.wait_recorded(*range(5))
+
+
+def test_ten_unknown_visitors_in_a_row_are_red_until_the_key_is_of_the_right_website(sqlite_stage):
+    stage = sqlite_stage
+    stage.option(known="seeded")
+    patient = {"BRIDGE_UNKNOWN_VISITOR_SCHEDULE": "1h"}
+    monitor = start(stage, **patient)
+    for number in range(9):
+        stage.post(monitor.web, checkout(number, somebody()))
+    tried = "SELECT count(*) FROM goals WHERE unknown_visitor_tries = 1"
+    wait(lambda: stage.sql(tried)[0][0] == 9, PATIENCE_S, "nine are unknown")
+    monitor.green()
+    stage.post(monitor.web, checkout(9, somebody()))
+    monitor.red("A destination is paused.", "none of the last 10 visitors is known", "key of the right one?")
+    stage.option(known="any")
+    monitor = again(stage, monitor, DATAFAST_API_KEY=OTHER_KEY, **patient)
+    monitor.green()
+    stage.post(monitor.web, checkout("known"))
+    stage.wait_recorded("known")
+
+
+def test_a_website_without_a_key_is_red_while_goals_wait_for_it(sqlite_stage):
+    stage = sqlite_stage
+    monitor = start(stage, DATAFAST_API_KEY="")
+    stage.post(monitor.web, checkout(1))
+    monitor.green()
+    older(stage, "goals", "due_at_ms", 2 * MIN, "state = 'pending'")
+    monitor.red("Goals wait because a website has no key.", "default has no key", "set DATAFAST_API_KEY.")
+    monitor = again(stage, monitor)
+    monitor.green()
+    stage.wait_recorded(1)
+
+
+def test_goals_for_a_website_that_is_no_longer_configured_are_red_until_it_is(sqlite_stage):
+    stage = sqlite_stage
+    monitor = start(stage, DATAFAST_TEST_API_KEY=OTHER_KEY)
+    stage.fault(kind="429", retry_after_s=3)
+    stage.post(monitor.web, checkout(1) | {"livemode": False})
+    wait(lambda: stage.sql("SELECT 1 FROM goals WHERE reason = 'throttled'"), PATIENCE_S, "it is put off")
+    monitor = again(stage, monitor)
+    older(stage, "goals", "due_at_ms", 2 * MIN, "state = 'pending'")
+    monitor.red(
+        "Goals wait for a website that is no longer configured.", "Destination test", "set DATAFAST_TEST_API_KEY"
+    )
+    monitor = again(stage, monitor, DATAFAST_TEST_API_KEY=OTHER_KEY)
+    monitor.green()
+    stage.wait_recorded(1)
+
+
+def test_a_goal_that_is_due_for_long_is_red_until_it_is_sent_and_a_rate_limit_alone_is_none(sqlite_stage):
+    stage = sqlite_stage
+    monitor = start(stage)
+    stage.fault(kind="429", retry_after_s=6)
+    stage.post(monitor.web, checkout(1))
+    wait(lambda: stage.sql("SELECT 1 FROM goals WHERE reason = 'throttled'"), PATIENCE_S, "it is put off")
+    monitor.green()
+    older(stage, "goals", "due_at_ms", 16 * MIN, "state = 'pending'")
+    monitor.red("Goals wait for longer than 15 minutes.", "default is due since 16 min")
+    monitor.green()
+    stage.wait_recorded(1)
+
+
+def test_held_goals_are_red_until_somebody_decides(stage):
+    monitor = start(stage, BRIDGE_UNCONFIRMED="hold")
+    stage.fault(kind="recorded_dropped")
+    stage.fault(kind="500", path="/visitors", times=3)
+    stage.post(monitor.web, checkout(1))
+    monitor.red("Goals are held for a decision.", "Of 1 goals", "goals retry", "goals cancel")
+    stage.command("goals", "cancel", "goal_1")
+    monitor.green()
+
+
+# ----------------------------------------------------------------------------------------------------------- workers
+
+
+def test_no_worker_and_events_that_wait_are_red_until_one_runs(stage):
+    monitor = start(stage, BRIDGE_WORKER="off")
+    nobody = "No worker is running: events are stored, but nothing is sent."
+    monitor.red(nobody, "BRIDGE_WORKER=inline", "python -m bridge worker")
+    stage.post(monitor.web, checkout(1))
+    older(stage, "events", "received_at_ms", 16 * MIN, "state = 'received'")
+    waits = "Events wait for longer than 15 minutes."
+    wait(lambda: monitor.told() == [nobody, waits], PATIENCE_S, "both are told")
+    worker = stage.member("worker", ["-m", "bridge", "worker"], None, stage.environ())
+    monitor.green()
+    stage.wait_recorded(1)
+    worker.end()  # as if by the machine: it cannot say goodbye
+    older(stage, "workers", "seen_at_ms", 31_000, "kind = 'worker'")
+    monitor.red(nobody)
+    stage.member("next", ["-m", "bridge", "worker"], None, stage.environ())
+    monitor.green()
+
+
+def test_paused_look_ups_are_red_until_the_key_may_ask(postgres_stage):
+    """A renewal whose visitor only Stripe knows."""
+    stage = postgres_stage
+    wrong, right = "rk_live_wrong_of_the_stage", "rk_live_right_of_the_stage"
+    stage.datafast.stripe.permissions[wrong] = None
+    monitor = start(stage, BRIDGE_WORKER="off", STRIPE_API_KEY=wrong)
+    words = [str(ROOT / "tests" / "pipeline" / "looking_up.py"), stage.datafast.url]
+    settings = {"BRIDGE_WEAK_AFTER": "2s"}
+    worker = stage.member("asks", words, None, stage.environ(STRIPE_API_KEY=wrong, **settings))
+    monitor.green()
+    stage.post(monitor.web, renewal())
+    monitor.red("Look-ups at Stripe are paused.", "does not accept STRIPE_API_KEY", "python -m bridge doctor")
+    worker.process.terminate()
+    assert worker.process.wait(30) == 0
+    stage.member("asks again", words, None, stage.environ(STRIPE_API_KEY=right, **settings))
+    monitor = again(stage, monitor, BRIDGE_WORKER="off", STRIPE_API_KEY=right)
+    monitor.green()
+
+
+def renewal():
+    thing = {"id": "in_1", "object": "invoice", "customer": "cus_1", "billing_reason": "subscription_cycle"}
+    paid = {"amount_paid": 4900, "attempt_count": 2, "currency": "usd", "metadata": {}}
+    parent = {"subscription_details": {"metadata": {}, "subscription": "sub_1"}}
+    return event("evt_in_1", "invoice.paid", {**thing, **paid, "parent": parent})
+
+
+# ----------------------------------------------------------------------------------------------------------- sources
+
+
+def test_quarantine_is_red_until_somebody_sets_it_aside(stage):
+    monitor = start(stage)
+    assert stage.post(monitor.web, b"no JSON").status_code == 200
+    monitor.red("Events are in quarantine.", "1 verified events", "events replay", "events ignore")
+    stage.command("events", "ignore", "ev_1")
+    monitor.green()
+
+
+REFUSED = "A source refuses what it is sent."
+
+
+def test_wrong_signatures_in_a_row_are_red_until_one_is_right(sqlite_stage):
+    stage = sqlite_stage
+    monitor = start(stage)
+    for _ in range(5):
+        forged = sign.stripe(b"{}", "whsec_of_somebody_else", now())
+        assert post(monitor.web, "stripe", b"{}", forged).status_code == 401
+    monitor.red(REFUSED, "Source stripe refused the last 5 requests", "Is its secret the provider's")
+    assert stage.post(monitor.web, checkout(1)).status_code == 200
+    monitor.green()
+
+
+def test_a_clock_that_is_wrong_is_red_until_it_is_right(sqlite_stage):
+    """The sender's clock or ours: an hour lies between them."""
+    monitor = start(sqlite_stage)
+    for _ in range(5):
+        assert post(monitor.web, "stripe", b"{}", sign.stripe(b"{}", SECRET, now() - 3600)).status_code == 401
+    monitor.red(REFUSED, "the timestamp is 360", "s old", "clock")
+    assert sqlite_stage.post(monitor.web, checkout(1)).status_code == 200
+    monitor.green()
+
+
+def test_a_source_without_a_secret_is_red_when_it_is_sent_something_until_the_secret_is_there(sqlite_stage):
+    stage = sqlite_stage
+    monitor = start(stage)
+    monitor.green()
+    for _ in range(5):
+        assert post(monitor.web, "lemonsqueezy", b"{}", {"X-Signature": "00"}).status_code == 503
+    monitor.red(REFUSED, "Source lemonsqueezy", "LEMONSQUEEZY_WEBHOOK_SECRET is not set")
+    monitor = again(stage, monitor, LEMONSQUEEZY_WEBHOOK_SECRET=LEMON_SECRET)
+    body = b'{"meta": {"event_name": "order_created"}, "data": {"id": "1"}}'
+    assert (
+        post(monitor.web, "lemonsqueezy", body, sign.lemonsqueezy(body, LEMON_SECRET, "order_created")).status_code
+        == 200
+    )
+    monitor.green()
+
+
+def post(web, source, body, headers):
+    return requests.post(f"http://127.0.0.1:{web.port}/webhooks/{source}", body, headers=headers, timeout=30)
+
+
+def now():
+    return int(time.time())
+
+
+# ---------------------------------------------------------------------------------------------------------- the rest
+
+
+def test_a_database_that_can_only_be_read_is_red_until_it_can_be_written(postgres_stage, postgres):
+    stage = postgres_stage
+    monitor = start(stage)
+    monitor.green()
+    name = stage.sql("SELECT current_database()")[0][0]
+    postgres.execute("postgres", f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    drop_connections(postgres, name)
+    monitor.red("The database cannot be used.", "read-only")
+    postgres.execute("postgres", f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    drop_connections(postgres, name)
+    monitor.green()
+
+
+def drop_connections(postgres, name):
+    """A setting of a database is read by each new connection."""
+    ask = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    postgres.execute("postgres", ask)
+
+
+def test_an_older_schema_is_red_until_somebody_migrates(stage):
+    monitor = start(stage)
+    monitor.green()
+    version = stage.sql("SELECT version_num FROM alembic_version")[0][0]
+    stage.sql("DELETE FROM alembic_version")
+    monitor.red("The database cannot be used.", "run `python -m bridge migrate`")
+    stage.sql(f"INSERT INTO alembic_version VALUES ('{version}')")
+    monitor.green()
+
+
+def test_refused_files_are_red_until_they_are_mended(sqlite_stage):
+    stage = sqlite_stage
+    folder = stage.folder / "rules"
+    folder.mkdir()
+    good = (ROOT / "mappings" / "stripe.yaml").read_text()
+    (folder / "stripe.yaml").write_text(good)
+    monitor = start(stage, BRIDGE_MAPPINGS=str(folder))
+    monitor.green()
+    (folder / "stripe.yaml").write_text(good + "\nunknown: 1\n")
+    monitor.red("The mapping files as they are now were refused; the last good ones are in force.", "stripe.yaml:")
+    (folder / "stripe.yaml").write_text(good)
+    monitor.green()
+
+
+def test_two_keys_are_of_two_websites():
+    """Else the tests above would prove nothing."""
+    assert KEY != OTHER_KEY
