@@ -70,6 +70,7 @@ class Bridge:
             self.destinations,
             random=random.random,
             monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
+            sleep_ms=lambda ms: time.sleep(ms / 1000),
             new_token=lambda: secrets.token_hex(16),
         )
         self._worker = self._build_worker() if worker else None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge import logs
 from bridge.datafast import readback
+from bridge.errors import StoreError
 from bridge.limits import KEYS_MAX
 from bridge.model import (
     Claim,
@@ -30,6 +31,7 @@ from bridge.store import delivery, parking, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
     from sqlalchemy import Connection
 
@@ -37,10 +39,13 @@ if TYPE_CHECKING:
     from bridge.settings import Schedule, Settings
     from bridge.store import Store
 
+    T = TypeVar("T")
+
 HOUR_MS: Final = 3_600_000
 JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
+AGAIN_MS: Final = 200  # between two tries to write what is known
 
 log = logs.get("deliver")
 
@@ -275,8 +280,8 @@ def token_hash(destination: Destination) -> str:
 class Deliverer:
     """Delivers goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
-    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped.
-    new_token: a text nobody else has, for a lease.
+    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped; sleep_ms: lets
+    it go on. new_token: a text nobody else has, for a lease.
     """
 
     def __init__(
@@ -288,6 +293,7 @@ class Deliverer:
         *,
         random: Callable[[], float],
         monotonic_ms: Callable[[], int],
+        sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
     ) -> None:
         self._store = store
@@ -300,6 +306,7 @@ class Deliverer:
         self._rate = settings.bridge_rate_per_minute
         self._random = random
         self._monotonic_ms = monotonic_ms
+        self._sleep_ms = sleep_ms
         self._new_token = new_token
         self._registered: dict[str, str] = {}
         self._turn = 0
@@ -334,7 +341,7 @@ class Deliverer:
         elif isinstance(claimed, Claim):
             self._send(destination, claimed, began_ms)
         else:
-            self._look(destination, claimed)
+            self._look(destination, claimed, began_ms)
         return None
 
     def _register(self, destination: Destination) -> None:
@@ -362,7 +369,7 @@ class Deliverer:
             self._store.run(lambda conn: delivery.release_look(conn, claimed))
 
     def _send(self, destination: Destination, claim: Claim, began_ms: int) -> None:
-        attempt_id = self._store.run(lambda conn: delivery.begin(conn, claim, need_ms=self._deadline_ms))
+        attempt_id = self._begin(claim, began_ms)
         if attempt_id is None:  # the database took too long; somebody with a whole lease sends it
             self._release(claim)
             return
@@ -378,7 +385,7 @@ class Deliverer:
                 metadata=metadata_to_send(goal, claim.claimed_at_ms),
             )
         ruling = rule(outcome, claim, self._policy, jitter=self._random())
-        settled = self._store.run(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruling))
+        settled = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruling), began_ms)
         log.info(
             "attempt",
             goal=f"goal_{goal.id}",
@@ -393,6 +400,28 @@ class Deliverer:
         )
         self._tell(destination, settled, ruling)
 
+    def _begin(self, claim: Claim, began_ms: int) -> int | None:
+        """Write the attempt ahead; None: the lease is too short. Where that fails, it may be written all the same."""
+        try:
+            return self._store.run(lambda conn: delivery.begin(conn, claim, need_ms=self._deadline_ms))
+        except StoreError:
+            self._surely(lambda conn: delivery.take_back(conn, claim), began_ms)  # or it would be in doubt
+            raise
+
+    def _surely(self, work: Callable[[Connection], T], began_ms: int) -> T:
+        """Write what only this process knows: lost, it would leave the goal in doubt.
+
+        A database that is busy or away is asked again while the lease lasts.
+        """
+        until_ms = began_ms + self._lease_ms
+        while True:
+            try:
+                return self._store.run(work)
+            except StoreError:
+                if self._monotonic_ms() + AGAIN_MS >= until_ms:
+                    raise
+                self._sleep_ms(AGAIN_MS)
+
     def _settle(
         self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
     ) -> delivery.Settled:
@@ -405,17 +434,12 @@ class Deliverer:
             unknown.seen(conn, claim.goal.destination, claim.goal.visitor)
         return settled
 
-    def _look(self, destination: Destination, look: LookClaim) -> None:
+    def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
         rulings, health = rule_look(look, answer, self._policy)
-        settled = self._store.run(
-            lambda conn: delivery.settle_look(
-                conn,
-                look,
-                rulings,
-                health=health,
-                server_now_ms=answer.server_now_ms,
-            )
+        settled = self._surely(
+            lambda conn: delivery.settle_look(conn, look, rulings, health=health, server_now_ms=answer.server_now_ms),
+            began_ms,
         )
         for ruling in rulings:
             log.info(

@@ -17,6 +17,10 @@ from typing import Any
 from chaos import ledger, run
 from chaos.plan import MODES, Plan
 
+SHOWN = (
+    "took_s", "sending_s", "draining_s", "starts", "tries", "doubts", "answers", "slowest_503_s", "slowest_exit_s",
+)  # fmt: skip
+
 
 def main(environ: Mapping[str, str]) -> int:
     wanted = _plan(environ)
@@ -30,7 +34,7 @@ def main(environ: Mapping[str, str]) -> int:
         print(ledger.told(result))
     else:
         ok, facts = _other(wanted)
-    for name in ("took_s", "sending_s", "draining_s", "starts", "tries", "answers", "slowest_503_s", "slowest_exit_s"):
+    for name in SHOWN:
         if name in facts:
             print(f"  {name}: {facts[name]}")
     print(ledger.as_json({**facts, "ok_overall": ok}))

@@ -67,8 +67,12 @@ class Outage:
             lambda: {"default": DESTINATION},
             random=self.rng.random,
             monotonic_ms=lambda: self.now_ms,
+            sleep_ms=self.sleep,
             new_token=lambda: f"{self.rng.getrandbits(64):x}",
         )
+
+    def sleep(self, ms: int) -> None:
+        self.now_ms += ms
 
     # ------------------------------------------------------------------------------------------------------ the play
 

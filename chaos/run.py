@@ -157,6 +157,7 @@ class Run:
         recorded = self.recorded()
         self.facts["faults_met"] = self._told("faults")["met"]
         self.facts["tries"] = ledger.attempts_by_outcome(self.database)
+        self.facts["doubts"] = ledger.doubts(self.database)
         self.facts["states"] = {
             row[0]: row[1] for row in self.database.rows("SELECT state, count(*) FROM goals GROUP BY state")
         }

@@ -391,6 +391,35 @@ def release(conn: Connection, claimed: Claim) -> bool:
     return given_back
 
 
+_TAKE_BACK: Final = (
+    update(goals)
+    .where(
+        goals.c.id == bindparam("goal_id"),
+        goals.c.state.in_(("leased", "sending")),
+        goals.c.lease_token == bindparam("token"),
+    )
+    .values(state="pending", lease_token=None, lease_until_ms=None, changed_at_ms=now_ms())
+    .returning(goals.c.id)
+)
+_UNSENT_ATTEMPT: Final = (
+    update(attempts)
+    .where(
+        attempts.c.goal_id == bindparam("of_goal"),
+        attempts.c.lease_token == bindparam("of_lease"),
+        attempts.c.outcome.is_(None),
+    )
+    .values(ended_at_ms=now_ms(), outcome="not_sent", message="the database did not say whether it was written ahead")
+)
+
+
+def take_back(conn: Connection, claimed: Claim) -> None:
+    """The answer to `begin` was lost, so nothing was sent: whatever it wrote, the goal is free again."""
+    if conn.execute(_TAKE_BACK, {"goal_id": claimed.goal.id, "token": claimed.token}).first() is None:
+        return
+    conn.execute(_UNSENT_ATTEMPT, {"of_goal": claimed.goal.id, "of_lease": claimed.token})
+    pauses.release_probe(conn, claimed.goal.destination, claimed.token)
+
+
 # ------------------------------------------------------------------------------------------------------ look up
 
 

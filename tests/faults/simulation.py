@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bridge import settings as bridge_settings
 from bridge import store as bridge_store
 from bridge.deliver import Deliverer
+from bridge.errors import StoreError, StoreUnavailable
 from bridge.model import CompletedGoal, Destination, Outcome, OutcomeKind, VisitorGoals
 from bridge.store import schema
 from chaos.quick import Quick, Statements
@@ -111,6 +112,7 @@ class World:
             lambda: {"default": DESTINATION},
             random=self.rng.random,
             monotonic_ms=lambda: self.now_ms,
+            sleep_ms=self.sleep,
             new_token=lambda: f"{self.rng.getrandbits(64):x}",
         )
 
@@ -135,6 +137,11 @@ class World:
                 self.pass_time()
         except Crash:
             self.workers[number] = self.new_worker()
+        except StoreError:  # its loop tries again
+            self.pass_time()
+
+    def sleep(self, ms: int) -> None:
+        self.now_ms += ms
 
     def pass_time(self) -> None:
         self.now_ms += self.rng.choice((300, 2_000, 6_000, 31_000, 61_000))
@@ -175,6 +182,8 @@ class World:
                     self.skip_time()
         except Crash:
             self.workers[1] = self.new_worker()
+        except StoreError:
+            self.pass_time()
         self.nested = False
 
     # ------------------------------------------------------------------------------------------------ the goals
@@ -280,10 +289,14 @@ class _CrashingStore:
             result = work(Quick(conn, world.statements))
             if world.chance(0.03):
                 raise Crash  # before the commit: nothing of it happened
+            if world.chance(0.03):
+                raise StoreUnavailable("the database is busy")
             return result
 
         result = world.store.run(with_crash)
         world.check()
+        if world.chance(0.02):
+            raise StoreUnavailable("the answer to COMMIT was lost")
         self._incident()
         return result
 
