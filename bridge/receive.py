@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bridge import logs, sources
@@ -34,9 +35,17 @@ class Counters(Protocol):
         """An event came through."""
 
 
+class Pending(Protocol):
+    def result(self) -> Ack:
+        """What became of the event. StoreUnavailable: it may or may not be stored."""
+
+
 class Inbox(Protocol):
     def put(self, event: NewEvent) -> Ack:
         """Store durably, or find that it was stored before. StoreUnavailable: neither is certain."""
+
+    def post(self, event: NewEvent, done: Callable[[Pending], None]) -> Pending:
+        """The same without waiting."""
 
 
 class Receiver(Protocol):
@@ -54,6 +63,46 @@ class Receiver(Protocol):
     def now_s(self) -> float: ...
 
 
+class Taken:
+    """A webhook that is authentic and read, and has yet to be stored. What becomes of it is told to the log."""
+
+    __slots__ = ("_bridge", "_event", "_started")
+
+    def __init__(self, bridge: Receiver, event: NewEvent, started: float) -> None:
+        self._bridge = bridge
+        self._event = event
+        self._started = started
+
+    def put(self) -> Ack:
+        """Store it; returns when it is durable. StoreError: not stored, the sender must try again."""
+        return self._told(lambda: self._bridge.inbox.put(self._event))
+
+    def post(self, done: Callable[[Callable[[], Ack]], None]) -> Callable[[], Ack]:
+        """The same without waiting: `done` is called with what returns or raises as `put` does.
+
+        Returned is the same for whoever waits no longer.
+        """
+        try:
+            pending = self._bridge.inbox.post(self._event, lambda pending: done(partial(self._told, pending.result)))
+        except Exception as error:
+            self._tell(*_outcome(error))
+            raise
+        return partial(self._told, pending.result)
+
+    def _told(self, stored: Callable[[], Ack]) -> Ack:
+        try:
+            ack = stored()
+        except Exception as error:
+            self._tell(*_outcome(error))
+            raise
+        self._bridge.counters.accepted(self._event.source)
+        self._tell(ack.value, self._event.quarantine)
+        return ack
+
+    def _tell(self, outcome: str, reason: str | None) -> None:
+        _tell(self._event.source, self._event, self._started, outcome, reason)
+
+
 def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Ack:
     """Take one webhook of the source of this name; returns when its event is durable.
 
@@ -61,25 +110,22 @@ def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request
     Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded, or StoreError: not stored, try again.
     Anything else that is raised is a fault of our own: nothing is stored, and the sender must try again, too.
     """
+    return take(bridge, name, request).put()
+
+
+def take(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Taken:
+    """The first half of `receive`, which waits for nothing: the event to store. Raises the same, but StoreError."""
     started = time.perf_counter()
-    event: NewEvent | None = None
     try:
         source = bridge.source(name)
         read = request if isinstance(request, Request) else request()
-        event = _authentic_event(source, read, bridge.now_s())
-        ack = bridge.inbox.put(event)
-    except BridgeError as error:
+        return Taken(bridge, _authentic_event(source, read, bridge.now_s()), started)
+    except Exception as error:
         outcome, reason = _outcome(error)
         if outcome == "refused":
             bridge.counters.refused(name, reason)
-        _tell(name, event, started, outcome, reason)
+        _tell(name, None, started, outcome, reason)
         raise
-    except Exception as error:
-        _tell(name, event, started, "failed", logs.where(error))
-        raise
-    bridge.counters.accepted(name)
-    _tell(name, event, started, ack.value, event.quarantine)
-    return ack
 
 
 def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent:
@@ -107,8 +153,10 @@ _REASONS = {
 _TEXT_MAX = 100
 
 
-def _outcome(error: BridgeError) -> tuple[str, str]:
+def _outcome(error: Exception) -> tuple[str, str]:
     """How the log calls it, and the reason for the owner of the source."""
+    if not isinstance(error, BridgeError):
+        return "failed", logs.where(error)
     if isinstance(error, UnknownSource):
         return "unknown_source", "no mapping file of this name"
     if isinstance(error, StoreError):

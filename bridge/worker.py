@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 log = logs.get("worker")
 
 WOKEN_IDLE_S: Final = 1.0  # between two looks, where who makes work also wakes the worker
+REST: Final = 3.0  # after routing, as a multiple of the time it took, while acknowledgements are being made
+REST_MIN_S: Final = 0.02
+REST_MAX_S: Final = 0.25
 AFTER_FAULT_S: Final = (0.2, 1.0, 5.0)
 
 
@@ -113,10 +116,15 @@ class Worker:
                 bell.clear()
 
     def _route_once(self) -> float:
+        self._events.clear()
+        started = self._monotonic()
         routed = self._route()
         if routed:
             for bell in self._goals:
                 bell.set()
+        if routed and self._events.is_set():
+            # Events come in meanwhile, by the same interpreter: their acknowledgements go first, routing can wait.
+            self._stopping.wait(min(REST_MAX_S, max(REST_MIN_S, REST * (self._monotonic() - started))))
         nap_s = self._do_chores()
         return 0.0 if routed else min(nap_s, self._idle_s)
 

@@ -2,8 +2,8 @@
 
 Requests that wait at the same moment share one transaction, run by one committer thread, because a commit costs far
 more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits 3 s at most;
-after that its event may or may not be stored: the sender repeats it, and dedupe holds.
-Knows nothing of signatures or rules.
+after that its event may or may not be stored: the sender repeats it, and dedupe holds. `Inbox.post` is the same for
+a caller that has better things to do than to wait. Knows nothing of signatures or rules.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logs.get("inbox")
 
-PATIENCE_S: Final = 2.9  # of a caller, so that it can answer within 3 s
+PATIENCE_S: Final = 2.6  # of a caller, so that it can answer within 3 s
 _BATCH: Final = 64  # rows a commit
 _BATCH_BYTES: Final = 4 << 20  # of bodies a commit
 _ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is tried row by row, while its callers wait
@@ -44,18 +44,33 @@ _COLUMNS: Final = (
 _Row = tuple[Any, ...]
 
 
-class _Waiting:
-    """One caller: its row, and the bell that is rung when the answer is there."""
+class Pending:
+    """An event on its way to the disk, and who wants to know when it is there (or is known not to be)."""
 
-    __slots__ = ("abandoned", "answer", "bell", "failure", "row")
+    __slots__ = ("_done", "abandoned", "answer", "event", "failure")
 
-    def __init__(self, row: _Row) -> None:
-        self.row = row
+    def __init__(self, event: NewEvent, done: Callable[[Pending], None]) -> None:
+        self._done = done
+        self.event = event
         self.answer: Ack | None = None
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         self.abandoned = False
-        self.bell = threading.Lock()
-        self.bell.acquire()
+
+    def result(self) -> Ack:
+        """What became of it, once it is done. StoreUnavailable: it may or may not be stored."""
+        if self.failure is not None:
+            raise self.failure
+        if self.answer is None:
+            self.abandoned = True  # what still waits in the queue is not stored any more
+            raise StoreUnavailable("the database did not store the event in time")
+        return self.answer
+
+    def ring(self) -> None:
+        """Tell that it is done. Whoever is told may fail; others wait, too."""
+        try:
+            self._done(self)
+        except Exception as error:  # noqa: BLE001 - the committer must go on, or nothing would be acknowledged any more
+            log.error("pending.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
 
 
 class Inbox:
@@ -68,23 +83,28 @@ class Inbox:
         self._store = store
         self._on_stored = on_stored or (lambda: None)
         self._starting = threading.Lock()
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
 
     def put(self, event: NewEvent) -> Ack:
         """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
+        bell = threading.Lock()
+        bell.acquire()
+        pending = self.post(event, lambda _pending: bell.release())
+        bell.acquire(timeout=PATIENCE_S)
+        return pending.result()
+
+    def post(self, event: NewEvent, done: Callable[[Pending], None]) -> Pending:
+        """The same without waiting: `done` is called once, by the committer; it must be quick and not block.
+
+        Whoever has waited for PATIENCE_S asks for `Pending.result`, and does not listen any more.
+        """
         if self._pid != os.getpid():
             self._start()
-        waiting = _Waiting(_row(event))
-        self._queue.put(waiting)
-        if not waiting.bell.acquire(timeout=PATIENCE_S):
-            waiting.abandoned = True
-            raise StoreUnavailable("the database did not store the event in time")
-        if waiting.failure is not None:
-            raise waiting.failure
-        assert waiting.answer is not None
-        return waiting.answer
+        pending = Pending(event, done)
+        self._queue.put(pending)
+        return pending
 
     def close(self) -> None:
         """Store what is waiting, then end the committer. A later `put` starts a new one."""
@@ -105,7 +125,7 @@ class Inbox:
             self._thread.start()
             self._pid = os.getpid()
 
-    def _commit_forever(self, queue: SimpleQueue[_Waiting | None]) -> None:
+    def _commit_forever(self, queue: SimpleQueue[Pending | None]) -> None:
         while (first := queue.get()) is not None:
             batch, last = _gather(first, queue)
             if batch:
@@ -113,7 +133,7 @@ class Inbox:
             if last:
                 return
 
-    def _commit(self, batch: list[_Waiting]) -> None:
+    def _commit(self, batch: list[Pending]) -> None:
         started = time.monotonic()
         try:
             self._store_together(batch)
@@ -129,14 +149,14 @@ class Inbox:
         except Exception:
             log.exception("on_stored.failed")
 
-    def _store_together(self, batch: list[_Waiting]) -> None:
-        rows = [waiting.row for waiting in batch]
+    def _store_together(self, batch: list[Pending]) -> None:
+        rows = [_row(waiting.event) for waiting in batch]
         answers = self._store.run_driver(lambda driver: store_rows(driver, rows))
         for waiting, answer in zip(batch, answers, strict=True):
             waiting.answer = answer
-            waiting.bell.release()
+            waiting.ring()
 
-    def _store_one_by_one(self, batch: list[_Waiting], failure: Exception, until: float) -> None:
+    def _store_one_by_one(self, batch: list[Pending], failure: Exception, until: float) -> None:
         for waiting in batch:
             if len(batch) > 1 and time.monotonic() < until:
                 try:
@@ -146,18 +166,18 @@ class Inbox:
                 else:
                     continue
             waiting.failure = _as_ours(failure)
-            waiting.bell.release()
+            waiting.ring()
 
 
-def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[_Waiting], bool]:
+def _gather(first: Pending, queue: SimpleQueue[Pending | None]) -> tuple[list[Pending], bool]:
     """Who waits now, as far as one commit should take them; and whether the inbox is being closed."""
-    batch: list[_Waiting] = []
+    batch: list[Pending] = []
     size = 0
-    waiting: _Waiting | None = first
+    waiting: Pending | None = first
     while waiting is not None:
         if not waiting.abandoned:
             batch.append(waiting)
-            size += len(waiting.row[_BODY])
+            size += len(waiting.event.body)
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
             return batch, False
         try:
@@ -180,7 +200,6 @@ def _as_ours(failure: Exception) -> Exception:
 
 _SOURCE: Final = _COLUMNS.index("source")
 _KEY: Final = _COLUMNS.index("dedupe_key")  # and the second one after it
-_BODY: Final = _COLUMNS.index("body")
 _KEY_MAX: Final = 200  # characters; longer keys are hashed, because an index entry has to fit into a page
 _TEXT_MAX: Final = 500
 _MS_MAX: Final = 1 << 53

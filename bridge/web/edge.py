@@ -5,6 +5,8 @@ stop it for ever. Shutting late sockets from a reaper thread mends "for ever", b
 threads for ten seconds each. Here one loop reads all connections without blocking, cuts them into requests
 (`bridge.web.framing`), and hands whole ones to the threads; answers that a client does not take are written by the
 loop as well. So a thread never waits for a client, and a slow one costs a few KB for at most the deadline.
+What the application says is quick (`is_quick`: a webhook, whose answer waits for the disk but needs no thread to do
+so) is served in the loop itself.
 
 The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
 request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
@@ -25,8 +27,9 @@ import socket
 import threading
 import time
 from collections import deque
+from email.utils import formatdate
 from enum import Enum, auto
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.errors import ConfigError
@@ -39,9 +42,13 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
 from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
+from bridge.web.later import KEY as LATER
+from bridge.web.later import Later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bridge.web.later import Answer
 
 ROOM: Final = 16 * BODY_LIMIT  # bytes of large bodies, being read or being served: each costs four times its size
 ROOM_S: Final = 2.0
@@ -86,8 +93,8 @@ class Connection:
     """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
 
     __slots__ = (
-        "accepted_at", "client", "deadline", "inbound", "kept", "lingered", "out", "request", "requests", "room",
-        "room_at", "server", "sock", "state", "unread", "watched",
+        "accepted_at", "client", "deadline", "inbound", "kept", "later", "lingered", "out", "request", "requests",
+        "room", "room_at", "server", "sock", "state", "unread", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -106,12 +113,13 @@ class Connection:
         self.room_at = 0.0
         self.out = b""
         self.kept = False
+        self.later: Later | None = None
         self.unread = False
         self.lingered = 0
         self.watched = 0
 
 
-class Answer:
+class Written:
     """What gunicorn's response writes to instead of a socket: headers and body leave together."""
 
     def __init__(self) -> None:
@@ -130,6 +138,19 @@ def plain(status: str, sentence: str, *headers: str) -> bytes:
     body = (sentence + "\n").encode()
     head = (f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain; charset=utf-8", *headers)
     return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
+
+
+@lru_cache(maxsize=256)
+def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
+    """An answer as bytes; the few that there are say the same for a second."""
+    head = (
+        f"HTTP/{version[0]}.{version[1]} {answer.status}",
+        f"Server: {wsgi.SERVER}",
+        f"Date: {formatdate(now_s, usegmt=True)}",
+        f"Connection: {'keep-alive' if kept else 'close'}",
+        *(f"{name}: {value}" for name, value in answer.headers),
+    )
+    return "\r\n".join((*head, "", "")).encode("latin-1") + answer.body
 
 
 TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
@@ -152,10 +173,13 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self.at_stop: list[Callable[[], None]] = []
         self.deadline_s = 10.0
+        self.is_quick: Callable[[Any], bool] = lambda _request: False
         self._retiring = False
         self._stoppers: list[threading.Thread] | None = None
         self._connections: dict[Connection, None] = {}  # in the order of accept
         self._ready: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._calls: deque[Callable[[], None]] = deque()  # what the loop is to do, from any thread
+        self._rung = False
         self._threads = 0
         self._serving = 0
         self._room = ROOM
@@ -281,6 +305,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _on_readable(self, connection: Connection, _sock: object) -> None:
         if connection.state is State.LINGERING:
             self._discard(connection)
+        elif connection.state is State.SERVING:
+            self._watch(connection, 0)  # a next request, or its end, before this one is answered
         else:
             self._read(connection)
 
@@ -381,6 +407,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if connection.inbound.started:
                 self._send(connection, TOO_LATE)
             self._close(connection)
+        elif connection.later is not None and connection.later.late is not None:
+            self._answer(connection, connection.later, connection.later.late)
         elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
             self._close(connection)
 
@@ -389,8 +417,11 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _dispatch(self, connection: Connection) -> None:
         connection.state = State.SERVING
         connection.deadline = None
-        self._watch(connection, 0)
         self._serving += 1
+        if connection.inbound.whole and not connection.room and self.is_quick(connection.request):
+            self._handle_here(connection)
+            return
+        self._watch(connection, 0)
         if self._threads < min(self._serving, self.cfg.threads):
             self._threads += 1
             threading.Thread(target=self._work, name=f"web-{self._threads}", daemon=True).start()
@@ -399,31 +430,47 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _work(self) -> None:
         while (connection := self._ready.get()) is not None:
             self.handle(connection)
-            self.method_queue.defer(self._served, connection)
+            self._call(partial(self._served, connection))
+
+    def _handle_here(self, connection: Connection) -> None:
+        """In the loop itself: what waits for nothing costs less than a thread's turn. Its answer may come later."""
+        connection.later = later = Later(partial(self._deliver, connection))
+        self.handle(connection)
+        if later.late is None:
+            connection.later = None
+            self._call(partial(self._served, connection))  # not at once: there may be a next request, and a next
+        else:
+            connection.deadline = time.monotonic() + later.within_s
 
     def handle(self, connection: Connection) -> None:
-        """Serve the request of a connection; runs in a thread, and never raises."""
+        """Serve the request of a connection; runs in a thread or the loop, and never raises."""
         connection.unread = not connection.inbound.whole
-        answer = Answer()
+        answer = Written()
         try:
             connection.kept = self._run_application(connection, answer)
         except Exception as error:  # noqa: BLE001 - the application answers its own faults; this is what escaped
             self.log.error("A request failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
             answer.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
             connection.kept = False
+            if connection.later is not None:
+                connection.later.late = None
         connection.out = bytes(answer.data)
         self._write(connection)
 
-    def _run_application(self, connection: Connection, answer: Answer) -> bool:
-        request = connection.request
+    def _run_application(self, connection: Connection, answer: Written) -> bool:
+        request, later = connection.request, connection.later
         request.body = io.BytesIO(connection.inbound.next_request())
         response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
         environ["wsgi.multithread"] = True
+        if later is not None:
+            environ[LATER] = later
         self.nr += 1
         self._retiring = self._retiring or self.nr >= self.max_requests
         if connection.unread or not self.alive:
             response.force_close()
         parts = self.wsgi(environ, response.start_response)
+        if later is not None and later.late is not None:
+            return not (response.must_close or request.should_close())
         try:
             for part in parts:
                 response.write(part)
@@ -432,6 +479,38 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if hasattr(parts, "close"):
                 parts.close()
         return not (connection.unread or response.should_close())
+
+    def _deliver(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
+        self._call(partial(self._answer, connection, later, make))
+
+    def _answer(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
+        """Send what was promised, unless something else was sent meanwhile."""
+        if connection.later is not later:
+            return
+        connection.later = None
+        connection.kept = connection.kept and self.alive
+        try:
+            connection.out = rendered(make(), connection.request.version, int(time.time()), kept=connection.kept)
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            self.log.error("An answer failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+            connection.out, connection.kept = FAILED, False
+        self._write(connection)
+        self._served(connection)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        """Have the loop do something, from any thread: one wake-up for all that comes before it looks."""
+        self._calls.append(call)
+        if not self._rung:
+            self._rung = True
+            self.method_queue.defer(self._do_calls)
+
+    def _do_calls(self) -> None:
+        self._rung = False  # first: whoever comes from here on rings again
+        for _ in range(len(self._calls)):
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
+                self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
 
     def _served(self, connection: Connection) -> None:
         """Back in the loop: the connection's next request, or its end."""
@@ -462,6 +541,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _write(self, connection: Connection) -> None:
         """Send what the client takes without waiting; the rest stays in `out`."""
+        if not connection.out:
+            return
         try:
             sent = connection.sock.send(connection.out)
         except (BlockingIOError, InterruptedError):

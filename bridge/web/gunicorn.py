@@ -94,6 +94,7 @@ def post_worker_init(worker: Any) -> None:
         faults = error.faults if isinstance(error, FaultsError) else (str(error),)
         logs.get("serve").error("start.failed", faults=list(faults))
         sys.exit(Arbiter.APP_LOAD_ERROR)  # which ends the server, too: trying again would not help
+    worker.is_quick = wsgi.app.is_quick
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(wsgi.app.stop)
 

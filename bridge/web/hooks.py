@@ -2,13 +2,15 @@
 
 A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
-POST is answered in front of Flask (`Shortcut`), because on this path Flask costs more than all the rest together;
-the same address is a route of the application for every other method, and for whoever lists the routes.
+POST is answered in front of Flask (`Shortcut`), because on this path Flask costs more than all the rest together, and
+without a thread that waits for the disk where the server can do so (`bridge.web.later`); the same address is a route
+of the application for every other method, and for whoever lists the routes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response, request
 
@@ -23,35 +25,34 @@ from bridge.errors import (
     UnknownSource,
 )
 from bridge.model import Ack
-from bridge.receive import Receiver, receive
-from bridge.web.incoming import Environ, request_of
+from bridge.receive import take
+from bridge.store.inbox import PATIENCE_S
+from bridge.web.incoming import request_of
+from bridge.web.later import KEY as LATER
+from bridge.web.later import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from bridge.receive import Receiver
+    from bridge.web.incoming import Environ
+    from bridge.web.later import Later
 
 PREFIX: Final = "/webhooks/"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SAFE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
-class Answer(NamedTuple):
-    """What WSGI wants, ready made."""
-
-    status: str
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
 def sentence(status: str, text: str, *headers: tuple[str, str]) -> Answer:
     """An answer of one plain sentence."""
     body = (text + "\n").encode()
     kind = ("Content-Type", "text/plain; charset=utf-8")
-    return Answer(status, [kind, ("Content-Length", str(len(body))), *headers, *_SAFE], body)
+    return Answer(status, (kind, ("Content-Length", str(len(body))), *headers, *_SAFE), body)
 
 
 def _json(body: bytes) -> Answer:
     kind = ("Content-Type", "application/json")
-    return Answer("200 OK", [kind, ("Content-Length", str(len(body))), *_SAFE], body)
+    return Answer("200 OK", (kind, ("Content-Length", str(len(body))), *_SAFE), body)
 
 
 def unavailable(text: str, retry_after_s: int) -> Answer:
@@ -81,14 +82,31 @@ FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 def answer(bridge: Receiver, name: str, environ: Environ) -> Answer:
     """Receive a webhook and say what became of it. Never raises."""
+    return _said(lambda: take(bridge, name, lambda: request_of(environ)).put())
+
+
+def answer_later(bridge: Receiver, name: str, environ: Environ, later: Later) -> Answer | None:
+    """The same without waiting for the disk: None, and the answer comes by `later`."""
     try:
-        return ACKS[receive(bridge, name, lambda: request_of(environ))]
-    except SchemaError as error:
+        taken = take(bridge, name, lambda: request_of(environ))
+        given_up = taken.post(lambda stored: later.answer(partial(_said, stored)))
+    except Exception as error:  # noqa: BLE001 - as below
+        return _refusal(error)
+    later.promise(PATIENCE_S, partial(_said, given_up))
+    return None
+
+
+def _said(stored: Callable[[], Ack]) -> Answer:
+    try:
+        return ACKS[stored()]
+    except Exception as error:  # noqa: BLE001 - the log has been told; the sender hears only that it has to come again
+        return _refusal(error)
+
+
+def _refusal(error: Exception) -> Answer:
+    if isinstance(error, SchemaError):
         return unavailable(str(error), 30)
-    except BridgeError as error:
-        return next((found for kind, found in REFUSALS.items() if isinstance(error, kind)), FAILED)
-    except Exception:  # noqa: BLE001 - receive has told the log; the sender hears only that it has to come again
-        return FAILED
+    return next((found for kind, found in REFUSALS.items() if isinstance(error, kind)), FAILED)
 
 
 class Shortcut:
@@ -103,10 +121,18 @@ class Shortcut:
         if environ["REQUEST_METHOD"] == "POST" and path.startswith(PREFIX):
             name = _name(path)
             if name:
-                found = answer(self._bridge, name, environ)
-                start_response(found.status, found.headers)
-                return (found.body,)
+                return self._webhook(name, environ, start_response)
         return self._application(environ, start_response)
+
+    def _webhook(self, name: str, environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        later: Later | None = environ.get(LATER)
+        found = (
+            answer(self._bridge, name, environ) if later is None else answer_later(self._bridge, name, environ, later)
+        )
+        if found is None:
+            return ()
+        start_response(found.status, list(found.headers))
+        return (found.body,)
 
 
 def _name(path: str) -> str | None:
@@ -124,6 +150,6 @@ def blueprint(bridge: Receiver) -> Blueprint:
     @routes.route(f"{PREFIX}<source>", methods=METHODS, strict_slashes=False, provide_automatic_options=False)
     def webhook(source: str) -> Response:
         found = answer(bridge, source, request.environ) if request.method == "POST" else USE_POST
-        return Response(found.body, found.status, found.headers)
+        return Response(found.body, found.status, list(found.headers))
 
     return routes

@@ -14,7 +14,7 @@ from bridge import app as root
 from bridge import logs, web
 from bridge import settings as table
 from bridge.errors import StoreError
-from bridge.web.hooks import unavailable
+from bridge.web.hooks import PREFIX, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,12 +57,16 @@ class Process:
             if self._bridge is not None:
                 self._bridge.stop()
 
+    def is_quick(self, request: Any) -> bool:
+        """Whether serving this request (gunicorn's) waits for nothing, so that it needs no thread."""
+        return self._application is not None and request.method == "POST" and request.path.startswith(PREFIX)
+
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request."""
         if self._application is None:
             self.start()
         if self._application is None:
-            start_response(NOT_YET.status, NOT_YET.headers)
+            start_response(NOT_YET.status, list(NOT_YET.headers))
             return (NOT_YET.body,)
         return self._application(environ, start_response)
 

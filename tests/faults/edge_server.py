@@ -6,9 +6,11 @@ Run by the tests as `gunicorn -c python:edge_server edge_server:app`. What a tes
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 from bridge.web.edge import EdgeWorker
+from bridge.web.later import KEY, Answer
 
 bind = f"127.0.0.1:{os.environ['EDGE_PORT']}"
 worker_class = EdgeWorker
@@ -24,11 +26,36 @@ BIG = b"x" * 8_000_000
 
 def post_worker_init(worker):
     worker.deadline_s = float(os.environ.get("EDGE_DEADLINE_S", "1.0"))
+    worker.is_quick = lambda request: request.path.startswith("/quick")
     worker.at_stop.append(lambda: time.sleep(float(os.environ.get("EDGE_STOP_S", "0"))))
+
+
+def told(text):
+    body = text.encode()
+    return Answer("200 OK", (("Content-Length", str(len(body))),), body)
+
+
+def promise(later, words):
+    """/quick/later/<seconds until the answer>[/<seconds of patience>]: the answer says which thread made it."""
+    after_s, within_s = (float(word) for word in [*words, "2"][:2])
+    timer = threading.Timer(after_s, lambda: later.answer(lambda: told(threading.current_thread().name)))
+    timer.daemon = True
+    timer.start()
+    later.promise(within_s, lambda: told("late"))
+    return ()
 
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
+    if path.startswith("/quick/later/"):
+        return promise(environ[KEY], path.split("/")[3:])
+    if path == "/quick/broken":
+        environ[KEY].promise(1.0, lambda: 1 / 0)
+        raise ZeroDivisionError("a secret")
+    if path == "/quick/unmade":
+        environ[KEY].promise(1.0, lambda: told("late"))
+        environ[KEY].answer(lambda: 1 / 0)
+        return ()
     body = environ["wsgi.input"].read((1 << 20) + 1)
     if path.startswith("/sleep/"):
         time.sleep(float(path.removeprefix("/sleep/")))

@@ -400,6 +400,70 @@ def test_random_bytes_are_never_our_fault(server):
     assert server.post()[0] == 200
 
 
+# ------------------------------------------------------------------------------------------- answers that come later
+
+
+def text(answer: bytes) -> bytes:
+    return answer.split(b"\r\n\r\n")[1]
+
+
+def test_answers_that_come_later_keep_no_thread_waiting(log):
+    with serving(log.with_name("later"), threads=1) as single, ThreadPoolExecutor(60) as pool:
+        started = time.monotonic()
+        told = list(pool.map(lambda _: single.post(path="/quick/later/1"), range(60)))
+        assert time.monotonic() - started < 15  # one after the other it would be sixty
+        assert told == [(200, b"MainThread")] * 60  # the loop has made them
+
+
+def test_an_answer_that_does_not_come_in_time_is_replaced_and_not_sent_as_well(server):
+    with server.connect(b"POST /quick/later/0.8/0.3 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n") as sock:
+        assert text(one_answer(sock)) == b"late"
+        time.sleep(1)
+        sock.sendall(REQUEST)
+        assert text(one_answer(sock)).startswith(b"5 ")
+
+
+def test_requests_behind_each_other_wait_for_the_answer_that_comes_later(server):
+    paths = [b"/quick/later/0.5", b"/echo", b"/quick/later/0", b"/quick", b"/quick/later/0.1/2"]
+    heads = [b"POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n" % path for path in paths]
+    with server.connect(b"".join(heads)) as sock:
+        told = [text(one_answer(sock)).split()[0] for _ in paths]
+    assert told == [b"MainThread", b"0", b"MainThread", b"0", b"MainThread"]
+
+
+def test_thousands_of_quick_requests_behind_each_other_are_no_depth(server):
+    quick = b"POST /quick HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+    with server.connect() as sock:
+        threading.Thread(target=sock.sendall, args=(quick * 3_000,)).start()
+        assert {one_answer(sock)[:12] for _ in range(3_000)} == {b"HTTP/1.1 200"}
+
+
+def test_whoever_leaves_before_the_answer_hurts_nobody(server):
+    for _ in range(20):
+        server.connect(b"POST /quick/later/0.2 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").close()
+    before = server.worker().cpu_times().user
+    time.sleep(1)
+    assert server.worker().cpu_times().user - before < 0.5  # nobody spins on what cannot be read
+    assert server.post()[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/quick/broken", "/quick/unmade"])
+def test_an_application_that_fails_after_its_promise_is_503(server, path):
+    assert server.post(path=path)[0] == 503
+    assert server.post()[0] == 200
+
+
+def test_what_was_promised_is_answered_while_the_worker_stops(log):
+    with serving(log.with_name("promised")) as stopping:
+        sock = stopping.connect(b"POST /quick/later/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+        time.sleep(0.3)
+        stopping.process.send_signal(signal.SIGTERM)
+        said = all_of(sock)
+        sock.close()
+    assert text(said) == b"MainThread"
+    assert b"Connection: close" in said
+
+
 # ------------------------------------------------------------------------------------------------------ stop and start
 
 

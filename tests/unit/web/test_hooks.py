@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shop import SECRET, sale, shop, signed
 from sqlalchemy import select
 
+from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.model import Ack
 from bridge.receive import receive
@@ -63,11 +64,11 @@ def test_a_content_type_is_no_reason_to_refuse(client, kind):
     assert client.post("/webhooks/shop", data=data, headers=signed(data), content_type=kind).status_code == 200
 
 
-def test_the_route_of_the_application_answers_as_the_shortcut_does(client):
+def test_the_route_of_the_application_answers_as_the_shortcut_does(bridge):
     data = sale()
-    direct = client.application.wsgi_app._application
-    client.application.wsgi_app = direct
-    answer = client.post("/webhooks/shop/", data=data, headers=signed(data))
+    application = web.create(bridge)
+    application.wsgi_app = application.wsgi_app._application
+    answer = application.test_client().post("/webhooks/shop/", data=data, headers=signed(data))
     assert (answer.status_code, answer.json) == (200, {"status": "accepted"})
 
 
@@ -162,6 +163,13 @@ class Broken:
         self.error = error
 
     def put(self, _event):
+        raise self.error
+
+    def post(self, _event, done):
+        done(self)
+        return self
+
+    def result(self):
         raise self.error
 
 
