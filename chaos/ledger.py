@@ -135,7 +135,7 @@ def attempts_by_outcome(database: Database) -> dict[str, int]:
 
 
 def doubts(database: Database) -> dict[str, int]:
-    """Why goals were in doubt: a destination that did not answer in time is another matter than a process that ended."""
+    """Why goals were in doubt: a destination that did not answer is another matter than a process that ended."""
     why = "SELECT coalesce(message, 'never ended') AS why, count(*) AS n FROM attempts"
     rows = database.rows(f"{why} WHERE kind = 'send' AND (outcome IS NULL OR outcome = 'unconfirmed') GROUP BY 1")
     return {row.why: row.n for row in rows}

@@ -17,7 +17,7 @@ from bridge.sandbox.faults import MIXED
 from chaos import ledger, plan
 from chaos.databases import Database
 from chaos.family import Family, Member, free_port, wait
-from chaos.sender import Sender
+from chaos.sender import Sender, Span, slowest_s
 
 ROOT = Path(__file__).resolve().parent.parent
 Say = Callable[[str], None]
@@ -37,6 +37,7 @@ class Run:
         self.rng = random.Random(wanted.seed)
         self.events = plan.make_events(wanted, self.rng)
         self.signals = 0
+        self.stopped: list[Span] = []
         self.facts: dict[str, Any] = {}
         self.destination_port = free_port()
         self.destination = Member("datafast", self._sandbox(), {}, folder, self.destination_port)
@@ -109,7 +110,10 @@ class Run:
                 self.say(f"  {self.signals} of {self.plan.kills} · {len(sender.acknowledged):,} acknowledged")
         sender.join(900)
         self.acknowledged = sender.acknowledged
-        self.facts |= {"answers": dict(sender.answers), "slowest_503_s": round(sender.slowest_s, 2)}
+        slowest, seen = slowest_s(sender.refused, self.stopped)
+        self.facts |= {"answers": dict(sender.answers), "slowest_503_s": slowest}
+        if self.stopped:
+            self.facts["slowest_503_with_stops_s"] = seen
         self.facts["sending_s"] = round(time.monotonic() - began, 1)
 
     def _allowed(self) -> float:
@@ -122,9 +126,11 @@ class Run:
                 to = self.rng.choices(("group", "child", "master"), (70, 15, 15))[0]
                 family.hit(self.rng, signal.SIGKILL, to=to)
             case "stop":
+                since = time.monotonic()
                 member = family.hit(self.rng, signal.SIGSTOP)
                 time.sleep(self.rng.uniform(2.1, 4.5))  # longer than a lease
                 member.signal(signal.SIGCONT)
+                self.stopped.append((member.port or 0, since, time.monotonic()))
             case "term":
                 took_s, code = family.term(self.rng)
                 self.facts["slowest_exit_s"] = max(self.facts.get("slowest_exit_s", 0.0), round(took_s, 2))

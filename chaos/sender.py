@@ -15,6 +15,21 @@ from collections.abc import Callable, Sequence
 from bridge.sandbox import sign
 from chaos.plan import SECRET, Sent
 
+Span = tuple[int, float, float]  # port, from, until
+
+
+def slowest_s(refused: Sequence[Span], stopped: Sequence[Span]) -> tuple[float, float]:
+    """The slowest 503 without the time during which its process was stopped (SIGSTOP), and as its client saw it.
+
+    Who is stopped answers nobody, however patient it is: the first figure is the bridge's, the second the storm's.
+    """
+    running, seen = 0.0, 0.0
+    for port, began, ended in refused:
+        away = sum(max(0.0, min(ended, until) - max(began, since)) for at, since, until in stopped if at == port)
+        running = max(running, ended - began - away)
+        seen = max(seen, ended - began)
+    return round(running, 2), round(seen, 2)
+
 
 class Sender:
     """Some threads. `acknowledged` holds the ids that were answered with 200."""
@@ -24,7 +39,7 @@ class Sender:
     ) -> None:
         self.acknowledged: set[str] = set()
         self.answers: Counter[str] = Counter()
-        self.slowest_s = 0.0
+        self.refused: list[Span] = []  # the 503s
         self._ports = ports
         self._left = list(reversed(deliveries))
         self._total = len(deliveries)
@@ -86,5 +101,5 @@ class Sender:
             if told == "200":
                 self.acknowledged.add(sent.id)
             elif told == "503":
-                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+                self.refused.append((port, began, time.monotonic()))
         return told == "200"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -18,7 +19,7 @@ from chaos.plan import KEY, SECRET
 from chaos.run import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 PATIENCE_S = 90.0  # for a loaded machine; nothing waits longer than it has to
@@ -119,6 +120,17 @@ class Stage:
         with engine.begin() as conn:
             done = conn.exec_driver_sql(statement)
             return list(done) if done.returns_rows else []
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Somebody else's transaction stands in the way: of every write on SQLite, of every goal on PostgreSQL."""
+        engine = create_engine(self.database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as conn:
+            conn.exec_driver_sql("BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN")
+            if engine.dialect.name != "sqlite":
+                conn.exec_driver_sql("SELECT 1 FROM goals FOR UPDATE")
+            yield
+            conn.exec_driver_sql("ROLLBACK")
 
     def fault(self, **fault: Any) -> None:
         """The next requests at DataFast meet this (see bridge.sandbox.faults)."""

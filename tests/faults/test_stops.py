@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
 from stage import checkout
 
 from chaos.family import answers, free_port, wait
@@ -56,22 +53,10 @@ def test_a_stop_while_the_database_is_busy_leaves_no_goal_in_doubt(stage):
     stage.fault(kind="recorded_drip", drip_ms=4)
     assert stage.post(web, checkout(1)).status_code == 200
     wait(stage.recorded, 60, "it is recorded, and the answer on its way")
-    with holding(stage):
+    with stage.locked():
         web.signal(signal.SIGTERM, to="master")
         time.sleep(4)
         assert web.process.poll() is None
     assert web.process.wait(60) == 0
     assert stage.sql("SELECT outcome FROM attempts") == [("delivered",)], web.log_file.read_text()
     assert stage.sql("SELECT state FROM goals") == [("delivered",)]
-
-
-@contextlib.contextmanager
-def holding(stage):
-    """Somebody else's transaction stands in the way of every goal."""
-    engine = create_engine(stage.database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as conn:
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN")
-        if engine.dialect.name != "sqlite":
-            conn.exec_driver_sql("SELECT 1 FROM goals FOR UPDATE")
-        yield
-        conn.exec_driver_sql("ROLLBACK")
