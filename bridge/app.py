@@ -135,11 +135,17 @@ class Bridge:
         if self._worker is not None:
             self._worker.wake()
 
+    def _wake_senders(self) -> None:
+        if self._worker is not None:
+            self._worker.wake_senders()
+
     # --------------------------------------------------------------------------------------------------------- parts
 
     def _build_worker(self) -> Worker:
         settings = self.settings
-        router = route.Router(self.store, settings, new_token=lambda: secrets.token_hex(16))
+        router = route.Router(
+            self.store, settings, new_token=lambda: secrets.token_hex(16), on_goals=self._wake_senders
+        )
         return Worker(
             route=lambda: router.route_batch(self.rules, self.destinations()),
             deliver=self._deliverer.step,

@@ -57,11 +57,22 @@ class _LeaseLost(Exception):
 
 
 class Router:
-    """Routes what waits. One thread uses it; any number of routers may work on one database."""
+    """Routes what waits. One thread uses it; any number of routers may work on one database.
 
-    def __init__(self, store: Store, settings: Settings, *, new_token: Callable[[], str]) -> None:
+    on_goals: called after a commit by which goals may have come to be sent.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        new_token: Callable[[], str],
+        on_goals: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._settings = settings
+        self._on_goals = on_goals
         self._new_token = new_token
         self._hash_key: bytes | None = None
         self._unfinished: tuple[list[int], str] | None = None  # claimed, but the database went away
@@ -124,7 +135,7 @@ class Router:
     def _write(self, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
         if len(batch) > 1:
             try:
-                self._run(lambda conn: _commit(conn, desk, batch, token))
+                self._commit(desk, batch, token)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - found out one by one
@@ -134,10 +145,14 @@ class Router:
         for prepared in batch:
             self._write_one(desk, prepared, token)
 
+    def _commit(self, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
+        if self._run(lambda conn: _commit(conn, desk, batch, token)):
+            self._on_goals()
+
     def _write_one(self, desk: Desk, prepared: Prepared, token: str) -> None:
         event = prepared.event
         try:
-            self._run(lambda conn: _commit(conn, desk, [prepared], token))
+            self._commit(desk, [prepared], token)
         except _LeaseLost:
             log.info("route.lease_lost", event_id=event.id)
             self._run(lambda conn: events.release(conn, [event.id], token))
@@ -153,8 +168,8 @@ class Router:
             self._run(lambda conn: events.quarantine(conn, event.id, token, reason))
 
 
-def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
-    """Write everything about some events, or nothing."""
+def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str) -> bool:
+    """Write everything about some events, or nothing. False: no goal was made, and none has learned its visitor."""
     now = driver_of(conn).now_ms()
     good = [prepared for prepared in batch if prepared.quarantine is None]
     learnings = [element.learning for prepared in good for element in prepared.elements]
@@ -179,6 +194,7 @@ def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str)
             held &= events.quarantine(conn, prepared.event.id, token, prepared.quarantine)
     if not held:
         raise _LeaseLost
+    return bool(wishes or memory.gained or memory.customers_gained)
 
 
 # ------------------------------------------------------------------------------------------------------------ trace

@@ -83,6 +83,11 @@ class Worker:
         """An event arrived: route it now."""
         self._events.set()
 
+    def wake_senders(self) -> None:
+        """Goals may have come to be sent: look now."""
+        for bell in self._goals:
+            bell.set()
+
     def stop(self, timeout_s: float = 15.0) -> bool:
         """Claim nothing more and wait for what is under way. False: something was still under way in the end."""
         self._stopping.set()
@@ -119,9 +124,6 @@ class Worker:
         self._events.clear()
         started = self._monotonic()
         routed = self._route()
-        if routed:
-            for bell in self._goals:
-                bell.set()
         if routed and self._events.is_set():
             # Events come in meanwhile, by the same interpreter: their acknowledgements go first, routing can wait.
             self._stopping.wait(min(REST_MAX_S, max(REST_MIN_S, REST * (self._monotonic() - started))))

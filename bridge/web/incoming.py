@@ -6,6 +6,7 @@ stated length may lie, and a chunked one has none.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -58,8 +59,13 @@ def _target(environ: Environ) -> str:
 
 def _headers(environ: Environ) -> Mapping[str, str]:
     """Values are text of one character a byte (latin-1); repeated headers are joined by commas, as the server did."""
-    found = {name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")}
+    found = {_header(name): value for name, value in environ.items() if name.startswith("HTTP_")}
     for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(name):
             found[header] = environ[name]
     return found
+
+
+@lru_cache(maxsize=1024)
+def _header(name: str) -> str:
+    return name.removeprefix("HTTP_").replace("_", "-").lower()
