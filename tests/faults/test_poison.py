@@ -1,4 +1,4 @@
-"""An event whose routing kills the process: found out after at most three crashes, and nobody else is hurt."""
+"""An event whose routing fails, or kills the process: set aside after at most three crashes; nobody else is hurt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ def prepare(self, event):
         os.kill(os.getpid(), signal.SIGKILL)
     return routed(self, event)
 route.Desk.prepare = prepare
+from bridge.cli import main
+sys.argv = ["bridge", "worker"]
+main()
+"""
+
+_RAISING = """
+import sys
+from bridge import rules
+evaluate = rules.evaluate
+def failing(rule_set, source, document, **options):
+    if "poison" in str(document.body):
+        raise ArithmeticError("the text of a body that must not be told")
+    return evaluate(rule_set, source, document, **options)
+rules.evaluate = failing
 from bridge.cli import main
 sys.argv = ["bridge", "worker"]
 main()
@@ -53,5 +67,26 @@ def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_
     command = ["-m", "bridge", "events", "replay", "evt_poison"]
     replay = stage.member("replay", command, None, stage.environ(**short))
     assert replay.process.wait(60) == 0, replay.log_file.read_text()
+    stage.wait_recorded("a", "b", "c", "poison")
+    wait(lambda: problems(web) == [], PATIENCE_S, "/status is green")
+
+
+@pytest.mark.timeout(300)
+def test_an_event_on_which_a_rule_raises_is_quarantined_at_once_and_mended_by_replay(stage):
+    web = stage.web(BRIDGE_WORKER="off")
+    for number in ("a", "poison", "b"):
+        assert stage.post(web, checkout(number)).status_code == 200
+    worker = stage.member("worker", ["-c", _RAISING], None, stage.environ())
+    stage.wait_recorded("a", "b")
+    wait(lambda: problems(web) == ["Events are in quarantine."], PATIENCE_S, "/status is red")
+    assert worker.process.poll() is None
+    told = stage.command("events", "show", "evt_poison")
+    assert "ArithmeticError" in told
+    assert "must not be told" not in told + worker.log_file.read_text()
+    assert stage.post(web, checkout("c")).status_code == 200  # and it goes on
+    stage.wait_recorded("a", "b", "c")
+    worker.end()
+    stage.member("mended", ["-m", "bridge", "worker"], None, stage.environ())
+    stage.command("events", "replay", "evt_poison")
     stage.wait_recorded("a", "b", "c", "poison")
     wait(lambda: problems(web) == [], PATIENCE_S, "/status is green")
