@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from bench import claims, events, links, load, micro, routing, servers
+from bench import claims, events, links, load, micro, node_red, routing, servers
 
 CONNECTIONS = 32
 # Every goal is recorded, and its answer comes too late or never: the acks must not notice.
@@ -64,7 +64,18 @@ def bench_constant(folder: str, count: int) -> float:
         return load.closed(port, events.requests(count), CONNECTIONS).per_second
 
 
-def bench_acks(report: Report, name: str, folder: str, database: str, count: int, constant: float) -> None:
+def bench_node_red(report: Report, folder: str, count: int) -> float | None:
+    if node_red.executable() is None:
+        print("Node-RED is not here: `npm install node-red`, and NODE_RED names its executable")
+        return None
+    per_second = node_red.per_second(folder, count, CONNECTIONS)
+    report.add("Node-RED, which stores nothing", per_second, "/s")
+    return per_second
+
+
+def bench_acks(
+    report: Report, name: str, folder: str, database: str, count: int, constant: float, node_red: float | None
+) -> None:
     """Durable acknowledgements in a flood; latencies at a fixed rate; CPU; memory."""
     with (
         servers.sandbox(folder, "--visitor", "any", *SLOW) as destination,
@@ -98,6 +109,8 @@ def bench_acks(report: Report, name: str, folder: str, database: str, count: int
         report.add(
             f"{name}: … against the constant view", result.per_second / constant, "×", "≥ 0.75", lambda v: v >= 0.75
         )
+        if node_red is not None:
+            report.add(f"{name}: … against Node-RED", result.per_second / node_red, "×", "≥ 1", lambda v: v >= 1)
         _wait_routed(port)
         cpu_ms = (servers.cpu_s(pid) - before) * 1000 / count
         report.add(f"{name}: CPU an event, receive + route", cpu_ms, "ms", "≤ 1.2", lambda v: v <= 1.2)
@@ -171,10 +184,11 @@ def main() -> int:
         if asked.only in (None, "micro"):
             bench_micro(report)
         if asked.only in (None, "acks"):
-            constant = bench_constant(folder, count)
-            report.add("Flask view that returns a constant, same gunicorn", constant, "/s")
+            beside = bench_node_red(report, folder, count)
             for name, database in databases.items():
-                bench_acks(report, name, folder, database, count, constant)
+                constant = bench_constant(folder, count)  # each time anew: a machine's pace changes by the minute
+                report.add("Flask view that returns a constant, same gunicorn", constant, "/s")
+                bench_acks(report, name, folder, database, count, constant, beside)
         if asked.only in (None, "delivery"):
             for name, database in databases.items():
                 bench_delivery(report, name, folder, database)

@@ -107,6 +107,20 @@ def _listening(port: int) -> None:
     raise RuntimeError(f"nothing listens on port {port}: see the log in the run's folder")
 
 
+def takes_webhooks(port: int, within_s: float = 60.0) -> None:
+    """Until a POST to the webhook's address is answered with 200."""
+    started = time.perf_counter()
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/webhooks/stripe", b"{}", {"Content-Type": "application/json"}
+    )
+    while time.perf_counter() - started < within_s:
+        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=2) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing takes webhooks on port {port}")
+
+
 @contextlib.contextmanager
 def sandbox(folder: str, *arguments: str) -> Iterator[int]:
     """A DataFast that takes everything; its port."""

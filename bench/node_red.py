@@ -1,0 +1,60 @@
+"""Node-RED beside the bridge: a flow of two nodes that reads a webhook, checks and stores nothing, and answers 200.
+
+Nothing here installs it: `npm install node-red`, and NODE_RED names its executable if it is not on the PATH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import events, load, servers
+
+FLOW = [
+    {"id": "tab", "type": "tab", "label": "webhooks"},
+    {
+        "id": "in", "z": "tab", "type": "http in", "url": "/webhooks/stripe", "method": "post", "upload": False,
+        "x": 1, "y": 1, "wires": [["out"]],
+    },
+    {"id": "out", "z": "tab", "type": "http response", "statusCode": "200", "headers": {}, "x": 2, "y": 1, "wires": []},
+]  # fmt: skip
+SETTINGS = """module.exports = {
+  uiHost: "127.0.0.1", uiPort: %d, httpAdminRoot: false, flowFile: "flows.json", credentialSecret: false,
+  telemetry: { enabled: false }, logging: { console: { level: "warn" } },
+};
+"""
+
+
+def executable() -> str | None:
+    """Where Node-RED is, if it is here."""
+    return os.environ.get("NODE_RED") or shutil.which("node-red")
+
+
+def per_second(folder: str, count: int, connections: int) -> float:
+    """Answers a second to the same requests."""
+    with _serving(Path(folder, "node-red")) as port:
+        load.closed(port, events.requests(500), connections)
+        return load.closed(port, events.requests(count), connections).per_second
+
+
+@contextlib.contextmanager
+def _serving(home: Path) -> Iterator[int]:
+    home.mkdir()
+    port = servers.free_port()
+    (home / "flows.json").write_text(json.dumps(FLOW))
+    (home / "settings.js").write_text(SETTINGS % port)
+    environ = {**os.environ, "NODE_ENV": "production"}
+    with (home / "log").open("wb") as log:
+        started = subprocess.Popen([str(executable()), "--userDir", str(home)], env=environ, stdout=log, stderr=log)
+        try:
+            servers.takes_webhooks(port)
+            yield port
+        finally:
+            started.send_signal(signal.SIGTERM)
+            started.wait(25)
