@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from importlib import import_module
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Final
-
-import psycopg
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.store.clock import now_ms
 
@@ -79,7 +77,11 @@ class Driver:
         return int(self.ask("SELECT {now}")[0][0])
 
     def _cursor(self) -> Any:
-        return self._connection.cursor() if self.dialect == "sqlite" else psycopg.RawCursor(self._connection)
+        if self.dialect == "sqlite":
+            return self._connection.cursor()
+        from psycopg import RawCursor  # noqa: PLC0415 - loaded long since, but not where the database is SQLite
+
+        return RawCursor(self._connection)
 
 
 def driver_of(conn: Connection) -> Driver:
@@ -90,7 +92,7 @@ def driver_of(conn: Connection) -> Driver:
 @cache
 def spelled(statement: str, dialect: str) -> str:
     """A statement with `?` for values and `{now}` for the clock, as the driver wants it."""
-    spoken: Dialect = {"sqlite": sqlite.dialect, "postgresql": postgresql.dialect}[dialect]()
+    spoken: Dialect = import_module(f"sqlalchemy.dialects.{dialect}").dialect()  # the other one is not even loaded
     text = statement.replace("{now}", str(now_ms().compile(dialect=spoken)))
     if dialect == "postgresql":
         number = count(1)

@@ -15,7 +15,6 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import psycopg
 from sqlalchemy import Connection, Engine, Transaction, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    import psycopg
     from sqlalchemy import PoolProxiedConnection
     from sqlalchemy.engine import URL
 
@@ -77,7 +77,7 @@ class Store:
     def read(self) -> Iterator[Connection]:
         """A read transaction on one snapshot."""
         self._after_fork()
-        with translated(), self._transaction(self._reader) as conn:
+        with translated(self.engine), self._transaction(self._reader) as conn:
             yield conn
 
     @contextmanager
@@ -89,14 +89,14 @@ class Store:
         """
         self._after_fork()
         engine = self.engine if durable else self._lazy_writer
-        with self._gate.turn(WAIT_S, first=first), translated(), self._transaction(engine) as conn:
+        with self._gate.turn(WAIT_S, first=first), translated(engine), self._transaction(engine) as conn:
             yield conn
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
         """A write transaction in the driver's own words, without SQLAlchemy's cost: for the ack path alone."""
         self._after_fork()
-        with self._gate.turn(WAIT_S, first=True), translated():
+        with self._gate.turn(WAIT_S, first=True), translated(self.engine):
             pooled = _on_live_connection(self.engine, _begun_driver)
             with closing(pooled):  # which rolls back what was not committed
                 yield Driver(pooled.driver_connection, self.dialect)
@@ -166,8 +166,8 @@ def _say(pooled: PoolProxiedConnection, begin: str) -> None:
     driver: Any = pooled.driver_connection
     try:
         driver.execute(begin)
-    except psycopg.OperationalError as error:
-        if not driver.closed:
+    except Exception as error:
+        if isinstance(driver, sqlite3.Connection) or not driver.closed:
             raise
         pooled.invalidate(error)
         raise _DiedInThePoolError("the database closed the connection") from error

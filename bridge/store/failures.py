@@ -3,15 +3,15 @@
 StoreUnavailable: try later (disk full, locked, gone, shut down). StoreConflict: the same transaction may be run
 again at once (deadlock, serialization). SchemaError: migrate. Anything else is a fault of this program and stays.
 The messages hold the driver's first line only: what follows may quote values.
+The drivers' classes are taken from the engine (PEP 249 names them alike), so only the driver in use is loaded.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -20,43 +20,38 @@ from bridge.errors import SchemaError, StoreConflict, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy import Engine
+
     from bridge.errors import StoreError
 
 _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
 _SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named")
-_FAULT_OF_OURS: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    psycopg.IntegrityError,
-    psycopg.ProgrammingError,
-    psycopg.DataError,
-    psycopg.NotSupportedError,
-)
+_FAULT_OF_OURS: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
 MIGRATE: Final = "the database's tables are not those of this release: run `python -m bridge migrate`"
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Let the errors of SQLAlchemy and the drivers leave as errors of the store."""
+def translated(engine: Engine) -> Iterator[None]:
+    """Let the errors of SQLAlchemy and of the engine's driver leave as errors of the store."""
+    driver: Any = engine.dialect.dbapi
     try:
         yield
     except PoolTimeout:
         raise StoreUnavailable("the database is busy: no connection came free in time") from None
     except DBAPIError as error:
-        mapped = _mapped(error.orig)
+        mapped = _mapped(error.orig, driver)
         if mapped is None:
             raise
         raise mapped from error
-    except (sqlite3.Error, psycopg.Error) as error:
-        mapped = _mapped(error)
+    except driver.Error as error:
+        mapped = _mapped(error, driver)
         if mapped is None:
             raise
         raise mapped from error
 
 
-def _mapped(error: BaseException | None) -> StoreError | None:
+def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     said = _first_line(error)
     if isinstance(error, sqlite3.Error) and any(word in said for word in _SQLITE_SCHEMA):
         return SchemaError(f"{MIGRATE} ({said})")
@@ -65,12 +60,13 @@ def _mapped(error: BaseException | None) -> StoreError | None:
         return SchemaError(f"{MIGRATE} ({said})")
     if code in _CONFLICT:
         return StoreConflict("the database is busy: two transactions were in each other's way")
-    if isinstance(error, _FAULT_OF_OURS):
+    if isinstance(error, tuple(getattr(driver, name) for name in _FAULT_OF_OURS)):
         return None
     return StoreUnavailable(f"the database cannot be used just now: {said}")
 
 
 def _first_line(error: BaseException | None) -> str:
-    if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return error.diag.message_primary
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)  # PostgreSQL's, without its quotations
+    if primary:
+        return str(primary)
     return next(iter(str(error).strip().splitlines()), "no reason given")[:200]

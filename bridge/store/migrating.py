@@ -28,7 +28,7 @@ def schema_state(database: Store | Engine) -> SchemaState:
     if isinstance(database, Store):
         with database.read() as conn:
             return _state(conn)
-    with translated(), database.execution_options(**{READ: True}).connect() as conn:
+    with translated(database), database.execution_options(**{READ: True}).connect() as conn:
         return _state(conn)
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, case, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.model import Health
 from bridge.store.clock import now_ms
 from bridge.store.schema import destinations, goals
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -273,5 +273,4 @@ def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:
     """Insert a row unless it is there; of two at once, one wins and nobody fails."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    conn.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    conn.execute(insert(table, conn.dialect.name).values(**values).on_conflict_do_nothing())

@@ -173,7 +173,7 @@ def bound_log(store: Store) -> None:
     if store.dialect != "sqlite":
         return
     not_now = suppress(sqlite3.OperationalError)  # somebody else is busy with it
-    with translated(), not_now, closing(store.engine.raw_connection()) as pooled:
+    with translated(store.engine), not_now, closing(store.engine.raw_connection()) as pooled:
         driver: Any = pooled.driver_connection
         _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if pages > _LOG_PAGES:
