@@ -6,6 +6,6 @@ from alembic import context
 
 from bridge.store import schema
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=schema.metadata)
+context.configure(connection=context.config.attributes["connection"], target_metadata=schema.complete())
 with context.begin_transaction():
     context.run_migrations()

@@ -12,8 +12,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import ProgrammingError
 
 from bridge import store as bridge_store
+from bridge.errors import StoreError
 from bridge.store import migrating, schema
 from bridge.store.migrations import REVISIONS, __main__
 
@@ -38,10 +40,49 @@ def empty(empty_url):
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_schema(empty):
-    bridge_store.migrate(empty)
+    with empty.write() as conn:
+        migrating._run_alembic(conn)
     with empty.read() as conn:
         context = MigrationContext.configure(conn, opts={"compare_server_default": True})
-        assert compare_metadata(context, schema.metadata) == []
+        assert compare_metadata(context, schema.complete()) == []
+
+
+DEFINITIONS = {
+    "sqlite": "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name",
+    "postgresql": """
+        SELECT table_name, column_name, data_type, is_nullable, column_default, ordinal_position::text
+        FROM information_schema.columns WHERE table_schema = 'public'
+        UNION SELECT tablename, indexname, indexdef, '', '', '' FROM pg_indexes WHERE schemaname = 'public'
+        UNION SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', '', ''
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        ORDER BY 1, 2, 3""",
+}
+
+
+def definitions(opened, make):
+    """What the database says of the tables that `make` made; they are not kept."""
+    with opened.engine.connect() as conn, conn.begin() as transaction:
+        make(conn)
+        found = [" ".join(map(str, row)) for row in conn.execute(text(DEFINITIONS[opened.dialect]))]
+        versions = conn.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+        transaction.rollback()
+    parts = sorted(sorted("".join(line.split()).removesuffix(")").split(",")) for line in found)  # in whatever order
+    return parts, versions
+
+
+def test_an_empty_database_gets_what_all_migrations_make(empty):
+    at_once, step_by_step = (definitions(empty, way) for way in (migrating._create, migrating._run_alembic))
+    assert len(at_once[0]) > 40
+    assert at_once == step_by_step
+
+
+def test_tables_without_a_version_are_no_empty_database(empty):
+    bridge_store.migrate(empty)
+    with empty.write() as conn:
+        conn.execute(text("DELETE FROM alembic_version"))
+    with pytest.raises((StoreError, ProgrammingError)):
+        bridge_store.migrate(empty)
+    assert bridge_store.schema_state(empty) == "empty"
 
 
 def test_the_initial_migration_is_written_anew_when_a_table_changes():
@@ -89,13 +130,13 @@ def test_processes_that_migrate_at_once_wait_for_each_other(empty_url):
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty, monkeypatch):
-    sound = migrating._run_alembic
+    sound = migrating._create
 
     def failing(conn):
         sound(conn)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(migrating, "_run_alembic", failing)
+    monkeypatch.setattr(migrating, "_create", failing)
     with pytest.raises(ZeroDivisionError):
         bridge_store.migrate(empty)
     assert bridge_store.schema_state(empty) == "empty"
