@@ -1,15 +1,16 @@
 """`serve`, `worker` and `migrate`: the processes of a running bridge.
 
-`serve` looks at all settings before it starts anything, brings an embedded database to the right schema, and then
-hands its process to gunicorn: same process id, so that signals reach it directly, and what is imported already is
-shared with the workers. A server database is never migrated here: with an older schema the bridge answers 503 and says
-which command to run.
+`serve` looks at all settings before it starts anything, and whether an embedded database can be written, and then
+hands its process to gunicorn: same process id, so that signals reach it directly. It loads nothing that gunicorn's
+master would keep and never use. The worker creates an embedded database or brings it up to date. A server database is
+never migrated here: with an older schema the bridge answers 503 and says which command to run.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,10 +18,11 @@ import click
 from bridge.cli import opening
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
-from bridge.errors import BridgeError, StoreError
+from bridge.errors import BridgeError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from threading import Event
 
     from bridge.app import Bridge
@@ -59,10 +61,9 @@ def serve(port: int | None, host: str | None) -> None:
     _override(port, host)
     settings = opening.settings()
     _print_warnings(screen, settings.warnings)
-    if opening.sqlite_file(settings.database_url) is not None:
-        from bridge import store
-
-        store.migrate(settings.database_url)
+    file = opening.sqlite_file(settings.database_url)
+    if file is not None:
+        _demand_writable(file)
     _demand_address(settings.bridge_host, settings.port)
     _become_gunicorn()
 
@@ -71,6 +72,18 @@ def _override(port: int | None, host: str | None) -> None:
     """What the line says, put where the settings are read, also by gunicorn's configuration."""
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
+
+
+def _demand_writable(file: Path) -> None:
+    """One sentence instead of a service that answers 503 for ever. Who has it locked can write it, and will be done."""
+    import sqlite3
+
+    try:
+        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
+            conn.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        if "locked" not in str(error):
+            raise StoreUnavailable(f"the database cannot be used just now: {error}") from None
 
 
 def _demand_address(host: str, port: int) -> None:

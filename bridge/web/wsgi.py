@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import app as root
-from bridge import logs, web
+from bridge import logs, store, web
 from bridge import settings as table
 from bridge.errors import StoreError
 from bridge.web.hooks import PREFIX, unavailable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask import Flask
+
+    from bridge.settings import Settings
 
 AGAIN_S: Final = 1.0
 NOT_YET: Final = unavailable("The database cannot be used just now. Try again soon.", 5)
@@ -42,7 +44,7 @@ class Process:
                 return
             settings = table.load(table.read_environment(os.environ))
             try:
-                self._bridge = root.build(settings, worker=settings.bridge_worker == "inline")
+                self._bridge = _built(settings)
             except StoreError as error:
                 log.error("start.waits", reason=str(error))  # noqa: TRY400 - no stack in logs
                 threading.Timer(AGAIN_S, self.start).start()
@@ -69,6 +71,13 @@ class Process:
             start_response(NOT_YET.status, list(NOT_YET.headers))
             return (NOT_YET.body,)
         return self._application(environ, start_response)
+
+
+def _built(settings: Settings) -> root.Bridge:
+    """A SQLite database is created or brought up to date first; a server's is by a release, once for all processes."""
+    if settings.database_url.startswith("sqlite"):
+        store.migrate(settings.database_url)
+    return root.build(settings, worker=settings.bridge_worker == "inline")
 
 
 app = Process()
