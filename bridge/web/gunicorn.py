@@ -9,6 +9,7 @@ the pages, so a master that knows nothing but its settings saves 25 MB. WEB_CONC
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -87,6 +88,16 @@ def when_ready(server: Any) -> None:
     logs.get("serve").info("listening", at=",".join(str(listener) for listener in server.LISTENERS))
 
 
+def pre_fork(_server: Any, _worker: Any) -> None:
+    """What is there now stays: no collection of the worker's is to touch, and thereby copy, the master's pages."""
+    gc.freeze()
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """While all code is loaded, next to nothing is garbage, and looking for it takes a tenth of the start."""
+    gc.disable()
+
+
 def post_worker_init(worker: Any) -> None:
     """After the fork: build the bridge, start its threads, and stop them with the process."""
     from bridge.web import wsgi  # noqa: PLC0415 - loaded by gunicorn just before, in the worker alone
@@ -100,6 +111,8 @@ def post_worker_init(worker: Any) -> None:
     worker.is_quick = wsgi.app.is_quick
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(wsgi.app.stop)
+    gc.freeze()  # the code is not looked through again
+    gc.enable()
 
 
 def on_exit(_server: Any) -> None:
