@@ -1,4 +1,4 @@
-"""What a start costs and needs: no SDK of a provider, and no network."""
+"""What a start costs and needs: no SDK of a provider, no network, and no code that the process will not use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from running import ALICE, KEY, ROOT, SECRETS, checkout, environment, eventually
@@ -76,6 +77,36 @@ def test_starting_and_working_need_no_network_and_no_sdk(trap, machine):
     eventually(lambda: datafast.seen() == [("purchase", ALICE)])
     assert web.stop()[0] == 0
     assert told() == {"watching"}
+
+
+WATCH_IMPORTS = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        with open(os.environ["TRAP"], "a") as file:
+            file.write(f"{os.getpid()} {name}\\n")
+
+sys.meta_path.insert(0, Watch())
+"""
+
+
+def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_nothing(trap, machine):
+    """Up to the first goal, and with a database that has to be created: what is loaded is start and memory."""
+    environ, _ = trap
+    (machine.folder / "trap").mkdir(exist_ok=True)
+    (machine.folder / "trap" / "sitecustomize.py").write_text(WATCH_IMPORTS)
+    datafast = machine.datafast()
+    web = machine.web({**environment(datafast, f"sqlite:///{machine.folder / 'bridge.db'}"), **environ})
+    assert web.stripe(checkout()).status_code == 200
+    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
+    told = [line.split() for line in Path(environ["TRAP"]).read_text().splitlines()]
+    everywhere = {name for _, name in told}
+    master = {name for pid, name in told if int(pid) == web.process.pid}
+    assert {"bridge.web.gunicorn", "gunicorn.arbiter"} <= master
+    assert {"bridge.app", "sqlalchemy", "flask", "pydantic", "requests"} <= everywhere
+    assert not everywhere & {"psycopg", "sqlalchemy.dialects.postgresql", "alembic", "rich", "rich.console", "stripe"}
+    assert not master & {"bridge.app", "bridge.store", "sqlalchemy", "flask", "pydantic", "requests", "yaml"}
 
 
 def test_it_starts_where_datafast_cannot_be_reached(trap, machine):

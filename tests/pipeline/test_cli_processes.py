@@ -83,3 +83,13 @@ def test_a_taken_port_of_serve_is_a_sentence_and_at_once(machine, tmp_path):
         assert second.ended() == 1
     assert second.log.startswith(f"Nothing can listen at port {port} of 127.0.0.1: address already in use.")
     assert len(second.log.splitlines()) == 1
+
+
+def test_a_database_that_serve_cannot_write_is_a_sentence_and_at_once(machine, tmp_path):
+    (tmp_path / "notes.txt").write_text("no database, and longer than the head of one would be\n" * 40)
+    faults = {"missing/new.db": "unable to open database file", "notes.txt": "file is not a database"}
+    for number, (name, fault) in enumerate(faults.items()):
+        environ = {"DATABASE_URL": f"sqlite:///{tmp_path / name}", "DATAFAST_API_KEY": "df_key", "PORT": "0"}
+        serve = machine.bridge("serve", environ=environ, name=f"serve-{number}")
+        assert serve.ended() == 1
+        assert serve.log == f"the database cannot be used just now: {fault}\n"
