@@ -88,6 +88,11 @@ def when_ready(server: Any) -> None:
     logs.get("serve").info("listening", at=",".join(str(listener) for listener in server.LISTENERS))
 
 
+def pre_exec(server: Any) -> None:
+    """USR2: start anew as a module. By its file's name, gunicorn's own `http` would stand before Python's."""
+    server.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
+
+
 def pre_fork(_server: Any, _worker: Any) -> None:
     """What is there now stays: no collection of the worker's is to touch, and thereby copy, the master's pages."""
     gc.freeze()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import requests
 from running import ROOT, STRIPE_SECRET, environment, eventually
 
 
@@ -93,3 +97,26 @@ def test_a_database_that_serve_cannot_write_is_a_sentence_and_at_once(machine, t
         serve = machine.bridge("serve", environ=environ, name=f"serve-{number}")
         assert serve.ended() == 1
         assert serve.log == f"the database cannot be used just now: {fault}\n"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def nobody_listens(web) -> bool:
+    try:
+        web.get("/healthz")
+    except requests.ConnectionError:
+        return True
+    return False
+
+
+def test_usr2_starts_a_second_server_which_goes_on_when_the_first_ends(machine, tmp_path):
+    web = machine.web(environment(machine.datafast(), f"sqlite:///{tmp_path / 'new.db'}"))
+    web.process.send_signal(signal.SIGUSR2)
+    second = eventually(lambda: [pid for pid in children(web.process.pid) if children(pid)], what="a second server")[0]
+    eventually(lambda: len(web.told("listening")) == 2, what="the second server listens")
+    assert web.stop()[0] == 0
+    assert web.get("/readyz").status_code == 200
+    os.kill(second, signal.SIGTERM)
+    eventually(lambda: nobody_listens(web), what="the second server ends")
