@@ -10,6 +10,7 @@ import os
 import random
 import secrets
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ HEARTBEAT_S: Final = 5.0
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
 RETENTION_S: Final = 60.0
+LEAVE_S: Final = 3.0  # of a stop, after what was under way is finished
 
 log = logs.get("app")
 
@@ -116,12 +118,20 @@ class Bridge:
                 worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Finish what is under way, give leases back, close connections."""
+        """Finish what is under way, give leases back, close connections; 3 s after `timeout_s` at the latest."""
         if self._looker is not None:
             self._looker.stop(0.0)  # it asks nothing more; what is under way ends while the worker does
         if self._worker is not None and not self._worker.stop(timeout_s):
             log.warning("stop.unfinished", seconds=timeout_s)
-        self._keeper.stop(2.0)
+        leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_S)
+        if leaving.is_alive():
+            log.warning("stop.unwritten", reason="the database does not answer")
+
+    def _leave(self) -> None:
+        """In a thread of its own: a database that answers nothing knows no time limit, and the process must end."""
+        self._keeper.stop(1.0)
         if self._lookup is not None and self._looker is not None:
             self._looker.stop(1.0)
             self._lookup.close()

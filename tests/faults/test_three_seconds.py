@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -189,3 +190,21 @@ def test_more_at_once_than_there_are_threads(sqlite_stage):
     with stage.locked():
         refused(stage, web, "many", 100)
     taken(stage, web, "many", 100)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_stop_while_the_database_answers_nothing_ends_in_time(postgres_stage, wire, command):
+    stage = postgres_stage
+    environ = {"DATABASE_URL": through(wire, stage)}
+    if command == "serve":
+        process = stage.web(**environ)
+    else:
+        process = stage.member("worker", ["-m", "bridge", "worker"], None, stage.environ(**environ))
+    wait(lambda: stage.sql("SELECT 1 FROM workers"), 60, "it works")
+    with wire.still():
+        time.sleep(2)
+        process.signal(signal.SIGTERM, to="master")
+        began = time.monotonic()
+        assert process.process.wait(60) == 0, process.log_file.read_text()
+        assert time.monotonic() - began < 20
