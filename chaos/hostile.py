@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import random
 import socket
 import sys
@@ -22,12 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import structlog
-
-from bridge import app, logs, store, web
+from bridge import app, store, web
 from bridge import settings as table
 from bridge.sandbox import sign
 from chaos.plan import KEY, SECRET
+from chaos.silence import silence
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRETS = {
@@ -307,20 +305,13 @@ class Application:
 
 @contextlib.contextmanager
 def application() -> Iterator[Application]:
-    """One whose log lines go nowhere, though they are all written."""
-    before = structlog.get_config()
-    with (
-        tempfile.TemporaryDirectory(prefix="hostile-") as folder,
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stderr(nowhere),
-    ):
-        logs.configure("json")
+    """The bridge's application with a database of its own."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as folder, silence():
         made = Application(Path(folder))
         try:
             yield made
         finally:
             made.close()
-            structlog.configure(**before)
 
 
 def ask_forged(count: int, seed: int) -> tuple[Counter[int], int]:

@@ -19,6 +19,7 @@ from bridge.model import CompletedGoal, Destination, Outcome, OutcomeKind, Visit
 from bridge.store import schema
 from chaos.plan import Plan
 from chaos.quick import Quick, Statements
+from chaos.silence import silence
 
 START_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
@@ -205,7 +206,8 @@ def holds(facts: dict[str, Any]) -> bool:
 
 def play(wanted: Plan, say: Callable[[str], None]) -> tuple[bool, dict[str, Any]]:
     """MODE=outage: 24 h for up to 3,000 events, 72 h for more."""
-    facts = Outage(wanted.events, 24 if wanted.events <= 3_000 else 72, wanted.seed).play()
+    with silence():
+        facts = Outage(wanted.events, 24 if wanted.events <= 3_000 else 72, wanted.seed).play()
     for name, value in facts.items():
         say(f"  {name:<20} {value}")
     return holds(facts), {"mode": "outage", "seed": wanted.seed, **facts}
