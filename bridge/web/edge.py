@@ -429,17 +429,32 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _work(self) -> None:
         while (connection := self._ready.get()) is not None:
+            if connection.inbound.whole and self.is_quick(connection.request):  # a large one: the thread only reads it
+                connection.later = Later(partial(self._deliver, connection))
             self.handle(connection)
-            self._call(partial(self._served, connection))
+            self._call(partial(self._handled, connection))
 
     def _handle_here(self, connection: Connection) -> None:
         """In the loop itself: what waits for nothing costs less than a thread's turn. Its answer may come later."""
         connection.later = later = Later(partial(self._deliver, connection))
+        later.handled = True  # before any answer can be looked at
         self.handle(connection)
         if later.late is None:
             connection.later = None
             self._call(partial(self._served, connection))  # not at once: there may be a next request, and a next
         else:
+            connection.deadline = time.monotonic() + later.within_s
+
+    def _handled(self, connection: Connection) -> None:
+        """Back from a thread: the answer is there, or came meanwhile, or is awaited from now on."""
+        later = connection.later
+        if later is None or later.late is None:
+            connection.later = None
+            self._served(connection)
+        elif later.early is not None:
+            self._answer(connection, later, later.early)
+        else:
+            later.handled = True
             connection.deadline = time.monotonic() + later.within_s
 
     def handle(self, connection: Connection) -> None:
@@ -486,6 +501,9 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _answer(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
         """Send what was promised, unless something else was sent meanwhile."""
         if connection.later is not later:
+            return
+        if not later.handled and later.early is None:
+            later.early = make
             return
         connection.later = None
         connection.kept = connection.kept and self.alive

@@ -25,12 +25,14 @@ class Answer(NamedTuple):
 class Later:
     """The answer to one request. deliver: takes what makes the answer, from any thread, and calls it in the loop."""
 
-    __slots__ = ("_deliver", "late", "within_s")
+    __slots__ = ("_deliver", "early", "handled", "late", "within_s")
 
     def __init__(self, deliver: Callable[[Later, Callable[[], Answer]], None]) -> None:
         self._deliver = deliver
         self.late: Callable[[], Answer] | None = None
         self.within_s = 0.0
+        self.early: Callable[[], Answer] | None = None  # it came before the server was done with the request
+        self.handled = False
 
     def promise(self, within_s: float, late: Callable[[], Answer]) -> None:
         """There will be an answer. late: makes one when none came in time; what comes after that is not sent."""

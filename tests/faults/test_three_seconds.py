@@ -99,12 +99,17 @@ def through(wire, stage):
     return f"postgresql://{told['user']}@127.0.0.1:{wire.port}/{told['dbname']}"
 
 
-def refused(stage, web, mark, count=AT_ONCE):
+def event(mark, number, size=0):
+    """A checkout that is so much larger."""
+    return {**checkout(f"{mark}-{number}"), "padding": "x" * size}
+
+
+def refused(stage, web, mark, count=AT_ONCE, size=0):
     """So many events at once are all 503, in time."""
 
     def post(number):
         began = time.monotonic()
-        answer = stage.post(web, checkout(f"{mark}-{number}"))
+        answer = stage.post(web, event(mark, number, size))
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
         return time.monotonic() - began
@@ -121,10 +126,10 @@ def lines(web):
     return [json.loads(line) for line in web.log_file.read_text().splitlines() if line.startswith("{")]
 
 
-def taken(stage, web, mark, count=AT_ONCE):
+def taken(stage, web, mark, count=AT_ONCE, size=0):
     """What the provider sends again is stored once, without a restart."""
     for number in range(count):
-        wait(lambda n=number: stage.post(web, checkout(f"{mark}-{n}")).status_code == 200, 60, "it is taken")
+        wait(lambda n=number: stage.post(web, event(mark, n, size)).status_code == 200, 60, "it is taken")
     counted = stage.sql(f"SELECT count(*) FROM events WHERE provider_event_id LIKE 'evt_{mark}-%%'")
     assert counted[0][0] == count
 
@@ -182,14 +187,15 @@ def test_a_lock_that_another_process_of_sqlite_holds(sqlite_stage):
 
 
 @pytest.mark.timeout(300)
-def test_more_at_once_than_there_are_threads(sqlite_stage):
+@pytest.mark.parametrize("size", [0, 40_000])  # the second is read by a thread
+def test_more_at_once_than_there_are_threads(sqlite_stage, size):
     """Each waits for itself, not for a thread that another one keeps: the last of a hundred once heard after 11 s."""
     stage = sqlite_stage
     web = stage.web(BRIDGE_WORKER="off")
     assert stage.post(web, checkout("before")).status_code == 200
     with stage.locked():
-        refused(stage, web, "many", 100)
-    taken(stage, web, "many", 100)
+        refused(stage, web, "many", 100, size)
+    taken(stage, web, "many", 100, size)
 
 
 @pytest.mark.timeout(300)
