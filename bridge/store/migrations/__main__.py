@@ -30,7 +30,7 @@ def upgrade() -> None:
 def text() -> str:
     """What the initial migration has to be, before the formatter."""
     with create_engine("sqlite://").connect() as nothing:
-        script = produce_migrations(MigrationContext.configure(nothing), schema.complete())
+        script = produce_migrations(MigrationContext.configure(nothing), schema.complete("sqlite", "postgresql"))
     assert script.upgrade_ops is not None
     return HEAD + "    " + render_python_code(script.upgrade_ops).strip() + "\n"
 

@@ -6,6 +6,8 @@ from alembic import context
 
 from bridge.store import schema
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=schema.complete())
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=schema.complete("sqlite", "postgresql")
+)
 with context.begin_transaction():
     context.run_migrations()

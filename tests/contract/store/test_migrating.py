@@ -44,7 +44,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(empty):
         migrating._run_alembic(conn)
     with empty.read() as conn:
         context = MigrationContext.configure(conn, opts={"compare_server_default": True})
-        assert compare_metadata(context, schema.complete()) == []
+        assert compare_metadata(context, schema.complete("sqlite", "postgresql")) == []
 
 
 DEFINITIONS = {
