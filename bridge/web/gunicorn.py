@@ -60,6 +60,7 @@ class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
         self.error_log.error(f"{msg} (%s)", *args, kind.__name__ if kind else "?")
 
 
+_USUAL = gc.get_threshold()
 bind = f"[{_now.bridge_host}]:{_now.port}" if ":" in _now.bridge_host else f"{_now.bridge_host}:{_now.port}"
 workers = _now.bridge_processes
 threads = _now.bridge_threads
@@ -99,8 +100,8 @@ def pre_fork(_server: Any, _worker: Any) -> None:
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """While all code is loaded, next to nothing is garbage, and looking for it takes a tenth of the start."""
-    gc.disable()
+    """While all code is loaded, little is garbage, and to look for it as often as usual takes a tenth of the start."""
+    gc.set_threshold(20_000)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -117,7 +118,7 @@ def post_worker_init(worker: Any) -> None:
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(wsgi.app.stop)
     gc.freeze()  # the code is not looked through again
-    gc.enable()
+    gc.set_threshold(*_USUAL)
 
 
 def on_exit(_server: Any) -> None:
