@@ -11,10 +11,11 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import events, load, servers
+from bench import servers
 
 FLOW = [
     {"id": "tab", "type": "tab", "label": "webhooks"},
@@ -36,16 +37,10 @@ def executable() -> str | None:
     return os.environ.get("NODE_RED") or shutil.which("node-red")
 
 
-def per_second(folder: str, count: int, connections: int) -> float:
-    """Answers a second to the same requests."""
-    with _serving(Path(folder, "node-red")) as port:
-        load.closed(port, events.requests(500), connections)
-        return load.closed(port, events.requests(count), connections).per_second
-
-
 @contextlib.contextmanager
-def _serving(home: Path) -> Iterator[int]:
-    home.mkdir()
+def serving(folder: str) -> Iterator[int]:
+    """Its port."""
+    home = Path(tempfile.mkdtemp(prefix="node-red-", dir=folder))
     port = servers.free_port()
     (home / "flows.json").write_text(json.dumps(FLOW))
     (home / "settings.js").write_text(SETTINGS % port)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 log = logs.get("worker")
 
 WOKEN_IDLE_S: Final = 1.0  # between two looks, where who makes work also wakes the worker
-REST: Final = 3.0  # after routing, as a multiple of the time it took, while acknowledgements are being made
+REST: Final = 9.0  # after routing, as a multiple of the time it took, while acknowledgements are being made
 REST_MIN_S: Final = 0.02
-REST_MAX_S: Final = 0.25
+REST_MAX_S: Final = 0.5
 AFTER_FAULT_S: Final = (0.2, 1.0, 5.0)
 
 
