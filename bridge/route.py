@@ -43,9 +43,9 @@ __all__ = ["BATCH", "Desk", "Element", "Prepared", "Router"]
 
 T = TypeVar("T")
 
-BATCH: Final = 50  # events a claim
+BATCH: Final = 16  # events a claim: acknowledgements are slower while it lasts
 WRITTEN: Final = {
-    "sqlite": 16,
+    "sqlite": 8,
     "postgresql": BATCH,
 }  # events a transaction: on SQLite acknowledgements wait for its end
 
