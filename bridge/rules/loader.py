@@ -117,6 +117,10 @@ class _Reading:
         rules = self._rules(said, destination, report)
         if source.secret_fault is not None:
             report.warn(("secret", KEY), source.secret_fault)
+        if said.challenge is not None:
+            report.warn(
+                ("challenge", KEY), "hand-shakes are not answered yet: this sender's has to be answered elsewhere"
+            )
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
         when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))

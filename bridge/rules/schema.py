@@ -249,7 +249,7 @@ class Stanzas(Strict):
         default=None, description="path: value that must be there, for senders that sign nothing"
     )
     public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
-    challenge: Any = Field(default=None, description="the answer to a sender's hand-shake")
+    challenge: Any = Field(default=None, description="the answer to a sender's hand-shake (not given yet)")
     links: (
         Annotated[
             Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[Link], Tag("~list")],

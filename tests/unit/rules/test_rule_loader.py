@@ -609,6 +609,11 @@ def test_a_source_without_a_visitor_is_warned_of():
     assert any("nothing says where the visitor id is" in warning for warning in found.warnings)
 
 
+def test_a_hand_shake_that_nobody_answers_is_warned_of():
+    found = load("provider: github\nchallenge: {echo: challenge}\ngoals:\n  - {goal: a, event: b}")
+    assert any(warning.startswith("mappings/shop.yaml:2:1: hand-shakes are not answered") for warning in found.warnings)
+
+
 def test_a_source_whose_events_have_no_type_is_warned_of():
     text = "provider: custom\nverify: {type: basic}\nvisitor: v\ngoals:\n  - {goal: a, event: b}"
     said = "nothing says where the type of an event is"
