@@ -47,28 +47,31 @@ _Row = tuple[Any, ...]
 class Pending:
     """An event on its way to the disk, and who wants to know when it is there (or is known not to be)."""
 
-    __slots__ = ("_done", "abandoned", "answer", "event", "failure")
+    __slots__ = ("_done", "answer", "event", "failure")
 
     def __init__(self, event: NewEvent, done: Callable[[Pending], None]) -> None:
-        self._done = done
-        self.event = event
+        self._done: Callable[[Pending], None] | None = done
+        self.event: NewEvent | None = event  # None: nobody waits for it any more
         self.answer: Ack | None = None
         self.failure: Exception | None = None
-        self.abandoned = False
 
     def result(self) -> Ack:
         """What became of it, once it is done. StoreUnavailable: it may or may not be stored."""
         if self.failure is not None:
             raise self.failure
         if self.answer is None:
-            self.abandoned = True  # what still waits in the queue is not stored any more
+            # What still waits in the queue is not stored any more, nor kept: the database may stand still for long.
+            self.event = self._done = None
             raise StoreUnavailable("the database did not store the event in time")
         return self.answer
 
     def ring(self) -> None:
         """Tell that it is done. Whoever is told may fail; others wait, too."""
+        done = self._done
+        if done is None:
+            return
         try:
-            self._done(self)
+            done(self)
         except Exception as error:  # noqa: BLE001 - the committer must go on, or nothing would be acknowledged any more
             log.error("pending.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
 
@@ -109,10 +112,12 @@ class Inbox:
     def close(self) -> None:
         """Store what is waiting, then end the committer. A later `put` starts a new one."""
         with self._starting:
-            if self._pid == os.getpid() and self._thread is not None:
-                self._pid = 0
-                self._queue.put(None)
-                self._thread.join(timeout=PATIENCE_S)
+            if self._pid != os.getpid() or self._thread is None:
+                return
+            self._pid = 0
+            self._queue.put(None)
+            ending = self._thread
+        ending.join(timeout=PATIENCE_S)  # without the lock: who posts meanwhile (the server's loop) must not wait
 
     def _start(self) -> None:
         with self._starting:
@@ -133,13 +138,13 @@ class Inbox:
             if last:
                 return
 
-    def _commit(self, batch: list[Pending]) -> None:
+    def _commit(self, batch: list[_Taken]) -> None:
         started = time.monotonic()
         try:
             self._store_together(batch)
         except Exception as failure:  # noqa: BLE001 - it is handed to the callers, whatever it is
             self._store_one_by_one(batch, failure, started + _ROW_BY_ROW_S)
-        if any(waiting.answer is Ack.ACCEPTED for waiting in batch):
+        if any(waiting.answer is Ack.ACCEPTED for waiting, _ in batch):
             self._tell()
 
     def _tell(self) -> None:
@@ -149,18 +154,18 @@ class Inbox:
         except Exception:
             log.exception("on_stored.failed")
 
-    def _store_together(self, batch: list[Pending]) -> None:
-        rows = [_row(waiting.event) for waiting in batch]
+    def _store_together(self, batch: list[_Taken]) -> None:
+        rows = [_row(event) for _, event in batch]
         answers = self._store.run_driver(lambda driver: store_rows(driver, rows))
-        for waiting, answer in zip(batch, answers, strict=True):
+        for (waiting, _), answer in zip(batch, answers, strict=True):
             waiting.answer = answer
             waiting.ring()
 
-    def _store_one_by_one(self, batch: list[Pending], failure: Exception, until: float) -> None:
-        for waiting in batch:
+    def _store_one_by_one(self, batch: list[_Taken], failure: Exception, until: float) -> None:
+        for waiting, event in batch:
             if len(batch) > 1 and time.monotonic() < until:
                 try:
-                    self._store_together([waiting])
+                    self._store_together([(waiting, event)])
                 except Exception as own:  # noqa: BLE001 - as above
                     failure = own
                 else:
@@ -169,15 +174,19 @@ class Inbox:
             waiting.ring()
 
 
-def _gather(first: Pending, queue: SimpleQueue[Pending | None]) -> tuple[list[Pending], bool]:
+_Taken = tuple[Pending, "NewEvent"]  # out of the queue: it is stored even if its caller gives up meanwhile
+
+
+def _gather(first: Pending, queue: SimpleQueue[Pending | None]) -> tuple[list[_Taken], bool]:
     """Who waits now, as far as one commit should take them; and whether the inbox is being closed."""
-    batch: list[Pending] = []
+    batch: list[_Taken] = []
     size = 0
     waiting: Pending | None = first
     while waiting is not None:
-        if not waiting.abandoned:
-            batch.append(waiting)
-            size += len(waiting.event.body)
+        event = waiting.event
+        if event is not None:
+            batch.append((waiting, event))
+            size += len(event.body)
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
             return batch, False
         try:

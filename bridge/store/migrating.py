@@ -48,24 +48,25 @@ def _state(conn: Connection) -> SchemaState:
     return "current" if found == REVISIONS[-1] else "older"
 
 
-def migrate(database: str | Store) -> bool:
+def migrate(database: str | Store, *, patience_s: float = _PATIENCE_S) -> bool:
     """Create or upgrade the tables. False: there was nothing to do; tables of a later release are left as they are.
 
+    patience_s: how long a lock of somebody else is waited for (SQLite; at least once as long as any write waits).
     Going back to the release before must work: its start and its release phase meet the later release's tables.
     """
     if isinstance(database, Store):
-        return _migrate(database)
+        return _migrate(database, patience_s)
     store = open(database)
     try:
-        return _migrate(store)
+        return _migrate(store, patience_s)
     finally:
         store.close()
 
 
-def _migrate(store: Store) -> bool:
+def _migrate(store: Store, patience_s: float) -> bool:
     if schema_state(store) in ("current", "newer"):
         return False  # and nobody who writes just now is waited for
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + patience_s
     while True:
         try:
             with store.write() as conn:

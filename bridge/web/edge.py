@@ -400,16 +400,21 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return now >= connection.deadline
 
     def _expire(self, connection: Connection) -> None:
-        """End a state whose time is over; for a request only when its bytes are really not here."""
+        """End a state whose time is over."""
+        if connection.state is State.READING:
+            self._cut(connection)
+        elif connection.later is not None and connection.later.late is not None:
+            self._answer(connection, connection.later, connection.later.late)
+        elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
+            self._close(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        """End a request that did not arrive: only when its bytes are really not here."""
         while connection.state is State.READING and self._read(connection):
             pass
         if connection.state is State.READING and connection in self._connections:
             if connection.inbound.started:
                 self._send(connection, TOO_LATE)
-            self._close(connection)
-        elif connection.later is not None and connection.later.late is not None:
-            self._answer(connection, connection.later, connection.later.late)
-        elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
             self._close(connection)
 
     # ------------------------------------------------------------------------------------------------- serving
@@ -423,9 +428,21 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             return
         self._watch(connection, 0)
         if self._threads < min(self._serving, self.cfg.threads):
+            self._start_thread()
+        if self._threads:
+            self._ready.put(connection)
+        else:
+            connection.out, connection.kept, connection.unread = FAILED, False, True
+            self._write(connection)
+            self._call(partial(self._served, connection))
+
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"web-{self._threads + 1}", daemon=True).start()
+        except RuntimeError as error:  # the system has none to give: those that are there must do
+            self.log.error("No thread could be started: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+        else:
             self._threads += 1
-            threading.Thread(target=self._work, name=f"web-{self._threads}", daemon=True).start()
-        self._ready.put(connection)
 
     def _work(self) -> None:
         while (connection := self._ready.get()) is not None:

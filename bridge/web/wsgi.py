@@ -34,23 +34,43 @@ class Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._waits = False  # the first try failed, and one timer tries again and again
         self._bridge: root.Bridge | None = None
         self._application: Flask | None = None
 
     def start(self) -> None:
         """Build the bridge and start its threads, once. MappingError, SettingsError: it will never do."""
         with self._lock:
-            if self._bridge is not None or self._stopped.is_set():
-                return
-            settings = table.load(table.read_environment(os.environ))
+            if not self._waits:
+                self._try()
+
+    def _try(self) -> None:
+        if self._bridge is not None or self._stopped.is_set():
+            return
+        settings = table.load(table.read_environment(os.environ))
+        try:
+            self._bridge = _built(settings)
+        except StoreError as error:
+            log.error("start.waits", reason=str(error))  # noqa: TRY400 - no stack in logs
+            self._later()
+            return
+        self._application = web.create(self._bridge)
+        self._bridge.start()
+
+    def _later(self) -> None:
+        """One timer, however many ask meanwhile: their threads must not wait for a database that is away."""
+        self._waits = True
+        timer = threading.Timer(AGAIN_S, self._again)
+        timer.daemon = True  # the process must end while the database lets it wait
+        timer.start()
+
+    def _again(self) -> None:
+        with self._lock:
             try:
-                self._bridge = _built(settings)
-            except StoreError as error:
-                log.error("start.waits", reason=str(error))  # noqa: TRY400 - no stack in logs
-                threading.Timer(AGAIN_S, self.start).start()
-                return
-            self._application = web.create(self._bridge)
-            self._bridge.start()
+                self._try()
+            except Exception as error:  # noqa: BLE001 - nobody is here to hear it; what is wrong may be mended
+                log.error("start.waits", reason=logs.where(error))  # noqa: TRY400 - no stack in logs
+                self._later()
 
     def stop(self) -> None:
         """Stop the bridge's threads; requests are still answered."""
@@ -65,7 +85,7 @@ class Process:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request."""
-        if self._application is None:
+        if self._application is None and not self._waits:
             self.start()
         if self._application is None:
             start_response(NOT_YET.status, list(NOT_YET.headers))
@@ -76,7 +96,7 @@ class Process:
 def _built(settings: Settings) -> root.Bridge:
     """A SQLite database is created or brought up to date first; a server's is by a release, once for all processes."""
     if settings.database_url.startswith("sqlite"):
-        store.migrate(settings.database_url)
+        store.migrate(settings.database_url, patience_s=0.0)  # we try again ourselves, and answer 503 meanwhile
     return root.build(settings, worker=settings.bridge_worker == "inline")
 
 

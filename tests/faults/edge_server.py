@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from types import SimpleNamespace
 
+from bridge.web import edge
 from bridge.web.edge import EdgeWorker
 from bridge.web.later import KEY, Answer
 
@@ -28,6 +30,22 @@ def post_worker_init(worker):
     worker.deadline_s = float(os.environ.get("EDGE_DEADLINE_S", "1.0"))
     worker.is_quick = lambda request: request.path.startswith("/quick")
     worker.at_stop.append(lambda: time.sleep(float(os.environ.get("EDGE_STOP_S", "0"))))
+    deny_threads(int(os.environ.get("EDGE_NO_THREADS", "0")))
+
+
+def deny_threads(count):
+    """The system has no thread to give, so many times."""
+    left = [None] * count
+
+    class Denied(threading.Thread):
+        def start(self):
+            if self.name.startswith("web-") and left:
+                left.pop()
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    if count:
+        edge.threading = SimpleNamespace(Thread=Denied)
 
 
 def told(text):

@@ -239,6 +239,17 @@ def test_the_deadline_of_a_kept_connection_begins_with_its_next_byte(server):
         assert 0.8 < time.monotonic() - started < 6
 
 
+def test_where_no_thread_can_be_started_a_request_is_503_and_the_next_is_served(log):
+    with serving(log, no_threads=25) as server:  # `serving` has met some of them
+        heard = [server.post(timeout=5)[0] for _ in range(30)]
+        assert set(heard) <= {200, 503}
+        assert heard[-1] == 200
+        began = time.monotonic()
+        server.process.terminate()
+        server.process.wait(25)
+        assert time.monotonic() - began < 10
+
+
 def test_a_request_that_waits_for_a_thread_is_never_cut(log):
     with serving(log.with_name("busy"), threads=1, deadline_s=0.5) as busy, ThreadPoolExecutor(6) as pool:
         statuses = list(pool.map(lambda _: busy.post(path="/sleep/0.4")[0], range(6)))
@@ -495,3 +506,17 @@ def test_a_worker_that_retires_loses_no_request(log):
             told.append(retiring.post())
     assert {status for status, _ in told} == {200}
     assert len({body for _, body in told}) == 3  # three processes
+
+
+def test_a_late_look_that_finds_a_whole_request_leaves_its_answer_time(server):
+    """Whatever stood still meanwhile: the request came in time, so its promise begins when it is found."""
+    body = b"x" * 30_000
+    with server.connect(b"POST /quick/later/0.3/5 HTTP/1.1\r\nHost: h\r\n") as sock:
+        time.sleep(0.3)
+        server.worker().suspend()
+        try:
+            sock.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            time.sleep(1.5)
+        finally:
+            server.worker().resume()
+        assert one_answer(sock).endswith(b"MainThread")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sqlite3
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -257,3 +259,62 @@ def test_a_forked_process_uses_connections_and_a_committer_of_its_own(box, store
     assert child.exitcode == 0
     assert box.put(new("evt_parent_2")) is Ack.ACCEPTED
     assert len(rows(store)) == 3
+
+
+class Frozen:
+    """A database that answers nothing, until it is let go."""
+
+    def __init__(self, store):
+        self._store = store
+        self.go_on = threading.Event()
+        self.asked = threading.Event()
+
+    def run_driver(self, work):
+        self.asked.set()
+        self.go_on.wait(30)
+        return self._store.run_driver(work)
+
+
+@pytest.fixture
+def frozen(store):
+    made = Frozen(store)
+    yield made
+    made.go_on.set()
+
+
+def test_a_database_that_stands_still_costs_no_memory_for_what_was_given_up(store, frozen):
+    box = Inbox(frozen)
+    under_way = box.post(new("evt_0"), lambda _pending: None)
+    assert frozen.asked.wait(10)
+
+    def done(_pending):
+        raise AssertionError("nobody listens any more")
+
+    heard = weakref.ref(done)
+    given_up = [box.post(new(f"evt_{number}", body=b"x" * 1000), done) for number in range(1, 50)]
+    for pending in (under_way, *given_up):
+        with pytest.raises(StoreUnavailable):
+            pending.result()
+    del done
+    assert all(pending.event is None for pending in given_up)
+    gc.collect()
+    assert heard() is None
+    frozen.go_on.set()
+    assert box.put(new("evt_last")) is Ack.ACCEPTED
+    box.close()
+    assert {row.provider_event_id for row in rows(store)} == {"evt_0", "evt_last"}
+
+
+def test_whoever_posts_while_the_inbox_is_closed_does_not_wait(frozen):
+    box = Inbox(frozen)
+    box.post(new("evt_0"), lambda _pending: None)
+    assert frozen.asked.wait(10)
+    closing = threading.Thread(target=box.close)
+    closing.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    box.post(new("evt_1"), lambda _pending: None)
+    assert time.monotonic() - began < 1.0
+    frozen.go_on.set()
+    closing.join(10)
+    box.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 from werkzeug.test import Client
 
 from bridge import store
-from bridge.errors import MappingError, SettingsError
+from bridge.errors import MappingError, SettingsError, StoreUnavailable
 from bridge.web import wsgi
 
 if TYPE_CHECKING:
@@ -75,3 +78,39 @@ def test_wrong_settings_end_the_start(process, monkeypatch):
     monkeypatch.setenv("BRIDGE_LEASE", "1s")
     with pytest.raises(SettingsError):
         process.start()
+
+
+def test_requests_before_the_database_is_there_make_no_more_tries(process, monkeypatch):
+    tries = []
+
+    def away(_settings):
+        tries.append(threading.active_count())
+        time.sleep(0.02)
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(wsgi, "_built", away)
+    for _ in range(40):
+        assert post(process).status_code == 503
+    tries.clear()
+    time.sleep(1.0)
+    assert len(tries) <= 1.0 / 0.05 + 1
+
+
+def test_a_locked_database_without_tables_is_503_until_it_is_free(process, tmp_path):
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "shop.yaml").write_text(MAPPING)
+    (tmp_path / "disk").mkdir()
+    with closing(sqlite3.connect(tmp_path / "disk" / "bridge.db", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        process.start()
+        assert time.monotonic() - began < 10
+        for _ in range(3):
+            began = time.monotonic()
+            assert post(process).status_code == 503
+            assert time.monotonic() - began < 3
+    until = time.monotonic() + 20
+    while post(process).status_code != 200 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert post(process).json == {"status": "duplicate"}
