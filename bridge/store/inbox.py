@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logs.get("inbox")
 
-PATIENCE_S: Final = 2.6  # of a caller, so that it can answer within 3 s
+PATIENCE_S: Final = 2.5  # of a caller, so that it can answer within 3 s
 _BATCH: Final = 64  # rows a commit
 _BATCH_BYTES: Final = 4 << 20  # of bodies a commit
 _ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is tried row by row, while its callers wait

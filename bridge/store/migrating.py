@@ -64,11 +64,11 @@ def migrate(database: str | Store, *, patience_s: float = _PATIENCE_S) -> bool:
 
 
 def _migrate(store: Store, patience_s: float) -> bool:
-    if schema_state(store) in ("current", "newer"):
-        return False  # and nobody who writes just now is waited for
     until = time.monotonic() + patience_s
     while True:
         try:
+            if schema_state(store) in ("current", "newer"):
+                return False  # and nobody who writes just now is waited for
             with store.write() as conn:
                 return _upgrade(conn)
         except StoreUnavailable as error:
