@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.arbiter import Arbiter
@@ -31,6 +32,21 @@ if TYPE_CHECKING:
 # A thread that computes (routing) hands the interpreter on so soon. An acknowledgement needs it some twenty times,
 # because each call of the system gives it away; at Python's 5 ms the slowest in a hundred wait half as long again.
 SWITCH_S: Final = 0.0001
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+
+
+def give_memory_back() -> None:
+    """Have the C library return a large body's memory when it is free, instead of keeping some for each thread.
+
+    With 200 bodies of 1 MB at once a process grew to 287 MB without this, to 206 MB with it. Only glibc can be told so.
+    """
+    from ctypes import CDLL  # noqa: PLC0415 - in the worker alone
+
+    with suppress(AttributeError, OSError):
+        library = CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+        library.mallopt(_M_ARENA_MAX, 1)
 
 
 def _settings() -> Settings:
@@ -123,6 +139,7 @@ def post_worker_init(worker: Any) -> None:
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(wsgi.app.stop)
     sys.setswitchinterval(SWITCH_S)
+    give_memory_back()
     gc.freeze()  # the code is not looked through again
     gc.set_threshold(*_USUAL)
 
