@@ -25,7 +25,7 @@ from bridge.errors import (
     UnknownSource,
 )
 from bridge.model import Ack
-from bridge.receive import take
+from bridge.receive import receive, take
 from bridge.store.inbox import PATIENCE_S
 from bridge.web.incoming import request_of
 from bridge.web.later import KEY as LATER
@@ -82,7 +82,7 @@ FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 def answer(bridge: Receiver, name: str, environ: Environ) -> Answer:
     """Receive a webhook and say what became of it. Never raises."""
-    return _said(lambda: take(bridge, name, lambda: request_of(environ)).put())
+    return _said(lambda: receive(bridge, name, lambda: request_of(environ)))
 
 
 def answer_later(bridge: Receiver, name: str, environ: Environ, later: Later) -> Answer | None:
