@@ -124,7 +124,7 @@ class VerifySpec:
     """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
 
     type: str  # hmac-sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
-    key: str = "text"  # text | whsec | base64 | hex | pem | der | whpk
+    key: tuple[str, ...] = ("text",)  # forms of the secret, any may match: text|whsec|base64|hex|pem|der|whpk
     signature: SignatureSpec = SignatureSpec(())
     timestamp: TimestampSpec | None = None
     id: tuple[Place, ...] = ()

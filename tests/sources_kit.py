@@ -56,7 +56,7 @@ def verify_spec(said):
         timestamp = TimestampSpec(where, stamp.get("prefix", ""), stamp.get("tolerance", 300))
     return VerifySpec(
         said["type"],
-        said.get("key", "text"),
+        tuple(as_list(said.get("key", "text"))),
         SignatureSpec(
             places(signature.get("in")),
             signature.get("split"),
@@ -127,7 +127,7 @@ def secret_for(spec):
     """A secret of the form that this scheme takes."""
     if spec.type == "ed25519":
         raw = ED25519.public_key().public_bytes_raw()
-        return raw.hex() if spec.key == "hex" else "whpk_" + base64.b64encode(raw).decode()
+        return raw.hex() if "hex" in spec.key else "whpk_" + base64.b64encode(raw).decode()
     if spec.type == "ecdsa-sha256":
         der = ECDSA.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -135,7 +135,7 @@ def secret_for(spec):
         return base64.b64encode(der).decode()
     if spec.type == "basic":
         return "user:pass:word"
-    return "whsec_" + base64.b64encode(bytes(range(24))).decode() if spec.key == "whsec" else "a_secret_of_some_length"
+    return "whsec_" + base64.b64encode(bytes(range(24))).decode() if "whsec" in spec.key else "a_secret_of_some_length"
 
 
 def body_for(made):
@@ -217,5 +217,5 @@ def sign(spec, secret, message):
         return ECDSA.sign(message, ec.ECDSA(hashes.SHA256()))
     if spec.type == "sha256":
         return hashlib.sha256(message).digest()
-    key = base64.b64decode(secret.removeprefix("whsec_")) if spec.key == "whsec" else secret.encode()
+    key = base64.b64decode(secret.removeprefix("whsec_")) if "whsec" in spec.key else secret.encode()
     return hmac.new(key, message, spec.type.removeprefix("hmac-")).digest()

@@ -170,8 +170,9 @@ class Verify(Strict):
 
     preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
     type: StrictStr | None = Field(default=None, description="one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
-    key: StrictStr | None = Field(
-        default=None, description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS)
+    key: Texts | None = Field(
+        default=None,
+        description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; of several, any may match",
     )
     signature: Signature | None = Field(default=None, description="where the signature is")
     timestamp: Timestamp | None = Field(default=None, description="where the time of signing is")

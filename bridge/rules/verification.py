@@ -54,14 +54,15 @@ def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any]
     said, fault = _said_verify(file, preset, presets, report)
     if said is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
-    _one_of("type", said.type, VERIFY_TYPES, fault)
-    key = said.key or _KEY_UNSAID.get(said.type or "", "text")
-    _one_of("key", key, KEY_FORMS, fault)
+    _one_of(("type",), said.type, VERIFY_TYPES, fault)
+    forms = numbered(said.key or _KEY_UNSAID.get(said.type or "", "text"))
+    for where, form in forms:
+        _one_of(("key", *where), form, KEY_FORMS, fault)
     if said.signature is None and said.type != "basic":
         fault((), f'type {said.type} needs "signature", which says where the signature or token is')
     spec = VerifySpec(
         type=said.type or "",
-        key=key,
+        key=tuple(form for _, form in forms),
         signature=_signature(said, fault),
         timestamp=_timestamp(said, fault),
         id=_places(said.id, below(fault, "id")),
@@ -129,9 +130,9 @@ def _overlaid(base: Verify | None, own: Verify) -> Verify:
     return Verify.model_validate(said)
 
 
-def _one_of(key: str, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
+def _one_of(where: Where, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
     if value is not None and value not in allowed:
-        fault((key,), f'unknown {key} "{value}"{did_you_mean(value, allowed)}')
+        fault(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
 
 
 def _signature(said: Verify, fault: Fault) -> SignatureSpec:
@@ -167,8 +168,9 @@ def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
 def _check_key(spec: VerifySpec, fault: Fault) -> None:
     """A form of key that no secret can have for this type of signature would refuse whatever comes."""
     allowed = _KEYS.get(spec.type, _SHARED_KEYS)
-    if spec.type in VERIFY_TYPES and spec.key in KEY_FORMS and spec.key not in allowed:
-        fault(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{spec.key}"')
+    for form in spec.key:
+        if spec.type in VERIFY_TYPES and form in KEY_FORMS and form not in allowed:
+            fault(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{form}"')
 
 
 def _check_signed(spec: VerifySpec, fault: Fault) -> None:

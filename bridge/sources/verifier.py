@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.errors import SignatureError
 from bridge.model import Document, Place
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Check = Callable[[list[str], bytes], bool]  # (candidates as the sender wrote them, signed bytes) → authentic?
     Decode = Callable[[str], bytes]
+
+Key = TypeVar("Key")
 
 MAX_CANDIDATES: Final = 16
 _MAX_ELEMENTS: Final = 64
@@ -182,7 +184,8 @@ def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
     checks = []
     for number, secret in enumerate(secrets, 1):
         try:
-            checks.append((_check(spec, secret), secret.strip().encode("utf-8", "surrogatepass")))
+            given = secret.strip().encode("utf-8", "surrogatepass")
+            checks += [(check, given) for check in _checks(spec, secret)]
         except ValueError as error:
             found.append(f"secret {number} of {len(secrets)} is unusable: {error}")
     return _Scheme(template, tuple(checks), tuple(found))
@@ -192,8 +195,8 @@ def _spec_faults(spec: VerifySpec) -> list[str]:
     found = []
     if spec.type not in TYPES:
         found.append(f"`type: {spec.type}` does not exist; there are {', '.join(TYPES)}")
-    if spec.key not in FORMS:
-        found.append(f"`key: {spec.key}` does not exist; there are {', '.join(FORMS)}")
+    unknown = [form for form in spec.key if form not in FORMS]
+    found += [f"`key: {form}` does not exist; there are {', '.join(FORMS)}" for form in unknown]
     if spec.signature.encoding not in ENCODINGS:
         found.append(f"`encoding: {spec.signature.encoding}` does not exist; there are {', '.join(ENCODINGS)}")
     if not spec.signature.places and spec.type != "basic":
@@ -203,22 +206,39 @@ def _spec_faults(spec: VerifySpec) -> list[str]:
     return found
 
 
-def _check(spec: VerifySpec, secret: str) -> Check:
-    """How one secret judges a candidate. ValueError with a sentence if it cannot."""
+def _checks(spec: VerifySpec, secret: str) -> list[Check]:
+    """How one secret judges a candidate: a check per form of key that it has. ValueError with a sentence if none."""
     decode = ENCODINGS[spec.signature.encoding]
-    if spec.type in asymmetric.TYPES:
-        return _public_key_check(asymmetric.verifier(spec.type, spec.key, secret), decode)
     if spec.type == "token":
-        return _token_check(symmetric("text", secret))
+        return [_token_check(symmetric("text", secret))]
     if spec.type == "basic":
         if not secret.strip().strip(":"):
             raise ValueError("the secret is empty; it is written user:password")
-        return _basic_check(symmetric("text", secret))
-    key = symmetric(spec.key, secret)
+        return [_basic_check(symmetric("text", secret))]
+    if spec.type in asymmetric.TYPES:
+        verifiers = _forms(spec.key, lambda form: asymmetric.verifier(spec.type, form, secret))
+        return [_public_key_check(verifies, decode) for verifies in verifiers]
+    keys = dict.fromkeys(_forms(spec.key, lambda form: symmetric(form, secret)))  # two forms may be one key
     if spec.type == "sha256":
-        return _digest_check(lambda message: hashlib.sha256(message).digest(), decode)
-    name = HMACS[spec.type]
-    return _digest_check(lambda message: hmac.digest(key, message, name), decode)
+        return [_digest_check(lambda message: hashlib.sha256(message).digest(), decode)]
+    return [_digest_check(partial(_hmac, key, HMACS[spec.type]), decode) for key in keys]
+
+
+def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
+    """The keys that a secret holds, one for each form that it has; the first form's fault if it has none of them."""
+    found, faults = [], []
+    for form in forms:
+        try:
+            found.append(read(form))
+        except ValueError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0]
+    return found
+
+
+def _hmac(key: bytes, name: str, message: bytes) -> bytes:
+    return hmac.digest(key, message, name)
 
 
 def _decoded(candidates: list[str], decode: Decode) -> list[bytes]:
