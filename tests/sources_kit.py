@@ -145,6 +145,7 @@ def body_for(made):
         "id": "evt_1",
         "webhookTimestamp": NOW * 1000,
         "verification_token": "a_secret_of_some_length",
+        "value": [{"clientState": "a_secret_of_some_length"}],
         "signature": {"timestamp": str(NOW), "token": "t" * 50, "signature": ""},
     }
     if made.body is BodyForm.FORM:
