@@ -129,6 +129,12 @@ class VerifySpec:
     timestamp: TimestampSpec | None = None
     id: tuple[Place, ...] = ()
     signed: str = "{body}"
+    alternatives: tuple[VerifySpec, ...] = ()  # other schemes that the sender uses; any may match
+
+    @property
+    def schemes(self) -> tuple[VerifySpec, ...]:
+        """This scheme and its alternatives."""
+        return (self, *self.alternatives)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def verify_spec(said):
         timestamp,
         places(said.get("id")),
         said.get("signed", "{body}"),
+        tuple(verify_spec(other) for other in said.get("or", ())),
     )
 
 

@@ -223,7 +223,7 @@ def _of_key(fault: Fault, key: str) -> Fault:
 def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
     text = said.get("public_url")
     if text is None:
-        if "{url}" in verify.signed:
+        if any("{url}" in scheme.signed for scheme in verify.schemes):
             report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')
         return None
     _refuse_malformed(text, ("public_url",), report)

@@ -163,12 +163,11 @@ class Timestamp(Strict):
     tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
 
 
-class Verify(Strict):
-    """How the sender proves who it is."""
+class Scheme(Strict):
+    """One way to prove who sent a request."""
 
-    called: ClassVar[str] = "verify"
+    called: ClassVar[str] = "an entry of or"
 
-    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
     type: StrictStr | None = Field(default=None, description="one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
     key: Texts | None = Field(
         default=None,
@@ -179,6 +178,19 @@ class Verify(Strict):
     id: Texts | None = Field(default=None, description="where the `{id}` of the signed text is")
     signed: StrictStr | None = Field(
         default=None, description="what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
+    )
+
+
+class Verify(Scheme):
+    """How the sender proves who it is."""
+
+    called: ClassVar[str] = "verify"
+
+    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
+    or_: list[Scheme] | None = Field(
+        default=None,
+        alias="or",
+        description="other schemes that this sender uses, each said in full with the keys above; any may match",
     )
 
 
@@ -297,6 +309,9 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     ("verify",): Verify,
     ("verify", "signature"): Signature,
     ("verify", "timestamp"): Timestamp,
+    ("verify", "or", "*"): Scheme,
+    ("verify", "or", "*", "signature"): Signature,
+    ("verify", "or", "*", "timestamp"): Timestamp,
     ("envelope",): Envelope,
     ("envelope", "test"): TestFlag,
     ("links", "*"): Link,

@@ -33,12 +33,16 @@ def _row(name: str, said: Mapping[str, Any]) -> str:
     event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
     cells = (
         f"`{name}`",
-        _scheme(said["verify"]),
+        _schemes(said["verify"]),
         f"{event_type} · {event_id}",
         visitor,
         f"{said['where']}; {said['secret_hint']}",
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _schemes(verify: Mapping[str, Any]) -> str:
+    return "; or ".join(_scheme(said) for said in (verify, *verify.get("or", ())))
 
 
 def _scheme(verify: Mapping[str, Any]) -> str:

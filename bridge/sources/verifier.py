@@ -51,35 +51,61 @@ class _Scheme:
 
 def verify(source: Source, request: Request, now_s: float) -> None:
     """Return if the request is authentic; otherwise raise SignatureError, and nothing else."""
-    spec = source.verify
-    scheme = _compile(spec, source.secrets)
-    if not scheme.checks:
-        raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
     facts = Facts(source, request)
-    elements = _elements(spec, facts)
-    candidates = _candidates(spec, elements)
-    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
-    if not _any_matches(scheme, spec, facts, candidates, timestamp):
-        raise SignatureError("no signature matches")
+    _verify_any(source, facts, now_s)
     if source.require:
         _meet_requirements(source, facts)
 
 
 def faults(source: Source) -> tuple[str, ...]:
     """What makes this source's `verify` stanza or its secrets unusable, a sentence each; for `check` and the start."""
-    return _compile(source.verify, source.secrets).faults
+    found = [fault for spec in source.verify.schemes for fault in _compile(spec, source.secrets).faults]
+    return tuple(dict.fromkeys(found))
 
 
 def can_verify(source: Source) -> bool:
     """Whether any of its secrets can verify anything."""
-    return bool(_compile(source.verify, source.secrets).checks)
+    return any(_compile(spec, source.secrets).checks for spec in source.verify.schemes)
+
+
+def _verify_any(source: Source, facts: Facts, now_s: float) -> None:
+    """By one scheme of the sender; of several failures, that of a scheme which the request does use is the reason."""
+    failure: SignatureError | None = None
+    for spec in source.verify.schemes:
+        try:
+            _verify_by(spec, source.secrets, facts, now_s)
+        except SignatureError as error:
+            if failure is None or isinstance(failure, _Unsigned):
+                failure = error
+        else:
+            return
+    assert failure is not None
+    raise failure
+
+
+def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: float) -> None:
+    scheme = _compile(spec, secrets)
+    if not scheme.checks:
+        raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
+    elements = _elements(spec, facts)
+    candidates = _candidates(spec, elements)
+    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
+    if not _any_matches(scheme, spec, facts, candidates, timestamp):
+        raise SignatureError("no signature matches")
+
+
+class _Unsigned(SignatureError):
+    """There is nothing in the request that this scheme could check."""
 
 
 # ------------------------------------------------------------------------------------------- the request's own part
 
 
 def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
-    """The texts that may be signatures (or a timestamp beside them), without stray blanks."""
+    """The strings that may be signatures (or a timestamp beside them), without stray spaces.
+
+    Supabase writes ", " between signatures that every other sender separates by a space.
+    """
     split = spec.signature.split
     elements: list[str] = []
     for place in spec.signature.places or (_AUTHORIZATION,):
@@ -87,11 +113,12 @@ def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
         if text is None:
             continue
         if split:
-            elements += [element.strip() for element in text.split(split, _MAX_ELEMENTS)]
+            found = [element.strip() for element in text.split(split, _MAX_ELEMENTS)]
+            elements += [element.removesuffix(",") for element in found] if split == " " else found
         else:
             elements.append(text.strip())
     if not elements:
-        raise SignatureError("the request carries no signature")
+        raise _Unsigned("the request carries no signature")
     return elements
 
 
@@ -106,7 +133,7 @@ def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
         found = [element[len(prefix) :] for element in elements if element.startswith(prefix)]
     found = [candidate for candidate in found if candidate]
     if not found:
-        raise SignatureError("the request carries no signature of the expected form")
+        raise _Unsigned("the request carries no signature of the expected form")
     if len(found) > MAX_CANDIDATES:
         raise SignatureError(f"the request carries more than {MAX_CANDIDATES} signatures")
     return found
