@@ -176,6 +176,7 @@ class Source:
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
+    borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
     """
 
@@ -194,6 +195,7 @@ class Source:
     public_url: str | None = None
     challenge: Json = None
     visitor: tuple[Path, ...] = ()
+    borrowed: tuple[Path, ...] = ()
     links: tuple[LinkSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"

@@ -29,6 +29,7 @@ from bridge.model import (
     TimestampSpec,
     VerifySpec,
 )
+from bridge.rules.composed import BeginsWith, paths_or_templates
 from bridge.rules.paths import compile_path
 
 NOW = 1_700_000_000
@@ -70,13 +71,19 @@ def verify_spec(said):
     )
 
 
+def flags(test):
+    found = paths(test["path"] if isinstance(test, dict) else test)
+    return tuple(BeginsWith(path, test["prefix"]) for path in found) if "prefix" in (test or ()) else found
+
+
 def envelope_spec(said):
     test = said.get("test")
     mark = test.get("is", True) if isinstance(test, dict) else True
     mark = tuple(mark) if isinstance(mark, list) else mark
     return EnvelopeSpec(
-        **{name: paths(said.get(name)) for name in ("type", "id", "time", "order", "account")},
-        test=paths(test["path"] if isinstance(test, dict) else test),
+        **{name: paths(said.get(name)) for name in ("id", "time", "order", "account")},
+        type=paths_or_templates(said.get("type"), None),
+        test=flags(test),
         test_is=mark,
     )
 
@@ -100,6 +107,7 @@ def source_of(provider, said, *secrets, **changes):
         body_field=body["json_field"] if isinstance(body, dict) else None,
         each=compile_path(said["each"]) if "each" in said else None,
         visitor=paths(said.get("visitor")),
+        borrowed=paths(said.get("borrowed")),
         links=tuple(
             LinkSpec(link["kind"], paths(link["path"]), tuple(as_list(link.get("event", "*"))))
             for link in said.get("links", ())

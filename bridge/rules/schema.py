@@ -202,6 +202,9 @@ class TestFlag(Strict):
     is_: Any = Field(
         default=True, alias="is", description="the value that marks a test event (default: true), or a list"
     )
+    prefix: StrictStr | None = Field(
+        default=None, min_length=1, description="instead of `is`: what the value of a test event begins with"
+    )
 
 
 class Envelope(Strict):
@@ -209,7 +212,10 @@ class Envelope(Strict):
 
     called: ClassVar[str] = "envelope"
 
-    type: Texts | None = Field(default=None, description="the event's type")
+    type: Texts | None = Field(
+        default=None,
+        description='the type of the event; a template of its pieces: `"{object_type}.{action|lower}"`',
+    )
     id: Texts | None = Field(default=None, description="the id of the event (not of its object)")
     time: Texts | None = Field(default=None, description="when it happened")
     order: Texts | None = Field(default=None, description="a time good for order only")
@@ -218,10 +224,13 @@ class Envelope(Strict):
             Annotated[StrictStr, Tag("~text")]
             | Annotated[list[StrictStr], Tag("~list")]
             | Annotated[TestFlag, Tag("~map")],
-            _either("a path, or {path, is}"),
+            _either("a path, {path, is}, or {path, prefix}"),
         ]
         | None
-    ) = Field(default=None, description="the flag of a test event: a path (true marks a test), or `{path, is}`")
+    ) = Field(
+        default=None,
+        description="the flag of a test event: a path (true marks a test), `{path, is}` or `{path, prefix}`",
+    )
     account: Texts | None = Field(default=None, description="the connected account")
 
 
@@ -274,11 +283,17 @@ class Stanzas(Strict):
 
 
 class Preset(Stanzas):
-    """The defaults of a provider; other keys of a preset are for people."""
+    """The defaults of a provider; other keys of a preset are for people.
+
+    borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
+    links_named_by: whether the keys of its links carry the name of the provider or that of the source.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    borrowed: Texts | None = None
+    links_named_by: Literal["provider", "source"] = "provider"
 
 
 class MappingFile(Stanzas):

@@ -207,6 +207,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
     assert not said.keys() - {
         "where", "secret_hint", "checked", "note",
         "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly", "handshake",
+        "links_named_by",
     }  # fmt: skip
 
 
@@ -216,7 +217,7 @@ def test_a_mapping_file_of_two_lines_compiles_to_the_preset(name):
     secret = secret_for(source(name).verify)
     loaded = rules.load({"mine.yaml": text}, {"MINE_WEBHOOK_SECRET": secret}, sources.presets())
     made, (said,) = source(name, secret), loaded.sources.values()
-    for field in ("verify", "secrets", "envelope", "id_is_signed", "body", "body_field", "each", "links"):
+    for field in ("verify", "secrets", "envelope", "id_is_signed", "body", "body_field", "each", "links", "borrowed"):
         assert getattr(said, field) == getattr(made, field), field
     typeless = [warning for warning in loaded.warnings if "where the type of an event is" in warning]
     assert list(loaded.warnings) == typeless
