@@ -117,13 +117,14 @@ class TimestampSpec:
     places: tuple[Place, ...]  # empty: an element of the signature's text
     prefix: str = ""
     tolerance_s: int = 300
+    form: str | None = None  # seconds | milliseconds | iso: its exact form, for schemes that put nothing behind it
 
 
 @dataclass(frozen=True, slots=True)
 class VerifySpec:
     """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
 
-    type: str  # hmac-sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
+    type: str  # hmac-md5|sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
     key: tuple[str, ...] = ("text",)  # forms of the secret, any may match: text|whsec|base64|hex|pem|der|whpk
     signature: SignatureSpec = SignatureSpec(())
     timestamp: TimestampSpec | None = None

@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -54,7 +55,7 @@ def verify_spec(said):
     timestamp = None
     if stamp:
         where = () if stamp["in"] == "signature" else places(stamp["in"])
-        timestamp = TimestampSpec(where, stamp.get("prefix", ""), stamp.get("tolerance", 300))
+        timestamp = TimestampSpec(where, stamp.get("prefix", ""), stamp.get("tolerance", 300), stamp.get("form"))
     return VerifySpec(
         said["type"],
         tuple(as_list(said.get("key", "text"))),
@@ -166,11 +167,19 @@ def body_for(made):
     return json.dumps(document).encode()
 
 
+def stated(spec, at):
+    """A time as the sender of this scheme writes it."""
+    form = spec.timestamp.form if spec.timestamp else None
+    if form == "iso":
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{at}000" if form == "milliseconds" else str(at)
+
+
 def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=None):
     """A request as the provider would send it, signed with the secret (or by `signer`)."""
     spec = made.verify
     body = body_for(made) if body is None else body
-    headers, url, stamp = {}, made.public_url or URL, str(at)
+    headers, url, stamp = {}, made.public_url or URL, stated(spec, at)
     if spec.id:
         headers[spec.id[0].name] = event_id
     if spec.timestamp and spec.timestamp.places and spec.timestamp.places[0].where == "header":

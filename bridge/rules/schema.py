@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 VERIFY_TYPES: Final = (
-    "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
+    "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
     "ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1",
 )  # fmt: skip
 KEY_FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
@@ -160,6 +160,10 @@ class Timestamp(Strict):
         default=None, alias="in", description="as for `signature`; or `signature`: an element of its text"
     )
     prefix: StrictStr = Field(default="", description="what the element begins with")
+    form: Literal["seconds", "milliseconds", "iso"] | None = Field(
+        default=None,
+        description="its exact form: `seconds`, `milliseconds` or `iso`; for a `signed` without separators",
+    )
     tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
 
 

@@ -172,7 +172,7 @@ def _timestamp(said: Scheme, fault: Fault) -> TimestampSpec | None:
     if not numbered(stamp.in_):
         fault(("timestamp",), 'timestamp needs "in"')
     places = () if stamp.in_ == "signature" else _places(stamp.in_, below(fault, "timestamp", "in"))
-    return TimestampSpec(places, stamp.prefix, stamp.tolerance)
+    return TimestampSpec(places, stamp.prefix, stamp.tolerance, stamp.form)
 
 
 def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:

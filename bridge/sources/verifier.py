@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -35,7 +36,16 @@ MAX_CANDIDATES: Final = 16
 _MAX_ELEMENTS: Final = 64
 _AUTHORIZATION: Final = Place("header", "authorization")
 
-HMACS: Final = {f"hmac-{name}": name for name in ("sha1", "sha256", "sha384", "sha512")}
+_STAMPS: Final = {
+    "seconds": re.compile(r"[0-9]{10}", re.ASCII),
+    "milliseconds": re.compile(r"[0-9]{13}", re.ASCII),
+    "iso": re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+    ),
+}
+
+# MD5 is broken as a hash; as HMAC-MD5 no forgery is known (RFC 6151). It is there for senders that have nothing else.
+HMACS: Final = {f"hmac-{name}": name for name in ("md5", "sha1", "sha256", "sha384", "sha512")}
 TYPES: Final = (*HMACS, "sha256", "token", "basic", *asymmetric.TYPES)
 ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
 
@@ -90,6 +100,10 @@ def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: 
     elements = _elements(spec, facts)
     candidates = _candidates(spec, elements)
     timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
+    if timestamp is not None and scheme.template is not None and scheme.template.touches_timestamp:
+        _refuse_shifted(spec, timestamp)
+    if spec.type == "sha256" and facts.request.body:
+        _refuse_lengthened(facts)
     if not _any_matches(scheme, spec, facts, candidates, timestamp):
         raise SignatureError("no signature matches")
 
@@ -166,6 +180,32 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
     if len(found) != 1:
         raise SignatureError("the timestamp is missing" if not found else "the timestamp is repeated")
     return found[0]
+
+
+def _refuse_shifted(spec: VerifySpec, timestamp: str) -> None:
+    """With nothing between it and the body, the timestamp has to show by itself where it ends.
+
+    Otherwise its last digits could be moved into the body, or the body's first ones into it, under one signature.
+    """
+    assert spec.timestamp is not None
+    form = spec.timestamp.form
+    if not any(_STAMPS[name].fullmatch(timestamp) for name in ((form,) if form else _STAMPS)):
+        raise SignatureError("the timestamp is not of the exact form that this scheme needs")
+
+
+def _refuse_lengthened(facts: Facts) -> None:
+    """Without a key, whoever saw one hash can compute that of the same body with more behind it.
+
+    The bytes between (0x80, zeros, a length) stand in no document: what is none is not authentic.
+    """
+    body = facts.request.body
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise SignatureError("the body is not UTF-8, so an unkeyed hash says nothing of it") from None
+    if b"\0" in body:
+        raise SignatureError("the body holds a NUL byte, so an unkeyed hash says nothing of it")
+    facts.body()
 
 
 def _any_matches(scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None) -> bool:
