@@ -106,3 +106,12 @@ def test_square_and_twilio_sign_the_url_as_it_was_registered_not_as_a_proxy_tell
         behind = replace(sent, url="http://10.0.0.1:8000/webhooks/x", path="/webhooks/x", query_string="")
         assert not verdict(made, behind, 0)
         assert verdict(replace(made, public_url=said["url"]), behind, 0)
+
+
+def test_every_preset_has_a_vector_that_is_good():
+    good = {said["preset"] for said in (json.loads(file.read_text()) for file in VECTORS.values()) if said["valid"]}
+    assert set(sources.presets()) - good == {"stripe"}  # whose own are in stripe/
+
+
+def test_there_are_at_least_eighty_presets():
+    assert len(sources.presets()) >= 80
