@@ -177,11 +177,17 @@ def stated(spec, at):
     return f"{at}000" if form == "milliseconds" else str(at)
 
 
+def url_for(made, body):
+    url = made.public_url or URL
+    hashed = "{body_hash_url}" in made.verify.signed
+    return f"{url}?bodySHA256={hashlib.sha256(body).hexdigest()}" if hashed else url
+
+
 def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=None):
     """A request as the provider would send it, signed with the secret (or by `signer`)."""
     spec = made.verify
     body = body_for(made) if body is None else body
-    headers, url, stamp = {}, made.public_url or URL, stated(spec, at)
+    headers, url, stamp = {}, url_for(made, body), stated(spec, at)
     if spec.id:
         headers[spec.id[0].name] = event_id
     if spec.timestamp and spec.timestamp.places and spec.timestamp.places[0].where == "header":
@@ -221,6 +227,8 @@ def signed_bytes(template, body, url, stamp, event_id, secret):
     known = {
         "body": body,
         "url": url.encode(),
+        "other_port_url": url.replace("example.com/", "example.com:443/").encode(),
+        "body_hash_url": url.encode(),
         "method": b"POST",
         "timestamp": stamp.encode(),
         "id": event_id.encode(),
