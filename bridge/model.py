@@ -171,6 +171,48 @@ class Requirement:
     expected: tuple[str, ...]
 
 
+class ReplyKind(StrEnum):
+    """What a hand-shake does with the value at its place, or without one."""
+
+    ECHO = "echo"  # say it back
+    HMAC = "hmac"  # say HMAC-SHA256 of it by the source's secret
+    KEEP = "keep"  # it is a secret to be read by a person, once
+    EMPTY = "empty"  # 200 without a body
+    NO_CONTENT = "no_content"  # 204
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One message with which a sender sets up or tries a webhook, and what it is answered.
+
+    when: all of these places hold one of these values; body: the whole body is this, `{digits}` standing for a number.
+    signed: answered only to a request that verifies like an event. verify_token: the place of what must equal
+    `expected`, which is None as long as `variable` is not set. fields: the answer's JSON, name -> template of
+    `{value}`, `{hex}`, `{base64}`; without any the answer is plain text.
+    """
+
+    does: ReplyKind
+    methods: tuple[str, ...] = ("POST",)
+    when: tuple[tuple[Place, tuple[str, ...]], ...] = ()
+    body: str | None = None
+    signed: bool = True
+    place: Place | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    verify_token: Place | None = None
+    variable: str | None = None
+    expected: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a hand-shake is answered. kind: the body's media type, None without one; kept: what a person must read."""
+
+    body: bytes = b""
+    kind: str | None = None
+    status: int = 200
+    kept: str | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
@@ -179,6 +221,7 @@ class Source:
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
+    quiet: what is taken is answered 204 without a body, not 200.
     """
 
     name: str
@@ -194,7 +237,8 @@ class Source:
     each: Path | None = None
     require: tuple[Requirement, ...] = ()
     public_url: str | None = None
-    challenge: Json = None
+    handshakes: tuple[Handshake, ...] = ()
+    quiet: bool = False
     visitor: tuple[Path, ...] = ()
     borrowed: tuple[Path, ...] = ()
     links: tuple[LinkSpec, ...] = ()
@@ -207,6 +251,7 @@ class Request:
     """An inbound request as it came: header names lower-case, query undecoded, body in bytes.
 
     url: as the client asked for it; signatures over a URL use the source's `public_url` when it is set.
+    address: of whoever connected, for people.
     """
 
     method: str
@@ -215,6 +260,7 @@ class Request:
     query_string: str
     headers: Mapping[str, str]
     body: bytes
+    address: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------- events

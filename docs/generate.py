@@ -63,6 +63,7 @@ once. [.env.example](../.env.example) is a file to copy.
 |---|---|---|
 {everyday}
 | `<SOURCE>_WEBHOOK_SECRET` | unset | {secret} |
+| `<SOURCE>_VERIFY_TOKEN` | unset | {verify_token} |
 
 ## Advanced
 
@@ -82,6 +83,9 @@ OF_A_SOURCE: Final = (
     " Several, separated by commas, while you rotate it. Unset, empty or a placeholder: that source answers 503, the"
     " others work"
 )
+REPEATED: Final = (
+    "a string of your own that a provider repeats when it checks the URL (Meta). Unset: it is answered 401"
+)
 
 
 def settings() -> str:
@@ -90,7 +94,7 @@ def settings() -> str:
         group: "\n".join(_row(setting) for setting in TABLE if setting.group == group)
         for group in ("everyday", "advanced")
     }
-    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, **rows)
+    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, verify_token=REPEATED, **rows)
 
 
 def _row(setting: Setting) -> str:

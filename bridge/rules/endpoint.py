@@ -19,6 +19,7 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.composed import BeginsWith, paths_or_templates
+from bridge.rules.handshake import compile_handshakes
 from bridge.rules.schema import JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
@@ -66,7 +67,8 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         each=_one(said.get("each"), said.fault("each")),
         require=require,
         public_url=_public_url(said, verify, around, report),
-        challenge=said.get("challenge"),
+        handshakes=compile_handshakes(file, preset, around.name, around.environ, report),
+        quiet=preset.acknowledge == 204,
         visitor=paths(said.get("visitor"), said.fault("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
@@ -95,6 +97,8 @@ def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
             report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
         return Preset.model_validate({})
     found = around.presets.get(file.provider)
+    if found is not None and "cannot_be_set_up" in found:
+        report.warn(("provider",), f"{file.provider} cannot be set up: {found['cannot_be_set_up']}")
     if found is None:
         guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
         more = "" if guess else '; docs/providers.md lists them, or write custom and say in "verify" how it signs'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from bridge.rules.destinations import DEFAULT, Destinations
 from bridge.rules.endpoint import Surroundings, compile_source
 from bridge.rules.engine import table
 from bridge.rules.event_names import near_miss
+from bridge.rules.handshake import apart, without_computing
 from bridge.rules.reporting import Report
 from bridge.rules.rule import RuleContext, compile_rule
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
@@ -77,7 +79,7 @@ def load(
     reading = _Reading(environ, presets, folder)
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
-    return _rule_set(files, [file for file in compiled if file is not None], reading)
+    return _rule_set(files, reading.held_apart([file for file in compiled if file is not None]), reading)
 
 
 class _Reading:
@@ -118,9 +120,7 @@ class _Reading:
         if source.secret_fault is not None:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
-            report.warn(
-                ("challenge", KEY), "hand-shakes are not answered yet: this sender's has to be answered elsewhere"
-            )
+            report.warn(("challenge", KEY), '"challenge" does nothing and can go; hand-shakes are "handshake" now')
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
         when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
@@ -151,6 +151,20 @@ class _Reading:
         faults = [line for report in self.reports for line in report.lines(report.faults)]
         if faults:
             raise MappingError(faults)
+
+    def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
+        """No source computes with a secret that would let somebody sign an event of another."""
+        found = apart(file.source for file in compiled)
+        return [self._without_computing(file, found) if file.source.name in found else file for file in compiled]
+
+    def _without_computing(self, file: CompiledFile, found: Mapping[str, tuple[str, ...]]) -> CompiledFile:
+        report = next(report for report in self.reports if report.file == file.file)
+        others = " and ".join(found[file.source.name])
+        report.warn(
+            ("secret", KEY),
+            f"its secret is also that of {others}, so its hand-shake is not answered: give each source its own secret",
+        )
+        return replace(file, source=without_computing(file.source))
 
     def warnings(self) -> tuple[str, ...]:
         return tuple(line for report in self.reports for line in report.lines(report.warnings))

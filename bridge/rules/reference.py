@@ -12,6 +12,7 @@ from bridge.rules.schema import (
     Envelope,
     ExpectedGoal,
     Goal,
+    Handshake,
     Link,
     MappingFile,
     Signature,
@@ -35,6 +36,7 @@ _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("`verify.signature`", Signature),
     ("`verify.timestamp`", Timestamp),
     ("An entry of `links`", Link),
+    ("`handshake`", Handshake),
     ("`datafast`", Destination),
 )
 _PATHS: Final = (

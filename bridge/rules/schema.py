@@ -252,6 +252,36 @@ class JsonField(Strict):
     json_field: StrictStr = Field(description="the form field that holds the JSON")
 
 
+class Handshake(Strict):
+    """A message with which a sender sets up a webhook, and its answer."""
+
+    called: ClassVar[str] = "a hand-shake"
+
+    method: Texts = Field(default="POST", description="`GET`, `HEAD` or `POST` (default), or a list")
+    when: dict[str, Scalars] | None = Field(
+        default=None,
+        description='place: value, or a list of values (`""`: nothing is there); all of them mark the hand-shake',
+    )
+    echo: StrictStr | None = Field(
+        default=None, description="the place of the value to say back, such as `query:challenge` or `body:challenge`"
+    )
+    json_: dict[str, StrictStr] | None = Field(
+        default=None, alias="json", description='say it as JSON, such as `{challenge: "{value}"}`; default: plain text'
+    )
+    signed: StrictBool | None = Field(
+        default=None, description="whether its own signature must verify first; default: yes for `POST`, no for others"
+    )
+    verify_token: StrictStr | None = Field(
+        default=None, description="the place of a value that must equal the variable `<SOURCE>_VERIFY_TOKEN`"
+    )
+    body: StrictStr | None = Field(default=None, description="in presets: the whole body, `{digits}` being a number")
+    hmac: StrictStr | None = Field(default=None, description="in presets: the place of a token to be signed")
+    keep: StrictStr | None = Field(default=None, description="in presets: the place of what a person must read")
+    answer: Literal["empty", "no_content"] | None = Field(
+        default=None, description="in presets: `empty` (200 without a body) or `no_content` (204)"
+    )
+
+
 class Stanzas(Strict):
     """What a preset and a mapping file have in common."""
 
@@ -275,7 +305,14 @@ class Stanzas(Strict):
         default=None, description="path: value that must be there, for senders that sign nothing"
     )
     public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
-    challenge: Any = Field(default=None, description="the answer to a sender's hand-shake (not given yet)")
+    handshake: (
+        Annotated[
+            Annotated[Handshake, Tag("~map")] | Annotated[list[Handshake], Tag("~list")],
+            _either("a map, or a list of maps"),
+        ]
+        | None
+    ) = Field(default=None, description="messages that set up the webhook; with `provider: custom`, echoes only")
+    challenge: Any = Field(default=None, description='does nothing and is accepted for old files; use "handshake"')
     links: (
         Annotated[
             Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[Link], Tag("~list")],
@@ -298,6 +335,8 @@ class Preset(Stanzas):
     id_is_signed: StrictBool = True
     borrowed: Texts | None = None
     links_named_by: Literal["provider", "source"] = "provider"
+    acknowledge: Literal[200, 204] = 200
+    cannot_be_set_up: StrictStr | None = None
 
 
 class MappingFile(Stanzas):
@@ -334,5 +373,7 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     ("envelope",): Envelope,
     ("envelope", "test"): TestFlag,
     ("links", "*"): Link,
+    ("handshake",): Handshake,
+    ("handshake", "*"): Handshake,
     ("body",): JsonField,
 }
