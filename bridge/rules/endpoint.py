@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from bridge.model import (
     BodyForm,
     EnvelopeSpec,
+    FormerSpec,
     LinkSpec,
     Requirement,
     Source,
     VerifySpec,
 )
-from bridge.rules.schema import JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
+from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
@@ -60,6 +61,8 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secret_fault=_secret_fault(around.name, keys, unset),
         envelope=envelope,
         id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify),
+        former=_former(file, preset, envelope, verify, report),
+        retry_fields=tuple(preset.retry_fields),
         body=_body(said.get("body"))[0],
         body_field=_body(said.get("body"))[1],
         each=_one(said.get("each"), said.fault("each")),
@@ -122,6 +125,20 @@ def _test_flag(stanzas: Stanzas, fault: Fault, said: dict[str, Any]) -> None:
         said["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
     elif flag is not None:
         said["test"], said["test_is"] = paths(flag, below(fault, "test")), True
+
+
+def _former(
+    file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Report
+) -> FormerSpec | None:
+    """How the previous release read type and id; what the file says itself was read as it is now."""
+    said = preset.formerly
+    if said is None:
+        return None
+    own, fault = file.envelope or Envelope(), in_preset(report)
+    event_type = envelope.type if own.type is not None or said.type is None else paths(said.type, fault)
+    event_id = envelope.id if own.id is not None or said.id is None else paths(said.id, fault)
+    signed = said.id_is_signed if said.id_is_signed is not None else id_is_signed(event_id, verify)
+    return FormerSpec(event_type, event_id, signed and preset.id_is_signed)
 
 
 # --------------------------------------------------------------------------------------------------- body, links

@@ -260,12 +260,22 @@ class Stanzas(Strict):
     each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
 
 
+class Former(Strict):
+    """How the previous release read what its dedupe keys were made of; a key that is not said is as now."""
+
+    type: Texts | None = None
+    id: Texts | None = None
+    id_is_signed: StrictBool | None = None
+
+
 class Preset(Stanzas):
     """The defaults of a provider; other keys of a preset are for people."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    formerly: Former | None = None
+    retry_fields: list[StrictStr] = Field(default_factory=list)
 
 
 class MappingFile(Stanzas):
