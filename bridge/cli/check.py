@@ -119,7 +119,7 @@ def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: d
         return
     report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
     report.files = _files(rule_set, texts, folder)
-    _run_tests(report, rule_set)
+    _run_tests(report, rule_set, given)
 
 
 def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:
@@ -131,11 +131,11 @@ def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileRe
     return reports
 
 
-def _run_tests(report: Report, rule_set: RuleSet) -> None:
-    from bridge import rules
+def _run_tests(report: Report, rule_set: RuleSet, given: dict[str, str]) -> None:
+    from bridge import mapping_tests
 
     by_file = {Path(file.file).name: file for file in report.files}
-    for result in rules.run_tests(rule_set):
+    for result in mapping_tests.run_tests(rule_set, opening.settings_or_defaults(given), opening.now_ms()):
         file = by_file[Path(result.file).name]
         file.tests += 1
         file.passed += result.ok

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge import settings as settings_
-from bridge.errors import BridgeError, SchemaError, StoreUnavailable
+from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +34,14 @@ def environ() -> dict[str, str]:
 def settings() -> Settings:
     """All settings; SettingsError names every fault."""
     return settings_.load(environ())
+
+
+def settings_or_defaults(given: Mapping[str, str]) -> Settings:
+    """The settings, or the defaults where one of them is wrong: for commands that have another question."""
+    try:
+        return settings_.load(given)
+    except SettingsError:
+        return settings_.load({})
 
 
 def database_url() -> str:
