@@ -55,13 +55,26 @@ class Prepared:
     def verdict(self) -> Verdict:
         if any(element.wishes for element in self.elements):
             return Verdict.MATCHED
-        return Verdict.IGNORED if self.reason else Verdict.UNMATCHED
+        return Verdict.IGNORED if self.ignored else Verdict.UNMATCHED
+
+    @property
+    def ignored(self) -> str | None:
+        """Why no rule was asked."""
+        reasons = [element.ignored for element in self.elements]
+        return reasons[0] if reasons and all(reasons) else None
 
     @property
     def reason(self) -> str | None:
-        """Why the event was ignored."""
-        reasons = [element.ignored for element in self.elements]
-        return reasons[0] if reasons and all(reasons) else None
+        """Why no goal came of it, if more can be said than that no rule matched."""
+        if self.verdict is Verdict.MATCHED:
+            return None
+        failed = (
+            f"the rule {trace.rule_id} failed: {trace.message}"
+            for element in self.elements
+            for trace in (element.evaluation.traces if element.evaluation else ())
+            if trace.result == "failed"
+        )
+        return self.ignored or next(failed, None)
 
 
 @dataclass(frozen=True, slots=True)

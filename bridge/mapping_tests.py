@@ -156,8 +156,8 @@ def _names(wishes: list[Wish]) -> str:
 
 def _why(name: str, prepared: Prepared) -> str:
     """The reason of the rule that should have made this goal, or why no rule was asked."""
-    if prepared.reason:
-        return f" (the event is ignored: {prepared.reason})"
+    if prepared.ignored:
+        return f" (the event is ignored: {prepared.ignored})"
     reasons = [rules.describe(trace) for trace in _traces(name, prepared, "condition", "failed")]
     reasons += [rules.describe(trace) for trace in _traces(name, prepared, "event")]
     return f" ({reasons[0]})" if reasons else ""

@@ -75,7 +75,7 @@ time after `...` is over, counted from the first try (72 h if none is said).
 
 Not the bridge's own: `DYNO` (Heroku sets it) means that files do not last, so `.env` is not read and a SQLite database
 is refused unless `BRIDGE_ALLOW_EPHEMERAL=1`; `HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address;
-`FORWARDED_ALLOW_IPS` is gunicorn's. `WEB_CONCURRENCY` is not read.
+No header of a proxy is read. `WEB_CONCURRENCY` is not read either.
 """
 OF_A_SOURCE: Final = (
     "the secret of one source, as its mapping file names it: `STRIPE_WEBHOOK_SECRET`, `LEMONSQUEEZY_WEBHOOK_SECRET`, …"

@@ -207,10 +207,10 @@ def _summary(explained: Explained) -> str:
     prepared = explained.prepared
     if prepared.quarantine:
         return f"It would be accepted and put into quarantine: {prepared.quarantine}"
-    if prepared.reason:
-        return f"It would be ignored: {prepared.reason}"
+    if prepared.ignored:
+        return f"It would be ignored: {prepared.ignored}"
     if not explained.wishes:
-        return "No goal: no rule matches."
+        return f"No goal: {prepared.reason or 'no rule matches'}."
     names = listing([wish.planned.name for wish in explained.wishes])
     return f"{count(len(explained.wishes), 'goal')}: {names}."
 
