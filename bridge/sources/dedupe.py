@@ -44,10 +44,11 @@ def unreadable(source: Source, request: Request, event_type: str) -> tuple[Keys,
 
 def signed_id(source: Source, request: Request) -> str | None:
     """The id of `verify.id`, as the signature covers it."""
-    if not source.verify.id:
+    places = tuple(place for scheme in source.verify.schemes for place in scheme.id)
+    if not places:
         return None
     try:
-        text = Facts(source, request).first(source.verify.id)
+        text = Facts(source, request).first(places)
     except SignatureError:  # a place that this body does not have
         return None
     return bounded_text(text) if text else None
@@ -95,10 +96,12 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
     spec = source.former or FormerSpec(source.envelope.type, source.envelope.id, source.id_is_signed)
     batch = source.each is not None and document.body is document.root
     event_type = envelope.type if source.former is None or batch else first_text(spec.type, document) or ""
-    event_id = first_text(spec.id, document) or signed_id(source, request)
-    body_hash = _hash(_lasting(source, request.body))
-    unread = [] if source.former is None else [("", body_hash)]  # what it could not read at all had no type
+    event_id = first_text(spec.id, document)
+    body_hash = (event_type, _hash(_lasting(source, request.body)))
+    found = [] if source.former is None else [("", body_hash[1])]  # what it could not read at all had no type
+    if not event_id:  # then it fell back on the signed id, if its reading of `verify` had one
+        event_id = signed_id(source, request)
+        found.append(body_hash)
     if not event_id or is_fixture_id(event_id):
-        return [*unread, (event_type, body_hash)]
-    hashes = [] if spec.id_is_signed else [(event_type, body_hash)]
-    return [*unread, (event_type, f"id:{event_type}:{event_id}"), *hashes]
+        return [*found, body_hash]
+    return [*found, (event_type, f"id:{event_type}:{event_id}"), *([] if spec.id_is_signed else [body_hash])]

@@ -113,7 +113,8 @@ def _envelope(source: Source, documents: tuple[Document, ...]) -> Envelope:
 
 @lru_cache(maxsize=1024)
 def _signature_names(spec: VerifySpec, where: str) -> frozenset[str]:
-    return frozenset(place.name.lower() for place in spec.signature.places if place.where == where)
+    places = [place for scheme in spec.schemes for place in scheme.signature.places]
+    return frozenset(place.name.lower() for place in places if place.where == where)
 
 
 @lru_cache(maxsize=1024)
@@ -143,8 +144,10 @@ def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[st
 
 @lru_cache(maxsize=1024)
 def _id_headers(spec: VerifySpec) -> tuple[str, ...]:
-    """The headers of an id that is part of what is signed."""
-    return tuple(place.name.lower() for place in spec.id if place.where == "header") if "{id}" in spec.signed else ()
+    """The headers of an id that is part of what is signed, by whichever scheme."""
+    if any("{id}" not in scheme.signed or scheme.id != spec.id for scheme in spec.schemes):
+        return ()
+    return tuple(place.name.lower() for place in spec.id if place.where == "header")
 
 
 def _kept_query(spec: VerifySpec, request: Request) -> dict[str, str]:

@@ -32,6 +32,14 @@ class Template:
     uses_secret: bool
     uses_id: bool
 
+    @property
+    def touches_timestamp(self) -> bool:
+        """Whether nothing separates the timestamp from what is signed beside it."""
+        bare = [not isinstance(part, bytes) for part in self.parts]
+        stamps = [part == "timestamp" for part in self.parts]
+        pairs = zip(bare, bare[1:], stamps, stamps[1:], strict=False)
+        return any(one and other and (first or second) for one, other, first, second in pairs)
+
     def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
         """The signed bytes; SignatureError if the request lacks a part of them."""
         given = {"timestamp": timestamp, "id": event_id}

@@ -120,8 +120,8 @@ def test_a_goal_name_may_be_a_template():
     [
         (NAMED, {}, "the goal's name needs {product|slug}, which has no value"),
         ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "identify"}, "is reserved"),
-        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "Größe"}, "only a-z"),
-        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "  "}, "a goal needs a name"),
+        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "日本"}, "no letter or digit"),
+        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "  "}, "no letter or digit"),
     ],
 )
 def test_a_name_that_cannot_be_fails_with_the_reason(text, body, message):
