@@ -55,7 +55,7 @@ docs: setup-dev  ## write the generated parts of the docs again
 lock:  ## pin again what pyproject.toml allows
 	$(BIN)/python -m pip install -q pip-tools
 	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe --extra asymmetric --extra test --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe --extra test --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean:  ## remove the environment and the demo's files
 	rm -rf $(VENV) build *.egg-info
