@@ -117,18 +117,25 @@ class TimestampSpec:
     places: tuple[Place, ...]  # empty: an element of the signature's text
     prefix: str = ""
     tolerance_s: int = 300
+    form: str | None = None  # seconds | milliseconds | iso: its exact form, for schemes that put nothing behind it
 
 
 @dataclass(frozen=True, slots=True)
 class VerifySpec:
     """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
 
-    type: str  # hmac-sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
-    key: str = "text"  # text | whsec | base64 | hex | pem | der | whpk
+    type: str  # hmac-md5|sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
+    key: tuple[str, ...] = ("text",)  # forms of the secret, any may match: text|whsec|base64|hex|pem|der|whpk
     signature: SignatureSpec = SignatureSpec(())
     timestamp: TimestampSpec | None = None
     id: tuple[Place, ...] = ()
     signed: str = "{body}"
+    alternatives: tuple[VerifySpec, ...] = ()  # other schemes that the sender uses; any may match
+
+    @property
+    def schemes(self) -> tuple[VerifySpec, ...]:
+        """This scheme and its alternatives."""
+        return (self, *self.alternatives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,7 @@ class Source:
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
+    borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
     """
 
@@ -188,6 +196,7 @@ class Source:
     public_url: str | None = None
     challenge: Json = None
     visitor: tuple[Path, ...] = ()
+    borrowed: tuple[Path, ...] = ()
     links: tuple[LinkSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import opening
+from bridge.cli import gumroad, opening
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import listing
@@ -49,6 +49,7 @@ class Setup:
     link_events: tuple[str, ...]
     secret_hint: str | None
     where: str | None
+    subscribe: tuple[str, ...]
     command: tuple[str, ...]
 
 
@@ -106,6 +107,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         link_events=for_links,
         secret_hint=_said(source.provider, "secret_hint"),
         where=_said(source.provider, "where"),
+        subscribe=gumroad.commands(source, url, for_goals) if source.provider == "gumroad" else (),
         command=_commands(source, url, (*for_goals, *for_links)),
     )
 
@@ -152,12 +154,24 @@ def _print(screen: Screen, one: Setup) -> None:
     if one.secret_hint and not one.secret_is_set:
         facts.append(("", f"it is {one.secret_hint}"))
     screen.facts([*facts, *([("Where", one.where)] if one.where else [])])
-    _print_events(screen, "Events for goals", one.goal_events)
+    _print_goal_events(screen, one)
     _print_events(screen, "Events that only tell which visitor it was", one.link_events)
     screen.say("Or by command:" if one.provider == "stripe" else "Is it there? (answers 405 and a sentence)", indent=2)
     for line in one.command:
         screen.line(f"    {line}")
     screen.say()
+
+
+def _print_goal_events(screen: Screen, one: Setup) -> None:
+    if not one.subscribe:
+        _print_events(screen, "Events for goals", one.goal_events)
+        return
+    others = tuple(event for event in one.goal_events if event != gumroad.PING)
+    _print_events(screen, "Events for goals that the Ping endpoint is told of", (gumroad.PING,))
+    _print_events(screen, "Events for goals that it is not told of", others)
+    screen.say("One command for each of those; the OAuth token needs the scope view_sales:", indent=2)
+    for line in one.subscribe:
+        screen.line(f"    {line}")
 
 
 def _print_events(screen: Screen, label: str, events: tuple[str, ...]) -> None:

@@ -18,13 +18,14 @@ from bridge.model import (
     Source,
     VerifySpec,
 )
+from bridge.rules.composed import BeginsWith, paths_or_templates
 from bridge.rules.schema import JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
-from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, valid_preset
+from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, signs_its_url, valid_preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +68,9 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         public_url=_public_url(said, verify, around, report),
         challenge=said.get("challenge"),
         visitor=paths(said.get("visitor"), said.fault("visitor")),
+        borrowed=paths(preset.borrowed, in_preset(report)),
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
-        links_named_by_provider=bool(preset.links),
+        links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
     )
 
@@ -110,7 +112,8 @@ def _envelope(file: MappingFile, preset: Preset, report: Report) -> EnvelopeSpec
         for key in ("type", "id", "time", "order", "account"):
             texts = getattr(stanzas.envelope, key, None)
             if texts is not None:
-                said[key] = paths(texts, below(fault, key))
+                read = paths_or_templates if key == "type" else paths
+                said[key] = read(texts, below(fault, key))
         _test_flag(stanzas, fault, said)
     return EnvelopeSpec(**said)
 
@@ -119,6 +122,8 @@ def _test_flag(stanzas: Stanzas, fault: Fault, said: dict[str, Any]) -> None:
     flag = stanzas.envelope.test if stanzas.envelope is not None else None
     if isinstance(flag, TestFlag):
         said["test"] = paths(flag.path, below(fault, "test", "path"))
+        if flag.prefix is not None:
+            said["test"] = tuple(BeginsWith(path, flag.prefix) for path in said["test"])
         said["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
     elif flag is not None:
         said["test"], said["test_is"] = paths(flag, below(fault, "test")), True
@@ -223,7 +228,7 @@ def _of_key(fault: Fault, key: str) -> Fault:
 def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
     text = said.get("public_url")
     if text is None:
-        if "{url}" in verify.signed:
+        if signs_its_url(verify):
             report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')
         return None
     _refuse_malformed(text, ("public_url",), report)

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 VERIFY_TYPES: Final = (
-    "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
+    "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
     "ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1",
 )  # fmt: skip
 KEY_FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
@@ -160,24 +160,41 @@ class Timestamp(Strict):
         default=None, alias="in", description="as for `signature`; or `signature`: an element of its text"
     )
     prefix: StrictStr = Field(default="", description="what the element begins with")
+    form: Literal["seconds", "milliseconds", "iso"] | None = Field(
+        default=None,
+        description="its exact form: `seconds`, `milliseconds` or `iso`; for a `signed` without separators",
+    )
     tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
 
 
-class Verify(Strict):
-    """How the sender proves who it is."""
+class Scheme(Strict):
+    """One way to prove who sent a request."""
 
-    called: ClassVar[str] = "verify"
+    called: ClassVar[str] = "an entry of or"
 
-    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
     type: StrictStr | None = Field(default=None, description="one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
-    key: StrictStr | None = Field(
-        default=None, description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS)
+    key: Texts | None = Field(
+        default=None,
+        description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; of several, any may match",
     )
     signature: Signature | None = Field(default=None, description="where the signature is")
     timestamp: Timestamp | None = Field(default=None, description="where the time of signing is")
     id: Texts | None = Field(default=None, description="where the `{id}` of the signed text is")
     signed: StrictStr | None = Field(
         default=None, description="what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
+    )
+
+
+class Verify(Scheme):
+    """How the sender proves who it is."""
+
+    called: ClassVar[str] = "verify"
+
+    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
+    or_: list[Scheme] | None = Field(
+        default=None,
+        alias="or",
+        description="other schemes that this sender uses, each said in full with the keys above; any may match",
     )
 
 
@@ -189,6 +206,9 @@ class TestFlag(Strict):
     is_: Any = Field(
         default=True, alias="is", description="the value that marks a test event (default: true), or a list"
     )
+    prefix: StrictStr | None = Field(
+        default=None, min_length=1, description="instead of `is`: what the value of a test event begins with"
+    )
 
 
 class Envelope(Strict):
@@ -196,7 +216,10 @@ class Envelope(Strict):
 
     called: ClassVar[str] = "envelope"
 
-    type: Texts | None = Field(default=None, description="the event's type")
+    type: Texts | None = Field(
+        default=None,
+        description='the type of the event; a template of its pieces: `"{object_type}.{action|lower}"`',
+    )
     id: Texts | None = Field(default=None, description="the id of the event (not of its object)")
     time: Texts | None = Field(default=None, description="when it happened")
     order: Texts | None = Field(default=None, description="a time good for order only")
@@ -205,10 +228,13 @@ class Envelope(Strict):
             Annotated[StrictStr, Tag("~text")]
             | Annotated[list[StrictStr], Tag("~list")]
             | Annotated[TestFlag, Tag("~map")],
-            _either("a path, or {path, is}"),
+            _either("a path, {path, is}, or {path, prefix}"),
         ]
         | None
-    ) = Field(default=None, description="the flag of a test event: a path (true marks a test), or `{path, is}`")
+    ) = Field(
+        default=None,
+        description="the flag of a test event: a path (true marks a test), `{path, is}` or `{path, prefix}`",
+    )
     account: Texts | None = Field(default=None, description="the connected account")
 
 
@@ -261,11 +287,17 @@ class Stanzas(Strict):
 
 
 class Preset(Stanzas):
-    """The defaults of a provider; other keys of a preset are for people."""
+    """The defaults of a provider; other keys of a preset are for people.
+
+    borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
+    links_named_by: whether the keys of its links carry the name of the provider or that of the source.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    borrowed: Texts | None = None
+    links_named_by: Literal["provider", "source"] = "provider"
 
 
 class MappingFile(Stanzas):
@@ -296,6 +328,9 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     ("verify",): Verify,
     ("verify", "signature"): Signature,
     ("verify", "timestamp"): Timestamp,
+    ("verify", "or", "*"): Scheme,
+    ("verify", "or", "*", "signature"): Signature,
+    ("verify", "or", "*", "timestamp"): Timestamp,
     ("envelope",): Envelope,
     ("envelope", "test"): TestFlag,
     ("links", "*"): Link,

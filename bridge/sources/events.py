@@ -118,10 +118,11 @@ def _dedupe_keys(source: Source, request: Request, envelope: Envelope, document:
 
 def _signed_id(source: Source, request: Request) -> str | None:
     """The id of `verify.id`, for a mapping file that says nothing of `envelope.id`."""
-    if not source.verify.id:
+    places = tuple(place for spec in source.verify.schemes for place in spec.id)
+    if not places:
         return None
     try:
-        text = Facts(source, request).first(source.verify.id)
+        text = Facts(source, request).first(places)
     except SignatureError:  # a place that this body does not have
         return None
     return bounded_text(text) if text else None
@@ -132,7 +133,8 @@ def _signed_id(source: Source, request: Request) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _signature_names(spec: VerifySpec, where: str) -> frozenset[str]:
-    return frozenset(place.name.lower() for place in spec.signature.places if place.where == where)
+    places = [place for scheme in spec.schemes for place in scheme.signature.places]
+    return frozenset(place.name.lower() for place in places if place.where == where)
 
 
 @lru_cache(maxsize=1024)

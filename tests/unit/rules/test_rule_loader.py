@@ -217,7 +217,7 @@ def test_a_scheme_that_cannot_work_is_refused(verify, said):
     ("verify", "changed"),
     [
         ("{timestamp: {tolerance: 600}}", {"timestamp": TimestampSpec((), "t=", 600)}),
-        ("{preset: stripe, key: hex}", {"key": "hex"}),
+        ("{preset: stripe, key: hex}", {"key": ("hex",)}),
         ("{type: hmac-sha512}", {"type": "hmac-sha512"}),
     ],
 )
