@@ -145,6 +145,8 @@ def secret_for(spec):
         return base64.b64encode(der).decode()
     if spec.type == "basic":
         return "user:pass:word"
+    if "hex" in spec.key:
+        return bytes(range(24)).hex()
     return "whsec_" + base64.b64encode(bytes(range(24))).decode() if "whsec" in spec.key else "a_secret_of_some_length"
 
 
@@ -159,7 +161,7 @@ def body_for(made):
         "signature": {"timestamp": str(NOW), "token": "t" * 50, "signature": ""},
     }
     if made.body is BodyForm.FORM:
-        return b"resource_name=sale&sale_id=1&b=2&a=1"
+        return b"resource_name=sale&sale_id=1&b=2&a=1&thrivecart_secret=a_secret_of_some_length"
     if made.body is BodyForm.JSON_FIELD:
         from urllib.parse import urlencode
 
@@ -175,11 +177,17 @@ def stated(spec, at):
     return f"{at}000" if form == "milliseconds" else str(at)
 
 
+def url_for(made, body):
+    url = made.public_url or URL
+    hashed = "{body_hash_url}" in made.verify.signed
+    return f"{url}?bodySHA256={hashlib.sha256(body).hexdigest()}" if hashed else url
+
+
 def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=None):
     """A request as the provider would send it, signed with the secret (or by `signer`)."""
     spec = made.verify
     body = body_for(made) if body is None else body
-    headers, url, stamp = {}, made.public_url or URL, stated(spec, at)
+    headers, url, stamp = {}, url_for(made, body), stated(spec, at)
     if spec.id:
         headers[spec.id[0].name] = event_id
     if spec.timestamp and spec.timestamp.places and spec.timestamp.places[0].where == "header":
@@ -203,6 +211,8 @@ def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=Non
         from urllib.parse import quote
 
         url += f"?{place.name}={quote(text)}"
+    elif place.name == "signature":
+        body = json.dumps({**json.loads(body), "signature": text}).encode()
     elif place.name == "signature.signature":
         document = json.loads(body)
         document["signature"]["signature"] = text
@@ -217,6 +227,8 @@ def signed_bytes(template, body, url, stamp, event_id, secret):
     known = {
         "body": body,
         "url": url.encode(),
+        "other_port_url": url.replace("example.com/", "example.com:443/").encode(),
+        "body_hash_url": url.encode(),
         "method": b"POST",
         "timestamp": stamp.encode(),
         "id": event_id.encode(),
@@ -229,6 +241,12 @@ def signed_bytes(template, body, url, stamp, event_id, secret):
     )
 
 
+def key_of(spec, secret):
+    if "whsec" in spec.key:
+        return base64.b64decode(secret.removeprefix("whsec_"))
+    return bytes.fromhex(secret) if "hex" in spec.key and "text" not in spec.key else secret.encode()
+
+
 def sign(spec, secret, message):
     if spec.type == "ed25519":
         return ED25519.sign(message)
@@ -236,5 +254,5 @@ def sign(spec, secret, message):
         return ECDSA.sign(message, ec.ECDSA(hashes.SHA256()))
     if spec.type == "sha256":
         return hashlib.sha256(message).digest()
-    key = base64.b64decode(secret.removeprefix("whsec_")) if "whsec" in spec.key else secret.encode()
+    key = key_of(spec, secret)
     return hmac.new(key, message, spec.type.removeprefix("hmac-")).digest()

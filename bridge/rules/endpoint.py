@@ -26,7 +26,7 @@ from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
-from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, valid_preset
+from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, signs_its_url, valid_preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -245,7 +245,7 @@ def _of_key(fault: Fault, key: str) -> Fault:
 def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
     text = said.get("public_url")
     if text is None:
-        if any("{url}" in scheme.signed for scheme in verify.schemes):
+        if signs_its_url(verify):
             report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')
         return None
     _refuse_malformed(text, ("public_url",), report)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 CUSTOM: Final = "custom"
 _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)
 _SIGNED_PART: Final = re.compile(r"\{([^{}]*)\}")
-_SIGNED: Final = ("body", "id", "timestamp", "url", "method", "path", "secret", "crc32", "sorted_form")
+_URLS: Final = ("url", "other_port_url", "body_hash_url")
+_SIGNED: Final = ("body", "id", "timestamp", *_URLS, "method", "path", "secret", "crc32", "sorted_form")
 _UNSIGNED_TYPES: Final = ("basic", "token")
 _KEY_UNSAID: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
 _SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
@@ -110,6 +111,10 @@ def _covers(spec: VerifySpec, event_id: Sequence[Path]) -> bool:
     beside = [place for place in places if place.startswith(("header:", "query:")) and place not in signed]
     beside = [place for place in beside if not ("url" in signed and place.startswith("query:"))]
     return not beside or ("id" in signed and beside == ids[: len(beside)])
+
+
+def signs_its_url(verify: VerifySpec) -> bool:
+    return any(not set(_SIGNED_PART.findall(spec.signed)).isdisjoint(_URLS) for spec in verify.schemes)
 
 
 def _said_verify(

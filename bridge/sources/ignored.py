@@ -21,6 +21,7 @@ _HANDSHAKES: Final = {
     "revenuecat-signed": ("TEST",),
     "slack": ("url_verification",),
     "square": ("webhooks.test_notification",),
+    "twilio-events": ("com.twilio.eventstreams.test-event",),
     "zoom": ("endpoint.url_validation",),
 }
 

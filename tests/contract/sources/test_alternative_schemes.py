@@ -45,7 +45,9 @@ def test_every_alternative_of_a_preset_is_good_by_itself(name, number):
     sent = signed_request(replace(made, verify=scheme), secret)
     assert reason(made, sent) == "authentic"
     assert reason(replace(made, secrets=("another_secret",)), sent) != "authentic"
-    assert reason(made, replace(sent, body=sent.body.replace(b"evt_1", b"evt_2"))) != "authentic"
+    assert (
+        reason(made, replace(sent, body=sent.body.replace(b"evt_1", b"evt_2").replace(b"a=1", b"a=2"))) != "authentic"
+    )
     assert reason(replace(made, verify=replace(made.verify, alternatives=())), sent) != "authentic"
 
 
