@@ -115,7 +115,7 @@ class _Reading:
         destination = self.destinations.name(said.datafast, ("datafast",), report, DEFAULT)
         source = compile_source(said, around, report, destination)
         rules = self._rules(said, destination, report)
-        if source.secret_fault is not None:
+        if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
             report.warn(

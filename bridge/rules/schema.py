@@ -266,13 +266,14 @@ class Preset(Stanzas):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    secret_form: Texts | None = None
 
 
 class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
-    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`; a list while rotating")
+    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
     when: When | None = Field(default=None, description="conditions of all rules")
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (

@@ -205,7 +205,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
     assert said["where"]
     assert said["secret_hint"]
     assert not said.keys() - {
-        "where", "secret_hint", "verify", "envelope", "body", "visitor", "links", "each", "id_is_signed"
+        "where", "secret_hint", "secret_form", "verify", "envelope", "body", "visitor", "links", "each", "id_is_signed"
     }  # fmt: skip
 
 
