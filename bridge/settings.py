@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from bridge import database_url
 from bridge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ class WrongKind(ValueError):
     """The value is something else that is known; the message says what."""
 
 
+class WrongPart(ValueError):
+    """A part of the value is wrong; the message names it, and nothing else of the value."""
+
+
 def api_key(text: str) -> str:
     """Check a DataFast key by its prefix only; WrongKind says what else it is."""
     for prefix, sentence in _WRONG_KEYS.items():
@@ -156,14 +161,10 @@ def _api_url(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    scheme, separator, _ = text.partition("://")
-    kind, _, driver = scheme.partition("+")
-    known = kind in ("postgresql", "postgres") or (kind == "sqlite" and driver in ("", "pysqlite"))
-    if not (separator and known):
-        raise ValueError("sqlite:///bridge.db or postgresql://user:password@host/name")
-    if kind != "sqlite":
-        return "postgresql+psycopg" + text[len(scheme) :]
-    return text
+    try:
+        return database_url.canonical(text)
+    except ValueError as error:
+        raise WrongPart(str(error)) from None
 
 
 def _text(text: str) -> str:
@@ -341,6 +342,9 @@ def load(environ: Mapping[str, str]) -> Settings:
             values[setting.field] = None if text is None else setting.parse(text)
         except WrongKind as error:
             faults.append(f"{setting.name} is {mask(text or '')}: {error}")
+            values[setting.field] = None
+        except WrongPart as error:
+            faults.append(f"{setting.name}: {error}")
             values[setting.field] = None
         except ValueError as error:
             shown = mask(text or "") if setting.secret else repr(text)

@@ -86,7 +86,9 @@ def _check_settings(report: Report, given: dict[str, str]) -> None:
     from bridge import settings
 
     try:
-        report.warnings += settings.load(given).warnings
+        loaded = settings.load(given)
+        report.warnings += loaded.warnings
+        opening.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
 

@@ -83,6 +83,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     settings = None
     try:
         settings = settings_.load(given)
+        opening.demand_usable(settings.database_url)
     except SettingsError as error:
         yield from (Finding("fail", "settings", fault) for fault in error.faults)
     else:
