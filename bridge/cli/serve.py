@@ -101,9 +101,10 @@ def _demand_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second for a name that cannot be one of a host
+        reason = (getattr(error, "strerror", None) or "it is not the name of a host").lower()
         raise BridgeError(
-            f"Nothing can listen at port {port} of {host}: {(error.strerror or 'unknown reason').lower()}. Stop what"
+            f"Nothing can listen at port {port} of {host}: {reason}. Stop what"
             " does, or name another place: --port or PORT, --host or BRIDGE_HOST."
         ) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -67,6 +68,8 @@ def secrets_from(environ: Mapping[str, str], steps: Iterable[Step]) -> dict[str,
     missing = [secret_name(source) for source, secret in found.items() if not secret]
     if missing:
         raise UsageError(f"to sign these events, set {' and '.join(missing)} to what the bridge has")
+    if any(unicodedata.category(character) == "Cs" for secret in found.values() for character in secret):
+        raise UsageError("a secret to sign these events with holds bytes that are not UTF-8: set it again")
     return {source: _first(secret, _FORMS.get(source, ())) for source, secret in found.items()}
 
 
