@@ -191,6 +191,7 @@ class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
@@ -205,6 +206,7 @@ class Source:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     secret_names: tuple[str, ...] = ()
     secret_fault: str | None = None
+    secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()
     id_is_signed: bool = True
     named_types: EventTypes = frozenset()

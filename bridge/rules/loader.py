@@ -122,7 +122,7 @@ class _Reading:
             *(e for link in source.links for e in link.events),
         ]
         source = replace(source, named_types=event_types(named))
-        if source.secret_fault is not None:
+        if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
             report.warn(

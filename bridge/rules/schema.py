@@ -308,13 +308,14 @@ class Preset(Stanzas):
     retry_fields: list[StrictStr] = Field(default_factory=list)
     borrowed: Texts | None = None
     links_named_by: Literal["provider", "source"] = "provider"
+    secret_form: Texts | None = None
 
 
 class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
-    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`; a list while rotating")
+    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
     when: When | None = Field(default=None, description="conditions of all rules")
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (
