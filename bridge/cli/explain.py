@@ -176,6 +176,13 @@ def _goal(explained: Explained, wish: Wish) -> dict[str, Any]:
 
 def _fate(explained: Explained, wish: Wish) -> str:
     """What would become of a goal, in a sentence."""
+    follows = wish.planned.follows
+    if follows is not None:
+        return f"would need {follows.goal} with {follows.value}, made before; if it was: {_lot(explained, wish)}"
+    return _lot(explained, wish)
+
+
+def _lot(explained: Explained, wish: Wish) -> str:
     from bridge import identity
 
     if wish.dry:

@@ -70,7 +70,7 @@ def evaluate_table(
         return Evaluation((), idle)
     traces = list(idle)
     planned: list[PlannedGoal] = []
-    making = Making(source, document, event_name, mode, hash_key)
+    making = Making(source, document, event_type, event_name, mode, hash_key)
     values: dict[str, Value] = {}  # what was read: path -> value, for all rules
     for position in positions:
         traces[position] = _judge(rules.rules[position], rules.conditions[position], making, values, planned)
@@ -149,7 +149,7 @@ def _first_failure(
 
 def describe(trace: RuleTrace) -> str:
     """A trace as a sentence."""
-    if trace.result == "condition":
+    if trace.result == "condition":  # "follows" says it in its message
         return f"{trace.path} is {trace.actual}, expected {trace.expected}"
     if trace.result == "event":
         return f"the rule is for {trace.expected}"

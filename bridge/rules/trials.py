@@ -56,9 +56,16 @@ def run_test(file: CompiledFile, test: TestCase) -> str:
     for i, document in enumerate(_documents(file.source, test)):
         found = evaluate_table(used, file.source, document, event_name=f"test[{i}]", mode="live", hash_key=_HASH_KEY)
         own = candidates(file.source.visitor, document)
-        planned += (goal._replace(candidates=(*goal.candidates, *own)) for goal in found.planned)
+        planned += (
+            goal._replace(candidates=(*goal.candidates, *own)) for goal in found.planned if _follows(goal, test)
+        )
         traces += found.traces
     return _difference(test, planned, traces)
+
+
+def _follows(goal: PlannedGoal, test: TestCase) -> bool:
+    """Whether what the goal has to follow was made before, as the test says in `after`."""
+    return goal.follows is None or goal.follows.goal in test.after
 
 
 def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:

@@ -34,8 +34,20 @@ STRIPE = {
         True,
     ),
     "dispute": (("charge.dispute.created",), "{data.object.id}", "provider amount currency reason", True),
+    "dispute-escalated": (
+        ("charge.dispute.funds_withdrawn",),
+        "{data.object.id}",
+        "provider amount currency reason",
+        True,
+    ),
     "payment_failed": (("invoice.payment_failed",), "{data.object.id}", "provider amount currency plan attempt", True),
     "payment_recovered": (("invoice.paid",), "{data.object.id}", "provider amount currency plan attempts", True),
+    "payment-recovered-by-hand": (
+        ("invoice.paid",),
+        "{data.object.id}",
+        "provider amount currency plan attempts",
+        True,
+    ),
     "cancel_scheduled": (
         ("customer.subscription.updated",),
         None,
@@ -51,13 +63,13 @@ STRIPE = {
     "plan_upgraded": (
         ("customer.subscription.updated",),
         "{data.object.id}:{id}",
-        "provider from_plan to_plan from_amount to_amount currency interval",
+        "provider from_plan to_plan from_amount to_amount currency interval from_monthly to_monthly",
         True,
     ),
     "plan_downgraded": (
         ("customer.subscription.updated",),
         "{data.object.id}:{id}",
-        "provider from_plan to_plan from_amount to_amount currency interval",
+        "provider from_plan to_plan from_amount to_amount currency interval from_monthly to_monthly",
         True,
     ),
     "involuntary_churn": (
@@ -65,6 +77,12 @@ STRIPE = {
         "{data.object.id}",
         "provider plan amount currency reason",
         True,
+    ),
+    "purchase-payment-intent": (
+        ("payment_intent.succeeded",),
+        "{data.object.id}",
+        "provider amount currency plan",
+        False,
     ),
     "trial_converted": (("customer.subscription.updated",), "{data.object.id}", "provider plan amount currency", False),
     "trial_ending": (
@@ -137,13 +155,22 @@ LEMONSQUEEZY = {
 }
 
 
+# the goals of rules that have an id of their own
+GOALS = {
+    "dispute-escalated": "dispute",
+    "payment-recovered-by-hand": "payment_recovered",
+    "purchase-payment-intent": "purchase",
+    "refund-invoice": "refund",
+}
+
+
 @pytest.mark.parametrize(("source", "pinned"), [("stripe", STRIPE), ("lemonsqueezy", LEMONSQUEEZY)])
 def test_the_goals_are_those_that_are_pinned(source, pinned):
     found = {rule.id: rule for rule in SHIPPED.rules[source]}
     assert list(found) == list(pinned)
     for rule_id, (events, once_per, metadata, enabled) in pinned.items():
         rule = found[rule_id]
-        assert rule.goal == rule_id.removesuffix("-invoice")
+        assert rule.goal == GOALS.get(rule_id, rule_id)
         assert rule.events == events
         assert [key for key, _ in rule.metadata] == metadata.split()
         assert rule.enabled is enabled
@@ -194,7 +221,7 @@ def test_no_shipped_rule_takes_more_than_seven_keys_or_personal_data():
             assert word not in text
         for rule in rule_set.rules[name]:
             if isinstance(rule.metadata, tuple):
-                assert len(rule.metadata) <= 7
+                assert len(rule.metadata) <= (9 if rule.goal.startswith("plan_") else 7)
 
 
 # ----------------------------------------------------------------------------------------------------- real payloads
@@ -427,6 +454,7 @@ def test_a_plan_change_compares_prices_and_not_presence(shape):
     before["items"]["data"][0]["price"] |= {"id": "price_0", "unit_amount": 900}
     assert planned("stripe", body)["plan_upgraded"] == {
         "provider": "stripe", "from_plan": "price_0", "to_plan": "price_1", "from_amount": "9.00", "to_amount": "49.00", "currency": "USD", "interval": "month",
+        "from_monthly": "9.00", "to_monthly": "49.00",
     }  # fmt: skip
     before["items"]["data"][0]["price"] |= {"unit_amount": 9900}
     assert list(planned("stripe", body)) == ["plan_downgraded"]
