@@ -30,6 +30,7 @@ from bridge.rules.expectations import (
     Resembles,
     ValueChanged,
     bound,
+    compared_with,
     one_holds,
 )
 from bridge.rules.globs import compile_glob
@@ -270,11 +271,23 @@ def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str
         inner = compile_when(
             expected["not"] if negated else expected, fault, (*at, "not") if negated else at, depth + 1
         )
-        for outer in (each for each in _paths(inner) if each.root != "body" or type(each) in (ValuePath, WasPath)):
+        for outer in _outside(inner):
             fault(at, f'the conditions of an element read the element alone, so "{outer.text}" cannot stand there')
         return ElementWhere(path, inner, negated)
     expectation = compile_expectation(expected, path, fault, at, depth)
     return ElementTest(path, expectation, expectation.text)
+
+
+def _outside(condition: Condition) -> list[CompiledPath]:
+    """The paths that do not stay in an element: read for each of them, they would take forever in a long list."""
+    if isinstance(condition, All | Either):
+        return [path for part in condition.parts for path in _outside(part)]
+    if isinstance(condition, NotAll):
+        return _outside(condition.inner)
+    paths = _paths(condition)
+    if isinstance(condition, FieldTest | ElementTest):
+        paths += compared_with(condition.expectation)
+    return [path for path in paths if path.root != "body" or isinstance(path, ValuePath | WasPath)]
 
 
 def _is_when(expected: Json) -> bool:

@@ -258,6 +258,18 @@ def bound(expectation: Expectation, document: Document) -> Expectation:
     return expectation
 
 
+def compared_with(expectation: Expectation) -> list[CompiledPath]:
+    """The other paths that an expectation reads."""
+    match expectation:
+        case AllOf(parts) | AnyOf(parts):
+            return [path for part in parts for path in compared_with(part)]
+        case Not(inner):
+            return compared_with(inner)
+        case Equals(operand) | Compares(operand=operand) | Resembles(operand=operand) | After(operand=operand):
+            return [] if operand.path is None else [operand.path]
+    return []
+
+
 def one_holds(expectation: Expectation, values: list[Json], document: Document) -> bool:
     """Whether one of the values is as expected; for `not`, `not_in` and `exists: false`, whether none is otherwise."""
     match expectation:

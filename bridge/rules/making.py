@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from bridge import limits
 from bridge.model import MISSING, Candidate, Document, Follows, PlannedGoal, Source
 from bridge.rules.filters import Scope
-from bridge.rules.named import NO_VALUES
 from bridge.rules.templates import Placeholder, Template
 from bridge.rules.values import json_in_text, text_of
 
@@ -40,13 +39,9 @@ class Making:
 
     __slots__ = ("document", "event_name", "mode", "scope", "source")
 
-    def __init__(
-        self, source: Source, document: Document, event_type: str, event_name: str, mode: str, hash_key: bytes
-    ) -> None:
-        derived = (source.values or NO_VALUES).of(event_type, hash_key, source.decimals)
-        roots = (document.body, document.header, document.query, document.envelope, document.key, document.root)
-        self.source, self.document = source, Document(*roots, derived)
-        self.event_name, self.mode, self.scope = event_name, mode, Scope(self.document, hash_key, source.decimals)
+    def __init__(self, source: Source, document: Document, event_name: str, mode: str, hash_key: bytes) -> None:
+        self.source, self.document = source, document
+        self.event_name, self.mode, self.scope = event_name, mode, Scope(document, hash_key, source.decimals)
 
     def goal(self, rule: Rule) -> PlannedGoal:
         """RuleFailedError where there can be none."""

@@ -26,7 +26,7 @@ from bridge.rules.values import Value, is_empty, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bridge.model import Derived, Json
+    from bridge.model import Derived, Json, Source
     from bridge.rules.globs import Glob
     from bridge.rules.reporting import Fault
     from bridge.rules.schema import SaidValue
@@ -103,6 +103,13 @@ class Computed:
 
 
 NO_VALUES: Final = Values({})
+
+
+def with_values(document: Document, source: Source, event_type: str, hash_key: bytes) -> Document:
+    """The document with room for its values and for what it was before the change."""
+    derived = (source.values or NO_VALUES).of(event_type, hash_key, source.decimals)
+    roots = (document.body, document.header, document.query, document.envelope, document.key, document.root)
+    return Document(*roots, derived)
 
 
 # --------------------------------------------------------------------------------------------------- compilation

@@ -122,6 +122,7 @@ class Table:
     """The rules of one source, indexed by event type, ready for `evaluate`.
 
     conditions: of each rule, those of the file before its own. exact, globs: event type -> positions of rules.
+    derives: whether a rule reads named values or the event before the change.
     idle: the traces of an event type that no rule is for, remembered for the types that come (at most IDLE_MAX).
     """
 
@@ -129,6 +130,7 @@ class Table:
     conditions: tuple[tuple[Condition, ...], ...]
     exact: Mapping[str, tuple[int, ...]]
     globs: tuple[tuple[Glob, int], ...]
+    derives: bool = True
     idle: dict[str, tuple[RuleTrace, ...]] = field(default_factory=dict, compare=False, repr=False)
 
 
