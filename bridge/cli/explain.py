@@ -230,8 +230,16 @@ def _summary(explained: Explained) -> str:
         return f"It would be ignored: {prepared.reason}"
     if not explained.wishes:
         return "No goal: no rule matches."
-    names = listing([wish.planned.name for wish in explained.wishes])
-    return f"{count(len(explained.wishes), 'goal')}: {names}."
+    sure = [wish.planned.name for wish in explained.wishes if wish.planned.follows is None]
+    made = f"{count(len(sure), 'goal')}: {listing(sure)}." if sure else "No goal for sure."
+    return " ".join([made, *(_condition(wish) for wish in explained.wishes if wish.planned.follows is not None)])
+
+
+def _condition(wish: Wish) -> str:
+    """What a goal that follows another depends on; only the database knows whether it is there."""
+    follows = wish.planned.follows
+    assert follows is not None
+    return f"{wish.planned.name} would need {follows.goal} with {follows.value}, made before."
 
 
 def _facts(explained: Explained) -> list[tuple[str, str]]:

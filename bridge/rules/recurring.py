@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING
 from bridge.rules.before import was
@@ -47,7 +47,7 @@ def prices(scope: Scope) -> Value:
 def monthly(scope: Scope) -> Value:
     """What the items cost a month."""
     now = _object(scope.document)
-    return _total(now, _quantities(now), scope)
+    return _total(now, [_quantity(item) for item in _items(now)], _currency(now), scope)
 
 
 def monthly_before(scope: Scope) -> Value:
@@ -55,7 +55,8 @@ def monthly_before(scope: Scope) -> Value:
     then = _object(was(scope.document))
     if len(_items(then)) > _ITEMS_MAX:
         return MISSING
-    return _total(then, _now_for(then, _object(scope.document)), scope)
+    now = _object(scope.document)
+    return _total(then, _now_for(then, now), _currency(now), scope)
 
 
 BUILTINS: Final[Mapping[str, Callable[[Scope], Value]]] = {
@@ -112,8 +113,11 @@ def _quantity(item: Item) -> Fraction | None:
     return None if exact is None else Fraction(exact)
 
 
-def _quantities(subscription: Item) -> list[Fraction | None]:
-    return [_quantity(item) for item in _items(subscription)]
+def _currency(subscription: Item) -> str | None:
+    """Its own, or (before 2022) its first price's."""
+    items = _items(subscription)
+    said = subscription.get("currency") or (_price(items[0]).get("currency") if items else None)
+    return said if isinstance(said, str) else None
 
 
 def _now_for(then: Item, now: Item) -> list[Fraction | None]:
@@ -154,13 +158,10 @@ def _product_id(item: Item) -> str | None:
 # --------------------------------------------------------------------------------------------------------- money
 
 
-def _total(subscription: Item, quantities: list[Fraction | None], scope: Scope) -> Value:
+def _total(subscription: Item, quantities: list[Fraction | None], currency: str | None, scope: Scope) -> Value:
     """The monthly cost of all items as a decimal in whole units; MISSING where one has no fixed price."""
     items = _items(subscription)
-    if not items or len(items) > _ITEMS_MAX or not _is_whole(subscription):
-        return MISSING
-    currency = subscription.get("currency") or _price(items[0]).get("currency")
-    if not isinstance(currency, str):
+    if currency is None or not items or len(items) > _ITEMS_MAX or not _is_whole(subscription):
         return MISSING
     total = Fraction(0)
     for item, quantity in zip(items, quantities, strict=True):
@@ -180,7 +181,7 @@ def _rounded(exact: Fraction) -> int:
 def _cost(item: Item, currency: str) -> Fraction | None:
     """One of an item, a month, in minor units; None if it has no fixed price in this currency."""
     price = _price(item)
-    amount = _first_number(price, "unit_amount_decimal", "unit_amount", "amount_decimal", "amount")
+    amount = _amount(price)
     if amount is None or not _is_fixed(item) or str(price.get("currency") or currency).upper() != currency.upper():
         return None
     recurring = _recurring(item)
@@ -207,6 +208,8 @@ def _recurring(item: Item) -> Item:
     return _map(_map(item.get("price")).get("recurring")) or _map(item.get("plan"))
 
 
-def _first_number(price: Item, *keys: str) -> Decimal | None:
-    said: list[Any] = [price[key] for key in keys if price.get(key) is not None]
-    return number(said[0]) if said else None
+def _amount(price: Item) -> Decimal | None:
+    """In minor units: the whole number, where there is one, and the decimal where it has a fraction of a cent."""
+    whole = number(price.get("unit_amount", price.get("amount")))
+    exact = number(price.get("unit_amount_decimal", price.get("amount_decimal")))
+    return whole if exact is None or (whole is not None and exact == exact.to_integral_value()) else exact

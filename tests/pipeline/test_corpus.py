@@ -13,6 +13,7 @@ UPDATED = "stripe/stripe-sync-engine/subscription_updated.json"
 DELETED = "stripe/stripe-sync-engine/subscription_deleted.json"
 PRICE = "data.object.items.data.0.price"
 WAS = "data.previous_attributes.items"
+OLD = {"price": {"id": "price_old", "unit_amount": 1900, "recurring": {"interval": "month"}}}
 FOLLOWING = {("stripe", "payment-recovered-by-hand")}  # needs an event before it: tests/pipeline/test_follows.py
 # The shipped rules that no payload makes fire, because of the values that happen to stand in it; and the payload with
 # the values with which it does.
@@ -45,11 +46,11 @@ SILENT = {
     ),
     ("stripe", "plan_upgraded"): (
         UPDATED,
-        {f"{PRICE}.unit_amount": 4900, WAS: {"data": [{"price": {"id": "price_old", "unit_amount": 1900}}]}},
+        {f"{PRICE}.unit_amount": 4900, WAS: {"data": [OLD]}},
     ),
     ("stripe", "plan_downgraded"): (
         UPDATED,
-        {f"{PRICE}.unit_amount": 900, WAS: {"data": [{"price": {"id": "price_old", "unit_amount": 1900}}]}},
+        {f"{PRICE}.unit_amount": 900, WAS: {"data": [OLD]}},
     ),
     ("stripe", "trial_converted"): (
         UPDATED,
