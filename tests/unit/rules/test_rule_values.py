@@ -331,3 +331,54 @@ def test_an_id_with_a_name_in_maps_is_that_name():
     text = "maps: {names: {price_1Lab: pro}}\ngoals: [{id: r, goal: 'bought_{plan|map:names}', event: t}]\n"
     (goal,) = goals(STRIPE + text, {"plan": "price_1Lab"}).planned
     assert goal.name == "bought_pro"
+
+
+# --------------------------------------------------------------------------------------------------------- follows
+
+FOLLOWING = """provider: stripe
+goals:
+  - {goal: first, event: a, once_per: data.object.id%s}
+  - {goal: second, event: b, follows: %s, once_per: data.object.id}
+tests:
+  - {name: t, event: {type: b, data: {object: {id: x}}}, after: %s, goals: [%s]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("after", "made", "ok"),
+    [("[first]", "{goal: second}", True), ("first", "", False), ("[]", "", True), ("[other]", "{goal: second}", False)],
+)
+def test_a_file_test_says_which_goals_were_made_before(after, made, ok):
+    found = rules.load({"stripe.yaml": FOLLOWING % ("", "First", after, made)}, {}, PRESETS)
+    (result,) = rules.run_tests(found)
+    assert result.ok is ok, result.message
+
+
+def test_a_goal_that_follows_names_the_once_key_of_the_other():
+    (goal,) = goals(FOLLOWING % ("", "first", "[]", ""), {"data": {"object": {"id": "x"}}}, event_type="b").planned
+    assert goal.follows == ("first", "stripe:live:first:x", "x")
+
+
+def test_without_a_once_value_nothing_can_be_followed():
+    found = goals(FOLLOWING % ("", "first", "[]", ""), {}, event_type="b")
+    assert found.planned == ()
+    assert [trace.message for trace in found.traces if trace.result == "failed"] == [
+        "once_per has no value, so it is not known which first this goal follows"
+    ]
+
+
+def test_who_follows_a_goal_that_is_switched_off_is_warned():
+    found = rules.load({"stripe.yaml": FOLLOWING % (", enabled: false", "first", "[]", "")}, {}, PRESETS)
+    assert any('"first" is switched off, so nothing can follow it' in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{goal: g, event: t, follows: g}", '"follows" needs "once_per"'),
+        ("{goal: g, event: t, follows: h, once_per: id}", 'no rule of this file makes the goal "h"'),
+        ("{goal: g, event: t, follows: identify, once_per: id}", "is reserved"),
+    ],
+)
+def test_what_cannot_be_followed_is_told(text, said):
+    assert any(said in line for line in faults(f"provider: stripe\ngoals: [{text}]\n"))
