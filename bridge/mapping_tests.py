@@ -68,12 +68,28 @@ def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCa
     source = file.source
     table = rules.table(tuple(_rules(file, test)), file.when)
     desk = Desk(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
-    prepared = desk.arrive(source, _request(source, test), now_ms, keys=test.key)
+    prepared = _after(desk.arrive(source, _request(source, test), now_ms, keys=test.key), test)
     return (
         f"the event would be put into quarantine: {prepared.quarantine}"
         if prepared.quarantine
         else (_difference(test, prepared))
     )
+
+
+def _after(prepared: Prepared, test: TestCase) -> Prepared:
+    """Without the goals that have to follow one which was not made before, as the test says in `after`."""
+    elements = (
+        replace(
+            element,
+            wishes=tuple(
+                wish
+                for wish in element.wishes
+                if wish.planned.follows is None or wish.planned.follows.goal in test.after
+            ),
+        )
+        for element in prepared.elements
+    )
+    return replace(prepared, elements=tuple(elements))
 
 
 def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:

@@ -63,6 +63,7 @@ class Document:
     body: the parsed body (or one element of it, with `each`); root: the whole parsed body;
     header: lower-case names; query: the last value of each parameter;
     envelope: `type`, `id`, `time`, `test`, `account`; key: what identity extracted, kind -> bare id.
+    derived: what rules compute of the document when they first need it.
     """
 
     body: Json
@@ -71,6 +72,20 @@ class Document:
     envelope: Mapping[str, Json] = field(default_factory=dict)
     key: Mapping[str, str] = field(default_factory=dict)
     root: Json = None
+    derived: Derived | None = field(default=None, compare=False, repr=False)
+
+
+class Derived(Protocol):
+    """Of one document: its named values and the document as it was before the change, each computed once."""
+
+    def has(self, name: str) -> bool:
+        """Whether `values:` has this name for the document's event type or any other."""
+
+    def value(self, name: str, document: Document) -> Json | Missing:
+        """The value of that name. Never raises."""
+
+    def was(self, document: Document) -> Document:
+        """The document before the change."""
 
 
 class EventTypes(Protocol):
@@ -186,6 +201,13 @@ class Requirement:
     expected: tuple[str, ...]
 
 
+class NamedValues(Protocol):
+    """The `values:` of a source (`bridge.rules.named` makes them)."""
+
+    def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
+        """What is to be computed of one event of this type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
@@ -198,6 +220,8 @@ class Source:
     named_types: those that its rules and links name; the same bytes under two of them are two events.
     former: how the previous release read type and id, if otherwise; only for recognising what it stored.
     retry_fields: form fields by which a retry differs from the first delivery.
+    decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
+    values: what `values:` of the preset and the file name, compiled.
     """
 
     name: str
@@ -223,6 +247,8 @@ class Source:
     links: tuple[LinkSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"
+    decimals: Mapping[str, int] = field(default_factory=dict)
+    values: NamedValues | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,12 +419,20 @@ class Candidate(NamedTuple):
     value: Json
 
 
+class Follows(NamedTuple):
+    """The goal that must have been made before another: its name, its once key at the same destination, their value."""
+
+    goal: str
+    once_key: str
+    value: str
+
+
 class PlannedGoal(NamedTuple):
     """What one rule wants sent for one event; the visitor is still to be resolved.
 
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
     candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
-    notes: what was changed to fit DataFast's limits, for the trace.
+    notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
     """
 
     rule_id: str
@@ -411,6 +445,7 @@ class PlannedGoal(NamedTuple):
     max_age_ms: int | None = None
     wait_ms: int | None = None
     notes: tuple[str, ...] = ()
+    follows: Follows | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.composed import BeginsWith, paths_or_templates
+from bridge.rules.named import Values, check_template, compile_values, merged
 from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
+from bridge.rules.templates import Template
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
 from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, signs_its_url, valid_preset
@@ -76,7 +78,20 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
+        decimals=preset.decimals,
+        values=_values(preset, file, report),
     )
+
+
+def _values(preset: Preset, file: MappingFile, report: Report) -> Values:
+    """The preset's values and the file's, which win by name."""
+    mine = compile_values(file.values, file.maps, report.below("values"))
+    found = merged(compile_values(preset.values, file.maps, in_preset(report)), mine)
+    for name, choices in mine.choices.items():
+        for choice in choices:
+            if isinstance(choice.source, Template):
+                check_template(choice.source, found, report.below("values", name))
+    return found
 
 
 class _Merged:

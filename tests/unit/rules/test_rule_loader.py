@@ -167,7 +167,7 @@ def test_a_billion_laughs_are_one_fault_an_alias():
         ),
         (
             "provider: stripe\ngoals:\n  - goal: a\n    event: b\n    metadata: [x]",
-            '5:15: "metadata" must be a map of names to templates, or one template of an object such as "{data.metadata}"',
+            '5:16: "x" is no value; this file and its preset name no values',
         ),
         ("provider: stripe\ngoals: [x]", '2:9: an entry of "goals" must be a map'),
         ("provider: stripe\nbody: xml\ngoals: []", '2:7: "body" must be json or form'),
