@@ -67,7 +67,7 @@ def test_every_goal_is_the_same_but_for_the_changed_rows(now, part):
         name: [as_then(goal, part) for goal in entry["goals"] if goal["rule"] not in NEW_RULES]
         for name, entry in now.items()
     }
-    assert {name: mine[name] for name in then if mine[name] != then[name]} == dict.fromkeys(GONE, [])
+    assert {name: mine[name] for name in then if mine[name] != then[name]} == {name: [] for name in GONE}
 
 
 def test_the_changed_rows_are_seen_to_change(now):
