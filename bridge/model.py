@@ -63,6 +63,7 @@ class Document:
     body: the parsed body (or one element of it, with `each`); root: the whole parsed body;
     header: lower-case names; query: the last value of each parameter;
     envelope: `type`, `id`, `time`, `test`, `account`; key: what identity extracted, kind -> bare id.
+    derived: what rules compute of the document when they first need it.
     """
 
     body: Json
@@ -71,6 +72,26 @@ class Document:
     envelope: Mapping[str, Json] = field(default_factory=dict)
     key: Mapping[str, str] = field(default_factory=dict)
     root: Json = None
+    derived: Derived | None = field(default=None, compare=False, repr=False)
+
+
+class Derived(Protocol):
+    """Of one document: its named values and the document as it was before the change, each computed once."""
+
+    def has(self, name: str) -> bool:
+        """Whether `values:` has this name for the document's event type or any other."""
+
+    def value(self, name: str, document: Document) -> Json | Missing:
+        """The value of that name. Never raises."""
+
+    def was(self, document: Document) -> Document:
+        """The document before the change."""
+
+
+class EventTypes(Protocol):
+    """Event types, told apart by name or by glob (`bridge.rules.globs` compiles them)."""
+
+    def __contains__(self, event_type: object, /) -> bool: ...
 
 
 class Path(Protocol):
@@ -155,6 +176,15 @@ class EnvelopeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerSpec:
+    """Where the previous release read type and id of an event, and whether it took that id for a signed one."""
+
+    type: tuple[Path, ...] = ()
+    id: tuple[Path, ...] = ()
+    id_is_signed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSpec:
     """Remember the values at these paths as keys of this kind, for events whose type matches one of the globs."""
 
@@ -213,14 +243,27 @@ class Reply:
     kept: str | None = field(default=None, repr=False)
 
 
+class NamedValues(Protocol):
+    """The `values:` of a source (`bridge.rules.named` makes them)."""
+
+    def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
+        """What is to be computed of one event of this type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
+    named_types: those that its rules and links name; the same bytes under two of them are two events.
+    former: how the previous release read type and id, if otherwise; only for recognising what it stored.
+    retry_fields: form fields by which a retry differs from the first delivery.
+    decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
+    values: what `values:` of the preset and the file name, compiled.
     quiet: what is taken is answered 204 without a body, not 200.
     """
 
@@ -230,8 +273,12 @@ class Source:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     secret_names: tuple[str, ...] = ()
     secret_fault: str | None = None
+    secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()
     id_is_signed: bool = True
+    named_types: EventTypes = frozenset()
+    former: FormerSpec | None = None
+    retry_fields: tuple[str, ...] = ()
     body: BodyForm = BodyForm.JSON
     body_field: str | None = None
     each: Path | None = None
@@ -244,6 +291,8 @@ class Source:
     links: tuple[LinkSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"
+    decimals: Mapping[str, int] = field(default_factory=dict)
+    values: NamedValues | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +356,9 @@ class Envelope:
 class NewEvent:
     """A verified webhook on its way into the store.
 
-    dedupe_keys: one or two texts; the event is a duplicate if any of them was seen for this source.
+    dedupe_keys: one or two strings; the event is a duplicate if any of them was seen for this source.
+    former_keys: what the previous release would have stored, each with its type of the event: (type, key). They are
+    looked up and never written, and one counts only for a row of that type.
     quarantine: why it cannot be read (None: it can). headers, query: without secrets.
     """
 
@@ -319,6 +370,7 @@ class NewEvent:
     query: Mapping[str, str]
     body: bytes = field(repr=False)
     quarantine: str | None = None
+    former_keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,12 +465,20 @@ class Candidate(NamedTuple):
     value: Json
 
 
+class Follows(NamedTuple):
+    """The goal that must have been made before another: its name, its once key at the same destination, their value."""
+
+    goal: str
+    once_key: str
+    value: str
+
+
 class PlannedGoal(NamedTuple):
     """What one rule wants sent for one event; the visitor is still to be resolved.
 
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
     candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
-    notes: what was changed to fit DataFast's limits, for the trace.
+    notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
     """
 
     rule_id: str
@@ -431,6 +491,7 @@ class PlannedGoal(NamedTuple):
     max_age_ms: int | None = None
     wait_ms: int | None = None
     notes: tuple[str, ...] = ()
+    follows: Follows | None = None
 
 
 @dataclass(frozen=True, slots=True)

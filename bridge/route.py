@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from bridge import logs
 from bridge.desk import Desk, Element, Prepared
 from bridge.errors import StoreError
+from bridge.following import settled
 from bridge.store import clock, events, facts, plans
 from bridge.store.driver import driver_of
 
@@ -171,7 +172,7 @@ class Router:
 def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str) -> bool:
     """Write everything about some events, or nothing. False: no goal was made, and none has learned its visitor."""
     now = driver_of(conn).now_ms()
-    good = [prepared for prepared in batch if prepared.quarantine is None]
+    good = settled(conn, [prepared for prepared in batch if prepared.quarantine is None])
     learnings = [element.learning for prepared in good for element in prepared.elements]
     memory = plans.learn(conn, learnings, desk.settings, now)
     wishes = [wish for prepared in good for element in prepared.elements for wish in element.wishes]

@@ -19,13 +19,12 @@ from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import ago, count, listing, when
 from bridge.errors import SettingsError, SignatureError, UsageError
-from bridge.model import Event, EventState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.cli.screen import Screen
-    from bridge.model import Request, Source
+    from bridge.model import Event, Request, Source
     from bridge.route import Prepared
     from bridge.rules import RuleSet
     from bridge.settings import Settings
@@ -105,23 +104,12 @@ def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
 
 def look_at(rule_set: RuleSet, settings: Settings, request: Request, name: str, signed: bool) -> Explained:
     """Do with a request all that receiving and routing do before anything is written."""
-    from bridge import app, route, sources
+    from bridge import app, route
 
     source = rule_set.sources[name]
-    new = sources.read(source, request)
-    event = Event(
-        id=0,
-        source=name,
-        provider=source.provider,
-        envelope=new.envelope,
-        received_at_ms=opening.now_ms(),
-        state=EventState.RECEIVED,
-        headers=new.headers,
-        query=new.query,
-        body=request.body,
-    )
     desk = route.Desk(rule_set, settings, app.destinations(settings, rule_set), b"explain")
-    return Explained(source, event, desk.prepare(event), settings, _signature(source, request) if signed else None)
+    prepared = desk.arrive(source, request, opening.now_ms())
+    return Explained(source, prepared.event, prepared, settings, _signature(source, request) if signed else None)
 
 
 def _signature(source: Source, request: Request) -> str:
@@ -176,6 +164,13 @@ def _goal(explained: Explained, wish: Wish) -> dict[str, Any]:
 
 def _fate(explained: Explained, wish: Wish) -> str:
     """What would become of a goal, in a sentence."""
+    follows = wish.planned.follows
+    if follows is not None:
+        return f"would need {follows.goal} with {follows.value}, made before; if it was: {_lot(explained, wish)}"
+    return _lot(explained, wish)
+
+
+def _lot(explained: Explained, wish: Wish) -> str:
     from bridge import identity
 
     if wish.dry:
@@ -219,12 +214,20 @@ def _summary(explained: Explained) -> str:
     prepared = explained.prepared
     if prepared.quarantine:
         return f"It would be accepted and put into quarantine: {prepared.quarantine}"
-    if prepared.reason:
-        return f"It would be ignored: {prepared.reason}"
+    if prepared.ignored:
+        return f"It would be ignored: {prepared.ignored}"
     if not explained.wishes:
-        return "No goal: no rule matches."
-    names = listing([wish.planned.name for wish in explained.wishes])
-    return f"{count(len(explained.wishes), 'goal')}: {names}."
+        return f"No goal: {prepared.reason or 'no rule matches'}."
+    sure = [wish.planned.name for wish in explained.wishes if wish.planned.follows is None]
+    made = f"{count(len(sure), 'goal')}: {listing(sure)}." if sure else "No goal for sure."
+    return " ".join([made, *(_condition(wish) for wish in explained.wishes if wish.planned.follows is not None)])
+
+
+def _condition(wish: Wish) -> str:
+    """What a goal that follows another depends on; only the database knows whether it is there."""
+    follows = wish.planned.follows
+    assert follows is not None
+    return f"{wish.planned.name} would need {follows.goal} with {follows.value}, made before."
 
 
 def _facts(explained: Explained) -> list[tuple[str, str]]:

@@ -68,6 +68,8 @@ def rule_sentence(rule: Mapping[str, Any]) -> str:
             return f"matched: goal {rule['goal']}{notes}"
         case "condition":
             return f"no: {rule.get('path')} is {rule.get('actual')}, expected {rule.get('expected')}"
+        case "follows":
+            return f"no: {rule.get('message')}"
         case "disabled":
             return "switched off (enabled: false)"
         case "event":

@@ -98,11 +98,16 @@ class Goal(Strict):
     )
     metadata: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[dict[str, Scalar], Tag("~map")],
-            _either('a map of names to templates, or one template of an object such as "{data.metadata}"'),
+            Annotated[StrictStr, Tag("~text")]
+            | Annotated[list[StrictStr], Tag("~list")]
+            | Annotated[dict[str, Scalar], Tag("~map")],
+            _either('a map of names to templates, a list of values, or one template of an object ("{data.metadata}")'),
         ]
         | None
-    ) = Field(default=None, description="name: template; or one template of an object")
+    ) = Field(default=None, description="name: template; or a list of names of `values`; or one template of an object")
+    follows: StrictStr | None = Field(
+        default=None, description="only if a goal of this name with the same `once_per` value was made before"
+    )
     max_age: StrictStr | None = Field(default=None, description="a goal older than this is not sent (`7d`)")
     wait: StrictStr | None = Field(default=None, description="how long it waits for its visitor (`96h`)")
     datafast: (
@@ -137,6 +142,9 @@ class TestCase(Strict):
     headers: dict[str, Scalar] = Field(default_factory=dict, description="headers of the request")
     query: dict[str, Scalar] = Field(default_factory=dict, description="parameters of the URL")
     key: dict[str, Scalar] = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
+    after: Texts | None = Field(
+        default=None, description="names of goals that were made before, for rules with `follows`"
+    )
     only: Texts | None = Field(default=None, description="ids of rules: just these are looked at, switched on or not")
 
 
@@ -246,6 +254,22 @@ class Link(Strict):
     event: Texts = Field(default="*", description="only for events of these types (globs)")
 
 
+class Chosen(Strict):
+    """One way to compute a value, for some event types."""
+
+    called: ClassVar[str] = "an entry of a value"
+
+    event: Texts = Field(default="*", description="only for events of these types (globs)")
+    value: Scalar | None = Field(default=None, description="a template")
+    builtin: StrictStr | None = Field(default=None, description="code of the bridge instead, as presets use it")
+
+
+SaidValue = Annotated[
+    Annotated[StrictStr, Tag("~text")] | Annotated[Chosen, Tag("~map")] | Annotated[list[Chosen], Tag("~list")],
+    _either("a template, or a list of {event, value}"),
+]
+
+
 class JsonField(Strict):
     called: ClassVar[str] = "body"
 
@@ -321,6 +345,19 @@ class Stanzas(Strict):
         | None
     ) = Field(default=None, description="ids to remember, so that later events find their visitor")
     each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
+    values: dict[str, SaidValue] = Field(
+        default_factory=dict,
+        description="templates by name, read as `{value.name}`; or a list of {event, value}, of which the first whose"
+        " event type fits counts. They come beside those of the preset, and win by name",
+    )
+
+
+class Former(Strict):
+    """How the previous release read what its dedupe keys were made of; a key that is not said is as now."""
+
+    type: Texts | None = None
+    id: Texts | None = None
+    id_is_signed: StrictBool | None = None
 
 
 class Preset(Stanzas):
@@ -328,22 +365,27 @@ class Preset(Stanzas):
 
     borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
+    decimals: currencies whose minor units this provider counts unlike `bridge.rules.currency`.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    formerly: Former | None = None
+    retry_fields: list[StrictStr] = Field(default_factory=list)
     borrowed: Texts | None = None
     links_named_by: Literal["provider", "source"] = "provider"
     acknowledge: Literal[200, 204] = 200
     cannot_be_set_up: StrictStr | None = None
+    secret_form: Texts | None = None
+    decimals: dict[str, Annotated[int, Field(ge=0, le=4)]] = Field(default_factory=dict)
 
 
 class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
-    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`; a list while rotating")
+    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
     when: When | None = Field(default=None, description="conditions of all rules")
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (

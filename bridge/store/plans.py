@@ -76,6 +76,14 @@ class Made:
     event_id: int  # of the event that made the goal
 
 
+# ------------------------------------------------------------------------------------------------------ following
+
+
+def made_before(conn: Connection, places: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Which of these goals, each by destination and once key, are there already, in whatever state."""
+    return {place for place in places if conn.execute(_IS_MADE, dict(zip(("of", "once"), place, strict=True))).scalar()}
+
+
 # ------------------------------------------------------------------------------------------------------- making
 
 
@@ -247,6 +255,7 @@ _WRITE_KEYS: Final = "INSERT INTO goal_keys (goal_id, key)"
 _BY_PLACE: Final = (
     select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once")).with_for_update()
 )
+_IS_MADE: Final = select(exists().where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once")))
 _MAYBE_SENT: Final = select(
     exists().where(
         attempts.c.goal_id == bindparam("goal"),
