@@ -50,6 +50,7 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 
+VISITOR_PREFIX: Final = "dfv_"  # our snippets write it before the id in a field that is not the visitor's
 UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 
 

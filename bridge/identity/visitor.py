@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.linking import Named
 from bridge.model import UUID4
+from bridge.model import VISITOR_PREFIX as PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.model import Candidate, Json
 
-PREFIX: Final = "dfv_"  # our snippets write it before the id in a client_reference_id
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[!-~]{1,200}")
 _NOTHING: Final = frozenset(

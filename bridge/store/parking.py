@@ -61,11 +61,12 @@ def resolve(
         return item.visitor != without and not unknown.passed_over(destination, item)
 
     left = [item for item in own if usable(item)]
-    found = _own(left) if left else memory.find(keys, at_ms, weak=weak, first=first, usable=usable)
+    found = as_own(left) if left else memory.find(keys, at_ms, weak=weak, first=first, usable=usable)
     return found and replace(found, unproved=unknown.unproved(destination, found))
 
 
-def _own(left: Sequence[Named]) -> Found:
+def as_own(left: Sequence[Named]) -> Found:
+    """The first of these candidates of an event, with the others behind it."""
     best = left[0]
     return Found(best.visitor, "own", best.sure, path=best.path, others=tuple(left[1:]), borrowed=best.borrowed)
 

@@ -20,6 +20,7 @@ from bridge.store.driver import driver_of
 from bridge.store.parking import (
     CHANGE,
     as_json,
+    as_own,
     bind,
     first_look,
     learn,
@@ -180,8 +181,14 @@ def _birth(wish: Wish, found: Found | None, memory: Memory, settings: Settings, 
     until = wish.event.received_at_ms + wait_ms
     weak_at = wish.event.received_at_ms + settings.bridge_weak_after if memory.strong(wish.keys) else None
     values |= {"state": "parked", "parked_until_ms": until, "weak_at_ms": weak_at}
-    values |= to_prove(found) if found else {"message": waiting(pairs, refused)}
+    values |= to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _lent(wish)}
     return values | {"due_at_ms": first_look(values)}
+
+
+def _lent(wish: Wish) -> str | None:
+    """The borrowed candidates, though none is known: with another key they may be, and are asked about anew."""
+    left = [item for item in wish.own if item.borrowed]
+    return as_json(as_own(left)) if left else None
 
 
 def _refused(wish: Wish) -> str | None:
