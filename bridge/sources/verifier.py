@@ -270,8 +270,6 @@ def _spec_faults(spec: VerifySpec) -> list[str]:
         found.append(f"`encoding: {spec.signature.encoding}` does not exist; there are {', '.join(ENCODINGS)}")
     if not spec.signature.places and spec.type != "basic":
         found.append("`signature` must say where the signature is: `in: header:X-Signature`")
-    if spec.type in asymmetric.TYPES and not asymmetric.available():
-        found.append(f"`type: {spec.type}` {asymmetric.HOW_TO_GET}")
     return found
 
 
