@@ -56,16 +56,15 @@ def run_test(file: CompiledFile, test: TestCase) -> str:
     for i, document in enumerate(_documents(file.source, test)):
         found = evaluate_table(used, file.source, document, event_name=f"test[{i}]", mode="live", hash_key=_HASH_KEY)
         own = candidates(file.source.visitor, document)
-        planned += (
-            goal._replace(candidates=(*goal.candidates, *own)) for goal in found.planned if _follows(goal, test)
-        )
+        made = (*found.planned, *(goal for goal in found.following if _is_made(goal, test)))
+        planned += (goal._replace(candidates=(*goal.candidates, *own)) for goal in made)
         traces += found.traces
     return _difference(test, planned, traces)
 
 
-def _follows(goal: PlannedGoal, test: TestCase) -> bool:
+def _is_made(goal: PlannedGoal, test: TestCase) -> bool:
     """Whether what the goal has to follow was made before, as the test says in `after`."""
-    return goal.follows is None or goal.follows.goal in test.after
+    return goal.follows is not None and goal.follows.goal in test.after
 
 
 def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
@@ -137,7 +136,9 @@ def _names(planned: list[PlannedGoal]) -> str:
 
 def _why(name: str, traces: list[RuleTrace]) -> str:
     """The reason of the rule that should have made this goal."""
-    reasons = [describe(t) for t in traces if name in (t.goal, t.rule_id) and t.result in ("condition", "failed")]
+    reasons = [
+        describe(t) for t in traces if name in (t.goal, t.rule_id) and t.result in ("condition", "failed", "follows")
+    ]
     reasons += [describe(t) for t in traces if name in (t.goal, t.rule_id) and t.result == "event"]
     return f" ({reasons[0]})" if reasons else ""
 
