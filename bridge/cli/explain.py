@@ -232,10 +232,11 @@ def _summary(explained: Explained) -> str:
         return f"It would be accepted and put into quarantine: {prepared.quarantine}"
     if prepared.reason:
         return f"It would be ignored: {prepared.reason}"
-    names = listing([wish.planned.name for wish in explained.wishes])
-    made = f"{count(len(explained.wishes), 'goal')}: {names}." if names else "No goal: no rule matches."
-    if explained.following:
-        made = made if names else "No goal for sure."
+    if explained.wishes:
+        names = listing([wish.planned.name for wish in explained.wishes])
+        made = f"{count(len(explained.wishes), 'goal')}: {names}."
+    else:
+        made = "No goal for sure." if explained.following else "No goal: no rule matches."
     return " ".join([made, *(f"{wish.planned.name} {_needs(wish)}." for wish in explained.following)])
 
 
