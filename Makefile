@@ -1,11 +1,12 @@
 # Everything starts with one command. `make` alone lists them.
 PYTHON ?= python3
 VENV   := .venv
+ORACLES := .venv-oracles
 BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test lint bench chaos docs lock clean
+.PHONY: help setup setup-dev demo run test lint oracles bench chaos docs lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,20 @@ lint: setup-dev  ## style, types, import contract
 test: lint  ## everything: style, types, import contract, tests (on all cores)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
+$(ORACLES)/python: requirements-oracles.txt
+	@$(PYTHON) -m venv $(ORACLES)
+	@echo "Installing the providers' own packages ..."
+	@$(ORACLES)/bin/python -m pip install -q --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements-oracles.txt
+	@touch $@
+
+$(ORACLES)/node: oracles/node/package-lock.json | $(ORACLES)/python
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' || { echo "The oracles need Node 20 or newer, with npm: apt-get install nodejs npm" >&2; exit 1; }
+	@cd oracles/node && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+oracles: $(ORACLES)/python $(ORACLES)/node  ## every preset against its provider's own library (ARGS=--write keeps the verdicts)
+	@$(ORACLES)/bin/python -m oracles $(ARGS)
+
 bench: setup-dev  ## the project's own benchmark, as ratios in one run
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -52,10 +67,14 @@ chaos: setup-dev  ## the ledger of loss: MODE= EVENTS= KILLS= FAULTS= SEED= DATA
 docs: setup-dev  ## write the generated parts of the docs again
 	@$(BIN)/python -m docs.generate
 
-lock:  ## pin again what pyproject.toml allows
-	$(BIN)/python -m pip install -q pip-tools
-	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe -o requirements.txt pyproject.toml
-	$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe --extra asymmetric --extra test --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+PIN := $(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras --no-header --allow-unsafe
 
-clean:  ## remove the environment and the demo's files
-	rm -rf $(VENV) build *.egg-info
+lock:  ## pin again what pyproject.toml and oracles/ allow; no lock names a package index
+	$(BIN)/python -m pip install -q pip-tools
+	$(PIN) -o requirements.txt pyproject.toml
+	$(PIN) --extra test --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	$(PIN) -c requirements.txt -o requirements-oracles.txt oracles/requirements.in
+	cd oracles/node && npm install --silent --package-lock-only --ignore-scripts --no-audit --no-fund && node unnamed.mjs
+
+clean:  ## remove the environments and the demo's files
+	rm -rf $(VENV) $(ORACLES) oracles/node/node_modules build *.egg-info

@@ -88,6 +88,12 @@ class Derived(Protocol):
         """The document before the change."""
 
 
+class EventTypes(Protocol):
+    """Event types, told apart by name or by glob (`bridge.rules.globs` compiles them)."""
+
+    def __contains__(self, event_type: object, /) -> bool: ...
+
+
 class Path(Protocol):
     """A compiled path of the rule language (`bridge.rules.paths` makes them)."""
 
@@ -132,18 +138,25 @@ class TimestampSpec:
     places: tuple[Place, ...]  # empty: an element of the signature's text
     prefix: str = ""
     tolerance_s: int = 300
+    form: str | None = None  # seconds | milliseconds | iso: its exact form, for schemes that put nothing behind it
 
 
 @dataclass(frozen=True, slots=True)
 class VerifySpec:
     """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
 
-    type: str  # hmac-sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
-    key: str = "text"  # text | whsec | base64 | hex | pem | der | whpk
+    type: str  # hmac-md5|sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
+    key: tuple[str, ...] = ("text",)  # forms of the secret, any may match: text|whsec|base64|hex|pem|der|whpk
     signature: SignatureSpec = SignatureSpec(())
     timestamp: TimestampSpec | None = None
     id: tuple[Place, ...] = ()
     signed: str = "{body}"
+    alternatives: tuple[VerifySpec, ...] = ()  # other schemes that the sender uses; any may match
+
+    @property
+    def schemes(self) -> tuple[VerifySpec, ...]:
+        """This scheme and its alternatives."""
+        return (self, *self.alternatives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +176,15 @@ class EnvelopeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerSpec:
+    """Where the previous release read type and id of an event, and whether it took that id for a signed one."""
+
+    type: tuple[Path, ...] = ()
+    id: tuple[Path, ...] = ()
+    id_is_signed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSpec:
     """Remember the values at these paths as keys of this kind, for events whose type matches one of the globs."""
 
@@ -179,6 +201,48 @@ class Requirement:
     expected: tuple[str, ...]
 
 
+class ReplyKind(StrEnum):
+    """What a hand-shake does with the value at its place, or without one."""
+
+    ECHO = "echo"  # say it back
+    HMAC = "hmac"  # say HMAC-SHA256 of it by the source's secret
+    KEEP = "keep"  # it is a secret to be read by a person, once
+    EMPTY = "empty"  # 200 without a body
+    NO_CONTENT = "no_content"  # 204
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One message with which a sender sets up or tries a webhook, and what it is answered.
+
+    when: all of these places hold one of these values; body: the whole body is this, `{digits}` standing for a number.
+    signed: answered only to a request that verifies like an event. verify_token: the place of what must equal
+    `expected`, which is None as long as `variable` is not set. fields: the answer's JSON, name -> template of
+    `{value}`, `{hex}`, `{base64}`; without any the answer is plain text.
+    """
+
+    does: ReplyKind
+    methods: tuple[str, ...] = ("POST",)
+    when: tuple[tuple[Place, tuple[str, ...]], ...] = ()
+    body: str | None = None
+    signed: bool = True
+    place: Place | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    verify_token: Place | None = None
+    variable: str | None = None
+    expected: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a hand-shake is answered. kind: the body's media type, None without one; kept: what a person must read."""
+
+    body: bytes = b""
+    kind: str | None = None
+    status: int = 200
+    kept: str | None = field(default=None, repr=False)
+
+
 class NamedValues(Protocol):
     """The `values:` of a source (`bridge.rules.named` makes them)."""
 
@@ -191,10 +255,16 @@ class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
+    borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
+    named_types: those that its rules and links name; the same bytes under two of them are two events.
+    former: how the previous release read type and id, if otherwise; only for recognising what it stored.
+    retry_fields: form fields by which a retry differs from the first delivery.
     decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
     values: what `values:` of the preset and the file name, compiled.
+    quiet: what is taken is answered 204 without a body, not 200.
     """
 
     name: str
@@ -203,15 +273,21 @@ class Source:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     secret_names: tuple[str, ...] = ()
     secret_fault: str | None = None
+    secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()
     id_is_signed: bool = True
+    named_types: EventTypes = frozenset()
+    former: FormerSpec | None = None
+    retry_fields: tuple[str, ...] = ()
     body: BodyForm = BodyForm.JSON
     body_field: str | None = None
     each: Path | None = None
     require: tuple[Requirement, ...] = ()
     public_url: str | None = None
-    challenge: Json = None
+    handshakes: tuple[Handshake, ...] = ()
+    quiet: bool = False
     visitor: tuple[Path, ...] = ()
+    borrowed: tuple[Path, ...] = ()
     links: tuple[LinkSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"
@@ -224,6 +300,7 @@ class Request:
     """An inbound request as it came: header names lower-case, query undecoded, body in bytes.
 
     url: as the client asked for it; signatures over a URL use the source's `public_url` when it is set.
+    address: of whoever connected, for people.
     """
 
     method: str
@@ -232,6 +309,7 @@ class Request:
     query_string: str
     headers: Mapping[str, str]
     body: bytes
+    address: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------- events
@@ -278,7 +356,9 @@ class Envelope:
 class NewEvent:
     """A verified webhook on its way into the store.
 
-    dedupe_keys: one or two texts; the event is a duplicate if any of them was seen for this source.
+    dedupe_keys: one or two strings; the event is a duplicate if any of them was seen for this source.
+    former_keys: what the previous release would have stored, each with its type of the event: (type, key). They are
+    looked up and never written, and one counts only for a row of that type.
     quarantine: why it cannot be read (None: it can). headers, query: without secrets.
     """
 
@@ -290,6 +370,7 @@ class NewEvent:
     query: Mapping[str, str]
     body: bytes = field(repr=False)
     quarantine: str | None = None
+    former_keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import hmac
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,6 +30,7 @@ from bridge.model import (
     TimestampSpec,
     VerifySpec,
 )
+from bridge.rules.composed import BeginsWith, paths_or_templates
 from bridge.rules.paths import compile_path
 
 NOW = 1_700_000_000
@@ -53,10 +55,10 @@ def verify_spec(said):
     timestamp = None
     if stamp:
         where = () if stamp["in"] == "signature" else places(stamp["in"])
-        timestamp = TimestampSpec(where, stamp.get("prefix", ""), stamp.get("tolerance", 300))
+        timestamp = TimestampSpec(where, stamp.get("prefix", ""), stamp.get("tolerance", 300), stamp.get("form"))
     return VerifySpec(
         said["type"],
-        said.get("key", "text"),
+        tuple(as_list(said.get("key", "text"))),
         SignatureSpec(
             places(signature.get("in")),
             signature.get("split"),
@@ -66,7 +68,13 @@ def verify_spec(said):
         timestamp,
         places(said.get("id")),
         said.get("signed", "{body}"),
+        tuple(verify_spec(other) for other in said.get("or", ())),
     )
+
+
+def flags(test):
+    found = paths(test["path"] if isinstance(test, dict) else test)
+    return tuple(BeginsWith(path, test["prefix"]) for path in found) if "prefix" in (test or ()) else found
 
 
 def envelope_spec(said):
@@ -74,8 +82,9 @@ def envelope_spec(said):
     mark = test.get("is", True) if isinstance(test, dict) else True
     mark = tuple(mark) if isinstance(mark, list) else mark
     return EnvelopeSpec(
-        **{name: paths(said.get(name)) for name in ("type", "id", "time", "order", "account")},
-        test=paths(test["path"] if isinstance(test, dict) else test),
+        **{name: paths(said.get(name)) for name in ("id", "time", "order", "account")},
+        type=paths_or_templates(said.get("type"), None),
+        test=flags(test),
         test_is=mark,
     )
 
@@ -99,6 +108,7 @@ def source_of(provider, said, *secrets, **changes):
         body_field=body["json_field"] if isinstance(body, dict) else None,
         each=compile_path(said["each"]) if "each" in said else None,
         visitor=paths(said.get("visitor")),
+        borrowed=paths(said.get("borrowed")),
         links=tuple(
             LinkSpec(link["kind"], paths(link["path"]), tuple(as_list(link.get("event", "*"))))
             for link in said.get("links", ())
@@ -127,7 +137,7 @@ def secret_for(spec):
     """A secret of the form that this scheme takes."""
     if spec.type == "ed25519":
         raw = ED25519.public_key().public_bytes_raw()
-        return raw.hex() if spec.key == "hex" else "whpk_" + base64.b64encode(raw).decode()
+        return raw.hex() if "hex" in spec.key else "whpk_" + base64.b64encode(raw).decode()
     if spec.type == "ecdsa-sha256":
         der = ECDSA.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -135,7 +145,9 @@ def secret_for(spec):
         return base64.b64encode(der).decode()
     if spec.type == "basic":
         return "user:pass:word"
-    return "whsec_" + base64.b64encode(bytes(range(24))).decode() if spec.key == "whsec" else "a_secret_of_some_length"
+    if "hex" in spec.key:
+        return bytes(range(24)).hex()
+    return "whsec_" + base64.b64encode(bytes(range(24))).decode() if "whsec" in spec.key else "a_secret_of_some_length"
 
 
 def body_for(made):
@@ -145,10 +157,11 @@ def body_for(made):
         "id": "evt_1",
         "webhookTimestamp": NOW * 1000,
         "verification_token": "a_secret_of_some_length",
+        "value": [{"clientState": "a_secret_of_some_length"}],
         "signature": {"timestamp": str(NOW), "token": "t" * 50, "signature": ""},
     }
     if made.body is BodyForm.FORM:
-        return b"resource_name=sale&sale_id=1&b=2&a=1"
+        return b"resource_name=sale&sale_id=1&b=2&a=1&thrivecart_secret=a_secret_of_some_length"
     if made.body is BodyForm.JSON_FIELD:
         from urllib.parse import urlencode
 
@@ -156,11 +169,25 @@ def body_for(made):
     return json.dumps(document).encode()
 
 
+def stated(spec, at):
+    """A time as the sender of this scheme writes it."""
+    form = spec.timestamp.form if spec.timestamp else None
+    if form == "iso":
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{at}000" if form == "milliseconds" else str(at)
+
+
+def url_for(made, body):
+    url = made.public_url or URL
+    hashed = "{body_hash_url}" in made.verify.signed
+    return f"{url}?bodySHA256={hashlib.sha256(body).hexdigest()}" if hashed else url
+
+
 def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=None):
     """A request as the provider would send it, signed with the secret (or by `signer`)."""
     spec = made.verify
     body = body_for(made) if body is None else body
-    headers, url, stamp = {}, made.public_url or URL, str(at)
+    headers, url, stamp = {}, url_for(made, body), stated(spec, at)
     if spec.id:
         headers[spec.id[0].name] = event_id
     if spec.timestamp and spec.timestamp.places and spec.timestamp.places[0].where == "header":
@@ -184,6 +211,8 @@ def signed_request(made, secret, body=None, at=NOW, event_id="msg_1", signer=Non
         from urllib.parse import quote
 
         url += f"?{place.name}={quote(text)}"
+    elif place.name == "signature":
+        body = json.dumps({**json.loads(body), "signature": text}).encode()
     elif place.name == "signature.signature":
         document = json.loads(body)
         document["signature"]["signature"] = text
@@ -198,6 +227,8 @@ def signed_bytes(template, body, url, stamp, event_id, secret):
     known = {
         "body": body,
         "url": url.encode(),
+        "other_port_url": url.replace("example.com/", "example.com:443/").encode(),
+        "body_hash_url": url.encode(),
         "method": b"POST",
         "timestamp": stamp.encode(),
         "id": event_id.encode(),
@@ -210,6 +241,12 @@ def signed_bytes(template, body, url, stamp, event_id, secret):
     )
 
 
+def key_of(spec, secret):
+    if "whsec" in spec.key:
+        return base64.b64decode(secret.removeprefix("whsec_"))
+    return bytes.fromhex(secret) if "hex" in spec.key and "text" not in spec.key else secret.encode()
+
+
 def sign(spec, secret, message):
     if spec.type == "ed25519":
         return ED25519.sign(message)
@@ -217,5 +254,5 @@ def sign(spec, secret, message):
         return ECDSA.sign(message, ec.ECDSA(hashes.SHA256()))
     if spec.type == "sha256":
         return hashlib.sha256(message).digest()
-    key = base64.b64decode(secret.removeprefix("whsec_")) if spec.key == "whsec" else secret.encode()
+    key = key_of(spec, secret)
     return hmac.new(key, message, spec.type.removeprefix("hmac-")).digest()

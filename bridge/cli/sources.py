@@ -1,7 +1,8 @@
 """`sources`: what to enter at each provider: the URL, the secret, the event types, and where to click.
 
 The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
-to. A secret is never shown, only whether it is there. No network, no database.
+to. A secret is never shown, only whether it is there. No network; the database only for first messages
+(`bridge.cli.set_up`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import opening
+from bridge.cli import gumroad, opening, set_up
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
-from bridge.cli.words import listing
+from bridge.cli.words import count, listing
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,11 +45,16 @@ class Setup:
     url: str
     secret: str
     secret_is_set: bool
+    secrets: int
     secret_names: tuple[str, ...]
     goal_events: tuple[str, ...]
     link_events: tuple[str, ...]
     secret_hint: str | None
     where: str | None
+    subscribe: tuple[str, ...]
+    cannot_be_set_up: str | None
+    set_up: tuple[tuple[str, str], ...]
+    get_answers: str
     command: tuple[str, ...]
 
 
@@ -79,6 +85,7 @@ def sources(source: str | None, base_url: str | None) -> None:
         return
     for one in setups:
         _print(screen, one)
+    set_up.print_first_messages(screen, (rule_set.sources[name] for name in names))
     if base == PLACEHOLDER:
         screen.say("Give --base-url https://… to see the URLs as they have to be pasted.")
 
@@ -101,11 +108,16 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         url=url,
         secret=_secret(source),
         secret_is_set=bool(source.secrets),
+        secrets=len(source.secrets),
         secret_names=source.secret_names,
         goal_events=for_goals,
         link_events=for_links,
         secret_hint=_said(source.provider, "secret_hint"),
         where=_said(source.provider, "where"),
+        subscribe=gumroad.commands(source, url, for_goals) if source.provider == "gumroad" else (),
+        cannot_be_set_up=_said(source.provider, "cannot_be_set_up"),
+        set_up=tuple(set_up.steps(source)),
+        get_answers=set_up.get_answers(source),
         command=_commands(source, url, (*for_goals, *for_links)),
     )
 
@@ -122,7 +134,8 @@ def _in_order(events: Iterable[str]) -> tuple[str, ...]:
 
 def _secret(source: Source) -> str:
     if source.secrets:
-        return f"set ({listing(list(source.secret_names), 'in the file')})"
+        told = f"set ({listing(list(source.secret_names), 'in the file')}): {count(len(source.secrets), 'secret')} read"
+        return "; ".join([told, *source.secret_problems])
     return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
 
 
@@ -151,13 +164,29 @@ def _print(screen: Screen, one: Setup) -> None:
     facts = [("URL", one.url), ("Secret", one.secret)]
     if one.secret_hint and not one.secret_is_set:
         facts.append(("", f"it is {one.secret_hint}"))
-    screen.facts([*facts, *([("Where", one.where)] if one.where else [])])
-    _print_events(screen, "Events for goals", one.goal_events)
+    if one.where:
+        facts.append(("Where", one.where))
+    if one.cannot_be_set_up:
+        facts.append(("Warning", f"it cannot be set up: {one.cannot_be_set_up}"))
+    screen.facts([*facts, *one.set_up])
+    _print_goal_events(screen, one)
     _print_events(screen, "Events that only tell which visitor it was", one.link_events)
-    screen.say("Or by command:" if one.provider == "stripe" else "Is it there? (answers 405 and a sentence)", indent=2)
+    screen.say("Or by command:" if one.provider == "stripe" else f"Is it there? (answers {one.get_answers})", indent=2)
     for line in one.command:
         screen.line(f"    {line}")
     screen.say()
+
+
+def _print_goal_events(screen: Screen, one: Setup) -> None:
+    if not one.subscribe:
+        _print_events(screen, "Events for goals", one.goal_events)
+        return
+    others = tuple(event for event in one.goal_events if event != gumroad.PING)
+    _print_events(screen, "Events for goals that the Ping endpoint is told of", (gumroad.PING,))
+    _print_events(screen, "Events for goals that it is not told of", others)
+    screen.say("One command for each of those; the OAuth token needs the scope view_sales:", indent=2)
+    for line in one.subscribe:
+        screen.line(f"    {line}")
 
 
 def _print_events(screen: Screen, label: str, events: tuple[str, ...]) -> None:

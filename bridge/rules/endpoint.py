@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import (
     BodyForm,
     EnvelopeSpec,
+    FormerSpec,
     LinkSpec,
     Requirement,
     Source,
     VerifySpec,
 )
+from bridge.rules.composed import BeginsWith, paths_or_templates
+from bridge.rules.handshake import compile_handshakes
 from bridge.rules.named import Values, check_template, compile_values, merged
-from bridge.rules.schema import JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
+from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.templates import Template
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
-from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, valid_preset
+from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, signs_its_url, valid_preset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,8 +52,8 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     """The source of a file. Faults go to the report; the result counts only if there are none."""
     preset = _preset(file, around, report)
     said = _Merged(file, preset, report)
-    keys = _secrets(file, around, report)
     verify = compile_verify(file, preset, around.presets, report)
+    keys = _secrets(file, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
     require, unset = _require(said, around, report)
     return Source(
@@ -60,17 +63,22 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secrets=() if unset else keys.usable,
         secret_names=keys.names,
         secret_fault=_secret_fault(around.name, keys, unset),
+        secret_problems=keys.problems,
         envelope=envelope,
         id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify),
+        former=_former(file, preset, envelope, verify, report),
+        retry_fields=tuple(preset.retry_fields),
         body=_body(said.get("body"))[0],
         body_field=_body(said.get("body"))[1],
         each=_one(said.get("each"), said.fault("each")),
         require=require,
         public_url=_public_url(said, verify, around, report),
-        challenge=said.get("challenge"),
+        handshakes=compile_handshakes(file, preset, around.name, around.environ, report),
+        quiet=preset.acknowledge == 204,
         visitor=paths(said.get("visitor"), said.fault("visitor")),
+        borrowed=paths(preset.borrowed, in_preset(report)),
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
-        links_named_by_provider=bool(preset.links),
+        links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
         values=_values(preset, file, report),
@@ -108,6 +116,8 @@ def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
             report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
         return Preset.model_validate({})
     found = around.presets.get(file.provider)
+    if found is not None and "cannot_be_set_up" in found:
+        report.warn(("provider",), f"{file.provider} cannot be set up: {found['cannot_be_set_up']}")
     if found is None:
         guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
         more = "" if guess else '; docs/providers.md lists them, or write custom and say in "verify" how it signs'
@@ -125,7 +135,8 @@ def _envelope(file: MappingFile, preset: Preset, report: Report) -> EnvelopeSpec
         for key in ("type", "id", "time", "order", "account"):
             texts = getattr(stanzas.envelope, key, None)
             if texts is not None:
-                said[key] = paths(texts, below(fault, key))
+                read = paths_or_templates if key == "type" else paths
+                said[key] = read(texts, below(fault, key))
         _test_flag(stanzas, fault, said)
     return EnvelopeSpec(**said)
 
@@ -134,9 +145,25 @@ def _test_flag(stanzas: Stanzas, fault: Fault, said: dict[str, Any]) -> None:
     flag = stanzas.envelope.test if stanzas.envelope is not None else None
     if isinstance(flag, TestFlag):
         said["test"] = paths(flag.path, below(fault, "test", "path"))
+        if flag.prefix is not None:
+            said["test"] = tuple(BeginsWith(path, flag.prefix) for path in said["test"])
         said["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
     elif flag is not None:
         said["test"], said["test_is"] = paths(flag, below(fault, "test")), True
+
+
+def _former(
+    file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Report
+) -> FormerSpec | None:
+    """How the previous release read type and id; what the file says itself was read as it is now."""
+    said = preset.formerly
+    if said is None:
+        return None
+    own, fault = file.envelope or Envelope(), in_preset(report)
+    event_type = envelope.type if own.type is not None or said.type is None else paths(said.type, fault)
+    event_id = envelope.id if own.id is not None or said.id is None else paths(said.id, fault)
+    signed = said.id_is_signed if said.id_is_signed is not None else id_is_signed(event_id, verify)
+    return FormerSpec(event_type, event_id, signed and preset.id_is_signed)
 
 
 # --------------------------------------------------------------------------------------------------- body, links
@@ -179,17 +206,27 @@ def _one(text: str | None, fault: Fault) -> CompiledPath | None:
 
 # ------------------------------------------------------------------------------------------- secrets, requirements
 
+_FORM_OF_KEY: Final = (("whsec", "whsec_"), ("whpk", "whpk_"))
+
 
 def default_variable(name: str) -> str:
     """The variable that holds the secret of a source: `lemon-shop` -> LEMON_SHOP_WEBHOOK_SECRET."""
     return name.upper().replace("-", "_") + "_WEBHOOK_SECRET"
 
 
-def _secrets(file: MappingFile, around: Surroundings, report: Report) -> Secrets:
+def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surroundings) -> tuple[str, ...]:
+    """What secrets begin with: those of the provider, of the preset that `verify` names, of the form of the key."""
+    named = file.verify if isinstance(file.verify, str) else file.verify.preset if file.verify else None
+    said = around.presets.get(named, {}).get("secret_form") if named else None
+    forms = [form for texts in (preset.secret_form, said) for _, form in numbered(texts)]
+    return tuple(dict.fromkeys([*forms, *(form for key, form in _FORM_OF_KEY if key in verify.key)]))
+
+
+def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], report: Report) -> Secrets:
     entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
     for where, text in numbered(entries):
         _refuse_malformed(text, ("secret", *where), report)
-    found = secrets([text for _, text in numbered(entries)], around.environ)
+    found = secrets([text for _, text in numbered(entries)], around.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
     for prefix, kind in (("sk_", "an API key"), ("rk_", "an API key"), ("we_", "an endpoint's id")):
@@ -210,9 +247,11 @@ def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
         return f"{' and '.join(unset)} is not set, {consequence}"
     if keys.usable:
         return None
+    if keys.problems:
+        return f"{'; '.join(keys.problems)}; {consequence}"
     if keys.unset:
-        return f"{' and '.join(keys.unset)} is not set (or holds a placeholder), {consequence}"
-    return f"its secret is empty or a placeholder, {consequence}"
+        return f"{' and '.join(keys.unset)} is not set, {consequence}"
+    return f"its secret is empty, {consequence}"
 
 
 def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
@@ -238,7 +277,7 @@ def _of_key(fault: Fault, key: str) -> Fault:
 def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
     text = said.get("public_url")
     if text is None:
-        if "{url}" in verify.signed:
+        if signs_its_url(verify):
             report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')
         return None
     _refuse_malformed(text, ("public_url",), report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,8 @@ from bridge.rules.destinations import DEFAULT, Destinations
 from bridge.rules.endpoint import Surroundings, compile_source
 from bridge.rules.engine import table
 from bridge.rules.event_names import near_miss
+from bridge.rules.globs import event_types
+from bridge.rules.handshake import apart, without_computing
 from bridge.rules.named import NO_VALUES, Values, check_when
 from bridge.rules.reporting import Report
 from bridge.rules.rule import RuleContext, compile_rule
@@ -79,7 +82,7 @@ def load(
     reading = _Reading(environ, presets, folder)
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
-    return _rule_set(files, [file for file in compiled if file is not None], reading)
+    return _rule_set(files, reading.held_apart([file for file in compiled if file is not None]), reading)
 
 
 class _Reading:
@@ -118,12 +121,15 @@ class _Reading:
         source = compile_source(said, around, report, destination)
         values = source.values if isinstance(source.values, Values) else NO_VALUES
         rules = self._rules(said, destination, values, report)
-        if source.secret_fault is not None:
+        named = [
+            *(event for rule in rules for event in rule.events),
+            *(event for link in source.links for event in link.events),
+        ]
+        source = replace(source, named_types=event_types(named))
+        if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
-            report.warn(
-                ("challenge", KEY), "hand-shakes are not answered yet: this sender's has to be answered elsewhere"
-            )
+            report.warn(("challenge", KEY), '"challenge" does nothing and can go; hand-shakes are "handshake" now')
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
         check_when(said.when, values, report.below("when"))
@@ -156,6 +162,20 @@ class _Reading:
         faults = [line for report in self.reports for line in report.lines(report.faults)]
         if faults:
             raise MappingError(faults)
+
+    def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
+        """No source computes with a secret that would let somebody sign an event of another."""
+        found = apart(file.source for file in compiled)
+        return [self._without_computing(file, found) if file.source.name in found else file for file in compiled]
+
+    def _without_computing(self, file: CompiledFile, found: Mapping[str, tuple[str, ...]]) -> CompiledFile:
+        report = next(report for report in self.reports if report.file == file.file)
+        others = " and ".join(found[file.source.name])
+        report.warn(
+            ("secret", KEY),
+            f"its secret is also that of {others}, so its hand-shake is not answered: give each source its own secret",
+        )
+        return replace(file, source=without_computing(file.source))
 
     def warnings(self) -> tuple[str, ...]:
         return tuple(line for report in self.reports for line in report.lines(report.warnings))

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 VERIFY_TYPES: Final = (
-    "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
+    "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
     "ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1",
 )  # fmt: skip
 KEY_FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
@@ -168,24 +168,41 @@ class Timestamp(Strict):
         default=None, alias="in", description="as for `signature`; or `signature`: an element of its text"
     )
     prefix: StrictStr = Field(default="", description="what the element begins with")
+    form: Literal["seconds", "milliseconds", "iso"] | None = Field(
+        default=None,
+        description="its exact form: `seconds`, `milliseconds` or `iso`; for a `signed` without separators",
+    )
     tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
 
 
-class Verify(Strict):
-    """How the sender proves who it is."""
+class Scheme(Strict):
+    """One way to prove who sent a request."""
 
-    called: ClassVar[str] = "verify"
+    called: ClassVar[str] = "an entry of or"
 
-    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
     type: StrictStr | None = Field(default=None, description="one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
-    key: StrictStr | None = Field(
-        default=None, description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS)
+    key: Texts | None = Field(
+        default=None,
+        description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; of several, any may match",
     )
     signature: Signature | None = Field(default=None, description="where the signature is")
     timestamp: Timestamp | None = Field(default=None, description="where the time of signing is")
     id: Texts | None = Field(default=None, description="where the `{id}` of the signed text is")
     signed: StrictStr | None = Field(
         default=None, description="what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
+    )
+
+
+class Verify(Scheme):
+    """How the sender proves who it is."""
+
+    called: ClassVar[str] = "verify"
+
+    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
+    or_: list[Scheme] | None = Field(
+        default=None,
+        alias="or",
+        description="other schemes that this sender uses, each said in full with the keys above; any may match",
     )
 
 
@@ -197,6 +214,9 @@ class TestFlag(Strict):
     is_: Any = Field(
         default=True, alias="is", description="the value that marks a test event (default: true), or a list"
     )
+    prefix: StrictStr | None = Field(
+        default=None, min_length=1, description="instead of `is`: what the value of a test event begins with"
+    )
 
 
 class Envelope(Strict):
@@ -204,7 +224,10 @@ class Envelope(Strict):
 
     called: ClassVar[str] = "envelope"
 
-    type: Texts | None = Field(default=None, description="the event's type")
+    type: Texts | None = Field(
+        default=None,
+        description='the type of the event; a template of its pieces: `"{object_type}.{action|lower}"`',
+    )
     id: Texts | None = Field(default=None, description="the id of the event (not of its object)")
     time: Texts | None = Field(default=None, description="when it happened")
     order: Texts | None = Field(default=None, description="a time good for order only")
@@ -213,10 +236,13 @@ class Envelope(Strict):
             Annotated[StrictStr, Tag("~text")]
             | Annotated[list[StrictStr], Tag("~list")]
             | Annotated[TestFlag, Tag("~map")],
-            _either("a path, or {path, is}"),
+            _either("a path, {path, is}, or {path, prefix}"),
         ]
         | None
-    ) = Field(default=None, description="the flag of a test event: a path (true marks a test), or `{path, is}`")
+    ) = Field(
+        default=None,
+        description="the flag of a test event: a path (true marks a test), `{path, is}` or `{path, prefix}`",
+    )
     account: Texts | None = Field(default=None, description="the connected account")
 
 
@@ -250,6 +276,36 @@ class JsonField(Strict):
     json_field: StrictStr = Field(description="the form field that holds the JSON")
 
 
+class Handshake(Strict):
+    """A message with which a sender sets up a webhook, and its answer."""
+
+    called: ClassVar[str] = "a hand-shake"
+
+    method: Texts = Field(default="POST", description="`GET`, `HEAD` or `POST` (default), or a list")
+    when: dict[str, Scalars] | None = Field(
+        default=None,
+        description='place: value, or a list of values (`""`: nothing is there); all of them mark the hand-shake',
+    )
+    echo: StrictStr | None = Field(
+        default=None, description="the place of the value to say back, such as `query:challenge` or `body:challenge`"
+    )
+    json_: dict[str, StrictStr] | None = Field(
+        default=None, alias="json", description='say it as JSON, such as `{challenge: "{value}"}`; default: plain text'
+    )
+    signed: StrictBool | None = Field(
+        default=None, description="whether its own signature must verify first; default: yes for `POST`, no for others"
+    )
+    verify_token: StrictStr | None = Field(
+        default=None, description="the place of a value that must equal the variable `<SOURCE>_VERIFY_TOKEN`"
+    )
+    body: StrictStr | None = Field(default=None, description="in presets: the whole body, `{digits}` being a number")
+    hmac: StrictStr | None = Field(default=None, description="in presets: the place of a token to be signed")
+    keep: StrictStr | None = Field(default=None, description="in presets: the place of what a person must read")
+    answer: Literal["empty", "no_content"] | None = Field(
+        default=None, description="in presets: `empty` (200 without a body) or `no_content` (204)"
+    )
+
+
 class Stanzas(Strict):
     """What a preset and a mapping file have in common."""
 
@@ -273,7 +329,14 @@ class Stanzas(Strict):
         default=None, description="path: value that must be there, for senders that sign nothing"
     )
     public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
-    challenge: Any = Field(default=None, description="the answer to a sender's hand-shake (not given yet)")
+    handshake: (
+        Annotated[
+            Annotated[Handshake, Tag("~map")] | Annotated[list[Handshake], Tag("~list")],
+            _either("a map, or a list of maps"),
+        ]
+        | None
+    ) = Field(default=None, description="messages that set up the webhook; with `provider: custom`, echoes only")
+    challenge: Any = Field(default=None, description='does nothing and is accepted for old files; use "handshake"')
     links: (
         Annotated[
             Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[Link], Tag("~list")],
@@ -289,15 +352,32 @@ class Stanzas(Strict):
     )
 
 
+class Former(Strict):
+    """How the previous release read what its dedupe keys were made of; a key that is not said is as now."""
+
+    type: Texts | None = None
+    id: Texts | None = None
+    id_is_signed: StrictBool | None = None
+
+
 class Preset(Stanzas):
     """The defaults of a provider; other keys of a preset are for people.
 
+    borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
+    links_named_by: whether the keys of its links carry the name of the provider or that of the source.
     decimals: currencies whose minor units this provider counts unlike `bridge.rules.currency`.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    formerly: Former | None = None
+    retry_fields: list[StrictStr] = Field(default_factory=list)
+    borrowed: Texts | None = None
+    links_named_by: Literal["provider", "source"] = "provider"
+    acknowledge: Literal[200, 204] = 200
+    cannot_be_set_up: StrictStr | None = None
+    secret_form: Texts | None = None
     decimals: dict[str, Annotated[int, Field(ge=0, le=4)]] = Field(default_factory=dict)
 
 
@@ -305,7 +385,7 @@ class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
-    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`; a list while rotating")
+    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
     when: When | None = Field(default=None, description="conditions of all rules")
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (
@@ -329,8 +409,13 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     ("verify",): Verify,
     ("verify", "signature"): Signature,
     ("verify", "timestamp"): Timestamp,
+    ("verify", "or", "*"): Scheme,
+    ("verify", "or", "*", "signature"): Signature,
+    ("verify", "or", "*", "timestamp"): Timestamp,
     ("envelope",): Envelope,
     ("envelope", "test"): TestFlag,
     ("links", "*"): Link,
+    ("handshake",): Handshake,
+    ("handshake", "*"): Handshake,
     ("body",): JsonField,
 }

@@ -47,6 +47,9 @@ _FILLERS: Final[dict[tuple[str, ...], Json]] = {
     ("goals", "*", "datafast", "name"): "default",
     ("verify", "signature", "in"): "header:filler",
     ("verify", "timestamp", "in"): "header:filler",
+    ("verify", "or", "*"): {"type": "basic"},
+    ("verify", "or", "*", "signature", "in"): "header:filler",
+    ("verify", "or", "*", "timestamp", "in"): "header:filler",
     ("envelope", "test", "path"): "filler",
     ("body", "json_field"): "filler",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -14,16 +15,17 @@ from bridge.rules.spelling import did_you_mean
 from bridge.rules.texts import below, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.model import Path
     from bridge.rules.reporting import Fault, Report, Where
-    from bridge.rules.schema import Texts
+    from bridge.rules.schema import Scheme, Texts
 
 CUSTOM: Final = "custom"
 _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)
 _SIGNED_PART: Final = re.compile(r"\{([^{}]*)\}")
-_SIGNED: Final = ("body", "id", "timestamp", "url", "method", "path", "secret", "crc32", "sorted_form")
+_URLS: Final = ("url", "other_port_url", "body_hash_url")
+_SIGNED: Final = ("body", "id", "timestamp", *_URLS, "method", "path", "secret", "crc32", "sorted_form")
 _UNSIGNED_TYPES: Final = ("basic", "token")
 _KEY_UNSAID: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
 _SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
@@ -54,17 +56,31 @@ def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any]
     said, fault = _said_verify(file, preset, presets, report)
     if said is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
-    _one_of("type", said.type, VERIFY_TYPES, fault)
-    key = said.key or _KEY_UNSAID.get(said.type or "", "text")
-    _one_of("key", key, KEY_FORMS, fault)
+    spec = _scheme(said, fault)
+    return replace(spec, alternatives=tuple(_alternatives(said.or_ or (), below(fault, "or"))))
+
+
+def _alternatives(said: Sequence[Scheme], fault: Fault) -> Iterable[VerifySpec]:
+    for i, scheme in enumerate(said):
+        if scheme.type is None:
+            fault((i,), f'an entry of "or" needs "type" (one of {", ".join(VERIFY_TYPES)})')
+        else:
+            yield _scheme(scheme, below(fault, i))
+
+
+def _scheme(said: Scheme, fault: Fault) -> VerifySpec:
+    _one_of(("type",), said.type, VERIFY_TYPES, fault)
+    forms = numbered(said.key or _KEY_UNSAID.get(said.type or "", "text"))
+    for where, form in forms:
+        _one_of(("key", *where), form, KEY_FORMS, fault)
     if said.signature is None and said.type != "basic":
         fault((), f'type {said.type} needs "signature", which says where the signature or token is')
     spec = VerifySpec(
         type=said.type or "",
-        key=key,
+        key=tuple(form for _, form in forms),
         signature=_signature(said, fault),
         timestamp=_timestamp(said, fault),
-        id=_places(said.id, below(fault, "id")),
+        id=read_places(said.id, below(fault, "id")),
         signed=said.signed or "{body}",
     )
     _check_signed(spec, fault)
@@ -72,22 +88,33 @@ def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any]
     return spec
 
 
-def id_is_signed(event_id: Sequence[Path], spec: VerifySpec) -> bool:
+def id_is_signed(event_id: Sequence[Path], verify: VerifySpec) -> bool:
     """Whether the signature covers where the event's id is: else who replays a body only has to make up another id.
 
     The bearer of a token or a password vouches for the whole request.
     """
+    return all(_covers(spec, event_id) for spec in verify.schemes)
+
+
+def _covers(spec: VerifySpec, event_id: Sequence[Path]) -> bool:
+    """Whether this scheme signs the very value that the envelope takes for the id.
+
+    `{id}` is the first of its places that says anything. The envelope has to read the same places in the same order:
+    otherwise a second header with another id would make a new event of an old one.
+    """
     if spec.type in _UNSIGNED_TYPES:
         return True
     signed = {name.lower() for name in _SIGNED_PART.findall(spec.signed)}
-    signed |= {f"{place.where}:{place.name}".lower() for place in spec.id if "id" in signed}
-    places = [f"{path.root}:{'.'.join(path.names)}" for path in event_id if isinstance(path, CompiledPath)]
-    places = places or [f"{place.where}:{place.name}" for place in spec.id]
-    return all(
-        place.lower() in signed or ("url" in signed and place.startswith("query:"))
-        for place in places
-        if place.startswith(("header:", "query:"))
-    )
+    ids = [f"{place.where}:{place.name}".lower() for place in spec.id]
+    paths = [path for path in event_id if isinstance(path, CompiledPath)]
+    places = [f"{path.root}:{'.'.join(path.names)}".lower() for path in paths] or ids
+    beside = [place for place in places if place.startswith(("header:", "query:")) and place not in signed]
+    beside = [place for place in beside if not ("url" in signed and place.startswith("query:"))]
+    return not beside or ("id" in signed and beside == ids[: len(beside)])
+
+
+def signs_its_url(verify: VerifySpec) -> bool:
+    return any(not set(_SIGNED_PART.findall(spec.signed)).isdisjoint(_URLS) for spec in verify.schemes)
 
 
 def _said_verify(
@@ -129,31 +156,32 @@ def _overlaid(base: Verify | None, own: Verify) -> Verify:
     return Verify.model_validate(said)
 
 
-def _one_of(key: str, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
+def _one_of(where: Where, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
     if value is not None and value not in allowed:
-        fault((key,), f'unknown {key} "{value}"{did_you_mean(value, allowed)}')
+        fault(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
 
 
-def _signature(said: Verify, fault: Fault) -> SignatureSpec:
+def _signature(said: Scheme, fault: Fault) -> SignatureSpec:
     if said.signature is None:
         return SignatureSpec(())
     if not numbered(said.signature.in_):
         fault(("signature",), 'signature needs "in"')
-    places = _places(said.signature.in_, below(fault, "signature", "in"))
+    places = read_places(said.signature.in_, below(fault, "signature", "in"))
     return SignatureSpec(places, said.signature.split, said.signature.prefix, said.signature.encoding)
 
 
-def _timestamp(said: Verify, fault: Fault) -> TimestampSpec | None:
+def _timestamp(said: Scheme, fault: Fault) -> TimestampSpec | None:
     stamp = said.timestamp
     if stamp is None:
         return None
     if not numbered(stamp.in_):
         fault(("timestamp",), 'timestamp needs "in"')
-    places = () if stamp.in_ == "signature" else _places(stamp.in_, below(fault, "timestamp", "in"))
-    return TimestampSpec(places, stamp.prefix, stamp.tolerance)
+    places = () if stamp.in_ == "signature" else read_places(stamp.in_, below(fault, "timestamp", "in"))
+    return TimestampSpec(places, stamp.prefix, stamp.tolerance, stamp.form)
 
 
-def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
+def read_places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
+    """The places that these strings name: `header:X`, `query:x`, `body:a.b`, `form:x`."""
     places = []
     for where, text in numbered(texts):
         match = _PLACE.fullmatch(text.strip())
@@ -167,8 +195,9 @@ def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
 def _check_key(spec: VerifySpec, fault: Fault) -> None:
     """A form of key that no secret can have for this type of signature would refuse whatever comes."""
     allowed = _KEYS.get(spec.type, _SHARED_KEYS)
-    if spec.type in VERIFY_TYPES and spec.key in KEY_FORMS and spec.key not in allowed:
-        fault(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{spec.key}"')
+    for form in spec.key:
+        if spec.type in VERIFY_TYPES and form in KEY_FORMS and form not in allowed:
+            fault(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{form}"')
 
 
 def _check_signed(spec: VerifySpec, fault: Fault) -> None:

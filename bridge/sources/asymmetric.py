@@ -1,11 +1,10 @@
-"""Signatures by a public key: Ed25519, ECDSA, RSA. Needs the package `cryptography`, imported only when used.
+"""Signatures by a public key: Ed25519, ECDSA, RSA, by the package `cryptography`.
 
-It costs 8 MB and 30 ms, and most providers sign with a shared secret: it is the optional extra `asymmetric`.
+It costs 8 MB and 30 ms, and most providers sign with a shared secret: it is imported when a source first needs it.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.sources.keys import from_base64, from_hex
@@ -15,24 +14,17 @@ if TYPE_CHECKING:
 
 TYPES: Final = ("ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1")
 
-HOW_TO_GET: Final = (
-    "needs the package `cryptography`: install the bridge with its extra, `pip install 'datafast-bridge[asymmetric]'`,"
-    " or add `cryptography` to requirements.txt"
-)
-
-
-def available() -> bool:
-    return find_spec("cryptography") is not None
-
 
 def verifier(kind: str, form: str, secret: str) -> Callable[[bytes, bytes], bool]:
     """(signature, message) → whether the public key made it. ValueError with a sentence for a key that is none."""
-    if not available():
-        raise ValueError(f"{kind} {HOW_TO_GET}")
+    try:
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - see above
+    except ImportError as error:
+        raise ValueError(
+            f"{kind} needs the package `cryptography`, which does not load ({error}): install requirements.txt again"
+        ) from error
     key = _load(kind, form, secret.strip())
     arguments = _arguments(kind)
-
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - optional
 
     def verify(signature: bytes, message: bytes) -> bool:
         try:
@@ -45,8 +37,8 @@ def verifier(kind: str, form: str, secret: str) -> Callable[[bytes, bytes], bool
 
 
 def _arguments(kind: str) -> tuple[Any, ...]:
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - optional
-    from cryptography.hazmat.primitives.asymmetric import ec, padding  # noqa: PLC0415 - optional
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.asymmetric import ec, padding  # noqa: PLC0415 - see above
 
     return {
         "ed25519": (),
@@ -57,8 +49,8 @@ def _arguments(kind: str) -> tuple[Any, ...]:
 
 
 def _load(kind: str, form: str, secret: str) -> Any:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - optional
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - optional
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - see above
 
     wanted = {"ed25519": ed25519.Ed25519PublicKey, "ecdsa-sha256": ec.EllipticCurvePublicKey}
     try:
@@ -71,8 +63,8 @@ def _load(kind: str, form: str, secret: str) -> Any:
 
 
 def _read(kind: str, form: str, secret: str) -> Any:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - optional
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - optional
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - see above
 
     if form == "pem":
         # Environment variables often hold the line breaks of a PEM as two characters.

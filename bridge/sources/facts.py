@@ -103,8 +103,12 @@ def as_bytes(text: str) -> bytes:
 
 
 def _text_below(document: Json, dotted: str) -> str | None:
-    for key in dotted.split("."):
-        if not isinstance(document, dict):
+    """`a.b`, and `a[0].b` where a list holds it."""
+    for key in dotted.replace("[", ".").replace("]", "").split("."):
+        if isinstance(document, dict):
+            document = document.get(key)
+        elif isinstance(document, list) and key.isdecimal():
+            document = next(iter(document[int(key) :][:1]), None)
+        else:
             return None
-        document = document.get(key)
     return None if isinstance(document, bool) else text_of(document)

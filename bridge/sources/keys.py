@@ -12,7 +12,8 @@ from typing import Final
 
 FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
 
-_BARE_PREFIXES: Final = ("v1", "v1,", "v1a", "v1a,", "whsec_", "v1,whsec_", "whpk_")  # what is left of a secret cut off
+# What is left of a secret cut off.
+_BARE_PREFIXES: Final = ("v1", "v1,", "v1a", "v1a,", "whsec_", "v1,whsec_", "whpk_", "ws_", "polar_whs_")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 _NAMED_PREFIX: Final = re.compile(r"[A-Za-z]+_")
 

@@ -29,16 +29,24 @@ def reference() -> str:
 def _row(name: str, said: Mapping[str, Any]) -> str:
     envelope = said.get("envelope", {})
     event_id = _CODED_IDS.get(name) or _paths(envelope.get("id")) or "hash of the body"
-    visitor = _paths(said.get("visitor")) or "say `visitor:` yourself"
+    visitor = _visitor(said) or "say `visitor:` yourself"
     event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
     cells = (
         f"`{name}`",
-        _scheme(said["verify"]),
+        _schemes(said["verify"]),
         f"{event_type} · {event_id}",
         visitor,
-        f"{said['where']}; {said['secret_hint']}",
+        _warning(said) + "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _warning(said: Mapping[str, Any]) -> str:
+    return f"**Cannot be set up:** {said['cannot_be_set_up']}. " if "cannot_be_set_up" in said else ""
+
+
+def _schemes(verify: Mapping[str, Any]) -> str:
+    return "; or ".join(_scheme(said) for said in (verify, *verify.get("or", ())))
 
 
 def _scheme(verify: Mapping[str, Any]) -> str:
@@ -47,6 +55,12 @@ def _scheme(verify: Mapping[str, Any]) -> str:
     if verify["type"] in ("token", "basic"):
         return f"{verify['type']} in {places}"
     return f"{verify['type']} of `{verify.get('signed', '{body}')}` in {places}"
+
+
+def _visitor(said: Mapping[str, Any]) -> str:
+    borrowed = _paths(said.get("borrowed"))
+    places = [_paths(said.get("visitor")), f"with the prefix `dfv_`: {borrowed}" if borrowed else ""]
+    return "; ".join(place for place in places if place)
 
 
 def _paths(said: Any) -> str:

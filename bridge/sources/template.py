@@ -1,15 +1,19 @@
 """What a sender signs, as a template: `{timestamp}.{body}` → the exact bytes.
 
-Variables: body, id, timestamp, url, method, path, secret, crc32, sorted_form, and header:X, query:x, form:x, body:a.b.
+Variables: body, id, timestamp, url, method, path, secret, crc32, sorted_form, and header:X, query:x, form:x, body:a.b;
+of Twilio, other_port_url and body_hash_url.
 A variable without a value rejects the request: nothing is ever signed "around" a gap.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from bridge.errors import SignatureError
 from bridge.model import Place
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from bridge.sources.facts import Facts
 
 WHERE: Final = ("header", "query", "form", "body")
+_PORT: Final = re.compile(r":[0-9]*\Z")
 _PART: Final = re.compile(r"\{([^{}]*)\}")
 
 
@@ -31,6 +36,14 @@ class Template:
     parts: tuple[bytes | str | Place, ...]
     uses_secret: bool
     uses_id: bool
+
+    @property
+    def touches_timestamp(self) -> bool:
+        """Whether nothing separates the timestamp from what is signed beside it."""
+        bare = [not isinstance(part, bytes) for part in self.parts]
+        stamps = [part == "timestamp" for part in self.parts]
+        pairs = zip(bare, bare[1:], stamps, stamps[1:], strict=False)
+        return any(one and other and (first or second) for one, other, first, second in pairs)
 
     def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
         """The signed bytes; SignatureError if the request lacks a part of them."""
@@ -82,6 +95,26 @@ def _sorted_form(facts: Facts) -> bytes:
     return "".join(name + value for name, value in sorted(set(facts.form()))).encode()
 
 
+def _other_port_url(facts: Facts) -> bytes:
+    """Twilio: the URL without its port if it says one, else with the port of its scheme. It signs either form."""
+    try:
+        split = urlsplit(facts.url)
+        bare = _PORT.sub("", split.netloc)
+        default = "443" if split.scheme == "https" else "80"
+        netloc = bare if bare != split.netloc else f"{split.netloc}:{default}"
+        return urlunsplit(split._replace(netloc=netloc)).encode("utf-8", "surrogatepass")
+    except ValueError:
+        raise SignatureError("the URL cannot be read") from None
+
+
+def _body_hash_url(facts: Facts) -> bytes:
+    """Twilio, of a body that is no form: the URL with the query as it was sent, whose bodySHA256 is the body's hash."""
+    said = facts.query().get("bodySHA256", "").encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(said, hashlib.sha256(facts.request.body).hexdigest().encode()):
+        raise SignatureError("bodySHA256 is missing from the URL, or is not the hash of this body")
+    return f"{facts.url.partition('?')[0]}?{facts.request.query_string}".encode("utf-8", "surrogatepass")
+
+
 _VARIABLES: Final[dict[str, Callable[[Facts], bytes]]] = {
     "body": lambda facts: facts.request.body,
     "url": lambda facts: facts.url.encode("utf-8", "surrogatepass"),
@@ -89,4 +122,6 @@ _VARIABLES: Final[dict[str, Callable[[Facts], bytes]]] = {
     "path": lambda facts: facts.request.path.encode("utf-8", "surrogatepass"),
     "crc32": lambda facts: str(zlib.crc32(facts.request.body)).encode(),
     "sorted_form": _sorted_form,
+    "other_port_url": _other_port_url,
+    "body_hash_url": _body_hash_url,
 }

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.errors import SignatureError
 from bridge.model import Document, Place
@@ -29,11 +30,22 @@ if TYPE_CHECKING:
     Check = Callable[[list[str], bytes], bool]  # (candidates as the sender wrote them, signed bytes) → authentic?
     Decode = Callable[[str], bytes]
 
+Key = TypeVar("Key")
+
 MAX_CANDIDATES: Final = 16
 _MAX_ELEMENTS: Final = 64
 _AUTHORIZATION: Final = Place("header", "authorization")
 
-HMACS: Final = {f"hmac-{name}": name for name in ("sha1", "sha256", "sha384", "sha512")}
+_STAMPS: Final = {
+    "seconds": re.compile(r"[0-9]{10}", re.ASCII),
+    "milliseconds": re.compile(r"[0-9]{13}", re.ASCII),
+    "iso": re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+    ),
+}
+
+# MD5 is broken as a hash; as HMAC-MD5 no forgery is known (RFC 6151). It is there for senders that have nothing else.
+HMACS: Final = {f"hmac-{name}": name for name in ("md5", "sha1", "sha256", "sha384", "sha512")}
 TYPES: Final = (*HMACS, "sha256", "token", "basic", *asymmetric.TYPES)
 ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
 
@@ -49,35 +61,65 @@ class _Scheme:
 
 def verify(source: Source, request: Request, now_s: float) -> None:
     """Return if the request is authentic; otherwise raise SignatureError, and nothing else."""
-    spec = source.verify
-    scheme = _compile(spec, source.secrets)
-    if not scheme.checks:
-        raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
     facts = Facts(source, request)
-    elements = _elements(spec, facts)
-    candidates = _candidates(spec, elements)
-    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
-    if not _any_matches(scheme, spec, facts, candidates, timestamp):
-        raise SignatureError("no signature matches")
+    _verify_any(source, facts, now_s)
     if source.require:
         _meet_requirements(source, facts)
 
 
 def faults(source: Source) -> tuple[str, ...]:
     """What makes this source's `verify` stanza or its secrets unusable, a sentence each; for `check` and the start."""
-    return _compile(source.verify, source.secrets).faults
+    found = [fault for spec in source.verify.schemes for fault in _compile(spec, source.secrets).faults]
+    return tuple(dict.fromkeys(found))
 
 
 def can_verify(source: Source) -> bool:
     """Whether any of its secrets can verify anything."""
-    return bool(_compile(source.verify, source.secrets).checks)
+    return any(_compile(spec, source.secrets).checks for spec in source.verify.schemes)
+
+
+def _verify_any(source: Source, facts: Facts, now_s: float) -> None:
+    """By one scheme of the sender; of several failures, that of a scheme which the request does use is the reason."""
+    failure: SignatureError | None = None
+    for spec in source.verify.schemes:
+        try:
+            _verify_by(spec, source.secrets, facts, now_s)
+        except SignatureError as error:
+            if failure is None or isinstance(failure, _Unsigned):
+                failure = error
+        else:
+            return
+    assert failure is not None
+    raise failure
+
+
+def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: float) -> None:
+    scheme = _compile(spec, secrets)
+    if not scheme.checks:
+        raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
+    elements = _elements(spec, facts)
+    candidates = _candidates(spec, elements)
+    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
+    if spec.timestamp and timestamp and (spec.timestamp.form or _shows_no_end(scheme)):
+        _refuse_shifted(spec.timestamp.form, timestamp)
+    if spec.type == "sha256" and facts.request.body:
+        _refuse_lengthened(facts)
+    if not _any_matches(scheme, spec, facts, candidates, timestamp):
+        raise SignatureError("no signature matches")
+
+
+class _Unsigned(SignatureError):
+    """There is nothing in the request that this scheme could check."""
 
 
 # ------------------------------------------------------------------------------------------- the request's own part
 
 
 def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
-    """The texts that may be signatures (or a timestamp beside them), without stray blanks."""
+    """The strings that may be signatures (or a timestamp beside them), without stray spaces.
+
+    Supabase writes ", " between signatures that every other sender separates by a space.
+    """
     split = spec.signature.split
     elements: list[str] = []
     for place in spec.signature.places or (_AUTHORIZATION,):
@@ -85,11 +127,12 @@ def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
         if text is None:
             continue
         if split:
-            elements += [element.strip() for element in text.split(split, _MAX_ELEMENTS)]
+            found = [element.strip() for element in text.split(split, _MAX_ELEMENTS)]
+            elements += [element.removesuffix(",") for element in found] if split == " " else found
         else:
             elements.append(text.strip())
     if not elements:
-        raise SignatureError("the request carries no signature")
+        raise _Unsigned("the request carries no signature")
     return elements
 
 
@@ -104,7 +147,7 @@ def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
         found = [element[len(prefix) :] for element in elements if element.startswith(prefix)]
     found = [candidate for candidate in found if candidate]
     if not found:
-        raise SignatureError("the request carries no signature of the expected form")
+        raise _Unsigned("the request carries no signature of the expected form")
     if len(found) > MAX_CANDIDATES:
         raise SignatureError(f"the request carries more than {MAX_CANDIDATES} signatures")
     return found
@@ -137,6 +180,34 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
     if len(found) != 1:
         raise SignatureError("the timestamp is missing" if not found else "the timestamp is repeated")
     return found[0]
+
+
+def _shows_no_end(scheme: _Scheme) -> bool:
+    return scheme.template is not None and scheme.template.touches_timestamp
+
+
+def _refuse_shifted(form: str | None, timestamp: str) -> None:
+    """With nothing between it and the body, the timestamp has to show by itself where it ends.
+
+    Otherwise its last digits could be moved into the body, or the body's first ones into it, under one signature.
+    """
+    if not any(_STAMPS[name].fullmatch(timestamp) for name in ((form,) if form else _STAMPS)):
+        raise SignatureError("the timestamp is not of the exact form that this scheme needs")
+
+
+def _refuse_lengthened(facts: Facts) -> None:
+    """Without a key, whoever saw one hash can compute that of the same body with more behind it.
+
+    The bytes between (0x80, zeros, a length) stand in no document: what is none is not authentic.
+    """
+    body = facts.request.body
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise SignatureError("the body is not UTF-8, so an unkeyed hash says nothing of it") from None
+    if b"\0" in body:
+        raise SignatureError("the body holds a NUL byte, so an unkeyed hash says nothing of it")
+    facts.body()
 
 
 def _any_matches(scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None) -> bool:
@@ -182,7 +253,8 @@ def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
     checks = []
     for number, secret in enumerate(secrets, 1):
         try:
-            checks.append((_check(spec, secret), secret.strip().encode("utf-8", "surrogatepass")))
+            given = secret.strip().encode("utf-8", "surrogatepass")
+            checks += [(check, given) for check in _checks(spec, secret)]
         except ValueError as error:
             found.append(f"secret {number} of {len(secrets)} is unusable: {error}")
     return _Scheme(template, tuple(checks), tuple(found))
@@ -192,33 +264,48 @@ def _spec_faults(spec: VerifySpec) -> list[str]:
     found = []
     if spec.type not in TYPES:
         found.append(f"`type: {spec.type}` does not exist; there are {', '.join(TYPES)}")
-    if spec.key not in FORMS:
-        found.append(f"`key: {spec.key}` does not exist; there are {', '.join(FORMS)}")
+    unknown = [form for form in spec.key if form not in FORMS]
+    found += [f"`key: {form}` does not exist; there are {', '.join(FORMS)}" for form in unknown]
     if spec.signature.encoding not in ENCODINGS:
         found.append(f"`encoding: {spec.signature.encoding}` does not exist; there are {', '.join(ENCODINGS)}")
     if not spec.signature.places and spec.type != "basic":
         found.append("`signature` must say where the signature is: `in: header:X-Signature`")
-    if spec.type in asymmetric.TYPES and not asymmetric.available():
-        found.append(f"`type: {spec.type}` {asymmetric.HOW_TO_GET}")
     return found
 
 
-def _check(spec: VerifySpec, secret: str) -> Check:
-    """How one secret judges a candidate. ValueError with a sentence if it cannot."""
+def _checks(spec: VerifySpec, secret: str) -> list[Check]:
+    """How one secret judges a candidate: a check per form of key that it has. ValueError with a sentence if none."""
     decode = ENCODINGS[spec.signature.encoding]
-    if spec.type in asymmetric.TYPES:
-        return _public_key_check(asymmetric.verifier(spec.type, spec.key, secret), decode)
     if spec.type == "token":
-        return _token_check(symmetric("text", secret))
+        return [_token_check(symmetric("text", secret))]
     if spec.type == "basic":
         if not secret.strip().strip(":"):
             raise ValueError("the secret is empty; it is written user:password")
-        return _basic_check(symmetric("text", secret))
-    key = symmetric(spec.key, secret)
+        return [_basic_check(symmetric("text", secret))]
+    if spec.type in asymmetric.TYPES:
+        verifiers = _forms(spec.key, lambda form: asymmetric.verifier(spec.type, form, secret))
+        return [_public_key_check(verifies, decode) for verifies in verifiers]
+    keys = dict.fromkeys(_forms(spec.key, lambda form: symmetric(form, secret)))  # two forms may be one key
     if spec.type == "sha256":
-        return _digest_check(lambda message: hashlib.sha256(message).digest(), decode)
-    name = HMACS[spec.type]
-    return _digest_check(lambda message: hmac.digest(key, message, name), decode)
+        return [_digest_check(lambda message: hashlib.sha256(message).digest(), decode)]
+    return [_digest_check(partial(_hmac, key, HMACS[spec.type]), decode) for key in keys]
+
+
+def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
+    """The keys that a secret holds, one for each form that it has; the first form's fault if it has none of them."""
+    found, faults = [], []
+    for form in forms:
+        try:
+            found.append(read(form))
+        except ValueError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0]
+    return found
+
+
+def _hmac(key: bytes, name: str, message: bytes) -> bytes:
+    return hmac.digest(key, message, name)
 
 
 def _decoded(candidates: list[str], decode: Decode) -> list[bytes]:

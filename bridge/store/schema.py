@@ -249,6 +249,17 @@ totals = Table(
     Column("removed", BigInteger, nullable=False),
 )
 
+# What a sender said before its source had a secret (Notion's verification_token), for an hour and a person's eyes only.
+first_messages = Table(
+    "first_messages",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("token", Text, primary_key=True),
+    Column("sender", Text, nullable=False),  # its address, as people read it
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_first_messages_at_ms", "at_ms"),
+)
+
 # The bridge's own facts: the key of the filter `hash`, the current rule set.
 facts = Table(
     "facts",

@@ -193,8 +193,7 @@ def test_the_goals_that_datafast_makes_itself_are_those_that_are_refused():
 
 def test_the_table_of_dependencies_is_pyprojects():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["asymmetric"]]
-    wanted = {re.match(r"[\w-]+", name)[0].lower() for name in asked}
+    wanted = {re.match(r"[\w-]+", name)[0].lower() for name in project["dependencies"]}
     rows = table(section("README.md", "How it works"))
     named = {name.strip() for row in rows for name in row[0].partition(" (")[0].split(",")}
     assert named == wanted

@@ -67,9 +67,18 @@ def test_a_secret_is_set_or_missing_and_never_shown(capsys):
     assert (sources["stripe"]["secret_is_set"], sources["own"]["secret_is_set"]) == (True, False)
     assert main(["sources"]) == 0
     out = capsys.readouterr().out
-    assert "set (STRIPE_WEBHOOK_SECRET)" in out
+    assert "set (STRIPE_WEBHOOK_SECRET): 1 secret read" in out
     assert "OWN_WEBHOOK_SECRET" in out
     assert "whsec_never" not in out
+
+
+def test_how_many_secrets_were_read_is_said_and_what_is_none(capsys, monkeypatch):
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET_OLD", "whsec_b1,whsec_never_to_be_told")
+    monkeypatch.setenv("OWN_WEBHOOK_SECRET", "'never_to_be_told'")
+    found = told(capsys)
+    assert (found["stripe"]["secrets"], found["own"]["secrets"]) == (2, 0)
+    assert found["stripe"]["secret"] == "set (STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_OLD): 2 secrets read"
+    assert found["own"]["secret"].startswith("OWN_WEBHOOK_SECRET has quotes around its value: take them away; so ")
 
 
 def test_without_a_base_url_a_placeholder_says_that_it_is_one(capsys):
@@ -93,3 +102,29 @@ def test_broken_files_are_every_fault_a_line(capsys, alone):
     (alone / "mappings" / "own.yaml").write_text("provider: x\ngols: []\n")
     assert main(["sources"]) == 1
     assert all(line.startswith("mappings/own.yaml:") for line in capsys.readouterr().err.splitlines())
+
+
+def test_gumroad_is_told_which_events_need_a_command_of_their_own(alone, capsys, monkeypatch):
+    events = "[sale, refund, cancellation, 'dispute*']"
+    (alone / "mappings" / "gumroad.yaml").write_text(
+        f"provider: gumroad\ngoals: [{{id: any, goal: '{{resource_name}}', event: {events}}}]\n"
+    )
+    monkeypatch.setenv("GUMROAD_WEBHOOK_SECRET", "gum_never_to_be_told")
+    gumroad = told(capsys, "gumroad", "--base-url", "https://h.example")["gumroad"]
+    assert [line.split("resource_name=")[1].split()[0] for line in gumroad["subscribe"]] == [
+        "refund", "dispute", "dispute_won", "cancellation",
+    ]  # fmt: skip
+    for line in gumroad["subscribe"]:
+        assert line.startswith("curl -X PUT https://api.gumroad.com/v2/resource_subscriptions ")
+        assert '"post_url=https://h.example/webhooks/gumroad?token=$GUMROAD_WEBHOOK_SECRET"' in line
+    assert main(["sources", "gumroad"]) == 0
+    said = capsys.readouterr().out
+    ping, others = said.split("that it is not told of")
+    assert "sale" in ping
+    assert "refund" not in ping.split("Ping endpoint is told of")[1]
+    assert "scope view_sales" in others
+    assert "seller_id" not in said
+
+
+def test_no_other_provider_needs_such_commands(capsys):
+    assert all(one["subscribe"] == [] for one in told(capsys).values())

@@ -229,7 +229,6 @@ def test_an_unreadable_body_is_known_by_its_hash_and_kept():
     [
         ("github", "X-GitHub-Delivery"),
         ("shopify", "X-Shopify-Event-Id"),
-        ("woocommerce", "X-WC-Webhook-Delivery-ID"),
         ("razorpay", "X-Razorpay-Event-Id"),
         ("linear", "Linear-Delivery"),
     ],

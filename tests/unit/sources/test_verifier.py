@@ -258,7 +258,7 @@ def test_an_empty_requirement_is_never_met(expected):
 @pytest.mark.parametrize(
     ("verify", "sentence"),
     [
-        ({"type": "hmac-md5", "signature": {"in": "header:X"}}, "`type: hmac-md5` does not exist"),
+        ({"type": "hmac-md4", "signature": {"in": "header:X"}}, "`type: hmac-md4` does not exist"),
         ({"type": "hmac-sha256", "key": "pkcs", "signature": {"in": "header:X"}}, "`key: pkcs` does not exist"),
         ({"type": "hmac-sha256", "signature": {"in": "header:X", "encoding": "z85"}}, "`encoding: z85` does not exist"),
         ({"type": "hmac-sha256"}, "`signature` must say where"),
@@ -281,12 +281,14 @@ def test_an_unusable_stanza_is_told_in_a_sentence_and_verifies_nothing(verify, s
     assert "not hex" not in " ".join(sources.faults(made)).replace("it is not hex", "")
 
 
-def test_without_the_package_a_public_key_is_refused_with_a_sentence(monkeypatch):
+def test_where_the_package_does_not_load_a_public_key_is_refused_with_a_sentence(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cryptography", None)
     made = source("discord", secret_for(source("discord").verify), name="without")
     made = replace(made, verify=replace(made.verify, signed="{timestamp}{body} "))  # compiled anew
-    assert "cryptography" in sources.faults(made)[0]
-    assert "datafast-bridge[asymmetric]" in verdict(made, signed_request(made, made.secrets[0]))
+    assert "ed25519 needs the package `cryptography`" in sources.faults(made)[0]
+    assert "install requirements.txt again" in verdict(made, signed_request(made, made.secrets[0]))
 
 
 def test_rsa_signatures_by_a_pem_key():

@@ -1,0 +1,84 @@
+"""Every verdict in which a provider's library and the bridge differ, by name and with the reason: there are no others.
+
+A difference that is gone is as wrong as a new one: what stands here must be true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    preset: str
+    library: str
+    cases: tuple[str, ...]  # names, or patterns of names: of those, the cases that the two judge alike are as expected
+    bridge: bool  # what the bridge says; the library says the opposite
+    why: str
+
+
+_NO_AGE: Final = "the library looks at no age; the bridge refuses what is 300 s off, so that nobody repeats it later"
+_NO_FUTURE: Final = "the library lets a time in the future pass; the bridge looks both ways"
+_NO_VERSION: Final = "the library ignores the version before a signature; the scheme has only v1 for a shared secret"
+
+DIFFERENCES: Final = (
+    Difference("stripe", "stripe", ("310 s ahead",), bridge=False, why=_NO_FUTURE),
+    Difference("hubspot-v3", "hubspot v3", ("310 s ahead",), bridge=False, why=_NO_FUTURE),
+    Difference("discord", "discord", ("310 s old", "310 s ahead"), bridge=False, why=_NO_AGE),
+    Difference("sendgrid", "sendgrid", ("310 s old", "310 s ahead"), bridge=False, why=_NO_AGE),
+    Difference("replicate", "replicate", ("310 s old", "310 s ahead"), bridge=False, why=_NO_AGE),
+    Difference("replicate", "replicate", ("only of a version that does not exist",), bridge=False, why=_NO_VERSION),
+    Difference("resend", "resend", ("only of a version that does not exist",), bridge=False, why=_NO_VERSION),
+    Difference(
+        "paddle",
+        "paddle",
+        ("290 s old", "290 s ahead"),
+        bridge=True,
+        why="the library lets 5 s pass; the bridge 300 s, because a clock that is 6 s off would lose every sale",
+    ),
+    Difference(
+        "clerk",
+        "clerk",
+        ("webhook-*",),
+        bridge=True,
+        why="the library reads the svix-* headers alone; the bridge both names of the same signature",
+    ),
+    Difference(
+        "supabase-auth",
+        "standardwebhooks",
+        ("the first of two signatures", "the second of two signatures"),
+        bridge=True,
+        why="Supabase writes a comma between signatures (supabase/auth, hookshttp.go); the scheme's library reads none",
+    ),
+    Difference(
+        "openai",
+        "openai",
+        ("no whsec_: *",),
+        bridge=False,
+        why="the library takes a secret without whsec_ as the key itself; OpenAI issues none",
+    ),
+    Difference(
+        "linear",
+        "linear",
+        ("time in the header alone: *",),
+        bridge=True,
+        why="Linear signs a time in every body; without one, the library refuses and the bridge looks at the header's",
+    ),
+    Difference(
+        "twilio",
+        "twilio",
+        ("signed with the port: *",),
+        bridge=False,
+        why="the library tries the URL with :443, too; here `public_url` is the URL as Twilio has it",
+    ),
+)
+
+
+def difference(preset: str, library: str, case: str) -> Difference | None:
+    """What is known of this case, if anything is."""
+    for known in DIFFERENCES:
+        if (known.preset, known.library) == (preset, library) and any(fnmatchcase(case, one) for one in known.cases):
+            return known
+    return None
