@@ -61,7 +61,7 @@ def by_kind(found: Iterable[Key]) -> dict[str, str]:
 
 
 def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
-    """The values at the file's visitor paths, then those that only code can find."""
+    """The values at the file's visitor paths, then those that only code can find, then those of borrowed fields."""
     found: dict[str, Candidate] = {}
     for path in source.visitor:
         value = path.read(document)
@@ -69,6 +69,10 @@ def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
             found.setdefault(path.text, Candidate(path.text, value))
     for candidate in stripe.candidates(document.body) if source.provider == "stripe" else ():
         found.setdefault(candidate.path, candidate)
+    for path in source.borrowed:
+        value = path.read(document)
+        if value is not MISSING and value is not None and value != "":
+            found.setdefault(path.text, Candidate(path.text, value, borrowed=True))
     return tuple(found.values())
 
 

@@ -67,6 +67,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         public_url=_public_url(said, verify, around, report),
         challenge=said.get("challenge"),
         visitor=paths(said.get("visitor"), said.fault("visitor")),
+        borrowed=paths(preset.borrowed, in_preset(report)),
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
         links_named_by_provider=bool(preset.links),
         destination=destination,

@@ -266,6 +266,7 @@ class Preset(Stanzas):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    borrowed: Texts | None = None
 
 
 class MappingFile(Stanzas):

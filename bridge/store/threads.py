@@ -119,6 +119,7 @@ def _thread(conn: Connection, lines: Iterable[KeyLine]) -> Thread:
             row.sure,
             Point(row.first_at_ms, row.first_event, row.first_event_id),
             Point(row.last_at_ms, row.last_event, row.last_event_id),
+            row.borrowed,
         )
         for row in conn.execute(_EVIDENCE, {"keys": names})
     )
