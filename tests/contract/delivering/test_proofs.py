@@ -1,4 +1,4 @@
-"""A bare UUID in a borrowed field is a visitor when DataFast says so: asked once, remembered, and nothing is lost by it."""
+"""A bare UUID in a borrowed field is a visitor when DataFast says so: asked about once, and remembered."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from sqlalchemy import insert, text, update
 from statements_kit import overheard, plan
@@ -62,7 +64,7 @@ def test_each_is_asked_about_at_most_hourly_even_with_several_goals(sending):
     for number in range(100, 112):
         times = [at for at, _, who in sending.website.said if who == visitor(number)]
         assert len(times) >= 10
-        assert min(later - one for one, later in zip(times, times[1:], strict=False)) >= HOUR - 1
+        assert min(later - one for one, later in itertools.pairwise(times)) >= HOUR - 1
 
 
 def test_they_take_at_most_one_request_in_ten(sending):
