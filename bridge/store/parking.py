@@ -90,6 +90,12 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: st
     return learn(conn, [Learning((key,), now, event, named=named)], settings, now)
 
 
+def waiters(conn: Connection, key: Key) -> list[int]:
+    """The goals that a visitor of this key may find."""
+    threads = [row.thread for row in link_rows.read_keys(conn, [key.text]) if row.thread is not None]
+    return [goal.id for goal in _waiting_for(conn, threads, () if key.strong else [key.text])]
+
+
 def _waiting_for(conn: Connection, threads: Collection[str], customers: Collection[str]) -> Sequence[Any]:
     """The goals that wait for a key of these threads, or for these customers, in the order of their events.
 
