@@ -30,6 +30,7 @@ def _row(name: str, said: Mapping[str, Any]) -> str:
     envelope = said.get("envelope", {})
     event_id = _CODED_IDS.get(name) or _paths(envelope.get("id")) or "hash of the body"
     visitor = _paths(said.get("visitor")) or "say `visitor:` yourself"
+    visitor += f", {lent} (with `dfv_`)" if (lent := _paths(said.get("borrowed"))) else ""
     event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
     cells = (
         f"`{name}`",
