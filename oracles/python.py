@@ -257,11 +257,14 @@ def _twilio(sent: Request, secret: str) -> Any:
 def _sign_twilio(sent: Request, secret: str, _: str) -> str:
     from twilio.request_validator import RequestValidator
 
-    return RequestValidator(secret).compute_signature(sent.url, _parameters(sent))
+    form = {} if "bodySHA256" in sent.query_string else _parameters(sent)
+    return RequestValidator(secret).compute_signature(sent.url, form)
 
 
 def _parameters(sent: Request) -> Any:
-    """As a web framework hands them over: a repeated parameter has all its values."""
+    """As a web framework hands them over: a repeated parameter has all its values, a body that is no form is text."""
+    if "bodySHA256" in sent.query_string:
+        return sent.body.decode()
     from werkzeug.datastructures import MultiDict
 
     return MultiDict(parse_qsl(sent.body.decode(), keep_blank_values=True))

@@ -176,6 +176,7 @@ ROWS: Final = (
     standard("stytch", "svix", how="family", family="svix"),
     standard("beehiiv", "svix", how="assumed", family="svix"),
     standard("loops", "standardwebhooks", how="family"),
+    standard("superwall", "svix", how="family", family="svix"),
     standard("gitlab", "standardwebhooks", how="family"),
     standard("supabase-auth", "standardwebhooks", how="family", secret="v1," + DECODED, glue=", "),
     Row(
@@ -227,4 +228,5 @@ ROWS: Final = (
     Row("twilio", "twilio", body=form),
     Row("twilio", "twilio", form="a parameter twice", body=lambda _: form(_) + b"&A=3&A=2&A=1"),
     Row("twilio", "twilio", form="signed with the port", body=form, signs_url=URL.replace(".com/", ".com:443/")),
+    Row("twilio-events", "twilio"),
 )
