@@ -1,4 +1,4 @@
-"""What a preset says it was checked against is true: `run` and `family` are what `make oracles` runs, no more, no less."""
+"""What a preset says it was checked against is true: `run` and `family` are what `make oracles` runs, and no others."""
 
 import datetime as dt
 import json
