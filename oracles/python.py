@@ -12,6 +12,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -72,10 +73,15 @@ def _svix(sent: Request, secret: str) -> Any:
     return Webhook(secret).verify(sent.body, dict(sent.headers))
 
 
-def _openai(sent: Request, secret: str) -> Any:
+@cache
+def _openai_client() -> Any:
     from openai import OpenAI
 
-    return OpenAI(api_key="none").webhooks.verify_signature(sent.body, sent.headers, secret=secret)
+    return OpenAI(api_key="none")
+
+
+def _openai(sent: Request, secret: str) -> Any:
+    return _openai_client().webhooks.verify_signature(sent.body, sent.headers, secret=secret)
 
 
 def _resend(sent: Request, secret: str) -> Any:
@@ -98,11 +104,15 @@ def _polar(sent: Request, secret: str) -> Any:
     return validate_event(sent.body, dict(sent.headers), secret, frozenset({"thing.happened"}), dict)
 
 
-def _dodo(sent: Request, secret: str) -> Any:
+@cache
+def _dodo_client() -> Any:
     from dodopayments import DodoPayments
 
-    client = DodoPayments(bearer_token="none")
-    return client.webhooks.unwrap(sent.body.decode(), headers=dict(sent.headers), key=secret)
+    return DodoPayments(bearer_token="none")
+
+
+def _dodo(sent: Request, secret: str) -> Any:
+    return _dodo_client().webhooks.unwrap(sent.body.decode(), headers=dict(sent.headers), key=secret)
 
 
 def _whop(sent: Request, secret: str) -> Any:
