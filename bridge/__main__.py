@@ -2,7 +2,16 @@
 
 import sys
 
-from bridge.cli import main
+
+def _start() -> int:
+    """Ctrl-C while the code is still being loaded ends as it does later."""
+    try:
+        from bridge.cli import main  # noqa: PLC0415 - that is what may be interrupted
+
+        return main()
+    except KeyboardInterrupt:
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_start())

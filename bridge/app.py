@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bridge import datafast, logs, route, sources, store
+from bridge import datafast, logs, mapping_tests, route, sources, store
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
@@ -61,7 +61,13 @@ class Bridge:
         self.store: Store = store.open(settings.database_url, pool_size=POOL)
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
-        self._rulebook = Rulebook(Path(settings.bridge_mappings), settings.environ, sources.presets(), self.store)
+        self._rulebook = Rulebook(
+            Path(settings.bridge_mappings),
+            settings.environ,
+            sources.presets(),
+            self.store,
+            failing=lambda rule_set: mapping_tests.failures(rule_set, settings, time.time_ns() // 1_000_000),
+        )
         self._id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._kind = kind
         self._client = datafast.Client(settings.datafast_api_url, settings.bridge_deadline)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
 from bridge.linking import Learning
-from bridge.model import Envelope, Verdict
+from bridge.model import Envelope, Event, EventState, Verdict
 from bridge.store import plans
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.identity import Judged
-    from bridge.model import Destination, Document, Event, Key, PlannedGoal, Source
+    from bridge.model import Destination, Document, Key, PlannedGoal, Request, Source
     from bridge.rules import Evaluation, RuleSet
     from bridge.settings import Settings
 
@@ -55,13 +55,26 @@ class Prepared:
     def verdict(self) -> Verdict:
         if any(element.wishes for element in self.elements):
             return Verdict.MATCHED
-        return Verdict.IGNORED if self.reason else Verdict.UNMATCHED
+        return Verdict.IGNORED if self.ignored else Verdict.UNMATCHED
+
+    @property
+    def ignored(self) -> str | None:
+        """Why no rule was asked."""
+        reasons = [element.ignored for element in self.elements]
+        return reasons[0] if reasons and all(reasons) else None
 
     @property
     def reason(self) -> str | None:
-        """Why the event was ignored."""
-        reasons = [element.ignored for element in self.elements]
-        return reasons[0] if reasons and all(reasons) else None
+        """Why no goal came of it, if more can be said than that no rule matched."""
+        if self.verdict is Verdict.MATCHED:
+            return None
+        failed = (
+            f"the rule {trace.rule_id} failed: {trace.message}"
+            for element in self.elements
+            for trace in (element.evaluation.traces if element.evaluation else ())
+            if trace.result == "failed"
+        )
+        return self.ignored or next(failed, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,28 @@ class Desk:
     settings: Settings
     destinations: Mapping[str, Destination]
     hash_key: bytes = field(repr=False)
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def arrive(
+        self, source: Source, request: Request, at_ms: int, *, keys: Mapping[str, str] | None = None
+    ) -> Prepared:
+        """Do with a request all that receiving and routing do before anything is written. Never raises.
+
+        at_ms: when it arrives. keys: what paths read under the root `key`, beside what the event names itself.
+        """
+        new = sources.read(source, request)
+        event = Event(
+            id=0,
+            source=source.name,
+            provider=source.provider,
+            envelope=new.envelope,
+            received_at_ms=at_ms,
+            state=EventState.RECEIVED,
+            headers=new.headers,
+            query=new.query,
+            body=request.body,
+        )
+        return replace(self, keys=keys or {}).prepare(event)
 
     def prepare(self, event: Event) -> Prepared:
         """Read the event and ask the rules. Never raises."""
@@ -108,7 +143,7 @@ class Desk:
         evaluation = rules.evaluate(
             self.rule_set,
             source,
-            replace(document, key=identity.by_kind(keys)),
+            replace(document, key={**identity.by_kind(keys), **self.keys}),
             event_name=name,
             mode=envelope.mode,
             hash_key=self.hash_key,

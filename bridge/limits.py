@@ -8,6 +8,7 @@ Static texts are judged (ValueError with the end of a sentence), run-time values
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,13 @@ RESERVED: Final = {
 }
 
 _NAME_CHARACTER: Final = re.compile(r"[a-z0-9_:-]")
+_NAME: Final = re.compile(r"[a-z0-9_:-]+")
+_NOT_IN_NAME: Final = re.compile(r"[^a-z0-9_:-]+")
+_FOLDED_MAX: Final = 1_000  # characters of an event's type are fewer
+# Letters that Unicode does not take apart into a plain one and its accent.
+_LETTERS: Final = str.maketrans(
+    {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "\u0131": "i"}
+)
 _NOT_IN_KEY: Final = re.compile(r"[^a-z0-9_-]")
 _REMOVED: Final = re.compile(r"[<>'\"&]")
 _SCRIPT: Final = re.compile(r"javascript:", re.IGNORECASE)
@@ -61,7 +69,7 @@ def cut(text: str, most: int) -> str:
 
 
 def goal_name(text: str) -> str:
-    """The name as DataFast stores it: trimmed, lower-case, blanks as `_`. ValueError says what it may not be."""
+    """The name as DataFast stores it: trimmed, lower-case, white space as `_`. ValueError says what it may not be."""
     name = _normalised(text)
     check_goal_length(name)
     check_goal_letters(name)
@@ -87,12 +95,26 @@ def check_goal_letters(text: str) -> None:
 
 
 def fit_goal_name(text: str) -> tuple[str, tuple[str, ...]]:
-    """A name made at run time: cut where it is too long, else judged like a static one."""
+    """A name made at run time, and what was changed. ValueError if nothing of it can stand in a name.
+
+    What DataFast takes as it is stays so. Anything else is folded: `user.signup` -> user_signup, `Käufer` -> kaufer.
+    """
     name = _normalised(text)
+    if not _NAME.fullmatch(cut(name, NAME_MAX)):
+        name = _folded(text)
+        if not name:
+            raise ValueError(f'"{cut(storable(text).strip(), 40)}" has no letter or digit that a goal name can hold')
     if length(name) <= NAME_MAX:
         return goal_name(name), ()
-    short = goal_name(cut(name, NAME_MAX))
-    return short, (f"the goal's name was cut to {NAME_MAX} characters",)
+    return goal_name(cut(name, NAME_MAX)), (f"the goal's name was cut to {NAME_MAX} characters",)
+
+
+def _folded(text: str) -> str:
+    """Letters without their accents, in lower case; each run of other characters is one `_`, none at the ends."""
+    plain = unicodedata.normalize("NFKD", text[:_FOLDED_MAX].casefold()).translate(_LETTERS)
+    bare = "".join(character for character in plain if not unicodedata.combining(character))
+    name = _NOT_IN_NAME.sub("_", bare).strip("_")
+    return name if len(name) <= NAME_MAX or name[NAME_MAX - 1] != "_" else name[:NAME_MAX].rstrip("_")
 
 
 def _normalised(text: str, *, trim: bool = True) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bridge import rules, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bridge.model import Source
     from bridge.rules import RuleSet
@@ -29,11 +29,35 @@ def load(
         for name, (_, found) in sorted(judged.items())
         for sentence in found
     ]
+    found = {name: source for name, (source, _) in judged.items()}
     return replace(
         read,
-        sources={name: source for name, (source, _) in judged.items()},
-        warnings=(*read.warnings, *warnings),
+        sources=found,
+        warnings=(*read.warnings, *warnings, *_shared(read, found)),
+        problems=tuple(_problems(read, found)),
     )
+
+
+def _problems(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
+    """What is no secret, at its place; with the consequence where nothing else can verify."""
+    for name, source in sorted(found.items()):
+        off = source.secret_problems and source.secret_fault
+        for sentence in [source.secret_fault] if off else source.secret_problems:
+            yield f"{read.mappings[name].secret_place}: {sentence}"
+
+
+def _shared(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
+    """Sources of one and the same secret: what is signed for one of them is authentic at the others."""
+    by_secret: dict[str, list[str]] = {}
+    for name, source in sorted(found.items()):
+        for secret in source.secrets:
+            by_secret.setdefault(secret.strip(), []).append(name)
+    for names in dict.fromkeys(tuple(names) for names in by_secret.values() if len(names) > 1):
+        told = f"{', '.join(names[:-1])} and {names[-1]}"
+        yield (
+            f"{read.mappings[names[0]].secret_place}: {told} have the same secret, so that what is signed for one of"
+            " them is accepted at the other: give each a secret of its own"
+        )
 
 
 def judge(source: Source) -> tuple[Source, tuple[str, ...]]:

@@ -73,6 +73,12 @@ class Document:
     root: Json = None
 
 
+class EventTypes(Protocol):
+    """Event types, told apart by name or by glob (`bridge.rules.globs` compiles them)."""
+
+    def __contains__(self, event_type: object, /) -> bool: ...
+
+
 class Path(Protocol):
     """A compiled path of the rule language (`bridge.rules.paths` makes them)."""
 
@@ -155,6 +161,15 @@ class EnvelopeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerSpec:
+    """Where the previous release read type and id of an event, and whether it took that id for a signed one."""
+
+    type: tuple[Path, ...] = ()
+    id: tuple[Path, ...] = ()
+    id_is_signed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class LinkSpec:
     """Remember the values at these paths as keys of this kind, for events whose type matches one of the globs."""
 
@@ -176,9 +191,13 @@ class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
+    named_types: those that its rules and links name; the same bytes under two of them are two events.
+    former: how the previous release read type and id, if otherwise; only for recognising what it stored.
+    retry_fields: form fields by which a retry differs from the first delivery.
     """
 
     name: str
@@ -187,8 +206,12 @@ class Source:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     secret_names: tuple[str, ...] = ()
     secret_fault: str | None = None
+    secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()
     id_is_signed: bool = True
+    named_types: EventTypes = frozenset()
+    former: FormerSpec | None = None
+    retry_fields: tuple[str, ...] = ()
     body: BodyForm = BodyForm.JSON
     body_field: str | None = None
     each: Path | None = None
@@ -261,7 +284,9 @@ class Envelope:
 class NewEvent:
     """A verified webhook on its way into the store.
 
-    dedupe_keys: one or two texts; the event is a duplicate if any of them was seen for this source.
+    dedupe_keys: one or two strings; the event is a duplicate if any of them was seen for this source.
+    former_keys: what the previous release would have stored, each with its type of the event: (type, key). They are
+    looked up and never written, and one counts only for a row of that type.
     quarantine: why it cannot be read (None: it can). headers, query: without secrets.
     """
 
@@ -273,6 +298,7 @@ class NewEvent:
     query: Mapping[str, str]
     body: bytes = field(repr=False)
     quarantine: str | None = None
+    former_keys: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The rules in force: loaded from a folder, watched, and remembered, so that a broken file never stops the bridge.
 
 The files are one set: a change is taken when two looks a moment apart agree. A broken, empty or vanished file never
-replaces a working set; the fault is kept for `/status`. Every accepted set is stored under its hash, and a start with a
-broken folder goes on with the last good one. Knows no clock: its owner calls `look` every now and then.
+replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is
+stored under its hash, and a start with a broken folder goes on with the last good one; where there is none, a set of
+which only tests fail is better than no rules. Knows no clock: its owner calls `look` every now and then.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bridge.errors import MappingError, StoreError
 from bridge.store import rulesets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -25,9 +26,22 @@ log = logs.get("rules")
 
 
 class Rulebook:
-    """Holds the current rule set. `current` may be read from any thread; `look` is for one."""
+    """Holds the current rule set. `current` may be read from any thread; `look` is for one.
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], presets: Mapping[str, Any], store: Store) -> None:
+    failing: runs the `tests:` of a set; a sentence for each that fails.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        presets: Mapping[str, Any],
+        store: Store,
+        *,
+        failing: Callable[[RuleSet], Sequence[str]],
+    ) -> None:
+        self._failing = failing
+        self._untested = False  # the current set is in force although its tests fail
         self._folder = folder
         self._environ = environ
         self._presets = presets
@@ -49,31 +63,47 @@ class Rulebook:
         settled = files == self._seen
         self._seen = files
         if not settled or files == self._taken:
-            if settled and self.fault is not None and files == dict(self.current.files):
+            if settled and not self._untested and files == dict(self.current.files):
                 self.fault = None
             return
         self._take(files)
         self._taken = files
 
     def _first(self) -> RuleSet:
-        """The folder's rules, or the last good ones; MappingError when there are none either."""
+        """The folder's rules, or the last good ones; MappingError when there are none either.
+
+        A set that was accepted before is not tested again: an upgrade must not stop what worked.
+        """
+        last = self._last_accepted()
         try:
             current = self._load(rules.read_files(self._folder))
+            problems = [] if current.files == last else self._failing(current)
         except MappingError as error:
-            last = self._last_good()
-            if last is None:
-                raise
-            self._refuse(error.faults)
-            return last
-        self._remember(current)
-        return current
+            return self._instead(last, error)
+        if not problems:
+            self._remember(current)
+            return current
+        self._refuse(tuple(problems))
+        good = self._loaded(last)
+        self._untested = good is None
+        return good or current
+
+    def _instead(self, last: dict[str, str] | None, error: MappingError) -> RuleSet:
+        """The last good rules, in place of a folder that cannot be loaded; that error when there are none."""
+        good = self._loaded(last)
+        if good is None:
+            raise error
+        self._refuse(error.faults)
+        return good
 
     def _load(self, files: Mapping[str, str]) -> RuleSet:
         return loading.load(files, self._environ, self._presets, folder=self._folder.name)
 
-    def _last_good(self) -> RuleSet | None:
+    def _last_accepted(self) -> dict[str, str] | None:
         with self._store.read() as conn:
-            files = rulesets.last_accepted(conn)
+            return rulesets.last_accepted(conn)
+
+    def _loaded(self, files: dict[str, str] | None) -> RuleSet | None:
         try:
             return self._load(files) if files is not None else None
         except MappingError:
@@ -86,17 +116,21 @@ class Rulebook:
             self._refuse(error.faults)
             return
         self.current = fresh
+        self._untested = False
         self.fault = None
         self._remember(fresh)
         _warn(fresh)
         log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
 
     def _successor(self, files: dict[str, str]) -> RuleSet:
-        """The set that these files make; MappingError, also when a file of the current set vanished."""
+        """The set that these files make; MappingError, also when a file of the current set vanished or a test fails."""
         gone = sorted(set(self.current.files) - set(files))
         if gone:
             raise MappingError([f"{self._folder.name}/{name}: vanished; a restart accepts that" for name in gone])
-        return self._load(files)
+        fresh = self._load(files)
+        if problems := self._failing(fresh):
+            raise MappingError(problems)
+        return fresh
 
     def _remember(self, accepted: RuleSet) -> None:
         try:
@@ -113,5 +147,5 @@ class Rulebook:
 
 def _warn(taken: RuleSet) -> None:
     """Say what is no fault, but keeps something from working: a secret that is not set, a likely misspelling."""
-    for warning in taken.warnings:
+    for warning in (*taken.problems, *taken.warnings):
         log.warning("rules.warning", warning=warning)

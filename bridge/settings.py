@@ -8,18 +8,21 @@ It reads no file and no `os.environ`; `read_environment` does, and is called by 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from bridge import database_url
 from bridge.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)")
+_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
+_FOREVER: Final = "36500d"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -58,8 +61,8 @@ def _schedule(text: str) -> Schedule:
     steps, dots, total = text.partition("...")
     try:
         return Schedule(
-            tuple(duration_ms(step) for step in steps.split(",")),
-            duration_ms(total) if dots else 72 * MS["h"],
+            tuple(map(_at_most(_FOREVER), steps.split(","))),
+            _at_most(_FOREVER)(total) if dots else 72 * MS["h"],
         )
     except ValueError:
         raise ValueError("durations separated by commas, such as 5s,30s,2min or 5s,1h...72h") from None
@@ -69,23 +72,39 @@ def _pair(text: str) -> tuple[int, int]:
     parts = text.split(",")
     if len(parts) != 2:
         raise ValueError("two durations such as 30s,60s (settling time, pause before the second look)")
-    return duration_ms(parts[0]), duration_ms(parts[1])
+    return _at_most("1d")(parts[0]), _at_most("1d")(parts[1])
 
 
-def _positive(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) == 0:
-        raise ValueError("a whole number above zero")
-    return int(text)
+def _up_to(most: int) -> Callable[[str], int]:
+    """A number of things that each cost something: more of them would only fail later."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not 0 < int(text) <= most:
+            raise ValueError(f"a whole number above zero, at most {most}")
+        return int(text)
+
+    return parse
+
+
+def _at_most(longest: str) -> Callable[[str], int]:
+    """A duration that a socket, a clock and a calendar can bear."""
+
+    def parse(text: str) -> int:
+        if (found := duration_ms(text)) > duration_ms(longest):
+            raise ValueError(f"a duration of at most {longest}")
+        return found
+
+    return parse
 
 
 def _days(text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", text):
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII):
         raise ValueError("a number of days, 0 or more")
     return int(text)
 
 
 def _port(text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65_535:
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > 65_535:
         raise ValueError("a port number from 0 to 65535")
     return int(text)
 
@@ -112,12 +131,16 @@ class WrongKind(ValueError):
     """The value is something else that is known; the message says what."""
 
 
+class WrongPart(ValueError):
+    """A part of the value is wrong; the message names it, and nothing else of the value."""
+
+
 def api_key(text: str) -> str:
     """Check a DataFast key by its prefix only; WrongKind says what else it is."""
     for prefix, sentence in _WRONG_KEYS.items():
         if text.startswith(prefix):
             raise WrongKind(sentence)
-    if not text.startswith(("df_", "dft_")) or text in ("df_", "dft_"):
+    if not re.fullmatch(r"dft?_[!-~]+", text):
         raise ValueError("a DataFast website key (df_…) or account token (dft_…)")
     return text
 
@@ -156,14 +179,10 @@ def _api_url(text: str) -> str:
 
 
 def _database_url(text: str) -> str:
-    scheme, separator, _ = text.partition("://")
-    kind, _, driver = scheme.partition("+")
-    known = kind in ("postgresql", "postgres") or (kind == "sqlite" and driver in ("", "pysqlite"))
-    if not (separator and known):
-        raise ValueError("sqlite:///bridge.db or postgresql://user:password@host/name")
-    if kind != "sqlite":
-        return "postgresql+psycopg" + text[len(scheme) :]
-    return text
+    try:
+        return database_url.canonical(text)
+    except ValueError as error:
+        raise WrongPart(str(error)) from None
 
 
 def _text(text: str) -> str:
@@ -184,6 +203,7 @@ class Setting:
     parse: Callable[[str], Any] = _text
     secret: bool = False
     group: str = "everyday"
+    is_path: bool = False
 
     @property
     def field(self) -> str:
@@ -202,7 +222,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting("DATAFAST_TEST_API_KEY", None, "key of a second website for test-mode events", api_key, secret=True),
     Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
     Setting("DATABASE_URL", "sqlite:///bridge.db", "the database: SQLite or PostgreSQL", _database_url, secret=True),
-    Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)"),
+    Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)", is_path=True),
     Setting(
         "STRIPE_API_KEY",
         None,
@@ -233,10 +253,12 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting("BRIDGE_ALLOW_EPHEMERAL", None, "1: allow a file database on a dyno, whose disk is wiped daily", _flag),
     Setting("PORT", "8000", "port of the web process", _port),
     Setting("BRIDGE_HOST", "0.0.0.0", "address of the web process"),  # noqa: S104 - a dyno must listen everywhere
-    Setting("BRIDGE_PROCESSES", "1", "web processes", _positive),
-    Setting("BRIDGE_THREADS", "32", "threads of a web process", _positive),
-    Setting("BRIDGE_RATE_PER_MINUTE", "58", "requests a minute and DataFast token", _positive, group="advanced"),
-    Setting("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, a process", _positive, group="advanced"),
+    Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
+    Setting("BRIDGE_THREADS", "32", "threads of a web process", _up_to(1_024)),
+    Setting(
+        "BRIDGE_RATE_PER_MINUTE", "58", "requests per minute and DataFast token", _up_to(1_000_000), group="advanced"
+    ),
+    Setting("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256), group="advanced"),
     Setting(
         "BRIDGE_RETRY_SCHEDULE",
         "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h",
@@ -260,17 +282,19 @@ TABLE: Final[tuple[Setting, ...]] = (
         group="advanced",
     ),
     Setting(
-        "BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", duration_ms, group="advanced"
+        "BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d"), group="advanced"
     ),
-    Setting("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", duration_ms, group="advanced"),
-    Setting("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", duration_ms, group="advanced"),
-    Setting("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", duration_ms, group="advanced"),
-    Setting("BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", duration_ms, group="advanced"),
+    Setting("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", _at_most("1h"), group="advanced"),
+    Setting("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", _at_most("1h"), group="advanced"),
+    Setting("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER), group="advanced"),
+    Setting(
+        "BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", _at_most(_FOREVER), group="advanced"
+    ),
     Setting(
         "BRIDGE_MAX_AGE",
         "7d",
         "older goals are not sent, because DataFast dates them now",
-        duration_ms,
+        _at_most(_FOREVER),
         group="advanced",
     ),
     Setting(
@@ -327,8 +351,26 @@ class Settings:
 
 def mask(value: str) -> str:
     """A secret as it may be shown: its kind and its length, nothing else."""
-    kind = re.match(r"[a-z]{1,6}_", value)
+    kind = re.match(r"(df|dft|dfid|sk|rk|pk|we|acct|whsec)_", value)
     return f"{kind[0] if kind else ''}… ({len(value)} characters)"
+
+
+_SECRETS: Final = re.compile(r"whsec_|[srp]k_|dft?_|pdl_|polar_|://")
+_SHOWN_MAX: Final = 60
+
+
+def _shown(text: str, *, secret: bool) -> str:
+    """A wrong value as a message shows it: not a secret, nor what may be one in the wrong place."""
+    found = _SECRETS.search(text)
+    if secret or (found is not None and (found[0] != "://" or "@" in text)):
+        return mask(text)
+    return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
+
+
+def _demand_plain(setting: Setting, text: str) -> None:
+    """No control characters, and no bytes that are not UTF-8, which nothing below could send or encode."""
+    if not setting.is_path and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise WrongPart("it holds a control character, or bytes that are not UTF-8: write it again")
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -338,13 +380,16 @@ def load(environ: Mapping[str, str]) -> Settings:
     for setting in TABLE:
         text = environ.get(setting.name, "").strip() or setting.default
         try:
+            _demand_plain(setting, text or "")
             values[setting.field] = None if text is None else setting.parse(text)
         except WrongKind as error:
             faults.append(f"{setting.name} is {mask(text or '')}: {error}")
             values[setting.field] = None
+        except WrongPart as error:
+            faults.append(f"{setting.name}: {error}")
+            values[setting.field] = None
         except ValueError as error:
-            shown = mask(text or "") if setting.secret else repr(text)
-            faults.append(f"{setting.name} is {shown}, but must be {error}")
+            faults.append(f"{setting.name} is {_shown(text or '', secret=setting.secret)}, but must be {error}")
             values[setting.field] = None
     values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
     faults += _combinations(environ, values)
@@ -364,7 +409,8 @@ def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list
         )
     if website and not re.fullmatch(r"[0-9a-fA-F]{24}", website):
         faults.append(
-            f"DATAFAST_WEBSITE_ID is {website!r}, but must be 24 hex digits (not the dfid_… of the script tag)"
+            f"DATAFAST_WEBSITE_ID is {_shown(website, secret=False)}, but must be 24 hex digits (not the dfid_… of the"
+            " script tag)"
         )
     lease, deadline = values["bridge_lease"], values["bridge_deadline"]
     if lease and deadline and lease < 2 * deadline:
@@ -400,6 +446,12 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
         return dict(environ)
     from dotenv import dotenv_values  # noqa: PLC0415 - only where a file may be
 
-    file = (folder or Path.cwd()) / ".env"
-    below = {name: value for name, value in dotenv_values(file).items() if value is not None} if file.is_file() else {}
-    return {**below, **environ}
+    file = (folder or Path()) / ".env"
+    try:
+        below = dotenv_values(file) if file.is_file() else {}
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise SettingsError([f".env cannot be read ({reason}): correct it, or take it away"]) from None
+    except UnicodeError:
+        raise SettingsError([".env is not UTF-8: save it as UTF-8, or take it away"]) from None
+    return {**{name: value for name, value in below.items() if value is not None}, **environ}

@@ -63,6 +63,7 @@ once. [.env.example](../.env.example) is a file to copy.
 |---|---|---|
 {everyday}
 | `<SOURCE>_WEBHOOK_SECRET` | unset | {secret} |
+| `<SOURCE>_WEBHOOK_SECRET_OLD` | unset | {before} |
 
 ## Advanced
 
@@ -75,12 +76,17 @@ time after `...` is over, counted from the first try (72 h if none is said).
 
 Not the bridge's own: `DYNO` (Heroku sets it) means that files do not last, so `.env` is not read and a SQLite database
 is refused unless `BRIDGE_ALLOW_EPHEMERAL=1`; `HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address;
-`FORWARDED_ALLOW_IPS` is gunicorn's. `WEB_CONCURRENCY` is not read.
+No header of a proxy is read. `WEB_CONCURRENCY` is not read either.
 """
 OF_A_SOURCE: Final = (
     "the secret of one source, as its mapping file names it: `STRIPE_WEBHOOK_SECRET`, `LEMONSQUEEZY_WEBHOOK_SECRET`, …"
-    " Several, separated by commas, while you rotate it. Unset, empty or a placeholder: that source answers 503, the"
-    " others work"
+    " It is one secret, whatever it holds; only several of the provider's own form (`whsec_…`, `pdl_ntfset_…`),"
+    " separated by commas or white space, are several. Unset, empty, or evidently no secret: that source answers 503,"
+    " the others work"
+)
+OF_A_SOURCE_BEFORE: Final = (
+    "the secret before it, which works as well while you rotate it; there is one for every variable that a mapping file"
+    " names in `secret`"
 )
 
 
@@ -90,7 +96,7 @@ def settings() -> str:
         group: "\n".join(_row(setting) for setting in TABLE if setting.group == group)
         for group in ("everyday", "advanced")
     }
-    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, **rows)
+    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, before=OF_A_SOURCE_BEFORE, **rows)
 
 
 def _row(setting: Setting) -> str:
@@ -112,7 +118,13 @@ def env_example() -> str:
         default = "" if setting.default is None else f" [{setting.default}]"
         lines += ["", f"# {setting.help}{default}", f"#{setting.name}={setting.default or ''}"]
         if setting.name == "DATAFAST_API_URL":
-            lines += ["", "# the secrets that the providers show, one a source; `python -m bridge sources` says where"]
+            lines += [
+                "",
+                "# the secrets that the providers show, one per source; `python -m bridge sources` says where.",
+            ]
+            lines += [
+                "# Write the bare value. While you rotate one, the secret before it goes into the same name with _OLD"
+            ]
             lines += [f"#{name}=" for name in _secrets_of_shipped_files()]
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,7 @@ KEY = b"the key of this installation"
 PRESETS: dict[str, Any] = {
     "stripe": {
         "where": "for people",
+        "secret_form": "whsec_",
         "verify": {
             "type": "hmac-sha256",
             "signature": {"in": "header:Stripe-Signature", "split": ",", "prefix": "v1="},

@@ -1,8 +1,9 @@
 """The commands: `python -m bridge COMMAND`.
 
-`main` promises the exit codes (0 fine, 1 the answer is no, 2 wrong use), that `--json` may stand anywhere on the
-line, and that an expected failure is sentences on stderr, never a traceback. Each command lives in a module of its
-own, which is imported only when that command runs.
+`main` promises the exit codes (0 fine, 1 the answer is no, 2 wrong use, 130 Ctrl-C), that `--json` may stand anywhere
+on the line, and that a failure is sentences on stderr, never a traceback: also where stdout is closed, full or gone,
+and where the failure is an error of the bridge's own. Each command lives in a module of its own, which is imported only
+when that command runs.
 """
 
 from __future__ import annotations
@@ -13,24 +14,33 @@ from typing import TYPE_CHECKING
 import click
 
 from bridge.cli.catalogue import Catalogue
-from bridge.cli.screen import Screen, hang_up
+from bridge.cli.screen import Screen, hang_up, open_standard_streams, unwritten_reason
 from bridge.errors import BridgeError, FaultsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FINE, NO, WRONG_USE = 0, 1, 2
+FINE, NO, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    open_standard_streams()
     words, as_json = _without_json(sys.argv[1:] if argv is None else list(argv))
     screen = Screen.standard(as_json=as_json)
     try:
         return _run(words, screen)
     except BrokenPipeError:
-        hang_up()
         return FINE
+    except KeyboardInterrupt:
+        screen.refuse(["Stopped; nothing more was done."])
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - nobody is helped by a traceback, and it may quote what it must not
+        unwritten = unwritten_reason(error)
+        screen.refuse_plainly(f"The answer cannot be written: {unwritten}." if unwritten else _our_own(error))
+        return NO
+    finally:
+        hang_up()
 
 
 def _run(words: list[str], screen: Screen) -> int:
@@ -40,7 +50,9 @@ def _run(words: list[str], screen: Screen) -> int:
     except click.ClickException as error:
         screen.refuse([error.format_message()], hint=_hint(error))
         return WRONG_USE
-    except click.Abort:
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         screen.refuse(["Stopped; nothing more was done."])
         return NO
     except UsageError as error:
@@ -53,6 +65,12 @@ def _run(words: list[str], screen: Screen) -> int:
         screen.refuse([str(error)])
         return NO
     return result if isinstance(result, int) else FINE
+
+
+def _our_own(error: Exception) -> str:
+    from bridge import logs
+
+    return f"This is an error of the bridge itself ({logs.where(error)}). Please report it with what you typed."
 
 
 def _hint(error: click.ClickException) -> str:

@@ -1,7 +1,8 @@
 """`check`: are the settings right, are the mapping files right, do the tests inside them pass?
 
 Every fault of all three at once, one line each and never wrapped, so that an editor can jump to it. It opens no
-database and makes no request. A missing secret is a warning: it may be set any minute, and the other sources work.
+database and makes no request. A missing secret is a warning: it may be set any minute, and the other sources work. What
+is evidently no secret is a problem, though the bridge starts with it, too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class FileReport:
     off: int = 0
     tests: int = 0
     passed: int = 0
+    secrets: int = 0
 
 
 @dataclass
@@ -61,8 +63,8 @@ class Report:
 def check(file: Path | None, mappings: Path | None) -> None:
     """Check settings and mapping files, and run the tests inside the files.
 
-    Prints every fault at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
-    all is right; 1: it is not. Warnings (a secret that is not set yet) are no faults.
+    Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
+    no problem; 1: at least one. Warnings (a secret that is not set yet) are no problems.
     """
     screen = of_context()
     report = Report()
@@ -84,7 +86,9 @@ def _check_settings(report: Report, given: dict[str, str]) -> None:
     from bridge import settings
 
     try:
-        report.warnings += settings.load(given).warnings
+        loaded = settings.load(given)
+        report.warnings += loaded.warnings
+        opening.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
 
@@ -117,9 +121,10 @@ def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: d
     except FaultsError as error:
         report.faults += error.faults
         return
+    report.faults += rule_set.problems
     report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
     report.files = _files(rule_set, texts, folder)
-    _run_tests(report, rule_set)
+    _run_tests(report, rule_set, given)
 
 
 def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:
@@ -127,15 +132,16 @@ def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileRe
     for name in sorted(texts):
         found = rule_set.rules.get(Path(name).stem, ())
         off = sum(not rule.enabled for rule in found)
-        reports.append(FileReport(str(Path(folder) / name), len(found) - off, off))
+        secrets = len(rule_set.sources[Path(name).stem].secrets)
+        reports.append(FileReport(str(Path(folder) / name), len(found) - off, off, secrets=secrets))
     return reports
 
 
-def _run_tests(report: Report, rule_set: RuleSet) -> None:
-    from bridge import rules
+def _run_tests(report: Report, rule_set: RuleSet, given: dict[str, str]) -> None:
+    from bridge import mapping_tests
 
     by_file = {Path(file.file).name: file for file in report.files}
-    for result in rules.run_tests(rule_set):
+    for result in mapping_tests.run_tests(rule_set, opening.settings_or_defaults(given), opening.now_ms()):
         file = by_file[Path(result.file).name]
         file.tests += 1
         file.passed += result.ok
@@ -150,13 +156,19 @@ def _print(screen: Screen, report: Report) -> None:
         screen.mark("warn", warning)
     for fault in report.faults:
         screen.line(fault)
-    if report.ok:
-        screen.say("Everything is right.")
-    else:
-        screen.say(f"{count(len(report.faults), 'fault')}.")
+    screen.say(_verdict(report))
+
+
+def _verdict(report: Report) -> str:
+    """The last line, which is read first: how much there is to do."""
+    problems, warnings = count(len(report.faults), "problem"), count(len(report.warnings), "warning")
+    if report.warnings:
+        return f"{problems}, {warnings}." if report.faults else f"{warnings}."
+    return f"{problems}." if report.faults else "Everything is right."
 
 
 def _summary(file: FileReport) -> str:
     off = f" ({file.off} switched off)" if file.off else ""
     tests = f"{file.passed} of {count(file.tests, 'test')} passed" if file.tests else "no tests"
-    return f"{count(file.rules, 'rule')}{off}, {tests}"
+    secrets = count(file.secrets, "secret") if file.secrets else "no secret"
+    return f"{count(file.rules, 'rule')}{off}, {tests}, {secrets}"

@@ -49,7 +49,9 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environ.items()
-        if not name.startswith(_OURS) and not name.endswith("_WEBHOOK_SECRET") and name not in _OTHERS
+        if not name.startswith(_OURS)
+        and not name.endswith(("_WEBHOOK_SECRET", "_WEBHOOK_SECRET_OLD"))
+        and name not in _OTHERS
     }
     paths = [str(Path(bridge.__file__).parents[1]), kept.get("PYTHONPATH", "")]
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}

@@ -83,6 +83,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     settings = None
     try:
         settings = settings_.load(given)
+        opening.demand_usable(settings.database_url)
     except SettingsError as error:
         yield from (Finding("fail", "settings", fault) for fault in error.faults)
     else:
@@ -108,6 +109,7 @@ def _rules(rule_set: RuleSet) -> Iterator[Finding]:
     rules = sum(rule.enabled for rules in rule_set.rules.values() for rule in rules)
     names = listing(sorted(rule_set.sources), "no source")
     yield Finding("ok", "mappings", f"{names}: {count(rules, 'rule')} switched on")
+    yield from (Finding("fail", "mappings", problem) for problem in rule_set.problems)
     yield from (Finding("warn", "mappings", warning) for warning in rule_set.warnings)
 
 

@@ -19,13 +19,12 @@ from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import ago, count, listing, when
 from bridge.errors import SettingsError, SignatureError, UsageError
-from bridge.model import Event, EventState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.cli.screen import Screen
-    from bridge.model import Request, Source
+    from bridge.model import Event, Request, Source
     from bridge.route import Prepared
     from bridge.rules import RuleSet
     from bridge.settings import Settings
@@ -105,23 +104,12 @@ def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
 
 def look_at(rule_set: RuleSet, settings: Settings, request: Request, name: str, signed: bool) -> Explained:
     """Do with a request all that receiving and routing do before anything is written."""
-    from bridge import app, route, sources
+    from bridge import app, route
 
     source = rule_set.sources[name]
-    new = sources.read(source, request)
-    event = Event(
-        id=0,
-        source=name,
-        provider=source.provider,
-        envelope=new.envelope,
-        received_at_ms=opening.now_ms(),
-        state=EventState.RECEIVED,
-        headers=new.headers,
-        query=new.query,
-        body=request.body,
-    )
     desk = route.Desk(rule_set, settings, app.destinations(settings, rule_set), b"explain")
-    return Explained(source, event, desk.prepare(event), settings, _signature(source, request) if signed else None)
+    prepared = desk.arrive(source, request, opening.now_ms())
+    return Explained(source, prepared.event, prepared, settings, _signature(source, request) if signed else None)
 
 
 def _signature(source: Source, request: Request) -> str:
@@ -219,10 +207,10 @@ def _summary(explained: Explained) -> str:
     prepared = explained.prepared
     if prepared.quarantine:
         return f"It would be accepted and put into quarantine: {prepared.quarantine}"
-    if prepared.reason:
-        return f"It would be ignored: {prepared.reason}"
+    if prepared.ignored:
+        return f"It would be ignored: {prepared.ignored}"
     if not explained.wishes:
-        return "No goal: no rule matches."
+        return f"No goal: {prepared.reason or 'no rule matches'}."
     names = listing([wish.planned.name for wish in explained.wishes])
     return f"{count(len(explained.wishes), 'goal')}: {names}."
 

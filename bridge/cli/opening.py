@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bridge import database_url as database_url_
 from bridge import settings as settings_
-from bridge.errors import BridgeError, SchemaError, StoreUnavailable
+from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,13 +34,32 @@ def environ() -> dict[str, str]:
 
 def settings() -> Settings:
     """All settings; SettingsError names every fault."""
-    return settings_.load(environ())
+    loaded = settings_.load(environ())
+    demand_usable(loaded.database_url)
+    return loaded
+
+
+def settings_or_defaults(given: Mapping[str, str]) -> Settings:
+    """The settings, or the defaults where one of them is wrong: for commands that have another question."""
+    try:
+        return settings_.load(given)
+    except SettingsError:
+        return settings_.load({})
 
 
 def database_url() -> str:
     """`DATABASE_URL` alone, whatever else is wrong."""
     given = environ()
-    return settings_.load({name: given[name] for name in _FOR_DATABASE if name in given}).database_url
+    url = settings_.load({name: given[name] for name in _FOR_DATABASE if name in given}).database_url
+    demand_usable(url)
+    return url
+
+
+def demand_usable(url: str) -> None:
+    """SettingsError where the file of a SQLite database can never be opened; a server may come back any minute."""
+    reason = database_url_.unusable(url)
+    if reason is not None:
+        raise SettingsError([f"DATABASE_URL: {reason}"])
 
 
 def now_ms() -> int:
@@ -99,7 +119,7 @@ def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
 
 def _demand_file(url: str) -> None:
     """Opening a SQLite file that is not there would create it, and a question must not leave a file behind."""
-    file = sqlite_file(url)
+    file = database_url_.sqlite_file(url)
     if file is not None and not file.exists():
         raise StoreUnavailable(
             f"There is no database at {file} yet. Start the bridge with `python -m bridge serve`, or create it with"
@@ -112,11 +132,3 @@ def _demand_current(state: str) -> None:
     if state in ("empty", "older"):
         what = "is empty" if state == "empty" else "has an older schema than this release"
         raise SchemaError(f"The database {what}. Run `{MIGRATE}`.")
-
-
-def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None for a database in memory or a server."""
-    if not url.startswith("sqlite"):
-        return None
-    name = url.partition(":///")[2].partition("?")[0]
-    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)

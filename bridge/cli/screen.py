@@ -6,10 +6,11 @@ rich is imported for a terminal only. Texts from outside are cleaned, so no webh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+_CANNOT_WRITE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+_NARROWEST, _WIDEST = 40, 1_000  # columns; COLUMNS may say anything
 GOOD, WARN, BAD, QUIET, STRONG = "green", "yellow", "red", "dim", "bold"
 MARKS: Final = {"ok": GOOD, "warn": WARN, "fail": BAD}
 STATES: Final = {
@@ -50,17 +53,25 @@ class Screen:
 
     def write_json(self, value: Any) -> None:
         """One JSON document, for scripts."""
-        self.out.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+        spelled = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+        self.out.write(json.dumps(value, ensure_ascii=spelled, indent=2, default=str) + "\n")
 
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
         """Say on stderr, one a line, why a command did not do what it was asked."""
         faults = [clean_lines(sentence) for sentence in sentences]
         if self.as_json:
             self.write_json({"ok": False, "faults": faults})
-        for fault in faults:
-            click.echo(fault, file=self.err)
-        if hint:
-            click.echo(hint, file=self.err)
+        with suppress(OSError):  # nobody reads it: the exit code says it as well
+            for fault in faults:
+                click.echo(fault, file=self.err)
+            if hint:
+                click.echo(hint, file=self.err)
+
+    def refuse_plainly(self, sentence: str) -> None:
+        """The last word, on stderr alone: stdout may be what failed, and stderr may fail as well."""
+        with suppress(OSError):
+            self.err.write(clean(sentence) + "\n")
+            self.err.flush()
 
     def say(self, text: str = "", *, style: str = "", indent: int = 0) -> None:
         """A sentence, or an empty line."""
@@ -154,12 +165,40 @@ class Screen:
             from rich.console import Console
 
             self._console = Console(file=self.out, markup=False, highlight=False, emoji=False)
+            self._console.width = min(max(self._console.width, _NARROWEST), _WIDEST)
         return self._console
 
 
+def open_standard_streams() -> None:
+    """Where a standard stream is closed (`>&-`), open it on nothing: else a database takes its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - it is the process's own
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+
+
+def unwritten_reason(error: Exception) -> str | None:
+    """Why what was said cannot leave this process, if that is the error: a full disk, a stdout that was closed."""
+    found = error if isinstance(error, OSError) and error.errno in _CANNOT_WRITE else None
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        found = again
+    return None if found is None else (found.strerror or type(found).__name__).lower()
+
+
 def hang_up() -> None:
-    """The reader has gone: nothing is left to say, not even while the interpreter closes stdout."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """What can be said no more is forgotten: else the interpreter fails by it when it closes the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):  # a stream that stands for one of them may have no number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def clean_lines(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bridge import database_url
 from bridge.cli import opening
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
@@ -61,7 +62,7 @@ def serve(port: int | None, host: str | None) -> None:
     _override(port, host)
     settings = opening.settings()
     _print_warnings(screen, settings.warnings)
-    file = opening.sqlite_file(settings.database_url)
+    file = database_url.sqlite_file(settings.database_url)
     if file is not None:
         _demand_writable(file)
     _demand_address(settings.bridge_host, settings.port)
@@ -82,6 +83,8 @@ def _demand_writable(file: Path) -> None:
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
             conn.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
+        if "not a database" in str(error):
+            raise StoreUnavailable(f"DATABASE_URL: {file} is not a SQLite database: name another file") from None
         if "locked" not in str(error):
             raise StoreUnavailable(f"the database cannot be used just now: {error}") from None
 
@@ -98,9 +101,10 @@ def _demand_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second for a name that cannot be one of a host
+        reason = (getattr(error, "strerror", None) or "it is not the name of a host").lower()
         raise BridgeError(
-            f"Nothing can listen at port {port} of {host}: {(error.strerror or 'unknown reason').lower()}. Stop what"
+            f"Nothing can listen at port {port} of {host}: {reason}. Stop what"
             " does, or name another place: --port or PORT, --host or BRIDGE_HOST."
         ) from None
 

@@ -15,7 +15,7 @@ import click
 from bridge.cli import gumroad, opening
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
-from bridge.cli.words import listing
+from bridge.cli.words import count, listing
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Setup:
     url: str
     secret: str
     secret_is_set: bool
+    secrets: int
     secret_names: tuple[str, ...]
     goal_events: tuple[str, ...]
     link_events: tuple[str, ...]
@@ -102,6 +103,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         url=url,
         secret=_secret(source),
         secret_is_set=bool(source.secrets),
+        secrets=len(source.secrets),
         secret_names=source.secret_names,
         goal_events=for_goals,
         link_events=for_links,
@@ -124,7 +126,8 @@ def _in_order(events: Iterable[str]) -> tuple[str, ...]:
 
 def _secret(source: Source) -> str:
     if source.secrets:
-        return f"set ({listing(list(source.secret_names), 'in the file')})"
+        told = f"set ({listing(list(source.secret_names), 'in the file')}): {count(len(source.secrets), 'secret')} read"
+        return "; ".join([told, *source.secret_problems])
     return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bridge.cli.screen import Screen
-    from bridge.store.ledger import AttemptLine, EventDetail, GoalDetail, GoalLine
+    from bridge.store.ledger import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
     from bridge.store.lookups import Lookup
     from bridge.store.status import DestinationState
 
@@ -97,11 +97,21 @@ def _became(detail: EventDetail, moment: Moment) -> str:
         waits = span(moment.now_ms - line.received_at_ms)
         return f"not routed yet, waits since {waits} (is a worker running? `python -m bridge doctor`)"
     if line.state == "quarantined":
-        return f"in quarantine: {line.reason}; `python -m bridge events replay {line.label}` routes it again"
+        return f"in quarantine: {line.reason}{_way_out(line)}"
     reason = f": {line.reason}" if line.reason else ""
     verdict = {"matched": "matched a rule", "unmatched": "no rule matched", "ignored": "ignored"}
     at = f", routed {when(line.routed_at_ms)}" if line.routed_at_ms else ""
     return f"{verdict.get(line.verdict or '', line.state)}{reason}{at}"
+
+
+def _way_out(line: EventLine) -> str:
+    """What helps: a body that is broken stays so, whatever is tried again."""
+    reason = line.reason or ""
+    if "events replay" in reason:
+        return ""
+    if reason.startswith(("the body", "the form")) and "`each`" not in reason:
+        return f"; its bytes are kept as they came (`python -m bridge events show {line.label} --body`)"
+    return f"; `python -m bridge events replay {line.label}` routes it again"
 
 
 def _tell_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:

@@ -1,15 +1,14 @@
 """The rule language: mapping files → a compiled set; an event and its source's rules → planned goals with a trace.
 
-read_files, load: texts to a RuleSet, or every fault at once · evaluate: never raises · run_tests: the `tests:` inside
-the files · schema_json, reference: for editors and for the docs. Pure: no web, no SQL, no clock, no environment.
+read_files, load: texts to a RuleSet, or every problem at once · table, evaluate: rules and an event to goals; never
+raise · schema_json, reference: for editors and for the docs. Pure: no web, no SQL, no clock, no environment.
 """
 
-from bridge.rules.engine import describe, evaluate
+from bridge.rules.engine import describe, evaluate, table
 from bridge.rules.loader import SHIPPED, hash_of, load, read_files
 from bridge.rules.paths import compile_path
 from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace
-from bridge.rules.trials import TestResult, run_tests
 
 __all__ = [
     "SHIPPED",
@@ -17,7 +16,6 @@ __all__ = [
     "Rule",
     "RuleSet",
     "RuleTrace",
-    "TestResult",
     "compile_path",
     "describe",
     "evaluate",
@@ -25,6 +23,6 @@ __all__ = [
     "load",
     "read_files",
     "reference",
-    "run_tests",
     "schema_json",
+    "table",
 ]

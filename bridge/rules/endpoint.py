@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import (
     BodyForm,
     EnvelopeSpec,
+    FormerSpec,
     LinkSpec,
     Requirement,
     Source,
     VerifySpec,
 )
 from bridge.rules.composed import BeginsWith, paths_or_templates
-from bridge.rules.schema import JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
+from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
@@ -48,8 +49,8 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     """The source of a file. Faults go to the report; the result counts only if there are none."""
     preset = _preset(file, around, report)
     said = _Merged(file, preset, report)
-    keys = _secrets(file, around, report)
     verify = compile_verify(file, preset, around.presets, report)
+    keys = _secrets(file, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
     require, unset = _require(said, around, report)
     return Source(
@@ -59,8 +60,11 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secrets=() if unset else keys.usable,
         secret_names=keys.names,
         secret_fault=_secret_fault(around.name, keys, unset),
+        secret_problems=keys.problems,
         envelope=envelope,
         id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify),
+        former=_former(file, preset, envelope, verify, report),
+        retry_fields=tuple(preset.retry_fields),
         body=_body(said.get("body"))[0],
         body_field=_body(said.get("body"))[1],
         each=_one(said.get("each"), said.fault("each")),
@@ -129,6 +133,20 @@ def _test_flag(stanzas: Stanzas, fault: Fault, said: dict[str, Any]) -> None:
         said["test"], said["test_is"] = paths(flag, below(fault, "test")), True
 
 
+def _former(
+    file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Report
+) -> FormerSpec | None:
+    """How the previous release read type and id; what the file says itself was read as it is now."""
+    said = preset.formerly
+    if said is None:
+        return None
+    own, fault = file.envelope or Envelope(), in_preset(report)
+    event_type = envelope.type if own.type is not None or said.type is None else paths(said.type, fault)
+    event_id = envelope.id if own.id is not None or said.id is None else paths(said.id, fault)
+    signed = said.id_is_signed if said.id_is_signed is not None else id_is_signed(event_id, verify)
+    return FormerSpec(event_type, event_id, signed and preset.id_is_signed)
+
+
 # --------------------------------------------------------------------------------------------------- body, links
 
 
@@ -169,17 +187,27 @@ def _one(text: str | None, fault: Fault) -> CompiledPath | None:
 
 # ------------------------------------------------------------------------------------------- secrets, requirements
 
+_FORM_OF_KEY: Final = (("whsec", "whsec_"), ("whpk", "whpk_"))
+
 
 def default_variable(name: str) -> str:
     """The variable that holds the secret of a source: `lemon-shop` -> LEMON_SHOP_WEBHOOK_SECRET."""
     return name.upper().replace("-", "_") + "_WEBHOOK_SECRET"
 
 
-def _secrets(file: MappingFile, around: Surroundings, report: Report) -> Secrets:
+def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surroundings) -> tuple[str, ...]:
+    """What secrets begin with: those of the provider, of the preset that `verify` names, of the form of the key."""
+    named = file.verify if isinstance(file.verify, str) else file.verify.preset if file.verify else None
+    said = around.presets.get(named, {}).get("secret_form") if named else None
+    forms = [form for texts in (preset.secret_form, said) for _, form in numbered(texts)]
+    return tuple(dict.fromkeys([*forms, *(form for key, form in _FORM_OF_KEY if key in verify.key)]))
+
+
+def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], report: Report) -> Secrets:
     entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
     for where, text in numbered(entries):
         _refuse_malformed(text, ("secret", *where), report)
-    found = secrets([text for _, text in numbered(entries)], around.environ)
+    found = secrets([text for _, text in numbered(entries)], around.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
     for prefix, kind in (("sk_", "an API key"), ("rk_", "an API key"), ("we_", "an endpoint's id")):
@@ -200,9 +228,11 @@ def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
         return f"{' and '.join(unset)} is not set, {consequence}"
     if keys.usable:
         return None
+    if keys.problems:
+        return f"{'; '.join(keys.problems)}; {consequence}"
     if keys.unset:
-        return f"{' and '.join(keys.unset)} is not set (or holds a placeholder), {consequence}"
-    return f"its secret is empty or a placeholder, {consequence}"
+        return f"{' and '.join(keys.unset)} is not set, {consequence}"
+    return f"its secret is empty, {consequence}"
 
 
 def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:

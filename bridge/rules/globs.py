@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +45,23 @@ def compile_glob(text: str) -> Glob:
 
 def is_glob(text: str) -> bool:
     return "*" in text or "?" in text
+
+
+@dataclass(frozen=True, slots=True)
+class EventTypes:
+    """A set of event types, by name and by glob."""
+
+    names: frozenset[str]
+    globs: tuple[Glob, ...]
+
+    def __contains__(self, event_type: object) -> bool:
+        if not isinstance(event_type, str):
+            return False
+        return event_type in self.names or any(glob.matches(event_type) for glob in self.globs)
+
+
+def event_types(patterns: Iterable[str]) -> EventTypes:
+    """The types that these patterns name; one of stars alone names none, it only leaves none out."""
+    named = {pattern for pattern in patterns if pattern.strip("*")}
+    globs = sorted(pattern for pattern in named if is_glob(pattern))
+    return EventTypes(frozenset(named.difference(globs)), tuple(compile_glob(glob) for glob in globs))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from bridge.rules.destinations import DEFAULT, Destinations
 from bridge.rules.endpoint import Surroundings, compile_source
 from bridge.rules.engine import table
 from bridge.rules.event_names import near_miss
+from bridge.rules.globs import event_types
 from bridge.rules.reporting import Report
 from bridge.rules.rule import RuleContext, compile_rule
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
@@ -115,7 +117,12 @@ class _Reading:
         destination = self.destinations.name(said.datafast, ("datafast",), report, DEFAULT)
         source = compile_source(said, around, report, destination)
         rules = self._rules(said, destination, report)
-        if source.secret_fault is not None:
+        named = [
+            *(event for rule in rules for event in rule.events),
+            *(e for link in source.links for e in link.events),
+        ]
+        source = replace(source, named_types=event_types(named))
+        if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
             report.warn(

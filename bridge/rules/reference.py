@@ -90,7 +90,8 @@ def _code(rows: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
 
 def _limits() -> list[str]:
     return [
-        f"- a goal's name: {limits.NAME_MAX} characters of `a-z 0-9 _ - :`; capitals become small, blanks `_`",
+        f"- a goal's name: {limits.NAME_MAX} characters of `a-z 0-9 _ - :`; capitals become small, white space `_`",
+        "- a name made from a template is folded: `user.signup` becomes user_signup, `Käufer` kaufer",
         f"- metadata: {limits.KEYS_MAX} entries; keys of {limits.KEY_MAX} characters `a-z 0-9 _ -`",
         f"- a metadata value: {limits.VALUE_MAX} characters, without `< > ' \" &` and scripts",
         *(f"- `{name}` cannot be a goal's name: {reason}" for name, reason in limits.RESERVED.items()),

@@ -134,6 +134,7 @@ class RuleSet:
 
     hash: SHA-256 of the files; files: name -> text; destinations: only those that files configure themselves;
     warnings: sentences for `check` and the start (a missing secret, a likely misspelling), never a reason to stop.
+    problems: what `check` refuses, though a start must not, because the other sources work: what is no secret.
     """
 
     hash: str
@@ -142,5 +143,6 @@ class RuleSet:
     destinations: Mapping[str, Destination]
     rules: Mapping[str, tuple[Rule, ...]]
     warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     mappings: Mapping[str, CompiledFile] = field(default_factory=dict, repr=False)
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)

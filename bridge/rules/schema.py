@@ -286,6 +286,14 @@ class Stanzas(Strict):
     each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
 
 
+class Former(Strict):
+    """How the previous release read what its dedupe keys were made of; a key that is not said is as now."""
+
+    type: Texts | None = None
+    id: Texts | None = None
+    id_is_signed: StrictBool | None = None
+
+
 class Preset(Stanzas):
     """The defaults of a provider; other keys of a preset are for people.
 
@@ -296,15 +304,18 @@ class Preset(Stanzas):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
 
     id_is_signed: StrictBool = True
+    formerly: Former | None = None
+    retry_fields: list[StrictStr] = Field(default_factory=list)
     borrowed: Texts | None = None
     links_named_by: Literal["provider", "source"] = "provider"
+    secret_form: Texts | None = None
 
 
 class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
-    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`; a list while rotating")
+    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
     when: When | None = Field(default=None, description="conditions of all rules")
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (

@@ -1,72 +1,210 @@
 """`${NAME}` in mapping files, and what counts as a secret.
 
-A missing secret is a state, no fault: the source is off until somebody sets it. As none counts: empty or blank, a bare
-`whsec_`, an unset variable, an evident placeholder. Anything else is used as it is. Nothing here shows a secret.
+A variable is one secret, whatever it holds; only where every piece of it has the form that the provider gives its
+secrets (`whsec_…`) are they several. `<NAME>_OLD` is a second one, while a secret is changed. An empty or unset
+variable is a state that may end any minute; what is evidently no secret (quotes around it, a placeholder) is a problem,
+and never verifies anything. Nothing here shows a secret or a part of one.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import unicodedata
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-SHORTEST: Final = 6  # characters; no provider gives a shorter secret (Lemon Squeezy takes six)
+OLD: Final = "_OLD"  # behind a variable's name: the secret before this one
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}.*|<.*>|\.{3,}|…+)", re.IGNORECASE | re.DOTALL)
-_BEHIND_WHSEC: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL)
+_BEHIND_A_FORM: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL)
+_WORDS: Final = re.compile(r"undefined|null|\(null\)|none|nil|nan|\[object Object\]", re.IGNORECASE)
+_REFERENCE: Final = re.compile(
+    r"\$[A-Z_][A-Z0-9_]*|\$?\{\{.*\}\}|\$\{[^{}]*\}|\$\([A-Z_][A-Z0-9_]*\)|\$env:\w+|%[A-Z_][A-Z0-9_]*%",
+    re.ASCII | re.DOTALL,
+)  # of a shell, a template, PowerShell, cmd.exe
+_ASSIGNMENT: Final = re.compile(r"(?:export\s+|set\s+)?([A-Za-z_]\w*)\s*[=:]\s*(.*)", re.ASCII | re.DOTALL)
+_QUOTES: Final = "\\\"'`“”„«»\u2018\u2019\u201a"  # and what stands before them in JSON
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like nothing
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
+_SHORTEST: Final = 6  # what the release before took for the shortest secret
+_SEPARATORS: Final = re.compile(r"[\s,]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """usable: may be empty; names: the variables they come from; unset: those of them that hold nothing usable."""
+    """What the entries of `secret:` hold.
 
-    usable: tuple[str, ...]
+    usable: may be empty. names: the variables they come from. unset: those of them that are empty or not there.
+    problems: a sentence for each that is evidently no secret, without any part of it.
+    """
+
+    usable: tuple[str, ...] = field(repr=False)
     names: tuple[str, ...]
     unset: tuple[str, ...]
+    problems: tuple[str, ...] = ()
     literal: bool = False  # one stands in the file itself
 
 
 def is_secret(text: str) -> bool:
-    """Whether a text can be meant as a secret."""
+    """Whether a value can be meant as a secret: it is there, and no placeholder."""
     text = text.strip()
     prefix, found, rest = text.partition("whsec_")
     if found and prefix in ("", "v1,"):
-        return not _BEHIND_WHSEC.fullmatch(rest)
+        return not _BEHIND_A_FORM.fullmatch(rest)
     return bool(text) and not _PLACEHOLDER.fullmatch(text)
 
 
-def secrets(entries: Iterable[str], environ: Mapping[str, str]) -> Secrets:
-    """Read the entries of `secret:`; a variable may hold several, separated by commas or blanks."""
+def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[str] = ()) -> Secrets:
+    """Read the entries of `secret:`. forms: what the provider's own secrets begin with, if that is certain."""
     usable: list[str] = []
     names: list[str] = []
     unset: list[str] = []
+    problems: list[str] = []
     literal = False
     for entry in entries:
-        variables = VARIABLE.findall(entry)
-        names += variables
-        literal = literal or not variables
-        text = (expand(entry, environ) or "").replace("v1,whsec_", "whsec_")  # that comma separates nothing
-        good = _several(text) if variables else [text.strip()] if is_secret(text) else []
-        usable += good
-        unset += [] if good else variables
-    return Secrets(_distinct(usable), _distinct(names), _distinct(unset), literal)
+        found = variables(entry)
+        literal = literal or not found
+        unset += [name for name in found if not environ.get(name, "").strip()]
+        names += found
+        for reading in (entry, *_old(entry, environ)):
+            text, said = expand(reading, environ), variables(reading)
+            names += [name for name in said if name not in found]
+            if text is None or not text.strip():
+                continue
+            problem = _problem(reading, text.strip(), environ, forms)
+            problems += [problem] if problem else []
+            usable += [] if problem else _pieces(text.strip(), forms)
+    return Secrets(_distinct(usable), _distinct(names), _distinct(unset), _distinct(problems), literal)
 
 
-def _several(text: str) -> list[str]:
-    """The secrets in a variable's text. A pass phrase or a PEM key is one, though it holds blanks.
+def _old(entry: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The entry with `<NAME>_OLD` for every variable of which there is one; nothing if there is none."""
+    old = VARIABLE.sub(lambda found: f"${{{found[1]}{_old_name(found[1], environ)}}}", entry)
+    return () if old == entry else (old,)
 
-    `It's a Secret to Everybody`, cut into pieces, would verify what anybody signed with `a`. A text that begins like a
-    placeholder is one as a whole (`your secret here`) unless commas separate it: `changeme,whsec_…`.
-    """
+
+def _old_name(name: str, environ: Mapping[str, str]) -> str:
+    return OLD if environ.get(name + OLD, "").strip() else ""
+
+
+def _pieces(text: str, forms: Sequence[str]) -> list[str]:
+    """Several secrets only if each has the provider's own form: cut up, a pass phrase would verify by each word."""
+    several = _several(text, forms)
+    return several or [_without_version(text)]
+
+
+def _several(text: str, forms: Sequence[str]) -> list[str]:
+    pieces = _separated(text)
+    return pieces if all(_has_form(piece, forms) for piece in pieces) else []
+
+
+def _separated(text: str) -> list[str]:
+    """What stands between commas and white space, without placeholders."""
+    return [piece for piece in _SEPARATORS.split(_without_version(text)) if is_secret(piece)]
+
+
+def _has_form(text: str, forms: Sequence[str]) -> bool:
+    return text.startswith(tuple(forms))
+
+
+def _without_version(text: str) -> str:
+    """`v1,whsec_…` as Supabase shows it: that comma separates nothing."""
+    return text.replace("v1,whsec_", "whsec_").replace("v1a,whpk_", "whpk_")
+
+
+# ------------------------------------------------------------------------------------------ what is evidently no secret
+
+
+def _problem(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> str | None:
+    """Why this value cannot be a secret, and what to do, as a sentence; None if it can be one."""
+    names = variables(entry)
+    who = " and ".join(names) or "the secret in the file"
+    for value in dict.fromkeys((text, *(environ[name].strip() for name in names))):
+        for piece in _several(value, forms) or [value]:
+            found = _evident(piece, names, forms)
+            if found:
+                return f"{who} {found}"
+    old = f"{names[0].removesuffix(OLD)}{OLD}" if names else None
+    if old is not None and _was_several(text, forms) and environ.get(old, "").strip() != text:
+        return (
+            f"{who} holds a comma and is one secret now, no longer several: keep the new one there and put the old one"
+            f" into {old} (if the comma belongs to the one secret, set both variables to it)"
+        )
+    return _mixed(text, who, old, forms)
+
+
+def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | None:
+    """The end of a sentence that begins with the variable's name."""
+    own = {*names, *(name.removesuffix(OLD) for name in names)}
+    bare = _without_form(text, forms)
+    if not any(_is_seen(character) for character in text):
+        return "holds nothing visible: paste the secret again"
+    if _is_quoted(text, forms):
+        return "has quotes around its value: take them away"
+    if _is_assignment(text, own, forms):
+        return "holds the name of a variable as well: keep only the secret"
+    if text in own or _REFERENCE.fullmatch(bare):
+        return "holds the name of a variable instead of a value: put the secret itself there"
+    if _WORDS.fullmatch(bare):
+        return "holds a word that stands for no value: put the secret itself there"
+    if len(bare) > 2 and len(set(bare)) == 1:
+        return "holds one character, repeated: put the secret itself there"
+    if not _separated(text) or not is_secret(text) or (bare != text and _BEHIND_A_FORM.fullmatch(bare)):
+        return "holds a placeholder: put the secret itself there"
+    return None
+
+
+def _is_seen(character: str) -> bool:
+    return unicodedata.category(character) not in _UNSEEN and character not in _BLANK
+
+
+def _is_quoted(text: str, forms: Sequence[str]) -> bool:
+    """Quotes at both ends; next to a secret of the provider's form one is enough."""
+    bare = text.strip(_QUOTES)
+    both = text[0] in _QUOTES and text[-1] in _QUOTES and len(text) > 1
+    return bare != text and (both or _has_form(bare, forms))
+
+
+def _is_assignment(text: str, own: AbstractSet[str], forms: Sequence[str]) -> bool:
+    """`NAME=…` with a name of its own, or with any where a secret of the provider's form follows."""
+    match = _ASSIGNMENT.match(text)
+    return match is not None and (match[1] in own or _has_form(match[2].lstrip(_QUOTES), forms))
+
+
+def _without_form(text: str, forms: Sequence[str]) -> str:
+    return next((text.removeprefix(form) for form in forms if text.startswith(form)), text)
+
+
+def _mixed(text: str, who: str, old: str | None, forms: Sequence[str]) -> str | None:
+    """Some pieces have the provider's form and others have not: as one secret it would verify nothing."""
+    pieces = _separated(text)
+    good = sum(_has_form(piece, forms) for piece in pieces)
+    if good in (0, len(pieces)):
+        return None
+    form = " or ".join(f"{form}…" for form in forms)
+    there = f"keep one secret there, and put the one before it into {old}" if old else "write one secret there"
+    return f"{who} holds {len(pieces)} values, of which only {good} can be secrets of this provider ({form}): {there}"
+
+
+def _was_several(text: str, forms: Sequence[str]) -> bool:
+    """Whether the release before cut this value up at a comma, and it is one secret now."""
+    return "," in text and not _several(text, forms) and _as_before(_without_version(text)) != _pieces(text, forms)
+
+
+def _as_before(text: str) -> list[str]:
     if not is_secret(text):
-        return [secret for piece in text.split(",") if is_secret(piece) for secret in _several(piece)]
-    pieces = [piece for piece in re.split(r"[\s,]+", text.strip()) if is_secret(piece)]
-    if "-----BEGIN" in text or any(len(piece) < SHORTEST for piece in pieces):
+        return [secret for piece in text.split(",") if is_secret(piece) for secret in _as_before(piece)]
+    pieces = _separated(text)
+    if "-----BEGIN" in text or any(len(piece) < _SHORTEST for piece in pieces):
         return [text.strip()]
     return pieces
+
+
+# ------------------------------------------------------------------------------------------------------------ variables
 
 
 def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
@@ -81,6 +219,7 @@ def expand(text: str, environ: Mapping[str, str]) -> str | None:
 
 
 def variables(text: str) -> tuple[str, ...]:
+    """The names of the variables in a text."""
     return tuple(VARIABLE.findall(text))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -49,6 +50,9 @@ class Sent:
         return self.status == 200
 
 
+_FORMS: Final = {"stripe": ("whsec_",), "generic": ("whsec_",), "polar": ("polar_whs_", "whsec_")}
+
+
 def secret_name(source: str) -> str:
     """The variable in which a mapping file of this name looks for its secret."""
     return f"{source.upper().replace('-', '_')}_WEBHOOK_SECRET"
@@ -57,14 +61,22 @@ def secret_name(source: str) -> str:
 def secrets_from(environ: Mapping[str, str], steps: Iterable[Step]) -> dict[str, str]:
     """The secrets that these steps need, by source; UsageError names every variable that is missing.
 
-    A variable may hold several secrets while they are rotated: the first one signs.
+    A variable may hold several secrets of a provider's form while they are rotated: the first one signs.
     """
     sources = sorted({step.source for step in steps})
-    found = {source: environ.get(secret_name(source), "").replace(",", " ").split() for source in sources}
-    missing = [secret_name(source) for source, secrets in found.items() if not secrets]
+    found = {source: environ.get(secret_name(source), "").strip() for source in sources}
+    missing = [secret_name(source) for source, secret in found.items() if not secret]
     if missing:
         raise UsageError(f"to sign these events, set {' and '.join(missing)} to what the bridge has")
-    return {source: secrets[0] for source, secrets in found.items()}
+    if any(unicodedata.category(character) == "Cs" for secret in found.values() for character in secret):
+        raise UsageError("a secret to sign these events with holds bytes that are not UTF-8: set it again")
+    return {source: _first(secret, _FORMS.get(source, ())) for source, secret in found.items()}
+
+
+def _first(text: str, forms: tuple[str, ...]) -> str:
+    """As the bridge reads it: several only if each piece has the provider's form."""
+    pieces = text.replace("v1,whsec_", "whsec_").replace(",", " ").split()
+    return pieces[0] if pieces and all(piece.startswith(forms) for piece in pieces) else text
 
 
 def request(step: Step, secret: str, now_s: int) -> Signed:

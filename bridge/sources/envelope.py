@@ -24,12 +24,12 @@ _DIGEST_CHARACTERS: Final = 32
 def read_envelope(spec: EnvelopeSpec, document: Document) -> Envelope:
     """The envelope of one document; what is not there is empty, None or live."""
     return Envelope(
-        type=_first_text(spec.type, document) or "",
-        id=_first_text(spec.id, document),
+        type=first_text(spec.type, document) or "",
+        id=first_text(spec.id, document),
         time_ms=_first_time(spec.time, document),
         order_ms=_first_time(spec.order, document),
         test=_is_test(spec, document),
-        account=_first_text(spec.account, document),
+        account=first_text(spec.account, document),
     )
 
 
@@ -59,7 +59,8 @@ def bounded_text(text: str) -> str:
     return f"{text[: MAX_TEXT - _DIGEST_CHARACTERS - 1]}#{digest}"
 
 
-def _first_text(paths: tuple[Path, ...], document: Document) -> str | None:
+def first_text(paths: tuple[Path, ...], document: Document) -> str | None:
+    """The first text that is there: a string or a number, clean and bounded."""
     for path in paths:
         value = path.read(document)
         text = None if value is MISSING or isinstance(value, bool) else text_of(value)

@@ -1,24 +1,23 @@
 """A verified request → the event to store, and a stored event → the documents that rules read.
 
 `read` never raises: what is authentic is kept, readable or not. What it keeps beside the raw body is cleaned of
-secrets and of what a database refuses. The dedupe keys say when two deliveries are one event (Design 8).
+secrets and of what a database refuses. When two deliveries are one event is said in `dedupe`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bridge.errors import SignatureError, UnreadableBody
+from bridge.errors import UnreadableBody
 from bridge.model import MISSING, Document, Envelope, NewEvent
-from bridge.sources import lemonsqueezy
-from bridge.sources.body import MAX_EVENTS, parse
-from bridge.sources.envelope import bounded_text, clean_text, read_envelope, with_envelope
-from bridge.sources.facts import Facts, query_of
-from bridge.sources.stripe import is_fixture_id
+from bridge.sources import dedupe
+from bridge.sources.body import MAX_EVENTS, legible, parse
+from bridge.sources.dedupe import signed_id
+from bridge.sources.envelope import clean_text, read_envelope, with_envelope
+from bridge.sources.facts import query_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,22 +30,33 @@ _SECRET_PARAMETER: Final = re.compile(r"token|secret|password|signature|api_?key
 
 def read(source: Source, request: Request) -> NewEvent:
     """The event to store. Never raises: a body that is no document comes back with the reason in `quarantine`."""
-    header, query = _kept_headers(source.verify, request), _kept_query(source.verify, request)
-    fault: str | None = None
+    header = _one_id(source, request, _kept_headers(source.verify, request))
+    query = _kept_query(source.verify, request)
     try:
         found = _documents(source, request.body, header, query)
     except UnreadableBody as error:
-        envelope, keys, fault = Envelope(""), [_body_key(request)], str(error)
-    else:
-        envelope = _envelope(source, found)
-        keys = _dedupe_keys(source, request, envelope, found[0])
-    return NewEvent(source.name, source.provider, envelope, tuple(keys), header, query, request.body, fault)
+        document = Document(body=legible(source, request.body), header=header, query=query)
+        envelope = _legible_envelope(source, document)
+        keys, former = dedupe.unreadable(source, request, envelope.type)
+        return NewEvent(
+            source.name, source.provider, envelope, keys, header, query, request.body, str(error), former_keys=former
+        )
+    envelope = _envelope(source, found)
+    whole = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
+    keys, former = dedupe.keys(source, request, envelope, whole)
+    return NewEvent(source.name, source.provider, envelope, keys, header, query, request.body, former_keys=former)
+
+
+def _legible_envelope(source: Source, document: Document) -> Envelope:
+    """Type and id, as far as they can be read: for people who look for the event."""
+    read = read_envelope(source.envelope, document)
+    return Envelope(read.type, read.id)
 
 
 def documents(source: Source, event: Event) -> tuple[Document, ...]:
     """What rules read: one document, or with `each` one per element, each with its own envelope.
 
-    The envelope is read again by today's mapping file, so that an event can be routed again after a mend; what the
+    The envelope is read again by today's mapping file, so that an event can be routed again after a fix; what the
     stored headers no longer tell is taken from the event. UnreadableBody if there is no document.
     """
     if event.body is None:
@@ -98,36 +108,6 @@ def _envelope(source: Source, documents: tuple[Document, ...]) -> Envelope:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- dedupe
-
-
-def _body_key(request: Request) -> str:
-    return "sha256:" + hashlib.sha256(request.body).hexdigest()
-
-
-def _dedupe_keys(source: Source, request: Request, envelope: Envelope, document: Document) -> list[str]:
-    """One or two texts; a delivery is a duplicate if its source has seen either."""
-    if source.provider == "lemonsqueezy":
-        return lemonsqueezy.dedupe_keys(document.root) or [_body_key(request)]
-    event_id = envelope.id or _signed_id(source, request)
-    if not event_id or is_fixture_id(event_id):
-        return [_body_key(request)]
-    id_key = f"id:{envelope.type}:{event_id}"
-    return [id_key] if source.id_is_signed else [id_key, _body_key(request)]
-
-
-def _signed_id(source: Source, request: Request) -> str | None:
-    """The id of `verify.id`, for a mapping file that says nothing of `envelope.id`."""
-    places = tuple(place for spec in source.verify.schemes for place in spec.id)
-    if not places:
-        return None
-    try:
-        text = Facts(source, request).first(places)
-    except SignatureError:  # a place that this body does not have
-        return None
-    return bounded_text(text) if text else None
-
-
 # --------------------------------------------------------------------------------------- what is kept of a request
 
 
@@ -149,6 +129,25 @@ def _kept_headers(spec: VerifySpec, request: Request) -> dict[str, str]:
         for name, value in request.headers.items()
         if name not in signatures and not _names_a_secret(name)
     }
+
+
+def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[str, str]:
+    """Headers with one id: the very value that the signature covered, under each name that an id may have.
+
+    A sender of Standard Webhooks has two families of names. Who replays a signed request of the one and adds the id of
+    the other must not make a new event of it.
+    """
+    names = _id_headers(source.verify)
+    signed = signed_id(source, request) if names else None
+    return header if signed is None else header | dict.fromkeys(names, clean_text(signed))
+
+
+@lru_cache(maxsize=1024)
+def _id_headers(spec: VerifySpec) -> tuple[str, ...]:
+    """The headers of an id that is part of what is signed, by whichever scheme."""
+    if any("{id}" not in scheme.signed or scheme.id != spec.id for scheme in spec.schemes):
+        return ()
+    return tuple(place.name.lower() for place in spec.id if place.where == "header")
 
 
 def _kept_query(spec: VerifySpec, request: Request) -> dict[str, str]:

@@ -100,8 +100,8 @@ def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: 
     elements = _elements(spec, facts)
     candidates = _candidates(spec, elements)
     timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
-    if timestamp is not None and scheme.template is not None and scheme.template.touches_timestamp:
-        _refuse_shifted(spec, timestamp)
+    if spec.timestamp and timestamp and (spec.timestamp.form or _shows_no_end(scheme)):
+        _refuse_shifted(spec.timestamp.form, timestamp)
     if spec.type == "sha256" and facts.request.body:
         _refuse_lengthened(facts)
     if not _any_matches(scheme, spec, facts, candidates, timestamp):
@@ -182,13 +182,15 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
     return found[0]
 
 
-def _refuse_shifted(spec: VerifySpec, timestamp: str) -> None:
+def _shows_no_end(scheme: _Scheme) -> bool:
+    return scheme.template is not None and scheme.template.bares_timestamp
+
+
+def _refuse_shifted(form: str | None, timestamp: str) -> None:
     """With nothing between it and the body, the timestamp has to show by itself where it ends.
 
     Otherwise its last digits could be moved into the body, or the body's first ones into it, under one signature.
     """
-    assert spec.timestamp is not None
-    form = spec.timestamp.form
     if not any(_STAMPS[name].fullmatch(timestamp) for name in ((form,) if form else _STAMPS)):
         raise SignatureError("the timestamp is not of the exact form that this scheme needs")
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, Transaction, create_engine, event, ma
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
+from bridge.database_url import EXAMPLE
 from bridge.errors import StoreConflict, StoreError, StoreUnavailable
 from bridge.store.clock import system_ms
 from bridge.store.driver import Driver
@@ -192,7 +193,7 @@ def open(  # noqa: A001 - read as store.open
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # the second for a port that is none
-        raise StoreError("DATABASE_URL is no URL such as sqlite:///bridge.db or postgresql://user@host/name") from None
+        raise StoreError(f"DATABASE_URL is no URL such as {EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed, clock or system_ms, pool_size)
     return _open_postgresql(parsed, pool_size)

@@ -55,6 +55,8 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     said = _first_line(error)
     if isinstance(error, sqlite3.Error) and any(word in said for word in _SQLITE_SCHEMA):
         return SchemaError(f"{MIGRATE} ({said})")
+    if isinstance(error, sqlite3.Error) and "file is not a database" in said:
+        return StoreUnavailable("the file that DATABASE_URL names is not a SQLite database: name another one")
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
         return SchemaError(f"{MIGRATE} ({said})")

@@ -42,6 +42,7 @@ _COLUMNS: Final = (
     "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason",
 )  # fmt: skip
 _Row = tuple[Any, ...]
+_Former = tuple[tuple[str, str], ...]  # (type, key) of the same delivery in the previous release
 
 
 class Pending:
@@ -156,7 +157,8 @@ class Inbox:
 
     def _store_together(self, batch: list[_Taken]) -> None:
         rows = [_row(event) for _, event in batch]
-        answers = self._store.run_driver(lambda driver: store_rows(driver, rows))
+        former = [_former(event) for _, event in batch]
+        answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
         for (waiting, _), answer in zip(batch, answers, strict=True):
             waiting.answer = answer
             waiting.ring()
@@ -241,6 +243,10 @@ def _row(event: NewEvent) -> _Row:
     )
 
 
+def _former(event: NewEvent) -> _Former:
+    return tuple((_text(event_type) or "", _key(key)) for event_type, key in event.former_keys)
+
+
 def _key(key: str) -> str:
     if len(key) > _KEY_MAX:
         return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
@@ -265,22 +271,43 @@ def _ms(value: int | None) -> int | None:
 # --------------------------------------------------------------------------------------------------- statements
 
 
-def store_rows(driver: Driver, rows: Sequence[_Row]) -> list[Ack]:
+def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] = ()) -> list[Ack]:
     """Insert rows, skip those whose source and one of whose keys are known; what each of them was, in order.
 
+    former: per row, the keys that the previous release would have stored; they are only looked up.
     Two processes that store the same event at once: the unique index lets one insert, the other waits for that
     commit and finds a duplicate. Everybody inserts in the order of the keys, so that nobody waits in a circle.
     """
-    answers: dict[int, Ack] = {}
-    left = sorted(range(len(rows)), key=lambda at: _identity(rows[at]))
+    stored_before = _stored_before(driver, rows, former)
+    answers = dict.fromkeys(stored_before, Ack.DUPLICATE)
+    left = sorted((at for at in range(len(rows)) if at not in answers), key=lambda at: _identity(rows[at]))
     while left:
         distinct = {_identity(rows[at]): at for at in reversed(left)}
         inserted = _insert(driver, [rows[at] for at in reversed(distinct.values())])
         for identity, at in distinct.items():
             answers[at] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
         left = [at for at in left if at not in answers]
-    _count(driver, rows, answers)
+    _count(driver, rows, answers, stored_before)
     return [answers[at] for at in range(len(rows))]
+
+
+def _stored_before(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former]) -> dict[int, int]:
+    """Which rows the previous release stored under another key: position -> id of the event."""
+    wanted: dict[str, set[str]] = {}
+    for row, pairs in zip(rows, former, strict=False):
+        wanted.setdefault(row[_SOURCE], set()).update(key for _, key in pairs)
+    known = {
+        (source, event_type, key): event_id
+        for source, keys in sorted(wanted.items())
+        for statement in (_BY_KEY, _BY_KEY_2)
+        for event_id, event_type, key in (driver.among(statement, sorted(keys), (source,)) if keys else ())
+    }
+    return {
+        at: known[place]
+        for at, pairs in enumerate(former)
+        for event_type, key in pairs
+        if (place := (rows[at][_SOURCE], event_type, key)) in known
+    }
 
 
 def _identity(row: _Row) -> _Row:
@@ -303,17 +330,22 @@ def _insert_text(rows: int, dialect: str) -> str:
     )
 
 
-def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack]) -> None:
+def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack], stored_before: dict[int, int]) -> None:
     tally: dict[str, list[int]] = {}
     for at, row in enumerate(rows):
         duplicate = answers[at] is Ack.DUPLICATE
         tally.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
-        if duplicate:
-            driver.rows(spelled(_REPEATED, driver.dialect), (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
+        if at in stored_before:
+            driver.ask(_REPEATED_ID, (stored_before[at],))
+        elif duplicate:
+            driver.ask(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
     for source in sorted(tally):
-        driver.rows(spelled(counters.STORED, driver.dialect), (source, *tally[source]))
+        driver.ask(counters.STORED, (source, *tally[source]))
 
 
+_BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"
+_BY_KEY_2: Final = "SELECT id, type, dedupe_key_2 FROM events WHERE source = ? AND dedupe_key_2 IN ({names})"
+_REPEATED_ID: Final = "UPDATE events SET duplicates = duplicates + 1 WHERE id = ?"
 _REPEATED: Final = (
     "UPDATE events SET duplicates = duplicates + 1 WHERE id = (SELECT min(id) FROM events"
     " WHERE (source = ? AND dedupe_key = ?) OR (source = ? AND dedupe_key_2 = ?))"

@@ -10,7 +10,7 @@ import click
 import pytest
 from docs_kit import PAGES, ROOT, blocks
 
-from bridge import rules, sources
+from bridge import mapping_tests, rules, settings, sources
 from bridge.cli.catalogue import Catalogue
 from docs import generate
 
@@ -27,7 +27,7 @@ def loaded(block):
 
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_a_rule_file_of_the_docs_loads_and_its_tests_pass(block):
-    results = rules.run_tests(loaded(block))
+    results = mapping_tests.run_tests(loaded(block), settings.load({}), 1_790_000_000_000)
     assert [f"{result.name}: {result.message}" for result in results if not result.ok] == []
     if block.text.startswith("provider:"):
         assert results, "an example says what comes of it"

@@ -91,12 +91,16 @@ def test_a_taken_port_of_serve_is_a_sentence_and_at_once(machine, tmp_path):
 
 def test_a_database_that_serve_cannot_write_is_a_sentence_and_at_once(machine, tmp_path):
     (tmp_path / "notes.txt").write_text("no database, and longer than the head of one would be\n" * 40)
-    faults = {"missing/new.db": "unable to open database file", "notes.txt": "file is not a database"}
-    for number, (name, fault) in enumerate(faults.items()):
+    said = {
+        "missing/new.db": f"DATABASE_URL: the folder {tmp_path}/missing does not exist: create it, or name a file"
+        " elsewhere",
+        "notes.txt": f"DATABASE_URL: {tmp_path}/notes.txt is not a SQLite database: name another file",
+    }
+    for number, (name, sentence) in enumerate(said.items()):
         environ = {"DATABASE_URL": f"sqlite:///{tmp_path / name}", "DATAFAST_API_KEY": "df_key", "PORT": "0"}
         serve = machine.bridge("serve", environ=environ, name=f"serve-{number}")
         assert serve.ended() == 1
-        assert serve.log == f"the database cannot be used just now: {fault}\n"
+        assert serve.log == f"{sentence}\n"
 
 
 def children(pid: int) -> list[int]:

@@ -215,6 +215,37 @@ def test_a_secret_that_can_verify_nothing_switches_its_source_off_instead_of_ref
     assert "too-short" not in shop.web.log
 
 
+FAILING = """tests:
+  - name: a checkout
+    event: {type: checkout.session.completed, data: {object: {id: cs_1}}}
+    goals: [{goal: another_name}]
+"""
+
+
+def test_a_set_whose_own_tests_fail_is_not_taken_and_the_alarm_names_the_test(shop):
+    shop.start()
+    shop.file.write_text(RULE.format(name="second") + FAILING)
+    told = shop.turns_red("stripe.yaml:", "test 'a checkout'", "expected the goal another_name, got second")
+    assert "check" in told
+    assert shop.makes() == "first"
+    shop.restart()
+    shop.turns_red("test 'a checkout'")
+    assert shop.makes() == "first"
+    shop.file.write_text(RULE.format(name="second") + FAILING.replace("another_name", "second"))
+    shop.turns_green()
+    assert shop.makes() == "second"
+
+
+def test_a_first_start_with_failing_tests_works_and_is_alarmed(shop):
+    shop.file.write_text(RULE.format(name="first") + FAILING)
+    shop.start()
+    shop.turns_red("stripe.yaml:", "test 'a checkout'")
+    assert shop.makes() == "first"
+    shop.turns_red("test 'a checkout'")  # it does not go by itself
+    shop.file.write_text(RULE.format(name="first"))
+    shop.turns_green()
+
+
 # ----------------------------------------------------------------------------------------------- looks in between
 
 
@@ -223,7 +254,9 @@ def book(tmp_path, sqlite_store):
     folder = tmp_path / "mappings"
     folder.mkdir()
     (folder / "stripe.yaml").write_text(RULE.format(name="first"))
-    return folder, Rulebook(folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store)
+    return folder, Rulebook(
+        folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failing=lambda _: []
+    )
 
 
 def test_a_file_that_is_being_written_is_not_taken(book):
@@ -241,7 +274,9 @@ def test_a_file_that_is_being_written_is_not_taken(book):
 def test_a_start_without_a_folder_goes_on_with_the_last_good_set(book, sqlite_store):
     folder, rulebook = book
     shutil.rmtree(folder)
-    again = Rulebook(folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store)
+    again = Rulebook(
+        folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failing=lambda _: []
+    )
     assert again.current.hash == rulebook.current.hash
     assert "mappings" in again.fault
 

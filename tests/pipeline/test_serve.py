@@ -360,6 +360,42 @@ def test_slash_at_the_end_and_any_content_type_are_fine(shop):
         assert (answer.status_code, answer.json()) == (200, {"status": "accepted"})
 
 
+PROXIES = [
+    {"X-Forwarded-Proto": "https", "X-Forwarded-Protocol": "http"},
+    {"X-Forwarded-Proto": "http", "X-Forwarded-Ssl": "on"},
+    {"X-Forwarded-Proto": "https, http", "X-Forwarded-For": "1.2.3.4, 127.0.0.1", "Forwarded": "for=1;proto=http"},
+    {"X-Forwarded-Protocol": "ssl", "X-Forwarded-Host": "evil.example", "X-Forwarded-Prefix": "/webhooks/generic"},
+    {"Script-Name": "/webhooks", "X-Script-Name": "/x", "X-Forwarded-Port": "no port"},
+]
+
+
+@pytest.mark.parametrize("said", PROXIES, ids=" ".join)
+def test_no_header_of_a_proxy_changes_the_answer_to_a_webhook(shop, said):
+    body = json.dumps(checkout(fresh())).encode()
+    answer = shop.web.post("stripe", body, stripe_headers(body) | said)
+    assert (answer.status_code, answer.json()) == (200, {"status": "accepted"})
+
+
+BROKEN_CHARACTERS = {
+    "NUL": "Ada \\u0000",
+    "half an emoji": "Ada \\ud83d",
+    "the other half": "\\ude00 Ada",
+    "a raw NUL": "Ada \0",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_CHARACTERS)
+def test_a_sale_whose_buyers_name_holds_a_broken_character_is_a_sale(shop, name):
+    number, visitor = fresh(), str(uuid.uuid4())
+    body = json.dumps(checkout(number, visitor, note="@NAME@")).replace("@NAME@", BROKEN_CHARACTERS[name]).encode()
+    assert shop.web.stripe(b"\xef\xbb\xbf" + body).json() == {"status": "accepted"}
+    (goal,) = shop.recorded(description=f"stripe evt_{number}")
+    assert (goal["name"], goal["visitor"]) == ("purchase", visitor)
+    assert shop.sql("SELECT body FROM events WHERE provider_event_id = ?", f"evt_{number}") == [
+        (b"\xef\xbb\xbf" + body,)
+    ]
+
+
 UNREADABLE = {
     "no UTF-8": b'{"id": "evt_\xff"}',
     "NaN": b'{"id": "evt_1", "type": "x", "amount": NaN}',

@@ -44,6 +44,59 @@ def test_every_reserved_name_has_its_reason():
     assert all(limits.RESERVED.values())
 
 
+def as_f44b843(text):
+    """The name that the previous release made of this, if it accepted it."""
+    name = re.sub(r"\s", "_", text.strip().lower())
+    short = limits.cut(name, 64)
+    return short if re.fullmatch(r"[a-z0-9_:-]+", short) and short not in limits.RESERVED else None
+
+
+LETTERS = st.text(st.sampled_from("aZ09_:- .\té"), max_size=80)
+
+
+@given(st.one_of(st.text(max_size=80), LETTERS))
+@example("x" * 63 + "_.")
+def test_a_name_that_the_previous_release_accepted_keeps_its_exact_result(text):
+    accepted = as_f44b843(text)
+    if accepted is not None:
+        assert limits.fit_goal_name(text)[0] == accepted
+
+
+@given(st.one_of(st.text(max_size=80), LETTERS))
+def test_whatever_a_name_is_made_of_it_is_one_or_refused_with_a_sentence(text):
+    try:
+        name, _ = limits.fit_goal_name(text)
+    except ValueError:
+        assert not re.search(r"[a-z0-9]", text) or text.strip("!. ").lower() in limits.RESERVED
+    else:
+        assert re.fullmatch(r"[a-z0-9_:-]{1,64}", name)
+        assert as_f44b843(text) or name.strip("_") == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("user.signup", "user_signup"),
+        ("order/created", "order_created"),
+        ("käufer", "kaufer"),
+        ("Crème & Co", "creme_co"),
+        ("Straße", "strasse"),
+        ("ŁÓDŹ", "lodz"),
+        ("  ...a..b...  ", "a_b"),
+        ("user  Signup", "user__signup"),  # as it was
+        ("a" * 63 + ".b", "a" * 63),
+    ],
+)
+def test_a_name_made_at_run_time_is_folded(text, name):
+    assert limits.fit_goal_name(text)[0] == name
+
+
+@pytest.mark.parametrize("text", ["日本", "...", "", " ", "🎉", "\ud83d", "payment", "Payment!", "free.trial"])
+def test_what_cannot_become_a_name_is_refused(text):
+    with pytest.raises(ValueError, match=r"goal name|a goal needs a name"):
+        limits.fit_goal_name(text)
+
+
 def test_a_long_name_made_at_run_time_is_cut():
     assert limits.fit_goal_name("x" * 70) == ("x" * 64, ("the goal's name was cut to 64 characters",))
 

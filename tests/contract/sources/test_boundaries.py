@@ -132,15 +132,16 @@ def test_a_mapping_file_without_a_separator_takes_only_what_shows_its_end(stamp,
     assert reason(separated, request(BODY, headers)) == "authentic"
 
 
-def test_a_mapping_file_may_say_the_form_itself():
+@pytest.mark.parametrize("between", ["", "."])
+def test_a_mapping_file_may_say_the_form_itself(between):
     text = (
         "provider: custom\nenvelope: {type: type}\nvisitor: v\ngoals: [{goal: g, event: e}]\n"
         'verify: {type: hmac-sha256, signature: {in: "header:x-s", encoding: base64}, '
-        'timestamp: {in: "header:x-t", form: milliseconds}, signed: "{timestamp}{body}"}\n'
+        'timestamp: {in: "header:x-t", form: milliseconds}, signed: "{timestamp}' + between + '{body}"}\n'
     )
     made = rules.load({"mine.yaml": text}, {"MINE_WEBHOOK_SECRET": SECRET}, {}).sources["mine"]
     for stamp, verdict in ((f"{NOW}000", True), (str(NOW), False)):
-        sent = request(BODY, {"x-s": b64(stamp.encode() + BODY), "x-t": stamp})
+        sent = request(BODY, {"x-s": b64(stamp.encode() + between.encode() + BODY), "x-t": stamp})
         assert (reason(made, sent) == "authentic") is verdict
 
 

@@ -207,8 +207,9 @@ def test_a_preset_says_all_that_a_person_needs(name):
     assert said["secret_hint"]
     assert not said.keys() - {
         "where", "secret_hint", "checked", "note",
-        "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly", "handshake",
-        "links_named_by",
+        "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly",
+        "retry_fields", "handshake",
+        "links_named_by", "secret_form",
     }  # fmt: skip
 
 

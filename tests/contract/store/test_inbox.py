@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -77,6 +78,20 @@ def test_a_lone_body_key_meets_the_same_body_that_comes_again_with_an_id(box):
     assert box.put(new(keys=("id:made-up", "body:1"))) is Ack.DUPLICATE
 
 
+def test_a_key_of_the_previous_release_counts_for_a_row_of_its_type_and_is_never_written(box, store):
+    box.put(new(keys=("sha256:1",), type_="orders/paid"))
+    known = new(keys=("sha256:1:orders/paid",), type_="orders/paid")
+    again = replace(known, former_keys=(("orders/paid", "sha256:1"),))
+    other = replace(new(keys=("sha256:1:orders/x",), type_="orders/x"), former_keys=(("orders/x", "sha256:1"),))
+    assert box.put(again) is Ack.DUPLICATE
+    assert box.put(other) is Ack.ACCEPTED
+    assert box.put(replace(again, source="another")) is Ack.ACCEPTED
+    first, second, third = rows(store)
+    assert (first.duplicates, second.duplicates) == (1, 0)
+    assert (second.dedupe_key, second.dedupe_key_2) == ("sha256:1:orders/x",) * 2
+    assert third.source == "another"
+
+
 def test_one_event_sent_a_hundred_times_at_once_is_stored_once(box, store):
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: box.put(new()), range(100)))
@@ -123,10 +138,10 @@ def test_one_event_that_cannot_be_stored_fails_alone(store, monkeypatch):
     started = threading.Event()
     sound = inbox.store_rows
 
-    def refusing(driver, batch):
+    def refusing(driver, batch, former):
         started.set()
         time.sleep(0.05)  # so that the others gather
-        return sound(driver, [(*row[:7], None, *row[8:]) if "evt_bad" in row else row for row in batch])
+        return sound(driver, [(*row[:7], None, *row[8:]) if "evt_bad" in row else row for row in batch], former)
 
     monkeypatch.setattr(inbox, "store_rows", refusing)  # `test` is NOT NULL
     with ThreadPoolExecutor(10) as pool:

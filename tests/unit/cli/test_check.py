@@ -1,4 +1,4 @@
-"""`check`: every fault at once, one line each; warnings are no faults."""
+"""`check`: every problem at once, one line each; warnings are no problems."""
 
 from __future__ import annotations
 
@@ -42,12 +42,42 @@ def mappings(alone):
     return write
 
 
-def test_what_is_right_is_said_a_file_a_line(mappings, capsys):
+def test_what_is_right_is_said_a_file_a_line(mappings, capsys, monkeypatch):
     mappings(stripe=GOOD)
+    monkeypatch.setenv("DATAFAST_API_KEY", "df_abc")
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_abc whsec_def")
     assert main(["check"]) == 0
     out = capsys.readouterr().out
-    assert "mappings/stripe.yaml  1 rule (1 switched off), 1 of 1 test passed" in out
+    assert "mappings/stripe.yaml  1 rule (1 switched off), 1 of 1 test passed, 2 secrets" in out
     assert out.endswith("Everything is right.\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "last"),
+    [
+        ({}, 0, "2 warnings."),
+        ({"DATAFAST_API_KEY": "df_abc"}, 0, "1 warning."),
+        ({"STRIPE_WEBHOOK_SECRET": '"whsec_abc"'}, 1, "1 problem, 1 warning."),
+        ({"STRIPE_WEBHOOK_SECRET": "whsec_abc", "PORT": "x"}, 1, "1 problem."),
+        ({"PORT": "x", "BRIDGE_WORKER": "x"}, 1, "2 problems, 1 warning."),
+    ],
+)
+def test_the_last_line_counts_problems_and_warnings(given, code, last, mappings, capsys, monkeypatch):
+    mappings(stripe=GOOD)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert main(["check"]) == code
+    assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def test_what_is_no_secret_is_a_problem_at_its_line_and_is_not_shown(mappings, capsys, monkeypatch):
+    mappings(stripe=GOOD)
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", '"whsec_q7Kz9"')
+    assert main(["check"]) == 1
+    out = capsys.readouterr().out
+    assert "mappings/stripe.yaml:1:1: STRIPE_WEBHOOK_SECRET has quotes around its value: take them away" in out
+    assert "1 of 1 test passed, no secret" in out
+    assert "q7Kz9" not in out
 
 
 def test_a_missing_secret_is_a_warning_and_no_fault(mappings, capsys):
@@ -72,7 +102,6 @@ goals: []
     ("secret", "warning"),
     [
         ("no-base64!", f"secret 1 of 1 is unusable: it is not base64; {OFF}"),
-        ("no-base64!,AAAAAAAAAAA=", "secret 1 of 2 is unusable: it is not base64"),
     ],
 )
 def test_a_secret_that_can_verify_nothing_is_a_warning_at_its_line(secret, warning, mappings, capsys, monkeypatch):
@@ -82,6 +111,15 @@ def test_a_secret_that_can_verify_nothing_is_a_warning_at_its_line(secret, warni
     told = json.loads(capsys.readouterr().out)
     assert f"mappings/shop.yaml:5:1: {warning}" in told["warnings"]
     assert not any("no-base64" in line for line in told["warnings"])
+
+
+def test_one_secret_of_two_that_can_verify_nothing_is_told_by_its_number(mappings, capsys, monkeypatch):
+    mappings(shop=SIGNED)
+    monkeypatch.setenv("SHOP_SECRET", "no-base64!")
+    monkeypatch.setenv("SHOP_SECRET_OLD", "AAAAAAAAAAA=")
+    assert main(["check", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "mappings/shop.yaml:5:1: secret 1 of 2 is unusable: it is not base64" in told["warnings"]
 
 
 def test_all_faults_of_settings_and_files_come_at_once_each_on_a_line_of_its_own(mappings, capsys, monkeypatch):

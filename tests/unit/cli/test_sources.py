@@ -67,9 +67,18 @@ def test_a_secret_is_set_or_missing_and_never_shown(capsys):
     assert (sources["stripe"]["secret_is_set"], sources["own"]["secret_is_set"]) == (True, False)
     assert main(["sources"]) == 0
     out = capsys.readouterr().out
-    assert "set (STRIPE_WEBHOOK_SECRET)" in out
+    assert "set (STRIPE_WEBHOOK_SECRET): 1 secret read" in out
     assert "OWN_WEBHOOK_SECRET" in out
     assert "whsec_never" not in out
+
+
+def test_how_many_secrets_were_read_is_said_and_what_is_none(capsys, monkeypatch):
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET_OLD", "whsec_b1,whsec_never_to_be_told")
+    monkeypatch.setenv("OWN_WEBHOOK_SECRET", "'never_to_be_told'")
+    found = told(capsys)
+    assert (found["stripe"]["secrets"], found["own"]["secrets"]) == (2, 0)
+    assert found["stripe"]["secret"] == "set (STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_OLD): 2 secrets read"
+    assert found["own"]["secret"].startswith("OWN_WEBHOOK_SECRET has quotes around its value: take them away; so ")
 
 
 def test_without_a_base_url_a_placeholder_says_that_it_is_one(capsys):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rules_kit import HEAD, KEY, VISITOR, evaluate, load
 
-from bridge import rules
+from bridge import mapping_tests, rules, settings
 from bridge.model import Candidate, Document
 from bridge.rules.conditions import ALWAYS
 from bridge.rules.engine import evaluate_table, table
@@ -120,8 +120,8 @@ def test_a_goal_name_may_be_a_template():
     [
         (NAMED, {}, "the goal's name needs {product|slug}, which has no value"),
         ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "identify"}, "is reserved"),
-        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "Größe"}, "only a-z"),
-        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "  "}, "a goal needs a name"),
+        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "日本"}, "no letter or digit"),
+        ("  - {goal: '{name}', id: any, event: paid}\n", {"name": "  "}, "no letter or digit"),
     ],
 )
 def test_a_name_that_cannot_be_fails_with_the_reason(text, body, message):
@@ -307,7 +307,10 @@ def test_the_traces_of_many_event_types_stay_bounded():
 
 
 def results(text: str):
-    return [(result.ok, result.message) for result in rules.run_tests(load(text))]
+    return [
+        (result.ok, result.message)
+        for result in mapping_tests.run_tests(load(text), settings.load({}), 1_790_000_000_000)
+    ]
 
 
 TESTED = HEAD + RULE
@@ -339,7 +342,14 @@ tests:
             'sale: expected amount "0.02", got "0.01"; sale: expected plan "pro", got nothing',
         ),
         ("event: {type: paid, plan: x}, goals: [{goal: sale, metadata: {}}]", 'sale: expected plan nothing, got "x"'),
-        ("event: {type: paid, visitor: v}, goals: [{goal: sale, visitor: w}]", 'sale: expected the visitor w, got "v"'),
+        (
+            f"event: {{type: paid, visitor: {VISITOR}}}, goals: [{{goal: sale, visitor: w}}]",
+            f'sale: expected the visitor w, got "{VISITOR}"',
+        ),
+        (
+            "event: {type: paid, visitor: ' '}, goals: [{goal: sale, visitor: v}]",
+            "sale: expected the visitor v, got nothing (visitor is empty: leave the key out where there is no cookie)",
+        ),
         ("event: {type: paid}, goals: [{goal: sale, description: d}]", "sale: expected the description d, got nothing"),
         ("event: {type: paid}, goals: [{goal: sale}, {goal: sale}]", "expected the goal sale, got sale"),
         ("event: {type: paid}, goals: [{goal: salle}]", "expected the goal salle, got sale"),
@@ -384,8 +394,8 @@ goals:
     once_per: key.order
     when: {header.x-other: {exists: true}}
 tests:
-  - {name: x, event: {}, headers: {X-GitHub-Event: push, X-Other: 1}, query: {v: w}, key: {order: 5}, goals: [{goal: a, visitor: w}]}
-"""
+  - {name: x, event: {}, headers: {X-GitHub-Event: push, X-Other: 1}, query: {v: %s}, key: {order: 5}, goals: [{goal: a, visitor: %s}]}
+""" % (VISITOR, VISITOR)  # noqa: UP031 - the text is full of braces
     assert results(text) == [(True, "")]
 
 
@@ -412,6 +422,45 @@ goals: [{goal: a, event: x, once_per: "{key.customer}", metadata: {c: "{key.cust
 tests: [{name: x, event: {type: x, data: {object: {customer: {id: cus_1}}}}, goals: [{goal: a, metadata: {c: cus_1}}]}]
 """
     assert results(text) == [(True, "")]
+
+
+def test_a_test_reads_its_event_as_production_does():
+    """`envelope.time` in milliseconds, links only for their events, numbers as they are written, forms as forms."""
+    text = """\
+provider: custom
+verify: {type: basic}
+envelope: {type: kind, time: at}
+links: [{kind: order, path: order, event: other}]
+visitor: v
+goals:
+  - goal: a
+    event: x
+    metadata: {at: "{envelope.time}", order: "{key.order}", price: "{price}"}
+tests:
+  - name: one
+    event: {kind: x, at: 1790000000, order: o_1, price: 4.10}
+    goals: [{goal: a, metadata: {at: "1790000000000", price: "4.10"}}]
+"""
+    assert results(text) == [(True, "")]
+
+
+def test_a_test_of_a_form_is_a_form():
+    text = """\
+provider: query-token
+body: form
+envelope: {type: resource_name}
+goals: [{goal: a, event: sale, metadata: {plan: "{fields.plan}", one: "{list[0]}", off: "{off}"}}]
+tests: [{name: x, event: {resource_name: sale, fields: {plan: pro}, list: [1, 2], off: false},
+         goals: [{goal: a, metadata: {plan: pro, one: "1", off: "false"}}]}]
+"""
+    assert results(text) == [(True, "")]
+
+
+def test_a_test_of_an_event_that_cannot_be_read_says_so():
+    text = HEAD + "  - {goal: a, event: x}\ntests: [{name: x, event: [1], goals: [{goal: a}]}]"
+    ((ok, message),) = results(text)
+    assert not ok
+    assert message.startswith("the event would be put into quarantine: the body is a list")
 
 
 def test_the_example_of_the_grammar_works():

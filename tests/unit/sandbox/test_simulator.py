@@ -141,5 +141,5 @@ def test_all_missing_secrets_are_named_at_once() -> None:
     steps = [scenarios.build(name, seed=1, end_s=NOW_S)[0] for name in ("stripe-refund", "lemonsqueezy-order")]
     with pytest.raises(UsageError, match="LEMONSQUEEZY_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET"):
         simulator.secrets_from({}, steps)
-    environ = {"STRIPE_WEBHOOK_SECRET": " new, old ", "LEMONSQUEEZY_WEBHOOK_SECRET": "x"}
-    assert simulator.secrets_from(environ, steps) == {"stripe": "new", "lemonsqueezy": "x"}
+    environ = {"STRIPE_WEBHOOK_SECRET": " whsec_new, whsec_old ", "LEMONSQUEEZY_WEBHOOK_SECRET": "a pass, phrase"}
+    assert simulator.secrets_from(environ, steps) == {"stripe": "whsec_new", "lemonsqueezy": "a pass, phrase"}

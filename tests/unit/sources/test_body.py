@@ -29,19 +29,15 @@ def fault(body, made=None):
         (b" \r\n", "the body is empty"),
         (b"not json", "the body is not JSON: Expecting value at line 1, column 1"),
         (b'{"a": 1} trailing', "the body is not JSON: Extra data at line 1, column 10"),
-        (b'\xef\xbb\xbf{"a": 1}', "byte order mark"),
         (b'{"a": "\xff"}', "not UTF-8"),
-        (b'{"a": "\xed\xa0\x80"}', "not UTF-8"),
         (b'{"a": 1, "b": {"c": 1, "c": 2}}', "same key twice"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "NaN or Infinity"),
         (b'{"a": 1e999}', "too large"),
         (b'{"a": 0.' + b"1" * 90 + b"}", "too long"),
         (b'{"a": ' + b"9" * 5000 + b"}", "integer of more than 40 digits"),
-        (b'{"a": "\\ud83d"}', "lone surrogate"),
-        (b'{"\\udc00": 1}', "lone surrogate"),
-        (b'{"a": "x\\u0000"}', "NUL"),
-        (b'{"a": "x\0"}', "the body is not JSON: Invalid control character"),
+        (b'{"a": "x\x01"}', "the body is not JSON: Invalid control character"),
+        (b'{"\\u0000": 1, "\\udc00": 2}', "same key twice"),
         (b"[" * 100_000, "deeper than 64"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "deeper than 64"),
         (b"{'a': 1}", "the body is not JSON"),
@@ -52,7 +48,7 @@ def test_a_body_that_can_be_read_in_two_ways_or_in_none_is_refused_with_a_senten
 
 
 def test_a_message_holds_nothing_of_the_body():
-    assert "secret" not in fault(b'{"secret": 1, "secret": 2}') + fault(b"secret") + fault(b'{"a": "secret\\ud83d"}')
+    assert "secret" not in fault(b'{"secret": 1, "secret": 2}') + fault(b"secret") + fault(b'{"a": "secret\xff"}')
 
 
 @pytest.mark.parametrize(
@@ -61,6 +57,12 @@ def test_a_message_holds_nothing_of_the_body():
         (b'{"a": "\\ud83d\\ude00 caf\\u00e9 \\/"}', {"a": "😀 café /"}),
         (b'{"a": "\\\\u0000 \\\\ud83d"}', {"a": "\\u0000 \\ud83d"}),
         (b' [1, "]]]]", {"x": "{{{{"}]\n', [1, "]]]]", {"x": "{{{{"}]),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
+        (b'{"a": "\xed\xa0\xbd"}', {"a": "\ufffd"}),
+        (b'{"a": "Ada \\ud83d"}', {"a": "Ada \ufffd"}),
+        (b'{"\\udc00": [{"b": "x\\ud83dy"}]}', {"\ufffd": [{"b": "x\ufffdy"}]}),
+        (b'{"a": "x\\u0000y\\\\u0000"}', {"a": "x\ufffdy\\u0000"}),
+        (b'{"a": "x\0"}', {"a": "x\ufffd"}),
         (b'{"a": ' + b"9" * MAX_DIGITS + b"}", {"a": int("9" * MAX_DIGITS)}),
         (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, None),
     ],
@@ -168,7 +170,6 @@ def test_a_form_nests_by_its_brackets(body, document):
         (b"", "empty"),
         (b"a=%ff", "not UTF-8"),
         (b"\xff=1", "not UTF-8"),
-        (b"a=%00", "NUL"),
         (b"&&&", "not a form"),
         (b"a=1&" * 20_000, "more than 10000 fields"),
         (b"a" + b"[b]" * 100 + b"=1", "deeper than 64"),

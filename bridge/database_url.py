@@ -1,0 +1,290 @@
+"""`DATABASE_URL`, taken apart once: what SQLAlchemy and the drivers would refuse later is a sentence at once.
+
+A URL is read as SQLAlchemy reads it, without loading it: processes that never open a database look at settings, too.
+`canonical` and `unusable` name the part that is wrong and what to do. Nothing here shows a user, a password, or a value
+that might be a part of one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+EXAMPLE: Final = "sqlite:///bridge.db or postgresql://user:password@host/name"
+_SCHEMES: Final = ("sqlite", "postgresql", "postgres")
+_SQLITE_DRIVERS: Final = ("", "pysqlite")
+_SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]{0,39}", re.ASCII)
+_URL: Final = re.compile(
+    r"""(?P<scheme>[\w+]+)://
+        (?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?
+        (?:(?:\[(?P<ipv6>[^/?]+)\]|(?P<host>[^/:?]+))?(?::(?P<port>[^/?]*))?)?
+        (?:/(?P<database>[^?]*))?
+        (?:\?(?P<query>.*))?""",
+    re.VERBOSE | re.DOTALL,
+)  # SQLAlchemy's own grammar; a test compares the two
+_QUOTES: Final = tuple("\"'`")
+_OPTION: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,39}", re.ASCII)
+
+# What libpq knows: `psycopg.pq.Conninfo.get_defaults()`; a test compares.
+LIBPQ: Final = frozenset(
+    """
+    service user password passfile channel_binding connect_timeout dbname host hostaddr port client_encoding
+    options application_name fallback_application_name keepalives keepalives_idle keepalives_interval keepalives_count
+    tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey sslcertmode sslpassword sslrootcert sslcrl
+    sslcrldir sslsni requirepeer require_auth min_protocol_version max_protocol_version ssl_min_protocol_version
+    ssl_max_protocol_version gssencmode krbsrvname gsslib gssdelegation replication target_session_attrs
+    load_balance_hosts scram_client_key scram_server_key oauth_issuer oauth_client_id oauth_client_secret oauth_scope
+    sslkeylogfile
+    """.split()  # noqa: SIM905 - a list of words is read more easily
+)
+_WHOLE: Final = frozenset(
+    {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+)
+_ONE_OF: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "sslcertmode": ("disable", "allow", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "load_balance_hosts": ("disable", "random"),
+}
+_OF_OTHERS: Final = {
+    "Prisma": "schema pgbouncer connection_limit pool_timeout socket_timeout statement_cache_size sslaccept",
+    "Supabase": "supa workaround",
+    "node-postgres": "ssl uselibpqcompat max idleTimeoutMillis connectionTimeoutMillis statement_timeout",
+    "JDBC": "currentSchema prepareThreshold reWriteBatchedInserts sslfactory stringtype ApplicationName loginTimeout",
+    "Rails": "pool prepared_statements encoding adapter reconnect variables schema_search_path",
+    "Django": "conn_max_age ssl_require",
+    "asyncpg": "prepared_statement_cache_size command_timeout server_settings",
+    "psycopg": "autocommit prepare_threshold row_factory cursor_factory context",
+}
+_OWNER: Final = {name: owner for owner, names in _OF_OTHERS.items() for name in names.split()}
+_SQLITE_OPTIONS: Final = {
+    "uri": re.compile(r"(?i:true|false|yes|no|on|off|y|n|t|f|1|0)"),
+    "check_same_thread": re.compile(r"(?i:true|false|yes|no|on|off|y|n|t|f|1|0)"),
+    "timeout": re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII),
+    "isolation_level": re.compile(r"\w*", re.ASCII),
+    "detect_types": re.compile(r"\d{1,3}", re.ASCII),
+    "cached_statements": re.compile(r"\d{1,6}", re.ASCII),
+}
+_SQLITE_URI: Final = ("mode", "cache", "vfs", "nolock", "immutable", "psow", "modeof")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    scheme: str
+    user: str
+    password: str | None
+    host: str
+    port: str
+    database: str
+    options: tuple[tuple[str, str], ...]
+
+
+def canonical(text: str) -> str:
+    """The URL as SQLAlchemy takes it. ValueError: a sentence that names what is wrong with it, and what to do."""
+    kind = _kind(text)
+    match = _URL.fullmatch(text)
+    if match is None or not _is_plain(text):
+        raise ValueError(f"it holds a character that no URL has; write {EXAMPLE}, with %XX for special characters")
+    parts = _parts(match)
+    if kind == "sqlite":
+        _check_sqlite(parts)
+        return text
+    _check_server(parts)
+    return "postgresql+psycopg" + text[len(parts.scheme) :]
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None for a database in memory, one that SQLite's own URI names, or a server."""
+    match = _URL.fullmatch(url)
+    if match is None or not url.startswith("sqlite"):
+        return None
+    name = unquote(match["database"] or "")
+    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)
+
+
+def unusable(url: str) -> str | None:
+    """Why the file of a SQLite URL cannot be opened, as far as its folder tells, and what to do. Opens nothing."""
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    try:
+        return _unusable(file)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or "it is no path").lower()
+        return f"its path cannot be used ({reason}): name another file, such as sqlite:///bridge.db"
+
+
+def _unusable(file: Path) -> str | None:
+    folder = file.parent
+    if not folder.exists():
+        return f"the folder {folder} does not exist: create it, or name a file elsewhere"
+    if not folder.is_dir():
+        return f"{folder} is not a folder, so no file can be in it: name a file elsewhere"
+    if file.is_dir():
+        return f"{file} is a folder: name a file in it, such as {file / 'bridge.db'}"
+    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+        return f"{file} is not an ordinary file: name another one"
+    if not _may(folder, os.W_OK | os.X_OK) or (file.exists() and not _may(file, os.R_OK | os.W_OK)):
+        return f"{file} and its folder must be readable and writable for the user who starts the bridge"
+    return None
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _kind(text: str) -> str:
+    """`sqlite`, `postgresql` or `postgres`."""
+    scheme, separator, _ = text.partition("://")
+    kind, _, driver = scheme.lower().partition("+")
+    known = kind in _SCHEMES and (kind != "sqlite" or (scheme.islower() and driver in _SQLITE_DRIVERS))
+    if separator and known and text[-1] not in _QUOTES:
+        return kind
+    raise ValueError(f"{_wrong_begin(text, scheme if separator else '')}; write {EXAMPLE}")
+
+
+def _wrong_begin(text: str, scheme: str) -> str:
+    if text[-1:] in _QUOTES:
+        return "it has quotes around it: take them away"
+    if any(f"{known}://" in text[1:] for known in _SCHEMES):
+        return "something stands in front of the URL, such as quotes or the variable's name: take it away"
+    if re.match(r"sqlite3?:", text):
+        return "a SQLite file is written with three slashes, or four where its path begins with one"
+    if not _SCHEME.fullmatch(scheme):
+        return "it does not begin as the URL of a database does"
+    near = get_close_matches(scheme.lower(), _SCHEMES, 1)
+    guess = f" (did you mean {near[0]}://?)" if near else ""
+    return f"{scheme}:// is no database that the bridge works with{guess}"
+
+
+def _parts(match: re.Match[str]) -> _Parts:
+    options = tuple(parse_qsl(match["query"] or ""))
+    password = match["password"]
+    return _Parts(
+        match["scheme"],
+        unquote(match["user"] or ""),
+        None if password is None else unquote(password),
+        match["host"] or match["ipv6"] or "",
+        match["port"] or "",
+        unquote(match["database"] or ""),
+        options,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- SQLite
+
+
+def _check_sqlite(parts: _Parts) -> None:
+    if parts.user or parts.password or parts.host or parts.port:
+        raise ValueError(
+            "a SQLite file has no host: write three slashes (sqlite:///x.db), or four where the path begins with one"
+            " (sqlite:////data/x.db)"
+        )
+    _check_plain(parts)
+    if parts.database.startswith("file:") != _is_true(parts.options):
+        raise ValueError('a path that begins with "file:" needs the option uri=true, and uri=true needs such a path')
+    known = [*_SQLITE_OPTIONS, *(_SQLITE_URI if _is_true(parts.options) else ())]
+    _demand_known(parts, known, "SQLite's driver")
+    for name, value in parts.options:
+        if name in _SQLITE_OPTIONS and not _SQLITE_OPTIONS[name].fullmatch(value):
+            raise ValueError(f'the option "{name}" has a value that SQLite\'s driver cannot take: take the option away')
+        if (name, value) in (("mode", "ro"), ("immutable", "1")):
+            raise ValueError(f'the option "{name}" makes the database read-only, but the bridge writes: take it away')
+
+
+def _is_true(options: Collection[tuple[str, str]]) -> bool:
+    return any(name == "uri" and value.lower() in ("true", "yes", "on", "y", "t", "1") for name, value in options)
+
+
+# --------------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+def _check_server(parts: _Parts) -> None:
+    if "@" in parts.host + parts.port or (parts.password is not None and "@" in parts.database):
+        raise ValueError(
+            'its password holds a special character: write %40 for "@", %3A for ":", %2F for "/" and %25 for "%"'
+        )
+    if "," in parts.host + parts.port:
+        raise ValueError("several hosts are written as options: postgresql://user:password@/name?host=one&host=two")
+    if "%" in parts.host:
+        raise ValueError("the folder of a socket is written as an option: postgresql://user@/name?host=/run/postgresql")
+    if any(character.isspace() for character in parts.host):
+        raise ValueError("the name of its host holds white space")
+    _check_plain(parts)
+    if parts.port and not _is_port(parts.port):
+        raise ValueError('its port (behind the last ":") must be a number from 1 to 65535')
+    _demand_known(parts, LIBPQ, "PostgreSQL's own library")
+    for problem in _wrong_values(parts.options):
+        raise ValueError(problem)
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch(r"\d{1,5}", text, re.ASCII) is not None and 0 < int(text) < 65_536
+
+
+def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    names = [name for name, _ in options]
+    for name, value in options:
+        if names.count(name) > 1 and name not in ("host", "port"):
+            yield f'the option "{name}" is there twice: take one of the two out of the URL'
+        elif name in _ONE_OF and value not in _ONE_OF[name]:
+            yield f'the option "{name}" must be one of {", ".join(_ONE_OF[name])}'
+        elif name in _WHOLE and not re.fullmatch(r"-?\d{1,9}", value, re.ASCII):
+            yield f'the option "{name}" must be a whole number'
+        elif name == "port" and not all(_is_port(port) for port in value.split(",") if port):
+            yield 'the option "port" must be a number from 1 to 65535'
+        elif name == "host" and not _is_host(value):
+            yield 'the option "host" must be a name, name:port, or the folder of a socket'
+
+
+def _is_host(text: str) -> bool:
+    if text.startswith(("/", "@")):
+        return True
+    name, colon, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
+    return bool(name) and not any(character.isspace() for character in text) and (not colon or _is_port(port))
+
+
+# ----------------------------------------------------------------------------------------------------------- in common
+
+
+def _is_plain(text: str) -> bool:
+    """Without control characters and half surrogate pairs, which no driver takes."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
+
+
+def _check_plain(parts: _Parts) -> None:
+    texts = (parts.user, parts.password or "", parts.database, *(text for pair in parts.options for text in pair))
+    if not all(map(_is_plain, texts)):
+        raise ValueError("it holds a character that no database takes, written with a percent sign")
+
+
+def _demand_known(parts: _Parts, known: Collection[str], whose: str) -> None:
+    """Every unknown option in one sentence."""
+    wrong = dict.fromkeys(name for name, _ in parts.options if name not in known)
+    if not wrong:
+        return
+    told = [_about(name, known) for name in wrong]
+    them = "it" if len(told) == 1 else "them"
+    raise ValueError(f"{whose} does not know {' and '.join(told)}: take {them} out of the URL")
+
+
+def _about(name: str, known: Collection[str]) -> str:
+    if not _OPTION.fullmatch(name):
+        return "an option of this name"
+    owner = _OWNER.get(name)
+    near = None if owner else next(iter(get_close_matches(name, known, 1)), None)
+    more = f" (which is {owner}'s)" if owner else f" (did you mean {near}?)" if near else ""
+    return f'the option "{name}"{more}'

@@ -1,0 +1,191 @@
+"""The `tests:` of mapping files: each an event and the goals that must come of it, names and number exactly.
+
+A test's event is sent as its provider would send it and read as production reads it (`Desk.arrive`), so that `check`,
+`explain` and the router never disagree. What a test states of a goal beside its name (metadata, visitor, description)
+must be so, metadata to the letter. A rule that is switched off takes part in the tests that expect its goal, or name
+it in `only`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from bridge import rules
+from bridge.desk import Desk
+from bridge.model import BodyForm, ExactFloat, Request
+from bridge.rules.values import shown, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bridge.desk import Prepared
+    from bridge.model import Json, Source
+    from bridge.rules import RuleSet, RuleTrace
+    from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
+    from bridge.settings import Settings
+    from bridge.store.plans import Wish
+
+_HASH_KEY: Final = b"tests"
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """message: empty if ok, else what was expected and what came."""
+
+    __test__ = False  # pytest must not collect it
+
+    file: str
+    line: int
+    name: str
+    ok: bool
+    message: str = ""
+
+
+def run_tests(rule_set: RuleSet, settings: Settings, now_ms: int) -> tuple[TestResult, ...]:
+    """Run the tests of all files, in their order. now_ms: when their events arrive."""
+    return tuple(
+        TestResult(file.file, test.line, test.name, not message, message)
+        for _, file in sorted(rule_set.mappings.items())
+        for test in file.tests
+        for message in [_run(rule_set, settings, file, test, now_ms)]
+    )
+
+
+def failures(rule_set: RuleSet, settings: Settings, now_ms: int) -> list[str]:
+    """The tests that fail, a line each: `mappings/stripe.yaml:13: test 'a sale': expected …`."""
+    return [
+        f"{result.file}:{result.line}: test {result.name!r}: {result.message}"
+        for result in run_tests(rule_set, settings, now_ms)
+        if not result.ok
+    ]
+
+
+def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCase, now_ms: int) -> str:
+    """What is wrong, or nothing."""
+    source = file.source
+    table = rules.table(tuple(_rules(file, test)), file.when)
+    desk = Desk(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
+    prepared = desk.arrive(source, _request(source, test), now_ms, keys=test.key)
+    return (
+        f"the event would be put into quarantine: {prepared.quarantine}"
+        if prepared.quarantine
+        else (_difference(test, prepared))
+    )
+
+
+def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
+    """The rules that take part: those switched on, and those that the test wants."""
+    expected = {goal.goal for goal in test.goals}
+    for rule in file.rules:
+        if test.only is not None:
+            if rule.id in test.only:
+                yield replace(rule, enabled=True)
+        elif rule.enabled or rule.id in expected or rule.name.literal in expected:
+            yield replace(rule, enabled=True)
+
+
+# ------------------------------------------------------------------------------------------------------ the request
+
+
+def _request(source: Source, test: TestCase) -> Request:
+    """The test's event as a request of its sender; its signature is nobody's business here."""
+    path, query = f"/webhooks/{source.name}", urlencode(test.query)
+    url = source.public_url or f"https://localhost{path}"
+    return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, _body(source, test.body))
+
+
+def _body(source: Source, event: Json) -> bytes:
+    if source.body is BodyForm.JSON:
+        return _encoded(event).encode("utf-8", "surrogatepass")
+    if source.body is BodyForm.JSON_FIELD:
+        return urlencode({source.body_field or "": _encoded(event)}).encode()
+    fields = _flat(event) if isinstance(event, dict) else ()
+    return urlencode(list(fields), errors="surrogatepass").encode()
+
+
+def _encoded(value: Json) -> str:
+    """JSON in which a number is written as it stands in the file: 4.10 stays 4.10."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_encoded(below)}" for key, below in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_encoded, value)) + "]"
+    return value.text if isinstance(value, ExactFloat) else json.dumps(value)
+
+
+def _flat(event: Mapping[str, Json], above: str = "") -> Iterator[tuple[str, str]]:
+    """The fields of a form: `{a: {b: 1}, c: [2]}` is `a[b]=1&c[]=2`."""
+    for key, value in event.items():
+        name = f"{above}[{key}]" if above else key
+        if isinstance(value, dict):
+            yield from _flat(value, name)
+        else:
+            listed = [(f"{name}[]", one) for one in value] if isinstance(value, list) else [(name, value)]
+            yield from ((place, text) for place, one in listed if (text := text_of(one)) is not None)
+
+
+# ---------------------------------------------------------------------------------------------------- comparison
+
+
+def _difference(test: TestCase, prepared: Prepared) -> str:
+    wishes = [wish for element in prepared.elements for wish in element.wishes]
+    left = list(wishes)
+    problems = []
+    for expected in test.goals:
+        same_name = [wish for wish in left if wish.planned.name == expected.goal]
+        if not same_name:
+            problems.append(f"expected the goal {expected.goal}, got {_names(wishes)}{_why(expected.goal, prepared)}")
+            continue
+        best = min(same_name, key=lambda wish: len(_mismatches(expected, wish)))
+        problems += _mismatches(expected, best)
+        left.remove(best)
+    wanted = ", ".join(goal.goal for goal in test.goals) or "no goal"
+    problems += [
+        f"expected {wanted}, got also {wish.planned.name} (rule {wish.planned.rule_id})"
+        for wish in left
+        if not problems
+    ]
+    return "; ".join(problems)
+
+
+def _names(wishes: list[Wish]) -> str:
+    return ", ".join(wish.planned.name for wish in wishes) or "no goal"
+
+
+def _why(name: str, prepared: Prepared) -> str:
+    """The reason of the rule that should have made this goal, or why no rule was asked."""
+    if prepared.ignored:
+        return f" (the event is ignored: {prepared.ignored})"
+    reasons = [rules.describe(trace) for trace in _traces(name, prepared, "condition", "failed")]
+    reasons += [rules.describe(trace) for trace in _traces(name, prepared, "event")]
+    return f" ({reasons[0]})" if reasons else ""
+
+
+def _traces(name: str, prepared: Prepared, *results: str) -> Iterator[RuleTrace]:
+    for element in prepared.elements:
+        for trace in element.evaluation.traces if element.evaluation else ():
+            if name in (trace.goal, trace.rule_id) and trace.result in results:
+                yield trace
+
+
+def _mismatches(expected: ExpectedGoal, wish: Wish) -> list[str]:
+    found, goal = [], wish.planned
+    if expected.metadata is not None:
+        for key in sorted({*expected.metadata, *goal.metadata}):
+            wanted, got = expected.metadata.get(key), goal.metadata.get(key)
+            if wanted != got:
+                found.append(f"{goal.name}: expected {key} {_said(wanted)}, got {_said(got)}")
+    if expected.visitor is not None:
+        got = wish.own[0].visitor if wish.own else None
+        if got != expected.visitor.lower():
+            refused = f" ({wish.refused})" if got is None and wish.refused else ""
+            found.append(f"{goal.name}: expected the visitor {expected.visitor}, got {_said(got)}{refused}")
+    if expected.description is not None and expected.description != goal.description:
+        found.append(f"{goal.name}: expected the description {expected.description}, got {_said(goal.description)}")
+    return found
+
+
+def _said(value: str | None) -> str:
+    return "nothing" if value is None else f'"{shown(value)}"'

@@ -1,0 +1,107 @@
+"""When two deliveries are one event: one or two keys, either of which was seen before for the source (Design 8).
+
+By (type, id) where the provider has an id *of the event*, else by a hash of the body. The hash holds the event's type
+if the source's rules or links name it: Shopify sends the same bytes under several topics, each an event of its own. All
+other types share one hash, because a topic is not signed, and who replays a request could make up any number of them.
+
+What the previous release stored is recognised by the key that it made (`former`): looked up, never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from bridge.errors import SignatureError
+from bridge.model import BodyForm, FormerSpec
+from bridge.sources import lemonsqueezy
+from bridge.sources.body import repaired
+from bridge.sources.envelope import bounded_text, first_text
+from bridge.sources.facts import Facts
+from bridge.sources.stripe import is_fixture_id
+
+if TYPE_CHECKING:
+    from bridge.model import Document, Envelope, Request, Source
+
+    Keys = tuple[str, ...]
+    Former = tuple[tuple[str, str], ...]  # (type of the stored event, key)
+
+
+def keys(source: Source, request: Request, envelope: Envelope, document: Document) -> tuple[Keys, Former]:
+    """The keys of an event that could be read, and those of the previous release."""
+    mine = _keys(source, request, envelope, document)
+    former = _former(source, request, envelope, document)
+    if repaired(request.body):
+        former.append(("", _hash(request.body)))  # it was quarantined, without a type
+    return mine, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in mine)
+
+
+def unreadable(source: Source, request: Request, event_type: str) -> tuple[Keys, Former]:
+    """The same of a body that is no document: nothing in it names it, however legible."""
+    key = _body_key(source, request, event_type)
+    return (key,), ((("", _hash(request.body)),) if key != _hash(request.body) else ())
+
+
+def signed_id(source: Source, request: Request) -> str | None:
+    """The id of `verify.id`, as the signature covers it."""
+    places = tuple(place for scheme in source.verify.schemes for place in scheme.id)
+    if not places:
+        return None
+    try:
+        text = Facts(source, request).first(places)
+    except SignatureError:  # a place that this body does not have
+        return None
+    return bounded_text(text) if text else None
+
+
+def _keys(source: Source, request: Request, envelope: Envelope, document: Document) -> Keys:
+    if source.provider == "lemonsqueezy" and (fingerprint := lemonsqueezy.dedupe_keys(document.root)):
+        return tuple(fingerprint)
+    # A file that says where the id is means that place: in an event without one, the signed id may be the attempt's.
+    event_id = envelope.id or (None if source.envelope.id else signed_id(source, request))
+    body_key = _body_key(source, request, envelope.type)
+    if _names_nothing(event_id):
+        return (body_key,)
+    id_key = f"id:{envelope.type}:{event_id}"
+    return (id_key,) if source.id_is_signed else (id_key, body_key)
+
+
+def _names_nothing(event_id: str | None) -> bool:
+    """No id, one of a fixture, or one of which a part could not be read (two such would be one)."""
+    return not event_id or is_fixture_id(event_id) or "\ufffd" in event_id
+
+
+def _body_key(source: Source, request: Request, event_type: str) -> str:
+    key = _hash(_lasting(source, request.body))
+    return f"{key}:{event_type}" if event_type and event_type in source.named_types else key
+
+
+def _hash(body: bytes) -> str:
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def _lasting(source: Source, body: bytes) -> bytes:
+    """A form without the fields that tell a retry from the first delivery."""
+    if not source.retry_fields or source.body is not BodyForm.FORM:
+        return body
+    names = tuple(name.encode() + b"=" for name in source.retry_fields)
+    return b"&".join(pair for pair in body.split(b"&") if not pair.startswith(names))
+
+
+def _former(source: Source, request: Request, envelope: Envelope, document: Document) -> list[tuple[str, str]]:
+    """What the previous release (f44b843) would have stored for this delivery.
+
+    It took any body's hash without the type, and fell back on the signed id where the envelope had none.
+    """
+    spec = source.former or FormerSpec(source.envelope.type, source.envelope.id, source.id_is_signed)
+    batch = source.each is not None and document.body is document.root
+    event_type = envelope.type if source.former is None or batch else first_text(spec.type, document) or ""
+    event_id = first_text(spec.id, document)
+    body_hash = (event_type, _hash(_lasting(source, request.body)))
+    found = [] if source.former is None else [("", body_hash[1])]  # what it could not read at all had no type
+    if not event_id:  # then it fell back on the signed id, if its reading of `verify` had one
+        event_id = signed_id(source, request)
+        found.append(body_hash)
+    if not event_id or is_fixture_id(event_id):
+        return [*found, body_hash]
+    return [*found, (event_type, f"id:{event_type}:{event_id}"), *([] if spec.id_is_signed else [body_hash])]

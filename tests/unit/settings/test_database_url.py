@@ -1,0 +1,153 @@
+"""DATABASE_URL: what SQLAlchemy or the driver cannot take is one sentence that names the part and what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg import pq
+
+from bridge import database_url, settings
+from bridge.database_url import canonical, sqlite_file, unusable
+from bridge.errors import SettingsError
+
+PG = "postgresql://user:q7Kz9@host:5432/name"
+
+
+def refusal(url: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        settings.load({"DATABASE_URL": url})
+    [told] = caught.value.faults
+    assert told.startswith("DATABASE_URL: ")
+    assert "q7Kz9" not in told
+    return told
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (f"{PG}?schema=public", 'know the option "schema" (which is Prisma\'s): take it out of the URL'),
+        (f"{PG}?pgbouncer=true", 'the option "pgbouncer" (which is Prisma\'s): take it out'),
+        (f"{PG}?connection_limit=1&sslmode=require", 'the option "connection_limit" (which is Prisma\'s): take it out'),
+        (f"{PG}?pool_timeout=1", 'the option "pool_timeout" (which is Prisma\'s)'),
+        (f"{PG}?supa=base-pooler.x", 'the option "supa" (which is Supabase\'s)'),
+        (f"{PG}?pool=5", 'the option "pool" (which is Rails\'s)'),
+        (f"{PG}?autocommit=off", 'the option "autocommit" (which is psycopg\'s)'),
+        (f"{PG}?schema=a&pgbouncer=true", '"schema" (which is Prisma\'s) and the option "pgbouncer"'),
+        (f"{PG}?sslmod=require", 'the option "sslmod" (did you mean sslmode?): take it out'),
+        (f"{PG}?sslmode=no-verify", 'the option "sslmode" must be one of disable, allow, prefer, require, verify-ca'),
+        (f"{PG}?connect_timeout=soon", 'the option "connect_timeout" must be a whole number'),
+        (f"{PG}?sslmode=require&sslmode=prefer", 'the option "sslmode" is there twice'),
+        (f"{PG}?host=h:x", 'the option "host" must be'),
+        ("postgress://user:q7Kz9@host/name", "postgress:// is no database that the bridge works with (did you mean"),
+        ("mysql://user:q7Kz9@host/name", "mysql:// is no database that the bridge works with; write sqlite:///"),
+        (f'"{PG}"', "quotes around it"),
+        (f"psql '{PG}'", "quotes around it"),
+        (f"DATABASE_URL={PG}", "something stands in front of the URL"),
+        (f"jdbc:{PG}", "something stands in front of the URL"),
+        ("postgresql://user:q7Kz9@host:abc/name", "its port"),
+        ("postgresql://user:q7Kz9@host:99999/name", "its port"),
+        ("postgresql://user:q7@Kz9@host/name", "special character"),
+        ("postgresql://user:a@b:q7Kz9@host/name", "special character"),
+        ("postgresql://user:a@q7/Kz9@host/name", "special character"),
+        ("postgresql://user@one:1,two:2/name", "?host=one&host=two"),
+        ("postgresql://user@%2Frun%2Fpg/name", "?host=/run/postgresql"),
+        ("postgresql://user:%00@host/name", "a character that no database takes"),
+        ("postgresql:/user:q7Kz9@host/name", "does not begin as the URL of a database does"),
+        ("sqlite://x.db", "three slashes (sqlite:///x.db), or four"),
+        ("sqlite:x.db", "three slashes"),
+        ("sqlite3:///x.db", "three slashes"),
+        ("sqlite+aiosqlite:///x.db", "write sqlite:///bridge.db"),
+        ("sqlite:///x.db?mode=rwc", 'SQLite\'s driver does not know the option "mode"'),
+        ("sqlite:///x.db?timout=5", '"timout" (did you mean timeout?)'),
+        ("sqlite:///x.db?timeout=soon", 'the option "timeout" has a value'),
+        ("sqlite:///file:x.db?uri=true&mode=ro", "read-only"),
+        ("sqlite:///file:x.db", "uri=true"),
+    ],
+)  # fmt: skip
+def test_a_wrong_url_is_a_sentence_that_names_the_part_and_shows_no_password(url, sentence):
+    assert sentence in refusal(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        PG,
+        "postgres://u@h/d",
+        "POSTGRES://u@h/d",
+        "postgresql+asyncpg://u@h/d",
+        "postgresql://",
+        "postgresql:///name?host=/run/postgresql",
+        "postgresql://u:p%40ss@[::1]:5432/d?sslmode=require&channel_binding=require&application_name=x",
+        "postgresql://u@/d?host=one:5432&host=two:5433",
+        "postgresql://u:p@h/d?options=-c%20search_path%3Dx",
+        "sqlite://",
+        "sqlite:///bridge.db",
+        "sqlite:////data/bridge.db?timeout=5",
+        "sqlite:///file:x.db?uri=true&mode=rwc&cache=shared",
+    ],
+)
+def test_a_url_that_the_driver_takes_is_taken(url):
+    engine = sqlalchemy.create_engine(canonical(url))
+    engine.dialect.create_connect_args(engine.url)
+
+
+def test_the_options_of_postgresql_are_those_that_its_library_knows():
+    assert {option.keyword.decode() for option in pq.Conninfo.get_defaults()} == database_url.LIBPQ
+
+
+WORDS = st.sampled_from(
+    ("sqlite", "postgresql", "postgres", "://", "/", "//", ":", "@", "?", "&", "=", "%", "%40", "%00", ",", "[::1]",
+     "host", "/name", "x.db", "schema=public", "sslmode=", "require", "é")
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(WORDS, st.text(max_size=4)), max_size=8).map("".join))
+def test_whatever_the_url_is_it_is_refused_or_taken_by_sqlalchemy_as_it_was_read(text):
+    try:
+        found = canonical(text)
+    except ValueError:
+        return
+    engine = sqlalchemy.create_engine(found)
+    engine.dialect.create_connect_args(engine.url)
+    file = sqlite_file(found)
+    if file is not None:
+        assert str(file) == str(Path(engine.url.database))
+
+
+def test_a_path_that_can_never_be_opened_is_a_sentence(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    said = {
+        "no/x.db": "no does not exist: create it",
+        "file/x.db": "file is not a folder",
+        "folder": f"folder is a folder: name a file in it, such as {tmp_path}/folder/bridge.db",
+        "pipe": "pipe is not an ordinary file",
+        "x" * 300: "its path cannot be used (file name too long)",
+    }
+    for name, sentence in said.items():
+        assert sentence in unusable(f"sqlite:///{tmp_path}/{name}")
+    assert unusable(f"sqlite:///{tmp_path}/new.db") is None
+    assert unusable(f"sqlite:///{tmp_path}/file?timeout=5") is None
+    assert unusable("sqlite://") is None
+    assert unusable("postgresql://u@h/d") is None
+
+
+@pytest.fixture
+def not_root():
+    """Root may write anywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.mark.usefixtures("not_root")
+def test_a_folder_that_cannot_be_written_is_a_sentence():
+    assert unusable("sqlite:////usr/x.db").startswith("/usr/x.db and its folder must be readable and writable")
