@@ -134,7 +134,7 @@ def _stripe(sent: Request, secret: str) -> Any:
 def _sign_stripe(sent: Request, secret: str, stamp: str) -> str:
     from stripe import WebhookSignature
 
-    return WebhookSignature.generate_signature_header(sent.body.decode(), secret, int(stamp))
+    return str(WebhookSignature.generate_signature_header(sent.body.decode(), secret, int(stamp)))
 
 
 def _paddle(sent: Request, secret: str) -> Any:
@@ -228,7 +228,7 @@ def _hubspot(number: str) -> Library:
     def sign(sent: Request, secret: str, stamp: str) -> str:
         from hubspot.utils.signature import Signature
 
-        return Signature.get_signature(secret, sent.body.decode(), number, sent.url, sent.method, stamp)
+        return str(Signature.get_signature(secret, sent.body.decode(), number, sent.url, sent.method, stamp))
 
     return Library("hubspot-api-client", verify, sign)
 
@@ -268,11 +268,11 @@ def _sign_twilio(sent: Request, secret: str, _: str) -> str:
     from twilio.request_validator import RequestValidator
 
     form = {} if "bodySHA256" in sent.query_string else _parameters(sent)
-    return RequestValidator(secret).compute_signature(sent.url, form)
+    return str(RequestValidator(secret).compute_signature(sent.url, form))
 
 
 def _parameters(sent: Request) -> Any:
-    """As a web framework hands them over: a repeated parameter has all its values, a body that is no form is text."""
+    """As a web framework hands them over: a repeated parameter has all its values, a body that is no form is a string."""
     if "bodySHA256" in sent.query_string:
         return sent.body.decode()
     from werkzeug.datastructures import MultiDict

@@ -110,9 +110,7 @@ class Row:
     body: Callable[[int], bytes] = document
     changed: tuple[bytes, bytes] = (b"evt_1", b"evt_2")
     unit: int = 1  # how many of its timestamps make a second
-    glue: str = (
-        ""  # what stands between the elements of the signature's header, if it is more than the preset's `split`
-    )
+    glue: str = ""  # between the elements of the signature's header, if it is more than `split`
     family: str = ""  # the header names begin with this in place of `webhook`
     signs_url: str = ""  # the URL as the provider signs it, if it is not the one that it calls
     headers: Mapping[str, str] = field(default_factory=dict)  # that the library asks for and nobody signs
