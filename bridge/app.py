@@ -23,6 +23,7 @@ from bridge.model import Destination
 from bridge.rulebook import Rulebook
 from bridge.store import retention, workers
 from bridge.store.counters import Refusals
+from bridge.store.first_messages import FirstMessages
 from bridge.store.inbox import Inbox
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 POOL: Final = 5  # connections a process, at most
 LOOK_S: Final = 0.5  # between two looks at the mapping files
 HEARTBEAT_S: Final = 5.0
+FIRST_MESSAGES_S: Final = 0.25  # somebody waits for them
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
 RETENTION_S: Final = 60.0
@@ -61,6 +63,7 @@ class Bridge:
         self.store: Store = store.open(settings.database_url, pool_size=POOL)
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
+        self.first_messages = FirstMessages()
         self._rulebook = Rulebook(
             Path(settings.bridge_mappings),
             settings.environ,
@@ -189,6 +192,7 @@ class Bridge:
             deliver=lambda _stopping: 1_000,
             chores=(
                 Chore("rules", LOOK_S, self._rulebook.look),
+                Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._say_hello),
             ),
@@ -208,6 +212,7 @@ class Bridge:
         """A process that ended in order is no vanished worker."""
         try:
             self.counters.flush(self.store)
+            self.first_messages.flush(self.store)
             self.store.run(lambda conn: workers.gone(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))

@@ -50,6 +50,7 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 
+VISITOR_PREFIX: Final = "dfv_"  # our snippets write it before the id in a field that is not the visitor's
 UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -63,6 +64,7 @@ class Document:
     body: the parsed body (or one element of it, with `each`); root: the whole parsed body;
     header: lower-case names; query: the last value of each parameter;
     envelope: `type`, `id`, `time`, `test`, `account`; key: what identity extracted, kind -> bare id.
+    derived: what rules compute of the document when they first need it.
     """
 
     body: Json
@@ -71,6 +73,20 @@ class Document:
     envelope: Mapping[str, Json] = field(default_factory=dict)
     key: Mapping[str, str] = field(default_factory=dict)
     root: Json = None
+    derived: Derived | None = field(default=None, compare=False, repr=False)
+
+
+class Derived(Protocol):
+    """Of one document: its named values and the document as it was before the change, each computed once."""
+
+    def has(self, name: str) -> bool:
+        """Whether `values:` has this name for the document's event type or any other."""
+
+    def value(self, name: str, document: Document) -> Json | Missing:
+        """The value of that name. Never raises."""
+
+    def was(self, document: Document) -> Document:
+        """The document before the change."""
 
 
 class EventTypes(Protocol):
@@ -186,6 +202,55 @@ class Requirement:
     expected: tuple[str, ...]
 
 
+class ReplyKind(StrEnum):
+    """What a hand-shake does with the value at its place, or without one."""
+
+    ECHO = "echo"  # say it back
+    HMAC = "hmac"  # say HMAC-SHA256 of it by the source's secret
+    KEEP = "keep"  # it is a secret to be read by a person, once
+    EMPTY = "empty"  # 200 without a body
+    NO_CONTENT = "no_content"  # 204
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One message with which a sender sets up or tries a webhook, and what it is answered.
+
+    when: all of these places hold one of these values; body: the whole body is this, `{digits}` standing for a number.
+    signed: answered only to a request that verifies like an event. verify_token: the place of what must equal
+    `expected`, which is None as long as `variable` is not set. fields: the answer's JSON, name -> template of
+    `{value}`, `{hex}`, `{base64}`; without any the answer is plain text.
+    """
+
+    does: ReplyKind
+    methods: tuple[str, ...] = ("POST",)
+    when: tuple[tuple[Place, tuple[str, ...]], ...] = ()
+    body: str | None = None
+    signed: bool = True
+    place: Place | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    verify_token: Place | None = None
+    variable: str | None = None
+    expected: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a hand-shake is answered. kind: the body's media type, None without one; kept: what a person must read."""
+
+    body: bytes = b""
+    kind: str | None = None
+    status: int = 200
+    kept: str | None = field(default=None, repr=False)
+
+
+class NamedValues(Protocol):
+    """The `values:` of a source (`bridge.rules.named` makes them)."""
+
+    def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
+        """What is to be computed of one event of this type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
@@ -193,11 +258,14 @@ class Source:
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
     secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
-    borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
+    borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
     named_types: those that its rules and links name; the same bytes under two of them are two events.
     former: how the previous release read type and id, if otherwise; only for recognising what it stored.
     retry_fields: form fields by which a retry differs from the first delivery.
+    decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
+    values: what `values:` of the preset and the file name, compiled.
+    quiet: what is taken is answered 204 without a body, not 200.
     """
 
     name: str
@@ -217,12 +285,15 @@ class Source:
     each: Path | None = None
     require: tuple[Requirement, ...] = ()
     public_url: str | None = None
-    challenge: Json = None
+    handshakes: tuple[Handshake, ...] = ()
+    quiet: bool = False
     visitor: tuple[Path, ...] = ()
     borrowed: tuple[Path, ...] = ()
     links: tuple[LinkSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"
+    decimals: Mapping[str, int] = field(default_factory=dict)
+    values: NamedValues | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +301,7 @@ class Request:
     """An inbound request as it came: header names lower-case, query undecoded, body in bytes.
 
     url: as the client asked for it; signatures over a URL use the source's `public_url` when it is set.
+    address: of whoever connected, for people.
     """
 
     method: str
@@ -238,6 +310,7 @@ class Request:
     query_string: str
     headers: Mapping[str, str]
     body: bytes
+    address: str = ""
 
 
 # ------------------------------------------------------------------------------------------------------- events
@@ -387,10 +460,22 @@ FINAL: Final = frozenset(
 
 
 class Candidate(NamedTuple):
-    """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing)."""
+    """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing).
+
+    borrowed: the field is not the visitor's, and often holds the app's own user id.
+    """
 
     path: str
     value: Json
+    borrowed: bool = False
+
+
+class Follows(NamedTuple):
+    """The goal that must have been made before another: its name, its once key at the same destination, their value."""
+
+    goal: str
+    once_key: str
+    value: str
 
 
 class PlannedGoal(NamedTuple):
@@ -398,7 +483,7 @@ class PlannedGoal(NamedTuple):
 
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
     candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
-    notes: what was changed to fit DataFast's limits, for the trace.
+    notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
     """
 
     rule_id: str
@@ -411,6 +496,7 @@ class PlannedGoal(NamedTuple):
     max_age_ms: int | None = None
     wait_ms: int | None = None
     notes: tuple[str, ...] = ()
+    follows: Follows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,7 +606,7 @@ class Settlement:
     reason: str | None = None
     message: str | None = None
     counts: bool = False
-    unknown_visitor: bool = False
+    unknown_visitor: bool = False  # it counts towards the end of an unknown visitor's tries
     pause_ms: int = 0  # of a throttled destination
 
 
@@ -573,6 +659,17 @@ class LookClaim:
     token: str
     goals: tuple[UnconfirmedGoal, ...]
     owned: tuple[OwnedGoal, ...] = ()
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProofClaim:
+    """A visitor of a borrowed field, about whom this worker alone may ask. failures: how often it told nothing."""
+
+    destination: str
+    visitor: str
+    token: str
+    failures: int = 0
     probe: bool = False
 
 

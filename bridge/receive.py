@@ -1,9 +1,10 @@
 """The first step: a webhook comes in, is verified, stored durably, and acknowledged. Nothing else.
 
-The order is a law: authenticate the raw bytes, read the envelope for dedupe, store the bytes as they are, answer.
-No rule is evaluated and nobody is called, so neither a wrong rule nor a slow destination can lose an event. What is
-authentic is never refused: unreadable, it is kept in quarantine. Errors carry the answer (`bridge.errors`); the
-reason of a refusal stands in the log line of the webhook, one for each, and nowhere else.
+A hand-shake is answered first and is no event. For everything else the order is a law: authenticate the raw bytes,
+read the envelope for dedupe, store the bytes as they are, answer. No rule is evaluated and nobody is called, so neither
+a wrong rule nor a slow destination can lose an event. What is authentic is never refused: unreadable, it is kept in
+quarantine. Errors carry the answer (`bridge.errors`); the reason of a refusal stands in the log line of the webhook,
+one for each, and nowhere else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bridge import logs, sources
 from bridge.errors import BodyEncoded, BodyTooLarge, BridgeError, SignatureError, SourceOff, StoreError, UnknownSource
-from bridge.model import Ack, Envelope, NewEvent, Request
+from bridge.model import Ack, Envelope, NewEvent, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,13 @@ class Inbox(Protocol):
         """The same without waiting."""
 
 
+class FirstMessages(Protocol):
+    """What a sender says before there is a secret, for a person to read."""
+
+    def keep(self, source: str, token: str, sender: str) -> None:
+        """Without waiting for the database; `sender` is the address as people read it."""
+
+
 class Receiver(Protocol):
     """What receiving needs of the composition root."""
 
@@ -57,6 +65,9 @@ class Receiver(Protocol):
     @property
     def inbox(self) -> Inbox: ...
 
+    @property
+    def first_messages(self) -> FirstMessages: ...
+
     def source(self, name: str) -> Source:
         """UnknownSource if there is none of this name."""
 
@@ -64,11 +75,15 @@ class Receiver(Protocol):
 
 
 class Taken:
-    """A webhook that is authentic and read, and has yet to be stored. What becomes of it is told to the log."""
+    """A webhook that is authentic and read, and has yet to be stored. What becomes of it is told to the log.
 
-    __slots__ = ("_bridge", "_event", "_started")
+    quiet: its sender wants an answer without a body.
+    """
 
-    def __init__(self, bridge: Receiver, event: NewEvent, started: float) -> None:
+    __slots__ = ("_bridge", "_event", "_started", "quiet")
+
+    def __init__(self, bridge: Receiver, event: NewEvent, started: float, *, quiet: bool = False) -> None:
+        self.quiet = quiet
         self._bridge = bridge
         self._event = event
         self._started = started
@@ -103,29 +118,58 @@ class Taken:
         _tell(self._event.source, self._event, self._started, outcome, reason)
 
 
-def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Ack:
-    """Take one webhook of the source of this name; returns when its event is durable.
+def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Ack | Reply:
+    """Take one webhook of the source of this name; returns when its event is durable, or what a hand-shake is answered.
 
     request: the request, or what reads it (raises BodyTooLarge, BodyEncoded), which is asked only for a known source.
     Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded, or StoreError: not stored, try again.
     Anything else that is raised is a fault of our own: nothing is stored, and the sender must try again, too.
     """
-    return take(bridge, name, request).put()
+    taken = take(bridge, name, request)
+    return taken if isinstance(taken, Reply) else taken.put()
 
 
-def take(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Taken:
+def take(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Taken | Reply:
     """The first half of `receive`, which waits for nothing: the event to store. Raises the same, but StoreError."""
     started = time.perf_counter()
     try:
         source = bridge.source(name)
         read = request if isinstance(request, Request) else request()
-        return Taken(bridge, _authentic_event(source, read, bridge.now_s()), started)
+        if source.handshakes and (reply := _answered(bridge, source, read, started)) is not None:
+            return reply
+        return Taken(bridge, _authentic_event(source, read, bridge.now_s()), started, quiet=source.quiet)
     except Exception as error:
         outcome, reason = _outcome(error)
         if outcome == "refused":
             bridge.counters.refused(name, reason)
         _tell(name, None, started, outcome, reason)
         raise
+
+
+def look_in(bridge: Receiver, name: str, request: Callable[[], Request]) -> Reply | None:
+    """A GET or HEAD to a source's address: what its hand-shake is answered, None if it has none that is meant.
+
+    Raises what `take` does. A refusal is a line of the log but not counted: no event was refused.
+    """
+    started = time.perf_counter()
+    try:
+        source = bridge.source(name)
+        return _answered(bridge, source, request(), started) if source.handshakes else None
+    except UnknownSource:
+        return None
+    except Exception as error:
+        _tell(name, None, started, *_outcome(error))
+        raise
+
+
+def _answered(bridge: Receiver, source: Source, request: Request, started: float) -> Reply | None:
+    reply = sources.handshake(source, request, bridge.now_s())
+    if reply is None:
+        return None
+    if reply.kept is not None:
+        bridge.first_messages.keep(source.name, reply.kept, sources.sender_of(request))
+    _tell(source.name, None, started, "handshake", _KEPT if reply.kept is not None else None)
+    return reply
 
 
 def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent:
@@ -150,6 +194,7 @@ _REASONS = {
     BodyTooLarge: "the body is longer than 1 MiB",
     BodyEncoded: "the body is compressed, so what was signed cannot be seen",
 }
+_KEPT = "its first message is kept for an hour: `python -m bridge sources` shows it on a terminal"
 _TEXT_MAX = 100
 
 

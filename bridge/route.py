@@ -8,7 +8,8 @@ The trace of an event (`events.trace`, JSON) answers every "why":
         "type", "id", "mode",
         "ignored": why no rule was asked,
         "rules": [{"rule", "goal", "result", "path", "expected", "actual", "message", "notes"}],
-        "candidates": [{"path", "value", "visitor" (taken as one), "bare" (a client_reference_id), "why" (refused)}],
+        "candidates": [{"path", "value", "visitor" (taken as one), "bare" (a client_reference_id), "borrowed" (to be
+                        proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
         "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
                    "destination", "once_key", "visitor", "found" (bridge.linking.Found), "message", "refused" (a value
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from bridge import logs
 from bridge.desk import Desk, Element, Prepared
 from bridge.errors import StoreError
+from bridge.following import settled
 from bridge.store import clock, events, facts, plans
 from bridge.store.driver import driver_of
 
@@ -171,7 +173,7 @@ class Router:
 def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str) -> bool:
     """Write everything about some events, or nothing. False: no goal was made, and none has learned its visitor."""
     now = driver_of(conn).now_ms()
-    good = [prepared for prepared in batch if prepared.quarantine is None]
+    good = settled(conn, [prepared for prepared in batch if prepared.quarantine is None])
     learnings = [element.learning for prepared in good for element in prepared.elements]
     memory = plans.learn(conn, learnings, desk.settings, now)
     wishes = [wish for prepared in good for element in prepared.elements for wish in element.wishes]
@@ -258,6 +260,7 @@ def _candidate_trace(judged: Judged) -> dict[str, Any]:
         "value": judged.shown,
         "visitor": judged.visitor,
         "bare": not judged.sure or None,
+        "borrowed": judged.borrowed or None,
         "why": judged.why,
     }
     return {name: value for name, value in trace.items() if value is not None}
@@ -274,7 +277,7 @@ def _goal_trace(made: plans.Made) -> dict[str, Any]:
         "state": made.state.value,
         "destination": made.wish.destination,
         "once_key": planned.once_key,
-        "visitor": made.found.visitor if made.found else None,
+        "visitor": made.found.visitor if made.found and not made.unproved else None,
         "found": made.found.to_json() if made.found else None,
         "message": made.message,
         "refused": made.wish.refused,

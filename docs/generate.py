@@ -64,6 +64,7 @@ once. [.env.example](../.env.example) is a file to copy.
 {everyday}
 | `<SOURCE>_WEBHOOK_SECRET` | unset | {secret} |
 | `<SOURCE>_WEBHOOK_SECRET_OLD` | unset | {before} |
+| `<SOURCE>_VERIFY_TOKEN` | unset | {verify_token} |
 
 ## Advanced
 
@@ -88,6 +89,9 @@ OF_A_SOURCE_BEFORE: Final = (
     "the secret before it, which works as well while you rotate it; there is one for every variable that a mapping file"
     " names in `secret`"
 )
+REPEATED: Final = (
+    "a string of your own that a provider repeats when it checks the URL (Meta). Unset: it is answered 401"
+)
 
 
 def settings() -> str:
@@ -96,7 +100,7 @@ def settings() -> str:
         group: "\n".join(_row(setting) for setting in TABLE if setting.group == group)
         for group in ("everyday", "advanced")
     }
-    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, before=OF_A_SOURCE_BEFORE, **rows)
+    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, before=OF_A_SOURCE_BEFORE, verify_token=REPEATED, **rows)
 
 
 def _row(setting: Setting) -> str:

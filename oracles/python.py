@@ -272,7 +272,7 @@ def _sign_twilio(sent: Request, secret: str, _: str) -> str:
 
 
 def _parameters(sent: Request) -> Any:
-    """As a web framework hands them over: a repeated parameter has all its values, a body that is no form is a string."""
+    """As a web framework hands them over: all values of a repeated parameter; a body that is no form as a string."""
     if "bodySHA256" in sent.query_string:
         return sent.body.decode()
     from werkzeug.datastructures import MultiDict

@@ -164,6 +164,13 @@ def _goal(explained: Explained, wish: Wish) -> dict[str, Any]:
 
 def _fate(explained: Explained, wish: Wish) -> str:
     """What would become of a goal, in a sentence."""
+    follows = wish.planned.follows
+    if follows is not None:
+        return f"would need {follows.goal} with {follows.value}, made before; if it was: {_lot(explained, wish)}"
+    return _lot(explained, wish)
+
+
+def _lot(explained: Explained, wish: Wish) -> str:
     from bridge import identity
 
     if wish.dry:
@@ -178,6 +185,9 @@ def _fate(explained: Explained, wish: Wish) -> str:
         return f"would not be sent if it came now: it is older than {limit}, and DataFast would date it now"
     if not wish.own:
         return f"{identity.waiting(pairs, wish.refused)} (or finds one that an earlier event has taught)"
+    first = wish.own[0]
+    if first.borrowed:
+        return f"would be sent if DataFast knows {first.visitor} ({first.path}), which it is asked first"
     return "would be sent"
 
 
@@ -211,8 +221,16 @@ def _summary(explained: Explained) -> str:
         return f"It would be ignored: {prepared.ignored}"
     if not explained.wishes:
         return f"No goal: {prepared.reason or 'no rule matches'}."
-    names = listing([wish.planned.name for wish in explained.wishes])
-    return f"{count(len(explained.wishes), 'goal')}: {names}."
+    sure = [wish.planned.name for wish in explained.wishes if wish.planned.follows is None]
+    made = f"{count(len(sure), 'goal')}: {listing(sure)}." if sure else "No goal for sure."
+    return " ".join([made, *(_condition(wish) for wish in explained.wishes if wish.planned.follows is not None)])
+
+
+def _condition(wish: Wish) -> str:
+    """What a goal that follows another depends on; only the database knows whether it is there."""
+    follows = wish.planned.follows
+    assert follows is not None
+    return f"{wish.planned.name} would need {follows.goal} with {follows.value}, made before."
 
 
 def _facts(explained: Explained) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """`sources`: what to enter at each provider: the URL, the secret, the event types, and where to click.
 
 The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
-to. A secret is never shown, only whether it is there. No network, no database.
+to. A secret is never shown, only whether it is there. No network; the database only for first messages
+(`bridge.cli.set_up`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import gumroad, opening
+from bridge.cli import gumroad, opening, set_up
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import count, listing
@@ -27,17 +28,13 @@ if TYPE_CHECKING:
 
 PLACEHOLDER: Final = "https://YOUR-HOST"
 
-# What is worth having for its links alone. Stripe: the visitor of a Payment Link is in the session only, which invoice
-# a payment belongs to in `invoice_payment.paid` only. Elsewhere the mapping file's own `links` say it.
-LINK_EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "stripe": ("checkout.session.completed", "invoice_payment.paid", "invoice.paid", "customer.subscription.created"),
-    "lemonsqueezy": ("order_created", "subscription_created", "subscription_payment_success"),
-}
-
 
 @dataclass(frozen=True)
 class Setup:
-    """What one source needs at its provider."""
+    """What one source needs at its provider.
+
+    goal_events: what the rules that are on are for. link_events: what only tells whose a later event is.
+    """
 
     source: str
     provider: str
@@ -51,6 +48,9 @@ class Setup:
     secret_hint: str | None
     where: str | None
     subscribe: tuple[str, ...]
+    cannot_be_set_up: str | None
+    set_up: tuple[tuple[str, str], ...]
+    get_answers: str
     command: tuple[str, ...]
 
 
@@ -65,8 +65,9 @@ class Setup:
 def sources(source: str | None, base_url: str | None) -> None:
     """Show per source its URL, whether its secret is set, and the event types to choose.
 
-    Event types are those that the rules of the mapping file name, and those from which the bridge learns which
-    visitor a later event belongs to. Choose exactly these at the provider: more only cost you requests.
+    Event types are those that the rules of the mapping file name, and those that tie together what later events name
+    (a charge, its payment, its customer), by which their visitor is found. Choose all of these at the provider, and
+    no more: others only cost you requests, and without one of these a refund or a dispute may find nobody.
     """
     screen = of_context()
     given = opening.environ()
@@ -81,6 +82,7 @@ def sources(source: str | None, base_url: str | None) -> None:
         return
     for one in setups:
         _print(screen, one)
+    set_up.print_first_messages(screen, (rule_set.sources[name] for name in names))
     if base == PLACEHOLDER:
         screen.say("Give --base-url https://… to see the URLs as they have to be pasted.")
 
@@ -110,14 +112,22 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         secret_hint=_said(source.provider, "secret_hint"),
         where=_said(source.provider, "where"),
         subscribe=gumroad.commands(source, url, for_goals) if source.provider == "gumroad" else (),
+        cannot_be_set_up=_said(source.provider, "cannot_be_set_up"),
+        set_up=tuple(set_up.steps(source)),
+        get_answers=set_up.get_answers(source),
         command=_commands(source, url, (*for_goals, *for_links)),
     )
 
 
 def _links(source: Source) -> tuple[str, ...]:
     """Event types worth having for their links alone; a link taken from whatever comes asks for nothing more."""
-    known = LINK_EVENTS.get(source.provider)
-    return known or _in_order(event for link in source.links for event in link.events if event != "*")
+    from bridge import identity
+    from bridge.rules.event_names import known_to
+
+    known = known_to(source.provider)
+    if known:
+        return identity.tying(source, known)
+    return _in_order(event for link in source.links for event in link.events if event != "*")
 
 
 def _in_order(events: Iterable[str]) -> tuple[str, ...]:
@@ -156,10 +166,14 @@ def _print(screen: Screen, one: Setup) -> None:
     facts = [("URL", one.url), ("Secret", one.secret)]
     if one.secret_hint and not one.secret_is_set:
         facts.append(("", f"it is {one.secret_hint}"))
-    screen.facts([*facts, *([("Where", one.where)] if one.where else [])])
+    if one.where:
+        facts.append(("Where", one.where))
+    if one.cannot_be_set_up:
+        facts.append(("Warning", f"it cannot be set up: {one.cannot_be_set_up}"))
+    screen.facts([*facts, *one.set_up])
     _print_goal_events(screen, one)
-    _print_events(screen, "Events that only tell which visitor it was", one.link_events)
-    screen.say("Or by command:" if one.provider == "stripe" else "Is it there? (answers 405 and a sentence)", indent=2)
+    _print_events(screen, "Events for finding the visitor of later ones", one.link_events)
+    screen.say("Or by command:" if one.provider == "stripe" else f"Is it there? (answers {one.get_answers})", indent=2)
     for line in one.command:
         screen.line(f"    {line}")
     screen.say()

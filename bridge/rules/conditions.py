@@ -16,6 +16,7 @@ from bridge.rules.expectations import (
     COMPARISONS,
     NOW,
     RESEMBLANCES,
+    After,
     AllOf,
     AnyOf,
     Changed,
@@ -27,12 +28,17 @@ from bridge.rules.expectations import (
     Not,
     Operand,
     Resembles,
+    ValueChanged,
+    bound,
+    compared_with,
+    one_holds,
 )
 from bridge.rules.globs import compile_glob
-from bridge.rules.paths import CompiledPath, compile_one
+from bridge.rules.paths import CompiledPath, ValuePath, WasPath, compile_one, is_many, value_name
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.values import number, shown, text_of
+from bridge.settings import duration_ms
 
 if TYPE_CHECKING:
     from bridge.model import Json
@@ -51,9 +57,11 @@ OPERATORS: Final = {
     "glob": "a text of this form: `*` stands for any characters, `?` for one",
     "exists": "`true`: there is a value; `false`: there is none (`null` is none)",
     "changed": (
-        "for Stripe's `….updated`: `true` if the value differs from the one before, `false` if not, `up` or `down` for"
-        " numbers"
+        "for Stripe's `….updated`, of a path below `data.object` or of a `value.…`: `true` if it differs from before,"
+        " `false` if not, `up` or `down` for numbers (from missing to 5 is not `up`)"
     ),
+    "after": "a time that is not before the one at this path",
+    "within": "beside `after`: and at most so long after it, such as `14d`",
     "path": "equal to the value at another path; also as an operand: `{gt: {path: data.minimum}}`",
     "any": "at least one of a list of expectations",
     "all": "each of a list of expectations",
@@ -166,6 +174,57 @@ def _behind_first(found: Sequence[tuple[str, str]]) -> str:
 ALWAYS: Final = All(())
 
 
+@dataclass(frozen=True, slots=True)
+class ElementTest:
+    """One line of a `when:` map whose path reads a list (`*`): one of its elements is as expected."""
+
+    path: CompiledPath
+    expectation: Expectation
+    expected: str
+
+    def test(self, document: Document) -> Failure | None:
+        found = self.path.read(document)
+        values = found if isinstance(found, list) else []
+        if one_holds(bound(self.expectation, document), values, document):
+            return None
+        return Failure(self.path.text, self.expected, _some(values))
+
+    @property
+    def text(self) -> str:
+        return f"{self.path.text} is {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class ElementWhere:
+    """A map of conditions behind a path with `*`: one element satisfies all of it. negated: none does."""
+
+    path: CompiledPath
+    inner: All
+    negated: bool = False
+
+    def test(self, document: Document) -> Failure | None:
+        found = self.path.whole(document)
+        elements = found if isinstance(found, list) else []
+        if any(self.inner.test(Document(element)) is None for element in elements) is not self.negated:
+            return None
+        return Failure(self.path.text, self._expected, shown(found))
+
+    @property
+    def text(self) -> str:
+        return f"{self.path.text} is {self._expected}"
+
+    @property
+    def _expected(self) -> str:
+        return f"a list with {'no' if self.negated else 'an'} element whose {self.inner.text}"
+
+
+def _some(values: Sequence[Json]) -> str:
+    """The first values of a list, as a trace shows them."""
+    if not values:
+        return "missing"
+    return ", ".join(shown(value) for value in values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
+
+
 # ----------------------------------------------------------------------------------------------------- compilation
 
 Fault = Callable[[tuple[str | int, ...], str], None]
@@ -199,8 +258,47 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
     except ValueError as error:
         fault((*at, KEY), str(error))
         return None
+    if is_many(path):
+        return _of_elements(path, expected, fault, at, depth)
     expectation = compile_expectation(expected, path, fault, at, depth)
     return FieldTest(path, expectation, expectation.text, expected if isinstance(expected, str) else None)
+
+
+def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> Condition:
+    """What is expected of a list's elements: of each alone by operators, or of one as a whole by a map of paths."""
+    if isinstance(expected, dict) and _is_when(expected):
+        negated = set(expected) == {"not"}
+        inner = compile_when(
+            expected["not"] if negated else expected, fault, (*at, "not") if negated else at, depth + 1
+        )
+        for outer in _outside(inner):
+            fault(at, f'the conditions of an element read the element alone, so "{outer.text}" cannot stand there')
+        return ElementWhere(path, inner, negated)
+    expectation = compile_expectation(expected, path, fault, at, depth)
+    return ElementTest(path, expectation, expectation.text)
+
+
+def _outside(condition: Condition) -> list[CompiledPath]:
+    """The paths that do not stay in an element: read for each of them, they would take forever in a long list."""
+    if isinstance(condition, All | Either):
+        return [path for part in condition.parts for path in _outside(part)]
+    if isinstance(condition, NotAll):
+        return _outside(condition.inner)
+    paths = _paths(condition)
+    if isinstance(condition, FieldTest | ElementTest):
+        paths += compared_with(condition.expectation)
+    return [path for path in paths if path.root != "body" or isinstance(path, ValuePath | WasPath)]
+
+
+def _is_when(expected: Json) -> bool:
+    """Whether a map is a `when:` of paths, not one of operators."""
+    if isinstance(expected, list):
+        return any(_is_when(each) for each in expected)
+    if not isinstance(expected, dict):
+        return False
+    return any(
+        _is_when(value) if key in ("not", "any", "all") else key not in OPERATORS for key, value in expected.items()
+    )
 
 
 def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> tuple[Condition, ...]:
@@ -221,7 +319,7 @@ def flat(condition: Condition) -> tuple[Condition, ...]:
 
 
 def _paths(condition: Condition) -> list[CompiledPath]:
-    if isinstance(condition, FieldTest):
+    if isinstance(condition, FieldTest | ElementTest | ElementWhere):
         return [condition.path]
     if isinstance(condition, (All, Either)):
         return [path for part in condition.parts for path in _paths(part)]
@@ -243,8 +341,25 @@ def compile_expectation(
         return Equals(Operand(expected))
     if not expected:
         fault(at, 'an empty map expects nothing; for "there is a value" write {exists: true}')
-    parts = tuple(_operator(name, operand, path, fault, (*at, name), depth) for name, operand in expected.items())
+    if "within" in expected and "after" not in expected:
+        fault((*at, "within", KEY), '"within" needs "after": {after: the.path.of.the.earlier.time, within: 14d}')
+    parts = tuple(
+        _after(expected, fault, at) if name == "after" else _operator(name, operand, path, fault, (*at, name), depth)
+        for name, operand in expected.items()
+        if name != "within"
+    )
     return parts[0] if len(parts) == 1 else AllOf(parts)
+
+
+def _after(expected: dict[str, Json], fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+    within, within_ms = expected.get("within"), None
+    if within is not None:
+        try:
+            within_ms = duration_ms(str(within))
+        except ValueError as error:
+            fault((*at, "within"), f'"{within}" must be {error}')
+    operand = _operand({"path": expected["after"]}, fault, (*at, "after"))
+    return After(operand, within_ms, "" if within is None else str(within))
 
 
 def _several(
@@ -288,10 +403,13 @@ def _operator(  # noqa: C901 - one branch an operator
 def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
     if isinstance(operand, dict) and set(operand) == {"path"}:
         try:
-            return Operand(path=compile_one(str(operand["path"])))
+            path = compile_one(str(operand["path"]))
         except ValueError as error:
             fault(at, str(error))
             return Operand()
+        if is_many(path):
+            fault(at, f'"{path}" reads a list; what a value is compared with is one value')
+        return Operand(path=path)
     return Operand(operand)
 
 
@@ -326,7 +444,9 @@ def _changed(operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | in
     if not isinstance(operand, bool) and operand not in ("up", "down"):
         fault(at, '"changed" takes true, false, up or down')
         operand = True
-    if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3:
-        sentence = f'"changed" looks into data.previous_attributes, so it needs a path below data.object, not "{path}"'
-        fault((*at, KEY), sentence)
+    if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3 or is_many(path):
+        if value_name(path) is not None and not isinstance(path, WasPath) and not is_many(path):
+            return ValueChanged(path, operand)
+        needed = 'a path below data.object, or a value such as "value.plan"'
+        fault((*at, KEY), f'"changed" looks into data.previous_attributes, so it needs {needed}, not "{path}"')
     return Changed(path.segments[2:], operand)

@@ -1,7 +1,8 @@
 """Minor units: how many decimals an amount of a currency has, as the payment providers count them.
 
-Every currency has two, but those of the two tables. The Icelandic króna has two here, although it has no coins
-below one: Stripe's API counts it in hundredths (contract of the senders, 3.5).
+Every currency has two, but those of the two tables. Where a provider counts a currency in another way, its preset says
+so (`decimals:`): Stripe has two decimals for the Ugandan shilling that are always 00. The Icelandic króna has two here,
+although it has no coins below one, because that is how it is counted (contract of the senders, 3.5).
 """
 
 from __future__ import annotations

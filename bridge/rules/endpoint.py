@@ -20,10 +20,13 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.composed import BeginsWith, paths_or_templates
+from bridge.rules.handshake import compile_handshakes
+from bridge.rules.named import Values, check_template, compile_values, merged
 from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
+from bridge.rules.templates import Template
 from bridge.rules.texts import below, numbered, paths
 from bridge.rules.values import text_of
 from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, signs_its_url, valid_preset
@@ -70,13 +73,27 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         each=_one(said.get("each"), said.fault("each")),
         require=require,
         public_url=_public_url(said, verify, around, report),
-        challenge=said.get("challenge"),
+        handshakes=compile_handshakes(file, preset, around.name, around.environ, report),
+        quiet=preset.acknowledge == 204,
         visitor=paths(said.get("visitor"), said.fault("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
+        decimals=preset.decimals,
+        values=_values(preset, file, report),
     )
+
+
+def _values(preset: Preset, file: MappingFile, report: Report) -> Values:
+    """The preset's values and the file's, which win by name."""
+    mine = compile_values(file.values, file.maps, report.below("values"))
+    found = merged(compile_values(preset.values, file.maps, in_preset(report)), mine)
+    for name, choices in mine.choices.items():
+        for choice in choices:
+            if isinstance(choice.source, Template):
+                check_template(choice.source, found, report.below("values", name))
+    return found
 
 
 class _Merged:
@@ -99,6 +116,8 @@ def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
             report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
         return Preset.model_validate({})
     found = around.presets.get(file.provider)
+    if found is not None and "cannot_be_set_up" in found:
+        report.warn(("provider",), f"{file.provider} cannot be set up: {found['cannot_be_set_up']}")
     if found is None:
         guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
         more = "" if guess else '; docs/providers.md lists them, or write custom and say in "verify" how it signs'

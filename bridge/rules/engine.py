@@ -7,6 +7,7 @@ what this gives depends on its arguments alone.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -14,11 +15,12 @@ from bridge.model import MISSING, Document, Source
 from bridge.rules.conditions import FieldTest, flat
 from bridge.rules.globs import is_glob
 from bridge.rules.making import Making, RuleFailedError
+from bridge.rules.named import with_values
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace, Table
 from bridge.rules.values import Value, shown, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bridge.model import PlannedGoal
     from bridge.rules.conditions import All, Condition
@@ -42,7 +44,23 @@ def table(rules: Sequence[Rule], when: All) -> Table:
         conditions=tuple((*flat(when), *flat(rule.when)) for rule in rules),
         exact={event: tuple(positions) for event, positions in exact.items()},
         globs=tuple(globs),
+        derives=any(_DERIVED.search(text) for rule in rules for text in _texts(rule))
+        or bool(_DERIVED.search(when.text)),
     )
+
+
+_DERIVED: Final = re.compile(r"\b(?:value|was)\.")
+
+
+def _texts(rule: Rule) -> Iterator[str]:
+    """All that a rule reads, as its file says it."""
+    yield rule.when.text
+    yield from (template.text for template in (rule.name, rule.description) if template is not None)
+    yield from (path.text for path in (*rule.once_per, *rule.visitor))
+    if isinstance(rule.metadata, tuple):
+        yield from (template.text for _, template in rule.metadata)
+    else:
+        yield rule.metadata.text
 
 
 def evaluate(
@@ -70,6 +88,8 @@ def evaluate_table(
         return Evaluation((), idle)
     traces = list(idle)
     planned: list[PlannedGoal] = []
+    if rules.derives:
+        document = with_values(document, source, event_type, hash_key)
     making = Making(source, document, event_name, mode, hash_key)
     values: dict[str, Value] = {}  # what was read: path -> value, for all rules
     for position in positions:
@@ -149,7 +169,7 @@ def _first_failure(
 
 def describe(trace: RuleTrace) -> str:
     """A trace as a sentence."""
-    if trace.result == "condition":
+    if trace.result == "condition":  # "follows" says it in its message
         return f"{trace.path} is {trace.actual}, expected {trace.expected}"
     if trace.result == "event":
         return f"the rule is for {trace.expected}"

@@ -6,17 +6,21 @@ operands that are paths themselves. `text` completes "expected …" in a trace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.model import MISSING, Document
+from bridge.rules.before import was
+from bridge.rules.filters import instant
 from bridge.rules.paths import CompiledPath, Field, identified, walk
 from bridge.rules.values import Value, equal, number, shown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridge.model import Json
     from bridge.rules.globs import Glob
     from bridge.rules.paths import Segment
 
@@ -184,19 +188,104 @@ class Changed:
         before = walk(document.body, (*_PREVIOUS, *self.segments))
         if before is MISSING:
             return self.wanted is False
-        before = identified(before) if isinstance(before, dict) else before
-        if isinstance(self.wanted, bool):
-            now = None if value is MISSING else value
-            unchanged = (before is None and now is None) or equal(before, now)
-            return unchanged is not self.wanted
-        old, new = number(before), number(value)
-        return old is not None and new is not None and (new > old if self.wanted == "up" else new < old)
+        return _differs(identified(before) if isinstance(before, dict) else before, value, self.wanted)
 
     @property
     def text(self) -> str:
-        if isinstance(self.wanted, bool):
-            return "changed" if self.wanted else "unchanged"
-        return f"changed {self.wanted}"
+        return _change(self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueChanged:
+    """Compares a named value with what it was, in the event as it was before the change."""
+
+    path: CompiledPath
+    wanted: bool | str
+
+    def holds(self, value: Value, document: Document) -> bool:
+        return _differs(self.path.read(was(document)), value, self.wanted)
+
+    @property
+    def text(self) -> str:
+        return _change(self.wanted)
+
+
+def _differs(before: Value, now: Value, wanted: bool | str) -> bool:
+    if isinstance(wanted, bool):
+        nothing = (before is None or before is MISSING) and (now is None or now is MISSING)
+        return (nothing or equal(before, now)) is not wanted
+    old, new = number(before), number(now)
+    return old is not None and new is not None and (new > old if wanted == "up" else new < old)
+
+
+def _change(wanted: bool | str) -> str:
+    if isinstance(wanted, bool):
+        return "changed" if wanted else "unchanged"
+    return f"changed {wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """A time that is not before the one at another path, and at most so long after it."""
+
+    operand: Operand
+    within_ms: int | None
+    within: str = ""
+
+    def holds(self, value: Value, document: Document) -> bool:
+        late, early = instant(value), instant(self.operand.value(document))
+        if late is None or early is None or late < early:
+            return False
+        return self.within_ms is None or late - early <= timedelta(milliseconds=self.within_ms)
+
+    @property
+    def text(self) -> str:
+        limit = f"within {self.within} " if self.within else ""
+        return f"{limit}after {self.operand.text}"
+
+
+def bound(expectation: Expectation, document: Document) -> Expectation:
+    """The same with the values at other paths read once, for a test of many elements."""
+    match expectation:
+        case AllOf(parts):
+            return AllOf(tuple(bound(part, document) for part in parts))
+        case AnyOf(options):
+            return AnyOf(tuple(bound(option, document) for option in options))
+        case Not(inner):
+            return Not(bound(inner, document))
+        case Equals(operand) | Compares(operand=operand) | Resembles(operand=operand) | After(operand=operand):
+            return replace(expectation, operand=Operand(operand.value(document)))
+    return expectation
+
+
+def compared_with(expectation: Expectation) -> list[CompiledPath]:
+    """The other paths that an expectation reads."""
+    match expectation:
+        case AllOf(parts) | AnyOf(parts):
+            return [path for part in parts for path in compared_with(part)]
+        case Not(inner):
+            return compared_with(inner)
+        case Equals(operand) | Compares(operand=operand) | Resembles(operand=operand) | After(operand=operand):
+            return [] if operand.path is None else [operand.path]
+    return []
+
+
+def one_holds(expectation: Expectation, values: list[Json], document: Document) -> bool:
+    """Whether one of the values is as expected; for `not`, `not_in` and `exists: false`, whether none is otherwise."""
+    match expectation:
+        case Not(inner):
+            return not one_holds(inner, values, document)
+        case Exists(wanted):
+            return bool(values) is wanted
+        case AnyOf(options):
+            return any(one_holds(option, values, document) for option in options)
+        case AllOf(parts):
+            negative = [part for part in parts if isinstance(part, Not | Exists)]
+            positive = [part for part in parts if not isinstance(part, Not | Exists)]
+            if not all(one_holds(part, values, document) for part in negative):
+                return False
+            return not positive or any(all(part.holds(value, document) for part in positive) for value in values)
+    return any(expectation.holds(value, document) for value in values)
 
 
 _PREVIOUS: Final = (Field("data"), Field("previous_attributes"))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
 
 
 class Scope(NamedTuple):
-    """What filters may use beside their value. hash_key: a secret of this installation."""
+    """What filters may use beside their value.
+
+    hash_key: a secret of this installation. counted: the currencies that the event's provider counts in its own way,
+    code -> decimals.
+    """
 
     document: Document
     hash_key: bytes = b""
+    counted: Mapping[str, int] = MappingProxyType({})
 
 
+_TAKE_PATHS: Final = ("money", "minor", "minus", "plus")
 _COMMON: Final = 10**15  # amounts below it are rendered without decimals' arithmetic
 Filter = Callable[[Value, Scope], Value]
 
@@ -59,12 +66,15 @@ def _decimals_at(argument: str) -> Callable[[Scope], int | None]:
     """The decimals of a currency: of the code itself (USD), or of the one at a path."""
     if re.fullmatch(r"[A-Z]{3}", argument):
         places = decimals(argument)
-        return lambda _scope: places
+        return lambda scope: scope.counted.get(argument, places)
     read = _at(argument)
 
     def places_at(scope: Scope) -> int | None:
         code = read(scope)
-        return decimals(code) if isinstance(code, str) else None
+        if not isinstance(code, str):
+            return None
+        counted = scope.counted.get(code.strip().upper()) if scope.counted else None
+        return decimals(code) if counted is None else counted
 
     return places_at
 
@@ -97,15 +107,20 @@ def _positive(_argument: str, _maps: object) -> Filter:
     return lambda value, _scope: value if (number(value) or 0) > 0 else MISSING
 
 
-def _minus(argument: str, _maps: object) -> Filter:
-    read = _at(argument)
+def _with_number_at(compute: Callable[[Decimal, Decimal], Decimal]) -> Callable[[str, object], Filter]:
+    """`minus`, `plus`: with the number at a path, where missing counts as 0."""
 
-    def apply(value: Value, scope: Scope) -> Value:
-        other = read(scope)
-        left, right = number(value), Decimal(0) if other is MISSING else number(other)
-        return MISSING if left is None or right is None else plain(EXACT.subtract(left, right))
+    def compile_(argument: str, _maps: object) -> Filter:
+        read = _at(argument)
 
-    return apply
+        def apply(value: Value, scope: Scope) -> Value:
+            other = read(scope)
+            left, right = number(value), Decimal(0) if other is MISSING else number(other)
+            return MISSING if left is None or right is None else plain(compute(left, right))
+
+        return apply
+
+    return compile_
 
 
 def _int(_argument: str, _maps: object) -> Filter:
@@ -121,6 +136,55 @@ def _count(argument: str, least: int, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,4}", argument) or not least <= int(argument) <= most:
         raise ValueError(f"needs a whole number from {least} to {most}")
     return int(argument)
+
+
+# --------------------------------------------------------------------------------------------------------- lists
+
+
+def _listed(compute: Callable[[list[Json]], Value]) -> Filter:
+    """A filter of a list; a single value is a list of one."""
+
+    def apply(value: Value, _scope: Scope) -> Value:
+        if value is MISSING or value is None:
+            return MISSING
+        return compute(value if isinstance(value, list) else [value])
+
+    return apply
+
+
+def _numbers(values: list[Json]) -> list[Decimal] | None:
+    """The numbers of a list; None if one of its elements is none."""
+    exact = [number(value) for value in values]
+    known = [value for value in exact if value is not None]
+    return known if len(known) == len(exact) else None
+
+
+def _sum(values: list[Json]) -> Value:
+    """Exact, with as many decimals as the elements have: 20.00 and 30.00 are 50.00."""
+    exact = _numbers(values)
+    if exact is None:
+        return MISSING
+    total = Decimal(0)
+    for value in exact:
+        total = EXACT.add(total, value)
+    return total
+
+
+def _extreme(choose: Callable[[list[Decimal]], Decimal]) -> Filter:
+    def compute(values: list[Json]) -> Value:
+        exact = _numbers(values)
+        return values[exact.index(choose(exact))] if exact else MISSING
+
+    return _listed(compute)
+
+
+def _element(position: int) -> Filter:
+    return _listed(lambda values: values[position] if values else MISSING)
+
+
+def _join(argument: str, _maps: object) -> Filter:
+    between = argument or ", "
+    return _listed(lambda values: between.join(text for value in values if (text := text_of(value))) or MISSING)
 
 
 # --------------------------------------------------------------------------------------------------------- texts
@@ -139,6 +203,9 @@ def _default(argument: str, _maps: object) -> Filter:
 
 
 def _max(argument: str, _maps: object) -> Filter:
+    """With a number, the first so many characters; alone, the greatest of a list."""
+    if not argument:
+        return _extreme(max)
     most = _count(argument, 1, 9_999)
     return _textual(lambda text: text[:most])
 
@@ -230,13 +297,25 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
     "minus": FilterKind(
         "minus:data.before",
         "the exact difference with the number at this path (missing counts as 0)",
-        _minus,
+        _with_number_at(EXACT.subtract),
+        argument=True,
+    ),
+    "plus": FilterKind(
+        "plus:data.tax",
+        "the exact sum with the number at this path (missing counts as 0)",
+        _with_number_at(EXACT.add),
         argument=True,
     ),
     "int": FilterKind("int", "the number without its decimals", _int),
     "round": FilterKind("round:2", "the number with so many decimals, half up", _round, argument=True),
     "default": FilterKind("default:unknown", "this text where there is none", _default, argument=True),
-    "max": FilterKind("max:40", "the first so many characters", _max, argument=True),
+    "sum": FilterKind("sum", "of a list: the exact sum of its numbers", lambda _a, _m: _listed(_sum)),
+    "count": FilterKind("count", "of a list: how many elements it has", lambda _a, _m: _listed(len)),
+    "min": FilterKind("min", "of a list: the least of its numbers", lambda _a, _m: _extreme(min)),
+    "max": FilterKind("max", "of a list: the greatest of its numbers; `max:40`: the first 40 characters", _max, None),
+    "first": FilterKind("first", "of a list: its first element", lambda _a, _m: _element(0)),
+    "last": FilterKind("last", "of a list: its last element", lambda _a, _m: _element(-1)),
+    "join": FilterKind("join", 'of a list: all of it, separated by ", " or by what follows: `join:/`', _join, None),
     "map": FilterKind(
         "map:plans",
         "through the table of this name in `maps:`; what it does not hold stays as it is",
@@ -261,8 +340,10 @@ def compile_filter(text: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
     kind = FILTERS.get(name)
     if kind is None:
         raise ValueError(f'unknown filter "{name}"' + did_you_mean(name, FILTERS))
-    if len(argument) > 1 and argument[0] == argument[-1] == '"' and name not in ("money", "minor", "minus"):
+    if len(argument) > 1 and argument[0] == argument[-1] == '"' and name not in _TAKE_PATHS:
         argument = argument[1:-1]
+    if name == "max" and colon and not argument:
+        raise ValueError('filter "max" needs a number behind its colon, such as max:40')
     if kind.argument is False and colon:
         raise ValueError(f'filter "{name}" takes nothing behind a colon')
     if kind.argument is True and not argument and name != "default":

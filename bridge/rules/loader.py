@@ -19,9 +19,12 @@ from bridge.rules.endpoint import Surroundings, compile_source
 from bridge.rules.engine import table
 from bridge.rules.event_names import near_miss
 from bridge.rules.globs import event_types
+from bridge.rules.handshake import apart, without_computing
+from bridge.rules.named import NO_VALUES, Values, check_when
 from bridge.rules.reporting import Report
 from bridge.rules.rule import RuleContext, compile_rule
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
+from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY, parse
 from bridge.rules.structure import structure
 from bridge.rules.texts import numbered
@@ -79,7 +82,7 @@ def load(
     reading = _Reading(environ, presets, folder)
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
-    return _rule_set(files, [file for file in compiled if file is not None], reading)
+    return _rule_set(files, reading.held_apart([file for file in compiled if file is not None]), reading)
 
 
 class _Reading:
@@ -116,32 +119,33 @@ class _Reading:
     def _compile(self, said: MappingFile, around: Surroundings, report: Report) -> CompiledFile:
         destination = self.destinations.name(said.datafast, ("datafast",), report, DEFAULT)
         source = compile_source(said, around, report, destination)
-        rules = self._rules(said, destination, report)
+        values = source.values if isinstance(source.values, Values) else NO_VALUES
+        rules = self._rules(said, destination, values, report)
         named = [
             *(event for rule in rules for event in rule.events),
-            *(e for link in source.links for e in link.events),
+            *(event for link in source.links for event in link.events),
         ]
         source = replace(source, named_types=event_types(named))
         if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
-            report.warn(
-                ("challenge", KEY), "hand-shakes are not answered yet: this sender's has to be answered elsewhere"
-            )
+            report.warn(("challenge", KEY), '"challenge" does nothing and can go; hand-shakes are "handshake" now')
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
+        check_when(said.when, values, report.below("when"))
         when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
+        _check_follows(rules, report)
         _warn_of_misspelling(said, report)
         place = report.place(("secret", KEY))
         return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)), place)
 
-    def _rules(self, said: MappingFile, destination: str, report: Report) -> tuple[Rule, ...]:
+    def _rules(self, said: MappingFile, destination: str, values: Values, report: Report) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         seen: dict[str, int] = {}
         for i, goal in enumerate(said.goals):
             line = report.tree.place(("goals", i))[0] if report.tree is not None else 0
             own = self.destinations.name(goal.datafast, ("goals", i, "datafast"), report, destination)
-            rule = compile_rule(goal, RuleContext(said.maps, own, line), report.below("goals", i))
+            rule = compile_rule(goal, RuleContext(said.maps, own, line, values), report.below("goals", i))
             if rule.id and rule.id in seen:
                 where = ("goals", i, "id" if goal.id is not None else "goal")
                 report.fault(
@@ -158,6 +162,20 @@ class _Reading:
         faults = [line for report in self.reports for line in report.lines(report.faults)]
         if faults:
             raise MappingError(faults)
+
+    def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
+        """No source computes with a secret that would let somebody sign an event of another."""
+        found = apart(file.source for file in compiled)
+        return [self._without_computing(file, found) if file.source.name in found else file for file in compiled]
+
+    def _without_computing(self, file: CompiledFile, found: Mapping[str, tuple[str, ...]]) -> CompiledFile:
+        report = next(report for report in self.reports if report.file == file.file)
+        others = " and ".join(found[file.source.name])
+        report.warn(
+            ("secret", KEY),
+            f"its secret is also that of {others}, so its hand-shake is not answered: give each source its own secret",
+        )
+        return replace(file, source=without_computing(file.source))
 
     def warnings(self) -> tuple[str, ...]:
         return tuple(line for report in self.reports for line in report.lines(report.warnings))
@@ -211,12 +229,27 @@ def _test(test: SaidTest, line: int) -> TestCase:
         headers={name.lower(): text for name, text in _texts(test.headers).items()},
         query=_texts(test.query),
         key=_texts(test.key),
+        after=tuple(text for _, text in numbered(test.after)),
         only=None if test.only is None else tuple(text for _, text in numbered(test.only)),
     )
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: text_of(value) or "" for key, value in values.items()}
+
+
+def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
+    """What a rule follows must be a goal of the file; of one that is switched off, it can only wait in vain."""
+    names = {rule.name.literal or "" for rule in rules}
+    if any(rule.name.literal is None for rule in rules):
+        return  # a template may make any name
+    on = {rule.name.literal for rule in rules if rule.enabled}
+    for i, rule in enumerate(rules):
+        if rule.follows is not None and rule.follows not in names:
+            known = did_you_mean(rule.follows, names)
+            report.fault(("goals", i, "follows"), f'no rule of this file makes the goal "{rule.follows}"{known}')
+        elif rule.follows is not None and rule.enabled and rule.follows not in on:
+            report.warn(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
 
 
 def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Report) -> None:

@@ -6,10 +6,11 @@ Whatever DataFast would refuse is fitted here, and every change is a note for th
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 from bridge import limits
-from bridge.model import MISSING, Candidate, Document, PlannedGoal, Source
+from bridge.model import MISSING, Candidate, Document, Follows, PlannedGoal, Source
 from bridge.rules.filters import Scope
 from bridge.rules.templates import Placeholder, Template
 from bridge.rules.values import json_in_text, text_of
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from bridge.rules.ruleset import Rule
 
 ONCE_VALUE_MAX: Final = 200
+_UUID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
+_STRIPE_ID: Final = re.compile(r"\b(?:price|prod)_\w+", re.ASCII)
+_PRICE_ID: Final = re.compile(  # elsewhere `price_changed` is a word
+    r"\b(?:price|prod)_(?=[A-Za-z]*[0-9])(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{14,}\b", re.ASCII
+)
 
 
 class RuleFailedError(Exception):
@@ -35,14 +41,14 @@ class Making:
 
     def __init__(self, source: Source, document: Document, event_name: str, mode: str, hash_key: bytes) -> None:
         self.source, self.document = source, document
-        self.event_name, self.mode, self.scope = event_name, mode, Scope(document, hash_key)
+        self.event_name, self.mode, self.scope = event_name, mode, Scope(document, hash_key, source.decimals)
 
     def goal(self, rule: Rule) -> PlannedGoal:
         """RuleFailedError where there can be none."""
         name, notes = self._name(rule)
         metadata, more = limits.fit_metadata(self._metadata(rule.metadata))
         description, cut = self._description(rule)
-        once_key, once = self._once_key(rule, name)
+        once_key, once, value = self._once_key(rule, name)
         return PlannedGoal(
             rule_id=rule.id,
             name=name,
@@ -54,6 +60,7 @@ class Making:
             max_age_ms=rule.max_age_ms,
             wait_ms=rule.wait_ms,
             notes=(*notes, *more, *cut, *once),
+            follows=None if rule.follows is None else self._follows(rule.follows, value),
         )
 
     def _name(self, rule: Rule) -> tuple[str, tuple[str, ...]]:
@@ -62,10 +69,21 @@ class Making:
             raise RuleFailedError(f"the goal's name needs {rule.name.first_missing(self.scope)}, which has no value")
         if rule.name.literal is not None:
             return text, ()
+        self._refuse_ids(rule.name)
         try:
             return limits.fit_goal_name(text)
         except ValueError as error:
             raise RuleFailedError(f"{error}") from None
+
+    def _refuse_ids(self, name: Template) -> None:
+        """An id in a name would be a goal of its own for every price or person, and say nothing."""
+        for placeholder in name.placeholders:
+            found = id_in(text_of(placeholder.value(self.scope)) or "", self.source.provider)
+            if found is not None:
+                raise RuleFailedError(
+                    f"the goal's name would hold the id {found}: give it a name in maps and write"
+                    f" {{{placeholder.text[1:-1]}|map:names}}, with maps: {{names: {{{found}: pro}}}}"
+                )
 
     def _metadata(self, metadata: tuple[tuple[str, Template], ...] | Placeholder) -> Iterable[tuple[str, str]]:
         if isinstance(metadata, Placeholder):
@@ -79,19 +97,37 @@ class Making:
         text, notes = limits.fit_description(rule.description.render(self.scope, missing="") or "")
         return text or None, notes
 
-    def _once_key(self, rule: Rule, name: str) -> tuple[str, tuple[str, ...]]:
-        """*source : mode : goal name : value*; without a value *source : event : rule id*."""
+    def _once_key(self, rule: Rule, name: str) -> tuple[str, tuple[str, ...], str | None]:
+        """*source : mode : goal name : value*; without a value *source : event : rule id*. Notes, and the value."""
         for alternative in rule.once_per:
             value = self._once_value(alternative)
             if value:
-                return f"{self.source.name}:{self.mode}:{name}:{bounded(value)}", ()
+                return self._key_of(name, value), (), value
         reason = "once_per has no value" if rule.once_per else "the rule has no once_per"
-        return f"{self.source.name}:{self.event_name}:{rule.id}", (f"{reason}: at most one goal per event",)
+        return f"{self.source.name}:{self.event_name}:{rule.id}", (f"{reason}: at most one goal per event",), None
+
+    def _key_of(self, name: str, value: str) -> str:
+        return f"{self.source.name}:{self.mode}:{name}:{bounded(value)}"
+
+    def _follows(self, name: str, value: str | None) -> Follows:
+        """The goal that has to be there already: the same source, mode and once value under another name."""
+        if value is None:
+            raise RuleFailedError(f"once_per has no value, so it is not known which {name} this goal follows")
+        return Follows(name, self._key_of(name, value), value)
 
     def _once_value(self, alternative: CompiledPath | Template) -> str | None:
         if isinstance(alternative, Template):
             return alternative.render(self.scope)
         return text_of(alternative.read(self.document))
+
+
+def id_in(text: str, provider: str) -> str | None:
+    """The id in a text that is to be (a part of) a goal's name: a UUID, or what a price or a product is called by."""
+    uuid = _UUID.search(text)
+    if uuid is not None:
+        return uuid[0]
+    found = _STRIPE_ID.search(text) if provider == "stripe" else None
+    return (found or _PRICE_ID.search(text) or (None,))[0]
 
 
 def candidates(paths: Iterable[Path], document: Document) -> tuple[Candidate, ...]:

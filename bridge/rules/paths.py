@@ -4,10 +4,15 @@
     items[0].id   items[-1].id     an element of a list
     notes[name=visitor].value      the first element whose field is that (the field may be dotted: [a.b=c])
     data."a.b".c                   a quoted key
+    refunds.*.amount               of every element of a list: what is there, as a list
+    items.*[kind=tax].amount       the same, of the elements whose field is that
     header.x  query.x  envelope.type  key.subscription  root.x  body.header
+    value.plan                     what `values:` calls so
+    was.data.object.status         any path, in the event as it was before the change
 
-A path that goes on into a text reads it as JSON. `null` reads as missing. At a path's end an object with an `id`
-reads as that id (providers expand ids on request); `whole` gives the object itself.
+A path that goes on into a string reads it as JSON. `null` reads as missing. At a path's end an object with an `id`
+reads as that id (providers expand ids on request); `whole` gives the object itself. Reading is linear in
+the body's size.
 """
 
 from __future__ import annotations
@@ -18,12 +23,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document, Json, Missing
+from bridge.rules.before import was
 from bridge.rules.values import Value, equal, is_empty, json_in_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOTS: Final = ("header", "query", "envelope", "key", "root", "body")
+NAMED: Final = "value"
+BEFORE: Final = "was"
 PATH_MAX: Final = 500
 SEGMENTS_MAX: Final = 40
 
@@ -51,7 +59,12 @@ class Where:
     text: str
 
 
-Segment = Field | Index | Where
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Each element of a list; an object's field that is called `*`, where there is one."""
+
+
+Segment = Field | Index | Where | Every
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,94 @@ class CompiledPath:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class EveryPath(CompiledPath):
+    """A path with `*`: reads a list. parts: the segments before, between and behind the stars."""
+
+    parts: tuple[tuple[Segment, ...], ...] = ()
+
+    def read(self, document: Document) -> Json | Missing:
+        found = self.whole(document)
+        if not isinstance(found, list):
+            return found
+        return [identified(value) if value.__class__ is dict else value for value in found]
+
+    def whole(self, document: Document) -> Json | Missing:
+        """The values that are there; MISSING where there is no list at all."""
+        first = _unfolded(walk(self._start(document), self.parts[0]))
+        if first is None:
+            return MISSING
+        found: list[Json] = [_of_element(element, self.parts[1]) for element in first]
+        for part in self.parts[2:]:
+            found = [_of_element(element, part) for value in found for element in _unfolded(value) or ()]
+        return [value for value in found if value is not None and value is not MISSING]
+
+
+def _unfolded(value: Value) -> list[Json] | None:
+    """What `*` goes through; None where it is no list."""
+    if isinstance(value, str):
+        value = json_in_text(value)
+    if isinstance(value, dict) and "*" in value:
+        return [value["*"]]
+    return value if isinstance(value, list) else None
+
+
+def _of_element(element: Json, segments: tuple[Segment, ...]) -> Value:
+    """Follow the segments behind a star; `[key=value]` at once behind it says which elements count."""
+    rest = segments
+    while rest and isinstance(rest[0], Where) and isinstance(element, dict):
+        if _element([element], rest[0]) is MISSING:
+            return MISSING
+        rest = rest[1:]
+    return walk(element, rest)
+
+
+@dataclass(frozen=True, slots=True)
+class ValuePath(CompiledPath):
+    """`value.plan`: what `values:` calls so; where nothing is called so, the field `value` of the body.
+
+    name: of the value; tail: the path that goes on into it. The inherited parts are those of the field.
+    """
+
+    name: str = ""
+    tail: CompiledPath | None = None
+
+    def read(self, document: Document) -> Json | Missing:
+        named = document.derived
+        if named is None or not named.has(self.name):
+            return CompiledPath.read(self, document)
+        value = named.value(self.name, document)
+        return value if self.tail is None else self.tail.read(Document(value))
+
+    def whole(self, document: Document) -> Json | Missing:
+        named = document.derived
+        if named is None or not named.has(self.name):
+            return CompiledPath.whole(self, document)
+        value = named.value(self.name, document)
+        return value if self.tail is None else self.tail.whole(Document(value))
+
+
+@dataclass(frozen=True, slots=True)
+class WasPath(CompiledPath):
+    """`was.…`: the inner path, in the event before the change; in a body with a field `was`, that field."""
+
+    inner: CompiledPath | None = None
+
+    def read(self, document: Document) -> Json | Missing:
+        if self.inner is None or _has_field(document.body, BEFORE):
+            return CompiledPath.read(self, document)
+        return self.inner.read(was(document))
+
+    def whole(self, document: Document) -> Json | Missing:
+        if self.inner is None or _has_field(document.body, BEFORE):
+            return CompiledPath.whole(self, document)
+        return self.inner.whole(was(document))
+
+
+def _has_field(body: Json, name: str) -> bool:
+    return body.__class__ is dict and name in body
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +240,10 @@ def walk(value: Value, segments: Sequence[Segment]) -> Value:
         elif isinstance(segment, Index):
             position = segment.position
             value = value[position] if -len(value) <= position < len(value) else MISSING
-        else:
+        elif isinstance(segment, Where):
             value = _element(value, segment)
+        else:
+            return MISSING  # a star where only one value can be: in a match, [a.*=b]
     return value
 
 
@@ -172,16 +275,64 @@ def compile_one(path: str) -> CompiledPath:
     segments, quoted_first = _segments(text)
     if len(segments) > SEGMENTS_MAX:
         raise ValueError(f'path "{text}" has {len(segments)} parts, {SEGMENTS_MAX} are allowed')
-    first = segments[0]
-    if isinstance(first, Field) and not quoted_first and first.name in ROOTS:
-        return _path(text, first.name, _lower_header(first.name, segments[1:]))
+    return _path(text, "body", segments) if quoted_first else _rooted(text, segments)
+
+
+def _rooted(text: str, segments: tuple[Segment, ...]) -> CompiledPath:
+    """The path by its first part, which may name a root."""
+    first, rest = segments[0], segments[1:]
+    root = first.name if isinstance(first, Field) else ""
+    if root in ROOTS:
+        return _path(text, root, _lower_header(root, rest))
+    if root == NAMED and rest and isinstance(rest[0], Field):
+        tail = _path(text, "body", rest[1:]) if rest[1:] else None
+        return ValuePath(*_shape(text, "body", segments), name=rest[0].name, tail=tail)
+    if root == BEFORE and rest:
+        inner = _rooted(text, rest)
+        if isinstance(inner, WasPath):
+            raise ValueError(f'path "{text}" says "was" twice; there is one event before the change')
+        return WasPath(*_shape(text, "body", segments), inner=inner)
     return _path(text, "body", segments)
 
 
 def _path(text: str, root: str, segments: tuple[Segment, ...]) -> CompiledPath:
+    if any(isinstance(segment, Every) for segment in segments):
+        return EveryPath(*_shape(text, root, segments), parts=_parts(segments))
+    return CompiledPath(*_shape(text, root, segments))
+
+
+def _shape(
+    text: str, root: str, segments: tuple[Segment, ...]
+) -> tuple[str, str, tuple[Segment, ...], tuple[str, ...], tuple[Segment, ...]]:
     plain = takewhile(lambda segment: isinstance(segment, Field), segments)
     names = tuple(segment.name for segment in plain if isinstance(segment, Field))
-    return CompiledPath(text, root, segments, names, segments[len(names) :])
+    return text, root, segments, names, segments[len(names) :]
+
+
+def _parts(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], ...]:
+    """Split at the stars."""
+    parts: list[tuple[Segment, ...]] = [()]
+    for segment in segments:
+        if isinstance(segment, Every):
+            parts.append(())
+        else:
+            parts[-1] = (*parts[-1], segment)
+    return tuple(parts)
+
+
+def is_many(path: CompiledPath) -> bool:
+    """Whether the path reads a list of what it finds (`*`)."""
+    if isinstance(path, WasPath):
+        return path.inner is not None and is_many(path.inner)
+    if isinstance(path, ValuePath):
+        return path.tail is not None and is_many(path.tail)
+    return isinstance(path, EveryPath)
+
+
+def value_name(path: CompiledPath) -> str | None:
+    """The name of the value that a path reads, if it reads one."""
+    inner = path.inner if isinstance(path, WasPath) else path
+    return inner.name if isinstance(inner, ValuePath) else None
 
 
 def _lower_header(root: str, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
@@ -213,7 +364,7 @@ def _key(text: str, position: int) -> tuple[Segment, int]:
     if text[position : position + 1] == "'":
         raise ValueError(f'path "{text}": a key is quoted with ", not with \'; a text of your own is no path')
     if name := _NAME.match(text, position):
-        return Field(name[0]), name.end()
+        return Every() if name[0] == "*" else Field(name[0]), name.end()
     raise ValueError(_trouble(text, position))
 
 

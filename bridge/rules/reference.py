@@ -8,10 +8,12 @@ from bridge import limits
 from bridge.rules.conditions import OPERATORS
 from bridge.rules.filters import FILTERS
 from bridge.rules.schema import (
+    Chosen,
     Destination,
     Envelope,
     ExpectedGoal,
     Goal,
+    Handshake,
     Link,
     MappingFile,
     Signature,
@@ -35,6 +37,8 @@ _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("`verify.signature`", Signature),
     ("`verify.timestamp`", Timestamp),
     ("An entry of `links`", Link),
+    ("`handshake`", Handshake),
+    ("An entry of a value", Chosen),
     ("`datafast`", Destination),
 )
 _PATHS: Final = (
@@ -42,6 +46,10 @@ _PATHS: Final = (
     ("`items[0].id`, `items[-1].id`", "the first, the last element of a list"),
     ("`notes[name=visitor].value`", "the first element whose field is that; the field may be dotted"),
     ('`data."a.b".c`', "a key with a dot, a blank or the like"),
+    ("`items.*.price`", "of every element of a list, what is there: a list (quoted in YAML, because of the `*`)"),
+    ("`items.*[kind=tax].amount`", "the same, of the elements whose field is that"),
+    ("`value.plan`", "what `values` of the file or of the preset calls so"),
+    ("`was.data.object.status`", "any path, in the event as it was before the change"),
     ("`header.x-topic`, `query.token`", "a header (in any case), a parameter of the URL"),
     ("`envelope.type`", "`type`, `id`, `time` (milliseconds), `test`, `account`, whatever the provider calls them"),
     ("`key.subscription`", "an id that the bridge recognised: `key.` and the kind of a link"),

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import limits
-from bridge.rules.conditions import ALWAYS, compile_when
+from bridge.rules.conditions import ALWAYS, All, compile_when
 from bridge.rules.globs import compile_glob, is_glob
+from bridge.rules.named import NO_VALUES, Values, check_template, check_text, check_when
 from bridge.rules.paths import CompiledPath, compile_one
 from bridge.rules.ruleset import Rule
+from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.texts import below, numbered, paths
@@ -35,6 +37,7 @@ class RuleContext:
     maps: Mapping[str, Mapping[str, Json]]
     destination: str
     line: int
+    values: Values = NO_VALUES
 
 
 def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
@@ -52,9 +55,10 @@ def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
         name=name,
         events=events,
         globs=tuple(compile_glob(text) for text in events if is_glob(text)),
-        when=ALWAYS if goal.when is None else compile_when(goal.when, below(fault, "when")),
+        when=_when(goal, context, below(fault, "when")),
         visitor=paths(goal.visitor, below(fault, "visitor")),
         once_per=_once_per(goal, context, fault),
+        follows=_follows(goal, below(fault, "follows")),
         description=_template(goal.description, context, below(fault, "description")),
         metadata=_metadata(goal, context, below(fault, "metadata")),
         max_age_ms=_duration(goal.max_age, below(fault, "max_age")),
@@ -65,14 +69,23 @@ def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
     )
 
 
+def _when(goal: Goal, context: RuleContext, fault: Fault) -> All:
+    if goal.when is None:
+        return ALWAYS
+    check_when(goal.when, context.values, fault)
+    return compile_when(goal.when, fault)
+
+
 def _template(text: str | None, context: RuleContext, fault: Fault) -> Template | None:
     if text is None:
         return None
     try:
-        return compile_template(text, context.maps)
+        template = compile_template(text, context.maps)
     except ValueError as error:
         fault((), str(error))
         return None
+    check_template(template, context.values, fault)
+    return template
 
 
 def _name(text: str, context: RuleContext, fault: Fault) -> Template:
@@ -115,7 +128,21 @@ def _once_per(goal: Goal, context: RuleContext, fault: Fault) -> tuple[CompiledP
             found.append(compile_one(text))
         except ValueError as error:
             fault(("once_per", *where), str(error))
+        check_text(text, context.values, below(fault, "once_per", *where))
     return tuple(found)
+
+
+def _follows(goal: Goal, fault: Fault) -> str | None:
+    """The name of the goal that must have been made before, as DataFast writes it."""
+    if goal.follows is None:
+        return None
+    if goal.once_per is None:
+        fault((), '"follows" needs "once_per": the goal before is the one with the same once_per value')
+    try:
+        return limits.goal_name(goal.follows)
+    except ValueError as error:
+        fault((), str(error))
+        return None
 
 
 def _duration(text: str | None, fault: Fault) -> int | None:
@@ -134,6 +161,8 @@ def _metadata(goal: Goal, context: RuleContext, fault: Fault) -> tuple[tuple[str
         return ()
     if isinstance(goal.metadata, str):
         return _object(goal.metadata, context, fault)
+    if isinstance(goal.metadata, list):
+        return _named(goal.metadata, context, fault)
     _check_keys(goal.metadata, fault)
     pairs = []
     for key, value in goal.metadata.items():
@@ -153,6 +182,19 @@ def _object(text: str, context: RuleContext, fault: Fault) -> Placeholder | tupl
         fault((), 'metadata is a map of names to templates, or one template of an object such as "{data.metadata}"')
         return ()
     return placeholder
+
+
+def _named(names: list[str], context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...]:
+    """`metadata: [amount, plan]`: the values of these names."""
+    known = context.values.choices
+    for i, name in enumerate(names):
+        if name not in known:
+            more = did_you_mean(name, known) if known else "; this file and its preset name no values"
+            fault((i,), f'"{name[:60]}" is no value{more}')
+        elif name in names[:i]:
+            fault((i,), f'"{name}" stands here twice')
+    _check_keys(dict.fromkeys(names, ""), lambda where, text: fault((names.index(str(where[0])),), text))
+    return tuple((name, compile_template(f"{{value.{name}}}")) for name in names if name in known)
 
 
 def _check_keys(metadata: Mapping[str, Any], fault: Fault) -> None:

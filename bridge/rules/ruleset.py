@@ -20,7 +20,8 @@ class Rule:
     """One entry of `goals:`.
 
     goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
-    once_per: alternatives, of which the first with a text counts. destination: a configured name.
+    once_per: alternatives, of which the first with a text counts. destination: a configured name. follows: the name
+    of a goal that must have been made before, with the same once value.
     """
 
     id: str
@@ -38,12 +39,14 @@ class Rule:
     destination: str = "default"
     enabled: bool = True
     line: int = 0
+    follows: str | None = None
 
 
 class RuleTrace(NamedTuple):
     """Why a rule did or did not plan a goal.
 
-    result: matched | event (another type) | condition (path, expected and actual say which) | disabled | failed.
+    result: matched | event (another type) | condition (path, expected and actual say which) | follows (the goal that it
+    follows was not made before; found out in the database) | disabled | failed.
     """
 
     rule_id: str
@@ -98,6 +101,7 @@ class TestCase:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     key: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
 
 
@@ -118,6 +122,7 @@ class Table:
     """The rules of one source, indexed by event type, ready for `evaluate`.
 
     conditions: of each rule, those of the file before its own. exact, globs: event type -> positions of rules.
+    derives: whether a rule reads named values or the event before the change.
     idle: the traces of an event type that no rule is for, remembered for the types that come (at most IDLE_MAX).
     """
 
@@ -125,6 +130,7 @@ class Table:
     conditions: tuple[tuple[Condition, ...], ...]
     exact: Mapping[str, tuple[int, ...]]
     globs: tuple[tuple[Glob, int], ...]
+    derives: bool = True
     idle: dict[str, tuple[RuleTrace, ...]] = field(default_factory=dict, compare=False, repr=False)
 
 

@@ -98,11 +98,16 @@ class Goal(Strict):
     )
     metadata: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[dict[str, Scalar], Tag("~map")],
-            _either('a map of names to templates, or one template of an object such as "{data.metadata}"'),
+            Annotated[StrictStr, Tag("~text")]
+            | Annotated[list[StrictStr], Tag("~list")]
+            | Annotated[dict[str, Scalar], Tag("~map")],
+            _either('a map of names to templates, a list of values, or one template of an object ("{data.metadata}")'),
         ]
         | None
-    ) = Field(default=None, description="name: template; or one template of an object")
+    ) = Field(default=None, description="name: template; or a list of names of `values`; or one template of an object")
+    follows: StrictStr | None = Field(
+        default=None, description="only if a goal of this name with the same `once_per` value was made before"
+    )
     max_age: StrictStr | None = Field(default=None, description="a goal older than this is not sent (`7d`)")
     wait: StrictStr | None = Field(default=None, description="how long it waits for its visitor (`96h`)")
     datafast: (
@@ -137,6 +142,9 @@ class TestCase(Strict):
     headers: dict[str, Scalar] = Field(default_factory=dict, description="headers of the request")
     query: dict[str, Scalar] = Field(default_factory=dict, description="parameters of the URL")
     key: dict[str, Scalar] = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
+    after: Texts | None = Field(
+        default=None, description="names of goals that were made before, for rules with `follows`"
+    )
     only: Texts | None = Field(default=None, description="ids of rules: just these are looked at, switched on or not")
 
 
@@ -246,10 +254,56 @@ class Link(Strict):
     event: Texts = Field(default="*", description="only for events of these types (globs)")
 
 
+class Chosen(Strict):
+    """One way to compute a value, for some event types."""
+
+    called: ClassVar[str] = "an entry of a value"
+
+    event: Texts = Field(default="*", description="only for events of these types (globs)")
+    value: Scalar | None = Field(default=None, description="a template")
+    builtin: StrictStr | None = Field(default=None, description="code of the bridge instead, as presets use it")
+
+
+SaidValue = Annotated[
+    Annotated[StrictStr, Tag("~text")] | Annotated[Chosen, Tag("~map")] | Annotated[list[Chosen], Tag("~list")],
+    _either("a template, or a list of {event, value}"),
+]
+
+
 class JsonField(Strict):
     called: ClassVar[str] = "body"
 
     json_field: StrictStr = Field(description="the form field that holds the JSON")
+
+
+class Handshake(Strict):
+    """A message with which a sender sets up a webhook, and its answer."""
+
+    called: ClassVar[str] = "a hand-shake"
+
+    method: Texts = Field(default="POST", description="`GET`, `HEAD` or `POST` (default), or a list")
+    when: dict[str, Scalars] | None = Field(
+        default=None,
+        description='place: value, or a list of values (`""`: nothing is there); all of them mark the hand-shake',
+    )
+    echo: StrictStr | None = Field(
+        default=None, description="the place of the value to say back, such as `query:challenge` or `body:challenge`"
+    )
+    json_: dict[str, StrictStr] | None = Field(
+        default=None, alias="json", description='say it as JSON, such as `{challenge: "{value}"}`; default: plain text'
+    )
+    signed: StrictBool | None = Field(
+        default=None, description="whether its own signature must verify first; default: yes for `POST`, no for others"
+    )
+    verify_token: StrictStr | None = Field(
+        default=None, description="the place of a value that must equal the variable `<SOURCE>_VERIFY_TOKEN`"
+    )
+    body: StrictStr | None = Field(default=None, description="in presets: the whole body, `{digits}` being a number")
+    hmac: StrictStr | None = Field(default=None, description="in presets: the place of a token to be signed")
+    keep: StrictStr | None = Field(default=None, description="in presets: the place of what a person must read")
+    answer: Literal["empty", "no_content"] | None = Field(
+        default=None, description="in presets: `empty` (200 without a body) or `no_content` (204)"
+    )
 
 
 class Stanzas(Strict):
@@ -275,7 +329,14 @@ class Stanzas(Strict):
         default=None, description="path: value that must be there, for senders that sign nothing"
     )
     public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
-    challenge: Any = Field(default=None, description="the answer to a sender's hand-shake (not given yet)")
+    handshake: (
+        Annotated[
+            Annotated[Handshake, Tag("~map")] | Annotated[list[Handshake], Tag("~list")],
+            _either("a map, or a list of maps"),
+        ]
+        | None
+    ) = Field(default=None, description="messages that set up the webhook; with `provider: custom`, echoes only")
+    challenge: Any = Field(default=None, description='does nothing and is accepted for old files; use "handshake"')
     links: (
         Annotated[
             Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[Link], Tag("~list")],
@@ -284,6 +345,11 @@ class Stanzas(Strict):
         | None
     ) = Field(default=None, description="ids to remember, so that later events find their visitor")
     each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
+    values: dict[str, SaidValue] = Field(
+        default_factory=dict,
+        description="templates by name, read as `{value.name}`; or a list of {event, value}, of which the first whose"
+        " event type fits counts. They come beside those of the preset, and win by name",
+    )
 
 
 class Former(Strict):
@@ -299,6 +365,7 @@ class Preset(Stanzas):
 
     borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
+    decimals: currencies whose minor units this provider counts unlike `bridge.rules.currency`.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
@@ -308,7 +375,10 @@ class Preset(Stanzas):
     retry_fields: list[StrictStr] = Field(default_factory=list)
     borrowed: Texts | None = None
     links_named_by: Literal["provider", "source"] = "provider"
+    acknowledge: Literal[200, 204] = 200
+    cannot_be_set_up: StrictStr | None = None
     secret_form: Texts | None = None
+    decimals: dict[str, Annotated[int, Field(ge=0, le=4)]] = Field(default_factory=dict)
 
 
 class MappingFile(Stanzas):
@@ -345,5 +415,7 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     ("envelope",): Envelope,
     ("envelope", "test"): TestFlag,
     ("links", "*"): Link,
+    ("handshake",): Handshake,
+    ("handshake", "*"): Handshake,
     ("body",): JsonField,
 }

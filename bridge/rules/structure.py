@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from bridge.rules.schema import MODELS, MappingFile, Strict
+from bridge.rules.schema import MODELS, Chosen, MappingFile, Strict
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY, QUOTES, Node
 
@@ -170,6 +170,8 @@ def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> No
 
 def model_at(where: Where) -> type[Strict] | None:
     """The model of the map that lies there."""
+    if where[:1] == ("values",) and len(where) in (2, 3):
+        return Chosen  # the keys of `values` are anybody's words
     return MODELS.get(_pattern(where))
 
 

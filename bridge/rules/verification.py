@@ -80,7 +80,7 @@ def _scheme(said: Scheme, fault: Fault) -> VerifySpec:
         key=tuple(form for _, form in forms),
         signature=_signature(said, fault),
         timestamp=_timestamp(said, fault),
-        id=_places(said.id, below(fault, "id")),
+        id=read_places(said.id, below(fault, "id")),
         signed=said.signed or "{body}",
     )
     _check_signed(spec, fault)
@@ -166,7 +166,7 @@ def _signature(said: Scheme, fault: Fault) -> SignatureSpec:
         return SignatureSpec(())
     if not numbered(said.signature.in_):
         fault(("signature",), 'signature needs "in"')
-    places = _places(said.signature.in_, below(fault, "signature", "in"))
+    places = read_places(said.signature.in_, below(fault, "signature", "in"))
     return SignatureSpec(places, said.signature.split, said.signature.prefix, said.signature.encoding)
 
 
@@ -176,11 +176,12 @@ def _timestamp(said: Scheme, fault: Fault) -> TimestampSpec | None:
         return None
     if not numbered(stamp.in_):
         fault(("timestamp",), 'timestamp needs "in"')
-    places = () if stamp.in_ == "signature" else _places(stamp.in_, below(fault, "timestamp", "in"))
+    places = () if stamp.in_ == "signature" else read_places(stamp.in_, below(fault, "timestamp", "in"))
     return TimestampSpec(places, stamp.prefix, stamp.tolerance, stamp.form)
 
 
-def _places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
+def read_places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
+    """The places that these strings name: `header:X`, `query:x`, `body:a.b`, `form:x`."""
     places = []
     for where, text in numbered(texts):
         match = _PLACE.fullmatch(text.strip())

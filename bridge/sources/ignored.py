@@ -9,7 +9,8 @@ from bridge.sources import stripe
 if TYPE_CHECKING:
     from bridge.model import Document, Source
 
-# provider → the types of its hand-shakes and trial messages
+# provider → the types of its hand-shakes and trial messages. Slack's, Zoom's and Notion's are answered before they are
+# stored (bridge.sources.handshake); here they are for what the previous release has stored.
 _HANDSHAKES: Final = {
     "calcom": ("PING",),
     "github": ("ping",),

@@ -43,10 +43,14 @@ def _row(name: str, said: Mapping[str, Any]) -> str:
         _schemes(said["verify"]),
         f"{event_type} · {event_id}",
         visitor,
-        "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
+        _warning(said) + "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
         "{how}: {against} ({on})".format(**said["checked"]),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _warning(said: Mapping[str, Any]) -> str:
+    return f"**Cannot be set up:** {said['cannot_be_set_up']}. " if "cannot_be_set_up" in said else ""
 
 
 def _schemes(verify: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
 
 from bridge.model import FINAL, GoalState
-from bridge.store import aging, lookups
+from bridge.store import aging, first_messages, lookups
 from bridge.store.clock import now_ms
 from bridge.store.failures import translated
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events
@@ -49,6 +49,7 @@ def purge(store: Store, days: int) -> dict[str, int]:
         "events": _in_batches(store, lambda conn: forget_events(conn, BATCH)),
         "links": _in_batches(store, lambda conn: aging.forget_links(conn, BATCH)),
         "lookups": _in_batches(store, lambda conn: lookups.forget_old(conn, BATCH)),
+        "first_messages": _in_batches(store, first_messages.forget_old),
     }
     bound_log(store)
     return done

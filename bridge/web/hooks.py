@@ -2,6 +2,7 @@
 
 A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
+What a hand-shake is answered (`bridge.sources.handshake`) is made ready by `replied`.
 POST is answered in front of Flask (`Shortcut`), because on this path Flask costs more than all the rest together, and
 without a thread that waits for the disk where the server can do so (`bridge.web.later`); the same address is a route
 of the application for every other method, and for whoever lists the routes.
@@ -24,8 +25,8 @@ from bridge.errors import (
     StoreUnavailable,
     UnknownSource,
 )
-from bridge.model import Ack
-from bridge.receive import receive, take
+from bridge.model import Ack, Reply
+from bridge.receive import look_in, take
 from bridge.store.inbox import PATIENCE_S
 from bridge.web.incoming import request_of
 from bridge.web.later import KEY as LATER
@@ -60,7 +61,16 @@ def unavailable(text: str, retry_after_s: int) -> Answer:
     return sentence("503 Service Unavailable", text, ("Retry-After", str(retry_after_s)))
 
 
+def replied(reply: Reply) -> Answer:
+    """The answer to a hand-shake."""
+    kind = () if reply.kind is None else (("Content-Type", reply.kind),)
+    length = () if reply.status == 204 else (("Content-Length", str(len(reply.body))),)
+    status = "204 No Content" if reply.status == 204 else "200 OK"
+    return Answer(status, (*kind, *length, *_SAFE), reply.body)
+
+
 ACKS: Final = {ack: _json(b'{"status":"%s"}\n' % ack.value.encode()) for ack in Ack}
+QUIET_ACK: Final = replied(Reply(status=204))
 USE_POST: Final = sentence(
     "405 Method Not Allowed",
     "This address takes webhooks by POST. Paste it into the provider's webhook settings; "
@@ -82,25 +92,42 @@ FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 def answer(bridge: Receiver, name: str, environ: Environ) -> Answer:
     """Receive a webhook and say what became of it. Never raises."""
-    return _said(lambda: receive(bridge, name, lambda: request_of(environ)))
+    try:
+        taken = take(bridge, name, lambda: request_of(environ))
+    except Exception as error:  # noqa: BLE001 - as below
+        return _refusal(error)
+    return replied(taken) if isinstance(taken, Reply) else _said(taken.put, quiet=taken.quiet)
 
 
 def answer_later(bridge: Receiver, name: str, environ: Environ, later: Later) -> Answer | None:
     """The same without waiting for the disk: None, and the answer comes by `later`."""
     try:
         taken = take(bridge, name, lambda: request_of(environ))
-        given_up = taken.post(lambda stored: later.answer(partial(_said, stored)))
+        if isinstance(taken, Reply):
+            return replied(taken)
+        quiet = taken.quiet
+        given_up = taken.post(lambda stored: later.answer(partial(_said, stored, quiet=quiet)))
     except Exception as error:  # noqa: BLE001 - as below
         return _refusal(error)
-    later.promise(PATIENCE_S, partial(_said, given_up))
+    later.promise(PATIENCE_S, partial(_said, given_up, quiet=quiet))
     return None
 
 
-def _said(stored: Callable[[], Ack]) -> Answer:
+def answer_look(bridge: Receiver, name: str, environ: Environ) -> Answer:
+    """GET or HEAD: a hand-shake, or somebody who wants to see whether the address is right. Never raises."""
     try:
-        return ACKS[stored()]
+        reply = look_in(bridge, name, lambda: request_of(environ))
+    except Exception as error:  # noqa: BLE001 - as below
+        return _refusal(error)
+    return USE_POST if reply is None else replied(reply)
+
+
+def _said(stored: Callable[[], Ack], *, quiet: bool) -> Answer:
+    try:
+        ack = stored()
     except Exception as error:  # noqa: BLE001 - the log has been told; the sender hears only that it has to come again
         return _refusal(error)
+    return QUIET_ACK if quiet else ACKS[ack]
 
 
 def _refusal(error: Exception) -> Answer:
@@ -149,7 +176,17 @@ def blueprint(bridge: Receiver) -> Blueprint:
 
     @routes.route(f"{PREFIX}<source>", methods=METHODS, strict_slashes=False, provide_automatic_options=False)
     def webhook(source: str) -> Response:
-        found = answer(bridge, source, request.environ) if request.method == "POST" else USE_POST
-        return Response(found.body, found.status, list(found.headers))
+        found = _of_any_method(bridge, source, request.environ)
+        made = Response(found.body, found.status, list(found.headers))
+        if not found.body:
+            made.headers.pop("Content-Type", None)  # Flask's default
+        return made
 
     return routes
+
+
+def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> Answer:
+    method = environ["REQUEST_METHOD"]
+    if method == "POST":
+        return answer(bridge, name, environ)
+    return answer_look(bridge, name, environ) if method in ("GET", "HEAD") else USE_POST

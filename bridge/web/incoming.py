@@ -30,7 +30,8 @@ def request_of(environ: Environ) -> Request:
     path, _, query = target.partition("?")
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
     url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{target}"
-    return Request(environ["REQUEST_METHOD"], url, path, query, _headers(environ), body)
+    address = environ.get("REMOTE_ADDR", "")
+    return Request(environ["REQUEST_METHOD"], url, path, query, _headers(environ), body, address)
 
 
 def _body(environ: Environ) -> bytes:

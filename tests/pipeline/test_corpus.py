@@ -13,6 +13,8 @@ UPDATED = "stripe/stripe-sync-engine/subscription_updated.json"
 DELETED = "stripe/stripe-sync-engine/subscription_deleted.json"
 PRICE = "data.object.items.data.0.price"
 WAS = "data.previous_attributes.items"
+OLD = {"price": {"id": "price_old", "unit_amount": 1900, "recurring": {"interval": "month"}}}
+FOLLOWING = {("stripe", "payment-recovered-by-hand")}  # needs an event before it: tests/pipeline/test_follows.py
 # The shipped rules that no payload makes fire, because of the values that happen to stand in it; and the payload with
 # the values with which it does.
 SILENT = {
@@ -44,11 +46,11 @@ SILENT = {
     ),
     ("stripe", "plan_upgraded"): (
         UPDATED,
-        {f"{PRICE}.unit_amount": 4900, WAS: {"data": [{"price": {"id": "price_old", "unit_amount": 1900}}]}},
+        {f"{PRICE}.unit_amount": 4900, WAS: {"data": [OLD]}},
     ),
     ("stripe", "plan_downgraded"): (
         UPDATED,
-        {f"{PRICE}.unit_amount": 900, WAS: {"data": [{"price": {"id": "price_old", "unit_amount": 1900}}]}},
+        {f"{PRICE}.unit_amount": 900, WAS: {"data": [OLD]}},
     ),
     ("stripe", "trial_converted"): (
         UPDATED,
@@ -183,7 +185,7 @@ def test_without_a_visitor_nothing_is_sent_to_anybody(plain):
 
 def test_most_shipped_rules_fire(everything):
     shipped = {(source, rule.id) for source in SHIPPED for rule in everything.bridge.rules.rules[source]}
-    assert shipped - everything.fired() == set(SILENT)
+    assert shipped - everything.fired() - FOLLOWING == set(SILENT)
     assert len(SILENT) < len(shipped) / 2
 
 

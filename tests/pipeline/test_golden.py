@@ -45,15 +45,37 @@ def test_no_rule_id_or_goal_name_is_gone_and_none_was_switched_on():
             assert mine[rule_id].name.text == name, f"{source}: {rule_id}"
 
 
+# The changed rows of this release; nothing else may differ. Rules that f44b843 did not have, by their ids:
+NEW_RULES = {"dispute-escalated", "purchase-payment-intent", "payment-recovered-by-hand"}
+# Metadata that was added, by rule:
+ADDED = {"plan_upgraded": {"from_monthly", "to_monthly"}, "plan_downgraded": {"from_monthly", "to_monthly"}}
+# Goals for money that never moved: a refund whose transactions are none that succeeded.
+GONE = {"shopify.yaml#2 a refund"}
+
+
+def as_then(goal: dict[str, Any], part: str) -> Any:
+    """A part of a goal as it is now, without what the changed rows add."""
+    if part != "metadata":
+        return goal[part]
+    return {key: value for key, value in goal["metadata"].items() if key not in ADDED.get(goal["rule"], ())}
+
+
 @pytest.mark.parametrize("part", ["rule", "name", "once", "metadata", "visitor"])
-def test_every_goal_is_the_same(now, part):
-    differences = {
-        name: (said, got)
-        for name in THEN
-        if (said := [goal[part] for goal in THEN[name]["goals"]])
-        != (got := [goal[part] for goal in now[name]["goals"]])
+def test_every_goal_is_the_same_but_for_the_changed_rows(now, part):
+    then = {name: [goal[part] for goal in entry["goals"]] for name, entry in THEN.items()}
+    mine = {
+        name: [as_then(goal, part) for goal in entry["goals"] if goal["rule"] not in NEW_RULES]
+        for name, entry in now.items()
     }
-    assert differences == {}
+    assert {name: mine[name] for name in then if mine[name] != then[name]} == {name: [] for name in GONE}
+
+
+def test_the_changed_rows_are_seen_to_change(now):
+    """Otherwise they would be no exceptions, and hide something else."""
+    goals = [goal for entry in now.values() for goal in entry["goals"]]
+    assert {goal["rule"] for goal in goals} >= NEW_RULES
+    for rule, keys in ADDED.items():
+        assert any(goal["rule"] == rule and keys <= goal["metadata"].keys() for goal in goals)
 
 
 def test_what_the_previous_release_stored_and_a_provider_repeats_is_a_duplicate(store):

@@ -1,12 +1,12 @@
 """The history of the tables, as Alembic migrations that travel inside the package.
 
 `REVISIONS` repeats their names, oldest first, so that a start need not load Alembic; a test compares.
-Until the first release there is one, `0001`, written anew from `bridge.store.schema` whenever a table changes:
-`python -m bridge.store.migrations`.
+`bridge.store.schema` is the truth. Each change of it is a new file in `versions/` that only adds, so that the previous
+release runs on the new tables; new columns come last.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002", "0003")

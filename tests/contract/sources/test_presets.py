@@ -209,7 +209,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
         "where", "secret_hint", "checked", "note",
         "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly",
         "retry_fields", "handshake",
-        "links_named_by", "secret_form",
+        "links_named_by", "secret_form", "acknowledge", "cannot_be_set_up",
     }  # fmt: skip
 
 
@@ -217,12 +217,15 @@ def test_a_preset_says_all_that_a_person_needs(name):
 def test_a_mapping_file_of_two_lines_compiles_to_the_preset(name):
     text = f"provider: {name}\npublic_url: https://x.example/y\nvisitor: [v]\ngoals: [{{goal: g, event: e}}]\n"
     secret = secret_for(source(name).verify)
-    loaded = rules.load({"mine.yaml": text}, {"MINE_WEBHOOK_SECRET": secret}, sources.presets())
+    environ = {"MINE_WEBHOOK_SECRET": secret, "MINE_VERIFY_TOKEN": "chosen-by-the-operator"}
+    loaded = rules.load({"mine.yaml": text}, environ, sources.presets())
     made, (said,) = source(name, secret), loaded.sources.values()
     for field in ("verify", "secrets", "envelope", "id_is_signed", "body", "body_field", "each", "links", "borrowed"):
         assert getattr(said, field) == getattr(made, field), field
     typeless = [warning for warning in loaded.warnings if "where the type of an event is" in warning]
-    assert list(loaded.warnings) == typeless
+    dead = [warning for warning in loaded.warnings if "cannot be set up" in warning]
+    assert list(loaded.warnings) == dead + typeless
+    assert bool(dead) is ("cannot_be_set_up" in sources.presets()[name])
     assert bool(typeless) is not bool(made.envelope.type)  # a general scheme says nothing of the events it signs
 
 

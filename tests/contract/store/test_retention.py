@@ -99,7 +99,8 @@ def test_rows_stay_for_400_days_and_so_does_the_memory_of_what_was_seen(store, r
     again = NewEvent("stripe", "stripe", Envelope("a.b", "evt_1"), ("a.b:evt_1",), {}, {}, b"{}")
     assert rows.inbox.put(again) is Ack.DUPLICATE
     clock.advance(1)
-    assert retention.purge(store, 30) == {"bodies": 0, "attempts": 0, "goals": 1, "events": 1, "links": 0, "lookups": 0}
+    done = {what: count for what, count in retention.purge(store, 30).items() if count}
+    assert done == {"goals": 1, "events": 1}
     assert rows.count(schema.events) == rows.count(schema.goals) == rows.count(schema.attempts) == 0
 
 

@@ -167,7 +167,7 @@ def test_a_billion_laughs_are_one_fault_an_alias():
         ),
         (
             "provider: stripe\ngoals:\n  - goal: a\n    event: b\n    metadata: [x]",
-            '5:15: "metadata" must be a map of names to templates, or one template of an object such as "{data.metadata}"',
+            '5:16: "x" is no value; this file and its preset name no values',
         ),
         ("provider: stripe\ngoals: [x]", '2:9: an entry of "goals" must be a map'),
         ("provider: stripe\nbody: xml\ngoals: []", '2:7: "body" must be json or form'),
@@ -384,7 +384,6 @@ def test_what_the_file_says_wins_over_the_preset():
         each: body.events
         verify: {timestamp: {in: "header:T", tolerance: 60}}
         links: {order: [data.order, data.old_order]}
-        challenge: {echo: challenge}
         goals: []
         """)
     ).sources["shop"]
@@ -399,7 +398,6 @@ def test_what_the_file_says_wins_over_the_preset():
     assert (source.verify.timestamp.tolerance_s, source.verify.timestamp.prefix) == (60, "t=")
     assert [link.kind for link in source.links] == ["session", "customer", "order"]
     assert len(source.links[-1].paths) == 2
-    assert source.challenge == {"echo": "challenge"}
 
 
 def test_a_custom_sender_is_said_in_full():
@@ -553,9 +551,15 @@ def test_a_source_without_a_visitor_is_warned_of():
     assert any("nothing says where the visitor id is" in warning for warning in found.warnings)
 
 
-def test_a_hand_shake_that_nobody_answers_is_warned_of():
-    found = load("provider: github\nchallenge: {echo: challenge}\ngoals:\n  - {goal: a, event: b}")
-    assert any(warning.startswith("mappings/shop.yaml:2:1: hand-shakes are not answered") for warning in found.warnings)
+@pytest.mark.parametrize("said", ["{echo: challenge}", "null", "anything"])
+def test_the_old_key_challenge_is_accepted_and_names_the_new_one(said):
+    found = load(f"provider: github\nchallenge: {said}\ngoals:\n  - {{goal: a, event: b}}")
+    warned = [warning for warning in found.warnings if "handshake" in warning]
+    assert warned == (
+        []
+        if said == "null"
+        else ['mappings/shop.yaml:2:1: "challenge" does nothing and can go; hand-shakes are "handshake" now']
+    )
 
 
 def test_a_source_whose_events_have_no_type_is_warned_of():

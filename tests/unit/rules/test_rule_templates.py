@@ -262,13 +262,14 @@ EVERY_FILTER = [
     compile_filter(text, MAPS)
     for text in (
         "money:o", "money:USD", "minor:o", "positive", "minus:o", "int", "round:3", "default:x", "max:3", "map:plans",
-        "date:%Y", "lower", "upper", "slug", "domain", "hash",
+        "date:%Y", "lower", "upper", "slug", "domain", "hash", "plus:o", "sum", "count", "min", "max", "first", "last",
+        "join", "join:/",
     )
 ]  # fmt: skip
 
 
 def test_the_list_above_is_every_filter():
-    assert len(EVERY_FILTER) == len(FILTERS) + 1
+    assert len(EVERY_FILTER) == len(FILTERS) + 3
 
 
 @given(JSON, JSON)

@@ -12,6 +12,7 @@ from bridge.errors import UnknownSource
 from bridge.model import Destination, EnvelopeSpec, Place, SignatureSpec, Source, VerifySpec
 from bridge.rules.paths import compile_path
 from bridge.store.counters import Refusals
+from bridge.store.first_messages import FirstMessages
 from bridge.store.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class SmallBridge:
         self.rules = Rules(self.sources)
         self.inbox = Inbox(self.store)
         self.counters = Refusals()
+        self.first_messages = FirstMessages()
 
     def source(self, name: str) -> Source:
         try:

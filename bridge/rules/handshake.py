@@ -1,0 +1,175 @@
+"""`handshake:` → `Handshake` values: of a preset in full, of a `custom` file echoes only.
+
+What computes with the secret, or keeps what it is sent, is judged once, with its preset; a mapping file cannot make the
+bridge sign what somebody asks for. Two sources with one secret are held apart here, too (`apart`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import BodyForm, Handshake, Place, ReplyKind
+from bridge.rules.secrets import is_secret
+from bridge.rules.strict_yaml import KEY
+from bridge.rules.texts import below, numbered
+from bridge.rules.values import text_of
+from bridge.rules.verification import CUSTOM, in_preset, read_places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bridge.model import Source, VerifySpec
+    from bridge.rules.reporting import Fault, Report
+    from bridge.rules.schema import Handshake as Said
+    from bridge.rules.schema import MappingFile, Preset
+    from bridge.rules.schema import Scalars as Values
+
+METHODS: Final = ("GET", "HEAD", "POST")
+ECHO_ONLY: Final = (
+    "the hand-shake of a custom sender can only echo a value of the request (echo: query:challenge); "
+    "what computes with the secret, keeps a value or answers nothing belongs to a preset"
+)
+OF_THE_PRESET: Final = 'the hand-shake of this provider belongs to its preset; "handshake" is for provider: custom'
+_TEMPLATE: Final = re.compile(r"\{([^{}]*)\}")
+_TOKEN_LITERALS: Final = re.compile(r"[A-Za-z0-9_-]*")
+
+
+def verify_token_variable(name: str) -> str:
+    """The variable that holds the verify token of a source: `meta` -> META_VERIFY_TOKEN."""
+    return name.upper().replace("-", "_") + "_VERIFY_TOKEN"
+
+
+def compile_handshakes(
+    file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Report
+) -> tuple[Handshake, ...]:
+    """The hand-shakes of a source. Faults go to the report."""
+    compiling = _Compiling(name, environ, report)
+    if file.handshake is None:
+        return tuple(compiling.one(said, in_preset(report)) for _, said in _numbered(preset.handshake))
+    if not report.is_sound("handshake"):
+        return ()
+    if file.provider != CUSTOM:
+        report.fault(("handshake", KEY), OF_THE_PRESET)
+        return ()
+    return tuple(
+        compiling.one(said, report.below("handshake", *where), echo_only=True)
+        for where, said in _numbered(file.handshake)
+    )
+
+
+def _numbered(said: Said | list[Said] | None) -> list[tuple[tuple[int, ...], Said]]:
+    if said is None:
+        return []
+    return [((i,), one) for i, one in enumerate(said)] if isinstance(said, list) else [((), said)]
+
+
+class _Compiling:
+    """What one source's hand-shakes are compiled with."""
+
+    def __init__(self, name: str, environ: Mapping[str, str], report: Report) -> None:
+        self.variable = verify_token_variable(name)
+        self.environ = environ
+        self.report = report
+
+    def one(self, said: Said, fault: Fault, *, echo_only: bool = False) -> Handshake:
+        """One entry."""
+        does, place = _does(said, fault)
+        if echo_only and (does is not ReplyKind.ECHO or said.body is not None):
+            fault((), ECHO_ONLY)
+        methods = tuple(method for _, method in numbered(said.method))
+        for where, method in numbered(said.method):
+            if method not in METHODS:
+                fault(("method", *where), f'a hand-shake comes by {", ".join(METHODS)}, not "{method[:20]}"')
+        made = Handshake(
+            does,
+            methods,
+            when=tuple(_condition(place, value, below(fault, "when")) for place, value in (said.when or {}).items()),
+            body=said.body,
+            signed=said.signed if said.signed is not None else methods == ("POST",),
+            place=place,
+            fields=_fields(said, does, below(fault, "json")),
+        )
+        return self._with_verify_token(said, made, fault)
+
+    def _with_verify_token(self, said: Said, made: Handshake, fault: Fault) -> Handshake:
+        place = _place(said.verify_token, below(fault, "verify_token"))
+        if place is None:
+            return made
+        value = self.environ.get(self.variable, "").strip()
+        if not is_secret(value):
+            self.report.warn((), f"{self.variable} is not set, so the hand-shake of this sender is answered 401")
+            value = ""
+        return replace(made, verify_token=place, variable=self.variable, expected=value or None)
+
+
+def _does(said: Said, fault: Fault) -> tuple[ReplyKind, Place | None]:
+    """What is done, and with the value at which place."""
+    wanted = [
+        (ReplyKind.ECHO, said.echo, "echo"),
+        (ReplyKind.HMAC, said.hmac, "hmac"),
+        (ReplyKind.KEEP, said.keep, "keep"),
+    ]
+    found = [(does, _place(text, below(fault, key))) for does, text, key in wanted if text is not None]
+    if said.answer is not None:
+        found.append((ReplyKind(said.answer), None))
+    if len(found) != 1:
+        fault((), 'a hand-shake needs one answer, such as "echo", which says where the value to be echoed is')
+    return found[0] if found else (ReplyKind.ECHO, None)
+
+
+def _place(text: str | None, fault: Fault) -> Place | None:
+    return next(iter(read_places(text, fault)), None)
+
+
+def _condition(text: str, value: Values, fault: Fault) -> tuple[Place, tuple[str, ...]]:
+    place = _place(text, lambda _where, sentence: fault((text, KEY), sentence))
+    values = tuple(text_of(one) or "" for one in (value if isinstance(value, list) else [value]))
+    return place or Place("header", ""), values
+
+
+def _fields(said: Said, does: ReplyKind, fault: Fault) -> tuple[tuple[str, str], ...]:
+    known = ("value", "hex", "base64") if does is ReplyKind.HMAC else ("value",)
+    for name, template in (said.json_ or {}).items():
+        for part in _TEMPLATE.findall(template):
+            if part not in known:
+                fault((name,), f"the answer of this hand-shake knows {{{'}, {'.join(known)}}}, not {{{part[:20]}}}")
+    return tuple((said.json_ or {}).items())
+
+
+# ------------------------------------------------------------------------------------------------ shared secrets
+
+
+def apart(sources: Iterable[Source]) -> dict[str, tuple[str, ...]]:
+    """Which sources (name -> the names of others) must not compute: with their secret a token could sign an event.
+
+    A token signs nothing where the body is signed, since no JSON body is one. A scheme that covers only a time and a
+    nonce (Mailgun) is another matter: there, who chooses the token chooses what is signed.
+    """
+    known = tuple(sources)
+    signable = [source for source in known if _a_token_signs(source)]
+    found = {
+        source.name: tuple(other.name for other in signable if set(other.secrets) & set(source.secrets))
+        for source in known
+        if any(one.does is ReplyKind.HMAC for one in source.handshakes)
+    }
+    return {name: others for name, others in found.items() if others}
+
+
+def _a_token_signs(source: Source) -> bool:
+    return any(_is_a_tokens(scheme, source.body) for scheme in source.verify.schemes)
+
+
+def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:
+    """Whether what this scheme signs of an event can be a token, as a whole."""
+    names = set(_TEMPLATE.findall(scheme.signed))
+    if scheme.type != "hmac-sha256" or names & {"url", "path", "secret"}:
+        return False
+    literals = _TEMPLATE.sub("", scheme.signed)
+    return _TOKEN_LITERALS.fullmatch(literals) is not None and ("body" not in names or body is not BodyForm.JSON)
+
+
+def without_computing(source: Source) -> Source:
+    """The source, answering no hand-shake that takes its secret."""
+    return replace(source, handshakes=tuple(one for one in source.handshakes if one.does is not ReplyKind.HMAC))

@@ -1,0 +1,215 @@
+"""What Stripe's subscriptions cost a month, and which prices they have: values of its preset that no template can say.
+
+    stripe.prices          the ids of all prices, as a set: the order of a subscription's items means nothing
+    stripe.monthly         the sum of unit amount times quantity over all items, a month, in whole units of the currency
+    stripe.monthly_before  the same for the items before the change, with the quantities of now: so seats never decide
+
+Reckoned in fractions and rounded once, at the end. A sum is missing where an item has no fixed price of its own:
+metered, tiered, transformed (`transform_quantity`), in another currency, or when not all items are in the event.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import MISSING
+from bridge.rules.before import was
+from bridge.rules.currency import decimals, major
+from bridge.rules.values import number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bridge.model import Document, Json
+    from bridge.rules.filters import Scope
+    from bridge.rules.values import Value
+
+    Item = Mapping[str, Json]
+
+PER_MONTH: Final = {
+    "day": Fraction(365, 12),
+    "week": Fraction(52, 12),
+    "month": Fraction(1),
+    "year": Fraction(1, 12),
+}
+_ITEMS_MAX: Final = 100  # Stripe allows 20; without a limit the fractions of a hostile body would grow and grow
+_INTERVALS_MAX: Final = 1_095  # three years of days, Stripe's own limit
+
+
+def prices(scope: Scope) -> Value:
+    """The ids of the prices of all items of a subscription, or of all lines of an invoice, each once, sorted."""
+    found = {identifier for item in _items(_object(scope.document)) if (identifier := _price_id(item))}
+    return sorted(found) or MISSING
+
+
+def monthly(scope: Scope) -> Value:
+    """What the items cost a month."""
+    now = _object(scope.document)
+    return _total(now, [_quantity(item) for item in _items(now)], _currency(now), scope)
+
+
+def monthly_before(scope: Scope) -> Value:
+    """What the items of before the change would cost a month in the quantities of now."""
+    then = _object(was(scope.document))
+    if len(_items(then)) > _ITEMS_MAX:
+        return MISSING
+    now = _object(scope.document)
+    return _total(then, _now_for(then, now), _currency(now), scope)
+
+
+BUILTINS: Final[Mapping[str, Callable[[Scope], Value]]] = {
+    "stripe.prices": prices,
+    "stripe.monthly": monthly,
+    "stripe.monthly_before": monthly_before,
+}
+
+
+# ------------------------------------------------------------------------------------------------- subscriptions
+
+
+def _object(document: Document) -> Item:
+    data = _map(document.body).get("data")
+    return _map(_map(data).get("object"))
+
+
+def _map(value: Json) -> Item:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(subscription: Item) -> list[Item]:
+    """The items; before 2018 a subscription had one plan and no items; an invoice has lines."""
+    for key in ("items", "lines"):
+        listed = _map(subscription.get(key)).get("data")
+        if isinstance(listed, list) and listed:
+            return [_map(item) for item in listed]
+    if subscription.get("plan"):
+        return [{"plan": subscription["plan"], "quantity": subscription.get("quantity")}]
+    return []
+
+
+def _is_whole(subscription: Item) -> bool:
+    return not _map(subscription.get("items")).get("has_more")
+
+
+def _price(item: Item) -> Item:
+    return _map(item.get("price")) or _map(item.get("plan"))
+
+
+def _price_id(item: Item) -> str | None:
+    """The id of an item's price, expanded or not, in any version of the API."""
+    details = _map(_map(item.get("pricing")).get("price_details"))
+    for price in (item.get("price"), details.get("price"), item.get("plan")):
+        identifier = price.get("id") if isinstance(price, dict) else price
+        if isinstance(identifier, str) and identifier:
+            return identifier
+    return None
+
+
+def _quantity(item: Item) -> Fraction | None:
+    said = item.get("quantity")
+    exact = number(1 if said is None else said)
+    return None if exact is None else Fraction(exact)
+
+
+def _currency(subscription: Item) -> str | None:
+    """Its own, or (before 2022) its first price's."""
+    items = _items(subscription)
+    said = subscription.get("currency") or (_price(items[0]).get("currency") if items else None)
+    return said if isinstance(said, str) else None
+
+
+def _now_for(then: Item, now: Item) -> list[Fraction | None]:
+    """For each item of before, the quantity that it has now.
+
+    Items are recognised by their id, else by their price, else by their product. Of the rest, which were replaced by
+    others, each has the quantity of its replacement if all of those have the same; an item that is gone keeps its own.
+    """
+    left = list(_items(now)[:_ITEMS_MAX])
+    found: dict[int, Fraction | None] = {}
+    items = _items(then)
+    for identity in (_item_id, _price_id, _product_id):
+        for position, item in enumerate(items):
+            same = identity(item)
+            match = next((other for other in left if same and identity(other) == same), None)
+            if position not in found and match is not None:
+                found[position] = _quantity(match)
+                left.remove(match)
+    others = {_quantity(item) for item in left}
+    replaced = others.pop() if len(others) == 1 else None
+    return [
+        found[position] if position in found else _quantity(item) if replaced is None else replaced
+        for position, item in enumerate(items)
+    ]
+
+
+def _item_id(item: Item) -> str | None:
+    identifier = item.get("id")
+    return identifier if isinstance(identifier, str) else None
+
+
+def _product_id(item: Item) -> str | None:
+    product = _price(item).get("product")
+    identifier = product.get("id") if isinstance(product, dict) else product
+    return identifier if isinstance(identifier, str) else None
+
+
+# --------------------------------------------------------------------------------------------------------- money
+
+
+def _total(subscription: Item, quantities: list[Fraction | None], currency: str | None, scope: Scope) -> Value:
+    """The monthly cost of all items as a decimal in whole units; MISSING where one has no fixed price."""
+    items = _items(subscription)
+    if currency is None or not items or len(items) > _ITEMS_MAX or not _is_whole(subscription):
+        return MISSING
+    total = Fraction(0)
+    for item, quantity in zip(items, quantities, strict=True):
+        cost = _cost(item, currency)
+        if cost is None or quantity is None:
+            return MISSING
+        total += cost * quantity
+    places = scope.counted.get(currency.strip().upper(), decimals(currency))
+    return MISSING if places is None else major(Decimal(_rounded(total)), places)
+
+
+def _rounded(exact: Fraction) -> int:
+    """Half up, as people round."""
+    return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
+
+
+def _cost(item: Item, currency: str) -> Fraction | None:
+    """One of an item, a month, in minor units; None if it has no fixed price in this currency."""
+    price = _price(item)
+    amount = _amount(price)
+    if amount is None or not _is_fixed(item) or str(price.get("currency") or currency).upper() != currency.upper():
+        return None
+    recurring = _recurring(item)
+    period = PER_MONTH.get(str(recurring.get("interval")))
+    intervals = recurring.get("interval_count")
+    intervals = 1 if intervals is None else intervals
+    if period is None or not isinstance(intervals, int) or not 1 <= intervals <= _INTERVALS_MAX:
+        return None
+    return Fraction(amount) * period / intervals
+
+
+def _is_fixed(item: Item) -> bool:
+    """Neither by use, nor in tiers, nor by a transformed quantity."""
+    for said in (_map(item.get("price")), _map(item.get("plan")), _recurring(item)):
+        if said.get("usage_type") == "metered" or said.get("billing_scheme") == "tiered":
+            return False
+        if any(said.get(key) for key in ("tiers", "tiers_mode", "transform_quantity", "transform_usage", "meter")):
+            return False
+    return True
+
+
+def _recurring(item: Item) -> Item:
+    """Where the interval is: in the price, or (before prices, and beside them for long) in the plan."""
+    return _map(_map(item.get("price")).get("recurring")) or _map(item.get("plan"))
+
+
+def _amount(price: Item) -> Decimal | None:
+    """In minor units: the whole number, where there is one, and the decimal where it has a fraction of a cent."""
+    whole = number(price.get("unit_amount", price.get("amount")))
+    exact = number(price.get("unit_amount_decimal", price.get("amount_decimal")))
+    return whole if exact is None or (whole is not None and exact == exact.to_integral_value()) else exact

@@ -1,0 +1,188 @@
+"""Hand-shakes: the messages with which a sender makes sure of a webhook's address before it sends events there.
+
+Which there are is data (`handshake:` of a preset); this says what one is answered. It is never an event and never
+stored. Whatever comes, `handshake` returns or raises SignatureError or SourceOff. An echo says only what the request
+itself said, as bounded plain text or JSON. What computes with the secret does so after the request's own signature
+verified, or over a short token without any character of JSON: no answer is ever the signature of an event (ADR 15).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from base64 import b64encode
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from bridge.errors import SignatureError, SourceOff
+from bridge.model import Handshake, Reply, ReplyKind, Request
+from bridge.sources.facts import Facts, as_bytes
+from bridge.sources.keys import symmetric
+from bridge.sources.verifier import verify
+
+if TYPE_CHECKING:
+    from bridge.model import Place, Source
+
+BODY_MAX: Final = 4_096  # bytes: a larger one is an event, and is not looked into here
+ECHO_MAX: Final = 256  # characters
+TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_TOKEN_BODY: Final = re.compile(TOKEN.pattern.encode())
+_KEPT: Final = re.compile(r"[!-~]{8,200}")
+_PART: Final = re.compile(r"\{(value|hex|base64)\}")
+_EMPTY: Final = Reply()
+_NO_CONTENT: Final = Reply(status=204)
+
+
+def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
+    """What this request is answered if it is a hand-shake of the source; None: it is none.
+
+    Raises SignatureError (it is not its sender's) or SourceOff (a secret is needed, and there is none).
+    """
+    if len(request.body) > BODY_MAX:
+        return None
+    facts = Facts(source, request)
+    for one in source.handshakes:
+        if request.method in one.methods:
+            value = _value(one, facts)
+            if value is not None:
+                return _reply(one, facts, value, now_s)
+    if request.method == "POST" and _TOKEN_BODY.fullmatch(request.body) and computes(source):
+        raise SignatureError("the body is a token as hand-shakes have it, which this bridge signs for anybody")
+    return None
+
+
+def computes(source: Source) -> bool:
+    """Whether one of its hand-shakes is answered with something made of the secret."""
+    return any(one.does is ReplyKind.HMAC for one in source.handshakes)
+
+
+def sender_of(request: Request) -> str:
+    """Where it came from, for people: who connected, and for whom, as the last proxy says. Nothing hangs on it."""
+    said = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    try:
+        return f"{ip_address(said)} by {request.address}"
+    except ValueError:
+        return request.address
+
+
+# --------------------------------------------------------------------------------------------- is it a hand-shake?
+
+
+def _value(one: Handshake, facts: Facts) -> str | None:
+    """The value that this hand-shake is about (empty where it needs none); None: the request is another one."""
+    if one.body is not None and not _is_exactly(one.body, facts):
+        return None
+    if not all(_holds(place, allowed, facts) for place, allowed in one.when):
+        return None
+    if one.place is None:
+        return ""
+    value = _text(one.place, facts)
+    if value and one.does is ReplyKind.KEEP and not _KEPT.fullmatch(value):
+        return None
+    return value or None
+
+
+def _is_exactly(body: str, facts: Facts) -> bool:
+    """The whole body, without a signature beside it."""
+    pattern = re.escape(body.encode()).replace(re.escape(b"{digits}"), rb"\d{1,20}")
+    places = (place for scheme in facts.source.verify.schemes for place in scheme.signature.places)
+    signed = any(_text(place, facts) for place in places)
+    return re.fullmatch(pattern, facts.request.body) is not None and not signed
+
+
+def _holds(place: Place, allowed: tuple[str, ...], facts: Facts) -> bool:
+    if place.where == "body" and not any(value.encode() in facts.request.body for value in allowed):
+        return False  # most events are told by this, and are not parsed twice
+    return (_text(place, facts) or "") in allowed  # so "" asks for nothing to be there
+
+
+def _text(place: Place, facts: Facts) -> str | None:
+    try:
+        return facts.text(place)
+    except SignatureError:  # a body that is no document
+        return None
+
+
+# --------------------------------------------------------------------------------------------------- the answer
+
+
+def _reply(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
+    if one.does is ReplyKind.KEEP:
+        return _first_message(facts, value, now_s)
+    if one.does is ReplyKind.HMAC:
+        return _computed(one, facts, value, now_s)
+    if one.signed:
+        _verifying_secrets(facts, now_s)
+    if one.verify_token is not None:
+        _meet_verify_token(one, one.verify_token, facts)
+    if one.does is ReplyKind.ECHO:
+        return _echo(one, value)
+    return _NO_CONTENT if one.does is ReplyKind.NO_CONTENT else _EMPTY
+
+
+def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
+    """The secret itself, from whoever it may be: for a person's eyes, and only as long as there is no secret."""
+    if not facts.source.secrets:
+        return Reply(kept=value)
+    verify(facts.source, facts.request, now_s)
+    return _EMPTY
+
+
+def _computed(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
+    secrets = _verifying_secrets(facts, now_s) if one.signed else facts.source.secrets
+    if not TOKEN.fullmatch(value):
+        raise SignatureError("the token of the hand-shake is not 1 to 128 letters, digits, - and _")
+    digest = hmac.digest(_key(facts.source, secrets), value.encode(), "sha256")
+    return _json(one, {"value": value, "hex": digest.hex(), "base64": b64encode(digest).decode()})
+
+
+def _verifying_secrets(facts: Facts, now_s: float) -> tuple[str, ...]:
+    """Those by which the request is authentic, at least one of them."""
+    source, request = facts.source, facts.request
+    if not source.secrets:
+        raise SourceOff(source.secret_fault or "no usable secret is set")
+    verify(source, request, now_s)
+    return tuple(secret for secret in source.secrets if _verifies(replace(source, secrets=(secret,)), request, now_s))
+
+
+def _verifies(source: Source, request: Request, now_s: float) -> bool:
+    try:
+        verify(source, request, now_s)
+    except SignatureError:
+        return False
+    return True
+
+
+def _key(source: Source, secrets: tuple[str, ...]) -> bytes:
+    """The key of the first secret that is one."""
+    for secret in secrets:
+        try:
+            return symmetric("text", secret)
+        except ValueError:
+            continue
+    raise SourceOff(source.secret_fault or "no usable secret is set")
+
+
+def _meet_verify_token(one: Handshake, place: Place, facts: Facts) -> None:
+    if one.expected is None:
+        raise SignatureError(f"{one.variable} is not set, so the hand-shake's verify token cannot be compared")
+    given = _text(place, facts) or ""
+    expected = one.expected.encode("utf-8", "surrogatepass")
+    forms = (given.encode("utf-8", "surrogatepass"), as_bytes(given))  # of a query or body, and of a header
+    if not any(hmac.compare_digest(form, expected) for form in forms):
+        raise SignatureError(f"the hand-shake's verify token is not the value of {one.variable}")
+
+
+def _echo(one: Handshake, value: str) -> Reply:
+    if len(value) > ECHO_MAX or not value.isprintable():
+        raise SignatureError(f"what the hand-shake wants to hear is not 1 to {ECHO_MAX} printable characters")
+    if one.fields:
+        return _json(one, {"value": value})
+    return Reply(value.encode(), "text/plain; charset=utf-8")
+
+
+def _json(one: Handshake, values: dict[str, str]) -> Reply:
+    said = {name: _PART.sub(lambda part: values[part[1]], template) for name, template in one.fields}
+    return Reply(json.dumps(said).encode(), "application/json")
