@@ -477,6 +477,11 @@ class Follows(NamedTuple):
     once_key: str
     value: str
 
+    @property
+    def text(self) -> str:
+        """How people call it: `payment_failed with in_1`."""
+        return f"{self.goal} with {self.value}"
+
 
 class PlannedGoal(NamedTuple):
     """What one rule wants sent for one event; the visitor is still to be resolved.

@@ -71,7 +71,7 @@ def rule_sentence(rule: Mapping[str, Any]) -> str:
         case "condition":
             return f"no: {rule.get('path')} is {rule.get('actual')}, expected {rule.get('expected')}"
         case "follows":
-            return f"no: {rule.get('message')}"
+            return f"not by itself: {rule.get('message')}"
         case "disabled":
             return "switched off (enabled: false)"
         case "event":
