@@ -40,6 +40,7 @@ class Element:
     judged: tuple[Judged, ...] = ()
     evaluation: Evaluation | None = None
     wishes: tuple[plans.Wish, ...] = ()
+    following: tuple[plans.Wish, ...] = ()  # wishes only if what they follow was made before (`bridge.following`)
     ignored: str | None = None
 
 
@@ -149,15 +150,19 @@ class Desk:
             hash_key=self.hash_key,
         )
         times = (happened_ms, ordered_ms, stated_ms is not None)
+
+        def wishes(goals: Iterable[PlannedGoal]) -> tuple[plans.Wish, ...]:
+            return tuple(
+                self._wish(event, envelope, _described(planned, event, name), keys, judged, times) for planned in goals
+            )
+
         return Element(
             envelope,
             Learning(keys, ordered_ms, label, event.id, number, named[0] if named else None),
             judged,
             evaluation,
-            tuple(
-                self._wish(event, envelope, _described(planned, event, name), keys, judged, times)
-                for planned in evaluation.planned
-            ),
+            wishes(evaluation.planned),
+            wishes(evaluation.following),
         )
 
     def _wish(
@@ -170,7 +175,7 @@ class Desk:
         times: tuple[int, int, bool],
     ) -> plans.Wish:
         mine = self._all_judged(planned, judged)
-        refused = next((f"{item.path} {item.why}" for item in mine if item.why), None)
+        refused = next((f"{item.path} {item.why}" for item in mine if item.why and not item.lent), None)
         redirected = envelope.test and TEST in self.destinations
         return plans.Wish(
             event,

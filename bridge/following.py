@@ -18,52 +18,50 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.desk import Element, Prepared
-    from bridge.model import Follows
     from bridge.rules import RuleTrace
 
     Place = tuple[str, str]
 
 
 def settled(conn: Connection, batch: Sequence[Prepared]) -> list[Prepared]:
-    """The batch without the wishes whose goal to follow is not there, and with traces that say so."""
-    asked = {place for prepared in batch for wish in _wishes(prepared) if (place := _followed(wish)) is not None}
+    """The batch, where each goal that follows another is a wish, or its trace says what is not there."""
+    asked = {_followed(wish) for prepared in batch for element in prepared.elements for wish in element.following}
     if not asked:
         return list(batch)
     made = plans.made_before(conn, asked)
     found = []
     for prepared in batch:
-        kept = replace(prepared, elements=tuple(_element(element, made) for element in prepared.elements))
-        made |= {wish.place for wish in _wishes(kept)}
-        found.append(kept)
+        told = replace(prepared, elements=tuple(_settled(element, made) for element in prepared.elements))
+        made |= {wish.place for element in told.elements for wish in element.wishes}
+        found.append(told)
     return found
 
 
-def _wishes(prepared: Prepared) -> Iterable[plans.Wish]:
-    return (wish for element in prepared.elements for wish in element.wishes)
-
-
-def _followed(wish: plans.Wish) -> Place | None:
+def _followed(wish: plans.Wish) -> Place:
     """Where the goal is that has to be there: at the destination of the one that follows it."""
-    follows = wish.planned.follows
-    return None if follows is None else (wish.destination, follows.once_key)
+    assert wish.planned.follows is not None
+    return wish.destination, wish.planned.follows.once_key
 
 
-def _element(element: Element, made: set[Place]) -> Element:
-    missed = {
-        wish.planned.rule_id: wish.planned.follows
-        for wish in element.wishes
-        if wish.planned.follows is not None and _followed(wish) not in made
-    }
-    if not missed or element.evaluation is None:
+def _settled(element: Element, made: set[Place]) -> Element:
+    if not element.following or element.evaluation is None:
         return element
-    traces = tuple(
-        _not_made(trace, missed[trace.rule_id]) if trace.result == "matched" and trace.rule_id in missed else trace
-        for trace in element.evaluation.traces
-    )
-    kept = tuple(wish for wish in element.wishes if wish.planned.rule_id not in missed)
-    return replace(element, wishes=kept, evaluation=element.evaluation._replace(traces=traces))
+    wishes = tuple(wish for wish in element.following if _followed(wish) in made)
+    traces = _told(element.evaluation.traces, element.following, {wish.planned.rule_id for wish in wishes})
+    evaluation = element.evaluation._replace(traces=traces)
+    return replace(element, wishes=(*element.wishes, *wishes), following=(), evaluation=evaluation)
 
 
-def _not_made(trace: RuleTrace, follows: Follows) -> RuleTrace:
-    sentence = f"no {follows.goal} with {follows.value} was made before"
-    return trace._replace(result="follows", message=sentence, notes=())
+def _told(traces: Iterable[RuleTrace], following: Iterable[plans.Wish], matched: set[str]) -> tuple[RuleTrace, ...]:
+    """The traces, which now say what came of the goals that follow others."""
+    by_rule = {wish.planned.rule_id: wish.planned for wish in following}
+    told = []
+    for trace in traces:
+        planned = by_rule.get(trace.rule_id)
+        if planned is None or planned.follows is None:
+            told.append(trace)
+        elif trace.rule_id in matched:
+            told.append(trace._replace(result="matched", message=None, notes=planned.notes))
+        else:
+            told.append(trace._replace(message=f"no {planned.follows.text} was made before"))
+    return tuple(told)

@@ -21,7 +21,7 @@ from bridge.rules.values import shown, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.desk import Prepared
+    from bridge.desk import Element, Prepared
     from bridge.model import Json, Source
     from bridge.rules import RuleSet, RuleTrace
     from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
@@ -77,19 +77,15 @@ def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCa
 
 
 def _after(prepared: Prepared, test: TestCase) -> Prepared:
-    """Without the goals that have to follow one which was not made before, as the test says in `after`."""
-    elements = (
-        replace(
-            element,
-            wishes=tuple(
-                wish
-                for wish in element.wishes
-                if wish.planned.follows is None or wish.planned.follows.goal in test.after
-            ),
-        )
-        for element in prepared.elements
-    )
+    """With the goals that follow one which was made before, as the test says in `after`."""
+    elements = (replace(element, wishes=(*element.wishes, *_made(element, test))) for element in prepared.elements)
     return replace(prepared, elements=tuple(elements))
+
+
+def _made(element: Element, test: TestCase) -> Iterator[Wish]:
+    for wish in element.following:
+        if wish.planned.follows is not None and wish.planned.follows.goal in test.after:
+            yield wish
 
 
 def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
@@ -174,7 +170,7 @@ def _why(name: str, prepared: Prepared) -> str:
     """The reason of the rule that should have made this goal, or why no rule was asked."""
     if prepared.ignored:
         return f" (the event is ignored: {prepared.ignored})"
-    reasons = [rules.describe(trace) for trace in _traces(name, prepared, "condition", "failed")]
+    reasons = [rules.describe(trace) for trace in _traces(name, prepared, "condition", "failed", "follows")]
     reasons += [rules.describe(trace) for trace in _traces(name, prepared, "event")]
     return f" ({reasons[0]})" if reasons else ""
 
@@ -194,7 +190,7 @@ def _mismatches(expected: ExpectedGoal, wish: Wish) -> list[str]:
             if wanted != got:
                 found.append(f"{goal.name}: expected {key} {_said(wanted)}, got {_said(got)}")
     if expected.visitor is not None:
-        got = wish.own[0].visitor if wish.own else None
+        got = next((named.visitor for named in wish.own if not named.borrowed), None)  # no test asks DataFast
         if got != expected.visitor.lower():
             refused = f" ({wish.refused})" if got is None and wish.refused else ""
             found.append(f"{goal.name}: expected the visitor {expected.visitor}, got {_said(got)}{refused}")

@@ -45,6 +45,11 @@ class Explained:
     def wishes(self) -> list[Wish]:
         return [wish for element in self.prepared.elements for wish in element.wishes]
 
+    @property
+    def following(self) -> list[Wish]:
+        """What it would send if another goal was made before, which only the database knows."""
+        return [wish for element in self.prepared.elements for wish in element.following]
+
 
 @command(
     examples=[
@@ -141,7 +146,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
         "verdict": "quarantined" if prepared.quarantine else prepared.verdict.value,
         "reason": prepared.quarantine or prepared.reason,
         **route.foretold(prepared),
-        "goals": [_goal(explained, wish) for wish in explained.wishes],
+        "goals": [_goal(explained, wish) for wish in (*explained.wishes, *explained.following)],
     }
 
 
@@ -164,9 +169,8 @@ def _goal(explained: Explained, wish: Wish) -> dict[str, Any]:
 
 def _fate(explained: Explained, wish: Wish) -> str:
     """What would become of a goal, in a sentence."""
-    follows = wish.planned.follows
-    if follows is not None:
-        return f"would need {follows.goal} with {follows.value}, made before; if it was: {_lot(explained, wish)}"
+    if wish.planned.follows is not None:
+        return f"{_needs(wish)}; if it was: {_lot(explained, wish)}"
     return _lot(explained, wish)
 
 
@@ -185,6 +189,9 @@ def _lot(explained: Explained, wish: Wish) -> str:
         return f"would not be sent if it came now: it is older than {limit}, and DataFast would date it now"
     if not wish.own:
         return f"{identity.waiting(pairs, wish.refused)} (or finds one that an earlier event has taught)"
+    first = wish.own[0]
+    if first.borrowed:
+        return f"would be sent if DataFast knows {first.visitor} ({first.path}), which it is asked first"
     return "would be sent"
 
 
@@ -205,7 +212,7 @@ def tell(screen: Screen, explained: Explained) -> None:
         story.tell_candidates(screen, element)
         story.tell_keys(screen, element)
         story.tell_rules(screen, element)
-    for wish in explained.wishes:
+    for wish in (*explained.wishes, *explained.following):
         screen.say()
         _tell_goal(screen, explained, wish)
 
@@ -216,18 +223,18 @@ def _summary(explained: Explained) -> str:
         return f"It would be accepted and put into quarantine: {prepared.quarantine}"
     if prepared.ignored:
         return f"It would be ignored: {prepared.ignored}"
-    if not explained.wishes:
-        return f"No goal: {prepared.reason or 'no rule matches'}."
-    sure = [wish.planned.name for wish in explained.wishes if wish.planned.follows is None]
-    made = f"{count(len(sure), 'goal')}: {listing(sure)}." if sure else "No goal for sure."
-    return " ".join([made, *(_condition(wish) for wish in explained.wishes if wish.planned.follows is not None)])
+    if explained.wishes:
+        names = listing([wish.planned.name for wish in explained.wishes])
+        made = f"{count(len(explained.wishes), 'goal')}: {names}."
+    else:
+        made = "No goal for sure." if explained.following else f"No goal: {prepared.reason or 'no rule matches'}."
+    return " ".join([made, *(f"{wish.planned.name} {_needs(wish)}." for wish in explained.following)])
 
 
-def _condition(wish: Wish) -> str:
-    """What a goal that follows another depends on; only the database knows whether it is there."""
+def _needs(wish: Wish) -> str:
+    """What has to be there before a goal that follows another."""
     follows = wish.planned.follows
-    assert follows is not None
-    return f"{wish.planned.name} would need {follows.goal} with {follows.value}, made before."
+    return "" if follows is None else f"would need {follows.text}, made before"
 
 
 def _facts(explained: Explained) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ and a partial `verify` key by key, and `links` of the file come beside those of 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from bridge.model import (
 )
 from bridge.rules.composed import BeginsWith, paths_or_templates
 from bridge.rules.handshake import compile_handshakes
-from bridge.rules.named import Values, check_template, compile_values, merged
+from bridge.rules.named import Values, check_template, compile_values, merged, preset_values
 from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
 from bridge.rules.spelling import did_you_mean
@@ -81,14 +82,18 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
-        values=_values(preset, file, report),
+        values=_values(preset, file, around, report),
     )
 
 
-def _values(preset: Preset, file: MappingFile, report: Report) -> Values:
+def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Report) -> Values:
     """The preset's values and the file's, which win by name."""
+    said = around.presets[file.provider]["values"] if preset.values else {}
+    theirs, problems = preset_values(json.dumps(said))
+    for where, sentence in problems:
+        in_preset(report)(where, sentence)
     mine = compile_values(file.values, file.maps, report.below("values"))
-    found = merged(compile_values(preset.values, file.maps, in_preset(report)), mine)
+    found = merged(theirs, mine)
     for name, choices in mine.choices.items():
         for choice in choices:
             if isinstance(choice.source, Template):

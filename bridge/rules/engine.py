@@ -88,13 +88,16 @@ def evaluate_table(
         return Evaluation((), idle)
     traces = list(idle)
     planned: list[PlannedGoal] = []
+    following: list[PlannedGoal] = []
     if rules.derives:
         document = with_values(document, source, event_type, hash_key)
     making = Making(source, document, event_name, mode, hash_key)
     values: dict[str, Value] = {}  # what was read: path -> value, for all rules
     for position in positions:
-        traces[position] = _judge(rules.rules[position], rules.conditions[position], making, values, planned)
-    return Evaluation(tuple(planned), tuple(traces))
+        rule = rules.rules[position]
+        goals = planned if rule.follows is None else following
+        traces[position] = _judge(rule, rules.conditions[position], making, values, goals)
+    return Evaluation(tuple(planned), tuple(traces), tuple(following))
 
 
 def _positions(rules: Table, event_type: str) -> tuple[int, ...]:
@@ -125,9 +128,9 @@ def _judge(
     conditions: tuple[Condition, ...],
     making: Making,
     values: dict[str, Value],
-    planned: list[PlannedGoal],
+    goals: list[PlannedGoal],
 ) -> RuleTrace:
-    """The trace of one rule; its goal, if there is one, goes to `planned`."""
+    """The trace of one rule; its goal, if there is one, goes to `goals`."""
     if not rule.enabled:
         return RuleTrace(rule.id, rule.goal, "disabled", message=_OFF)
     try:
@@ -139,7 +142,9 @@ def _judge(
         return RuleTrace(rule.id, rule.goal, "failed", message=str(error))
     except Exception as error:  # noqa: BLE001 - whatever a body does to one rule, the others go on
         return RuleTrace(rule.id, rule.goal, "failed", message=f"the rule failed ({type(error).__name__})")
-    planned.append(goal)
+    goals.append(goal)
+    if goal.follows is not None:
+        return RuleTrace(rule.id, goal.name, "follows", message=f"would need {goal.follows.text}, made before")
     return RuleTrace(rule.id, goal.name, "matched", notes=goal.notes)
 
 
@@ -169,7 +174,7 @@ def _first_failure(
 
 def describe(trace: RuleTrace) -> str:
     """A trace as a sentence."""
-    if trace.result == "condition":  # "follows" says it in its message
+    if trace.result == "condition":
         return f"{trace.path} is {trace.actual}, expected {trace.expected}"
     if trace.result == "event":
         return f"the rule is for {trace.expected}"

@@ -7,8 +7,10 @@ event as it was before the change. A value that needs itself is missing.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document
@@ -16,7 +18,7 @@ from bridge.rules.before import before
 from bridge.rules.filters import Scope
 from bridge.rules.globs import compile_glob
 from bridge.rules.recurring import BUILTINS
-from bridge.rules.schema import Chosen
+from bridge.rules.schema import Chosen, Preset
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.templates import Placeholder, Template, compile_template
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Derived, Json, Source
     from bridge.rules.globs import Glob
-    from bridge.rules.reporting import Fault
+    from bridge.rules.reporting import Fault, Where
     from bridge.rules.schema import SaidValue
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
@@ -131,6 +133,17 @@ def compile_values(said: Mapping[str, SaidValue], maps: Mapping[str, Mapping[str
         if not listed:
             fault((name,), "a list without an entry is never a value; leave the name out")
     return Values(choices)
+
+
+@lru_cache(maxsize=64)
+def preset_values(said: str) -> tuple[Values, tuple[tuple[Where, str], ...]]:
+    """Compile a preset's `values:`, given as JSON, and what is wrong with them.
+
+    They are the same for all files and at every reload (their templates know no `maps`), so once a process is enough.
+    """
+    problems: list[tuple[Where, str]] = []
+    values = Preset.model_validate({"values": json.loads(said)}).values
+    return compile_values(values, {}, lambda where, text: problems.append((where, text))), tuple(problems)
 
 
 def _choice(said: object, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Choice | None:

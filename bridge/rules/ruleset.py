@@ -45,8 +45,8 @@ class Rule:
 class RuleTrace(NamedTuple):
     """Why a rule did or did not plan a goal.
 
-    result: matched | event (another type) | condition (path, expected and actual say which) | follows (the goal that it
-    follows was not made before; found out in the database) | disabled | failed.
+    result: matched | event (another type) | condition (path, expected and actual say which) | follows (only if another
+    goal was made before; the message says which) | disabled | failed.
     """
 
     rule_id: str
@@ -74,10 +74,14 @@ class RuleTrace(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What the rules of one source make of one document: goals to resolve and send, and a trace for every rule."""
+    """What the rules of one source make of one document: goals to resolve and send, and a trace for every rule.
+
+    following: goals that there are only if the ones that they follow were made before, which the database knows.
+    """
 
     planned: tuple[PlannedGoal, ...] = ()
     traces: tuple[RuleTrace, ...] = ()
+    following: tuple[PlannedGoal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

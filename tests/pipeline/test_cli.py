@@ -481,6 +481,18 @@ def test_explain_says_what_a_goal_without_a_visitor_waits_for(bridge):
     assert "waits for an event of payment intent pi_9" in out
 
 
+def test_explain_says_what_a_goal_would_need_that_follows_another(bridge):
+    thing = {"id": "in_1", "object": "invoice", "billing_reason": "subscription_cycle", "amount_paid": 4900,
+             "attempt_count": 1, "currency": "usd", "customer": "cus_1"}  # fmt: skip
+    body = json.dumps(event("invoice.paid", thing, "evt_by_hand")).encode()
+    out = bridge("explain", "-", "--source", "stripe", stdin=body).out
+    assert "No goal for sure. payment_recovered would need payment_failed with in_1, made before." in out
+    assert "not by itself: would need payment_failed with in_1, made before" in " ".join(out.split())
+    told = bridge("explain", "-", "--source", "stripe", "--json", stdin=body).json
+    assert told["verdict"] == "unmatched"
+    assert told["goals"][0]["what"].startswith("would need payment_failed with in_1, made before; if it was: ")
+
+
 def test_explain_says_that_a_test_event_is_never_sent(bridge):
     body = json.dumps({**checkout(7), "livemode": False}).encode()
     assert "a test event: nothing would be sent" in bridge("explain", "-", "--source", "stripe", stdin=body).out

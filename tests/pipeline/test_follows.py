@@ -18,7 +18,11 @@ TWO_SITES = {
 provider: stripe
 goals:
   - {goal: payment_failed, event: invoice.payment_failed, once_per: data.object.id}
-  - {goal: payment_failed, id: s, event: invoice.voided, once_per: data.object.id, datafast: {name: shop, api_key: k}}
+  - goal: payment_failed
+    id: other
+    event: invoice.voided
+    once_per: data.object.id
+    datafast: {name: shop, api_key: df_shop}
   - {goal: recovered, event: invoice.paid, follows: payment_failed, once_per: data.object.id}
 """
 }
@@ -75,7 +79,7 @@ def test_of_a_renewal_that_never_failed_the_trace_says_which_goal_is_not_there(d
     (element,) = desk.trace(event_id)["elements"]
     (rule,) = [rule for rule in element["rules"] if rule["rule"] == "payment-recovered-by-hand"]
     assert rule["result"] == "follows"
-    assert rule_sentence(rule) == "no: no payment_failed with in_1 was made before"
+    assert rule_sentence(rule) == "not by itself: no payment_failed with in_1 was made before"
     assert "goals" not in element
 
 

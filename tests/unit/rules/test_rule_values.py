@@ -355,13 +355,15 @@ def test_a_file_test_says_which_goals_were_made_before(after, made, ok):
 
 
 def test_a_goal_that_follows_names_the_once_key_of_the_other():
-    (goal,) = goals(FOLLOWING % ("", "first", "[]", ""), {"data": {"object": {"id": "x"}}}, event_type="b").planned
-    assert goal.follows == ("first", "stripe:live:first:x", "x")
+    found = goals(FOLLOWING % ("", "first", "[]", ""), {"data": {"object": {"id": "x"}}}, event_type="b")
+    assert found.planned == ()
+    assert [goal.follows for goal in found.following] == [("first", "stripe:live:first:x", "x")]
+    assert rules.describe(found.traces[1]) == "would need first with x, made before"
 
 
 def test_without_a_once_value_nothing_can_be_followed():
     found = goals(FOLLOWING % ("", "first", "[]", ""), {}, event_type="b")
-    assert found.planned == ()
+    assert (found.planned, found.following) == ((), ())
     assert [trace.message for trace in found.traces if trace.result == "failed"] == [
         "once_per has no value, so it is not known which first this goal follows"
     ]
