@@ -142,6 +142,12 @@ def _database(store: Store, rule_set: RuleSet | None) -> Iterator[Finding]:
     yield from _processes(found, rule_set)
     yield from (_pause(one, found.now_ms) for one in found.destinations if one.pause_kind)
     yield from (_none_known(one) for one in found.destinations if one.unknown_since_ms)
+    yield from (
+        Finding(
+            "warn", f"source {one.source}", f"{count(one.events, 'event')} made no goal since yesterday: {one.reason}"
+        )
+        for one in found.failed_rules
+    )
     if found.quarantined:
         yield Finding(
             "warn",

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     event,
     false,
 )
@@ -96,6 +97,12 @@ events = Table(
 )
 _of_some_rows(  # which bodies retention has not taken yet
     "ix_events_with_body", events.c.received_at_ms, where=events.c.body.is_not(None)
+)
+_of_some_rows(  # those of which a rule made no goal because it failed
+    "ix_events_failed",
+    events.c.verdict,  # alone in it, but SQLite prefers an index that begins with it
+    events.c.received_at_ms,
+    where=and_(events.c.verdict == "unmatched", events.c.reason.is_not(None)),
 )
 
 # One row a goal: unique by (destination, once key). A goal sent again by a person is a new generation with its own

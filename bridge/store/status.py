@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
 _MANY: Final = 1_000  # more than this is not counted
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,15 @@ class DestinationState:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedRules:
+    """Events of one source, of the last 24 hours, of which a rule made no goal because it failed; the newest reason."""
+
+    source: str
+    events: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What somebody may have to look at.
 
@@ -83,6 +93,7 @@ class Look:
     sources: tuple[SourceState, ...]
     heartbeats: tuple[Heartbeat, ...]
     lookup_pauses: tuple[Pause, ...] = ()
+    failed_rules: tuple[FailedRules, ...] = ()
 
     @property
     def worker_seen_at_ms(self) -> int | None:
@@ -137,6 +148,7 @@ def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) 
         sources=tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES)),  # noqa: SLF001 - public
         heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
+        failed_rules=_failed_rules(conn),
     )
 
 
@@ -156,6 +168,24 @@ _OLDEST_DUE: Final = (
     .order_by(goals.c.due_at_ms)
     .limit(1)
 )
+
+
+_FAILED: Final = (
+    select(events.c.source, events.c.reason)
+    .where(events.c.verdict == "unmatched", events.c.reason.is_not(None))
+    .where(events.c.received_at_ms > now_ms() - _DAY_MS)
+    .order_by(events.c.received_at_ms.desc())
+    .limit(_MANY)
+)
+
+
+def _failed_rules(conn: Connection) -> tuple[FailedRules, ...]:
+    newest: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for source, reason in conn.execute(_FAILED):
+        newest.setdefault(source, reason)
+        counts[source] += 1
+    return tuple(FailedRules(source, counts[source], newest[source]) for source in sorted(newest))
 
 
 def _oldest_due(conn: Connection, name: str) -> int | None:

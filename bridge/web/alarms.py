@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bridge.model import Destination
-    from bridge.store.status import Look
+    from bridge.store.status import FailedRules, Look
 
 DUE_MS: Final = 15 * MS["min"]
 KEYLESS_MS: Final = MS["min"]  # nothing sends these: waiting longer tells nothing more
@@ -47,6 +47,21 @@ def alarms(
         *_reload(look, rules_fault),
         *_kept(look),
         *_lookups(look),
+    )
+
+
+def notes(look: Look) -> tuple[Alarm, ...]:
+    """What its owner may want to know, said in the same way; it turns nothing red."""
+    return tuple(_failed_rules(failed) for failed in look.failed_rules)
+
+
+def _failed_rules(failed: FailedRules) -> Alarm:
+    events = f"{_many(failed.events)} event{'' if failed.events == 1 else 's'}"
+    return Alarm(
+        "failed_rules",
+        "Events made no goal because a rule failed.",
+        f"In the last 24 hours {events} of {failed.source} made no goal: {failed.reason}. They are listed by `python -m"
+        f" bridge events list --source {failed.source} --verdict unmatched`.",
     )
 
 

@@ -14,7 +14,7 @@ from bridge.errors import StoreError
 from bridge.lookup.step import fingerprint
 from bridge.store import status
 from bridge.web import auth
-from bridge.web.alarms import Alarm, alarms
+from bridge.web.alarms import Alarm, alarms, notes
 from bridge.web.answers import facts
 from bridge.web.recent import Recent
 
@@ -34,10 +34,10 @@ def blueprint(bridge: Bridge) -> Blueprint:
             seen = recent.get()
         except StoreError as error:
             alarm = Alarm("store", "The database cannot be used.", str(error))
-            return facts(503, _told((alarm,)))
+            return facts(503, _told((alarm,), ()))
         found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations())
         details = _details(bridge, seen) if auth.is_admin() else {}
-        return facts(503 if found else 200, {**_told(found), **details})
+        return facts(503 if found else 200, {**_told(found, notes(seen)), **details})
 
     return routes
 
@@ -50,11 +50,14 @@ def look(bridge: Bridge) -> Look:
         return status.look(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
 
 
-def _told(found: tuple[Alarm, ...]) -> dict[str, Any]:
+def _told(found: tuple[Alarm, ...], noted: tuple[Alarm, ...]) -> dict[str, Any]:
+    return {"ok": not found, "problems": _sentences(found), "notes": _sentences(noted)}
+
+
+def _sentences(found: tuple[Alarm, ...]) -> list[str]:
     """Each sentence once; the owner reads the details instead."""
     admin = auth.is_admin()
-    sentences = [alarm.detail if admin else alarm.sentence for alarm in found]
-    return {"ok": not found, "problems": list(dict.fromkeys(sentences))}
+    return list(dict.fromkeys(alarm.detail if admin else alarm.sentence for alarm in found))
 
 
 def _details(bridge: Bridge, seen: Look) -> dict[str, Any]:
