@@ -244,17 +244,33 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
             yield f'the option "{name}" must be one of {", ".join(_ONE_OF[name])}'
         elif name in _WHOLE and not re.fullmatch(r"-?\d{1,9}", value, re.ASCII):
             yield f'the option "{name}" must be a whole number'
-        elif name == "port" and not all(_is_port(port) for port in value.split(",") if port):
-            yield 'the option "port" must be a number from 1 to 65535'
-        elif name == "host" and not _is_host(value):
-            yield 'the option "host" must be a name, name:port, or the folder of a socket'
+    if not _addresses_fit([value for name, value in options if name == "host"], _ports(options)):
+        yield 'the options "host" and "port" must be ?host=one:5432&host=two:5432, or ?host=one,two&port=5432,5433'
 
 
-def _is_host(text: str) -> bool:
-    if text.startswith(("/", "@")):
-        return True
-    name, colon, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
-    return bool(name) and not any(character.isspace() for character in text) and (not colon or _is_port(port))
+def _ports(options: tuple[tuple[str, str], ...]) -> list[str]:
+    """Those of the option `port`, which is there several times or once as a list."""
+    values = [value for name, value in options if name == "port"]
+    return values if len(values) > 1 else [port for value in values for port in value.split(",")]
+
+
+def _addresses_fit(hosts: list[str], ports: list[str]) -> bool:
+    """As SQLAlchemy pairs them: several hosts bring their ports themselves, one may be a list with a list of ports."""
+    if not all(port == "" or _is_port(port) for port in ports):
+        return False
+    if len(hosts) > 1:
+        return not ports and all(map(_is_address, hosts))
+    names = hosts[0].split(",") if hosts else []
+    if len(names) == 1 and not ports:
+        return names[0].count(":") > 1 or _is_address(names[0])
+    plain = all(":" not in name or name.startswith("/") for name in names)
+    return plain and (not ports or len(names) == len(ports) or (not names and len(ports) == 1))
+
+
+def _is_address(text: str) -> bool:
+    """A name, `name:port`, or the folder of a socket."""
+    name, colon, port = text.partition(":")
+    return bool(name) and not any(map(str.isspace, text)) and "," not in name and (not colon or _is_port(port))
 
 
 # ----------------------------------------------------------------------------------------------------------- in common

@@ -1,5 +1,7 @@
 """Deliver: claim a goal with its slot, send it, settle what came of it; or look up what a lost answer left in doubt.
 
+Or ask whether a website knows the visitor of a borrowed field, before a goal goes to it.
+
 `rule` is the pure table of what each class of answer does (Design 6); the retry schedule is the setting that a user
 reads. `Deliverer.step` does one claim and is called by the worker's threads. It promises that a request goes out only
 after its attempt row is committed, and never after half its lease is over.
@@ -25,9 +27,10 @@ from bridge.model import (
     NotYet,
     Outcome,
     OutcomeKind,
+    ProofClaim,
     Settlement,
 )
-from bridge.store import delivery, parking, unknown
+from bridge.store import delivery, link_rows, parking, pauses, proofs, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,6 +173,25 @@ def _unknown_visitor(outcome: Outcome, claim: Claim, policy: Policy, jitter: flo
         message=outcome.message,
         unknown_visitor=True,
     )
+
+
+def not_counted(outcome: Outcome) -> Settlement:
+    """An unknown visitor where none of the last ones is known: the key may be another website's, so nothing counts."""
+    return Settlement(
+        GoalState.PENDING,
+        Health.UNKNOWN_VISITOR,
+        due_in_ms=HOUR_MS,
+        reason="unknown_visitor",
+        message=f"{outcome.message}; none of the last 10 visitors is known to this website, so this try does not count",
+    )
+
+
+def rule_proof(answer: VisitorGoals) -> bool | None:
+    """Does the website know this visitor? None: the answer does not tell."""
+    if answer.known:
+        return True
+    refused = answer.failure is None or answer.failure.kind is OutcomeKind.REJECTED
+    return False if refused else None
 
 
 def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[list[LookRuling], Settlement]:
@@ -340,6 +362,8 @@ class Deliverer:
             self._release(claimed)
         elif isinstance(claimed, Claim):
             self._send(destination, claimed, began_ms)
+        elif isinstance(claimed, ProofClaim):
+            self._prove(destination, claimed, began_ms)
         else:
             self._look(destination, claimed, began_ms)
         return None
@@ -350,7 +374,7 @@ class Deliverer:
             self._store.run(lambda conn: delivery.register(conn, destination=destination.name, token_hash=fingerprint))
             self._registered[destination.name] = fingerprint
 
-    def _claim(self, destination: Destination) -> Claim | LookClaim | NotYet:
+    def _claim(self, destination: Destination) -> Claim | LookClaim | ProofClaim | NotYet:
         return self._store.run(
             lambda conn: delivery.claim(
                 conn,
@@ -362,9 +386,11 @@ class Deliverer:
             )
         )
 
-    def _release(self, claimed: Claim | LookClaim) -> None:
+    def _release(self, claimed: Claim | LookClaim | ProofClaim) -> None:
         if isinstance(claimed, Claim):
             self._store.run(lambda conn: delivery.release(conn, claimed))
+        elif isinstance(claimed, ProofClaim):
+            self._store.run(lambda conn: delivery.release_proof(conn, claimed))
         else:
             self._store.run(lambda conn: delivery.release_look(conn, claimed))
 
@@ -384,8 +410,8 @@ class Deliverer:
                 description=goal.description,
                 metadata=metadata_to_send(goal, claim.claimed_at_ms),
             )
-        ruling = rule(outcome, claim, self._policy, jitter=self._random())
-        settled = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruling), began_ms)
+        ruled = rule(outcome, claim, self._policy, jitter=self._random())
+        settled, ruling = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruled), began_ms)
         log.info(
             "attempt",
             goal=f"goal_{goal.id}",
@@ -424,15 +450,44 @@ class Deliverer:
 
     def _settle(
         self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
-    ) -> delivery.Settled:
+    ) -> tuple[delivery.Settled, Settlement]:
         """Settle; a visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
+        if ruling.unknown_visitor and pauses.none_known(conn, claim.goal.destination, claim.goal.visitor):
+            ruling = not_counted(outcome)
         settled = delivery.settle(conn, claim, attempt_id, outcome, ruling)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             unknown.unlearn(conn, claim.goal.destination, claim.goal.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
         elif settled.written and ruling.state is GoalState.DELIVERED:
             unknown.seen(conn, claim.goal.destination, claim.goal.visitor)
-        return settled
+        return settled, ruling
+
+    def _prove(self, destination: Destination, claim: ProofClaim, began_ms: int) -> None:
+        """Ask whether the website knows this visitor; the goals that waited for it are decided with the answer."""
+        answer = self._api.visitor_goals(destination, claim.visitor)
+        known = rule_proof(answer)
+        health = Settlement(GoalState.PARKED, Health.ANSWERED)
+        if known is None and answer.failure is not None:
+            health = _health_of(answer.failure)
+        settled = self._surely(lambda conn: self._settle_proof(conn, claim, known, health, answer), began_ms)
+        outcome = {True: "known", False: "not_known", None: "cannot_tell"}[known]
+        log.info("proof", destination=destination.name, outcome=outcome if settled.written else "lease_over")
+        self._tell(destination, settled, health)
+
+    def _settle_proof(
+        self, conn: Connection, claim: ProofClaim, known: bool | None, health: Settlement, answer: VisitorGoals
+    ) -> delivery.Settled:
+        """Whoever wakes goals by what is remembered takes its turn before it holds anything else."""
+        link_rows.lock(conn)
+        steps = self._policy.unknown.steps_ms
+        again_in_ms = steps[min(claim.failures, len(steps) - 1)]
+        if not proofs.settle(conn, claim, known, again_in_ms=again_in_ms, message=health.message or ""):
+            return delivery.Settled(written=False)
+        if known is not None:
+            parking.told(conn, claim.destination, claim.visitor, self._settings)
+        news = pauses.learn(conn, claim.destination, health, visitor=claim.visitor, token=claim.token)
+        pauses.learn_clock(conn, claim.destination, answer.server_now_ms)
+        return delivery.Settled(written=True, news=news)
 
     def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
@@ -457,6 +512,10 @@ class Deliverer:
             log.warning("destination.paused", destination=destination.name, reason=ruling.message)
         elif settled.news == "reopened":
             log.info("destination.reopened", destination=destination.name)
+        elif settled.news == "none_known":
+            log.warning("destination.none_known", destination=destination.name, visitors=pauses.UNKNOWN_IN_ROW)
+        elif settled.news == "known":
+            log.info("destination.known", destination=destination.name)
 
     def sweep(self) -> None:
         """Take up what vanished workers left, and expire what grew too old."""

@@ -175,7 +175,7 @@ class Desk:
         times: tuple[int, int, bool],
     ) -> plans.Wish:
         mine = self._all_judged(planned, judged)
-        refused = next((f"{item.path} {item.why}" for item in mine if item.why), None)
+        refused = next((f"{item.path} {item.why}" for item in mine if item.why and not item.lent), None)
         redirected = envelope.test and TEST in self.destinations
         return plans.Wish(
             event,

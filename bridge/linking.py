@@ -14,18 +14,23 @@ if TYPE_CHECKING:
 
     from bridge.model import Key
 
-VISITORS_A_THREAD: Final = 2  # a customer who comes back on another device; a third means that the key is no purchase's
+VISITORS_A_THREAD: Final = 2  # a customer on another device; a third, and no one customer, is no purchase's key
 KEYS_A_THREAD: Final = 5_000  # a daily subscription has some 1,200 in 400 days
 _SUSPECTS: Final = 24  # how many of a thread's busiest keys are asked whether they link too much
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The visitor that an event names itself. sure: not from a bare `client_reference_id`."""
+    """The visitor that an event names itself.
+
+    sure: not from a bare `client_reference_id`. borrowed: a bare UUID of a field that is not the visitor's, so that it
+    may be the app's own user id; it counts where DataFast knows it.
+    """
 
     visitor: str
     path: str
     sure: bool = True
+    borrowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Evidence:
     sure: bool
     first: Point
     last: Point
+    borrowed: bool = False  # named by nothing but a borrowed field
 
     def joined(self, other: Evidence) -> Evidence:
         """Both together; the order does not matter."""
@@ -71,6 +77,7 @@ class Evidence:
             self.sure or other.sure,
             min(self.first, other.first, key=_order),
             max(self.last, other.last, key=_order),
+            self.borrowed and other.borrowed,
         )
 
 
@@ -104,8 +111,9 @@ class Found:
     """A visitor and how it was found: the goal's provenance.
 
     by: own (a field of the event) | thread | customer. path: of the own field. key, kind, ref: the goal's own key that
-    led there; via: another key of the thread, where the visitor was named. event: what named it. before_ms: how long
-    before the goal's event (negative: after it). others: own candidates that were not taken, as [visitor, path, sure].
+    led there (of a customer that only the thread was seen with: that customer, and `beside` is the goal's own key);
+    via: another key of the thread, where the visitor was named. event: what named it. before_ms: how long before the
+    goal's event (negative: after it). others: own candidates that were not taken.
     """
 
     visitor: str
@@ -119,18 +127,28 @@ class Found:
     event: str | None = None
     event_id: int | None = None
     before_ms: int | None = None
-    others: tuple[tuple[str, str, bool], ...] = ()
+    others: tuple[Named, ...] = ()
+    borrowed: bool = False
+    beside: str | None = None
+    unproved: bool = False  # borrowed, and the destination has not said yet that it knows it
+
+    @property
+    def own(self) -> tuple[Named, ...]:
+        """The candidates that the event names itself, this one first."""
+        mine = (Named(self.visitor, self.path or "", self.sure, self.borrowed),) if self.by == "own" else ()
+        return (*mine, *self.others)
 
     def to_json(self) -> dict[str, Any]:
         """The entries that say something."""
         told = {name: getattr(self, name) for name in self.__slots__}
-        told["others"] = [list(other) for other in self.others]
+        told["others"] = [[other.visitor, other.path, other.sure, other.borrowed] for other in self.others]
+        told["borrowed"], told["unproved"] = self.borrowed or None, self.unproved or None
         return {name: value for name, value in told.items() if value not in (None, [])}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Self:
         known = {name: value for name, value in told.items() if name in cls.__slots__}
-        known["others"] = tuple((other[0], other[1], other[2]) for other in known.get("others", ()))
+        known["others"] = tuple(Named(*other) for other in known.get("others", ()))
         return cls(**known)
 
 
@@ -170,26 +188,46 @@ def components(edges: Iterable[Sequence[str]], keys: Iterable[str], without: Col
     return {key: groups.find(key) for key in keys if key not in without}
 
 
-def culprit(edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]]) -> str:
+def culprit(
+    edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], trusted: Collection[str] = ()
+) -> str | None:
     """The key of a thread that links what does not belong together: without it the parts have the fewest visitors.
 
     edges: which keys each event named together; named: the visitors named with each key. Of equal ones the busiest.
+    trusted: keys that are certainly one purchase's. None: nothing but those brought the visitors together.
     """
     busy: dict[str, int] = {}
     for edge in edges:
         for key in edge:
             busy[key] = busy.get(key, 0) + 1
-    suspects = sorted(busy, key=lambda key: (-busy[key], key))[:_SUSPECTS]
-    return min(suspects, key=lambda key: (*_crowd(edges, named, busy, key), -busy[key], key))
+    doubtful = [key for key in busy if key not in trusted]
+    if not doubtful:
+        return None
+    if trusted and _crowd(edges, named, busy, doubtful)[0] >= _crowd(edges, named, busy, ())[0]:
+        return None
+    suspects = sorted(doubtful, key=lambda key: (-busy[key], key))[:_SUSPECTS]
+    return min(suspects, key=lambda key: (*_crowd(edges, named, busy, (key,)), -busy[key], key))
+
+
+def with_one_customer(customers: Iterable[tuple[str, Collection[str], bool | None]]) -> set[str]:
+    """The keys whose events all name one customer: (key, the event's customers, whether it named a visitor).
+
+    An event that named neither a customer nor a visitor has no say.
+    """
+    common: dict[str, set[str]] = {}
+    for key, mine, named in customers:
+        if mine or named:
+            common[key] = common[key] & set(mine) if key in common else set(mine)
+    return {key for key, shared in common.items() if shared}
 
 
 def _crowd(
-    edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], keys: Iterable[str], without: str
+    edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], keys: Iterable[str], without: Collection[str]
 ) -> tuple[int, int]:
-    """The most visitors in one part, and the size of the largest part, when one key joins nothing."""
+    """The most visitors in one part, and the size of the largest part, when these keys join nothing."""
     visitors: dict[str, set[str]] = {}
     sizes: dict[str, int] = {}
-    for key, part in components(edges, keys, (without,)).items():
+    for key, part in components(edges, keys, without).items():
         visitors.setdefault(part, set()).update(named.get(key, ()))
         sizes[part] = sizes.get(part, 0) + 1
     return max(map(len, visitors.values()), default=0), max(sizes.values(), default=0)

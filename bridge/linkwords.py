@@ -35,6 +35,8 @@ def provenance(found: Found) -> str:
     if found.by == "own":
         return f"in the event itself, at {found.path}"
     through = f"{said(found.kind)} {found.ref}" if found.ref else "the same purchase"
+    if found.beside:
+        through += f" (the only customer, or one of one mind, of the purchase of {found.beside.rpartition(':')[2]})"
     if found.via and found.via != found.key:
         through += f" (one purchase with {found.via.rpartition(':')[2]})"
     if found.event == HINT:
@@ -46,6 +48,17 @@ def waiting(keys: Iterable[tuple[str, str]], refused: str | None = None) -> str:
     """Why a goal is parked. keys: (kind, id)."""
     because = f"; {refused}" if refused else ""
     return f"waits for an event of {listed(keys)} that carries a visitor id{because}"
+
+
+def proving(visitor: str, path: str | None) -> str:
+    """Why a goal waits though a visitor id was found."""
+    where = f" at {path}" if path else ""
+    return f"asks DataFast first whether it knows {visitor}{where}: a bare UUID there may be your app's own user id"
+
+
+def disproved(visitor: str) -> str:
+    """Why that visitor is none."""
+    return f"DataFast does not know {visitor}, so it is taken for your app's own user id"
 
 
 def unattributed(sender: str, keys: Iterable[tuple[str, str]], refused: str | None = None) -> str:

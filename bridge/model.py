@@ -50,6 +50,7 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 
+VISITOR_PREFIX: Final = "dfv_"  # our snippets write it before the id in a field that is not the visitor's
 UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -257,7 +258,7 @@ class Source:
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
     secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
-    borrowed: places that hold the visitor only if the value says so (the prefix `dfv_`).
+    borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
     named_types: those that its rules and links name; the same bytes under two of them are two events.
     former: how the previous release read type and id, if otherwise; only for recognising what it stored.
@@ -459,10 +460,14 @@ FINAL: Final = frozenset(
 
 
 class Candidate(NamedTuple):
-    """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing)."""
+    """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing).
+
+    borrowed: the field is not the visitor's, and often holds the app's own user id.
+    """
 
     path: str
     value: Json
+    borrowed: bool = False
 
 
 class Follows(NamedTuple):
@@ -606,7 +611,7 @@ class Settlement:
     reason: str | None = None
     message: str | None = None
     counts: bool = False
-    unknown_visitor: bool = False
+    unknown_visitor: bool = False  # it counts towards the end of an unknown visitor's tries
     pause_ms: int = 0  # of a throttled destination
 
 
@@ -659,6 +664,17 @@ class LookClaim:
     token: str
     goals: tuple[UnconfirmedGoal, ...]
     owned: tuple[OwnedGoal, ...] = ()
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProofClaim:
+    """A visitor of a borrowed field, about whom this worker alone may ask. failures: how often it told nothing."""
+
+    destination: str
+    visitor: str
+    token: str
+    failures: int = 0
     probe: bool = False
 
 

@@ -8,7 +8,8 @@ The trace of an event (`events.trace`, JSON) answers every "why":
         "type", "id", "mode",
         "ignored": why no rule was asked,
         "rules": [{"rule", "goal", "result", "path", "expected", "actual", "message", "notes"}],
-        "candidates": [{"path", "value", "visitor" (taken as one), "bare" (a client_reference_id), "why" (refused)}],
+        "candidates": [{"path", "value", "visitor" (taken as one), "bare" (a client_reference_id), "borrowed" (to be
+                        proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
         "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
                    "destination", "once_key", "visitor", "found" (bridge.linking.Found), "message", "refused" (a value
@@ -259,6 +260,7 @@ def _candidate_trace(judged: Judged) -> dict[str, Any]:
         "value": judged.shown,
         "visitor": judged.visitor,
         "bare": not judged.sure or None,
+        "borrowed": judged.borrowed or None,
         "why": judged.why,
     }
     return {name: value for name, value in trace.items() if value is not None}
@@ -275,7 +277,7 @@ def _goal_trace(made: plans.Made) -> dict[str, Any]:
         "state": made.state.value,
         "destination": made.wish.destination,
         "once_key": planned.once_key,
-        "visitor": made.found.visitor if made.found else None,
+        "visitor": made.found.visitor if made.found and not made.unproved else None,
         "found": made.found.to_json() if made.found else None,
         "message": made.message,
         "refused": made.wish.refused,

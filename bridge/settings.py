@@ -221,7 +221,13 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting("DATAFAST_WEBSITE_ID", None, "the website's id (24 hex digits); needed with a dft_… token"),
     Setting("DATAFAST_TEST_API_KEY", None, "key of a second website for test-mode events", api_key, secret=True),
     Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
-    Setting("DATABASE_URL", "sqlite:///bridge.db", "the database: SQLite or PostgreSQL", _database_url, secret=True),
+    Setting(
+        "DATABASE_URL",
+        "sqlite:///bridge.db",
+        "the database: SQLite (a file: three slashes) or PostgreSQL (options of its own library only)",
+        _database_url,
+        secret=True,
+    ),
     Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)", is_path=True),
     Setting(
         "STRIPE_API_KEY",

@@ -148,7 +148,7 @@ COMMANDS: Final = """\
 
 `python -m bridge COMMAND`; after `pip install .` also `datafast-bridge COMMAND`. `--json` works anywhere on the line
 and answers with one JSON document; `--help` says what stands here. Output that is piped is plain and never wrapped.
-Exit codes: 0 fine, 1 the answer is no, 2 wrong use.
+Exit codes: 0 fine, 1 the answer is no, 2 wrong use, 130 stopped by Ctrl-C.
 
 """
 

@@ -189,6 +189,9 @@ def _lot(explained: Explained, wish: Wish) -> str:
         return f"would not be sent if it came now: it is older than {limit}, and DataFast would date it now"
     if not wish.own:
         return f"{identity.waiting(pairs, wish.refused)} (or finds one that an earlier event has taught)"
+    first = wish.own[0]
+    if first.borrowed:
+        return f"would be sent if DataFast knows {first.visitor} ({first.path}), which it is asked first"
     return "would be sent"
 
 

@@ -14,16 +14,22 @@ import click
 from bridge.cli import asking, opening, timeline, why
 from bridge.cli.catalogue import Command, Section, command
 from bridge.cli.screen import of_context
-from bridge.cli.words import count, listing
+from bridge.cli.words import ago, count, listing
 from bridge.errors import BridgeError, UsageError
 from bridge.model import Candidate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection
+
     from bridge.cli.screen import Screen
     from bridge.model import Key
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store.forgetting import Person
+    from bridge.store.ledger import GoalDetail
+    from bridge.store.links import Memory
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -81,10 +87,12 @@ def show(key: str) -> None:
 def add(source: str, kind: str, key: str, visitor: str) -> None:
     """Say that KEY of SOURCE belongs to VISITOR; goals that wait for it are sent.
 
+    It says which goals are sent now, which later, and which not.
+
     KIND is customer, subscription, order, session, charge … as `links show` writes it. It holds for live events only.
     """
     from bridge import identity
-    from bridge.store import parking
+    from bridge.store import ledger, parking
 
     screen = of_context()
     given = opening.environ()
@@ -95,11 +103,49 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         raise UsageError(f"VISITOR {judged.why}; it is the value of the cookie datafast_visitor_id.")
     known = judged.visitor
     with opening.store() as store:
-        store.run(lambda conn: parking.bind(conn, found, known, settings))
+
+        def bind(conn: Connection) -> tuple[Memory, list[GoalDetail]]:
+            waiting = parking.waiters(conn, found)
+            memory = parking.bind(conn, found, known, settings)
+            return memory, [goal for one in waiting if (goal := ledger.show_goal(conn, one)) is not None]
+
+        memory, goals = store.run(bind)
+        with store.read() as conn:
+            moment = why.moment(conn)
     if screen.as_json:
-        screen.write_json({"ok": True, "key": found.text, "visitor": known})
-    else:
-        screen.say(f"{found.text} leads to {known}.")
+        states = {detail.goal.label: detail.goal.state for detail in goals}
+        screen.write_json({"ok": True, "key": found.text, "visitor": known, "goals": states})
+        return
+    screen.say(f"{found.text} leads to {known}.")
+    for sentence in _when_sent(found, memory, goals, moment):
+        screen.say(sentence)
+
+
+def _when_sent(key: Key, memory: Memory, goals: Sequence[GoalDetail], moment: timeline.Moment) -> Iterator[str]:
+    """When each goal that waited for a key is sent, or why it is not."""
+    if key.strong and key.text not in memory.threads:
+        yield f"But {key.text} was stopped and links nothing any more (`links show {key.id}`): no goal is sent by it."
+    if not goals:
+        yield "No goal waits for it."
+    for detail in goals:
+        goal = detail.goal
+        if goal.state == "pending":
+            yield f"{goal.label} {goal.name}: {timeline.held_up(goal, moment) or 'is sent now'}."
+        elif goal.reason == "unproved":
+            yield f"{goal.label} {goal.name}: waits; {goal.message}."
+        elif not key.strong and (goal.weak_at_ms or 0) > moment.now_ms:
+            yield (
+                f"{goal.label} {goal.name}: is sent {ago(goal.weak_at_ms or 0, moment.now_ms)} (BRIDGE_WEAK_AFTER),"
+                " unless an event of its own purchase names another visitor until then."
+            )
+        else:
+            yield f"{goal.label} {goal.name}: is not sent by it, because {_why_not(detail)}."
+
+
+def _why_not(detail: GoalDetail) -> str:
+    if detail.stopped:
+        return f"{detail.stopped[0].key} between them links nothing any more ({detail.stopped[0].stopped_reason})"
+    return f"it still waits; `python -m bridge why {detail.goal.label}` says for what"
 
 
 def _key(rule_set: RuleSet, source: str, kind: str, key: str) -> Key:

@@ -23,7 +23,6 @@ from bridge.errors import BridgeError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from threading import Event
 
     from bridge.app import Bridge
@@ -62,9 +61,7 @@ def serve(port: int | None, host: str | None) -> None:
     _override(port, host)
     settings = opening.settings()
     _print_warnings(screen, settings.warnings)
-    file = database_url.sqlite_file(settings.database_url)
-    if file is not None:
-        _demand_writable(file)
+    _demand_writable(settings.database_url)
     _demand_address(settings.bridge_host, settings.port)
     _become_gunicorn()
 
@@ -75,10 +72,13 @@ def _override(port: int | None, host: str | None) -> None:
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
 
-def _demand_writable(file: Path) -> None:
+def _demand_writable(url: str) -> None:
     """One sentence instead of a service that answers 503 for ever. Who has it locked can write it, and will be done."""
     import sqlite3
 
+    file = database_url.sqlite_file(url)
+    if file is None:
+        return
     try:
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
             conn.execute("BEGIN IMMEDIATE")
@@ -141,6 +141,7 @@ def worker() -> None:
 
     settings = opening.settings()
     _print_warnings(of_context(), settings.warnings)
+    _demand_writable(settings.database_url)
     logs.configure(settings.bridge_log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

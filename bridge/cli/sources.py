@@ -28,17 +28,13 @@ if TYPE_CHECKING:
 
 PLACEHOLDER: Final = "https://YOUR-HOST"
 
-# What is worth having for its links alone. Stripe: the visitor of a Payment Link is in the session only, which invoice
-# a payment belongs to in `invoice_payment.paid` only. Elsewhere the mapping file's own `links` say it.
-LINK_EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "stripe": ("checkout.session.completed", "invoice_payment.paid", "invoice.paid", "customer.subscription.created"),
-    "lemonsqueezy": ("order_created", "subscription_created", "subscription_payment_success"),
-}
-
 
 @dataclass(frozen=True)
 class Setup:
-    """What one source needs at its provider."""
+    """What one source needs at its provider.
+
+    goal_events: what the rules that are on are for. link_events: what only tells whose a later event is.
+    """
 
     source: str
     provider: str
@@ -69,8 +65,9 @@ class Setup:
 def sources(source: str | None, base_url: str | None) -> None:
     """Show per source its URL, whether its secret is set, and the event types to choose.
 
-    Event types are those that the rules of the mapping file name, and those from which the bridge learns which
-    visitor a later event belongs to. Choose exactly these at the provider: more only cost you requests.
+    Event types are those that the rules of the mapping file name, and those that tie together what later events name
+    (a charge, its payment, its customer), by which their visitor is found. Choose all of these at the provider, and
+    no more: others only cost you requests, and without one of these a refund or a dispute may find nobody.
     """
     screen = of_context()
     given = opening.environ()
@@ -124,8 +121,13 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 
 def _links(source: Source) -> tuple[str, ...]:
     """Event types worth having for their links alone; a link taken from whatever comes asks for nothing more."""
-    known = LINK_EVENTS.get(source.provider)
-    return known or _in_order(event for link in source.links for event in link.events if event != "*")
+    from bridge import identity
+    from bridge.rules.event_names import known_to
+
+    known = known_to(source.provider)
+    if known:
+        return identity.tying(source, known)
+    return _in_order(event for link in source.links for event in link.events if event != "*")
 
 
 def _in_order(events: Iterable[str]) -> tuple[str, ...]:
@@ -170,7 +172,7 @@ def _print(screen: Screen, one: Setup) -> None:
         facts.append(("Warning", f"it cannot be set up: {one.cannot_be_set_up}"))
     screen.facts([*facts, *one.set_up])
     _print_goal_events(screen, one)
-    _print_events(screen, "Events that only tell which visitor it was", one.link_events)
+    _print_events(screen, "Events for finding the visitor of later ones", one.link_events)
     screen.say("Or by command:" if one.provider == "stripe" else f"Is it there? (answers {one.get_answers})", indent=2)
     for line in one.command:
         screen.line(f"    {line}")

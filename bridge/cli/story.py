@@ -28,6 +28,8 @@ def tell_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
 def _thought(candidate: Mapping[str, Any]) -> str:
     if candidate.get("why"):
         return str(candidate["why"])
+    if candidate.get("borrowed"):
+        return "a bare UUID, perhaps your own user id: a visitor if DataFast knows it (dfv_ in front needs no proof)"
     if candidate.get("bare"):
         return "could be a visitor id, or your own user id: counts only when nothing else leads to a visitor"
     return "is a visitor id"

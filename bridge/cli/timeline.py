@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli import story
 from bridge.cli.words import ago, count, span, when
 from bridge.linking import Found
-from bridge.linkwords import apart, provenance
+from bridge.linkwords import apart, best_first, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,12 +43,13 @@ _BY_HAND = frozenset({"rejected", "expired", "unattributed", "held", "cancelled"
 class Moment:
     """What a teller needs to know beside the thing: the clock, and which destinations are paused.
 
-    keyless: the destinations whose key is not set, with the setting that would hold it.
+    keyless: the destinations whose key is not set, with the setting that would hold it. looks_up: Stripe is asked.
     """
 
     now_ms: int
     pauses: Mapping[str, DestinationState]
     keyless: Mapping[str, str]
+    looks_up: bool = False
 
 
 # -------------------------------------------------------------------------------------------------------- an event
@@ -119,6 +120,7 @@ def _tell_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDeta
     for goal in goals:
         screen.say()
         tell_goal(screen, goal.goal, moment)
+        _tell_ways_out(screen, goal, moment)
         _tell_tries(screen, goal)
     for element in (detail.trace or {}).get("elements", ()):
         for told in element.get("goals", ()):
@@ -160,7 +162,34 @@ def tell_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> Non
         ],
         width=15,
     )
+    _tell_ways_out(screen, detail, moment)
     _tell_tries(screen, detail)
+
+
+def _tell_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
+    """What a person can do for a goal that has no visitor, and what stands in its way."""
+    told = [("Way out", sentence) for sentence in ways_out(detail, moment)]
+    told += [("Stopped", f"{key.key} links nothing any more: {key.stopped_reason}") for key in detail.stopped]
+    if detail.trouble:
+        told.append(("Not told yet", detail.trouble))
+    screen.facts(told, width=15)
+
+
+def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
+    """The commands and settings by which a goal without a visitor may find one."""
+    goal = detail.goal
+    usable = sorted((key for key in detail.keys if not key.stopped_reason), key=lambda key: best_first(key.kind))
+    if goal.visitor is not None or not usable:
+        return []
+    best = usable[0]
+    told = []
+    if not goal.test:
+        told.append(
+            f"`python -m bridge links add {goal.source} {best.kind} {best.ref} VISITOR`, if you know whose it is"
+        )
+    if detail.event.provider == "stripe" and not moment.looks_up:
+        told.append("STRIPE_API_KEY: with a restricted key the bridge asks Stripe whose it is (docs/stripe-lookup.md)")
+    return told
 
 
 def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
@@ -174,7 +203,7 @@ def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
 
 
 def _known(goal: GoalLine) -> str:
-    return provenance(Found.from_json(goal.provenance)) if goal.provenance else ""
+    return provenance(Found.from_json(goal.provenance)) if goal.provenance and goal.visitor else ""
 
 
 def standing(goal: GoalLine, moment: Moment) -> str:
@@ -211,9 +240,8 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
     if goal.state == "unconfirmed":
         return f"looked up {ago(goal.due_at_ms, moment.now_ms)}" if goal.due_at_ms > moment.now_ms else "looked up now"
     if goal.state == "parked":
-        return (
-            f"any event that names its visitor wakes it; looked at {ago(goal.due_at_ms, moment.now_ms)} at the latest"
-        )
+        wakes = "DataFast's answer" if goal.reason == "unproved" else "any event that names its visitor"
+        return f"{wakes} wakes it; looked at {ago(goal.due_at_ms, moment.now_ms)} at the latest"
     if goal.state in _BY_HAND:
         return f"`python -m bridge goals retry {goal.label}` sends it"
     return ""

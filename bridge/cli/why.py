@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
+    from bridge.linking import Evidence
     from bridge.store.ledger import EventDetail, GoalDetail
     from bridge.store.threads import Thread
 
@@ -111,7 +112,8 @@ def moment(conn: Connection) -> timeline.Moment:
     seen = status.look(conn, ())
     given = opening.environ()
     unset = {name: setting for name, setting in timeline.KEYS.items() if not given.get(setting, "").strip()}
-    return timeline.Moment(seen.now_ms, {state.name: state for state in seen.destinations}, unset)
+    looks_up = bool(given.get("STRIPE_API_KEY", "").strip())
+    return timeline.Moment(seen.now_ms, {state.name: state for state in seen.destinations}, unset, looks_up)
 
 
 def _tell(screen: Screen, known: Known) -> None:
@@ -139,7 +141,7 @@ def tell_thread(screen: Screen, thread: Thread) -> None:
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         for point in (item.first, item.last):
             by = "bound by hand or by your site" if point.event == HINT else f"named by {point.event}"
-            told = f"{by}, {when(point.at_ms)}{'' if item.sure else ' (client_reference_id only)'}"
+            told = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
             if told not in visitors.setdefault(item.visitor, []):
                 visitors[item.visitor].append(told)
     if not visitors:
@@ -149,6 +151,12 @@ def tell_thread(screen: Screen, thread: Thread) -> None:
         for sentence in sentences[:6]:
             screen.say(sentence, indent=4)
     screen.say()
+
+
+def _how_sure(item: Evidence) -> str:
+    if item.borrowed:
+        return " (a bare UUID that may be your own user id: counts where DataFast knows it)"
+    return "" if item.sure else " (client_reference_id only)"
 
 
 def _stopped(reason: str | None) -> str:

@@ -1,10 +1,11 @@
 """Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links`.
 
-keys, key, by_kind: the keys of an event · candidates: the values that may be its visitor · judge, ranked: which are
-one · provenance, waiting, unattributed: how a visitor was found, or why none was, in a sentence for a person.
+keys, key, by_kind: the keys of an event · tying: the event types worth having for them · candidates: the values that
+may be its visitor · judge, ranked: which are one · provenance, waiting, unattributed: how a visitor was found, or why
+none was, in a sentence for a person.
 """
 
-from bridge.identity.keys import by_kind, candidates, key, keys
+from bridge.identity.keys import by_kind, candidates, key, keys, tying
 from bridge.identity.visitor import Judged, judge, ranked
 from bridge.linkwords import provenance, unattributed, waiting
 
@@ -17,6 +18,7 @@ __all__ = [
     "keys",
     "provenance",
     "ranked",
+    "tying",
     "unattributed",
     "waiting",
 ]

@@ -52,6 +52,38 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
     return Key(f"{owner}:{mode}:{name}", kind, identifier)
 
 
+def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
+    """Of the event types that a sender is known to send those worth having for their links alone.
+
+    Of each group of types that name the same two kinds of things or more, the one that comes when all is well.
+    """
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for event_type in known:
+        group = stripe.ties(event_type) if source.provider == "stripe" else _tied(source, event_type)
+        if group:
+            groups.setdefault(group, []).append(event_type)
+    return tuple(sorted(min(types, key=_good_news) for types in groups.values()))
+
+
+def _tied(source: Source, event_type: str) -> tuple[object, ...]:
+    """The links that are for this type in particular, if there are two kinds with those for all."""
+    own = tuple(
+        (spec.kind, tuple(path.text for path in spec.paths))
+        for spec in source.links
+        if any(pattern != "*" and _glob(pattern).fullmatch(event_type) for pattern in spec.events)
+    )
+    kinds = {kind for kind, _ in own} | {spec.kind for spec in source.links if "*" in spec.events}
+    return own if len(kinds) > 1 else ()
+
+
+_GOOD_NEWS: Final = ("completed", "paid", "succeeded", "success", "accepted", "created")
+
+
+def _good_news(event_type: str) -> tuple[int, str]:
+    word = re.split(r"[._]", event_type)[-1]
+    return _GOOD_NEWS.index(word) if word in _GOOD_NEWS else len(_GOOD_NEWS), event_type
+
+
 def by_kind(found: Iterable[Key]) -> dict[str, str]:
     """What paths read under the root `key`: the first id of each kind."""
     ids: dict[str, str] = {}
@@ -61,7 +93,7 @@ def by_kind(found: Iterable[Key]) -> dict[str, str]:
 
 
 def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
-    """The values at the file's visitor paths, then those that only code can find."""
+    """The values at the file's visitor paths, then those that only code can find, then those of borrowed fields."""
     found: dict[str, Candidate] = {}
     for path in source.visitor:
         value = path.read(document)
@@ -69,6 +101,10 @@ def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
             found.setdefault(path.text, Candidate(path.text, value))
     for candidate in stripe.candidates(document.body) if source.provider == "stripe" else ():
         found.setdefault(candidate.path, candidate)
+    for path in source.borrowed:
+        value = path.read(document)
+        if value is not MISSING and value is not None and value != "":
+            found.setdefault(path.text, Candidate(path.text, value, borrowed=True))
     return tuple(found.values())
 
 

@@ -101,6 +101,26 @@ _BY_TYPE: Final = (
 _CUSTOMER_TYPES: Final = frozenset({"customer.created", "customer.updated", "customer.deleted"})
 
 
+# What each object names in today's API version, by the prefix of its event types: which of them tie keys together.
+_TIES: Final = (
+    ("charge.dispute.", ()),
+    ("charge.refund.", ()),
+    ("charge.", ("charge", "payment_intent", "customer")),
+    ("payment_intent.", ("charge", "payment_intent", "customer")),
+    ("checkout.session.", ("session", "subscription", "payment_intent", "invoice", "setup_intent", "customer")),
+    ("customer.subscription.", ("subscription", "invoice", "setup_intent", "customer")),
+    ("invoice.", ("invoice", "subscription", "customer")),
+    ("invoice_payment.", ("invoice", "payment_intent")),
+    ("setup_intent.", ("setup_intent", "customer")),
+    ("quote.", ("quote", "subscription", "invoice", "customer")),
+)
+
+
+def ties(event_type: str) -> tuple[str, ...]:
+    """The kinds of keys that events of this type tie together."""
+    return next((kinds for prefix, kinds in _TIES if event_type.startswith(prefix)), ())
+
+
 def keys(event_type: str, body: Json) -> Iterator[tuple[str, Json]]:
     """(kind, id) of everything that the event names, the strongest first; an id may be of any type still."""
     thing = _field(_field(body, "data"), "object")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.linking import Named
 from bridge.model import UUID4
+from bridge.model import VISITOR_PREFIX as PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.model import Candidate, Json
 
-PREFIX: Final = "dfv_"  # our snippets write it before the id in a client_reference_id
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[!-~]{1,200}")
 _NOTHING: Final = frozenset(
@@ -31,7 +31,8 @@ _BARE: Final = "client_reference_id"
 class Judged:
     """A candidate and the verdict: a visitor, or None and why.
 
-    sure: not from a bare `client_reference_id`, which is often the app's own user id.
+    sure: not from a bare `client_reference_id`, which is often the app's own user id. borrowed: a bare UUID of a
+    borrowed field, which has to be proved. lent: the value of a borrowed field that is the app's own, and no error.
     """
 
     path: str
@@ -39,16 +40,20 @@ class Judged:
     visitor: str | None = None
     sure: bool = True
     why: str | None = None
+    borrowed: bool = False
+    lent: bool = False
 
     @property
     def named(self) -> Named | None:
         """The visitor as something to learn; None when it was refused."""
-        return None if self.visitor is None else Named(self.visitor, self.path, self.sure)
+        return None if self.visitor is None else Named(self.visitor, self.path, self.sure, self.borrowed)
 
 
 def judge(candidate: Candidate, form: str = "uuid4") -> Judged:
     """The verdict on one value. form: `uuid4`, or `any` for cookieless sites."""
     value, path = candidate.value, candidate.path
+    if candidate.borrowed and not _is_marked(value):
+        return _borrowed(candidate)
     if isinstance(value, bool) or not isinstance(value, str | int) or (not isinstance(value, str) and form != "any"):
         return Judged(path, _shown(value), why=f"is {_kind(value)}, not a visitor id")
     text = str(value).strip()
@@ -60,6 +65,19 @@ def judge(candidate: Candidate, form: str = "uuid4") -> Judged:
     if UUID4.fullmatch(visitor):
         visitor = visitor.lower()  # DataFast makes them so
     return Judged(path, _shown(value), visitor, sure=certain or _BARE not in path)
+
+
+def _is_marked(value: Json) -> bool:
+    return isinstance(value, str) and value.strip().lower().startswith(PREFIX)
+
+
+def _borrowed(candidate: Candidate) -> Judged:
+    """A value without the prefix in a field of others: a UUID may be a visitor, all else is the app's own."""
+    path, value = candidate.path, candidate.value
+    if isinstance(value, str) and UUID4.fullmatch(value.strip()):
+        return Judged(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
+    why = "is a value of your own app; a visitor id stands here with dfv_ in front of it"
+    return Judged(path, _shown(value), why=why, lent=True)
 
 
 def ranked(judged: Iterable[Judged]) -> tuple[Named, ...]:

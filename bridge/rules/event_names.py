@@ -104,6 +104,11 @@ treasury.received_credit.succeeded treasury.received_debit.created
 KNOWN: Final = {"lemonsqueezy": frozenset(_LEMONSQUEEZY.split()), "stripe": frozenset(_STRIPE.split())}
 
 
+def known_to(provider: str) -> frozenset[str]:
+    """Every name that this provider is known to send; none where there is no list."""
+    return KNOWN.get(provider, frozenset())
+
+
 def near_miss(provider: str, event: str) -> str | None:
     """The name that was probably meant, if this one is nearly a known one."""
     known = KNOWN.get(provider)

@@ -46,7 +46,8 @@ def _warning(said: Mapping[str, Any]) -> str:
 
 
 def _schemes(verify: Mapping[str, Any]) -> str:
-    return "; or ".join(_scheme(said) for said in (verify, *verify.get("or", ())))
+    schemes = [_scheme(said) for said in (verify, *verify.get("or", ()))]
+    return "; or ".join(dict.fromkeys(schemes))  # two may differ in a prefix only
 
 
 def _scheme(verify: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import hmac
 import re
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,19 +32,15 @@ _PART: Final = re.compile(r"\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A compiled template: literal bytes and names of variables, in turn."""
+    """A compiled template: literal bytes and names of variables, in turn.
+
+    bares_timestamp: nothing separates the timestamp from what is signed beside it.
+    """
 
     parts: tuple[bytes | str | Place, ...]
     uses_secret: bool
     uses_id: bool
-
-    @property
-    def touches_timestamp(self) -> bool:
-        """Whether nothing separates the timestamp from what is signed beside it."""
-        bare = [not isinstance(part, bytes) for part in self.parts]
-        stamps = [part == "timestamp" for part in self.parts]
-        pairs = zip(bare, bare[1:], stamps, stamps[1:], strict=False)
-        return any(one and other and (first or second) for one, other, first, second in pairs)
+    bares_timestamp: bool
 
     def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
         """The signed bytes; SignatureError if the request lacks a part of them."""
@@ -71,7 +68,11 @@ def compile_template(text: str) -> Template:
             parts.append(_variable(piece))
         elif piece:
             parts.append(piece.encode())
-    return Template(tuple(parts), uses_secret="secret" in parts, uses_id="id" in parts)
+    return Template(tuple(parts), "secret" in parts, "id" in parts, _bares_timestamp(parts))
+
+
+def _bares_timestamp(parts: list[bytes | str | Place]) -> bool:
+    return any("timestamp" in pair and not any(isinstance(part, bytes) for part in pair) for pair in pairwise(parts))
 
 
 def _variable(name: str) -> str | Place:

@@ -183,7 +183,7 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
 
 
 def _shows_no_end(scheme: _Scheme) -> bool:
-    return scheme.template is not None and scheme.template.touches_timestamp
+    return scheme.template is not None and scheme.template.bares_timestamp
 
 
 def _refuse_shifted(form: str | None, timestamp: str) -> None:

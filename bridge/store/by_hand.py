@@ -82,7 +82,7 @@ def cancel(conn: Connection, goal_id: int) -> Cancelled:
 _DUE_NOW: Final = (
     update(goals)
     .where(goals.c.id == bindparam("goal_id"), goals.c.state == "pending", goals.c.due_at_ms > now_ms())
-    .values(due_at_ms=now_ms(), changed_at_ms=now_ms())
+    .values(due_at_ms=now_ms(), unknown_at_ms=0, changed_at_ms=now_ms())
 )
 
 _CANCEL: Final = (
@@ -105,6 +105,7 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
         "attempts": 0,
         "paused_ms": 0,
         "unknown_visitor_tries": 0,
+        "unknown_at_ms": 0,
         "looks": 0,
         "absent": 0,
         "lease_token": None,

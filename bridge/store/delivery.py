@@ -1,4 +1,4 @@
-"""The statements of delivery: claim with pace and pause, begin, settle, look, sweep.
+"""The statements of delivery: claim with pace and pause, begin, settle, look, prove, sweep.
 
 Every transition is one guarded statement (`WHERE state = … AND lease_token = …`); no row means that somebody else won
 and the caller stops. What is `leased` was certainly not sent. The attempt row and `sending` are committed before the
@@ -9,14 +9,14 @@ Nothing here sends, waits or decides what an answer means: it is told by a `Sett
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_, select, update
 
-from bridge.model import Claim, Goal, GoalState, LookClaim, NotYet, OwnedGoal, UnconfirmedGoal
-from bridge.store import pauses
+from bridge.model import Claim, Goal, GoalState, Health, LookClaim, NotYet, OwnedGoal, ProofClaim, UnconfirmedGoal
+from bridge.store import pauses, proofs
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import attempts, goals, pace
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Window = tuple[int, int]  # milliseconds, both ends included
 
 EVERY_FIFTH: Final = 5
+EVERY_THIRD: Final = 3  # slot takes a proof, if one is due, whatever else is
+UNKNOWN_SHARE: Final = 10  # while no visitor is known: one request in so many is for one who was not
+ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about at most so often
 BURST: Final = 2
 
 PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
@@ -100,6 +103,28 @@ def _sendable(*, newest: bool) -> Select[Any]:
 _OLDEST: Final = _sendable(newest=False)
 _NEWEST: Final = _sendable(newest=True)
 
+# While none of the last visitors was known: who was never asked about goes first, then who was asked longest ago.
+_NEVER_ASKED: Final[ColumnElement[int]] = literal_column("0", goals.c.unknown_at_ms.type)
+_OLDEST_FRESH: Final = _OLDEST.where(goals.c.unknown_at_ms == _NEVER_ASKED)
+_NEWEST_FRESH: Final = _NEWEST.where(goals.c.unknown_at_ms == _NEVER_ASKED)
+_ASKED: Final = (
+    goals.c.unknown_at_ms > _NEVER_ASKED,
+    goals.c.unknown_at_ms <= bindparam("now") - ASKED_AGAIN_MS,
+)
+_LONGEST_AGO: Final = (
+    _OLDEST.where(*_ASKED).order_by(None).order_by(goals.c.unknown_at_ms, goals.c.due_at_ms, goals.c.id)
+)
+_LAST_ASKED: Final = select(func.max(goals.c.unknown_at_ms)).where(
+    goals.c.destination == bindparam("destination"),
+    goals.c.visitor == bindparam("visitor"),
+    goals.c.state == PENDING,
+)
+_AS_ASKED: Final = (
+    update(goals)
+    .where(goals.c.id == bindparam("goal_id"), goals.c.state == PENDING)
+    .values(unknown_at_ms=bindparam("asked_at"))
+)
+
 _LOOK_DUE: Final = (
     select(goals.c.visitor, goals.c.name)
     .where(
@@ -149,10 +174,11 @@ def interval_us(rate_per_minute: int) -> int:
 
 def claim(
     conn: Connection, *, destination: str, token_hash: str, token: str, lease_ms: int, rate: int
-) -> Claim | LookClaim | NotYet:
-    """Claim one goal to send, or one group to look up, together with its slot of the token's pace.
+) -> Claim | LookClaim | ProofClaim | NotYet:
+    """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's pace.
 
-    A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first.
+    A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first. A
+    proof comes last, but for every third slot.
     """
     door = pauses.door(conn, destination)
     now = door.now_ms
@@ -160,23 +186,54 @@ def claim(
         return NotYet(door.not_before_ms, now)
     wish = {"destination": destination, "now": now}
     look = conn.execute(_LOOK_DUE, wish).first() if not door.probing else None
-    goal = None if look else conn.execute(_NEWEST if _newest_turn(door.slots) else _OLDEST, wish).first()
+    proof = proofs.due(conn, destination, now) if look is None and _proofs_turn(door) else None
+    goal = None if look or proof else _next_goal(conn, wish, door)
+    if isinstance(goal, NotYet):
+        return goal
     if look is None and goal is None and door.probing:
         look = conn.execute(_LOOK_DUE, wish).first()
-    if look is None and goal is None:
-        return NotYet(_next_due(conn, destination, now), now)
+    if look is None and goal is None and proof is None:
+        proof = proofs.due(conn, destination, now)
+    if look is None and goal is None and proof is None:
+        return NotYet(_next_due(conn, destination, door), now)
     slot_at_ms = _take_slot(conn, token_hash, now, interval_us(rate))
     if slot_at_ms > now:
         return NotYet(slot_at_ms, now)
     pauses.count_slot(conn, destination, probe=(token, now + lease_ms) if door.probing else None)
     if goal is not None:
+        if goal.unknown_at_ms and door.unknown_turn_ms is not None:
+            pauses.next_unknown(conn, destination, now + UNKNOWN_SHARE * interval_us(rate) // 1000)
         return _lease(conn, goal, token, now, lease_ms, probe=door.probing)
+    if proof is not None:
+        claimed = ProofClaim(destination, proof, token, probe=door.probing)
+        return replace(claimed, failures=proofs.lease(conn, claimed, now + lease_ms))
     assert look is not None
     return _lease_group(conn, destination, look, token, now, lease_ms, probe=door.probing)
 
 
 def _newest_turn(slots: int) -> bool:
     return slots % EVERY_FIFTH == EVERY_FIFTH - 1
+
+
+def _proofs_turn(door: pauses.Door) -> bool:
+    return not door.probing and door.slots % EVERY_THIRD == EVERY_THIRD - 1
+
+
+def _next_goal(conn: Connection, wish: dict[str, Any], door: pauses.Door) -> Row[Any] | NotYet | None:
+    """The goal whose turn it is. NotYet: look again at once."""
+    newest = _newest_turn(door.slots)
+    if door.unknown_turn_ms is None:
+        return conn.execute(_NEWEST if newest else _OLDEST, wish).first()
+    goal = conn.execute(_NEWEST_FRESH if newest else _OLDEST_FRESH, wish).first()
+    if goal is None and door.unknown_turn_ms <= door.now_ms:
+        goal = conn.execute(_LONGEST_AGO, wish).first()
+    if goal is None:
+        return None
+    asked_at = int(conn.execute(_LAST_ASKED, {**wish, "visitor": goal.visitor}).scalar() or 0)
+    if asked_at == goal.unknown_at_ms:
+        return goal
+    conn.execute(_AS_ASKED, {"goal_id": goal.id, "asked_at": asked_at})  # another goal's answer was about this visitor
+    return NotYet(door.now_ms, door.now_ms)
 
 
 def _take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> int:
@@ -211,13 +268,15 @@ _NEXT_DUE: Final = (
 )
 
 
-def _next_due(conn: Connection, destination: str, now: int) -> int | None:
+def _next_due(conn: Connection, destination: str, door: pauses.Door) -> int | None:
     """When the next goal of the destination becomes due; None if none waits for a time."""
+    now = door.now_ms
     times = [
         conn.execute(_NEXT_DUE, {"destination": destination, "state": state, "now": now}).scalar()
         for state in ("pending", "unconfirmed")
     ]
-    return min((int(time) for time in times if time is not None), default=None)
+    times += [proofs.next_at(conn, destination), door.unknown_turn_ms]
+    return min((int(time) for time in times if time is not None and time > now), default=None)
 
 
 def waits(conn: Connection, destination: str) -> NotYet | None:
@@ -226,19 +285,36 @@ def waits(conn: Connection, destination: str) -> NotYet | None:
     now = door.now_ms
     if door.not_before_ms > now:
         return NotYet(door.not_before_ms, now)
-    due = conn.execute(_ANY_DUE, {"destination": destination, "now": now}).first()
-    return None if due is not None else NotYet(_next_due(conn, destination, now), now)
+    if _any_due(conn, destination, door) or (proofs.next_at(conn, destination) or now + 1) <= now:
+        return None
+    return NotYet(_next_due(conn, destination, door), now)
 
 
-_ANY_DUE: Final = (
-    select(goals.c.id)
-    .where(
-        goals.c.destination == bindparam("destination"),
-        goals.c.state.in_(("pending", "unconfirmed")),
-        goals.c.due_at_ms <= bindparam("now"),
+def _any_due(conn: Connection, destination: str, door: pauses.Door) -> bool:
+    """Is there a goal to be sent or looked up?"""
+    wish = {"destination": destination, "now": door.now_ms}
+    if door.unknown_turn_ms is None:
+        return conn.execute(_ANY_DUE, wish).first() is not None
+    asked = (_ANY_ASKED,) if door.unknown_turn_ms <= door.now_ms else ()
+    return any(conn.execute(statement, wish).first() is not None for statement in (_ANY_FRESH, _ANY_LOOK, *asked))
+
+
+def _any(*states: str) -> Select[Any]:
+    return (
+        select(goals.c.id)
+        .where(
+            goals.c.destination == bindparam("destination"),
+            goals.c.state.in_(states) if len(states) > 1 else goals.c.state == literal_column(f"'{states[0]}'"),
+            goals.c.due_at_ms <= bindparam("now"),
+        )
+        .limit(1)
     )
-    .limit(1)
-)
+
+
+_ANY_DUE: Final = _any("pending", "unconfirmed")
+_ANY_LOOK: Final = _any("unconfirmed")
+_ANY_FRESH: Final = _any("pending").where(goals.c.unknown_at_ms == _NEVER_ASKED)
+_ANY_ASKED: Final = _any("pending").where(*_ASKED)
 
 
 def goal_of(row: Row[Any]) -> Goal:
@@ -267,7 +343,7 @@ def goal_of(row: Row[Any]) -> Goal:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """written: False if the lease was over and nothing was written. news: `paused`, `reopened`, or nothing new."""
+    """written: False if the lease was over and nothing was written. news: what changed, as `pauses.learn` says."""
 
     written: bool
     news: str | None = None
@@ -319,7 +395,10 @@ def settle(conn: Connection, claimed: Claim, attempt_id: int, outcome: Outcome, 
     """Write what became of a try, unless its lease ran out meanwhile."""
     goal = claimed.goal
     statement = _settle_statement(
-        ruling.state, counts=ruling.counts and not claimed.probe, unknown_visitor=ruling.unknown_visitor
+        ruling.state,
+        counts=ruling.counts and not claimed.probe,
+        unknown_visitor=ruling.unknown_visitor,
+        unknown=ruling.health is Health.UNKNOWN_VISITOR,
     )
     written = conn.execute(
         statement,
@@ -361,12 +440,14 @@ _SETTLE_VALUES: Final[dict[str, Any]] = {
 
 
 @cache
-def _settle_statement(state: GoalState, *, counts: bool, unknown_visitor: bool) -> ReturningUpdate[Any]:
+def _settle_statement(state: GoalState, *, counts: bool, unknown_visitor: bool, unknown: bool) -> ReturningUpdate[Any]:
     values = dict(_SETTLE_VALUES)
     if counts:
         values["attempts"] = goals.c.attempts + 1
     if unknown_visitor:
         values["unknown_visitor_tries"] = goals.c.unknown_visitor_tries + 1
+    if unknown:
+        values["unknown_at_ms"] = now_ms()
     if state is GoalState.DELIVERED:
         values |= {"delivered_at_ms": now_ms(), "datafast_event_id": bindparam("remote_id")}
     if state is GoalState.UNCONFIRMED:
@@ -551,6 +632,15 @@ def release_look(conn: Connection, look: LookClaim) -> None:
         .values(lease_token=None, lease_until_ms=None)
     )
     pauses.release_probe(conn, look.destination, look.token)
+
+
+# -------------------------------------------------------------------------------------------------------- prove
+
+
+def release_proof(conn: Connection, claim: ProofClaim) -> None:
+    """Give a visitor who was to be proved back (SIGTERM)."""
+    proofs.release(conn, claim)
+    pauses.release_probe(conn, claim.destination, claim.token)
 
 
 # -------------------------------------------------------------------------------------------------------- sweep

@@ -19,6 +19,7 @@ from bridge.store import events as events_
 from bridge.store import link_rows
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors, lookups
 from bridge.store.schema import unknown_visitors as unknown
+from bridge.store.schema import visitor_proofs as proofs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -143,7 +144,7 @@ def remove(conn: Connection, person: Person) -> None:
         (person.goals, (_FORGET_TRIES, _FORGET_GOALS, delete(goal_keys).where(goal_keys.c.goal_id.in_(_SOME)))),
         (person.events, (_FORGET_EVENTS, delete(link_events).where(link_events.c.event_id.in_(_SOME)))),
         (person.keys, _FORGET_KEYS),
-        (person.visitors, (_FORGET_VISITORS, delete(unknown).where(unknown.c.visitor.in_(_SOME)))),
+        (person.visitors, (_FORGET_VISITORS, *(delete(table).where(table.c.visitor.in_(_SOME)) for table in _KNOWN))),
     ):
         for some in _pieces(sorted(values)):
             for statement in statements:
@@ -193,6 +194,7 @@ _EVENTS_OF_GOALS: Final = select(goals.c.event_id).where(goals.c.id.in_(_SOME))
 _FORGET_KEYS: Final = tuple(
     delete(table).where(table.c.key.in_(_SOME)) for table in (link_visitors, link_events, goal_keys, lookups, link_keys)
 )
+_KNOWN: Final = (unknown, proofs)  # what is remembered of a visitor at a destination
 _FORGET_VISITORS: Final = delete(link_visitors).where(link_visitors.c.visitor.in_(_SOME))
 _FORGET_TRIES: Final = update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None)
 _FORGET_GOALS: Final = (
@@ -204,6 +206,7 @@ _FORGET_GOALS: Final = (
         metadata="{}",
         visitor=None,
         provenance=None,
+        to_prove=None,
         reason="forgotten",
         message=FORGOTTEN,
         datafast_event_id=None,

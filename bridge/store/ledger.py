@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from bridge.store import lookups
+from bridge.store import lookups, proofs, threads
 from bridge.store.events import event_of
 from bridge.store.schema import attempts, events, goals
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Event, Json
     from bridge.store.lookups import Lookup
+    from bridge.store.threads import KeyLine
 
 FOUND_MAX: Final = 50
 
@@ -56,6 +57,7 @@ class GoalLine:
     attempts: int
     delivered_at_ms: int | None
     datafast_event_id: str | None
+    weak_at_ms: int | None
     generation: int
 
     @property
@@ -116,12 +118,19 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class GoalDetail:
-    """One goal with its event and its attempts, oldest first. lookups: what was asked at its provider for it."""
+    """One goal with its event and its attempts, oldest first. lookups: what was asked at its provider for it.
+
+    Of one without a visitor: keys, which may lead to it; stopped: keys beside them that link nothing any more; trouble:
+    why DataFast could not be asked about a visitor.
+    """
 
     goal: GoalLine
     event: EventLine
     attempts: tuple[AttemptLine, ...]
     lookups: tuple[Lookup, ...] = ()
+    keys: tuple[KeyLine, ...] = ()
+    stopped: tuple[KeyLine, ...] = ()
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +224,12 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
         return None
     event = conn.execute(select(*_EVENT_COLUMNS).where(events.c.id == row.event_id)).one()
     asked = tuple(lookups.of_goal(conn, goal_id))
-    return GoalDetail(_goal(row), _with_goals(conn, [event])[0], attempts_of(conn, goal_id), asked)
+    detail = GoalDetail(_goal(row), _with_goals(conn, [event])[0], attempts_of(conn, goal_id), asked)
+    if row.state not in ("parked", "unattributed"):
+        return detail
+    keys, stopped = threads.of_goal(conn, goal_id)
+    trouble = proofs.trouble(conn, row.destination, row.to_prove) if row.to_prove else None
+    return replace(detail, keys=keys, stopped=stopped, trouble=trouble)
 
 
 def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:

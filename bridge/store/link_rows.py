@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
+from bridge import linking
 from bridge.linking import Evidence, Point
+from bridge.model import Key
 from bridge.store.driver import driver_of
 from bridge.store.schema import link_events, link_keys
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.linking import Learning
-    from bridge.model import Key
 
 # ---------------------------------------------------------- what runs for each event, in the driver's words
 
@@ -26,10 +27,11 @@ _KEYS_MET: Final = (
     "ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + 1"
     " RETURNING key, thread, stopped_at_ms, uses"
 )
-_WRITE_EDGES: Final = "INSERT INTO link_events (key, event_id, element)"
+_WRITE_EDGES: Final = "INSERT INTO link_events (key, event_id, element, named)"
+_EDGE_KNOWN: Final = "ON CONFLICT (key, event_id, element) DO UPDATE SET named = (link_events.named OR excluded.named)"
 _WRITE_EVIDENCE: Final = (
     "INSERT INTO link_visitors (key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms,"
-    " last_event_id, last_event)"
+    " last_event_id, last_event, borrowed)"
 )
 _FIRST: Final = ("first_at_ms", "first_event_id", "first_event")
 _LAST: Final = ("last_at_ms", "last_event_id", "last_event")
@@ -44,10 +46,11 @@ _LATER: Final = ", ".join(
     for name in _LAST
 )
 _KNOWN_BEFORE: Final = (
-    f"ON CONFLICT (key, visitor) DO UPDATE SET sure = (link_visitors.sure OR excluded.sure), {_EARLIER}, {_LATER}"
+    "ON CONFLICT (key, visitor) DO UPDATE SET sure = (link_visitors.sure OR excluded.sure),"
+    f" borrowed = (link_visitors.borrowed AND excluded.borrowed), {_EARLIER}, {_LATER}"
 )
 _KEYS: Final = "SELECT key, thread, stopped_at_ms FROM link_keys WHERE key IN ({names})"
-_EVIDENCE: Final = ", ".join(f"v.{name}" for name in ("key", "visitor", "sure", *_FIRST, *_LAST))
+_EVIDENCE: Final = ", ".join(f"v.{name}" for name in ("key", "visitor", "sure", *_FIRST, *_LAST, "borrowed"))
 _OF_THREADS: Final = (
     f"SELECT k.thread, {_EVIDENCE} FROM link_keys k JOIN link_visitors v ON v.key = k.key"  # noqa: S608 - no value in it
     " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
@@ -56,9 +59,21 @@ _OF_KEYS: Final = f"SELECT {_EVIDENCE} FROM link_visitors v WHERE v.key IN ({{na
 _SIZES: Final = "SELECT thread, count(*) FROM link_keys WHERE thread IN ({names}) GROUP BY thread"
 _RENAME: Final = "UPDATE link_keys SET thread = ? WHERE thread = ?"
 _CUSTOMERS: Final = (
-    "SELECT DISTINCT k.thread, mate.key FROM link_keys k JOIN link_events e ON e.key = k.key"
+    "SELECT DISTINCT k.thread, c.key, c.kind, c.ref FROM link_keys k JOIN link_events e ON e.key = k.key"
     " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
     " JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE k.thread IN ({names})"
+)
+
+_SAID: Final = (  # each event of these keys with each key that it named, and again with its name if it is a customer
+    "SELECT e.key, e.event_id, e.element, e.named, c.key FROM link_events e"
+    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
+    " LEFT JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({names})"
+)
+_SEEN_WITH: Final = (  # goals of the purchases that were seen with these customers
+    "SELECT DISTINCT g.goal_id FROM link_events e"
+    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
+    " JOIN link_keys k ON k.key = mate.key JOIN link_keys t ON t.thread = k.thread"
+    " JOIN goal_keys g ON g.key = t.key WHERE e.key IN ({names})"
 )
 
 # ------------------------------------------------------------------------- what runs when a key is stopped
@@ -107,18 +122,18 @@ def read_keys(conn: Connection, keys: Sequence[str]) -> list[KeyRow]:
 def write_edges(conn: Connection, learnings: Iterable[Learning]) -> None:
     """Note which keys each event named together."""
     rows = [
-        (key.text, learning.event_id, learning.element)
+        (key.text, learning.event_id, learning.element, learning.named is not None)
         for learning in learnings
         if learning.event_id is not None
         for key in learning.keys
     ]
-    driver_of(conn).insert(_WRITE_EDGES, rows, "ON CONFLICT DO NOTHING")
+    driver_of(conn).insert(_WRITE_EDGES, rows, _EDGE_KNOWN)
 
 
 def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
     """Note who was named with which keys: the earliest and the latest of what is known already and this."""
     rows = [
-        (item.key, item.visitor, item.sure, *_told(item.first), *_told(item.last))
+        (item.key, item.visitor, item.sure, *_told(item.first), *_told(item.last), item.borrowed)
         for item in sorted(evidence, key=lambda item: (item.key, item.visitor))
     ]
     driver_of(conn).insert(_WRITE_EVIDENCE, rows, _KNOWN_BEFORE)
@@ -139,19 +154,35 @@ def evidence_of_keys(conn: Connection, keys: Sequence[str]) -> Iterator[Evidence
 
 
 def _evidence(row: Sequence[Any]) -> Evidence:
-    key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms, last_event_id, last_event = row
+    key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms, last_event_id, last_event, borrowed = row
     return Evidence(
         key,
         visitor,
         bool(sure),
         Point(first_at_ms, first_event, first_event_id),
         Point(last_at_ms, last_event, last_event_id),
+        bool(borrowed),
     )
 
 
-def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, str]]:
+def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, Key]]:
     """(thread, customer): the customers that were named together with the threads' keys."""
-    return [(thread, customer) for thread, customer in driver_of(conn).among(_CUSTOMERS, threads)]
+    return [(thread, Key(*customer)) for thread, *customer in driver_of(conn).among(_CUSTOMERS, threads)]
+
+
+def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
+    """Of these keys those whose events name one common customer (`linking.with_one_customer`)."""
+    events: dict[tuple[str, int, int], tuple[set[str], bool | None]] = {}
+    for key, event_id, element, named, customer in driver_of(conn).among(_SAID, keys):
+        mine, _ = events.setdefault((key, event_id, element), (set(), named))
+        if customer is not None:
+            mine.add(customer)
+    return linking.with_one_customer((key, mine, named) for (key, *_), (mine, named) in events.items())
+
+
+def goals_seen_with(conn: Connection, customers: Sequence[str]) -> set[int]:
+    """The goals of all purchases that these customers were named with."""
+    return {row[0] for row in driver_of(conn).among(_SEEN_WITH, customers)}
 
 
 def sizes(conn: Connection, threads: Sequence[str]) -> dict[str, int]:

@@ -1,15 +1,16 @@
 """Remembered keys: which belong to one thread, and which visitors were named with them.
 
-`learn` takes what a batch of events teaches, joins threads and stops a key that would join a third visitor; the
-`Memory` it returns answers for all keys of the batch. Learners take turns: SQLite has one writer, on PostgreSQL a lock
-that lives as long as the transaction (a merge moves keys that another learner may hold, so row locks alone could wait
-for each other in a circle). Every key that is touched is written before it is read, so nobody misses anybody.
+`learn` takes what a batch of events teaches, joins threads and stops a key that would join three visitors who have no
+customer in common; the `Memory` it returns answers for all keys of the batch. Learners take turns: SQLite has one
+writer, on PostgreSQL a lock that lives as long as the transaction (a merge moves keys that another learner may hold, so
+row locks alone could wait for each other in a circle). Every key that is touched is written before it is read, so
+nobody misses anybody.
 All look-ups go by an index. Choosing a visitor is `bridge.linking`'s.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from bridge import linking
@@ -18,7 +19,7 @@ from bridge.linkwords import best_first
 from bridge.store import link_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -35,7 +36,9 @@ class Memory:
     """What is remembered of some keys, loaded once and asked often.
 
     threads: a strong key's thread; a key that was stopped has none. gained: threads that were there before and know
-    a visitor now whom they did not know. customers_gained: likewise. stopped: keys that were stopped just now.
+    a visitor now whom they did not know. customers_gained: likewise. met: threads that were there before, know nobody
+    and may have met a customer now. stopped: keys that were stopped just now. seen_with: the customers of threads that
+    know nobody, once `meet` has asked.
     """
 
     threads: dict[str, str] = field(default_factory=dict)
@@ -43,6 +46,8 @@ class Memory:
     by_customer: dict[str, dict[tuple[str, str], Evidence]] = field(default_factory=dict)
     gained: set[str] = field(default_factory=set)
     customers_gained: set[str] = field(default_factory=set)
+    met: set[str] = field(default_factory=set)
+    seen_with: dict[str, list[Key]] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)  # keys that were met a round number of times
 
@@ -53,25 +58,45 @@ class Memory:
     def find(
         self, keys: Sequence[Key], at_ms: int, *, weak: bool, first: bool = False, usable: Usable | None = None
     ) -> Found | None:
-        """The visitor these keys lead to. weak: the customer may answer, with `first` by its earliest visitor."""
+        """The visitor these keys lead to. weak: the customer may answer, with `first` by its earliest visitor.
+
+        The customer is the one that the keys name; where they name none that knows a visitor, those that their thread
+        was seen with (`meet`), if all of them give the same.
+        """
         strong = self.strong(keys)
         evidence = [item for key in strong for item in self.by_thread.get(self.threads[key.text], {}).values()]
         chosen = linking.choose(evidence, at_ms, usable=usable)
         if chosen is not None:
             return _found("thread", chosen, evidence, strong, at_ms)
-        customers = [key for key in keys if not key.strong] if weak else []
+        if not weak:
+            return None
+        return self._of_customers([key for key in keys if not key.strong], at_ms, first=first, usable=usable) or (
+            self._of_thread(strong, at_ms, first=first, usable=usable)
+        )
+
+    def _of_customers(
+        self, customers: Sequence[Key], at_ms: int, *, first: bool, usable: Usable | None
+    ) -> Found | None:
         evidence = [item for key in customers for item in self.by_customer.get(key.text, {}).values()]
         chosen = linking.choose(evidence, at_ms, first=first, usable=usable)
         return None if chosen is None else _found("customer", chosen, evidence, customers, at_ms)
 
-    def visitors(self, keys: Iterable[Key]) -> set[str]:
-        """Everybody whom these keys could lead to."""
-        found: set[str] = set()
+    def _of_thread(self, strong: Sequence[Key], at_ms: int, *, first: bool, usable: Usable | None) -> Found | None:
+        """The customers that the thread was seen with: one, or all of one mind."""
+        customers = {key.text: key for own in strong for key in self.seen_with.get(self.threads[own.text], ())}
+        found = [self._of_customers([customers[text]], at_ms, first=first, usable=usable) for text in sorted(customers)]
+        answers = [one for one in found if one is not None]
+        if not answers or len(answers) < len(found) or len({one.visitor for one in answers}) > 1:
+            return None
+        return replace(answers[0], beside=min(strong, key=lambda key: (best_first(key.kind), key.text)).text)
+
+    def evidence(self, keys: Iterable[Key]) -> Iterator[Evidence]:
+        """All that these keys could lead to."""
         for key in keys:
-            place = self.threads.get(key.text, "") if key.strong else key.text
-            known = (self.by_thread if key.strong else self.by_customer).get(place, {})
-            found.update(visitor for _, visitor in known)
-        return found
+            thread = self.threads.get(key.text, "")
+            yield from self.by_thread.get(thread, {}).values()
+            for customer in self.seen_with.get(thread, ()) if key.strong else (key,):
+                yield from self.by_customer.get(customer.text, {}).values()
 
 
 def _found(
@@ -92,6 +117,7 @@ def _found(
         event=point.event,
         event_id=point.event_id,
         before_ms=at_ms - point.at_ms,
+        borrowed=picked.borrowed,
     )
 
 
@@ -106,8 +132,9 @@ def learn(conn: Connection, learnings: Sequence[Learning], now: int) -> Memory:
     if not todo:
         return memory
     link_rows.write_edges(conn, todo)
-    while todo:  # a key that links too much ends a round: the rest meets the threads as they are without it
-        todo = _Round(conn, memory, todo, now).run()
+    cleared: set[Learning] = set()
+    while todo:  # three visitors end a round: the rest meets the threads as they are without the key that was stopped
+        todo = _Round(conn, memory, todo, cleared, now).run()
     _stop_crowds(conn, memory, now)
     return _again(conn, memory, learnings) if memory.stopped else memory
 
@@ -116,7 +143,7 @@ def _again(conn: Connection, memory: Memory, learnings: Sequence[Learning]) -> M
     """What is remembered after a key was stopped: threads have come apart, so all is read anew."""
     fresh = recall(conn, [key for learning in learnings for key in learning.keys])
     fresh.stopped, fresh.gained = memory.stopped, set(fresh.by_thread)
-    fresh.customers_gained = memory.customers_gained
+    fresh.customers_gained, fresh.met = memory.customers_gained, set(fresh.threads.values())
     return fresh
 
 
@@ -132,11 +159,27 @@ def recall(conn: Connection, keys: Iterable[Key]) -> Memory:
     return memory
 
 
+def meet(conn: Connection, memory: Memory, keys: Iterable[Key]) -> None:
+    """Recall the customers that the threads of these keys were seen with, where the thread itself knows nobody."""
+    threads = {memory.threads[key.text] for key in memory.strong(keys)}
+    lone = sorted(thread for thread in threads - memory.seen_with.keys() if not memory.by_thread.get(thread))
+    if not lone:
+        return
+    memory.seen_with.update((thread, []) for thread in lone)
+    for thread, customer in link_rows.customers_of(conn, lone):
+        memory.seen_with[thread].append(customer)
+    new = {key.text for thread in lone for key in memory.seen_with[thread]} - memory.by_customer.keys()
+    _recall_evidence(conn, memory, (), sorted(new))
+
+
 class _Round:
     """One pass over learnings: write and read the keys, join in memory, write what changed."""
 
-    def __init__(self, conn: Connection, memory: Memory, learnings: Sequence[Learning], now: int) -> None:
+    def __init__(
+        self, conn: Connection, memory: Memory, learnings: Sequence[Learning], cleared: set[Learning], now: int
+    ) -> None:
         self._conn, self._memory, self._learnings, self._now = conn, memory, learnings, now
+        self._cleared = cleared  # of three visitors, but one customer's
         self._groups = Groups()
         self._new: set[str] = set()  # keys that this batch meets first; a strong one founds a thread of its name
         self._before: dict[str, set[str]] = {}  # the visitors each older thread knew
@@ -147,10 +190,11 @@ class _Round:
         """Returns the learnings that are left for the next round."""
         self._load()
         for position, learning in enumerate(self._learnings):
-            if self._crowded(learning):
+            if learning not in self._cleared and self._crowded(learning):
                 self._save(self._learnings[:position])
                 own = tuple(key.text for key in learning.keys if key.text in self._memory.threads)
-                _stop(self._conn, self._memory, own, _evidence(learning), self._now, _THIRD)
+                if not _stop(self._conn, self._memory, own, _evidence(learning), self._now, _THIRD):
+                    self._cleared.add(learning)
                 return list(self._learnings[position:])
             self._join(learning)
         self._save(self._learnings)
@@ -182,16 +226,17 @@ class _Round:
         return {self._groups.find(threads[key.text]) for key in learning.keys if key.text in threads}
 
     def _crowded(self, learning: Learning) -> bool:
-        """Would this event join a third visitor to a thread?"""
+        """Would this event make a thread of three visitors, or does it say something new about a key of one?"""
         threads = self._threads(learning)
-        if not threads:
-            return False
         visitors = {visitor for thread in threads for _, visitor in self._memory.by_thread.get(thread, ())}
         known = len(visitors)
         if learning.named is not None:
             visitors.add(learning.named.visitor)
+        if not threads or len(visitors) <= linking.VISITORS_A_THREAD:
+            return False
+        own = {key.text for key in learning.keys if key.text in self._memory.threads}
         grows = len(visitors) > known or len(threads) > 1
-        return grows and len(visitors) > linking.VISITORS_A_THREAD
+        return grows or link_rows.with_one_customer(self._conn, sorted(own)) != own
 
     def _join(self, learning: Learning) -> None:
         memory, threads = self._memory, self._threads(learning)
@@ -235,19 +280,29 @@ class _Round:
             if not key.strong
             for thread in self._threads(learning)
         }
-        for thread, customer in link_rows.customers_of(self._conn, sorted(self._grown)):
-            pairs.add((customer, self._groups.find(thread)))
+        seen_with = link_rows.customers_of(self._conn, sorted(self._grown))
+        pairs.update((customer.text, self._groups.find(thread)) for thread, customer in seen_with)
         memory = self._memory
         for customer, thread in sorted(pairs):
             known = memory.by_customer.setdefault(customer, {})
             for item in memory.by_thread.get(thread, {}).values():
                 place, before = (customer, item.visitor), known.get((customer, item.visitor))
-                _add(known, Evidence(customer, item.visitor, item.sure, item.first, item.last))
+                _add(known, replace(item, key=customer))
                 if known[place] != before:
                     self._evidence[place] = known[place]
         for customer, known in memory.by_customer.items():
             if customer not in self._new and _visitors(known) - self._customers_before.get(customer, set()):
                 memory.customers_gained.add(customer)
+        self._note_met({thread for customer, thread in pairs if memory.by_customer.get(customer)})
+
+    def _note_met(self, with_customer: set[str]) -> None:
+        """Older threads that know nobody, and that a customer who knows somebody, or another thread, was joined to."""
+        roots = [self._groups.find(thread) for thread in self._before]
+        self._met = {
+            thread
+            for thread, root in zip(self._before, roots, strict=True)
+            if (root in with_customer or roots.count(root) > 1) and not self._memory.by_thread.get(root)
+        }
 
     def _rename_threads(self) -> None:
         """Give joined threads one name: the larger one's, so that few rows are written."""
@@ -267,6 +322,7 @@ class _Round:
         for key, thread in memory.threads.items():
             memory.threads[key] = names.get(thread, thread)
         memory.gained.update(names.get(thread, thread) for thread in self._grown)
+        memory.met.update(names.get(thread, thread) for thread in self._met)
 
     def _rename_in_memory(self, root: str, name: str) -> None:
         known = self._memory.by_thread
@@ -277,8 +333,8 @@ class _Round:
 # ----------------------------------------------------------------------------------------------------- the guard
 
 _THIRD: Final = (
-    "{ref} would join a third visitor to one thread, so it is no key of a purchase (a product's id?); it links nothing"
-    " any more"
+    "{ref} would join a third visitor to one thread, and the events that name it have no customer in common, so it is"
+    " no key of a purchase (a product's id?); it links nothing any more"
 )
 _CROWD: Final = (
     f"{{ref}} holds more than {linking.KEYS_A_THREAD} keys together, so it is no key of a purchase (a product's id?);"
@@ -287,22 +343,26 @@ _CROWD: Final = (
 _LOOK_EVERY: Final = 100  # uses of a key, between two looks at the size of its thread
 
 
-def _stop(conn: Connection, memory: Memory, own: tuple[str, ...], told: Iterable[Evidence], now: int, why: str) -> None:
+def _stop(conn: Connection, memory: Memory, own: tuple[str, ...], told: Iterable[Evidence], now: int, why: str) -> bool:
     """Find the key that links what does not belong together, and take it out of the threads of the keys `own`.
 
-    told: evidence that is not written yet.
+    told: evidence that is not written yet. False: there is none, because all its visitors are one customer's.
     """
     threads = sorted({memory.threads[key] for key in own})
     edges = [*link_rows.edges_in(conn, threads), own]
     keys = link_rows.keys_in(conn, threads)
+    trusted = link_rows.with_one_customer(conn, sorted(keys)) if why is _THIRD else set()
     named: dict[str, set[str]] = {}
     for item in (*link_rows.evidence_of_keys(conn, sorted(keys)), *told):
         named.setdefault(item.key, set()).add(item.visitor)
-    guilty = linking.culprit(edges, named)
+    guilty = linking.culprit(edges, named, trusted)
+    if guilty is None:
+        return False
     memory.stopped[guilty] = why.format(ref=guilty.rpartition(":")[2])
     link_rows.stop(conn, guilty, memory.stopped[guilty], now, linking.components(edges, keys, (guilty,)))
     for thread in threads:
         memory.by_thread.pop(thread, None)
+    return True
 
 
 def _stop_crowds(conn: Connection, memory: Memory, now: int) -> None:
@@ -333,4 +393,5 @@ def _evidence(learning: Learning) -> list[Evidence]:
     if learning.named is None:
         return []
     point = Point(learning.at_ms, learning.event, learning.event_id)
-    return [Evidence(key.text, learning.named.visitor, learning.named.sure, point, point) for key in learning.keys]
+    named = learning.named
+    return [Evidence(key.text, named.visitor, named.sure, point, point, named.borrowed) for key in learning.keys]

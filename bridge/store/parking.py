@@ -9,20 +9,21 @@ Every transition is guarded by the state it starts from.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, select, update
 
 from bridge.linking import Found, Learning, Named
-from bridge.linkwords import HINT, unattributed
+from bridge.linkwords import HINT, disproved, proving, unattributed, waiting
 from bridge.model import Key
-from bridge.store import clock, link_rows, links
+from bridge.store import clock, link_rows, links, proofs
 from bridge.store.driver import driver_of
 from bridge.store.schema import events, goal_keys, goals, link_keys
 from bridge.store.unknown import WHY, Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -36,13 +37,47 @@ LOOK_AGAIN_MS: Final = 1_000  # while events that may still speak are waiting to
 CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.state == bindparam("was"))
 
 
+# ---------------------------------------------------------------------------------------------------- resolving
+
+
+def resolve(
+    destination: str,
+    own: Sequence[Named],
+    keys: Sequence[Key],
+    at_ms: int,
+    memory: Memory,
+    unknown: Unknown,
+    *,
+    weak: bool,
+    first: bool,
+    without: str | None = None,
+) -> Found | None:
+    """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's. without: not this one.
+
+    One that has still to be proved is found as `unproved`: the goal waits for it, whoever would come after.
+    """
+
+    def usable(item: Evidence | Named) -> bool:
+        return item.visitor != without and not unknown.passed_over(destination, item)
+
+    left = [item for item in own if usable(item)]
+    found = as_own(left) if left else memory.find(keys, at_ms, weak=weak, first=first, usable=usable)
+    return found and replace(found, unproved=unknown.unproved(destination, found))
+
+
+def as_own(left: Sequence[Named]) -> Found:
+    """The first of these candidates of an event, with the others behind it."""
+    best = left[0]
+    return Found(best.visitor, "own", best.sure, path=best.path, others=tuple(left[1:]), borrowed=best.borrowed)
+
+
 # ----------------------------------------------------------------------------------------------------- learning
 
 
 def learn(conn: Connection, learnings: Sequence[Learning], settings: Settings, now: int) -> Memory:
     """Remember what events teach, and wake the goals that waited for it."""
     memory = links.learn(conn, learnings, now)
-    woken = _waiting_for(conn, memory.gained, memory.customers_gained)
+    woken = _waiting_for(conn, memory.gained | memory.met, memory.customers_gained)
     if woken:
         _look(conn, woken, settings, now)
     return memory
@@ -55,9 +90,18 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: st
     return learn(conn, [Learning((key,), now, event, named=named)], settings, now)
 
 
+def waiters(conn: Connection, key: Key) -> list[int]:
+    """The goals that a visitor of this key may find."""
+    threads = [row.thread for row in link_rows.read_keys(conn, [key.text]) if row.thread is not None]
+    return [goal.id for goal in _waiting_for(conn, threads, () if key.strong else [key.text])]
+
+
 def _waiting_for(conn: Connection, threads: Collection[str], customers: Collection[str]) -> Sequence[Any]:
-    """The goals that wait for a key of these threads, or for these customers, in the order of their events."""
-    ids: set[int] = set()
+    """The goals that wait for a key of these threads, or for these customers, in the order of their events.
+
+    A goal waits for a customer that its event names, and for one that its purchase was seen with.
+    """
+    ids = link_rows.goals_seen_with(conn, sorted(customers))
     driver = driver_of(conn)
     ids.update(row[0] for row in driver.among(_OF_THREADS, sorted(threads)))
     ids.update(row[0] for row in driver.among(_OF_KEYS, sorted(customers)))
@@ -95,81 +139,108 @@ def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
     now = clock.read_ms(conn)
     keys = _keys_of(conn, [goal_id]).get(goal_id, [])
     memory = links.recall(conn, keys)
-    told = Found.from_json(json.loads(goal.provenance)) if goal.provenance else None
-    own = [Named(*other) for other in told.others] if told else []
-    unknown = Unknown(conn, memory.visitors(keys) | {item.visitor for item in own} | {goal.visitor}, now)
-    found = _next_own(goal, own, unknown) or memory.find(
-        keys,
-        goal.ordered_at_ms,
-        weak=True,
-        first=settings.bridge_customer_visitor == "first",
-        usable=_usable(goal, unknown),
+    links.meet(conn, memory, keys)
+    own = _own_of(goal)
+    unknown = Unknown(conn, [*own, *memory.evidence(keys)], now)
+    first = settings.bridge_customer_visitor == "first"
+    found = resolve(
+        goal.destination, own, keys, goal.ordered_at_ms, memory, unknown, weak=True, first=first, without=goal.visitor
     )
-    values = {"message": WHY} if found is None else _other(found, now)
+    values = {"message": WHY} if found is None else _other(goal, found, now)
     conn.execute(CHANGE.values(changed_at_ms=now, **values), {"goal": goal_id, "was": "rejected"})
+    if found is not None and found.unproved:
+        proofs.want(conn, [(goal.destination, found.visitor)], now)
     return found is not None
 
 
-def _next_own(goal: Row[Any], own: Sequence[Named], unknown: Unknown) -> Found | None:
-    for place, item in enumerate(own):
-        if item.visitor != goal.visitor and not unknown.passed_over(goal.destination, item.visitor, sure=item.sure):
-            others = tuple((other.visitor, other.path, other.sure) for other in own[place + 1 :])
-            return Found(item.visitor, "own", item.sure, path=item.path, others=others)
-    return None
+def _own_of(goal: Row[Any]) -> Sequence[Named]:
+    """The candidates that the goal's events name themselves, as far as they were not refused."""
+    return Found.from_json(json.loads(goal.provenance)).own if goal.provenance else ()
 
 
-def _other(found: Found, now: int) -> dict[str, Any]:
+def _other(goal: Row[Any], found: Found, now: int) -> dict[str, Any]:
+    until = now + goal.wait_ms
+    waits = {"state": "parked", "visitor": None, "parked_until_ms": until, "due_at_ms": until}
     return {
-        **_attributed(found, now),
+        **(waits | to_prove(found) if found.unproved else _attributed(found, now)),
         "attempts": 0,
         "first_try_at_ms": None,
         "unknown_visitor_tries": 0,
+        "unknown_at_ms": 0,
         "paused_ms": 0,
     }
-
-
-def _usable(goal: Row[Any], unknown: Unknown) -> Callable[[Evidence], bool]:
-    def usable(item: Evidence) -> bool:
-        return not unknown.passed_over(goal.destination, item.visitor, sure=item.sure) and (
-            item.visitor != goal.visitor
-        )
-
-    return usable
 
 
 def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now: int) -> int:
     """Decide about parked goals by what is remembered now."""
     of_goal = _keys_of(conn, [goal.id for goal in parked])
-    memory = links.recall(conn, [key for keys in of_goal.values() for key in keys])
-    unknown = Unknown(conn, memory.visitors(key for keys in of_goal.values() for key in keys), now)
+    all_keys = [key for keys in of_goal.values() for key in keys]
+    memory = links.recall(conn, all_keys)
+    links.meet(conn, memory, all_keys)
+    named = [item for goal in parked for item in _own_of(goal)]
+    unknown = Unknown(conn, [*named, *memory.evidence(all_keys)], now)
     unrouted_ms = conn.execute(_UNROUTED).scalar()
-    changed = 0
+    changed, wanted = 0, []
     for goal in parked:
         keys = of_goal.get(goal.id, [])
         over = goal.weak_at_ms is None or goal.weak_at_ms <= now
         weak = over and not _may_speak(unrouted_ms, goal.weak_at_ms)
         first = settings.bridge_customer_visitor == "first"
-        found = memory.find(keys, goal.ordered_at_ms, weak=weak, first=first, usable=_usable(goal, unknown))
+        found = resolve(
+            goal.destination, _own_of(goal), keys, goal.ordered_at_ms, memory, unknown, weak=weak, first=first
+        )
+        if found is not None and found.unproved:
+            wanted.append((goal.destination, found.visitor))
         values = _decided(goal, found, keys, unrouted_ms, now) | {"changed_at_ms": now}
         if over and not weak and values.get("state") is None:
             values["due_at_ms"] = min(values["due_at_ms"], now + LOOK_AGAIN_MS)
         result = conn.execute(CHANGE.values(**values), {"goal": goal.id, "was": "parked"})
         changed += result.rowcount if "state" in values else 0
+    proofs.want(conn, wanted, now)
     return changed
 
 
 def _decided(
     goal: Row[Any], found: Found | None, keys: Sequence[Key], unrouted_ms: int | None, now: int
 ) -> dict[str, Any]:
-    if found is not None:
+    if found is not None and not found.unproved:
         return _attributed(found, now)
-    if goal.parked_until_ms > now:
-        return {"due_at_ms": _next_look(goal, now)}
-    if _may_speak(unrouted_ms, goal.parked_until_ms):
+    stranger = goal.to_prove if found is None else None
+    pairs = [(key.kind, key.id) for key in keys]
+    if goal.parked_until_ms > now and (found is not None or keys or stranger is None):
+        return {"due_at_ms": _next_look(goal, now), **_waits_for(goal, found, pairs)}
+    if _may_speak(unrouted_ms, goal.parked_until_ms) and goal.parked_until_ms <= now:
         return {"due_at_ms": now + LOOK_AGAIN_MS}
     sender = keys[0].text.partition(":")[0] if keys else goal.source
-    message = unattributed(sender, [(key.kind, key.id) for key in keys])
-    return {"state": "unattributed", "reason": "no_visitor", "message": message}
+    refused = f"DataFast has not said in time whether it knows {found.visitor}" if found else None
+    message = unattributed(sender, pairs, disproved(stranger) if stranger else refused)
+    return {"state": "unattributed", "reason": "no_visitor", "message": message, "to_prove": None}
+
+
+def _waits_for(goal: Row[Any], found: Found | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What a goal says of itself while it waits: for a proof; or, when that was in vain, for a link."""
+    if found is not None:
+        return to_prove(found) if goal.to_prove != found.visitor else {}
+    if goal.to_prove is None:
+        return {}
+    return {"to_prove": None, "reason": None, "message": waiting(pairs, disproved(goal.to_prove))}
+
+
+def to_prove(found: Found) -> dict[str, Any]:
+    """The columns of a goal that waits until its destination has said whether it knows this visitor."""
+    return {
+        "to_prove": found.visitor,
+        "provenance": as_json(found),
+        "reason": "unproved",
+        "message": proving(found.visitor, found.path),
+    }
+
+
+def told(conn: Connection, destination: str, visitor: str, settings: Settings) -> None:
+    """The destination has said whether it knows this visitor: decide about the goals that waited for it."""
+    waiters = conn.execute(_TO_PROVE, {"visitor": visitor, "of": destination}).all()
+    if waiters:
+        _look(conn, waiters, settings, clock.read_ms(conn))
 
 
 def _attributed(found: Found, now: int) -> dict[str, Any]:
@@ -177,6 +248,7 @@ def _attributed(found: Found, now: int) -> dict[str, Any]:
         "state": "pending",
         "visitor": found.visitor,
         "provenance": as_json(found),
+        "to_prove": None,
         "reason": None,
         "message": None,
         "due_at_ms": now,
@@ -225,6 +297,11 @@ _OF_KEYS: Final = "SELECT goal_id FROM goal_keys WHERE key IN ({names})"
 _PARKED: Final = (
     select(goals)
     .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state == "parked")
+    .order_by(goals.c.ordered_at_ms, goals.c.id)
+)
+_TO_PROVE: Final = (
+    select(goals)
+    .where(goals.c.to_prove == bindparam("visitor"), goals.c.destination == bindparam("of"), goals.c.state == "parked")
     .order_by(goals.c.ordered_at_ms, goals.c.id)
 )
 _DUE: Final = (

@@ -1,5 +1,8 @@
 """The pause of a destination: one `not_before` and a reason, for throttling, wrong keys and repeated failure.
 
+Beside it the row of unknown visitors: ten different ones with no success between are an alarm, never a pause. While it
+lasts they are asked about sparingly (`bridge.store.delivery`), and their tries do not count.
+
 While it lies ahead nothing is claimed. Then one real goal goes through as the probe: claiming it moves `not_before`
 to the end of its lease, so nobody else follows until its answer is known. `after` is the pure table of what an answer
 does; the rest writes it. An answer to a request that was in flight when the pause began changes nothing.
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, case, select, update
 
 from bridge.model import Health
+from bridge.store import proofs
 from bridge.store.clock import now_ms
 from bridge.store.schema import destinations, goals
 from bridge.store.upsert import insert
@@ -26,23 +30,23 @@ if TYPE_CHECKING:
 
 FAILURES_IN_ROW: Final = 5
 UNKNOWN_IN_ROW: Final = 10
-FIRST_STEP_MS: Final = {"failures": 5_000, "configuration": 30_000, "unknown_visitors": 30_000}
+FIRST_STEP_MS: Final = {"failures": 5_000, "configuration": 30_000}
 LAST_STEP_MS: Final = 300_000
-
-UNKNOWN_SENTENCE: Final = "none of the last 10 visitors is known to this website: is this the key of the right one?"
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
     """Whether a destination may be sent to. probing: only one goal may pass, to see whether it works again.
 
-    now_ms: the database's clock when it was looked at.
+    now_ms: the database's clock when it was looked at. unknown_turn_ms: while none of the last visitors was known, when
+    one who was not known may be asked about again; None: some are known.
     """
 
     not_before_ms: int
     probing: bool
     slots: int
     now_ms: int
+    unknown_turn_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +60,22 @@ class Pause:
     step_ms: int = 0
     failures: int = 0
     unknown: tuple[str, ...] = ()
+    unknown_since_ms: int | None = None
     probe_token: str | None = None
 
 
 def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
     """What an answer makes of a destination. Pure."""
     if pause.kind is not None and pause.probe_token != token:
-        return pause
+        return replace(pause, unknown=(), unknown_since_ms=None) if ruling.health is Health.SUCCESS else pause
     pause = replace(pause, probe_token=None)
     match ruling.health:
         case Health.SUCCESS:
             return Pause()
         case Health.ANSWERED:
-            return _answered(pause, now)
+            return _answered(pause)
         case Health.UNKNOWN_VISITOR:
-            return _unknown(_answered(pause, now), visitor, now)
+            return _unknown(_answered(pause), visitor, now)
         case Health.THROTTLED:
             return _close(pause, pause.kind or "throttled", ruling.message, now, ruling.pause_ms, pause.step_ms)
         case Health.CONFIGURATION:
@@ -81,21 +86,17 @@ def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: in
             return replace(pause, not_before_ms=min(pause.not_before_ms, now))
 
 
-def _answered(pause: Pause, now: int) -> Pause:
+def _answered(pause: Pause) -> Pause:
     """It works, though it refused this goal; only a delivered goal ends a row of unknown visitors."""
-    if pause.kind == "unknown_visitors":
-        return _stretch(pause, "unknown_visitors", UNKNOWN_SENTENCE, now)
-    return Pause(unknown=pause.unknown)
+    return Pause(unknown=pause.unknown, unknown_since_ms=pause.unknown_since_ms)
 
 
 def _unknown(pause: Pause, visitor: str, now: int) -> Pause:
     seen = fingerprint(visitor)
-    if pause.kind == "unknown_visitors" or seen in pause.unknown:
+    if pause.unknown_since_ms is not None:
         return pause
-    pause = replace(pause, unknown=(*pause.unknown, seen))
-    if len(pause.unknown) < UNKNOWN_IN_ROW:
-        return pause
-    return _stretch(pause, "unknown_visitors", UNKNOWN_SENTENCE, now)
+    row = pause.unknown if seen in pause.unknown else (*pause.unknown, seen)
+    return replace(pause, unknown=row, unknown_since_ms=now if len(row) >= UNKNOWN_IN_ROW else None)
 
 
 def _failed(pause: Pause, ruling: Settlement, now: int) -> Pause:
@@ -140,7 +141,19 @@ _ROW_LOCKED: Final = _ROW.with_for_update(of=destinations)
 def door(conn: Connection, destination: str) -> Door:
     """May this destination, which is registered, be sent to?"""
     row = conn.execute(_ROW, {"destination": destination}).one()
-    return Door(row.not_before_ms, row.pause_kind is not None, row.slots, int(row.now))
+    turn = None if row.unknown_since_ms is None else row.unknown_turn_at_ms
+    return Door(row.not_before_ms, row.pause_kind is not None, row.slots, int(row.now), turn)
+
+
+def none_known(conn: Connection, destination: str, visitor: str) -> bool:
+    """Is, or with this visitor will be, none of the last visitors known? Holds the row until the transaction ends."""
+    row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
+    return row is not None and _unknown(_pause_of(row), visitor, 0).unknown_since_ms is not None
+
+
+def next_unknown(conn: Connection, destination: str, at_ms: int) -> None:
+    """One who was not known is asked about now; the next of them not before this time."""
+    conn.execute(update(destinations).where(destinations.c.name == destination).values(unknown_turn_at_ms=at_ms))
 
 
 _COUNT: Final = (
@@ -159,7 +172,10 @@ def count_slot(conn: Connection, destination: str, probe: tuple[str, int] | None
 
 
 def learn(conn: Connection, destination: str, ruling: Settlement, *, visitor: str, token: str) -> str | None:
-    """Write what an answer says about its destination; `paused` or `reopened` when that changed."""
+    """Write what an answer says about its destination.
+
+    Returns what changed: `paused`, `reopened`; `none_known`, when it does not know the last ten; `known`, when it does.
+    """
     row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
     if row is None:
         return None
@@ -174,7 +190,11 @@ def learn(conn: Connection, destination: str, ruling: Settlement, *, visitor: st
     if before.kind is not None and then.kind is None:
         _forgive(conn, destination, before, now)
         return "reopened"
-    return "paused" if before.kind is None and then.kind is not None else None
+    if before.kind is None and then.kind is not None:
+        return "paused"
+    if (before.unknown_since_ms is None) is (then.unknown_since_ms is None):
+        return None
+    return "known" if then.unknown_since_ms is None else "none_known"
 
 
 def _pause_of(row: Any) -> Pause:
@@ -186,6 +206,7 @@ def _pause_of(row: Any) -> Pause:
         row.pause_step_ms,
         row.failures,
         tuple(json.loads(row.unknown_visitors)),
+        row.unknown_since_ms,
         row.probe_token,
     )
 
@@ -199,6 +220,7 @@ def _columns(pause: Pause) -> dict[str, Any]:
         "pause_step_ms": pause.step_ms,
         "failures": pause.failures,
         "unknown_visitors": json.dumps(list(pause.unknown)),
+        "unknown_since_ms": pause.unknown_since_ms,
         "probe_token": pause.probe_token,
     }
 
@@ -259,16 +281,26 @@ def clock_skew_ms(conn: Connection, destination: str) -> int:
 
 
 def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
-    """Make a destination's row; a new key ends the pause that the old one caused."""
+    """Make a destination's row; a new key ends what the old one caused."""
     row = conn.execute(_ROW, {"destination": destination}).first()
     if row is None:
         insert_once(conn, destinations, {"name": destination, "key_fingerprint": key_fingerprint})
         return
     if row.key_fingerprint != key_fingerprint:
         reopen(conn, destination)
-        conn.execute(
-            update(destinations).where(destinations.c.name == destination).values(key_fingerprint=key_fingerprint)
-        )
+        _forget_strangers(conn, destination)
+        values = {"key_fingerprint": key_fingerprint, "unknown_visitors": "[]", "unknown_since_ms": None}
+        conn.execute(update(destinations).where(destinations.c.name == destination).values(**values))
+
+
+def _forget_strangers(conn: Connection, destination: str) -> None:
+    """Another key may be another website's: whom the old one did not know is asked about at once."""
+    proofs.forget_strangers(conn, destination)
+    here = goals.c.destination == destination
+    unknown = {"unknown_at_ms": 0, "unknown_visitor_tries": 0, "due_at_ms": now_ms()}
+    conn.execute(update(goals).where(here, goals.c.state == "pending", goals.c.unknown_at_ms > 0).values(**unknown))
+    named = (goals.c.state == "parked", goals.c.provenance.is_not(None))
+    conn.execute(update(goals).where(here, *named).values(due_at_ms=now_ms()))
 
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:

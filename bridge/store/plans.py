@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, exists, or_, select
 
-from bridge.linking import Found
 from bridge.linkwords import unattributed, waiting
 from bridge.model import GoalState
+from bridge.store import links, proofs
 from bridge.store.driver import driver_of
-from bridge.store.parking import CHANGE, as_json, bind, first_look, learn, next_visitor, park_again, sweep_parked
+from bridge.store.parking import (
+    CHANGE,
+    as_json,
+    as_own,
+    bind,
+    first_look,
+    learn,
+    next_visitor,
+    park_again,
+    resolve,
+    sweep_parked,
+    to_prove,
+)
 from bridge.store.schema import attempts, goals
 from bridge.store.unknown import WHY, Unknown
 from bridge.store.upsert import both
@@ -27,7 +39,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-    from bridge.linking import Evidence, Named
+    from bridge.linking import Found, Named
     from bridge.model import Event, Key, PlannedGoal
     from bridge.settings import Settings
     from bridge.store.links import Memory
@@ -75,6 +87,11 @@ class Made:
     message: str | None
     event_id: int  # of the event that made the goal
 
+    @property
+    def unproved(self) -> bool:
+        """Does it wait until its destination has said whether it knows the visitor?"""
+        return self.state is GoalState.PARKED and self.found is not None and self.found.unproved
+
 
 # ------------------------------------------------------------------------------------------------------ following
 
@@ -91,9 +108,9 @@ def make(conn: Connection, wishes: Sequence[Wish], memory: Memory, settings: Set
     """Write the goals of a batch. `memory` has learned from the same events, in this transaction."""
     if not wishes:
         return []
-    named = {named.visitor for wish in wishes for named in wish.own}
-    reachable = memory.visitors(key for wish in wishes for key in wish.keys)
-    unknown = Unknown(conn, named | reachable, now)
+    links.meet(conn, memory, (key for wish in wishes if wish.dry for key in wish.keys))
+    named = [named for wish in wishes for named in wish.own]
+    unknown = Unknown(conn, [*named, *memory.evidence(key for wish in wishes for key in wish.keys)], now)
     found = [_resolve(wish, memory, unknown, settings) for wish in wishes]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for wish, visitor in zip(wishes, found, strict=True):
@@ -110,22 +127,16 @@ def make(conn: Connection, wishes: Sequence[Wish], memory: Memory, settings: Set
             row = rows[wish.place]
             made.append(Made(wish, "made", goal_id, GoalState(row["state"]), visitor, row["message"], wish.event.id))
     _write_keys(conn, made)
+    proofs.want(conn, [(one.wish.destination, one.found.visitor) for one in made if one.found and one.unproved], now)
     return made
 
 
 def _resolve(wish: Wish, memory: Memory, unknown: Unknown, settings: Settings) -> Found | None:
     """The visitor: the event's own, else its thread's, else (without strong keys, or in a test) its customer's."""
-
-    def usable(item: Evidence) -> bool:
-        return not unknown.passed_over(wish.destination, item.visitor, sure=item.sure)
-
-    left = [item for item in wish.own if not unknown.passed_over(wish.destination, item.visitor, sure=item.sure)]
-    if left:
-        others = tuple((item.visitor, item.path, item.sure) for item in left[1:])
-        return Found(left[0].visitor, "own", left[0].sure, path=left[0].path, others=others)
     weak = wish.dry or not memory.strong(wish.keys)
     first = settings.bridge_customer_visitor == "first"
-    return memory.find(wish.keys, wish.ordered_at_ms, weak=weak, first=first, usable=usable)
+    found = resolve(wish.destination, wish.own, wish.keys, wish.ordered_at_ms, memory, unknown, weak=weak, first=first)
+    return None if found is not None and found.unproved and wish.dry else found  # of a rehearsal nobody is asked
 
 
 def _row(wish: Wish, found: Found | None, memory: Memory, settings: Settings, now: int) -> dict[str, Any]:
@@ -155,8 +166,9 @@ def _birth(wish: Wish, found: Found | None, memory: Memory, settings: Settings, 
     wait_ms = wish.planned.wait_ms or settings.bridge_park
     start_ms = wish.happened_at_ms if wish.time_is_stated else wish.event.received_at_ms
     values: dict[str, Any] = {
-        "visitor": found.visitor if found else None,
+        "visitor": found.visitor if found and not found.unproved else None,
         "provenance": as_json(found),
+        "to_prove": None,
         "reason": None,
         "message": None,
         "due_at_ms": now,
@@ -167,17 +179,24 @@ def _birth(wish: Wish, found: Found | None, memory: Memory, settings: Settings, 
     }
     if wish.dry:
         return values | {"state": "dry", "reason": "test", "message": DRY}
-    if found:
+    if found and not found.unproved:
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in wish.keys]
     refused = _refused(wish)
-    if not wish.keys:
+    if not wish.keys and not found:
         message = unattributed(wish.event.provider, pairs, refused)
         return values | {"state": "unattributed", "reason": "no_visitor", "message": message}
     until = wish.event.received_at_ms + wait_ms
     weak_at = wish.event.received_at_ms + settings.bridge_weak_after if memory.strong(wish.keys) else None
-    values |= {"state": "parked", "message": waiting(pairs, refused), "parked_until_ms": until, "weak_at_ms": weak_at}
+    values |= {"state": "parked", "parked_until_ms": until, "weak_at_ms": weak_at}
+    values |= to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _lent(wish)}
     return values | {"due_at_ms": first_look(values)}
+
+
+def _lent(wish: Wish) -> str | None:
+    """The borrowed candidates, though none is known: with another key they may be, and are asked about anew."""
+    left = [item for item in wish.own if item.borrowed]
+    return as_json(as_own(left)) if left else None
 
 
 def _refused(wish: Wish) -> str | None:
@@ -215,7 +234,7 @@ def _gift(conn: Connection, goal: Row[Any], wish: Wish, birth: dict[str, Any], n
     expires = max(goal.expires_at_ms, birth["expires_at_ms"])
     if goal.state == "expired" and (expires <= now or _maybe_sent(conn, goal.id)):
         return None
-    given = {name: birth[name] for name in ("state", "visitor", "provenance", "reason", "message", "due_at_ms")}
+    given = {name: birth[name] for name in _GIVEN}
     again = {"expires_at_ms": expires, "attempts": 0, "first_try_at_ms": None, "paused_ms": 0}
     if birth["state"] == "pending":
         return given | again
@@ -230,7 +249,13 @@ def _gift(conn: Connection, goal: Row[Any], wish: Wish, birth: dict[str, Any], n
         "wait_ms": birth["wait_ms"],
         "expires_at_ms": expires,
     }
+    if goal.to_prove is not None and birth["to_prove"] is None:
+        given |= {"to_prove": goal.to_prove, "provenance": goal.provenance, "reason": goal.reason}
+        given |= {"message": goal.message}
     return given | again | values | {"due_at_ms": first_look(values)}
+
+
+_GIVEN: Final = ("state", "visitor", "provenance", "to_prove", "reason", "message", "due_at_ms")
 
 
 def _later(goal: Row[Any], birth: dict[str, Any]) -> int | None:

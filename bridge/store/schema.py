@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    false,
 )
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ goals = Table(
     Column("delivered_at_ms", BigInteger),
     Column("datafast_event_id", Text),
     Column("generation", Integer, nullable=False, server_default="1"),
+    Column("unknown_at_ms", BigInteger, nullable=False, server_default="0"),  # when its visitor was last answered 404
+    Column("to_prove", Text),  # while parked: the borrowed id that DataFast is asked about first
     UniqueConstraint("destination", "once_key"),
     Index("ix_goals_destination_state_due_at_ms_id", "destination", "state", "due_at_ms", "id"),
     Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),
@@ -157,6 +160,17 @@ _of_some_rows(  # whose turn it is to be looked up
     goals.c.look_up_at_ms,
     where=goals.c.state == "parked",
 )
+
+_of_some_rows(  # while no visitor is known: who was never asked about first, then who was asked longest ago
+    "ix_goals_unknown",
+    goals.c.destination,
+    goals.c.state,  # alone in it, but SQLite prefers an index that begins with destination and state
+    goals.c.unknown_at_ms,
+    goals.c.due_at_ms,
+    goals.c.id,
+    where=goals.c.state == "pending",
+)
+_of_some_rows("ix_goals_to_prove", goals.c.to_prove, where=goals.c.to_prove.is_not(None))
 
 # One row a try, written before the request goes out.
 attempts = Table(
@@ -193,6 +207,8 @@ destinations = Table(
     Column("key_fingerprint", Text),  # SHA-256 of the key in use: a new key ends a pause
     Column("last_success_at_ms", BigInteger),
     Column("clock_skew_ms", BigInteger),  # DataFast's clock minus ours
+    Column("unknown_since_ms", BigInteger),  # none of the last ten visitors was known, and nothing delivered since
+    Column("unknown_turn_at_ms", BigInteger, nullable=False, server_default="0"),  # when the next of them may be asked
 )
 
 # One row an API token (its SHA-256, never itself): GCRA by the database's clock.
@@ -301,6 +317,7 @@ link_visitors = Table(
     Column("last_at_ms", BigInteger, nullable=False),
     Column("last_event_id", BigInteger),
     Column("last_event", Text, nullable=False),
+    Column("borrowed", Boolean, nullable=False, server_default=false()),  # to be proved before it counts
     Index("ix_link_visitors_visitor", "visitor"),
 )
 
@@ -311,6 +328,7 @@ link_events = Table(
     Column("key", Text, primary_key=True),
     Column("event_id", BigInteger, primary_key=True, autoincrement=False),
     Column("element", Integer, primary_key=True, autoincrement=False),
+    Column("named", Boolean),  # it named a visitor; NULL: written by a release that did not say
     Index("ix_link_events_event_id", "event_id"),
 )
 
@@ -331,6 +349,28 @@ unknown_visitors = Table(
     Column("destination", Text, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_unknown_visitors_at_ms", "at_ms"),
+)
+
+# Whether a destination knows the visitor of a borrowed field: asked once, remembered.
+visitor_proofs = Table(
+    "visitor_proofs",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("visitor", Text, primary_key=True),
+    Column("known", Boolean),  # NULL: not told yet
+    Column("made_at_ms", BigInteger, nullable=False),
+    Column("again_at_ms", BigInteger, nullable=False),  # when it may be asked (again)
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("message", Text),  # why it could not be told
+    Column("lease_token", Text),
+    Index("ix_visitor_proofs_visitor", "visitor"),
+    Index("ix_visitor_proofs_made_at_ms", "made_at_ms"),
+)
+_of_some_rows(
+    "ix_visitor_proofs_open",
+    visitor_proofs.c.destination,
+    visitor_proofs.c.again_at_ms,
+    where=visitor_proofs.c.known.is_(None),
 )
 
 # --- look-ups at Stripe (statements in store/lookups.py) -------------------------------------------------------

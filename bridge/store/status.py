@@ -50,7 +50,10 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
-    """One destination: its pause, if it has one (`pause_kind` None: open), and its last success."""
+    """One destination: its pause, if it has one (`pause_kind` None: open), and its last success.
+
+    unknown_since_ms: since when none of the last ten different visitors was known to it.
+    """
 
     name: str
     pause_kind: str | None
@@ -59,6 +62,7 @@ class DestinationState:
     not_before_ms: int
     failures: int
     last_success_at_ms: int | None
+    unknown_since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

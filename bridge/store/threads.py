@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, or_, select
 
 from bridge.linking import Evidence, Point
-from bridge.store.schema import link_events, link_keys, link_visitors
+from bridge.store.schema import goal_keys, link_events, link_keys, link_visitors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,6 +75,12 @@ _MATES: Final = (
     .order_by(link_keys.c.created_at_ms, link_keys.c.key)
     .limit(KEYS_MAX)
 )
+_OF_GOAL: Final = (
+    select(*_COLUMNS)
+    .join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
+    .where(goal_keys.c.goal_id == bindparam("goal"))
+    .order_by(link_keys.c.key)
+)
 _EVENTS: Final = (
     select(link_events.c.event_id)
     .distinct()
@@ -87,6 +93,16 @@ _EVENTS: Final = (
 def named(conn: Connection, text: str) -> list[KeyLine]:
     """The keys that a text names: whole (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
     return [KeyLine(*row) for row in conn.execute(_NAMED, {"text": text})]
+
+
+def of_goal(conn: Connection, goal_id: int) -> tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]:
+    """The keys of a goal; and those beside them that were stopped: what they joined is another purchase now."""
+    own = [KeyLine(*row) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
+    threads = sorted({key.thread for key in own if key.thread is not None})
+    keys = {key.key for key in own} | {row.key for row in conn.execute(_TOGETHER, {"threads": threads})}
+    beside = [KeyLine(*row) for row in conn.execute(_MATES, {"keys": sorted(keys)})]
+    stopped = {key.key: key for key in (*own, *beside) if key.stopped_reason}
+    return tuple(own), tuple(stopped.values())
 
 
 def about(conn: Connection, keys: Sequence[KeyLine]) -> Thread:
@@ -119,6 +135,7 @@ def _thread(conn: Connection, lines: Iterable[KeyLine]) -> Thread:
             row.sure,
             Point(row.first_at_ms, row.first_event, row.first_event_id),
             Point(row.last_at_ms, row.last_event, row.last_event_id),
+            row.borrowed,
         )
         for row in conn.execute(_EVIDENCE, {"keys": names})
     )

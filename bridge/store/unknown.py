@@ -1,7 +1,9 @@
-"""Visitors whom a destination never knew (404 to the end): passed over, so that the next candidate is tried.
+"""Which visitors a destination knows: those it never knew (404 to the end), and those of borrowed fields.
 
-Not for ever: one who was named in metadata may yet be seen (a blocked pageview) and is tried again after a day; a bare
-`client_reference_id` is probably the app's own user id and is passed over for a month.
+Who was never known is passed over, so that the next candidate is tried. Not for ever: one who was named in metadata may
+yet be seen (a blocked pageview) and is tried again after a day; a bare `client_reference_id` is probably the app's own
+user id and is passed over for a month. Who stands in a borrowed field counts only when the destination has said that
+it knows it (`bridge.store.proofs`).
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from bridge.store.schema import unknown_visitors as table
 from bridge.store.upsert import both
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
 
     from sqlalchemy import Connection
 
+    from bridge.linking import Evidence, Found, Named
     from bridge.store.upsert import Insert
 
 _DAY_MS: Final = 86_400_000
@@ -39,15 +42,28 @@ def seen(conn: Connection, destination: str, visitor: str) -> None:
 
 
 class Unknown:
-    """Which of some visitors are passed over now."""
+    """Which of some visitors are passed over now, and which still have to be proved."""
 
-    def __init__(self, conn: Connection, visitors: Collection[str], now: int) -> None:
-        rows = driver_of(conn).among(_LOAD, sorted(visitors))
+    def __init__(self, conn: Connection, candidates: Iterable[Named | Evidence], now: int) -> None:
+        borrowed: dict[str, bool] = {}
+        for item in candidates:
+            borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
+        driver = driver_of(conn)
+        rows = driver.among(_LOAD, sorted(borrowed))
         self._age_ms = {(destination, visitor): now - at_ms for destination, visitor, at_ms in rows}
+        asked = driver.among(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
+        self._known = {(destination, visitor): bool(known) for destination, visitor, known in asked}
 
-    def passed_over(self, destination: str, visitor: str, *, sure: bool) -> bool:
-        age_ms = self._age_ms.get((destination, visitor))
-        return age_ms is not None and age_ms < (SURE_MS if sure else BARE_MS)
+    def passed_over(self, destination: str, item: Named | Evidence) -> bool:
+        """Is there no use in this candidate at this destination?"""
+        if item.borrowed and self._known.get((destination, item.visitor)) is False:
+            return True
+        age_ms = self._age_ms.get((destination, item.visitor))
+        return age_ms is not None and age_ms < (SURE_MS if item.sure else BARE_MS)
+
+    def unproved(self, destination: str, found: Found) -> bool:
+        """Has this destination to be asked first?"""
+        return found.borrowed and (destination, found.visitor) not in self._known
 
 
 def _unlearn(insert: Insert) -> Insert:
@@ -61,3 +77,6 @@ def _unlearn(insert: Insert) -> Insert:
 _UNLEARN: Final = both(table, _unlearn)
 _SEEN: Final = delete(table).where(table.c.destination == bindparam("of"), table.c.visitor == bindparam("who"))
 _LOAD: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"
+_PROOFS: Final = (
+    "SELECT destination, visitor, known FROM visitor_proofs WHERE known IS NOT NULL AND visitor IN ({names})"
+)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.settings import MS
+from bridge.store.pauses import UNKNOWN_IN_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +40,7 @@ def alarms(
     return (
         *_worker(look),
         *_paused(look, destinations),
+        *_none_known(look, destinations),
         *_waiting(look, destinations),
         *_unrouted(look),
         *_refusals(look, sources),
@@ -67,6 +69,23 @@ def _paused(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Ala
             "paused",
             "A destination is paused.",
             f"Destination {state.name} is paused since {since}: {state.pause_reason or state.pause_kind}",
+        )
+
+
+def _none_known(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
+    """A key of another website knows nobody; nothing is lost by it, and nothing stops."""
+    for state in look.destinations:
+        if state.name not in destinations or state.unknown_since_ms is None:
+            continue
+        setting = _KEYS.get(state.name, "the api_key of its mapping file")
+        yield Alarm(
+            "none_known",
+            "A website knows none of the last 10 visitors: is this the key of the right website?",
+            f"Destination {state.name} has known none of the last {UNKNOWN_IN_ROW} different visitors for"
+            f" {_ago(look.now_ms - state.unknown_since_ms)}: is this the key of the right website ({setting})? If it"
+            " is, your app may hand over its own user ids. Their goals wait and none is rejected; goals of other"
+            " visitors go first, and one that is delivered ends this."
+            f" `python -m bridge goals list --destination {state.name}` lists them.",
         )
 
 

@@ -97,7 +97,11 @@ def test_ten_unknown_visitors_in_a_row_are_red_until_the_key_is_of_the_right_web
     wait(lambda: stage.sql(tried)[0][0] == 9, PATIENCE_S, "nine are unknown")
     monitor.green()
     stage.post(monitor.web, checkout(9, somebody()))
-    monitor.red("A destination is paused.", "none of the last 10 visitors is known", "key of the right one?")
+    monitor.red(
+        "A website knows none of the last 10 visitors: is this the key of the right website?",
+        "Destination default has known none of the last 10 different visitors",
+        "(DATAFAST_API_KEY)",
+    )
     stage.option(known="any")
     monitor = again(stage, monitor, DATAFAST_API_KEY=OTHER_KEY, **patient)
     monitor.green()

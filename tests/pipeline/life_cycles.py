@@ -301,7 +301,7 @@ class Facts:
         for element in self.elements:
             self._join([key.text for key in element.learning.keys if key.strong])
         self.threads = [self._thread(element.learning.keys) for element in self.elements]
-        self.by_thread, self.by_customer = {}, {}
+        self.by_thread, self.by_customer, self.seen_with = {}, {}, {}
         self._learn()
 
     def _find(self, key):
@@ -329,21 +329,33 @@ class Facts:
             for key in element.learning.keys:
                 if not key.strong:
                     self.by_customer.setdefault(key.text, set()).update(self.by_thread.get(thread, ()))
+                    self.seen_with.setdefault(thread, set()).add(key.text)
 
     def goals(self):
-        """{(destination, goal, once key, visitor or None)}: the own visitor, else the thread's, else the customer's."""
+        """{(destination, goal, once key, visitor or None)}: the own visitor, else the thread's, else the customer's.
+
+        The customer's: of the one that the event names, else of those that the thread was seen with, if of one mind.
+        """
         places = {}
         for element, thread in zip(self.elements, self.threads, strict=True):
             for wish in element.wishes:
-                own, threads, customers = places.setdefault(
-                    (wish.destination, wish.planned.name, wish.planned.once_key), (set(), set(), set())
+                own, threads, customers, met = places.setdefault(
+                    (wish.destination, wish.planned.name, wish.planned.once_key), (set(), set(), set(), set())
                 )
+                met.update(self._met(thread))
                 own.update(named.visitor for named in wish.own[:1])
                 threads.update(self.by_thread.get(thread, ()))
                 for key in wish.keys:
                     if not key.strong:
                         customers.update(self.by_customer.get(key.text, ()))
-        return {(*place, _only(own or threads or customers)) for place, (own, threads, customers) in places.items()}
+        return {
+            (*place, _only(own or threads or customers or met))
+            for place, (own, threads, customers, met) in places.items()
+        }
+
+    def _met(self, thread):
+        answers = [self.by_customer.get(customer, set()) for customer in self.seen_with.get(thread, ())]
+        return set().union(*answers) if all(answers) and thread is not None else set()
 
 
 def _only(visitors):

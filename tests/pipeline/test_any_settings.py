@@ -130,3 +130,41 @@ def test_a_command_ends_with_sentences_whatever_the_settings_are(
     assert TOKEN not in told
     assert "\x1b[2J" not in told
     assert list((place / "empty").iterdir()) == []
+
+
+NEED = (
+    ("check",), ("serve",), ("worker",), ("migrate",), ("doctor",), ("why", "cus_1"), ("events",), ("goals",), ("relearn",),
+    ("links", "show", "sub_1"), ("links", "add", "stripe", "customer", "cus_1", VISITOR), ("forget", "--customer", "cus_1", "--yes"),
+)  # fmt: skip
+WRONG = {
+    f"postgresql://u:{TOKEN}@127.0.0.1:1/db?schema=public": '"schema" (which is Prisma\'s): take it out of the URL',
+    f"postgres://u:{TOKEN}@127.0.0.1:1/db?connection_limit=1": '"connection_limit" (which is Prisma\'s): take it out of the URL',
+    f"postgress://u:{TOKEN}@127.0.0.1:1/db": "did you mean postgres",
+    f"postgresql://u:{TOKEN}@127.0.0.1:x/db": "its port",
+    "sqlite://x.db": "write three slashes",
+    "sqlite:///x.db?mode=rwc": 'the option "mode"',
+    "sqlite:///folder": "folder is a folder: name a file in it",
+    "sqlite:///no/such/x.db": "the folder no/such does not exist: create it",
+    "sqlite:///text": "not a SQLite database",
+}
+
+
+@pytest.mark.parametrize("url", WRONG, ids=lambda url: url.replace(TOKEN, "…"))
+@pytest.mark.usefixtures("place")
+def test_a_wrong_database_url_is_the_same_sentence_of_every_command_that_needs_it(url):
+    for line in NEED:
+        if url == "sqlite:///text" and line == ("check",):
+            continue  # it opens no file
+        code, told = run(line, {"BRIDGE_MAPPINGS": "good", "DATABASE_URL": url})
+        assert code == 1, line
+        assert WRONG[url] in told, line
+        assert "DATABASE_URL" in told
+        assert TOKEN not in told
+
+
+@pytest.mark.usefixtures("place")
+def test_explain_and_sources_answer_without_the_database_and_explain_says_what_is_wrong():
+    environ = {"BRIDGE_MAPPINGS": "good", "DATABASE_URL": "sqlite://x.db"}
+    code, told = run(("explain", "event.json"), environ)
+    assert (code, "warning: DATABASE_URL: a SQLite file has no host: write three slashes" in told) == (0, True)
+    assert run(("sources",), environ)[0] == 0

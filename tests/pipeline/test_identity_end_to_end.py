@@ -285,7 +285,7 @@ def test_a_visitor_whom_datafast_never_knew_makes_room_for_the_next(embedded, ca
     own_user_id = str(uuid.uuid4())
     embedded.datafast.world.seed(own_user_id, "unknown", 0)
     embedded.clock.set(START_S * 1000)
-    bought = checkout(1, None, client_reference_id=own_user_id, mode="subscription", subscription="sub_1")
+    bought = checkout(1, own_user_id, mode="subscription", subscription="sub_1")
     embedded.post(step(bought))
     embedded.work()
     assert embedded.goal("purchase").visitor == own_user_id

@@ -195,15 +195,25 @@ def test_a_first_start_with_a_broken_folder_names_every_fault_and_ends_with_1(sh
     assert "Traceback" not in worker.log
 
 
-def test_a_missing_secret_switches_off_one_source_alone(shop):
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("", "is not set, so nothing can be verified"),
+        ("changeme", "holds a placeholder: put the secret itself there; so nothing can be verified"),
+        ('"q7Kz9-a-pass-phrase"', "has quotes around its value: take them away; so nothing can be verified"),
+        ("q7Kz9-new,q7Kz9-old", "holds a comma and is one secret now"),
+    ],
+)
+def test_a_source_without_a_usable_secret_is_off_alone(shop, value, sentence):
     shutil.copy(ROOT / "mappings" / "lemonsqueezy.yaml", shop.folder)
-    shop.web = shop.machine.web(shop.environ | {"LEMONSQUEEZY_WEBHOOK_SECRET": "changeme"}, "web")
+    shop.web = shop.machine.web(shop.environ | {"LEMONSQUEEZY_WEBHOOK_SECRET": value}, "web")
     assert shop.web.post("lemonsqueezy", b"{}", {"X-Signature": "00"}).status_code == 503
     (warned,) = [w for w in shop.web.told("rules.warning") if "lemonsqueezy.yaml" in w["warning"]]
-    assert "LEMONSQUEEZY_WEBHOOK_SECRET is not set (or holds a placeholder)" in warned["warning"]
+    assert f"LEMONSQUEEZY_WEBHOOK_SECRET {sentence}" in warned["warning"]
     assert shop.web.get("/readyz", admin=True).json()["sources_without_secret"] == ["lemonsqueezy"]
     assert shop.makes() == "first"
-    assert "changeme" not in shop.web.log
+    assert not value or value not in shop.web.log
+    assert "q7Kz9" not in shop.web.log
 
 
 def test_a_secret_that_can_verify_nothing_switches_its_source_off_instead_of_refusing_all(shop):

@@ -122,11 +122,12 @@ def test_the_trace_says_what_every_rule_and_candidate_came_to(desk):
     undefined, bare = element["candidates"]
     assert "visitor" not in undefined
     assert 'the word "undefined"' in undefined["why"]
-    assert (bare["visitor"], bare["bare"]) == (ALICE, True)
+    assert (bare["visitor"], bare["bare"], bare["borrowed"]) == (ALICE, True, True)
     assert element["keys"] == ["stripe:live:cs_1", "stripe:live:pi_1"]
     (goal,) = element["goals"]
-    assert (goal["outcome"], goal["state"], goal["visitor"]) == ("made", "pending", ALICE)
-    assert goal["found"]["path"] == "data.object.client_reference_id"
+    assert (goal["outcome"], goal["state"], goal.get("visitor")) == ("made", "parked", None)
+    assert (goal["found"]["path"], goal["found"]["unproved"]) == ("data.object.client_reference_id", True)
+    assert goal["message"].startswith(f"asks DataFast first whether it knows {ALICE} at data.object.client_reference_")
     assert goal["id"] == desk.goals()[0].id
 
 

@@ -119,6 +119,16 @@ def test_no_signature_of_any_scheme_is_kept():
     assert set(sources.read(made, sent).headers) == {"webhook-id", "webhook-timestamp"}
 
 
+def test_what_proves_a_sender_by_any_scheme_is_not_kept_whatever_its_header_is_called():
+    other = '{type: token, signature: {in: ["header:x-two", "query:q"]}}'
+    stanza = '{type: token, signature: {in: "header:x-one"}, or: [' + other + "]}"
+    made = loaded(f"provider: custom\nenvelope: {{type: type}}\nverify: {stanza}\n")
+    event = sources.read(
+        made, request(BODY, {"x-one": "a", "x-two": "b", "x-three": "c"}, "https://x.example/?q=1&r=2")
+    )
+    assert (event.headers, event.query) == ({"x-three": "c"}, {"r": "2"})
+
+
 # --------------------------------------------------------------------------------------- an id that was really signed
 
 

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 
 import pytest
-from sources_kit import NOW, as_list, request, source
+from sources_kit import ED25519, NOW, as_list, request, secret_for, source, source_of
 
 from bridge import rules, sources
 from bridge.errors import MappingError, SignatureError
@@ -89,3 +89,15 @@ def test_the_hints_name_the_forms_that_the_dashboards_show():
     assert "whsec_…" in sources.presets()["polar"]["secret_hint"]
     assert "ws_…" in sources.presets()["whop"]["secret_hint"]
     assert as_list(sources.presets()["polar"]["verify"]["key"]) == ["whsec", "text"]
+
+
+@pytest.mark.parametrize(
+    "secret", [ED25519.public_key().public_bytes_raw().hex(), secret_for(source("standard-webhooks-ed25519").verify)]
+)
+def test_a_public_key_may_come_in_several_forms_too(secret):
+    verify = {"type": "ed25519", "key": ["hex", "whpk"], "signature": {"in": "header:X-S"}}
+    made = source_of("custom", {"verify": verify}, secret)
+    assert sources.faults(made) == ()
+    assert is_authentic(made, request(BODY, {"X-S": ED25519.sign(BODY).hex()}))
+    assert not is_authentic(made, request(BODY + b" ", {"X-S": ED25519.sign(BODY).hex()}))
+    assert "cannot be read as hex" in sources.faults(source_of("custom", {"verify": verify}, "neither"))[0]

@@ -208,8 +208,8 @@ def test_a_preset_says_all_that_a_person_needs(name):
     assert not said.keys() - {
         "where", "secret_hint", "checked", "note",
         "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly",
-        "retry_fields", "handshake", "decimals", "values",
-        "links_named_by", "secret_form", "acknowledge", "cannot_be_set_up",
+        "retry_fields", "handshake",
+        "links_named_by", "secret_form", "acknowledge", "cannot_be_set_up", "values", "decimals",
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from bridge.model import Claim, GoalState, Health, LookClaim, LookRuling, NotYet, Outcome, OutcomeKind, Settlement
-from bridge.store import delivery, pauses
+from bridge.store import delivery
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -348,21 +348,6 @@ def test_a_new_key_ends_the_pause_of_the_old_one(desk):
     assert isinstance(desk.claim(), NotYet)
     desk.run(lambda conn: delivery.register(conn, destination="default", token_hash="t1-new"))
     assert isinstance(desk.claim(), Claim)
-
-
-def test_ten_different_unknown_visitors_in_a_row_pause_the_destination(desk):
-    unknown = (
-        Outcome(OutcomeKind.UNKNOWN_VISITOR, 404),
-        Settlement(GoalState.PENDING, Health.UNKNOWN_VISITOR, 30_000, "unknown_visitor", unknown_visitor=True),
-    )
-    for n in range(11):
-        desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
-    for _ in range(10):
-        assert desk.destination().pause_kind is None
-        desk.send(unknown)
-    row = desk.destination()
-    assert (row.pause_kind, row.pause_reason) == ("unknown_visitors", pauses.UNKNOWN_SENTENCE)
-    assert V1 not in row.unknown_visitors
 
 
 def test_a_destination_clock_that_differs_moves_the_windows(desk, clock):

@@ -269,21 +269,25 @@ def test_a_thread_in_use_keeps_its_visitor_and_loses_its_old_keys(store, clock):
 # ------------------------------------------------------------------------------------------------ unknown visitors
 
 
+def named(visitor, *, sure=True):
+    return Named(visitor, "path", sure)
+
+
 def test_a_visitor_nobody_knows_is_passed_over_there_for_a_while(store, clock):
     with store.write() as conn:
         unknown.unlearn(conn, "default", ALICE)
     clock.advance(DAY - 1)
     with store.read() as conn:
-        asked = Unknown(conn, {ALICE, BOB}, clock.now_ms)
-        assert asked.passed_over("default", ALICE, sure=True)
-        assert not asked.passed_over("default", BOB, sure=True)
-        assert not asked.passed_over("other", ALICE, sure=True)
-        later = Unknown(conn, {ALICE}, clock.now_ms + 1)
-        assert not later.passed_over("default", ALICE, sure=True)
-        assert later.passed_over("default", ALICE, sure=False)
+        asked = Unknown(conn, [named(ALICE), named(BOB)], clock.now_ms)
+        assert asked.passed_over("default", named(ALICE))
+        assert not asked.passed_over("default", named(BOB))
+        assert not asked.passed_over("other", named(ALICE))
+        later = Unknown(conn, [named(ALICE)], clock.now_ms + 1)
+        assert not later.passed_over("default", named(ALICE))
+        assert later.passed_over("default", named(ALICE, sure=False))
     with store.write() as conn:
         unknown.seen(conn, "default", ALICE)
-        assert not Unknown(conn, {ALICE}, clock.now_ms).passed_over("default", ALICE, sure=False)
+        assert not Unknown(conn, [named(ALICE)], clock.now_ms).passed_over("default", named(ALICE, sure=False))
 
 
 # -------------------------------------------------------------------------------------------------- by an index
@@ -297,7 +301,10 @@ def test_every_look_up_goes_by_an_index(store):
         links.learn(conn, [lesson("a x", CAROL), lesson("x d"), lesson("x cus1")], 2_000)
         links.recall(conn, keys).find(keys, 5, weak=True)
         link_rows.customers_of(conn, ["s:live:a"])
-        Unknown(conn, {ALICE}, 5)
+        Unknown(conn, [Named(ALICE, "p", sure=False, borrowed=True)], 5)
+        link_rows.goals_seen_with(conn, ["s:live:cus1"])
+        memory = links.recall(conn, keys[1:2])
+        links.meet(conn, memory, keys[1:2])
     asked = [(statement, values) for statement, values in said if "link_" in statement or "unknown" in statement]
     assert len(asked) > 15
     for statement, values in asked:

@@ -42,11 +42,32 @@ def test_the_events_are_those_of_the_rules_that_are_on_and_those_that_teach_link
     stripe = told(capsys)["stripe"]
     assert stripe["goal_events"] == ["charge.refunded", "invoice.paid", "checkout.session.*"]
     assert set(stripe["link_events"]) == {
+        "charge.succeeded",
         "checkout.session.completed",
-        "invoice_payment.paid",
         "customer.subscription.created",
+        "invoice_payment.paid",
+        "quote.accepted",
+        "setup_intent.succeeded",
     }
     assert "customer.subscription.deleted" not in json.dumps(stripe)
+
+
+def test_every_event_that_ties_keys_together_is_recommended_and_said_to_be_for_finding_visitors(capsys):
+    """Of a payment by the PaymentIntent API only `charge.succeeded` ties the charge that a dispute names."""
+    assert main(["sources", "stripe"]) == 0
+    goals, finding = capsys.readouterr().out.split("Events for finding the visitor of later ones:")
+    assert "Events for goals:" in goals
+    assert "charge.succeeded" in finding
+
+
+def test_what_ties_keys_together_is_derived_from_the_links_of_the_preset(capsys, alone):
+    (alone / "mappings" / "lemonsqueezy.yaml").write_text("provider: lemonsqueezy\ngoals: []\n")
+    assert told(capsys)["lemonsqueezy"]["link_events"] == [
+        "license_key_created",
+        "order_created",
+        "subscription_created",
+        "subscription_payment_success",
+    ]
 
 
 def test_the_links_of_a_mapping_file_are_events_to_choose(capsys):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from identity_kit import ALICE, BOB, DAY
 
 from bridge import linking, linkwords
-from bridge.linking import Evidence, Found, Point
+from bridge.linking import Evidence, Found, Named, Point
 from bridge.linkwords import HINT
 
 
@@ -87,7 +87,7 @@ def test_the_culprit_is_the_key_that_holds_strangers_together():
 def test_what_a_goal_remembers_of_its_visitor_survives_the_database():
     found = Found(ALICE, "thread", key="k", kind="subscription", ref="sub_1", event="x evt_1", event_id=3, before_ms=4)
     assert Found.from_json(found.to_json()) == found
-    own = Found(ALICE, "own", path="p", others=((BOB, "q", False),))
+    own = Found(ALICE, "own", path="p", others=(Named(BOB, "q", sure=False, borrowed=True),), borrowed=True)
     assert Found.from_json(own.to_json()) == own
 
 

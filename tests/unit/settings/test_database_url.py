@@ -42,7 +42,9 @@ def refusal(url: str) -> str:
         (f"{PG}?sslmode=no-verify", 'the option "sslmode" must be one of disable, allow, prefer, require, verify-ca'),
         (f"{PG}?connect_timeout=soon", 'the option "connect_timeout" must be a whole number'),
         (f"{PG}?sslmode=require&sslmode=prefer", 'the option "sslmode" is there twice'),
-        (f"{PG}?host=h:x", 'the option "host" must be'),
+        (f"{PG}?host=h:x", 'the options "host" and "port" must be ?host=one:5432&host=two:5432, or'),
+        (f"{PG}?host=h&port=1,2", 'the options "host" and "port" must be'),
+        (f"{PG}?port=x", 'the options "host" and "port" must be'),
         ("postgress://user:q7Kz9@host/name", "postgress:// is no database that the bridge works with (did you mean"),
         ("mysql://user:q7Kz9@host/name", "mysql:// is no database that the bridge works with; write sqlite:///"),
         (f'"{PG}"', "quotes around it"),
@@ -84,6 +86,8 @@ def test_a_wrong_url_is_a_sentence_that_names_the_part_and_shows_no_password(url
         "postgresql:///name?host=/run/postgresql",
         "postgresql://u:p%40ss@[::1]:5432/d?sslmode=require&channel_binding=require&application_name=x",
         "postgresql://u@/d?host=one:5432&host=two:5433",
+        "postgresql://u@/d?host=one,two&port=5432,5433",
+        "postgresql://u@/d?host=::1",
         "postgresql://u:p@h/d?options=-c%20search_path%3Dx",
         "sqlite://",
         "sqlite:///bridge.db",
@@ -102,7 +106,8 @@ def test_the_options_of_postgresql_are_those_that_its_library_knows():
 
 WORDS = st.sampled_from(
     ("sqlite", "postgresql", "postgres", "://", "/", "//", ":", "@", "?", "&", "=", "%", "%40", "%00", ",", "[::1]",
-     "host", "/name", "x.db", "schema=public", "sslmode=", "require", "é")
+     "host", "/name", "x.db", "schema=public", "sslmode=", "require", "é",
+     "host=a:1", "host=a,b", "port=1,2", "port=5")
 )  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bridge.model import GoalState, Health, Settlement
-from bridge.store.pauses import LAST_STEP_MS, UNKNOWN_SENTENCE, Pause, after
+from bridge.store.pauses import LAST_STEP_MS, Pause, after
 
 NOW = 1_790_000_000_000
 
@@ -64,25 +66,38 @@ def test_an_answer_that_was_in_flight_when_the_pause_began_changes_nothing(healt
     assert told(pause, health, token="another") == pause
 
 
-def test_only_a_delivered_goal_ends_a_row_of_unknown_visitors():
+def test_ten_unknown_visitors_are_no_pause_and_only_a_delivered_goal_ends_their_row():
     pause = Pause()
     for n in range(9):
         pause = told(pause, Health.UNKNOWN_VISITOR, visitor=f"v{n}")
-    assert pause.kind is None
+    assert pause.unknown_since_ms is None
     pause = told(pause, Health.ANSWERED)
     pause = told(pause, Health.UNKNOWN_VISITOR, visitor="v9")
-    assert (pause.kind, pause.reason) == ("unknown_visitors", UNKNOWN_SENTENCE)
-    probed = Pause(pause.kind, pause.reason, NOW, NOW, pause.step_ms, 0, pause.unknown, "probe")
-    again = told(probed, Health.UNKNOWN_VISITOR, visitor="v10")
-    assert again.not_before_ms == NOW + 60_000
-    assert told(probed, Health.SUCCESS) == Pause()
+    assert (pause.kind, pause.not_before_ms, pause.unknown_since_ms) == (None, 0, NOW)
+    for health in (Health.ANSWERED, Health.UNKNOWN_VISITOR, Health.FAILURE, Health.THROTTLED, Health.SILENT):
+        pause = told(pause, health, visitor="v10", now=NOW + 1)
+        assert pause.unknown_since_ms == NOW
+        pause = replace(pause, kind=None)
+    assert told(pause, Health.SUCCESS) == Pause()
+
+
+def test_a_success_in_flight_ends_the_row_though_a_pause_has_begun():
+    pause = paused("throttled", unknown=("a",), unknown_since_ms=NOW)
+    after_success = told(pause, Health.SUCCESS, token="another")
+    assert (after_success.unknown, after_success.unknown_since_ms, after_success.kind) == ((), None, "throttled")
+
+
+def test_a_pause_that_the_previous_release_began_for_unknown_visitors_ends_with_its_first_probe():
+    old = paused("unknown_visitors", unknown=tuple("abcdefghij"))
+    then = told(old, Health.UNKNOWN_VISITOR, visitor="v11")
+    assert (then.kind, then.unknown_since_ms) == (None, NOW)
 
 
 def test_the_same_unknown_visitor_counts_once():
     pause = Pause()
     for _ in range(20):
         pause = told(pause, Health.UNKNOWN_VISITOR, visitor="one")
-    assert pause.kind is None
+    assert (len(pause.unknown), pause.unknown_since_ms) == (1, None)
 
 
 def test_a_probe_that_says_nothing_lets_the_next_one_go_at_once():

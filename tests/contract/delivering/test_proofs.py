@@ -1,0 +1,197 @@
+"""A bare UUID in a borrowed field is a visitor when DataFast says so: asked about once, and remembered."""
+
+from __future__ import annotations
+
+import pytest
+from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
+from sqlalchemy import select
+from website import AWAY, Sending
+
+from bridge.model import Outcome, OutcomeKind
+from bridge.store import schema
+
+PLACE = "data.object.client_reference_id"
+
+
+class Shop:
+    """Routing and sending on one database."""
+
+    def __init__(self, store, clock, **environ):
+        self.clock = clock
+        self.desk = Desk(store, clock, **environ)
+        self.sending = Sending(store, clock, **environ)
+        self.website = self.sending.website
+
+    def sell(self, number, **fields):
+        thing = {"object": "checkout.session", "id": f"cs_{number}", "payment_intent": f"pi_{number}"} | fields
+        self.desk.route(stripe_event("checkout.session.completed", thing, at_s=self.clock.now_ms // 1000))
+
+    def refund(self, number, **fields):
+        thing = {"object": "charge", "id": f"ch_{number}", "payment_intent": f"pi_{number}", "amount_refunded": 1}
+        self.desk.route(stripe_event("charge.refunded", thing | fields, at_s=self.clock.now_ms // 1000))
+
+    def later(self, ms=5_000, *workers, nap_ms=0):
+        self.sending.run_for(ms, *workers, nap_ms=nap_ms)
+        self.desk.later(0)
+
+    def goal(self, name):
+        (found,) = [goal for goal in self.desk.goals() if goal.name == name]
+        return found
+
+    def proofs(self):
+        with self.sending.store.read() as conn:
+            return conn.execute(select(schema.visitor_proofs)).all()
+
+
+@pytest.fixture
+def shop(store, clock):
+    return Shop(store, clock)
+
+
+def test_it_waits_for_the_answer_and_goes_to_a_visitor_whom_the_website_knows(shop):
+    shop.website.known.add(ALICE)
+    shop.sell(1, client_reference_id=ALICE.upper())
+    waits = shop.goal("purchase")
+    assert (waits.state, waits.visitor, waits.reason, waits.to_prove) == ("parked", None, "unproved", ALICE)
+    assert PLACE in waits.message
+    shop.later()
+    assert [(kind, who) for _, kind, who in shop.website.said] == [("GET", ALICE), ("POST", ALICE)]
+    sold = shop.goal("purchase")
+    assert (sold.state, sold.visitor, sold.attempts, sold.to_prove) == ("delivered", ALICE, 0, None)
+
+
+def test_what_follows_the_purchase_finds_that_visitor_and_nobody_is_asked_twice(shop):
+    shop.website.known.add(ALICE)
+    shop.sell(1, client_reference_id=ALICE)
+    shop.refund(1)
+    shop.later()
+    shop.sell(2, client_reference_id=ALICE)
+    shop.later()
+    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    assert shop.website.asked("GET") == [ALICE]
+
+
+def test_one_whom_nobody_knows_is_no_visitor_and_the_goal_waits_for_a_link(shop):
+    shop.sell(1, client_reference_id=BOB)
+    shop.later(2 * MINUTE)
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.visitor, goal.to_prove) == ("parked", None, None)
+    assert f"DataFast does not know {BOB}" in goal.message
+    assert shop.website.said[0][1:] == ("GET", BOB)
+    assert len(shop.website.said) == 1
+    shop.website.known.add(ALICE)
+    shop.refund(1, metadata={"datafast_visitor_id": ALICE})
+    shop.later()
+    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    assert shop.sending.destination().unknown_visitors == "[]"
+
+
+def test_a_stranger_with_no_key_beside_it_ends_at_once(shop):
+    shop.desk.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
+    shop.later()
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.reason) == ("unattributed", "no_visitor")
+    assert BOB in goal.message
+
+
+def test_the_next_candidate_comes_after_a_no(shop):
+    """The thread knows somebody; the borrowed id comes first, as it did before it had to be proved."""
+    shop.website.known.add(CAROL)
+    shop.refund(1, metadata={"datafast_visitor_id": CAROL})
+    shop.sell(1, client_reference_id=BOB)
+    assert shop.goal("purchase").to_prove == BOB
+    shop.later()
+    assert shop.goal("purchase").visitor == CAROL
+
+
+def test_the_prefix_needs_no_proof_and_anything_else_is_the_apps_own(shop):
+    shop.website.known.add(ALICE)
+    shop.sell(1, client_reference_id=f"dfv_{ALICE}")
+    shop.later(1_000)
+    assert shop.goal("purchase").state == "delivered"
+    shop.sell(2, client_reference_id="user_42")
+    own = shop.desk.goals()[-1]
+    assert (own.state, own.reason) == ("parked", None)
+    assert "user_42" not in own.message
+    assert shop.website.asked("GET") == []
+
+
+def test_a_mapping_file_that_names_the_field_takes_it_as_it_is(store, clock):
+    shop = Shop(store, clock)
+    text = "provider: stripe\nvisitor: data.object.client_reference_id\ngoals:\n  - {goal: purchase, event: a.b}\n"
+    shop.desk = Desk(store, clock, {"stripe.yaml": text})
+    shop.desk.route(stripe_event("a.b", {"client_reference_id": ALICE, "object": "x"}))
+    assert shop.goal("purchase").visitor == ALICE
+
+
+@pytest.mark.parametrize(
+    "failure", [AWAY, Outcome(OutcomeKind.UNCONFIRMED, 500), Outcome(OutcomeKind.CONFIGURATION, 403)]
+)
+def test_an_answer_that_does_not_tell_is_no_proof_and_is_asked_for_again(shop, failure):
+    shop.website.failure = failure
+    shop.website.known.add(ALICE)
+    shop.sell(1, client_reference_id=ALICE)
+    shop.later(5 * MINUTE, nap_ms=5_000)
+    assert shop.goal("purchase").state == "parked"
+    assert 2 <= len(shop.website.said) <= 8
+    shop.website.failure = None
+    shop.later(20 * MINUTE, nap_ms=MINUTE)
+    assert shop.goal("purchase").state == "delivered"
+
+
+def test_a_refusal_is_a_no(shop):
+    shop.website.failure = Outcome(OutcomeKind.REJECTED, 400, "a bot")
+    shop.sell(1, client_reference_id=ALICE)
+    shop.later()
+    assert [proof.known for proof in shop.proofs()] == [False]
+
+
+def test_two_workers_ask_once_and_a_vanished_one_is_followed_by_another(shop):
+    shop.website.known.add(ALICE)
+    for number in range(3):
+        shop.sell(number, client_reference_id=ALICE)
+    shop.later(10_000, shop.sending.new_worker(), shop.sending.new_worker())
+    assert shop.website.asked("GET") == [ALICE]
+    assert {goal.state for goal in shop.desk.goals()} == {"delivered"}
+
+
+def test_an_answer_is_remembered_over_a_restart_and_forgotten_with_the_key(shop):
+    shop.sell(1, client_reference_id=BOB)
+    shop.later()
+    shop.sending.worker = shop.sending.new_worker()
+    shop.sell(2, client_reference_id=BOB)
+    shop.later()
+    assert shop.website.asked("GET") == [BOB]
+    shop.sending.key = "df_2"
+    shop.website.known.add(BOB)
+    shop.later(1_000)
+    shop.later(10_000)
+    assert {goal.visitor for goal in shop.desk.goals()} == {BOB}
+
+
+def test_a_known_sale_does_not_wait_for_those_that_have_to_be_proved(shop):
+    shop.website.known.add(ALICE)
+    for number in range(30):
+        shop.sell(number, client_reference_id=f"00000000-0000-4000-8000-{number:012}")
+    shop.sell(99, metadata={"datafast_visitor_id": ALICE})
+    shop.later(3_000)
+    assert shop.website.asked("POST") == [ALICE]
+    assert len(shop.website.asked("GET")) >= 2
+
+
+def test_a_rehearsal_asks_nobody(shop):
+    thing = {"object": "checkout.session", "id": "cs_1", "client_reference_id": ALICE}
+    shop.desk.route(stripe_event("checkout.session.completed", thing, live=False))
+    shop.later()
+    assert (shop.goal("purchase").state, shop.goal("purchase").visitor) == ("dry", None)
+    assert shop.website.said == []
+
+
+def test_a_wait_that_is_over_unproved_says_so(shop):
+    shop.website.failure = AWAY
+    shop.sell(1, client_reference_id=ALICE)
+    shop.clock.advance(5 * DAY)
+    shop.desk.later(0)
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.to_prove) == ("unattributed", None)
+    assert f"has not said in time whether it knows {ALICE}" in goal.message

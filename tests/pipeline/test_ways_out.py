@@ -1,0 +1,77 @@
+"""A goal that waits names the ways out, and `links add` says truly when it will be sent."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from identity_kit import ALICE, MINUTE, Desk, stripe_event
+from test_whose_purchase import VISITORS, charge, dispute, subscription
+
+from bridge import cli
+
+
+@pytest.fixture
+def desk(sqlite_store, clock, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", sqlite_store.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("DATAFAST_API_KEY", "df_key")
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "stripe.yaml").write_text("provider: stripe\ngoals: [{goal: a, event: b}]\n")
+    return Desk(sqlite_store, clock)
+
+
+def said(capsys, *words):
+    capsys.readouterr()
+    assert cli.main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def test_why_names_the_command_and_the_look_ups(desk, capsys, monkeypatch):
+    desk.route(charge("b"), dispute("b"))
+    told = said(capsys, "why", "goal_1")
+    assert "links add stripe charge ch_b VISITOR" in told
+    assert "STRIPE_API_KEY" in told
+    monkeypatch.setenv("STRIPE_API_KEY", "rk_live_1")
+    assert "STRIPE_API_KEY" not in said(capsys, "why", "goal_1")
+
+
+def test_why_names_a_key_that_was_stopped(desk, capsys):
+    desk.route(*(subscription(1, who, 1_789_000_000 + n, f"cus_{n}") for n, who in enumerate(VISITORS)))
+    thing = {"object": "invoice", "id": "in_1", "subscription": "sub_1"}
+    desk.route(stripe_event("invoice.paid", thing))
+    told = said(capsys, "why", f"goal_{desk.goals()[-1].id}")
+    assert "stripe:live:sub_1 links nothing any more" in told
+    assert "no customer in common" in told
+    assert "links add stripe invoice in_1" in told
+
+
+def test_why_of_a_goal_that_waits_for_a_proof(desk, capsys):
+    thing = {"object": "checkout.session", "id": "cs_1", "client_reference_id": ALICE}
+    desk.route(stripe_event("checkout.session.completed", thing))
+    told = said(capsys, "why", "goal_1")
+    assert "not known" in told
+    assert f"asks DataFast first whether it knows {ALICE}" in told
+    assert "in the event itself" not in told
+
+
+def test_links_add_says_what_is_sent_now(desk, capsys):
+    desk.route(charge("b"), dispute("b"))
+    assert "goal_1 dispute: is sent now." in said(capsys, "links", "add", "stripe", "charge", "ch_b", ALICE)
+    assert "No goal waits for it." in said(capsys, "links", "add", "stripe", "charge", "ch_9", ALICE)
+
+
+def test_links_add_says_what_is_sent_after_the_grace(desk, capsys):
+    desk.clock.set(time.time_ns() // 1_000_000)  # the command is a process of its own, by the real clock
+    desk.route(charge("b"), dispute("b"))
+    told = said(capsys, "links", "add", "stripe", "customer", "cus_1", ALICE)
+    assert "goal_1 dispute: is sent in " in told
+    assert "BRIDGE_WEAK_AFTER" in told
+    desk.later(3 * MINUTE)
+    assert desk.goals()[0].visitor == ALICE
+
+
+def test_links_add_says_that_a_stopped_key_sends_nothing(desk, capsys):
+    desk.route(*(subscription(1, who, 1_789_000_000 + n, f"cus_{n}") for n, who in enumerate(VISITORS)))
+    told = said(capsys, "links", "add", "stripe", "subscription", "sub_1", ALICE)
+    assert "was stopped and links nothing any more" in told
