@@ -35,7 +35,7 @@ def pages() -> dict[str, str]:
         ".env.example": env_example(),
         "docs/commands.md": commands(),
         "docs/mapping.schema.json": json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n",
-        "docs/providers.md": sources.reference(),
+        "docs/providers.md": sources.reference() + verdicts(),
         "docs/settings.md": settings(),
     }
     partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in PARTLY}
@@ -218,6 +218,34 @@ def _text(text: str) -> str:
     """A docstring as Markdown: its paragraphs, each unwrapped."""
     paragraphs = re.split(r"\n\s*\n", text.strip())
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+# ------------------------------------------------------------------------------------------------------ providers
+
+
+VERDICTS: Final = """\
+
+## Verdicts
+
+`make oracles` gives the same requests to a provider's own library (or that of its scheme) and to the bridge: good ones,
+changed ones, ones with another secret or no signature, several signatures, too old, too far ahead, and every form that
+the provider has used. They are signed by the bridge's tests, and again by a library that signs. Both must say the same;
+where they differ on purpose, the reason stands here.
+
+| provider | checked | against | requests | verdict |
+|---|---|---|---|---|
+"""
+
+
+def verdicts() -> str:
+    """What `make oracles ARGS=--write` kept, as a section."""
+    kept = json.loads((ROOT / "docs/oracles.json").read_text())
+    return VERDICTS + "".join(_verdict(**said) for said in kept)
+
+
+def _verdict(*, preset: str, how: str, against: str, cases: int, differences: list[str]) -> str:
+    said = "; ".join(["same", *(f"but {why}" for why in differences)])
+    return f"| `{preset}` | {how} | {against} | {cases} | {_escaped(said)} |\n"
 
 
 # ---------------------------------------------------------------------------------------------- parts of other pages

@@ -22,7 +22,7 @@ from oracles.differences import DIFFERENCES, Difference, difference
 from oracles.rows import ROWS, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 KEPT: Final = ROOT / "docs/oracles.json"
 
@@ -48,7 +48,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m oracles", description=__doc__)
     parser.add_argument("--write", action="store_true", help="keep the verdicts in docs/oracles.json")
     write = parser.parse_args().write
-    verdicts, problems = judge_all()
+    asked = node.Node(NOW)
+    verdicts, problems = judge_all(ROWS, {**python.LIBRARIES, **node.libraries(asked)})
+    asked.close()
     show(verdicts)
     problems += list(untrue_labels(verdicts))
     kept = json.dumps([one.kept() for one in verdicts], indent=1, ensure_ascii=False) + "\n"
@@ -63,20 +65,18 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def judge_all() -> tuple[list[Verdict], list[str]]:
-    """The verdicts of all rows, one for each preset and library; and what is wrong with them, a line each."""
-    asked = node.Node(NOW)
-    libraries: dict[str, Library] = {**python.LIBRARIES, **node.libraries(asked)}
+def judge_all(rows: Sequence[Row], libraries: Mapping[str, Library]) -> tuple[list[Verdict], list[str]]:
+    """The verdicts of the rows, one for each preset and library; and what is wrong with them, a line each."""
     verdicts: dict[tuple[str, str], Verdict] = {}
     met: set[Difference] = set()
     with time_machine.travel(NOW, tick=False):
-        for row in ROWS:
+        for row in rows:
             against = libraries[row.library].against
             verdict = verdicts.setdefault((row.preset, against), Verdict(row.preset, row.how, against))
             judge(row, libraries, verdict, met)
-    asked.close()
+    asked = {(row.preset, row.library) for row in rows}
+    gone = [one for one in DIFFERENCES if one not in met and (one.preset, one.library) in asked]
     wrong = [f"{one.preset} against {one.against}: {line}" for one in verdicts.values() for line in one.wrong]
-    gone = [one for one in DIFFERENCES if one not in met]
     wrong += [f"differences.py, {one.preset} against {one.library}: {one.cases} no longer differ" for one in gone]
     return list(verdicts.values()), wrong
 

@@ -81,7 +81,10 @@ def _of_several_signatures(row: Row, ours: Request, other: str) -> Iterator[Case
 
 
 def _stanza(row: Row) -> dict[str, Any]:
-    said = row.signs if row.signs is not None else presets()[row.preset]["verify"]
+    """How the row is signed. The unit of its timestamp is the row's own to say."""
+    said = {**(row.signs if row.signs is not None else presets()[row.preset]["verify"])}
+    if "timestamp" in said:
+        said["timestamp"] = {key: value for key, value in said["timestamp"].items() if key != "form"}
     return {key: value for key, value in said.items() if key != "or"}
 
 
@@ -90,10 +93,10 @@ def _spec(row: Row) -> VerifySpec:
 
 
 def _signed(row: Row, secret: str, at: int = NOW, body: bytes | None = None) -> Request:
-    made = replace(source(row.preset), verify=_spec(row), public_url=row.signs_url or URL)
+    made = replace(source(row.preset), verify=_spec(row), public_url=row.signs_url or None)
     stamp = at * row.unit
     sent = signed_request(made, secret.removeprefix("v1,"), body or row.body(stamp), stamp)
-    sent = replace(sent, url=URL, headers={**row.headers, **sent.headers})
+    sent = replace(sent, url=URL if row.signs_url else sent.url, headers={**row.headers, **sent.headers})
     if row.glue and made.verify.signature.split:
         place = _header(row)
         sent = replace(sent, headers={**sent.headers, place: row.glue.join(_elements(row, sent))})

@@ -66,13 +66,6 @@ DIFFERENCES: Final = (
         bridge=True,
         why="Linear signs a time in every body; without one, the library refuses and the bridge looks at the header's",
     ),
-    Difference(
-        "twilio",
-        "twilio",
-        ("signed with the port: *",),
-        bridge=False,
-        why="the library tries the URL with :443, too; here `public_url` is the URL as Twilio has it",
-    ),
 )
 
 

@@ -12,6 +12,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -72,10 +73,15 @@ def _svix(sent: Request, secret: str) -> Any:
     return Webhook(secret).verify(sent.body, dict(sent.headers))
 
 
-def _openai(sent: Request, secret: str) -> Any:
+@cache
+def _openai_client() -> Any:
     from openai import OpenAI
 
-    return OpenAI(api_key="none").webhooks.verify_signature(sent.body, sent.headers, secret=secret)
+    return OpenAI(api_key="none")
+
+
+def _openai(sent: Request, secret: str) -> Any:
+    return _openai_client().webhooks.verify_signature(sent.body, sent.headers, secret=secret)
 
 
 def _resend(sent: Request, secret: str) -> Any:
@@ -98,11 +104,15 @@ def _polar(sent: Request, secret: str) -> Any:
     return validate_event(sent.body, dict(sent.headers), secret, frozenset({"thing.happened"}), dict)
 
 
-def _dodo(sent: Request, secret: str) -> Any:
+@cache
+def _dodo_client() -> Any:
     from dodopayments import DodoPayments
 
-    client = DodoPayments(bearer_token="none")
-    return client.webhooks.unwrap(sent.body.decode(), headers=dict(sent.headers), key=secret)
+    return DodoPayments(bearer_token="none")
+
+
+def _dodo(sent: Request, secret: str) -> Any:
+    return _dodo_client().webhooks.unwrap(sent.body.decode(), headers=dict(sent.headers), key=secret)
 
 
 def _whop(sent: Request, secret: str) -> Any:
@@ -124,7 +134,7 @@ def _stripe(sent: Request, secret: str) -> Any:
 def _sign_stripe(sent: Request, secret: str, stamp: str) -> str:
     from stripe import WebhookSignature
 
-    return WebhookSignature.generate_signature_header(sent.body.decode(), secret, int(stamp))
+    return str(WebhookSignature.generate_signature_header(sent.body.decode(), secret, int(stamp)))
 
 
 def _paddle(sent: Request, secret: str) -> Any:
@@ -218,7 +228,7 @@ def _hubspot(number: str) -> Library:
     def sign(sent: Request, secret: str, stamp: str) -> str:
         from hubspot.utils.signature import Signature
 
-        return Signature.get_signature(secret, sent.body.decode(), number, sent.url, sent.method, stamp)
+        return str(Signature.get_signature(secret, sent.body.decode(), number, sent.url, sent.method, stamp))
 
     return Library("hubspot-api-client", verify, sign)
 
@@ -257,11 +267,14 @@ def _twilio(sent: Request, secret: str) -> Any:
 def _sign_twilio(sent: Request, secret: str, _: str) -> str:
     from twilio.request_validator import RequestValidator
 
-    return RequestValidator(secret).compute_signature(sent.url, _parameters(sent))
+    form = {} if "bodySHA256" in sent.query_string else _parameters(sent)
+    return str(RequestValidator(secret).compute_signature(sent.url, form))
 
 
 def _parameters(sent: Request) -> Any:
-    """As a web framework hands them over: a repeated parameter has all its values."""
+    """As a web framework hands them over: all values of a repeated parameter; a body that is no form as a string."""
+    if "bodySHA256" in sent.query_string:
+        return sent.body.decode()
     from werkzeug.datastructures import MultiDict
 
     return MultiDict(parse_qsl(sent.body.decode(), keep_blank_values=True))

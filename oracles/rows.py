@@ -110,9 +110,7 @@ class Row:
     body: Callable[[int], bytes] = document
     changed: tuple[bytes, bytes] = (b"evt_1", b"evt_2")
     unit: int = 1  # how many of its timestamps make a second
-    glue: str = (
-        ""  # what stands between the elements of the signature's header, if it is more than the preset's `split`
-    )
+    glue: str = ""  # between the elements of the signature's header, if it is more than `split`
     family: str = ""  # the header names begin with this in place of `webhook`
     signs_url: str = ""  # the URL as the provider signs it, if it is not the one that it calls
     headers: Mapping[str, str] = field(default_factory=dict)  # that the library asks for and nobody signs
@@ -176,6 +174,7 @@ ROWS: Final = (
     standard("stytch", "svix", how="family", family="svix"),
     standard("beehiiv", "svix", how="assumed", family="svix"),
     standard("loops", "standardwebhooks", how="family"),
+    standard("superwall", "svix", how="family", family="svix"),
     standard("gitlab", "standardwebhooks", how="family"),
     standard("supabase-auth", "standardwebhooks", how="family", secret="v1," + DECODED, glue=", "),
     Row(
@@ -227,4 +226,5 @@ ROWS: Final = (
     Row("twilio", "twilio", body=form),
     Row("twilio", "twilio", form="a parameter twice", body=lambda _: form(_) + b"&A=3&A=2&A=1"),
     Row("twilio", "twilio", form="signed with the port", body=form, signs_url=URL.replace(".com/", ".com:443/")),
+    Row("twilio-events", "twilio"),
 )

@@ -141,6 +141,7 @@ def _database(store: Store, rule_set: RuleSet | None) -> Iterator[Finding]:
         yield Finding("warn", "database", doubt)
     yield from _processes(found, rule_set)
     yield from (_pause(one, found.now_ms) for one in found.destinations if one.pause_kind)
+    yield from (_none_known(one) for one in found.destinations if one.unknown_since_ms)
     if found.quarantined:
         yield Finding(
             "warn",
@@ -190,6 +191,15 @@ def _pause(state: DestinationState, now_ms: int) -> Finding:
     again = f"; it is tried again {ago(state.not_before_ms, now_ms)}" if state.not_before_ms > now_ms else ""
     return Finding(
         "fail", f"destination {state.name}", f"paused {since}: {state.pause_reason or state.pause_kind}{again}"
+    )
+
+
+def _none_known(state: DestinationState) -> Finding:
+    return Finding(
+        "fail",
+        f"destination {state.name}",
+        f"it has known none of the last 10 different visitors since {when(state.unknown_since_ms)}: is this the key of"
+        " the right website? Their goals wait, and none is rejected",
     )
 
 

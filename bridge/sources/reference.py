@@ -12,13 +12,20 @@ if TYPE_CHECKING:
 _CODED_IDS: Final = {"lemonsqueezy": "`meta.webhook_id`, and a fingerprint of what happened"}
 _HEAD: Final = """# Providers
 
-Written from `bridge/sources/presets.yaml`, by
-`python -c "from bridge import sources; print(sources.reference(), end='')" > docs/providers.md`.
+Written by `make docs` from `bridge/sources/presets.yaml`.
 `provider: <name>` in a mapping file takes everything from here; every key can be said anew in the file.
 
-| provider | authentic by | type · id of the event | visitor id is looked for at | where to set it up; the secret |
-|---|---|---|---|---|
-"""
+The last column says what each preset was checked against, and when:
+
+- `run`: the provider's own library. `make oracles` runs it, and its verdicts are [below](#verdicts).
+- `family`: a library of the signature scheme, which the provider's source or documentation names.
+- `captured`: requests that the provider sent.
+- `read`: source or documentation.
+- `assumed`: nothing of the provider's own was found. Watch the first deliveries.
+
+| provider | authentic by | type · id of the event | visitor id is looked for at | where to set it up; the secret | checked |
+|---|---|---|---|---|---|
+"""  # noqa: E501
 
 
 def reference() -> str:
@@ -37,6 +44,7 @@ def _row(name: str, said: Mapping[str, Any]) -> str:
         f"{event_type} · {event_id}",
         visitor,
         _warning(said) + "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
+        "{how}: {against} ({on})".format(**said["checked"]),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
