@@ -41,7 +41,7 @@ def problems(client):
     """What /status says to everybody and to the owner; its code must be the same for both."""
     public, owner = client.get("/status"), client.get("/status", headers=ADMIN)
     assert public.status_code == owner.status_code == (503 if public.json["problems"] else 200)
-    assert public.json.keys() == {"ok", "problems"}
+    assert public.json.keys() == {"ok", "problems", "notes"}
     return public.json["problems"], owner.json["problems"]
 
 
@@ -212,7 +212,11 @@ def test_a_refused_reload_is_red_whichever_process_saw_it(client, at_work):
 
 def test_a_database_that_is_away_is_red(client, at_work):
     real, at_work.store = at_work.store, Gone(StoreUnavailable("connection refused"))
-    assert client.get("/status").json == {"ok": False, "problems": ["The database cannot be used."]}
+    assert client.get("/status").json == {
+        "ok": False,
+        "problems": ["The database cannot be used."],
+        "notes": [],
+    }
     at_work.store = real
     assert problems(client) == ([], [])
 
@@ -279,7 +283,7 @@ def test_without_an_admin_token_no_token_opens_anything(bridge):
     for token in ("", " ", "None", "admin-token"):
         headers = {"Authorization": f"Bearer {token}"}
         assert client.get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": "9.9.9.9"}).status_code == 401
-        assert client.get("/status", headers=headers).json.keys() == {"ok", "problems"}
+        assert client.get("/status", headers=headers).json.keys() == {"ok", "problems", "notes"}
         assert client.post("/links/shop", json={}, headers=headers).status_code == 401
 
 
@@ -376,3 +380,15 @@ def test_a_doubled_slash_is_no_redirect(client, address):
         answer = method(address)
         assert answer.status_code in (404, 405)
         assert "Location" not in answer.headers
+
+
+def test_events_of_which_a_rule_failed_are_a_note_and_turn_nothing_red(client, at_work):
+    reason = 'the rule any failed: "日本" has no letter'
+    for number, age_ms in enumerate((1, 2, 25 * 60 * MIN)):
+        keys = {"dedupe_key": f"f{number}", "dedupe_key_2": f"f{number}"}
+        at_ms = at_work.clock.now_ms - age_ms
+        an_event(at_work, verdict="unmatched", reason=reason, received_at_ms=at_ms, **keys)
+    assert problems(client) == ([], [])
+    (told,) = client.get("/status", headers=ADMIN).json["notes"]
+    assert told.startswith(f"In the last 24 hours 2 events of shop made no goal: {reason}. They are listed by")
+    assert client.get("/status").json["notes"] == ["Events made no goal because a rule failed."]
