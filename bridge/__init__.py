@@ -1,3 +1,3 @@
 """The bridge between the world's webhooks and DataFast goals."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
