@@ -32,7 +32,8 @@ _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
 _ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may spell what cannot be stored
-_ENCODED_SURROGATE: Final = re.compile(rb"(?i)\xed[\xa0-\xbf]|%ed%[ab][0-9a-f]")
+_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # in UTF-8 that encodes halves
+_PERCENT_ENCODED: Final = re.compile(rb"%00|%[eE][dD]%[abAB][0-9a-fA-F]")  # NUL, or such a half, in a form
 _FIELD: Final = re.compile(r"([^\[]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -96,9 +97,9 @@ def repaired(body: bytes) -> bool:
     return (
         body.startswith(codecs.BOM_UTF8)
         or b"\0" in body
-        or b"%00" in body
-        or _ENCODED_SURROGATE.search(body) is not None
-        or (b"\\" in body and _ESCAPED.search(body) is not None)
+        or (b"\\u" in body and _ESCAPED.search(body) is not None)
+        or (b"\xed" in body and _SURROGATE.search(body) is not None)
+        or (b"%" in body and _PERCENT_ENCODED.search(body) is not None)
     )
 
 
