@@ -74,12 +74,12 @@ class Rulebook:
 
         A set that was accepted before is not tested again: an upgrade must not stop what worked.
         """
-        last = self._last_accepted()
         try:
             current = self._load(rules.read_files(self._folder))
-            problems = [] if current.files == last else self._failing(current)
         except MappingError as error:
-            return self._instead(last, error)
+            return self._instead(error)
+        last = self._last_if_any()
+        problems = [] if current.files == last else self._failing(current)
         if not problems:
             self._remember(current)
             return current
@@ -88,13 +88,20 @@ class Rulebook:
         self._untested = good is None
         return good or current
 
-    def _instead(self, last: dict[str, str] | None, error: MappingError) -> RuleSet:
+    def _instead(self, error: MappingError) -> RuleSet:
         """The last good rules, in place of a folder that cannot be loaded; that error when there are none."""
-        good = self._loaded(last)
+        good = self._loaded(self._last_accepted())
         if good is None:
             raise error
         self._refuse(error.faults)
         return good
+
+    def _last_if_any(self) -> dict[str, str] | None:
+        """None also where the database cannot be asked yet: a good folder needs it for nothing."""
+        try:
+            return self._last_accepted()
+        except StoreError:
+            return None
 
     def _load(self, files: Mapping[str, str]) -> RuleSet:
         return loading.load(files, self._environ, self._presets, folder=self._folder.name)
