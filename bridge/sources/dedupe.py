@@ -31,7 +31,7 @@ def keys(source: Source, request: Request, envelope: Envelope, document: Documen
     """The keys of an event that could be read, and those of the previous release."""
     mine = _keys(source, request, envelope, document)
     former = _former(source, request, envelope, document)
-    if repaired(request.body):
+    if source.body is BodyForm.JSON_FIELD or repaired(request.body):  # there, the escapes are encoded once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
     return mine, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in mine)
 
@@ -91,17 +91,24 @@ def _lasting(source: Source, body: bytes) -> bytes:
 def _former(source: Source, request: Request, envelope: Envelope, document: Document) -> list[tuple[str, str]]:
     """What the previous release (f44b843) would have stored for this delivery.
 
-    It took any body's hash without the type, and fell back on the signed id where the envelope had none.
+    It took any body's hash without the type, the number of a retry in it, and fell back on the signed id where the
+    envelope had none.
     """
     spec = source.former or FormerSpec(source.envelope.type, source.envelope.id, source.id_is_signed)
-    batch = source.each is not None and document.body is document.root
-    event_type = envelope.type if source.former is None or batch else first_text(spec.type, document) or ""
+    found = [] if source.former is None else [("", _hash(request.body))]  # what it could not read at all had no type
     event_id = first_text(spec.id, document)
-    body_hash = (event_type, _hash(_lasting(source, request.body)))
-    found = [] if source.former is None else [("", body_hash[1])]  # what it could not read at all had no type
-    if not event_id:  # then it fell back on the signed id, if its reading of `verify` had one
-        event_id = signed_id(source, request)
-        found.append(body_hash)
-    if not event_id or is_fixture_id(event_id):
-        return [*found, body_hash]
-    return [*found, (event_type, f"id:{event_type}:{event_id}"), *([] if spec.id_is_signed else [body_hash])]
+    for event_type in _former_types(source, spec, envelope, document):
+        by_body = [(event_type, _hash(body)) for body in (request.body, _lasting(source, request.body))]
+        named = event_id or signed_id(source, request)  # the latter if its reading of `verify` had one
+        if named and not is_fixture_id(named):
+            found.append((event_type, f"id:{event_type}:{named}"))
+        if not (event_id and spec.id_is_signed) or is_fixture_id(event_id) or source.provider == "lemonsqueezy":
+            found += by_body
+    return found
+
+
+def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document: Document) -> list[str]:
+    """Of a batch the type that its events have in common, too."""
+    batch = source.each is not None and document.body is document.root
+    said = [] if source.former is None else [first_text(spec.type, document) or ""]
+    return [*said, envelope.type] if batch or not said else said

@@ -149,6 +149,29 @@ def test_a_preset_says_how_the_previous_release_read_type_and_id():
     assert event.former_keys == (("", sha(event.body)), ("", "id::msg_1"))
 
 
+@pytest.mark.parametrize("named", [(), ("sale",)])
+def test_a_retry_that_the_previous_release_stored_is_recognised(named):
+    """Its hash held the number of the retry."""
+    made = replace(GUMROAD, named_types=event_types(named))
+    retry = b"resource_name=sale&sale_id=1&retry_count=1"
+    assert ("sale", sha(retry)) in read(made, retry).former_keys
+
+
+@pytest.mark.parametrize("value", ["{%22type%22:%22a%22,%22n%22:%22%5Cu0000%22", "%EF%BB%BF{%22type%22:%22a%22"])
+def test_a_document_in_a_form_that_was_quarantined_for_its_characters_is_recognised(value):
+    body = f"data={value},%22message_id%22:%221%22}}".encode()
+    event = read(source("kofi"), body)
+    assert event.dedupe_keys == ("id:a:1",)
+    assert ("", sha(body)) in event.former_keys
+
+
+def test_a_single_event_of_a_preset_with_each_has_the_type_that_the_previous_release_read():
+    """Auth0 sends one log as an object, too; only a batch had the type of its events."""
+    made = replace(source("auth0"), former=FormerSpec(paths("type"), (), id_is_signed=True))
+    body = b'{"log_id": "1", "type": "log", "data": {"type": "ss"}}'
+    assert ("log", sha(body)) in read(made, body).former_keys
+
+
 # ------------------------------------------------------------------------------------------------- what is legible
 
 
