@@ -157,31 +157,43 @@ _DECODER: Final = json.JSONDecoder(
 def legible(source: Source, body: bytes) -> dict[str, Json]:
     """The top-level entries that can be told apart in a body that is no document, so that a person finds the event.
 
-    Of an object that breaks off or nests too deep, those before that place; a key that stands twice is none. Nothing
-    here raises, and nothing of it is more than a hint.
+    Of an object that breaks off or nests too deep, those before that place, at least; a key that stands twice is none.
+    Nothing here raises, and nothing of it is more than a hint.
     """
     try:
-        if source.body is not BodyForm.JSON:
-            text = body[:_LEGIBLE_BYTES].decode("utf-8", "replace")
-            return {name: storable(value) for name, value in parse_qsl(text, errors="replace")}
-        return _entries(body.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
+        if source.body is BodyForm.JSON:
+            return _entries(body.decode("utf-8", "replace"))
+        text = body[:_LEGIBLE_BYTES].decode("utf-8", "replace")
+        fields = dict(parse_qsl(text, errors="replace"))
+    except ValueError:
         return {}
+    if source.body is BodyForm.JSON_FIELD:
+        return _entries(fields.get(source.body_field or "", ""))
+    return {name: storable(value) for name, value in fields.items()}
 
 
 def _entries(text: str) -> dict[str, Json]:
     found: dict[str, Json] = {}
     twice: set[str] = set()
-    position = _SPACE.match(text, 0).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+    position = _SPACE.match(text, text.startswith("\ufeff")).end()  # type: ignore[union-attr]  # it matches nothing, too
     while text[position : position + 1] == ("," if found else "{"):
         try:
             key, value, position = _entry(text, position + 1)
         except (ValueError, RecursionError):
             break
+        key = storable(key)
         if key in found:
             twice.add(key)
         found[key] = value
-    return {storable(key): _stored(value) for key, value in found.items() if key not in twice}
+    return {key: _legible_value(value) for key, value in found.items() if key not in twice}
+
+
+def _legible_value(value: Json) -> Json:
+    """What is too deep to be walked, or has a key twice once it can be stored, says nothing; what is beside it does."""
+    try:
+        return _stored(value)
+    except (UnreadableBody, RecursionError):
+        return None
 
 
 def _entry(text: str, position: int) -> tuple[str, Json, int]:

@@ -183,6 +183,9 @@ def test_a_single_event_of_a_preset_with_each_has_the_type_that_the_previous_rel
         b'{"id": "evt_9", "n": 1e999, "type": "charge.refunded", "x": NaN}',
         b'\xef\xbb\xbf {"id" : "evt_9" , "type":"charge.refunded", "big": ' + b"9" * 5000 + b"}",
         b'{"id": "evt_9", "type": "charge.refunded", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"id": "evt_9", "deep": ' + b"[" * 1_200 + b"]" * 1_200 + b', "type": "charge.refunded"}',
+        b'{"id": "evt_9", "type": "charge.refunded", "twice": {"\\ud800": 1, "\\ud801": 2}}',
+        b'{"id": "evt_9", "twice": {"\\u0000": 1, "\\ud801": 2}, "type": "charge.refunded"}',
         b'{"id": "evt_9", "type": "charge.refunded", "bytes": "\xff\xfe"}',
     ],
 )
@@ -192,6 +195,19 @@ def test_what_is_quarantined_keeps_the_type_and_id_that_are_legible(body):
     assert (event.envelope.type, event.envelope.id) == ("charge.refunded", "evt_9")
     assert event.dedupe_keys == (sha(body),)
     assert event.body == body
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{%22message_id%22:%22m-1%22,%22type%22:%22Donation%22,%22amount%22:NaN}",
+        "{%22message_id%22:%22m-1%22,%22type%22:%22Donation%22,",
+    ],
+)
+def test_so_does_an_unreadable_document_in_a_form(value):
+    event = read(source("kofi"), f"data={value}".encode())
+    assert event.quarantine
+    assert (event.envelope.type, event.envelope.id) == ("Donation", "m-1")
 
 
 @pytest.mark.parametrize(
