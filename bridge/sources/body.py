@@ -33,6 +33,7 @@ _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
 _ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may spell what cannot be stored
 _ENCODED_SURROGATE: Final = re.compile(rb"(?i)\xed[\xa0-\xbf]|%ed%[ab][0-9a-f]")
+_PERCENT_ENCODED: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _FIELD: Final = re.compile(r"([^\[]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -222,15 +223,26 @@ def form_fields(body: bytes) -> list[tuple[str, str]]:
     """The fields of a form in their order, names as they came (`a[b]`)."""
     if not body.strip():
         raise UnreadableBody("the body is empty")
+    if body.count(b"&") >= MAX_FIELDS:
+        raise UnreadableBody(f"the form has more than {MAX_FIELDS} fields")
     try:
-        fields = parse_qsl(_text(body), keep_blank_values=True, errors="surrogatepass", max_num_fields=MAX_FIELDS)
+        pairs = [pair.partition("=") for pair in _text(body).split("&") if pair]
+        fields = [(_unquoted(name), _unquoted(value)) for name, _, value in pairs]
     except UnicodeDecodeError:
         raise UnreadableBody("the form is not UTF-8") from None
-    except ValueError:
-        raise UnreadableBody(f"the form has more than {MAX_FIELDS} fields") from None
     if not fields:
         raise UnreadableBody("the body is not a form")
-    return [(storable(name), storable(value)) for name, value in fields]
+    return fields
+
+
+def _unquoted(text: str) -> str:
+    """As `urllib.parse.unquote_plus` has it, which takes a second for a megabyte of stray percent signs."""
+    text = text.replace("+", " ")
+    return storable(_PERCENT_ENCODED.sub(_decoded, text) if "%" in text else text)
+
+
+def _decoded(run: re.Match[str]) -> str:
+    return bytes.fromhex(run[0].replace("%", "")).decode("utf-8", "surrogatepass")
 
 
 def _nest(fields: list[tuple[str, str]]) -> dict[str, Json]:
