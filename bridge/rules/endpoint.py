@@ -234,6 +234,8 @@ def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], re
     found = secrets([text for _, text in numbered(entries)], around.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
+    for sentence in found.placeholders if found.usable else ():
+        report.warn(("secret",), sentence)
     for prefix, kind in (("sk_", "an API key"), ("rk_", "an API key"), ("we_", "an endpoint's id")):
         if file.provider == "stripe" and any(secret.startswith(prefix) for secret in found.usable):
             report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins whsec_")
@@ -252,8 +254,8 @@ def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
         return f"{' and '.join(unset)} is not set, {consequence}"
     if keys.usable:
         return None
-    if keys.problems:
-        return f"{'; '.join(keys.problems)}; {consequence}"
+    if keys.problems or keys.placeholders:
+        return f"{'; '.join([*keys.problems, *keys.placeholders])}; {consequence}"
     if keys.unset:
         return f"{' and '.join(keys.unset)} is not set, {consequence}"
     return f"its secret is empty, {consequence}"
