@@ -56,6 +56,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     verify = compile_verify(file, preset, around.presets, report)
     keys = _secrets(file, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
+    signed = id_is_signed(envelope.id, verify, public_url=said.get("public_url"))
     require, unset = _require(said, around, report)
     return Source(
         name=around.name,
@@ -66,7 +67,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secret_fault=_secret_fault(around.name, keys, unset),
         secret_problems=keys.problems,
         envelope=envelope,
-        id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify),
+        id_is_signed=preset.id_is_signed and signed,
         former=_former(file, preset, envelope, verify, report),
         retry_fields=tuple(preset.retry_fields),
         body=_body(said.get("body"))[0],
