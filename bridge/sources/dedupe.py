@@ -1,6 +1,7 @@
 """When two deliveries are one event: one or two keys, either of which was seen before for the source (Design 8).
 
-By (type, id) where the provider has an id *of the event*, else by a hash of the body. The hash holds the event's type
+By (type, id) where the provider has an id *of the event*, else by a hash of the body; a batch by the ids of its events
+as well. The hash holds the event's type
 if the source's rules or links name it: Shopify sends the same bytes under several topics, each an event of its own. All
 other types share one hash, because a topic is not signed, and who replays a request could make up any number of them.
 
@@ -10,13 +11,15 @@ What the previous release stored is recognised by the key that it made (`former`
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bridge.errors import SignatureError
 from bridge.model import BodyForm, FormerSpec
 from bridge.sources import lemonsqueezy
 from bridge.sources.body import repaired
-from bridge.sources.envelope import bounded_text, first_text
+from bridge.sources.envelope import bounded_text, first_text, read_envelope
 from bridge.sources.facts import Facts
 from bridge.sources.stripe import is_fixture_id
 
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
     Former = tuple[tuple[str, str], ...]  # (type of the stored event, key)
 
 
-def keys(source: Source, request: Request, envelope: Envelope, document: Document) -> tuple[Keys, Former]:
-    """The keys of an event that could be read, and those of the previous release."""
+def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Document, ...]) -> tuple[Keys, Former]:
+    """The keys of an event that could be read (of a batch: all its documents), and those of the previous release."""
+    document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
     mine = _keys(source, request, envelope, document)
+    if len(found) > 1 and len(mine) == 1 and (batch := _batch_key(source, found)):
+        mine = (batch, *mine)
     former = _former(source, request, envelope, document)
     if source.body is BodyForm.JSON_FIELD or repaired(request.body):  # there, the escapes are encoded once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
@@ -64,6 +70,16 @@ def _keys(source: Source, request: Request, envelope: Envelope, document: Docume
         return (body_key,)
     id_key = f"id:{envelope.type}:{event_id}"
     return (id_key,) if source.id_is_signed else (id_key, body_key)
+
+
+def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
+    """What its events are, if each has an id of its own: HubSpot writes the number of the attempt into all of them."""
+    events = [read_envelope(source.envelope, document) for document in found]
+    ids = {event.id for event in events if not _names_nothing(event.id)}
+    if len(ids) < len(events):
+        return None
+    named = sorted([event.type, event.id or "", event.time_ms or 0] for event in events)
+    return "ids:" + hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _names_nothing(event_id: str | None) -> bool:

@@ -124,6 +124,27 @@ def test_and_nothing_else_is(other):
     assert known_by(GUMROAD, other) != known_by(GUMROAD, b"sale_id=1&price=5")
 
 
+def hubspot(attempt, *ids):
+    return json.dumps(
+        [{"eventId": one, "subscriptionType": "a", "occurredAt": 1.8e12, "attemptNumber": attempt} for one in ids]
+    )
+
+
+@pytest.mark.parametrize("retry", [(1, 7, 8), (1, 8, 7)])
+def test_a_batch_is_known_by_the_ids_of_its_events_whatever_a_retry_writes_beside_them(retry):
+    made = source("hubspot-v3")
+    first = hubspot(0, 7, 8).encode()
+    assert known_by(made, first) & known_by(made, hubspot(*retry).encode())
+    assert sha(first) in known_by(made, first)  # which is what the previous release stored
+    assert not known_by(made, first) & known_by(made, hubspot(0, 7, 9).encode())
+
+
+@pytest.mark.parametrize("nameless", [None, "", "0000", 7])
+def test_a_batch_in_which_one_event_has_no_id_of_its_own_is_known_by_its_bytes(nameless):
+    body = hubspot(0, 7, nameless).encode()
+    assert known_by(source("hubspot-v3"), body) == {sha(body)}
+
+
 # ------------------------------------------------------------------------------------------- the previous release
 
 
