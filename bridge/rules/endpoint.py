@@ -56,6 +56,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     verify = compile_verify(file, preset, around.presets, report)
     keys = _secrets(file, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
+    signed = id_is_signed(envelope.id, verify, public_url=said.get("public_url"))
     require, unset = _require(said, around, report)
     return Source(
         name=around.name,
@@ -66,7 +67,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secret_fault=_secret_fault(around.name, keys, unset),
         secret_problems=keys.problems,
         envelope=envelope,
-        id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify),
+        id_is_signed=preset.id_is_signed and signed,
         former=_former(file, preset, envelope, verify, report),
         retry_fields=tuple(preset.retry_fields),
         body=_body(said.get("body"))[0],
@@ -234,6 +235,8 @@ def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], re
     found = secrets([text for _, text in numbered(entries)], around.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
+    for sentence in found.placeholders if found.usable else ():
+        report.warn(("secret",), sentence)
     for prefix, kind in (("sk_", "an API key"), ("rk_", "an API key"), ("we_", "an endpoint's id")):
         if file.provider == "stripe" and any(secret.startswith(prefix) for secret in found.usable):
             report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins whsec_")
@@ -252,8 +255,8 @@ def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
         return f"{' and '.join(unset)} is not set, {consequence}"
     if keys.usable:
         return None
-    if keys.problems:
-        return f"{'; '.join(keys.problems)}; {consequence}"
+    if keys.problems or keys.placeholders:
+        return f"{'; '.join([*keys.problems, *keys.placeholders])}; {consequence}"
     if keys.unset:
         return f"{' and '.join(keys.unset)} is not set, {consequence}"
     return f"its secret is empty, {consequence}"

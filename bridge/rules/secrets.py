@@ -2,8 +2,8 @@
 
 A variable is one secret, whatever it holds; only where every piece of it has the form that the provider gives its
 secrets (`whsec_…`) are they several. `<NAME>_OLD` is a second one, while a secret is changed. An empty or unset
-variable is a state that may end any minute; what is evidently no secret (quotes around it, a placeholder) is a problem,
-and never verifies anything. Nothing here shows a secret or a part of one.
+variable and a placeholder (`changeme`) are a state that may end any minute; what is evidently no secret (quotes around
+it) is a problem. Neither verifies anything. Nothing here shows a secret or a part of one.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ class Secrets:
     """What the entries of `secret:` hold.
 
     usable: may be empty. names: the variables they come from. unset: those of them that are empty or not there.
-    problems: a sentence for each that is evidently no secret, without any part of it.
+    problems: a sentence for each that is evidently no secret, without any part of it. placeholders: the same of those
+    that have yet to be filled in.
     """
 
     usable: tuple[str, ...] = field(repr=False)
     names: tuple[str, ...]
     unset: tuple[str, ...]
     problems: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
     literal: bool = False  # one stands in the file itself
 
 
@@ -64,6 +66,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
     names: list[str] = []
     unset: list[str] = []
     problems: list[str] = []
+    placeholders: list[str] = []
     literal = False
     for entry in entries:
         found = variables(entry)
@@ -75,10 +78,12 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
             names += [name for name in said if name not in found]
             if text is None or not text.strip():
                 continue
-            problem = _problem(reading, text.strip(), environ, forms)
-            problems += [problem] if problem else []
-            usable += [] if problem else _pieces(text.strip(), forms)
-    return Secrets(_distinct(usable), _distinct(names), _distinct(unset), _distinct(problems), literal)
+            judged = _judged(reading, text.strip(), environ, forms)
+            problems += judged.problems
+            placeholders += judged.placeholders
+            usable += [] if judged != _GOOD else _pieces(text.strip(), forms)
+    told = _distinct(problems), _distinct(placeholders)
+    return Secrets(_distinct(usable), _distinct(names), _distinct(unset), *told, literal)
 
 
 def _old(entry: str, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -119,22 +124,36 @@ def _without_version(text: str) -> str:
 # ------------------------------------------------------------------------------------------ what is evidently no secret
 
 
-def _problem(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> str | None:
-    """Why this value cannot be a secret, and what to do, as a sentence; None if it can be one."""
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    problems: tuple[str, ...] = ()
+    placeholders: tuple[str, ...] = ()
+
+
+_GOOD: Final = _Judged()
+
+
+def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> _Judged:
+    """Why this value cannot be a secret, and what to do, as a sentence; _GOOD if it can be one."""
     names = variables(entry)
     who = " and ".join(names) or "the secret in the file"
-    for value in dict.fromkeys((text, *(environ[name].strip() for name in names))):
-        for piece in _several(value, forms) or [value]:
-            found = _evident(piece, names, forms)
-            if found:
-                return f"{who} {found}"
+    values = dict.fromkeys((text, *(environ[name].strip() for name in names)))
+    pieces = [piece for value in values for piece in _several(value, forms) or [value]]
+    for piece in pieces:
+        found = _evident(piece, names, forms)
+        if found:
+            return _Judged(problems=(f"{who} {found}",))
+    if any(_is_placeholder(piece, forms) for piece in pieces):
+        return _Judged(placeholders=(f"{who} holds a placeholder: put the secret itself there",))
     old = f"{names[0].removesuffix(OLD)}{OLD}" if names else None
     if old is not None and _was_several(text, forms) and environ.get(old, "").strip() != text:
-        return (
+        cut = (
             f"{who} holds a comma and is one secret now, no longer several: keep the new one there and put the old one"
             f" into {old} (if the comma belongs to the one secret, set both variables to it)"
         )
-    return _mixed(text, who, old, forms)
+        return _Judged(problems=(cut,))
+    mixed = _mixed(text, who, old, forms)
+    return _Judged(problems=(mixed,)) if mixed else _GOOD
 
 
 def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | None:
@@ -153,9 +172,12 @@ def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | Non
         return "holds a word that stands for no value: put the secret itself there"
     if len(bare) > 2 and len(set(bare)) == 1:
         return "holds one character, repeated: put the secret itself there"
-    if not _separated(text) or not is_secret(text) or (bare != text and _BEHIND_A_FORM.fullmatch(bare)):
-        return "holds a placeholder: put the secret itself there"
     return None
+
+
+def _is_placeholder(text: str, forms: Sequence[str]) -> bool:
+    bare = _without_form(text, forms)
+    return not _separated(text) or not is_secret(text) or (bare != text and bool(_BEHIND_A_FORM.fullmatch(bare)))
 
 
 def _is_seen(character: str) -> bool:

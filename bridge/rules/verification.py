@@ -88,15 +88,16 @@ def _scheme(said: Scheme, fault: Fault) -> VerifySpec:
     return spec
 
 
-def id_is_signed(event_id: Sequence[Path], verify: VerifySpec) -> bool:
+def id_is_signed(event_id: Sequence[Path], verify: VerifySpec, *, public_url: str | None = None) -> bool:
     """Whether the signature covers where the event's id is: else who replays a body only has to make up another id.
 
-    The bearer of a token or a password vouches for the whole request.
+    The bearer of a token or a password vouches for the whole request. Where a signed URL is a fixed one, nothing covers
+    the query that was sent.
     """
-    return all(_covers(spec, event_id) for spec in verify.schemes)
+    return all(_covers(spec, event_id, signs_query=public_url is None) for spec in verify.schemes)
 
 
-def _covers(spec: VerifySpec, event_id: Sequence[Path]) -> bool:
+def _covers(spec: VerifySpec, event_id: Sequence[Path], *, signs_query: bool) -> bool:
     """Whether this scheme signs the very value that the envelope takes for the id.
 
     `{id}` is the first of its places that says anything. The envelope has to read the same places in the same order:
@@ -109,7 +110,7 @@ def _covers(spec: VerifySpec, event_id: Sequence[Path]) -> bool:
     paths = [path for path in event_id if isinstance(path, CompiledPath)]
     places = [f"{path.root}:{'.'.join(path.names)}".lower() for path in paths] or ids
     beside = [place for place in places if place.startswith(("header:", "query:")) and place not in signed]
-    beside = [place for place in beside if not ("url" in signed and place.startswith("query:"))]
+    beside = [place for place in beside if not (signs_query and "url" in signed and place.startswith("query:"))]
     return not beside or ("id" in signed and beside == ids[: len(beside)])
 
 

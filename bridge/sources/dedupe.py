@@ -1,6 +1,7 @@
 """When two deliveries are one event: one or two keys, either of which was seen before for the source (Design 8).
 
-By (type, id) where the provider has an id *of the event*, else by a hash of the body. The hash holds the event's type
+By (type, id) where the provider has an id *of the event*, else by a hash of the body; a batch by the ids of its events
+as well. The hash holds the event's type
 if the source's rules or links name it: Shopify sends the same bytes under several topics, each an event of its own. All
 other types share one hash, because a topic is not signed, and who replays a request could make up any number of them.
 
@@ -10,13 +11,15 @@ What the previous release stored is recognised by the key that it made (`former`
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bridge.errors import SignatureError
 from bridge.model import BodyForm, FormerSpec
 from bridge.sources import lemonsqueezy
 from bridge.sources.body import repaired
-from bridge.sources.envelope import bounded_text, first_text
+from bridge.sources.envelope import bounded_text, first_text, read_envelope
 from bridge.sources.facts import Facts
 from bridge.sources.stripe import is_fixture_id
 
@@ -27,11 +30,14 @@ if TYPE_CHECKING:
     Former = tuple[tuple[str, str], ...]  # (type of the stored event, key)
 
 
-def keys(source: Source, request: Request, envelope: Envelope, document: Document) -> tuple[Keys, Former]:
-    """The keys of an event that could be read, and those of the previous release."""
+def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Document, ...]) -> tuple[Keys, Former]:
+    """The keys of an event that could be read (of a batch: all its documents), and those of the previous release."""
+    document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
     mine = _keys(source, request, envelope, document)
+    if len(found) > 1 and len(mine) == 1 and (batch := _batch_key(source, found)):
+        mine = (batch, *mine)
     former = _former(source, request, envelope, document)
-    if repaired(request.body):
+    if source.body is BodyForm.JSON_FIELD or repaired(request.body):  # there, the escapes are encoded once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
     return mine, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in mine)
 
@@ -66,6 +72,16 @@ def _keys(source: Source, request: Request, envelope: Envelope, document: Docume
     return (id_key,) if source.id_is_signed else (id_key, body_key)
 
 
+def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
+    """What its events are, if each has an id of its own: HubSpot writes the number of the attempt into all of them."""
+    events = [read_envelope(source.envelope, document) for document in found]
+    ids = {event.id for event in events if not _names_nothing(event.id)}
+    if len(ids) < len(events):
+        return None
+    named = sorted([event.type, event.id or "", event.time_ms or 0] for event in events)
+    return "ids:" + hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
 def _names_nothing(event_id: str | None) -> bool:
     """No id, one of a fixture, or one of which a part could not be read (two such would be one)."""
     return not event_id or is_fixture_id(event_id) or "\ufffd" in event_id
@@ -91,19 +107,27 @@ def _lasting(source: Source, body: bytes) -> bytes:
 def _former(source: Source, request: Request, envelope: Envelope, document: Document) -> list[tuple[str, str]]:
     """What the previous release (f44b843) would have stored for this delivery.
 
-    It took any body's hash without the type, and fell back on the signed id where the envelope had none.
+    It took any body's hash without the type, the number of a retry in it, and fell back on the signed id where the
+    envelope had none.
     """
-    if source.former is None and source.id_is_signed and envelope.id and not is_fixture_id(envelope.id):
-        return []  # as it is today: nearly every event
+    as_today = source.former is None and source.id_is_signed and source.provider != "lemonsqueezy"
+    if as_today and envelope.id and not is_fixture_id(envelope.id):
+        return []  # nearly every event
     spec = source.former or FormerSpec(source.envelope.type, source.envelope.id, source.id_is_signed)
-    batch = source.each is not None and document.body is document.root
-    event_type = envelope.type if source.former is None or batch else first_text(spec.type, document) or ""
+    found = [] if source.former is None else [("", _hash(request.body))]  # what it could not read at all had no type
     event_id = first_text(spec.id, document)
-    body_hash = (event_type, _hash(_lasting(source, request.body)))
-    found = [] if source.former is None else [("", body_hash[1])]  # what it could not read at all had no type
-    if not event_id:  # then it fell back on the signed id, if its reading of `verify` had one
-        event_id = signed_id(source, request)
-        found.append(body_hash)
-    if not event_id or is_fixture_id(event_id):
-        return [*found, body_hash]
-    return [*found, (event_type, f"id:{event_type}:{event_id}"), *([] if spec.id_is_signed else [body_hash])]
+    for event_type in _former_types(source, spec, envelope, document):
+        by_body = [(event_type, _hash(body)) for body in (request.body, _lasting(source, request.body))]
+        named = event_id or signed_id(source, request)  # the latter if its reading of `verify` had one
+        if named and not is_fixture_id(named):
+            found.append((event_type, f"id:{event_type}:{named}"))
+        if not (event_id and spec.id_is_signed) or is_fixture_id(event_id) or source.provider == "lemonsqueezy":
+            found += by_body
+    return found
+
+
+def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document: Document) -> list[str]:
+    """Of a batch the type that its events have in common, too."""
+    batch = source.each is not None and document.body is document.root
+    said = [] if source.former is None else [first_text(spec.type, document) or ""]
+    return [*said, envelope.type] if batch or not said else said

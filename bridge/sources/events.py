@@ -42,8 +42,7 @@ def read(source: Source, request: Request) -> NewEvent:
             source.name, source.provider, envelope, keys, header, query, request.body, str(error), former_keys=former
         )
     envelope = _envelope(source, found)
-    whole = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
-    keys, former = dedupe.keys(source, request, envelope, whole)
+    keys, former = dedupe.keys(source, request, envelope, found)
     return NewEvent(source.name, source.provider, envelope, keys, header, query, request.body, former_keys=former)
 
 

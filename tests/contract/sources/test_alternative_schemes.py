@@ -232,3 +232,11 @@ def test_a_faulty_alternative_is_told_with_its_place(alternatives, sentence):
         )
     assert sentence in str(caught.value)
     assert "mine.yaml:3:" in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "signed"), [("", True), ("public_url: https://shop.example/webhooks/x\n", False)])
+def test_an_id_in_the_query_is_signed_only_where_the_url_is_the_one_that_was_sent(url, signed):
+    """With `public_url` the signature covers that, whatever the query says."""
+    stanza = 'verify: {type: hmac-sha256, signature: {in: "header:s"}, signed: "{url}{body}"}\n'
+    made = loaded(f"provider: custom\n{url}{stanza}envelope: {{type: type, id: query.id}}\n")
+    assert made.id_is_signed is signed

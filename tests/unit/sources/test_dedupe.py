@@ -124,6 +124,27 @@ def test_and_nothing_else_is(other):
     assert known_by(GUMROAD, other) != known_by(GUMROAD, b"sale_id=1&price=5")
 
 
+def hubspot(attempt, *ids):
+    return json.dumps(
+        [{"eventId": one, "subscriptionType": "a", "occurredAt": 1.8e12, "attemptNumber": attempt} for one in ids]
+    )
+
+
+@pytest.mark.parametrize("retry", [(1, 7, 8), (1, 8, 7)])
+def test_a_batch_is_known_by_the_ids_of_its_events_whatever_a_retry_writes_beside_them(retry):
+    made = source("hubspot-v3")
+    first = hubspot(0, 7, 8).encode()
+    assert known_by(made, first) & known_by(made, hubspot(*retry).encode())
+    assert sha(first) in known_by(made, first)  # which is what the previous release stored
+    assert not known_by(made, first) & known_by(made, hubspot(0, 7, 9).encode())
+
+
+@pytest.mark.parametrize("nameless", [None, "", "0000", 7])
+def test_a_batch_in_which_one_event_has_no_id_of_its_own_is_known_by_its_bytes(nameless):
+    body = hubspot(0, 7, nameless).encode()
+    assert known_by(source("hubspot-v3"), body) == {sha(body)}
+
+
 # ------------------------------------------------------------------------------------------- the previous release
 
 
@@ -149,6 +170,29 @@ def test_a_preset_says_how_the_previous_release_read_type_and_id():
     assert event.former_keys == (("", sha(event.body)), ("", "id::msg_1"))
 
 
+@pytest.mark.parametrize("named", [(), ("sale",)])
+def test_a_retry_that_the_previous_release_stored_is_recognised(named):
+    """Its hash held the number of the retry."""
+    made = replace(GUMROAD, named_types=event_types(named))
+    retry = b"resource_name=sale&sale_id=1&retry_count=1"
+    assert ("sale", sha(retry)) in read(made, retry).former_keys
+
+
+@pytest.mark.parametrize("value", ["{%22type%22:%22a%22,%22n%22:%22%5Cu0000%22", "%EF%BB%BF{%22type%22:%22a%22"])
+def test_a_document_in_a_form_that_was_quarantined_for_its_characters_is_recognised(value):
+    body = f"data={value},%22message_id%22:%221%22}}".encode()
+    event = read(source("kofi"), body)
+    assert event.dedupe_keys == ("id:a:1",)
+    assert ("", sha(body)) in event.former_keys
+
+
+def test_a_single_event_of_a_preset_with_each_has_the_type_that_the_previous_release_read():
+    """Auth0 sends one log as an object, too; only a batch had the type of its events."""
+    made = replace(source("auth0"), former=FormerSpec(paths("type"), (), id_is_signed=True))
+    body = b'{"log_id": "1", "type": "log", "data": {"type": "ss"}}'
+    assert ("log", sha(body)) in read(made, body).former_keys
+
+
 # ------------------------------------------------------------------------------------------------- what is legible
 
 
@@ -160,6 +204,9 @@ def test_a_preset_says_how_the_previous_release_read_type_and_id():
         b'{"id": "evt_9", "n": 1e999, "type": "charge.refunded", "x": NaN}',
         b'\xef\xbb\xbf {"id" : "evt_9" , "type":"charge.refunded", "big": ' + b"9" * 5000 + b"}",
         b'{"id": "evt_9", "type": "charge.refunded", "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"id": "evt_9", "deep": ' + b"[" * 1_200 + b"]" * 1_200 + b', "type": "charge.refunded"}',
+        b'{"id": "evt_9", "type": "charge.refunded", "twice": {"\\ud800": 1, "\\ud801": 2}}',
+        b'{"id": "evt_9", "twice": {"\\u0000": 1, "\\ud801": 2}, "type": "charge.refunded"}',
         b'{"id": "evt_9", "type": "charge.refunded", "bytes": "\xff\xfe"}',
     ],
 )
@@ -169,6 +216,19 @@ def test_what_is_quarantined_keeps_the_type_and_id_that_are_legible(body):
     assert (event.envelope.type, event.envelope.id) == ("charge.refunded", "evt_9")
     assert event.dedupe_keys == (sha(body),)
     assert event.body == body
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{%22message_id%22:%22m-1%22,%22type%22:%22Donation%22,%22amount%22:NaN}",
+        "{%22message_id%22:%22m-1%22,%22type%22:%22Donation%22,",
+    ],
+)
+def test_so_does_an_unreadable_document_in_a_form(value):
+    event = read(source("kofi"), f"data={value}".encode())
+    assert event.quarantine
+    assert (event.envelope.type, event.envelope.id) == ("Donation", "m-1")
 
 
 @pytest.mark.parametrize(
