@@ -333,6 +333,29 @@ def test_an_id_with_a_name_in_maps_is_that_name():
     assert goal.name == "bought_pro"
 
 
+@pytest.mark.parametrize("filters", ["slug", "lower|slug", "upper"])
+def test_an_id_that_a_filter_spells_in_another_way_is_still_one(filters):
+    text = f"goals: [{{id: r, goal: 'bought_{{plan|{filters}}}', event: t}}]\n"
+    result = goals(STRIPE + text, {"plan": "price_1Lab"})
+    assert result.planned == ()
+    message = result.traces[0].message
+    assert f"{{plan|map:names|{filters}}}, with maps: {{names: {{price_1Lab: pro}}}}" in message
+    (goal,) = goals(STRIPE + text, {"plan": "Pro"}).planned
+    assert goal.name == "bought_pro"
+
+
+def test_that_advice_works():
+    text = "maps: {names: {price_1Lab: Pro}}\ngoals: [{id: r, goal: 'bought_{plan|map:names|slug}', event: t}]\n"
+    (goal,) = goals(STRIPE + text, {"plan": "price_1Lab"}).planned
+    assert goal.name == "bought_pro"
+
+
+def test_a_value_whose_name_is_in_brackets_is_the_same():
+    text = "values: {plan: '{kind}'}\ngoals: [{goal: g, event: t, metadata: {plan: '{value[\"plan\"]}'}}]\n"
+    (goal,) = goals(STRIPE + text, {"kind": "pro"}).planned
+    assert goal.metadata == {"plan": "pro"}
+
+
 # --------------------------------------------------------------------------------------------------------- follows
 
 FOLLOWING = """provider: stripe
