@@ -201,11 +201,29 @@ def test_a_failure_says_what_was_there(when, path, actual, expected):
         ("{a: {within: 14d}}", '"within" needs "after"'),
         ("{a: {after: b, within: soon}}", '"soon" must be'),
         ("{a: {after: '', within: 1d}}", "a path is empty"),
+        ("{a: {after: 14d}}", '"after" takes the path of the earlier time'),
+        ("{a: {after: 14}}", '"after" takes the path of the earlier time'),
+        ("{a: {after: null}}", '"after" takes the path of the earlier time'),
+        ("{a: {after: {path: b}}}", '"after" takes the path of the earlier time'),
+        ('{"items.*": {kind: x, gt: 3}}', '"gt" is an operator and stands among paths'),
+        ('{"items.*": {not: {kind: x, exists: true}}}', '"exists" is an operator and stands among paths'),
     ],
 )
 def test_what_cannot_be_asked_of_a_list_is_told(when, said):
     text = "provider: stripe\ngoals:\n  - {goal: g, event: t, when: " + when + "}\n"
     assert said in fault(text)
+
+
+@pytest.mark.parametrize("name", ["plus", "minus", "money"])
+def test_what_a_filter_reckons_with_is_no_list(name):
+    text = f"provider: stripe\ngoals:\n  - {{goal: g, event: t, metadata: {{x: '{{a|{name}:items.*.tax}}'}}}}\n"
+    assert f'filter "{name}" reads a list at "items.*.tax", and needs one value' in fault(text)
+
+
+def test_a_wrong_name_of_a_value_is_told_once():
+    assert fault("provider: stripe\nvalues: {a: '{b}'}\ngoals:\n  - {goal: g, event: t, metadata: [a, 3]}\n") == (
+        '4:39: an entry of "metadata" must be a text; put it in quotes'
+    )
 
 
 TIMES = {
