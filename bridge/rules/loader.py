@@ -240,6 +240,9 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
     """What a rule follows must be a goal of the file; of one that is switched off, it can only wait in vain."""
+    for i, rule in enumerate(rules):
+        if rule.follows is not None and rule.follows == rule.name.literal:
+            report.fault(("goals", i, "follows"), f'the goal "{rule.follows}" cannot follow itself')
     names = {rule.name.literal or "" for rule in rules}
     if any(rule.name.literal is None for rule in rules):
         return  # a template may make any name

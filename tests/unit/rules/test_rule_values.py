@@ -377,6 +377,21 @@ def test_a_file_test_says_which_goals_were_made_before(after, made, ok):
     assert result.ok is ok, result.message
 
 
+def test_a_form_in_a_file_test_holds_lists_of_maps_as_forms_do():
+    text = """provider: custom
+verify: {type: token, signature: {in: "query:token"}}
+envelope: {type: type}
+body: form
+visitor: visitor
+goals:
+  - {goal: g, event: t, metadata: {second: '{items."1".kind}'}}
+tests:
+  - {name: n, event: {type: t, items: [{kind: a}, {kind: b}]}, goals: [{goal: g, metadata: {second: b}}]}
+"""
+    (result,) = mapping_tests.run_tests(rules.load({"shop.yaml": text}, {}, {}), settings.load({}), 1_790_000_000_000)
+    assert result.ok, result.message
+
+
 def test_a_goal_that_follows_names_the_once_key_of_the_other():
     found = goals(FOLLOWING % ("", "first", "[]", ""), {"data": {"object": {"id": "x"}}}, event_type="b")
     assert found.planned == ()
@@ -403,6 +418,7 @@ def test_who_follows_a_goal_that_is_switched_off_is_warned():
         ("{goal: g, event: t, follows: g}", '"follows" needs "once_per"'),
         ("{goal: g, event: t, follows: h, once_per: id}", 'no rule of this file makes the goal "h"'),
         ("{goal: g, event: t, follows: identify, once_per: id}", "is reserved"),
+        ("{goal: g, event: t, follows: G, once_per: id}", 'the goal "g" cannot follow itself'),
     ],
 )
 def test_what_cannot_be_followed_is_told(text, said):
