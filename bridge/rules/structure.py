@@ -112,6 +112,9 @@ def _mend(plain: Json, where: Where, kind: str) -> None:
     """Take out what is faulty, or put something sound in its place where it is needed."""
     if _pattern(where) == _NAMES_OF_VALUES:
         where = where[:-1]
+    if where[:1] == ("values",) and len(where) == 2:
+        plain["values"][where[1]] = "filler"  # the name stays known
+        return
     holder: Any = plain
     for step in where[:-1]:
         try:
