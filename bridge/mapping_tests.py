@@ -128,11 +128,13 @@ def _encoded(value: Json) -> str:
 
 
 def _flat(event: Mapping[str, Json], above: str = "") -> Iterator[tuple[str, str]]:
-    """The fields of a form: `{a: {b: 1}, c: [2]}` is `a[b]=1&c[]=2`."""
+    """The fields of a form: `{a: {b: 1}, c: [2], d: [{e: 3}]}` is `a[b]=1&c[]=2&d[0][e]=3`."""
     for key, value in event.items():
         name = f"{above}[{key}]" if above else key
         if isinstance(value, dict):
             yield from _flat(value, name)
+        elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            yield from _flat({str(position): one for position, one in enumerate(value)}, name)
         else:
             listed = [(f"{name}[]", one) for one in value] if isinstance(value, list) else [(name, value)]
             yield from ((place, text) for place, one in listed if (text := text_of(one)) is not None)

@@ -7,6 +7,7 @@ There are no regular expressions: a sender must not be able to keep the bridge b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -67,6 +68,8 @@ OPERATORS: Final = {
     "all": "each of a list of expectations",
 }
 DEPTH_MAX: Final = 10
+_JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
+_DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,14 +271,26 @@ def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str
     """What is expected of a list's elements: of each alone by operators, or of one as a whole by a map of paths."""
     if isinstance(expected, dict) and _is_when(expected):
         negated = set(expected) == {"not"}
-        inner = compile_when(
-            expected["not"] if negated else expected, fault, (*at, "not") if negated else at, depth + 1
-        )
+        where = (*at, "not") if negated else at
+        wanted = expected["not"] if negated else expected
+        _refuse_operators(wanted, fault, where)
+        inner = compile_when(wanted, fault, where, depth + 1)
         for outer in _outside(inner):
             fault(at, f'the conditions of an element read the element alone, so "{outer.text}" cannot stand there')
         return ElementWhere(path, inner, negated)
     expectation = compile_expectation(expected, path, fault, at, depth)
     return ElementTest(path, expectation, expectation.text)
+
+
+def _refuse_operators(when: Json, fault: Fault, at: tuple[str | int, ...]) -> None:
+    """Tell of operators among the paths of an element's map: they would be read as names of fields."""
+    for name in when if isinstance(when, dict) else ():
+        if name in OPERATORS and name not in _JOINTS:
+            fault(
+                (*at, name, KEY),
+                f'"{name}" is an operator and stands among paths: write it behind a path, or a field that is called so'
+                f' as "body.{name}"',
+            )
 
 
 def _outside(condition: Condition) -> list[CompiledPath]:
@@ -296,9 +311,7 @@ def _is_when(expected: Json) -> bool:
         return any(_is_when(each) for each in expected)
     if not isinstance(expected, dict):
         return False
-    return any(
-        _is_when(value) if key in ("not", "any", "all") else key not in OPERATORS for key, value in expected.items()
-    )
+    return any(_is_when(value) if key in _JOINTS else key not in OPERATORS for key, value in expected.items())
 
 
 def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> tuple[Condition, ...]:
@@ -358,7 +371,11 @@ def _after(expected: dict[str, Json], fault: Fault, at: tuple[str | int, ...]) -
             within_ms = duration_ms(str(within))
         except ValueError as error:
             fault((*at, "within"), f'"{within}" must be {error}')
-    operand = _operand({"path": expected["after"]}, fault, (*at, "after"))
+    earlier = expected["after"]
+    if not isinstance(earlier, str) or _DURATION.fullmatch(earlier.strip()):
+        fault((*at, "after"), '"after" takes the path of the earlier time: {after: the.path, within: 14d}')
+        return Exists(wanted=True)
+    operand = _operand({"path": earlier}, fault, (*at, "after"))
     return After(operand, within_ms, "" if within is None else str(within))
 
 

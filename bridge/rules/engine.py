@@ -49,7 +49,7 @@ def table(rules: Sequence[Rule], when: All) -> Table:
     )
 
 
-_DERIVED: Final = re.compile(r"\b(?:value|was)\.")
+_DERIVED: Final = re.compile(r"\b(?:value|was)[.\[]")
 
 
 def _texts(rule: Rule) -> Iterator[str]:

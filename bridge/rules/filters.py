@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from bridge.model import MISSING, Json
 from bridge.rules.currency import decimals, major, minor, minor_text, plain
-from bridge.rules.paths import compile_one
+from bridge.rules.paths import compile_one, is_many
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.values import EXACT, Value, number, text_of
 
@@ -59,6 +59,8 @@ class FilterKind:
 
 def _at(argument: str) -> Callable[[Scope], Value]:
     path = compile_one(argument)
+    if is_many(path):
+        raise ValueError(f'reads a list at "{path}", and needs one value')
     return lambda scope: path.read(scope.document)
 
 

@@ -21,6 +21,7 @@ from bridge.rules.event_names import near_miss
 from bridge.rules.globs import event_types
 from bridge.rules.handshake import apart, without_computing
 from bridge.rules.named import NO_VALUES, Values, check_when
+from bridge.rules.paths import CompiledPath, value_name
 from bridge.rules.reporting import Report
 from bridge.rules.rule import RuleContext, compile_rule
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
@@ -33,6 +34,7 @@ from bridge.rules.values import text_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from bridge.model import Source
     from bridge.rules.ruleset import Rule
     from bridge.rules.schema import MappingFile
     from bridge.rules.schema import TestCase as SaidTest
@@ -130,6 +132,7 @@ class _Reading:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
             report.warn(("challenge", KEY), '"challenge" does nothing and can go; hand-shakes are "handshake" now')
+        _refuse_values_as_ids(source, values, report)
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
         check_when(said.when, values, report.below("when"))
@@ -240,6 +243,9 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
     """What a rule follows must be a goal of the file; of one that is switched off, it can only wait in vain."""
+    for i, rule in enumerate(rules):
+        if rule.follows is not None and rule.follows == rule.name.literal:
+            report.fault(("goals", i, "follows"), f'the goal "{rule.follows}" cannot follow itself')
     names = {rule.name.literal or "" for rule in rules}
     if any(rule.name.literal is None for rule in rules):
         return  # a template may make any name
@@ -250,6 +256,15 @@ def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
             report.fault(("goals", i, "follows"), f'no rule of this file makes the goal "{rule.follows}"{known}')
         elif rule.follows is not None and rule.enabled and rule.follows not in on:
             report.warn(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
+
+
+def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> None:
+    """Where ids are looked for, a path that names a value would read a field of the body that is called `value`."""
+    linked = [path for link in source.links for path in link.paths]
+    for key, found in (("visitor", source.visitor), ("links", linked)):
+        for path in found:
+            if isinstance(path, CompiledPath) and value_name(path) in values.choices:
+                report.fault((key,), f'"{path}" cannot be read here: ids are found before values are computed')
 
 
 def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Report) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import limits
 from bridge.model import MISSING, Candidate, Document, Follows, PlannedGoal, Source
-from bridge.rules.filters import Scope
+from bridge.rules.filters import Scope, slug
 from bridge.rules.templates import Placeholder, Template
 from bridge.rules.values import json_in_text, text_of
 
@@ -78,12 +78,24 @@ class Making:
     def _refuse_ids(self, name: Template) -> None:
         """An id in a name would be a goal of its own for every price or person, and say nothing."""
         for placeholder in name.placeholders:
-            found = id_in(text_of(placeholder.value(self.scope)) or "", self.source.provider)
+            path, bar, filters = placeholder.text[1:-1].partition("|")
+            found = self._spelt_otherwise(placeholder) if filters else None
+            if found is not None:
+                advised = f"{path}|map:names{bar}{filters}"
+            else:
+                found = id_in(text_of(placeholder.value(self.scope)) or "", self.source.provider)
+                advised = f"{placeholder.text[1:-1]}|map:names"
             if found is not None:
                 raise RuleFailedError(
                     f"the goal's name would hold the id {found}: give it a name in maps and write"
-                    f" {{{placeholder.text[1:-1]}|map:names}}, with maps: {{names: {{{found}: pro}}}}"
+                    f" {{{advised}}}, with maps: {{names: {{{found}: pro}}}}"
                 )
+
+    def _spelt_otherwise(self, placeholder: Placeholder) -> str | None:
+        """The id that is still there behind the filters, as it is or as `slug` writes it: price_1Lab as price-1lab."""
+        found = id_in(text_of(placeholder.unfiltered(self.scope)) or "", self.source.provider)
+        kept = found is not None and slug(found) in slug(text_of(placeholder.value(self.scope)) or "")
+        return found if kept else None
 
     def _metadata(self, metadata: tuple[tuple[str, Template], ...] | Placeholder) -> Iterable[tuple[str, str]]:
         if isinstance(metadata, Placeholder):

@@ -374,7 +374,10 @@ def _bracket(text: str, position: int) -> tuple[Segment, int]:
     if match := _MATCH.match(text, position):
         value = match[2]
         quoted = _QUOTED.fullmatch(value)
-        return Where(_segments(match[1].strip())[0], _unquoted(quoted[1]) if quoted else value.strip()), match.end()
+        field = _segments(match[1].strip())[0]
+        if any(isinstance(segment, Every) for segment in field):
+            raise ValueError(f'path "{text}": within brackets there is one value, so no "*"')
+        return Where(field, _unquoted(quoted[1]) if quoted else value.strip()), match.end()
     if text.startswith('["', position) and (quoted := _QUOTED.match(text, position + 1)):
         end = quoted.end()
         if text[end : end + 1] == "]":

@@ -34,6 +34,7 @@ PER_MONTH: Final = {
     "month": Fraction(1),
     "year": Fraction(1, 12),
 }
+_ALWAYS_WHOLE: Final = ("ISK", "UGX")  # Stripe gives them two decimals that are always 00
 _ITEMS_MAX: Final = 100  # Stripe allows 20; without a limit the fractions of a hostile body would grow and grow
 _INTERVALS_MAX: Final = 1_095  # three years of days, Stripe's own limit
 
@@ -170,7 +171,8 @@ def _total(subscription: Item, quantities: list[Fraction | None], currency: str 
             return MISSING
         total += cost * quantity
     places = scope.counted.get(currency.strip().upper(), decimals(currency))
-    return MISSING if places is None else major(Decimal(_rounded(total)), places)
+    step = 100 if currency.strip().upper() in _ALWAYS_WHOLE else 1
+    return MISSING if places is None else major(Decimal(step * _rounded(total / step)), places)
 
 
 def _rounded(exact: Fraction) -> int:

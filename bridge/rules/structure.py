@@ -53,6 +53,7 @@ _FILLERS: Final[dict[tuple[str, ...], Json]] = {
     ("envelope", "test", "path"): "filler",
     ("body", "json_field"): "filler",
 }
+_NAMES_OF_VALUES: Final = ("goals", "*", "metadata", "*")  # a filler among them would be told as an unknown name
 _WORDS: Final = {
     "bool_type": "must be true or false",
     "string_type": "must be a text",
@@ -109,6 +110,11 @@ def _steps(details: ErrorDetails) -> Where:
 
 def _mend(plain: Json, where: Where, kind: str) -> None:
     """Take out what is faulty, or put something sound in its place where it is needed."""
+    if _pattern(where) == _NAMES_OF_VALUES:
+        where = where[:-1]
+    if where[:1] == ("values",) and len(where) == 2:
+        plain["values"][where[1]] = "filler"  # the name stays known
+        return
     holder: Any = plain
     for step in where[:-1]:
         try:

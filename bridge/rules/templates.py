@@ -30,11 +30,15 @@ class Placeholder:
     filters: tuple[Filter, ...] = ()
 
     def value(self, scope: Scope) -> Value:
-        paths = self.paths
-        value = paths[0].read(scope.document) if len(paths) == 1 else self._first(scope)
+        value = self.unfiltered(scope)
         for apply in self.filters:
             value = apply(value, scope)
         return value
+
+    def unfiltered(self, scope: Scope) -> Value:
+        """The value before its filters."""
+        paths = self.paths
+        return paths[0].read(scope.document) if len(paths) == 1 else self._first(scope)
 
     def _first(self, scope: Scope) -> Value:
         """The first value with a text; without one, the first that is there at all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from rules_kit import evaluate, fault
+from rules_kit import evaluate, fault, faults
 
 from bridge.model import Document, ExactFloat
 from bridge.rules.filters import Scope
@@ -201,11 +201,49 @@ def test_a_failure_says_what_was_there(when, path, actual, expected):
         ("{a: {within: 14d}}", '"within" needs "after"'),
         ("{a: {after: b, within: soon}}", '"soon" must be'),
         ("{a: {after: '', within: 1d}}", "a path is empty"),
+        ("{a: {after: 14d}}", '"after" takes the path of the earlier time'),
+        ("{a: {after: 14}}", '"after" takes the path of the earlier time'),
+        ("{a: {after: null}}", '"after" takes the path of the earlier time'),
+        ("{a: {after: {path: b}}}", '"after" takes the path of the earlier time'),
+        ('{"items.*": {kind: x, gt: 3}}', '"gt" is an operator and stands among paths'),
+        ('{"items.*": {not: {kind: x, exists: true}}}', '"exists" is an operator and stands among paths'),
     ],
 )
 def test_what_cannot_be_asked_of_a_list_is_told(when, said):
     text = "provider: stripe\ngoals:\n  - {goal: g, event: t, when: " + when + "}\n"
     assert said in fault(text)
+
+
+@pytest.mark.parametrize("name", ["plus", "minus", "money"])
+def test_what_a_filter_reckons_with_is_no_list(name):
+    text = f"provider: stripe\ngoals:\n  - {{goal: g, event: t, metadata: {{x: '{{a|{name}:items.*.tax}}'}}}}\n"
+    assert f'filter "{name}" reads a list at "items.*.tax", and needs one value' in fault(text)
+
+
+@pytest.mark.parametrize("where", ["visitor: value.mine", "links: {customer: value.mine}", "visitor: was.value.mine"])
+def test_a_value_is_not_where_ids_are_looked_for(where):
+    text = f"provider: stripe\n{where}\nvalues: {{mine: '{{x}}'}}\ngoals:\n  - {{goal: g, event: t}}\n"
+    assert 'value.mine" cannot be read here: ids are found before values are computed' in fault(text)
+
+
+def test_a_field_of_the_body_that_is_called_value_may_hold_an_id():
+    assert not faults("provider: stripe\nvisitor: [value.mine]\ngoals:\n  - {goal: g, event: t}\n")
+
+
+def test_a_star_where_only_one_value_can_be_is_told():
+    text = "provider: stripe\ngoals:\n  - {goal: g, event: t, when: {'items[tags.*=1].x': 1}}\n"
+    assert 'path "items[tags.*=1].x": within brackets there is one value, so no "*"' in fault(text)
+
+
+def test_a_value_that_is_wrong_is_told_once():
+    told = fault("provider: stripe\nvalues: {a: 1.50}\ngoals:\n  - {goal: g, event: t, metadata: [a]}\n")
+    assert told.endswith('"a" must be a template, or a list of {event, value}')
+
+
+def test_a_wrong_name_of_a_value_is_told_once():
+    assert fault("provider: stripe\nvalues: {a: '{b}'}\ngoals:\n  - {goal: g, event: t, metadata: [a, 3]}\n") == (
+        '4:39: an entry of "metadata" must be a text; put it in quotes'
+    )
 
 
 TIMES = {

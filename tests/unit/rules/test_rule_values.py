@@ -333,6 +333,29 @@ def test_an_id_with_a_name_in_maps_is_that_name():
     assert goal.name == "bought_pro"
 
 
+@pytest.mark.parametrize("filters", ["slug", "lower|slug", "upper"])
+def test_an_id_that_a_filter_spells_in_another_way_is_still_one(filters):
+    text = f"goals: [{{id: r, goal: 'bought_{{plan|{filters}}}', event: t}}]\n"
+    result = goals(STRIPE + text, {"plan": "price_1Lab"})
+    assert result.planned == ()
+    message = result.traces[0].message
+    assert f"{{plan|map:names|{filters}}}, with maps: {{names: {{price_1Lab: pro}}}}" in message
+    (goal,) = goals(STRIPE + text, {"plan": "Pro"}).planned
+    assert goal.name == "bought_pro"
+
+
+def test_that_advice_works():
+    text = "maps: {names: {price_1Lab: Pro}}\ngoals: [{id: r, goal: 'bought_{plan|map:names|slug}', event: t}]\n"
+    (goal,) = goals(STRIPE + text, {"plan": "price_1Lab"}).planned
+    assert goal.name == "bought_pro"
+
+
+def test_a_value_whose_name_is_in_brackets_is_the_same():
+    text = "values: {plan: '{kind}'}\ngoals: [{goal: g, event: t, metadata: {plan: '{value[\"plan\"]}'}}]\n"
+    (goal,) = goals(STRIPE + text, {"kind": "pro"}).planned
+    assert goal.metadata == {"plan": "pro"}
+
+
 # --------------------------------------------------------------------------------------------------------- follows
 
 FOLLOWING = """provider: stripe
@@ -352,6 +375,21 @@ def test_a_file_test_says_which_goals_were_made_before(after, made, ok):
     found = rules.load({"stripe.yaml": FOLLOWING % ("", "First", after, made)}, {}, PRESETS)
     (result,) = mapping_tests.run_tests(found, settings.load({}), 1_790_000_000_000)
     assert result.ok is ok, result.message
+
+
+def test_a_form_in_a_file_test_holds_lists_of_maps_as_forms_do():
+    text = """provider: custom
+verify: {type: token, signature: {in: "query:token"}}
+envelope: {type: type}
+body: form
+visitor: visitor
+goals:
+  - {goal: g, event: t, metadata: {second: '{items."1".kind}'}}
+tests:
+  - {name: n, event: {type: t, items: [{kind: a}, {kind: b}]}, goals: [{goal: g, metadata: {second: b}}]}
+"""
+    (result,) = mapping_tests.run_tests(rules.load({"shop.yaml": text}, {}, {}), settings.load({}), 1_790_000_000_000)
+    assert result.ok, result.message
 
 
 def test_a_goal_that_follows_names_the_once_key_of_the_other():
@@ -380,6 +418,7 @@ def test_who_follows_a_goal_that_is_switched_off_is_warned():
         ("{goal: g, event: t, follows: g}", '"follows" needs "once_per"'),
         ("{goal: g, event: t, follows: h, once_per: id}", 'no rule of this file makes the goal "h"'),
         ("{goal: g, event: t, follows: identify, once_per: id}", "is reserved"),
+        ("{goal: g, event: t, follows: G, once_per: id}", 'the goal "g" cannot follow itself'),
     ],
 )
 def test_what_cannot_be_followed_is_told(text, said):

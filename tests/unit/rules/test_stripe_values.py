@@ -106,6 +106,13 @@ def test_monthly_is_in_whole_units_as_stripe_counts_them(currency, cost):
 
 
 @pytest.mark.parametrize(
+    ("currency", "cost"), [("isk", "833.00"), ("ugx", "833.00"), ("huf", "833.33"), ("jpy", "83333")]
+)
+def test_decimals_that_are_always_zero_stay_so_when_a_year_becomes_a_month(currency, cost):
+    assert monthly(item(amount=1_000_000, interval="year", currency=currency), currency=currency) == cost
+
+
+@pytest.mark.parametrize(
     "odd",
     [
         {"price": price(recurring={"usage_type": "metered"})},
