@@ -195,3 +195,29 @@ def test_a_wait_that_is_over_unproved_says_so(shop):
     goal = shop.goal("purchase")
     assert (goal.state, goal.to_prove) == ("unattributed", None)
     assert f"has not said in time whether it knows {ALICE}" in goal.message
+
+
+def test_the_customer_answers_for_a_purchase_that_was_named_with_a_stranger_only(shop):
+    """The app's own user id at the checkout must not keep the customer's visitor from what follows it."""
+    shop.website.known.add(CAROL)
+    shop.sell(1, client_reference_id=BOB, customer="cus_1")
+    shop.later()
+    shop.sell(2, customer="cus_1", metadata={"datafast_visitor_id": CAROL})
+    shop.refund(1)
+    shop.clock.advance(3 * MINUTE)
+    shop.desk.later(0)
+    assert shop.goal("refund").visitor == CAROL
+
+
+def test_a_customer_met_later_wakes_what_follows_such_a_purchase(shop):
+    shop.website.known.add(CAROL)
+    shop.sell(1, client_reference_id=BOB)
+    shop.later()
+    shop.refund(1)
+    shop.sell(2, customer="cus_1", metadata={"datafast_visitor_id": CAROL})
+    shop.clock.advance(3 * MINUTE)
+    shop.desk.later(0)
+    assert shop.goal("refund").state == "parked"
+    thing = {"object": "charge", "id": "ch_1", "payment_intent": "pi_1", "customer": "cus_1"}
+    shop.desk.route(stripe_event("charge.succeeded", thing, at_s=shop.clock.now_ms // 1000))
+    assert shop.goal("refund").visitor == CAROL
