@@ -221,3 +221,14 @@ def test_a_customer_met_later_wakes_what_follows_such_a_purchase(shop):
     thing = {"object": "charge", "id": "ch_1", "payment_intent": "pi_1", "customer": "cus_1"}
     shop.desk.route(stripe_event("charge.succeeded", thing, at_s=shop.clock.now_ms // 1000))
     assert shop.goal("refund").visitor == CAROL
+
+
+def test_a_wait_that_is_over_unproved_takes_the_visitor_that_is_known_otherwise(shop):
+    """A key that may send but not read proves nothing."""
+    shop.website.failure = Outcome(OutcomeKind.CONFIGURATION, 403)
+    shop.refund(1, metadata={"datafast_visitor_id": CAROL})
+    shop.sell(1, client_reference_id=BOB)
+    shop.clock.advance(5 * DAY)
+    shop.desk.later(0)
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.visitor, goal.to_prove) == ("pending", CAROL, None)
