@@ -232,3 +232,15 @@ def test_a_wait_that_is_over_unproved_takes_the_visitor_that_is_known_otherwise(
     shop.desk.later(0)
     goal = shop.goal("purchase")
     assert (goal.state, goal.visitor, goal.to_prove) == ("pending", CAROL, None)
+
+
+def test_a_new_key_asks_anew_about_a_stranger_of_the_purchase(shop):
+    shop.sell(1, client_reference_id=BOB)
+    shop.later()
+    shop.refund(1)
+    assert shop.goal("refund").provenance is None
+    shop.sending.key = "df_2"
+    shop.website.known.add(BOB)
+    shop.later(1_000)
+    shop.later(10_000)
+    assert shop.goal("refund").visitor == BOB
