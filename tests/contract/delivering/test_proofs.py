@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
-from sqlalchemy import select
+from sqlalchemy import select, update
 from website import AWAY, Sending
 
-from bridge.model import Outcome, OutcomeKind
-from bridge.store import schema
+from bridge.model import Outcome, OutcomeKind, ProofClaim
+from bridge.store import link_rows, parking, proofs, schema
 
 PLACE = "data.object.client_reference_id"
 
@@ -244,3 +246,24 @@ def test_a_new_key_asks_anew_about_a_stranger_of_the_purchase(shop):
     shop.later(1_000)
     shop.later(10_000)
     assert shop.goal("refund").visitor == BOB
+
+
+def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(shop):
+    """On PostgreSQL both are transactions at once: one waits for the other."""
+    shop.sell(1, metadata={"datafast_visitor_id": BOB}, client_reference_id=ALICE)
+    store, now = shop.sending.store, shop.clock.now_ms
+    asked = ProofClaim("default", ALICE, "t", probe=False)
+    with store.write() as conn:
+        conn.execute(update(schema.goals).values(unknown_visitor_tries=99))  # the next answer is the last
+        proofs.want(conn, [("default", ALICE)], now)
+        proofs.lease(conn, asked, now + DAY)
+    sender = threading.Thread(target=shop.sending.worker.step)
+    with store.write() as conn:
+        link_rows.lock(conn)
+        proofs.settle(conn, asked, known=True, again_in_ms=0, message="")
+        parking.told(conn, "default", ALICE, shop.desk.settings)
+        sender.start()
+        sender.join(0.5)
+    sender.join()
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.visitor, goal.to_prove) == ("pending", ALICE, None)
