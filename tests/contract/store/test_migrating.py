@@ -148,6 +148,20 @@ def test_a_start_does_not_load_alembic():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_destination_that_was_paused_for_unknown_visitors_is_tried_at_once_after_the_upgrade(empty):
+    config = Config()
+    config.set_main_option("script_location", "bridge/store/migrations")
+    with empty.write() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        insertion = "INSERT INTO destinations (name, pause_kind, not_before_ms) VALUES (:name, :kind, 9)"
+        conn.execute(text(insertion), [{"name": kind, "kind": kind} for kind in ("unknown_visitors", "failures")])
+    bridge_store.migrate(empty)
+    with empty.read() as conn:
+        rows = conn.execute(select(schema.destinations.c.pause_kind, schema.destinations.c.not_before_ms)).all()
+    assert sorted(rows) == [("failures", 9), ("unknown_visitors", 0)]
+
+
 def test_a_visitor_of_a_bare_client_reference_id_alone_has_to_be_proved_after_the_upgrade(empty):
     """The previous release remembered it as not sure: it may as well be the app's own user id."""
     config = Config()
