@@ -183,7 +183,8 @@ def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
         return []
     best = usable[0]
     told = []
-    if not goal.test:
+    of_account = f":{detail.event.account}:" in best.key  # which `links add` cannot name
+    if not goal.test and not of_account:
         then = "" if goal.state == "parked" else f", then `python -m bridge goals retry {goal.label}`"
         told.append(
             f"`python -m bridge links add {goal.source} {best.kind} {best.ref} VISITOR`, if you know whose it is{then}"

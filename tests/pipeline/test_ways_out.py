@@ -91,3 +91,12 @@ def test_the_way_out_of_a_goal_that_no_longer_waits_ends_with_a_retry(desk, caps
     desk.later(5 * DAY)
     told = " ".join(said(capsys, "why", "goal_1").split())
     assert "links add stripe charge ch_b VISITOR`, if you know whose it is, then `python -m bridge goals retry" in told
+
+
+def test_no_command_is_named_that_would_bind_another_key(desk, capsys):
+    """`links add` knows no Connect accounts: it would bind the platform's own charge of that id."""
+    thing = {"object": "dispute", "id": "du_1", "charge": "ch_b"}
+    desk.route(stripe_event("charge.dispute.created", thing, account="acct_1"))
+    told = said(capsys, "why", "goal_1")
+    assert "links add" not in told
+    assert "STRIPE_API_KEY" in told
