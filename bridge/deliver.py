@@ -452,6 +452,8 @@ class Deliverer:
         self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
     ) -> tuple[delivery.Settled, Settlement]:
         """Settle; a visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
+        if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
+            link_rows.lock(conn)  # before anything else: an answer about the next candidate may come just now
         if ruling.unknown_visitor and pauses.none_known(conn, claim.goal.destination, claim.goal.visitor):
             ruling = not_counted(outcome)
         settled = delivery.settle(conn, claim, attempt_id, outcome, ruling)

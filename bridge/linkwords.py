@@ -36,7 +36,7 @@ def provenance(found: Found) -> str:
         return f"in the event itself, at {found.path}"
     through = f"{said(found.kind)} {found.ref}" if found.ref else "the same purchase"
     if found.beside:
-        through += f" (the only customer, or one of one mind, of the purchase of {found.beside.rpartition(':')[2]})"
+        through += f", seen with the purchase of {found.beside.rpartition(':')[2]}"
     if found.via and found.via != found.key:
         through += f" (one purchase with {found.via.rpartition(':')[2]})"
     if found.event == HINT:

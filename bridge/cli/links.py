@@ -132,7 +132,8 @@ def _when_sent(key: Key, memory: Memory, goals: Sequence[GoalDetail], moment: ti
         if goal.state == "pending":
             yield f"{goal.label} {goal.name}: {timeline.held_up(goal, moment) or 'is sent now'}."
         elif goal.reason == "unproved":
-            yield f"{goal.label} {goal.name}: waits; {goal.message}."
+            stopped = timeline.held_up(goal, moment)
+            yield f"{goal.label} {goal.name}: waits; {goal.message}{f'; {stopped}' if stopped else ''}."
         elif not key.strong and (goal.weak_at_ms or 0) > moment.now_ms:
             yield (
                 f"{goal.label} {goal.name}: is sent {ago(goal.weak_at_ms or 0, moment.now_ms)} (BRIDGE_WEAK_AFTER),"

@@ -183,9 +183,11 @@ def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
         return []
     best = usable[0]
     told = []
-    if not goal.test:
+    of_account = f":{detail.event.account}:" in best.key  # which `links add` cannot name
+    if not goal.test and not of_account:
+        then = "" if goal.state == "parked" else f", then `python -m bridge goals retry {goal.label}`"
         told.append(
-            f"`python -m bridge links add {goal.source} {best.kind} {best.ref} VISITOR`, if you know whose it is"
+            f"`python -m bridge links add {goal.source} {best.kind} {best.ref} VISITOR`, if you know whose it is{then}"
         )
     if detail.event.provider == "stripe" and not moment.looks_up:
         told.append("STRIPE_API_KEY: with a restricted key the bridge asks Stripe whose it is (docs/stripe-lookup.md)")
@@ -217,14 +219,15 @@ def standing(goal: GoalLine, moment: Moment) -> str:
 
 
 def held_up(goal: GoalLine, moment: Moment) -> str:
-    """What keeps a pending goal's destination from being sent to; empty when nothing does."""
+    """What keeps a goal's destination from being sent to, or asked; empty when nothing does."""
     setting = moment.keyless.get(goal.destination)
     if setting is not None:
         return f"waits until {setting} is set (it is not here); nothing is lost until then"
     pause = moment.pauses.get(goal.destination)
     if pause is None or not pause.pause_kind:
         return ""
-    again = ago(max(pause.not_before_ms, goal.due_at_ms), moment.now_ms)
+    due_at_ms = goal.due_at_ms if goal.state == "pending" else 0  # else it is when its wait ends
+    again = ago(max(pause.not_before_ms, due_at_ms), moment.now_ms)
     return f"the destination {goal.destination} is paused ({pause.pause_reason}); tried again {again}"
 
 
@@ -240,6 +243,9 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
     if goal.state == "unconfirmed":
         return f"looked up {ago(goal.due_at_ms, moment.now_ms)}" if goal.due_at_ms > moment.now_ms else "looked up now"
     if goal.state == "parked":
+        stopped = held_up(goal, moment) if goal.reason == "unproved" else ""
+        if stopped:
+            return f"DataFast's answer wakes it; {stopped}"
         wakes = "DataFast's answer" if goal.reason == "unproved" else "any event that names its visitor"
         return f"{wakes} wakes it; looked at {ago(goal.due_at_ms, moment.now_ms)} at the latest"
     if goal.state in _BY_HAND:

@@ -24,6 +24,7 @@ _PLAIN: Final = re.compile(r"[!-~]{1,200}")
 _NOTHING: Final = frozenset(
     {"undefined", "null", "none", "nan", "nil", "unknown", "[object object]", "false", "true", "0", "n/a", "anonymous"}
 )
+_SESSION: Final = "is a session id (cookie datafast_session_id): send the cookie datafast_visitor_id"
 _BARE: Final = "client_reference_id"
 
 
@@ -76,6 +77,8 @@ def _borrowed(candidate: Candidate) -> Judged:
     path, value = candidate.path, candidate.value
     if isinstance(value, str) and UUID4.fullmatch(value.strip()):
         return Judged(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
+    if isinstance(value, str) and _is_session(value.strip()):
+        return Judged(path, _shown(value), why=_SESSION)
     why = "is a value of your own app; a visitor id stands here with dfv_ in front of it"
     return Judged(path, _shown(value), why=why, lent=True)
 
@@ -95,8 +98,8 @@ def _refusal(text: str, form: str) -> str | None:
         return "is empty: leave the key out where there is no cookie"
     if text.lower() in _NOTHING:
         return f'is the word "{_shown(text)}": leave the key out where there is no cookie'
-    if text[0] in "sS" and _UUID.fullmatch(text[1:]):
-        return "is a session id (cookie datafast_session_id): send the cookie datafast_visitor_id"
+    if _is_session(text):
+        return _SESSION
     if form == "any":
         return None if _PLAIN.fullmatch(text) else "has blanks, control characters or more than 200 characters"
     if UUID4.fullmatch(text):
@@ -104,6 +107,10 @@ def _refusal(text: str, form: str) -> str | None:
     if _UUID.fullmatch(text):
         return "is a UUID, but not of version 4, so DataFast did not make it"
     return "is not the form of a visitor id (a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed)"
+
+
+def _is_session(text: str) -> bool:
+    return text[:1] in ("s", "S") and _UUID.fullmatch(text[1:]) is not None
 
 
 def _kind(value: Json) -> str:

@@ -448,6 +448,8 @@ def _settle_statement(state: GoalState, *, counts: bool, unknown_visitor: bool, 
         values["unknown_visitor_tries"] = goals.c.unknown_visitor_tries + 1
     if unknown:
         values["unknown_at_ms"] = now_ms()
+    if unknown and not unknown_visitor:  # a try that does not count: the retry schedule has not begun
+        values |= {"first_try_at_ms": None, "paused_ms": 0}
     if state is GoalState.DELIVERED:
         values |= {"delivered_at_ms": now_ms(), "datafast_event_id": bindparam("remote_id")}
     if state is GoalState.UNCONFIRMED:

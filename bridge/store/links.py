@@ -37,8 +37,8 @@ class Memory:
 
     threads: a strong key's thread; a key that was stopped has none. gained: threads that were there before and know
     a visitor now whom they did not know. customers_gained: likewise. met: threads that were there before, know nobody
-    and may have met a customer now. stopped: keys that were stopped just now. seen_with: the customers of threads that
-    know nobody, once `meet` has asked.
+    for certain and may have met a customer now. stopped: keys that were stopped just now. seen_with: the customers of
+    threads, once `meet` has asked.
     """
 
     threads: dict[str, str] = field(default_factory=dict)
@@ -160,15 +160,17 @@ def recall(conn: Connection, keys: Iterable[Key]) -> Memory:
 
 
 def meet(conn: Connection, memory: Memory, keys: Iterable[Key]) -> None:
-    """Recall the customers that the threads of these keys were seen with, where the thread itself knows nobody."""
-    threads = {memory.threads[key.text] for key in memory.strong(keys)}
-    lone = sorted(thread for thread in threads - memory.seen_with.keys() if not memory.by_thread.get(thread))
-    if not lone:
+    """Recall the customers that the threads of these keys were seen with.
+
+    Also where a thread knows a visitor: perhaps one whom the destination does not know.
+    """
+    threads = sorted({memory.threads[key.text] for key in memory.strong(keys)} - memory.seen_with.keys())
+    if not threads:
         return
-    memory.seen_with.update((thread, []) for thread in lone)
-    for thread, customer in link_rows.customers_of(conn, lone):
+    memory.seen_with.update((thread, []) for thread in threads)
+    for thread, customer in link_rows.customers_of(conn, threads):
         memory.seen_with[thread].append(customer)
-    new = {key.text for thread in lone for key in memory.seen_with[thread]} - memory.by_customer.keys()
+    new = {key.text for thread in threads for key in memory.seen_with[thread]} - memory.by_customer.keys()
     _recall_evidence(conn, memory, (), sorted(new))
 
 
@@ -296,12 +298,16 @@ class _Round:
         self._note_met({thread for customer, thread in pairs if memory.by_customer.get(customer)})
 
     def _note_met(self, with_customer: set[str]) -> None:
-        """Older threads that know nobody, and that a customer who knows somebody, or another thread, was joined to."""
+        """Older threads that know nobody, and that a customer who knows somebody, or another thread, was joined to.
+
+        Somebody borrowed is nobody yet: a destination may not know it.
+        """
         roots = [self._groups.find(thread) for thread in self._before]
         self._met = {
             thread
             for thread, root in zip(self._before, roots, strict=True)
-            if (root in with_customer or roots.count(root) > 1) and not self._memory.by_thread.get(root)
+            if (root in with_customer or roots.count(root) > 1)
+            and all(item.borrowed for item in self._memory.by_thread.get(root, {}).values())
         }
 
     def _rename_threads(self) -> None:

@@ -51,14 +51,18 @@ def resolve(
     weak: bool,
     first: bool,
     without: str | None = None,
+    proved: bool = False,
 ) -> Found | None:
     """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's. without: not this one.
 
-    One that has still to be proved is found as `unproved`: the goal waits for it, whoever would come after.
+    One that has still to be proved is found as `unproved`: the goal waits for it, whoever would come after. proved:
+    it waits no longer, so such a one is passed over.
     """
 
     def usable(item: Evidence | Named) -> bool:
-        return item.visitor != without and not unknown.passed_over(destination, item)
+        if item.visitor == without or unknown.passed_over(destination, item):
+            return False
+        return not (proved and unknown.unproved(destination, item))
 
     left = [item for item in own if usable(item)]
     found = as_own(left) if left else memory.find(keys, at_ms, weak=weak, first=first, usable=usable)
@@ -186,9 +190,10 @@ def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now:
         over = goal.weak_at_ms is None or goal.weak_at_ms <= now
         weak = over and not _may_speak(unrouted_ms, goal.weak_at_ms)
         first = settings.bridge_customer_visitor == "first"
-        found = resolve(
-            goal.destination, _own_of(goal), keys, goal.ordered_at_ms, memory, unknown, weak=weak, first=first
-        )
+        whose = (goal.destination, _own_of(goal), keys, goal.ordered_at_ms, memory, unknown)
+        found = resolve(*whose, weak=weak, first=first)
+        if found is not None and found.unproved and _is_over(goal, unrouted_ms, now):
+            found = resolve(*whose, weak=weak, first=first, proved=True) or found
         if found is not None and found.unproved:
             wanted.append((goal.destination, found.visitor))
         values = _decided(goal, found, keys, unrouted_ms, now) | {"changed_at_ms": now}
@@ -209,7 +214,7 @@ def _decided(
     pairs = [(key.kind, key.id) for key in keys]
     if goal.parked_until_ms > now and (found is not None or keys or stranger is None):
         return {"due_at_ms": _next_look(goal, now), **_waits_for(goal, found, pairs)}
-    if _may_speak(unrouted_ms, goal.parked_until_ms) and goal.parked_until_ms <= now:
+    if goal.parked_until_ms <= now and not _is_over(goal, unrouted_ms, now):
         return {"due_at_ms": now + LOOK_AGAIN_MS}
     sender = keys[0].text.partition(":")[0] if keys else goal.source
     refused = f"DataFast has not said in time whether it knows {found.visitor}" if found else None
@@ -253,6 +258,11 @@ def _attributed(found: Found, now: int) -> dict[str, Any]:
         "message": None,
         "due_at_ms": now,
     }
+
+
+def _is_over(goal: Row[Any], unrouted_ms: int | None, now: int) -> bool:
+    """Has it waited to the end, and has every event spoken that came in time?"""
+    return goal.parked_until_ms <= now and not _may_speak(unrouted_ms, goal.parked_until_ms)
 
 
 def _may_speak(unrouted_ms: int | None, until_ms: int | None) -> bool:

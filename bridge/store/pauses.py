@@ -294,13 +294,15 @@ def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
 
 
 def _forget_strangers(conn: Connection, destination: str) -> None:
-    """Another key may be another website's: whom the old one did not know is asked about at once."""
+    """Another key may be another website's: whom the old one did not know is asked about at once.
+
+    A parked goal does not say which strangers of its purchase were passed over, so every one is looked at.
+    """
     proofs.forget_strangers(conn, destination)
     here = goals.c.destination == destination
     unknown = {"unknown_at_ms": 0, "unknown_visitor_tries": 0, "due_at_ms": now_ms()}
     conn.execute(update(goals).where(here, goals.c.state == "pending", goals.c.unknown_at_ms > 0).values(**unknown))
-    named = (goals.c.state == "parked", goals.c.provenance.is_not(None))
-    conn.execute(update(goals).where(here, *named).values(due_at_ms=now_ms()))
+    conn.execute(update(goals).where(here, goals.c.state == "parked").values(due_at_ms=now_ms()))
 
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:

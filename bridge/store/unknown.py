@@ -61,9 +61,9 @@ class Unknown:
         age_ms = self._age_ms.get((destination, item.visitor))
         return age_ms is not None and age_ms < (SURE_MS if item.sure else BARE_MS)
 
-    def unproved(self, destination: str, found: Found) -> bool:
+    def unproved(self, destination: str, item: Named | Evidence | Found) -> bool:
         """Has this destination to be asked first?"""
-        return found.borrowed and (destination, found.visitor) not in self._known
+        return item.borrowed and (destination, item.visitor) not in self._known
 
 
 def _unlearn(insert: Insert) -> Insert:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from identity_kit import ALICE, MINUTE, Desk, stripe_event
+from identity_kit import ALICE, DAY, MINUTE, Desk, stripe_event
 from test_whose_purchase import VISITORS, charge, dispute, subscription
 
 from bridge import cli
@@ -75,3 +75,28 @@ def test_links_add_says_that_a_stopped_key_sends_nothing(desk, capsys):
     desk.route(*(subscription(1, who, 1_789_000_000 + n, f"cus_{n}") for n, who in enumerate(VISITORS)))
     told = said(capsys, "links", "add", "stripe", "subscription", "sub_1", ALICE)
     assert "was stopped and links nothing any more" in told
+
+
+def test_why_of_a_goal_that_waits_for_a_proof_says_that_nobody_can_be_asked(desk, capsys, monkeypatch):
+    thing = {"object": "checkout.session", "id": "cs_1", "client_reference_id": ALICE}
+    desk.route(stripe_event("checkout.session.completed", thing))
+    monkeypatch.delenv("DATAFAST_API_KEY")
+    told = said(capsys, "why", "goal_1")
+    assert "waits until DATAFAST_API_KEY is set" in told
+    assert "DATAFAST_API_KEY is set" in said(capsys, "links", "add", "stripe", "session", "cs_1", ALICE)
+
+
+def test_the_way_out_of_a_goal_that_no_longer_waits_ends_with_a_retry(desk, capsys):
+    desk.route(charge("b"), dispute("b"))
+    desk.later(5 * DAY)
+    told = " ".join(said(capsys, "why", "goal_1").split())
+    assert "links add stripe charge ch_b VISITOR`, if you know whose it is, then `python -m bridge goals retry" in told
+
+
+def test_no_command_is_named_that_would_bind_another_key(desk, capsys):
+    """`links add` knows no Connect accounts: it would bind the platform's own charge of that id."""
+    thing = {"object": "dispute", "id": "du_1", "charge": "ch_b"}
+    desk.route(stripe_event("charge.dispute.created", thing, account="acct_1"))
+    told = said(capsys, "why", "goal_1")
+    assert "links add" not in told
+    assert "STRIPE_API_KEY" in told

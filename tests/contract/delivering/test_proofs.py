@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
-from sqlalchemy import select
+from sqlalchemy import select, update
 from website import AWAY, Sending
 
-from bridge.model import Outcome, OutcomeKind
-from bridge.store import schema
+from bridge.model import Outcome, OutcomeKind, ProofClaim
+from bridge.store import link_rows, parking, proofs, schema
 
 PLACE = "data.object.client_reference_id"
 
@@ -195,3 +197,73 @@ def test_a_wait_that_is_over_unproved_says_so(shop):
     goal = shop.goal("purchase")
     assert (goal.state, goal.to_prove) == ("unattributed", None)
     assert f"has not said in time whether it knows {ALICE}" in goal.message
+
+
+def test_the_customer_answers_for_a_purchase_that_was_named_with_a_stranger_only(shop):
+    """The app's own user id at the checkout must not keep the customer's visitor from what follows it."""
+    shop.website.known.add(CAROL)
+    shop.sell(1, client_reference_id=BOB, customer="cus_1")
+    shop.later()
+    shop.sell(2, customer="cus_1", metadata={"datafast_visitor_id": CAROL})
+    shop.refund(1)
+    shop.clock.advance(3 * MINUTE)
+    shop.desk.later(0)
+    assert shop.goal("refund").visitor == CAROL
+
+
+def test_a_customer_met_later_wakes_what_follows_such_a_purchase(shop):
+    shop.website.known.add(CAROL)
+    shop.sell(1, client_reference_id=BOB)
+    shop.later()
+    shop.refund(1)
+    shop.sell(2, customer="cus_1", metadata={"datafast_visitor_id": CAROL})
+    shop.clock.advance(3 * MINUTE)
+    shop.desk.later(0)
+    assert shop.goal("refund").state == "parked"
+    thing = {"object": "charge", "id": "ch_1", "payment_intent": "pi_1", "customer": "cus_1"}
+    shop.desk.route(stripe_event("charge.succeeded", thing, at_s=shop.clock.now_ms // 1000))
+    assert shop.goal("refund").visitor == CAROL
+
+
+def test_a_wait_that_is_over_unproved_takes_the_visitor_that_is_known_otherwise(shop):
+    """A key that may send but not read proves nothing."""
+    shop.website.failure = Outcome(OutcomeKind.CONFIGURATION, 403)
+    shop.refund(1, metadata={"datafast_visitor_id": CAROL})
+    shop.sell(1, client_reference_id=BOB)
+    shop.clock.advance(5 * DAY)
+    shop.desk.later(0)
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.visitor, goal.to_prove) == ("pending", CAROL, None)
+
+
+def test_a_new_key_asks_anew_about_a_stranger_of_the_purchase(shop):
+    shop.sell(1, client_reference_id=BOB)
+    shop.later()
+    shop.refund(1)
+    assert shop.goal("refund").provenance is None
+    shop.sending.key = "df_2"
+    shop.website.known.add(BOB)
+    shop.later(1_000)
+    shop.later(10_000)
+    assert shop.goal("refund").visitor == BOB
+
+
+def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(shop):
+    """On PostgreSQL both are transactions at once: one waits for the other."""
+    shop.sell(1, metadata={"datafast_visitor_id": BOB}, client_reference_id=ALICE)
+    store, now = shop.sending.store, shop.clock.now_ms
+    asked = ProofClaim("default", ALICE, "t", probe=False)
+    with store.write() as conn:
+        conn.execute(update(schema.goals).values(unknown_visitor_tries=99))  # the next answer is the last
+        proofs.want(conn, [("default", ALICE)], now)
+        proofs.lease(conn, asked, now + DAY)
+    sender = threading.Thread(target=shop.sending.worker.step)
+    with store.write() as conn:
+        link_rows.lock(conn)
+        proofs.settle(conn, asked, known=True, again_in_ms=0, message="")
+        parking.told(conn, "default", ALICE, shop.desk.settings)
+        sender.start()
+        sender.join(0.5)
+    sender.join()
+    goal = shop.goal("purchase")
+    assert (goal.state, goal.visitor, goal.to_prove) == ("pending", ALICE, None)

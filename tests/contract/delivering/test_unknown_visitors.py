@@ -7,7 +7,7 @@ import itertools
 import pytest
 from sqlalchemy import insert, text, update
 from statements_kit import overheard, plan
-from website import DAY, HOUR, MINUTE, Sending, visitor
+from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 
 from bridge.model import Claim, Destination
 from bridge.store import delivery, schema, status
@@ -54,6 +54,16 @@ def test_while_none_is_known_their_tries_are_not_counted_and_none_is_rejected(se
     assert set(sending.states()) == {"pending"}
     assert sum(sending.row(goal).unknown_visitor_tries for goal in goals) == 9  # those before the tenth
     assert {sending.row(goal).attempts for goal in goals} == {0}
+
+
+def test_the_days_in_which_their_tries_were_not_counted_are_not_counted_either(sending):
+    """A broken connection after them is the first failure, not the end of the retry schedule."""
+    goals = strangers(sending)
+    sending.run_for(4 * DAY, nap_ms=30 * MINUTE)
+    sending.website.refusal = AWAY
+    sending.run_for(2 * HOUR, nap_ms=MINUTE)
+    assert sum(sending.row(goal).attempts for goal in goals) > 0
+    assert set(sending.states()) == {"pending"}
 
 
 def test_each_is_asked_about_at_most_hourly_even_with_several_goals(sending):

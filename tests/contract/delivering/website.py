@@ -29,10 +29,13 @@ class Website:
         self.clock = clock
         self.known = set()
         self.said = []
-        self.failure = None
+        self.failure = None  # of reading a visitor
+        self.refusal = None  # of a goal
 
     def post_goal(self, _destination, *, visitor, **_goal):
         self.said.append((self.clock.now_ms, "POST", visitor))
+        if self.refusal is not None:
+            return self.refusal
         return Outcome(OutcomeKind.DELIVERED, 200, event_id="e") if visitor in self.known else NOT_FOUND
 
     def visitor_goals(self, _destination, visitor):

@@ -7,11 +7,12 @@ import sys
 import threading
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, select, text
+from sqlalchemy import Column, MetaData, Table, insert, select, text
 from sqlalchemy.exc import ProgrammingError
 
 from bridge import store as bridge_store
@@ -145,3 +146,35 @@ def test_the_names_of_the_revisions_are_those_of_the_scripts():
 def test_a_start_does_not_load_alembic():
     code = "import sys; from bridge import store; assert 'alembic' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_destination_that_was_paused_for_unknown_visitors_is_tried_at_once_after_the_upgrade(empty):
+    config = Config()
+    config.set_main_option("script_location", "bridge/store/migrations")
+    with empty.write() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        insertion = "INSERT INTO destinations (name, pause_kind, not_before_ms) VALUES (:name, :kind, 9)"
+        conn.execute(text(insertion), [{"name": kind, "kind": kind} for kind in ("unknown_visitors", "failures")])
+    bridge_store.migrate(empty)
+    with empty.read() as conn:
+        rows = conn.execute(select(schema.destinations.c.pause_kind, schema.destinations.c.not_before_ms)).all()
+    assert sorted(rows) == [("failures", 9), ("unknown_visitors", 0)]
+
+
+def test_a_visitor_of_a_bare_client_reference_id_alone_has_to_be_proved_after_the_upgrade(empty):
+    """The previous release remembered it as not sure: it may as well be the app's own user id."""
+    config = Config()
+    config.set_main_option("script_location", "bridge/store/migrations")
+    with empty.write() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        for visitor, sure in (("bare", False), ("metadata", True)):
+            seen = {"key": "stripe:live:sub_1", "visitor": visitor, "sure": sure, "first_at_ms": 1, "last_at_ms": 1}
+            columns = (schema.link_visitors.c[name] for name in (*seen, "first_event", "last_event"))
+            table = Table("link_visitors", MetaData(), *(Column(column.name, column.type) for column in columns))
+            conn.execute(insert(table).values(**seen, first_event="e", last_event="e"))
+    assert bridge_store.migrate(empty) is True
+    with empty.read() as conn:
+        rows = conn.execute(select(schema.link_visitors.c.visitor, schema.link_visitors.c.borrowed)).all()
+    assert sorted(rows) == [("bare", True), ("metadata", False)]

@@ -107,3 +107,11 @@ def test_whatever_stands_there_there_is_a_verdict(value, form):
     assert (judged.visitor is None) != (judged.why is None)
     json.dumps(judged.shown)
     assert "\0" not in (judged.visitor or "") + judged.shown
+
+
+@pytest.mark.parametrize("value", [f"s{ID}", f" S{ID} "])
+def test_a_session_id_in_a_borrowed_field_is_an_error_of_the_hand_over(value):
+    judged = judge(Candidate("data.object.client_reference_id", value, borrowed=True))
+    assert judged.visitor is None
+    assert "session id" in judged.why
+    assert not judged.lent  # nobody's own user id looks like that

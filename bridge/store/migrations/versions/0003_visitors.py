@@ -30,7 +30,9 @@ def upgrade() -> None:
     )
     op.add_column("destinations", sa.Column("unknown_since_ms", sa.BigInteger(), nullable=True))
     op.add_column("destinations", sa.Column("unknown_turn_at_ms", sa.BigInteger(), server_default="0", nullable=False))
+    op.execute("UPDATE destinations SET not_before_ms = 0 WHERE pause_kind = 'unknown_visitors'")  # the probe ends it
     op.add_column("link_visitors", sa.Column("borrowed", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.execute("UPDATE link_visitors SET borrowed = true WHERE NOT sure")  # named by a bare client_reference_id alone
     op.add_column("link_events", sa.Column("named", sa.Boolean(), nullable=True))
     op.create_table(
         "visitor_proofs",
