@@ -42,7 +42,7 @@ lint: setup-dev  ## style, types, import contract
 	$(BIN)/lint-imports --no-cache
 
 test: lint  ## everything: style, types, import contract, tests (on all cores)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 $(ORACLES)/python: requirements-oracles.txt
 	@$(PYTHON) -m venv $(ORACLES)
