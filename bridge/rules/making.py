@@ -134,7 +134,7 @@ class Making:
 
 
 def id_in(text: str, provider: str) -> str | None:
-    """The id in a text that is to be (a part of) a goal's name: a UUID, or what a price or a product is called by."""
+    """The id in a string that is to be (a part of) a goal's name: a UUID, or what a price or a product is called by."""
     uuid = _UUID.search(text)
     if uuid is not None:
         return uuid[0]

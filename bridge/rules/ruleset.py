@@ -20,7 +20,7 @@ class Rule:
     """One entry of `goals:`.
 
     goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
-    once_per: alternatives, of which the first with a text counts. destination: a configured name. follows: the name
+    once_per: alternatives, of which the first with a value counts. destination: a configured name. follows: the name
     of a goal that must have been made before, with the same once value.
     """
 

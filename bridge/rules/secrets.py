@@ -241,7 +241,7 @@ def expand(text: str, environ: Mapping[str, str]) -> str | None:
 
 
 def variables(text: str) -> tuple[str, ...]:
-    """The names of the variables in a text."""
+    """The names of the variables in a string."""
     return tuple(VARIABLE.findall(text))
 
 
