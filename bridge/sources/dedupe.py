@@ -33,10 +33,13 @@ if TYPE_CHECKING:
 def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Document, ...]) -> tuple[Keys, Former]:
     """The keys of an event that could be read (of a batch: all its documents), and those of the previous release."""
     document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
-    mine = _keys(source, request, envelope, document)
-    if len(found) > 1 and len(mine) == 1 and (batch := _batch_key(source, found)):
-        mine = (batch, *mine)
-    former = _former(source, request, envelope, document)
+    if source.provider == "lemonsqueezy" and (fingerprint := lemonsqueezy.dedupe_keys(document.root)):
+        mine, former = tuple(fingerprint), []  # as they were
+    else:
+        mine = _keys(source, request, envelope)
+        if len(found) > 1 and len(mine) == 1 and (batch := _batch_key(source, found)):
+            mine = (batch, *mine)
+        former = _former(source, request, envelope, document)
     if source.body is BodyForm.JSON_FIELD or repaired(request.body):  # there, the escapes are encoded once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
     return mine, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in mine)
@@ -60,9 +63,7 @@ def signed_id(source: Source, request: Request) -> str | None:
     return bounded_text(text) if text else None
 
 
-def _keys(source: Source, request: Request, envelope: Envelope, document: Document) -> Keys:
-    if source.provider == "lemonsqueezy" and (fingerprint := lemonsqueezy.dedupe_keys(document.root)):
-        return tuple(fingerprint)
+def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
     # A file that says where the id is means that place: in an event without one, the signed id may be the attempt's.
     event_id = envelope.id or (None if source.envelope.id else signed_id(source, request))
     body_key = _body_key(source, request, envelope.type)
