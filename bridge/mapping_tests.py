@@ -69,11 +69,9 @@ def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCa
     table = rules.table(tuple(_rules(file, test)), file.when)
     desk = Desk(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
     prepared = _after(desk.arrive(source, _request(source, test), now_ms, keys=test.key), test)
-    return (
-        f"the event would be put into quarantine: {prepared.quarantine}"
-        if prepared.quarantine
-        else (_difference(test, prepared))
-    )
+    if prepared.quarantine:
+        return f"the event would be put into quarantine: {prepared.quarantine}"
+    return _difference(test, prepared)
 
 
 def _after(prepared: Prepared, test: TestCase) -> Prepared:

@@ -168,8 +168,7 @@ def _former(
     own, fault = file.envelope or Envelope(), in_preset(report)
     event_type = envelope.type if own.type is not None or said.type is None else paths(said.type, fault)
     event_id = envelope.id if own.id is not None or said.id is None else paths(said.id, fault)
-    signed = said.id_is_signed if said.id_is_signed is not None else id_is_signed(event_id, verify)
-    return FormerSpec(event_type, event_id, signed and preset.id_is_signed)
+    return FormerSpec(event_type, event_id, preset.id_is_signed and id_is_signed(event_id, verify))
 
 
 # --------------------------------------------------------------------------------------------------- body, links

@@ -357,7 +357,6 @@ class Former(Strict):
 
     type: Texts | None = None
     id: Texts | None = None
-    id_is_signed: StrictBool | None = None
 
 
 class Preset(Stanzas):

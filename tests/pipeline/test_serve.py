@@ -302,6 +302,18 @@ def test_a_goal_of_ones_own_application_needs_no_rule(shop):
     assert (goal["name"], goal["visitor"], goal["metadata"]) == ("sign_up", ALICE, {"plan": "x"})
 
 
+def test_an_event_whose_type_can_be_no_goals_name_says_so_in_its_reason_and_in_status(shop):
+    number = fresh()
+    body = json.dumps({"event": "日本", "id": number, "datafast_visitor_id": ALICE}).encode()
+    headers = sign.standard_webhooks(body, GENERIC_SECRET, f"msg_{number}", int(time.time()))
+    assert shop.web.post("generic", body, headers).json() == {"status": "accepted"}
+    wanted = "SELECT verdict, reason FROM events WHERE provider_event_id = ? AND state = 'routed'"
+    ((verdict, reason),) = eventually(lambda: shop.sql(wanted, f"msg_{number}"), what="it is routed")
+    assert verdict == "unmatched"
+    assert reason == 'the rule any failed: "日本" has no letter or digit that a goal name can hold'
+    eventually(lambda: any(reason in note for note in shop.web.get("/status", admin=True).json()["notes"]))
+
+
 # --------------------------------------------------------------------------------------------- what is answered
 
 
