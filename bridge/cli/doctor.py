@@ -1,7 +1,8 @@
 """`doctor`: does everything work, from the settings to a goal that DataFast shows?
 
-Each finding is a level (`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed,
-but for the goal `bridge_test` that `--visitor` asks for. Requests to DataFast take their turn in the token's pace.
+It tells what `/status` tells, in the same sentences (`bridge.web.alarms`), and adds probes of its own. Each finding is
+a level (`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed, but for the goal
+`bridge_test` that `--visitor` asks for. Requests to DataFast take their turn in the token's pace.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
 from bridge.model import Candidate, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bridge.datafast import Client, Website
     from bridge.model import CompletedGoal, Destination
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.store.status import DestinationState, Look
+    from bridge.store.status import Look
 
 GOAL: Final = "bridge_test"
 LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
@@ -59,7 +60,8 @@ def doctor(visitor: str | None, destination: str) -> None:
     """Look at everything the bridge needs, and say what is wrong and what to do.
 
     With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what came. Take the value
-    of the cookie datafast_visitor_id of a browser that has visited your website. Exit code 1: something fails.
+    of the cookie datafast_visitor_id of a browser that has visited your website. Exit code 1: something fails, which is
+    so wherever /status answers 503.
     """
     screen = of_context()
     findings = []
@@ -99,7 +101,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     with _store() as (store, finding):
         yield finding
         if store is not None:
-            yield from _database(store, rule_set)
+            yield from _database(store, settings or opening.settings_or_defaults(given), rule_set)
         if settings is not None:
             yield from (Finding(*told) for told in doctor_stripe.findings(settings, store))
             yield from _datafast(settings, rule_set, store, visitor, destination)
@@ -127,63 +129,40 @@ def _store() -> Iterator[tuple[Store | None, Finding]]:
         yield store, Finding("ok", "database", f"{kind} answers, its schema is current")
 
 
-def _database(store: Store, rule_set: RuleSet | None) -> Iterator[Finding]:
+def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
+    from bridge import app
+    from bridge.lookup.step import fingerprint
     from bridge.store import durability, status
 
+    destinations = app.destinations(settings, rule_set)
+    key = settings.stripe_api_key
     try:
+        status.demand_ready(store)
         with store.read() as conn:
             doubt = durability.doubt(conn)
-            found = status.look(conn, ())
+            found = status.look(conn, sorted(destinations), None if key is None else fingerprint(key))
     except StoreError as error:
         yield Finding("fail", "database", str(error))
         return
     if doubt:
         yield Finding("warn", "database", doubt)
     yield from _processes(found, rule_set)
-    yield from (_pause(one, found.now_ms) for one in found.destinations if one.pause_kind)
-    yield from (_none_known(one) for one in found.destinations if one.unknown_since_ms)
-    yield from (
-        Finding(
-            "warn", f"source {one.source}", f"{count(one.events, 'event')} made no goal since yesterday: {one.reason}"
-        )
-        for one in found.failed_rules
-    )
-    if found.quarantined:
-        yield Finding(
-            "warn",
-            "events",
-            f"{count(found.quarantined, 'event')} in quarantine: `python -m bridge events --state quarantined`",
-        )
-    if found.held:
-        held = count(found.held, "goal")
-        yield Finding("warn", "goals", f"{held} held until somebody decides: `python -m bridge goals --state held`")
-    for source in found.sources:
-        if source.refused_in_row:
-            yield Finding(
-                "warn",
-                f"source {source.source}",
-                f"{count(source.refused_in_row, 'request')} refused in a row ({source.last_refusal}): is its secret the"
-                " one that the provider shows?",
-            )
+    yield from _as_status(found, rule_set, destinations)
 
 
 def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
-    seen = found.worker_seen_at_ms
-    if seen is None:
+    """What runs. That there are processes, but none that sends, is an alarm; where none runs, nobody asks `/status`."""
+    if not found.heartbeats:
         yield Finding(
             "warn",
             "worker",
             "none was seen in the last 30 s, so nothing is sent: is the bridge running (`python -m bridge serve`, or"
             " `worker` where BRIDGE_WORKER is off)?",
         )
-    else:
+    elif (seen := found.worker_seen_at_ms) is not None:
         working = sum(beat.kind != "web" for beat in found.heartbeats)
         yield Finding(
             "ok", "worker", f"{count(working, 'process', 'processes')} at work, last seen {ago(seen, found.now_ms)}"
-        )
-    for fault in sorted({beat.rules_fault for beat in found.heartbeats if beat.rules_fault}):
-        yield Finding(
-            "fail", "mappings", f"a running process refused the files and goes on with the last good set: {fault}"
         )
     others = [beat for beat in found.heartbeats if rule_set and beat.rules_hash not in (None, rule_set.hash)]
     if others and not any(beat.rules_fault for beat in others):
@@ -192,21 +171,18 @@ def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
         )
 
 
-def _pause(state: DestinationState, now_ms: int) -> Finding:
-    since = f"since {when(state.paused_since_ms)}" if state.paused_since_ms else "now"
-    again = f"; it is tried again {ago(state.not_before_ms, now_ms)}" if state.not_before_ms > now_ms else ""
-    return Finding(
-        "fail", f"destination {state.name}", f"paused {since}: {state.pause_reason or state.pause_kind}{again}"
-    )
+def _as_status(found: Look, rule_set: RuleSet | None, destinations: Mapping[str, Destination]) -> Iterator[Finding]:
+    """The alarms and notes of `/status`, each with its detail."""
+    from bridge.web import alarms
 
-
-def _none_known(state: DestinationState) -> Finding:
-    return Finding(
-        "fail",
-        f"destination {state.name}",
-        f"it has known none of the last 10 different visitors since {when(state.unknown_since_ms)}: is this the key of"
-        " the right website? Their goals wait, and none is rejected",
-    )
+    sources = rule_set.sources if rule_set else {}
+    for level, told in (
+        ("fail", alarms.alarms(found, None, sources, destinations)),
+        ("warn", alarms.notes(found, sources)),
+    ):
+        for one in told:
+            if one.name != "no_worker" or found.heartbeats:
+                yield Finding(level, one.name.replace("_", " "), f"{one.sentence} {one.detail}")
 
 
 # ----------------------------------------------------------------------------------------------------- DataFast

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, case, or_
 
 from bridge.store.clock import now_ms
 from bridge.store.schema import source_counters as table
@@ -23,12 +23,26 @@ if TYPE_CHECKING:
     from bridge.store.upsert import Insert
 
 
-# Count events that came through: source, new ones, repeated ones. Any of them ends a row of refusals. (For the driver.)
-STORED: Final = (
-    "INSERT INTO source_counters (source, accepted, duplicates, last_accepted_at_ms) VALUES (?, ?, ?, {now})"
+GAPS_MS: Final = 30 * 86_400_000  # the longest silence between two events is known of this time and of as much before
+
+# Count events that came through: source, new ones, repeated ones. Any of them ends a row of refusals, and the silence
+# before it may be the longest one yet. (For the driver.)
+_GAP: Final = "(excluded.last_accepted_at_ms - source_counters.last_accepted_at_ms)"
+_OVER: Final = (
+    f"(source_counters.gaps_began_at_ms IS NULL OR excluded.last_accepted_at_ms NOT BETWEEN"
+    f" source_counters.gaps_began_at_ms AND source_counters.gaps_began_at_ms + {GAPS_MS})"
+)
+STORED: Final = (  # no value in it
+    "INSERT INTO source_counters (source, accepted, duplicates, last_accepted_at_ms) VALUES (?, ?, ?, {now})"  # noqa: S608
     " ON CONFLICT (source) DO UPDATE SET accepted = source_counters.accepted + excluded.accepted,"
     " duplicates = source_counters.duplicates + excluded.duplicates, refused_in_row = 0,"
-    " last_accepted_at_ms = excluded.last_accepted_at_ms"
+    " last_accepted_at_ms = excluded.last_accepted_at_ms,"
+    f" longest_gap_ms = CASE WHEN {_OVER} OR source_counters.longest_gap_ms IS NULL"
+    f" OR source_counters.longest_gap_ms < {_GAP} THEN {_GAP} ELSE source_counters.longest_gap_ms END,"
+    f" longest_gap_before_ms = CASE WHEN {_OVER} THEN source_counters.longest_gap_ms"
+    " ELSE source_counters.longest_gap_before_ms END,"
+    f" gaps_began_at_ms = CASE WHEN {_OVER} THEN excluded.last_accepted_at_ms"
+    " ELSE source_counters.gaps_began_at_ms END"
 )
 
 
@@ -45,6 +59,7 @@ def _refused(insert: Insert) -> Insert:
         refused_in_row=bindparam("in_row"),
         last_refusal=bindparam("reason"),
         last_refused_at_ms=now_ms(),
+        row_began_at_ms=now_ms(),
     ).on_conflict_do_update(
         index_elements=[table.c.source],
         set_={
@@ -52,6 +67,13 @@ def _refused(insert: Insert) -> Insert:
             "refused_in_row": table.c.refused_in_row + insert.excluded.refused_in_row,
             "last_refusal": insert.excluded.last_refusal,
             "last_refused_at_ms": insert.excluded.last_refused_at_ms,
+            "row_began_at_ms": case(
+                (
+                    or_(table.c.refused_in_row == 0, table.c.row_began_at_ms.is_(None)),
+                    insert.excluded.last_refused_at_ms,
+                ),
+                else_=table.c.row_began_at_ms,
+            ),
         },
     )
 

@@ -259,6 +259,10 @@ source_counters = Table(
     Column("last_refusal", Text),
     Column("last_refused_at_ms", BigInteger),
     Column("last_accepted_at_ms", BigInteger),
+    Column("row_began_at_ms", BigInteger),  # the first refusal of the row
+    Column("longest_gap_ms", BigInteger),  # between two events that came through, since gaps_began_at_ms
+    Column("longest_gap_before_ms", BigInteger),  # the same of the 30 days before that
+    Column("gaps_began_at_ms", BigInteger),
 )
 
 # How many rows retention has removed, by what they were, so that counters never go back.

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import bindparam, case, func, select, text
 
 from bridge.errors import SchemaError
 from bridge.store import facts, lookups, workers
@@ -37,7 +37,11 @@ _DAY_MS: Final = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The counters of one source, as old as the database is."""
+    """The counters of one source, as old as the database is.
+
+    row_began_at_ms: of the refusals since the last event that came through. longest_gap_ms: the longest silence between
+    two events in 30 days and more; None: there were not two.
+    """
 
     source: str
     accepted: int
@@ -47,6 +51,8 @@ class SourceState:
     last_refusal: str | None
     last_refused_at_ms: int | None
     last_accepted_at_ms: int | None
+    row_began_at_ms: int | None = None
+    longest_gap_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +164,14 @@ _OLDEST_UNROUTED: Final = (
 _DESTINATIONS: Final = select(*(destinations.c[name] for name in DestinationState.__dataclass_fields__)).order_by(
     destinations.c.name
 )
-_SOURCES: Final = select(*(source_counters.c[name] for name in SourceState.__dataclass_fields__)).order_by(
-    source_counters.c.source
-)
+_GAPS: Final = (source_counters.c.longest_gap_ms, source_counters.c.longest_gap_before_ms)
+_LONGEST: Final = case(
+    (_GAPS[1] > func.coalesce(_GAPS[0], 0), _GAPS[1]),
+    else_=_GAPS[0],
+).label("longest_gap_ms")
+_SOURCES: Final = select(
+    *(source_counters.c[name] for name in SourceState.__dataclass_fields__ if name != "longest_gap_ms"), _LONGEST
+).order_by(source_counters.c.source)
 _OLDEST_DUE: Final = (
     select(goals.c.due_at_ms)
     .where(goals.c.destination == bindparam("destination"), goals.c.state == bindparam("state"))

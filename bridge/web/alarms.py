@@ -15,12 +15,16 @@ from bridge.store.pauses import UNKNOWN_IN_ROW
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.model import Destination
-    from bridge.store.status import FailedRules, Look
+    from bridge.model import Destination, Source
+    from bridge.store.status import FailedRules, Look, SourceState
 
 DUE_MS: Final = 15 * MS["min"]
 KEYLESS_MS: Final = MS["min"]  # nothing sends these: waiting longer tells nothing more
-REFUSALS: Final = 5  # in a row, of one source: more than a scanner's single try
+REFUSALS: Final = 5  # of one source, since its last event: more than a scanner's single try
+REFUSING_MS: Final = 15 * MS["min"]  # from the first of them to the last
+USUAL_MS: Final = MS["h"]  # the longest silence of a source is taken to be no shorter
+UNUSUAL_MS: Final = 12 * MS["h"]  # and this while only one of its events is known
+TOLD_MS: Final = 7 * MS["d"]  # how long a note tells of refusals
 _MANY: Final = 1_000
 
 
@@ -34,7 +38,7 @@ class Alarm:
 
 
 def alarms(
-    look: Look, rules_fault: str | None, sources: Mapping[str, object], destinations: Mapping[str, Destination]
+    look: Look, rules_fault: str | None, sources: Mapping[str, Source], destinations: Mapping[str, Destination]
 ) -> tuple[Alarm, ...]:
     """All there are, the one that stops the most first. sources, destinations: those that are configured today."""
     return (
@@ -43,16 +47,19 @@ def alarms(
         *_none_known(look, destinations),
         *_waiting(look, destinations),
         *_unrouted(look),
-        *_refusals(look, sources),
+        *_lost_secrets(look, sources),
         *_reload(look, rules_fault),
         *_kept(look),
         *_lookups(look),
     )
 
 
-def notes(look: Look) -> tuple[Alarm, ...]:
-    """What its owner may want to know, said in the same way; it turns nothing red."""
-    return tuple(_failed_rules(failed) for failed in look.failed_rules)
+def notes(look: Look, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
+    """What its owner may want to know, said in the same way; it turns nothing red. What any stranger can do is here."""
+    return (
+        *_refusals(look, sources),
+        *(_failed_rules(failed) for failed in look.failed_rules if failed.source in sources),
+    )
 
 
 def _failed_rules(failed: FailedRules) -> Alarm:
@@ -149,14 +156,55 @@ def _unrouted(look: Look) -> Iterator[Alarm]:
         )
 
 
-def _refusals(look: Look, sources: Mapping[str, object]) -> Iterator[Alarm]:
+def _lost_secrets(look: Look, sources: Mapping[str, Source]) -> Iterator[Alarm]:
+    """Refusals alone are no alarm, because anybody can cause them; but nobody can keep a source's own events away."""
     for state in look.sources:
-        if state.source in sources and state.refused_in_row >= REFUSALS:
+        source = sources.get(state.source)
+        if source is None or not _has_lost_its_secret(state, look.now_ms):
+            continue
+        silent = _ago(look.now_ms - (state.last_accepted_at_ms or 0))
+        yield Alarm(
+            "refusals",
+            "A source refuses what it is sent.",
+            f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
+            f" nothing genuine has come for {silent}, at least twice as long as ever before. {_likely(source)}",
+        )
+
+
+def _has_lost_its_secret(state: SourceState, now_ms: int) -> bool:
+    if state.last_accepted_at_ms is None or state.row_began_at_ms is None or state.refused_in_row < REFUSALS:
+        return False
+    refusing_ms = (state.last_refused_at_ms or 0) - state.row_began_at_ms
+    usual_ms = UNUSUAL_MS if state.longest_gap_ms is None else max(state.longest_gap_ms, USUAL_MS)
+    return refusing_ms >= REFUSING_MS and now_ms - state.last_accepted_at_ms >= 2 * usual_ms
+
+
+def _likely(source: Source) -> str:
+    if source.secret_fault is not None:
+        return f"The likely cause is that its secret was lost: {source.secret_fault}."
+    names = " or ".join(source.secret_names) or f"`secret` in {source.name}.yaml"
+    return (
+        f"The likely cause is that the provider has another secret now: compare {names} with the provider's page. If"
+        " they are the same, is this machine's clock right?"
+    )
+
+
+def _refusals(look: Look, sources: Mapping[str, Source]) -> Iterator[Alarm]:
+    for state in look.sources:
+        source = sources.get(state.source)
+        since_ms = look.now_ms - (state.last_refused_at_ms or 0)
+        if source is None or not state.refused_in_row or since_ms > TOLD_MS or _has_lost_its_secret(state, look.now_ms):
+            continue
+        requests = "request" if state.refused_in_row == 1 else f"{state.refused_in_row:,} requests"
+        told = f"Source {state.source} refused the last {requests}, {_ago(since_ms)} ago: "
+        if source.secret_fault is not None:
+            yield Alarm("no_secret", "A source was sent something, but has no secret.", f"{told}{source.secret_fault}.")
+        else:
             yield Alarm(
-                "refusals",
-                "A source refuses what it is sent.",
-                f"Source {state.source} refused the last {state.refused_in_row} requests: {state.last_refusal}."
-                " Is its secret the provider's, and this machine's clock right? `python -m bridge sources` names the"
+                "refused",
+                "A source refused what it was sent.",
+                f"{told}{state.last_refusal}. Anybody can send such requests. If they are the provider's: is the secret"
+                " the one that its page shows, and this machine's clock right? `python -m bridge sources` names the"
                 " secret's variable.",
             )
 

@@ -5,6 +5,7 @@ It shows sales: bearer BRIDGE_ADMIN_TOKEN, or, without a token, from this machin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
@@ -45,7 +46,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 def _read(bridge: Bridge) -> tuple[Totals, Look]:
     with bridge.store.read() as conn:
-        return status.totals(conn), status.look(conn, sorted(bridge.destinations()))
+        totals, look = status.totals(conn), status.look(conn, sorted(bridge.destinations()))
+    configured = tuple(state for state in look.sources if state.source in bridge.rules.sources)
+    return totals, replace(look, sources=configured)
 
 
 def render(totals: Totals, look: Look) -> bytes:

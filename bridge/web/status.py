@@ -37,7 +37,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
             return facts(503, _told((alarm,), ()))
         found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations())
         details = _details(bridge, seen) if auth.is_admin() else {}
-        return facts(503 if found else 200, {**_told(found, notes(seen)), **details})
+        return facts(503 if found else 200, {**_told(found, notes(seen, bridge.rules.sources)), **details})
 
     return routes
 
@@ -65,7 +65,7 @@ def _details(bridge: Bridge, seen: Look) -> dict[str, Any]:
     destinations = {state.name: state for state in seen.destinations}
     return {
         "now_ms": seen.now_ms,
-        "warnings": [*bridge.settings.warnings, *bridge.rules.warnings],
+        "warnings": [*bridge.settings.warnings, *bridge.rules.problems, *bridge.rules.warnings],
         "rules": {"hash": bridge.rules.hash, "fault": bridge.rules_fault},
         "sources": {
             name: {"secret": "set" if source.secrets else source.secret_fault, **_fields(counters.get(name), "source")}

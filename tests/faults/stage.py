@@ -114,6 +114,13 @@ class Stage:
         assert made.process.wait(60) == 0, made.log_file.read_text()
         return made.log_file.read_text()
 
+    def doctor(self, *, fails: bool, **more: str) -> str:
+        """What `doctor` says; its exit code must say whether something fails."""
+        made = self.member(f"doctor-{len(self.members)}", ["-m", "bridge", "doctor"], None, self.environ(**more))
+        assert made.process is not None
+        assert made.process.wait(60) == int(fails), made.log_file.read_text()
+        return made.log_file.read_text()
+
     def sql(self, statement: str) -> list[Any]:
         """On a connection of its own."""
         engine = create_engine(self.database_url, poolclass=NullPool)

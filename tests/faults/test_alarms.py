@@ -5,6 +5,8 @@ Real processes on real databases. Where a state takes minutes to come, the rows 
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 import uuid
 
@@ -12,10 +14,10 @@ import requests
 from stage import KEY, OTHER_KEY, PATIENCE_S, ROOT, SECRET, checkout, event
 
 from bridge.sandbox import sign
+from bridge.store.schema import source_counters
 from chaos.family import wait
 
 MIN = 60_000
-LEMON_SECRET = "lemons-of-the-stage"
 
 
 class Monitor:
@@ -35,6 +37,10 @@ class Monitor:
         wait(lambda: self.told() == [sentence], PATIENCE_S, f"/status says {sentence!r}; last: {self.told()}")
         owner = " ".join(self.stage.get(self.web, "/status", admin=True).json()["problems"])
         assert all(word in owner for word in words), owner
+
+    def noted(self):
+        """What the owner may want to know."""
+        return self.stage.get(self.web, "/status", admin=True).json()["notes"]
 
     def green(self):
         wait(lambda: self.told() == [], PATIENCE_S, f"/status is green; last: {self.told()}")
@@ -219,42 +225,158 @@ def test_quarantine_is_red_until_somebody_sets_it_aside(stage):
 
 
 REFUSED = "A source refuses what it is sent."
+NOBODYS_SECRET = "whsec_of_somebody_else"
+FLOOD = 5_000
 
 
-def test_wrong_signatures_in_a_row_are_red_until_one_is_right(sqlite_stage):
-    stage = sqlite_stage
-    monitor = start(stage)
-    for _ in range(5):
-        forged = sign.stripe(b"{}", "whsec_of_somebody_else", now())
+def forge(monitor, times=1, secret=NOBODYS_SECRET, at_s=None):
+    """What a stranger sends, or a provider whose secret is another one now."""
+    for _ in range(times):
+        forged = sign.stripe(b"{}", secret, now() if at_s is None else at_s)
         assert post(monitor.web, "stripe", b"{}", forged).status_code == 401
-    monitor.red(REFUSED, "Source stripe refused the last 5 requests", "Is its secret the provider's")
-    assert stage.post(monitor.web, checkout(1)).status_code == 200
+
+
+def flood(port):
+    """Unsigned requests over one connection, as fast as they are answered."""
+    some = 50
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as stranger:
+        for _ in range(FLOOD // some):
+            stranger.sendall(b"POST /webhooks/stripe HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}" * some)
+            heard = b""
+            while heard.count(b"HTTP/1.1 401") < some:
+                heard += stranger.recv(65_536)
+
+
+def hours_pass(stage, hours=1):
+    """All that is known of the sources is so much older."""
+    times = [column.name for column in source_counters.columns if column.name.endswith("_at_ms")]
+    stage.sql("UPDATE source_counters SET " + ", ".join(f"{name} = {name} - {hours * 60 * MIN}" for name in times))
+
+
+def counted(stage, refused):
+    """The process writes what it refused once a second."""
+    told = "SELECT sum(refused) FROM source_counters"
+    wait(lambda: stage.sql(told)[0][0] == refused, PATIENCE_S, f"{refused} refusals are counted")
+
+
+def test_what_a_stranger_sends_turns_nothing_red_however_much_it_is(stage):
+    """An early POST is told in the notes; so is the flood. It takes no signature to send one, and all are refused."""
+    monitor = start(stage)
+    stage.post(monitor.web, checkout(1))
+    hours_pass(stage)
+    stage.post(monitor.web, checkout(2))
+    for name, answer in (("stripe", 401), ("lemonsqueezy", 503), ("generic", 503)):
+        for _ in range(5):
+            assert post(monitor.web, name, b"{}", {}).status_code == answer
     monitor.green()
-
-
-def test_a_clock_that_is_wrong_is_red_until_it_is_right(sqlite_stage):
-    """The sender's clock or ours: an hour lies between them."""
-    monitor = start(sqlite_stage)
-    for _ in range(5):
-        assert post(monitor.web, "stripe", b"{}", sign.stripe(b"{}", SECRET, now() - 3600)).status_code == 401
-    monitor.red(REFUSED, "the timestamp is 360", "s old", "clock")
-    assert sqlite_stage.post(monitor.web, checkout(1)).status_code == 200
+    wait(lambda: len(monitor.noted()) == 3, PATIENCE_S, "all three are told to the owner")
+    flood(monitor.web.port)
+    counted(stage, FLOOD + 15)
     monitor.green()
+    assert stage.get(monitor.web, "/readyz").status_code == 200
+    doctor = stage.command("doctor")
+    assert f"Source stripe refused the last {FLOOD + 5:,} requests" in doctor
+    assert "LEMONSQUEEZY_WEBHOOK_SECRET is not set" in doctor
 
 
-def test_a_source_without_a_secret_is_red_when_it_is_sent_something_until_the_secret_is_there(sqlite_stage):
+def test_a_swapped_secret_is_red_in_time_until_it_is_right(stage):
+    monitor = start(stage)
+    for number in range(3):
+        stage.post(monitor.web, checkout(number))
+        hours_pass(stage)
+    forge(monitor, 4)
+    counted(stage, 4)
+    hours_pass(stage)
+    monitor.green()
+    forge(monitor)
+    monitor.red(
+        REFUSED,
+        "Source stripe refused the last 5 requests",
+        "nothing genuine has come for 2 h",
+        "The likely cause is that the provider has another secret now: compare STRIPE_WEBHOOK_SECRET",
+    )
+    assert "A source refuses what it is sent." in stage.doctor(fails=True)
+    monitor = again(stage, monitor, STRIPE_WEBHOOK_SECRET=NOBODYS_SECRET, STRIPE_WEBHOOK_SECRET_OLD=SECRET)
+    body = json.dumps(checkout(3)).encode()
+    assert post(monitor.web, "stripe", body, sign.stripe(body, NOBODYS_SECRET, now())).status_code == 200
+    monitor.green()
+    stage.doctor(fails=False)
+
+
+def test_a_secret_that_was_lost_is_red_until_it_is_back(sqlite_stage):
     stage = sqlite_stage
     monitor = start(stage)
+    for number in range(2):
+        stage.post(monitor.web, checkout(number))
+        hours_pass(stage)
+    monitor = again(stage, monitor, STRIPE_WEBHOOK_SECRET="")
+    for count in range(1, 6):
+        assert post(monitor.web, "stripe", b"{}", {}).status_code == 503
+        counted(stage, count)
+        hours_pass(stage)
+    monitor.red(REFUSED, "The likely cause is that its secret was lost: STRIPE_WEBHOOK_SECRET", "is not set")
+    monitor = again(stage, monitor)
+    assert stage.post(monitor.web, checkout(9)).status_code == 200
     monitor.green()
-    for _ in range(5):
-        assert post(monitor.web, "lemonsqueezy", b"{}", {"X-Signature": "00"}).status_code == 503
-    monitor.red(REFUSED, "Source lemonsqueezy", "LEMONSQUEEZY_WEBHOOK_SECRET is not set")
-    monitor = again(stage, monitor, LEMONSQUEEZY_WEBHOOK_SECRET=LEMON_SECRET)
-    body = b'{"meta": {"event_name": "order_created"}, "data": {"id": "1"}}'
-    assert (
-        post(monitor.web, "lemonsqueezy", body, sign.lemonsqueezy(body, LEMON_SECRET, "order_created")).status_code
-        == 200
-    )
+
+
+def test_a_clock_that_is_wrong_is_red_in_time_until_it_is_right(sqlite_stage):
+    """The sender's clock or ours: an hour lies between them."""
+    stage = sqlite_stage
+    monitor = start(stage)
+    for number in range(2):
+        stage.post(monitor.web, checkout(number))
+        hours_pass(stage)
+    forge(monitor, secret=SECRET, at_s=now() - 3600)
+    counted(stage, 1)
+    hours_pass(stage)
+    forge(monitor, 4, secret=SECRET, at_s=now() - 3600)
+    monitor.red(REFUSED, "the timestamp is 360", "s old", "clock")
+    assert stage.post(monitor.web, checkout(9)).status_code == 200
+    monitor.green()
+
+
+def test_of_a_source_whose_file_is_deleted_nothing_is_left_after_a_restart(sqlite_stage):
+    """It was red, and it had notes; both are gone with the file."""
+    stage = sqlite_stage
+    folder = stage.folder / "rules"
+    folder.mkdir()
+    for name in ("stripe", "lemonsqueezy"):
+        (folder / f"{name}.yaml").write_text((ROOT / "mappings" / f"{name}.yaml").read_text())
+    own = {"BRIDGE_MAPPINGS": str(folder)}
+    monitor = start(stage, **own)
+    for number in range(2):
+        stage.post(monitor.web, checkout(number))
+        hours_pass(stage)
+    forge(monitor)
+    counted(stage, 1)
+    hours_pass(stage)
+    forge(monitor, 4)
+    monitor.red(REFUSED)
+    (folder / "stripe.yaml").unlink()
+    monitor = again(stage, monitor, **own)
+    monitor.green()
+    assert monitor.noted() == []
+    assert "stripe" not in stage.get(monitor.web, "/status", admin=True).text.lower().replace("stripe look-ups", "")
+    refused = [line for line in stage.get(monitor.web, "/metrics", admin=True).text.splitlines() if "refused" in line]
+    assert not any("stripe" in line for line in refused)
+    assert "stripe" not in stage.command("doctor", **own)
+    assert "stripe" not in stage.command("sources", **own)
+
+
+def test_an_empty_generic_source_never_alarms(sqlite_stage):
+    """The shipped file without a secret, and one without a rule: whoever finds the address may knock for ever."""
+    stage = sqlite_stage
+    folder = stage.folder / "rules"
+    folder.mkdir()
+    (folder / "generic.yaml").write_text((ROOT / "mappings" / "generic.yaml").read_text())
+    (folder / "empty.yaml").write_text("provider: standard-webhooks\ngoals: []\n")
+    monitor = start(stage, BRIDGE_MAPPINGS=str(folder), EMPTY_WEBHOOK_SECRET="whsec_" + "c2VjcmV0" * 4)
+    for count in range(1, 8):
+        for name, answer in (("generic", 503), ("empty", 401)):
+            assert post(monitor.web, name, b"{}", {}).status_code == answer
+        counted(stage, 2 * count)
+        hours_pass(stage, 24)
     monitor.green()
 
 
@@ -277,6 +399,7 @@ def test_a_database_that_can_only_be_read_is_red_until_it_can_be_written(postgre
     postgres.execute("postgres", f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     drop_connections(postgres, name)
     monitor.red("The database cannot be used.", "read-only")
+    assert "read-only" in stage.doctor(fails=True)
     postgres.execute("postgres", f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
     drop_connections(postgres, name)
     monitor.green()

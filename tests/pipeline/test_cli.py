@@ -25,7 +25,7 @@ from bridge.model import Request
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
 from bridge.sandbox.server import start
-from bridge.store import ledger
+from bridge.store import ledger, workers
 
 ROOT = Path(__file__).parents[2]
 MAIL = "somebody-whose-name-must-not-be-told@example.com"
@@ -596,8 +596,19 @@ def test_doctor_tells_a_paused_destination_with_its_reason(bridge, stage):
         )
     opened.close()
     out = bridge("doctor").out
-    assert "fail  destination default: paused since 2026-09-21" in out
+    assert "fail  paused: A destination is paused. Destination default is paused since" in out
     assert "the key is wrong" in out
+
+
+def test_doctor_fails_where_a_process_is_seen_and_no_worker(bridge, stage):
+    """That is where /status says 503; without a process nobody asks it."""
+    opened = store.open(stage.environ["DATABASE_URL"])
+    with opened.write() as conn:
+        workers.beat(conn, "w", kind="web", rules_hash="h", rules_fault=None)
+    opened.close()
+    answer = bridge("doctor", "--json")
+    assert answer.code == 1
+    assert findings(answer)["fail", "no worker"].startswith("No worker is running: events are stored, but nothing")
 
 
 def test_a_visitor_that_is_none_is_wrong_use_of_doctor(bridge):

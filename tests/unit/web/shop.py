@@ -44,6 +44,7 @@ class Rules:
     sources: dict[str, Source]
     hash: str = "hash"
     warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 @dataclass

@@ -11,7 +11,7 @@ from bridge import settings as table
 from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import workers
-from bridge.store.schema import destinations, events, goals
+from bridge.store.schema import destinations, events, goals, source_counters
 from bridge.web import recent
 
 ADMIN = {"Authorization": "Bearer admin-token"}
@@ -186,15 +186,124 @@ def test_held_goals_are_red_until_somebody_decides(client, at_work):
     assert problems(client) == ([], [])
 
 
-def test_refusals_in_a_row_are_red_until_an_event_comes_through(client, at_work):
-    for _ in range(5):
-        client.post("/webhooks/shop", data=sale())
-    at_work.counters.flush(at_work.store)
-    public, owner = problems(client)
-    assert public == ["A source refuses what it is sent."]
-    assert "shop" in owner[0]
-    client.post("/webhooks/shop", data=sale(), headers=signed(sale()))
+REFUSED = "A source refuses what it is sent."
+HOUR = 60 * MIN
+
+
+def refuse(client, at_work, count=5, name="shop", every_ms=5 * MIN):
+    for _ in range(count):
+        at_work.clock.advance(every_ms)
+        client.post(f"/webhooks/{name}", data=sale())
+        at_work.counters.flush(at_work.store)
+    beat(at_work)
+
+
+def sell(client, at_work, number, after_ms=0):
+    at_work.clock.advance(after_ms)
+    body = sale(id=f"evt_{number}")
+    assert client.post("/webhooks/shop", data=body, headers=signed(body)).status_code == 200
+    write(at_work, update(events).values(state="routed"))
+    beat(at_work)
+
+
+def noted(client):
+    """What everybody reads, and what the owner reads."""
+    return tuple(client.get("/status", headers=headers).json["notes"] for headers in ({}, ADMIN))
+
+
+def test_what_a_stranger_sends_is_a_note_and_turns_nothing_red(client, at_work):
+    refuse(client, at_work, 50, every_ms=HOUR)
     assert problems(client) == ([], [])
+    public, (owner,) = noted(client)
+    assert public == ["A source refused what it was sent."]
+    assert owner.startswith("Source shop refused the last 50 requests, 0 s ago: ")
+    sell(client, at_work, 1)
+    assert noted(client) == ([], [])
+
+
+def test_a_stranger_cannot_turn_the_alarm_on_while_a_source_is_as_silent_as_it_often_is(client, at_work):
+    for number in range(3):
+        sell(client, at_work, number, after_ms=9 * HOUR)
+    refuse(client, at_work, 200, every_ms=5 * MIN)
+    assert problems(client) == ([], [])
+
+
+def test_a_swapped_secret_is_red_in_time_until_an_event_comes_through(client, at_work):
+    for number in range(3):
+        sell(client, at_work, number, after_ms=2 * HOUR)
+    refuse(client, at_work, 5, every_ms=45 * MIN)
+    assert problems(client) == ([], [])
+    refuse(client, at_work, 1, every_ms=16 * MIN)
+    public, (owner,) = problems(client)
+    assert public == [REFUSED]
+    assert owner.startswith("Source shop refused the last 6 requests (")
+    assert "nothing genuine has come for 4 h" in owner
+    assert "The likely cause is that the provider has another secret now: compare SHOP_WEBHOOK_SECRET" in owner
+    assert noted(client) == ([], [])
+    sell(client, at_work, 9)
+    assert problems(client) == ([], [])
+
+
+def test_five_refusals_within_a_quarter_of_an_hour_are_not_enough(client, at_work):
+    for number in range(2):
+        sell(client, at_work, number, after_ms=HOUR)
+    at_work.clock.advance(10 * HOUR)
+    refuse(client, at_work, 5, every_ms=3 * MIN)
+    assert problems(client) == ([], [])
+    refuse(client, at_work, 1, every_ms=3 * MIN)
+    assert problems(client)[0] == [REFUSED]
+
+
+def test_of_a_source_with_one_event_a_day_of_silence_is_needed(client, at_work):
+    sell(client, at_work, 1)
+    refuse(client, at_work, 5, every_ms=4 * HOUR)
+    assert problems(client) == ([], [])
+    refuse(client, at_work, 1, every_ms=4 * HOUR)
+    assert problems(client)[0] == [REFUSED]
+
+
+def test_a_long_silence_is_forgotten_after_two_months_and_not_before(client, at_work):
+    sell(client, at_work, 0)
+    sell(client, at_work, 1, after_ms=100 * HOUR)
+    for number in range(2, 35):
+        sell(client, at_work, number, after_ms=24 * HOUR)
+    refuse(client, at_work, 20, every_ms=9 * HOUR)
+    assert problems(client) == ([], [])
+    for number in range(40, 80):
+        sell(client, at_work, number, after_ms=24 * HOUR)
+    for number in range(80, 120):
+        sell(client, at_work, number, after_ms=24 * HOUR)
+    refuse(client, at_work, 6, every_ms=9 * HOUR)
+    assert problems(client)[0] == [REFUSED]
+
+
+def test_a_source_that_never_had_a_secret_is_a_note(client, at_work):
+    assert noted(client) == ([], [])
+    refuse(client, at_work, 20, "off", every_ms=HOUR)
+    assert problems(client) == ([], [])
+    public, (owner,) = noted(client)
+    assert public == ["A source was sent something, but has no secret."]
+    assert "SHOP_WEBHOOK_SECRET is not set" in owner
+
+
+def test_a_secret_that_was_lost_is_red_and_the_setting_is_named(client, at_work):
+    """The source has had events, but its variable is gone."""
+    for number in range(2):
+        sell(client, at_work, number, after_ms=HOUR)
+    write(at_work, update(source_counters).values(source="off"))
+    refuse(client, at_work, 6, "off", every_ms=HOUR)
+    (owner,) = problems(client)[1]
+    assert "The likely cause is that its secret was lost: SHOP_WEBHOOK_SECRET is not set" in owner
+
+
+def test_of_a_source_whose_file_is_gone_nothing_is_told(client, at_work):
+    refuse(client, at_work)
+    an_event(at_work, source="gone", verdict="unmatched", reason="a rule failed", received_at_ms=at_work.clock.now_ms)
+    write(at_work, update(source_counters).values(source="gone"))
+    assert problems(client) == ([], [])
+    assert noted(client) == ([], [])
+    assert "gone" not in client.get("/status", headers=ADMIN).text
+    assert 'bridge_webhooks_refused_total{source="gone"}' not in client.get("/metrics", headers=ADMIN).text
 
 
 def test_a_refused_reload_is_red_whichever_process_saw_it(client, at_work):
