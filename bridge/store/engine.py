@@ -3,19 +3,22 @@
 SQLite and PostgreSQL behave alike here. The drivers stand in autocommit mode and this module begins every
 transaction itself: BEGIN IMMEDIATE behind a fair gate on SQLite (a deferred one that upgrades to a write fails at
 once), BEGIN with its time limits in the same round trip on PostgreSQL, so that transaction-mode poolers work.
-A pooled connection that died is noticed by its BEGIN, when nothing is lost yet, and replaced once.
+A pooled connection that died is noticed by its BEGIN, when nothing is lost yet, and replaced once. No answer of
+PostgreSQL is waited for without a limit (bridge.store.wire), and what shows that the server at the other end is no
+longer the one to talk to (gone silent, shut down, read-only) throws all connections away.
 Every driver error leaves as StoreUnavailable, StoreConflict or SchemaError (bridge.store.failures).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, Transaction, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, Transaction, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
@@ -23,38 +26,44 @@ from bridge.database_url import EXAMPLE
 from bridge.errors import StoreConflict, StoreError, StoreUnavailable
 from bridge.store.clock import system_ms
 from bridge.store.driver import Driver
-from bridge.store.failures import translated
+from bridge.store.failures import UNANSWERED, translated
 from bridge.store.gate import Gate, Open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    import psycopg
-    from sqlalchemy import PoolProxiedConnection
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, ExceptionContext
+
+    from bridge.store.wire import Watched
+
+# What they log their caller hears as an error, too; without a handler Python would print it with its stack trace.
+for _library in ("sqlalchemy", "psycopg"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 C = TypeVar("C")
 
 WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
+ANSWER_S: Final = 12.0  # for PostgreSQL's answer within a transaction; it ends a statement itself after 10 s
 _TRIES: Final = 5  # of one transaction that meets conflicts
 READ: Final = "bridge_read"  # execution option of read transactions
 _LAZY: Final = "bridge_lazy"  # of write transactions that need not be on the disk when they are done
+_QUICK: Final = "bridge_quick"  # of transactions that give up when an answer takes longer than WAIT_S
 _LEVEL: Final = "bridge_level"  # SQLite: how a lazy transaction's connection usually waits for the disk
 
 _PG_LIMITS: Final = (
     "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000;"
     " SET LOCAL idle_in_transaction_session_timeout = 30000"
 )
-_PG_READ: Final = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_PG_LIMITS}"
-_PG_LAZY: Final = f"BEGIN; {_PG_LIMITS}; SET LOCAL synchronous_commit = off"
-_BEGIN: Final = "bridge_begin"  # a connection's own text, kept beside it
+_BEGIN: Final = "bridge_begin"  # a connection's own text, kept beside it; so are those under READ and _LAZY
+_POOL: Final = "bridge_pool"  # the pool that a connection was made for
 _PG_CONNECT: Final = {
     "autocommit": True,
-    "connect_timeout": 3,
     "prepare_threshold": None,  # a transaction-mode pooler gives the next transaction another server connection
     "application_name": "datafast-bridge",
+    "client_encoding": "utf8",
+    "target_session_attrs": "read-write",  # after a failover the old server may still answer, read-only
     "keepalives_idle": 20,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -75,22 +84,25 @@ class Store:
         self._pid = os.getpid()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A read transaction on one snapshot."""
+    def read(self, *, quick: bool = False) -> Iterator[Connection]:
+        """A read transaction on one snapshot. quick: somebody waits, so a server that does not answer is given up."""
         self._after_fork()
-        with translated(self.engine), self._transaction(self._reader) as conn:
+        engine = self._reader.execution_options(**{_QUICK: True}) if quick else self._reader
+        with translated(self.engine), self._transaction(engine) as conn:
             yield conn
 
     @contextmanager
-    def write(self, *, first: bool = False, durable: bool = True) -> Iterator[Connection]:
+    def write(self, *, first: bool = False, durable: bool = True, quick: bool = False) -> Iterator[Connection]:
         """A write transaction, committed at the block's end.
 
         first: before other writers that wait (the ack path). durable: it is on the disk then; otherwise a power cut may
         take it back, but no crash of this process can, nor a power cut after any later durable commit.
+        quick: as of `read`. StoreUnavailable at the very end leaves open whether it was committed.
         """
         self._after_fork()
         engine = self.engine if durable else self._lazy_writer
-        with self._gate.turn(WAIT_S, first=first), translated(engine), self._transaction(engine) as conn:
+        engine = engine.execution_options(**{_QUICK: True}) if quick else engine
+        with self._gate.turn(WAIT_S, first=first), translated(self.engine), self._transaction(engine) as conn:
             yield conn
 
     @contextmanager
@@ -99,7 +111,7 @@ class Store:
         self._after_fork()
         with self._gate.turn(WAIT_S, first=True), translated(self.engine):
             pooled = _on_live_connection(self.engine, _begun_driver)
-            with closing(pooled):  # which rolls back what was not committed
+            with closing(pooled), _never_reused_when_closed(pooled):  # the first rolls back what was not committed
                 yield Driver(pooled.driver_connection, self.dialect)
                 pooled.commit()
 
@@ -124,7 +136,7 @@ class Store:
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         conn, transaction = _on_live_connection(engine, _begun)
-        with conn, transaction:
+        with conn, transaction, _never_reused_when_closed(conn):
             yield conn
 
 
@@ -137,6 +149,18 @@ def _again(transaction: Callable[[], AbstractContextManager[C]], work: Callable[
             continue
     with transaction() as conn:
         return work(conn)
+
+
+@contextmanager
+def _never_reused_when_closed(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
+    """Else the pool would roll back on a connection that is closed, and that failure would hide the first."""
+    driver: Any = (holder if isinstance(holder, PoolProxiedConnection) else holder.connection).driver_connection
+    try:
+        yield
+    except BaseException as error:
+        if getattr(driver, "closed", False):
+            holder.invalidate(error)
+        raise
 
 
 def _begun(engine: Engine) -> tuple[Connection, Transaction]:
@@ -171,7 +195,11 @@ def _say(pooled: PoolProxiedConnection, begin: str) -> None:
         if isinstance(driver, sqlite3.Connection) or not driver.closed:
             raise
         pooled.invalidate(error)
+        if getattr(error, "sqlstate", None) == UNANSWERED:
+            raise  # it would hardly answer on another one, and who began this has waited for long enough
         raise _DiedInThePoolError("the database closed the connection") from error
+    if not isinstance(driver, sqlite3.Connection):
+        driver.limit_s = ANSWER_S
 
 
 def _on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
@@ -257,6 +285,8 @@ def _wal(connection: sqlite3.Connection) -> None:
 
 
 def _open_postgresql(url: URL, pool_size: int) -> Store:
+    from bridge.store import wire  # noqa: PLC0415 - psycopg, which a process on SQLite does not need
+
     if "+" not in url.drivername:
         url = url.set(drivername="postgresql+psycopg")
     engine = create_engine(
@@ -269,15 +299,44 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
         hide_parameters=True,
     )
 
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Watched:
+        return wire.connect(*args, **options)
+
     @event.listens_for(engine, "connect")
-    def prepare(connection: psycopg.Connection[Any], record: Any) -> None:
+    def prepare(connection: Watched, record: Any) -> None:
         row = connection.execute("SHOW synchronous_commit").fetchone()
         lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
-        record.info[_BEGIN] = f"BEGIN; {_PG_LIMITS}" + ("; SET LOCAL synchronous_commit = on" if lax else "")
+        newer = connection.info.server_version >= 170_000
+        limits = _PG_LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "")
+        record.info[_BEGIN] = f"BEGIN; {limits}" + ("; SET LOCAL synchronous_commit = on" if lax else "")
+        record.info[READ] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}"
+        record.info[_LAZY] = f"BEGIN; {limits}; SET LOCAL synchronous_commit = off"
+        record.info[_POOL] = engine.pool
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
         options = conn.get_execution_options()
-        _say(conn.connection, _PG_READ if options.get(READ) else _PG_LAZY if options.get(_LAZY) else conn.info[_BEGIN])
+        _say(conn.connection, conn.info[READ if options.get(READ) else _LAZY if options.get(_LAZY) else _BEGIN])
+        if options.get(_QUICK):
+            limit(conn, WAIT_S)
+
+    @event.listens_for(engine, "checkin")
+    def take_back(connection: Watched | None, record: Any) -> None:
+        if connection is not None:
+            connection.limit_s = wire.PROMPT_S
+            if record.info.get(_POOL) is not engine.pool:  # that pool was thrown away while this one was at work
+                record.invalidate()
+
+    @event.listens_for(engine, "handle_error")
+    def keep_the_others(context: ExceptionContext) -> None:
+        context.invalidate_pool_on_disconnect = False  # by the wall clock, which may jump; see `translated`
 
     return Store(engine, Open)
+
+
+def limit(conn: Connection, seconds: float) -> None:
+    """How long an answer of PostgreSQL may take in this transaction; SQLite answers within this process."""
+    driver: Any = conn.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        driver.limit_s = seconds

@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import logs
-from bridge.errors import BridgeError, StoreUnavailable
+from bridge.errors import BridgeError, StoreError, StoreUnavailable
 from bridge.model import Ack, EventState
 from bridge.store import counters
 from bridge.store.driver import spelled
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logs.get("inbox")
 
 PATIENCE_S: Final = 2.5  # of a caller, so that it can answer within 3 s
+LATE_S: Final = 3.0  # a webhook that has waited for longer, or was refused so lately, makes the bridge unready
 _BATCH: Final = 64  # rows a commit
 _BATCH_BYTES: Final = 4 << 20  # of bodies a commit
 _ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is tried row by row, while its callers wait
@@ -48,10 +49,11 @@ _Former = tuple[tuple[str, str], ...]  # (type, key) of the same delivery in the
 class Pending:
     """An event on its way to the disk, and who wants to know when it is there (or is known not to be)."""
 
-    __slots__ = ("_done", "answer", "event", "failure")
+    __slots__ = ("_done", "answer", "event", "failure", "since_s")
 
     def __init__(self, event: NewEvent, done: Callable[[Pending], None]) -> None:
         self._done: Callable[[Pending], None] | None = done
+        self.since_s = time.monotonic()
         self.event: NewEvent | None = event  # None: nobody waits for it any more
         self.answer: Ack | None = None
         self.failure: Exception | None = None
@@ -90,6 +92,8 @@ class Inbox:
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._oldest_s: float | None = None  # since when the first of those has waited that are being stored
+        self._refused: tuple[float, str] | None = None  # when and why one could not be stored; None: since then one was
 
     def put(self, event: NewEvent) -> Ack:
         """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
@@ -110,6 +114,14 @@ class Inbox:
         self._queue.put(pending)
         return pending
 
+    def demand_flowing(self) -> None:
+        """StoreUnavailable while webhooks wait for too long, or are refused: a probe's connection may fare better."""
+        now_s, oldest_s, refused = time.monotonic(), self._oldest_s, self._refused
+        if oldest_s is not None and now_s - oldest_s > LATE_S:
+            raise StoreUnavailable(f"a webhook has waited for {now_s - oldest_s:.0f} s for the database to store it")
+        if refused is not None and now_s - refused[0] < LATE_S:
+            raise StoreUnavailable(refused[1])
+
     def close(self) -> None:
         """Store what is waiting, then end the committer. A later `put` starts a new one."""
         with self._starting:
@@ -125,6 +137,7 @@ class Inbox:
             if self._pid == os.getpid():
                 return
             self._queue = SimpleQueue()  # what a parent process left in the old one is the parent's
+            self._oldest_s = self._refused = None
             self._thread = threading.Thread(
                 target=self._commit_forever, args=(self._queue,), name="bridge-inbox", daemon=True
             )
@@ -133,9 +146,11 @@ class Inbox:
 
     def _commit_forever(self, queue: SimpleQueue[Pending | None]) -> None:
         while (first := queue.get()) is not None:
+            self._oldest_s = first.since_s
             batch, last = _gather(first, queue)
             if batch:
                 self._commit(batch)
+            self._oldest_s = None
             if last:
                 return
 
@@ -159,6 +174,7 @@ class Inbox:
         rows = [_row(event) for _, event in batch]
         former = [_former(event) for _, event in batch]
         answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
+        self._refused = None
         for (waiting, _), answer in zip(batch, answers, strict=True):
             waiting.answer = answer
             waiting.ring()
@@ -172,6 +188,8 @@ class Inbox:
                     failure = own
                 else:
                     continue
+            if isinstance(failure, StoreError):
+                self._refused = time.monotonic(), str(failure)
             waiting.failure = _as_ours(failure)
             waiting.ring()
 

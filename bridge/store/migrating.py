@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from bridge.errors import StoreUnavailable
 from bridge.store import schema
-from bridge.store.engine import READ, Store, open  # noqa: A004 - the store's own
+from bridge.store.engine import ANSWER_S, READ, Store, limit, open  # noqa: A004 - the store's own
 from bridge.store.failures import translated
 from bridge.store.migrations import REVISIONS
 
@@ -26,6 +26,7 @@ _VERSIONS: Final = (
     " (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
 )  # Alembic's own
 _PATIENCE_S: Final = 60.0  # while another process migrates
+_STATEMENT_S: Final = 1_800.0  # of one statement of a migration: an index over many millions of rows
 
 
 def schema_state(database: Store | Engine) -> SchemaState:
@@ -78,7 +79,8 @@ def _migrate(store: Store, patience_s: float) -> bool:
 
 def _upgrade(conn: Connection) -> bool:
     if conn.dialect.name == "postgresql":
-        conn.execute(text("SET LOCAL statement_timeout = 0"))
+        conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
+        limit(conn, _STATEMENT_S + ANSWER_S)
         conn.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     state = _state(conn)

@@ -32,6 +32,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
     @routes.get("/readyz")
     def readyz() -> Response:
         try:
+            bridge.inbox.demand_flowing()
             paused = ready.get()
         except StoreError as error:
             answer = facts(503, {"ready": False, "reason": str(error)})
@@ -45,7 +46,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
 def _demand_ready(bridge: Bridge) -> list[str]:
     """The paused destinations; StoreError when no event can be stored."""
     status.demand_ready(bridge.store)
-    with bridge.store.read() as conn:
+    with bridge.store.read(quick=True) as conn:
         look = status.look(conn, ())
     return sorted(state.name for state in look.destinations if state.pause_kind is not None)
 

@@ -31,6 +31,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
     @routes.get("/status")
     def show() -> Response:
         try:
+            bridge.inbox.demand_flowing()
             seen = recent.get()
         except StoreError as error:
             alarm = Alarm("store", "The database cannot be used.", str(error))
@@ -46,7 +47,7 @@ def look(bridge: Bridge) -> Look:
     """What the store sees of the destinations that are configured; StoreError also where it can only be read."""
     status.demand_ready(bridge.store)
     key = bridge.settings.stripe_api_key
-    with bridge.store.read() as conn:
+    with bridge.store.read(quick=True) as conn:
         return status.look(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
 
 

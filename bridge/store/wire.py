@@ -1,0 +1,51 @@
+"""PostgreSQL's connections, none of which waits for an answer without a limit of our own.
+
+Between the bridge and the server there may be a pooler or a proxy: it goes on acknowledging packets when the server
+behind it is gone, so TCP's keep-alives see nothing, and no time limit of the server can reach us. After our own limit
+the connection is closed and the caller hears `Unanswered`; nobody knows then whether a COMMIT was done.
+Imported only where the database is PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import psycopg
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+T = TypeVar("T")
+
+PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each address that it has), BEGIN, ROLLBACK
+_CONNECT_MOST_S: Final = 12  # where the URL has a limit of its own
+
+
+class Unanswered(psycopg.OperationalError):
+    """The database gave no answer in time, and the connection is closed."""
+
+    sqlstate = "08006"  # connection_failure: what the server would say if it could
+
+
+class Watched(psycopg.Connection[Any]):
+    """A connection that closes itself when an answer takes longer than `limit_s`, which its user sets after BEGIN.
+
+    Everything that psycopg waits for on an open connection (statements, BEGIN, COMMIT, ROLLBACK) comes through `wait`.
+    """
+
+    limit_s: float = PROMPT_S
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        """As psycopg's, with a limit."""
+        options.setdefault("timeout", self.limit_s)
+        try:
+            return super().wait(gen, *args, **options)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - psycopg has no public name for it
+            self.close()  # sends nothing that has to be answered
+            raise Unanswered(f"it gave no answer for {self.limit_s:g} s") from None
+
+
+def connect(*args: Any, **options: Any) -> Watched:
+    """A new connection. A time limit of the URL counts as long as it is one."""
+    limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
+    return Watched.connect(*args, **{**options, "connect_timeout": limit_s if 0 < limit_s < most_s else most_s})

@@ -1,0 +1,96 @@
+"""PostgreSQL behind a pooler or a proxy: a connection that never answers again is given up, and acks go on.
+
+`make chaos MODE=silent` and `MODE=failover` do it for longer and print figures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from stage import checkout
+
+from chaos.family import wait
+from chaos.pooler import PROGRAM, pgbouncer
+from chaos.relay import Relay
+
+needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="needs pgbouncer (apt-get install pgbouncer)")
+ACKS_AGAIN_S = 15.0
+SLACK_S = 5.0  # of a loaded machine
+
+
+def told(stage):
+    return psycopg.conninfo.conninfo_to_dict(stage.database_url.replace("+psycopg", "", 1))
+
+
+@pytest.fixture
+def relay(postgres_stage):
+    (socket_file,) = Path(told(postgres_stage)["host"]).glob(".s.PGSQL.*[0-9]")
+    made = Relay(socket_file)
+    yield made
+    made.close()
+
+
+def url(stage, port):
+    return f"postgresql://{told(stage)['user']}@127.0.0.1:{port}/{told(stage)['dbname']}"
+
+
+def lines(web):
+    return [json.loads(line) for line in web.log_file.read_text().splitlines() if line.startswith("{")]
+
+
+def acks_again(stage, web, mark, *, red=True):
+    """Nothing is taken for a while, and that is seen; what was sent meanwhile is sent again, and all of it is taken."""
+    began = time.monotonic()
+    seen, number = set(), 1
+    while stage.post(web, checkout(f"{mark}-{number}")).status_code != 200:
+        if number > 1:  # the first has waited for 3 s
+            seen |= {(path, stage.get(web, path).status_code) for path in ("/readyz", "/status")}
+        assert time.monotonic() - began < ACKS_AGAIN_S + SLACK_S
+        number += 1
+    assert time.monotonic() - began < ACKS_AGAIN_S + SLACK_S
+    if red:
+        assert seen == {("/readyz", 503), ("/status", 503)}
+    for again in range(1, number + 1):
+        assert stage.post(web, checkout(f"{mark}-{again}")).status_code == 200
+    wait(lambda: stage.get(web, "/readyz").status_code == 200, 30, "/readyz is green")
+    return [f"{mark}-{again}" for again in range(1, number + 1)]
+
+
+@pytest.mark.timeout(300)
+def test_connections_that_fall_silent_for_good(postgres_stage, relay):
+    """Between two transactions, and in the worst moment: a COMMIT is done, and nobody ever hears of it."""
+    stage = postgres_stage
+    web = stage.web(DATABASE_URL=url(stage, relay.port))
+    assert stage.post(web, checkout("before")).status_code == 200
+    assert relay.silence() >= 1
+    sent = acks_again(stage, web, "idle", red=False)
+    relay.last_words = b"COMMIT"
+    assert stage.post(web, checkout("commit-1")).status_code == 503
+    relay.last_words = None
+    sent += acks_again(stage, web, "commit")
+    stage.wait_recorded("before", *sent)
+    assert "Traceback" not in web.log_file.read_text()
+    assert stage.sql("SELECT duplicates FROM events WHERE provider_event_id = 'evt_commit-1'")[0][0] >= 1
+
+
+@needs_pgbouncer
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_behind_pgbouncer(postgres_stage, relay, mode):
+    """The relay is between pgbouncer and the server: pgbouncer's own connections fall silent."""
+    stage = postgres_stage
+    with pgbouncer(relay.port, told(stage)["user"], mode, size=8) as port:
+        web = stage.web(DATABASE_URL=url(stage, port))
+        for number in range(20):
+            assert stage.post(web, checkout(number)).status_code == 200
+        stage.wait_recorded(*range(20))
+        assert stage.get(web, "/readyz").status_code == 200
+        assert relay.silence() >= 1
+        sent = acks_again(stage, web, "silent", red=False)
+        stage.wait_recorded(*range(20), *sent)
+        assert "Traceback" not in web.log_file.read_text()
+        web.end()
