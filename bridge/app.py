@@ -6,6 +6,7 @@ only what they need (`destinations`, `open_store`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import datafast, logs, mapping_tests, route, sources, store
 from bridge.deliver import Deliverer
-from bridge.errors import StoreError, UnknownSource
+from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
@@ -61,6 +62,7 @@ class Bridge:
     def __init__(self, settings: Settings, *, worker: bool, kind: str, stripe_url: str) -> None:
         self.settings = settings
         self.store: Store = store.open(settings.database_url, pool_size=POOL)
+        _demand_own_tables(self.store)
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
         self.first_messages = FirstMessages()
@@ -216,6 +218,12 @@ class Bridge:
             self.store.run(lambda conn: workers.gone(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
+
+
+def _demand_own_tables(database: Store) -> None:
+    """SchemaError where the tables are another application's: nothing may write into them."""
+    with contextlib.suppress(StoreUnavailable):  # a database that is away is waited for by everybody who needs it
+        store.schema_state(database)
 
 
 def build(settings: Settings, *, worker: bool, kind: str = "inline", stripe_url: str = STRIPE_URL) -> Bridge:

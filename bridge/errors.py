@@ -12,7 +12,9 @@ BridgeError
 ├── UnreadableBody       verified, but no document: quarantine (200)
 └── StoreError
     ├── StoreUnavailable the database cannot be used just now (503)
-    │   └── StoreConflict two transactions met: the same one may be run again at once
+    │   ├── StoreConflict two transactions met: the same one may be run again at once
+    │   ├── StoreLocked   somebody else holds a lock: whoever has time may wait for it
+    │   └── StoreCrowded  the server has no connection to spare: the same
     └── SchemaError      the database needs `migrate`, or a newer release
 
 Messages are sentences for a person: where, what, what is allowed, what to do.
@@ -96,6 +98,14 @@ class StoreUnavailable(StoreError):
 
 class StoreConflict(StoreUnavailable):
     """Two transactions were in each other's way; `Store.run` runs the loser again."""
+
+
+class StoreLocked(StoreUnavailable):
+    """Somebody else holds a lock and did not let go of it in time."""
+
+
+class StoreCrowded(StoreUnavailable):
+    """The server, or a pooler in front of it, has no connection to spare."""
 
 
 class SchemaError(StoreError):

@@ -195,8 +195,8 @@ def _make_tables(url: str) -> None:
     made = bridge_store.open(url)
     with made.write() as conn:
         schema.metadata.create_all(conn)  # a test proves that the migrations make the same, more slowly
-        conn.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
-        conn.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{REVISIONS[-1]}')")
+        conn.exec_driver_sql("CREATE TABLE bridge_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        conn.exec_driver_sql(f"INSERT INTO bridge_version VALUES ('{REVISIONS[-1]}')")
     made.close()
 
 

@@ -175,6 +175,11 @@ _SCHEMA: Final = {
 }
 
 
+_WAITS: Final = (
+    "Waiting for up to 10 min, because {}: a back-up or a long transaction uses the tables. The bridge goes on working."
+)
+
+
 @command(
     examples=[
         ("migrate", "needs nothing but DATABASE_URL; safe to run again, and from several places at once"),
@@ -190,7 +195,7 @@ def migrate() -> None:
     screen = of_context()
     opened = store.open(opening.database_url())
     try:
-        store.migrate(opened)
+        store.migrate(opened, waits=lambda reason: click.echo(_WAITS.format(reason), file=screen.err))
         state = store.schema_state(opened)
     finally:
         opened.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from bridge.errors import SchemaError, StoreConflict, StoreUnavailable
+from bridge.errors import SchemaError, StoreConflict, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,7 @@ UNANSWERED: Final = "08006"  # connection_failure: our own limit was over (bridg
 _OVER: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})  # read-only; shutting down, starting up
 _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
+_LOCKED: Final = "55P03"  # a lock did not come free within lock_timeout
 _SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named")
 _FAULT_OF_OURS: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
 MIGRATE: Final = "the database's tables are not those of this release: run `python -m bridge migrate`"
@@ -92,6 +93,8 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         return StoreConflict("the database is busy: two transactions were in each other's way")
     if code in _SENTENCES or _READ_ONLY in said:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(said))
+    if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in said):
+        return StoreLocked(f"the database cannot be used just now: {said}")
     if isinstance(error, tuple(getattr(driver, name) for name in _FAULT_OF_OURS)):
         return None
     return StoreUnavailable(f"the database cannot be used just now: {said}")

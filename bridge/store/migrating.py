@@ -2,30 +2,49 @@
 
 A lock that lives as long as the transaction makes others wait and then find nothing to do: BEGIN IMMEDIATE on
 SQLite, an advisory lock on PostgreSQL (its DDL is transactional, too). A failed migration leaves nothing behind.
+
+While a migration waits for a table, everybody who comes after it waits behind it. So it takes all tables before it
+changes one, waits for less than 2 s, lets the others pass, and tries again: a back-up or a long transaction delays a
+release, and stops nothing.
+
+The revision stands in `bridge_version`. `alembic_version` belongs to whichever application uses Alembic's default; up
+to revision 0004 that was this one. Its row is moved, and left as the release before reads it.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from bridge.errors import StoreUnavailable
+from bridge.errors import SchemaError, StoreLocked
 from bridge.store import schema
 from bridge.store.engine import ANSWER_S, READ, Store, limit, open  # noqa: A004 - the store's own
 from bridge.store.failures import translated
 from bridge.store.migrations import REVISIONS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 SchemaState: TypeAlias = Literal["current", "older", "newer", "empty"]
 
 _LOCK: Final = 7_318_349_394_477_057  # "migrating", of this program alone
 _VERSIONS: Final = (
-    "CREATE TABLE IF NOT EXISTS alembic_version"
-    " (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-)  # Alembic's own
-_PATIENCE_S: Final = 60.0  # while another process migrates
+    "CREATE TABLE IF NOT EXISTS bridge_version"
+    " (version_num VARCHAR(32) NOT NULL, CONSTRAINT bridge_version_pkc PRIMARY KEY (version_num))"
+)  # as Alembic makes it
+_FORMER: Final = REVISIONS[: REVISIONS.index("0004") + 1]  # those that stood in alembic_version
+_OURS: Final = {  # what no other application's tables have
+    "events": {"dedupe_key", "dedupe_key_2", "lease_until_ms"},
+    "goals": {"once_key", "provenance", "weak_at_ms"},
+    "pace": {"token_hash", "next_at_us"},
+    "link_keys": {"thread", "stopped_at_ms"},
+}
+_PATIENCE_S: Final = {"sqlite": 60.0, "postgresql": 600.0}  # while another process migrates, or backs the tables up
+_LOCK_S: Final = 1.5  # for all tables together; whoever queues behind gives up after 2 s
+_PAUSE_S: Final = 1.0  # in which everybody who queued behind a migration that waits for a table gets it
 _STATEMENT_S: Final = 1_800.0  # of one statement of a migration: an index over many millions of rows
 
 
@@ -39,65 +58,154 @@ def schema_state(database: Store | Engine) -> SchemaState:
 
 
 def _state(conn: Connection) -> SchemaState:
-    if not inspect(conn).has_table("alembic_version"):
-        return "empty"
-    found = conn.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    found = _version(conn)
     if found is None:
-        return "empty"
+        return "empty" if _former(conn) is None and _demand_no_tables(conn) else "older"
     if found not in REVISIONS:
         return "newer"
     return "current" if found == REVISIONS[-1] else "older"
 
 
-def migrate(database: str | Store, *, patience_s: float = _PATIENCE_S) -> bool:
+def _version(conn: Connection) -> str | None:
+    if not inspect(conn).has_table("bridge_version"):
+        return None
+    return conn.execute(text("SELECT version_num FROM bridge_version")).scalar()
+
+
+def _former(conn: Connection) -> str | None:
+    """The revision that an earlier release wrote into `alembic_version`; None: that table is not ours.
+
+    Another application's is not even read: it may have revisions that look like ours.
+    """
+    if not _has(conn, _OURS) or not _has(conn, {"alembic_version": {"version_num"}}):
+        return None
+    rows = set(conn.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    return next((revision for revision in _FORMER if rows & {revision}), None)
+
+
+def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
+    """Whether these tables are there with at least these columns."""
+    found = inspect(conn)
+    return all(
+        found.has_table(table) and columns <= {column["name"] for column in found.get_columns(table)}
+        for table, columns in wanted.items()
+    )
+
+
+def _demand_no_tables(conn: Connection) -> bool:
+    """SchemaError, naming them, where the tables of this program would meet those of another one."""
+    taken = sorted({*schema.metadata.tables} & set(conn.execute(text(_NAMES[conn.dialect.name])).scalars()))
+    if not taken:
+        return True
+    if _has(conn, _OURS):
+        raise SchemaError(
+            "the bridge's tables are there, but bridge_version does not say of which release: put a back-up in place,"
+            " then run `python -m bridge migrate`"
+        )
+    more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+    raise SchemaError(
+        f"the database has tables or other objects named {', '.join(taken[:3])}{more} that are not the bridge's:"
+        f" {_ELSEWHERE[conn.dialect.name]}. Nothing was changed."
+    )
+
+
+_NAMES: Final = {
+    "sqlite": "SELECT name FROM sqlite_master",
+    "postgresql": (
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(current_schema()::text)"
+        " UNION SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(current_schema()::text)"
+    ),
+}
+_ELSEWHERE: Final = {
+    "sqlite": "name another file in DATABASE_URL",
+    "postgresql": (
+        "give the bridge a database of its own, or a schema (CREATE SCHEMA bridge, and ?schema=bridge in DATABASE_URL)"
+    ),
+}
+
+
+def migrate(
+    database: str | Store, *, patience_s: float | None = None, waits: Callable[[str], None] | None = None
+) -> bool:
     """Create or upgrade the tables. False: there was nothing to do; tables of a later release are left as they are.
 
-    patience_s: how long a lock of somebody else is waited for (SQLite; at least once as long as any write waits).
-    Going back to the release before must work: its start and its release phase meet the later release's tables.
+    patience_s: how long a lock of somebody else is waited for (at least once as long as any write waits). waits: is
+    told once, and why. Going back to the release before must work: its start and its release phase meet the later
+    release's tables.
     """
     if isinstance(database, Store):
-        return _migrate(database, patience_s)
-    store = open(database)
+        return _migrate(database, patience_s, waits)
+    store = open(database, pool_size=1)
     try:
-        return _migrate(store, patience_s)
+        return _migrate(store, patience_s, waits)
     finally:
         store.close()
 
 
-def _migrate(store: Store, patience_s: float) -> bool:
-    until = time.monotonic() + patience_s
+def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None] | None) -> bool:
+    until = time.monotonic() + (_PATIENCE_S[store.dialect] if patience_s is None else patience_s)
     while True:
         try:
             if schema_state(store) in ("current", "newer"):
                 return False  # and nobody who writes just now is waited for
             with store.write() as conn:
                 return _upgrade(conn)
-        except StoreUnavailable as error:
-            if "locked" not in str(error) or time.monotonic() > until:
+        except StoreLocked as error:
+            if time.monotonic() > until:
                 raise
+            if waits is not None:
+                waits(str(error))
+                waits = None
+            if store.dialect == "postgresql":
+                time.sleep(_PAUSE_S)
 
 
 def _upgrade(conn: Connection) -> bool:
     if conn.dialect.name == "postgresql":
         conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
         limit(conn, _STATEMENT_S + ANSWER_S)
-        conn.execute(text(f"SET LOCAL lock_timeout = {int(_PATIENCE_S * 1000)}"))
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        _take_tables(conn)
     state = _state(conn)
     if state in ("current", "newer"):
         return False
     if state == "empty":
         _create(conn)
     else:
-        _run_alembic(conn)
+        _raise_from(conn, _former(conn) if _version(conn) is None else None)
     return True
+
+
+def _take_tables(conn: Connection) -> None:
+    """All that are there, at once: a migration that holds one table and waits for another would stop who needs both."""
+    until = time.monotonic() + _LOCK_S
+    there = set(inspect(conn).get_table_names()) if _has(conn, _OURS) else set()
+    for name in sorted(there & {*schema.metadata.tables}):
+        left_ms = int((until - time.monotonic()) * 1000)
+        conn.execute(text(f"SET LOCAL lock_timeout = {max(1, left_ms)}"))
+        conn.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
 
 
 def _create(conn: Connection) -> None:
     """All tables at once, marked as if every migration had run. A test proves that the migrations make the same."""
     schema.metadata.create_all(conn, checkfirst=False)  # tables of somebody else are no empty database
     conn.execute(text(_VERSIONS))
-    conn.execute(text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": REVISIONS[-1]})
+    conn.execute(text("INSERT INTO bridge_version VALUES (:newest)"), {"newest": REVISIONS[-1]})
+
+
+def _raise_from(conn: Connection, former: str | None) -> None:
+    """Run the migrations. former: the revision that has to be taken over from `alembic_version`.
+
+    That row stays, and is told the newest revision: releases that read it take the tables for current, or for later
+    ones, and run on them. From then on nobody of this program writes there.
+    """
+    if former is not None:
+        conn.execute(text(_VERSIONS))
+        conn.execute(text("INSERT INTO bridge_version VALUES (:former)"), {"former": former})
+    _run_alembic(conn)
+    if former is not None:
+        told = {"former": former, "newest": REVISIONS[-1]}
+        conn.execute(text("UPDATE alembic_version SET version_num = :newest WHERE version_num = :former"), told)
 
 
 def _run_alembic(conn: Connection) -> None:

@@ -17,6 +17,7 @@ from bridge.errors import SchemaError
 from bridge.store import facts, lookups, workers
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.failures import MIGRATE
+from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
 from bridge.store.schema import totals as removed
@@ -124,6 +125,14 @@ class Totals:
 
 def demand_ready(store: Store) -> None:
     """StoreUnavailable or SchemaError unless an event could be stored now. It writes, because only that proves it."""
+    try:
+        _prove(store)
+    except SchemaError:
+        schema_state(store)  # which names the tables, where they are another application's
+        raise
+
+
+def _prove(store: Store) -> None:
     with store.write(quick=True) as conn:
         version = conn.execute(_VERSION).scalar()
         if version in REVISIONS[:-1] or version is None:
@@ -133,7 +142,7 @@ def demand_ready(store: Store) -> None:
         facts.put(conn, "ready_at_ms", str(read_ms(conn)))
 
 
-_VERSION: Final = text("SELECT version_num FROM alembic_version")
+_VERSION: Final = text("SELECT version_num FROM bridge_version")
 _ALLOWED: Final = (  # what an event needs, done to no row: a privilege that is missing is asked for all the same
     text("INSERT INTO events (source) SELECT source FROM events WHERE 1 = 0"),
     text("UPDATE source_counters SET accepted = 0 WHERE 1 = 0"),

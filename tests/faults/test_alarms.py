@@ -414,10 +414,10 @@ def drop_connections(postgres, name):
 def test_an_older_schema_is_red_until_somebody_migrates(stage):
     monitor = start(stage)
     monitor.green()
-    version = stage.sql("SELECT version_num FROM alembic_version")[0][0]
-    stage.sql("DELETE FROM alembic_version")
+    version = stage.sql("SELECT version_num FROM bridge_version")[0][0]
+    stage.sql("DELETE FROM bridge_version")
     monitor.red("The database cannot be used.", "run `python -m bridge migrate`")
-    stage.sql(f"INSERT INTO alembic_version VALUES ('{version}')")
+    stage.sql(f"INSERT INTO bridge_version VALUES ('{version}')")
     monitor.green()
 
 

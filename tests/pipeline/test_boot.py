@@ -128,7 +128,7 @@ def test_the_release_before_runs_on_the_tables_of_a_later_one(machine):
     environ = environment(datafast, f"sqlite:///{file}")
     assert machine.bridge("migrate", environ=environ).ended() == 0
     with closing(sqlite3.connect(file)) as conn, conn:
-        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+        conn.execute("UPDATE bridge_version SET version_num = '9999'")
         conn.execute("ALTER TABLE goals ADD COLUMN later TEXT")
     web = machine.web(environ)
     assert web.get("/readyz").status_code == 200

@@ -236,7 +236,7 @@ def test_without_a_database_a_question_names_the_command_to_run_and_creates_noth
 def test_an_older_schema_is_one_sentence_with_the_command_to_run(bridge, stage, line):
     opened = store.open(stage.environ["DATABASE_URL"])
     with opened.write() as conn:
-        conn.exec_driver_sql("DROP TABLE alembic_version")
+        conn.exec_driver_sql("UPDATE bridge_version SET version_num = '0001'")
     opened.close()
     answer = bridge(*line)
     assert answer.code == 1
@@ -256,7 +256,7 @@ def test_migrate_needs_nothing_but_the_database(bridge, monkeypatch, tmp_path):
 
 def test_migrate_of_the_release_before_finds_the_later_tables_fine(bridge, stage):
     with closing(sqlite3.connect(stage.database)) as conn, conn:
-        conn.execute("UPDATE alembic_version SET version_num = '9999'")
+        conn.execute("UPDATE bridge_version SET version_num = '9999'")
     answer = bridge("migrate")
     assert (answer.code, answer.err) == (0, "")
     assert "a later release" in answer.out

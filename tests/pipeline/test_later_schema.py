@@ -29,7 +29,7 @@ def later_url(database_url):
             conn.execute(text(f"ALTER TABLE {table} ADD COLUMN later_number INTEGER NOT NULL DEFAULT 7"))
             conn.execute(text(f"CREATE INDEX ix_later_{table} ON {table} (later_number, later_text)"))
         conn.execute(text("CREATE TABLE later_things (id INTEGER PRIMARY KEY, name TEXT NOT NULL)"))
-        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        conn.execute(text("UPDATE bridge_version SET version_num = '9999'"))
     return database_url
 
 
@@ -111,5 +111,5 @@ def test_all_that_this_release_does_is_done_on_the_tables_of_the_next(machine, l
     store.close()
     for table in ("events", "goals", "attempts"):
         assert rows(later_url, f"SELECT count(*) FROM {table}") == [(0,)]
-    assert rows(later_url, "SELECT version_num FROM alembic_version") == [("9999",)]
+    assert rows(later_url, "SELECT version_num FROM bridge_version") == [("9999",)]
     assert rows(later_url, "SELECT DISTINCT later_number FROM rule_sets") == [(7,)]

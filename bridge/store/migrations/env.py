@@ -7,7 +7,9 @@ from alembic import context
 from bridge.store import schema
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=schema.complete("sqlite", "postgresql")
+    connection=context.config.attributes["connection"],
+    target_metadata=schema.complete("sqlite", "postgresql"),
+    version_table="bridge_version",  # the default name is another application's in a shared database
 )
 with context.begin_transaction():
     context.run_migrations()

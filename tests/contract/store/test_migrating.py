@@ -5,19 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, MetaData, Table, insert, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import Column, MetaData, Table, insert, inspect, select, text
 
 from bridge import store as bridge_store
-from bridge.errors import StoreError
-from bridge.store import migrating, schema
+from bridge.errors import SchemaError
+from bridge.store import migrating, schema, status
 from bridge.store.migrations import REVISIONS
 
 
@@ -44,7 +45,9 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(empty):
     with empty.write() as conn:
         migrating._run_alembic(conn)
     with empty.read() as conn:
-        context = MigrationContext.configure(conn, opts={"compare_server_default": True})
+        context = MigrationContext.configure(
+            conn, opts={"compare_server_default": True, "version_table": "bridge_version"}
+        )
         assert compare_metadata(context, schema.complete("sqlite", "postgresql")) == []
 
 
@@ -65,7 +68,7 @@ def definitions(opened, make):
     with opened.engine.connect() as conn, conn.begin() as transaction:
         make(conn)
         found = [" ".join(map(str, row)) for row in conn.execute(text(DEFINITIONS[opened.dialect]))]
-        versions = conn.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+        versions = conn.execute(text("SELECT version_num FROM bridge_version")).scalars().all()
         transaction.rollback()
     parts = sorted(sorted("".join(line.split()).removesuffix(")").split(",")) for line in found)  # in whatever order
     return parts, versions
@@ -80,10 +83,11 @@ def test_an_empty_database_gets_what_all_migrations_make(empty):
 def test_tables_without_a_version_are_no_empty_database(empty):
     bridge_store.migrate(empty)
     with empty.write() as conn:
-        conn.execute(text("DELETE FROM alembic_version"))
-    with pytest.raises((StoreError, ProgrammingError)):
+        conn.execute(text("DELETE FROM bridge_version"))
+    with pytest.raises(SchemaError, match="does not say of which release"):
         bridge_store.migrate(empty)
-    assert bridge_store.schema_state(empty) == "empty"
+    with pytest.raises(SchemaError, match="does not say of which release"):
+        bridge_store.schema_state(empty)
 
 
 def test_a_database_says_how_far_it_is(empty):
@@ -97,7 +101,7 @@ def test_a_database_says_how_far_it_is(empty):
 def test_a_later_releases_tables_are_left_alone_but_can_be_used(empty):
     bridge_store.migrate(empty)
     with empty.write() as conn:
-        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        conn.execute(text("UPDATE bridge_version SET version_num = '9999'"))
         conn.execute(text("ALTER TABLE facts ADD COLUMN later TEXT"))
     assert bridge_store.schema_state(empty) == "newer"
     assert bridge_store.migrate(empty) is False
@@ -105,6 +109,131 @@ def test_a_later_releases_tables_are_left_alone_but_can_be_used(empty):
     with empty.write() as conn:
         conn.execute(insert(schema.facts).values(name="a", value="b"))
         assert conn.execute(select(schema.facts)).all() == [("a", "b")]
+
+
+# ------------------------------------------------------------------------------------------------ in company
+
+
+def former(conn, revision):
+    """The tables as a release left them that kept its revision in Alembic's default table."""
+    config = Config()
+    config.set_main_option("script_location", "bridge/store/migrations")
+    config.attributes["connection"] = conn
+    command.upgrade(config, revision)
+    conn.execute(text("DROP TABLE bridge_version"))
+    conn.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    conn.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+
+
+def versions(conn, table):
+    return sorted(conn.execute(text(f"SELECT version_num FROM {table}")).scalars())
+
+
+@pytest.mark.parametrize("revision", ["0001", "0003", "0004"])
+def test_a_revision_in_alembics_default_table_is_taken_over_and_still_there_for_the_release_before(empty, revision):
+    with empty.write() as conn:
+        former(conn, revision)
+    assert bridge_store.schema_state(empty) == "older"
+    assert bridge_store.migrate(empty) is True
+    assert bridge_store.schema_state(empty) == "current"
+    assert bridge_store.migrate(empty) is False
+    with empty.read() as conn:
+        assert versions(conn, "bridge_version") == [REVISIONS[-1]]
+        assert versions(conn, "alembic_version") == [REVISIONS[-1]]  # current, or of a later release: it runs on them
+
+
+OTHERS = {
+    "none": [],
+    "one": ["3f2a9c"],
+    "several heads": ["3f2a9c", "77aa01"],
+    "one that looks like ours": ["0001"],
+    "one that looks like our newest": [REVISIONS[-1]],
+}
+
+
+@pytest.mark.parametrize("theirs", OTHERS.values(), ids=OTHERS)
+def test_the_alembic_version_of_another_application_is_left_alone(empty, theirs):
+    with empty.write() as conn:
+        conn.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        conn.execute(text("CREATE TABLE users (id INTEGER PRIMARY KEY)"))
+        for revision in theirs:
+            conn.execute(text("INSERT INTO alembic_version VALUES (:it)"), {"it": revision})
+    assert bridge_store.schema_state(empty) == "empty"
+    assert bridge_store.migrate(empty) is True
+    with empty.write() as conn:  # the next release finds an older schema
+        conn.execute(text("DELETE FROM bridge_version"))
+        conn.execute(text("INSERT INTO bridge_version VALUES ('0000')"))
+    assert bridge_store.schema_state(empty) == "newer"
+    with empty.read() as conn:
+        assert versions(conn, "alembic_version") == theirs
+
+
+def test_an_alembic_version_that_is_shared_gives_up_our_row_alone(empty):
+    with empty.write() as conn:
+        former(conn, "0002")
+        conn.execute(text("INSERT INTO alembic_version VALUES ('3f2a9c')"))
+    assert bridge_store.migrate(empty) is True
+    with empty.read() as conn:
+        assert versions(conn, "alembic_version") == sorted([REVISIONS[-1], "3f2a9c"])
+
+
+def test_tables_of_another_application_are_named_and_left_alone(empty):
+    with empty.write() as conn:
+        for name in ("events", "goals", "users"):
+            conn.execute(text(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, title TEXT)"))
+        conn.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        conn.execute(text("INSERT INTO alembic_version VALUES ('0001')"))
+    for ask in (bridge_store.migrate, bridge_store.schema_state, status.demand_ready):
+        with pytest.raises(SchemaError, match="named events, goals that are not the bridge's"):
+            ask(empty)
+    with empty.read() as conn:
+        assert set(inspect(conn).get_table_names()) == {"events", "goals", "users", "alembic_version"}
+
+
+def test_other_things_than_tables_are_in_the_way_as_well(empty):
+    with empty.write() as conn:
+        conn.execute(text("CREATE VIEW facts AS SELECT 1 AS one"))
+    with pytest.raises(SchemaError, match="named facts that"):
+        bridge_store.migrate(empty)
+
+
+def test_a_schema_of_its_own_is_enough(postgres):
+    name = postgres.create()
+    postgres.execute(name, "CREATE TABLE events (id int); CREATE SCHEMA bridge")
+    url = f"{postgres.url(name)}&options=-csearch_path%3Dbridge"
+    assert bridge_store.migrate(url) is True
+    assert bridge_store.migrate(url) is False
+    postgres.drop(name)
+
+
+def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
+    """Whoever comes after a migration that waits for a table waits behind it: so it waits briefly, again and again."""
+    name = postgres.create()
+    opened = bridge_store.open(postgres.url(name))
+    with opened.write() as conn:
+        former(conn, "0001")
+    done, said, slowest_s = [], [], 0.0
+    with psycopg.connect(postgres.url(name).replace("+psycopg", "")) as backup:
+        backup.execute("LOCK TABLE goals, events, destinations IN ACCESS SHARE MODE")
+        migration = threading.Thread(
+            target=lambda: done.append(bridge_store.migrate(postgres.url(name), waits=said.append))
+        )
+        migration.start()
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            started = time.monotonic()
+            with opened.write() as conn:
+                conn.execute(text("UPDATE destinations SET slots = 1"))
+                conn.execute(text("UPDATE goals SET attempts = 1"))
+            slowest_s = max(slowest_s, time.monotonic() - started)
+            time.sleep(0.01)
+        assert migration.is_alive()
+        assert len(said) == 1
+    migration.join(30)
+    assert done == [True]
+    assert slowest_s < 2.5
+    opened.close()
+    postgres.drop(name)
 
 
 def test_processes_that_migrate_at_once_wait_for_each_other(empty_url):

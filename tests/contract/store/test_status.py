@@ -35,15 +35,15 @@ def test_a_store_without_tables_or_with_older_ones_is_not_ready(tmp_path, store)
     with pytest.raises(SchemaError, match="migrate"):
         status.demand_ready(bridge_store.open(f"sqlite:///{tmp_path}/empty.db"))
     with store.write() as conn:
-        version = conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-        conn.execute(text("DELETE FROM alembic_version"))
+        version = conn.execute(text("SELECT version_num FROM bridge_version")).scalar_one()
+        conn.execute(text("DELETE FROM bridge_version"))
     with pytest.raises(SchemaError, match="migrate"):
         status.demand_ready(store)
     with store.write() as conn:
-        conn.execute(text("INSERT INTO alembic_version VALUES ('9999')"))
+        conn.execute(text("INSERT INTO bridge_version VALUES ('9999')"))
     status.demand_ready(store)  # a later release's tables: this one still runs on them
     with store.write() as conn:
-        conn.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+        conn.execute(text(f"UPDATE bridge_version SET version_num = '{version}'"))
 
 
 def test_a_store_that_cannot_be_written_is_not_ready(sqlite_store):
