@@ -5,11 +5,17 @@ Never a body, a secret or an SDK's exception object: callers pass ids, states an
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import select
 import sys
+import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,29 +59,135 @@ def configure(log_format: str = "auto") -> None:
 
 
 class _Lines:
-    """Writes a line to stderr in one system call and without a lock.
+    """Hands lines to the thread that writes them: whoever logs waits neither for a reader nor for a lock.
 
     With structlog's own, under load every thread that logs waits for one that waits for the interpreter: in a flood
-    of webhooks that was half of all time. A line is below what a pipe takes whole, so lines do not mix.
+    of webhooks that was half of all time.
     """
 
     def __init__(self, *_args: object) -> None:
         self._stream = sys.stderr
 
     def msg(self, line: str) -> None:
-        data = (line + "\n").encode("utf-8", "backslashreplace")
         try:
             number = self._stream.fileno()
         except (OSError, ValueError):  # a stand-in for stderr, or none any more
             self._stream.write(line + "\n")
             return
-        while data:
-            try:
-                data = data[os.write(number, data) :]
-            except OSError:  # nobody reads: a line is not worth a request
-                return
+        _writer.put(number, (line + "\n").encode("utf-8", "backslashreplace"))
 
     debug = info = warning = error = critical = msg
+
+
+class _Writer:
+    """The queue of this process and its thread, which alone may wait for whoever reads the lines.
+
+    What finds the queue full is dropped and counted; a line says how many they were as soon as there is room again.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[int, bytes] | threading.Event | None] = SimpleQueue()
+        self._drops = count(1)
+        self._dropped = 0
+        self._told = 0
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, number: int, line: bytes) -> None:
+        """Take a line for this file descriptor."""
+        if self._queue.qsize() >= _LINES_MOST:
+            self._dropped = next(self._drops)
+            return
+        self._queue.put((number, line))
+        if self._thread is None and not self._start():
+            self._write_waiting()
+
+    def flush(self, within_s: float) -> None:
+        """Wait until all is written, but no longer: whoever should read it may be gone."""
+        if self._thread is None and self._queue.empty():
+            return
+        written = threading.Event()
+        self._queue.put(written)
+        if self._start():
+            written.wait(within_s)
+
+    def rest(self) -> None:
+        """Write what waits and end the thread, if that takes no time: a process should fork without one."""
+        thread = self._thread
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(_BEFORE_FORK_S)
+
+    def _start(self) -> bool:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._write_all, name="log", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system has none to give, or the interpreter ends
+                    return False
+                self._thread = thread
+        return True
+
+    def _write_all(self) -> None:
+        while self._write_next():
+            if self._queue.empty():
+                time.sleep(_PAUSE_S)
+                if self._told != self._dropped:
+                    self._tell_dropped()
+
+    def _write_waiting(self) -> None:
+        while not self._queue.empty():
+            self._write_next()
+
+    def _write_next(self) -> bool:
+        item = self._queue.get()
+        if item is None:
+            self._thread = None
+            return False
+        if isinstance(item, threading.Event):
+            item.set()
+        else:
+            _write(*item)
+        return True
+
+    def _tell_dropped(self) -> None:
+        lines = self._dropped - self._told
+        self._told += lines
+        get("log").warning("log.dropped", lines=lines, message=f"{lines} lines were dropped: nobody read them in time")
+
+
+def _write(number: int, data: bytes) -> None:
+    """All of a line, however long its reader takes. It is below what a pipe takes whole, so lines do not mix."""
+    while data:
+        try:
+            data = data[os.write(number, data) :]
+        except BlockingIOError:  # somebody who shares the pipe has told it not to wait
+            select.select([], [number], [], 1.0)
+        except OSError:  # nobody reads it, nor ever will
+            return
+
+
+_LINES_MOST: Final = 4096
+_PAUSE_S: Final = 0.005  # so that a flood of lines does not wake the thread for each
+_BEFORE_FORK_S: Final = 0.2
+_AT_EXIT_S: Final = 1.0
+_writer = _Writer()
+
+
+def flush(within_s: float = _AT_EXIT_S) -> None:
+    """Have the lines of this process written, if somebody takes them in time."""
+    _writer.flush(within_s)
+
+
+def _anew() -> None:
+    """After a fork: neither the thread nor what the parent has yet to write is the child's."""
+    global _writer  # noqa: PLW0603 - there is one in each process
+    _writer = _Writer()
+
+
+os.register_at_fork(before=lambda: _writer.rest(), after_in_child=_anew)  # noqa: PLW0108 - it is another one by then
+atexit.register(flush)
 
 
 def get(name: str) -> FilteringBoundLogger:
