@@ -260,7 +260,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting("PORT", "8000", "port of the web process", _port),
     Setting("BRIDGE_HOST", "0.0.0.0", "address of the web process"),  # noqa: S104 - a dyno must listen everywhere
     Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
-    Setting("BRIDGE_THREADS", "32", "threads of a web process", _up_to(1_024)),
+    Setting("BRIDGE_THREADS", "32", "threads for pages of a web process, at most", _up_to(1_024)),
     Setting(
         "BRIDGE_RATE_PER_MINUTE", "58", "requests per minute and DataFast token", _up_to(1_000_000), group="advanced"
     ),

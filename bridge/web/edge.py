@@ -10,8 +10,12 @@ so) is served in the loop itself.
 
 The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
 request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
-as long as it must. Bodies above 32 KiB share `ROOM` bytes; one that had to wait for room, however long, gets
-`ROOM_S` of reading from the moment it has it, and while others wait nobody keeps it longer.
+as long as it must.
+When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one, else
+of one that has not got on (`bridge.web.crowd`). What arrives of bodies above 32 KiB shares `ROOM` bytes, whatever was
+announced. When they are used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first;
+whoever holds bytes meanwhile and sends none for `STALL_S` gives them up.
+Webhooks with such bodies have threads of their own, so that neither pages nor the largest bodies delay them.
 Plain HTTP/1 only: TLS ends at the router in front.
 """
 
@@ -21,6 +25,7 @@ import errno
 import io
 import os
 import queue
+import resource
 import selectors
 import signal
 import socket
@@ -30,6 +35,8 @@ from collections import deque
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import lru_cache, partial
+from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.errors import ConfigError
@@ -41,6 +48,7 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
+from bridge.web.crowd import Crowd, origin_of
 from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
 from bridge.web.later import KEY as LATER
 from bridge.web.later import Later
@@ -50,13 +58,23 @@ if TYPE_CHECKING:
 
     from bridge.web.later import Answer
 
-ROOM: Final = 16 * BODY_LIMIT  # bytes of large bodies, being read or being served: each costs four times its size
-ROOM_S: Final = 2.0
+ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
+HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
+FAVOURED: Final = 2
+FEW_THREADS: Final = 4
+HOOK_THREADS: Final = 2  # for webhooks with larger bodies, which are read there and wait for nothing
+STALL_S: Final = 1.0
+ROOM_S: Final = 2.0  # of reading, at least, for whoever had to wait for room
+STRIDE: Final = 4096  # bytes that count as getting on: by single bytes nobody does
+CROWDED: Final = 0.75  # of all places: from here on no connection is kept
+YOUNG_S: Final = 0.1  # without getting on: the least that everybody has to send the first bytes
+FILES: Final = 64  # that are no connections
 WRITE_S: Final = 10.0  # to take an answer
 LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes
 LINGER_BYTES: Final = 16 * BODY_LIMIT
 IDLE_AT_STOP_S: Final = 1.0  # a kept connection's client may be sending already
 SWEEP_S: Final = 0.25
+AGAIN_S: Final = 0.05  # when there was no place, or no thread
 ACCEPTS: Final = 64  # in one go
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -86,15 +104,15 @@ class State(Enum):
 
 
 QUIET: Final = frozenset({State.IDLE, State.LINGERING})
-HUNGRY: Final = frozenset({State.READING, State.WAITING})
+HUNGRY: Final = frozenset({State.READING, State.WAITING, State.WRITING})
 
 
 class Connection:
     """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
 
     __slots__ = (
-        "accepted_at", "client", "deadline", "inbound", "kept", "later", "lingered", "out", "request", "requests",
-        "room", "room_at", "server", "sock", "state", "unread", "watched",
+        "client", "deadline", "got", "held", "inbound", "kept", "later", "lingered", "moved_at", "origin", "out",
+        "request", "requests", "server", "sock", "state", "unread", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -102,15 +120,16 @@ class Connection:
     ) -> None:
         self.sock = sock
         self.client = client
+        self.origin = origin_of(client)
         self.server = server
         self.inbound = Inbound(partial(begin, self))
         self.state = State.READING
-        self.accepted_at = time.monotonic()
+        self.moved_at = time.monotonic()  # when it last got on
+        self.got = 0  # bytes since
+        self.held = 0  # bytes of it that count as held
         self.deadline: float | None = None
         self.request: Any = None
         self.requests = 0
-        self.room = 0
-        self.room_at = 0.0
         self.out = b""
         self.kept = False
         self.later: Later | None = None
@@ -153,6 +172,68 @@ def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool
     return "\r\n".join((*head, "", "")).encode("latin-1") + answer.body
 
 
+class _Lane:
+    """Requests that wait for a thread: small ones first, else in the order in which they came. The loop's alone.
+
+    Few threads compute at a time, because each that does keeps the loop from the interpreter. While none of them gets
+    done with anything, they wait (for the database), and more may run.
+    """
+
+    def __init__(self, few: int, most: int) -> None:
+        self.threads = 0
+        self.running = 0
+        self.handed: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._few = few
+        self._most = most
+        self._limit = few
+        self._count = count()
+        self._waiting: list[tuple[int, int, Connection]] = []
+        self._is_stuck = False
+
+    def put(self, connection: Connection) -> None:
+        heappush(self._waiting, (connection.held, next(self._count), connection))
+
+    def next(self) -> Connection | None:
+        """One that may run now."""
+        if not self._waiting or self.running >= self._limit:
+            return None
+        self.running += 1
+        return heappop(self._waiting)[2]
+
+    def done(self) -> None:
+        """One has come back."""
+        self.running -= 1
+        self._is_stuck = False
+        if not self._waiting:
+            self._limit = self._few
+
+    def look(self) -> None:
+        """Called now and then: who waits must not wait for those that are stuck."""
+        if self._waiting and self._is_stuck:
+            self._limit = min(2 * self._limit, self._most)
+        self._is_stuck = bool(self._waiting)
+
+
+def _places(wanted: int) -> int:
+    """How many connections there may be at once: what is wanted, if so many files may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + FILES:
+        soft = wanted + FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(16, min(wanted, soft - FILES))
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether bytes, or an end, are here already."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
 NO_PLACE: Final = plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
 FAILED: Final = plain("503 Service Unavailable", "This could not be done just now. Try again soon.", "Retry-After: 30")
@@ -177,14 +258,18 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._retiring = False
         self._stoppers: list[threading.Thread] | None = None
         self._connections: dict[Connection, None] = {}  # in the order of accept
-        self._ready: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._places = 0
+        self._quiet: Crowd[Connection] = Crowd()
+        self._hungry: Crowd[Connection] = Crowd()
+        self._pages = _Lane(min(FEW_THREADS, self.cfg.threads), self.cfg.threads)
+        self._hooks = _Lane(HOOK_THREADS, HOOK_THREADS)
         self._calls: deque[Callable[[], None]] = deque()  # what the loop is to do, from any thread
         self._rung = False
-        self._threads = 0
-        self._serving = 0
-        self._room = ROOM
-        self._waiting: deque[Connection] = deque()
+        self._held = 0
+        self._waiting: dict[Connection, None] = {}
+        self._favoured: dict[Connection, None] = {}
         self._swept_at = 0.0
+        self._looked_at = 0.0
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
@@ -204,6 +289,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop, then finish what is under way within the grace period."""
+        self._places = _places(self.worker_connections)
         self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
         self.set_accept_enabled(enabled=True)
         while self.alive and not self._retired():
@@ -217,7 +303,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.handle_exit(sig, frame)
 
     def _turn(self) -> None:
-        for key, _ in self.poller.select(SWEEP_S if self._connections or not self.alive else 1.0):
+        for key, _ in self.poller.select(self._patience_s()):
             try:
                 key.data(key.fileobj)
             except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
@@ -227,10 +313,20 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._swept_at = now
             self.notify()
             for connection in list(self._connections):
-                if self._is_late(connection, now):
+                if connection.deadline is not None and now >= connection.deadline:
                     self._expire(connection)
+            self._sweep_room(now)
+        if now - self._looked_at >= AGAIN_S:
+            self._looked_at = now
+            self._pages.look()
+            self._hand_out(self._pages)
             if self.alive and not self._accepting:
                 self.set_accept_enabled(enabled=True)
+
+    def _patience_s(self) -> float:
+        if self._pages.running or not self._accepting:
+            return AGAIN_S
+        return SWEEP_S if self._connections or not self.alive else 1.0
 
     def _retired(self) -> bool:
         """After `max_requests`: what stops with the process stops first, so that nobody waits for it meanwhile."""
@@ -261,8 +357,9 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._turn()
         for connection in list(self._connections):
             self._close(connection)
-        for _ in range(self._threads):
-            self._ready.put(None)
+        for lane in (self._pages, self._hooks):
+            for _ in range(lane.threads):
+                lane.handed.put(None)
 
     # ----------------------------------------------------------------------------------------------- accepting
 
@@ -270,7 +367,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Take the clients that wait, and what they have already sent."""
         server = listener.getsockname()
         for _ in range(ACCEPTS):
-            if len(self._connections) >= self.worker_connections and not self._make_place():
+            if len(self._connections) >= self._places and not self._make_place():
+                self._pause_accepting()
                 return
             try:
                 sock, client = listener.accept()
@@ -279,26 +377,59 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
-                self._make_place()
+                if not self._make_place():
+                    self._pause_accepting()
                 return
             sock.setblocking(False)
             connection = Connection(sock, client, server, self._begin)
-            connection.deadline = connection.accepted_at + self.deadline_s
+            connection.deadline = connection.moved_at + self.deadline_s
             self._connections[connection] = None
+            self._hungry.put(connection, connection.origin)
             self._read(connection)
 
     def _make_place(self) -> bool:
-        """At the limit of connections: the oldest that has nothing for us goes, a kept one first."""
-        young = time.monotonic() - 1.0
-        for states in (QUIET, HUNGRY):
-            for connection in self._connections:
-                if connection.state in states and connection.accepted_at < young:
-                    if states is HUNGRY:
-                        self._send(connection, NO_PLACE)
-                    self._close(connection)
-                    return True
-        self.set_accept_enabled(enabled=False)  # until a sweep
-        return False
+        """At the limit of connections: one that has nothing for us goes, a kept one first."""
+        giving = self._quiet.first()
+        if giving is None:
+            giving = self._hungry.first()
+            if giving is None or time.monotonic() - giving.moved_at < YOUNG_S:
+                return False
+            self._turn_away(giving)
+        else:
+            self._close(giving)
+        return True
+
+    def _turn_away(self, connection: Connection) -> None:
+        if connection.state is not State.WRITING:
+            self._send(connection, NO_PLACE)
+        self._close(connection)
+
+    def _pause_accepting(self) -> None:
+        """Nobody can give way just now: newcomers wait in the backlog for a moment, and the loop does not spin."""
+        self.set_accept_enabled(enabled=False)
+        self._looked_at = time.monotonic()
+
+    @property
+    def _crowded(self) -> bool:
+        return len(self._connections) > CROWDED * self._places
+
+    def _become(self, connection: Connection, state: State) -> None:
+        """It begins something else, and stands last among those that do the same."""
+        connection.state = state
+        connection.moved_at = time.monotonic()
+        connection.got = 0
+        for states, crowd in ((QUIET, self._quiet), (HUNGRY, self._hungry)):
+            if state in states:
+                crowd.put(connection, connection.origin)
+            else:
+                crowd.drop(connection)
+
+    def _get_on(self, connection: Connection, received: int) -> None:
+        connection.got += received
+        if connection.got >= STRIDE:
+            connection.got = 0
+            connection.moved_at = time.monotonic()
+            self._hungry.put(connection, connection.origin)
 
     # ------------------------------------------------------------------------------------------------- reading
 
@@ -311,7 +442,10 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._read(connection)
 
     def _read(self, connection: Connection) -> bool:
-        """Read once, without waiting; False when there was nothing to read."""
+        """Read once, without waiting; False when there was nothing to read, or no room for it."""
+        if connection.inbound.large and not self._has_room(connection):
+            self._wait_for_room(connection)
+            return False
         try:
             data = connection.sock.recv(connection.inbound.appetite)
         except (BlockingIOError, InterruptedError):
@@ -328,8 +462,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return True
 
     def _await_request(self, connection: Connection) -> None:
-        connection.state = State.READING
-        connection.deadline = time.monotonic() + self.deadline_s
+        self._become(connection, State.READING)
+        connection.deadline = connection.moved_at + self.deadline_s
 
     def _feed(self, connection: Connection, data: bytes) -> None:
         inbound = connection.inbound
@@ -338,15 +472,14 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except Exception as error:  # noqa: BLE001 - whatever the parser says of it, it is the sender's fault
             self._refuse(connection, error)
             return
+        if not whole or inbound.large:
+            self._hold(connection, inbound.held)
         if whole:
             self._dispatch(connection)
-        elif inbound.needs_room and not connection.room and not self._take_room(connection):
-            connection.state = State.WAITING
-            connection.deadline = None
-            self._waiting.append(connection)
-            self._watch(connection, 0)
         else:
+            self._get_on(connection, len(data))
             self._watch(connection, READ)
+            self._bound()
 
     def _begin(self, connection: Connection, head: bytes) -> int | None:
         """Let gunicorn's parser read the head: its length of the body is the one that counts."""
@@ -371,33 +504,65 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     # ---------------------------------------------------------------------------------------------------- room
 
-    def _take_room(self, connection: Connection) -> bool:
-        need = connection.inbound.needs_room
-        if need > self._room or (self._waiting and self._waiting[0] is not connection):
-            return False
-        self._room -= need
-        connection.room = need
-        connection.room_at = time.monotonic()
-        return True
+    def _hold(self, connection: Connection, held: int) -> None:
+        self._held += held - connection.held
+        connection.held = held
 
-    def _give_room_back(self, connection: Connection) -> None:
-        self._room += connection.room
-        connection.room = 0
-        while self._waiting and self._take_room(self._waiting[0]):
-            granted = self._waiting.popleft()
-            granted.state = State.READING
-            granted.deadline = granted.room_at + ROOM_S
-            self._watch(granted, READ)
+    def _let_go(self, connection: Connection) -> None:
+        """Its bytes are gone, or its body is whole: others may go on."""
+        self._hold(connection, 0)
+        self._favoured.pop(connection, None)
+        if self._waiting:
+            self._give_room(time.monotonic())
+
+    def _has_room(self, connection: Connection) -> bool:
+        return connection in self._favoured or self._held + connection.inbound.appetite <= ROOM
+
+    def _wait_for_room(self, connection: Connection) -> None:
+        connection.state = State.WAITING  # in its place among the hungry
+        connection.deadline = None
+        self._waiting[connection] = None
+        self._watch(connection, 0)
+        if len(self._favoured) < FAVOURED:
+            self._give_room(time.monotonic())
+
+    def _give_room(self, now: float) -> None:
+        """Let go on who can, those that lack the least first; and only those whose bytes are here."""
+        promised = self._held
+        for connection in sorted(self._waiting, key=lambda waiting: waiting.inbound.missing):
+            fits = promised + connection.inbound.appetite <= ROOM
+            if not fits and len(self._favoured) >= FAVOURED:
+                return
+            if not _is_readable(connection.sock):
+                continue
+            promised += connection.inbound.appetite
+            if not fits:
+                self._favoured[connection] = None
+            del self._waiting[connection]
+            connection.state = State.READING
+            connection.moved_at = now
+            connection.deadline = now + max(ROOM_S, self.deadline_s / 2)
+            self._watch(connection, READ)
+
+    def _sweep_room(self, now: float) -> None:
+        """While bodies wait for room, whoever holds some and sends nothing gives it up."""
+        if not self._waiting:
+            return
+        for connection in list(self._waiting):
+            if _is_readable(connection.sock):
+                connection.moved_at = now  # it is we who do not read
+        for connection in list(self._connections):
+            reads = connection.state in (State.READING, State.WAITING)
+            if reads and connection.held >= STRIDE and now - connection.moved_at >= STALL_S:
+                self._turn_away(connection)
+        self._give_room(now)
+
+    def _bound(self) -> None:
+        """However many small ones there are, together they do not hold more than this."""
+        while self._held > HELD_MOST and (giving := self._hungry.first()) is not None:
+            self._turn_away(giving)
 
     # ----------------------------------------------------------------------------------------------- deadlines
-
-    def _is_late(self, connection: Connection, now: float) -> bool:
-        if connection.deadline is None:
-            return False
-        reading_in_room = connection.room and connection.state is State.READING
-        if self._waiting and reading_in_room and now >= connection.room_at + ROOM_S:
-            return True
-        return now >= connection.deadline
 
     def _expire(self, connection: Connection) -> None:
         """End a state whose time is over."""
@@ -420,36 +585,44 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ------------------------------------------------------------------------------------------------- serving
 
     def _dispatch(self, connection: Connection) -> None:
-        connection.state = State.SERVING
+        self._become(connection, State.SERVING)
         connection.deadline = None
-        self._serving += 1
-        if connection.inbound.whole and not connection.room and self.is_quick(connection.request):
+        self._favoured.pop(connection, None)
+        is_hook = connection.inbound.whole and self.is_quick(connection.request)
+        if is_hook and not connection.inbound.large:
             self._handle_here(connection)
             return
         self._watch(connection, 0)
-        if self._threads < min(self._serving, self.cfg.threads):
-            self._start_thread()
-        if self._threads:
-            self._ready.put(connection)
-        else:
-            connection.out, connection.kept, connection.unread = FAILED, False, True
-            self._write(connection)
-            self._call(partial(self._served, connection))
+        lane = self._hooks if is_hook else self._pages
+        lane.put(connection)
+        self._hand_out(lane)
 
-    def _start_thread(self) -> None:
+    def _hand_out(self, lane: _Lane) -> None:
+        """Give threads what may run now."""
+        while (connection := lane.next()) is not None:
+            if lane.threads < lane.running:
+                self._start_thread(lane)
+            if lane.threads:
+                lane.handed.put(connection)
+            else:
+                connection.out, connection.kept, connection.unread = FAILED, False, True
+                self._write(connection)
+                self._call(partial(self._handled, lane, connection))
+
+    def _start_thread(self, lane: _Lane) -> None:
         try:
-            threading.Thread(target=self._work, name=f"web-{self._threads + 1}", daemon=True).start()
+            threading.Thread(target=self._work, args=(lane,), name=f"web-{lane.threads + 1}", daemon=True).start()
         except RuntimeError as error:  # the system has none to give: those that are there must do
             self.log.error("No thread could be started: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
         else:
-            self._threads += 1
+            lane.threads += 1
 
-    def _work(self) -> None:
-        while (connection := self._ready.get()) is not None:
-            if connection.inbound.whole and self.is_quick(connection.request):  # a large one: the thread only reads it
+    def _work(self, lane: _Lane) -> None:
+        while (connection := lane.handed.get()) is not None:
+            if lane is self._hooks:  # the thread only reads it
                 connection.later = Later(partial(self._deliver, connection))
             self.handle(connection)
-            self._call(partial(self._handled, connection))
+            self._call(partial(self._handled, lane, connection))
 
     def _handle_here(self, connection: Connection) -> None:
         """In the loop itself: what waits for nothing costs less than a thread's turn. Its answer may come later."""
@@ -462,8 +635,10 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         else:
             connection.deadline = time.monotonic() + later.within_s
 
-    def _handled(self, connection: Connection) -> None:
+    def _handled(self, lane: _Lane, connection: Connection) -> None:
         """Back from a thread: the answer is there, or came meanwhile, or is awaited from now on."""
+        lane.done()
+        self._hand_out(lane)
         later = connection.later
         if later is None or later.late is None:
             connection.later = None
@@ -498,7 +673,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             environ[LATER] = later
         self.nr += 1
         self._retiring = self._retiring or self.nr >= self.max_requests
-        if connection.unread or not self.alive:
+        if connection.unread or not self.alive or self._crowded:
             response.force_close()
         parts = self.wsgi(environ, response.start_response)
         if later is not None and later.late is not None:
@@ -523,7 +698,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             later.early = make
             return
         connection.later = None
-        connection.kept = connection.kept and self.alive
+        connection.kept = connection.kept and self.alive and not self._crowded
         try:
             connection.out = rendered(make(), connection.request.version, int(time.time()), kept=connection.kept)
         except Exception as error:  # noqa: BLE001 - as in `handle`
@@ -549,13 +724,13 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _served(self, connection: Connection) -> None:
         """Back in the loop: the connection's next request, or its end."""
-        self._serving -= 1
         connection.request = None
-        if connection.room:
-            self._give_room_back(connection)
+        if connection.held:
+            self._let_go(connection)
         if connection.out:
-            connection.state = State.WRITING
-            connection.deadline = time.monotonic() + WRITE_S
+            self._become(connection, State.WRITING)
+            self._hold(connection, len(connection.out))
+            connection.deadline = connection.moved_at + WRITE_S
             self._watch(connection, WRITE)
         else:
             self._go_on(connection)
@@ -567,9 +742,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._await_request(connection)
             self._feed(connection, b"")
         else:
-            connection.state = State.IDLE
-            connection.accepted_at = time.monotonic()
-            connection.deadline = connection.accepted_at + (self.cfg.keepalive if self.alive else IDLE_AT_STOP_S)
+            self._become(connection, State.IDLE)
+            connection.deadline = connection.moved_at + (self.cfg.keepalive if self.alive else IDLE_AT_STOP_S)
             self._watch(connection, READ)
 
     # ------------------------------------------------------------------------------------------------- writing
@@ -589,6 +763,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _on_writable(self, connection: Connection, _sock: object) -> None:
         self._write(connection)
+        self._hold(connection, len(connection.out))
         if not connection.out:
             self._go_on(connection)
 
@@ -611,9 +786,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except OSError:
             self._close(connection)
             return
-        connection.state = State.LINGERING
-        connection.accepted_at = time.monotonic()
-        connection.deadline = connection.accepted_at + LINGER_S
+        self._become(connection, State.LINGERING)
+        connection.deadline = connection.moved_at + LINGER_S
         self._discard(connection)
 
     def _discard(self, connection: Connection) -> None:
@@ -636,11 +810,12 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _close(self, connection: Connection) -> None:
         self._watch(connection, 0)
         self._connections.pop(connection, None)
-        if connection.state is State.WAITING:
-            self._waiting.remove(connection)
-        if connection.room:
-            self._give_room_back(connection)
+        self._quiet.drop(connection)
+        self._hungry.drop(connection)
+        self._waiting.pop(connection, None)
         connection.sock.close()
+        if connection.held or connection in self._favoured:
+            self._let_go(connection)
 
     def _watch(self, connection: Connection, events: int) -> None:
         """Have the loop call when the socket can be read or written, or (0) not at all."""

@@ -3,6 +3,7 @@
 Nothing here is kept beyond fixed limits: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT`
 plus one byte (so that whoever reads it can tell that it is too long), and what a chunked body spends on its framing
 is bounded. What a head says is read by the server's own parser (`begin`), so that two readings can never differ.
+Trailers must be header lines, though they are dropped: else a request that follows could pass for one of them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ SMALL_BODY: Final = 32 * 1024  # read without asking for room
 READ_SIZE: Final = 16 * 1024
 _LINE_LIMIT: Final = 4096  # a chunk's size with its extensions, or a trailer
 _FRAMING_LIMIT: Final = 256 * 1024  # all such lines of one body
+_TRAILERS: Final = 100
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
+_TRAILER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
+# What says where a message ends, to whom it goes or how it is read comes too late in a trailer (RFC 9110, 6.5.1).
+_NO_TRAILERS: Final = frozenset(
+    b"content-length transfer-encoding host trailer connection keep-alive te upgrade expect content-type"
+    b" content-encoding content-range authorization cookie".split()
+)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
@@ -38,12 +46,13 @@ class Inbound:
     chunked one; what it raises comes out of `feed`.
     """
 
-    __slots__ = ("_begin", "_body", "_bytes", "_searched")
+    __slots__ = ("_begin", "_body", "_bytes", "_head", "_searched")
 
     def __init__(self, begin: Callable[[bytes], int | None]) -> None:
         self._begin = begin
         self._bytes = bytearray()
         self._searched = 0
+        self._head = 0
         self._body: Sized | Chunked | None = None
 
     def feed(self, data: bytes) -> bool:
@@ -53,6 +62,7 @@ class Inbound:
             head = self._take_head()
             if head is None:
                 return False
+            self._head = len(head)
             length = self._begin(head)
             self._body = Chunked() if length is None else Sized(length)
         return self._body.take(self._bytes)
@@ -73,9 +83,19 @@ class Inbound:
         return bool(self._bytes)
 
     @property
-    def needs_room(self) -> int:
-        """How many bytes the body may take, if it is not a small one; 0 if it is."""
-        return 0 if self._body is None else self._body.needs_room
+    def large(self) -> bool:
+        """Whether the body is more than a small one: what was stated, or came so far."""
+        return self._body is not None and self._body.large
+
+    @property
+    def held(self) -> int:
+        """How many bytes have arrived and are kept, the head twice: it is kept as it was read, too."""
+        return len(self._bytes) + (0 if self._body is None else 2 * self._head + len(self._body.body))
+
+    @property
+    def missing(self) -> int:
+        """How many bytes the body lacks, at most."""
+        return 0 if self._body is None else self._body.missing
 
     @property
     def appetite(self) -> int:
@@ -86,6 +106,7 @@ class Inbound:
         """The body of the request that is here; whatever came behind it begins the next one."""
         body = b"" if self._body is None else bytes(self._body.body)
         self._body = None
+        self._head = 0
         self._searched = 0
         return body
 
@@ -106,30 +127,30 @@ class Inbound:
 class Sized:
     """A body whose length was stated. One that is too long is not read at all."""
 
-    __slots__ = ("_left", "body", "needs_room", "whole")
+    __slots__ = ("body", "large", "missing", "whole")
 
     def __init__(self, length: int) -> None:
         self.whole = length <= BODY_LIMIT
         self.body = bytearray()
-        self._left = length if self.whole else 0
-        self.needs_room = self._left if self._left > SMALL_BODY else 0
+        self.missing = length if self.whole else 0
+        self.large = self.missing > SMALL_BODY
 
     @property
     def appetite(self) -> int:
-        return min(self._left, 4 * READ_SIZE)
+        return min(self.missing, 4 * READ_SIZE)
 
     def take(self, buffer: bytearray) -> bool:
-        taken = min(self._left, len(buffer))
+        taken = min(self.missing, len(buffer))
         self.body += buffer[:taken]
         del buffer[:taken]
-        self._left -= taken
-        return not self._left
+        self.missing -= taken
+        return not self.missing
 
 
 class Chunked:
-    """A body that says its length piece by piece. Trailers are read and dropped: nothing in them is signed."""
+    """A body that says its length piece by piece. Trailers are looked at and dropped: nothing in them is signed."""
 
-    __slots__ = ("_framing", "_left", "_step", "body", "whole")
+    __slots__ = ("_framing", "_left", "_step", "_trailers", "body", "whole")
 
     appetite = READ_SIZE
 
@@ -138,11 +159,16 @@ class Chunked:
         self.body = bytearray()
         self._left = 0
         self._framing = 0
+        self._trailers = 0
         self._step: Callable[[bytearray], bool] | None = self._size
 
     @property
-    def needs_room(self) -> int:
-        return BODY_LIMIT if len(self.body) > SMALL_BODY else 0
+    def large(self) -> bool:
+        return len(self.body) > SMALL_BODY
+
+    @property
+    def missing(self) -> int:
+        return BODY_LIMIT - len(self.body)
 
     def take(self, buffer: bytearray) -> bool:
         while self._step is not None and self._step(buffer):
@@ -183,9 +209,16 @@ class Chunked:
 
     def _trailer(self, buffer: bytearray) -> bool:
         line = self._line(buffer)
-        if line == b"":
+        if line is None:
+            return False
+        if not line:
             self._step = None
-        return bool(line)
+            return False
+        match = _TRAILER.fullmatch(line)
+        self._trailers += 1
+        if match is None or match[1].lower() in _NO_TRAILERS or self._trailers > _TRAILERS:
+            raise Malformed("a trailer that is no header line, or none that may come last")
+        return True
 
     def _line(self, buffer: bytearray) -> bytes | None:
         end = buffer.find(b"\r\n", 0, _LINE_LIMIT)

@@ -89,7 +89,8 @@ def test_a_stated_length_over_the_limit_is_not_read():
     target = inbound(BODY_LIMIT + 1)
     assert target.feed(HEAD)
     assert not target.whole
-    assert target.needs_room == 0
+    assert target.missing == 0
+    assert not target.large
 
 
 def test_a_chunked_body_over_the_limit_ends_one_byte_behind_it():
@@ -120,6 +121,45 @@ def test_a_chunk_that_is_none_is_refused(body):
         target.feed(HEAD + body * 80)
 
 
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        b"GET /swallowed HTTP/1.1\r\n",
+        b"X: 1\r\n folded: 1\r\n",
+        b"\tX: 1\r\n",
+        b"X : 1\r\n",
+        b": 1\r\n",
+        b"X\r\n",
+        b"X: 1\nGET / HTTP/1.1\r\n",
+        b"X: 1\rGET / HTTP/1.1\r\n",
+        b"X: \x00\r\n",
+        b"X: \x7f\r\n",
+        b"X\x00: 1\r\n",
+        b"X\xc3\xa9: 1\r\n",
+        b"Content-Length: 5\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"HOST: x\r\n",
+        b"Connection: close\r\n",
+        b"X: " + b"x" * 5000 + b"\r\n",
+        b"X: 1\r\n" * 101,
+    ],
+)
+@pytest.mark.parametrize("cuts", [[], list(range(1000))])
+def test_a_trailer_that_is_no_header_line_is_refused(trailer, cuts):
+    target = inbound(None)
+    with pytest.raises(Malformed):
+        feed_in_pieces(target, HEAD + chunked([b"x"], trailer=trailer), cuts)
+
+
+@pytest.mark.parametrize("trailer", [b"X-Checksum: abc\r\n", b"A:\r\nB: \xe9 \t;\r\n", b"X: 1\r\n" * 100])
+def test_trailers_are_dropped_and_what_follows_is_the_next_request(trailer):
+    target = inbound(None)
+    assert target.feed(HEAD + chunked([b"x"], trailer=trailer) + HEAD + chunked([b"y"]))
+    assert target.next_request() == b"x"
+    assert target.feed(b"")
+    assert target.next_request() == b"y"
+
+
 def test_more_framing_than_body_is_refused():
     target = inbound(None)
     with pytest.raises(Malformed):
@@ -143,14 +183,26 @@ def test_a_line_without_carriage_return_is_refused_at_once():
         inbound(0).feed(b"GET / HTTP/1.1\nHost: x")
 
 
-def test_a_large_body_asks_for_room_and_a_small_one_does_not():
+def test_a_body_is_large_by_what_was_stated_or_by_what_came():
     large, small, growing = inbound(100_000), inbound(1_000), inbound(None)
     large.feed(HEAD)
     small.feed(HEAD)
     growing.feed(HEAD + b"186a0\r\n" + b"x" * 20_000)
-    assert (large.needs_room, small.needs_room, growing.needs_room) == (100_000, 0, 0)
+    assert (large.large, small.large, growing.large) == (True, False, False)
     growing.feed(b"x" * 20_000)
-    assert growing.needs_room == BODY_LIMIT
+    assert growing.large
+    assert (large.missing, growing.missing) == (100_000, BODY_LIMIT - 40_000)
+
+
+def test_what_is_held_is_what_came_not_what_was_announced():
+    target = inbound(100_000)
+    target.feed(HEAD[:5])
+    assert target.held == 5
+    target.feed(HEAD[5:] + b"x" * 1_000)
+    assert target.held == 2 * len(HEAD) + 1_000
+    target.feed(b"x" * 99_000)
+    target.next_request()
+    assert target.held == 0
 
 
 def test_no_more_is_asked_for_than_a_body_lacks():

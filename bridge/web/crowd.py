@@ -1,0 +1,73 @@
+"""Who gives way when connections run short: bookkeeping only; no socket, no clock.
+
+Whoever has the most connections (an address, or an IPv6 network of one customer) gives way first, and of these the
+one that has gone longest without getting on. Behind a proxy all come from one address, and only the second counts.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+from typing import Any, Generic, TypeVar
+
+Member = TypeVar("Member")
+
+
+def origin_of(client: Any) -> str:
+    """Whose a connection is, by what `accept` said of the other side."""
+    if not isinstance(client, tuple):
+        return ""  # a Unix socket: somebody on this machine
+    address = str(client[0])
+    if ":" not in address:
+        return address
+    packed = IPv6Address(address.partition("%")[0])
+    return str(packed.ipv4_mapped or packed.packed[:8].hex())
+
+
+class Crowd(Generic[Member]):
+    """Members in the order in which they give way. Every step takes the same time, however many there are."""
+
+    def __init__(self) -> None:
+        self._origins: dict[Member, str] = {}
+        self._lines: dict[str, dict[Member, None]] = {}  # of one origin: who got on longest ago comes first
+        self._sizes: dict[int, dict[str, None]] = {}  # origins by the length of their line
+        self._most = 0
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    def put(self, member: Member, origin: str) -> None:
+        """It is new, or has got on: it is the last of its line now."""
+        line = self._lines.setdefault(origin, {})
+        before = len(line)
+        line.pop(member, None)
+        line[member] = None
+        self._origins[member] = origin
+        self._resize(origin, before, len(line))
+
+    def drop(self, member: Member) -> None:
+        """It is none of them any more."""
+        origin = self._origins.pop(member, None)
+        if origin is None:
+            return
+        line = self._lines[origin]
+        del line[member]
+        if not line:
+            del self._lines[origin]
+        self._resize(origin, len(line) + 1, len(line))
+
+    def first(self) -> Member | None:
+        """Whoever gives way now."""
+        if not self._most:
+            return None
+        return next(iter(self._lines[next(iter(self._sizes[self._most]))]))
+
+    def _resize(self, origin: str, before: int, after: int) -> None:
+        if before:
+            self._sizes[before].pop(origin)
+            if not self._sizes[before]:
+                del self._sizes[before]
+        if after:
+            self._sizes.setdefault(after, {})[origin] = None
+        self._most = max(self._most, after)
+        if self._most not in self._sizes:
+            self._most = after  # one less than before: lines change by one at a time
