@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +44,8 @@ class Member:
         self.name = name
         self.port = port
         self.starts = 0
+        self.unread = False  # its output goes into a pipe that nobody reads
+        self.files: int | None = None  # how many it may open
         self.log_file = folder / f"{name}.log"
         self._words = words
         self._folder = folder
@@ -54,9 +56,10 @@ class Member:
     def start(self) -> None:
         """Start it (again)."""
         self.starts += 1
-        with self.log_file.open("ab") as log:
+        limit = [] if self.files is None else ["prlimit", f"--nofile={self.files}:{self.files}"]
+        with self._output() as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self._words],
+                [*limit, sys.executable, *self._words],
                 cwd=self._folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -64,6 +67,12 @@ class Member:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _output(self) -> IO[bytes]:
+        if not self.unread:
+            return self.log_file.open("ab")
+        self._unread, filled = os.pipe()
+        return os.fdopen(filled, "wb")
 
     @property
     def pid(self) -> int:

@@ -82,7 +82,7 @@ def memory(wanted: plan.Plan, say: Say, waiting: int = 100_000) -> tuple[bool, F
         web = run.webs[0]
         time.sleep(3)
         rest = pss_mb(web)
-        seen = _Peak(web)
+        seen = Peak(web)
         body = b'{"type": "x", "padding": "' + b"x" * 1_000_000 + b'"}'
         with ThreadPoolExecutor(200) as pool:
             answers = Counter(pool.map(lambda n: post(web.port or 0, body + b" " * n), range(200)))
@@ -114,12 +114,23 @@ def same(wanted: plan.Plan, say: Say, times: int = 1_000) -> tuple[bool, Facts]:
 
 
 @contextlib.contextmanager
-def bridge(wanted: plan.Plan, before: Callable[[Database], None] = lambda _: None) -> Iterator[Run]:
-    """A run's processes without its signals. before: what is done to the empty database."""
+def bridge(
+    wanted: plan.Plan,
+    before: Callable[[Database], None] = lambda _: None,
+    *,
+    unread: bool = False,
+    files: int | None = None,
+) -> Iterator[Run]:
+    """A run's processes without its signals. before: what is done to the empty database.
+
+    unread: nobody reads what the webs write. files: how many files a web may open.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, Database(wanted.database, Path(folder)) as database:
         before(database)
         run = Run(replace(wanted, events=min(wanted.events, 10)), Path(folder), database, quiet)
         members = [run.destination, *run.webs, *run.workers]
+        for web in run.webs:
+            web.unread, web.files = unread, files
         try:
             for member in members:
                 member.start()
@@ -219,7 +230,7 @@ def pss_mb(member: Member) -> float:
     return round(total / 1024, 1)
 
 
-class _Peak:
+class Peak:
     """The most memory that a member took since."""
 
     def __init__(self, member: Member) -> None:
@@ -231,7 +242,8 @@ class _Peak:
 
     def _look(self) -> None:
         while not self._over.wait(0.05):
-            self._most = max(self._most, pss_mb(self._member))
+            with contextlib.suppress(OSError):  # a process that ends just now
+                self._most = max(self._most, pss_mb(self._member))
 
     def stop(self) -> float:
         self._over.set()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-MODES = ("kill", "term", "stop", "pg-restart", "outage", "slow", "memory", "same", "forged", "malformed")
+MODES = ("kill", "term", "stop", "pg-restart", "outage", "slow", "memory", "same", "forged", "malformed", "crowd")
 SECRET = "whsec_chaos_secret_0123456789abcdef"
 KEY = "df_" + "c" * 48
 
