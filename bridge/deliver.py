@@ -31,6 +31,7 @@ from bridge.model import (
     Settlement,
 )
 from bridge.store import delivery, link_rows, parking, pauses, proofs, unknown
+from bridge.store.restoring import REASON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -227,6 +228,9 @@ def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) 
     entry = told.delivered.get(doubtful.goal.id)
     if entry is not None:
         message = "the answer was lost, but DataFast has it: found by reading the visitor back"
+        if doubtful.restored:
+            at = f" at {_utc(entry.at_ms)}" if entry.at_ms is not None else ""
+            message = f"it was sent before the back-up was put in place: DataFast recorded it{at}"
         settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
         return LookRuling(doubtful, settlement, remote_id=entry.event_id)
     if doubtful.goal.id in told.unclear:
@@ -238,11 +242,13 @@ def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) 
 def _absent(goal: UnconfirmedGoal, policy: Policy) -> LookRuling:
     if goal.absent + 1 >= ABSENT_MAX:
         message = "DataFast does not have it: the visitor was read back twice; it is sent again"
+        if goal.restored:
+            message = "it was not sent before the back-up was put in place: DataFast does not have it; it is sent now"
         settlement = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent", message=message)
     else:
         message = "DataFast does not show it yet; the second look decides"
         settlement = Settlement(
-            GoalState.UNCONFIRMED, Health.ANSWERED, policy.second_look_ms, reason="answer_lost", message=message
+            GoalState.UNCONFIRMED, Health.ANSWERED, policy.second_look_ms, reason=_reason(goal), message=message
         )
     return LookRuling(goal, settlement, absent=True)
 
@@ -251,21 +257,30 @@ _UNREACHED: Final = frozenset({OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, Outc
 
 
 def _cannot_tell(goal: UnconfirmedGoal, failure: Outcome, policy: Policy) -> LookRuling:
-    """Three looks that could not tell end the doubt by the setting; a look that never got through is none."""
+    """Three looks that could not tell end the doubt by the setting; a look that never got through is none.
+
+    After a restore that would double all that was sent since the back-up, so then a person decides in any case.
+    """
     looked = failure.kind not in _UNREACHED
     if looked and goal.looks + 1 >= LOOKS_MAX:
-        state = GoalState.PENDING if policy.resend else GoalState.HELD
-        then = "it is sent again (BRIDGE_UNCONFIRMED=resend)" if policy.resend else "a person has to decide"
-        message = f"nobody can tell whether DataFast has it ({failure.message}); {then}"
+        resend = policy.resend and not goal.restored
+        state = GoalState.PENDING if resend else GoalState.HELD
+        then = "it is sent again (BRIDGE_UNCONFIRMED=resend)" if resend else "a person has to decide"
+        since = "a back-up was put in place, and " if goal.restored else ""
+        message = f"{since}nobody can tell whether DataFast has it ({failure.message}); {then}"
         return LookRuling(goal, Settlement(state, Health.SILENT, reason="cannot_tell", message=message), looked=True)
     settlement = Settlement(
         GoalState.UNCONFIRMED,
         Health.SILENT,
         policy.second_look_ms,
-        reason="answer_lost",
+        reason=_reason(goal),
         message=f"it could not be read back: {failure.message}",
     )
     return LookRuling(goal, settlement, looked=looked)
+
+
+def _reason(goal: UnconfirmedGoal) -> str:
+    return REASON if goal.restored else "answer_lost"
 
 
 def _health_of(failure: Outcome) -> Settlement:
@@ -290,8 +305,11 @@ def metadata_to_send(goal: Goal, now_ms: int) -> Mapping[str, str]:
     late = now_ms - goal.happened_at_ms > HOUR_MS
     if not late or len(goal.metadata) >= KEYS_MAX or "occurred_at" in goal.metadata:
         return goal.metadata
-    at = datetime.fromtimestamp(goal.happened_at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {**goal.metadata, "occurred_at": at}
+    return {**goal.metadata, "occurred_at": _utc(goal.happened_at_ms)}
+
+
+def _utc(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def token_hash(destination: Destination) -> str:
@@ -383,6 +401,7 @@ class Deliverer:
                 token=self._new_token(),
                 lease_ms=self._lease_ms,
                 rate=self._rate,
+                readback_ms=(self._policy.settling_ms, self._policy.second_look_ms),
             )
         )
 

@@ -640,6 +640,7 @@ class UnconfirmedGoal:
     looks: int
     absent: int
     windows: tuple[tuple[int, int], ...]
+    restored: bool = False  # in doubt because a back-up was put in place, not because an answer was lost
 
 
 @dataclass(frozen=True, slots=True)

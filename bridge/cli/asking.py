@@ -6,6 +6,7 @@ Nothing is ever asked where nobody could answer: without a terminal a question i
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -43,7 +44,21 @@ class _Label(click.ParamType[int]):
         return int(number)
 
 
+class _Moment(click.ParamType[int]):
+    """`2026-05-03T14:00:00Z`, in milliseconds; UTC unless it says otherwise."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time like 2026-05-03T14:00:00Z", param, ctx)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 DURATION: Final = _Duration()
+MOMENT: Final = _Moment()
 EVENT: Final = _Label("ev_")
 GOAL: Final = _Label("goal_")
 

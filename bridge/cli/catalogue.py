@@ -34,6 +34,7 @@ EVERYDAY: Final = {
 MORE: Final = {
     "worker": ("serve", "Send goals from a process of its own (many machines)."),
     "migrate": ("serve", "Bring the database to this release's schema."),
+    "restored": ("restored", "A back-up was put in place: send nothing twice."),
     "links": ("links", "See, add and forget what leads from a key to a visitor."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),

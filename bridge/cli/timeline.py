@@ -26,7 +26,7 @@ _STANDS = {
     "pending": "waits to be sent",
     "leased": "is about to be sent",
     "sending": "is being sent",
-    "unconfirmed": "may have arrived: DataFast's answer was lost, so it is looked up",
+    "unconfirmed": "may have arrived, so it is looked up",
     "delivered": "delivered",
     "rejected": "was refused for good",
     "expired": "was given up",
@@ -213,7 +213,8 @@ def standing(goal: GoalLine, moment: Moment) -> str:
     text = f"{goal.state}: {_STANDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"
     if goal.state == "delivered":
         remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
-        return f"{text} {when(goal.delivered_at_ms)}, {ago(goal.delivered_at_ms or 0, moment.now_ms)}{remote}"
+        why = f" ({goal.message})" if goal.message else ""
+        return f"{text} {when(goal.delivered_at_ms)}, {ago(goal.delivered_at_ms or 0, moment.now_ms)}{remote}{why}"
     why = f" ({goal.message})" if goal.message else ""
     return text + why
 
@@ -253,8 +254,17 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
     return ""
 
 
+_RESTORED = {
+    "delivered": "the back-up knows nothing of this time; DataFast says that it was sent in it",
+    "not_sent": "the back-up knows nothing of this time; DataFast says that it was not sent in it",
+    "unconfirmed": "the back-up knows nothing of this time; DataFast has not said yet whether it was sent in it",
+}
+
+
 def try_sentence(attempt: AttemptLine) -> str:
     """One try in words."""
+    if attempt.kind == "restored":
+        return f"until {when(attempt.ended_at_ms)}: {_RESTORED[attempt.outcome or 'unconfirmed']}"
     what = "sent" if attempt.kind == "send" else "looked up"
     outcome = "under way" if attempt.outcome is None else attempt.outcome.replace("_", " ")
     status = f" ({attempt.status})" if attempt.status else ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_, select, update
 
 from bridge.model import Claim, Goal, GoalState, Health, LookClaim, NotYet, OwnedGoal, ProofClaim, UnconfirmedGoal
-from bridge.store import pauses, proofs
+from bridge.store import pauses, proofs, restoring
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import attempts, goals, pace
 
@@ -138,6 +138,32 @@ _LOOK_DUE: Final = (
     .with_for_update(skip_locked=True)
 )
 
+# After a restore thousands may be looked up: these take turns with what can be sent at once.
+_RESTORED: Final = goals.c.reason == restoring.REASON
+_ANSWER_LOST_DUE: Final = _LOOK_DUE.where(goals.c.reason.is_distinct_from(restoring.REASON))
+_RESTORED_DUE: Final = _LOOK_DUE.where(_RESTORED)
+_RESTORED_OF_ONE: Final = _RESTORED_DUE.where(goals.c.visitor == bindparam("visitor"))
+_looked_up: Final = goals.alias("looked_up")
+_HELD_UP_BY_RESTORED: Final = (
+    select(goals.c.visitor)
+    .where(
+        goals.c.destination == bindparam("destination"),
+        goals.c.state == PENDING,
+        goals.c.due_at_ms <= bindparam("now"),
+        select(_looked_up.c.id)
+        .where(
+            _looked_up.c.destination == goals.c.destination,
+            _looked_up.c.visitor == goals.c.visitor,
+            _looked_up.c.state == "unconfirmed",
+            _looked_up.c.reason == restoring.REASON,
+            _looked_up.c.due_at_ms <= bindparam("now"),
+        )
+        .exists(),
+    )
+    .order_by(goals.c.due_at_ms)
+    .limit(1)
+)
+
 # Two processes that want the same token's slot meet in this one row: the second waits for the first and then sees
 # the slot taken.
 _TAKE_SLOT: Final = (
@@ -173,29 +199,34 @@ def interval_us(rate_per_minute: int) -> int:
 
 
 def claim(
-    conn: Connection, *, destination: str, token_hash: str, token: str, lease_ms: int, rate: int
+    conn: Connection,
+    *,
+    destination: str,
+    token_hash: str,
+    token: str,
+    lease_ms: int,
+    rate: int,
+    readback_ms: tuple[int, int] = (0, 0),
 ) -> Claim | LookClaim | ProofClaim | NotYet:
     """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's pace.
 
     A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first. A
-    proof comes last, but for every third slot.
+    proof comes last, but for every third slot. A look for the sake of a restore takes every second slot at most, while
+    there is something to send. readback_ms: how long after a restore the first such look comes, and until the second.
     """
     door = pauses.door(conn, destination)
     now = door.now_ms
     if door.not_before_ms > now:
         return NotYet(door.not_before_ms, now)
     wish = {"destination": destination, "now": now}
-    look = conn.execute(_LOOK_DUE, wish).first() if not door.probing else None
-    proof = proofs.due(conn, destination, now) if look is None and _proofs_turn(door) else None
-    goal = None if look or proof else _next_goal(conn, wish, door)
-    if isinstance(goal, NotYet):
-        return goal
-    if look is None and goal is None and door.probing:
-        look = conn.execute(_LOOK_DUE, wish).first()
-    if look is None and goal is None and proof is None:
-        proof = proofs.due(conn, destination, now)
-    if look is None and goal is None and proof is None:
-        return NotYet(_next_due(conn, destination, door), now)
+    restores = restoring.spans(conn)
+    chosen = _choose(conn, wish, door, restored=bool(restores))
+    if isinstance(chosen, NotYet):
+        return chosen
+    look, proof, goal = chosen
+    visitor = look.visitor if look is not None else goal.visitor if goal is not None else None
+    if restores and visitor is not None and restoring.doubt(conn, restores, destination, visitor, readback_ms):
+        return NotYet(now, now)
     slot_at_ms = _take_slot(conn, token_hash, now, interval_us(rate))
     if slot_at_ms > now:
         return NotYet(slot_at_ms, now)
@@ -209,6 +240,38 @@ def claim(
         return replace(claimed, failures=proofs.lease(conn, claimed, now + lease_ms))
     assert look is not None
     return _lease_group(conn, destination, look, token, now, lease_ms, probe=door.probing)
+
+
+def _choose(
+    conn: Connection, wish: dict[str, Any], door: pauses.Door, *, restored: bool
+) -> tuple[Row[Any, Any] | None, str | None, Row[Any] | None] | NotYet:
+    """Whose turn it is: one to look up, one to prove, or a goal to send."""
+    destination, now = wish["destination"], door.now_ms
+    look = _look_first(conn, wish, door, restored=restored) if not door.probing else None
+    proof = proofs.due(conn, destination, now) if look is None and _proofs_turn(door) else None
+    goal = None if look or proof else _next_goal(conn, wish, door)
+    if isinstance(goal, NotYet):
+        return goal
+    if look is None and goal is None and proof is None and (door.probing or restored):
+        look = conn.execute(_LOOK_DUE, wish).first()
+    if look is None and goal is None and proof is None:
+        proof = proofs.due(conn, destination, now)
+    if look is None and goal is None and proof is None:
+        return NotYet(_next_due(conn, destination, door), now)
+    return look, proof, goal
+
+
+def _look_first(conn: Connection, wish: dict[str, Any], door: pauses.Door, *, restored: bool) -> Row[Any, Any] | None:
+    """A look that comes before any send. Of restored goals first those that hold up a goal of their visitor."""
+    if not restored:
+        return conn.execute(_LOOK_DUE, wish).first()
+    look = conn.execute(_ANSWER_LOST_DUE, wish).first()
+    if look is not None or door.slots % 2 == 0:
+        return look
+    held_up = conn.execute(_HELD_UP_BY_RESTORED, wish).scalar()
+    if held_up is not None:
+        look = conn.execute(_RESTORED_OF_ONE, {**wish, "visitor": held_up}).first()
+    return look or conn.execute(_RESTORED_DUE, wish).first()
 
 
 def _newest_turn(slots: int) -> bool:
@@ -548,7 +611,10 @@ def _lease_group(
         return NotYet(now, now)
     skew = pauses.clock_skew_ms(conn, destination)
     windows = _windows(conn, [row.id for row in rows], skew, now)
-    group = tuple(UnconfirmedGoal(goal_of(row), row.looks, row.absent, windows.get(row.id, ())) for row in rows)
+    group = tuple(
+        UnconfirmedGoal(goal_of(row), row.looks, row.absent, windows.get(row.id, ()), row.reason == restoring.REASON)
+        for row in rows
+    )
     owned = tuple(_owned(conn, whose, skew, now))
     return LookClaim(destination, look.visitor, look.name, token, group, owned, probe)
 
@@ -593,6 +659,9 @@ _SETTLE_LOOK: Final = (
 )
 
 
+_TOLD: Final = (GoalState.DELIVERED, GoalState.PENDING)
+
+
 def settle_look(
     conn: Connection,
     look: LookClaim,
@@ -619,6 +688,8 @@ def settle_look(
             },
         ).first()
         mine = mine or row is not None
+        if row is not None and ruling.goal.restored and ruling.settlement.state in _TOLD:
+            restoring.told(conn, ruling.goal.goal.id, sent=ruling.settlement.state is GoalState.DELIVERED)
     if not mine:
         return Settled(written=False)
     news = pauses.learn(conn, look.destination, health, visitor=look.visitor, token=look.token)

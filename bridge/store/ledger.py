@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import case, select
 
-from bridge.store import lookups, proofs, threads
+from bridge.store import lookups, proofs, restoring, threads
 from bridge.store.events import event_of
 from bridge.store.schema import attempts, events, goals
 
@@ -68,7 +68,10 @@ class GoalLine:
 
 @dataclass(frozen=True, slots=True)
 class AttemptLine:
-    """One try to send a goal, or one look whether it arrived (`kind`: send, readback). outcome None: under way."""
+    """One try to send a goal, or one look whether it arrived (`kind`: send, readback). outcome None: under way.
+
+    `restored`: the time that a restored back-up knows nothing of.
+    """
 
     id: int
     goal_id: int
@@ -254,7 +257,10 @@ def find(conn: Connection, text: str) -> Found:
 
 _EVENT_COLUMNS: Final = tuple(events.c[field.name] for field in fields(EventLine) if field.name != "goals")
 _GOAL_COLUMNS: Final = tuple(goals.c[field.name] for field in fields(GoalLine))
-_ATTEMPT_COLUMNS: Final = tuple(attempts.c[field.name] for field in fields(AttemptLine))
+_ATTEMPT_COLUMNS: Final = (
+    *(attempts.c[field.name] for field in fields(AttemptLine) if field.name != "kind"),
+    case((attempts.c.lease_token == restoring.TRY, "restored"), else_=attempts.c.kind).label("kind"),
+)
 
 
 def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[EventLine]:

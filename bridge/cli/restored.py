@@ -1,0 +1,120 @@
+"""`restored`: a back-up was put in place of the database, so what it still wants to send may have been sent.
+
+It writes one fact: from when until when the database knows nothing. Whoever claims a goal reads it
+(`bridge.store.restoring`). While a process of the bridge runs it is refused: that one would send at once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bridge.cli import asking, opening
+from bridge.cli.catalogue import command
+from bridge.cli.screen import of_context
+from bridge.cli.words import ago, count, listing, when
+from bridge.errors import BridgeError, UsageError
+
+if TYPE_CHECKING:
+    from bridge.cli.screen import Screen
+    from bridge.store import Store
+    from bridge.store.restoring import Open
+
+BEATS_MS: Final = 12_000  # a process says every 5 s that it runs
+LOOK_AGAIN_S: Final = 0.5
+
+
+@command(
+    examples=[
+        ("restored", "says what it will do, and asks"),
+        ("restored --yes", "for scripts: without a question"),
+        ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has run since on the restored database"),
+    ],
+)
+@click.option(
+    "--backed-up-at",
+    type=asking.MOMENT,
+    metavar="TIME",
+    help="When the back-up was made; by default the newest time in the database.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def restored(backed_up_at: int | None, yes: bool) -> None:
+    """Tell the bridge that its database is a restored back-up, before you start it.
+
+    What was sent after the back-up is not in it. So each goal that is not final, and each goal made later of an event
+    from before now (a repeat of the provider, a replay), is looked up at DataFast before it is sent: if it was recorded
+    between the back-up and now, it is delivered; if not, it is sent. Goals of newer events are sent as always.
+
+    Stop every process of the bridge before, also the one that used the lost database. Running it twice does no harm.
+    """
+    from bridge.store import clock, restoring
+
+    screen = of_context()
+    with opening.store() as store:
+        _demand_quiet(store)
+        with store.read() as conn:
+            now_ms = clock.read_ms(conn)
+            newest_ms = restoring.newest_ms(conn, now_ms)
+            waiting = restoring.count_open(conn)
+        from_ms = _since(backed_up_at, newest_ms, now_ms)
+        if not screen.as_json:
+            _tell(screen, from_ms, now_ms, waiting)
+        asking.confirm("Is this database a back-up that was put in place, and does no other bridge send?", yes=yes)
+        span = store.run(lambda conn: restoring.remember(conn, from_ms, clock.read_ms(conn)))
+    if screen.as_json:
+        counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
+        screen.write_json({"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **counts})
+    else:
+        screen.say("Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists what is looked up.")
+
+
+def _demand_quiet(store: Store) -> None:
+    """BridgeError while a process runs. A back-up holds the last word of one that ran then: a newer word must come."""
+    from bridge.store import clock, restoring
+
+    with store.read() as conn:
+        first_ms = restoring.last_beat_ms(conn)
+        now_ms = clock.read_ms(conn)
+    waits_s = 0.0 if first_ms is None else min(first_ms + BEATS_MS - now_ms, BEATS_MS) / 1000
+    until = time.monotonic() + waits_s
+    while first_ms is not None and time.monotonic() < until:
+        time.sleep(LOOK_AGAIN_S)
+        with store.read() as conn:
+            last_ms = restoring.last_beat_ms(conn)
+        if last_ms is not None and last_ms > first_ms:
+            raise BridgeError(
+                "The bridge is running on this database, and would send what it holds. Stop every process of it (web"
+                " and worker), then run `python -m bridge restored` again. If it has run since the back-up was put in"
+                " place, add --backed-up-at with the time of the back-up."
+            )
+
+
+def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
+    """From when on the database knows nothing: nothing was sent between its newest time and the back-up."""
+    if backed_up_at is not None and backed_up_at > now_ms:
+        raise UsageError(f"--backed-up-at lies ahead of the clock, which says {when(now_ms)}.")
+    known = [at for at in (backed_up_at, newest_ms) if at is not None]
+    if not known:
+        raise UsageError("Nothing is stored in this database. Say from when on it is missing with --backed-up-at.")
+    return min(known)
+
+
+def _tell(screen: Screen, from_ms: int, now_ms: int, waiting: Open) -> None:
+    goals = [
+        f"{waiting.pending} pending",
+        f"{waiting.parked} parked",
+        f"{waiting.in_doubt} in doubt",
+        f"{waiting.held} held",
+    ]
+    total = waiting.pending + waiting.parked + waiting.in_doubt + waiting.held
+    screen.facts(
+        [
+            ("Back-up", f"of {when(from_ms)}, {ago(from_ms, now_ms)}: what was sent since then is not in it"),
+            ("Goals", f"{count(total, 'goal')} not sent yet: {listing(goals)}"),
+            ("Events", f"{count(waiting.unrouted, 'event')} not routed yet"),
+            ("Looked up", "each of these goals, and every later one of an event from before now, before it is sent"),
+        ],
+        width=12,
+    )
