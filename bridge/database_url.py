@@ -11,11 +11,11 @@ import os
 import re
 import stat
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -48,7 +48,7 @@ LIBPQ: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
 _WHOLE: Final = frozenset(
-    {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+    {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 )
 _ONE_OF: Final = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
@@ -56,20 +56,40 @@ _ONE_OF: Final = {
     "sslcertmode": ("disable", "allow", "require"),
     "channel_binding": ("disable", "prefer", "require"),
     "gssencmode": ("disable", "prefer", "require"),
-    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
     "load_balance_hosts": ("disable", "random"),
 }
-_OF_OTHERS: Final = {
-    "Prisma": "schema pgbouncer connection_limit pool_timeout socket_timeout statement_cache_size sslaccept",
-    "Supabase": "supa workaround",
-    "node-postgres": "ssl uselibpqcompat max idleTimeoutMillis connectionTimeoutMillis statement_timeout",
-    "JDBC": "currentSchema prepareThreshold reWriteBatchedInserts sslfactory stringtype ApplicationName loginTimeout",
-    "Rails": "pool prepared_statements encoding adapter reconnect variables schema_search_path",
-    "Django": "conn_max_age ssl_require",
-    "asyncpg": "prepared_statement_cache_size command_timeout server_settings",
-    "psycopg": "autocommit prepare_threshold row_factory cursor_factory context",
+_WRITABLE: Final = ("any", "read-write", "primary")  # the bridge writes, so no other server will do
+# What hosts write into a URL for other clients. The bridge has settled it: one small pool, no prepared statements,
+# time limits of its own in each transaction, UTF-8.
+_SETTLED: Final = frozenset(
+    """
+    pgbouncer connection_limit pool_timeout socket_timeout statement_cache_size sslaccept max_idle_connection_lifetime
+    supa workaround
+    uselibpqcompat max min idleTimeoutMillis idle_timeout max_lifetime connectionTimeoutMillis query_timeout prepare
+    statement_timeout lock_timeout idle_in_transaction_session_timeout keepAlive fallback_to_ssl
+    prepareThreshold preparedStatementCacheQueries preparedStatementCacheSizeMiB reWriteBatchedInserts stringtype
+    ApplicationName loginTimeout socketTimeout connectTimeout tcpKeepAlive sslfactory binaryTransfer
+    pool prepared_statements encoding adapter reconnect advisory_locks checkout_timeout idle_timeout reaping_frequency
+    pool_size max_overflow pool_recycle pool_pre_ping conn_max_age conn_health_checks ssl_require
+    prepared_statement_cache_size command_timeout autocommit prepare_threshold
+    binary_parameters default_query_exec_mode statement_cache_capacity statement_cache_mode pool_max_conns
+    pool_min_conns pool_max_conn_lifetime pool_max_conn_idle_time pool_health_check_period pool_mode
+    timezone TimeZone serverVersion charset client_encoding connect_timeout
+    """.split()  # noqa: SIM905 - as above
+)
+_SCHEMAS: Final = ("schema", "currentSchema", "schema_search_path", "search_path")
+_SSL_MODES: Final = {
+    **{mode: mode for mode in _ONE_OF["sslmode"]},
+    "no-verify": "require",
+    "required": "require",
+    "preferred": "prefer",
+    "disabled": "disable",
+    "verify_ca": "verify-ca",
+    "verify_full": "verify-full",
+    "verify_identity": "verify-full",
+    **dict.fromkeys(("true", "1", "yes", "on"), "require"),
+    **dict.fromkeys(("false", "0", "no", "off"), "disable"),
 }
-_OWNER: Final = {name: owner for owner, names in _OF_OTHERS.items() for name in names.split()}
 _SQLITE_OPTIONS: Final = {
     "uri": re.compile(r"(?i:true|false|yes|no|on|off|y|n|t|f|1|0)"),
     "check_same_thread": re.compile(r"(?i:true|false|yes|no|on|off|y|n|t|f|1|0)"),
@@ -102,8 +122,17 @@ def canonical(text: str) -> str:
     if kind == "sqlite":
         _check_sqlite(parts)
         return text
-    _check_server(parts)
+    options = _understood(parts.options)
+    _check_server(replace(parts, options=options))
+    if options != parts.options:
+        query = f"?{urlencode(options, quote_via=quote)}" if options else ""
+        text = text[: match.start("query") - 1] + query
     return "postgresql+psycopg" + text[len(parts.scheme) :]
+
+
+def search_path(names: str) -> str:
+    """What the option `schema` says, as SQL: each name in quotes."""
+    return ", ".join('"' + name.strip().strip('"').replace('"', '""') + '"' for name in names.split(","))
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -159,6 +188,8 @@ def _kind(text: str) -> str:
 def _wrong_begin(text: str, scheme: str) -> str:
     if text[-1:] in _QUOTES:
         return "it has quotes around it: take them away"
+    if scheme.lower().startswith("prisma"):
+        return f"{scheme}:// is for Prisma's own client: take the direct URL (postgres://) from Prisma's console"
     if any(f"{known}://" in text[1:] for known in _SCHEMES):
         return "something stands in front of the URL, such as quotes or the variable's name: take it away"
     if re.match(r"sqlite3?:", text):
@@ -226,9 +257,42 @@ def _check_server(parts: _Parts) -> None:
     _check_plain(parts)
     if parts.port and not _is_port(parts.port):
         raise ValueError('its port (behind the last ":") must be a number from 1 to 65535')
-    _demand_known(parts, LIBPQ, "PostgreSQL's own library")
+    _demand_known(parts, {*LIBPQ, "schema"}, "PostgreSQL's own library")
     for problem in _wrong_values(parts.options):
         raise ValueError(problem)
+
+
+def _understood(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Those that PostgreSQL's library needs, under its names, and `schema`; ValueError for what cannot be kept."""
+    if ("sslaccept", "strict") in options:
+        raise ValueError('instead of "sslaccept=strict" write sslmode=verify-full&sslrootcert=system')
+    for name, value in options:
+        if name == "connect_timeout" and not _is_whole(value):
+            raise ValueError(f'the option "{name}" must be a whole number')
+    says_mode = any(_folded(name) == "sslmode" for name, _ in options)
+    return tuple(
+        _renamed(name, value)
+        for name, value in options
+        if name not in _SETTLED and not (name == "ssl" and says_mode)  # which says more
+    )
+
+
+def _renamed(name: str, value: str) -> tuple[str, str]:
+    if _folded(name) in ("ssl", "sslmode"):
+        return "sslmode", _SSL_MODES.get(value.lower(), value)
+    if name in _SCHEMAS:
+        return "schema", value if name == "schema" or '"' in value else value.lower()  # as PostgreSQL reads names
+    if name == "targetServerType":
+        return "target_session_attrs", {"primary": "read-write", "master": "read-write"}.get(value, value)
+    return name, value
+
+
+def _folded(name: str) -> str:
+    return name.replace("-", "").replace("_", "").lower()
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"-?\d{1,9}", text, re.ASCII) is not None
 
 
 def _is_port(text: str) -> bool:
@@ -242,8 +306,16 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
             yield f'the option "{name}" is there twice: take one of the two out of the URL'
         elif name in _ONE_OF and value not in _ONE_OF[name]:
             yield f'the option "{name}" must be one of {", ".join(_ONE_OF[name])}'
-        elif name in _WHOLE and not re.fullmatch(r"-?\d{1,9}", value, re.ASCII):
+        elif name in _WHOLE and not _is_whole(value):
             yield f'the option "{name}" must be a whole number'
+        elif name == "target_session_attrs" and value not in _WRITABLE:
+            yield f'the option "{name}" must be one of {", ".join(_WRITABLE)}, because the bridge writes'
+        elif name == "replication":
+            yield 'the option "replication" is for copying databases: take it out of the URL'
+        elif name == "schema" and not all(map(str.strip, value.split(","))):
+            yield 'the option "schema" must be the name of a schema'
+    if ("sslrootcert", "system") in options and dict(options).get("sslmode", "verify-full") != "verify-full":
+        yield 'beside "sslrootcert=system" the option "sslmode" must be verify-full'
     if not _addresses_fit([value for name, value in options if name == "host"], _ports(options)):
         yield 'the options "host" and "port" must be ?host=one:5432&host=two:5432, or ?host=one,two&port=5432,5433'
 
@@ -300,7 +372,6 @@ def _demand_known(parts: _Parts, known: Collection[str], whose: str) -> None:
 def _about(name: str, known: Collection[str]) -> str:
     if not _OPTION.fullmatch(name):
         return "an option of this name"
-    owner = _OWNER.get(name)
-    near = None if owner else next(iter(get_close_matches(name, known, 1)), None)
-    more = f" (which is {owner}'s)" if owner else f" (did you mean {near}?)" if near else ""
+    near = next(iter(get_close_matches(name, sorted(known), 1)), None)
+    more = f" (did you mean {near}?)" if near else ""
     return f'the option "{name}"{more}'

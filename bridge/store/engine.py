@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, Transaction, c
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from bridge.database_url import EXAMPLE
+from bridge.database_url import EXAMPLE, search_path
 from bridge.errors import StoreConflict, StoreError, StoreUnavailable
 from bridge.store.clock import system_ms
 from bridge.store.driver import Driver
@@ -58,11 +58,13 @@ _PG_LIMITS: Final = (
 )
 _BEGIN: Final = "bridge_begin"  # a connection's own text, kept beside it; so are those under READ and _LAZY
 _POOL: Final = "bridge_pool"  # the pool that a connection was made for
-_PG_CONNECT: Final = {
+_PG_SETTLED: Final = {  # whatever the URL says
     "autocommit": True,
     "prepare_threshold": None,  # a transaction-mode pooler gives the next transaction another server connection
-    "application_name": "datafast-bridge",
     "client_encoding": "utf8",
+}
+_PG_CONNECT: Final = {
+    "application_name": "datafast-bridge",
     "target_session_attrs": "read-write",  # after a failover the old server may still answer, read-only
     "keepalives_idle": 20,
     "keepalives_interval": 5,
@@ -287,6 +289,9 @@ def _wal(connection: sqlite3.Connection) -> None:
 def _open_postgresql(url: URL, pool_size: int) -> Store:
     from bridge.store import wire  # noqa: PLC0415 - psycopg, which a process on SQLite does not need
 
+    schemas = url.query.get("schema")  # ours, not the driver's; a session's own setting would get lost in a pooler
+    path = f"; SET LOCAL search_path = {search_path(str(schemas))}" if schemas else ""
+    url = url.difference_update_query(["schema"])
     if "+" not in url.drivername:
         url = url.set(drivername="postgresql+psycopg")
     engine = create_engine(
@@ -295,7 +300,7 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=WAIT_S,
-        connect_args={name: value for name, value in _PG_CONNECT.items() if name not in url.query},
+        connect_args={name: value for name, value in _PG_CONNECT.items() if name not in url.query} | _PG_SETTLED,
         hide_parameters=True,
     )
 
@@ -308,7 +313,7 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
         row = connection.execute("SHOW synchronous_commit").fetchone()
         lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
         newer = connection.info.server_version >= 170_000
-        limits = _PG_LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "")
+        limits = _PG_LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
         record.info[_BEGIN] = f"BEGIN; {limits}" + ("; SET LOCAL synchronous_commit = on" if lax else "")
         record.info[READ] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}"
         record.info[_LAZY] = f"BEGIN; {limits}; SET LOCAL synchronous_commit = off"

@@ -94,6 +94,8 @@ def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
 
 def _demand_no_tables(conn: Connection) -> bool:
     """SchemaError, naming them, where the tables of this program would meet those of another one."""
+    if conn.dialect.name == "postgresql" and conn.execute(text("SELECT current_schema()")).scalar() is None:
+        raise SchemaError("the schema that DATABASE_URL names does not exist: run CREATE SCHEMA in the database first")
     taken = sorted({*schema.metadata.tables} & set(conn.execute(text(_NAMES[conn.dialect.name])).scalars()))
     if not taken:
         return True

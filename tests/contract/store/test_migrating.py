@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, MetaData, Table, insert, inspect, select, text
 
+from bridge import database_url
 from bridge import store as bridge_store
 from bridge.errors import SchemaError
 from bridge.store import migrating, schema, status
@@ -197,12 +198,27 @@ def test_other_things_than_tables_are_in_the_way_as_well(empty):
         bridge_store.migrate(empty)
 
 
+REQUIRED = {
+    **dict.fromkeys(("source", "provider", "type", "headers", "query", "state"), "x"),
+    "dedupe_key": text("clock_timestamp()::text"),
+    "test": False,
+    "received_at_ms": 1,
+}
+
+
 def test_a_schema_of_its_own_is_enough(postgres):
     name = postgres.create()
-    postgres.execute(name, "CREATE TABLE events (id int); CREATE SCHEMA bridge")
-    url = f"{postgres.url(name)}&options=-csearch_path%3Dbridge"
-    assert bridge_store.migrate(url) is True
-    assert bridge_store.migrate(url) is False
+    postgres.execute(name, 'CREATE TABLE events (id int); CREATE SCHEMA "Bridge"')
+    url = f"{postgres.url(name)}&schema=Bridge&pgbouncer=true&prepare_threshold=0"
+    for given in (database_url.canonical(url), f"{postgres.url(name)}&options=-csearch_path%3D%22Bridge%22"):
+        bridge_store.migrate(given)
+        opened = bridge_store.open(given)
+        with opened.write() as conn:
+            conn.execute(insert(schema.events).values(REQUIRED))
+        assert bridge_store.schema_state(opened) == "current"
+        opened.close()
+    with pytest.raises(SchemaError, match="the schema that DATABASE_URL names does not exist"):
+        bridge_store.migrate(url.replace("Bridge", "nothing").partition("&pgbouncer")[0])
     postgres.drop(name)
 
 

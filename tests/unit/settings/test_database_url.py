@@ -10,6 +10,7 @@ import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import pq
+from psycopg.conninfo import make_conninfo
 
 from bridge import database_url, settings
 from bridge.database_url import canonical, sqlite_file, unusable
@@ -30,16 +31,15 @@ def refusal(url: str) -> str:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        (f"{PG}?schema=public", 'know the option "schema" (which is Prisma\'s): take it out of the URL'),
-        (f"{PG}?pgbouncer=true", 'the option "pgbouncer" (which is Prisma\'s): take it out'),
-        (f"{PG}?connection_limit=1&sslmode=require", 'the option "connection_limit" (which is Prisma\'s): take it out'),
-        (f"{PG}?pool_timeout=1", 'the option "pool_timeout" (which is Prisma\'s)'),
-        (f"{PG}?supa=base-pooler.x", 'the option "supa" (which is Supabase\'s)'),
-        (f"{PG}?pool=5", 'the option "pool" (which is Rails\'s)'),
-        (f"{PG}?autocommit=off", 'the option "autocommit" (which is psycopg\'s)'),
-        (f"{PG}?schema=a&pgbouncer=true", '"schema" (which is Prisma\'s) and the option "pgbouncer"'),
+        (f"{PG}?pg_bouncer=true", 'PostgreSQL\'s own library does not know the option "pg_bouncer": take it out'),
+        (f"{PG}?schema=,", 'the option "schema" must be the name of a schema'),
+        (f"{PG}?sslaccept=strict", "write sslmode=verify-full&sslrootcert=system"),
+        (f"{PG}?sslmode=require&sslrootcert=system", 'the option "sslmode" must be verify-full'),
+        (f"{PG}?target_session_attrs=read-only", "because the bridge writes"),
+        (f"{PG}?replication=database", 'the option "replication" is for copying'),
+        ("prisma+postgres://accelerate.prisma-data.net/?api_key=q7Kz9", "take the direct URL (postgres://)"),
         (f"{PG}?sslmod=require", 'the option "sslmod" (did you mean sslmode?): take it out'),
-        (f"{PG}?sslmode=no-verify", 'the option "sslmode" must be one of disable, allow, prefer, require, verify-ca'),
+        (f"{PG}?sslmode=never", 'the option "sslmode" must be one of disable, allow, prefer, require, verify-ca'),
         (f"{PG}?connect_timeout=soon", 'the option "connect_timeout" must be a whole number'),
         (f"{PG}?sslmode=require&sslmode=prefer", 'the option "sslmode" is there twice'),
         (f"{PG}?host=h:x", 'the options "host" and "port" must be ?host=one:5432&host=two:5432, or'),
@@ -98,6 +98,66 @@ def test_a_wrong_url_is_a_sentence_that_names_the_part_and_shows_no_password(url
 def test_a_url_that_the_driver_takes_is_taken(url):
     engine = sqlalchemy.create_engine(canonical(url))
     engine.dialect.create_connect_args(engine.url)
+
+
+def connecting(url: str) -> dict[str, object]:
+    engine = sqlalchemy.create_engine(canonical(url))
+    _, arguments = engine.dialect.create_connect_args(engine.url)
+    pq.Conninfo.parse(make_conninfo(**{k: v for k, v in arguments.items() if k not in ("context", "schema")}).encode())
+    return {k: v for k, v in arguments.items() if k not in ("context", "host", "port", "user", "password", "dbname")}
+
+
+PASTED = [  # as Supabase, Vercel, Neon, Prisma, Heroku, DigitalOcean, Aiven, Cloud SQL, node-postgres, JDBC, Rails and
+    # SQLAlchemy write them
+    ("pgbouncer=true&connection_limit=1", {}),
+    ("sslmode=require&supa=base-pooler.x", {"sslmode": "require"}),
+    ("sslmode=require&pgbouncer=true&connect_timeout=15&pool_timeout=15", {"sslmode": "require"}),
+    ("workaround=supabase-pooler.vercel", {}),
+    ("sslmode=require&channel_binding=require", {"sslmode": "require", "channel_binding": "require"}),
+    ("sslmode=require&options=endpoint%3Dep-cool-1", {"sslmode": "require", "options": "endpoint=ep-cool-1"}),
+    ("schema=public", {"schema": "public"}),
+    ("schema=Shop&statement_cache_size=0&socket_timeout=3", {"schema": "Shop"}),
+    ("currentSchema=Shop,public&prepareThreshold=0", {"schema": "shop,public"}),
+    ("search_path=shop", {"schema": "shop"}),
+    ("sslaccept=accept_invalid_certs&sslmode=require", {"sslmode": "require"}),
+    ("ssl=true", {"sslmode": "require"}),
+    ("ssl=0", {"sslmode": "disable"}),
+    ("ssl=true&sslmode=no-verify", {"sslmode": "require"}),
+    ("ssl-mode=REQUIRED", {"sslmode": "require"}),
+    ("sslmode=require&uselibpqcompat=true", {"sslmode": "require"}),
+    ("sslmode=verify-full&sslrootcert=system", {"sslmode": "verify-full", "sslrootcert": "system"}),
+    ("sslrootcert=%2Fapp%2Fca.pem", {"sslrootcert": "/app/ca.pem"}),
+    ("targetServerType=primary", {"target_session_attrs": "read-write"}),
+    ("target_session_attrs=any", {"target_session_attrs": "any"}),
+    ("prepare_threshold=0", {}),
+    ("prepare_threshold=5&autocommit=off", {}),
+    ("application_name=shop&statement_timeout=60000", {"application_name": "shop"}),
+    ("pool=5&prepared_statements=false&encoding=utf8", {}),
+    ("pool_size=5&max_overflow=2&conn_max_age=600&ssl_require=true", {}),
+    ("binary_parameters=yes&default_query_exec_mode=simple_protocol&pool_max_conns=4", {}),
+    ("client_encoding=latin1&TimeZone=UTC", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "expected"), PASTED, ids=[options for options, _ in PASTED])
+def test_what_hosts_write_for_other_clients_is_understood(options, expected):
+    for base in (PG, "postgres://user:q7%25%40z9@host/name", "postgresql+psycopg2://u@h:25060/d"):
+        assert connecting(f"{base}?{options}") == expected
+
+
+def test_a_user_and_a_password_may_be_options_and_a_socket_may_have_colons():
+    assert connecting("postgresql://host/name?user=u&password=q7Kz9") == {}
+    assert canonical("postgresql://u:p@/d?host=/cloudsql/a:b:c").endswith("?host=/cloudsql/a:b:c")
+
+
+def test_a_url_that_needs_no_change_but_its_scheme_gets_no_other():
+    url = "://u:p%40a%25ss@[::1]:5432/d?options=-c%20search_path%3Dx&sslmode=prefer"
+    assert canonical(f"postgres{url}") == f"postgresql+psycopg{url}"
+
+
+def test_a_schema_is_named_exactly():
+    assert database_url.search_path("Shop") == '"Shop"'
+    assert database_url.search_path('a"b, public') == '"a""b", "public"'
 
 
 def test_the_options_of_postgresql_are_those_that_its_library_knows():
