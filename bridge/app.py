@@ -22,14 +22,15 @@ from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
-from bridge.store import retention, workers
+from bridge.store import workers
 from bridge.store.counters import Refusals
 from bridge.store.first_messages import FirstMessages
 from bridge.store.inbox import Inbox
+from bridge.store.timekeeping import Timekeeper
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bridge.model import Source
     from bridge.rules import RuleSet
@@ -43,6 +44,7 @@ FIRST_MESSAGES_S: Final = 0.25  # somebody waits for them
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
 RETENTION_S: Final = 60.0
+UNREADY_MS: Final = 20  # of the senders, until the clock was looked at
 LEAVE_S: Final = 3.0  # of a stop, after what was under way is finished
 
 log = logs.get("app")
@@ -76,15 +78,17 @@ class Bridge:
         self._id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._kind = kind
         self._client = datafast.Client(settings.datafast_api_url, settings.bridge_deadline)
+        self._timekeeper = Timekeeper(self.store, settings, monotonic_ms=_monotonic_ms)
         self._deliverer = Deliverer(
             self.store,
             self._client,
             settings,
             self.destinations,
             random=random.random,
-            monotonic_ms=lambda: time.monotonic_ns() // 1_000_000,
+            monotonic_ms=_monotonic_ms,
             sleep_ms=lambda ms: time.sleep(ms / 1000),
             new_token=lambda: secrets.token_hex(16),
+            steady=self._timekeeper.steady,
         )
         self._worker = self._build_worker() if worker else None
         asks = worker and settings.stripe_api_key is not None
@@ -165,15 +169,27 @@ class Bridge:
     def _build_worker(self) -> Worker:
         settings = self.settings
         router = route.Router(
-            self.store, settings, new_token=lambda: secrets.token_hex(16), on_goals=self._wake_senders
+            self.store,
+            settings,
+            new_token=lambda: secrets.token_hex(16),
+            on_goals=self._wake_senders,
+            steady=self._timekeeper.steady,
         )
+
+        def route_batch() -> int:
+            self._timekeeper.look()  # before anything is decided by the time, at the start and ever after
+            return router.route_batch(self.rules, self.destinations())
+
+        def deliver(stopping: Callable[[], bool]) -> int | None:
+            return self._deliverer.step(stopping) if self._timekeeper.ready else UNREADY_MS
+
         return Worker(
-            route=lambda: router.route_batch(self.rules, self.destinations()),
-            deliver=self._deliverer.step,
+            route=route_batch,
+            deliver=deliver,
             chores=(
                 Chore("sweep", SWEEP_S, self._deliverer.sweep),
                 Chore("parked", SWEEP_S, router.sweep),
-                Chore("retention", RETENTION_S, lambda: retention.purge(self.store, settings.bridge_retention_days)),
+                Chore("retention", RETENTION_S, lambda: self._timekeeper.forget(settings.bridge_retention_days)),
             ),
             senders=settings.bridge_concurrency,
             idle_s=UNWOKEN_IDLE_S if self._kind == "worker" else WOKEN_IDLE_S,
@@ -224,6 +240,10 @@ def _demand_own_tables(database: Store) -> None:
     """SchemaError where the tables are another application's: nothing may write into them."""
     with contextlib.suppress(StoreUnavailable):  # a database that is away is waited for by everybody who needs it
         store.schema_state(database)
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def build(settings: Settings, *, worker: bool, kind: str = "inline", stripe_url: str = STRIPE_URL) -> Bridge:

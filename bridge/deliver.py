@@ -10,7 +10,7 @@ after its attempt row is committed, and never after half its lease is over.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -30,7 +30,7 @@ from bridge.model import (
     ProofClaim,
     Settlement,
 )
-from bridge.store import delivery, link_rows, parking, pauses, proofs, unknown
+from bridge.store import clock, delivery, link_rows, parking, pauses, proofs, unknown
 from bridge.store.restoring import REASON
 
 if TYPE_CHECKING:
@@ -321,7 +321,8 @@ class Deliverer:
     """Delivers goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
     random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped; sleep_ms: lets
-    it go on. new_token: a text nobody else has, for a lease.
+    it go on. new_token: a text nobody else has, for a lease. steady: what to make of the database's time before a goal
+    is given up by it (`Timekeeper.steady`).
     """
 
     def __init__(
@@ -335,9 +336,11 @@ class Deliverer:
         monotonic_ms: Callable[[], int],
         sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
+        steady: Callable[[int], int] = clock.as_told,
     ) -> None:
         self._store = store
         self._api = api
+        self._steady = steady
         self._destinations = destinations
         self._settings = settings
         self._policy = Policy.of(settings)
@@ -393,7 +396,7 @@ class Deliverer:
             self._registered[destination.name] = fingerprint
 
     def _claim(self, destination: Destination) -> Claim | LookClaim | ProofClaim | NotYet:
-        return self._store.run(
+        claimed = self._store.run(
             lambda conn: delivery.claim(
                 conn,
                 destination=destination.name,
@@ -404,6 +407,9 @@ class Deliverer:
                 readback_ms=(self._policy.settling_ms, self._policy.second_look_ms),
             )
         )
+        if not isinstance(claimed, Claim):
+            return claimed
+        return replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
 
     def _release(self, claimed: Claim | LookClaim | ProofClaim) -> None:
         if isinstance(claimed, Claim):
@@ -543,7 +549,9 @@ class Deliverer:
         with self._store.read() as conn:
             if not delivery.anything_to_sweep(conn):
                 return
-        free, doubtful, old = self._store.run(lambda conn: delivery.sweep(conn, settling_ms=self._policy.settling_ms))
+        free, doubtful, old = self._store.run(
+            lambda conn: delivery.sweep(conn, settling_ms=self._policy.settling_ms, steady=self._steady)
+        )
         log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, delete, exists, func, or_, select, update
 
-from bridge.store import clock, link_rows
+from bridge.store import link_rows
 from bridge.store.schema import link_events, link_keys, link_visitors, unknown_visitors, visitor_proofs
 from bridge.store.unknown import BARE_MS
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 LINKS_MS: Final = 400 * 86_400_000
 
 
-def forget_links(conn: Connection, limit: int) -> int:
+def forget_links(conn: Connection, limit: int, now: int) -> int:
     """Go through the keys that were not met for 400 days, the oldest first; how many were seen to."""
-    now = clock.read_ms(conn)
     conn.execute(delete(unknown_visitors).where(unknown_visitors.c.at_ms <= now - BARE_MS))
     conn.execute(delete(visitor_proofs).where(visitor_proofs.c.made_at_ms <= now - LINKS_MS))
     values = {"before": now - LINKS_MS, "most": limit}

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_, select, update
 
 from bridge.model import Claim, Goal, GoalState, Health, LookClaim, NotYet, OwnedGoal, ProofClaim, UnconfirmedGoal
-from bridge.store import pauses, proofs, restoring
-from bridge.store.clock import now_ms, read_ms
+from bridge.store import jumps, pauses, proofs, restoring
+from bridge.store.clock import as_told, now_ms, read_ms
 from bridge.store.schema import attempts, goals, pace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Row, Select
     from sqlalchemy.sql.dml import ReturningUpdate
@@ -523,12 +523,22 @@ def _settle_statement(state: GoalState, *, counts: bool, unknown_visitor: bool, 
     return update(goals).where(owned).values(**values).returning(goals.c.id)
 
 
+# It was due when it was leased, whatever the clock said then.
+_FREE: Final[dict[str, Any]] = {
+    "state": "pending",
+    "lease_token": None,
+    "lease_until_ms": None,
+    "due_at_ms": case((goals.c.due_at_ms > now_ms(), now_ms()), else_=goals.c.due_at_ms),
+    "changed_at_ms": now_ms(),
+}
+
+
 def release(conn: Connection, claimed: Claim) -> bool:
     """Give a lease back (SIGTERM): nothing was sent, nobody waits for it to run out."""
     statement = (
         update(goals)
         .where(goals.c.id == claimed.goal.id, goals.c.state == "leased", goals.c.lease_token == claimed.token)
-        .values(state="pending", lease_token=None, lease_until_ms=None, changed_at_ms=now_ms())
+        .values(**_FREE)
         .returning(goals.c.id)
     )
     given_back = conn.execute(statement).first() is not None
@@ -544,7 +554,7 @@ _TAKE_BACK: Final = (
         goals.c.state.in_(("leased", "sending")),
         goals.c.lease_token == bindparam("token"),
     )
-    .values(state="pending", lease_token=None, lease_until_ms=None, changed_at_ms=now_ms())
+    .values(**_FREE)
     .returning(goals.c.id)
 )
 _UNSENT_ATTEMPT: Final = (
@@ -721,7 +731,7 @@ def release_proof(conn: Connection, claim: ProofClaim) -> None:
 _UNSENT: Final = (
     update(goals)
     .where(goals.c.state == "leased", goals.c.lease_until_ms <= now_ms())
-    .values(state="pending", lease_token=None, lease_until_ms=None, changed_at_ms=now_ms())
+    .values(**_FREE)
     .returning(goals.c.id)
 )
 
@@ -756,7 +766,7 @@ _VANISHED: Final = (
 
 _TOO_OLD: Final = (
     update(goals)
-    .where(goals.c.state == "pending", goals.c.expires_at_ms <= now_ms())
+    .where(goals.c.state == "pending", goals.c.expires_at_ms <= bindparam("until"))
     .values(
         state="expired",
         reason="max_age",
@@ -767,13 +777,22 @@ _TOO_OLD: Final = (
 )
 
 
-def sweep(conn: Connection, *, settling_ms: int) -> tuple[list[int], list[int], list[int]]:
-    """Take up what vanished workers left: ids of goals (free again, in doubt, too old)."""
+def sweep(
+    conn: Connection, *, settling_ms: int, steady: Callable[[int], int] = as_told
+) -> tuple[list[int], list[int], list[int]]:
+    """Take up what vanished workers left: ids of goals (free again, in doubt, too old).
+
+    steady: what to make of the database's time before a goal is given up by it. What grew too old while the clock
+    jumped is held.
+    """
     free = [row.id for row in conn.execute(_UNSENT)]
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
     if doubtful:
         conn.execute(_VANISHED, {"doubtful": doubtful})
-    old = [row.id for row in conn.execute(_TOO_OLD)]
+    now = read_ms(conn)
+    until = min(now, steady(now))
+    jumps.hold_too_old(conn, jumps.recall(conn).gaps)
+    old = [row.id for row in conn.execute(_TOO_OLD, {"until": until})]
     return free, doubtful, old
 
 

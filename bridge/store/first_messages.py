@@ -83,15 +83,14 @@ def _write(conn: Connection, waiting: dict[str, dict[str, str]]) -> None:
             conn.execute(_PUT[conn.dialect.name], {"of": source, "what": token, "who": sender})
         last = select(table.c.token).where(table.c.source == source).order_by(*_LAST_FIRST).limit(KEPT)
         conn.execute(delete(table).where(table.c.source == source, table.c.token.not_in(last)))
-    forget_old(conn)
 
 
 _LAST_FIRST: Final = (table.c.at_ms.desc(), table.c.token)
 
 
-def forget_old(conn: Connection) -> int:
+def forget_old(conn: Connection, now: int) -> int:
     """Remove what is older than an hour; how many."""
-    return conn.execute(delete(table).where(table.c.at_ms <= now_ms() - KEPT_MS)).rowcount
+    return conn.execute(delete(table).where(table.c.at_ms <= now - KEPT_MS)).rowcount
 
 
 def of_source(conn: Connection, source: str) -> list[FirstMessage]:

@@ -181,9 +181,9 @@ def of_goal(conn: Connection, goal_id: int) -> list[Lookup]:
     return [Lookup(*(getattr(row, name) for name in names)) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
 
 
-def forget_old(conn: Connection, limit: int) -> int:
+def forget_old(conn: Connection, limit: int, now: int) -> int:
     """Forget what was asked a month ago; how many."""
-    before = clock.read_ms(conn) - KEPT_MS
+    before = now - KEPT_MS
     old = conn.execute(_OLD, {"before": before, "most": limit}).all()
     for row in old:
         conn.execute(_FORGET, {"of": row.key, "asked": row.question, "before": before})

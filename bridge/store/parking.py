@@ -17,13 +17,13 @@ from sqlalchemy import bindparam, select, update
 from bridge.linking import Found, Learning, Named
 from bridge.linkwords import HINT, disproved, proving, unattributed, waiting
 from bridge.model import Key
-from bridge.store import clock, link_rows, links, proofs
+from bridge.store import clock, jumps, link_rows, links, proofs
 from bridge.store.driver import driver_of
 from bridge.store.schema import events, goal_keys, goals, link_keys
 from bridge.store.unknown import WHY, Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -115,12 +115,18 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 # --------------------------------------------------------------------------------------------------- looking again
 
 
-def sweep_parked(conn: Connection, settings: Settings, *, limit: int = 200) -> int:
-    """Look at the parked goals whose grace or wait is over. Returns how many changed their state."""
-    now = clock.read_ms(conn)
+def sweep_parked(
+    conn: Connection, settings: Settings, *, limit: int = 200, steady: Callable[[int], int] = clock.as_told
+) -> int:
+    """Look at the parked goals whose grace or wait is over. Returns how many changed their state.
+
+    steady: what to make of the database's time before a wait is ended by it.
+    """
+    now = steady(clock.read_ms(conn))
     if conn.execute(_DUE, {"now": now, "limit": 1}).first() is None:
         return 0
     link_rows.lock(conn)
+    jumps.lengthen(conn, jumps.recall(conn).gaps)
     return _look(conn, conn.execute(_DUE, {"now": now, "limit": limit}).all(), settings, now)
 
 

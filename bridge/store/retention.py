@@ -16,7 +16,7 @@ from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
 
 from bridge.model import FINAL, GoalState
 from bridge.store import aging, first_messages, lookups
-from bridge.store.clock import now_ms
+from bridge.store.clock import read_ms
 from bridge.store.failures import translated
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events
 from bridge.store.schema import totals as removed
@@ -40,16 +40,18 @@ ROUNDS: Final = 50  # transactions a call; the rest is done the next time
 _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 
 
-def purge(store: Store, days: int) -> dict[str, int]:
-    """One round of forgetting; how many rows of what. `days`: BRIDGE_RETENTION_DAYS."""
+def purge(store: Store, days: int, now: int | None = None) -> dict[str, int]:
+    """One round of forgetting; how many rows of what. days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time."""
+    if now is None:
+        now = store.run(read_ms)
     done = {
-        "bodies": _in_batches(store, lambda conn: forget_bodies(conn, days, BATCH)),
-        "attempts": _in_batches(store, lambda conn: forget_attempts(conn, days, BATCH)),
-        "goals": _in_batches(store, lambda conn: forget_goals(conn, BATCH)),
-        "events": _in_batches(store, lambda conn: forget_events(conn, BATCH)),
-        "links": _in_batches(store, lambda conn: aging.forget_links(conn, BATCH)),
-        "lookups": _in_batches(store, lambda conn: lookups.forget_old(conn, BATCH)),
-        "first_messages": _in_batches(store, first_messages.forget_old),
+        "bodies": _in_batches(store, lambda conn: forget_bodies(conn, days, BATCH, now)),
+        "attempts": _in_batches(store, lambda conn: forget_attempts(conn, days, BATCH, now)),
+        "goals": _in_batches(store, lambda conn: forget_goals(conn, BATCH, now)),
+        "events": _in_batches(store, lambda conn: forget_events(conn, BATCH, now)),
+        "links": _in_batches(store, lambda conn: aging.forget_links(conn, BATCH, now)),
+        "lookups": _in_batches(store, lambda conn: lookups.forget_old(conn, BATCH, now)),
+        "first_messages": _in_batches(store, lambda conn: first_messages.forget_old(conn, now)),
     }
     bound_log(store)
     return done
@@ -72,12 +74,12 @@ _open_for_0_days = _goal_of_event.where(goals.c.state.not_in(FINAL))
 _open = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))  # a held goal has all that sending needs
 
 
-def forget_bodies(conn: Connection, days: int, limit: int) -> int:
+def forget_bodies(conn: Connection, days: int, limit: int, now: int) -> int:
     """Take body, headers, query and trace of events that are through, the oldest first; how many."""
     if days:
-        through = and_(events.c.received_at_ms <= now_ms() - days * DAY_MS, events.c.state != "received", ~_open)
+        through = and_(events.c.received_at_ms <= now - days * DAY_MS, events.c.state != "received", ~_open)
     else:
-        kept = events.c.received_at_ms > now_ms() - QUARANTINE_MS
+        kept = events.c.received_at_ms > now - QUARANTINE_MS
         through = and_(or_(events.c.state == "routed", and_(events.c.state == "quarantined", ~kept)), ~_open_for_0_days)
     old = select(events.c.id).where(events.c.body.is_not(None), through).order_by(events.c.received_at_ms).limit(limit)
     forget = update(events).where(events.c.id.in_(old)).values(body=None, headers="{}", query="{}", trace=None)
@@ -87,7 +89,7 @@ def forget_bodies(conn: Connection, days: int, limit: int) -> int:
 # ------------------------------------------------------------------------------------------------------- rows
 
 
-def forget_attempts(conn: Connection, days: int, limit: int) -> int:
+def forget_attempts(conn: Connection, days: int, limit: int, now: int) -> int:
     """Remove tries of goals that are final, unless a read-back may still need them; how many."""
     other = goals.alias("other")
     in_doubt = exists().where(
@@ -98,7 +100,7 @@ def forget_attempts(conn: Connection, days: int, limit: int) -> int:
     old = (
         select(attempts.c.id)
         .join(goals, goals.c.id == attempts.c.goal_id)
-        .where(attempts.c.started_at_ms <= now_ms() - max(days * DAY_MS, READ_BACK_MS))
+        .where(attempts.c.started_at_ms <= now - max(days * DAY_MS, READ_BACK_MS))
         .where(goals.c.state.in_(FINAL), ~in_doubt)
         .order_by(attempts.c.started_at_ms)
         .limit(limit)
@@ -107,11 +109,11 @@ def forget_attempts(conn: Connection, days: int, limit: int) -> int:
     return _write_down(conn, "attempts", conn.execute(gone))
 
 
-def forget_goals(conn: Connection, limit: int) -> int:
+def forget_goals(conn: Connection, limit: int, now: int) -> int:
     """Remove goals of 400 days ago with what hangs on them; how many. What is open is not old."""
     old = (
         select(goals.c.id)
-        .where(goals.c.created_at_ms <= now_ms() - ROWS_MS, goals.c.state.in_(FINAL | {GoalState.HELD}))
+        .where(goals.c.created_at_ms <= now - ROWS_MS, goals.c.state.in_(FINAL | {GoalState.HELD}))
         .order_by(goals.c.created_at_ms)
         .limit(limit)
     )
@@ -125,11 +127,11 @@ def forget_goals(conn: Connection, limit: int) -> int:
     return _write_down(conn, "goals", conn.execute(gone))
 
 
-def forget_events(conn: Connection, limit: int) -> int:
+def forget_events(conn: Connection, limit: int, now: int) -> int:
     """Remove events of 400 days ago that have no goals any more; how many. From now on a replay would be new."""
     old = (
         select(events.c.id)
-        .where(events.c.received_at_ms <= now_ms() - ROWS_MS, events.c.state != "received", ~_goal_of_event)
+        .where(events.c.received_at_ms <= now - ROWS_MS, events.c.state != "received", ~_goal_of_event)
         .order_by(events.c.received_at_ms)
         .limit(limit)
     )

@@ -230,7 +230,7 @@ def test_old_answers_are_forgotten(shop):
     shop.desk.route(renewal())
     shop.later()
     shop.clock.advance(32 * DAY)
-    forgotten = sum(iter(lambda: shop.store.run(lambda conn: lookups.forget_old(conn, 2)), 0))
+    forgotten = sum(iter(lambda: shop.store.run(lambda conn: lookups.forget_old(conn, 2, shop.clock.now_ms)), 0))
     assert forgotten == 3
     assert shop.rows() == []
 
@@ -565,7 +565,7 @@ PLANS = {
     "answered": lambda conn: lookups.answered(conn, "k", "sessions", outcome="nothing", detail=None, again_at_ms=1),
     "put off": lambda conn: lookups.put_off(conn, 1, 1),
     "told": lambda conn: lookups.of_goal(conn, 1),
-    "old": lambda conn: lookups.forget_old(conn, 10),
+    "old": lambda conn: lookups.forget_old(conn, 10, 1),
 }
 
 

@@ -241,7 +241,7 @@ YEAR = 400 * DAY
 
 def aged(store, clock, ms):
     clock.advance(ms)
-    while store.run(lambda conn: aging.forget_links(conn, 2)):
+    while store.run(lambda conn: aging.forget_links(conn, 2, clock.now_ms)):
         pass
 
 

@@ -7,8 +7,12 @@ import re
 import pytest
 from statements_kit import overheard, plan
 
+from bridge import settings
 from bridge.store import events, ledger, retention, schema, status
+from bridge.store.ahead import Ahead
 
+NOW_MS = 1_790_000_000_000
+AHEAD = Ahead(settings.load({}))
 BIG = ("events", "goals", "attempts", "link_events", "goal_keys")
 
 
@@ -33,11 +37,13 @@ WORK = {
     "look": lambda conn: status.look(conn, ("default",)),
     "find": lambda conn: (ledger.find(conn, "evt_1"), ledger.find(conn, "ev_1"), ledger.find(conn, "goal_1")),
     "show": lambda conn: (ledger.show_event(conn, 1), ledger.show_goal(conn, 1)),
-    "bodies after days": lambda conn: retention.forget_bodies(conn, 30, 10),
-    "bodies at once": lambda conn: retention.forget_bodies(conn, 0, 10),
-    "attempts": lambda conn: retention.forget_attempts(conn, 30, 10),
-    "goals": lambda conn: retention.forget_goals(conn, 10),
-    "events": lambda conn: retention.forget_events(conn, 10),
+    "bodies after days": lambda conn: retention.forget_bodies(conn, 30, 10, NOW_MS),
+    "bodies at once": lambda conn: retention.forget_bodies(conn, 0, 10, NOW_MS),
+    "attempts": lambda conn: retention.forget_attempts(conn, 30, 10, NOW_MS),
+    "goals": lambda conn: retention.forget_goals(conn, 10, NOW_MS),
+    "events": lambda conn: retention.forget_events(conn, 10, NOW_MS),
+    "times ahead": lambda conn: AHEAD.any(conn, NOW_MS),
+    "times ahead, all": lambda conn: AHEAD.any(conn, NOW_MS, cheap=False),
 }
 
 

@@ -1,0 +1,189 @@
+"""Time that passed on the clock alone: a clock that was put right (or wrong), a bridge that stood still for weeks.
+
+What is remembered of it is one fact: the heartbeat (the newest time that was stored, hourly), the gaps of the clock,
+and whether forgetting waits. A wait goes on behind a gap with what was left of it; a goal that grew too old within one
+is held, because nobody could have sent it in time. Deciding that there was a gap is `timekeeping`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, case, func, select, update
+
+from bridge.store import facts
+from bridge.store.clock import now_ms
+from bridge.store.schema import attempts, destinations, events, goals
+from bridge.store.schema import facts as table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+FACT: Final = "clock"
+REASON: Final = "clock"  # of a goal that is held
+GAPS_MAX: Final = 20
+
+Gap = tuple[int, int]  # milliseconds since 1970: what the clock said before, and after
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Forgetting waits. ran_ms: how long the bridge has been running since; counted_at_ms: up to when that is."""
+
+    why: str
+    since_ms: int
+    ran_ms: int
+    counted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known about the clock. jumps: how many there ever were, so that of two processes only one acts."""
+
+    heartbeat_ms: int | None = None
+    jumps: int = 0
+    gaps: tuple[Gap, ...] = ()
+    wait: Wait | None = None
+
+
+def recall(conn: Connection) -> Memory:
+    """What is known."""
+    return _read(facts.get(conn, FACT))
+
+
+def recall_locked(conn: Connection) -> Memory:
+    """The same, and nobody else changes it before the transaction ends."""
+    facts.ensure(conn, FACT, lambda: _written(Memory()))
+    return _read(conn.execute(_LOCKED).scalar())
+
+
+def keep(conn: Connection, memory: Memory) -> None:
+    """Know this from now on."""
+    facts.put(conn, FACT, _written(memory))
+
+
+def _read(text: str | None) -> Memory:
+    if text is None:
+        return Memory()
+    said = json.loads(text)
+    gaps = tuple((int(before), int(after)) for before, after in said["gaps"])
+    return Memory(said["heartbeat_ms"], said["jumps"], gaps, Wait(**said["wait"]) if said["wait"] else None)
+
+
+def _written(memory: Memory) -> str:
+    return json.dumps(asdict(memory))
+
+
+def newest_ms(conn: Connection, now: int) -> int | None:
+    """The newest time that a release without a heartbeat has left behind, if it tells anything."""
+    times = [conn.execute(statement, {"now": now}).scalar() for statement in _NEWEST]
+    return max((int(time) for time in times if time is not None), default=None)
+
+
+# --------------------------------------------------------------------------------------------------------- a jump
+
+
+def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
+    """The clock said `before`, and then `after` without the time between them: let what waits go on."""
+    if after > before:
+        for statement in (_FIRST_TRIES, _PAUSES):
+            conn.execute(statement, {"delta": after - before})
+        conn.execute(_WAITS, {"delta": after - before, "before": before})
+        gaps = (*memory.gaps, (before, after))[-GAPS_MAX:]
+    else:
+        conn.execute(_LATER_TRIES, {"after": after})
+        gaps = past(memory.gaps, after)
+    return replace(memory, jumps=memory.jumps + 1, gaps=gaps)
+
+
+def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
+    """The gaps that lie behind: one that ends ahead was undone."""
+    return tuple(gap for gap in gaps if gap[1] <= now)
+
+
+def moved(conn: Connection, delta: int) -> None:
+    """The same clock goes on elsewhere, so DataFast's is now as much further behind it."""
+    conn.execute(_SKEWS, {"delta": delta})
+
+
+def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:
+    """Goals that were parked after a jump, for an event from before it: their wait did not end within it either."""
+    for before, after in gaps:
+        conn.execute(_WAITS_WITHIN, {"delta": after - before, "before": before, "after": after})
+
+
+def hold_too_old(conn: Connection, gaps: Sequence[Gap]) -> list[int]:
+    """Hold what grew too old within a gap; ids."""
+    found: list[int] = []
+    for before, after in gaps:
+        found += conn.execute(_HOLD, {"before": before, "after": after}).scalars()
+    return found
+
+
+def let_go(conn: Connection) -> list[int]:
+    """Goals that were held because of a clock that is right again: they are not too old after all; ids."""
+    return list(conn.execute(_LET_GO).scalars())
+
+
+# ---------------------------------------------------------------------------------------------------- statements
+
+_TRIED: Final = ("pending", "leased", "sending", "unconfirmed", "held")
+_DELTA: Final = bindparam("delta", type_=goals.c.due_at_ms.type)
+_BEFORE: Final = bindparam("before", type_=goals.c.due_at_ms.type)
+_AFTER: Final = bindparam("after", type_=goals.c.due_at_ms.type)
+_LOCKED: Final = select(table.c.value).where(table.c.name == FACT).with_for_update()
+_NEWEST: Final = tuple(
+    select(func.max(column)).where(column <= bindparam("now"))
+    for column in (events.c.received_at_ms, attempts.c.started_at_ms)
+)
+
+# How long a goal has been tried, and how long its destination has been paused, are told by the distance to now.
+_FIRST_TRIES: Final = (
+    update(goals)
+    .where(goals.c.state.in_(_TRIED), goals.c.first_try_at_ms.is_not(None))
+    .values(first_try_at_ms=goals.c.first_try_at_ms + _DELTA)
+)
+_LATER_TRIES: Final = (
+    update(goals).where(goals.c.state.in_(_TRIED), goals.c.first_try_at_ms > _AFTER).values(first_try_at_ms=_AFTER)
+)
+_PAUSES: Final = (
+    update(destinations)
+    .where(destinations.c.paused_since_ms.is_not(None))
+    .values(paused_since_ms=destinations.c.paused_since_ms + _DELTA)
+)
+_SKEWS: Final = (
+    update(destinations)
+    .where(destinations.c.clock_skew_ms.is_not(None))
+    .values(clock_skew_ms=destinations.c.clock_skew_ms - _DELTA)
+)
+_WAITS: Final = (
+    update(goals)
+    .where(goals.c.state == "parked", goals.c.parked_until_ms > _BEFORE)
+    .values(
+        parked_until_ms=goals.c.parked_until_ms + _DELTA,
+        weak_at_ms=case((goals.c.weak_at_ms > _BEFORE, goals.c.weak_at_ms + _DELTA), else_=goals.c.weak_at_ms),
+    )
+)
+_WAITS_WITHIN: Final = _WAITS.where(goals.c.parked_until_ms <= _AFTER)
+_HOLD: Final = (
+    update(goals)
+    .where(goals.c.state == "pending", goals.c.expires_at_ms > _BEFORE, goals.c.expires_at_ms <= _AFTER)
+    .values(
+        state="held",
+        reason=REASON,
+        message="it grew older than max_age while the clock jumped or the bridge stood still; `goals retry` sends it,"
+        " and DataFast dates it then",
+        changed_at_ms=now_ms(),
+    )
+    .returning(goals.c.id)
+)
+_LET_GO: Final = (
+    update(goals)
+    .where(goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms())
+    .values(state="pending", reason=None, message=None, due_at_ms=now_ms(), changed_at_ms=now_ms())
+    .returning(goals.c.id)
+)
