@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, case, func, select, text
 
 from bridge.errors import SchemaError
-from bridge.store import facts, lookups, workers
+from bridge.store import facts, jumps, lookups, workers
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.failures import MIGRATE
 from bridge.store.migrating import schema_state
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Select, Table
 
     from bridge.store.engine import Store
+    from bridge.store.jumps import Wait
     from bridge.store.lookups import Pause
     from bridge.store.workers import Heartbeat
 
@@ -89,6 +90,7 @@ class Look:
     oldest_due_at_ms: of each destination asked for, None if nothing is due; beside them of one that is configured no
     more, if something is. oldest_unrouted_at_ms: of all events. quarantined, held: how many, up to 1,000.
     heartbeats: the processes seen in the last 30 s. lookup_pauses: why Stripe is not asked, for five minutes or more.
+    forgetting_waits: because the clock jumped, or may have.
     """
 
     now_ms: int
@@ -101,6 +103,7 @@ class Look:
     heartbeats: tuple[Heartbeat, ...]
     lookup_pauses: tuple[Pause, ...] = ()
     failed_rules: tuple[FailedRules, ...] = ()
+    forgetting_waits: Wait | None = None
 
     @property
     def worker_seen_at_ms(self) -> int | None:
@@ -170,6 +173,7 @@ def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) 
         heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
+        forgetting_waits=jumps.recall(conn).wait,
     )
 
 

@@ -59,6 +59,24 @@ def notes(look: Look, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
     return (
         *_refusals(look, sources),
         *(_failed_rules(failed) for failed in look.failed_rules if failed.source in sources),
+        *_forgetting(look),
+    )
+
+
+def _forgetting(look: Look) -> Iterator[Alarm]:
+    wait = look.forgetting_waits
+    if wait is None:
+        return
+    cause = {
+        "jumped": "The clock jumped by more than an hour",
+        "stopped": "The bridge stood still for more than 7 days (or the clock jumped)",
+    }[wait.why]
+    yield Alarm(
+        "retention_waits",
+        "The clock jumped or the bridge stood still, so nothing is deleted by age for now.",
+        f"{cause}, {_ago(look.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
+        f" 24 hours ({_ago(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that grew"
+        " too old meanwhile are held: `python -m bridge goals list --state held` lists them, `goals retry` sends them.",
     )
 
 
@@ -232,8 +250,8 @@ def _kept(look: Look) -> Iterator[Alarm]:
         yield Alarm(
             "held",
             "Goals are held for a decision.",
-            f"Of {_many(look.held)} goals nobody can tell whether they arrived: `python -m bridge goals list --state"
-            " held`, then `goals retry` or `goals cancel`.",
+            f"{_many(look.held)} goals are held: nobody can tell whether they arrived, or they grew too old while the"
+            " clock jumped. `python -m bridge goals list --state held`, then `goals retry` or `goals cancel`.",
         )
 
 

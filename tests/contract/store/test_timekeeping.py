@@ -264,13 +264,13 @@ def test_every_time_that_keeps_something_waiting_has_its_most():
         "destinations": {"last_success_at_ms"},
         "rule_sets": {"accepted_at_ms"},
         "workers": {"started_at_ms"},
-        "source_counters": {"last_refused_at_ms", "last_accepted_at_ms"},
+        "source_counters": {"last_refused_at_ms", "last_accepted_at_ms", "row_began_at_ms", "gaps_began_at_ms"},
         "link_keys": {"created_at_ms", "used_at_ms", "stopped_at_ms"},
         "link_visitors": {"first_at_ms", "last_at_ms"},
         "visitor_proofs": {"made_at_ms"},
         "lookup_pauses": {"since_ms"},
     }
-    lengths = {"wait_ms", "paused_ms", "pause_step_ms", "clock_skew_ms"}
+    lengths = {"wait_ms", "paused_ms", "pause_step_ms", "clock_skew_ms", "longest_gap_ms", "longest_gap_before_ms"}
     known = {one.name.split(" ")[0] for one in Ahead(SETTINGS)._all}
     known |= {f"{table}.{column}" for table, columns in history.items() for column in columns}
     times = {

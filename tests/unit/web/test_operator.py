@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 from bridge import settings as table
 from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
-from bridge.store import workers
+from bridge.store import jumps, workers
 from bridge.store.schema import destinations, events, goals, source_counters
 from bridge.web import recent
 
@@ -489,6 +489,19 @@ def test_a_doubled_slash_is_no_redirect(client, address):
         answer = method(address)
         assert answer.status_code in (404, 405)
         assert "Location" not in answer.headers
+
+
+def test_a_clock_that_jumped_is_a_note_for_as_long_as_forgetting_waits(client, at_work):
+    now = at_work.clock.now_ms
+    wait = jumps.Wait("jumped", since_ms=now - 3 * 60 * MIN, ran_ms=2 * 60 * MIN, counted_at_ms=now)
+    with at_work.store.write() as conn:
+        jumps.keep(conn, jumps.Memory(heartbeat_ms=now, jumps=1, wait=wait))
+    assert problems(client) == ([], [])
+    (told,) = client.get("/status", headers=ADMIN).json["notes"]
+    assert told.startswith("The clock jumped by more than an hour, 3 h ago, so nothing is deleted by age until")
+    assert "(2 h so far)" in told
+    (sentence,) = client.get("/status").json["notes"]
+    assert sentence == "The clock jumped or the bridge stood still, so nothing is deleted by age for now."
 
 
 def test_events_of_which_a_rule_failed_are_a_note_and_turn_nothing_red(client, at_work):
