@@ -26,7 +26,7 @@ from bridge.database_url import EXAMPLE, search_path
 from bridge.errors import StoreConflict, StoreError, StoreUnavailable
 from bridge.store.clock import system_ms
 from bridge.store.driver import Driver
-from bridge.store.failures import UNANSWERED, translated
+from bridge.store.failures import UNANSWERED, is_over, translated
 from bridge.store.gate import Gate, Open
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Store:
         self._after_fork()
         with self._gate.turn(WAIT_S, first=True), translated(self.engine):
             pooled = _on_live_connection(self.engine, _begun_driver)
-            with closing(pooled), _never_reused_when_closed(pooled):  # the first rolls back what was not committed
+            with closing(pooled), _ended(pooled):  # the first rolls back what was not committed
                 yield Driver(pooled.driver_connection, self.dialect)
                 pooled.commit()
 
@@ -138,7 +138,7 @@ class Store:
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         conn, transaction = _on_live_connection(engine, _begun)
-        with conn, transaction, _never_reused_when_closed(conn):
+        with conn, transaction, _ended(conn):
             yield conn
 
 
@@ -154,13 +154,17 @@ def _again(transaction: Callable[[], AbstractContextManager[C]], work: Callable[
 
 
 @contextmanager
-def _never_reused_when_closed(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
-    """Else the pool would roll back on a connection that is closed, and that failure would hide the first."""
+def _ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
+    """Throw a connection away that is of no use any more, without a rollback.
+
+    It may be closed, and a failing rollback would hide the first error. Or its server is the wrong one: a pooler that
+    is left within a transaction closes its own connection to that server, too, instead of giving it to the next.
+    """
     driver: Any = (holder if isinstance(holder, PoolProxiedConnection) else holder.connection).driver_connection
     try:
         yield
     except BaseException as error:
-        if getattr(driver, "closed", False):
+        if getattr(driver, "closed", False) or is_over(error):
             holder.invalidate(error)
         raise
 

@@ -34,7 +34,7 @@ _SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named
 _FAULT_OF_OURS: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
 MIGRATE: Final = "the database's tables are not those of this release: run `python -m bridge migrate`"
 
-_READ_ONLY: Final = "session is read-only"  # how libpq says that it found no server to write to
+READ_ONLY: Final = "session is read-only"  # how libpq says that it found no server that takes writes
 _SENTENCES: Final = {
     "42501": (
         "the database forbids what the bridge has to do ({}): make the role of DATABASE_URL the owner of the bridge's"
@@ -60,14 +60,14 @@ def translated(engine: Engine) -> Iterator[None]:
     except PoolTimeout:
         raise StoreUnavailable("the database is busy: no connection came free in time") from None
     except DBAPIError as error:
-        if error.connection_invalidated or _is_over(error.orig):
+        if error.connection_invalidated or is_over(error):
             engine.dispose()
         mapped = _mapped(error.orig, driver)
         if mapped is None:
             raise
         raise mapped from error
     except driver.Error as error:
-        if _is_over(error):
+        if is_over(error):
             engine.dispose()
         mapped = _mapped(error, driver)
         if mapped is None:
@@ -75,9 +75,9 @@ def translated(engine: Engine) -> Iterator[None]:
         raise mapped from error
 
 
-def _is_over(error: BaseException | None) -> bool:
+def is_over(error: BaseException | None) -> bool:
     """Whether the server is none to talk to any more, on whatever connection: the next one may reach another server."""
-    return getattr(error, "sqlstate", None) in _OVER
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
 
 
 def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
@@ -91,7 +91,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         return SchemaError(f"{MIGRATE} ({said}; or may its role not use their schema?)")
     if code in _CONFLICT:
         return StoreConflict("the database is busy: two transactions were in each other's way")
-    if code in _SENTENCES or _READ_ONLY in said:
+    if code in _SENTENCES or READ_ONLY in said:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(said))
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in said):
         return StoreLocked(f"the database cannot be used just now: {said}")

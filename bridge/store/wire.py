@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 
+from bridge.store.failures import READ_ONLY
+
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
@@ -48,4 +50,24 @@ class Watched(psycopg.Connection[Any]):
 def connect(*args: Any, **options: Any) -> Watched:
     """A new connection. A time limit of the URL counts as long as it is one."""
     limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
-    return Watched.connect(*args, **{**options, "connect_timeout": limit_s if 0 < limit_s < most_s else most_s})
+    options["connect_timeout"] = limit_s if 0 < limit_s < most_s else most_s
+    try:
+        return Watched.connect(*args, **options)
+    except psycopg.OperationalError as error:
+        if READ_ONLY not in str(error) or options.get("target_session_attrs") != "read-write":
+            raise
+        made = Watched.connect(*args, **{**options, "target_session_attrs": "any"})
+        if _takes_writes(made):
+            return made
+        raise
+
+
+def _takes_writes(made: Watched) -> bool:
+    """Ask the server itself: pgbouncer goes on repeating what it was told once, also when that server was promoted."""
+    made.execute("BEGIN")  # if it takes none, pgbouncer is left within it (see `_ended` of the engine)
+    row = made.execute("SHOW transaction_read_only").fetchone()
+    if row is None or row[0] != "off":
+        made.close()
+        return False
+    made.rollback()
+    return True

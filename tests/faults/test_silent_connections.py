@@ -16,6 +16,7 @@ from stage import checkout
 from chaos.family import wait
 from chaos.pooler import PROGRAM, pgbouncer
 from chaos.relay import Relay
+from chaos.standby import failover
 
 needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="needs pgbouncer (apt-get install pgbouncer)")
 ACKS_AGAIN_S = 15.0
@@ -94,3 +95,31 @@ def test_behind_pgbouncer(postgres_stage, relay, mode):
         stage.wait_recorded(*range(20), *sent)
         assert "Traceback" not in web.log_file.read_text()
         web.end()
+
+
+@needs_pgbouncer
+@pytest.mark.timeout(300)
+def test_a_failover_whose_old_server_stays_up_read_only(postgres, postgres_stage, relay):
+    """The address moves; connections to the old server stay open, the bridge's own and those that a pooler keeps."""
+    stage = postgres_stage
+    with failover(postgres.server) as servers, pgbouncer(relay.port, told(stage)["user"], "transaction") as port:
+        direct = stage.web("direct", DATABASE_URL=url(stage, relay.port))
+        pooled = stage.web("pooled", DATABASE_URL=url(stage, port), BRIDGE_WORKER="off")
+        assert stage.post(direct, checkout("before-1")).status_code == 200
+        assert stage.post(pooled, checkout("before-2")).status_code == 200
+        servers.move()
+        for web in (direct, pooled):
+            assert stage.post(web, checkout("during")).status_code == 503
+            assert stage.get(web, "/readyz").status_code == 503
+            assert "takes no writes" in stage.get(web, "/status", admin=True).json()["problems"][0]
+        relay.target = servers.socket_file
+        began = time.monotonic()
+        for name, web in (("direct", direct), ("pooled", pooled)):
+            wait(lambda w=web, n=name: stage.post(w, checkout(n)).status_code == 200, 20, f"{name} acknowledges again")
+        assert time.monotonic() - began < 5 + SLACK_S
+        stage.wait_recorded("before-1", "before-2", "direct", "pooled")
+        stored = servers.rows(told(stage)["dbname"], "SELECT provider_event_id FROM events")
+        assert sorted(row[0] for row in stored) == ["evt_before-1", "evt_before-2", "evt_direct", "evt_pooled"]
+        for web in (direct, pooled):
+            assert "Traceback" not in web.log_file.read_text()
+            web.end()
