@@ -34,6 +34,27 @@ def test_a_chore_that_goes_on_failing_is_told_once_a_reason_and_again_after_it_w
     assert next(answers, "all were asked") == "all were asked"
 
 
+def test_a_chore_that_fails_waits_for_its_turn_like_any_other():
+    """The database is gone for an hour: the chore is tried once per interval, not in a circle."""
+    clock = [0.0]
+    tried_at: list[float] = []
+
+    def work():
+        tried_at.append(clock[0])
+        raise StoreUnavailable("gone")
+
+    worker = Worker(
+        route=lambda: 0,
+        deliver=lambda _stopping: 1_000,
+        chores=[Chore("sweep", 5.0, work)],
+        senders=0,
+        monotonic=lambda: clock[0],
+    )
+    for clock[0] in (100.0, 101.0, 104.9, 105.0, 106.0, 110.0):
+        worker._route_once()
+    assert tried_at == [100.0, 105.0, 110.0]
+
+
 def test_routing_gives_way_while_events_are_being_acknowledged():
     """The second batch of a flood waits at least as long as was asked for; alone it is routed at once."""
     routed_at: list[float] = []

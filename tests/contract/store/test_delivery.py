@@ -206,6 +206,15 @@ def test_the_pace_of_a_token_is_never_exceeded_in_any_minute(store, clock):
     assert sent[-1] - sent[0] < 130 / 58 * 60_000 * 1.02  # and no slot is wasted
 
 
+def test_a_token_may_send_two_at_once_and_then_one_per_interval(store, clock):
+    desk = Desk(store, clock, rate=60)
+    for n in range(4):
+        desk.goal(f"v{n}")
+    assert [type(desk.claim()) for _ in range(3)] == [Claim, Claim, NotYet]
+    clock.advance(1_000)
+    assert [type(desk.claim()) for _ in range(2)] == [Claim, NotYet]
+
+
 def test_a_claim_that_finds_nothing_takes_no_slot(store, clock):
     desk = Desk(store, clock, rate=58)
     for _ in range(5):
@@ -318,6 +327,28 @@ def test_five_failures_in_a_row_pause_and_the_pause_is_not_counted_for_the_goals
     desk.settle(probe, desk.begin(probe), DELIVERED)
     assert desk.row(tried).paused_ms == 5_000
     assert desk.row(probe.goal.id).attempts == 0
+
+
+def test_a_pause_is_not_counted_for_a_goal_in_doubt_either(desk, clock):
+    doubtful = desk.goal()
+    desk.send(LOST)
+    desk.goal(V2)
+    desk.send(WRONG_KEY)
+    clock.advance(30_000)
+    desk.send(DELIVERED)
+    assert desk.destination().pause_kind is None
+    assert (desk.state(doubtful), desk.row(doubtful).paused_ms) == ("unconfirmed", 30_000)
+
+
+def test_a_probe_that_is_given_back_lets_the_next_one_through_at_once(desk, clock):
+    desk.goal()
+    desk.send(WRONG_KEY)
+    clock.advance(30_000)
+    probe = desk.claim()
+    assert probe.probe
+    assert isinstance(desk.claim(), NotYet)
+    assert desk.run(lambda conn: delivery.release(conn, probe))
+    assert desk.claim().probe
 
 
 def test_a_probe_whose_worker_vanished_is_followed_by_another(desk, clock):

@@ -93,6 +93,7 @@ def test_refusals_wait_while_the_store_is_unavailable(store, rows):
 
     class Unavailable:
         def run(self, _work):
+            sums.refused("stripe", "another one meanwhile")
             raise StoreUnavailable("gone")
 
     with pytest.raises(StoreUnavailable):
@@ -100,4 +101,4 @@ def test_refusals_wait_while_the_store_is_unavailable(store, rows):
     sums.refused("stripe", "no signature")
     sums.flush(store)
     (row,) = rows.all(schema.source_counters)
-    assert (row.refused, row.refused_in_row, row.last_refusal) == (2, 2, "no signature")
+    assert (row.refused, row.refused_in_row, row.last_refusal) == (3, 3, "no signature")

@@ -11,15 +11,16 @@ from bridge.errors import StoreUnavailable
 from bridge.model import Destination, Outcome, OutcomeKind
 from bridge.store import schema
 
-LEASE_MS = 60_000
+LEASE_MS, DEADLINE_MS = 60_000, 10_000
 
 
 class Unlucky:
-    """The real store, some of whose transactions fail: before their commit, or with its answer lost."""
+    """The real store, some of whose transactions fail: before their commit, or with its answer lost; or are slow."""
 
-    def __init__(self, store):
+    def __init__(self, store, clock):
         self.store = store
-        self.luck = []  # of the next transactions: fine, before, after
+        self.clock = clock
+        self.luck = []  # of the next transactions: fine, before, after; or the ms until their answer comes
 
     def read(self):
         return self.store.read()
@@ -29,6 +30,8 @@ class Unlucky:
         if fate == "before":
             raise StoreUnavailable("the database is busy")
         result = self.store.run(work)
+        if isinstance(fate, int):
+            self.clock.advance(fate)
         if fate == "after":
             raise StoreUnavailable("the connection broke at COMMIT")
         return result
@@ -38,7 +41,7 @@ class Bridge:
     """A deliverer with one goal, and a DataFast that takes everything."""
 
     def __init__(self, store, clock):
-        self.store, self.clock, self.unlucky = store, clock, Unlucky(store)
+        self.store, self.clock, self.unlucky = store, clock, Unlucky(store, clock)
         self.sent = 0
         self.slept_ms = 0
         self.deliverer = Deliverer(
@@ -128,3 +131,23 @@ def test_what_may_have_been_written_ahead_but_was_not_sent_is_taken_back(bridge,
     assert bridge.step() is None
     assert (bridge.goal.state, bridge.sent) == ("delivered", 1)
     assert bridge.tries == [*tries, "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "sent", "tries"), [(DEADLINE_MS + 1, 1, ["delivered"]), (DEADLINE_MS, 0, []), (1, 0, [])]
+)
+def test_what_was_claimed_too_slowly_is_given_back_without_a_try(bridge, left_ms, sent, tries):
+    """A request that begins when less of the lease is left than it may take could end in doubt."""
+    assert bridge.step("fine", LEASE_MS - left_ms) is None
+    assert (bridge.sent, bridge.tries) == (sent, tries)
+    assert bridge.goal.state == ("delivered" if sent else "pending")
+    assert bridge.goal.lease_token is None
+
+
+@pytest.mark.parametrize(
+    ("left_ms", "sent", "outcome"), [(DEADLINE_MS, 1, "delivered"), (DEADLINE_MS - 1, 0, "not_sent")]
+)
+def test_a_process_that_was_stopped_before_it_sent_does_not_send(bridge, left_ms, sent, outcome):
+    """It was stopped between the attempt's commit and the request; somebody else may have the goal soon."""
+    assert bridge.step("fine", "fine", LEASE_MS - left_ms) is None
+    assert (bridge.sent, bridge.tries) == (sent, [outcome])

@@ -65,6 +65,13 @@ def test_a_link_is_for_the_types_that_its_globs_match():
         assert len(identity.keys(mine, Envelope(event_type), Document({"id": "7"}))) == found
 
 
+def test_a_link_of_another_sender_may_be_where_stripe_has_one():
+    spec = LinkSpec("charge", (compile_path("data.object.charge"),))
+    mine = Source("mine", "custom", VerifySpec("token"), links=(spec,))
+    (key,) = identity.keys(mine, Envelope("sale"), Document({"data": {"object": {"charge": "ch_1"}}}))
+    assert key.text == "mine:live:charge:ch_1"
+
+
 def test_each_of_several_paths_and_each_of_a_list_is_a_key():
     spec = LinkSpec("order", (compile_path("a"), compile_path("b")))
     mine = Source("mine", "custom", VerifySpec("token"), links=(spec,))
