@@ -196,10 +196,11 @@ class LinkSpec:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """An equality check for senders that sign nothing."""
+    """An equality check for senders that sign nothing. secret: it is with what nobody else may know."""
 
     path: Path
-    expected: tuple[str, ...]
+    expected: tuple[str, ...] = field(repr=False)
+    secret: bool = False
 
 
 class ReplyKind(StrEnum):
@@ -266,6 +267,7 @@ class Source:
     decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
     values: what `values:` of the preset and the file name, compiled.
     quiet: what is taken is answered 204 without a body, not 200.
+    reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in small letters.
     """
 
     name: str
@@ -294,6 +296,7 @@ class Source:
     destination: str = "default"
     decimals: Mapping[str, int] = field(default_factory=dict)
     values: NamedValues | None = None
+    reads: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,7 +323,7 @@ class Settings:
     datafast_api_key: str | None = field(repr=False)
     datafast_website_id: str | None
     datafast_test_api_key: str | None = field(repr=False)
-    datafast_api_url: str
+    datafast_api_url: str = field(repr=False)  # may hold a password
     database_url: str = field(repr=False)
     bridge_mappings: str
     stripe_api_key: str | None = field(repr=False)
@@ -361,14 +361,14 @@ def mask(value: str) -> str:
     return f"{kind[0] if kind else ''}… ({len(value)} characters)"
 
 
-_SECRETS: Final = re.compile(r"whsec_|[srp]k_|dft?_|pdl_|polar_|://")
+_SECRETS: Final = re.compile(r"whsec_|[srp]k_|dft?_|pdl_|polar_")
+_HOLDS_MORE: Final = re.compile(r"[@?#]|%40|//[^/]*:[^/]*[^\d/]")  # than the address of a host: a password, a token
 _SHOWN_MAX: Final = 60
 
 
 def _shown(text: str, *, secret: bool) -> str:
     """A wrong value as a message shows it: not a secret, nor what may be one in the wrong place."""
-    found = _SECRETS.search(text)
-    if secret or (found is not None and (found[0] != "://" or "@" in text)):
+    if secret or _HOLDS_MORE.search(text) or _SECRETS.search(text):
         return mask(text)
     return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
 

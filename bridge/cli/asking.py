@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from bridge.cli.words import clean
 from bridge.errors import BridgeError, UsageError
 from bridge.settings import duration_ms
 
@@ -69,5 +70,5 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"{question} Nobody can be asked here: add --yes to mean it.")
-    if not click.confirm(question, err=True):
+    if not click.confirm(clean(question), err=True):
         raise BridgeError("Nothing was done.")

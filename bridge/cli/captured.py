@@ -8,23 +8,38 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bridge.errors import UsageError
 from bridge.model import Request
 
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
 LIMIT: Final = 1_048_576  # bytes of a body, as the web accepts them
+HEAD_LIMIT: Final = 65_536  # bytes in front of it, in a captured request
 _REQUEST: Final = re.compile(rb"(POST|PUT|GET) (\S+) HTTP/1\.[01]\r?\n")
 
 
 def read_file(name: str) -> bytes:
-    """The bytes of a file, or of standard input for `-`."""
-    if name == "-":
-        return sys.stdin.buffer.read(2 * LIMIT)
+    """The bytes of a file, or of standard input for `-`; never more than can be a webhook, however long it goes on."""
     try:
-        return Path(name).read_bytes()
+        if name == "-":
+            content = _read(sys.stdin.buffer)
+        else:
+            with Path(name).open("rb") as stream:
+                content = _read(stream)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or 'cannot be read'}") from None
+    body = _halves(content[found.end() :])[1] if (found := _REQUEST.match(content)) else content
+    if len(body) > LIMIT or len(content) > LIMIT + HEAD_LIMIT:
+        raise UsageError(f"{name}: it is longer than 1 MiB, which no webhook may be (it would be answered 413)")
+    return content
+
+
+def _read(stream: BinaryIO) -> bytes:
+    content = stream.read(LIMIT + 1)
+    return content + stream.read(HEAD_LIMIT) if len(content) > LIMIT and is_request(content) else content
 
 
 def is_request(content: bytes) -> bool:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import asking, opening, timeline, why
+from bridge.cli import asking, hiding, opening, timeline, why
 from bridge.cli.catalogue import Command, Section
-from bridge.cli.screen import of_context
+from bridge.cli.screen import clean_lines, of_context
 from bridge.cli.words import count, listing, when_short
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bridge.cli.screen import Screen
     from bridge.store import Store
     from bridge.store.ledger import EventDetail, EventLine
 
@@ -82,6 +83,7 @@ def list_(
             limit=limit,
         )
         lines = ledger.list_events(conn, wanted)
+    hiding.hide_sources(screen, ((line.source, line.provider) for line in lines))
     if screen.as_json:
         screen.write_json(timeline.as_json(lines))
         return
@@ -126,8 +128,9 @@ def show(event: str, body: bool) -> None:
         detail = one(conn, event)
         made = why.goals_of(conn, detail)
         moment = why.moment(conn)
+    hiding.hide_of(screen, [detail])
     if body:
-        _write_body(detail)
+        _write_body(screen, detail)
     elif screen.as_json:
         screen.write_json({**timeline.as_json(detail), "goals": timeline.as_json(made)})
     else:
@@ -149,11 +152,15 @@ def one(conn: Connection, text: str) -> EventDetail:
     return detail
 
 
-def _write_body(detail: EventDetail) -> None:
+def _write_body(screen: Screen, detail: EventDetail) -> None:
     if detail.event.body is None:
-        raise BridgeError(f"The body of {detail.line.label} is gone: it was older than BRIDGE_RETENTION_DAYS.")
+        raise BridgeError(f"The body of {detail.line.label} is gone: {timeline.gone(detail.line)}.")
+    body = hiding.masked_body(detail.event)
+    if sys.stdout.isatty():  # for a file or a pipe byte by byte, but a terminal would obey what it holds
+        screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
+        return
     sys.stdout.flush()
-    sys.stdout.buffer.write(detail.event.body)
+    sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge import settings as settings_
-from bridge.cli import captured, opening, story
+from bridge.cli import captured, hiding, opening, story
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import ago, count, listing, when
 from bridge.errors import SettingsError, SignatureError, UsageError
+from bridge.masking import url_without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,14 @@ class Explained:
     @property
     def wishes(self) -> list[Wish]:
         return [wish for element in self.prepared.elements for wish in element.wishes]
+
+    @property
+    def ids(self) -> set[str]:
+        """What it would be found by."""
+        found = {self.event.envelope.id, self.event.envelope.account, self.event.envelope.type}
+        found |= {key.id for element in self.prepared.elements for key in element.learning.keys}
+        found |= {item.visitor for element in self.prepared.elements for item in element.judged}
+        return {text for text in found if text}
 
     @property
     def following(self) -> list[Wish]:
@@ -82,6 +91,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
     explained = look_at(
         rule_set, _settings(screen, given), captured.request(content, name), name, captured.is_request(content)
     )
+    hiding.hide_event(screen, explained.event, explained.ids, explained.source)
     if screen.as_json:
         screen.write_json(as_json(explained))
     else:
@@ -103,7 +113,7 @@ def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
         return settings_.load(given)
     except SettingsError as error:
         for fault in error.faults:
-            click.echo(f"warning: {fault}", file=screen.err)
+            screen.warn(fault)
         return settings_.load({})
 
 
@@ -268,7 +278,7 @@ def _tell_goal(screen: Screen, explained: Explained, wish: Wish) -> None:
         facts.insert(3, ("Metadata", ""))
     screen.facts(facts)
     screen.say("As it would be sent:", indent=2)
-    screen.line(f"    POST {explained.settings.datafast_api_url}/goals")
+    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/goals")
     screen.line(f"    {_compact({name: value for name, value in request.items() if value is not None})}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import asking, opening, timeline, why
+from bridge.cli import asking, hiding, opening, timeline, why
 from bridge.cli.catalogue import Command, Section
 from bridge.cli.screen import of_context
 from bridge.cli.words import ago, count, when_short
@@ -67,6 +67,7 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
         now_ms = clock.read_ms(conn)
         since_ms = None if since is None else now_ms - since
         lines = ledger.list_goals(conn, ledger.GoalFilter(since_ms=since_ms, limit=limit, **filters))
+        hiding.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
         moment = why.moment(conn)
     if screen.as_json:
         screen.write_json(timeline.as_json(lines))
@@ -109,6 +110,7 @@ def show(goal: int) -> None:
     screen = of_context()
     with opening.store() as store, store.read() as conn:
         detail = ledger.show_goal(conn, goal)
+        hiding.hide_goals(screen, conn, [detail.goal] if detail else [])
         moment = why.moment(conn)
     if detail is None:
         raise BridgeError(f"There is no goal_{goal}. `python -m bridge goals` lists the newest.")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from bridge.cli.words import clean
+from bridge.cli.words import clean, escaped
+from bridge.masking import hidden, hidden_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +41,7 @@ class Screen:
         self.out, self.err, self.as_json = out, err, as_json
         self.terminal = (out.isatty() if terminal is None else terminal) and not as_json
         self._console: Console | None = None
+        self._hidden: tuple[str, ...] = ()
 
     @classmethod
     def standard(cls, *, as_json: bool) -> Screen:
@@ -51,21 +53,30 @@ class Screen:
 
     # ------------------------------------------------------------------------------------------------- answers
 
+    def hide(self, secrets: Iterable[str]) -> None:
+        """From now on these never appear: `…` stands for them, also where a long one was cut."""
+        self._hidden = tuple(sorted({*self._hidden, *secrets}, key=len, reverse=True))
+
     def write_json(self, value: Any) -> None:
-        """One JSON document, for scripts."""
+        """One JSON document, for scripts; on a terminal it is seen, too, so what moves a cursor is an escape."""
         spelled = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
-        self.out.write(json.dumps(value, ensure_ascii=spelled, indent=2, default=str) + "\n")
+        value = hidden_in(value, self._hidden) if self._hidden else value
+        self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
 
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
         """Say on stderr, one a line, why a command did not do what it was asked."""
-        faults = [clean_lines(sentence) for sentence in sentences]
+        faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
         if self.as_json:
             self.write_json({"ok": False, "faults": faults})
         with suppress(OSError):  # nobody reads it: the exit code says it as well
             for fault in faults:
                 click.echo(fault, file=self.err)
             if hint:
-                click.echo(hint, file=self.err)
+                click.echo(clean(hint), file=self.err)
+
+    def warn(self, sentence: str) -> None:
+        """Something beside the answer, on stderr."""
+        click.echo(f"warning: {self._clean(sentence)}", file=self.err)
 
     def refuse_plainly(self, sentence: str) -> None:
         """The last word, on stderr alone: stdout may be what failed, and stderr may fail as well."""
@@ -76,16 +87,16 @@ class Screen:
     def say(self, text: str = "", *, style: str = "", indent: int = 0) -> None:
         """A sentence, or an empty line."""
         if not self.terminal:
-            self.out.write(f"{' ' * indent}{clean(text)}\n")
+            self.out.write(f"{' ' * indent}{self._clean(text)}\n")
             return
         from rich.padding import Padding
         from rich.text import Text
 
-        self._rich().print(Padding(Text(clean(text), style=style), (0, 0, 0, indent)))
+        self._rich().print(Padding(Text(self._clean(text), style=style), (0, 0, 0, indent)))
 
     def line(self, text: str) -> None:
         """A line that is never wrapped: a place in a file, a command to copy."""
-        self.out.write(clean(text) + "\n")
+        self.out.write(self._clean(text) + "\n")
 
     def heading(self, text: str) -> None:
         """The name of what follows."""
@@ -107,7 +118,7 @@ class Screen:
         wide = width or max((len(label) for label, _ in pairs), default=0) + 2
         if not self.terminal:
             for label, value in pairs:
-                self.out.write(f"{' ' * indent}{clean(label):<{wide}}{clean(value)}".rstrip() + "\n")
+                self.out.write(f"{' ' * indent}{self._clean(label):<{wide}}{self._clean(value)}".rstrip() + "\n")
             return
         from rich.padding import Padding
         from rich.table import Table
@@ -117,12 +128,12 @@ class Screen:
         grid.add_column(width=wide, no_wrap=True)
         grid.add_column(overflow="fold")
         for label, value in pairs:
-            grid.add_row(Text(clean(label), style=label_style), Text(clean(value)))
+            grid.add_row(Text(self._clean(label), style=label_style), Text(self._clean(value)))
         self._rich().print(Padding(grid, (0, 0, 0, indent)))
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, none: str = "Nothing.") -> None:
         """Rows under heads; on a terminal the cells fold, in a pipe every row is one line."""
-        texts = [["" if cell is None else clean(cell) for cell in row] for row in rows]
+        texts = [["" if cell is None else self._clean(cell) for cell in row] for row in rows]
         if not texts:
             self.say(none)
         elif self.terminal:
@@ -142,6 +153,9 @@ class Screen:
             yield lambda done: status.update(f"{what}: {done}")
 
     # --------------------------------------------------------------------------------------------------- means
+
+    def _clean(self, value: Any) -> str:
+        return clean(hidden_in(value, self._hidden) if self._hidden else value)
 
     def _plain_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]

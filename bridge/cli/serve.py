@@ -120,7 +120,7 @@ def _become_gunicorn() -> None:
 
 def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
     for warning in warnings:
-        click.echo(f"warning: {warning}", file=screen.err)
+        screen.warn(warning)
 
 
 @command(

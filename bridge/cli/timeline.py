@@ -12,6 +12,7 @@ from bridge.cli import story
 from bridge.cli.words import ago, count, span, when
 from bridge.linking import Found
 from bridge.linkwords import apart, best_first, provenance
+from bridge.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,8 +73,20 @@ def tell_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail],
     for key, reason in (detail.trace or {}).get("stopped", {}).items():
         screen.say(f"{key}: {reason}", indent=2)
     if detail.trace is None and event.body is None and line.state == "routed":
-        screen.say("Body and trace were removed after BRIDGE_RETENTION_DAYS; verdict and goals stay.", indent=2)
+        why = f"were {line.reason}" if forgotten(line.reason) else "were removed after BRIDGE_RETENTION_DAYS"
+        what = "Body, trace and personal keys" if forgotten(line.reason) else "Body and trace"
+        screen.say(f"{what} {why}; verdict and goals stay.", indent=2)
     _tell_goals_of(screen, detail, goals, moment)
+
+
+def forgotten(reason: str | None) -> bool:
+    """Whether a person had what it was about removed (`forget`)."""
+    return (reason or "").startswith("forgotten")
+
+
+def gone(line: EventLine) -> str:
+    """Why an event has no body any more."""
+    return f"it was {line.reason}" if forgotten(line.reason) else "it was older than BRIDGE_RETENTION_DAYS"
 
 
 def _event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
@@ -99,7 +112,7 @@ def _became(detail: EventDetail, moment: Moment) -> str:
         return f"not routed yet, waits since {waits} (is a worker running? `python -m bridge doctor`)"
     if line.state == "quarantined":
         return f"in quarantine: {line.reason}{_way_out(line)}"
-    reason = f": {line.reason}" if line.reason else ""
+    reason = f": {line.reason}" if line.reason and not forgotten(line.reason) else ""
     verdict = {"matched": "matched a rule", "unmatched": "no rule matched", "ignored": "ignored"}
     at = f", routed {when(line.routed_at_ms)}" if line.routed_at_ms else ""
     return f"{verdict.get(line.verdict or '', line.state)}{reason}{at}"
@@ -139,14 +152,15 @@ def tell_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
     """A goal: to whom, how that is known, where it stands, what comes next."""
     screen.heading(f"{goal.label}  {goal.name}")
     facts = [
-        ("Visitor", goal.visitor or "not known"),
+        ("Visitor", goal.visitor or ("forgotten" if forgotten(goal.reason) else "not known")),
         ("How known", _known(goal)),
+        ("Forgotten", _what_was_forgotten(goal)),
         ("State", standing(goal, moment)),
         ("Next", what_next(goal, moment)),
         ("Metadata", ", ".join(f"{key}={value}" for key, value in goal.metadata.items())),
         ("Description", goal.description),
         ("Destination", goal.destination),
-        ("Only once per", goal.once_key),
+        ("Only once per", "" if forgotten(goal.reason) else goal.once_key),
     ]
     screen.facts([fact for fact in facts if fact[1]])
 
@@ -199,8 +213,8 @@ def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
         screen.facts([(when(one.asked_at_ms), lookup_sentence(one)) for one in detail.lookups], width=25)
     tries = [(when(attempt.started_at_ms), try_sentence(attempt)) for attempt in detail.attempts]
     if not tries:
-        gone = detail.goal.state == "delivered"
-        tries = [("Tries", "removed after BRIDGE_RETENTION_DAYS" if gone else "none yet")]
+        removed = detail.goal.state == "delivered"
+        tries = [("Tries", "removed after BRIDGE_RETENTION_DAYS" if removed else "none yet")]
     screen.facts(tries, width=25 if detail.attempts else 15)
 
 
@@ -208,14 +222,17 @@ def _known(goal: GoalLine) -> str:
     return provenance(Found.from_json(goal.provenance)) if goal.provenance and goal.visitor else ""
 
 
+def _what_was_forgotten(goal: GoalLine) -> str:
+    return f"visitor, metadata and personal keys were {goal.message}" if forgotten(goal.reason) else ""
+
+
 def standing(goal: GoalLine, moment: Moment) -> str:
     """Where a goal stands, with the reason if there is one."""
     text = f"{goal.state}: {_STANDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"
+    why = f" ({goal.message})" if goal.message and not forgotten(goal.reason) else ""
     if goal.state == "delivered":
         remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
-        why = f" ({goal.message})" if goal.message else ""
         return f"{text} {when(goal.delivered_at_ms)}, {ago(goal.delivered_at_ms or 0, moment.now_ms)}{remote}{why}"
-    why = f" ({goal.message})" if goal.message else ""
     return text + why
 
 
@@ -234,6 +251,8 @@ def held_up(goal: GoalLine, moment: Moment) -> str:
 
 def what_next(goal: GoalLine, moment: Moment) -> str:
     """What will happen by itself, or what a person can do; empty when all is done."""
+    if forgotten(goal.reason):
+        return ""
     if goal.state == "pending":
         stopped = held_up(goal, moment)
         if stopped:
@@ -328,11 +347,13 @@ def _tell_goal_briefly(screen: Screen, goal: GoalLine, moment: Moment) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """A detail of the ledger as JSON; a body never is part of it."""
+    """A detail of the ledger as JSON; a body never is part of it, nor a header's value that is a secret."""
     from dataclasses import fields, is_dataclass
 
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value) if field.name != "body"}
+        found = {field.name: as_json(getattr(value, field.name)) for field in fields(value) if field.name != "body"}
+        masks = {name: masked(found[name]) for name in ("headers", "query") if isinstance(found.get(name), dict)}
+        return {**found, **masks}
     if isinstance(value, dict):
         return {str(name): as_json(inner) for name, inner in value.items()}
     return [as_json(inner) for inner in value] if isinstance(value, tuple | list) else value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import opening, timeline
+from bridge.cli import hiding, opening, timeline
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import when
@@ -62,6 +62,8 @@ def why(what: str) -> None:
         known = look_up(conn, f"ev_{text}" if re.fullmatch(r"\d{1,6}", text) else text)
         if not known.events and not known.goals and known.thread is None and text.isdigit():
             known = look_up(conn, text)
+        hiding.hide_of(screen, (*known.events, *known.line))
+        hiding.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         raise BridgeError(
             f"Nothing is known of {what!r}: it is no event (ev_12, or the id the provider gave it), no goal (goal_7),"

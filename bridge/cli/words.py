@@ -5,11 +5,14 @@ Everything that came from outside goes through `clean` before a terminal sees it
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
 _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "min"), (1_000, "s"))
+_UNPLAIN = re.compile(r"[^\n -~]")
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -19,13 +22,20 @@ def clean(value: Any) -> str:
     return "".join(c if unicodedata.category(c) not in _HIDDEN else _spelled(c) for c in text)
 
 
+def escaped(document: str) -> str:
+    """A JSON document in which such characters are JSON's own escapes: the same data. Line ends are its layout."""
+    return _UNPLAIN.sub(lambda found: _as_json_escape(found[0]), document)
+
+
+def _as_json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character
+
+
 def _spelled(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _json_text(value: Any) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge.masking import names_secret
 from bridge.model import (
     BodyForm,
     EnvelopeSpec,
@@ -273,7 +274,8 @@ def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple
         expected = tuple(filled for text in texts if (filled := expand(text, around.environ)))
         if not expected and not unset:
             fault((key,), f'"require" expects nothing at {key}')
-        requirements += [Requirement(path, expected) for path in paths(key, _of_key(fault, key))]
+        secret = any(map(variables, texts)) or names_secret(key)
+        requirements += [Requirement(path, expected, secret) for path in paths(key, _of_key(fault, key))]
     return tuple(requirements), tuple(dict.fromkeys(unset))
 
 

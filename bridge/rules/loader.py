@@ -7,6 +7,7 @@ and raises nothing but MappingError, whatever the texts hold.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -106,7 +107,10 @@ class _Reading:
         said = structure(tree, report) if tree is not None else None
         if said is None:
             return None
-        return self._compile(said, Surroundings(stem, self.presets, self.environ), report)
+        compiled = self._compile(said, Surroundings(stem, self.presets, self.environ), report)
+        read = _fields_read(text, json.dumps(self.presets.get(said.provider), default=str))
+        read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # never of a rule
+        return replace(compiled, source=replace(compiled.source, reads=read))
 
     def _stem(self, name: str, report: Report) -> str:
         stem = PurePath(name).stem
@@ -206,6 +210,16 @@ def hash_of(files: Mapping[str, str]) -> str:
             data = part.encode("utf-8", "surrogatepass")
             digest.update(str(len(data)).encode() + b":" + data)
     return digest.hexdigest()
+
+
+_FIELD: Final = re.compile(r"""\b(header|query)\.(?:\\?"([^"\\]+)|([^\s.\[\]{}"'|,;:]+))""")
+
+
+def _fields_read(*texts: str) -> frozenset[str]:
+    """The headers and parameters that a file or its preset names anywhere; a comment that names one keeps it, too."""
+    return frozenset(
+        f"{root}.{(quoted or plain).lower()}" for text in texts for root, quoted, plain in _FIELD.findall(text)
+    )
 
 
 def _tests(said: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterable[TestCase]:

@@ -2,6 +2,7 @@
 
 verify: raises SignatureError or returns · read: the event to store, never raises · documents: what rules read ·
 handshake: what a message that sets up a webhook is answered · ignored: trial messages and thin notifications ·
+known_secrets, sender_tokens, named_secrets, without: what of a source and of a body must not be seen ·
 faults: what makes a source's stanza or secrets unusable · can_verify: whether any secret is usable ·
 presets: the providers as data · reference: the same as a table for people.
 """
@@ -12,9 +13,10 @@ from bridge.sources.handshake import handshake, sender_of
 from bridge.sources.ignored import ignored
 from bridge.sources.presets import presets
 from bridge.sources.reference import reference
+from bridge.sources.tokens import known_secrets, named_secrets, sender_tokens, without
 from bridge.sources.verifier import can_verify, faults, verify
 
 __all__ = [
-    "can_verify", "documents", "faults", "handshake", "ignored", "parse", "presets", "read", "reference", "sender_of",
-    "verify",
+    "can_verify", "documents", "faults", "handshake", "ignored", "known_secrets", "named_secrets", "parse", "presets",
+    "read", "reference", "sender_of", "sender_tokens", "verify", "without",
 ]  # fmt: skip

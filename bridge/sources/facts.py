@@ -43,7 +43,7 @@ class Facts:
         if place.where == "form":
             return dict(self.form()).get(place.name)
         if place.where == "body":
-            return _text_below(self.body(), place.name)
+            return text_below(self.body(), place.name)
         return None
 
     def first(self, places: tuple[Place, ...]) -> str | None:
@@ -102,7 +102,7 @@ def as_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def _text_below(document: Json, dotted: str) -> str | None:
+def text_below(document: Json, dotted: str) -> str | None:
     """`a.b`, and `a[0].b` where a list holds it."""
     for key in dotted.replace("[", ".").replace("]", "").split("."):
         if isinstance(document, dict):

@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, select, update
 from bridge.model import GoalState
 from bridge.store import events
 from bridge.store.clock import now_ms, read_ms
+from bridge.store.forgetting import FORGOTTEN
 from bridge.store.schema import goals
 from bridge.store.upsert import both
 
@@ -56,6 +57,8 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
     row = conn.execute(select(goals).where(goals.c.id == goal_id).with_for_update()).first()
     if row is None:
         return Retried.UNKNOWN, goal_id
+    if row.reason == FORGOTTEN:
+        return Retried.NO_VISITOR, goal_id  # what it said is gone, delivered or not
     match row.state:
         case "delivered":
             return _new_generation(conn, row) if again else (Retried.DELIVERED, goal_id)

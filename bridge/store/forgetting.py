@@ -8,15 +8,17 @@ name, state and times. `scrub` makes SQLite overwrite what it only marked as fre
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Text, bindparam, case, cast, delete, literal, or_, select, text, update
 
 from bridge import linking
 from bridge.model import FINAL
+from bridge.store import clock, link_rows
 from bridge.store import events as events_
-from bridge.store import link_rows
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors, lookups
 from bridge.store.schema import unknown_visitors as unknown
 from bridge.store.schema import visitor_proofs as proofs
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORGOTTEN: Final = "forgotten at a person's request"
+FORGOTTEN: Final = "forgotten"  # the reason of a goal, and how that of an event begins
+_REQUESTED: Final = "forgotten at a person's request on {:%Y-%m-%d %H:%M} UTC"
 VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes of a SQLite file that is rewritten in a second or two
 _PIECE: Final = 400  # values of one IN
 _PAGE: Final = 100  # bodies looked through at a time
@@ -140,15 +143,31 @@ def remove(conn: Connection, person: Person) -> None:
     link_rows.lock(conn)
     if conn.dialect.name == "sqlite":
         conn.execute(text("PRAGMA secure_delete = ON"))
+    told = _REQUESTED.format(datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC))
+    asked = person.visitors | _borrowed(conn, person)
+    ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
     for values, statements in (
-        (person.goals, (_FORGET_TRIES, _FORGET_GOALS, delete(goal_keys).where(goal_keys.c.goal_id.in_(_SOME)))),
+        (
+            person.goals,
+            (_FORGET_TRIES, _FORGET_GOALS, *(delete(table).where(table.c.goal_id.in_(_SOME)) for table in _OF_GOALS)),
+        ),
         (person.events, (_FORGET_EVENTS, delete(link_events).where(link_events.c.event_id.in_(_SOME)))),
         (person.keys, _FORGET_KEYS),
-        (person.visitors, (_FORGET_VISITORS, *(delete(table).where(table.c.visitor.in_(_SOME)) for table in _KNOWN))),
+        (asked, (_FORGET_VISITORS, *(delete(table).where(table.c.visitor.in_(_SOME)) for table in _KNOWN))),
+        (ids, (_FORGET_IDS,)),
     ):
         for some in _pieces(sorted(values)):
             for statement in statements:
-                conn.execute(statement, {"some": some})
+                conn.execute(statement, {"some": some, "told": told})
+
+
+def _borrowed(conn: Connection, person: Person) -> set[str]:
+    """The bare UUIDs that DataFast was asked about for their events: a user id of one's own is a personal key, too."""
+    found = _all(conn, _TO_PROVE, person.goals)
+    for text_ in _all(conn, _TRACES, person.events):
+        for element in json.loads(text_).get("elements", ()):
+            found |= {told["visitor"] for told in element.get("candidates", ()) if told.get("visitor")}
+    return found
 
 
 def scrub(store: Store) -> bool:
@@ -172,6 +191,7 @@ def scrub(store: Store) -> bool:
 # ----------------------------------------------------------------------------------------------------- statements
 
 _SOME: Final[Any] = bindparam("some", expanding=True)
+_TOLD: Final[Any] = bindparam("told", type_=Text)
 
 _KEYS_OF_VISITORS: Final = select(link_visitors.c.key).where(link_visitors.c.visitor.in_(_SOME))
 _KEYS_OF_EVENTS: Final = select(link_events.c.key).where(link_events.c.event_id.in_(_SOME))
@@ -189,11 +209,14 @@ _EVENTS_OF_KEYS: Final = (
 )
 _GOALS_OF_VISITORS: Final = select(goals.c.id).where(goals.c.visitor.in_(_SOME))
 _GOALS_OF_EVENTS: Final = select(goals.c.id).where(goals.c.event_id.in_(_SOME))
+_TO_PROVE: Final = select(goals.c.to_prove).where(goals.c.id.in_(_SOME))
+_TRACES: Final = select(events.c.trace).where(events.c.id.in_(_SOME))
 _EVENTS_OF_GOALS: Final = select(goals.c.event_id).where(goals.c.id.in_(_SOME))
 
 _FORGET_KEYS: Final = tuple(
     delete(table).where(table.c.key.in_(_SOME)) for table in (link_visitors, link_events, goal_keys, lookups, link_keys)
 )
+_OF_GOALS: Final = (goal_keys, lookups)
 _KNOWN: Final = (unknown, proofs)  # what is remembered of a visitor at a destination
 _FORGET_VISITORS: Final = delete(link_visitors).where(link_visitors.c.visitor.in_(_SOME))
 _FORGET_TRIES: Final = update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None)
@@ -207,8 +230,8 @@ _FORGET_GOALS: Final = (
         visitor=None,
         provenance=None,
         to_prove=None,
-        reason="forgotten",
-        message=FORGOTTEN,
+        reason=FORGOTTEN,
+        message=_TOLD,
         datafast_event_id=None,
         state=case((goals.c.state.in_([state.value for state in FINAL]), goals.c.state), else_="cancelled"),
         lease_token=None,
@@ -223,10 +246,15 @@ _FORGET_EVENTS: Final = (
         query="{}",
         body=None,
         trace=None,
-        reason=FORGOTTEN,
+        reason=_TOLD,
         verdict=case((events.c.state == "routed", events.c.verdict), else_="ignored"),
         state="routed",
         lease_token=None,
         lease_until_ms=None,
     )
+)
+
+# An event that the provider calls by such an id (an order's) is found by it no more; its dedupe key stays.
+_FORGET_IDS: Final = (
+    update(events).where(events.c.provider_event_id.in_(_SOME), events.c.reason == _TOLD).values(provider_event_id=None)
 )

@@ -1,0 +1,102 @@
+"""What an answer about events must not show: the tokens in their bodies, the secrets of their sources.
+
+A source's mapping file says where its sender writes its token; where the file is gone or wrong, the provider's preset
+does, so that events can be looked at all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from bridge.cli import opening
+from bridge.errors import FaultsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from bridge.cli.screen import Screen
+    from bridge.model import Event, Source
+    from bridge.store.ledger import EventDetail, GoalLine
+
+
+def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
+    """Hide what is secret in these events, whatever of them is told."""
+    for detail in details:
+        ids = _said(detail.line.provider_event_id, detail.line.account, detail.line.type)
+        for goal in detail.line.goals:
+            ids |= _said(goal.visitor, goal.name)
+        for element in (detail.trace or {}).get("elements", ()):
+            ids |= _said(element.get("id"), *(key.rpartition(":")[2] for key in element.get("keys", ())))
+        hide_event(screen, detail.event, ids)
+
+
+def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source | None = None) -> None:
+    """The same of one event. ids: what it is found by, which is no secret, whatever its field is called."""
+    from bridge import sources
+
+    source = source or source_of(event.source, event.provider)
+    if event.body is not None:
+        screen.hide(sources.named_secrets(source, event.body) - frozenset(ids))
+    hide_source(screen, source, event.body or b"")
+
+
+def hide_goals(screen: Screen, conn: Connection, goals: Iterable[GoalLine]) -> None:
+    """Hide what is secret in the events that made these goals."""
+    from bridge.store import ledger
+
+    shown = (ledger.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
+    hide_of(screen, (detail for detail in shown if detail is not None))
+
+
+def hide_sources(screen: Screen, pairs: Iterable[tuple[str, str]]) -> None:
+    """Hide the secrets of these sources: (name, provider)."""
+    for name, provider in sorted(set(pairs)):
+        hide_source(screen, source_of(name, provider))
+
+
+def hide_source(screen: Screen, source: Source | None, body: bytes = b"") -> None:
+    from bridge import sources
+
+    if source is not None:
+        screen.hide(sources.known_secrets(source) | sources.sender_tokens(source, body))
+
+
+def masked_body(event: Event) -> bytes:
+    """The body as it came, but for the token of its sender: nothing is signed where there is one."""
+    from bridge import sources
+
+    source, body = source_of(event.source, event.provider), event.body or b""
+    return body if source is None else sources.without(body, sources.sender_tokens(source, body))
+
+
+@lru_cache(maxsize=64)
+def source_of(name: str, provider: str) -> Source | None:
+    """The source as its file has it now, else as its provider's preset has it; None if neither can be read."""
+    from bridge import loading, sources
+
+    given = opening.environ()
+    folder = opening.mappings_folder(given)
+    presets = sources.presets()
+    texts = [text for file in (f"{name}.yaml", f"{name}.yml") if (text := _read(folder / file)) is not None]
+    for text in (*texts, f"provider: {json.dumps(provider)}\ngoals: []\n"):
+        try:
+            return loading.load({f"{name}.yaml": text}, given, presets).sources[name]
+        except FaultsError:
+            continue
+    return None
+
+
+def _read(file: Any) -> str | None:
+    try:
+        text: str = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError:
+        return None
+    return text
+
+
+def _said(*texts: str | None) -> set[str]:
+    return {text for text in texts if text}

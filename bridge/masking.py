@@ -1,0 +1,176 @@
+"""What must be neither stored nor shown: secrets recognised by the words in a name, and the password in a URL.
+
+A name is split at everything that is no letter or digit, at the humps of camelCase and at digits; words written
+together (`webhookkey`) are taken apart where each part is known. `monkey` and `signed_up` are no secrets, and neither
+is what is only told about one (`token_count`, `signature_version`). Pure; nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from os.path import commonprefix
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+HIDDEN: Final = "…"
+
+_PIECES: Final = re.compile(r"[^\W_]+")
+_WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+", re.ASCII)
+_LETTERS: Final = re.compile(r"[a-z]+", re.ASCII)
+
+# A secret wherever they stand in a name, in a body as well as in headers and parameters.
+_PLAIN: Final = frozenset(
+    """
+    token secret secrets password passwords passwd passphrase passcode pwd pswd signature signatures hmac jwt jws jwe
+    otp totp authorization authorisation bearer cookie cookies credential credentials creds apikey dpop csrf xsrf
+    """.split()  # noqa: SIM905 - a list of words is read more easily
+)
+# A secret in a header or parameter, where nobody misses what is left out.
+_BESIDE: Final = frozenset(
+    """
+    tokens auth oauth authentication authenticity session sess sessid phpsessid jsessionid sid sig cred mfa tfa oidc
+    saml sso pw
+    """.split()  # noqa: SIM905
+)
+_LAST: Final = frozenset({"sign", "mac", "pin", "pass"})  # only as the last word: not `sign_up`, not `pin_color`
+_OPENING: Final = frozenset(
+    """
+    access account admin api app auth client consumer encryption hook master merchant private secret security
+    server service shared signing webhook
+    """.split()  # noqa: SIM905
+)  # with one of them a key opens something
+_NAMING: Final = frozenset(
+    """
+    cache dedup dedupe deduplication delivery entity event foreign idempotency identifier issue lookup message object
+    partition primary project public publishable record resource routing sort surrogate
+    """.split()  # noqa: SIM905
+)  # with one of them it only names something
+_TELLING: Final = frozenset({"access", "auth", "pin", "recovery", "security", "verif", "verification", "verify"})
+_ABOUT: Final = frozenset(
+    """
+    alg algorithm amount at balance count counts date enabled expired expires expiry expiration headers in length
+    limit max method min on price required size status symbol time timestamp total type usage used valid verified
+    version
+    """.split()  # noqa: SIM905
+)  # as the last word: what is told about a secret
+_PARTS: Final = (
+    _PLAIN
+    | _BESIDE
+    | _OPENING
+    | frozenset(
+        """
+        bot code current db dev developer device email fn function functions hash hub id key keys kofi license live
+        login my new old partner proxy refresh request secure sha site subscription test user value verify web
+        """.split()  # noqa: SIM905
+    )
+)
+_LONG: Final = re.compile(
+    r"token(?!i[sz])|secret(?!ar)|passw(?:or)?d|signature|credential|authori[sz]ation|cookie|apikey|hmac"
+)
+
+
+@lru_cache(maxsize=4_096)
+def names_secret(name: str, *, in_body: bool = False) -> bool:
+    """Whether what is called so is a secret. in_body: a field of a body, where only what is plainly one counts."""
+    words = _words(name)
+    if not words or words[-1] in _ABOUT:
+        return False
+    if any(word in _PLAIN or _LONG.search(word) for word in words if word != "tokens"):
+        return True
+    said = frozenset(words)
+    if said & {"key", "keys"} and said & _OPENING:
+        return True
+    return not in_body and _opens(words, said)
+
+
+def _opens(words: tuple[str, ...], said: frozenset[str]) -> bool:
+    if said & _BESIDE or words[-1] in _LAST or _alone(words) or (said & {"code", "hash"} and said & _TELLING):
+        return True
+    return bool(said & {"key", "keys"}) and not said & _NAMING and words[-2:] != ("key", "id")
+
+
+def _alone(words: tuple[str, ...]) -> bool:
+    """`?code=`, by which a function's key or a sign-in is handed over."""
+    return words == ("code",)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    words: list[str] = []
+    for piece in _PIECES.findall(name):
+        humps = [word.lower() for word in _WORDS.findall(piece)]
+        joined = piece.lower()
+        words += humps if len(humps) > 1 and not _apart(joined) else (_apart(joined) or humps)
+    return tuple(words)
+
+
+def _apart(joined: str) -> list[str]:
+    """Words written together, if all of them are known; digits stand for themselves."""
+    found: list[str] = []
+    for run in _LETTERS.findall(joined):
+        parts = _split(run)
+        if not parts:
+            return []
+        found += parts
+    return found
+
+
+def _split(run: str) -> list[str]:
+    """The longest known words first; nothing where a rest is left."""
+    if run in _PARTS:
+        return [run]
+    for end in range(len(run) - 1, 1, -1):
+        if run[:end] in _PARTS and (rest := _split(run[end:])):
+            return [run[:end], *rest]
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------------- values
+
+_KNOWN_BY: Final = 16  # characters at its beginning: a long one may have been cut
+
+
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """A text with `…` for each of these secrets, and for what is left of one that was cut. The longest come first."""
+    for secret in secrets:
+        begins = secret[:_KNOWN_BY]
+        start = text.find(begins)
+        while start >= 0:
+            end = start + len(commonprefix([text[start : start + len(secret)], secret]))  # noqa: RUF071 - no path
+            text = text[:start] + HIDDEN + text[end:]
+            start = text.find(begins, start + 1)
+    return text
+
+
+def hidden_in(value: Any, secrets: tuple[str, ...]) -> Any:
+    """The same in whatever JSON holds."""
+    if isinstance(value, str):
+        return hidden(value, secrets)
+    if isinstance(value, dict):
+        return {hidden_in(name, secrets): hidden_in(inner, secrets) for name, inner in value.items()}
+    return [hidden_in(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def masked(named: Mapping[str, str]) -> dict[str, str]:
+    """Headers or parameters as they may be shown."""
+    return {name: HIDDEN if names_secret(name) else without_secret_parameters(value) for name, value in named.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------ URLs
+
+_PARAMETER: Final = re.compile(r"([?&;])([^=&;#\s]{1,200})=([^&;#\s]+)")
+_USER: Final = re.compile(r"(\w[\w+.-]*://)[^/?#\s]*@")
+
+
+def without_secret_parameters(text: str) -> str:
+    """A header's value that is an address (`Referer`, `X-Original-Url`), without what its parameters keep secret."""
+    if "?" not in text:
+        return text
+    return _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}={HIDDEN}" if names_secret(found[2]) else found[0], text)
+
+
+def url_without_password(url: str) -> str:
+    """A URL as it may be shown: whoever stands in front of its host is left out."""
+    return _USER.sub(rf"\g<1>{HIDDEN}@", url)

@@ -1,0 +1,91 @@
+"""Which secrets stand in a body: the token by which its sender is known, and fields whose names say so.
+
+A body is stored as it came; whoever shows something of its event asks here what must not be seen. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, quote_plus
+
+from bridge.errors import UnreadableBody
+from bridge.masking import names_secret
+from bridge.model import BodyForm, Document, Source, VerifySpec
+from bridge.sources.body import legible, parse
+from bridge.sources.facts import text_below, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.model import Json, Place
+
+_SHORTEST: Final = 4  # characters of a token; of less, half of every answer would be hidden
+_SHORTEST_NAMED: Final = 8  # of what only its name makes a secret
+_DEEPEST: Final = 80
+_ANY: Final = (
+    Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
+    Source("", "custom", VerifySpec("token"), body=BodyForm.FORM),
+)
+
+
+def known_secrets(source: Source) -> frozenset[str]:
+    """The source's own, and what its `require:` compares with a variable."""
+    required = (text for one in source.require if one.secret for text in one.expected)
+    return frozenset(text for text in (*source.secrets, *required) if len(text) >= _SHORTEST_NAMED)
+
+
+def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
+    """What stands in a body at the places where this source's sender proves who it is."""
+    document = _document(source, body)
+    found = {text_below(document, place.name) for place in _places(source) if place.where in ("body", "form")}
+    whole = Document(body=document, root=document)
+    found |= {text_of(value) for one in source.require if one.secret and (value := one.path.read(whole))}
+    return frozenset(text for text in found if text and len(text) >= _SHORTEST)
+
+
+def named_secrets(source: Source | None, body: bytes) -> frozenset[str]:
+    """The strings in a body whose fields are called like secrets; source None: whatever form it has."""
+    documents = [_document(one, body) for one in ((source,) if source is not None else _ANY)]
+    return frozenset(text for document in documents for text in _named(document) if len(text) >= _SHORTEST_NAMED)
+
+
+def without(body: bytes, secrets: frozenset[str]) -> bytes:
+    """A body with `***` for each of these, however it is written there."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        spelled = json.dumps(secret)[1:-1]
+        forms = (secret, spelled, quote_plus(secret), quote(secret, safe=""), quote_plus(spelled))
+        for form in sorted(set(forms), key=len, reverse=True):
+            body = body.replace(form.encode("utf-8", "surrogatepass"), b"***")
+    return body
+
+
+def _places(source: Source) -> Iterator[Place]:
+    for spec in source.verify.schemes:
+        yield from spec.signature.places
+    for handshake in source.handshakes:
+        if handshake.place is not None and names_secret(handshake.place.name):
+            yield handshake.place
+
+
+def _document(source: Source, body: bytes) -> Json:
+    try:
+        return parse(source, body)
+    except UnreadableBody:
+        return legible(source, body)
+
+
+def _named(value: Json, name: str = "", depth: int = 0) -> Iterator[str]:
+    if depth > _DEEPEST:
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _named(inner, key, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner, name, depth + 1)
+    elif isinstance(value, str):
+        if names_secret(name, in_body=True):
+            yield value
+        elif value[:1] == "{":  # a form's field that holds JSON
+            yield from _named(legible(_ANY[0], value.encode("utf-8", "replace")), "", depth + 1)
