@@ -27,6 +27,7 @@ from bridge.store.counters import Refusals
 from bridge.store.first_messages import FirstMessages
 from bridge.store.inbox import Inbox
 from bridge.store.timekeeping import Timekeeper
+from bridge.store.wrong_tokens import WrongTokens
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Bridge:
         _demand_own_tables(self.store)
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
+        self.wrong_tokens = WrongTokens()
         self.first_messages = FirstMessages()
         self._rulebook = Rulebook(
             Path(settings.bridge_mappings),
@@ -212,6 +214,7 @@ class Bridge:
                 Chore("rules", LOOK_S, self._rulebook.look),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
+                Chore("wrong_tokens", 1.0, lambda: self.wrong_tokens.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._say_hello),
             ),
             senders=0,
@@ -230,6 +233,7 @@ class Bridge:
         """A process that ended in order is no vanished worker."""
         try:
             self.counters.flush(self.store)
+            self.wrong_tokens.flush(self.store)
             self.first_messages.flush(self.store)
             self.store.run(lambda conn: workers.gone(conn, self._id))
         except StoreError as error:

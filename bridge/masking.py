@@ -86,6 +86,12 @@ def names_secret(name: str, *, in_body: bool = False) -> bool:
     return not in_body and _opens(words, said)
 
 
+def path_is_secret(path: str) -> bool:
+    """Whether a trace must not show what stands at a path: `header.x-webhook-key`, `data.verification_token`."""
+    root, _, name = path.partition(".")
+    return names_secret(name, in_body=False) if root in ("header", "query") else names_secret(path, in_body=True)
+
+
 def _opens(words: tuple[str, ...], said: frozenset[str]) -> bool:
     if said & _BESIDE or words[-1] in _LAST or _alone(words) or (said & {"code", "hash"} and said & _TELLING):
         return True

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
 _FOREVER: Final = "36500d"
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - what a platform routes to must listen everywhere
+HERE: Final = "127.0.0.1"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -258,7 +260,11 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting("BRIDGE_ALLOW_EPHEMERAL", None, "1: allow a file database on a dyno, whose disk is wiped daily", _flag),
     Setting("PORT", "8000", "port of the web process", _port),
-    Setting("BRIDGE_HOST", "0.0.0.0", "address of the web process"),  # noqa: S104 - a dyno must listen everywhere
+    Setting(
+        "BRIDGE_HOST",
+        HERE,
+        "address of the web process; unset, and PORT set in the environment as platforms do: 0.0.0.0, everywhere",
+    ),
     Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
     Setting("BRIDGE_THREADS", "32", "threads for pages of a web process, at most", _up_to(1_024)),
     Setting(
@@ -397,6 +403,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             faults.append(f"{setting.name} is {_shown(text or '', secret=setting.secret)}, but must be {error}")
             values[setting.field] = None
+    if environ.get("PORT", "").strip() and not environ.get("BRIDGE_HOST", "").strip():
+        values["bridge_host"] = EVERYWHERE
     values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
     faults += _combinations(environ, values)
     if faults:
@@ -460,4 +468,7 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
         raise SettingsError([f".env cannot be read ({reason}): correct it, or take it away"]) from None
     except UnicodeError:
         raise SettingsError([".env is not UTF-8: save it as UTF-8, or take it away"]) from None
-    return {**{name: value for name, value in below.items() if value is not None}, **environ}
+    found = {name: value for name, value in below.items() if value is not None}
+    if found.get("PORT") and not environ.get("PORT"):
+        found.setdefault("BRIDGE_HOST", HERE)  # a port of one's own is no platform's
+    return {**found, **environ}

@@ -83,6 +83,7 @@ def list_(
             limit=limit,
         )
         lines = ledger.list_events(conn, wanted)
+        hiding.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
     hiding.hide_sources(screen, ((line.source, line.provider) for line in lines))
     if screen.as_json:
         screen.write_json(timeline.as_json(lines))

@@ -20,6 +20,7 @@ from bridge.cli import opening
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
+from bridge.settings import HERE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +69,8 @@ def serve(port: int | None, host: str | None) -> None:
 
 def _override(port: int | None, host: str | None) -> None:
     """What the line says, put where the settings are read, also by gunicorn's configuration."""
+    if port is not None and host is None and not opening.environ().get("PORT", "").strip():
+        host = opening.environ().get("BRIDGE_HOST", "").strip() or HERE  # a port that a person types is no platform's
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from bridge.masking import HIDDEN, path_is_secret
 from bridge.model import MISSING, Document, Source
 from bridge.rules.conditions import FieldTest, flat
 from bridge.rules.globs import is_glob
@@ -156,7 +157,8 @@ def _first_failure(
         if condition.__class__ is not FieldTest:
             failure = condition.test(document)
             if failure is not None:
-                return RuleTrace(rule.id, rule.goal, "condition", failure.path, failure.expected, failure.actual)
+                actual = HIDDEN if path_is_secret(failure.path) else failure.actual
+                return RuleTrace(rule.id, rule.goal, "condition", failure.path, failure.expected, actual)
             continue
         text = condition.path.text
         if text in values:
@@ -168,7 +170,8 @@ def _first_failure(
                 continue
         elif condition.expectation.holds(value, document):
             continue
-        return RuleTrace(rule.id, rule.goal, "condition", text, condition.expected, shown(value))
+        actual = HIDDEN if path_is_secret(text) else shown(value)
+        return RuleTrace(rule.id, rule.goal, "condition", text, condition.expected, actual)
     return None
 
 

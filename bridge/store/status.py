@@ -8,13 +8,13 @@ goes back; it walks over indexes and is for the owner's eyes. Judging all this i
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, case, func, select, text
 
 from bridge.errors import SchemaError
-from bridge.store import facts, jumps, lookups, workers
+from bridge.store import facts, jumps, lookups, workers, wrong_tokens
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.failures import MIGRATE
 from bridge.store.migrating import schema_state
@@ -104,6 +104,7 @@ class Look:
     lookup_pauses: tuple[Pause, ...] = ()
     failed_rules: tuple[FailedRules, ...] = ()
     forgetting_waits: Wait | None = None
+    wrong_tokens: wrong_tokens.Tried = field(default_factory=wrong_tokens.Tried)
 
     @property
     def worker_seen_at_ms(self) -> int | None:
@@ -174,6 +175,7 @@ def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) 
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,
+        wrong_tokens=wrong_tokens.tried(conn),
     )
 
 

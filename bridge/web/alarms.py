@@ -60,6 +60,7 @@ def notes(look: Look, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
         *_refusals(look, sources),
         *(_failed_rules(failed) for failed in look.failed_rules if failed.source in sources),
         *_forgetting(look),
+        *_wrong_tokens(look),
     )
 
 
@@ -88,6 +89,18 @@ def _failed_rules(failed: FailedRules) -> Alarm:
         f"In the last 24 hours {events} of {failed.source} made no goal: {failed.reason}. They are listed by `python -m"
         f" bridge events list --source {failed.source} --verdict unmatched`.",
     )
+
+
+def _wrong_tokens(look: Look) -> Iterator[Alarm]:
+    tried = look.wrong_tokens
+    if tried.last_at_ms is not None and look.now_ms - tried.last_at_ms < MS["d"]:
+        yield Alarm(
+            "wrong_tokens",
+            "Wrong bearer tokens were refused.",
+            f"{_many(tried.count)} wrong bearer token{'' if tried.count == 1 else 's'} were refused so far, the last"
+            f" one {_ago(look.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
+            " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log says where.",
+        )
 
 
 def _worker(look: Look) -> Iterator[Alarm]:

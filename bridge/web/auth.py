@@ -1,22 +1,47 @@
 """Who may see or do what: a bearer token, compared in constant time, or a caller on this machine.
 
-"On this machine" is the peer of the connection, never a header. A request that carries a forwarding header came
-through a proxy, so it is not: otherwise a proxy on the same host would open everything to everybody. A proxy that
-adds no such header (nginx, unless told to) cannot be seen: set BRIDGE_ADMIN_TOKEN and close /metrics there.
+A wrong token is counted, and its answer comes later (`bridge.web.guesses`); a right one is compared first and never
+waits, whoever else tries at its address. "On this machine" is for those who have set no admin token: the peer of the
+connection is a loopback address, it asks for a loopback name, and it sends nothing but what a client sends by itself.
+Any other header may say, by whatever name, that a proxy on this machine passed the request on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
-from typing import TYPE_CHECKING, Final
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
 
-from flask import current_app, request
+from flask import current_app, g, request
+
+from bridge import logs
+from bridge.web.answers import plain
+from bridge.web.guesses import EACH_S, Guesses
+from bridge.web.later import KEY as LATER
+from bridge.web.later import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask import Flask, Response
+
+    from bridge.app import Bridge
     from bridge.settings import Settings
 
-_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via", "Cf-Connecting-Ip")
+# What curl, Prometheus and browsers send by themselves. No list of what proxies add could ever be whole.
+_OF_CLIENTS: Final = re.compile(
+    r"host|user-agent|accept(-charset|-encoding|-language|-datetime)?|connection|keep-alive|te|cache-control|pragma"
+    r"|if-(none-match|modified-since)|range|content-(length|type)|cookie|dnt|priority|upgrade-insecure-requests"
+    r"|sec-(fetch|ch|gpc).*|x-prometheus-scrape-timeout-seconds",
+    re.IGNORECASE,
+)
+_HOST: Final = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
+_DELAY: Final = "bridge.delay_s"
+
+log = logs.get("web")
 
 
 def settings() -> Settings:
@@ -27,11 +52,26 @@ def settings() -> Settings:
 
 def bears(*tokens: str | None) -> bool:
     """The request bears one of these tokens; those that are not set open nothing."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    given = _given()
+    if given is None:
         return False
-    said = given.strip().encode("utf-8", "surrogateescape")
-    equal = [hmac.compare_digest(said, token.encode()) for token in tokens if token]  # every one is compared
+    if _is_one_of(given, tokens):
+        return True
+    known = settings()
+    g.wrong_token = not _is_one_of(given, (known.bridge_admin_token, known.bridge_links_token))
+    return False
+
+
+def _given() -> bytes | None:
+    """The token of the request, byte by byte as it came; None: it bears none."""
+    scheme, _, given = request.environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+    return given.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else None
+
+
+def _is_one_of(given: bytes, tokens: Iterable[str | None]) -> bool:
+    """Every one is compared, as hashes: not even their lengths can be measured."""
+    digest = hashlib.sha256(given).digest()
+    equal = [hmac.compare_digest(digest, hashlib.sha256(token.encode()).digest()) for token in tokens if token]
     return any(equal)
 
 
@@ -41,12 +81,78 @@ def is_admin() -> bool:
 
 
 def is_local() -> bool:
-    """The request comes from this machine, through no proxy that says so."""
-    if any(header in request.headers for header in _FORWARDED):
+    """The request comes from this machine, as far as can be seen, and no admin token was set to tell for certain."""
+    if settings().bridge_admin_token or request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+        return False  # the second is how nginx speaks, which by itself adds no header
+    if not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs
         return False
+    return _is_loopback(request.remote_addr or "") and _names_this_machine(request.environ.get("HTTP_HOST", ""))
+
+
+def _names_this_machine(host: str) -> bool:
+    """A loopback name: a page elsewhere, whose name was bound to 127.0.0.1, asks for its own."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = (found["name"] or found["ipv6"]).lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
+
+
+def _is_loopback(text: str) -> bool:
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+# -------------------------------------------------------------------------------------------------- wrong tokens
+
+
+def slow_down(application: Flask, bridge: Bridge) -> None:
+    """Have the answers to wrong tokens come later."""
+    guesses = Guesses(time.monotonic)
+
+    @application.after_request
+    def keep_back(response: Response) -> Response:
+        if not g.get("wrong_token"):
+            return response
+        bridge.wrong_tokens.count()
+        delay_s = guesses.wrong(request.remote_addr or "")
+        if delay_s is None:
+            return plain(429, "Too many wrong tokens. Try again later.", {"Retry-After": str(round(EACH_S) * 5)})
+        log.warning("token.refused", address=request.remote_addr)
+        if delay_s:
+            request.environ[_DELAY] = delay_s
+        return response
+
+    application.wsgi_app = Delayed(application.wsgi_app)  # type: ignore[method-assign]
+
+
+class Delayed:
+    """WSGI around the application: an answer that is kept back waits in the server, not in a thread.
+
+    A server that cannot answer later answers at once: a thread that sleeps would be worth more than what it protects.
+    """
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        later = environ.get(LATER)
+        if later is None or "HTTP_AUTHORIZATION" not in environ:
+            return self._application(environ, start_response)
+        said: list[Any] = []
+        parts = self._application(environ, lambda *told: said.extend(told))
+        try:
+            body = b"".join(parts)
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        status, headers = said[:2]
+        if (delay_s := environ.get(_DELAY)) is None:
+            start_response(status, headers)
+            return (body,)
+        later.promise(delay_s, lambda: Answer(status, tuple(headers), body))
+        return ()

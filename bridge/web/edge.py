@@ -619,7 +619,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _work(self, lane: _Lane) -> None:
         while (connection := lane.handed.get()) is not None:
-            if lane is self._hooks:  # the thread only reads it
+            if connection.inbound.whole:  # of a webhook the thread only reads it; and a wrong token is answered later
                 connection.later = Later(partial(self._deliver, connection))
             self.handle(connection)
             self._call(partial(self._handled, lane, connection))

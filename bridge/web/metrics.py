@@ -114,6 +114,7 @@ def _bridge(look: Look) -> Iterator[Metric]:
     unrouted = _age_s(look, look.oldest_unrouted_at_ms)
     yield GaugeMetricFamily("bridge_events_oldest_unrouted_seconds", "How long the oldest event waits", unrouted)
     workers = sum(beat.kind != "web" for beat in look.heartbeats)
+    yield CounterMetricFamily("bridge_wrong_tokens", "Wrong bearer tokens that were refused", look.wrong_tokens.count)
     yield GaugeMetricFamily("bridge_workers", "Processes that route and deliver", workers)
 
 

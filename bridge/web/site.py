@@ -8,7 +8,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from bridge import logs
-from bridge.web import health, hooks, links, metrics, status
+from bridge.web import auth, health, hooks, links, metrics, status
 from bridge.web.answers import plain, unavailable
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def create(bridge: Bridge) -> Flask:
     application.register_error_handler(HTTPException, _say)
     application.register_error_handler(Exception, _failed)
     application.after_request(_with_headers)
+    auth.slow_down(application, bridge)  # after it, so before it: Flask calls them the last one first
     application.wsgi_app = hooks.Shortcut(bridge, application.wsgi_app)  # type: ignore[method-assign]
     return application
 

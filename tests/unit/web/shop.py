@@ -14,6 +14,7 @@ from bridge.rules.paths import compile_path
 from bridge.store.counters import Refusals
 from bridge.store.first_messages import FirstMessages
 from bridge.store.inbox import Inbox
+from bridge.store.wrong_tokens import WrongTokens
 
 if TYPE_CHECKING:
     from conftest import Clock
@@ -62,6 +63,7 @@ class SmallBridge:
         self.inbox = Inbox(self.store)
         self.counters = Refusals()
         self.first_messages = FirstMessages()
+        self.wrong_tokens = WrongTokens()
 
     def source(self, name: str) -> Source:
         try:

@@ -353,7 +353,7 @@ def test_metrics_tell_the_numbers_of_the_database(client, at_work):
     client.post("/webhooks/shop", data=sale())
     at_work.counters.flush(at_work.store)
     a_goal(at_work, state="delivered")
-    told = samples(client.get("/metrics"))
+    told = samples(client.get("/metrics", headers=ADMIN))
     assert told["bridge_webhooks_accepted_total", "shop"] == 1
     assert told["bridge_webhooks_duplicate_total", "shop"] == 1
     assert told["bridge_webhooks_refused_total", "shop"] == 1
@@ -362,38 +362,125 @@ def test_metrics_tell_the_numbers_of_the_database(client, at_work):
     assert told["bridge_workers",] == 1
 
 
+@pytest.fixture
+def open_client(bridge):
+    """Of a bridge without an admin token."""
+    bridge.settings = table.load({})
+    return web.create(bridge).test_client()
+
+
+CURL = {"User-Agent": "curl/8.5.0", "Accept": "*/*"}
+PROMETHEUS = {
+    "Accept": "application/openmetrics-text;version=1.0.0",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "Prometheus/3.5.0",
+    "X-Prometheus-Scrape-Timeout-Seconds": "10",
+}
+FIREFOX = {
+    "Accept-Language": "en", "Sec-Fetch-Mode": "navigate", "Sec-CH-UA-Platform": '"Linux"', "Cookie": "a=b", "DNT": "1",
+    "Upgrade-Insecure-Requests": "1", "Priority": "u=0, i", "Cache-Control": "no-cache", "Connection": "keep-alive",
+}  # fmt: skip
+
+
+def metrics(client, peer="127.0.0.1", headers=None, **environ):
+    return client.get("/metrics", headers=headers or {}, environ_overrides={"REMOTE_ADDR": peer} | environ).status_code
+
+
+@pytest.mark.parametrize("headers", [{}, CURL, PROMETHEUS, FIREFOX], ids=["none", "curl", "prometheus", "firefox"])
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"])
+def test_without_an_admin_token_metrics_are_for_this_machine(open_client, peer, headers):
+    assert metrics(open_client, peer, headers) == 200
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.7", "10.0.0.1", "::2", "", "localhost", "::ffff:10.0.0.1"])
+def test_whoever_connects_from_elsewhere_sees_none(open_client, peer):
+    assert metrics(open_client, peer) == 401
+    assert metrics(open_client, peer, {"X-Forwarded-For": "127.0.0.1"}) == 401
+
+
+OF_PROXIES = """
+    Forwarded X-Forwarded X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Forwarded-Port X-Forwarded-Server
+    X-Forwarded-Prefix X-Forwarded-By X-Forwarded-Client-Cert X-Real-Ip Via X-Via CF-Connecting-IP CF-Ray CF-Visitor
+    CDN-Loop True-Client-IP X-Client-IP Client-IP X-Cluster-Client-IP X-Originating-IP X-Remote-Addr X-Remote-IP X-Host
+    X-Original-Host X-Original-URL X-Original-Forwarded-For X-Rewrite-URL X-Scheme X-Request-Start X-Request-Id
+    X-Amzn-Trace-Id X-Cloud-Trace-Context X-Envoy-External-Address X-Envoy-Original-Path X-Azure-ClientIP X-Azure-FDID
+    X-ARR-LOG-ID Fly-Client-IP Fly-Region Fastly-Client-IP X-Varnish X-Heroku-Router X-Vercel-Forwarded-For
+    X-NF-Client-Connection-IP X-Railway-Edge Render-Proxy-TTL X-Appengine-User-IP Traceparent B3 Proxy-Authorization
+    Proxy-Connection X-ProxyUser-Ip WL-Proxy-Client-IP Surrogate-Capability Ngrok-Trace-Id X-Anything-At-All Origin
+"""
+
+
+@pytest.mark.parametrize("name", OF_PROXIES.split())
+def test_any_header_that_no_client_sends_by_itself_may_be_a_proxys(open_client, name):
+    assert metrics(open_client, headers={name: "1"} | CURL) == 401
+
+
 @pytest.mark.parametrize(
-    ("peer", "headers", "status"),
+    ("host", "status"),
     [
-        ("127.0.0.1", {}, 200),
-        ("::1", {}, 200),
-        ("::ffff:127.0.0.1", {}, 200),
-        ("203.0.113.7", {}, 401),
-        ("", {}, 401),
-        ("203.0.113.7", {"X-Forwarded-For": "127.0.0.1"}, 401),
-        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.7"}, 401),
-        ("127.0.0.1", {"Forwarded": "for=203.0.113.7"}, 401),
-        ("203.0.113.7", ADMIN, 200),
-        ("203.0.113.7", LINKS, 401),
-        ("127.0.0.1", {"Authorization": "Bearer wrong"}, 401),
-        ("203.0.113.7", {"Authorization": "Bearer "}, 401),
-        ("203.0.113.7", {"Authorization": "Bearer ÿ"}, 401),
-        ("203.0.113.7", {"Authorization": "Basic admin-token"}, 401),
+        ("localhost", 200), ("localhost:8000", 200), ("LocalHost.:8000", 200), ("127.0.0.1:8000", 200),
+        ("[::1]:8000", 200),
+        ("bridge.localhost", 200), ("127.1.2.3", 200),
+        ("rebound.example:8000", 401), ("localhost.example", 401), ("127.0.0.1.example", 401), ("10.0.0.1", 401),
+        ("[::2]", 401), ("localhost/", 401), ("u@localhost", 401), ("", 401), ("metrics.example", 401),
+    ],
+)  # fmt: skip
+def test_a_page_whose_name_was_bound_to_this_machine_sees_none(open_client, host, status):
+    assert metrics(open_client, headers=CURL, HTTP_HOST=host) == status
+
+
+def test_nginx_as_it_is_installed_speaks_an_old_http_and_is_no_neighbour(open_client):
+    assert metrics(open_client, headers=CURL, SERVER_PROTOCOL="HTTP/1.0") == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (CURL, 401),
+        (LINKS, 401),
+        (ADMIN, 200),
+        (ADMIN | {"X-Forwarded-For": "203.0.113.7"}, 200),
+        ({"Authorization": "bearer  admin-token "}, 200),
+        *(({"Authorization": f"Bearer {token}"}, 401) for token in ("wrong", "", "ÿ", "x" * 8_000, "admin-token2")),
+        ({"Authorization": "Basic admin-token"}, 401),
     ],
 )
-def test_metrics_are_for_the_owner_or_this_machine(client, peer, headers, status):
-    answer = client.get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": peer})
-    assert answer.status_code == status
+def test_with_an_admin_token_metrics_are_for_its_bearer_alone(client, headers, status):
+    for peer in ("127.0.0.1", "203.0.113.7"):
+        assert metrics(client, peer, headers) == status
 
 
-def test_without_an_admin_token_no_token_opens_anything(bridge):
-    bridge.settings = table.load({})
+def test_a_token_beyond_ascii_is_right_by_its_bytes(bridge):
+    bridge.settings = table.load({"BRIDGE_ADMIN_TOKEN": "schlüssel-für-alles"})
     client = web.create(bridge).test_client()
-    for token in ("", " ", "None", "admin-token"):
-        headers = {"Authorization": f"Bearer {token}"}
-        assert client.get("/metrics", headers=headers, environ_overrides={"REMOTE_ADDR": "9.9.9.9"}).status_code == 401
-        assert client.get("/status", headers=headers).json.keys() == {"ok", "problems", "notes"}
-        assert client.post("/links/shop", json={}, headers=headers).status_code == 401
+    said = "Bearer schlüssel-für-alles".encode().decode("latin-1")
+    assert metrics(client, HTTP_AUTHORIZATION=said) == 200
+    assert metrics(client, HTTP_AUTHORIZATION="Bearer schlüssel-für-alles") == 401  # the same in Latin-1
+
+
+@pytest.mark.parametrize("token", ["", " ", "None", "admin-token"])
+def test_without_an_admin_token_no_token_opens_anything(open_client, token):
+    headers = {"Authorization": f"Bearer {token}"}
+    assert metrics(open_client, headers=headers) == 401
+    assert open_client.get("/status", headers=headers).json.keys() == {"ok", "problems", "notes"}
+    assert open_client.post("/links/shop", json={}, headers=headers).status_code == 401
+
+
+def test_wrong_tokens_are_counted_once_a_request_and_noted(client, at_work):
+    for address, headers in (("/status", {"Authorization": "Bearer x"}), ("/readyz", {"Authorization": "Bearer"})):
+        client.get(address, headers=headers)
+    client.post("/links/shop", json={}, headers={"Authorization": "Bearer "})
+    client.get("/metrics", headers=LINKS)  # the wrong one of two right ones
+    client.get("/metrics")
+    at_work.wrong_tokens.flush(at_work.store)
+    at_work.wrong_tokens.flush(at_work.store)
+    assert samples(client.get("/metrics", headers=ADMIN))["bridge_wrong_tokens_total",] == 3
+    assert client.get("/status").json["notes"] == ["Wrong bearer tokens were refused."]
+    (told,) = client.get("/status", headers=ADMIN).json["notes"]
+    assert told.startswith("3 wrong bearer tokens were refused so far, the last one 0 s ago. If it is not a script")
+    assert problems(client) == ([], [])
+    at_work.clock.advance(25 * 60 * MIN)
+    assert client.get("/status").json["notes"] == []
 
 
 # ------------------------------------------------------------------------------------------------------------- links
