@@ -212,6 +212,7 @@ class Bridge:
             deliver=lambda _stopping: 1_000,
             chores=(
                 Chore("rules", LOOK_S, self._rulebook.look),
+                Chore("file", LOOK_S, self.store.demand_file),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("wrong_tokens", 1.0, lambda: self.wrong_tokens.flush(self.store)),

@@ -98,6 +98,8 @@ _SQLITE_OPTIONS: Final = {
     "detect_types": re.compile(r"\d{1,3}", re.ASCII),
     "cached_statements": re.compile(r"\d{1,6}", re.ASCII),
 }
+_MAGIC: Final = b"SQLite format 3\0"
+_HEAD: Final = 100  # bytes of SQLite's header
 _SQLITE_URI: Final = ("mode", "cache", "vfs", "nolock", "immutable", "psow", "modeof")
 
 
@@ -136,16 +138,24 @@ def search_path(names: str) -> str:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None for a database in memory, one that SQLite's own URI names, or a server."""
+    """The file of a SQLite URL; None for a database in memory, one of a file system of its own (vfs), or a server."""
     match = _URL.fullmatch(url)
     if match is None or not url.startswith("sqlite"):
         return None
     name = unquote(match["database"] or "")
-    return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)
+    if name.startswith("file:"):  # SQLite's own URI
+        options = dict(parse_qsl(match["query"] or ""))
+        if options.get("mode") == "memory" or "vfs" in options:
+            return None
+        name = unquote(re.sub(r"^file:(//(localhost)?(?=/))?", "", name))
+    return None if name in ("", ":memory:") else Path(name)
 
 
 def unusable(url: str) -> str | None:
-    """Why the file of a SQLite URL cannot be opened, as far as its folder tells, and what to do. Opens nothing."""
+    """Why the file of a SQLite URL cannot be a database, and what to do.
+
+    Never called where the database is open: it looks into the file, and closing that drops SQLite's locks.
+    """
     file = sqlite_file(url)
     if file is None:
         return None
@@ -157,6 +167,7 @@ def unusable(url: str) -> str | None:
 
 
 def _unusable(file: Path) -> str | None:
+    file.absolute()  # a relative path leads nowhere once the folder that it starts from is gone
     folder = file.parent
     if not folder.exists():
         return f"the folder {folder} does not exist: create it, or name a file elsewhere"
@@ -168,7 +179,17 @@ def _unusable(file: Path) -> str | None:
         return f"{file} is not an ordinary file: name another one"
     if not _may(folder, os.W_OK | os.X_OK) or (file.exists() and not _may(file, os.R_OK | os.W_OK)):
         return f"{file} and its folder must be readable and writable for the user who starts the bridge"
-    return None
+    return _content(file) if file.exists() else None
+
+
+def _content(file: Path) -> str | None:
+    """What is wrong with the beginning of a file that may be a database. Empty, it is going to be one."""
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    if not head or (head.startswith(_MAGIC) and len(head) == _HEAD):
+        return None
+    what = "is cut off in its first bytes" if head.startswith(_MAGIC) else "is not a SQLite database"
+    return f"{file} {what}: name another file, or put a back-up there"
 
 
 def _may(path: Path, how: int) -> bool:

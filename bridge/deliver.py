@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge import logs
 from bridge.datafast import readback
-from bridge.errors import StoreError
+from bridge.errors import StoreError, StoreGone
 from bridge.limits import KEYS_MAX
 from bridge.model import (
     Claim,
@@ -468,6 +468,8 @@ class Deliverer:
         while True:
             try:
                 return self._store.run(work)
+            except StoreGone:
+                raise  # it does not come back; a restart reads back what is in doubt then
             except StoreError:
                 if self._monotonic_ms() + AGAIN_MS >= until_ms:
                     raise

@@ -14,7 +14,8 @@ BridgeError
     ├── StoreUnavailable the database cannot be used just now (503)
     │   ├── StoreConflict two transactions met: the same one may be run again at once
     │   ├── StoreLocked   somebody else holds a lock: whoever has time may wait for it
-    │   └── StoreCrowded  the server has no connection to spare: the same
+    │   ├── StoreCrowded  the server has no connection to spare: the same
+    │   └── StoreGone    the database's file is gone or another one; only a restart helps
     └── SchemaError      the database needs `migrate`, or a newer release
 
 Messages are sentences for a person: where, what, what is allowed, what to do.
@@ -106,6 +107,10 @@ class StoreLocked(StoreUnavailable):
 
 class StoreCrowded(StoreUnavailable):
     """The server, or a pooler in front of it, has no connection to spare."""
+
+
+class StoreGone(StoreUnavailable):
+    """The path no longer leads to the database file that was opened; trying again helps only after a restart."""
 
 
 class SchemaError(StoreError):

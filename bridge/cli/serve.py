@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge import database_url
+from bridge import database_file, database_url
 from bridge.cli import opening
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 AGAIN_S = 1.0  # between two tries to reach the database
+_INSTEAD: Final = "put a back-up there, or name another file in DATABASE_URL"
 GUNICORN = ("-c", "python:bridge.web.gunicorn", "bridge.web.wsgi:app")
 
 
@@ -82,14 +83,13 @@ def _demand_writable(url: str) -> None:
     file = database_url.sqlite_file(url)
     if file is None:
         return
+    database_file.make_private(file)
     try:
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
             conn.execute("BEGIN IMMEDIATE")
     except sqlite3.Error as error:
-        if "not a database" in str(error):
-            raise StoreUnavailable(f"DATABASE_URL: {file} is not a SQLite database: name another file") from None
         if "locked" not in str(error):
-            raise StoreUnavailable(f"the database cannot be used just now: {error}") from None
+            raise StoreUnavailable(f"the database {file} cannot be used: {error}; {_INSTEAD}") from None
 
 
 def _demand_address(host: str, port: int) -> None:

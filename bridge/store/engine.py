@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,11 +21,12 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, Transaction, c
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import QueuePool
 
-from bridge.database_url import EXAMPLE, search_path
+from bridge.database_url import EXAMPLE, search_path, sqlite_file
 from bridge.errors import StoreConflict, StoreError, StoreUnavailable
 from bridge.store.clock import system_ms
 from bridge.store.driver import Driver
 from bridge.store.failures import UNANSWERED, is_over, translated
+from bridge.store.file import File, NoFile, write_ahead
 from bridge.store.gate import Gate, Open
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ _PG_CONNECT: Final = {
 class Store:
     """One database. Thread-safe, and usable on both sides of a fork: a child starts with connections of its own."""
 
-    def __init__(self, engine: Engine, gate: Callable[[], Gate | Open]) -> None:
+    def __init__(self, engine: Engine, gate: Callable[[], Gate | Open], file: File | NoFile) -> None:
         self.engine = engine
+        self._file = file
         self.dialect = engine.dialect.name  # sqlite | postgresql
         self._reader = engine.execution_options(**{READ: True})
         self._lazy_writer = engine.execution_options(**{_LAZY: True})
@@ -89,6 +90,7 @@ class Store:
     def read(self, *, quick: bool = False) -> Iterator[Connection]:
         """A read transaction on one snapshot. quick: somebody waits, so a server that does not answer is given up."""
         self._after_fork()
+        self._file.demand_not_gone()
         engine = self._reader.execution_options(**{_QUICK: True}) if quick else self._reader
         with translated(self.engine), self._transaction(engine) as conn:
             yield conn
@@ -102,20 +104,24 @@ class Store:
         quick: as of `read`. StoreUnavailable at the very end leaves open whether it was committed.
         """
         self._after_fork()
+        self._file.demand_not_gone()
         engine = self.engine if durable else self._lazy_writer
         engine = engine.execution_options(**{_QUICK: True}) if quick else engine
         with self._gate.turn(WAIT_S, first=first), translated(self.engine), self._transaction(engine) as conn:
             yield conn
+        self._file.demand()  # only now is it known that what was committed can be found
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
         """A write transaction in the driver's own words, without SQLAlchemy's cost: for the ack path alone."""
         self._after_fork()
+        self._file.demand_not_gone()
         with self._gate.turn(WAIT_S, first=True), translated(self.engine):
             pooled = _on_live_connection(self.engine, _begun_driver)
             with closing(pooled), _ended(pooled):  # the first rolls back what was not committed
                 yield Driver(pooled.driver_connection, self.dialect)
                 pooled.commit()
+        self._file.demand()
 
     def run(self, work: Callable[[Connection], T], *, first: bool = False, durable: bool = True) -> T:
         """`work` in a write transaction; run again when it met a deadlock or a serialization failure."""
@@ -125,14 +131,21 @@ class Store:
         """The same with `driver`."""
         return _again(self.driver, work)
 
+    def demand_file(self) -> None:
+        """StoreGone unless the path of an embedded database still leads to the file that is open."""
+        self._file.demand()
+
     def close(self) -> None:
         """Close the idle connections. The store stays usable and would open new ones."""
-        self.engine.dispose(close=self._pid == os.getpid())
+        self._after_fork()
+        self.engine.dispose()
+        self._file.close()
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
             self.engine.dispose(close=False)  # they are the parent's
             self._gate = self._new_gate()
+            self._file.forget()
             self._pid = os.getpid()
 
     @contextmanager
@@ -245,11 +258,18 @@ def _open_sqlite(url: URL, clock: Callable[[], int], pool_size: int) -> Store:
         hide_parameters=True,
     )
 
+    path = sqlite_file(str(url))
+    file: File | NoFile = NoFile() if path is None else File(path)
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, cargs: list[str], cparams: dict[str, Any]) -> sqlite3.Connection:
+        return file.connect(lambda name, **more: dialect.connect(name, **{**cparams, **more}), *cargs)
+
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
         record.info[_BEGIN] = "BEGIN IMMEDIATE"
         connection.create_function("bridge_now_ms", 0, clock)
-        _wal(connection)
+        write_ahead(connection)
         for pragma in ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "journal_size_limit=67108864"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -266,7 +286,7 @@ def _open_sqlite(url: URL, clock: Callable[[], int], pool_size: int) -> Store:
         if connection is not None and level is not None:
             connection.execute(f"PRAGMA synchronous={level}")
 
-    return Store(engine, Gate)
+    return Store(engine, Gate, file)
 
 
 def _relax(pooled: PoolProxiedConnection) -> None:
@@ -275,19 +295,6 @@ def _relax(pooled: PoolProxiedConnection) -> None:
     [level] = driver.execute("PRAGMA synchronous").fetchone()
     pooled.info[_LEVEL] = level
     driver.execute(f"PRAGMA synchronous={min(level, 1)}")
-
-
-def _wal(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. The switch itself does not wait for SQLite's lock, so it is tried again."""
-    for _ in range(50):
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _open_postgresql(url: URL, pool_size: int) -> Store:
@@ -341,7 +348,7 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
     def keep_the_others(context: ExceptionContext) -> None:
         context.invalidate_pool_on_disconnect = False  # by the wall clock, which may jump; see `translated`
 
-    return Store(engine, Open)
+    return Store(engine, Open, NoFile())
 
 
 def limit(conn: Connection, seconds: float) -> None:

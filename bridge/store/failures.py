@@ -86,6 +86,10 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         return SchemaError(f"{MIGRATE} ({said})")
     if isinstance(error, sqlite3.Error) and "file is not a database" in said:
         return StoreUnavailable("the file that DATABASE_URL names is not a SQLite database: name another one")
+    if isinstance(error, sqlite3.Error) and "malformed" in said:
+        return StoreUnavailable(
+            "the database file is damaged (database disk image is malformed): stop the bridge and put a back-up there"
+        )
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
         return SchemaError(f"{MIGRATE} ({said}; or may its role not use their schema?)")

@@ -93,7 +93,7 @@ class Inbox:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._oldest_s: float | None = None  # since when the first of those has waited that are being stored
-        self._refused: tuple[float, str] | None = None  # when and why one could not be stored; None: since then one was
+        self._refused: tuple[float, StoreError] | None = None  # when and why one was not stored, if none was since
 
     def put(self, event: NewEvent) -> Ack:
         """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
@@ -120,7 +120,7 @@ class Inbox:
         if oldest_s is not None and now_s - oldest_s > LATE_S:
             raise StoreUnavailable(f"a webhook has waited for {now_s - oldest_s:.0f} s for the database to store it")
         if refused is not None and now_s - refused[0] < LATE_S:
-            raise StoreUnavailable(refused[1])
+            raise refused[1].with_traceback(None)
 
     def close(self) -> None:
         """Store what is waiting, then end the committer. A later `put` starts a new one."""
@@ -189,7 +189,7 @@ class Inbox:
                 else:
                     continue
             if isinstance(failure, StoreError):
-                self._refused = time.monotonic(), str(failure)
+                self._refused = time.monotonic(), failure
             waiting.failure = _as_ours(failure)
             waiting.ring()
 

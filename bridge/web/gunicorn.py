@@ -20,7 +20,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
-from bridge import logs
+from bridge import database_file, logs
 from bridge import settings as table
 from bridge.errors import BridgeError, FaultsError
 from bridge.web.edge import EdgeWorker, keep_signals_over_forks
@@ -104,6 +104,11 @@ preload_app = False
 accesslog = None  # one line a webhook is written by bridge.receive
 logger_class = StructuredLogger
 proc_name = "datafast-bridge"
+
+
+def on_starting(_server: Any) -> None:
+    """A worker that takes another one's place goes on with the same database file, or with none."""
+    database_file.hold(_now.database_url)
 
 
 def when_ready(server: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response
 
-from bridge.errors import StoreError
+from bridge.errors import StoreError, StoreGone
 from bridge.lookup.step import fingerprint
 from bridge.store import status
 from bridge.web import auth
@@ -34,13 +34,22 @@ def blueprint(bridge: Bridge) -> Blueprint:
             bridge.inbox.demand_flowing()
             seen = recent.get()
         except StoreError as error:
-            alarm = Alarm("store", "The database cannot be used.", str(error))
-            return facts(503, _told((alarm,), ()))
+            return facts(503, _told((_of_store(error),), ()))
         found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations())
         details = _details(bridge, seen) if auth.is_admin() else {}
         return facts(503 if found else 200, {**_told(found, notes(seen, bridge.rules.sources)), **details})
 
     return routes
+
+
+def _of_store(error: StoreError) -> Alarm:
+    if isinstance(error, StoreGone):
+        return Alarm(
+            "store",
+            "The database file was moved, removed or replaced while it was open: the bridge must be restarted.",
+            str(error),
+        )
+    return Alarm("store", "The database cannot be used.", str(error))
 
 
 def look(bridge: Bridge) -> Look:

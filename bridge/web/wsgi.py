@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import app as root
 from bridge import logs, store, web
 from bridge import settings as table
-from bridge.errors import StoreError
+from bridge.errors import StoreError, StoreGone
 from bridge.web.hooks import PREFIX, unavailable
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Process:
 def _built(settings: Settings) -> root.Bridge:
     """A SQLite database is created or brought up to date first; a server's is by a release, once for all processes."""
     if settings.database_url.startswith("sqlite"):
-        store.migrate(settings.database_url, patience_s=0.0)  # we try again ourselves, and answer 503 meanwhile
+        with suppress(StoreGone):  # `/status` says it
+            store.migrate(settings.database_url, patience_s=0.0)  # we try again ourselves, and answer 503 meanwhile
     return root.build(settings, worker=settings.bridge_worker == "inline")
 
 

@@ -187,6 +187,7 @@ def test_whatever_the_url_is_it_is_refused_or_taken_by_sqlalchemy_as_it_was_read
 def test_a_path_that_can_never_be_opened_is_a_sentence(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     said = {
         "no/x.db": "no does not exist: create it",
@@ -198,7 +199,7 @@ def test_a_path_that_can_never_be_opened_is_a_sentence(tmp_path):
     for name, sentence in said.items():
         assert sentence in unusable(f"sqlite:///{tmp_path}/{name}")
     assert unusable(f"sqlite:///{tmp_path}/new.db") is None
-    assert unusable(f"sqlite:///{tmp_path}/file?timeout=5") is None
+    assert unusable(f"sqlite:///{tmp_path}/empty?timeout=5") is None
     assert unusable("sqlite://") is None
     assert unusable("postgresql://u@h/d") is None
 
