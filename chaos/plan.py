@@ -8,7 +8,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-MODES = ("kill", "term", "stop", "pg-restart", "outage", "slow", "memory", "same", "forged", "malformed", "crowd")
+MODES = (
+    "kill",
+    "term",
+    "stop",
+    "pg-restart",
+    "outage",
+    "slow",
+    "memory",
+    "same",
+    "forged",
+    "malformed",
+    "crowd",
+    "restore",
+)
 SECRET = "whsec_chaos_secret_0123456789abcdef"
 KEY = "df_" + "c" * 48
 
@@ -64,10 +77,10 @@ class Sent:
         return f"stripe {self.id}"
 
 
-def make_events(plan: Plan, rng: random.Random) -> list[Sent]:
+def make_events(plan: Plan, rng: random.Random, first: int = 1_000) -> list[Sent]:
     """Sales that name their visitor, and refunds that do not and may come first. A visitor buys up to three times."""
     made: list[Sent] = []
-    number = 1_000  # an id of zeros is nobody's
+    number = first  # an id of zeros is nobody's
     while len(made) < plan.events:
         visitor = f"00000000-0000-4000-8000-{number // 3:012x}"
         made.append(_sale(number, visitor))

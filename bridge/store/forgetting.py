@@ -219,7 +219,9 @@ _FORGET_KEYS: Final = tuple(
 _OF_GOALS: Final = (goal_keys, lookups)
 _KNOWN: Final = (unknown, proofs)  # what is remembered of a visitor at a destination
 _FORGET_VISITORS: Final = delete(link_visitors).where(link_visitors.c.visitor.in_(_SOME))
-_FORGET_TRIES: Final = update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None)
+_FORGET_TRIES: Final = (
+    update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None, lease_token=literal(""))
+)
 _FORGET_GOALS: Final = (
     update(goals)
     .where(goals.c.id.in_(_SOME))

@@ -259,7 +259,7 @@ _EVENT_COLUMNS: Final = tuple(events.c[field.name] for field in fields(EventLine
 _GOAL_COLUMNS: Final = tuple(goals.c[field.name] for field in fields(GoalLine))
 _ATTEMPT_COLUMNS: Final = (
     *(attempts.c[field.name] for field in fields(AttemptLine) if field.name != "kind"),
-    case((attempts.c.lease_token == restoring.TRY, "restored"), else_=attempts.c.kind).label("kind"),
+    case((restoring.stands_for_a_restore(), "restored"), else_=attempts.c.kind).label("kind"),
 )
 
 

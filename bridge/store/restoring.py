@@ -1,10 +1,11 @@
 """A back-up was put in place: from when until when it knows nothing, and which goals are looked up for that reason.
 
 A restored database does not know what was sent between the back-up and the restore. So a goal of an event from before
-the restore is `unconfirmed` before it is sent, with an attempt that spans that time (its lease token is `restored`), as
-if an answer had been lost; the read-back then decides, in the release before as well. This happens where a goal is
+the restore is `unconfirmed` before it is sent, with an attempt that spans that time (its lease token is `restored …`),
+as if an answer had been lost; the read-back then decides, in the release before as well. This happens where a goal is
 claimed, so no way leads past it: parked goals that find their visitor, events that the provider repeats, replays, and
-goals sent again by a person. The attempt is also the mark: a goal that has one for a restore is not doubted again.
+goals sent again by a person. The attempt is also the mark: a goal that has one for a restore is not doubted again, as
+long as it goes to the same visitor.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 REASON: Final = "restored"  # of an unconfirmed goal
-TRY: Final = "restored"  # lease token of the attempt that stands for what nobody knows
-SLACK_MS: Final = 10_000  # a provider's clock may be behind ours by so much
+TRY: Final = "restored "  # and the visitor: lease token of the attempt that stands for what nobody knows
+SLACK_MS: Final = 2_000  # a provider's clock may be ahead of ours by so much, beside the time that a restore takes
 EARLIER_MS: Final = 60_000  # or ahead of DataFast's by so much: a goal is not recorded before its event happened
 REPEATS_MS: Final = 7 * 86_400_000  # an event that states no time may be a repeat of an older one for so long
 VISITORS_MAX: Final = 200  # whose goals are put in doubt by one transaction
@@ -153,6 +154,11 @@ def _span(conn: Connection, span: Span, wish: dict[str, Any]) -> set[int]:
     return set(chosen)
 
 
+def stands_for_a_restore() -> ColumnElement[bool]:
+    """Is an attempt none, but the time that a back-up knows nothing of?"""
+    return attempts.c.lease_token.startswith(TRY)
+
+
 def told(conn: Connection, goal_id: int, *, sent: bool) -> None:
     """A read-back has told whether a goal was sent between the back-up and the restore."""
     conn.execute(_TOLD, {"of": goal_id, "new_outcome": "delivered" if sent else "not_sent"})
@@ -160,7 +166,7 @@ def told(conn: Connection, goal_id: int, *, sent: bool) -> None:
 
 _TOLD: Final = (
     update(attempts)
-    .where(attempts.c.goal_id == bindparam("of"), attempts.c.lease_token == TRY, attempts.c.outcome == "unconfirmed")
+    .where(attempts.c.goal_id == bindparam("of"), stands_for_a_restore(), attempts.c.outcome == "unconfirmed")
     .values(outcome=bindparam("new_outcome"))
 )
 
@@ -174,9 +180,10 @@ def _before(at: ColumnElement[int]) -> ColumnElement[bool]:
     return goals.c.happened_at_ms < at + case((_time_is_known, SLACK_MS), else_=REPEATS_MS)
 
 
+_mark: Final = literal(TRY).concat(goals.c.visitor)
 _asked: Final = (
     select(attempts.c.id)
-    .where(attempts.c.goal_id == goals.c.id, attempts.c.lease_token == TRY, attempts.c.ended_at_ms == bindparam("at"))
+    .where(attempts.c.goal_id == goals.c.id, attempts.c.lease_token == _mark, attempts.c.ended_at_ms == bindparam("at"))
     .exists()
 )
 _TO_ASK: Final = (
@@ -206,7 +213,7 @@ _MARK: Final = insert(attempts).from_select(
         bindparam("at", type_=goals.c.happened_at_ms.type),
         literal("unconfirmed"),
         literal("a back-up was put in place, which does not know what was sent in this time"),
-        literal(TRY),
+        _mark,
     ).where(goals.c.id.in_(bindparam("ids", expanding=True))),
 )
 

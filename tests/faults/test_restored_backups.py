@@ -23,7 +23,7 @@ from bridge.store import clock as store_clock
 from bridge.store.inbox import Inbox
 
 S, MINUTE, HOUR = 1_000, 60_000, 3_600_000
-SEEDS = int(os.environ.get("RESTORE_SEEDS", "24"))
+SEEDS = int(os.environ.get("RESTORE_SEEDS", "12"))
 VISITORS = [f"00000000-0000-4000-8000-{n:012}" for n in range(3)]
 TABLES = schema.metadata.sorted_tables
 

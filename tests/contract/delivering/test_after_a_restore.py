@@ -232,3 +232,17 @@ def test_the_back_up_is_as_old_as_its_newest_time(sending, store, clock):
         assert restoring.newest_ms(conn, clock.now_ms + HOUR) == clock.now_ms + 5 * S
         assert restoring.count_open(conn) == restoring.Open(0, 1, 0, 1, 0)
         assert conn.execute(select(schema.facts)).all() == []
+
+
+def test_the_next_candidate_of_a_goal_is_looked_up_as_well(sending, clock):
+    """In the lost time its first visitor turned out to be unknown, and it was sent to the second."""
+    goal = sending.goal(visitor(1))
+    sending.recorded(visitor(2), clock.now_ms + MINUTE)
+    sending.restore()
+    sending.settled()
+    assert sending.website.asked("POST") == [visitor(1)]
+    with sending.store.write() as conn:
+        conn.execute(update(schema.goals).values(visitor=visitor(2), state="pending", due_at_ms=clock.now_ms))
+    sending.run_for(5 * S)
+    assert sending.told(goal) == ("delivered", "read_back")
+    assert sending.website.asked("POST") == [visitor(1)]
