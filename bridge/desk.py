@@ -150,10 +150,14 @@ class Desk:
             hash_key=self.hash_key,
         )
         times = (happened_ms, ordered_ms, stated_ms is not None)
+        made = bool(evaluation.planned or evaluation.following)
+        handover = source.handovers.of(document) if made and source.handovers is not None else None
 
         def wishes(goals: Iterable[PlannedGoal]) -> tuple[plans.Wish, ...]:
+            described = (_described(planned, event, name) for planned in goals)
             return tuple(
-                self._wish(event, envelope, _described(planned, event, name), keys, judged, times) for planned in goals
+                replace(self._wish(event, envelope, planned, keys, judged, times), handover=handover)
+                for planned in described
             )
 
         return Element(

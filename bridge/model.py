@@ -252,6 +252,13 @@ class NamedValues(Protocol):
         """What is to be computed of one event of this type."""
 
 
+class Handovers(Protocol):
+    """The events of a source where a visitor can be handed over (`bridge.rules.handover` makes them)."""
+
+    def of(self, document: Document) -> str | None:
+        """What this one is (`purchase`, `sign-up`, `booking`, `form` or `goal`); None: nobody hands anything over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
@@ -297,6 +304,7 @@ class Source:
     decimals: Mapping[str, int] = field(default_factory=dict)
     values: NamedValues | None = None
     reads: frozenset[str] = frozenset()
+    handovers: Handovers | None = None
 
 
 @dataclass(frozen=True, slots=True)

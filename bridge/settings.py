@@ -105,6 +105,15 @@ def _days(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    """A share of all; `off` is none of it."""
+    if text == "off":
+        return 0.0
+    if not re.fullmatch(r"0?\.\d{1,4}|1(\.0{1,4})?", text, re.ASCII) or float(text) == 0:
+        raise ValueError("a share above 0 and at most 1, such as 0.5, or off")
+    return float(text)
+
+
 def _port(text: str) -> int:
     if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > 65_535:
         raise ValueError("a port number from 0 to 65535")
@@ -316,6 +325,13 @@ TABLE: Final[tuple[Setting, ...]] = (
         _one_of("latest", "first"),
         group="advanced",
     ),
+    Setting(
+        "BRIDGE_ATTRIBUTION_ALARM",
+        "0.5",
+        "alarm when fewer than this share of a source's last purchases, sign-ups and so on have a visitor; or off",
+        _share,
+        group="advanced",
+    ),
 )
 
 
@@ -357,6 +373,7 @@ class Settings:
     bridge_weak_after: int
     bridge_max_age: int
     bridge_customer_visitor: str
+    bridge_attribution_alarm: float
     warnings: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 

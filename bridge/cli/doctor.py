@@ -147,7 +147,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
     if doubt:
         yield Finding("warn", "database", doubt)
     yield from _processes(found, rule_set)
-    yield from _as_status(found, rule_set, destinations)
+    yield from _as_status(found, settings, rule_set, destinations)
 
 
 def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
@@ -171,18 +171,24 @@ def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
         )
 
 
-def _as_status(found: Look, rule_set: RuleSet | None, destinations: Mapping[str, Destination]) -> Iterator[Finding]:
-    """The alarms and notes of `/status`, each with its detail."""
+def _as_status(
+    found: Look, settings: Settings, rule_set: RuleSet | None, destinations: Mapping[str, Destination]
+) -> Iterator[Finding]:
+    """The alarms and notes of `/status`, each with its detail; and how many goals have a visitor where all is well."""
     from bridge.web import alarms
 
-    sources = rule_set.sources if rule_set else {}
+    sources, share = rule_set.sources if rule_set else {}, settings.bridge_attribution_alarm
     for level, told in (
-        ("fail", alarms.alarms(found, None, sources, destinations)),
+        ("fail", alarms.alarms(found, None, sources, destinations, share)),
         ("warn", alarms.notes(found, sources)),
     ):
         for one in told:
             if one.name != "no_worker" or found.heartbeats:
-                yield Finding(level, one.name.replace("_", " "), f"{one.sentence} {one.detail}")
+                detail = one.detail.removeprefix(one.sentence).strip()
+                yield Finding(level, one.name.replace("_", " "), f"{one.sentence} {detail}")
+    for source in found.attribution:
+        if source.source in sources and not source.lacks(share):
+            yield Finding("ok", f"source {source.source}", alarms.attributed(source))
 
 
 # ----------------------------------------------------------------------------------------------------- DataFast

@@ -22,6 +22,7 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.composed import BeginsWith, paths_or_templates
+from bridge.rules.handover import compile_handovers
 from bridge.rules.handshake import compile_handshakes
 from bridge.rules.named import Values, check_template, compile_values, merged, preset_values
 from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
@@ -85,6 +86,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         destination=destination,
         decimals=preset.decimals,
         values=_values(preset, file, around, report),
+        handovers=compile_handovers(said.get("handover") or (), said.fault("handover")),
     )
 
 

@@ -13,6 +13,7 @@ from bridge.rules.schema import (
     Envelope,
     ExpectedGoal,
     Goal,
+    Handover,
     Handshake,
     Link,
     MappingFile,
@@ -38,6 +39,7 @@ _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("`verify.timestamp`", Timestamp),
     ("An entry of `links`", Link),
     ("`handshake`", Handshake),
+    ("An entry of `handover`", Handover),
     ("An entry of a value", Chosen),
     ("`datafast`", Destination),
 )

@@ -254,6 +254,18 @@ class Link(Strict):
     event: Texts = Field(default="*", description="only for events of these types (globs)")
 
 
+class Handover(Strict):
+    """Events by which a site can hand its visitor over: a checkout or a sign-up, not a renewal."""
+
+    called: ClassVar[str] = "an entry of handover"
+
+    event: Texts = Field(description="event types (globs)")
+    when: When | None = Field(default=None, description="conditions: only of such events")
+    kind: Literal["purchase", "sign-up", "booking", "form"] | None = Field(
+        default=None, description="what they are called: `purchase`, `sign-up`, `booking` or `form`"
+    )
+
+
 class Chosen(Strict):
     """One way to compute a value, for some event types."""
 
@@ -344,6 +356,10 @@ class Stanzas(Strict):
         ]
         | None
     ) = Field(default=None, description="ids to remember, so that later events find their visitor")
+    handover: list[Handover] | None = Field(
+        default=None,
+        description="events by which a visitor can be handed over; that most of their goals have none is an alarm",
+    )
     each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
     values: dict[str, SaidValue] = Field(
         default_factory=dict,
@@ -414,6 +430,7 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     ("envelope",): Envelope,
     ("envelope", "test"): TestFlag,
     ("links", "*"): Link,
+    ("handover", "*"): Handover,
     ("handshake",): Handshake,
     ("handshake", "*"): Handshake,
     ("body",): JsonField,

@@ -23,8 +23,11 @@ The last column says what each preset was checked against, and when:
 - `read`: source or documentation.
 - `assumed`: nothing of the provider's own was found. Watch the first deliveries.
 
-| provider | authentic by | type · id of the event | visitor id is looked for at | where to set it up; the secret | checked |
-|---|---|---|---|---|---|
+The fifth column names the events by which a visitor can be handed over. When most of the last goals from them have none, `/status`
+says so ([Alarms](operations.md#alarms)); a file says its own by `handover:`.
+
+| provider | authentic by | type · id of the event | visitor id is looked for at | handed over by | where to set it up; the secret | checked |
+|---|---|---|---|---|---|---|
 """  # noqa: E501
 
 
@@ -43,6 +46,7 @@ def _row(name: str, said: Mapping[str, Any]) -> str:
         _schemes(said["verify"]),
         f"{event_type} · {event_id}",
         visitor,
+        ", ".join(f"{kind}: {events}" for kind, events in _handovers(said).items()),
         _warning(said) + "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
         "{how}: {against} ({on})".format(**said["checked"]),
     )
@@ -70,6 +74,16 @@ def _visitor(said: Mapping[str, Any]) -> str:
     borrowed = _paths(said.get("borrowed"))
     places = [_paths(said.get("visitor")), f"with the prefix `dfv_`: {borrowed}" if borrowed else ""]
     return "; ".join(place for place in places if place)
+
+
+def _handovers(said: Mapping[str, Any]) -> dict[str, str]:
+    """The events by kind; `(some)` are those that must also meet a condition."""
+    found: dict[str, list[str]] = {}
+    for entry in said.get("handover", ()):
+        some = " (some)" if "when" in entry else ""
+        events = [entry["event"]] if isinstance(entry["event"], str) else entry["event"]
+        found.setdefault(entry.get("kind", "goal"), []).extend(f"`{event}`{some}" for event in events)
+    return {kind: ", ".join(events) for kind, events in found.items()}
 
 
 def _paths(said: Any) -> str:

@@ -68,6 +68,7 @@ class Wish:
     test: bool = False
     dry: bool = False
     rules_hash: str | None = None
+    handover: str | None = None  # what the event is, if a visitor can be handed over by it
 
     @property
     def place(self) -> tuple[str, str]:
@@ -152,6 +153,7 @@ def _row(wish: Wish, found: Found | None, memory: Memory, settings: Settings, no
         "name": planned.name,
         "description": planned.description or f"{event.source} {event.envelope.id or event.name}",
         "metadata": json.dumps(dict(planned.metadata), ensure_ascii=False),
+        "handover": None if wish.test or wish.dry else wish.handover,
         "happened_at_ms": wish.happened_at_ms,
         "time_is_stated": wish.time_is_stated,
         "ordered_at_ms": wish.ordered_at_ms,

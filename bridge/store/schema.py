@@ -150,6 +150,7 @@ goals = Table(
     Column("generation", Integer, nullable=False, server_default="1"),
     Column("unknown_at_ms", BigInteger, nullable=False, server_default="0"),  # when its visitor was last answered 404
     Column("to_prove", Text),  # while parked: the borrowed id that DataFast is asked about first
+    Column("handover", Text),  # what its event is, if a visitor can be handed over there: purchase, …; not of a test
     UniqueConstraint("destination", "once_key"),
     Index("ix_goals_destination_state_due_at_ms_id", "destination", "state", "due_at_ms", "id"),
     Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),
@@ -178,6 +179,16 @@ _of_some_rows(  # while no visitor is known: who was never asked about first, th
     where=goals.c.state == "pending",
 )
 _of_some_rows("ix_goals_to_prove", goals.c.to_prove, where=goals.c.to_prove.is_not(None))
+
+_of_some_rows(  # where a visitor could be handed over
+    "ix_goals_handover", goals.c.source, goals.c.created_at_ms, where=goals.c.handover.is_not(None)
+)
+_of_some_rows(  # the others without a visitor
+    "ix_goals_unattributed",
+    goals.c.source,
+    goals.c.created_at_ms,
+    where=and_(goals.c.state == "unattributed", goals.c.handover.is_(None)),
+)
 
 # One row a try, written before the request goes out.
 attempts = Table(

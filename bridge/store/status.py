@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, case, func, select, text
 
 from bridge.errors import SchemaError
-from bridge.store import facts, jumps, lookups, workers, wrong_tokens
+from bridge.store import attribution, facts, jumps, lookups, workers, wrong_tokens
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.failures import MIGRATE
 from bridge.store.migrating import schema_state
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Select, Table
 
+    from bridge.store.attribution import Attribution
     from bridge.store.engine import Store
     from bridge.store.jumps import Wait
     from bridge.store.lookups import Pause
@@ -105,6 +106,7 @@ class Look:
     failed_rules: tuple[FailedRules, ...] = ()
     forgetting_waits: Wait | None = None
     wrong_tokens: wrong_tokens.Tried = field(default_factory=wrong_tokens.Tried)
+    attribution: tuple[Attribution, ...] = ()
 
     @property
     def worker_seen_at_ms(self) -> int | None:
@@ -163,19 +165,22 @@ def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) 
     others = {
         state.name: _oldest_due(conn, state.name) for state in known if configured and state.name not in configured
     }
+    now = read_ms(conn)
+    counted = tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES))  # noqa: SLF001 - public
     return Look(
-        now_ms=read_ms(conn),
+        now_ms=now,
         oldest_due_at_ms={**configured, **{name: due for name, due in others.items() if due is not None}},
         oldest_unrouted_at_ms=conn.execute(_OLDEST_UNROUTED).scalar(),
         quarantined=_up_to_many(conn, events, "quarantined"),
         held=_up_to_many(conn, goals, "held"),
         destinations=known,
-        sources=tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES)),  # noqa: SLF001 - public
+        sources=counted,
         heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,
         wrong_tokens=wrong_tokens.tried(conn),
+        attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
     )
 
 

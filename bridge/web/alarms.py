@@ -6,9 +6,10 @@ do, for the owner.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from bridge.linkwords import advice
 from bridge.settings import MS
 from bridge.store.pauses import UNKNOWN_IN_ROW
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bridge.model import Destination, Source
+    from bridge.store.attribution import Attribution
     from bridge.store.status import FailedRules, Look, SourceState
 
 DUE_MS: Final = 15 * MS["min"]
@@ -38,9 +40,16 @@ class Alarm:
 
 
 def alarms(
-    look: Look, rules_fault: str | None, sources: Mapping[str, Source], destinations: Mapping[str, Destination]
+    look: Look,
+    rules_fault: str | None,
+    sources: Mapping[str, Source],
+    destinations: Mapping[str, Destination],
+    share: float = 0.5,
 ) -> tuple[Alarm, ...]:
-    """All there are, the one that stops the most first. sources, destinations: those that are configured today."""
+    """All there are, the one that stops the most first. sources, destinations: those that are configured today.
+
+    share: of the goals that can have a visitor, so many should.
+    """
     return (
         *_worker(look),
         *_paused(look, destinations),
@@ -48,6 +57,7 @@ def alarms(
         *_waiting(look, destinations),
         *_unrouted(look),
         *_lost_secrets(look, sources),
+        *_unnamed(look, sources, share),
         *_reload(look, rules_fault),
         *_kept(look),
         *_lookups(look),
@@ -200,6 +210,58 @@ def _lost_secrets(look: Look, sources: Mapping[str, Source]) -> Iterator[Alarm]:
             f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
             f" nothing genuine has come for {silent}, at least twice as long as ever before. {_likely(source)}",
         )
+
+
+_UNNAMED: Final = Alarm("attribution", "Most goals of a source named no visitor.", "")
+_KINDS: Final = {  # what they are called, and where a visitor is handed over
+    "purchase": ("purchases", " at checkout"),
+    "sign-up": ("sign-ups", " at sign-up"),
+    "booking": ("bookings", " at booking"),
+    "form": ("forms", " in the form"),
+}
+_CAUSES: Final = {
+    "nothing": "nothing stands where the visitor is looked for ({places})",
+    "other_ids": "{path} holds something else than the visitor's id",
+    "strangers": "DataFast does not know the visitors that stand {there}: they may be your app's own user ids, or the"
+    " key may be another website's",
+}
+
+
+def _unnamed(look: Look, sources: Mapping[str, Source], share: float) -> Iterator[Alarm]:
+    for found in look.attribution:
+        source = sources.get(found.source)
+        if source is None or not found.lacks(share):
+            continue
+        what, where = _KINDS.get(found.kind, ("goals", ""))
+        sentence = (
+            f"{found.goals - found.named} of the last {found.goals} {what} of {found.source} named no visitor: is the"
+            f" visitor handed over{where}?"
+        )
+        yield replace(_UNNAMED, sentence=sentence, detail=f"{sentence} {_cause(found, source)}")
+
+
+def attributed(found: Attribution) -> str:
+    """How many of its last goals have a visitor, and through what."""
+    others = f"; {_many(found.others)} other goals of the last 30 days have none" if found.others else ""
+    if not found.goals:
+        return f"no goal yet at which a visitor can be handed over{others}"
+    ways = ", ".join(f"{count} through its {way}" for way, count in sorted(found.through.items()))
+    what, _ = _KINDS.get(found.kind, ("goals", ""))
+    return f"{found.named} of the last {found.goals} {what} have a visitor{f' ({ways})' if ways else ''}{others}"
+
+
+def _cause(found: Attribution, source: Source) -> str:
+    cause, path, count = found.causes[0]
+    likely = _CAUSES[cause].format(
+        places=" or ".join(place.text for place in source.visitor[:2]) or "`visitor:` names no place",
+        path=path,
+        there=f"at {path}" if path else "there",
+    )
+    looked_into = sum(number for _, _, number in found.causes)
+    return (
+        f"The likely cause ({count} of the last {looked_into}): {likely}; {advice(source.provider, ())}."
+        f" `python -m bridge why goal_{found.example}` shows one."
+    )
 
 
 def _has_lost_its_secret(state: SourceState, now_ms: int) -> bool:

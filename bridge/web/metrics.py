@@ -47,14 +47,20 @@ def blueprint(bridge: Bridge) -> Blueprint:
 def _read(bridge: Bridge) -> tuple[Totals, Look]:
     with bridge.store.read() as conn:
         totals, look = status.totals(conn), status.look(conn, sorted(bridge.destinations()))
-    configured = tuple(state for state in look.sources if state.source in bridge.rules.sources)
-    return totals, replace(look, sources=configured)
+    known = bridge.rules.sources
+    return totals, replace(
+        look,
+        sources=tuple(state for state in look.sources if state.source in known),
+        attribution=tuple(found for found in look.attribution if found.source in known),
+    )
 
 
 def render(totals: Totals, look: Look) -> bytes:
     """The numbers as text."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected([*_counts(totals), *_sources(look), *_destinations(look), *_bridge(look)]))
+    registry.register(
+        _Collected([*_counts(totals), *_sources(look), *_attribution(look), *_destinations(look), *_bridge(look)])
+    )
     return generate_latest(registry)
 
 
@@ -91,6 +97,22 @@ def _sources(look: Look) -> Iterator[Metric]:
         refused.add_metric((state.source,), state.refused)
         in_row.add_metric((state.source,), state.refused_in_row)
     yield from (accepted, duplicates, refused, in_row)
+
+
+def _attribution(look: Look) -> Iterator[Metric]:
+    through = GaugeMetricFamily(
+        "bridge_attribution_goals",
+        "The last goals of purchases, sign-ups and so on by what they found their visitor through; none: not",
+        labels=("source", "through"),
+    )
+    others = GaugeMetricFamily(
+        "bridge_unattributed_others", "Goals of 30 days without a visitor from other events", labels=("source",)
+    )
+    for found in look.attribution:
+        for way, goals in sorted({**found.through, "none": found.goals - found.named}.items()):
+            through.add_metric((found.source, way), goals)
+        others.add_metric((found.source,), found.others)
+    yield from (through, others)
 
 
 def _destinations(look: Look) -> Iterator[Metric]:

@@ -35,7 +35,8 @@ def blueprint(bridge: Bridge) -> Blueprint:
             seen = recent.get()
         except StoreError as error:
             return facts(503, _told((_of_store(error),), ()))
-        found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations())
+        share = bridge.settings.bridge_attribution_alarm
+        found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations(), share)
         details = _details(bridge, seen) if auth.is_admin() else {}
         return facts(503 if found else 200, {**_told(found, notes(seen, bridge.rules.sources)), **details})
 
@@ -89,6 +90,9 @@ def _details(bridge: Bridge, seen: Look) -> dict[str, Any]:
             }
             for name, destination in sorted(bridge.destinations().items())
         },
+        "attribution": [
+            {**asdict(one), "named": one.named} for one in seen.attribution if one.source in bridge.rules.sources
+        ],
         "quarantined": seen.quarantined,
         "held": seen.held,
         "lookup_pauses": [asdict(pause) for pause in seen.lookup_pauses],

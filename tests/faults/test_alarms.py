@@ -388,6 +388,51 @@ def now():
     return int(time.time())
 
 
+# ---------------------------------------------------------------------------------------------------------- visitors
+
+
+def sell_without_a_visitor(stage, web, numbers, **session):
+    for number in numbers:
+        told = checkout(number)
+        told["data"]["object"] |= {"metadata": {}, **session}
+        assert stage.post(web, told).status_code == 200
+
+
+def renew(stage, web, numbers):
+    for number in numbers:
+        told = renewal()
+        told["id"] = told["data"]["object"]["id"] = f"in_{number}"
+        assert stage.post(web, told).status_code == 200
+
+
+def test_eight_purchases_without_a_visitor_are_red_until_it_is_handed_over_and_ten_renewals_are_not(stage):
+    monitor = start(stage)
+    renew(stage, monitor.web, range(10))
+    sell_without_a_visitor(stage, monitor.web, range(7))
+    older(stage, "goals", "created_at_ms", 16 * MIN, "name = 'payment_recovered'")
+    made = "SELECT count(*) FROM goals WHERE name = 'purchase'"
+    wait(lambda: stage.sql(made)[0][0] == 7, PATIENCE_S, "seven are sold")
+    stage.sql(f"UPDATE goals SET created_at_ms = created_at_ms - {16 * MIN}")
+    monitor.green()
+    sell_without_a_visitor(stage, monitor.web, [7], client_reference_id="user_42")
+    older(stage, "goals", "created_at_ms", 16 * MIN, "description = 'stripe evt_7'")
+    sentence = "8 of the last 8 purchases of stripe named no visitor: is the visitor handed over at checkout?"
+    monitor.red(sentence, "The likely cause (7 of the last 8): nothing stands where the visitor is looked for")
+    assert sentence in stage.doctor(fails=True)
+    metrics = stage.get(monitor.web, "/metrics", admin=True).text
+    assert 'bridge_attribution_goals{source="stripe",through="none"} 8.0' in metrics
+    off = again(stage, monitor, BRIDGE_ATTRIBUTION_ALARM="off")
+    off.green()
+    monitor = again(stage, off)
+    monitor.red(sentence)
+    for number in range(10, 18):
+        stage.post(monitor.web, checkout(number))
+    stage.wait_recorded(*range(10, 18))
+    stage.sql(f"UPDATE goals SET created_at_ms = created_at_ms - {16 * MIN}")
+    monitor.green()
+    assert "8 of the last 16 purchases have a visitor (8 through its event)" in stage.doctor(fails=False)
+
+
 # ---------------------------------------------------------------------------------------------------------- the rest
 
 

@@ -208,7 +208,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
     assert not said.keys() - {
         "where", "secret_hint", "checked", "note",
         "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly",
-        "retry_fields", "handshake",
+                    "retry_fields", "handshake", "handover",
         "links_named_by", "secret_form", "acknowledge", "cannot_be_set_up", "values", "decimals",
     }  # fmt: skip
 
@@ -264,3 +264,10 @@ def test_no_link_is_an_object_that_many_buyers_share():
 def test_the_table_of_providers_is_the_registrys():
     table = (Path(__file__).parents[3] / "docs" / "providers.md").read_text()
     assert table.startswith(sources.reference()), "`make docs` writes docs/providers.md"
+
+
+@every
+def test_where_a_preset_looks_for_a_visitor_it_says_by_which_events_one_is_handed_over(name):
+    said = sources.presets()[name]
+    places = [*(said.get("visitor") or ()), *(said.get("borrowed") or ())]
+    assert not places or "handover" in said
