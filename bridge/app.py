@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store import Store
 
-POOL: Final = 5  # connections a process, at most
+POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections a process, at most (docs/operations.md)
 LOOK_S: Final = 0.5  # between two looks at the mapping files
 HEARTBEAT_S: Final = 5.0
 FIRST_MESSAGES_S: Final = 0.25  # somebody waits for them
+GIVE_BACK_S: Final = 2.0
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
 RETENTION_S: Final = 60.0
@@ -64,7 +65,7 @@ class Bridge:
 
     def __init__(self, settings: Settings, *, worker: bool, kind: str, stripe_url: str) -> None:
         self.settings = settings
-        self.store: Store = store.open(settings.database_url, pool_size=POOL)
+        self.store: Store = store.open(settings.database_url, pool_size=POOL[kind if worker else "web"])
         _demand_own_tables(self.store)
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
@@ -217,6 +218,7 @@ class Bridge:
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("wrong_tokens", 1.0, lambda: self.wrong_tokens.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._say_hello),
+                Chore("connections", GIVE_BACK_S, self.store.give_back),
             ),
             senders=0,
             monotonic=time.monotonic,

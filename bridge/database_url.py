@@ -48,7 +48,7 @@ LIBPQ: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
 _WHOLE: Final = frozenset(
-    {"keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+    {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
 )
 _ONE_OF: Final = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
@@ -74,7 +74,7 @@ _SETTLED: Final = frozenset(
     prepared_statement_cache_size command_timeout autocommit prepare_threshold
     binary_parameters default_query_exec_mode statement_cache_capacity statement_cache_mode pool_max_conns
     pool_min_conns pool_max_conn_lifetime pool_max_conn_idle_time pool_health_check_period pool_mode
-    timezone TimeZone serverVersion charset client_encoding connect_timeout
+    timezone TimeZone serverVersion charset client_encoding
     """.split()  # noqa: SIM905 - as above
 )
 _SCHEMAS: Final = ("schema", "currentSchema", "schema_search_path", "search_path")
@@ -287,9 +287,6 @@ def _understood(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], 
     """Those that PostgreSQL's library needs, under its names, and `schema`; ValueError for what cannot be kept."""
     if ("sslaccept", "strict") in options:
         raise ValueError('instead of "sslaccept=strict" write sslmode=verify-full&sslrootcert=system')
-    for name, value in options:
-        if name == "connect_timeout" and not _is_whole(value):
-            raise ValueError(f'the option "{name}" must be a whole number')
     says_mode = any(_folded(name) == "sslmode" for name, _ in options)
     return tuple(
         _renamed(name, value)

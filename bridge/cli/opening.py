@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store import Store
 
+CONNECTION_S: Final = 10.0  # how long a command waits for the one connection that it needs
 MIGRATE: Final = "python -m bridge migrate"
 _FOR_DATABASE: Final = ("DATABASE_URL", "DYNO", "BRIDGE_ALLOW_EPHEMERAL", "BRIDGE_RETENTION_DAYS")
 
@@ -94,7 +95,7 @@ def _open() -> Store:
 
     url = database_url()
     _demand_file(url)
-    opened = store_.open(url)
+    opened = store_.open(url, pool_size=1, patience_s=CONNECTION_S)
     try:
         _demand_current(store_.schema_state(opened))
     except BaseException:

@@ -196,7 +196,7 @@ def migrate() -> None:
     from bridge import store
 
     screen = of_context()
-    opened = store.open(opening.database_url())
+    opened = store.open(opening.database_url(), pool_size=1, patience_s=opening.CONNECTION_S)
     try:
         store.migrate(opened, waits=lambda reason: click.echo(_WAITS.format(reason), file=screen.err))
         state = store.schema_state(opened)

@@ -3,6 +3,8 @@
 SQLite and PostgreSQL behave alike here. The drivers stand in autocommit mode and this module begins every
 transaction itself: BEGIN IMMEDIATE behind a fair gate on SQLite (a deferred one that upgrades to a write fails at
 once), BEGIN with its time limits in the same round trip on PostgreSQL, so that transaction-mode poolers work.
+A thread holds one connection at most and waits for none while it does; where the server has fewer to spare than this
+process may have, its threads share those that there are, and what has idled is given back.
 A pooled connection that died is noticed by its BEGIN, when nothing is lost yet, and replaced once. No answer of
 PostgreSQL is waited for without a limit (bridge.store.wire), and what shows that the server at the other end is no
 longer the one to talk to (gone silent, shut down, read-only) throws all connections away.
@@ -14,8 +16,10 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, Transaction, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -46,6 +50,10 @@ C = TypeVar("C")
 
 WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
 ANSWER_S: Final = 12.0  # for PostgreSQL's answer within a transaction; it ends a statement itself after 10 s
+NARROW_S: Final = 30.0  # how long no further connection is tried for, after one could not be made
+IDLE_S: Final = 6.0  # after that a connection is given back; a process that does anything keeps the one it uses
+_AGAIN_S: Final = 0.1  # between two tries for the first connection
+_EXTRA_S: Final = 1.0  # for one more connection to be let in, while others work (a pooler lets it wait in a queue)
 _TRIES: Final = 5  # of one transaction that meets conflicts
 READ: Final = "bridge_read"  # execution option of read transactions
 _LAZY: Final = "bridge_lazy"  # of write transactions that need not be on the disk when they are done
@@ -57,6 +65,7 @@ _PG_LIMITS: Final = (
     " SET LOCAL idle_in_transaction_session_timeout = 30000"
 )
 _BEGIN: Final = "bridge_begin"  # a connection's own text, kept beside it; so are those under READ and _LAZY
+_USED: Final = "bridge_used"  # when its last transaction began
 _POOL: Final = "bridge_pool"  # the pool that a connection was made for
 _PG_SETTLED: Final = {  # whatever the URL says
     "autocommit": True,
@@ -76,7 +85,15 @@ _PG_CONNECT: Final = {
 class Store:
     """One database. Thread-safe, and usable on both sides of a fork: a child starts with connections of its own."""
 
-    def __init__(self, engine: Engine, gate: Callable[[], Gate | Open], file: File | NoFile) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        gate: Callable[[], Gate | Open],
+        file: File | NoFile,
+        lanes: Callable[[], Gate | Open] = Open,
+        connections: Callable[[], int] = int,
+    ) -> None:
+        """gate: for writers. lanes: for everybody. connections: how many are open, where that matters."""
         self.engine = engine
         self._file = file
         self.dialect = engine.dialect.name  # sqlite | postgresql
@@ -84,6 +101,9 @@ class Store:
         self._lazy_writer = engine.execution_options(**{_LAZY: True})
         self._new_gate = gate
         self._gate = gate()
+        self._new_lanes = lanes
+        self._lanes = lanes()
+        self._connections = connections
         self._pid = os.getpid()
 
     @contextmanager
@@ -107,7 +127,11 @@ class Store:
         self._file.demand_not_gone()
         engine = self.engine if durable else self._lazy_writer
         engine = engine.execution_options(**{_QUICK: True}) if quick else engine
-        with self._gate.turn(WAIT_S, first=first), translated(self.engine), self._transaction(engine) as conn:
+        with (
+            self._gate.turn(WAIT_S, first=first),
+            translated(self.engine),
+            self._transaction(engine, first=first) as conn,
+        ):
             yield conn
         self._file.demand()  # only now is it known that what was committed can be found
 
@@ -116,11 +140,15 @@ class Store:
         """A write transaction in the driver's own words, without SQLAlchemy's cost: for the ack path alone."""
         self._after_fork()
         self._file.demand_not_gone()
-        with self._gate.turn(WAIT_S, first=True), translated(self.engine):
-            pooled = _on_live_connection(self.engine, _begun_driver)
-            with closing(pooled), _ended(pooled):  # the first rolls back what was not committed
-                yield Driver(pooled.driver_connection, self.dialect)
-                pooled.commit()
+        with (
+            self._gate.turn(WAIT_S, first=True),
+            translated(self.engine),
+            self._begun(self.engine, _begun_driver, first=True) as pooled,
+            closing(pooled),  # which rolls back what was not committed
+            _ended(pooled),
+        ):
+            yield Driver(pooled.driver_connection, self.dialect)
+            pooled.commit()
         self._file.demand()
 
     def run(self, work: Callable[[Connection], T], *, first: bool = False, durable: bool = True) -> T:
@@ -146,13 +174,42 @@ class Store:
             self.engine.dispose(close=False)  # they are the parent's
             self._gate = self._new_gate()
             self._file.forget()
+            self._lanes = self._new_lanes()
             self._pid = os.getpid()
 
+    def give_back(self) -> None:
+        """Close connections to a server that have idled for some seconds: other processes may have none."""
+        if self.dialect == "postgresql":
+            _close_idle(self.engine, time.monotonic() - IDLE_S)
+            self._lanes.narrow(self._connections())
+
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
-        conn, transaction = _on_live_connection(engine, _begun)
-        with conn, transaction, _ended(conn):
+    def _transaction(self, engine: Engine, *, first: bool = False) -> Iterator[Connection]:
+        with (
+            self._begun(engine, _begun, first=first) as (conn, transaction),
+            conn,
+            transaction,
+            _ended(conn),
+        ):
             yield conn
+
+    @contextmanager
+    def _begun(self, engine: Engine, begun: Callable[[Engine], T], *, first: bool) -> Iterator[T]:
+        """A transaction begun in this thread's turn. Where no more connections can be had, it is another one's turn."""
+        until_s = time.monotonic() + WAIT_S
+        while True:
+            with self._lanes.turn(max(0.0, until_s - time.monotonic()), first=first):
+                try:
+                    found = _on_live_connection(engine, begun)
+                except _NotConnectedError as error:
+                    if time.monotonic() > until_s or not (error.others or error.crowded):
+                        raise error.driver from None
+                    self._lanes.narrow(error.others, NARROW_S)
+                    none = not error.others
+                else:
+                    yield found
+                    return
+            time.sleep(_AGAIN_S if none else 0.0)
 
 
 def _again(transaction: Callable[[], AbstractContextManager[C]], work: Callable[[C], T]) -> T:
@@ -201,6 +258,16 @@ def _begun_driver(engine: Engine) -> PoolProxiedConnection:
     return pooled
 
 
+class _NotConnectedError(Exception):
+    """No new connection could be made; so many others of this process are open."""
+
+    def __init__(self, driver: Exception, others: int, *, crowded: bool) -> None:
+        super().__init__(str(driver))
+        self.driver = driver
+        self.others = others
+        self.crowded = crowded
+
+
 class _DiedInThePoolError(StoreUnavailable):
     """The server had closed the connection, most likely while it lay idle: a new one may do."""
 
@@ -219,6 +286,7 @@ def _say(pooled: PoolProxiedConnection, begin: str) -> None:
         raise _DiedInThePoolError("the database closed the connection") from error
     if not isinstance(driver, sqlite3.Connection):
         driver.limit_s = ANSWER_S
+        pooled.info[_USED] = time.monotonic()
 
 
 def _on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
@@ -231,11 +299,12 @@ def _on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
 
 
 def open(  # noqa: A001 - read as store.open
-    url: str, *, clock: Callable[[], int] | None = None, pool_size: int = 5
+    url: str, *, clock: Callable[[], int] | None = None, pool_size: int = 5, patience_s: float = 0.0
 ) -> Store:
     """A store for a database URL. Connects to nothing yet.
 
     clock: milliseconds since 1970, instead of this machine's clock, for a database inside this process (SQLite).
+    patience_s: how long a server with no connection to spare is asked again.
     """
     try:
         parsed = make_url(url)
@@ -243,7 +312,7 @@ def open(  # noqa: A001 - read as store.open
         raise StoreError(f"DATABASE_URL is no URL such as {EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed, clock or system_ms, pool_size)
-    return _open_postgresql(parsed, pool_size)
+    return _open_postgresql(parsed, pool_size, patience_s)
 
 
 def _open_sqlite(url: URL, clock: Callable[[], int], pool_size: int) -> Store:
@@ -297,7 +366,7 @@ def _relax(pooled: PoolProxiedConnection) -> None:
     driver.execute(f"PRAGMA synchronous={min(level, 1)}")
 
 
-def _open_postgresql(url: URL, pool_size: int) -> Store:
+def _open_postgresql(url: URL, pool_size: int, patience_s: float) -> Store:
     from bridge.store import wire  # noqa: PLC0415 - psycopg, which a process on SQLite does not need
 
     schemas = url.query.get("schema")  # ours, not the driver's; a session's own setting would get lost in a pooler
@@ -310,18 +379,17 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
+        pool_use_lifo=True,  # so that what is not needed idles
         pool_timeout=WAIT_S,
         connect_args={name: value for name, value in _PG_CONNECT.items() if name not in url.query} | _PG_SETTLED,
         hide_parameters=True,
     )
 
-    @event.listens_for(engine, "do_connect")
-    def connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Watched:
-        return wire.connect(*args, **options)
+    connections = _connect_patiently(engine, patience_s)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Watched, record: Any) -> None:
-        row = connection.execute("SHOW synchronous_commit").fetchone()
+        row = connection.first_answer
         lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
         newer = connection.info.server_version >= 170_000
         limits = _PG_LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
@@ -348,7 +416,39 @@ def _open_postgresql(url: URL, pool_size: int) -> Store:
     def keep_the_others(context: ExceptionContext) -> None:
         context.invalidate_pool_on_disconnect = False  # by the wall clock, which may jump; see `translated`
 
-    return Store(engine, Open, NoFile())
+    return Store(engine, Open, NoFile(), lambda: Gate(pool_size), connections)
+
+
+def _connect_patiently(engine: Engine, patience_s: float) -> Callable[[], int]:
+    """How many connections are open."""
+    import psycopg  # noqa: PLC0415 - as above
+
+    from bridge.store import wire  # noqa: PLC0415
+
+    made: WeakSet[Watched] = WeakSet()
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Watched:
+        try:
+            connection = wire.connect_patiently(patience_s, _EXTRA_S if others() else None, args, options)
+        except psycopg.OperationalError as error:
+            raise _NotConnectedError(error, others(), crowded=wire.is_crowded(error)) from None
+        made.add(connection)
+        return connection
+
+    def others() -> int:
+        return sum(not connection.closed for connection in made.copy())
+
+    return others
+
+
+def _close_idle(engine: Engine, before_s: float) -> None:
+    """Those that were last used before then. What holds the queue's lock keeps everybody from taking one meanwhile."""
+    queue: Any = engine.pool._pool  # type: ignore[attr-defined]  # noqa: SLF001 - the pool has no other way
+    with queue.mutex:
+        for record in tuple(queue.queue):
+            if record.dbapi_connection is not None and record.info.get(_USED, before_s) < before_s:
+                record.close()
 
 
 def limit(conn: Connection, seconds: float) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from bridge.errors import SchemaError, StoreConflict, StoreLocked, StoreUnavailable
+from bridge.errors import SchemaError, StoreConflict, StoreCrowded, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,9 +99,20 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(said))
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in said):
         return StoreLocked(f"the database cannot be used just now: {said}")
+    if not isinstance(error, sqlite3.Error) and _is_crowded(error):
+        return StoreCrowded(
+            f"the database server has no connection to spare ({said}): end what else uses it, or allow more"
+            " (docs/operations.md, Connections)"
+        )
     if isinstance(error, tuple(getattr(driver, name) for name in _FAULT_OF_OURS)):
         return None
     return StoreUnavailable(f"the database cannot be used just now: {said}")
+
+
+def _is_crowded(error: BaseException | None) -> bool:
+    from bridge.store import wire  # noqa: PLC0415 - psycopg, which is loaded where it raises
+
+    return wire.is_crowded(error)
 
 
 def _first_line(error: BaseException | None) -> str:

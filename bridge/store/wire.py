@@ -8,6 +8,8 @@ Imported only where the database is PostgreSQL.
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each address that it has), BEGIN, ROLLBACK
+_AGAIN_S: Final = 0.25
+# How servers and poolers say that they have no connection to spare; there is no code where none was made.
+_CROWDED: Final = re.compile(
+    r"too many (?:clients|connections|database connections)|connection slots|no more connections|query_wait_timeout"
+    r"|max(?:imum)? ?client|max clients|connection limit",
+    re.IGNORECASE,
+)
 _CONNECT_MOST_S: Final = 12  # where the URL has a limit of its own
 
 
@@ -36,6 +45,7 @@ class Watched(psycopg.Connection[Any]):
     """
 
     limit_s: float = PROMPT_S
+    first_answer: Any = None  # whether a commit waits for the disk, as the server has it
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """As psycopg's, with a limit."""
@@ -71,3 +81,32 @@ def _takes_writes(made: Watched) -> bool:
         return False
     made.rollback()
     return True
+
+
+def connect_patiently(patience_s: float, limit_s: float | None, args: list[Any], options: dict[str, Any]) -> Watched:
+    """A new connection that has answered once; a server with none to spare is asked again until patience ends.
+
+    limit_s: for its first answer. A pooler in session mode lets everybody in, and answers when one of its few is free.
+    """
+    until_s = time.monotonic() + patience_s
+    while True:
+        try:
+            connection = connect(*args, **options)
+            try:
+                connection.limit_s = limit_s or max(PROMPT_S, until_s - time.monotonic())
+                connection.first_answer = connection.execute("SHOW synchronous_commit").fetchone()
+            except BaseException:
+                connection.close()
+                raise
+        except psycopg.OperationalError as error:
+            if time.monotonic() > until_s or not is_crowded(error):
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            connection.limit_s = PROMPT_S
+            return connection
+
+
+def is_crowded(error: BaseException | None) -> bool:
+    """Whether there was no connection to spare."""
+    return _CROWDED.search(str(error)) is not None

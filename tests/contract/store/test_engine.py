@@ -52,8 +52,9 @@ def test_a_write_that_raises_leaves_nothing(store):
 def test_a_read_stands_on_one_snapshot(store):
     with store.read() as conn:
         assert conn.execute(select(schema.facts)).all() == []
-        with store.write() as other:
-            put(other, "a")
+        writer = threading.Thread(target=lambda: store.run(lambda other: put(other, "a")))
+        writer.start()
+        writer.join()
         assert conn.execute(select(schema.facts)).all() == []
 
 
@@ -161,9 +162,22 @@ def test_a_transaction_that_meets_a_deadlock_is_run_again(postgres_store):
     assert sorted(map(sorted, values)) == [["0", "a", "b"], ["0", "a", "b"]]
 
 
+def in_threads(*works):
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_connections_that_died_in_the_pool_are_replaced_unseen(postgres, postgres_store):
-    with postgres_store.read(), postgres_store.read(), postgres_store.write():
-        pass
+    everybody = threading.Barrier(3)
+
+    def work():
+        with postgres_store.read():
+            everybody.wait(30)
+
+    in_threads(work, work, work)
     for use in ("read", "write", "driver"):
         postgres.execute(
             "postgres",
@@ -198,8 +212,16 @@ def test_a_connection_that_dies_within_a_transaction_is_unavailable_and_the_next
 
 def test_a_full_pool_is_unavailable_in_time(postgres_url):
     made = bridge_store.open(postgres_url, pool_size=1)
-    with made.read(), pytest.raises(StoreUnavailable, match="no connection came free"), made.read():
-        pass
+    said = []
+
+    def other():
+        with pytest.raises(StoreUnavailable, match="did not end in time") as caught, made.read():
+            pass
+        said.append(caught.value)
+
+    with made.read():
+        in_threads(other)
+    assert len(said) == 1
     made.close()
 
 
@@ -209,7 +231,7 @@ def test_a_process_opens_at_most_five_connections(postgres, postgres_url):
     def work():
         for _ in range(20):
             with made.read() as conn:
-                conn.execute(text("SELECT pg_sleep(0.001)"))
+                conn.execute(text("SELECT pg_sleep(0.02)"))
 
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads:

@@ -111,7 +111,8 @@ PASTED = [  # as Supabase, Vercel, Neon, Prisma, Heroku, DigitalOcean, Aiven, Cl
     # SQLAlchemy write them
     ("pgbouncer=true&connection_limit=1", {}),
     ("sslmode=require&supa=base-pooler.x", {"sslmode": "require"}),
-    ("sslmode=require&pgbouncer=true&connect_timeout=15&pool_timeout=15", {"sslmode": "require"}),
+    ("sslmode=require&pgbouncer=true&pool_timeout=15", {"sslmode": "require"}),
+    ("connect_timeout=9", {"connect_timeout": "9"}),
     ("workaround=supabase-pooler.vercel", {}),
     ("sslmode=require&channel_binding=require", {"sslmode": "require", "channel_binding": "require"}),
     ("sslmode=require&options=endpoint%3Dep-cool-1", {"sslmode": "require", "options": "endpoint=ep-cool-1"}),
