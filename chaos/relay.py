@@ -30,7 +30,7 @@ class Relay:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.last_words: bytes | None = None  # a connection that says this is heard, and then silent for good
+        self.last_words: bytes | None = None  # the next connection that says this is heard, and then silent for good
         self._moving = threading.Event()
         self._moving.set()
         self._pairs: list[_Pair] = []
@@ -100,7 +100,7 @@ class Relay:
                 if pair.silent:
                     continue
                 if self.last_words is not None and self.last_words in data:
-                    pair.silent = True
+                    pair.silent, self.last_words = True, None
                 sink.sendall(data)
         if pair.silent:
             return  # whoever waits at the other end hears nothing of the end either

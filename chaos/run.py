@@ -39,6 +39,8 @@ class Run:
         self.signals = 0
         self.stopped: list[Span] = []
         self.facts: dict[str, Any] = {}
+        self.relay = database.behind_a_relay(wanted.pooler) if wanted.mode in ("silent", "failover") else None
+        self.servers = database.follow() if wanted.mode == "failover" else None
         self.destination_port = free_port()
         self.destination = Member("datafast", self._sandbox(), {}, folder, self.destination_port)
         self.webs = [self._web(number, folder) for number in range(wanted.webs)]
@@ -104,7 +106,7 @@ class Run:
         sender.start()
         while self.signals < self.plan.kills:
             time.sleep(self.rng.uniform(*self.plan.gap_s))
-            self._one(family)
+            self._one(family, sender)
             self.signals += 1
             if self.signals % 25 == 0:
                 self.say(f"  {self.signals} of {self.plan.kills} · {len(sender.acknowledged):,} acknowledged")
@@ -112,6 +114,7 @@ class Run:
         self.acknowledged = sender.acknowledged
         slowest, seen = slowest_s(sender.refused, self.stopped)
         self.facts |= {"answers": dict(sender.answers), "slowest_503_s": slowest}
+        self.facts["slowest_ack_s"] = round(sender.slowest_ack_s, 2)
         if self.stopped:
             self.facts["slowest_503_with_stops_s"] = seen
         self.facts["sending_s"] = round(time.monotonic() - began, 1)
@@ -120,7 +123,7 @@ class Run:
         """Which part of the events may have been sent by now."""
         return (self.signals + 1) / (self.plan.kills or 1) if self.plan.kills else 1.0
 
-    def _one(self, family: Family) -> None:
+    def _one(self, family: Family, sender: Sender) -> None:
         match self.plan.mode:
             case "kill":
                 to = self.rng.choices(("group", "child", "master"), (70, 15, 15))[0]
@@ -137,6 +140,31 @@ class Run:
                 self.facts["exits_not_0"] = self.facts.get("exits_not_0", 0) + (code != 0)
             case "pg-restart":
                 self.database.crash()
+            case "silent":
+                self._fall_silent()
+            case "failover":
+                self._fail_over(sender)
+
+    def _fall_silent(self) -> None:
+        """Some connections, or all of them; or one right after it said COMMIT, which is done and never answered."""
+        assert self.relay is not None
+        if self.rng.random() < 0.5:
+            self.facts["silenced"] = self.facts.get("silenced", 0) + self.relay.silence(
+                self.rng.choice((0.3, 0.6, 1.0))
+            )
+        else:
+            self.relay.last_words = b"COMMIT"
+            self.facts["commits_unanswered"] = self.facts.get("commits_unanswered", 0) + 1
+
+    def _fail_over(self, sender: Sender) -> None:
+        assert self.relay is not None
+        assert self.servers is not None
+        self.facts["promoting_s"] = round(self.servers.move(), 2)
+        self.relay.target = self.servers.socket_file
+        self.database.moved(self.servers)
+        began, before = time.monotonic(), len(sender.acknowledged)
+        wait(lambda: len(sender.acknowledged) > before, 60, "something is acknowledged after the move")
+        self.facts["acks_after_move_s"] = round(time.monotonic() - began, 2)
 
     def _drain(self) -> None:
         began = time.monotonic()

@@ -40,6 +40,7 @@ class Sender:
         self.acknowledged: set[str] = set()
         self.answers: Counter[str] = Counter()
         self.refused: list[Span] = []  # the 503s
+        self.slowest_ack_s = 0.0  # from an event's first try to its 200
         self._ports = ports
         self._left = list(reversed(deliveries))
         self._total = len(deliveries)
@@ -80,8 +81,10 @@ class Sender:
 
     def _send_all(self, rng: random.Random) -> None:
         while (sent := self._next()) is not None:
+            began = time.monotonic()
             while not self._over.is_set() and not self._send(sent, rng.choice(self._ports)):
                 time.sleep(rng.uniform(0.01, 0.1))
+            self.slowest_ack_s = max(self.slowest_ack_s, time.monotonic() - began)
 
     def _send(self, sent: Sent, port: int) -> bool:
         began = time.monotonic()

@@ -43,15 +43,21 @@ class Failover:
         self._first("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         self._read_only = True
         wait(lambda: self._first("SHOW default_transaction_read_only") == "on", 20, "the first server is read-only")
+        writing = "SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL"
+        wait(lambda: self._first(writing) == 0, 20, "what had begun before is done")
         written = self._first("SELECT pg_current_wal_lsn()::text")
         wait(lambda: self._second(f"SELECT pg_last_wal_replay_lsn() >= '{written}'"), 30, "the second has it all")
         began = time.monotonic()
         self._run("pg_ctl", "-w", "-D", str(self._data), "promote")
         return time.monotonic() - began
 
+    def url(self, dbname: str) -> str:
+        """Of the second one."""
+        return f"postgresql://postgres@/{dbname}?host={self._folder}"
+
     def rows(self, dbname: str, statement: str) -> list[Any]:
         """What the second one knows."""
-        with psycopg.connect(host=str(self._folder), user="postgres", dbname=dbname) as conn:
+        with psycopg.connect(self.url(dbname)) as conn:
             return conn.execute(statement).fetchall()  # type: ignore[call-overload, no-any-return]
 
     def close(self) -> None:
@@ -71,7 +77,7 @@ class Failover:
         return _said(self._server.get_uri(), statements)
 
     def _second(self, *statements: str) -> Any:
-        return _said(f"postgresql://postgres@/postgres?host={self._folder}", statements)
+        return _said(self.url("postgres"), statements)
 
 
 def _said(url: str, statements: tuple[str, ...]) -> Any:

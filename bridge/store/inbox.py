@@ -167,8 +167,8 @@ class Inbox:
         """Whoever is told may fail; the committer goes on, or nothing would be acknowledged any more."""
         try:
             self._on_stored()
-        except Exception:
-            log.exception("on_stored.failed")
+        except Exception as error:  # noqa: BLE001 - as it says
+            log.error("on_stored.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
 
     def _store_together(self, batch: list[_Taken]) -> None:
         rows = [_row(event) for _, event in batch]

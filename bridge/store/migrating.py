@@ -165,9 +165,9 @@ def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None
 def _upgrade(conn: Connection) -> bool:
     if conn.dialect.name == "postgresql":
         conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
-        limit(conn, _STATEMENT_S + ANSWER_S)
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _take_tables(conn)
+        limit(conn, _STATEMENT_S + ANSWER_S)
     state = _state(conn)
     if state in ("current", "newer"):
         return False

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from stage import checkout
 
+from bridge import store as bridge_store
+from bridge.errors import StoreUnavailable
 from chaos.family import wait
 from chaos.pooler import PROGRAM, pgbouncer
 from chaos.relay import Relay
@@ -37,10 +39,6 @@ def relay(postgres_stage):
 
 def url(stage, port):
     return f"postgresql://{told(stage)['user']}@127.0.0.1:{port}/{told(stage)['dbname']}"
-
-
-def lines(web):
-    return [json.loads(line) for line in web.log_file.read_text().splitlines() if line.startswith("{")]
 
 
 def acks_again(stage, web, mark, *, red=True):
@@ -123,3 +121,26 @@ def test_a_failover_whose_old_server_stays_up_read_only(postgres, postgres_stage
         for web in (direct, pooled):
             assert "Traceback" not in web.log_file.read_text()
             web.end()
+
+
+@needs_pgbouncer
+@pytest.mark.timeout(120)
+def test_pgbouncer_that_met_a_read_only_server_first(postgres, postgres_stage, relay):
+    """It repeats to everybody what that server said of itself, and keeps its connections to it."""
+    name = told(postgres_stage)["dbname"]
+    postgres.execute("postgres", f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    with pgbouncer(relay.port, told(postgres_stage)["user"], "transaction") as port:
+        store = bridge_store.open(url(postgres_stage, port))
+
+        def writes():
+            with store.write() as conn:
+                return conn.exec_driver_sql("UPDATE facts SET value = value").rowcount >= 0
+
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="takes no writes just now"):
+                writes()
+        postgres.execute("postgres", f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        with contextlib.suppress(StoreUnavailable):
+            writes()  # the last one on a connection that pgbouncer has kept
+        assert writes()
+        store.close()
