@@ -17,7 +17,7 @@ from bridge.cli import opening
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import count
-from bridge.errors import FaultsError, MappingError, SettingsError
+from bridge.errors import FaultsError, SettingsError
 
 if TYPE_CHECKING:
     from bridge.cli.screen import Screen
@@ -100,17 +100,10 @@ def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[s
     try:
         if file is None:
             return str(folder), rules.read_files(folder)
-        return str(file.parent), {file.name: _read(file)}
+        return str(file.parent), {file.name: rules.read_file(file)}
     except FaultsError as error:
         report.faults += error.faults
         return None
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig", "surrogateescape")  # as rules.read_files does
-    except OSError as error:
-        raise MappingError([f"{file}: {error.strerror or 'cannot be read'}"]) from None
 
 
 def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:

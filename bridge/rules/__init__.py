@@ -1,11 +1,11 @@
 """The rule language: mapping files → a compiled set; an event and its source's rules → planned goals with a trace.
 
-read_files, load: texts to a RuleSet, or every problem at once · table, evaluate: rules and an event to goals; never
-raise · schema_json, reference: for editors and for the docs. Pure: no web, no SQL, no clock, no environment.
+read_files, read_file, load: texts to a RuleSet, or every problem at once · table, evaluate: rules and an event to
+goals; never raise · schema_json, reference: for editors and the docs. Pure: no web, no SQL, no clock, no environment.
 """
 
 from bridge.rules.engine import describe, evaluate, table
-from bridge.rules.loader import SHIPPED, hash_of, load, read_files
+from bridge.rules.loader import SHIPPED, hash_of, load, read_file, read_files
 from bridge.rules.paths import compile_path
 from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace
@@ -21,6 +21,7 @@ __all__ = [
     "evaluate",
     "hash_of",
     "load",
+    "read_file",
     "read_files",
     "reference",
     "schema_json",

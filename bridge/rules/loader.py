@@ -1,14 +1,17 @@
 """Mapping files → a `RuleSet`, or every fault of every file at once. Reads no environment and no clock.
 
-`read_files` is the only function that touches a disk. `load` gives the same for the same texts, variables and presets,
+`read_files` and `read_file` alone touch a disk. `load` gives the same for the same texts, variables and presets,
 and raises nothing but MappingError, whatever the texts hold.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
+import stat
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +30,7 @@ from bridge.rules.reporting import Report
 from bridge.rules.rule import RuleContext, compile_rule
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
 from bridge.rules.spelling import did_you_mean
-from bridge.rules.strict_yaml import KEY, parse
+from bridge.rules.strict_yaml import KEY, SIZE_MAX, parse
 from bridge.rules.structure import structure
 from bridge.rules.texts import numbered
 from bridge.rules.values import text_of
@@ -49,27 +52,72 @@ FILES_MAX: Final = 500
 def read_files(folder: Path) -> dict[str, str]:
     """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read.
 
-    Bytes that are no text stay in it (surrogateescape), so that `load` tells of them together with all other faults.
+    What begins with a dot is an editor's or a system's. Pipes, devices and folders are not opened, and of a file that
+    is too large nothing is read.
     """
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+        found = sorted(path for path in folder.iterdir() if _is_mapping_file(path))
     except OSError as error:
         told = f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"
         made = f"; `cp -r {SHIPPED} {folder}` makes one with the files that are shipped, or set BRIDGE_MAPPINGS"
         raise MappingError([told + made if isinstance(error, FileNotFoundError) else told]) from None
+    if len(found) > FILES_MAX:
+        raise MappingError([_too_many(folder, len(found))])
     texts: dict[str, str] = {}
-    faults = []
+    faults: list[str] = []
     for path in found:
         try:
-            texts[path.name] = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-        except OSError as error:
-            faults.append(f"{path}:1:1: the file cannot be read ({_reason(error)})")
+            texts[path.name] = read_file(path)
+        except MappingError as error:
+            faults += error.faults
     if faults:
         raise MappingError(faults)
     return texts
 
 
+def read_file(path: Path) -> str:
+    """The text of one mapping file; MappingError.
+
+    Bytes that are no text stay in it (surrogateescape), so that `load` tells of them together with all other faults.
+    """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise MappingError([f"{path}:1:1: the file cannot be read ({_reason(error)})"]) from None
+
+
+def _read(path: Path) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # a pipe would wait
+        known = os.fstat(opened.fileno())
+        if not stat.S_ISREG(known.st_mode):
+            raise MappingError([f"{path}:1:1: this is no ordinary file"])
+        data = opened.read(SIZE_MAX + 1) if known.st_size <= SIZE_MAX else b""
+    size = max(known.st_size, len(data))
+    if size > SIZE_MAX:
+        raise MappingError([f"{path}:1:1: the file has {size:,} bytes, {SIZE_MAX:,} are allowed; it was not read"])
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _is_mapping_file(path: Path) -> bool:
+    """OSError where nobody can say; a link that leads nowhere is no file."""
+    if path.suffix not in SUFFIXES or path.name.startswith("."):
+        return False
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+
+
+def _too_many(folder: object, count: int) -> str:
+    return f"{folder}: there are {count} mapping files, {FILES_MAX} are allowed"
+
+
 def _reason(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        whose = "this process" if error.errno == errno.EMFILE else "this machine"
+        return f"{whose} has as many files open as it may: raise the limit (`ulimit -n`)"
     return (error.strerror or type(error).__name__).lower()
 
 
@@ -81,7 +129,7 @@ def load(
     if not files:
         raise MappingError([f"{folder}: there is no mapping file (*.yaml)"])
     if len(files) > FILES_MAX:
-        raise MappingError([f"{folder}: there are {len(files)} mapping files, {FILES_MAX} are allowed"])
+        raise MappingError([_too_many(folder, len(files))])
     reading = _Reading(environ, presets, folder)
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()

@@ -37,7 +37,8 @@ _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-
 # What no editor shows. NEL, LS and PS are line breaks to YAML and to nobody else: every place would be a line off.
 _UNSEEN: Final = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 NOT_UTF8: Final = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that is no text (surrogateescape)
-_SECRET_LINE: Final = re.compile(r"secret|api_key", re.IGNORECASE)
+_SECRET: Final = re.compile(r"secret|api.?key|require|token|password", re.IGNORECASE)
+_HIDDEN: Final = "…"
 QUOTES: Final = "put it in quotes"
 KEY: Final = "~key"  # behind the steps to an entry: its key is meant, not its value
 
@@ -101,9 +102,36 @@ def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
         return None, reader.faults
 
 
+def _secret_lines(text: str) -> set[int]:
+    """The lines (from 1) of which no part may be told: a key of a secret, and what belongs to it.
+
+    Judged by the looks, because a file that is not understood has no tree. What is opened there and not closed, or
+    written over several lines, may go on to the end.
+    """
+    found = set()
+    below: int | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        begin = line.lstrip(" \t-?")
+        indent = len(line) - len(begin)
+        if (
+            below is not None
+            and begin
+            and indent <= below
+            and not begin.startswith(("]", "}", "#", "&", "*", "!", ":"))
+        ):
+            below = None
+        if below is None and _SECRET.search(line):
+            opened = sum(map(line.count, "[{")) - sum(map(line.count, "]}"))
+            below = -1 if opened > 0 or line.count('"') % 2 or line.count("'") % 2 else indent
+        if below is not None:
+            found.add(number)
+    return found
+
+
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
+        self.secret_lines = _secret_lines(text)
         self.faults: list[YamlFault] = []
         self.nodes = 0
 
@@ -113,6 +141,12 @@ class _Reader:
     def stop(self, line: int, column: int, sentence: str) -> _StopError:
         self.fault(line, column, sentence)
         return _StopError()
+
+    def shown(self, line: int, text: str, *, key: bool = False) -> str:
+        """A part of the file as a message may hold it: of a secret only its first character, a key if it is a word."""
+        if line not in self.secret_lines or (key and re.fullmatch(r"[a-z_]{1,20}", text)):
+            return text
+        return _HIDDEN if key else text[:1] + _HIDDEN
 
     def document(self) -> Node:
         self._check_text()
@@ -159,9 +193,10 @@ class _Reader:
                 raise self.stop(line, column, unclosed) from None
             lines = self.text.splitlines()
             source = lines[line - 1] if line <= len(lines) else ""
+            secret = line in self.secret_lines
             if source[column - 2 : column - 1] == "*" and column > 1:
                 column -= 1  # the parser points behind the star
-            raise self.stop(line, column, _explained(source, column, error)) from None
+            raise self.stop(line, column, _explained(source, column, error, secret=secret)) from None
         except _StopError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
@@ -177,7 +212,8 @@ class _Reader:
         if self.nodes > NODES_MAX:
             raise self.stop(line, column, f"the file has more than {NODES_MAX} values")
         if isinstance(event, AliasEvent):
-            self.fault(line, column, f'aliases are not allowed; if "*{event.anchor}" is a text, {QUOTES}')
+            text = self.shown(line, f"*{event.anchor}")
+            self.fault(line, column, f'aliases are not allowed; if "{text}" is a text, {QUOTES}')
             return Node(line, column, f"*{event.anchor}")
         self._refuse_decoration(event, line, column)
         if isinstance(event, ScalarEvent):
@@ -188,9 +224,11 @@ class _Reader:
 
     def _refuse_decoration(self, event: Any, line: int, column: int) -> None:
         if event.anchor is not None:
-            self.fault(line, column, f'anchors are not allowed; if "&{event.anchor}" begins a text, {QUOTES}')
+            text = self.shown(line, f"&{event.anchor}")
+            self.fault(line, column, f'anchors are not allowed; if "{text}" begins a text, {QUOTES}')
         if event.tag is not None:
-            self.fault(line, column, f'tags are not allowed; if "{_tag(event.tag)}" begins a text, {QUOTES}')
+            text = self.shown(line, _tag(event.tag))
+            self.fault(line, column, f'tags are not allowed; if "{text}" begins a text, {QUOTES}')
 
     def _sequence(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
         node = Node(line, column, kind="sequence")
@@ -211,7 +249,8 @@ class _Reader:
             if key is None:
                 continue
             if key in node.entries:
-                self.fault(*place, f'key "{key[:60]}" stands here twice (first in line {node.keys[key][0]})')
+                text = self.shown(place[0], key[:60], key=True)
+                self.fault(*place, f'key "{text}" stands here twice (first in line {node.keys[key][0]})')
                 continue
             node.entries[key], node.keys[key] = value, place
         return node
@@ -243,14 +282,15 @@ def _unclosed(error: yaml.MarkedYAMLError) -> str | None:
     return None
 
 
-def _explained(source: str, column: int, error: yaml.MarkedYAMLError) -> str:
-    """A sentence for a syntax error in this line, which knows the usual causes."""
+def _explained(source: str, column: int, error: yaml.MarkedYAMLError, *, secret: bool) -> str:
+    """A sentence for a syntax error in this line, which knows the usual causes. secret: it may not be told."""
+    word = _HIDDEN if secret else _word(source, column)
     here = source[column - 1 : column]
     before = source[: column - 1]
     if here == "*":
-        return f'a text that begins with "*" is read as an alias; {QUOTES}: "{_word(source, column)}"'
+        return f'a text that begins with "*" is read as an alias; {QUOTES}: "{word}"'
     if here in ("[", "{") and before and not before[-1].isspace():
-        return f'a "{here}" inside an unquoted text within a list or map; {QUOTES}: "{_word(source, column)}"'
+        return f'a "{here}" inside an unquoted text within a list or map; {QUOTES}: "{word}"'
     if here in ("@", "`", "%"):
         return f'a text cannot begin with "{here}"; {QUOTES}'
     if re.search(r"[:\-,]\s+[\[{]", before) or before.lstrip().startswith(("{", "[")):
@@ -259,6 +299,8 @@ def _explained(source: str, column: int, error: yaml.MarkedYAMLError) -> str:
         return "a tab indents this line; YAML takes blanks only"
     if ": " in (error.problem or "") or "mapping values are not allowed" in (error.problem or ""):
         return f'a ": " inside an unquoted text; {QUOTES}, or check the indentation'
+    if secret:
+        return f"this is not understood; check the indentation, and {QUOTES.replace('it', 'the value')}"
     problem = " ".join((error.problem or "it is no YAML").split())
     return f"this is not understood: {problem}; check the indentation and the quotes"
 
@@ -285,9 +327,7 @@ def _tag(tag: str) -> str:
 
 
 def _word(source: str, column: int) -> str:
-    """The unquoted text around a column, as it would stand between quotes; never one that may be a secret."""
-    if _SECRET_LINE.search(source):
-        return "…"
+    """The unquoted text around a column, as it would stand between quotes."""
     start = column - 1
     while start > 0 and not source[start - 1].isspace() and source[start - 1] not in "[{,":
         start -= 1
