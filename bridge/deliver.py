@@ -297,6 +297,13 @@ def _health_of(failure: Outcome) -> Settlement:
     return Settlement(GoalState.UNCONFIRMED, health, message=failure.message)
 
 
+def _health_of_proof(answer: VisitorGoals) -> Settlement:
+    """Strangers of borrowed fields are unknown visitors like others: a key of another website knows none of them."""
+    if answer.failure is None:
+        return Settlement(GoalState.PARKED, Health.KNOWN_VISITOR if answer.known else Health.UNKNOWN_VISITOR)
+    return _health_of(answer.failure) if rule_proof(answer) is None else Settlement(GoalState.PARKED, Health.ANSWERED)
+
+
 # ------------------------------------------------------------------------------------------------------ the step
 
 
@@ -495,9 +502,7 @@ class Deliverer:
         """Ask whether the website knows this visitor; the goals that waited for it are decided with the answer."""
         answer = self._api.visitor_goals(destination, claim.visitor)
         known = rule_proof(answer)
-        health = Settlement(GoalState.PARKED, Health.ANSWERED)
-        if known is None and answer.failure is not None:
-            health = _health_of(answer.failure)
+        health = _health_of_proof(answer)
         settled = self._surely(lambda conn: self._settle_proof(conn, claim, known, health, answer), began_ms)
         outcome = {True: "known", False: "not_known", None: "cannot_tell"}[known]
         log.info("proof", destination=destination.name, outcome=outcome if settled.written else "lease_over")

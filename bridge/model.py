@@ -606,6 +606,7 @@ class Health(StrEnum):
     THROTTLED = "throttled"
     CONFIGURATION = "configuration"
     UNKNOWN_VISITOR = "unknown_visitor"
+    KNOWN_VISITOR = "known_visitor"  # it took no goal, but said that it knows the visitor
     SILENT = "silent"  # says nothing
 
 

@@ -67,10 +67,10 @@ class Pause:
 def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
     """What an answer makes of a destination. Pure."""
     if pause.kind is not None and pause.probe_token != token:
-        return replace(pause, unknown=(), unknown_since_ms=None) if ruling.health is Health.SUCCESS else pause
+        return replace(pause, unknown=(), unknown_since_ms=None) if ruling.health in _KNOWN else pause
     pause = replace(pause, probe_token=None)
     match ruling.health:
-        case Health.SUCCESS:
+        case Health.SUCCESS | Health.KNOWN_VISITOR:
             return Pause()
         case Health.ANSWERED:
             return _answered(pause)
@@ -86,8 +86,11 @@ def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: in
             return replace(pause, not_before_ms=min(pause.not_before_ms, now))
 
 
+_KNOWN: Final = frozenset({Health.SUCCESS, Health.KNOWN_VISITOR})
+
+
 def _answered(pause: Pause) -> Pause:
-    """It works, though it refused this goal; only a delivered goal ends a row of unknown visitors."""
+    """It works, though it refused this goal; only a visitor whom it knows ends a row of unknown ones."""
     return Pause(unknown=pause.unknown, unknown_since_ms=pause.unknown_since_ms)
 
 
@@ -296,13 +299,17 @@ def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
 def _forget_strangers(conn: Connection, destination: str) -> None:
     """Another key may be another website's: whom the old one did not know is asked about at once.
 
-    A parked goal does not say which strangers of its purchase were passed over, so every one is looked at.
+    A parked goal does not say which strangers of its purchase were passed over, so every one is looked at. One that had
+    nothing but a stranger, and so was given up, waits again.
     """
     proofs.forget_strangers(conn, destination)
     here = goals.c.destination == destination
     unknown = {"unknown_at_ms": 0, "unknown_visitor_tries": 0, "due_at_ms": now_ms()}
     conn.execute(update(goals).where(here, goals.c.state == "pending", goals.c.unknown_at_ms > 0).values(**unknown))
     conn.execute(update(goals).where(here, goals.c.state == "parked").values(due_at_ms=now_ms()))
+    given_up = (goals.c.state == "unattributed", goals.c.provenance.is_not(None), goals.c.expires_at_ms > now_ms())
+    again = {"state": "parked", "reason": None, "due_at_ms": now_ms(), "parked_until_ms": now_ms() + goals.c.wait_ms}
+    conn.execute(update(goals).where(here, *given_up).values(**again, changed_at_ms=now_ms()))
 
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:

@@ -9,8 +9,9 @@ from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
 from sqlalchemy import select, update
 from website import AWAY, Sending
 
-from bridge.model import Outcome, OutcomeKind, ProofClaim
-from bridge.store import link_rows, parking, proofs, schema
+from bridge.model import Destination, Outcome, OutcomeKind, ProofClaim
+from bridge.store import link_rows, parking, proofs, schema, status
+from bridge.web.alarms import alarms
 
 PLACE = "data.object.client_reference_id"
 
@@ -267,3 +268,84 @@ def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(s
     sender.join()
     goal = shop.goal("purchase")
     assert (goal.state, goal.visitor, goal.to_prove) == ("pending", ALICE, None)
+
+
+def none_known(shop):
+    with shop.sending.store.read() as conn:
+        look = status.look(conn, ["default"])
+    found = alarms(look, None, {}, {"default": Destination("default", "df_1")})
+    return [one for one in found if one.name == "none_known"]
+
+
+def test_ten_strangers_of_a_borrowed_field_are_an_alarm_until_the_website_knows_one(shop):
+    """A site that hands over nothing but bare UUIDs, and a key of another website."""
+    strangers = [f"00000000-0000-4000-8000-{number:012}" for number in range(1, 11)]
+    for number, stranger in enumerate(strangers[:9], 1):
+        shop.sell(number, client_reference_id=stranger)
+    shop.later(30_000)
+    assert none_known(shop) == []
+    shop.sell(10, client_reference_id=strangers[9])
+    shop.later(30_000)
+    (told,) = none_known(shop)
+    assert "is this the key of the right website (DATAFAST_API_KEY)?" in told.detail
+    assert {goal.state for goal in shop.desk.goals()} == {"parked"}
+    shop.sending.key = "df_2"
+    shop.website.known.update(strangers)
+    shop.later(MINUTE)
+    assert none_known(shop) == []
+    shop.later(MINUTE)
+    assert {goal.state for goal in shop.desk.goals()} == {"delivered"}
+
+
+def test_one_whom_the_website_knows_ends_that_alarm_though_nothing_is_delivered(shop):
+    for number in range(10):
+        shop.sell(number, client_reference_id=f"00000000-0000-4000-8000-{number:012}")
+    shop.later(30_000)
+    assert none_known(shop) != []
+    shop.website.known.add(ALICE)
+    shop.website.refusal = Outcome(OutcomeKind.REJECTED, 400, "a bot")
+    shop.sell(99, client_reference_id=ALICE)
+    shop.later(30_000)
+    assert none_known(shop) == []
+    assert shop.sending.destination().last_success_at_ms is None
+
+
+def test_answers_that_are_no_404_are_no_unknown_visitors(shop):
+    shop.website.failure = Outcome(OutcomeKind.REJECTED, 400, "a bot")
+    for number in range(12):
+        shop.sell(number, client_reference_id=f"00000000-0000-4000-8000-{number:012}")
+    shop.later(MINUTE)
+    assert none_known(shop) == []
+
+
+def test_strangers_of_a_borrowed_field_do_not_starve_a_known_visitor(shop):
+    for number in range(200):
+        shop.sell(number, client_reference_id=f"00000000-0000-4000-8000-{number:012}")
+    shop.later(20_000)
+    assert none_known(shop) != []
+    shop.website.known.add(ALICE)
+    shop.sell(999, metadata={"datafast_visitor_id": ALICE})
+    shop.later(3_000)
+    assert shop.website.asked("POST") == [ALICE]
+
+
+def test_a_wrong_key_gives_up_no_goal_that_has_nothing_but_a_stranger(shop):
+    shop.desk.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
+    shop.later()
+    assert shop.goal("purchase").state == "unattributed"
+    shop.sending.key = "df_2"
+    shop.website.known.add(BOB)
+    shop.later(1_000)
+    shop.later(10_000)
+    assert (shop.goal("purchase").state, shop.goal("purchase").visitor) == ("delivered", BOB)
+
+
+def test_what_was_given_up_long_ago_stays_so_with_a_new_key(shop):
+    shop.desk.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
+    shop.later()
+    shop.clock.advance(8 * DAY)
+    shop.sending.key = "df_2"
+    shop.website.known.add(BOB)
+    shop.later(1_000)
+    shop.later(10_000)
+    assert shop.goal("purchase").state == "unattributed"
