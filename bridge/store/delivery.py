@@ -34,6 +34,7 @@ EVERY_FIFTH: Final = 5
 EVERY_THIRD: Final = 3  # slot takes a proof, if one is due, whatever else is
 UNKNOWN_SHARE: Final = 10  # while no visitor is known: one request in so many is for one who was not
 ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about at most so often
+IN_LINE: Final = 50  # so many of those that wait longest are asked whether a look holds them up
 BURST: Final = 2
 
 PENDING: Final[ColumnElement[str]] = literal_column("'pending'")
@@ -142,26 +143,16 @@ _LOOK_DUE: Final = (
 _RESTORED: Final = goals.c.reason == restoring.REASON
 _ANSWER_LOST_DUE: Final = _LOOK_DUE.where(goals.c.reason.is_distinct_from(restoring.REASON))
 _RESTORED_DUE: Final = _LOOK_DUE.where(_RESTORED)
-_RESTORED_OF_ONE: Final = _RESTORED_DUE.where(goals.c.visitor == bindparam("visitor"))
-_looked_up: Final = goals.alias("looked_up")
-_HELD_UP_BY_RESTORED: Final = (
+_RESTORED_OF_SOME: Final = _RESTORED_DUE.where(goals.c.visitor.in_(bindparam("visitors", expanding=True)))
+_NEXT_IN_LINE: Final = (
     select(goals.c.visitor)
     .where(
         goals.c.destination == bindparam("destination"),
         goals.c.state == PENDING,
         goals.c.due_at_ms <= bindparam("now"),
-        select(_looked_up.c.id)
-        .where(
-            _looked_up.c.destination == goals.c.destination,
-            _looked_up.c.visitor == goals.c.visitor,
-            _looked_up.c.state == "unconfirmed",
-            _looked_up.c.reason == restoring.REASON,
-            _looked_up.c.due_at_ms <= bindparam("now"),
-        )
-        .exists(),
     )
     .order_by(goals.c.due_at_ms)
-    .limit(1)
+    .limit(IN_LINE)
 )
 
 # Two processes that want the same token's slot meet in this one row: the second waits for the first and then sees
@@ -268,9 +259,9 @@ def _look_first(conn: Connection, wish: dict[str, Any], door: pauses.Door, *, re
     look = conn.execute(_ANSWER_LOST_DUE, wish).first()
     if look is not None or door.slots % 2 == 0:
         return look
-    held_up = conn.execute(_HELD_UP_BY_RESTORED, wish).scalar()
-    if held_up is not None:
-        look = conn.execute(_RESTORED_OF_ONE, {**wish, "visitor": held_up}).first()
+    in_line = conn.execute(_NEXT_IN_LINE, wish).scalars().all()
+    if in_line:
+        look = conn.execute(_RESTORED_OF_SOME, {**wish, "visitors": in_line}).first()
     return look or conn.execute(_RESTORED_DUE, wish).first()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 
 from bridge.model import CompletedGoal, Outcome, OutcomeKind, VisitorGoals
@@ -246,3 +246,36 @@ def test_the_next_candidate_of_a_goal_is_looked_up_as_well(sending, clock):
     sending.run_for(5 * S)
     assert sending.told(goal) == ("delivered", "read_back")
     assert sending.website.asked("POST") == [visitor(1)]
+
+
+def test_thousands_that_are_looked_up_leave_every_second_slot_to_thousands_that_are_new(sending, clock):
+    """A claim is a matter of milliseconds then, too: with one that compares all with all, this takes minutes."""
+
+    def many(first, number, happened_at_ms):
+        event, goal = dict(sending.an_event), dict(sending.a_goal)
+        for names, row in ((("received_at_ms",), event), (("happened_at_ms", "due_at_ms", "ordered_at_ms"), goal)):
+            row.update(dict.fromkeys(names, happened_at_ms))
+        ids = range(first, first + number)
+        with sending.store.write() as conn:
+            conn.execute(
+                insert(schema.events),
+                [event | {"id": n, "dedupe_key": f"m{n}", "received_at_ms": happened_at_ms + S} for n in ids],
+            )
+            conn.execute(
+                insert(schema.goals),
+                [goal | {"id": n, "event_id": n, "once_key": f"m{n}", "visitor": visitor(n)} for n in ids],
+            )
+
+    sending.goal(visitor(1))
+    with sending.store.read() as conn:
+        sending.an_event = conn.execute(select(schema.events)).one()._mapping
+        sending.a_goal = conn.execute(select(schema.goals)).one()._mapping
+    many(10_000, 3_000, clock.now_ms)
+    sending.restore()
+    clock.advance(2 * MINUTE)
+    many(20_000, 1_000, clock.now_ms - 2 * S)
+    sending.website.known.update(visitor(n) for n in range(20_000, 21_000))
+    sending.run_for(3 * S)
+    hows = [how for _, how, _ in sending.website.said]
+    assert len(hows) > 20
+    assert {how: abs(hows.count(how) - len(hows) / 2) <= 1 for how in ("GET", "POST")} == {"GET": True, "POST": True}
