@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from structlog.typing import FilteringBoundLogger
+    from structlog.typing import EventDict, FilteringBoundLogger
 
 
 @contextmanager
@@ -49,13 +49,21 @@ def configure(log_format: str = "auto") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer() if not console else structlog.processors.UnicodeDecoder(),
+            structlog.processors.ExceptionRenderer() if not console else _spelled,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=_Lines,
         cache_logger_on_first_use=False,
     )
+
+
+def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """For a terminal: what could move its cursor, or turn its letters round, is spelled out."""
+    return {
+        name: ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
+        for name, value in line.items()
+    }
 
 
 class _Lines:

@@ -253,9 +253,7 @@ TABLE: Final[tuple[Setting, ...]] = (
         "inline: a worker thread in every web process; off: run `worker` processes",
         _one_of("inline", "off"),
     ),
-    Setting(
-        "BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics from outside, and POST /links", secret=True
-    ),
+    Setting("BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics, and POST /links", secret=True),
     Setting("BRIDGE_LINKS_TOKEN", None, "opens POST /links/<source> only", secret=True),
     Setting("BRIDGE_RETENTION_DAYS", "30", "days bodies and attempts are kept; 0: until their goals are final", _days),
     Setting(

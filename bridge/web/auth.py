@@ -20,8 +20,8 @@ from flask import current_app, g, request
 from bridge import logs
 from bridge.web.answers import plain
 from bridge.web.guesses import EACH_S, Guesses
+from bridge.web.later import DROPPED, Answer
 from bridge.web.later import KEY as LATER
-from bridge.web.later import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,7 +84,7 @@ def is_local() -> bool:
     """The request comes from this machine, as far as can be seen, and no admin token was set to tell for certain."""
     if settings().bridge_admin_token or request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         return False  # the second is how nginx speaks, which by itself adds no header
-    if not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs
+    if request.environ.get(DROPPED) or not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs
         return False
     return _is_loopback(request.remote_addr or "") and _names_this_machine(request.environ.get("HTTP_HOST", ""))
 

@@ -25,6 +25,7 @@ import errno
 import io
 import os
 import queue
+import re
 import resource
 import selectors
 import signal
@@ -50,8 +51,8 @@ from gunicorn.workers.gthread import ThreadWorker
 from bridge import logs
 from bridge.web.crowd import Crowd, origin_of
 from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
+from bridge.web.later import DROPPED, Later
 from bridge.web.later import KEY as LATER
-from bridge.web.later import Later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,6 +234,8 @@ def _is_readable(sock: socket.socket) -> bool:
         return True
     return True
 
+
+_DROPPED: Final = re.compile(rb"\n[^:\n]*_[^:\n]*:")  # a header with _ in its name, which gunicorn hides from WSGI
 
 TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
 NO_PLACE: Final = plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
@@ -486,6 +489,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         connection.requests += 1
         request = Request(self.cfg, IterUnreader([head]), connection.client, connection.requests)
         connection.request = request
+        request.drops = head.startswith(b"GET ") and _DROPPED.search(head) is not None
         reader = request.body.reader
         length = None if isinstance(reader, ChunkedReader) else int(reader.length)
         if request._expected_100_continue:  # noqa: SLF001 - else gunicorn answers it when it is too late
@@ -669,6 +673,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         request.body = io.BytesIO(connection.inbound.next_request())
         response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
         environ["wsgi.multithread"] = True
+        environ[DROPPED] = request.drops
         if later is not None:
             environ[LATER] = later
         self.nr += 1

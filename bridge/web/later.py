@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KEY: Final = "bridge.later"
+DROPPED: Final = "bridge.dropped"  # of the same server's environ: whether a GET had headers that WSGI cannot tell
 
 
 class Answer(NamedTuple):

@@ -374,3 +374,14 @@ def test_after_forget_nothing_is_left_and_why_says_so(typed, whom):
     code, told = typed("goals", "retry", f"goal_{delivered['id']}", "--yes")
     assert code == 1
     assert b"has no visitor" in told
+
+
+def test_a_log_line_moves_no_terminal_either(tmp_path):
+    line = f"from bridge import logs; logs.configure('console'); logs.get('x').info('seen', type={WILD!r}, plain='ä b')"
+    command = [sys.executable, "-c", line]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=60, check=True
+    )
+    assert moves_something(done.stderr, ours=True) == set()
+    assert "ä b" in done.stderr.decode()
+    assert "\\x1b[31mred" in done.stderr.decode()
