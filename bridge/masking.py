@@ -139,13 +139,15 @@ _KNOWN_BY: Final = 16  # characters at its beginning: a long one may have been c
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """A text with `…` for each of these secrets, and for what is left of one that was cut. The longest come first."""
+    """A text with `…` for each of these secrets, and for what a cut (`abc…`) left of one. The longest come first."""
     for secret in secrets:
+        text = text.replace(secret, HIDDEN)
         begins = secret[:_KNOWN_BY]
-        start = text.find(begins)
+        start = text.find(begins) if len(secret) > _KNOWN_BY else -1
         while start >= 0:
             end = start + len(commonprefix([text[start : start + len(secret)], secret]))  # noqa: RUF071 - no path
-            text = text[:start] + HIDDEN + text[end:]
+            if text[end : end + 1] == HIDDEN:  # else it only begins alike, as an id and its `client_secret` do
+                text = text[:start] + text[end:]
             start = text.find(begins, start + 1)
     return text
 

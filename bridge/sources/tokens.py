@@ -47,7 +47,7 @@ def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
 def named_secrets(source: Source | None, body: bytes) -> frozenset[str]:
     """The strings in a body whose fields are called like secrets; source None: whatever form it has."""
     documents = [_document(one, body) for one in ((source,) if source is not None else _ANY)]
-    return frozenset(text for document in documents for text in _named(document) if len(text) >= _SHORTEST_NAMED)
+    return frozenset(text for document in documents for text in _named(document) if _looks_secret(text))
 
 
 def without(body: bytes, secrets: frozenset[str]) -> bytes:
@@ -73,6 +73,11 @@ def _document(source: Source, body: bytes) -> Json:
         return parse(source, body)
     except UnreadableBody:
         return legible(source, body)
+
+
+def _looks_secret(text: str) -> bool:
+    """Not a word that says something of one: `"password": "required"`."""
+    return len(text) >= _SHORTEST_NAMED and not text.strip("abcdefghijklmnopqrstuvwxyz_- ") == ""
 
 
 def _named(value: Json, name: str = "", depth: int = 0) -> Iterator[str]:

@@ -47,7 +47,9 @@ def test_in_a_body_what_people_look_for_is_none(name):
 
 def test_a_secret_is_hidden_also_where_it_was_cut():
     token = "kofi-" + "0123456789abcdef" * 6
-    assert hidden(f"a {token} b {token[:40]}… c", [token]) == "a … b …… c"
+    assert hidden(f"a {token} b {token[:40]}… c {token[:40]} d", [token]) == f"a … b … c {token[:40]} d"
+    payment = "pi_3MtwBwLkdIwHu7ix28a3tqPa"
+    assert hidden(f"{payment} {payment}_secret_YrKJUKri", [f"{payment}_secret_YrKJUKri"]) == f"{payment} …"
     assert hidden_in({"x": [token, 1], token: None}, (token,)) == {"x": ["…", 1], "…": None}
 
 
