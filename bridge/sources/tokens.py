@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHORTEST: Final = 4  # characters of a token; of less, half of every answer would be hidden
 _SHORTEST_NAMED: Final = 8  # of what only its name makes a secret
+_LONGEST_WORDS: Final = 24  # of what is only small letters: longer, it is a token that looks like words
 _DEEPEST: Final = 80
 _ANY: Final = (
     Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
@@ -77,7 +78,8 @@ def _document(source: Source, body: bytes) -> Json:
 
 def _looks_secret(text: str) -> bool:
     """Not a word that says something of one: `"password": "required"`."""
-    return len(text) >= _SHORTEST_NAMED and not text.strip("abcdefghijklmnopqrstuvwxyz_- ") == ""
+    words = not text.strip("abcdefghijklmnopqrstuvwxyz_- ")
+    return len(text) >= (_LONGEST_WORDS if words else _SHORTEST_NAMED)
 
 
 def _named(value: Json, name: str = "", depth: int = 0) -> Iterator[str]:
