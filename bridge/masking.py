@@ -62,8 +62,8 @@ _PARTS: Final = (
     | _OPENING
     | frozenset(
         """
-        amz aws bot code current db dev developer device email fn function functions hash hub id key keys kofi license live
-        login my new old partner proxy refresh request secure sha site subscription test user value verify web
+        amz aws bot code current db dev developer device email fn function functions hash hub id key keys kofi license
+        live login my new old partner proxy refresh request secure sha site subscription test user value verify web
         """.split()  # noqa: SIM905
     )
 )
