@@ -31,6 +31,7 @@ class Relay:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.last_words: bytes | None = None  # the next connection that says this is heard, and then silent for good
+        self.heard = True  # whether those words are handed on
         self._moving = threading.Event()
         self._moving.set()
         self._pairs: list[_Pair] = []
@@ -101,6 +102,8 @@ class Relay:
                     continue
                 if self.last_words is not None and self.last_words in data:
                     pair.silent, self.last_words = True, None
+                    if not self.heard:
+                        continue
                 sink.sendall(data)
         if pair.silent:
             return  # whoever waits at the other end hears nothing of the end either

@@ -60,10 +60,10 @@ _LAZY: Final = "bridge_lazy"  # of write transactions that need not be on the di
 _QUICK: Final = "bridge_quick"  # of transactions that give up when an answer takes longer than WAIT_S
 _LEVEL: Final = "bridge_level"  # SQLite: how a lazy transaction's connection usually waits for the disk
 
-_PG_LIMITS: Final = (
-    "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000;"
-    " SET LOCAL idle_in_transaction_session_timeout = 30000"
-)
+_PG_LIMITS: Final = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
+_PG_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout"
+_PG_READS: Final = f"{_PG_IDLE} = 30000"
+_PG_WRITES: Final = f"{_PG_IDLE} = 10000"  # whom the server does not hear any more must not keep its locks for long
 _BEGIN: Final = "bridge_begin"  # a connection's own text, kept beside it; so are those under READ and _LAZY
 _USED: Final = "bridge_used"  # when its last transaction began
 _POOL: Final = "bridge_pool"  # the pool that a connection was made for
@@ -393,9 +393,9 @@ def _open_postgresql(url: URL, pool_size: int, patience_s: float) -> Store:
         lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
         newer = connection.info.server_version >= 170_000
         limits = _PG_LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
-        record.info[_BEGIN] = f"BEGIN; {limits}" + ("; SET LOCAL synchronous_commit = on" if lax else "")
-        record.info[READ] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}"
-        record.info[_LAZY] = f"BEGIN; {limits}; SET LOCAL synchronous_commit = off"
+        record.info[_BEGIN] = f"BEGIN; {limits}; {_PG_WRITES}" + ("; SET LOCAL synchronous_commit = on" if lax else "")
+        record.info[READ] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}; {_PG_READS}"
+        record.info[_LAZY] = f"BEGIN; {limits}; {_PG_WRITES}; SET LOCAL synchronous_commit = off"
         record.info[_POOL] = engine.pool
 
     @event.listens_for(engine, "begin")

@@ -165,6 +165,7 @@ def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None
 def _upgrade(conn: Connection) -> bool:
     if conn.dialect.name == "postgresql":
         conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
+        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 60000"))  # its code is loaded within it
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _take_tables(conn)
         limit(conn, _STATEMENT_S + ANSWER_S)

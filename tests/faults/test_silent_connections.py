@@ -61,7 +61,7 @@ def acks_again(stage, web, mark, *, red=True):
 
 @pytest.mark.timeout(300)
 def test_connections_that_fall_silent_for_good(postgres_stage, relay):
-    """Between two transactions, and in the worst moment: a COMMIT is done, and nobody ever hears of it."""
+    """Between two transactions; and at a COMMIT, which is done and nobody hears of it, or never reaches the server."""
     stage = postgres_stage
     web = stage.web(DATABASE_URL=url(stage, relay.port))
     assert stage.post(web, checkout("before")).status_code == 200
@@ -71,6 +71,10 @@ def test_connections_that_fall_silent_for_good(postgres_stage, relay):
     assert stage.post(web, checkout("commit-1")).status_code == 503
     relay.last_words = None
     sent += acks_again(stage, web, "commit")
+    relay.heard, relay.last_words = False, b"COMMIT"  # its transaction goes on holding what everybody needs
+    assert stage.post(web, checkout("lock-1")).status_code == 503
+    relay.last_words = None
+    sent += acks_again(stage, web, "lock")
     stage.wait_recorded("before", *sent)
     assert "Traceback" not in web.log_file.read_text()
     assert stage.sql("SELECT duplicates FROM events WHERE provider_event_id = 'evt_commit-1'")[0][0] >= 1

@@ -249,10 +249,10 @@ def test_a_process_opens_at_most_five_connections(postgres, postgres_url):
 
 def test_every_transaction_on_postgresql_has_its_time_limits(postgres_store):
     names_ = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-    for use in (postgres_store.read, postgres_store.write):
+    for use, idle in ((postgres_store.read, "30s"), (postgres_store.write, "10s")):
         with use() as conn:
             found = [conn.execute(text(f"SHOW {name}")).scalar() for name in names_]
-        assert found == ["10s", "2s", "30s"]
+        assert found == ["10s", "2s", idle]
     with postgres_store.engine.connect() as conn:  # nothing is left behind for whoever a pooler gives the connection
         conn.rollback()
         driver = conn.connection.driver_connection
