@@ -146,14 +146,14 @@ class Run:
                 self._fail_over(sender)
 
     def _fall_silent(self) -> None:
-        """Some connections, or all of them; or one right after it said COMMIT, which is done and never answered."""
+        """Some connections, or all of them; or one at its COMMIT, which is done and never answered, or lost."""
         assert self.relay is not None
         if self.rng.random() < 0.5:
             self.facts["silenced"] = self.facts.get("silenced", 0) + self.relay.silence(
                 self.rng.choice((0.3, 0.6, 1.0))
             )
         else:
-            self.relay.last_words = b"COMMIT"
+            self.relay.heard, self.relay.last_words = self.rng.random() < 0.5, b"COMMIT"
             self.facts["commits_unanswered"] = self.facts.get("commits_unanswered", 0) + 1
 
     def _fail_over(self, sender: Sender) -> None:
