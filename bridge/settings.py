@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from bridge import database_url
+from bridge import database_url, hosts
 from bridge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
@@ -265,7 +265,9 @@ TABLE: Final[tuple[Setting, ...]] = (
         "auto: console on a terminal, json otherwise",
         _one_of("auto", "console", "json"),
     ),
-    Setting("BRIDGE_ALLOW_EPHEMERAL", None, "1: allow a file database on a dyno, whose disk is wiped daily", _flag),
+    Setting(
+        "BRIDGE_ALLOW_EPHEMERAL", None, "1: the file is on a volume that lasts, though the host wipes disks", _flag
+    ),
     Setting("PORT", "8000", "port of the web process", _port),
     Setting(
         "BRIDGE_HOST",
@@ -447,13 +449,19 @@ def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list
             f"BRIDGE_LEASE is {duration_text(lease)}, but must be at least twice BRIDGE_DEADLINE"
             f" ({duration_text(deadline)})"
         )
-    url = values["database_url"] or ""
-    if environ.get("DYNO") and url.startswith("sqlite") and not values["bridge_allow_ephemeral"]:
-        faults.append(
-            "DATABASE_URL is a file, but a dyno's disk is wiped at least daily: add a database with"
-            " `heroku addons:create heroku-postgresql:essential-0`, or set BRIDGE_ALLOW_EPHEMERAL=1"
-        )
+    host = hosts.host_of(environ)
+    if host is not None and not values["bridge_allow_ephemeral"]:
+        faults += _wiped(values["database_url"] or "", host, environ)
     return faults
+
+
+def _wiped(url: str, host: hosts.Host, environ: Mapping[str, str]) -> Iterator[str]:
+    file = database_url.sqlite_file(url)
+    if url.startswith("sqlite") and not hosts.lasts(None if file is None else PurePosixPath(file), host, environ):
+        yield (
+            f"DATABASE_URL is a file, but {host.name} throws the disk away with every deploy and restart:"
+            f" {host.instead}, or set BRIDGE_ALLOW_EPHEMERAL=1 where the file lies on a volume that lasts"
+        )
 
 
 def _warnings(values: Mapping[str, Any]) -> list[str]:

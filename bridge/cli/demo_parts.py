@@ -21,6 +21,7 @@ import requests
 import bridge
 from bridge import rules
 from bridge.errors import BridgeError
+from bridge.hosts import is_of_a_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ READY_S: Final = 20.0
 _LOOK_S: Final = 0.05
 _END_S: Final = 20.0
 _OURS: Final = ("BRIDGE_", "DATAFAST_", "STRIPE_", "LEMONSQUEEZY_")
-_OTHERS: Final = frozenset({"DATABASE_URL", "DYNO", "PORT", "WEB_CONCURRENCY"})
+_OTHERS: Final = frozenset({"DATABASE_URL", "PORT", "WEB_CONCURRENCY"})
 
 
 class DemoError(BridgeError):
@@ -52,6 +53,7 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith(_OURS)
         and not name.endswith(("_WEBHOOK_SECRET", "_WEBHOOK_SECRET_OLD"))
         and name not in _OTHERS
+        and not is_of_a_host(name)
     }
     paths = [str(Path(bridge.__file__).parents[1]), kept.get("PYTHONPATH", "")]
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}

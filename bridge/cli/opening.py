@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge import database_url as database_url_
+from bridge import hosts
 from bridge import settings as settings_
 from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 CONNECTION_S: Final = 10.0  # how long a command waits for the one connection that it needs
 MIGRATE: Final = "python -m bridge migrate"
-_FOR_DATABASE: Final = ("DATABASE_URL", "DYNO", "BRIDGE_ALLOW_EPHEMERAL", "BRIDGE_RETENTION_DAYS")
+_FOR_DATABASE: Final = ("DATABASE_URL", "BRIDGE_ALLOW_EPHEMERAL", "BRIDGE_RETENTION_DAYS")
 
 
 def environ() -> dict[str, str]:
@@ -50,8 +51,8 @@ def settings_or_defaults(given: Mapping[str, str]) -> Settings:
 
 def database_url() -> str:
     """`DATABASE_URL` alone, whatever else is wrong."""
-    given = environ()
-    url = settings_.load({name: given[name] for name in _FOR_DATABASE if name in given}).database_url
+    kept = {name: value for name, value in environ().items() if name in _FOR_DATABASE or hosts.is_of_a_host(name)}
+    url = settings_.load(kept).database_url
     demand_usable(url)
     return url
 

@@ -7,8 +7,10 @@ the stand-in are `bridge.sandbox`'s; here they get a command line.
 from __future__ import annotations
 
 import random
+import shlex
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     from bridge.sandbox.scenarios import Step
     from bridge.sandbox.simulator import Sent
 
+_SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - of a play
+_DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real one must not go to the sandbox
+
 
 @command(
     examples=[
-        ("sandbox --visitor any", "listens on 127.0.0.1:8100 and knows every visitor"),
+        ("sandbox", "listens on 127.0.0.1:8100 and knows every visitor"),
         ("sandbox --option rate_per_minute=600 --option suspended=true", "another DataFast: see the list of options"),
     ]
 )
@@ -38,9 +43,9 @@ if TYPE_CHECKING:
 @click.option(
     "--visitor",
     type=click.Choice(["seeded", "any"]),
-    default="seeded",
+    default="any",
     show_default=True,
-    help="Know only visitors that were seeded (as DataFast does), or any.",
+    help="Know any visitor, or only those that were seeded (as DataFast does).",
 )
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A switch of the stand-in (JSON value).")
 def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Sequence[str]) -> None:
@@ -83,12 +88,19 @@ def _switches(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _introduce(screen: Screen, url: str, api_url: str, key: str) -> None:
+    from bridge.sandbox.simulator import secret_name
+
     if screen.as_json:
         screen.write_json({"url": url, "api_url": api_url})
     else:
         screen.say(f"The sandbox listens on {url}: open it in a browser to see the goals. Ctrl-C stops it.")
-        screen.say("For the bridge:")
-        screen.line(f"    DATAFAST_API_URL={api_url} DATAFAST_API_KEY={key} python -m bridge serve")
+        me = f"{shlex.quote(sys.executable)} -m bridge"
+        secret = f"{secret_name('stripe')}={_SECRET}"
+        screen.say("For the bridge, with a database of its own:")
+        there = f"DATAFAST_API_URL={api_url} DATAFAST_API_KEY={key} {_DATABASE}"
+        screen.line(f"    {there} {secret} {me} serve --port 8000")
+        screen.say("For a sale, once the bridge listens:")
+        screen.line(f"    {secret} {me} simulate stripe-purchase --to http://127.0.0.1:8000")
     screen.out.flush()
 
 
@@ -175,6 +187,11 @@ def _play(screen: Screen, steps: Sequence[Step], targets: Sequence[str]) -> list
     sent = []
     for one in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
         sent.append(one)
+        if one.unreachable:
+            raise BridgeError(
+                f"{one.url} cannot be reached ({one.answer}): start the bridge with `python -m bridge serve`, or name"
+                f" another --to; {len(sent) - 1} of {count(len(steps), 'event')} sent before"
+            )
         if not screen.as_json:
             answer = one.answer if one.status is None else f"{one.status} {one.answer}"
             screen.mark("ok" if one.ok else "fail", f"{one.step.type} {one.step.id}: {answer}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import story
-from bridge.cli.words import ago, count, span, when
+from bridge.cli.words import ago, count, ordinal, span, when
 from bridge.linking import Found
 from bridge.linkwords import apart, best_first, provenance
 from bridge.masking import masked
@@ -258,7 +258,7 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
         if stopped:
             return stopped
         if goal.due_at_ms > moment.now_ms:
-            return f"tried again {ago(goal.due_at_ms, moment.now_ms)}, for the {goal.attempts + 1}. time"
+            return f"tried again {ago(goal.due_at_ms, moment.now_ms)}, for the {ordinal(goal.attempts + 1)} time"
         return "is sent when its turn comes (58 a minute, one visitor's goals one after another)"
     if goal.state == "unconfirmed":
         return f"looked up {ago(goal.due_at_ms, moment.now_ms)}" if goal.due_at_ms > moment.now_ms else "looked up now"

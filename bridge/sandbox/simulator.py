@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from bridge.errors import UsageError
 from bridge.sandbox import encode, sign
@@ -37,13 +38,17 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one request. status: None when nobody answered; answer: the body's `status`, or a sentence."""
+    """What became of one request. status: None when nobody answered; answer: the body's `status`, or a sentence.
+
+    unreachable: there was not even a connection.
+    """
 
     step: Step
     url: str
     status: int | None
     ms: float
     answer: str
+    unreachable: bool = False
 
     @property
     def ok(self) -> bool:
@@ -132,9 +137,14 @@ def _post(session: requests.Session, step: Step, url: str, signed: Signed, deadl
         answer = session.post(url, data=signed.body, headers=signed.headers, timeout=deadline_s, allow_redirects=False)
     except requests.RequestException as error:
         elapsed = (time.perf_counter() - started) * 1000
-        return Sent(step, url, None, elapsed, _why(error))
+        return Sent(step, url, None, elapsed, _why(error), unreachable=_is_unreachable(error))
     elapsed = (time.perf_counter() - started) * 1000
     return Sent(step, url, answer.status_code, elapsed, _said(answer.text))
+
+
+def _is_unreachable(error: requests.RequestException) -> bool:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
 def _why(error: requests.RequestException) -> str:

@@ -92,7 +92,7 @@ def _forgetting(look: Look) -> Iterator[Alarm]:
 
 
 def _failed_rules(failed: FailedRules) -> Alarm:
-    events = f"{_many(failed.events)} event{'' if failed.events == 1 else 's'}"
+    events = _many(failed.events, "event")
     return Alarm(
         "failed_rules",
         "Events made no goal because a rule failed.",
@@ -107,8 +107,8 @@ def _wrong_tokens(look: Look) -> Iterator[Alarm]:
         yield Alarm(
             "wrong_tokens",
             "Wrong bearer tokens were refused.",
-            f"{_many(tried.count)} wrong bearer token{'' if tried.count == 1 else 's'} were refused so far, the last"
-            f" one {_ago(look.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
+            f"{_many(tried.count, 'wrong bearer token')} {'was' if tried.count == 1 else 'were'} refused so far, the"
+            f" last one {_ago(look.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
             " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log says where.",
         )
 
@@ -242,7 +242,7 @@ def _unnamed(look: Look, sources: Mapping[str, Source], share: float) -> Iterato
 
 def attributed(found: Attribution) -> str:
     """How many of its last goals have a visitor, and through what."""
-    others = f"; {_many(found.others)} other goals of the last 30 days have none" if found.others else ""
+    others = f"; {_many(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
         return f"no goal yet at which a visitor can be handed over{others}"
     ways = ", ".join(f"{count} through its {way}" for way, count in sorted(found.through.items()))
@@ -318,15 +318,16 @@ def _kept(look: Look) -> Iterator[Alarm]:
         yield Alarm(
             "quarantine",
             "Events are in quarantine.",
-            f"{_many(look.quarantined)} verified events could not be read or routed:"
+            f"{_many(look.quarantined, 'verified event')} could not be read or routed:"
             " `python -m bridge events list --state quarantined`, then `events replay` or `events ignore`.",
         )
     if look.held:
         yield Alarm(
             "held",
             "Goals are held for a decision.",
-            f"{_many(look.held)} goals are held: nobody can tell whether they arrived, or they grew too old while the"
-            " clock jumped. `python -m bridge goals list --state held`, then `goals retry` or `goals cancel`.",
+            f"{_many(look.held, 'goal')} {'is' if look.held == 1 else 'are'} held: nobody can tell whether it arrived,"
+            " or it grew too old while the clock jumped. `python -m bridge goals list --state held`, then `goals retry`"
+            " or `goals cancel`.",
         )
 
 
@@ -340,8 +341,9 @@ def _lookups(look: Look) -> Iterator[Alarm]:
         )
 
 
-def _many(count: int) -> str:
-    return f"{count:,} or more" if count >= _MANY else str(count)
+def _many(count: int, noun: str) -> str:
+    """`1 goal`, `2 goals`, `1,000 or more goals`."""
+    return f"{f'{count:,} or more' if count >= _MANY else count} {noun}{'' if count == 1 else 's'}"
 
 
 def _ago(ms: int) -> str:

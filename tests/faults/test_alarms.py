@@ -161,7 +161,7 @@ def test_held_goals_are_red_until_somebody_decides(stage):
     stage.fault(kind="recorded_dropped")
     stage.fault(kind="500", path="/visitors", times=3)
     stage.post(monitor.web, checkout(1))
-    monitor.red("Goals are held for a decision.", "Of 1 goals", "goals retry", "goals cancel")
+    monitor.red("Goals are held for a decision.", "1 goal is held", "goals retry", "goals cancel")
     stage.command("goals", "cancel", "goal_1")
     monitor.green()
 
