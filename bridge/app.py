@@ -92,6 +92,8 @@ class Bridge:
             sleep_ms=lambda ms: time.sleep(ms / 1000),
             new_token=lambda: secrets.token_hex(16),
             steady=self._timekeeper.steady,
+            even=self._timekeeper.even,
+            judged=self._timekeeper.judged,
         )
         self._worker = self._build_worker() if worker else None
         asks = worker and settings.stripe_api_key is not None
@@ -176,7 +178,7 @@ class Bridge:
             settings,
             new_token=lambda: secrets.token_hex(16),
             on_goals=self._wake_senders,
-            steady=self._timekeeper.steady,
+            judged=self._timekeeper.judged,
         )
 
         def route_batch() -> int:

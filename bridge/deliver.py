@@ -49,6 +49,7 @@ HOUR_MS: Final = 3_600_000
 JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
+CLOCKS_MS: Final = 15_000  # a request takes up to 10 s
 AGAIN_MS: Final = 200  # between two tries to write what is known
 
 log = logs.get("deliver")
@@ -199,29 +200,41 @@ def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[li
     """What a read-back decides for each goal of the group, and what it says about the destination."""
     if answer.failure is not None:
         return [_cannot_tell(goal, answer.failure, policy) for goal in look.goals], _health_of(answer.failure)
+    off_ms = _off_ms(look, answer)
     told = readback.settle(
         answer.goals if answer.known else (),
         name=look.name,
-        unconfirmed=[_unconfirmed(doubtful) for doubtful in look.goals],
-        owned=[_owned(entry) for entry in look.owned],
+        unconfirmed=[_unconfirmed(doubtful, off_ms) for doubtful in look.goals],
+        owned=[_owned(entry, off_ms) for entry in look.owned],
     )
     rulings = [_told(doubtful, told, policy) for doubtful in look.goals]
     return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _unconfirmed(doubtful: UnconfirmedGoal) -> readback.Unconfirmed:
+def _off_ms(look: LookClaim, answer: VisitorGoals) -> int:
+    """How far DataFast's clock is from what we took it to say; 0 within what a request and whole seconds explain."""
+    if answer.server_now_ms is None or look.server_ms is None:
+        return 0
+    off_ms = answer.server_now_ms - look.server_ms
+    return off_ms if abs(off_ms) > CLOCKS_MS else 0
+
+
+def _unconfirmed(doubtful: UnconfirmedGoal, off_ms: int) -> readback.Unconfirmed:
     goal = doubtful.goal
-    return readback.Unconfirmed(goal.id, goal.description, _window(doubtful.windows))
+    return readback.Unconfirmed(goal.id, goal.description, _window(doubtful.windows, off_ms))
 
 
-def _owned(delivered: OwnedGoal) -> readback.Owned:
-    return readback.Owned(delivered.description, _window(delivered.windows), delivered.event_id)
+def _owned(delivered: OwnedGoal, off_ms: int) -> readback.Owned:
+    return readback.Owned(delivered.description, _window(delivered.windows, off_ms), delivered.event_id)
 
 
-def _window(windows: tuple[tuple[int, int], ...]) -> readback.Window:
-    """One window over all tries that may have arrived; what lies between them is the goal's or known as another's."""
+def _window(windows: tuple[tuple[int, int], ...], off_ms: int) -> readback.Window:
+    """One window over all tries that may have arrived; what lies between them is the goal's or known as another's.
+
+    A try was timed by one of our clocks, before it was set or after: it counts by both.
+    """
     starts, ends = zip(*windows, strict=True)
-    return readback.window(min(starts), max(ends))
+    return readback.window(min(starts) + min(off_ms, 0), max(ends) + max(off_ms, 0))
 
 
 def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) -> LookRuling:
@@ -328,8 +341,8 @@ class Deliverer:
     """Delivers goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
     random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped; sleep_ms: lets
-    it go on. new_token: a text nobody else has, for a lease. steady: what to make of the database's time before a goal
-    is given up by it (`Timekeeper.steady`).
+    it go on. new_token: a text nobody else has, for a lease. steady, even, judged: what to make of the database's time
+    when it may have jumped, and before a goal is given up by it (`Timekeeper`).
     """
 
     def __init__(
@@ -344,10 +357,14 @@ class Deliverer:
         sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
         steady: Callable[[int], int] = clock.as_told,
+        even: Callable[[Connection], int] = clock.read_ms,
+        judged: Callable[[Connection], int] = clock.read_ms,
     ) -> None:
         self._store = store
         self._api = api
         self._steady = steady
+        self._even, self._judged = even, judged
+        self._dated: set[str] = set()  # destinations whose clock was compared with ours since the start
         self._destinations = destinations
         self._settings = settings
         self._policy = Policy.of(settings)
@@ -444,6 +461,8 @@ class Deliverer:
             )
         ruled = rule(outcome, claim, self._policy, jitter=self._random())
         settled, ruling = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruled), began_ms)
+        if settled.written and outcome.server_now_ms is not None:
+            self._dated.add(destination.name)
         log.info(
             "attempt",
             goal=f"goal_{goal.id}",
@@ -460,8 +479,9 @@ class Deliverer:
 
     def _begin(self, claim: Claim, began_ms: int) -> int | None:
         """Write the attempt ahead; None: the lease is too short. Where that fails, it may be written all the same."""
+        even = self._even if claim.goal.destination in self._dated else None
         try:
-            return self._store.run(lambda conn: delivery.begin(conn, claim, need_ms=self._deadline_ms))
+            return self._store.run(lambda conn: delivery.begin(conn, claim, need_ms=self._deadline_ms, even=even))
         except StoreError:
             self._surely(lambda conn: delivery.take_back(conn, claim), began_ms)  # or it would be in doubt
             raise
@@ -490,7 +510,7 @@ class Deliverer:
             link_rows.lock(conn)  # before anything else: an answer about the next candidate may come just now
         if ruling.unknown_visitor and pauses.none_known(conn, claim.goal.destination, claim.goal.visitor):
             ruling = not_counted(outcome)
-        settled = delivery.settle(conn, claim, attempt_id, outcome, ruling)
+        settled = delivery.settle(conn, claim, attempt_id, outcome, ruling, even=self._even)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             unknown.unlearn(conn, claim.goal.destination, claim.goal.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
@@ -520,14 +540,16 @@ class Deliverer:
         if known is not None:
             parking.told(conn, claim.destination, claim.visitor, self._settings)
         news = pauses.learn(conn, claim.destination, health, visitor=claim.visitor, token=claim.token)
-        pauses.learn_clock(conn, claim.destination, answer.server_now_ms)
+        pauses.learn_clock(conn, claim.destination, answer.server_now_ms, self._even)
         return delivery.Settled(written=True, news=news)
 
     def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
         rulings, health = rule_look(look, answer, self._policy)
         settled = self._surely(
-            lambda conn: delivery.settle_look(conn, look, rulings, health=health, server_now_ms=answer.server_now_ms),
+            lambda conn: delivery.settle_look(
+                conn, look, rulings, health=health, server_now_ms=answer.server_now_ms, even=self._even
+            ),
             began_ms,
         )
         for ruling in rulings:
@@ -557,7 +579,7 @@ class Deliverer:
             if not delivery.anything_to_sweep(conn):
                 return
         free, doubtful, old = self._store.run(
-            lambda conn: delivery.sweep(conn, settling_ms=self._policy.settling_ms, steady=self._steady)
+            lambda conn: delivery.sweep(conn, settling_ms=self._policy.settling_ms, judged=self._judged)
         )
         log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
 

@@ -668,7 +668,8 @@ class OwnedGoal:
 class LookClaim:
     """All unconfirmed goals of one visitor and name, for one read-back.
 
-    owned: what the ledger already knows to be delivered for the same visitor and name.
+    owned: what the ledger already knows to be delivered for the same visitor and name. server_ms: what DataFast's clock
+    says now, as far as we know.
     """
 
     destination: str
@@ -678,6 +679,7 @@ class LookClaim:
     goals: tuple[UnconfirmedGoal, ...]
     owned: tuple[OwnedGoal, ...] = ()
     probe: bool = False
+    server_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

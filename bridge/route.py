@@ -61,8 +61,8 @@ class _LeaseLost(Exception):
 class Router:
     """Routes what waits. One thread uses it; any number of routers may work on one database.
 
-    on_goals: called after a commit by which goals may have come to be sent. steady: what to make of the database's time
-    before a wait is ended by it (`Timekeeper.steady`).
+    on_goals: called after a commit by which goals may have come to be sent. judged: the time by
+    which a wait may be ended (`Timekeeper.judged`).
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Router:
         *,
         new_token: Callable[[], str],
         on_goals: Callable[[], None] = lambda: None,
-        steady: Callable[[int], int] = clock.as_told,
+        judged: Callable[[Connection], int] = clock.read_ms,
     ) -> None:
         self._store = store
         self._settings = settings
         self._on_goals = on_goals
         self._new_token = new_token
-        self._steady = steady
+        self._judged = judged
         self._hash_key: bytes | None = None
         self._unfinished: tuple[list[int], str] | None = None  # claimed, but the database went away
 
@@ -100,7 +100,7 @@ class Router:
 
     def sweep(self) -> int:
         """Look at the parked goals whose grace or wait is over; how many changed their state."""
-        return self._run(lambda conn: plans.sweep_parked(conn, self._settings, steady=self._steady))
+        return self._run(lambda conn: plans.sweep_parked(conn, self._settings, judged=self._judged))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0, limit: int = 200) -> tuple[int, int]:
         """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""

@@ -22,8 +22,9 @@ _KEPT = 200
 class Answer:
     """The part of SQLAlchemy's result that the store uses."""
 
-    def __init__(self, rows: list[Any]) -> None:
+    def __init__(self, rows: list[Any], rowcount: int = 0) -> None:
         self._rows = rows
+        self.rowcount = rowcount
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._rows)
@@ -40,6 +41,9 @@ class Answer:
 
     def scalar(self) -> Any:
         return self._rows[0][0] if self._rows else None
+
+    def scalars(self) -> Iterator[Any]:
+        return (row[0] for row in self._rows)
 
     def scalar_one(self) -> Any:
         ((value,),) = self._rows
@@ -58,7 +62,7 @@ class _Compiled:
         known = {**self.given, **values}
         cursor = raw.execute(self.text, [known[name] for name in self.names])
         if cursor.description is None:
-            return Answer([])
+            return Answer([], cursor.rowcount)
         if self.row is None:
             self.row = namedtuple("Row", [column[0] for column in cursor.description])._make  # noqa: PYI024
         return Answer([self.row(row) for row in cursor])

@@ -8,6 +8,7 @@ all of them lie ahead, and to bring them back would make everything old as soon 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, bindparam, case, exists, func, literal, or_, select, union_all, update
@@ -52,11 +53,40 @@ class Correction(NamedTuple):
     cheap: bool = True
 
 
+class Most(NamedTuple):
+    """How far ahead some settings let a time be set."""
+
+    lease_ms: int
+    retry_ms: int
+    unknown_ms: int
+    readback_ms: int
+    weak_after_ms: int
+    rate_per_minute: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Most:
+        """Read from the table of settings."""
+        return cls(
+            settings.bridge_lease,
+            max(settings.bridge_retry_schedule.steps_ms),
+            max(settings.bridge_unknown_visitor_schedule.steps_ms),
+            max(settings.bridge_readback),
+            settings.bridge_weak_after,
+            settings.bridge_rate_per_minute,
+        )
+
+
+@cache
+def within(most: Most) -> Ahead:
+    """What looks for times beyond that."""
+    return Ahead(most)
+
+
 class Ahead:
     """The corrections for some settings."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._all = (*_of_goals(settings), *_of_others(settings))
+    def __init__(self, most: Most) -> None:
+        self._all = (*_of_goals(most), *_of_others(most))
         self._found = {cheap: _found([one for one in self._all if one.cheap or not cheap]) for cheap in (True, False)}
         self._updates = {one.name: update(one.table).where(one.wrong).values(**one.right) for one in self._all}
 
@@ -86,11 +116,10 @@ def _at_most(column: Column[Any], latest: ColumnElement[int]) -> ColumnElement[i
     return case((column > latest, latest), else_=column)
 
 
-def _of_goals(settings: Settings) -> tuple[Correction, ...]:
+def _of_goals(most: Most) -> tuple[Correction, ...]:
     """A goal that was written by a clock ahead keeps the pause it was given; one that waits for a visitor, its wait."""
-    lease_ms = settings.bridge_lease
-    steps = (*settings.bridge_retry_schedule.steps_ms, *settings.bridge_unknown_visitor_schedule.steps_ms)
-    longest_ms = max(round(max(steps) * JITTER), 3_600_000, *settings.bridge_readback)
+    lease_ms = most.lease_ms
+    longest_ms = max(round(max(most.retry_ms, most.unknown_ms) * JITTER), 3_600_000, most.readback_ms)
     state, due, changed = goals.c.state, goals.c.due_at_ms, goals.c.changed_at_ms
     sent = state.in_(("pending", "unconfirmed"))
     to_send = state.in_(("pending", "leased", "sending", "unconfirmed"))
@@ -124,8 +153,8 @@ def _of_goals(settings: Settings) -> tuple[Correction, ...]:
         Correction(
             "goals.weak_at_ms",
             goals,
-            parked & _beyond(weak, settings.bridge_weak_after),
-            {"weak_at_ms": NOW + settings.bridge_weak_after, "due_at_ms": NOW},
+            parked & _beyond(weak, most.weak_after_ms),
+            {"weak_at_ms": NOW + most.weak_after_ms, "due_at_ms": NOW},
             cheap=False,
         ),
         Correction(
@@ -157,14 +186,14 @@ def _of_goals(settings: Settings) -> tuple[Correction, ...]:
     )
 
 
-def _of_others(settings: Settings) -> tuple[Correction, ...]:
-    lease_ms = settings.bridge_lease
-    full_us = BURST * interval_us(settings.bridge_rate_per_minute)
+def _of_others(most: Most) -> tuple[Correction, ...]:
+    lease_ms = most.lease_ms
+    full_us = BURST * interval_us(most.rate_per_minute)
     row = destinations.c
     kept_ms = max(LAST_STEP_MS, lease_ms)
     throttled = row.pause_kind == "throttled"
     shut = case((throttled, max(RETRY_AFTER_MS, kept_ms)), else_=kept_ms)
-    unknown_ms = max(*settings.bridge_unknown_visitor_schedule.steps_ms, lease_ms)
+    unknown_ms = max(most.unknown_ms, lease_ms)
     turn_ms = UNKNOWN_SHARE * full_us // 1000
     until, since = lookup_pauses.c.until_ms, lookup_pauses.c.since_ms
     pause_ms = case((lookup_pauses.c.what.like("account:%"), LOOKUP_MS), else_=LOOKUP_PAUSE_MS)

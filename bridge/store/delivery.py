@@ -17,8 +17,8 @@ from sqlalchemy import and_, bindparam, case, func, insert, literal_column, or_,
 
 from bridge.model import Claim, Goal, GoalState, Health, LookClaim, NotYet, OwnedGoal, ProofClaim, UnconfirmedGoal
 from bridge.store import jumps, pauses, proofs, restoring
-from bridge.store.clock import as_told, now_ms, read_ms
-from bridge.store.schema import attempts, goals, pace
+from bridge.store.clock import now_ms, read_ms
+from bridge.store.schema import attempts, destinations, goals, pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -416,20 +416,32 @@ _BEGIN: Final = (
 )
 
 
-def begin(conn: Connection, claimed: Claim, need_ms: int = 0) -> int | None:
+def begin(
+    conn: Connection, claimed: Claim, need_ms: int = 0, even: Callable[[Connection], int] | None = None
+) -> int | None:
     """Write the attempt and `sending`, before the request goes out; the attempt's id, or None: nothing is sent.
 
-    need_ms: how much of the lease must be left. A request begun with less would end in doubt.
+    need_ms: how much of the lease must be left. A request begun with less would end in doubt. even: our clock,
+    if it was compared with DataFast's (`Timekeeper`).
     """
     begun = conn.execute(_BEGIN, {"goal_id": claimed.goal.id, "token": claimed.token, "need_ms": need_ms}).first()
     if begun is None:
         return None
-    return int(conn.execute(_WRITE_AHEAD, {"of_goal": claimed.goal.id, "of_lease": claimed.token}).scalar_one())
+    values = {"of_goal": claimed.goal.id, "of_lease": claimed.token, "of_destination": claimed.goal.destination}
+    at_ms = None if even is None else even(conn)
+    return int(conn.execute(_WRITE_AHEAD, {**values, "at": at_ms}).scalar_one())
 
 
+_SKEW: Final = select(destinations.c.clock_skew_ms).where(destinations.c.name == bindparam("of_destination"))
 _WRITE_AHEAD: Final = (
     insert(attempts)
-    .values(goal_id=bindparam("of_goal"), kind="send", started_at_ms=now_ms(), lease_token=bindparam("of_lease"))
+    .values(
+        goal_id=bindparam("of_goal"),
+        kind="send",
+        started_at_ms=now_ms(),
+        server_started_at_ms=bindparam("at", type_=attempts.c.started_at_ms.type) + _SKEW.scalar_subquery(),
+        lease_token=bindparam("of_lease"),
+    )
     .returning(attempts.c.id)
 )
 
@@ -438,6 +450,10 @@ _END_ATTEMPT: Final = (
     .where(attempts.c.id == bindparam("attempt_id"))
     .values(
         ended_at_ms=now_ms(),
+        server_started_at_ms=func.coalesce(
+            attempts.c.server_started_at_ms,
+            bindparam("server_now", type_=attempts.c.started_at_ms.type) - (now_ms() - attempts.c.started_at_ms),
+        ),
         outcome=bindparam("new_outcome"),
         status=bindparam("new_status"),
         message=bindparam("new_message"),
@@ -445,8 +461,16 @@ _END_ATTEMPT: Final = (
 )
 
 
-def settle(conn: Connection, claimed: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement) -> Settled:
-    """Write what became of a try, unless its lease ran out meanwhile."""
+def settle(
+    conn: Connection,
+    claimed: Claim,
+    attempt_id: int,
+    outcome: Outcome,
+    ruling: Settlement,
+    *,
+    even: Callable[[Connection], int] = read_ms,
+) -> Settled:
+    """Write what became of a try, unless its lease ran out meanwhile. even: our clock (`Timekeeper`)."""
     goal = claimed.goal
     statement = _settle_statement(
         ruling.state,
@@ -472,13 +496,14 @@ def settle(conn: Connection, claimed: Claim, attempt_id: int, outcome: Outcome, 
         _END_ATTEMPT,
         {
             "attempt_id": attempt_id,
+            "server_now": outcome.server_now_ms,
             "new_outcome": outcome.kind.value,
             "new_status": outcome.status,
             "new_message": outcome.message or None,
         },
     )
     news = pauses.learn(conn, goal.destination, ruling, visitor=goal.visitor, token=claimed.token)
-    pauses.learn_clock(conn, goal.destination, outcome.server_now_ms)
+    pauses.learn_clock(conn, goal.destination, outcome.server_now_ms, even)
     return Settled(written=True, news=news)
 
 
@@ -584,7 +609,7 @@ _GROUP: Final = (
 )
 
 _ARRIVED: Final = (
-    select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms)
+    select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms, attempts.c.server_started_at_ms)
     .where(
         attempts.c.goal_id.in_(bindparam("goal_ids", expanding=True)),
         attempts.c.kind == "send",
@@ -611,30 +636,40 @@ def _lease_group(
     if not rows:
         return NotYet(now, now)
     skew = pauses.clock_skew_ms(conn, destination)
-    windows = _windows(conn, [row.id for row in rows], skew, now)
+    windows = _windows(conn, [row.id for row in rows], skew, now, lease_ms)
     group = tuple(
         UnconfirmedGoal(goal_of(row), row.looks, row.absent, windows.get(row.id, ()), row.reason == restoring.REASON)
         for row in rows
     )
-    owned = tuple(_owned(conn, whose, skew, now))
-    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe)
+    owned = tuple(_owned(conn, whose, skew, now, lease_ms))
+    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe, now + skew)
 
 
-def _windows(conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int) -> dict[int, tuple[Window, ...]]:
+def _windows(
+    conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int, lease_ms: int
+) -> dict[int, tuple[Window, ...]]:
     """When each goal's tries that may have arrived were under way, by DataFast's clock.
+
+    Where our own clock was set meanwhile, a try took no longer than a lease. Before DataFast's clock was known, it may
+    have been ours or the one that it was found to be.
 
     Not when it was found to be delivered: a read-back may have found it long after it arrived.
     """
     found: dict[int, list[Window]] = {}
     for row in conn.execute(_ARRIVED, {"goal_ids": goal_ids}) if goal_ids else ():
-        end = now if row.ended_at_ms is None else row.ended_at_ms
-        found.setdefault(row.goal_id, []).append((row.started_at_ms + skew_ms, end + skew_ms))
+        took_ms = (now if row.ended_at_ms is None else row.ended_at_ms) - row.started_at_ms
+        took_ms = took_ms if took_ms >= 0 else lease_ms
+        start, end = row.server_started_at_ms, row.server_started_at_ms
+        if start is None:
+            start, end = row.started_at_ms + min(skew_ms, 0), row.started_at_ms + max(skew_ms, 0)
+            start = start if row.started_at_ms <= now + lease_ms else 0  # by a clock that was ahead: at any time
+        found.setdefault(row.goal_id, []).append((start, end + took_ms))
     return {goal_id: tuple(spans) for goal_id, spans in found.items()}
 
 
-def _owned(conn: Connection, whose: dict[str, str], skew_ms: int, now: int) -> Iterable[OwnedGoal]:
+def _owned(conn: Connection, whose: dict[str, str], skew_ms: int, now: int, lease_ms: int) -> Iterable[OwnedGoal]:
     rows = conn.execute(_DELIVERED, whose).all()
-    windows = _windows(conn, [row.id for row in rows], skew_ms, now)
+    windows = _windows(conn, [row.id for row in rows], skew_ms, now, lease_ms)
     for row in rows:
         if row.id in windows:  # else retention took its tries, which were long ago
             yield OwnedGoal(row.description, row.datafast_event_id, windows[row.id])
@@ -670,6 +705,7 @@ def settle_look(
     *,
     health: Settlement,
     server_now_ms: int | None = None,
+    even: Callable[[Connection], int] = read_ms,
 ) -> Settled:
     """Write what a read-back showed, unless the lease ran out meanwhile."""
     mine = False
@@ -694,7 +730,7 @@ def settle_look(
     if not mine:
         return Settled(written=False)
     news = pauses.learn(conn, look.destination, health, visitor=look.visitor, token=look.token)
-    pauses.learn_clock(conn, look.destination, server_now_ms)
+    pauses.learn_clock(conn, look.destination, server_now_ms, even)
     return Settled(written=True, news=news)
 
 
@@ -769,21 +805,19 @@ _TOO_OLD: Final = (
 
 
 def sweep(
-    conn: Connection, *, settling_ms: int, steady: Callable[[int], int] = as_told
+    conn: Connection, *, settling_ms: int, judged: Callable[[Connection], int] = read_ms
 ) -> tuple[list[int], list[int], list[int]]:
     """Take up what vanished workers left: ids of goals (free again, in doubt, too old).
 
-    steady: what to make of the database's time before a goal is given up by it. What grew too old while the clock
-    jumped is held.
+    judged: the time by which a goal may be given up (`Timekeeper.judged`). What grew too old while the clock jumped is
+    held.
     """
     free = [row.id for row in conn.execute(_UNSENT)]
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
     if doubtful:
         conn.execute(_VANISHED, {"doubtful": doubtful})
-    now = read_ms(conn)
-    until = min(now, steady(now))
     jumps.hold_too_old(conn, jumps.recall(conn).gaps)
-    old = [row.id for row in conn.execute(_TOO_OLD, {"until": until})]
+    old = [row.id for row in conn.execute(_TOO_OLD, {"until": judged(conn)})]
     return free, doubtful, old
 
 

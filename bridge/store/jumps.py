@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FACT: Final = "clock"
 REASON: Final = "clock"  # of a goal that is held
+BEAT_MS: Final = 3_600_000  # between two heartbeats
 GAPS_MAX: Final = 20
 
 Gap = tuple[int, int]  # milliseconds since 1970: what the clock said before, and after
@@ -42,10 +43,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known about the clock. jumps: how many there ever were, so that of two processes only one acts."""
+    """What is known about the clock. moved_ms: by how much it was set, as far as somebody has seen to it."""
 
     heartbeat_ms: int | None = None
-    jumps: int = 0
+    moved_ms: int = 0
     gaps: tuple[Gap, ...] = ()
     wait: Wait | None = None
 
@@ -71,7 +72,7 @@ def _read(text: str | None) -> Memory:
         return Memory()
     said = json.loads(text)
     gaps = tuple((int(before), int(after)) for before, after in said["gaps"])
-    return Memory(said["heartbeat_ms"], said["jumps"], gaps, Wait(**said["wait"]) if said["wait"] else None)
+    return Memory(said["heartbeat_ms"], said["moved_ms"], gaps, Wait(**said["wait"]) if said["wait"] else None)
 
 
 def _written(memory: Memory) -> str:
@@ -87,6 +88,25 @@ def newest_ms(conn: Connection, now: int) -> int | None:
 # --------------------------------------------------------------------------------------------------------- a jump
 
 
+def moved(conn: Connection, memory: Memory, delta: int) -> Memory:
+    """The clock was set: DataFast's is as much further behind it, or less ahead."""
+    conn.execute(_SKEWS, {"delta": delta})
+    _widen(conn, delta, delta)
+    return replace(memory, moved_ms=memory.moved_ms + delta)
+
+
+def stood_still(conn: Connection, delta: int) -> None:
+    """Nobody saw by how much the clock was set, if at all: how far DataFast's is from it has to be learned anew."""
+    conn.execute(_NO_SKEWS)
+    _widen(conn, delta - BEAT_MS, delta)
+
+
+def _widen(conn: Connection, least: int, most: int) -> None:
+    """A try that was timed by our clock alone counts by the clock from before and by the one from now."""
+    conn.execute(_EARLIER, {"delta": min(0, least)})
+    conn.execute(_LATER, {"delta": max(0, most)})
+
+
 def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
     """The clock said `before`, and then `after` without the time between them: let what waits go on."""
     if after > before:
@@ -97,17 +117,12 @@ def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
     else:
         conn.execute(_LATER_TRIES, {"after": after})
         gaps = past(memory.gaps, after)
-    return replace(memory, jumps=memory.jumps + 1, gaps=gaps)
+    return replace(memory, gaps=gaps)
 
 
 def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
     """The gaps that lie behind: one that ends ahead was undone."""
     return tuple(gap for gap in gaps if gap[1] <= now)
-
-
-def moved(conn: Connection, delta: int) -> None:
-    """The same clock goes on elsewhere, so DataFast's is now as much further behind it."""
-    conn.execute(_SKEWS, {"delta": delta})
 
 
 def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:
@@ -160,6 +175,15 @@ _SKEWS: Final = (
     .where(destinations.c.clock_skew_ms.is_not(None))
     .values(clock_skew_ms=destinations.c.clock_skew_ms - _DELTA)
 )
+_NO_SKEWS: Final = update(destinations).values(clock_skew_ms=None)
+_timed_by_us: Final = update(attempts).where(  # alone, and in doubt
+    attempts.c.server_started_at_ms.is_(None),
+    attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(("leased", "sending", "unconfirmed")))),
+)
+_started: Final = attempts.c.started_at_ms + _DELTA
+_ended: Final = attempts.c.ended_at_ms + _DELTA
+_EARLIER: Final = _timed_by_us.values(started_at_ms=_started)
+_LATER: Final = _timed_by_us.values(ended_at_ms=_ended)
 _WAITS: Final = (
     update(goals)
     .where(goals.c.state == "parked", goals.c.parked_until_ms > _BEFORE)

@@ -116,15 +116,16 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 
 
 def sweep_parked(
-    conn: Connection, settings: Settings, *, limit: int = 200, steady: Callable[[int], int] = clock.as_told
+    conn: Connection, settings: Settings, *, limit: int = 200, judged: Callable[[Connection], int] = clock.read_ms
 ) -> int:
     """Look at the parked goals whose grace or wait is over. Returns how many changed their state.
 
-    steady: what to make of the database's time before a wait is ended by it.
+    judged: the time by which a wait may be ended (`Timekeeper.judged`).
     """
-    now = steady(clock.read_ms(conn))
+    now = clock.read_ms(conn)
     if conn.execute(_DUE, {"now": now, "limit": 1}).first() is None:
         return 0
+    now = judged(conn)
     link_rows.lock(conn)
     jumps.lengthen(conn, jumps.recall(conn).gaps)
     return _look(conn, conn.execute(_DUE, {"now": now, "limit": limit}).all(), settings, now)

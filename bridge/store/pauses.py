@@ -19,11 +19,13 @@ from sqlalchemy import bindparam, case, select, update
 
 from bridge.model import Health
 from bridge.store import proofs
-from bridge.store.clock import now_ms
+from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import destinations, goals
 from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection, Table
 
     from bridge.model import Settlement
@@ -265,14 +267,16 @@ def reopen(conn: Connection, destination: str) -> None:
     _forgive(conn, destination, _pause_of(row), int(row.now))
 
 
-def learn_clock(conn: Connection, destination: str, server_now_ms: int | None) -> None:
-    """Remember how far DataFast's clock is from ours (its `Date` has whole seconds)."""
+def learn_clock(
+    conn: Connection, destination: str, server_now_ms: int | None, even: Callable[[Connection], int] = read_ms
+) -> None:
+    """Remember how far DataFast's clock is from ours (its `Date` has whole seconds). even: ours (`Timekeeper`)."""
     if server_now_ms is None:
         return
     row = conn.execute(_ROW, {"destination": destination}).first()
     if row is None:
         return
-    skew = server_now_ms - int(row.now)
+    skew = server_now_ms - even(conn)
     if row.clock_skew_ms is None or abs(row.clock_skew_ms - skew) > 1_500:
         conn.execute(update(destinations).where(destinations.c.name == destination).values(clock_skew_ms=skew))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
@@ -37,6 +38,7 @@ QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days
 READ_BACK_MS: Final = 3_600_000  # tries of delivered goals tell the doubtful ones of the same visitor apart
 BATCH: Final = 200  # rows a transaction
 ROUNDS: Final = 50  # transactions a call; the rest is done the next time
+LASTS_MS: Final = 3_600_000  # a call takes less
 _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 
 
@@ -44,23 +46,29 @@ def purge(store: Store, days: int, now: int | None = None) -> dict[str, int]:
     """One round of forgetting; how many rows of what. days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time."""
     if now is None:
         now = store.run(read_ms)
+    in_batches = partial(_in_batches, store, now)
     done = {
-        "bodies": _in_batches(store, lambda conn: forget_bodies(conn, days, BATCH, now)),
-        "attempts": _in_batches(store, lambda conn: forget_attempts(conn, days, BATCH, now)),
-        "goals": _in_batches(store, lambda conn: forget_goals(conn, BATCH, now)),
-        "events": _in_batches(store, lambda conn: forget_events(conn, BATCH, now)),
-        "links": _in_batches(store, lambda conn: aging.forget_links(conn, BATCH, now)),
-        "lookups": _in_batches(store, lambda conn: lookups.forget_old(conn, BATCH, now)),
-        "first_messages": _in_batches(store, lambda conn: first_messages.forget_old(conn, now)),
+        "bodies": in_batches(lambda conn: forget_bodies(conn, days, BATCH, now)),
+        "attempts": in_batches(lambda conn: forget_attempts(conn, days, BATCH, now)),
+        "goals": in_batches(lambda conn: forget_goals(conn, BATCH, now)),
+        "events": in_batches(lambda conn: forget_events(conn, BATCH, now)),
+        "links": in_batches(lambda conn: aging.forget_links(conn, BATCH, now)),
+        "lookups": in_batches(lambda conn: lookups.forget_old(conn, BATCH, now)),
+        "first_messages": in_batches(lambda conn: first_messages.forget_old(conn, now)),
     }
     bound_log(store)
     return done
 
 
-def _in_batches(store: Store, work: Callable[[Connection], int]) -> int:
+def _in_batches(store: Store, now: int, work: Callable[[Connection], int]) -> int:
+    """Stops where the clock was set meanwhile: what came since then may bear any time."""
+
+    def by_the_same_clock(conn: Connection) -> int:
+        return work(conn) if abs(read_ms(conn) - now) < LASTS_MS else 0
+
     total = 0
     for _ in range(ROUNDS):
-        count = store.run(work)
+        count = store.run(by_the_same_clock)
         total += count
         if count < BATCH:
             break

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
-from bridge.store.clock import now_ms
+from bridge.store.clock import read_ms
 from bridge.store.schema import rule_sets as table
 from bridge.store.upsert import both
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 _ACCEPT: Final = both(
     table,
     lambda insert: insert.values(
-        hash=bindparam("of"), files=bindparam("texts"), accepted_at_ms=now_ms()
+        hash=bindparam("of"), files=bindparam("texts"), accepted_at_ms=bindparam("at")
     ).on_conflict_do_update(index_elements=[table.c.hash], set_={"accepted_at_ms": insert.excluded.accepted_at_ms}),
 )
 
 
 def accept(conn: Connection, hash_: str, files: Mapping[str, str]) -> None:
-    """Remember a set (file name to text) as the one that was accepted last."""
-    conn.execute(_ACCEPT[conn.dialect.name], {"of": hash_, "texts": json.dumps(dict(files))})
+    """Remember a set (file name to text) as the one that was accepted last, whatever the clock said before."""
+    last = conn.execute(select(func.max(table.c.accepted_at_ms))).scalar()
+    at_ms = max(read_ms(conn), int(last or 0) + 1)
+    conn.execute(_ACCEPT[conn.dialect.name], {"of": hash_, "texts": json.dumps(dict(files)), "at": at_ms})
 
 
 def last_accepted(conn: Connection) -> dict[str, str] | None:

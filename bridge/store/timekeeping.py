@@ -9,11 +9,12 @@ be: for 24 hours of running, added up over restarts, at most seven days by the c
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge import logs
+from bridge.errors import StoreUnavailable
 from bridge.store import clock, jumps, retention
-from bridge.store.ahead import SLACK_MS, Ahead
+from bridge.store.ahead import SLACK_MS, Most, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+STEP_MS: Final = 5_000  # less is what slow answers and two clocks' rates explain
 JUMP_MS: Final = HOUR_MS  # a step of more is a jump
 STOP_MS: Final = 7 * DAY_MS  # a stop of more may be a clock that was wrong
 RUN_MS: Final = DAY_MS  # forgetting waits for so much running
@@ -36,14 +38,22 @@ PROBE_MS: Final = 5_000  # between two looks for times that lie too far ahead
 log = logs.get("clock")
 
 
+class _Clocks(NamedTuple):
+    """The database's clock and this machine's monotonic one, read together."""
+
+    now_ms: int
+    monotonic_ms: int
+
+
 class Timekeeper:
     """One in each process that works. `look` and `forget` are called by one thread, `steady` by any."""
 
     def __init__(self, store: Store, settings: Settings, *, monotonic_ms: Callable[[], int]) -> None:
         self._store = store
-        self._ahead = Ahead(settings)
+        self._ahead = within(Most.of(settings))
         self._monotonic_ms = monotonic_ms
-        self._seen: tuple[int, int, int] | None = None  # the database's time, the monotonic one, jumps until then
+        self._seen: _Clocks | None = None
+        self._moved_ms = 0  # by how much the clock had been set until then
         self._probed_ms: int | None = None
         self._counted_ms = monotonic_ms()  # up to when running was counted
 
@@ -54,35 +64,68 @@ class Timekeeper:
 
     def steady(self, now_ms: int) -> int:
         """The database's time; while it has jumped and nobody has seen to that, what it would be without the jump."""
+        return now_ms - self._step(_Clocks(now_ms, self._monotonic_ms()), 0)
+
+    def even(self, conn: Connection) -> int:
+        """The same, also by what others have seen to: the clock from which DataFast's is known to be so far."""
+        clocks = self._clocks(conn)
+        return clocks.now_ms - self._step(clocks, jumps.recall(conn).moved_ms - self._moved_ms)
+
+    def judged(self, conn: Connection) -> int:
+        """The time by which something may be given up."""
+        return min(clock.read_ms(conn), self.even(conn))
+
+    def _step(self, clocks: _Clocks, moved_ms: int) -> int:
+        """By how much the clock was set since the last look, beside what others have seen to (by so much).
+
+        What they saw to, and this clock does not show, had happened before this process began to look.
+        """
         if self._seen is None:
-            return now_ms
-        expected = self._seen[0] + self._monotonic_ms() - self._seen[1]
-        return now_ms if abs(now_ms - expected) <= JUMP_MS else expected
+            return 0
+        step = clocks.now_ms - self._seen.now_ms - (clocks.monotonic_ms - self._seen.monotonic_ms)
+        if abs(step) <= STEP_MS or abs(step - moved_ms) <= STEP_MS:
+            return 0
+        return step - moved_ms
+
+    def _clocks(self, conn: Connection) -> _Clocks:
+        """Both clocks at one moment: a slow answer, or a process that is stopped between them, looks like a step."""
+        for _ in range(3):
+            before = self._monotonic_ms()
+            now, after = clock.read_ms(conn), self._monotonic_ms()
+            if after - before <= STEP_MS // 2:
+                return _Clocks(now, after)
+        raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
 
     # ------------------------------------------------------------------------------------------------------- look
 
     def look(self) -> None:
         """Once a second, however often it is called: has the clock jumped, does a time lie too far ahead?"""
         monotonic = self._monotonic_ms()
-        if self._seen is not None and 0 <= monotonic - self._seen[1] < LOOK_MS:
+        if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
             return
         with self._store.read() as conn:
-            now, memory = clock.read_ms(conn), jumps.recall(conn)
+            clocks, memory = self._clocks(conn), jumps.recall(conn)
+            now = clocks.now_ms
             probing = self._probed_ms is None or monotonic - self._probed_ms >= PROBE_MS
             wrong = probing and self._ahead.any(conn, now, cheap=self._seen is not None)
-        if wrong or self._seen is None or self._gap(memory, now) or _beats(memory, now):
-            now, memory = self._store.run(self._see_to_it)
-        self._seen = (now, self._monotonic_ms(), memory.jumps)
+        if wrong or self._seen is None or self._gap(memory, clocks) or _beats(memory, now):
+            clocks, memory = self._store.run(self._see_to_it)
+        self._seen, self._moved_ms = clocks, memory.moved_ms
         if probing:
             self._probed_ms = monotonic
 
-    def _see_to_it(self, conn: Connection) -> tuple[int, Memory]:
-        memory, now = jumps.recall_locked(conn), clock.read_ms(conn)
-        known = memory
+    def _see_to_it(self, conn: Connection) -> tuple[_Clocks, Memory]:
+        known = memory = jumps.recall_locked(conn)
+        clocks = self._clocks(conn)
+        now = clocks.now_ms
         if memory.heartbeat_ms is None:
             memory = replace(memory, heartbeat_ms=jumps.newest_ms(conn, now))
-        gap = self._gap(memory, now)
-        if gap is not None:
+        gap = self._gap(memory, clocks)
+        if gap is not None and self._stepped(memory, clocks):
+            memory = jumps.moved(conn, memory, gap[1] - gap[0])
+        elif gap is not None:
+            jumps.stood_still(conn, gap[1] - gap[0])
+        if gap is not None and abs(gap[1] - gap[0]) > JUMP_MS:
             memory = self._jumped(conn, memory, *gap)
         done = self._ahead.bring_back(conn, now)
         if done:
@@ -95,24 +138,23 @@ class Timekeeper:
             memory = replace(memory, heartbeat_ms=now, gaps=jumps.past(memory.gaps, now + SLACK_MS))
         if memory != known:
             jumps.keep(conn, memory)
-        return now, memory
+        return clocks, memory
 
-    def _gap(self, memory: Memory, now: int) -> jumps.Gap | None:
+    def _gap(self, memory: Memory, clocks: _Clocks) -> jumps.Gap | None:
         """What the clock should say, and what it says, if these are far apart and nobody has seen to it yet."""
-        if self._seen is None:
-            before = memory.heartbeat_ms
-            return (before, now) if before is not None and not before - JUMP_MS <= now <= before + STOP_MS else None
-        if memory.jumps != self._seen[2]:
-            return None  # another process has
-        expected = self._seen[0] + self._monotonic_ms() - self._seen[1]
-        return (expected, now) if abs(now - expected) > JUMP_MS else None
+        now, before = clocks.now_ms, memory.heartbeat_ms
+        step = self._stepped(memory, clocks)
+        if step:
+            return now - step, now
+        return (before, now) if before is not None and not before - JUMP_MS <= now <= before + STOP_MS else None
+
+    def _stepped(self, memory: Memory, clocks: _Clocks) -> int:
+        return self._step(clocks, memory.moved_ms - self._moved_ms)
 
     def _jumped(self, conn: Connection, memory: Memory, before: int, after: int) -> Memory:
         stopped = self._seen is None and after > before
         log.warning("clock.jumped", before_ms=before, after_ms=after, stopped=stopped)
         memory = jumps.jumped(conn, memory, before, after)
-        if self._seen is not None:
-            jumps.moved(conn, after - before)
         if memory.wait is None:
             why = "stopped" if stopped else "jumped"
             return replace(memory, wait=jumps.Wait(why, since_ms=after, ran_ms=0, counted_at_ms=after))
@@ -129,8 +171,9 @@ class Timekeeper:
 
     def _may_forget(self, conn: Connection) -> int | None:
         """The time by which may be forgotten: the one that was judged, for the clock may jump just behind it."""
-        memory, now = jumps.recall(conn), clock.read_ms(conn)
-        if self._seen is None or self._gap(memory, now) is not None or memory.jumps != self._seen[2]:
+        clocks, memory = self._clocks(conn), jumps.recall(conn)
+        now = clocks.now_ms
+        if self._seen is None or self._gap(memory, clocks) is not None:
             return None  # the next look sees to it
         ran_ms, self._counted_ms = self._monotonic_ms() - self._counted_ms, self._monotonic_ms()
         if memory.wait is None:

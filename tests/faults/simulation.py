@@ -2,8 +2,9 @@
 
 The SQL is the real one on SQLite, the deliverer is the real one; the clock and DataFast are played. Processes crash
 before, inside and after each transaction and around each request; they are stopped for longer than their lease while
-the other one works; answers are lost before and after recording. After every commit the invariants are checked, and
-at the end, when all is calm again, every goal must have arrived exactly once.
+the other one works; answers are lost before and after recording; the database's clock is set ahead and back by seconds
+to years. After every commit the invariants are checked, and at the end, when all is calm again (but the clock may still
+be wrong), every goal must have arrived exactly once; what was held because of the clock, after one retry by a person.
 
 `Violation` names the seed: `BRIDGE_SEED=N python -m pytest tests/faults -k no_seed` plays it again.
 """
@@ -14,6 +15,7 @@ import random
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge import settings as bridge_settings
@@ -21,7 +23,8 @@ from bridge import store as bridge_store
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable
 from bridge.model import CompletedGoal, Destination, Outcome, OutcomeKind, VisitorGoals
-from bridge.store import schema
+from bridge.store import by_hand, schema
+from bridge.store.timekeeping import Timekeeper
 from chaos.quick import Quick, Statements
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 START_MS = 1_790_000_000_000
 LEASE_MS = 60_000
 DESTINATION = Destination("default", "df_sim")
+STEPS_MS = (30_000, 3_540_000, 3_600_000, 86_400_000, 30 * 86_400_000, 500 * 86_400_000, 3_650 * 86_400_000)
+GOALS_MAX = 7
 BUSY = ("sending", "unconfirmed")
 ENDED = ("delivered", "held", "expired", "rejected")
 
@@ -52,12 +57,14 @@ class Row(NamedTuple):
     ordered_at_ms: int
     looks: int
     message: str | None
+    reason: str | None
 
 
 _UNWRITTEN = (
     "SELECT id FROM goals WHERE state = 'sending' AND NOT EXISTS"
     " (SELECT 1 FROM attempts WHERE goal_id = goals.id AND lease_token = goals.lease_token)"
 )
+_KEPT = "SELECT count(*), sum(body IS NULL) FROM events"
 _ROWS = f"SELECT {', '.join(Row._fields)} FROM goals ORDER BY id"
 
 
@@ -86,35 +93,57 @@ class World:
     raw: sqlite3.Connection  # the same database, for the play's own questions: SQLAlchemy would cost more than the play
     statements: Statements
     rng: random.Random = field(init=False)
-    now_ms: int = START_MS
+    true_ms: int = START_MS  # DataFast's clock, and every monotonic one
+    wrong_ms: int = 0  # how far the database's is ahead of it
     storm: bool = True
     entries: list[Entry] = field(default_factory=list)
     requests_ms: list[int] = field(default_factory=list)
     blind: Counter[str] = field(default_factory=Counter)  # looks that ended in doubt, by description
+    forward_ms: list[int] = field(default_factory=list)  # when the clock was set ahead
     nested: bool = False
     transitions: int = 0
+    made: int = 0
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.hold = self.rng.random() < 0.5
         self.descriptions_told = self.rng.random() < 0.5
         self.settings = bridge_settings.load({"BRIDGE_UNCONFIRMED": "hold" if self.hold else "resend"})
-        self.workers = [self.new_worker(), self.new_worker()]
+        self.jumpy = self.rng.random() < 0.5
+        self.keepers = [self.new_keeper(), self.new_keeper()]
+        self.workers = [self.new_worker(0), self.new_worker(1)]
+
+    @property
+    def now_ms(self) -> int:
+        """What the database's clock says."""
+        return self.true_ms + self.wrong_ms
 
     def chance(self, probability: float) -> bool:
         return self.storm and self.rng.random() < probability
 
-    def new_worker(self) -> Deliverer:
+    def new_keeper(self) -> Timekeeper:
+        store: Any = _CrashingStore(self)
+        return Timekeeper(store, self.settings, monotonic_ms=lambda: self.true_ms)
+
+    def new_worker(self, number: int) -> Deliverer:
         return Deliverer(
             _CrashingStore(self),  # type: ignore[arg-type]
             _Api(self),
             self.settings,
             lambda: {"default": DESTINATION},
             random=self.rng.random,
-            monotonic_ms=lambda: self.now_ms,
+            monotonic_ms=lambda: self.true_ms,
             sleep_ms=self.sleep,
             new_token=lambda: f"{self.rng.getrandbits(64):x}",
+            steady=self.keepers[number].steady,
+            even=self.keepers[number].even,
+            judged=self.keepers[number].judged,
         )
+
+    def start_again(self, number: int) -> None:
+        """A process ended, and a new one takes its place."""
+        self.keepers[number] = self.new_keeper()
+        self.workers[number] = self.new_worker(number)
 
     # ------------------------------------------------------------------------------------------------- the play
 
@@ -123,6 +152,8 @@ class World:
         for _ in range(turns):
             self.turn(self.rng.randrange(2))
         self.storm = False
+        if self.rng.random() < 0.5:
+            self.set_clock(0)
         for _ in range(200):
             if self.rest():
                 break
@@ -130,35 +161,60 @@ class World:
 
     def turn(self, number: int) -> None:
         """One process does one thing; a crash makes it a new process."""
+        if self.jumpy and self.chance(0.12):
+            self.set_clock(self.rng.choice((0, self.rng.choice((-1, 1)) * self.rng.choice(STEPS_MS))))
+        if self.jumpy and self.chance(0.05) and self.made < GOALS_MAX:
+            self.make_goal(self.made)
         try:
+            self.look(number)
             if self.rng.random() < 0.2:
                 self.workers[number].sweep()
             elif self.workers[number].step() is not None:
                 self.pass_time()
         except Crash:
-            self.workers[number] = self.new_worker()
+            self.start_again(number)
         except StoreError:  # its loop tries again
             self.pass_time()
 
+    def look(self, number: int) -> None:
+        """What a process does once a second; the clock may be set just before its next piece of work."""
+        keeper = self.keepers[number]
+        if not keeper.ready or not self.chance(0.2):
+            keeper.look()
+        if self.jumpy and self.chance(0.1):
+            keeper.forget(30)
+
+    def set_clock(self, wrong_ms: int) -> None:
+        if wrong_ms > self.wrong_ms:
+            self.forward_ms.append(self.true_ms)
+        self.wrong_ms = wrong_ms
+
     def sleep(self, ms: int) -> None:
-        self.now_ms += ms
+        self.true_ms += ms
 
     def pass_time(self) -> None:
-        self.now_ms += self.rng.choice((300, 2_000, 6_000, 31_000, 61_000))
+        self.true_ms += self.rng.choice((300, 2_000, 6_000, 31_000, 61_000))
 
     def rest(self) -> bool:
         """Calm: sweep, work, let time pass until something is due. True when nothing is left to do."""
         rows = self.rows()
+        self.keepers[0].look()
         if all(row.state in ENDED for row in rows):
-            return True
-        if any(row.lease_until_ms is not None for row in rows):
-            self.workers[0].sweep()
+            return not self.retry_held(rows)
+        self.workers[0].sweep()
         if self.workers[0].step() is not None:
             self.skip_time()
         return False
 
+    def retry_held(self, rows: list[Row]) -> bool:
+        """A person sends what was held because of the clock; whether there was any."""
+        held = [row.id for row in rows if row.reason == "clock"]
+        for goal_id in held:
+            self.store.run(partial(by_hand.retry, goal_id=goal_id))
+        return bool(held)
+
     def skip_time(self) -> None:
-        self.now_ms = max(self.now_ms + 500, min(self.next_ms(), self.now_ms + 30_000))
+        self.true_ms += max(500, min(self.next_ms() - self.now_ms, 30_000))
 
     def next_ms(self) -> int:
         """When the next thing is due: a goal, the end of a lease, the end of a pause."""
@@ -172,7 +228,7 @@ class World:
         if self.nested:
             return
         self.nested = True
-        self.now_ms += LEASE_MS + self.rng.choice((1, 5_000, 60_000))
+        self.true_ms += LEASE_MS + self.rng.choice((1, 5_000, 60_000))
         try:
             self.workers[1].sweep()
             for _ in range(self.rng.choice((0, 2, 5, 10))):
@@ -181,7 +237,7 @@ class World:
                 if self.workers[1].step() is not None:
                     self.skip_time()
         except Crash:
-            self.workers[1] = self.new_worker()
+            self.start_again(1)
         except StoreError:
             self.pass_time()
         self.nested = False
@@ -189,16 +245,17 @@ class World:
     # ------------------------------------------------------------------------------------------------ the goals
 
     def make_goals(self) -> None:
-        for table in ("attempts", "goals", "events", "destinations", "pace"):
+        for table in ("attempts", "goals", "events", "destinations", "pace", "facts"):
             self.raw.execute(f"DELETE FROM {table}")
         for number in range(self.rng.randrange(1, 5)):
             self.make_goal(number)
 
     def make_goal(self, number: int) -> None:
+        self.made += 1
         now, ordered_at = self.now_ms, self.now_ms - self.rng.randrange(3)
         self.insert(
             "events", id=number + 1, source="s", provider="stripe", type="t", test=False, received_at_ms=now,
-            dedupe_key=f"k{number}", headers="{}", query="{}", state="routed",
+            dedupe_key=f"k{number}", headers="{}", query="{}", state="routed", body=b"{}",
         )  # fmt: skip
         self.insert(
             "goals", id=number + 1, event_id=number + 1, source="s", rule_id="r", destination="default",
@@ -234,6 +291,8 @@ class World:
         doubtful = Counter((row.visitor, row.name) for row in rows if row.state in ("leased", *BUSY))
         self.demand(max(doubtful.values(), default=0) <= 1, "two goals of a visitor and name are under way or in doubt")
         self.demand(len(rows) == len({row.once_key for row in rows}), "a goal was made twice")
+        kept = self.raw.execute(_KEPT).fetchone()
+        self.demand(len(rows) == self.made and kept == (self.made, 0), f"something was forgotten: {kept}, {self.made}")
 
     def check_request(self, visitor: str, description: str) -> None:
         """When a request goes out: it was written down, the visitor's earlier goals are through, the pace allows it."""
@@ -250,11 +309,13 @@ class World:
         self.count_request()
 
     def count_request(self) -> None:
-        self.requests_ms.append(self.now_ms)
-        recent = sum(at > self.now_ms - 60_000 for at in self.requests_ms)
-        self.demand(recent <= 60, f"{recent} requests in a minute")
-        burst = sum(at > self.now_ms - 1_000 for at in self.requests_ms)
-        self.demand(burst <= 3, f"{burst} requests in a second")
+        """A clock that is set ahead forgets the slots that were taken, once."""
+        self.requests_ms.append(self.true_ms)
+        for span_ms, most in ((60_000, 60), (1_000, 3)):
+            came, forgot = (
+                sum(at > self.true_ms - span_ms for at in times) for times in (self.requests_ms, self.forward_ms)
+            )
+            self.demand(came <= most + 3 * forgot, f"{came} requests in {span_ms} ms")
 
     def check_the_end(self) -> None:
         sent = Counter(entry.description for entry in self.entries)
@@ -267,11 +328,13 @@ class World:
 
     def demand(self, holds: Any, sentence: str) -> None:
         if not holds:
-            raise Violation(f"seed {self.seed}, at {self.now_ms - START_MS} ms: {sentence}")
+            raise Violation(f"seed {self.seed}, at {self.true_ms - START_MS} ms: {sentence}")
 
 
 class _CrashingStore:
     """The real store, in whose every transaction the process may end or be stopped."""
+
+    dialect = "played"  # there is no log file to be cut
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -334,7 +397,7 @@ class _Api:
         if fate < 0.80:
             self._record(visitor, name, description)
             world.other_one_works()  # the answer comes after the lease
-            return Outcome(OutcomeKind.DELIVERED, 200)
+            return self._answer(OutcomeKind.DELIVERED, 200)
         if fate < 0.84:
             world.other_one_works()  # the deadline was over before it could be sent
             return Outcome(OutcomeKind.NOT_SENT, message="stopped for too long")
@@ -349,9 +412,12 @@ class _Api:
         )
         return Outcome(kind, retry_after_ms=5_000, message="not now")
 
+    def _answer(self, kind: OutcomeKind, status: int) -> Outcome:
+        return Outcome(kind, status, server_now_ms=self._world.true_ms // 1_000 * 1_000)
+
     def _record(self, visitor: str, name: str, description: str) -> Outcome:
-        self._world.entries.append(Entry(visitor, name, description, self._world.now_ms))
-        return Outcome(OutcomeKind.DELIVERED, 200)
+        self._world.entries.append(Entry(visitor, name, description, self._world.true_ms))
+        return self._answer(OutcomeKind.DELIVERED, 200)
 
     def visitor_goals(self, destination: Any, visitor: str) -> VisitorGoals:
         world = self._world
@@ -370,8 +436,8 @@ class _Api:
             CompletedGoal(entry.name, entry.at_ms, entry.description if world.descriptions_told else None)
             for entry in mine
         ]
-        noise = CompletedGoal("purchase", world.now_ms, None, by_server=False)  # the website's own goal
-        return VisitorGoals(known=bool(mine), goals=(*found, noise))
+        noise = CompletedGoal("purchase", world.true_ms, None, by_server=False)  # the website's own goal
+        return VisitorGoals(known=bool(mine), goals=(*found, noise), server_now_ms=world.true_ms // 1_000 * 1_000)
 
     def _note_blindness(self, visitor: str) -> None:
         """The third look that cannot tell may end in a second sending (`resend`): the one excuse for a double."""

@@ -17,8 +17,8 @@ from sqlalchemy.dialects import sqlite
 
 from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
-from bridge.store import delivery, pauses
-from bridge.store.clock import now_ms
+from bridge.store import ahead, delivery, jumps, pauses, timekeeping
+from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import goals
 
 SEEDS = int(os.environ.get("BRIDGE_SEEDS", "10000"))
@@ -160,7 +160,7 @@ def claiming_does_not_look_at_the_state(patch):
 @mutant
 def the_attempt_is_written_after_the_request(patch):
     """Two transactions in the wrong order: the goal is sent while it still is only leased."""
-    patch(delivery, "begin", lambda conn, claim, need_ms: 0)
+    patch(delivery, "begin", lambda conn, claim, need_ms, even: 0)
     real = delivery._settle_statement
 
     def settle_statement(*args, **kwargs):
@@ -225,6 +225,26 @@ def a_probe_is_never_let_through(patch):
         return pauses.Door(2**52, probing=True, slots=0, now_ms=found.now_ms) if found.probing else found
 
     patch(pauses, "door", door)
+
+
+@mutant
+def nothing_that_lies_ahead_is_brought_back(patch):
+    patch(ahead.Ahead, "bring_back", lambda self, conn, now: {})
+
+
+@mutant
+def forgetting_never_waits(patch):
+    patch(timekeeping.Timekeeper, "_may_forget", lambda self, conn: read_ms(conn))
+
+
+@mutant
+def what_grew_too_old_by_a_jump_is_given_up(patch):
+    patch(jumps, "hold_too_old", lambda conn, gaps: [])
+
+
+@mutant
+def a_clock_that_jumped_is_believed_at_once(patch):
+    patch(timekeeping.Timekeeper, "_step", lambda self, clocks, moved_ms: 0)
 
 
 FIRST = {"a_look_is_settled_without_its_token": 400}  # its faults are rare: begin where one is near

@@ -9,10 +9,10 @@ from statements_kit import overheard, plan
 
 from bridge import settings
 from bridge.store import events, ledger, retention, schema, status
-from bridge.store.ahead import Ahead
+from bridge.store.ahead import Most, within
 
 NOW_MS = 1_790_000_000_000
-AHEAD = Ahead(settings.load({}))
+AHEAD = within(Most.of(settings.load({})))
 BIG = ("events", "goals", "attempts", "link_events", "goal_keys")
 
 

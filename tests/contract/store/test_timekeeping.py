@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from bridge import settings as bridge_settings
 from bridge.store import clock as store_clock
 from bridge.store import delivery, jumps, plans, schema, timekeeping
-from bridge.store.ahead import Ahead
+from bridge.store.ahead import Most, within
 from bridge.store.timekeeping import Timekeeper
 
 SECOND = 1_000
@@ -50,9 +50,9 @@ class Host:
         return forgot
 
     def sweep(self):
-        steady = self.keeper.steady
-        self.store.run(lambda conn: delivery.sweep(conn, settling_ms=30_000, steady=steady))
-        self.store.run(lambda conn: plans.sweep_parked(conn, SETTINGS, steady=steady))
+        judged = self.keeper.judged
+        self.store.run(lambda conn: delivery.sweep(conn, settling_ms=30_000, judged=judged))
+        self.store.run(lambda conn: plans.sweep_parked(conn, SETTINGS, judged=judged))
 
     def stop(self, ms):
         """The process ends, and a new one starts so much later; the machine was off."""
@@ -205,7 +205,7 @@ def stored(rows, name, values):
 def test_a_time_that_can_never_have_been_set_is_brought_back_once(store, rows, clock, what):
     name, row, right = WRONG[what]
     stored(rows, name, row(clock.now_ms))
-    ahead = Ahead(SETTINGS)
+    ahead = within(Most.of(SETTINGS))
     with store.write() as conn:
         assert ahead.any(conn, clock.now_ms, cheap=False)
         assert ahead.bring_back(conn, clock.now_ms)
@@ -245,7 +245,7 @@ def test_a_time_that_can_have_been_set_is_left_alone(store, rows, clock, what):
     name, row = RIGHT[what]
     stored(rows, name, row(clock.now_ms))
     with store.write() as conn:
-        assert not Ahead(SETTINGS).any(conn, clock.now_ms, cheap=False)
+        assert not within(Most.of(SETTINGS)).any(conn, clock.now_ms, cheap=False)
 
 
 def test_every_time_that_keeps_something_waiting_has_its_most():
@@ -271,7 +271,7 @@ def test_every_time_that_keeps_something_waiting_has_its_most():
         "lookup_pauses": {"since_ms"},
     }
     lengths = {"wait_ms", "paused_ms", "pause_step_ms", "clock_skew_ms", "longest_gap_ms", "longest_gap_before_ms"}
-    known = {one.name.split(" ")[0] for one in Ahead(SETTINGS)._all}
+    known = {one.name.split(" ")[0] for one in within(Most.of(SETTINGS))._all}
     known |= {f"{table}.{column}" for table, columns in history.items() for column in columns}
     times = {
         f"{table.name}.{column.name}"
@@ -499,7 +499,7 @@ def test_two_processes_see_to_a_jump_once_and_count_its_running_once(store, rows
     host.keeper.look()
     other.look()
     assert rows.one(schema.goals, goal).parked_until_ms == until + YEAR - 2 * SECOND
-    assert memory(store).jumps == 1
+    assert memory(store).moved_ms == YEAR - 2 * SECOND
     for _ in range(10):
         host.run(MINUTE, step=MINUTE)
         other.look()
@@ -531,4 +531,4 @@ def test_a_new_database_has_nothing_to_wait_for(store, clock):
 def test_a_jump_of_less_than_an_hour_changes_nothing(store, host):
     host.jump(timekeeping.JUMP_MS - MINUTE)
     assert host.run(MINUTE) > 0
-    assert memory(store).jumps == 0
+    assert (memory(store).gaps, memory(store).wait) == ((), None)
