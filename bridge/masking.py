@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "…"
 
+_LONGEST_NAME: Final = 200
+_LONGEST_WORD: Final = 40  # that is taken apart
 _PIECES: Final = re.compile(r"[^\W_]+")
 _WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+", re.ASCII)
 _LETTERS: Final = re.compile(r"[a-z]+", re.ASCII)
@@ -75,6 +77,8 @@ _LONG: Final = re.compile(
 @lru_cache(maxsize=4_096)
 def names_secret(name: str, *, in_body: bool = False) -> bool:
     """Whether what is called so is a secret. in_body: a field of a body, where only what is plainly one counts."""
+    if len(name) > _LONGEST_NAME:
+        return True  # nobody means such a name
     words = _words(name)
     if not words or words[-1] in _ABOUT:
         return False
@@ -127,6 +131,8 @@ def _split(run: str) -> list[str]:
     """The longest known words first; nothing where a rest is left."""
     if run in _PARTS:
         return [run]
+    if len(run) > _LONGEST_WORD:
+        return []
     for end in range(len(run) - 1, 1, -1):
         if run[:end] in _PARTS and (rest := _split(run[end:])):
             return [run[:end], *rest]
@@ -168,7 +174,7 @@ def masked(named: Mapping[str, str]) -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------------------------------ URLs
 
-_PARAMETER: Final = re.compile(r"([?&;])([^=&;#\s]{1,200})=([^&;#\s]+)")
+_PARAMETER: Final = re.compile(r"([?&;])([^=&;#?\s]{1,200})=([^&;#\s]+)")
 _USER: Final = re.compile(r"(\w[\w+.-]*://)[^/?#\s]*@")
 
 

@@ -25,7 +25,6 @@ import errno
 import io
 import os
 import queue
-import re
 import resource
 import selectors
 import signal
@@ -161,6 +160,11 @@ def plain(status: str, sentence: str, *headers: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
+def _drops(head: bytes) -> bool:
+    """Whether a header has `_` in its name: gunicorn hides it from WSGI, which could not tell it from one with `-`."""
+    return any(b"_" in line.partition(b":")[0] for line in head.split(b"\r\n")[1:])
+
+
 def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
     """An answer as bytes; the few that there are say the same for a second."""
     head = (
@@ -234,8 +238,6 @@ def _is_readable(sock: socket.socket) -> bool:
         return True
     return True
 
-
-_DROPPED: Final = re.compile(rb"\n[^:\n]*_[^:\n]*:")  # a header with _ in its name, which gunicorn hides from WSGI
 
 TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
 NO_PLACE: Final = plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
@@ -489,7 +491,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         connection.requests += 1
         request = Request(self.cfg, IterUnreader([head]), connection.client, connection.requests)
         connection.request = request
-        request.drops = head.startswith(b"GET ") and _DROPPED.search(head) is not None
+        request.drops = head.startswith(b"GET ") and _drops(head)
         reader = request.body.reader
         length = None if isinstance(reader, ChunkedReader) else int(reader.length)
         if request._expected_100_continue:  # noqa: SLF001 - else gunicorn answers it when it is too late

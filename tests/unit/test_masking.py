@@ -68,3 +68,11 @@ def test_addresses_lose_what_their_parameters_keep_secret():
 )
 def test_a_url_is_shown_without_whoever_stands_in_front_of_its_host(url):
     assert url_without_password(url) == "https://…@h.example/api"
+
+
+@pytest.mark.parametrize(
+    "name", ["id" * 4_000, "tokenkeyid" * 800 + "z", "A" * 8_000, "_" * 8_000, "idkey" * 8, "kofikey" * 5 + "z"]
+)
+def test_no_name_is_too_long_or_takes_long(name):
+    assert names_secret(name) in (True, False)
+    without_secret_parameters("?" * 4_000 + "&a" * 4_000 + "=")
