@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from bridge.linking import Learning, Named
 from bridge.model import Key
-from bridge.store import delivery, durability, forgetting, links, schema, threads
+from bridge.store import by_hand, delivery, durability, forgetting, links, schema, threads
 from bridge.store.clock import read_ms
 
 ANN, BOB = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
@@ -102,6 +102,33 @@ def test_nothing_that_tells_of_a_person_is_left_in_any_row(store, purchase, rows
     assert states[sent] == "delivered"
     assert set(states.values()) == {"delivered", "cancelled"}
     assert kept  # or the provider could bring everything back
+
+
+def test_a_user_id_that_datafast_was_asked_about_is_forgotten_too_and_the_order_that_an_event_is_called_by(
+    store, purchase, rows
+):
+    user = "00000000-0000-4000-8000-0000000000ee"
+    other = "00000000-0000-4000-8000-0000000000ff"
+    trace = json.dumps({"elements": [{"candidates": [{"path": "client_reference_id", "visitor": user}]}]})
+    waiting = rows.goal(purchase[1], "parked", to_prove=other)
+    sent = rows.goal(purchase[0], "delivered", visitor=ANN)
+    with store.write() as conn:
+        events = schema.events
+        conn.execute(events.update().where(events.c.id == purchase[0]).values(trace=trace, provider_event_id="ch_1"))
+        conn.execute(events.update().where(events.c.id == purchase[3]).values(provider_event_id="cs_1"))
+        for visitor in (user, other, BOB):
+            known = {"destination": "default", "visitor": visitor, "known": False, "made_at_ms": 1, "again_at_ms": 1}
+            conn.execute(schema.visitor_proofs.insert().values(**known))
+    store.run(lambda conn: forgetting.remove(conn, forgetting.whole(conn, visitor=ANN, customer=None, seeds=())))
+    with store.read() as conn:
+        assert conn.execute(select(schema.visitor_proofs.c.visitor)).scalars().all() == [BOB]
+        names = conn.execute(select(schema.events.c.provider_event_id).order_by(schema.events.c.id)).scalars().all()
+        told = dict(conn.execute(select(schema.events.c.id, schema.events.c.reason)).all())
+    assert (names[0], names[1], names[3]) == (None, "evt_1", "cs_1")  # Bob's is not hers
+    assert told[purchase[0]].startswith("forgotten at a person's request on 20")
+    assert told[purchase[3]] is None
+    for goal in (waiting, sent):
+        assert store.run(lambda conn, goal=goal: by_hand.retry(conn, goal, again=True)) == ("no_visitor", goal)
 
 
 def test_scrubbing_leaves_the_database_as_it_was(store, purchase):
