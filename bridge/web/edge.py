@@ -67,14 +67,15 @@ STALL_S: Final = 1.0
 ROOM_S: Final = 2.0  # of reading, at least, for whoever had to wait for room
 STRIDE: Final = 4096  # bytes that count as getting on: by single bytes nobody does
 CROWDED: Final = 0.75  # of all places: from here on no connection is kept
-YOUNG_S: Final = 0.1  # without getting on: the least that everybody has to send the first bytes
+YOUNG_S: Final = 0.25  # without getting on: so long at least everybody may take, or less where there are few places
 FILES: Final = 64  # that are no connections
 WRITE_S: Final = 10.0  # to take an answer
 LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes
 LINGER_BYTES: Final = 16 * BODY_LIMIT
 IDLE_AT_STOP_S: Final = 1.0  # a kept connection's client may be sending already
 SWEEP_S: Final = 0.25
-AGAIN_S: Final = 0.05  # when there was no place, or no thread
+AGAIN_S: Final = 0.02  # when there was no place
+LOOK_S: Final = 0.05  # whether threads are stuck
 ACCEPTS: Final = 64  # in one go
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -264,6 +265,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._stoppers: list[threading.Thread] | None = None
         self._connections: dict[Connection, None] = {}  # in the order of accept
         self._places = 0
+        self._young_s = YOUNG_S
         self._quiet: Crowd[Connection] = Crowd()
         self._hungry: Crowd[Connection] = Crowd()
         self._pages = _Lane(min(FEW_THREADS, self.cfg.threads), self.cfg.threads)
@@ -275,6 +277,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._favoured: dict[Connection, None] = {}
         self._swept_at = 0.0
         self._looked_at = 0.0
+        self._full_at = 0.0
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
@@ -295,6 +298,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop, then finish what is under way within the grace period."""
         self._places = _places(self.worker_connections)
+        self._young_s = min(YOUNG_S, self._places / 4000)
         self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
         self.set_accept_enabled(enabled=True)
         while self.alive and not self._retired():
@@ -321,16 +325,18 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 if connection.deadline is not None and now >= connection.deadline:
                     self._expire(connection)
             self._sweep_room(now)
-        if now - self._looked_at >= AGAIN_S:
+        if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             self._pages.look()
             self._hand_out(self._pages)
-            if self.alive and not self._accepting:
-                self.set_accept_enabled(enabled=True)
+        if self.alive and not self._accepting and now - self._full_at >= AGAIN_S:
+            self.set_accept_enabled(enabled=True)
 
     def _patience_s(self) -> float:
-        if self._pages.running or not self._accepting:
+        if self.alive and not self._accepting:
             return AGAIN_S
+        if self._pages.running:
+            return LOOK_S
         return SWEEP_S if self._connections or not self.alive else 1.0
 
     def _retired(self) -> bool:
@@ -395,14 +401,27 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _make_place(self) -> bool:
         """At the limit of connections: one that has nothing for us goes, a kept one first."""
         giving = self._quiet.first()
-        if giving is None:
-            giving = self._hungry.first()
-            if giving is None or time.monotonic() - giving.moved_at < YOUNG_S:
-                return False
-            self._turn_away(giving)
-        else:
+        if giving is not None:
             self._close(giving)
-        return True
+            return True
+        for _ in range(ACCEPTS):
+            giving = self._hungry.first()
+            if giving is None or time.monotonic() - giving.moved_at < self._young_s:
+                return False
+            if not _is_readable(giving.sock):
+                self._turn_away(giving)
+                return True
+            self._overlooked(giving)
+            if len(self._connections) < self._places:
+                return True
+        return False
+
+    def _overlooked(self, connection: Connection) -> None:
+        """Its bytes are here: it is we who have not read them."""
+        connection.moved_at = time.monotonic()
+        self._hungry.put(connection, connection.origin)
+        if connection.state is State.READING:
+            self._read(connection)
 
     def _turn_away(self, connection: Connection) -> None:
         if connection.state is not State.WRITING:
@@ -412,7 +431,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _pause_accepting(self) -> None:
         """Nobody can give way just now: newcomers wait in the backlog for a moment, and the loop does not spin."""
         self.set_accept_enabled(enabled=False)
-        self._looked_at = time.monotonic()
+        self._full_at = time.monotonic()
 
     @property
     def _crowded(self) -> bool:
