@@ -23,7 +23,16 @@ from chaos.plan import SECRET
 
 ADDRESS = "/webhooks/stripe"
 MEBIBYTE = 1 << 20
-COUNTS = {"kept": 540, "stalled": 2_000, "announced": 500, "large": 200, "percent": 1, "log": 20}
+COUNTS = {
+    "kept": 540,
+    "stalled": 2_000,
+    "announced": 500,
+    "large": 200,
+    "percent": 1,
+    "parse": 8,
+    "chunks": 100,
+    "log": 20,
+}
 ASK_EVERY_S = 0.8
 
 
@@ -65,6 +74,30 @@ def percent(_rng: random.Random) -> bytes:
     return post(MEBIBYTE, address="/webhooks/thrivecart", more=more) + b"%" * MEBIBYTE
 
 
+PARSED = (  # what takes longest to be read; each is refused only then, because its secret would be in it
+    *(("thrivecart", unit * (MEBIBYTE // len(unit))) for unit in (b"\xed\xa0\x80", b"%41x", b"a=%&", b"%ff", b"+")),
+    ("thrivecart", b"&".join(b"a[%d][%s]=%s" % (n, b"x" * 40, b"%" * 50) for n in range(9_000))),
+    ("slack", b"[" * (MEBIBYTE // 2) + b"]" * (MEBIBYTE // 2)),
+    ("slack", b"[" + b"1.5e9," * (MEBIBYTE // 6 - 2) + b"1]"),
+    ("slack", b"[" + b"{}," * (MEBIBYTE // 3 - 2) + b"1]"),
+    ("slack", b"{" + b",".join(b'"%x":0' % n for n in range(95_000)) + b"}"),
+    ("slack", b'{"a":"' + b"\xed\xa0\x80" * (MEBIBYTE // 3 - 8) + b'"}'),
+    ("slack", b'{"a":"' + b"\\ud83d" * (MEBIBYTE // 6 - 8) + b'"}'),
+    ("slack", b'{"a":' + b"1" * (MEBIBYTE - 6) + b"}"),
+)
+
+
+def parsed(rng: random.Random) -> bytes:
+    """A whole body that is no event, to a source that has to read it to find out."""
+    source, body = rng.choice(PARSED)
+    return post(len(body), address=f"/webhooks/{source}") + body
+
+
+def chopped(_rng: random.Random) -> bytes:
+    """As many chunks of a byte as are borne."""
+    return CHUNKED + b"1\r\nx\r\n" * 87_000 + b"0\r\n\r\n"
+
+
 def refused(_rng: random.Random) -> bytes:
     """What is refused, and told to the log."""
     return post(2) + b"{}"
@@ -103,7 +136,13 @@ class Crowd:
             return Client(announcing, None)
         if kind == "kept":
             return Client(lambda _: b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", ASK_EVERY_S)
-        make, every_s = {"large": (large, 0.0), "percent": (percent, 1.0), "log": (refused, 0.0)}[kind]
+        make, every_s = {
+            "large": (large, 0.0),
+            "percent": (percent, 1.0),
+            "parse": (parsed, 0.0),
+            "chunks": (chopped, 0.0),
+            "log": (refused, 0.0),
+        }[kind]
         return Client(make, every_s)
 
     def play(self, seconds: float) -> None:

@@ -1,6 +1,6 @@
 """MODE=crowd: a hostile crowd and an honest provider at once, each in a process of its own, against one real `serve`.
 
-CROWD=kept|stalled|announced|large|percent|log|all, LASTS=30, NOFILE= (the bridge's open-file limit).
+CROWD=kept|stalled|announced|large|percent|parse|chunks|log|all, LASTS=30, NOFILE= (the bridge's open-file limit).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chaos.floods import Peak, bridge
 from chaos.plan import Plan
 
 Facts = dict[str, Any]
-FORMS = "provider: thrivecart\nsecret: ${THRIVECART_WEBHOOK_SECRET}\ngoals: []\n"
+FILE = "provider: {0}\ngoals:\n  - {{goal: never, event: never}}\n"
 P99_S = 1.0
 MEMORY_MB = 256
 
@@ -65,8 +65,10 @@ def one(wanted: Plan, wish: Wish) -> Facts:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowd-")))
         shutil.copy(ROOT / "mappings" / "stripe.yaml", folder)
-        (folder / "thrivecart.yaml").write_text(FORMS)
-        more = {"BRIDGE_MAPPINGS": str(folder), "THRIVECART_WEBHOOK_SECRET": "thrivecart-secret-0123456789"}
+        more = {"BRIDGE_MAPPINGS": str(folder)}
+        for source in ("thrivecart", "slack"):
+            (folder / f"{source}.yaml").write_text(FILE.format(source))
+            more[f"{source.upper()}_WEBHOOK_SECRET"] = f"the-secret-of-{source}-0123456789"
         plan = replace(wanted, webs=1, workers=0, more=more)
         run = stack.enter_context(bridge(plan, unread=wish.crowd == "log", files=wish.files))
         web = run.webs[0]

@@ -33,6 +33,7 @@ _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
 _ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may spell what cannot be stored
 _SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # in UTF-8 that encodes halves
+_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # the same, whole
 _UNSTORABLE: Final = re.compile(rb"%00|%[eE][dD]%[abAB][0-9a-fA-F]")  # NUL, or such a half, in a form
 _PERCENT_ENCODED: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _FIELD: Final = re.compile(r"([^\[]+)((?:\[[^\[\]]*\])*)")
@@ -75,7 +76,7 @@ def _text(body: bytes) -> str:
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        return storable(body.decode("utf-8", "surrogatepass"))
+        text = _HALF.sub(b"\xef\xbf\xbd", body).decode()
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 

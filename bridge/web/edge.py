@@ -15,7 +15,7 @@ When connections run short, kept ones are closed after their answer, and a newco
 of one that has not got on (`bridge.web.crowd`). What arrives of bodies above 32 KiB shares `ROOM` bytes, whatever was
 announced. When they are used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first;
 whoever holds bytes meanwhile and sends none for `STALL_S` gives them up.
-Webhooks with such bodies have threads of their own, so that neither pages nor the largest bodies delay them.
+Webhooks with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
 Plain HTTP/1 only: TLS ends at the router in front.
 """
 
@@ -49,7 +49,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
 from bridge.web.crowd import Crowd, origin_of
-from bridge.web.framing import BODY_LIMIT, HeadTooLarge, Inbound
+from bridge.web.framing import BODY_LIMIT, SMALL_BODY, HeadTooLarge, Inbound
 from bridge.web.later import DROPPED, Later
 from bridge.web.later import KEY as LATER
 
@@ -63,7 +63,8 @@ HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevert
 FAVOURED: Final = 2
 FEW_THREADS: Final = 4
 HOOK_THREADS: Final = 2  # for webhooks with larger bodies, which are read there and wait for nothing
-STALL_S: Final = 1.0
+HEAVY: Final = 4 * SMALL_BODY  # one at a time: to read a body of a MiB may take a fifth of a second
+STALL_S: Final = 0.5
 ROOM_S: Final = 2.0  # of reading, at least, for whoever had to wait for room
 STRIDE: Final = 4096  # bytes that count as getting on: by single bytes nobody does
 CROWDED: Final = 0.75  # of all places: from here on no connection is kept
@@ -74,6 +75,7 @@ LINGER_S: Final = 5.0  # to read the answer while what we do not want to read st
 LINGER_BYTES: Final = 16 * BODY_LIMIT
 IDLE_AT_STOP_S: Final = 1.0  # a kept connection's client may be sending already
 SWEEP_S: Final = 0.25
+CUT_S: Final = 0.05  # of a sweep, to look for bytes that are late
 AGAIN_S: Final = 0.02  # when there was no place
 LOOK_S: Final = 0.05  # whether threads are stuck
 ACCEPTS: Final = 64  # in one go
@@ -270,12 +272,14 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._hungry: Crowd[Connection] = Crowd()
         self._pages = _Lane(min(FEW_THREADS, self.cfg.threads), self.cfg.threads)
         self._hooks = _Lane(HOOK_THREADS, HOOK_THREADS)
+        self._heavy = _Lane(1, 1)
         self._calls: deque[Callable[[], None]] = deque()  # what the loop is to do, from any thread
         self._rung = False
         self._held = 0
         self._waiting: dict[Connection, None] = {}
         self._favoured: dict[Connection, None] = {}
         self._swept_at = 0.0
+        self._notified_at = 0.0
         self._looked_at = 0.0
         self._full_at = 0.0
 
@@ -317,13 +321,15 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 key.data(key.fileobj)
             except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
                 self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+            if time.monotonic() - self._notified_at >= 1.0:
+                self._notify()
         now = time.monotonic()
         if now - self._swept_at >= SWEEP_S:
             self._swept_at = now
-            self.notify()
+            self._notify()
             for connection in list(self._connections):
                 if connection.deadline is not None and now >= connection.deadline:
-                    self._expire(connection)
+                    self._expire(connection, until=now + CUT_S)
             self._sweep_room(now)
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
@@ -331,6 +337,11 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._hand_out(self._pages)
         if self.alive and not self._accepting and now - self._full_at >= AGAIN_S:
             self.set_accept_enabled(enabled=True)
+
+    def _notify(self) -> None:
+        """Tell the arbiter that the loop turns, also when there is much to do in one turn."""
+        self._notified_at = time.monotonic()
+        self.notify()
 
     def _patience_s(self) -> float:
         if self.alive and not self._accepting:
@@ -368,7 +379,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._turn()
         for connection in list(self._connections):
             self._close(connection)
-        for lane in (self._pages, self._hooks):
+        for lane in (self._pages, self._hooks, self._heavy):
             for _ in range(lane.threads):
                 lane.handed.put(None)
 
@@ -589,19 +600,22 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     # ----------------------------------------------------------------------------------------------- deadlines
 
-    def _expire(self, connection: Connection) -> None:
-        """End a state whose time is over."""
+    def _expire(self, connection: Connection, until: float) -> None:
+        """End a state whose time is over. until: from then on what takes time waits for the next sweep."""
         if connection.state is State.READING:
-            self._cut(connection)
+            self._cut(connection, until)
         elif connection.later is not None and connection.later.late is not None:
             self._answer(connection, connection.later, connection.later.late)
         elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
             self._close(connection)
 
-    def _cut(self, connection: Connection) -> None:
+    def _cut(self, connection: Connection, until: float) -> None:
         """End a request that did not arrive: only when its bytes are really not here."""
-        while connection.state is State.READING and self._read(connection):
-            pass
+        while connection.state is State.READING:
+            if time.monotonic() >= until:
+                return
+            if not self._read(connection):
+                break
         if connection.state is State.READING and connection in self._connections:
             if connection.inbound.started:
                 self._send(connection, TOO_LATE)
@@ -618,7 +632,9 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._handle_here(connection)
             return
         self._watch(connection, 0)
-        lane = self._hooks if is_hook else self._pages
+        lane = self._pages
+        if is_hook:
+            lane = self._hooks if connection.held <= HEAVY else self._heavy
         lane.put(connection)
         self._hand_out(lane)
 
@@ -813,6 +829,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._close(connection)
             return
         self._become(connection, State.LINGERING)
+        if connection.held:
+            self._let_go(connection)
         connection.deadline = connection.moved_at + LINGER_S
         self._discard(connection)
 
