@@ -87,6 +87,7 @@ def _demand_writable(url: str) -> None:
     try:
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
             conn.execute("BEGIN IMMEDIATE")
+            conn.execute("SELECT count(*) FROM sqlite_master").fetchone()  # reads what a damaged file lacks
     except sqlite3.Error as error:
         if "locked" not in str(error):
             raise StoreUnavailable(f"the database {file} cannot be used: {error}; {_INSTEAD}") from None

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import Destination
-from bridge.rules.secrets import expand, is_secret, malformed, variables
+from bridge.rules.secrets import expand, is_secret, malformed, tellable, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.settings import WrongKind, api_key
 
@@ -62,7 +62,7 @@ class Destinations:
     def _key(self, name: str, text: str, where: Where, report: Report) -> str | None:
         key = self._read(text, "api_key", where, report)
         if key is None or not is_secret(key):
-            missing = " and ".join(variables(text)) or "its api_key"
+            missing = " and ".join(tellable(variables(text), self._environ)) or "its api_key"
             report.warn((*where, "api_key"), f'{missing} is not set: goals for the website "{name}" wait until it is')
             return None
         if not variables(text):

@@ -26,7 +26,7 @@ from bridge.rules.handover import compile_handovers
 from bridge.rules.handshake import compile_handshakes
 from bridge.rules.named import Values, check_template, compile_values, merged, preset_values
 from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
-from bridge.rules.secrets import Secrets, expand, malformed, secrets, variables
+from bridge.rules.secrets import Secrets, expand, malformed, secrets, tellable, variables
 from bridge.rules.spelling import did_you_mean
 from bridge.rules.strict_yaml import KEY
 from bridge.rules.templates import Template
@@ -278,7 +278,7 @@ def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple
             fault((key,), f'"require" expects nothing at {key}')
         secret = any(map(variables, texts)) or names_secret(key)
         requirements += [Requirement(path, expected, secret) for path in paths(key, _of_key(fault, key))]
-    return tuple(requirements), tuple(dict.fromkeys(unset))
+    return tuple(requirements), tuple(dict.fromkeys(tellable(unset, around.environ)))
 
 
 def _of_key(fault: Fault, key: str) -> Fault:
@@ -294,7 +294,10 @@ def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report:
     _refuse_malformed(text, ("public_url",), report)
     url = expand(text, around.environ)
     if url is None:
-        report.warn(("public_url",), f"{' and '.join(variables(text))} is not set, so public_url is not known")
+        report.warn(
+            ("public_url",),
+            f"{' and '.join(tellable(variables(text), around.environ))} is not set, so public_url is not known",
+        )
     elif not re.fullmatch(r"https?://\S+", url):
         report.fault(("public_url",), '"public_url" is a URL such as https://example.com/webhooks/square')
     return url

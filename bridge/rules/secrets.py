@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OLD: Final = "_OLD"  # behind a variable's name: the secret before this one
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
+_NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}.*|<.*>|\.{3,}|…+)", re.IGNORECASE | re.DOTALL)
 _BEHIND_A_FORM: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL)
 _WORDS: Final = re.compile(r"undefined|null|\(null\)|none|nil|nan|\[object Object\]", re.IGNORECASE)
@@ -74,16 +75,22 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
         unset += [name for name in found if not environ.get(name, "").strip()]
         names += found
         for reading in (entry, *_old(entry, environ)):
-            text, said = expand(reading, environ), variables(reading)
-            names += [name for name in said if name not in found]
+            text, read = expand(reading, environ), variables(reading)
+            names += [name for name in read if name not in found]
             if text is None or not text.strip():
                 continue
             judged = _judged(reading, text.strip(), environ, forms)
             problems += judged.problems
             placeholders += judged.placeholders
             usable += [] if judged != _GOOD else _pieces(text.strip(), forms)
-    told = _distinct(problems), _distinct(placeholders)
-    return Secrets(_distinct(usable), _distinct(names), _distinct(unset), *told, literal)
+    said = _distinct(problems), _distinct(placeholders)
+    return Secrets(
+        _distinct(usable),
+        _distinct(tellable(names, environ)),
+        _distinct(tellable(unset, environ)),
+        *said,
+        literal=literal,
+    )
 
 
 def _old(entry: str, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -136,7 +143,7 @@ _GOOD: Final = _Judged()
 def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> _Judged:
     """Why this value cannot be a secret, and what to do, as a sentence; _GOOD if it can be one."""
     names = variables(entry)
-    who = " and ".join(names) or "the secret in the file"
+    who = " and ".join(tellable(names, environ)) or "the secret in the file"
     values = dict.fromkeys((text, *(environ[name].strip() for name in names)))
     pieces = [piece for value in values for piece in _several(value, forms) or [value]]
     for piece in pieces:
@@ -243,6 +250,11 @@ def expand(text: str, environ: Mapping[str, str]) -> str | None:
 def variables(text: str) -> tuple[str, ...]:
     """The names of the variables in a string."""
     return tuple(VARIABLE.findall(text))
+
+
+def tellable(names: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables as a message may name them: `${whsec_…}` is a secret that somebody wrote in the place of its name."""
+    return tuple(name if name in environ or _NAME.fullmatch(name) else "${…}" for name in names)
 
 
 def malformed(text: str) -> bool:
