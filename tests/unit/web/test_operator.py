@@ -10,7 +10,7 @@ from sqlalchemy import insert, update
 from bridge import settings as table
 from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
-from bridge.store import jumps, workers
+from bridge.store import Store, jumps, workers
 from bridge.store.schema import destinations, events, goals, source_counters
 from bridge.web import recent
 
@@ -92,7 +92,7 @@ def test_readyz_is_200_with_what_does_not_keep_events_out(client, bridge):
     assert owner.json["reload_refused"] == bridge.rules_fault
 
 
-class Gone:
+class Gone(Store):
     def __init__(self, error):
         self.error = error
 
