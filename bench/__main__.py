@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from bench import claims, events, links, load, micro, node_red, routing, servers
+from bench import claims, events, half_million, links, load, micro, node_red, routing, servers
 
 CONNECTIONS = 32
 ROUNDS = 5
@@ -184,7 +184,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the events")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--only", choices=("micro", "acks", "delivery", "routing", "claims", "links"), help="one part")
+    parser.add_argument(
+        "--only", choices=("micro", "acks", "delivery", "routing", "claims", "links", "half-million"), help="one part"
+    )
     asked = parser.parse_args()
     report = Report()
     count = 2_000 if asked.quick else 20_000
@@ -203,6 +205,7 @@ def main() -> int:
             ("routing", routing.run, 1_000, 5_000),
             ("claims", claims.run, 20_000, 1_000_000),
             ("links", links.run, 50_000, 1_000_000),
+            ("half-million", half_million.run, 50_000, 500_000),
         )
         for part, run, few, many in parts:
             for name, database in databases.items() if asked.only in (None, part) else ():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 
+from bridge.store import narrow
 from bridge.store.failures import READ_ONLY
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def connect_patiently(patience_s: float, limit_s: float | None, args: list[Any],
             time.sleep(_AGAIN_S)
         else:
             connection.limit_s = PROMPT_S
+            narrow.adapt(connection)
             return connection
 
 

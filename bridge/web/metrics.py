@@ -1,12 +1,13 @@
 """`/metrics` for Prometheus. Every number comes from the database, so it is right with many processes.
 
+What takes long to count, because there are many rows, is counted in the background (`bridge.web.recent`).
 It shows sales: bearer BRIDGE_ADMIN_TOKEN, or, without a token, from this machine only (`bridge.web.auth`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -16,7 +17,7 @@ from bridge.errors import StoreError
 from bridge.store import status
 from bridge.web import auth
 from bridge.web.answers import plain, unavailable
-from bridge.web.recent import Recent
+from bridge.web.recent import Counted, Recent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
     from bridge.store.status import Look, Totals
 
 
+TOTALS: Final = "bridge.totals"  # the application's extension that counts, to be asked ahead of the first request
+
+
 def blueprint(bridge: Bridge) -> Blueprint:
     """The route."""
     routes = Blueprint("metrics", __name__)
-    recent = Recent(lambda: render(*_read(bridge)))
+    totals = Counted(lambda: _totals(bridge))
+    recent = Recent(lambda: render(totals.get(), _look(bridge)))
+    routes.record_once(lambda state: state.app.extensions.update({TOTALS: totals}))
 
     @routes.get("/metrics")
     def metrics() -> Response:
@@ -44,11 +50,16 @@ def blueprint(bridge: Bridge) -> Blueprint:
     return routes
 
 
-def _read(bridge: Bridge) -> tuple[Totals, Look]:
+def _totals(bridge: Bridge) -> Totals:
     with bridge.store.read() as conn:
-        totals, look = status.totals(conn), status.look(conn, sorted(bridge.destinations()))
+        return status.totals(conn)
+
+
+def _look(bridge: Bridge) -> Look:
+    with bridge.store.read() as conn:
+        look = status.look(conn, sorted(bridge.destinations()))
     known = bridge.rules.sources
-    return totals, replace(
+    return replace(
         look,
         sources=tuple(state for state in look.sources if state.source in known),
         attribution=tuple(found for found in look.attribution if found.source in known),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from bridge.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
 FRESH_S: Final = 1.0
+LONG_S: Final = 0.1
+SHARE: Final = 20.0  # of the time that it took, before it is asked for again
 
 
 class Recent(Generic[T]):
@@ -37,3 +42,45 @@ class Recent(Generic[T]):
             if self._error is not None:
                 raise self._error.with_traceback(None)
             return self._value  # type: ignore[return-value] # set above
+
+
+class Counted(Generic[T]):
+    """The same for what takes longer the more rows there are.
+
+    Once it took long it is asked for in the background, for a twentieth of the time at most, and whoever comes
+    meanwhile gets the last value. What the first one raises is raised; later the last value stays.
+    """
+
+    def __init__(self, ask: Callable[[], T]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._value: tuple[T] | None = None
+        self._took_s = 0.0
+        self._next_s = 0.0
+
+    def get(self) -> T:
+        """The value."""
+        with self._lock:
+            due = time.monotonic() >= self._next_s
+            if self._value is None or (due and self._took_s < LONG_S):
+                self._value = (self._asked(),)
+            elif due:
+                self._next_s = math.inf  # somebody is at it
+                threading.Thread(target=self._again, name="count", daemon=True).start()
+            return self._value[0]
+
+    def _asked(self) -> T:
+        began = time.monotonic()
+        value = self._ask()
+        self._took_s = time.monotonic() - began
+        self._next_s = time.monotonic() + (SHARE * self._took_s if self._took_s >= LONG_S else 0.0)
+        return value
+
+    def _again(self) -> None:
+        try:
+            value = self._asked()
+        except StoreError:
+            self._next_s = time.monotonic() + FRESH_S
+        else:
+            with self._lock:
+                self._value = (value,)

@@ -6,6 +6,7 @@ starts while the database restarts must not end for that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from contextlib import suppress
@@ -16,6 +17,7 @@ from bridge import logs, store, web
 from bridge import settings as table
 from bridge.errors import StoreError, StoreGone
 from bridge.web.hooks import PREFIX, unavailable
+from bridge.web.metrics import TOTALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,6 +59,7 @@ class Process:
             return
         self._application = web.create(self._bridge)
         self._bridge.start()
+        threading.Thread(target=_count_ahead, args=(self._application,), name="count", daemon=True).start()
 
     def _later(self) -> None:
         """One timer, however many ask meanwhile: their threads must not wait for a database that is away."""
@@ -92,6 +95,12 @@ class Process:
             start_response(NOT_YET.status, list(NOT_YET.headers))
             return (NOT_YET.body,)
         return self._application(environ, start_response)
+
+
+def _count_ahead(application: Flask) -> None:
+    """The first count of many rows takes seconds; nobody should have to wait for it."""
+    with contextlib.suppress(StoreError):
+        application.extensions[TOTALS].get()
 
 
 def _built(settings: Settings) -> root.Bridge:

@@ -1,0 +1,66 @@
+"""What takes long to count is counted in the background, and nobody waits for it but the first."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from bridge.errors import StoreUnavailable
+from bridge.web import recent
+from bridge.web.recent import Counted
+
+PATIENCE_S = 30
+
+
+class Asked:
+    """Counts how often it was asked; each time after the first it waits until it may answer."""
+
+    def __init__(self, fails=False):
+        self.times = 0
+        self.fails = fails
+        self.may_answer = threading.Event()
+        self.answered = threading.Event()
+
+    def __call__(self):
+        self.times += 1
+        if self.times > 1:
+            assert self.may_answer.wait(PATIENCE_S)
+            self.answered.set()
+            if self.fails:
+                raise StoreUnavailable("gone")
+        return self.times
+
+
+def test_what_is_quick_is_asked_for_each_time(monkeypatch):
+    monkeypatch.setattr(recent, "LONG_S", PATIENCE_S)
+    asked = Asked()
+    asked.may_answer.set()
+    counted = Counted(asked)
+    assert [counted.get() for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_takes_long_is_asked_for_in_the_background_by_one(monkeypatch, fails):
+    monkeypatch.setattr(recent, "LONG_S", 0.0)
+    monkeypatch.setattr(recent, "SHARE", 0.0)
+    monkeypatch.setattr(recent, "FRESH_S", PATIENCE_S)
+    asked = Asked(fails)
+    counted = Counted(asked)
+    assert [counted.get() for _ in range(5)] == [1, 1, 1, 1, 1]
+    while asked.times < 2:  # the thread has begun
+        threading.Event().wait(0.01)
+    assert asked.times == 2
+    asked.may_answer.set()
+    assert asked.answered.wait(PATIENCE_S)
+    while not fails and counted.get() == 1:
+        threading.Event().wait(0.01)
+    assert (counted.get() > 1) is not fails
+
+
+def test_what_the_first_one_raises_is_raised():
+    def gone():
+        raise StoreUnavailable("gone")
+
+    with pytest.raises(StoreUnavailable):
+        Counted(gone).get()
