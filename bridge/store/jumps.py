@@ -121,8 +121,8 @@ def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
 
 
 def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
-    """The gaps that lie behind: one that ends ahead was undone."""
-    return tuple(gap for gap in gaps if gap[1] <= now)
+    """The gaps as far as they lie behind: what lies ahead of a clock that went back was undone."""
+    return tuple((before, min(after, now)) for before, after in gaps if before < now)
 
 
 def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:

@@ -149,6 +149,7 @@ class World:
 
     def play(self, turns: int = 14) -> None:
         self.make_goals()
+        self.look_in_peace()
         for _ in range(turns):
             self.turn(self.rng.randrange(2))
         self.storm = False
@@ -185,9 +186,19 @@ class World:
             keeper.forget(30)
 
     def set_clock(self, wrong_ms: int) -> None:
+        """Both processes live to see it: who starts within the second after it cannot tell it from a stop."""
         if wrong_ms > self.wrong_ms:
             self.forward_ms.append(self.true_ms)
+        self.look_in_peace()
         self.wrong_ms = wrong_ms
+        self.true_ms += 1_000
+        self.look_in_peace()
+
+    def look_in_peace(self) -> None:
+        storm, self.storm = self.storm, False
+        for keeper in self.keepers:
+            keeper.look()
+        self.storm = storm
 
     def sleep(self, ms: int) -> None:
         self.true_ms += ms
