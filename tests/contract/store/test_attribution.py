@@ -104,7 +104,7 @@ def test_renewals_refunds_and_the_like_are_counted_beside_and_never_an_alarm(sho
     shop.happen("customer.updated", 3)
     assert (shop.found().goals, shop.found().others) == (0, 23)
     assert shop.alarm() is None
-    told = "no goal yet at which a visitor can be handed over; 23 other goals of the last 30 days have none"
+    told = "no goal yet at which a visitor can be handed over; 23 other goals of the last 30 days without one"
     assert attributed(shop.found()) == told
 
 
