@@ -21,7 +21,7 @@ from bridge.store import ahead, delivery, jumps, pauses, timekeeping
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import goals
 
-SEEDS = int(os.environ.get("BRIDGE_SEEDS", "10000"))
+SEEDS = int(os.environ.get("BRIDGE_SEEDS", "2000"))
 PARTS = 16  # so that the processes of xdist share them
 MUTANT_SEEDS = 1_000
 

@@ -137,8 +137,8 @@ NEED = (
     ("links", "show", "sub_1"), ("links", "add", "stripe", "customer", "cus_1", VISITOR), ("forget", "--customer", "cus_1", "--yes"),
 )  # fmt: skip
 WRONG = {
-    f"postgresql://u:{TOKEN}@127.0.0.1:1/db?schema=public": '"schema" (which is Prisma\'s): take it out of the URL',
-    f"postgres://u:{TOKEN}@127.0.0.1:1/db?connection_limit=1": '"connection_limit" (which is Prisma\'s): take it out of the URL',
+    f"postgresql://u:{TOKEN}@127.0.0.1:1/db?no_such=1": 'the option "no_such"',
+    f"postgres://u:{TOKEN}@127.0.0.1:1/db?sslmode=requir": "sslmode",
     f"postgress://u:{TOKEN}@127.0.0.1:1/db": "did you mean postgres",
     f"postgresql://u:{TOKEN}@127.0.0.1:x/db": "its port",
     "sqlite://x.db": "write three slashes",
