@@ -73,7 +73,7 @@ def _of(conn: Connection, source: str, now: int) -> Attribution:
         source=source,
         kind=kinds.pop() if len(kinds) == 1 else "goal",
         goals=len(rows),
-        through=Counter(_through(row.provenance) for row in rows if _has_visitor(row)),
+        through=dict(Counter(_through(row.provenance) for row in rows if _has_visitor(row))),  # no Counter: asdict()
         causes=_causes(conn, unnamed[:LOOKED_INTO]) if len(rows) >= LEAST else (),
         example=unnamed[0].id if unnamed else None,
         others=int(conn.execute(_OTHERS, {"of_source": source, "since": now - OTHERS_MS}).scalar_one()),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 from identity_kit import ALICE, BOB, MINUTE, SECRETS, STRIPE, Desk, stripe_event
 from sqlalchemy import select
@@ -145,6 +148,12 @@ def test_through_what_they_found_it_is_told(shop):
     assert attributed(found).startswith(
         "6 of the last 7 purchases have a visitor (1 through its customer, 3 through its event, 1 through its hint, 1"
     )
+
+
+def test_what_is_told_can_be_written_as_json(shop):
+    """`/status` writes it for the owner."""
+    shop.sell(2, **visitor(ALICE))
+    assert json.loads(json.dumps(asdict(shop.found())))["through"] == {"event": 2}
 
 
 def test_other_ids_in_the_field_are_named_as_the_cause_by_their_place_alone(shop):
