@@ -357,7 +357,7 @@ class Deliverer:
         sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
         steady: Callable[[int], int] = clock.as_told,
-        even: Callable[[Connection], int] = clock.read_ms,
+        even: Callable[[Connection], int | None] = clock.read_ms,
         judged: Callable[[Connection], int] = clock.read_ms,
     ) -> None:
         self._store = store

@@ -417,7 +417,7 @@ _BEGIN: Final = (
 
 
 def begin(
-    conn: Connection, claimed: Claim, need_ms: int = 0, even: Callable[[Connection], int] | None = None
+    conn: Connection, claimed: Claim, need_ms: int = 0, even: Callable[[Connection], int | None] | None = None
 ) -> int | None:
     """Write the attempt and `sending`, before the request goes out; the attempt's id, or None: nothing is sent.
 
@@ -468,7 +468,7 @@ def settle(
     outcome: Outcome,
     ruling: Settlement,
     *,
-    even: Callable[[Connection], int] = read_ms,
+    even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write what became of a try, unless its lease ran out meanwhile. even: our clock (`Timekeeper`)."""
     goal = claimed.goal
@@ -705,7 +705,7 @@ def settle_look(
     *,
     health: Settlement,
     server_now_ms: int | None = None,
-    even: Callable[[Connection], int] = read_ms,
+    even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write what a read-back showed, unless the lease ran out meanwhile."""
     mine = False

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, case, func, select, update
 
 from bridge.store import facts
 from bridge.store.clock import now_ms
-from bridge.store.schema import attempts, destinations, events, goals
+from bridge.store.schema import attempts, destinations, events, goals, source_counters
 from bridge.store.schema import facts as table
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def newest_ms(conn: Connection, now: int) -> int | None:
 
 
 def moved(conn: Connection, memory: Memory, delta: int) -> Memory:
-    """The clock was set: DataFast's is as much further behind it, or less ahead."""
-    conn.execute(_SKEWS, {"delta": delta})
+    """The clock was set, or this machine was suspended: how far DataFast's is from it has to be learned anew."""
+    conn.execute(_NO_SKEWS)
     _widen(conn, delta, delta)
     return replace(memory, moved_ms=memory.moved_ms + delta)
 
@@ -113,9 +113,13 @@ def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
         for statement in (_FIRST_TRIES, _PAUSES):
             conn.execute(statement, {"delta": after - before})
         conn.execute(_WAITS, {"delta": after - before, "before": before})
+        for statement in _SILENCES:
+            conn.execute(statement, {"delta": after - before, "before": before, "after": after})
         gaps = (*memory.gaps, (before, after))[-GAPS_MAX:]
     else:
         conn.execute(_LATER_TRIES, {"after": after})
+        for statement in _LATER_SILENCES:
+            conn.execute(statement, {"after": after})
         gaps = past(memory.gaps, after)
     return replace(memory, gaps=gaps)
 
@@ -170,10 +174,19 @@ _PAUSES: Final = (
     .where(destinations.c.paused_since_ms.is_not(None))
     .values(paused_since_ms=destinations.c.paused_since_ms + _DELTA)
 )
-_SKEWS: Final = (
-    update(destinations)
-    .where(destinations.c.clock_skew_ms.is_not(None))
-    .values(clock_skew_ms=destinations.c.clock_skew_ms - _DELTA)
+# How long a source has been silent, and refusing, is told by distances, too.
+_HEARD: Final = tuple(
+    source_counters.c[name] for name in ("last_accepted_at_ms", "last_refused_at_ms", "row_began_at_ms")
+)
+_SILENCES: Final = tuple(  # `before` may be a heartbeat, which is up to an hour old
+    update(source_counters)
+    .where(column <= _BEFORE + BEAT_MS, column < _AFTER)
+    .values({column: case((column + _DELTA > _AFTER, _AFTER), else_=column + _DELTA)})
+    for column in _HEARD
+)
+_LATER_SILENCES: Final = tuple(
+    update(source_counters).where(column > _AFTER).values({column: _AFTER})
+    for column in (*_HEARD, source_counters.c.gaps_began_at_ms)
 )
 _NO_SKEWS: Final = update(destinations).values(clock_skew_ms=None)
 _timed_by_us: Final = update(attempts).where(  # alone, and in doubt

@@ -268,15 +268,15 @@ def reopen(conn: Connection, destination: str) -> None:
 
 
 def learn_clock(
-    conn: Connection, destination: str, server_now_ms: int | None, even: Callable[[Connection], int] = read_ms
+    conn: Connection, destination: str, server_now_ms: int | None, even: Callable[[Connection], int | None] = read_ms
 ) -> None:
     """Remember how far DataFast's clock is from ours (its `Date` has whole seconds). even: ours (`Timekeeper`)."""
-    if server_now_ms is None:
+    if server_now_ms is None or (our_now_ms := even(conn)) is None:
         return
     row = conn.execute(_ROW, {"destination": destination}).first()
     if row is None:
         return
-    skew = server_now_ms - even(conn)
+    skew = server_now_ms - our_now_ms
     if row.clock_skew_ms is None or abs(row.clock_skew_ms - skew) > 1_500:
         conn.execute(update(destinations).where(destinations.c.name == destination).values(clock_skew_ms=skew))
 

@@ -66,14 +66,21 @@ class Timekeeper:
         """The database's time; while it has jumped and nobody has seen to that, what it would be without the jump."""
         return now_ms - self._step(_Clocks(now_ms, self._monotonic_ms()), 0)
 
-    def even(self, conn: Connection) -> int:
-        """The same, also by what others have seen to: the clock from which DataFast's is known to be so far."""
+    def even(self, conn: Connection) -> int | None:
+        """The clock from which DataFast's is known to be so far. None after a step that nobody has seen to.
+
+        Nobody can tell whether the clock was set, or this machine was suspended and DataFast's clock went on as well.
+        """
         clocks = self._clocks(conn)
-        return clocks.now_ms - self._step(clocks, jumps.recall(conn).moved_ms - self._moved_ms)
+        return None if self._unseen(conn, clocks) else clocks.now_ms
 
     def judged(self, conn: Connection) -> int:
         """The time by which something may be given up."""
-        return min(clock.read_ms(conn), self.even(conn))
+        clocks = self._clocks(conn)
+        return min(clocks.now_ms, clocks.now_ms - self._unseen(conn, clocks))
+
+    def _unseen(self, conn: Connection, clocks: _Clocks) -> int:
+        return self._stepped(jumps.recall(conn), clocks)
 
     def _step(self, clocks: _Clocks, moved_ms: int) -> int:
         """By how much the clock was set since the last look, beside what others have seen to (by so much).

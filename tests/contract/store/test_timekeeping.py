@@ -9,9 +9,10 @@ from sqlalchemy import insert, select, update
 
 from bridge import settings as bridge_settings
 from bridge.store import clock as store_clock
-from bridge.store import delivery, jumps, plans, schema, timekeeping
+from bridge.store import counters, delivery, jumps, plans, schema, status, timekeeping
 from bridge.store.ahead import Most, within
 from bridge.store.timekeeping import Timekeeper
+from bridge.web.alarms import _has_lost_its_secret
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -532,3 +533,74 @@ def test_a_jump_of_less_than_an_hour_changes_nothing(store, host):
     host.jump(timekeeping.JUMP_MS - MINUTE)
     assert host.run(MINUTE) > 0
     assert (memory(store).gaps, memory(store).wait) == ((), None)
+
+
+def test_a_machine_that_was_suspended_takes_no_distance_to_another_clock_for_known(store, host):
+    """Its clock and DataFast's went on together, which nobody can tell from a clock that was set."""
+    destination(store, clock_skew_ms=3 * SECOND)
+    host.run(MINUTE)
+    host.jump(2 * HOUR)  # by the monotonic clock
+    with store.read() as conn:
+        assert host.keeper.even(conn) is None
+    host.run(5 * SECOND)
+    with store.read() as conn:
+        assert conn.execute(select(schema.destinations.c.clock_skew_ms)).scalar_one() is None
+    with store.read() as conn:
+        assert host.keeper.even(conn) == store_clock.read_ms(conn)
+
+
+def refuse(store):
+    with store.write() as conn:
+        counters.refused(conn, "stripe", count=1, in_row=1, reason="the signature does not match")
+
+
+def hear(store):
+    store.run_driver(lambda driver: driver.ask(counters.STORED, ("stripe", 1, 0)))
+
+
+def silent(store):
+    """Is the source taken to have lost its secret?"""
+    with store.read() as conn:
+        look = status.look(conn, ())
+    return _has_lost_its_secret(look.sources[0], look.now_ms)
+
+
+def test_a_clock_ahead_for_a_minute_makes_no_source_silent(store, host):
+    hear(store)
+    host.run(MINUTE)
+    hear(store)
+    for _ in range(6):
+        refuse(store)
+        host.run(3 * MINUTE)
+    host.jump(500 * DAY)
+    host.run(MINUTE)
+    refuse(store)
+    assert not silent(store)
+
+
+def test_a_stop_of_30_days_makes_no_source_silent(store, host):
+    hear(store)
+    host.run(MINUTE)
+    hear(store)
+    refuse(store)
+    host.stop(30 * DAY)
+    for _ in range(5):
+        refuse(store)
+        host.run(3 * MINUTE)
+    assert not silent(store)
+
+
+def test_a_swapped_secret_is_told_in_time_though_the_clock_was_ahead(store, host):
+    hear(store)
+    host.run(MINUTE)
+    hear(store)
+    host.jump(500 * DAY)
+    host.run(MINUTE)
+    hear(store)
+    refuse(store)
+    host.jump(-500 * DAY)
+    host.run(MINUTE)
+    for _ in range(6):
+        refuse(store)
+        host.run(30 * MINUTE)
+    assert silent(store)
