@@ -816,8 +816,11 @@ def sweep(
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
     if doubtful:
         conn.execute(_VANISHED, {"doubtful": doubtful})
-    jumps.hold_too_old(conn, jumps.recall(conn).gaps)
-    old = [row.id for row in conn.execute(_TOO_OLD, {"until": judged(conn)})]
+    gaps = jumps.recall(conn).gaps
+    jumps.hold_too_old(conn, gaps)
+    # Another process may have made one of those meanwhile: the next sweep holds it.
+    too_old = _TOO_OLD.where(~jumps.grew_too_old(gaps)) if gaps else _TOO_OLD
+    old = [row.id for row in conn.execute(too_old, {"until": judged(conn)})]
     return free, doubtful, old
 
 

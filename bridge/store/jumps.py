@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import bindparam, case, false, func, or_, select, update
 
 from bridge.store import facts
 from bridge.store.clock import now_ms
@@ -21,7 +21,7 @@ from bridge.store.schema import facts as table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
 FACT: Final = "clock"
 REASON: Final = "clock"  # of a goal that is held
@@ -141,6 +141,12 @@ def hold_too_old(conn: Connection, gaps: Sequence[Gap]) -> list[int]:
     for before, after in gaps:
         found += conn.execute(_HOLD, {"before": before, "after": after}).scalars()
     return found
+
+
+def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
+    """The goals that grew too old within a gap."""
+    expires = goals.c.expires_at_ms
+    return or_(false(), *((expires > before) & (expires <= after) for before, after in gaps))
 
 
 def let_go(conn: Connection) -> list[int]:

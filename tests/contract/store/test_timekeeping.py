@@ -453,6 +453,20 @@ def test_a_stop_of_30_days_loses_nothing_at_the_start(store, rows, clock, host):
     assert (states[pending], states[waits]) == (("held", "clock"), ("parked", None))
 
 
+def test_what_another_process_made_while_goals_were_held_is_not_given_up(store, rows, clock, host):
+    goal = rows.goal(state="cancelled")
+    host.stop(30 * DAY)
+
+    def meanwhile(conn):
+        conn.exec_driver_sql("UPDATE goals SET state = 'pending'")
+        return host.keeper.judged(conn)
+
+    swept = store.run(lambda conn: delivery.sweep(conn, settling_ms=30_000, judged=meanwhile))
+    assert (swept, rows.one(schema.goals, goal).state) == (([], [], []), "pending")
+    host.sweep()
+    assert (rows.one(schema.goals, goal).state, rows.one(schema.goals, goal).reason) == ("held", "clock")
+
+
 def test_a_stop_of_six_days_is_a_stop(store, rows, clock, host):
     goal = rows.goal(expires_at_ms=clock.now_ms + DAY)
     host.stop(6 * DAY)
