@@ -1,6 +1,6 @@
 """`make chaos` or `python -m chaos`: one run of the ledger. Exit code 1: a promise did not hold.
 
-MODE=kill|term|stop|pg-restart|silent|failover|outage|slow|memory|same|forged|malformed|crowd|restore
+MODE=kill|term|stop|pg-restart|silent|failover|outage|slow|memory|same|forged|malformed|crowd|restore|clock
 EVENTS=5000 KILLS=100 FAULTS=10 SEED=1
 DATABASE_URL=sqlite (a file of its own), postgresql (a server of its own), or the URL of an empty database
 UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbed, too)
@@ -53,10 +53,11 @@ def say(line: str) -> None:
 
 def _other(wanted: Plan) -> tuple[bool, dict[str, Any]]:
     """The modes that start no storm of signals."""
-    from chaos import crowds, floods, outage, restore
+    from chaos import clocks, crowds, floods, outage, restore
 
     kinds = {"outage": outage.play, "slow": floods.slow, "memory": floods.memory, "same": floods.same}
-    kinds |= {"forged": floods.forged, "malformed": floods.malformed, "crowd": crowds.play, "restore": restore.play}
+    kinds |= {"forged": floods.forged, "malformed": floods.malformed, "crowd": crowds.play}
+    kinds |= {"restore": restore.play, "clock": clocks.play}
     return kinds[wanted.mode](wanted, say)
 
 

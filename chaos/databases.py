@@ -72,9 +72,7 @@ class Database:
     def __enter__(self) -> Self:
         self._migrate()
         statements = _SQLITE if self.kind == "sqlite" else _POSTGRESQL
-        with self._engine.begin() as conn:
-            for statement in statements:
-                conn.exec_driver_sql(statement)
+        self.do(*statements)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,6 +86,12 @@ class Database:
         """What a query gives; asked on a connection of its own."""
         with self._engine.connect() as conn:
             return list(conn.execute(text(statement), values))
+
+    def do(self, *statements: str) -> None:
+        """Execute them together."""
+        with self._engine.begin() as conn:
+            for statement in statements:
+                conn.exec_driver_sql(statement)
 
     @property
     def has_server(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 STORMS = ("kill", "term", "stop", "pg-restart", "silent", "failover")
-MODES = (*STORMS, "outage", "slow", "memory", "same", "forged", "malformed", "crowd", "restore")
+MODES = (*STORMS, "outage", "slow", "memory", "same", "forged", "malformed", "crowd", "restore", "clock")
 GAPS_S = {"silent": (13.0, 16.0), "failover": (2.0, 3.0)}  # between two of them, where it is not short
 SECRET = "whsec_chaos_secret_0123456789abcdef"
 KEY = "df_" + "c" * 48
@@ -36,6 +36,7 @@ class Plan:
     fault_path: str = "/goals"  # "*": the reading back is disturbed, too
     pooler: str = ""  # `transaction` or `session`: pgbouncer in between (silent, failover)
     more: Mapping[str, str] = field(default_factory=dict)  # settings of the bridge
+    beside: Mapping[str, str] = field(default_factory=dict)  # the destination's environment
 
     def settings(self) -> dict[str, str]:
         """Everything that waits is short, so that a run of minutes holds what takes days."""

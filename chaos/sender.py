@@ -35,7 +35,14 @@ class Sender:
     """Some threads. `acknowledged` holds the ids that were answered with 200."""
 
     def __init__(
-        self, ports: Sequence[int], deliveries: Sequence[Sent], threads: int, allowed: Callable[[], float], seed: int
+        self,
+        ports: Sequence[int],
+        deliveries: Sequence[Sent],
+        threads: int,
+        allowed: Callable[[], float],
+        seed: int,
+        *,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
         self.acknowledged: set[str] = set()
         self.answers: Counter[str] = Counter()
@@ -45,6 +52,7 @@ class Sender:
         self._left = list(reversed(deliveries))
         self._total = len(deliveries)
         self._allowed = allowed
+        self._now_s = now_s  # it signs by this clock
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._threads = [
@@ -89,7 +97,7 @@ class Sender:
     def _send(self, sent: Sent, port: int) -> bool:
         began = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
-        headers = {"Content-Type": "application/json", **sign.stripe(sent.body, SECRET, int(time.time()))}
+        headers = {"Content-Type": "application/json", **sign.stripe(sent.body, SECRET, int(self._now_s()))}
         try:
             connection.request("POST", "/webhooks/stripe", sent.body, headers)
             answer = connection.getresponse()
