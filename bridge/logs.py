@@ -198,6 +198,11 @@ os.register_at_fork(before=lambda: _writer.rest(), after_in_child=_anew)  # noqa
 atexit.register(flush)
 
 
+def say(line: str) -> None:
+    """Write a line that is a sentence for a person, as it is, without waiting for whoever reads it."""
+    _Lines().msg(line)
+
+
 def get(name: str) -> FilteringBoundLogger:
     """The logger of one part of the bridge: `get("deliver").info("attempt", goal=7, outcome="delivered")`."""
     logger: FilteringBoundLogger = structlog.get_logger(part=name)

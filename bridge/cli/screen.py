@@ -76,7 +76,11 @@ class Screen:
 
     def warn(self, sentence: str) -> None:
         """Something beside the answer, on stderr."""
-        click.echo(f"warning: {self._clean(sentence)}", file=self.err)
+        click.echo(self.warning(sentence), file=self.err)
+
+    def warning(self, sentence: str) -> str:
+        """The line that `warn` writes."""
+        return f"warning: {self._clean(sentence)}"
 
     def refuse_plainly(self, sentence: str) -> None:
         """The last word, on stderr alone: stdout may be what failed, and stderr may fail as well."""

@@ -123,8 +123,14 @@ def _become_gunicorn() -> None:
 
 
 def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
+    """The way of the log's lines: a pipe that nobody reads must not keep the bridge from starting."""
+    if not warnings:
+        return
+    from bridge import logs
+
     for warning in warnings:
-        screen.warn(warning)
+        logs.say(screen.warning(warning))
+    logs.flush()  # so that what is printed from here on comes after them
 
 
 @command(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -174,3 +175,27 @@ def test_a_log_that_nobody_reads_stops_neither_answers_nor_the_stop(sqlite_stage
     web.signal(signal.SIGTERM, to="master")
     assert web.process is not None
     assert web.process.wait(25) == 0
+
+
+class Blocked(Member):
+    """Its output goes into a pipe that is full already."""
+
+    def _output(self):
+        read, full = os.pipe()
+        os.set_blocking(full, False)  # of the pipe's end, whoever holds it
+        with suppress(BlockingIOError):
+            while True:
+                os.write(full, b"x" * 4096)
+        os.set_blocking(full, True)
+        self.kept = read
+        return os.fdopen(full, "wb")
+
+
+def test_a_pipe_that_is_full_keeps_the_bridge_from_nothing_though_it_has_a_warning_to_write(sqlite_stage: Stage):
+    port = free_port()
+    environ = sqlite_stage.environ(PORT=str(port), BRIDGE_HOST="127.0.0.1", DATAFAST_API_KEY="")
+    web = Blocked("web", ["-m", "bridge", "serve"], environ, sqlite_stage.folder, port)
+    sqlite_stage.members.append(web)
+    web.start()
+    wait(lambda: sqlite_stage.answers(web), 30, "the bridge answers")
+    os.close(web.kept)
