@@ -129,9 +129,10 @@ def _is_kept(name: str, where: str, read: frozenset[str]) -> bool:
 
 
 def _kept_headers(source: Source, request: Request) -> dict[str, str]:
+    """Of an address only what is no secret, unless a rule reads it: a rule must find what was sent."""
     signatures = _signature_names(source.verify, "header")
     return {
-        clean_text(name): clean_text(without_secret_parameters(value))
+        clean_text(name): clean_text(value if f"header.{name}" in source.reads else without_secret_parameters(value))
         for name, value in request.headers.items()
         if name not in signatures and _is_kept(name, "header", source.reads)
     }

@@ -538,3 +538,14 @@ def test_the_same_event_gives_the_same_goals():
         for _ in range(2)
     )
     assert one == two
+
+
+@pytest.mark.parametrize("expected", ["https://other.example", "{contains: other.example}"])
+def test_a_trace_shows_no_secret_of_an_address_in_a_header(expected):
+    text = f"  - goal: g\n    event: sale\n    when: {{header.x-page: {expected}}}\n"
+    found = load(HEAD + text)
+    body = {"type": "sale"}
+    header = {"x-page": "https://shop.example/?plan=pro&access_token=abcdef"}
+    read = Document(body=body, root=body, envelope=body, header=header)
+    [trace] = rules.evaluate(found, found.sources["shop"], read, event_name="e", mode="live", hash_key=KEY).traces
+    assert trace.actual == "https://shop.example/?plan=pro&access_token=…"

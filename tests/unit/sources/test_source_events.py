@@ -480,3 +480,11 @@ def test_a_thin_notifications_time_is_iso():
     }
     envelope = read(STRIPE, body).envelope
     assert (envelope.time_ms, envelope.test) == (1_726_554_052_246, True)
+
+
+def test_the_address_in_a_header_that_a_rule_reads_is_kept_as_it_came_and_in_no_other():
+    address = "https://shop.example/thanks?plan=pro&code=SPRING"
+    made = replace(STRIPE, reads=frozenset({"header.x-page"}))
+    found = read(made, {"id": "1"}, {"x-page": address, "referer": address})
+    assert found.headers["x-page"] == address
+    assert found.headers["referer"] == "https://shop.example/thanks?plan=pro&code=…"
