@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
 from bridge.model import MISSING, Document
 from bridge.rules.expectations import (
     COMPARISONS,
@@ -74,11 +75,18 @@ _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a condition does not hold."""
+    """Why a condition does not hold. actual: without secrets."""
 
     path: str
     expected: str
     actual: str
+
+
+def told(path: str, actual: str) -> str:
+    """What stood at a path, as a trace may show it."""
+    if path_is_secret(path):
+        return HIDDEN
+    return without_secret_parameters(actual) if path.startswith("header.") else actual
 
 
 class Condition(Protocol):
@@ -104,7 +112,7 @@ class FieldTest:
         value = self.path.read(document)
         if self.expectation.holds(value, document):
             return None
-        return Failure(self.path.text, self.expected, shown(value))
+        return Failure(self.path.text, self.expected, told(self.path.text, shown(value)))
 
     @property
     def text(self) -> str:
@@ -160,7 +168,7 @@ class NotAll:
     def test(self, document: Document) -> Failure | None:
         if self.inner.test(document) is not None:
             return None
-        actual = _behind_first([(path.text, shown(path.read(document))) for path in self.paths])
+        actual = _behind_first([(path.text, told(path.text, shown(path.read(document)))) for path in self.paths])
         return Failure(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
 
     @property
@@ -190,7 +198,7 @@ class ElementTest:
         values = found if isinstance(found, list) else []
         if one_holds(bound(self.expectation, document), values, document):
             return None
-        return Failure(self.path.text, self.expected, _some(values))
+        return Failure(self.path.text, self.expected, told(self.path.text, _some(values)))
 
     @property
     def text(self) -> str:
@@ -210,7 +218,7 @@ class ElementWhere:
         elements = found if isinstance(found, list) else []
         if any(self.inner.test(Document(element)) is None for element in elements) is not self.negated:
             return None
-        return Failure(self.path.text, self._expected, shown(found))
+        return Failure(self.path.text, self._expected, told(self.path.text, shown(found)))
 
     @property
     def text(self) -> str:

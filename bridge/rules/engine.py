@@ -11,9 +11,8 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
 from bridge.model import MISSING, Document, Source
-from bridge.rules.conditions import FieldTest, flat
+from bridge.rules.conditions import FieldTest, flat, told
 from bridge.rules.globs import is_glob
 from bridge.rules.making import Making, RuleFailedError
 from bridge.rules.named import with_values
@@ -157,8 +156,7 @@ def _first_failure(
         if condition.__class__ is not FieldTest:
             failure = condition.test(document)
             if failure is not None:
-                actual = _told(failure.path, failure.actual)
-                return RuleTrace(rule.id, rule.goal, "condition", failure.path, failure.expected, actual)
+                return RuleTrace(rule.id, rule.goal, "condition", failure.path, failure.expected, failure.actual)
             continue
         text = condition.path.text
         if text in values:
@@ -170,16 +168,9 @@ def _first_failure(
                 continue
         elif condition.expectation.holds(value, document):
             continue
-        actual = _told(text, shown(value))
+        actual = told(text, shown(value))
         return RuleTrace(rule.id, rule.goal, "condition", text, condition.expected, actual)
     return None
-
-
-def _told(path: str, actual: str) -> str:
-    """What stood at a path, as a trace may show it."""
-    if path_is_secret(path):
-        return HIDDEN
-    return without_secret_parameters(actual) if path.startswith("header.") else actual
 
 
 def describe(trace: RuleTrace) -> str:

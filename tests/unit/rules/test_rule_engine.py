@@ -549,3 +549,18 @@ def test_a_trace_shows_no_secret_of_an_address_in_a_header(expected):
     read = Document(body=body, root=body, envelope=body, header=header)
     [trace] = rules.evaluate(found, found.sources["shop"], read, event_name="e", mode="live", hash_key=KEY).traces
     assert trace.actual == "https://shop.example/?plan=pro&access_token=…"
+
+
+@pytest.mark.parametrize(
+    ("when", "actual"),
+    [
+        ("{any: [{plan: pro}, {client_secret: zzz}]}", "free; client_secret is …"),
+        ("{any: [{client_secret: zzz}, {plan: pro}]}", "…; plan is free"),
+        ("{any: [{plan: pro}, {all: [{plan: free}, {client_secret: zzz}]}]}", "free; client_secret is …"),
+        ("{not: {plan: free, client_secret: {exists: true}}}", "free; client_secret is …"),
+        ("{items.*.client_secret: zzz}", "…"),
+    ],
+)
+def test_a_trace_shows_no_secret_behind_the_first_path(when, actual):
+    body = {"type": "sale", "plan": "free", "client_secret": "abcdef", "items": [{"client_secret": "abcdef"}]}
+    assert trace(f"  - goal: g\n    event: sale\n    when: {when}\n", body).actual == actual
