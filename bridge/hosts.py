@@ -66,6 +66,7 @@ HOSTS: Final = (
     Host("Northflank", (), ("NORTHFLANK_", "NF_")),
 )
 _OF_A_TOOL: Final = ("TOKEN", "KEY")
+_OFF: Final = ("", "0", "false", "no", "off")  # `RENDER=false`, to try at home what an application does without it
 _VOLUME: Final = "RAILWAY_VOLUME_MOUNT_PATH"
 _SHARED: Final = "WEBSITES_ENABLE_APP_SERVICE_STORAGE"  # Azure: whether /home lasts in a container of one's own
 VARIABLES: Final = frozenset({_VOLUME, _SHARED, *(name for host in HOSTS for name in host.variables)})
@@ -79,7 +80,7 @@ def is_of_a_host(name: str) -> bool:
 
 def host_of(environ: Mapping[str, str]) -> Host | None:
     """The host that this environment is of, if it is one whose disks do not last."""
-    given = [name for name, value in environ.items() if value.strip() and is_of_a_host(name)]
+    given = [name for name, value in environ.items() if value.strip().lower() not in _OFF and is_of_a_host(name)]
     return next(
         (host for host in HOSTS if any(name in host.variables or name.startswith(host.prefixes) for name in given)),
         None,

@@ -33,6 +33,11 @@ def test_what_a_hosts_tools_read_elsewhere_is_no_sign_of_it(name):
     assert settings.load({name: "x"})
 
 
+@pytest.mark.parametrize("value", ["", "false", "False", "0", "no"])
+def test_a_sign_that_is_switched_off_is_none(value):
+    assert settings.load({"RENDER": value})
+
+
 @pytest.mark.parametrize(
     ("file", "environ", "allowed"),
     [
