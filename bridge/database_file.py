@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from errno import ELOOP, ENOENT, ENOTDIR
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge import database_url
 from bridge.errors import StoreGone, StoreUnavailable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     Identity = tuple[int, int]  # device and inode
 
 OWNER_ONLY: Final = 0o600
@@ -32,7 +31,7 @@ def make_private(path: Path) -> None:
 
     A file that belongs to somebody else stays as it is, and what cannot be done SQLite will meet, and say.
     """
-    real = path.resolve()
+    real = _end_of(path)
     with suppress(OSError):
         made = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)  # a new file has no locks
         os.fchmod(made, OWNER_ONLY)  # whatever the umask took away
@@ -68,14 +67,14 @@ class Watch:
 
     def before(self) -> Identity | None:
         """Who is at the path before it is opened for the first time; StoreGone if not whom this server holds."""
-        found = _found(self._path.resolve())
+        found = _found(_end_of(self._path))
         if self._path in _held and found != _identity(os.fstat(_held[self._path])):
             raise self._gone(self._path, found)
         return found
 
     def begin(self, before: Identity | None) -> None:
         """The file is open, and so is its log. StoreGone if it was replaced meanwhile."""
-        self._end = self._path.resolve() if self._path.is_symlink() else None
+        self._end = _end_of(self._path) if self._path.is_symlink() else None
         file = self._end or self._path
         if before is None or _found(file) != before:
             raise self._gone(file, _found(file))
@@ -97,8 +96,8 @@ class Watch:
         After a commit it means: what was committed is where the path leads.
         """
         self.demand_not_gone()
-        if self._end is not None and self._path.resolve() != self._end:
-            raise self._gone(self._path, None)
+        if self._end is not None and (end := _end_of(self._path)) != self._end:
+            raise self._gone(self._path, _found(end))
         for place, (file, identity) in enumerate(self._open):
             found = _found(file, emptied=place > 0)
             if found != identity:
@@ -112,6 +111,11 @@ class Watch:
             " saved before"
         )
         return StoreGone(self._fault)
+
+
+def _end_of(path: Path) -> Path:
+    """Where links lead. `Path.resolve` would raise RuntimeError for one that leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def _beside(file: Path) -> list[Path]:

@@ -262,6 +262,23 @@ def test_a_link_leads_to_a_private_file_that_is_watched(folder, file):
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("end", "what"), [("link.db", "is another"), ("none.db", "is gone"), ("other.db", "is another")]
+)
+def test_a_link_that_leads_elsewhere_is_told_as_what_it_is(folder, file, end, what):
+    link = folder / "link.db"
+    link.symlink_to(file)
+    store = bridge_store.open(f"sqlite:///{link}")
+    with store.read():
+        pass
+    shutil.copy(file, folder / "other.db")
+    link.unlink()
+    link.symlink_to(folder / end)  # itself, nothing, another file
+    with pytest.raises(StoreGone, match=what):
+        store.demand_file()
+    store.close()
+
+
 def test_a_file_that_sqlite_names_by_a_uri_is_watched_and_private_too(folder):
     file = folder / "of a shop.db"
     url = f"sqlite:///file:{str(file).replace(' ', '%2520')}?mode=rwc&uri=true"
