@@ -95,7 +95,10 @@ def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
 def _demand_no_tables(conn: Connection) -> bool:
     """SchemaError, naming them, where the tables of this program would meet those of another one."""
     if conn.dialect.name == "postgresql" and conn.execute(text("SELECT current_schema()")).scalar() is None:
-        raise SchemaError("the schema that DATABASE_URL names does not exist: run CREATE SCHEMA in the database first")
+        raise SchemaError(
+            "the schema that DATABASE_URL leads to does not exist, or its role may not use it: run CREATE SCHEMA, or"
+            " GRANT USAGE ON SCHEMA, in the database first"
+        )
     taken = sorted({*schema.metadata.tables} & set(conn.execute(text(_NAMES[conn.dialect.name])).scalars()))
     if not taken:
         return True
@@ -114,8 +117,9 @@ def _demand_no_tables(conn: Connection) -> bool:
 _NAMES: Final = {
     "sqlite": "SELECT name FROM sqlite_master",
     "postgresql": (
-        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(current_schema()::text)"
-        " UNION SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(current_schema()::text)"
+        "WITH mine AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+        " SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM mine)"
+        " UNION SELECT typname FROM pg_type WHERE typnamespace = (SELECT oid FROM mine)"
     ),
 }
 _ELSEWHERE: Final = {

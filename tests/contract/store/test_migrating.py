@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -217,9 +218,21 @@ def test_a_schema_of_its_own_is_enough(postgres):
             conn.execute(insert(schema.events).values(REQUIRED))
         assert bridge_store.schema_state(opened) == "current"
         opened.close()
-    with pytest.raises(SchemaError, match="the schema that DATABASE_URL names does not exist"):
+    with pytest.raises(SchemaError, match="the schema that DATABASE_URL leads to does not exist"):
         bridge_store.migrate(url.replace("Bridge", "nothing").partition("&pgbouncer")[0])
     postgres.drop(name)
+
+
+@pytest.mark.parametrize("name", ["Bridge", "my-app", "a b", "a.b"])
+def test_tables_in_a_schema_whose_name_needs_quotes_are_named_as_well(postgres, name):
+    database = postgres.create()
+    postgres.execute(database, f'CREATE SCHEMA "{name}"; CREATE TABLE "{name}".events (id int)')
+    url = database_url.canonical(f"{postgres.url(database)}&schema={quote(name)}")
+    with pytest.raises(SchemaError, match="named events that are not the bridge's"):
+        bridge_store.migrate(url)
+    postgres.execute(database, f'DROP TABLE "{name}".events')
+    assert bridge_store.migrate(url) is True
+    postgres.drop(database)
 
 
 def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
