@@ -48,6 +48,11 @@ _SENTENCES: Final = {
 }
 
 
+def forbidden(said: str) -> str:
+    """The sentence for a privilege that is missing."""
+    return _SENTENCES["42501"].format(said)
+
+
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
     """Let the errors of SQLAlchemy and of the engine's driver leave as errors of the store.

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, case, func, select, text
 
-from bridge.errors import SchemaError
+from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import attribution, facts, jumps, lookups, workers, wrong_tokens
 from bridge.store.clock import now_ms, read_ms
-from bridge.store.failures import MIGRATE
+from bridge.store.failures import MIGRATE, forbidden
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
@@ -145,14 +145,20 @@ def _prove(store: Store) -> None:
             raise SchemaError(MIGRATE)
         for statement in _ALLOWED:
             conn.execute(statement)
+        if store.dialect == "postgresql" and conn.execute(_NUMBERS).scalar() is False:
+            raise StoreUnavailable(forbidden("permission denied for sequence events_id_seq"))
         facts.put(conn, "ready_at_ms", str(read_ms(conn)))
 
 
 _VERSION: Final = text("SELECT version_num FROM bridge_version")
 _ALLOWED: Final = (  # what an event needs, done to no row: a privilege that is missing is asked for all the same
     text("INSERT INTO events (source) SELECT source FROM events WHERE 1 = 0"),
+    text("UPDATE events SET duplicates = 0 WHERE 1 = 0"),
+    text("INSERT INTO source_counters (source) SELECT source FROM source_counters WHERE 1 = 0"),
     text("UPDATE source_counters SET accepted = 0 WHERE 1 = 0"),
 )
+# Only a row would ask for the privilege on the sequence that numbers it.
+_NUMBERS: Final = text("SELECT has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'USAGE, UPDATE')")
 
 
 # --------------------------------------------------------------------------------------------------------- look

@@ -53,6 +53,29 @@ def test_a_store_that_cannot_be_written_is_not_ready(sqlite_store):
         status.demand_ready(sqlite_store)
 
 
+@pytest.mark.parametrize(
+    "privilege", ["UPDATE ON events", "INSERT ON source_counters", "ALL ON SEQUENCE events_id_seq"]
+)
+def test_a_role_that_may_not_do_all_that_an_event_needs_is_not_ready(postgres, postgres_url, privilege):
+    database = postgres_url.partition("?")[0].rpartition("/")[2]
+    role = f"few_rights_{database}"
+    postgres.execute(
+        database,
+        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA public, bridge_test TO {role};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public, bridge_test TO {role};"
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}",
+    )
+    limited = bridge_store.open(postgres_url.replace("postgres:@", f"{role}:@", 1))
+    try:
+        status.demand_ready(limited)
+        postgres.execute(database, f"REVOKE {privilege} FROM {role}")
+        with pytest.raises(StoreUnavailable, match=r"forbids what the bridge has to do .*USAGE on their sequences"):
+            status.demand_ready(limited)
+    finally:
+        limited.close()
+        postgres.execute(database, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_the_oldest_due_goal_of_a_destination_is_found_and_not_the_one_that_waits(store, rows, clock):
     began = clock.now_ms
     rows.goal(due_at_ms=began + 10_000)
