@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -425,21 +426,36 @@ def _connect_patiently(engine: Engine, patience_s: float) -> Callable[[], int]:
 
     from bridge.store import wire  # noqa: PLC0415
 
-    made: WeakSet[Watched] = WeakSet()
+    made = Made()
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Watched:
         try:
-            connection = wire.connect_patiently(patience_s, _EXTRA_S if others() else None, args, options)
+            connection = wire.connect_patiently(patience_s, _EXTRA_S if made.still_open() else None, args, options)
         except psycopg.OperationalError as error:
-            raise _NotConnectedError(error, others(), crowded=wire.is_crowded(error)) from None
+            raise _NotConnectedError(error, made.still_open(), crowded=wire.is_crowded(error)) from None
         made.add(connection)
         return connection
 
-    def others() -> int:
-        return sum(not connection.closed for connection in made.copy())
+    return made.still_open
 
-    return others
+
+class Made:
+    """The connections that were made, as long as somebody has them. Thread-safe, which a WeakSet is not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: WeakSet[Watched] = WeakSet()
+
+    def add(self, connection: Watched) -> None:
+        """One more."""
+        with self._lock:
+            self._all.add(connection)
+
+    def still_open(self) -> int:
+        """How many are open."""
+        with self._lock:
+            return sum(not connection.closed for connection in self._all)
 
 
 def _close_idle(engine: Engine, before_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreError, StoreUnavailable
 from bridge.store import clock as store_clock
-from bridge.store import schema
+from bridge.store import engine, schema
 from bridge.store.driver import driver_of, spelled
 from bridge.store.gate import Gate
 
@@ -364,3 +365,37 @@ def test_the_driver_takes_any_number_of_rows_and_names(store, count):
             change = "UPDATE facts SET value = ? WHERE name = ?"
             assert driver.many(change, [("newer", name) for name in [*names, "nobody"]]) == count
         assert driver.now_ms() == store_clock.read_ms(conn)
+
+
+class Opened:
+    closed = False
+
+
+def test_connections_are_counted_while_other_threads_make_some():
+    made, failures, over = engine.Made(), [], threading.Event()
+
+    def count():
+        while not over.is_set():
+            try:
+                made.still_open()
+            except RuntimeError as error:
+                failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=count) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        kept = []
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            kept = [*kept[-4:], Opened()]
+            made.add(kept[-1])
+    finally:
+        over.set()
+        sys.setswitchinterval(before)
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert made.still_open() == len(kept)
