@@ -7,10 +7,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from bridge import logs
 from bridge.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logs.get("web")
 
 T = TypeVar("T")
 FRESH_S: Final = 1.0
@@ -47,8 +50,9 @@ class Recent(Generic[T]):
 class Counted(Generic[T]):
     """The same for what takes longer the more rows there are.
 
-    Once it took long it is asked for in the background, for a twentieth of the time at most, and whoever comes
-    meanwhile gets the last value. What the first one raises is raised; later the last value stays.
+    Once it took long it is asked for in the background, for a twentieth of the time at most (also where that
+    fails, for instance by a time limit), and whoever comes meanwhile gets the last value. What the first one raises is
+    raised; later the last value stays.
     """
 
     def __init__(self, ask: Callable[[], T]) -> None:
@@ -71,16 +75,19 @@ class Counted(Generic[T]):
 
     def _asked(self) -> T:
         began = time.monotonic()
-        value = self._ask()
-        self._took_s = time.monotonic() - began
-        self._next_s = time.monotonic() + (SHARE * self._took_s if self._took_s >= LONG_S else 0.0)
-        return value
+        try:
+            return self._ask()
+        finally:
+            self._took_s = time.monotonic() - began
+            self._next_s = time.monotonic() + (SHARE * self._took_s if self._took_s >= LONG_S else 0.0)
 
     def _again(self) -> None:
         try:
             value = self._asked()
-        except StoreError:
-            self._next_s = time.monotonic() + FRESH_S
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, and the next one may succeed
+            self._next_s = max(self._next_s, time.monotonic() + FRESH_S)
+            if not isinstance(error, StoreError):
+                log.error("fault", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
         else:
             with self._lock:
                 self._value = (value,)

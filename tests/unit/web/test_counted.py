@@ -64,3 +64,32 @@ def test_what_the_first_one_raises_is_raised():
 
     with pytest.raises(StoreUnavailable):
         Counted(gone).get()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("it took too long"), ZeroDivisionError("a bug")])
+def test_what_fails_in_the_background_is_asked_for_a_twentieth_of_the_time_as_well(monkeypatch, error):
+    monkeypatch.setattr(recent, "LONG_S", 0.0)
+    monkeypatch.setattr(recent, "FRESH_S", 0.0)
+    times = []
+
+    def ask():
+        times.append(threading.current_thread())
+        if len(times) > 1:
+            threading.Event().wait(0.05)
+            raise error
+        return "first"
+
+    counted = Counted(ask)
+    assert counted.get() == "first"
+    while len(times) < 2:
+        assert counted.get() == "first"
+    times[1].join(PATIENCE_S)
+    assert counted.get() == "first"
+    threading.Event().wait(0.2)
+    assert counted.get() == "first"
+    assert len(times) == 2
+    threading.Event().wait(1.0)
+    assert counted.get() == "first"
+    while len(times) < 3:
+        threading.Event().wait(0.01)
+    times[2].join(PATIENCE_S)
