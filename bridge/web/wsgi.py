@@ -38,6 +38,7 @@ class Process:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._waits = False  # the first try failed, and one timer tries again and again
+        self._told = ""  # why it waits
         self._bridge: root.Bridge | None = None
         self._application: Flask | None = None
 
@@ -54,7 +55,7 @@ class Process:
         try:
             self._bridge = _built(settings)
         except StoreError as error:
-            log.error("start.waits", reason=str(error))  # noqa: TRY400 - no stack in logs
+            self._tell(str(error))
             self._later()
             return
         self._application = web.create(self._bridge)
@@ -68,12 +69,18 @@ class Process:
         timer.daemon = True  # the process must end while the database lets it wait
         timer.start()
 
+    def _tell(self, reason: str) -> None:
+        """Once for each reason, not with each try."""
+        if reason != self._told:
+            self._told = reason
+            log.error("start.waits", reason=reason)
+
     def _again(self) -> None:
         with self._lock:
             try:
                 self._try()
             except Exception as error:  # noqa: BLE001 - nobody is here to hear it; what is wrong may be mended
-                log.error("start.waits", reason=logs.where(error))  # noqa: TRY400 - no stack in logs
+                self._tell(logs.where(error))
                 self._later()
 
     def stop(self) -> None:
