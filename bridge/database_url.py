@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = "sqlite:///bridge.db or postgresql://user:password@host/name"
 _SCHEMES: Final = ("sqlite", "postgresql", "postgres")
+_IN_MEMORY: Final = "a database in memory is lost when its process ends: name a file, such as sqlite:///bridge.db"
 _SQLITE_DRIVERS: Final = ("", "pysqlite")
 _SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]{0,39}", re.ASCII)
 _URL: Final = re.compile(
@@ -152,13 +153,13 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def unusable(url: str) -> str | None:
-    """Why the file of a SQLite URL cannot be a database, and what to do.
+    """Why the file of a SQLite URL cannot be the bridge's database, and what to do.
 
     Never called where the database is open: it looks into the file, and closing that drops SQLite's locks.
     """
     file = sqlite_file(url)
     if file is None:
-        return None
+        return _IN_MEMORY if url.startswith("sqlite") else None
     try:
         return _unusable(file)
     except (OSError, ValueError) as error:

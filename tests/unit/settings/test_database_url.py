@@ -201,7 +201,8 @@ def test_a_path_that_can_never_be_opened_is_a_sentence(tmp_path):
         assert sentence in unusable(f"sqlite:///{tmp_path}/{name}")
     assert unusable(f"sqlite:///{tmp_path}/new.db") is None
     assert unusable(f"sqlite:///{tmp_path}/empty?timeout=5") is None
-    assert unusable("sqlite://") is None
+    for memory in ("sqlite://", "sqlite:///:memory:"):
+        assert unusable(memory).startswith("a database in memory is lost when its process ends: name a file")
     assert unusable("postgresql://u@h/d") is None
 
 
