@@ -8,7 +8,7 @@ which only tests fail is better than no rules. Knows no clock: its owner calls `
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridge import loading, logs, rules
 from bridge.errors import MappingError, StoreError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.store import Store
 
+FAULTS_TOLD: Final = 3  # in the sentence of /status; the log line and `check` name every one
 log = logs.get("rules")
 
 
@@ -48,6 +49,7 @@ class Rulebook:
         self._store = store
         self._seen: dict[str, str] | None = None
         self.fault: str | None = None
+        self._refused: tuple[str, ...] = ()
         self.current = self._first()
         _warn(self.current)
         self._taken: dict[str, str] | None = dict(self.current.files)
@@ -133,7 +135,8 @@ class Rulebook:
         """The set that these files make; MappingError, also when a file of the current set vanished or a test fails."""
         gone = sorted(set(self.current.files) - set(files))
         if gone:
-            raise MappingError([f"{self._folder.name}/{name}: vanished; a restart accepts that" for name in gone])
+            way_out = "put it back, or restart the bridge to go on without it"
+            raise MappingError([f"{self._folder.name}/{name}: vanished; {way_out}" for name in gone])
         fresh = self._load(files)
         if problems := self._failing(fresh):
             raise MappingError(problems)
@@ -146,10 +149,11 @@ class Rulebook:
             log.warning("rules.not_stored", reason=str(error))
 
     def _refuse(self, faults: tuple[str, ...]) -> None:
-        sentence = "; ".join(faults)
-        if sentence != self.fault:
+        if self.fault is None or faults != self._refused:
             log.warning("rules.refused", faults=list(faults))
-        self.fault = sentence
+        self._refused = faults
+        more = [f"and {len(faults) - FAULTS_TOLD:,} more"] if len(faults) > FAULTS_TOLD else []
+        self.fault = "; ".join([*faults[:FAULTS_TOLD], *more])
 
 
 def _warn(taken: RuleSet) -> None:
