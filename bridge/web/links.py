@@ -41,7 +41,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
     @routes.post("/links/<source>", strict_slashes=False)
     def link(source: str) -> Response:
         if not auth.bears(bridge.settings.bridge_links_token, bridge.settings.bridge_admin_token):
-            return plain(401, "A bearer token is needed: BRIDGE_LINKS_TOKEN, or the admin token.", _CHALLENGE)
+            return plain(
+                401, "The bearer token is missing or wrong: send BRIDGE_LINKS_TOKEN or BRIDGE_ADMIN_TOKEN.", _CHALLENGE
+            )
         try:
             bind(bridge, source, _fields(request_of(request.environ).body))
         except UnknownSource:

@@ -41,7 +41,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
     @routes.get("/metrics")
     def metrics() -> Response:
         if not (auth.is_admin() or ("Authorization" not in request.headers and auth.is_local())):
-            return plain(401, "A bearer token is needed: BRIDGE_ADMIN_TOKEN.", {"WWW-Authenticate": "Bearer"})
+            return plain(
+                401, "The bearer token is missing or wrong: send BRIDGE_ADMIN_TOKEN.", {"WWW-Authenticate": "Bearer"}
+            )
         try:
             return Response(recent.get(), content_type=CONTENT_TYPE_LATEST)
         except StoreError:
