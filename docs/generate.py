@@ -79,7 +79,7 @@ Not the bridge's own: the variables by which Heroku (`DYNO`), Render, Railway, F
 Koyeb and Northflank are recognised. Their disks do not last, so a SQLite database is refused there, unless it lies
 below `RAILWAY_VOLUME_MOUNT_PATH` or Azure's `/home`, or `BRIDGE_ALLOW_EPHEMERAL=1` says that its disk lasts (a volume
 of Fly.io, a disk of Render). With `DYNO`, `.env` is not read either.
-`HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address;
+`HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address.
 No header of a proxy is read. `WEB_CONCURRENCY` is not read either.
 """
 OF_A_SOURCE: Final = (

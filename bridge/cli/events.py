@@ -239,11 +239,10 @@ def _confirm(wish: _Wish, *, yes: bool, named: bool) -> None:
     """Ask where much would happen, or where a goal was delivered."""
     if not wish.ids or (named and not wish.delivered):
         return
-    delivered = (
-        f"; {count(wish.delivered, 'goal')} of theirs was delivered and will not be sent again"
-        if wish.delivered
-        else ""
-    )
+    delivered = ""
+    if wish.delivered:
+        were = "was" if wish.delivered == 1 else "were"
+        delivered = f"; {count(wish.delivered, 'goal')} {were} delivered already and will not be sent again"
     asking.confirm(f"Route {count(len(wish.ids), 'event')} again{delivered}?", yes=yes)
 
 

@@ -284,8 +284,10 @@ def _tell_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
     screen.say(f"Removed: {_amount(person)}.")
     if not scrubbed:
         screen.say("The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them.")
-    screen.say("What remains to be done: delete the customer at the provider, and at DataFast the visitors:")
+    left = "What remains to be done: delete the customer at the provider"
+    if not visitors:
+        screen.say(f"{left}. No visitor was known, so there is nothing to delete at DataFast.")
+        return
+    screen.say(f"{left}, and at DataFast the {'visitor' if len(visitors) == 1 else 'visitors'}:")
     for visitor in visitors:
         screen.line(f"    {visitor}")
-    if not visitors:
-        screen.say("none was known", indent=4)

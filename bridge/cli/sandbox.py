@@ -34,12 +34,17 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
 @command(
     examples=[
         ("sandbox", "listens on 127.0.0.1:8100 and knows every visitor"),
-        ("sandbox --option rate_per_minute=600 --option suspended=true", "another DataFast: see the list of options"),
+        (
+            "sandbox --option rate_per_minute=600 --option suspended=true",
+            "another DataFast; a wrong NAME lists all of them",
+        ),
     ]
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=8100, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--key", "keys", multiple=True, default=("df_sandbox",), show_default=True, help="A website's API key.")
+@click.option(
+    "--key", "keys", multiple=True, default=("df_sandbox",), show_default="df_sandbox", help="A website's API key."
+)
 @click.option(
     "--visitor",
     type=click.Choice(["seeded", "any"]),

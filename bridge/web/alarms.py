@@ -322,12 +322,13 @@ def _kept(look: Look) -> Iterator[Alarm]:
             " `python -m bridge events list --state quarantined`, then `events replay` or `events ignore`.",
         )
     if look.held:
+        it = "it" if look.held == 1 else "they"
         yield Alarm(
             "held",
             "Goals are held for a decision.",
-            f"{_many(look.held, 'goal')} {'is' if look.held == 1 else 'are'} held: nobody can tell whether it arrived,"
-            " or it grew too old while the clock jumped. `python -m bridge goals list --state held`, then `goals retry`"
-            " or `goals cancel`.",
+            f"{_many(look.held, 'goal')} {'is' if look.held == 1 else 'are'} held: nobody can tell whether"
+            f" {it} arrived, or {it} grew too old while the clock jumped. `python -m bridge goals list --state held`,"
+            " then `goals retry` or `goals cancel`.",
         )
 
 
