@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LAST: Final = 20  # goals of a source
+LAST: Final = 20  # goals of a source, each of another event
+_GOALS: Final = 5  # of one event, at most, that are read
 LEAST: Final = 8  # of them, before anything is said
 SETTLED_MS: Final = 15 * 60_000  # younger goals may still find their visitor
 LOOKED_INTO: Final = 8  # of those without one: why they have none
@@ -66,7 +67,7 @@ def read(conn: Connection, sources: Iterable[str], now: int) -> tuple[Attributio
 
 
 def _of(conn: Connection, source: str, now: int) -> Attribution:
-    rows = conn.execute(_NEWEST, {"of_source": source, "settled": now - SETTLED_MS}).all()
+    rows = _one_of_each(conn.execute(_NEWEST, {"of_source": source, "settled": now - SETTLED_MS}))
     unnamed = [row for row in rows if not _has_visitor(row)]
     kinds = {row.handover for row in rows}
     return Attribution(
@@ -78,6 +79,15 @@ def _of(conn: Connection, source: str, now: int) -> Attribution:
         example=unnamed[0].id if unnamed else None,
         others=int(conn.execute(_OTHERS, {"of_source": source, "since": now - OTHERS_MS}).scalar_one()),
     )
+
+
+def _one_of_each(newest: Iterable[Any]) -> list[Any]:
+    """The last events, a goal of each: a purchase that makes two goals is one purchase."""
+    found: dict[int, Any] = {}
+    for row in newest:
+        if row.event_id not in found or (_has_visitor(row) and not _has_visitor(found[row.event_id])):
+            found[row.event_id] = row
+    return list(found.values())[:LAST]
 
 
 def _has_visitor(row: Any) -> bool:
@@ -138,7 +148,7 @@ _NEWEST: Final = (
         func.coalesce(goals.c.reason, "") != "forgotten",
     )
     .order_by(goals.c.created_at_ms.desc())
-    .limit(LAST)
+    .limit(LAST * _GOALS)
 )
 _TRACES: Final = select(events.c.id, events.c.trace).where(events.c.id.in_(bindparam("ids", expanding=True)))
 _SOME_OTHERS: Final = (

@@ -75,6 +75,22 @@ def test_eight_purchases_without_a_visitor_are_an_alarm_with_the_likely_cause(sh
     assert "`python -m bridge why goal_8`" in detail
 
 
+TWO_GOALS = """
+provider: stripe
+goals:
+  - {goal: purchase, event: checkout.session.completed}
+  - {goal: bought_pro, event: checkout.session.completed}
+"""
+
+
+def test_a_purchase_that_makes_two_goals_is_one_purchase(store, clock):
+    shop = Shop(store, clock, {"stripe.yaml": TWO_GOALS})
+    shop.sell(4)
+    assert (shop.found().goals, shop.alarm()) == (4, None)
+    shop.sell(4)
+    assert shop.alarm()[0].startswith("8 of the last 8 purchases")
+
+
 def test_it_is_over_as_soon_as_half_of_them_have_one(shop):
     shop.sell(8)
     shop.sell(7, **visitor(ALICE))
