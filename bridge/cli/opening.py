@@ -122,11 +122,18 @@ def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
 def _demand_file(url: str) -> None:
     """Opening a SQLite file that is not there would create it, and a question must not leave a file behind."""
     file = database_url_.sqlite_file(url)
-    if file is not None and not file.exists():
+    if file is None or file.exists():
+        return
+    if file.with_name(f"{file.name}-wal").exists():
         raise StoreUnavailable(
-            f"There is no database at {file} yet. Start the bridge with `python -m bridge serve`, or create it with"
-            f" `{MIGRATE}`; if it is elsewhere, set DATABASE_URL."
+            f"The database {file} is gone, but its log {file.name}-wal is still there: was the file moved or deleted"
+            " while the bridge was running? Do not stop the bridge yet: docs/operations.md (The SQLite file) says how"
+            " to save it."
         )
+    raise StoreUnavailable(
+        f"There is no database at {file} yet. Start the bridge with `python -m bridge serve`, or create it with"
+        f" `{MIGRATE}`; if it is elsewhere, set DATABASE_URL."
+    )
 
 
 def _demand_current(state: str) -> None:

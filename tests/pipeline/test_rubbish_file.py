@@ -89,3 +89,16 @@ def test_a_damaged_database_is_a_sentence_too(tmp_path, sqlite_template, monkeyp
             assert "malformed" in told.err, command
             assert "Traceback" not in told.err, command
             assert "error of the bridge itself" not in told.err, command
+
+
+@pytest.mark.parametrize("command", ["doctor", "why evt_1", "goals list"])
+def test_a_file_that_went_away_under_its_log_is_not_begun_anew(command, tmp_path, monkeypatch, capsys):
+    """To follow "create it with migrate" would make an empty database beside what can still be saved."""
+    (tmp_path / "bridge.db-wal").write_bytes(b"what was not moved into the file yet")
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/bridge.db")
+    monkeypatch.setenv("BRIDGE_MAPPINGS", str(ROOT / "mappings"))
+    assert main(command.split()) == 1
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "Do not stop the bridge yet" in told
+    assert "create it with" not in told
+    assert [file.name for file in tmp_path.iterdir()] == ["bridge.db-wal"]
