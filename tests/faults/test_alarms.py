@@ -219,7 +219,7 @@ def renewal():
 def test_quarantine_is_red_until_somebody_sets_it_aside(stage):
     monitor = start(stage)
     assert stage.post(monitor.web, b"no JSON").status_code == 200
-    monitor.red("Events are in quarantine.", "1 verified events", "events replay", "events ignore")
+    monitor.red("Events are in quarantine.", "1 verified event", "events replay", "events ignore")
     stage.command("events", "ignore", "ev_1")
     monitor.green()
 
