@@ -135,16 +135,13 @@ def test_a_server_that_refuses_writes_has_no_room_or_freezes(stage, admin, postg
     over(stage, [web], "full")
 
     pids = server_pids(postgres)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
     try:
+        tell(pids, signal.SIGSTOP)
         refused(stage, web, "frozen", "database")
         started.append(start_meanwhile(stage, "while-frozen"))
         assert stage.post(started[-1], checkout("frozen")).status_code == 503
     finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        tell(pids, signal.SIGCONT)
     over(stage, [web, *started], "frozen")
 
 
@@ -153,6 +150,13 @@ def server_pids(postgres):
     first = int((Path(postgres.server.pgdata) / "postmaster.pid").read_text().splitlines()[0])
     children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
     return [first, *map(int, children)]
+
+
+def tell(pids, what):
+    """One whose connection was given back meanwhile has ended."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, what)
 
 
 @pytest.mark.timeout(300)
