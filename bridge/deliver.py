@@ -245,7 +245,7 @@ def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) 
             at = f" at {_utc(entry.at_ms)}" if entry.at_ms is not None else ""
             message = f"it was sent before the back-up was put in place: DataFast recorded it{at}"
         settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
-        return LookRuling(doubtful, settlement, remote_id=entry.event_id)
+        return LookRuling(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
     if doubtful.goal.id in told.unclear:
         sentence = "DataFast lists a goal of this name without a time or a description"
         return _cannot_tell(doubtful, Outcome(OutcomeKind.UNCONFIRMED, message=sentence), policy)

@@ -697,7 +697,8 @@ class ProofClaim:
 class LookRuling:
     """What a read-back decides for one goal.
 
-    looked: it counts as a look that could not tell; absent: it was not found; remote_id: DataFast's id of it.
+    looked: it counts as a look that could not tell; absent: it was not found; remote_id: DataFast's id of it;
+    at_ms: when DataFast recorded it, by its own clock.
     """
 
     goal: UnconfirmedGoal
@@ -705,6 +706,7 @@ class LookRuling:
     looked: bool = False
     absent: bool = False
     remote_id: str | None = None
+    at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

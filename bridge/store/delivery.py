@@ -698,6 +698,14 @@ _SETTLE_LOOK: Final = (
 _TOLD: Final = (GoalState.DELIVERED, GoalState.PENDING)
 
 
+# From now on its window stands by DataFast's own clock, whatever happens to ours.
+_DATE: Final = (
+    update(attempts)
+    .where(attempts.c.goal_id == bindparam("of_goal"), attempts.c.outcome == "unconfirmed")
+    .values(server_started_at_ms=bindparam("at"))
+)
+
+
 def settle_look(
     conn: Connection,
     look: LookClaim,
@@ -725,6 +733,8 @@ def settle_look(
             },
         ).first()
         mine = mine or row is not None
+        if row is not None and ruling.at_ms is not None:
+            conn.execute(_DATE, {"of_goal": row.id, "at": ruling.at_ms})
         if row is not None and ruling.goal.restored and ruling.settlement.state in _TOLD:
             restoring.told(conn, ruling.goal.goal.id, sent=ruling.settlement.state is GoalState.DELIVERED)
     if not mine:
