@@ -147,7 +147,7 @@ _NEWEST: Final = (
         goals.c.created_at_ms <= bindparam("settled"),
         func.coalesce(goals.c.reason, "") != "forgotten",
     )
-    .order_by(goals.c.created_at_ms.desc())
+    .order_by(goals.c.created_at_ms.desc(), goals.c.id.desc())
     .limit(LAST * _GOALS)
 )
 _TRACES: Final = select(events.c.id, events.c.trace).where(events.c.id.in_(bindparam("ids", expanding=True)))
