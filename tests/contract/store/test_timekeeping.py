@@ -616,5 +616,5 @@ def test_a_swapped_secret_is_told_in_time_though_the_clock_was_ahead(store, host
     host.run(MINUTE)
     for _ in range(6):
         refuse(store)
-        host.run(30 * MINUTE)
+        host.run(30 * MINUTE, step=MINUTE)
     assert silent(store)

@@ -156,7 +156,7 @@ def test_a_file_alone_can_be_checked_without_the_others_and_without_settings(map
     [
         (["check"], "mappings: the folder of mapping files cannot be read"),
         (["check", "--mappings", "elsewhere"], "elsewhere: the folder of mapping files cannot be read"),
-        (["check", "none.yaml"], "none.yaml: No such file"),
+        (["check", "none.yaml"], "none.yaml:1:1: the file cannot be read (no such file or directory)"),
     ],
 )
 def test_what_is_not_there_is_a_fault(line, sentence, capsys, alone):
