@@ -6,7 +6,7 @@ one that has gone longest without getting on. Behind a proxy all come from one a
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Generic, TypeVar
 
 Member = TypeVar("Member")
@@ -16,11 +16,18 @@ def origin_of(client: Any) -> str:
     """Whose a connection is, by what `accept` said of the other side."""
     if not isinstance(client, tuple):
         return ""  # a Unix socket: somebody on this machine
-    address = str(client[0])
-    if ":" not in address:
-        return address
-    packed = IPv6Address(address.partition("%")[0])
-    return str(packed.ipv4_mapped or packed.packed[:8].hex())
+    return origin_at(str(client[0]))
+
+
+def origin_at(address: str) -> str:
+    """One name for all addresses that one customer may have: an IPv6 network is one. Empty for what is no address."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or found.packed[:8].hex())
+    return str(found)
 
 
 class Crowd(Generic[Member]):

@@ -7,10 +7,11 @@ bounded: the addresses seen last, an IPv6 network as one. Thread-safe; each proc
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
+
+from bridge.web.crowd import origin_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,14 @@ class Guesses:
 
     def wrong(self, address: str) -> float | None:
         """How many seconds to keep the answer back; None: refuse it now, there are too many."""
-        place = _place(address)
+        origin = origin_at(address)
         with self._lock:
             now = self._monotonic()
-            free_at = max(self._free_at.pop(place, now), now) + EACH_S
+            free_at = max(self._free_at.pop(origin, now), now) + EACH_S
             wait_s = max(free_at - now - FREE * EACH_S, 0.0)
             self._waiting = [at for at in self._waiting if at > now]
             refused = wait_s > LONGEST_S or (wait_s > 0 and len(self._waiting) >= WAITING_MAX)
-            self._free_at[place] = free_at - EACH_S if refused else free_at
+            self._free_at[origin] = free_at - EACH_S if refused else free_at
             while len(self._free_at) > ADDRESSES_MAX:
                 self._free_at.popitem(last=False)
             if refused:
@@ -48,15 +49,3 @@ class Guesses:
             if wait_s:
                 self._waiting.append(now + wait_s)
             return wait_s
-
-
-def _place(address: str) -> str:
-    """One name for all addresses that one person may have."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    if isinstance(found, ipaddress.IPv6Address):
-        mapped = found.ipv4_mapped
-        return str(mapped or ipaddress.ip_network((int(found) >> 64 << 64, 64)))
-    return str(found)
