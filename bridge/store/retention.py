@@ -38,15 +38,19 @@ QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days
 READ_BACK_MS: Final = 3_600_000  # tries of delivered goals tell the doubtful ones of the same visitor apart
 BATCH: Final = 200  # rows a transaction
 ROUNDS: Final = 50  # transactions a call; the rest is done the next time
-LASTS_MS: Final = 3_600_000  # a call takes less
 _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 
 
-def purge(store: Store, days: int, now: int | None = None) -> dict[str, int]:
-    """One round of forgetting; how many rows of what. days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time."""
+def purge(
+    store: Store, days: int, now: int | None = None, still: Callable[[Connection], bool] = lambda _: True
+) -> dict[str, int]:
+    """One round of forgetting; how many rows of what.
+
+    days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time. still: asked in each transaction whether to go on.
+    """
     if now is None:
         now = store.run(read_ms)
-    in_batches = partial(_in_batches, store, now)
+    in_batches = partial(_in_batches, store, still)
     done = {
         "bodies": in_batches(lambda conn: forget_bodies(conn, days, BATCH, now)),
         "attempts": in_batches(lambda conn: forget_attempts(conn, days, BATCH, now)),
@@ -60,15 +64,10 @@ def purge(store: Store, days: int, now: int | None = None) -> dict[str, int]:
     return done
 
 
-def _in_batches(store: Store, now: int, work: Callable[[Connection], int]) -> int:
-    """Stops where the clock was set meanwhile: what came since then may bear any time."""
-
-    def by_the_same_clock(conn: Connection) -> int:
-        return work(conn) if abs(read_ms(conn) - now) < LASTS_MS else 0
-
+def _in_batches(store: Store, still: Callable[[Connection], bool], work: Callable[[Connection], int]) -> int:
     total = 0
     for _ in range(ROUNDS):
-        count = store.run(by_the_same_clock)
+        count = store.run(lambda conn: work(conn) if still(conn) else 0)
         total += count
         if count < BATCH:
             break

@@ -174,7 +174,12 @@ class Timekeeper:
     def forget(self, days: int) -> dict[str, int] | None:
         """One round of forgetting, unless that waits (None). days: BRIDGE_RETENTION_DAYS."""
         now = self._store.run(self._may_forget)
-        return None if now is None else retention.purge(self._store, days, now)
+        return None if now is None else retention.purge(self._store, days, now, self._has_not_jumped)
+
+    def _has_not_jumped(self, conn: Connection) -> bool:
+        """Since forgetting was allowed, though this process may have been stopped: what came since may bear any time."""
+        memory = jumps.recall(conn)
+        return memory.wait is None and self._gap(memory, self._clocks(conn)) is None
 
     def _may_forget(self, conn: Connection) -> int | None:
         """The time by which may be forgotten: the one that was judged, for the clock may jump just behind it."""
