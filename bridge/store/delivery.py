@@ -609,7 +609,13 @@ _GROUP: Final = (
 )
 
 _ARRIVED: Final = (
-    select(attempts.c.goal_id, attempts.c.started_at_ms, attempts.c.ended_at_ms, attempts.c.server_started_at_ms)
+    select(
+        attempts.c.goal_id,
+        attempts.c.outcome,
+        attempts.c.started_at_ms,
+        attempts.c.ended_at_ms,
+        attempts.c.server_started_at_ms,
+    )
     .where(
         attempts.c.goal_id.in_(bindparam("goal_ids", expanding=True)),
         attempts.c.kind == "send",
@@ -648,7 +654,7 @@ def _lease_group(
 def _windows(
     conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int, lease_ms: int
 ) -> dict[int, tuple[Window, ...]]:
-    """When each goal's tries that may have arrived were under way, by DataFast's clock.
+    """When each goal's tries that may have arrived were under way, by DataFast's clock; of one that was answered, only that.
 
     Where our own clock was set meanwhile, a try took no longer than a lease. Before DataFast's clock was known, it may
     have been ours or the one that it was found to be.
@@ -656,7 +662,11 @@ def _windows(
     Not when it was found to be delivered: a read-back may have found it long after it arrived.
     """
     found: dict[int, list[Window]] = {}
-    for row in conn.execute(_ARRIVED, {"goal_ids": goal_ids}) if goal_ids else ():
+    rows = conn.execute(_ARRIVED, {"goal_ids": goal_ids}).all() if goal_ids else []
+    answered = {row.goal_id for row in rows if row.outcome == "delivered"}
+    for row in rows:
+        if row.goal_id in answered and row.outcome != "delivered":
+            continue
         took_ms = (now if row.ended_at_ms is None else row.ended_at_ms) - row.started_at_ms
         took_ms = took_ms if took_ms >= 0 else lease_ms
         start, end = row.server_started_at_ms, row.server_started_at_ms

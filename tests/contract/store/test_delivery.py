@@ -281,6 +281,25 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     assert desk.state(lost) == "delivered"
 
 
+def test_a_goal_that_was_sent_again_owns_the_entry_of_the_try_that_was_answered(desk, clock):
+    """A try in doubt may have left an entry as well, and the answered one's was taken for the next goal's: it was lost."""
+    desk.goal(ordered_at=clock.now_ms - 9)
+    desk.send(LOST)
+    clock.advance(30_000)
+    look = desk.claim()
+    again = [LookRuling(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
+    health = Settlement(GoalState.UNCONFIRMED, Health.SILENT)
+    desk.run(lambda conn: delivery.settle_look(conn, look, again, health=health))
+    clock.advance(60_000)
+    answered_at = clock.now_ms
+    desk.send(DELIVERED)
+    desk.goal(ordered_at=clock.now_ms)
+    desk.send(LOST)
+    clock.advance(30_000)
+    (owned,) = desk.claim().owned
+    assert owned.windows == ((answered_at, answered_at),)
+
+
 def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
     lost = desk.goal()
     desk.send(LOST)
