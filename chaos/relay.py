@@ -17,11 +17,12 @@ Target = Path | tuple[str, int]  # a server's socket file, or its address
 
 
 class _Pair:
-    """One connection and its other half. `silent`: for good."""
+    """One connection and its other half. `silent`: for good; `said`: which first words were heard on it last."""
 
     def __init__(self, client: socket.socket, upstream: socket.socket) -> None:
         self.ends = (client, upstream)
         self.silent = False
+        self.said: bytes | None = None
         self.over = False
 
 
@@ -31,7 +32,8 @@ class Relay:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.last_words: bytes | None = None  # the next connection that says this is heard, and then silent for good
-        self.heard = True  # whether those words are handed on
+        self.first_words = b""  # if it has said this before
+        self.heard = True  # whether its last words are handed on
         self._moving = threading.Event()
         self._moving.set()
         self._pairs: list[_Pair] = []
@@ -100,7 +102,9 @@ class Relay:
                 self._moving.wait()
                 if pair.silent:
                     continue
-                if self.last_words is not None and self.last_words in data:
+                if self.first_words in data:
+                    pair.said = self.first_words
+                if self.last_words is not None and self.last_words in data and pair.said == self.first_words:
                     pair.silent, self.last_words = True, None
                     if not self.heard:
                         continue

@@ -67,11 +67,12 @@ def test_connections_that_fall_silent_for_good(postgres_stage, relay):
     assert stage.post(web, checkout("before")).status_code == 200
     assert relay.silence() >= 1
     sent = acks_again(stage, web, "idle", red=False)
-    relay.last_words = b"COMMIT"
+    relay.first_words, relay.last_words = b"evt_commit-1", b"COMMIT"  # the worker's own commits go on
     assert stage.post(web, checkout("commit-1")).status_code == 503
     relay.last_words = None
     sent += acks_again(stage, web, "commit")
-    relay.heard, relay.last_words = False, b"COMMIT"  # its transaction goes on holding what everybody needs
+    relay.heard = False  # its transaction goes on holding what everybody needs
+    relay.first_words, relay.last_words = b"evt_lock-1", b"COMMIT"
     assert stage.post(web, checkout("lock-1")).status_code == 503
     relay.last_words = None
     sent += acks_again(stage, web, "lock")
