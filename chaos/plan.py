@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bridge.sandbox.faults import MIXED
+
 STORMS = ("kill", "term", "stop", "pg-restart", "silent", "failover")
 MODES = (*STORMS, "outage", "slow", "memory", "same", "forged", "malformed", "crowd", "restore", "clock")
 GAPS_S = {"silent": (13.0, 16.0), "failover": (2.0, 3.0)}  # between two of them, where it is not short
@@ -51,6 +53,20 @@ class Plan:
             "BRIDGE_LOG_FORMAT": "json",
             **self.more,
         }
+
+    def destination(self, port: int) -> list[str]:
+        """The command line of the sandbox that takes the goals."""
+        options = {
+            "rate_per_minute": 0,
+            "fault_percent": self.faults,
+            "fault_kinds": list(MIXED),
+            "fault_path": self.fault_path,
+            "fault_hang_ms": 3_000,
+            "fault_retry_after_s": 1,
+            "seed": self.seed,
+        }
+        chosen = [word for name, value in options.items() for word in ("--option", f"{name}={json.dumps(value)}")]
+        return ["-m", "bridge", "sandbox", "--port", str(port), "--visitor", "any", "--key", KEY, *chosen]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from typing import Any
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from bridge.sandbox.faults import MIXED
 from chaos.family import Member, free_port, wait
 from chaos.plan import KEY, SECRET, Plan, Sent, make_events
 from chaos.sender import Sender
@@ -52,18 +51,7 @@ class Restore:
         self.sqlite = self.url.startswith("sqlite")
         self.url = "sqlite:///bridge.db" if self.sqlite else self.url.replace("+psycopg", "", 1)
         self.port = free_port()
-        options = {
-            "rate_per_minute": 0,
-            "fault_percent": self.plan.faults,
-            "fault_kinds": list(MIXED),
-            "fault_path": self.plan.fault_path,
-            "fault_hang_ms": 3_000,
-            "fault_retry_after_s": 1,
-            "seed": self.plan.seed,
-        }
-        chosen = [word for name, value in options.items() for word in ("--option", f"{name}={json.dumps(value)}")]
-        words = ["-m", "bridge", "sandbox", "--port", str(self.port), "--visitor", "any", "--key", KEY, *chosen]
-        self.destination = Member("datafast", words, {}, self.folder, self.port)
+        self.destination = Member("datafast", self.plan.destination(self.port), {}, self.folder, self.port)
         self.generation = 0
 
     # ------------------------------------------------------------------------------------------------------ the play

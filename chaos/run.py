@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bridge.sandbox.faults import MIXED
 from chaos import ledger, plan
 from chaos.databases import Database
 from chaos.family import Family, Member, free_port, wait
@@ -43,25 +42,12 @@ class Run:
         self.relay = database.behind_a_relay(wanted.pooler) if wanted.mode in ("silent", "failover") else None
         self.servers = database.follow() if wanted.mode == "failover" else None
         self.destination_port = free_port()
-        self.destination = Member("datafast", self._sandbox(), wanted.beside, folder, self.destination_port)
+        words = wanted.destination(self.destination_port)
+        self.destination = Member("datafast", words, wanted.beside, folder, self.destination_port)
         self.webs = [self._web(number, folder) for number in range(wanted.webs)]
         self.workers = [self._worker(number, folder) for number in range(wanted.workers)]
 
     # ---------------------------------------------------------------------------------------------------- processes
-
-    def _sandbox(self) -> list[str]:
-        options = {
-            "rate_per_minute": 0,
-            "fault_percent": self.plan.faults,
-            "fault_kinds": list(MIXED),
-            "fault_path": self.plan.fault_path,
-            "fault_hang_ms": 3_000,
-            "fault_retry_after_s": 1,
-            "seed": self.plan.seed,
-        }
-        chosen = [word for name, value in options.items() for word in ("--option", f"{name}={json.dumps(value)}")]
-        port = str(self.destination_port)
-        return ["-m", "bridge", "sandbox", "--port", port, "--visitor", "any", "--key", plan.KEY, *chosen]
 
     def _environ(self, **more: str) -> dict[str, str]:
         return {

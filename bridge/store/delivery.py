@@ -45,7 +45,9 @@ _BUSY: Final = ("leased", "sending", "unconfirmed")
 
 _earlier = goals.alias("earlier")
 
-_holds_up: Final = (
+# Both are asked of one candidate at a time, by its visitor: as NOT EXISTS, PostgreSQL without statistics joins the
+# candidates to all that is open, and a claim takes seconds as soon as thousands are held up.
+_unhindered: Final = (
     select(_earlier.c.id)
     .where(
         _earlier.c.destination == goals.c.destination,
@@ -62,14 +64,16 @@ _holds_up: Final = (
             and_(_earlier.c.due_at_ms <= bindparam("now"), _earlier.c.expires_at_ms > bindparam("now")),
         ),
     )
-    .exists()
+    .limit(1)
+    .scalar_subquery()
+    .is_(None)
 )
 
 # Of one visitor and name, one goal at a time is under way or in doubt, whichever is the earlier: where DataFast tells
 # no descriptions, an entry of the second would be taken for the first one's.
 _namesake: Final = goals.alias("namesake")
 
-_has_namesake: Final = (
+_has_no_namesake: Final = (
     select(_namesake.c.id)
     .where(
         _namesake.c.destination == goals.c.destination,
@@ -78,7 +82,9 @@ _has_namesake: Final = (
         _namesake.c.name == goals.c.name,
         _namesake.c.id != goals.c.id,
     )
-    .exists()
+    .limit(1)
+    .scalar_subquery()
+    .is_(None)
 )
 
 
@@ -92,8 +98,8 @@ def _sendable(*, newest: bool) -> Select[Any]:
             goals.c.state == PENDING,
             goals.c.due_at_ms <= bindparam("now"),
             goals.c.expires_at_ms > bindparam("now"),
-            ~_holds_up,
-            ~_has_namesake,
+            _unhindered,
+            _has_no_namesake,
         )
         .order_by(*order)
         .limit(1)
@@ -173,7 +179,7 @@ _TAKE_SLOT: Final = (
 # The slot's row lets one claim after the other through; what the one before leased is seen here, if not yet above.
 _LEASE: Final = (
     update(goals)
-    .where(goals.c.id == bindparam("goal_id"), goals.c.state == PENDING, ~_has_namesake)
+    .where(goals.c.id == bindparam("goal_id"), goals.c.state == PENDING, _has_no_namesake)
     .values(
         state="leased",
         lease_token=bindparam("token"),
@@ -654,7 +660,7 @@ def _lease_group(
 def _windows(
     conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int, lease_ms: int
 ) -> dict[int, tuple[Window, ...]]:
-    """When each goal's tries that may have arrived were under way, by DataFast's clock; of one that was answered, only that.
+    """When each goal's tries that may have arrived were under way, by DataFast's clock. Of an answered one, only that.
 
     Where our own clock was set meanwhile, a try took no longer than a lease. Before DataFast's clock was known, it may
     have been ours or the one that it was found to be.

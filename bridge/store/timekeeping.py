@@ -177,7 +177,7 @@ class Timekeeper:
         return None if now is None else retention.purge(self._store, days, now, self._has_not_jumped)
 
     def _has_not_jumped(self, conn: Connection) -> bool:
-        """Since forgetting was allowed, though this process may have been stopped: what came since may bear any time."""
+        """Since forgetting was allowed? This process may have been stopped since, and what came may bear any time."""
         memory = jumps.recall(conn)
         return memory.wait is None and self._gap(memory, self._clocks(conn)) is None
 

@@ -282,7 +282,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
 
 
 def test_a_goal_that_was_sent_again_owns_the_entry_of_the_try_that_was_answered(desk, clock):
-    """A try in doubt may have left an entry as well, and the answered one's was taken for the next goal's: it was lost."""
+    """The try in doubt may have left an entry, too; the other one was taken for the next goal, which was lost."""
     desk.goal(ordered_at=clock.now_ms - 9)
     desk.send(LOST)
     clock.advance(30_000)
