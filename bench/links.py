@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import text
 
 from bridge import store as bridge_store
-from bridge.linking import Learning
+from bridge.identity.linking import Learning
 from bridge.model import Key
-from bridge.store import links
+from bridge.store.links import learning as links
 
 SMALL = 10_000
 KINDS = ("session", "payment_intent", "charge", "invoice", "subscription", "customer")

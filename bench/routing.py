@@ -24,8 +24,8 @@ from bridge.model import Destination, Event, EventState, NewEvent, Request
 from bridge.route import BATCH, Desk, Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
-from bridge.store.gate import Gate
-from bridge.store.inbox import Inbox
+from bridge.store.database.gate import Gate
+from bridge.store.inbox.group_commit import Inbox
 
 ENVIRON = {"DATAFAST_API_KEY": "df_bench", "STRIPE_WEBHOOK_SECRET": SECRET, "LEMONSQUEEZY_WEBHOOK_SECRET": SECRET}
 DESTINATIONS = {"default": Destination("default", "df_bench")}

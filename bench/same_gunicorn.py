@@ -1,6 +1,6 @@
 """The bridge's gunicorn settings for the constant view: the same worker, threads and limits, without the bridge."""
 
-from bridge.web.gunicorn import *  # noqa: F403
+from bridge.server.gunicorn_conf import *  # noqa: F403
 
 
 def post_worker_init(worker: object) -> None:

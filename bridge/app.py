@@ -22,12 +22,12 @@ from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
-from bridge.store import workers
-from bridge.store.counters import Refusals
-from bridge.store.first_messages import FirstMessages
-from bridge.store.inbox import Inbox
-from bridge.store.timekeeping import Timekeeper
-from bridge.store.wrong_tokens import WrongTokens
+from bridge.store.inbox.counters import Refusals
+from bridge.store.inbox.first_messages import FirstMessages
+from bridge.store.inbox.group_commit import Inbox
+from bridge.store.operator import workers
+from bridge.store.operator.wrong_tokens import WrongTokens
+from bridge.store.upkeep.timekeeping import Timekeeper
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
 if TYPE_CHECKING:

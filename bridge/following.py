@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bridge.store import plans
+from bridge.store.goals import drafts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
-    from bridge.desk import Element, Prepared
+    from bridge.prepare import Element, Prepared
     from bridge.rules import RuleTrace
 
     Place = tuple[str, str]
@@ -28,7 +28,7 @@ def settled(conn: Connection, batch: Sequence[Prepared]) -> list[Prepared]:
     asked = {_followed(wish) for prepared in batch for element in prepared.elements for wish in element.following}
     if not asked:
         return list(batch)
-    made = plans.made_before(conn, asked)
+    made = drafts.made_before(conn, asked)
     found = []
     for prepared in batch:
         told = replace(prepared, elements=tuple(_settled(element, made) for element in prepared.elements))
@@ -37,7 +37,7 @@ def settled(conn: Connection, batch: Sequence[Prepared]) -> list[Prepared]:
     return found
 
 
-def _followed(wish: plans.Wish) -> Place:
+def _followed(wish: drafts.Wish) -> Place:
     """Where the goal is that has to be there: at the destination of the one that follows it."""
     assert wish.planned.follows is not None
     return wish.destination, wish.planned.follows.once_key
@@ -52,7 +52,7 @@ def _settled(element: Element, made: set[Place]) -> Element:
     return replace(element, wishes=(*element.wishes, *wishes), following=(), evaluation=evaluation)
 
 
-def _told(traces: Iterable[RuleTrace], following: Iterable[plans.Wish], matched: set[str]) -> tuple[RuleTrace, ...]:
+def _told(traces: Iterable[RuleTrace], following: Iterable[drafts.Wish], matched: set[str]) -> tuple[RuleTrace, ...]:
     """The traces, which now say what came of the goals that follow others."""
     by_rule = {wish.planned.rule_id: wish.planned for wish in following}
     told = []

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from bridge import rules
-from bridge.desk import Desk
 from bridge.model import BodyForm, ExactFloat, Request
+from bridge.prepare import Desk
 from bridge.rules.values import shown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.desk import Element, Prepared
     from bridge.model import Json, Source
+    from bridge.prepare import Element, Prepared
     from bridge.rules import RuleSet, RuleTrace
     from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
     from bridge.settings import Settings
-    from bridge.store.plans import Wish
+    from bridge.store.goals.drafts import Wish
 
 _HASH_KEY: Final = b"tests"
 

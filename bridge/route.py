@@ -1,7 +1,7 @@
 """Stored events → goals: evaluate the rules, learn the links, resolve the visitor, write goals, trace and verdict.
 
-What needs no database is done before the transaction (`bridge.desk`); then one transaction takes a small batch, and a
-batch that fails is repeated event by event, so that one bad event hurts no other.
+What needs no database is done before the transaction (`bridge.prepare`); then one transaction takes a small batch,
+and a batch that fails is repeated event by event, so that one bad event hurts no other.
 
 The trace of an event (`events.trace`, JSON) answers every "why":
     {"elements": [{                         one, or with `each` one per element
@@ -12,8 +12,8 @@ The trace of an event (`events.trace`, JSON) answers every "why":
                         proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
         "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
-                   "destination", "once_key", "visitor", "found" (bridge.linking.Found), "message", "refused" (a value
-                   that is no visitor id), "notes"}]}],
+                   "destination", "once_key", "visitor", "found" (bridge.identity.linking.Found), "message",
+                   "refused" (a value that is no visitor id), "notes"}]}],
      "stopped": {key: why it links nothing any more}}
 """
 
@@ -24,11 +24,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge import logs
-from bridge.desk import Desk, Element, Prepared
 from bridge.errors import StoreError
 from bridge.following import settled
-from bridge.store import clock, events, facts, plans
-from bridge.store.driver import driver_of
+from bridge.prepare import Desk, Element, Prepared
+from bridge.store import clock, facts
+from bridge.store.database.driver import driver_of
+from bridge.store.goals import drafts
+from bridge.store.inbox import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -100,7 +102,7 @@ class Router:
 
     def sweep(self) -> int:
         """Look at the parked goals whose grace or wait is over; how many changed their state."""
-        return self._run(lambda conn: plans.sweep_parked(conn, self._settings, judged=self._judged))
+        return self._run(lambda conn: drafts.sweep_parked(conn, self._settings, judged=self._judged))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0, limit: int = 200) -> tuple[int, int]:
         """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""
@@ -111,7 +113,7 @@ class Router:
         learnings = [element.learning for one in prepared for element in one.elements]
 
         def learn(conn: Connection) -> None:
-            plans.learn(conn, learnings, self._settings, clock.read_ms(conn))
+            drafts.learn(conn, learnings, self._settings, clock.read_ms(conn))
 
         self._store.run(learn)
         return len(stored), stored[-1].id if stored else after_id
@@ -178,9 +180,9 @@ def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str)
     now = driver_of(conn).now_ms()
     good = settled(conn, [prepared for prepared in batch if prepared.quarantine is None])
     learnings = [element.learning for prepared in good for element in prepared.elements]
-    memory = plans.learn(conn, learnings, desk.settings, now)
+    memory = drafts.learn(conn, learnings, desk.settings, now)
     wishes = [wish for prepared in good for element in prepared.elements for wish in element.wishes]
-    made = iter(plans.make(conn, wishes, memory, desk.settings, now))
+    made = iter(drafts.make(conn, wishes, memory, desk.settings, now))
     for key, why in memory.stopped.items():
         log.warning("link.stopped", key=key, reason=why)
     ends = [
@@ -205,7 +207,7 @@ def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str)
 # ------------------------------------------------------------------------------------------------------------ trace
 
 
-def _trace(prepared: Prepared, made: Iterable[plans.Made], stopped: Mapping[str, str]) -> str:
+def _trace(prepared: Prepared, made: Iterable[drafts.Made], stopped: Mapping[str, str]) -> str:
     made = iter(made)
     elements = [_element_text(element, [next(made) for _ in element.wishes]) for element in prepared.elements]
     text = f'{{"elements":[{",".join(elements)}]'
@@ -215,7 +217,7 @@ def _trace(prepared: Prepared, made: Iterable[plans.Made], stopped: Mapping[str,
     return text + "}"
 
 
-def _element_text(element: Element, made: Sequence[plans.Made]) -> str:
+def _element_text(element: Element, made: Sequence[drafts.Made]) -> str:
     """The trace of an element as JSON; its rules, most of which say the same for every event, from memory."""
     text = _json(_element_trace(element, made, rules=False))
     if element.evaluation is None or not element.evaluation.traces:
@@ -242,7 +244,7 @@ def foretold(prepared: Prepared) -> dict[str, Any]:
     return {"elements": [_element_trace(element, ()) for element in prepared.elements]}
 
 
-def _element_trace(element: Element, made: Sequence[plans.Made], *, rules: bool = True) -> dict[str, Any]:
+def _element_trace(element: Element, made: Sequence[drafts.Made], *, rules: bool = True) -> dict[str, Any]:
     envelope, evaluation = element.envelope, element.evaluation
     trace = {
         "type": envelope.type,
@@ -269,7 +271,7 @@ def _candidate_trace(judged: Judged) -> dict[str, Any]:
     return {name: value for name, value in trace.items() if value is not None}
 
 
-def _goal_trace(made: plans.Made) -> dict[str, Any]:
+def _goal_trace(made: drafts.Made) -> dict[str, Any]:
     planned = made.wish.planned
     trace = {
         "rule": planned.rule_id,

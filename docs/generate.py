@@ -16,8 +16,8 @@ import click
 
 from bridge import rules, sources
 from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
+from bridge.server import worker
 from bridge.settings import TABLE, Setting
-from bridge.web import edge
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, Answer
 
 if TYPE_CHECKING:
@@ -273,7 +273,9 @@ def _answer(answer: Answer) -> str:
 
 def door() -> str:
     """What is answered to bytes that never become a request."""
-    told = dict.fromkeys((edge.MALFORMED, edge.TOO_LATE, *dict(edge.REFUSALS).values(), edge.NO_PLACE, edge.FAILED))
+    told = dict.fromkeys(
+        (worker.MALFORMED, worker.TOO_LATE, *dict(worker.REFUSALS).values(), worker.NO_PLACE, worker.FAILED)
+    )
     rows = [_raw_answer(*answer.decode().split("\r\n\r\n")) for answer in told]
     return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"
 

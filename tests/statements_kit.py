@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import event
 
-from bridge.store.driver import Driver, driver_of, spelled
+from bridge.store.database.driver import Driver, driver_of, spelled
 
 
 @contextmanager

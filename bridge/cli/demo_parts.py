@@ -21,7 +21,7 @@ import requests
 import bridge
 from bridge import rules
 from bridge.errors import BridgeError
-from bridge.hosts import is_of_a_host
+from bridge.settings.hosts import is_of_a_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bridge import identity, store
-from bridge.linking import Found
-from bridge.store import ledger
+from bridge.identity.linking import Found
+from bridge.store.operator import queries
 
 if TYPE_CHECKING:
-    from bridge.store.ledger import EventLine, GoalLine
+    from bridge.store.operator.queries import EventLine, GoalLine
 
 _MOVING: Final = frozenset({"pending", "leased", "sending", "unconfirmed"})
 _MANY: Final = 500
@@ -20,7 +20,7 @@ def read(url: str) -> list[EventLine]:
     opened = store.open(url, pool_size=1)
     try:
         with opened.read() as conn:
-            return ledger.list_events(conn, ledger.EventFilter(limit=_MANY))[::-1]
+            return queries.list_events(conn, queries.EventFilter(limit=_MANY))[::-1]
     finally:
         opened.close()
 

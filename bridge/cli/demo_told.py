@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bridge.cli.demo_play import Act
     from bridge.cli.screen import Screen
     from bridge.sandbox.simulator import Sent
-    from bridge.store.ledger import EventLine
+    from bridge.store.operator.queries import EventLine
 
 _NOTES: Final = (
     "The repeated event made no second goal, the forged one was refused, the test purchase is not sent.",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.store.status import Look
+    from bridge.store.operator.status import Look
 
 GOAL: Final = "bridge_test"
 LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
@@ -132,7 +132,8 @@ def _store() -> Iterator[tuple[Store | None, Finding]]:
 def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
     from bridge import app
     from bridge.lookup.step import fingerprint
-    from bridge.store import durability, status
+    from bridge.store.database import durability
+    from bridge.store.operator import status
 
     destinations = app.destinations(settings, rule_set)
     key = settings.stripe_api_key
@@ -221,13 +222,13 @@ class _Turn:
 
     def take(self, destination: Destination) -> None:
         from bridge import deliver
-        from bridge.store import delivery
+        from bridge.store.delivery import outbox
 
         store, token = self._store, deliver.token_hash(destination)
         if store is None:
             return
         for _ in range(5):
-            wait_ms = store.run(lambda conn: delivery.reserve(conn, token, self._rate))
+            wait_ms = store.run(lambda conn: outbox.reserve(conn, token, self._rate))
             if wait_ms == 0:
                 return
             time.sleep(wait_ms / 1000)

@@ -62,7 +62,8 @@ def _stopped(answer: Answer) -> tuple[str, str, str] | None:
 
 def _pauses(store: Store | None, key: str) -> Iterator[tuple[str, str, str]]:
     from bridge.lookup.step import fingerprint
-    from bridge.store import clock, lookups
+    from bridge.store import clock
+    from bridge.store.links import lookups
 
     if store is None:
         return

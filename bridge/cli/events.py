@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.store import Store
-    from bridge.store.ledger import EventDetail, EventLine
+    from bridge.store.operator.queries import EventDetail, EventLine
 
 
 @click.group(
@@ -68,12 +68,13 @@ def list_(
     limit: int,
 ) -> None:
     """List received webhooks, the newest first, with what became of them."""
-    from bridge.store import clock, ledger
+    from bridge.store import clock
+    from bridge.store.operator import queries
 
     screen = of_context()
     with opening.store() as store, store.read() as conn:
         now_ms = clock.read_ms(conn)
-        wanted = ledger.EventFilter(
+        wanted = queries.EventFilter(
             state=state,
             verdict=verdict,
             source=source,
@@ -82,7 +83,7 @@ def list_(
             before=before,
             limit=limit,
         )
-        lines = ledger.list_events(conn, wanted)
+        lines = queries.list_events(conn, wanted)
         hiding.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
     hiding.hide_sources(screen, ((line.source, line.provider) for line in lines))
     if screen.as_json:
@@ -91,7 +92,7 @@ def list_(
     screen.table(
         ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "BECAME"),
         [_row(line) for line in lines],
-        none="No event" + (" like that." if wanted != ledger.EventFilter(limit=limit) else " was received yet."),
+        none="No event" + (" like that." if wanted != queries.EventFilter(limit=limit) else " was received yet."),
     )
     if len(lines) == limit:
         screen.say(f"More: --before {lines[-1].label}")
@@ -140,15 +141,15 @@ def show(event: str, body: bool) -> None:
 
 def one(conn: Connection, text: str) -> EventDetail:
     """The event of this name; BridgeError if there is none, UsageError if there are several."""
-    from bridge.store import ledger
+    from bridge.store.operator import queries
 
-    found = ledger.find(conn, f"ev_{text}" if text.isdecimal() and len(text) < 7 else text).events
+    found = queries.find(conn, f"ev_{text}" if text.isdecimal() and len(text) < 7 else text).events
     if not found:
         raise BridgeError(f"There is no event {text!r}. `python -m bridge events` lists the newest.")
     if len(found) > 1:
         labels = listing([f"ev_{event_id}" for event_id in found])
         raise UsageError(f"{text!r} names {len(found)} events: {labels}. Say which.")
-    detail = ledger.show_event(conn, found[0])
+    detail = queries.show_event(conn, found[0])
     assert detail is not None
     return detail
 
@@ -218,7 +219,8 @@ def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
 
 
 def _wish(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _Wish:
-    from bridge.store import clock, ledger
+    from bridge.store import clock
+    from bridge.store.operator import queries
 
     lines: list[EventLine] = []
     if names:
@@ -228,7 +230,7 @@ def _wish(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _W
         since_ms = None if since is None else clock.read_ms(conn) - since
         wanted = {"type": filters.pop("event_type"), "since_ms": since_ms, "limit": 1000, **filters}
         before: int | None = None
-        while page := ledger.list_events(conn, ledger.EventFilter(before=before, **wanted)):
+        while page := queries.list_events(conn, queries.EventFilter(before=before, **wanted)):
             lines += page
             before = page[-1].id
     delivered = sum(goal.state == "delivered" for line in lines for goal in line.goals)
@@ -247,7 +249,7 @@ def _confirm(wish: _Wish, *, yes: bool, named: bool) -> None:
 
 
 def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
-    from bridge.store import events as events_
+    from bridge.store.inbox import events as events_
 
     queued: list[str] = []
     gone: list[str] = []
@@ -267,7 +269,7 @@ def ignore(names: Sequence[str]) -> None:
 
     Nothing is removed: they are kept as ignored, with the reason, and `events replay` still routes them again.
     """
-    from bridge.store import events as events_
+    from bridge.store.inbox import events as events_
 
     screen = of_context()
     with opening.store() as store:

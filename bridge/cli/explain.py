@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bridge.route import Prepared
     from bridge.rules import RuleSet
     from bridge.settings import Settings
-    from bridge.store.plans import Wish
+    from bridge.store.goals.drafts import Wish
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.cli.timeline import Moment
-    from bridge.store.ledger import GoalLine
+    from bridge.store.operator.queries import GoalLine
 
 RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
 
@@ -60,13 +60,14 @@ def goals() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with where they stand."""
-    from bridge.store import clock, ledger
+    from bridge.store import clock
+    from bridge.store.operator import queries
 
     screen = of_context()
     with opening.store() as store, store.read() as conn:
         now_ms = clock.read_ms(conn)
         since_ms = None if since is None else now_ms - since
-        lines = ledger.list_goals(conn, ledger.GoalFilter(since_ms=since_ms, limit=limit, **filters))
+        lines = queries.list_goals(conn, queries.GoalFilter(since_ms=since_ms, limit=limit, **filters))
         hiding.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
         moment = why.moment(conn)
     if screen.as_json:
@@ -105,11 +106,11 @@ def _why_or_when(line: GoalLine, moment: Moment) -> str:
 @click.argument("goal", type=asking.GOAL, metavar="GOAL")
 def show(goal: int) -> None:
     """Show one goal: its visitor and how that is known, its event, every try, what comes next."""
-    from bridge.store import ledger
+    from bridge.store.operator import queries
 
     screen = of_context()
     with opening.store() as store, store.read() as conn:
-        detail = ledger.show_goal(conn, goal)
+        detail = queries.show_goal(conn, goal)
         hiding.hide_goals(screen, conn, [detail.goal] if detail else [])
         moment = why.moment(conn)
     if detail is None:
@@ -158,14 +159,14 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
 
     A goal that was delivered is sent a second time only after a yes: DataFast counts both.
     """
-    from bridge.store import by_hand
+    from bridge.store.operator import actions
 
     screen = of_context()
     with opening.store() as store:
         with store.read() as conn:
             chosen, delivered = _chosen(conn, ids, state, since)
         _ask_about(chosen, delivered, yes=yes, named=bool(ids))
-        done = [store.run(partial(by_hand.retry, goal_id=one, again=one in delivered)) for one in chosen]
+        done = [store.run(partial(actions.retry, goal_id=one, again=one in delivered)) for one in chosen]
     rows = [
         (one, outcome.value, _retried(outcome.value, number))
         for one, (outcome, number) in zip(chosen, done, strict=True)
@@ -183,17 +184,20 @@ def _chosen(
     conn: Connection, ids: Sequence[int], state: str | None, since: int | None
 ) -> tuple[Sequence[int], frozenset[int]]:
     """Which goals are meant, and which of them were delivered."""
-    from bridge.store import clock, ledger
+    from bridge.store import clock
+    from bridge.store.operator import queries
 
     if bool(ids) == bool(state):
         raise UsageError("Name goals (goals retry goal_7), or say which ones with --state.")
     if ids:
-        details = [ledger.show_goal(conn, one) for one in ids]
+        details = [queries.show_goal(conn, one) for one in ids]
         return ids, frozenset(one.goal.id for one in details if one and one.goal.state == GoalState.DELIVERED)
     since_ms = None if since is None else clock.read_ms(conn) - since
     lines: list[GoalLine] = []
     before: int | None = None
-    while page := ledger.list_goals(conn, ledger.GoalFilter(state=state, since_ms=since_ms, before=before, limit=1000)):
+    while page := queries.list_goals(
+        conn, queries.GoalFilter(state=state, since_ms=since_ms, before=before, limit=1000)
+    ):
         lines += page
         before = page[-1].id
     return [line.id for line in reversed(lines)], frozenset()
@@ -211,10 +215,10 @@ def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, n
 @click.argument("ids", type=asking.GOAL, metavar="GOAL...", nargs=-1, required=True)
 def cancel(ids: Sequence[int]) -> None:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
-    from bridge.store import by_hand
+    from bridge.store.operator import actions
 
     with opening.store() as store:
-        done = [store.run(partial(by_hand.cancel, goal_id=one)) for one in ids]
+        done = [store.run(partial(actions.cancel, goal_id=one)) for one in ids]
     rows = [(one, outcome.value, _CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
     _answer(of_context(), rows, fine=("cancelled",))
 

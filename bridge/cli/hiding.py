@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.model import Event, Source
-    from bridge.store.ledger import EventDetail, GoalLine
+    from bridge.store.operator.queries import EventDetail, GoalLine
 
 
 def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
@@ -46,9 +46,9 @@ def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source 
 
 def hide_goals(screen: Screen, conn: Connection, goals: Iterable[GoalLine]) -> None:
     """Hide what is secret in the events that made these goals."""
-    from bridge.store import ledger
+    from bridge.store.operator import queries
 
-    shown = (ledger.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
+    shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
     hide_of(screen, (detail for detail in shown if detail is not None))
 
 

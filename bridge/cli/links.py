@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from bridge.model import Key
     from bridge.rules import RuleSet
     from bridge.settings import Settings
-    from bridge.store.forgetting import Person
-    from bridge.store.ledger import GoalDetail
-    from bridge.store.links import Memory
+    from bridge.store.links.learning import Memory
+    from bridge.store.operator.forgetting import Person
+    from bridge.store.operator.queries import GoalDetail
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -57,7 +57,7 @@ def show(key: str) -> None:
 
     `python -m bridge why KEY` shows the same with its events and goals.
     """
-    from bridge.store import threads
+    from bridge.store.operator import threads
 
     screen = of_context()
     with opening.store() as store, store.read() as conn:
@@ -92,7 +92,8 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     KIND is customer, subscription, order, session, charge … as `links show` writes it. It holds for live events only.
     """
     from bridge import identity
-    from bridge.store import ledger, parking
+    from bridge.store.goals import parking
+    from bridge.store.operator import queries
 
     screen = of_context()
     given = opening.environ()
@@ -107,7 +108,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         def bind(conn: Connection) -> tuple[Memory, list[GoalDetail]]:
             waiting = parking.waiters(conn, found)
             memory = parking.bind(conn, found, known, settings)
-            return memory, [goal for one in waiting if (goal := ledger.show_goal(conn, one)) is not None]
+            return memory, [goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None]
 
         memory, goals = store.run(bind)
         with store.read() as conn:
@@ -172,7 +173,7 @@ def forget(key: str) -> None:
 
     Goals that were sent stay as they are. To remove all that is stored about a person, use `python -m bridge forget`.
     """
-    from bridge.store import forgetting, threads
+    from bridge.store.operator import forgetting, threads
 
     screen = of_context()
     with opening.store() as store:
@@ -244,7 +245,7 @@ def forget_person(visitor: str | None, customer: str | None, email: str | None, 
     stays are counts: that an event of this type came, that a goal of this name was sent. Goals not sent yet never
     will be. It says at the end what remains to be done at DataFast and at the provider.
     """
-    from bridge.store import forgetting
+    from bridge.store.operator import forgetting
 
     screen = of_context()
     needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]

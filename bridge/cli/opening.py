@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bridge import database_url as database_url_
-from bridge import hosts
 from bridge import settings as settings_
 from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable
+from bridge.settings import database_url as database_url_
+from bridge.settings import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

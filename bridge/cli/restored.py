@@ -1,7 +1,7 @@
 """`restored`: a back-up was put in place of the database, so what it still wants to send may have been sent.
 
 It writes one fact: from when until when the database knows nothing. Whoever claims a goal reads it
-(`bridge.store.restoring`). While a process of the bridge runs it is refused: that one would send at once.
+(`bridge.store.delivery.restoring`). While a process of the bridge runs it is refused: that one would send at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridge.errors import BridgeError, UsageError
 if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.store import Store
-    from bridge.store.restoring import Open
+    from bridge.store.delivery.restoring import Open
 
 BEATS_MS: Final = 12_000  # a process says every 5 s that it runs
 LOOK_AGAIN_S: Final = 0.5
@@ -49,7 +49,8 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
 
     Stop every process of the bridge before, also the one that used the lost database. Running it twice does no harm.
     """
-    from bridge.store import clock, restoring
+    from bridge.store import clock
+    from bridge.store.delivery import restoring
 
     screen = of_context()
     with opening.store() as store:
@@ -72,7 +73,8 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
 
 def _demand_quiet(store: Store) -> None:
     """BridgeError while a process runs. A back-up holds the last word of one that ran then: a newer word must come."""
-    from bridge.store import clock, restoring
+    from bridge.store import clock
+    from bridge.store.delivery import restoring
 
     with store.read() as conn:
         first_ms = restoring.last_beat_ms(conn)

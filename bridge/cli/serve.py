@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge import database_file, database_url
 from bridge.cli import opening
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
-from bridge.settings import HERE
+from bridge.settings import HERE, database_file, database_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 AGAIN_S = 1.0  # between two tries to reach the database
 _INSTEAD: Final = "put a back-up there, or name another file in DATABASE_URL"
-GUNICORN = ("-c", "python:bridge.web.gunicorn", "bridge.web.wsgi:app")
+GUNICORN = ("-c", "python:bridge.server.gunicorn_conf", "bridge.web.wsgi:app")
 
 
 class Serve(Command):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.model import Handshake, Source
-    from bridge.store.first_messages import FirstMessage
+    from bridge.store.inbox.first_messages import FirstMessage
 
 LOOKING: Final = "`python -m bridge sources {}` on a terminal"
 
@@ -78,7 +78,7 @@ def print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
             return
         for source in waiting:
             with store.read() as conn:
-                from bridge.store import first_messages
+                from bridge.store.inbox import first_messages
 
                 found = first_messages.of_source(conn, source.name)
             _print(screen, source, found)

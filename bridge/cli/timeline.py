@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli import story
 from bridge.cli.words import ago, count, ordinal, span, when
-from bridge.linking import Found
-from bridge.linkwords import apart, best_first, provenance
+from bridge.identity.linking import Found
+from bridge.identity.sentences import apart, best_first, provenance
 from bridge.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bridge.cli.screen import Screen
-    from bridge.store.ledger import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
-    from bridge.store.lookups import Lookup
-    from bridge.store.status import DestinationState
+    from bridge.store.links.lookups import Lookup
+    from bridge.store.operator.queries import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
+    from bridge.store.operator.status import DestinationState
 
 _STANDS = {
     "parked": "waits for its visitor",

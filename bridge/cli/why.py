@@ -16,7 +16,7 @@ from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.cli.words import when
 from bridge.errors import BridgeError
-from bridge.linkwords import HINT, said
+from bridge.identity.sentences import HINT, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
-    from bridge.linking import Evidence
-    from bridge.store.ledger import EventDetail, GoalDetail
-    from bridge.store.threads import Thread
+    from bridge.identity.linking import Evidence
+    from bridge.store.operator.queries import EventDetail, GoalDetail
+    from bridge.store.operator.threads import Thread
 
 
 @dataclass
@@ -78,13 +78,13 @@ def why(what: str) -> None:
 
 def look_up(conn: Connection, text: str) -> Known:
     """Whatever the text names."""
-    from bridge.store import ledger, threads
+    from bridge.store.operator import queries, threads
 
     known = Known(moment(conn))
-    found = ledger.find(conn, text)
+    found = queries.find(conn, text)
     known.events = _events(conn, found.events)
     known.made = {one.line.id: goals_of(conn, one) for one in known.events}
-    known.goals = [goal for one in found.goals if (goal := ledger.show_goal(conn, one))]
+    known.goals = [goal for one in found.goals if (goal := queries.show_goal(conn, one))]
     keys = threads.named(conn, text)
     thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())
     if thread.keys:
@@ -94,22 +94,22 @@ def look_up(conn: Connection, text: str) -> Known:
 
 
 def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
-    from bridge.store import ledger
+    from bridge.store.operator import queries
 
-    return [detail for one in ids if (detail := ledger.show_event(conn, one))]
+    return [detail for one in ids if (detail := queries.show_event(conn, one))]
 
 
 def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
     """The goals of an event, with their tries."""
-    from bridge.store import ledger
+    from bridge.store.operator import queries
 
-    details = (ledger.show_goal(conn, goal.id) for goal in event.line.goals)
+    details = (queries.show_goal(conn, goal.id) for goal in event.line.goals)
     return [detail for detail in details if detail is not None]
 
 
 def moment(conn: Connection) -> timeline.Moment:
     """The database's clock, its paused destinations, and those whose key is not set."""
-    from bridge.store import status
+    from bridge.store.operator import status
 
     seen = status.look(conn, ())
     given = opening.environ()

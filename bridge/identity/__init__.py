@@ -1,4 +1,4 @@
-"""Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links`.
+"""Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links.learning`.
 
 keys, key, by_kind: the keys of an event · tying: the event types worth having for them · candidates: the values that
 may be its visitor · judge, ranked: which are one · provenance, waiting, unattributed: how a visitor was found, or why
@@ -6,8 +6,8 @@ none was, in a sentence for a person.
 """
 
 from bridge.identity.keys import by_kind, candidates, key, keys, tying
+from bridge.identity.sentences import provenance, unattributed, waiting
 from bridge.identity.visitor import Judged, judge, ranked
-from bridge.linkwords import provenance, unattributed, waiting
 
 __all__ = [
     "Judged",

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.linking import Named
+from bridge.identity.linking import Named
 from bridge.model import UUID4
 from bridge.model import VISITOR_PREFIX as PREFIX
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity
-from bridge.linking import Learning
+from bridge.identity.linking import Learning
 from bridge.model import Document, Envelope
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The step: whose turn it is, one question, what came of it. Any number of workers share pace, pauses and answers.
 
 `Lookup.step` asks at most one question and returns how many it asked. It holds no transaction while it asks, its
-failures are rows (`bridge.store.lookups`) and never exceptions, and nothing waits for it: a goal that is found
+failures are rows (`bridge.store.links.lookups`) and never exceptions, and nothing waits for it: a goal that is found
 otherwise meanwhile has left the state it would be woken from.
 """
 
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from bridge import logs
 from bridge.lookup import asking
 from bridge.lookup.answers import Answer, Kind
-from bridge.store import clock, lookups, plans
+from bridge.store import clock
+from bridge.store.goals import drafts
+from bridge.store.links import lookups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.store.lookups import Pause, Waiting
+    from bridge.store.links.lookups import Pause, Waiting
 
 STRIPE_URL: Final = "https://api.stripe.com"
 DEADLINE_MS: Final = 5_000
@@ -194,7 +196,7 @@ class Lookup:
             if source is not None
             else []
         )
-        memory = plans.learn(conn, learned, self._settings, now)
+        memory = drafts.learn(conn, learned, self._settings, now)
         for key, why in memory.stopped.items():
             log.warning("link.stopped", key=key, reason=why)
         if any(learning.named for learning in learned):

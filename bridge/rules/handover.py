@@ -1,7 +1,7 @@
 """`handover:` of a preset or a file, compiled: the events by which a site can hand its visitor over.
 
 A checkout, an order, a sign-up, a booking, a form; not a renewal, a refund or a failed charge, whose visitor is found
-by memory. Goals of such events should have a visitor, and `bridge.store.attribution` watches whether they do.
+by memory. Goals of such events should have a visitor, and `bridge.store.goals.attribution` watches whether they do.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from bridge.errors import SchemaError, StoreLocked
 from bridge.store import schema
-from bridge.store.engine import ANSWER_S, READ, Store, limit, open  # noqa: A004 - the store's own
-from bridge.store.failures import translated
+from bridge.store.database.engine import ANSWER_S, READ, Store, limit, open  # noqa: A004 - the store's own
+from bridge.store.database.failures import translated
 from bridge.store.migrations import REVISIONS
 
 if TYPE_CHECKING:

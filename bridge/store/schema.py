@@ -306,7 +306,7 @@ facts = Table(
     Column("value", Text, nullable=False),
 )
 
-# --- identity (statements in store/links.py) -------------------------------------------------------------------
+# --- identity (statements in store/links/) ----------------------------------------------------------------------------
 
 # One row a remembered key. Strong keys of one thread share its label (the text of one of them); a customer has none.
 link_keys = Table(
@@ -395,7 +395,7 @@ _of_some_rows(
     where=visitor_proofs.c.known.is_(None),
 )
 
-# --- look-ups at Stripe (statements in store/lookups.py) -------------------------------------------------------
+# --- look-ups at Stripe (statements in store/links/lookups.py) -------------------------------------------------------
 
 # What was asked about a key and what came of it, also "nothing": not asked again before its time.
 lookups = Table(

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.linkwords import advice
+from bridge.identity.sentences import advice
 from bridge.settings import MS
-from bridge.store.pauses import UNKNOWN_IN_ROW
+from bridge.store.delivery.pauses import UNKNOWN_IN_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bridge.model import Destination, Source
-    from bridge.store.attribution import Attribution
-    from bridge.store.status import FailedRules, Look, SourceState
+    from bridge.store.goals.attribution import Attribution
+    from bridge.store.operator.status import FailedRules, Look, SourceState
 
 DUE_MS: Final = 15 * MS["min"]
 KEYLESS_MS: Final = MS["min"]  # nothing sends these: waiting longer tells nothing more

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import current_app, g, request
 
 from bridge import logs
+from bridge.server.later import DROPPED, Answer
+from bridge.server.later import KEY as LATER
 from bridge.web.answers import plain
 from bridge.web.guesses import EACH_S, Guesses
-from bridge.web.later import DROPPED, Answer
-from bridge.web.later import KEY as LATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

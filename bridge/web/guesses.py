@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from bridge.web.crowd import origin_at
+from bridge.server.crowd import origin_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

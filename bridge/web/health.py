@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response
 
 from bridge.errors import StoreError
-from bridge.store import status
+from bridge.store.operator import status
 from bridge.web import auth
 from bridge.web.answers import facts, plain
 from bridge.web.recent import Recent

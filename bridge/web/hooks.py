@@ -4,7 +4,7 @@ A sender learns as little as it needs: never why a signature failed, never a sta
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
 What a hand-shake is answered (`bridge.sources.handshake`) is made ready by `replied`.
 POST is answered in front of Flask (`Shortcut`), because on this path Flask costs more than all the rest together, and
-without a thread that waits for the disk where the server can do so (`bridge.web.later`); the same address is a route
+without a thread that waits for the disk where the server can do so (`bridge.server.later`); the same address is a route
 of the application for every other method, and for whoever lists the routes.
 """
 
@@ -27,17 +27,17 @@ from bridge.errors import (
 )
 from bridge.model import Ack, Reply
 from bridge.receive import look_in, take
-from bridge.store.inbox import PATIENCE_S
+from bridge.server.later import KEY as LATER
+from bridge.server.later import Answer
+from bridge.store.inbox.group_commit import PATIENCE_S
 from bridge.web.incoming import request_of
-from bridge.web.later import KEY as LATER
-from bridge.web.later import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bridge.receive import Receiver
+    from bridge.server.later import Later
     from bridge.web.incoming import Environ
-    from bridge.web.later import Later
 
 PREFIX: Final = "/webhooks/"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

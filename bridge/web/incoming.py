@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from bridge.errors import BodyEncoded, BodyTooLarge
 from bridge.model import Request
-from bridge.web.framing import BODY_LIMIT
+from bridge.server.framing import BODY_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

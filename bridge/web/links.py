@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from bridge import identity, logs
 from bridge.errors import BodyEncoded, BodyTooLarge, StoreError, UnknownSource
 from bridge.model import Candidate
-from bridge.store import parking
+from bridge.store.goals import parking
 from bridge.web import auth
 from bridge.web.answers import plain, unavailable
 from bridge.web.incoming import request_of

@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from bridge.errors import StoreError
-from bridge.store import status
+from bridge.store.operator import status
 from bridge.web import auth
 from bridge.web.answers import plain, unavailable
 from bridge.web.recent import Counted, Recent
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from bridge.app import Bridge
-    from bridge.store.status import Look, Totals
+    from bridge.store.operator.status import Look, Totals
 
 
 TOTALS: Final = "bridge.totals"  # the application's extension that counts, to be asked ahead of the first request

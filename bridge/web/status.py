@@ -12,7 +12,7 @@ from flask import Blueprint, Response
 
 from bridge.errors import StoreError, StoreGone
 from bridge.lookup.step import fingerprint
-from bridge.store import status
+from bridge.store.operator import status
 from bridge.web import auth
 from bridge.web.alarms import Alarm, alarms, notes
 from bridge.web.answers import facts
@@ -20,7 +20,7 @@ from bridge.web.recent import Recent
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
-    from bridge.store.status import Look
+    from bridge.store.operator.status import Look
 
 
 def blueprint(bridge: Bridge) -> Blueprint:

@@ -12,7 +12,7 @@ from docs_kit import ROOT
 
 from bridge import app, web
 from bridge import settings as table
-from bridge.store.status import Look, SourceState, Totals
+from bridge.store.operator.status import Look, SourceState, Totals
 from bridge.web import metrics
 from docs import generate
 

@@ -10,9 +10,9 @@ import threading
 import time
 from types import SimpleNamespace
 
-from bridge.web import edge
-from bridge.web.edge import EdgeWorker
-from bridge.web.later import KEY, Answer
+from bridge.server import worker as edge
+from bridge.server.later import KEY, Answer
+from bridge.server.worker import EdgeWorker
 
 bind = f"127.0.0.1:{os.environ['EDGE_PORT']}"
 worker_class = EdgeWorker

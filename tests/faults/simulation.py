@@ -23,8 +23,9 @@ from bridge import store as bridge_store
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable
 from bridge.model import CompletedGoal, Destination, Outcome, OutcomeKind, VisitorGoals
-from bridge.store import by_hand, schema
-from bridge.store.timekeeping import Timekeeper
+from bridge.store import schema
+from bridge.store.operator import actions
+from bridge.store.upkeep.timekeeping import Timekeeper
 from chaos.quick import Quick, Statements
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class World:
         """A person sends what was held because of the clock; whether there was any."""
         held = [row.id for row in rows if row.reason == "clock"]
         for goal_id in held:
-            self.store.run(partial(by_hand.retry, goal_id=goal_id))
+            self.store.run(partial(actions.retry, goal_id=goal_id))
         return bool(held)
 
     def skip_time(self) -> None:

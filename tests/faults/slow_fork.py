@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bridge.web.gunicorn import *  # noqa: F403 - gunicorn reads all names of the module
+from bridge.server.gunicorn_conf import *  # noqa: F403 - gunicorn reads all names of the module
 
 
 def post_fork(server, worker):

@@ -10,7 +10,9 @@ from sqlalchemy import select, update
 from stage import PATIENCE_S, checkout
 
 from bridge import store as bridge_store
-from bridge.store import by_hand, events, schema
+from bridge.store import schema
+from bridge.store.inbox import events
+from bridge.store.operator import actions
 from chaos.family import wait
 
 CLICKS = 6
@@ -59,7 +61,7 @@ def test_delivered_goals_get_one_new_generation_each_with_its_own_key(delivered)
     first = all_goals(delivered[0])
     for goal in first:
         outcomes = at_once(
-            lambda n, goal=goal: delivered[n % 2].run(lambda conn: by_hand.retry(conn, goal.id, again=True)), CLICKS
+            lambda n, goal=goal: delivered[n % 2].run(lambda conn: actions.retry(conn, goal.id, again=True)), CLICKS
         )
         assert sorted(outcome for outcome, _ in outcomes) == ["again"] + ["already"] * (CLICKS - 1)
         assert len({number for _, number in outcomes}) == 1
@@ -73,7 +75,7 @@ def test_what_was_not_delivered_goes_out_as_itself_and_makes_no_other(stage, del
     goals = all_goals(delivered[0])
     for goal, state in zip(goals, ("held", "rejected", "expired", "cancelled", "pending"), strict=True):
         set_state(stage, goal.id, state)
-        outcomes = at_once(lambda n, goal=goal: delivered[n % 2].run(lambda conn: by_hand.retry(conn, goal.id)), CLICKS)
+        outcomes = at_once(lambda n, goal=goal: delivered[n % 2].run(lambda conn: actions.retry(conn, goal.id)), CLICKS)
         assert {outcome for outcome, _ in outcomes} == {"queued"}
     assert [(goal.state, goal.attempts) for goal in all_goals(delivered[0])] == [("pending", 0)] * len(goals)
 

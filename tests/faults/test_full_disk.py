@@ -21,7 +21,7 @@ from stage import checkout, event
 from bridge import store as bridge_store
 from bridge.errors import StoreError
 from bridge.model import Envelope, NewEvent
-from bridge.store.inbox import Inbox
+from bridge.store.inbox.group_commit import Inbox
 from chaos.family import wait
 
 SLACK_S = 2.0  # of a loaded machine, beyond the 3 s that are promised

@@ -18,9 +18,12 @@ from sqlalchemy import delete, func, insert, select, update
 
 from bridge.deliver import Deliverer
 from bridge.model import CompletedGoal, Destination, Envelope, NewEvent, Outcome, OutcomeKind, VisitorGoals
-from bridge.store import by_hand, events, restoring, schema
 from bridge.store import clock as store_clock
-from bridge.store.inbox import Inbox
+from bridge.store import schema
+from bridge.store.delivery import restoring
+from bridge.store.inbox import events
+from bridge.store.inbox.group_commit import Inbox
+from bridge.store.operator import actions
 
 S, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 SEEDS = int(os.environ.get("RESTORE_SEEDS", "12"))
@@ -167,7 +170,7 @@ class Life:
             self.work(200)
             with self.store.write() as conn:
                 for goal_id in conn.execute(select(schema.goals.c.id).where(schema.goals.c.state == "held")).scalars():
-                    by_hand.retry(conn, goal_id)
+                    actions.retry(conn, goal_id)
             left = set(self.desk.rows(schema.goals.c.state)) - {("delivered",), *also}
             if not left:
                 return

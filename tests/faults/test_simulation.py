@@ -17,9 +17,10 @@ from sqlalchemy.dialects import sqlite
 
 from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
-from bridge.store import ahead, delivery, jumps, pauses, timekeeping
 from bridge.store.clock import now_ms, read_ms
+from bridge.store.delivery import outbox, pauses
 from bridge.store.schema import goals
+from bridge.store.upkeep import ahead, jumps, timekeeping
 
 SEEDS = int(os.environ.get("BRIDGE_SEEDS", "2000"))
 PARTS = 16  # so that the processes of xdist share them
@@ -80,8 +81,8 @@ def still_bound(statement):
 
 @mutant
 def settling_asks_for_no_token(patch):
-    real = delivery._settle_statement
-    patch(delivery, "_settle_statement", lambda *args, **kwargs: _unfenced(real(*args, **kwargs)))
+    real = outbox._settle_statement
+    patch(outbox, "_settle_statement", lambda *args, **kwargs: _unfenced(real(*args, **kwargs)))
 
 
 def _unfenced(statement):
@@ -92,22 +93,22 @@ def _unfenced(statement):
 
 @mutant
 def beginning_asks_for_no_token(patch):
-    patch(delivery, "_BEGIN", still_bound(without(without(delivery._BEGIN, "lease_token"), "state")))
+    patch(outbox, "_BEGIN", still_bound(without(without(outbox._BEGIN, "lease_token"), "state")))
 
 
 @mutant
 def beginning_does_not_look_at_the_clock(patch):
-    patch(delivery, "_BEGIN", still_bound(without(without(delivery._BEGIN, "lease_until_ms"), "lease_token")))
+    patch(outbox, "_BEGIN", still_bound(without(without(outbox._BEGIN, "lease_until_ms"), "lease_token")))
 
 
 @mutant
 def nobody_sweeps_what_was_leased(patch):
-    patch(delivery, "_UNSENT", delivery._UNSENT.where(literal_column("1") == 0))
+    patch(outbox, "_UNSENT", outbox._UNSENT.where(literal_column("1") == 0))
 
 
 @mutant
 def nobody_sweeps_what_was_being_sent(patch):
-    patch(delivery, "_IN_DOUBT", delivery._IN_DOUBT.where(literal_column("1") == 0))
+    patch(outbox, "_IN_DOUBT", outbox._IN_DOUBT.where(literal_column("1") == 0))
 
 
 @mutant
@@ -118,7 +119,7 @@ def doubt_becomes_pending_silently(patch):
         .values(state="pending", lease_token=None, due_at_ms=now_ms() + 0 * bindparam("settling_ms"))
         .returning(goals.c.id)
     )
-    patch(delivery, "_IN_DOUBT", again)
+    patch(outbox, "_IN_DOUBT", again)
 
 
 @mutant
@@ -153,22 +154,22 @@ def claiming_does_not_look_at_the_state(patch):
         goals.c.due_at_ms <= bindparam("now"),
     )
     for name in ("_OLDEST", "_NEWEST"):
-        patch(delivery, name, loose.order_by(goals.c.due_at_ms).limit(1))
-    patch(delivery, "_LEASE", without(delivery._LEASE, "state"))
+        patch(outbox, name, loose.order_by(goals.c.due_at_ms).limit(1))
+    patch(outbox, "_LEASE", without(outbox._LEASE, "state"))
 
 
 @mutant
 def the_attempt_is_written_after_the_request(patch):
     """Two transactions in the wrong order: the goal is sent while it still is only leased."""
-    patch(delivery, "begin", lambda conn, claim, need_ms, even: 0)
-    real = delivery._settle_statement
+    patch(outbox, "begin", lambda conn, claim, need_ms, even: 0)
+    real = outbox._settle_statement
 
     def settle_statement(*args, **kwargs):
         bare = real(*args, **kwargs)._generate()
         bare._where_criteria = (goals.c.id == bindparam("goal_id"), goals.c.lease_token == bindparam("token"))
         return bare
 
-    patch(delivery, "_settle_statement", settle_statement)
+    patch(outbox, "_settle_statement", settle_statement)
 
 
 @mutant
@@ -191,29 +192,29 @@ def absent_once_is_believed_at_once(patch):
 
 @mutant
 def what_the_ledger_owns_is_counted_twice(patch):
-    patch(delivery, "_owned", lambda *args: ())
+    patch(outbox, "_owned", lambda *args: ())
 
 
 @mutant
 def a_look_is_settled_without_its_token(patch):
-    patch(delivery, "_SETTLE_LOOK", without(without(delivery._SETTLE_LOOK, "lease_token"), "state"))
+    patch(outbox, "_SETTLE_LOOK", without(without(outbox._SETTLE_LOOK, "lease_token"), "state"))
 
 
 @mutant
 def slots_are_not_counted(patch):
-    patch(delivery, "_take_slot", lambda conn, token_hash, now, interval: now)
+    patch(outbox, "_take_slot", lambda conn, token_hash, now, interval: now)
 
 
 @mutant
 def nobody_waits_for_an_earlier_goal(patch):
     for name in ("_OLDEST", "_NEWEST"):
-        patch(delivery, name, without(getattr(delivery, name), "earlier"))
+        patch(outbox, name, without(getattr(outbox, name), "earlier"))
 
 
 @mutant
 def two_of_a_name_are_under_way_at_once(patch):
     for name in ("_OLDEST", "_NEWEST", "_LEASE"):
-        patch(delivery, name, without(getattr(delivery, name), "namesake"))
+        patch(outbox, name, without(getattr(outbox, name), "namesake"))
 
 
 @mutant

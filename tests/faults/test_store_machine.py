@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, text
 from bridge import settings as table
 from bridge.deliver import Policy, rule_look
 from bridge.deliver import rule as ruling_of
-from bridge.linking import Learning, Named
+from bridge.identity.linking import Learning, Named
 from bridge.model import (
     Claim,
     CompletedGoal,
@@ -28,7 +28,9 @@ from bridge.model import (
     PlannedGoal,
     VisitorGoals,
 )
-from bridge.store import delivery, plans, schema, unknown
+from bridge.store import schema
+from bridge.store.delivery import outbox
+from bridge.store.goals import drafts, unknown
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
 POLICY = Policy.of(SETTINGS)
@@ -69,7 +71,7 @@ class Delivering(RuleBasedStateMachine):
     def begin_anew(self):
         self.empty()
         self.claims, self.tries, self.count = [], [], 0
-        self.both(lambda conn: delivery.register(conn, destination="default", token_hash="t"))
+        self.both(lambda conn: outbox.register(conn, destination="default", token_hash="t"))
 
     @rule(visitors=st.lists(VISITORS, min_size=1, max_size=3), keys=KEYS, name=NAMES)
     def plan_some(self, visitors, keys, name):
@@ -89,7 +91,7 @@ class Delivering(RuleBasedStateMachine):
         found = tuple(Key(f"stripe:live:{key}", *key.split(":")) for key in keys)
         own = (Named(visitor, "path"),) if visitor else ()
         planned = PlannedGoal("r", name, None, {"a": "1"}, f"once-{once}", "default")
-        wish = plans.Wish(event, planned, "default", now, now, time_is_stated=False, keys=found, own=own)
+        wish = drafts.Wish(event, planned, "default", now, now, time_is_stated=False, keys=found, own=own)
         lesson = Learning(found, now, f"a.b evt_{event_id}", event_id, 0, own[0] if own else None)
 
         def work(conn):
@@ -99,10 +101,10 @@ class Delivering(RuleBasedStateMachine):
                     dedupe_key=f"k{event_id}", headers="{}", query="{}", state="routed",
                 )
             )  # fmt: skip
-            memory = plans.learn(conn, [lesson], SETTINGS, now)
+            memory = drafts.learn(conn, [lesson], SETTINGS, now)
             return [
                 (made.outcome, made.goal_id, made.state, made.message)
-                for made in plans.make(conn, [wish], memory, SETTINGS, now)
+                for made in drafts.make(conn, [wish], memory, SETTINGS, now)
             ]
 
         self.both(work)
@@ -112,11 +114,11 @@ class Delivering(RuleBasedStateMachine):
     def hint(self, key, visitor):
         for text_ in key:
             found = Key(f"stripe:live:{text_}", *text_.split(":"))
-            self.both(lambda conn, found=found: plans.bind(conn, found, visitor, SETTINGS) and None)
+            self.both(lambda conn, found=found: drafts.bind(conn, found, visitor, SETTINGS) and None)
 
     @rule()
     def look_at_the_parked(self):
-        self.both(lambda conn: plans.sweep_parked(conn, SETTINGS))
+        self.both(lambda conn: drafts.sweep_parked(conn, SETTINGS))
 
     @rule(rate=st.sampled_from([58, 60_000]))
     def claim(self, rate):
@@ -127,7 +129,7 @@ class Delivering(RuleBasedStateMachine):
         token = f"lease-{self.count}"
 
         def work(conn):
-            return delivery.claim(conn, destination="default", token_hash="t", token=token, lease_ms=LEASE, rate=rate)
+            return outbox.claim(conn, destination="default", token_hash="t", token=token, lease_ms=LEASE, rate=rate)
 
         claimed = self.both(work)
         if isinstance(claimed, Claim | LookClaim):
@@ -153,7 +155,7 @@ class Delivering(RuleBasedStateMachine):
             self.begin_one(mine[which % len(mine)], need_ms)
 
     def begin_one(self, claim, need_ms):
-        attempt = self.both(lambda conn: delivery.begin(conn, claim, need_ms))
+        attempt = self.both(lambda conn: outbox.begin(conn, claim, need_ms))
         self.align()
         if attempt is not None:
             self.tries.append((claim, attempt))
@@ -168,10 +170,10 @@ class Delivering(RuleBasedStateMachine):
         ruling = ruling_of(outcome, claim, POLICY, jitter=jitter)
 
         def work(conn):
-            settled = delivery.settle(conn, claim, attempt, outcome, ruling)
+            settled = outbox.settle(conn, claim, attempt, outcome, ruling)
             if settled.written and ruling.unknown_visitor:
                 unknown.unlearn(conn, "default", claim.goal.visitor)
-                plans.next_visitor(conn, claim.goal.id, SETTINGS)
+                drafts.next_visitor(conn, claim.goal.id, SETTINGS)
             return settled
 
         self.both(work)
@@ -190,18 +192,18 @@ class Delivering(RuleBasedStateMachine):
         failure = Outcome(OutcomeKind.UNCONFIRMED, message="lost") if fails else None
         answer = VisitorGoals(known=bool(entries), goals=tuple(entries), failure=failure)
         rulings, health = rule_look(look, answer, POLICY)
-        self.both(lambda conn: delivery.settle_look(conn, look, rulings, health=health))
+        self.both(lambda conn: outbox.settle_look(conn, look, rulings, health=health))
 
     @rule(which=WHICH)
     def give_back(self, which):
         if self.claims:
             claim = self.claims[which % len(self.claims)]
-            release = delivery.release if isinstance(claim, Claim) else delivery.release_look
+            release = outbox.release if isinstance(claim, Claim) else outbox.release_look
             self.both(lambda conn: release(conn, claim))
 
     @rule()
     def sweep(self):
-        self.both(lambda conn: [sorted(ids) for ids in delivery.sweep(conn, settling_ms=30_000)])
+        self.both(lambda conn: [sorted(ids) for ids in outbox.sweep(conn, settling_ms=30_000)])
 
     @rule(ms=st.sampled_from([1, 1_100, 31_000, LEASE + 1, 31_000, 300_000, 3 * 3_600_000]))
     def wait(self, ms):
@@ -209,8 +211,8 @@ class Delivering(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(["t", "t2"]))
     def another_key(self, key):
-        self.both(lambda conn: delivery.register(conn, destination="default", token_hash=key))
-        self.both(lambda conn: delivery.register(conn, destination="default", token_hash="t"))
+        self.both(lambda conn: outbox.register(conn, destination="default", token_hash=key))
+        self.both(lambda conn: outbox.register(conn, destination="default", token_hash="t"))
 
     @invariant()
     def they_hold_the_same(self):
@@ -218,7 +220,7 @@ class Delivering(RuleBasedStateMachine):
 
     @invariant()
     def they_would_do_the_same(self):
-        self.both(lambda conn: (delivery.waits(conn, "default"), delivery.anything_to_sweep(conn)))
+        self.both(lambda conn: (outbox.waits(conn, "default"), outbox.anything_to_sweep(conn)))
 
 
 def test_both_databases_deliver_alike(sqlite_store, postgres_store, clock):

@@ -25,8 +25,8 @@ import yaml  # noqa: E402
 from sources_kit import NOW, request, signed_request  # noqa: E402
 
 from bridge import rules, sources  # noqa: E402
-from bridge.desk import Desk  # noqa: E402
 from bridge.model import BodyForm, Event, EventState  # noqa: E402
+from bridge.prepare import Desk  # noqa: E402
 from bridge.settings import load  # noqa: E402
 
 if TYPE_CHECKING:

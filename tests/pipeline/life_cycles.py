@@ -24,13 +24,13 @@ from pathlib import Path
 from sqlalchemy import select
 
 from bridge import rules, sources
-from bridge.desk import Desk
 from bridge.model import Destination, Event, EventState, Request
+from bridge.prepare import Desk
 from bridge.route import Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
 from bridge.store import schema
-from bridge.store.inbox import Inbox
+from bridge.store.inbox.group_commit import Inbox
 
 ROOT = Path(__file__).parents[2]
 SECRET = "whsec_" + "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5"

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from bridge import database_url, settings
+from bridge import settings
 from bridge.cli import main
 from bridge.errors import SettingsError
+from bridge.settings import database_url
 
 if TYPE_CHECKING:
     from pathlib import Path

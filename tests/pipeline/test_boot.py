@@ -63,7 +63,7 @@ def test_the_trap_catches_what_it_should(trap):
 
 
 def test_the_hot_path_does_not_load_the_sdk_of_stripe():
-    parts = "bridge.web.wsgi, bridge.web.gunicorn, bridge.app, bridge.cli.serve"
+    parts = "bridge.web.wsgi, bridge.server.gunicorn_conf, bridge.app, bridge.cli.serve"
     code = f"import sys, {parts}; print(*sorted(n for n in sys.modules if n.split('.')[0] in ('stripe', 'alembic')))"
     assert run(code, {"PYTHONPATH": str(ROOT)}) == ""
 
@@ -103,7 +103,7 @@ def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_n
     told = [line.split() for line in Path(environ["TRAP"]).read_text().splitlines()]
     everywhere = {name for _, name in told}
     master = {name for pid, name in told if int(pid) == web.process.pid}
-    assert {"bridge.web.gunicorn", "gunicorn.arbiter"} <= master
+    assert {"bridge.server.gunicorn_conf", "gunicorn.arbiter"} <= master
     assert {"bridge.app", "sqlalchemy", "flask", "pydantic", "requests"} <= everywhere
     assert not everywhere & {"psycopg", "sqlalchemy.dialects.postgresql", "alembic", "rich", "rich.console", "stripe"}
     assert not master & {"bridge.app", "bridge.store", "sqlalchemy", "flask", "pydantic", "requests", "yaml"}

@@ -25,7 +25,7 @@ from bridge.model import Request
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
 from bridge.sandbox.server import start
-from bridge.store import ledger, workers
+from bridge.store.operator import queries, workers
 
 ROOT = Path(__file__).parents[2]
 MAIL = "somebody-whose-name-must-not-be-told@example.com"
@@ -80,7 +80,7 @@ def happened(tmp_path_factory):
 
 def _routed(opened):
     with opened.read() as conn:
-        lines = ledger.list_events(conn, ledger.EventFilter())
+        lines = queries.list_events(conn, queries.EventFilter())
     return all(line.state == "routed" for line in lines) and len(lines) == len(HAPPENED)
 
 

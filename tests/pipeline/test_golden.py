@@ -11,7 +11,7 @@ import pytest
 from golden import FILE, Player, events
 
 from bridge.model import Ack, Envelope, NewEvent
-from bridge.store.inbox import Inbox
+from bridge.store.inbox.group_commit import Inbox
 
 RECORD = json.loads(gzip.decompress(FILE.read_bytes()))
 NEW = NewEvent("", "", Envelope(""), ("",), {}, {}, b"{}")

@@ -14,7 +14,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from bridge import store as bridge_store
-from bridge.store import retention, schema
+from bridge.store import schema
+from bridge.store.upkeep import retention
 
 DAYS = 86_400_000
 

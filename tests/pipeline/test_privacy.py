@@ -29,7 +29,7 @@ from bridge.model import Request
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
 from bridge.sandbox.server import start
-from bridge.store import ledger
+from bridge.store.operator import queries
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "kofi/Token+of 44 signs: never shown äöü, really"
@@ -139,7 +139,7 @@ def happened(tmp_path_factory):
 
 def _routed(opened):
     with opened.read() as conn:
-        return sum(line.state == "routed" for line in ledger.list_events(conn, ledger.EventFilter()))
+        return sum(line.state == "routed" for line in queries.list_events(conn, queries.EventFilter()))
 
 
 @pytest.fixture

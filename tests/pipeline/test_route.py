@@ -9,9 +9,9 @@ from identity_kit import ALICE, BOB, DAY, HOUR, Desk, stripe_event
 from sqlalchemy import delete, text, update
 
 from bridge import identity, route
-from bridge.linking import Found
-from bridge.store import events as stored_events
+from bridge.identity.linking import Found
 from bridge.store import schema
+from bridge.store.inbox import events as stored_events
 
 
 @pytest.fixture

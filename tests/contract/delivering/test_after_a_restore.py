@@ -7,7 +7,9 @@ from sqlalchemy import insert, select, update
 from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 
 from bridge.model import CompletedGoal, Outcome, OutcomeKind, VisitorGoals
-from bridge.store import by_hand, restoring, schema
+from bridge.store import schema
+from bridge.store.delivery import restoring
+from bridge.store.operator import actions
 
 S = 1_000
 
@@ -168,7 +170,7 @@ def test_what_nobody_can_tell_is_held_even_where_doubts_are_sent_again(sending):
     assert sending.website.asked("POST") == []
     sending.website.failure = None
     sending.restore(hours=0)  # the key was mended, and the command was run again
-    sending.store.run(lambda conn: by_hand.retry(conn, goal))
+    sending.store.run(lambda conn: actions.retry(conn, goal))
     looks = len(sending.website.asked("GET"))
     sending.settled()
     assert sending.told(goal)[0] == "delivered"
@@ -193,7 +195,7 @@ def test_what_a_person_sends_again_is_looked_up_too(sending, clock, state):
     sending.recorded(visitor(1), clock.now_ms + MINUTE)
     sending.restore()
     clock.advance(DAY)
-    sending.store.run(lambda conn: by_hand.retry(conn, goal))
+    sending.store.run(lambda conn: actions.retry(conn, goal))
     sending.run_for(S)
     assert sending.told(goal) == ("delivered", "read_back")
 

@@ -10,7 +10,10 @@ from sqlalchemy import select, update
 from website import AWAY, Sending
 
 from bridge.model import Destination, Outcome, OutcomeKind, ProofClaim
-from bridge.store import link_rows, parking, proofs, schema, status
+from bridge.store import schema
+from bridge.store.goals import parking, proofs
+from bridge.store.links import statements
+from bridge.store.operator import status
 from bridge.web.alarms import alarms
 
 PLACE = "data.object.client_reference_id"
@@ -260,7 +263,7 @@ def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(s
         proofs.lease(conn, asked, now + DAY)
     sender = threading.Thread(target=shop.sending.worker.step)
     with store.write() as conn:
-        link_rows.lock(conn)
+        statements.lock(conn)
         proofs.settle(conn, asked, known=True, again_in_ms=0, message="")
         parking.told(conn, "default", ALICE, shop.desk.settings)
         sender.start()

@@ -9,9 +9,10 @@ import time
 import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, stripe_event
 
-from bridge.linking import Found
-from bridge.linkwords import provenance
-from bridge.store import lookups, schema
+from bridge.identity.linking import Found
+from bridge.identity.sentences import provenance
+from bridge.store import schema
+from bridge.store.links import lookups
 
 BEFORE_S = 1_780_000_000  # months before the clock of the tests
 
@@ -514,14 +515,14 @@ def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):
 
 def test_what_was_asked_is_told_with_the_goal(lone_shop):
     from bridge.cli.timeline import lookup_sentence
-    from bridge.store import ledger
+    from bridge.store.operator import queries
 
     lone_shop.stripe.permissions["rk_live_0123456789"] = ["checkout_session"]
     lone_shop.stripe.seed([session(visitor=None, subscription="sub_1")])
     lone_shop.desk.route(renewal())
     lone_shop.later()
     with lone_shop.store.read() as conn:
-        told = [lookup_sentence(one) for one in ledger.show_goal(conn, lone_shop.goal().id).lookups]
+        told = [lookup_sentence(one) for one in queries.show_goal(conn, lone_shop.goal().id).lookups]
     assert told == [
         "asked Stripe for the Checkout sessions of sub_1: cs_live_1 names no visitor",
         'asked Stripe for sub_1: STRIPE_API_KEY may not read Subscriptions: give the restricted key "Read" there',
@@ -532,7 +533,7 @@ def test_what_was_asked_is_told_with_the_goal(lone_shop):
 def test_forgetting_a_person_takes_what_was_asked_along(shop):
     from sqlalchemy import select
 
-    from bridge.store import forgetting
+    from bridge.store.operator import forgetting
 
     shop.stripe.seed([session(subscription="sub_1")])
     shop.desk.route(renewal(), renewal(2))
@@ -548,7 +549,7 @@ def test_forgetting_a_person_takes_what_was_asked_along(shop):
 
 
 def test_a_person_who_is_forgotten_meanwhile_is_asked_about_no_more(shop):
-    from bridge.store import forgetting
+    from bridge.store.operator import forgetting
 
     shop.desk.route(renewal())
     with shop.store.write() as conn:

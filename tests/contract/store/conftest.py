@@ -9,8 +9,9 @@ from sqlalchemy import insert, select
 
 from bridge.model import Envelope, NewEvent
 from bridge.store import clock as store_clock
-from bridge.store import events, schema
-from bridge.store.inbox import Inbox
+from bridge.store import schema
+from bridge.store.inbox import events
+from bridge.store.inbox.group_commit import Inbox
 
 
 class Rows:

@@ -8,7 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import insert, select, text
 
 from bridge.model import Envelope, NewEvent, Verdict
-from bridge.store import by_hand, counters, events, facts, inbox, ledger, retention, schema, status
+from bridge.store import facts, schema
+from bridge.store.inbox import counters, events, group_commit
+from bridge.store.operator import actions, queries, status
+from bridge.store.upkeep import retention
 
 LEASE = 1_000
 DAY = 86_400_000
@@ -37,7 +40,7 @@ class Alike(RuleBasedStateMachine):
     @rule(batch=st.lists(st.tuples(IDS, st.sampled_from([None, "x", "y"]), st.booleans()), min_size=1, max_size=4))
     def receive(self, batch):
         rows = [
-            inbox._row(
+            group_commit._row(
                 NewEvent(
                     "stripe",
                     "stripe",
@@ -52,7 +55,7 @@ class Alike(RuleBasedStateMachine):
             for number, second, bad in batch
         ]
         for row in rows:  # one by one, because of the numbers that PostgreSQL spends
-            self.both(lambda driver, one=row: inbox.store_rows(driver, [one]), "run_driver")
+            self.both(lambda driver, one=row: group_commit.store_rows(driver, [one]), "run_driver")
 
     @rule(token=TOKENS, limit=st.integers(1, 4))
     def claim(self, token, limit):
@@ -110,11 +113,11 @@ class Alike(RuleBasedStateMachine):
 
     @rule(id_=IDS, again=st.booleans())
     def retry(self, id_, again):
-        self.both(lambda conn: by_hand.retry(conn, id_, again=again))
+        self.both(lambda conn: actions.retry(conn, id_, again=again))
 
     @rule(id_=IDS)
     def cancel(self, id_):
-        self.both(lambda conn: by_hand.cancel(conn, id_))
+        self.both(lambda conn: actions.cancel(conn, id_))
 
     @rule(count=st.integers(1, 3))
     def refuse(self, count):
@@ -143,7 +146,7 @@ class Alike(RuleBasedStateMachine):
     @invariant()
     def they_say_the_same(self):
         self.both(lambda conn: (status.look(conn, ("default",)), status.totals(conn)))
-        self.both(lambda conn: (ledger.list_events(conn, ledger.EventFilter()), ledger.find(conn, "v")))
+        self.both(lambda conn: (queries.list_events(conn, queries.EventFilter()), queries.find(conn, "v")))
 
 
 def test_both_databases_give_the_same_answers(sqlite_store, postgres_store, clock):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select
 
 from bridge import store as bridge_store
-from bridge.store import narrow, schema
+from bridge.store import schema
+from bridge.store.database import narrow
 
 TEXTS = ("plain", "Zoë", "☕ 日本", "😀", "\x1a", "\x1a1f600;", "é\x1a😀;", "İ", "\x85")
 

@@ -13,9 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreError, StoreUnavailable
 from bridge.store import clock as store_clock
-from bridge.store import engine, schema
-from bridge.store.driver import driver_of, spelled
-from bridge.store.gate import Gate
+from bridge.store import schema
+from bridge.store.database import engine
+from bridge.store.database.driver import driver_of, spelled
+from bridge.store.database.gate import Gate
 
 
 def until(true):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 from bridge.model import EventState, Verdict
-from bridge.store import events, schema
+from bridge.store import schema
+from bridge.store.inbox import events
 
 LEASE = 60_000
 

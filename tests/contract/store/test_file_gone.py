@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge import database_file
 from bridge import store as bridge_store
 from bridge.errors import StoreGone, StoreUnavailable
 from bridge.model import Ack, Envelope, NewEvent
-from bridge.store.inbox import Inbox
+from bridge.settings import database_file
+from bridge.store.inbox.group_commit import Inbox
 
 
 def event(number):

@@ -8,8 +8,10 @@ import pytest
 from sqlalchemy import func, select
 
 from bridge.errors import StoreUnavailable
-from bridge.store import first_messages, retention, schema
-from bridge.store.first_messages import KEPT_MS, FirstMessages
+from bridge.store import schema
+from bridge.store.inbox import first_messages
+from bridge.store.inbox.first_messages import KEPT_MS, FirstMessages
+from bridge.store.upkeep import retention
 
 
 def seen(store, source="notion"):

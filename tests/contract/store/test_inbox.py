@@ -17,8 +17,9 @@ from sqlalchemy import select
 from bridge import store as bridge_store
 from bridge.errors import StoreUnavailable
 from bridge.model import Ack, Envelope, NewEvent
-from bridge.store import inbox, schema
-from bridge.store.inbox import Inbox
+from bridge.store import schema
+from bridge.store.inbox import group_commit
+from bridge.store.inbox.group_commit import Inbox
 
 
 def new(id_="evt_1", *, source="stripe", keys=None, body=b"{}", quarantine=None, type_="a.b", **envelope):
@@ -107,9 +108,9 @@ def test_many_events_at_once_share_commits_and_are_all_there(box, store):
 
 
 def test_a_batch_may_hold_one_event_twice(store):
-    made = [inbox._row(new("evt_1")), inbox._row(new("evt_2")), inbox._row(new("evt_1"))]
+    made = [group_commit._row(new("evt_1")), group_commit._row(new("evt_2")), group_commit._row(new("evt_1"))]
     with store.driver() as driver:
-        assert inbox.store_rows(driver, made) == [Ack.ACCEPTED, Ack.ACCEPTED, Ack.DUPLICATE]
+        assert group_commit.store_rows(driver, made) == [Ack.ACCEPTED, Ack.ACCEPTED, Ack.DUPLICATE]
 
 
 def test_counters_of_a_source_are_exact_at_once(box, store):
@@ -136,14 +137,14 @@ def test_one_event_that_cannot_be_stored_fails_alone(store, monkeypatch):
     """The database refuses the row of one event; the others of its batch are stored row by row."""
     made = Inbox(store)
     started = threading.Event()
-    sound = inbox.store_rows
+    sound = group_commit.store_rows
 
     def refusing(driver, batch, former):
         started.set()
         time.sleep(0.05)  # so that the others gather
         return sound(driver, [(*row[:7], None, *row[8:]) if "evt_bad" in row else row for row in batch], former)
 
-    monkeypatch.setattr(inbox, "store_rows", refusing)  # `test` is NOT NULL
+    monkeypatch.setattr(group_commit, "store_rows", refusing)  # `test` is NOT NULL
     with ThreadPoolExecutor(10) as pool:
         first = pool.submit(made.put, new("evt_first"))
         started.wait()

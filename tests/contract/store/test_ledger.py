@@ -6,26 +6,27 @@ import threading
 
 import pytest
 
-from bridge.store import by_hand, ledger, schema
-from bridge.store.by_hand import Cancelled, Retried
-from bridge.store.ledger import EventFilter, Found, GoalFilter
+from bridge.store import schema
+from bridge.store.operator import actions, queries
+from bridge.store.operator.actions import Cancelled, Retried
+from bridge.store.operator.queries import EventFilter, Found, GoalFilter
 
 DAY = 86_400_000
 
 
 def listed(store, **wanted):
     with store.read() as conn:
-        return [line.provider_event_id for line in ledger.list_events(conn, EventFilter(**wanted))]
+        return [line.provider_event_id for line in queries.list_events(conn, EventFilter(**wanted))]
 
 
 def goals_listed(store, **wanted):
     with store.read() as conn:
-        return [line.id for line in ledger.list_goals(conn, GoalFilter(**wanted))]
+        return [line.id for line in queries.list_goals(conn, GoalFilter(**wanted))]
 
 
 def retry(store, goal_id, **kw):
     with store.write() as conn:
-        return by_hand.retry(conn, goal_id, **kw)
+        return actions.retry(conn, goal_id, **kw)
 
 
 def test_events_are_listed_newest_first_in_pages_and_by_what_they_are(store, rows, clock):
@@ -47,7 +48,7 @@ def test_a_listed_event_shows_its_goals(store, rows):
     goal = rows.goal(event, name="purchase", state="delivered")
     rows.event("evt_2")
     with store.read() as conn:
-        second, first = ledger.list_events(conn, EventFilter())
+        second, first = queries.list_events(conn, EventFilter())
     assert (second.goals, first.label) == ((), f"ev_{event}")
     assert [(line.label, line.name, line.state) for line in first.goals] == [(f"goal_{goal}", "purchase", "delivered")]
 
@@ -70,8 +71,8 @@ def test_one_event_is_shown_with_body_trace_and_goals(store, rows):
     event = rows.routed(body=b"raw")
     goal = rows.goal(event)
     with store.read() as conn:
-        shown = ledger.show_event(conn, event)
-        assert ledger.show_event(conn, 4711) is None
+        shown = queries.show_event(conn, event)
+        assert queries.show_event(conn, 4711) is None
     assert (shown.event.body, shown.trace, shown.rules_hash) == (b"raw", {"rules": []}, "h")
     assert [line.id for line in shown.line.goals] == [goal]
 
@@ -81,8 +82,8 @@ def test_one_goal_is_shown_with_its_event_and_attempts(store, rows):
     rows.attempt(goal, "not_sent", message="refused")
     rows.attempt(goal, "delivered", status=200)
     with store.read() as conn:
-        shown = ledger.show_goal(conn, goal)
-        assert ledger.show_goal(conn, 4711) is None
+        shown = queries.show_goal(conn, goal)
+        assert queries.show_goal(conn, 4711) is None
     assert (shown.goal.metadata, shown.goal.provenance) == ({"a": "1"}, {"path": "p"})
     assert [(line.outcome, line.status, line.message) for line in shown.attempts] == [
         ("not_sent", None, "refused"),
@@ -97,7 +98,7 @@ def test_events_and_goals_are_found_by_any_id_that_people_hold(store, rows):
 
     def find(text):
         with store.read() as conn:
-            return ledger.find(conn, text)
+            return queries.find(conn, text)
 
     assert find(f"ev_{event}") == find("evt_1") == Found(events=(event,))
     assert find(f"goal_{goal}") == find("v1") == Found(goals=(goal,))
@@ -192,6 +193,6 @@ def test_a_goal_without_a_visitor_has_its_event_routed_again(store, rows):
 def test_only_what_is_not_sent_and_not_over_can_be_cancelled(store, rows, state, answer):
     goal = rows.goal(state=state)
     with store.write() as conn:
-        assert by_hand.cancel(conn, goal) is Cancelled(answer)
-        assert by_hand.cancel(conn, 4711) is Cancelled.UNKNOWN
+        assert actions.cancel(conn, goal) is Cancelled(answer)
+        assert actions.cancel(conn, 4711) is Cancelled.UNKNOWN
     assert rows.one(schema.goals, goal).state == ("cancelled" if answer == "cancelled" else state)

@@ -9,12 +9,15 @@ from identity_kit import ALICE, BOB, CAROL, DAY
 from sqlalchemy import delete, select
 from statements_kit import overheard, plan
 
-from bridge import linking
 from bridge import store as bridge_store
-from bridge.linking import Learning, Named
+from bridge.identity import linking
+from bridge.identity.linking import Learning, Named
 from bridge.model import Key
-from bridge.store import aging, link_rows, links, schema, unknown
-from bridge.store.unknown import Unknown
+from bridge.store import schema
+from bridge.store.goals import unknown
+from bridge.store.goals.unknown import Unknown
+from bridge.store.links import learning, statements
+from bridge.store.upkeep import aging
 
 
 def key(name):
@@ -31,13 +34,13 @@ def lesson(names, visitor=None, *, at_ms=0, event_id=None, sure=True, number=[0]
 
 def learn(store, *lessons, now=1_000):
     with store.write() as conn:
-        return links.learn(conn, lessons, now)
+        return learning.learn(conn, lessons, now)
 
 
 def who(store, names, *, at_ms=10**9, weak=True, **more):
     keys = tuple(map(key, names.split()))
     with store.read() as conn:
-        found = links.recall(conn, keys).find(keys, at_ms, weak=weak, **more)
+        found = learning.recall(conn, keys).find(keys, at_ms, weak=weak, **more)
     return found and found.visitor
 
 
@@ -104,11 +107,11 @@ def test_a_provenance_names_the_goals_own_key_and_the_event_that_named_the_visit
     learn(store, lesson("session intent", ALICE, at_ms=1_000, event_id=7), lesson("intent charge"))
     keys = (key("charge"), key("intent"))
     with store.read() as conn:
-        found = links.recall(conn, keys).find(keys, 1_000 + DAY, weak=False)
+        found = learning.recall(conn, keys).find(keys, 1_000 + DAY, weak=False)
     assert (found.by, found.ref, found.event, found.event_id) == ("thread", "intent", "type evt_7", 7)
     assert found.before_ms == DAY
     with store.read() as conn:
-        found = links.recall(conn, keys[:1]).find(keys[:1], 1_000, weak=False)
+        found = learning.recall(conn, keys[:1]).find(keys[:1], 1_000, weak=False)
     assert (found.ref, found.via) == ("charge", "s:live:intent")
 
 
@@ -298,13 +301,13 @@ def test_every_look_up_goes_by_an_index(store):
     keys = tuple(map(key, ("a", "b", "cus1")))
     learn(store, lesson("a b cus1", ALICE), lesson("b d", BOB))
     with overheard(store) as said, store.write() as conn:
-        links.learn(conn, [lesson("a x", CAROL), lesson("x d"), lesson("x cus1")], 2_000)
-        links.recall(conn, keys).find(keys, 5, weak=True)
-        link_rows.customers_of(conn, ["s:live:a"])
+        learning.learn(conn, [lesson("a x", CAROL), lesson("x d"), lesson("x cus1")], 2_000)
+        learning.recall(conn, keys).find(keys, 5, weak=True)
+        statements.customers_of(conn, ["s:live:a"])
         Unknown(conn, [Named(ALICE, "p", sure=False, borrowed=True)], 5)
-        link_rows.goals_seen_with(conn, ["s:live:cus1"])
-        memory = links.recall(conn, keys[1:2])
-        links.meet(conn, memory, keys[1:2])
+        statements.goals_seen_with(conn, ["s:live:cus1"])
+        memory = learning.recall(conn, keys[1:2])
+        learning.meet(conn, memory, keys[1:2])
     asked = [(statement, values) for statement, values in said if "link_" in statement or "unknown" in statement]
     assert len(asked) > 15
     for statement, values in asked:

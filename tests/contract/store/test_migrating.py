@@ -17,11 +17,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, MetaData, Table, insert, inspect, select, text
 
-from bridge import database_url
 from bridge import store as bridge_store
 from bridge.errors import SchemaError
-from bridge.store import migrating, schema, status
+from bridge.settings import database_url
+from bridge.store import migrating, schema
 from bridge.store.migrations import REVISIONS
+from bridge.store.operator import status
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,10 +7,14 @@ import json
 import pytest
 from sqlalchemy import select
 
-from bridge.linking import Learning, Named
+from bridge.identity.linking import Learning, Named
 from bridge.model import Key
-from bridge.store import by_hand, delivery, durability, forgetting, links, schema, threads
+from bridge.store import schema
 from bridge.store.clock import read_ms
+from bridge.store.database import durability
+from bridge.store.delivery import outbox
+from bridge.store.links import learning as links
+from bridge.store.operator import actions, forgetting, threads
 
 ANN, BOB = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
 
@@ -128,7 +132,7 @@ def test_a_user_id_that_datafast_was_asked_about_is_forgotten_too_and_the_order_
     assert told[purchase[0]].startswith("forgotten at a person's request on 20")
     assert told[purchase[3]] is None
     for goal in (waiting, sent):
-        assert store.run(lambda conn, goal=goal: by_hand.retry(conn, goal, again=True)) == ("no_visitor", goal)
+        assert store.run(lambda conn, goal=goal: actions.retry(conn, goal, again=True)) == ("no_visitor", goal)
 
 
 def test_scrubbing_leaves_the_database_as_it_was(store, purchase):
@@ -153,8 +157,8 @@ def test_a_database_that_does_not_wait_for_the_disk_is_told(store):
 
 def test_a_person_who_asks_takes_a_turn_in_the_pace_and_waits_for_it(store):
     with store.write() as conn:
-        assert delivery.reserve(conn, "token", 58) == 0  # nobody has ever used this token
-        delivery.register(conn, destination="default", token_hash="token")
-    waits = [store.run(lambda conn: delivery.reserve(conn, "token", 58)) for _ in range(3)]
+        assert outbox.reserve(conn, "token", 58) == 0  # nobody has ever used this token
+        outbox.register(conn, destination="default", token_hash="token")
+    waits = [store.run(lambda conn: outbox.reserve(conn, "token", 58)) for _ in range(3)]
     assert waits[:2] == [0, 0]
     assert 900 < waits[2] < 1_100

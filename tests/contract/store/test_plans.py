@@ -8,8 +8,11 @@ import pytest
 from statements_kit import overheard, plan
 
 from bridge import settings
-from bridge.store import events, ledger, retention, schema, status
-from bridge.store.ahead import Most, within
+from bridge.store import schema
+from bridge.store.inbox import events
+from bridge.store.operator import queries, status
+from bridge.store.upkeep import retention
+from bridge.store.upkeep.ahead import Most, within
 
 NOW_MS = 1_790_000_000_000
 AHEAD = within(Most.of(settings.load({})))
@@ -35,8 +38,8 @@ WORK = {
     "claim": lambda conn: events.claim(conn, 20, "t", 1),
     "release": lambda conn: events.release(conn, [1], "t"),
     "look": lambda conn: status.look(conn, ("default",)),
-    "find": lambda conn: (ledger.find(conn, "evt_1"), ledger.find(conn, "ev_1"), ledger.find(conn, "goal_1")),
-    "show": lambda conn: (ledger.show_event(conn, 1), ledger.show_goal(conn, 1)),
+    "find": lambda conn: (queries.find(conn, "evt_1"), queries.find(conn, "ev_1"), queries.find(conn, "goal_1")),
+    "show": lambda conn: (queries.show_event(conn, 1), queries.show_goal(conn, 1)),
     "bodies after days": lambda conn: retention.forget_bodies(conn, 30, 10, NOW_MS),
     "bodies at once": lambda conn: retention.forget_bodies(conn, 0, 10, NOW_MS),
     "attempts": lambda conn: retention.forget_attempts(conn, 30, 10, NOW_MS),

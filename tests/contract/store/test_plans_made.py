@@ -9,9 +9,10 @@ import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, settings
 from sqlalchemy import insert, select, update
 
-from bridge.linking import Learning, Named
+from bridge.identity.linking import Learning, Named
 from bridge.model import Envelope, Event, EventState, Key, PlannedGoal
-from bridge.store import plans, schema, unknown
+from bridge.store import schema
+from bridge.store.goals import drafts, unknown
 
 SETTINGS = settings()
 
@@ -53,14 +54,14 @@ class Bench:
         planned = planned._replace(**{name: more.pop(name) for name in list(more) if name.endswith("_ms")})
         at_ms = event.happened_at_ms
         own = (Named(visitor, "a.b"),) if visitor else ()
-        return plans.Wish(event, planned, "default", at_ms, at_ms, stated_ms is not None, _keys(keys), own, **more)
+        return drafts.Wish(event, planned, "default", at_ms, at_ms, stated_ms is not None, _keys(keys), own, **more)
 
     def make(self, *wishes, learn=True, **environ):
         used = settings(**environ)
         with self.store.write() as conn:
             lessons = [_lesson(wish) for wish in wishes] if learn else []
-            memory = plans.learn(conn, lessons, used, self.clock.now_ms)
-            return plans.make(conn, wishes, memory, used, self.clock.now_ms)
+            memory = drafts.learn(conn, lessons, used, self.clock.now_ms)
+            return drafts.make(conn, wishes, memory, used, self.clock.now_ms)
 
     def goal(self, once="once"):
         with self.store.read() as conn:
@@ -72,7 +73,7 @@ class Bench:
 
     def sweep(self, **environ):
         with self.store.write() as conn:
-            return plans.sweep_parked(conn, settings(**environ))
+            return drafts.sweep_parked(conn, settings(**environ))
 
 
 def _keys(names):
@@ -251,7 +252,7 @@ def test_a_link_wakes_exactly_the_goals_that_wait_for_it(bench):
 def test_a_hint_from_outside_wakes_as_an_event_does(bench):
     bench.make(bench.wish(keys="ch_1 cus_1"))
     with bench.store.write() as conn:
-        plans.bind(conn, Key("stripe:live:ch_1", "charge", "ch_1"), ALICE, SETTINGS)
+        drafts.bind(conn, Key("stripe:live:ch_1", "charge", "ch_1"), ALICE, SETTINGS)
     assert bench.goal().visitor == ALICE
     assert json.loads(bench.goal().provenance)["event"] == "a hint"
 
@@ -284,8 +285,8 @@ def test_a_link_after_the_wait_wakes_nobody_but_a_person_may_ask_again(bench, cl
     bench.make(bench.wish("other", ALICE, "ch_1"))
     assert bench.goal().state == "unattributed"
     with bench.store.write() as conn:
-        assert plans.park_again(conn, made.goal_id, SETTINGS)
-        assert not plans.park_again(conn, made.goal_id, SETTINGS)
+        assert drafts.park_again(conn, made.goal_id, SETTINGS)
+        assert not drafts.park_again(conn, made.goal_id, SETTINGS)
     bench.sweep()
     assert (bench.goal().state, bench.goal().visitor) == ("pending", ALICE)
 
@@ -298,7 +299,7 @@ def reject(bench):
     bench.change(state="rejected", reason="unknown_visitor", unknown_visitor_tries=4, attempts=4)
     with bench.store.write() as conn:
         unknown.unlearn(conn, "default", goal.visitor)
-        return plans.next_visitor(conn, goal.id, SETTINGS)
+        return drafts.next_visitor(conn, goal.id, SETTINGS)
 
 
 def test_a_visitor_nobody_knows_is_followed_by_the_next_own_candidate(bench):
@@ -328,7 +329,7 @@ def test_a_visitor_nobody_knows_is_followed_by_the_threads(bench):
             update(schema.goals).where(schema.goals.c.id == goal.id).values(state="rejected", reason="unknown_visitor")
         )
         unknown.unlearn(conn, "default", ALICE)
-        assert plans.next_visitor(conn, goal.id, SETTINGS)
+        assert drafts.next_visitor(conn, goal.id, SETTINGS)
     assert bench.goal().visitor == BOB
     assert json.loads(bench.goal().provenance)["by"] == "thread"
 
@@ -336,7 +337,7 @@ def test_a_visitor_nobody_knows_is_followed_by_the_threads(bench):
 def test_only_a_goal_whose_visitor_was_unknown_tries_the_next(bench):
     (made,) = bench.make(bench.wish(visitor=ALICE))
     with bench.store.write() as conn:
-        assert not plans.next_visitor(conn, made.goal_id, SETTINGS)
+        assert not drafts.next_visitor(conn, made.goal_id, SETTINGS)
 
 
 def test_who_was_unknown_is_passed_over_by_the_next_goals(bench):

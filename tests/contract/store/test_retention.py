@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from bridge.model import FINAL, Ack, Envelope, GoalState, NewEvent
-from bridge.store import retention, schema
+from bridge.store import schema
+from bridge.store.upkeep import retention
 
 DAY = 86_400_000
 WAITING = sorted(set(GoalState) - FINAL - {GoalState.HELD})

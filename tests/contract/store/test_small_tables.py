@@ -7,7 +7,9 @@ import threading
 import pytest
 
 from bridge.errors import StoreUnavailable
-from bridge.store import counters, facts, rulesets, schema, workers
+from bridge.store import facts, rulesets, schema
+from bridge.store.inbox import counters
+from bridge.store.operator import workers
 
 
 def test_a_fact_is_made_once_for_everybody(store):

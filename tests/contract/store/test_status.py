@@ -7,7 +7,11 @@ from sqlalchemy import insert, text, update
 
 from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreUnavailable
-from bridge.store import counters, lookups, retention, schema, status, workers
+from bridge.store import schema
+from bridge.store.inbox import counters
+from bridge.store.links import lookups
+from bridge.store.operator import status, workers
+from bridge.store.upkeep import retention
 
 DAY = 86_400_000
 

@@ -13,7 +13,7 @@ import pytest
 
 from bridge import store as bridge_store
 from bridge.cli import main
-from bridge.store.first_messages import FirstMessages
+from bridge.store.inbox.first_messages import FirstMessages
 
 ROOT = Path(__file__).parents[3]
 RULE = "goals:\n  - {goal: a, event: b}\n"

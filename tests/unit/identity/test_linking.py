@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from identity_kit import ALICE, BOB, DAY
 
-from bridge import linking, linkwords
-from bridge.linking import Evidence, Found, Named, Point
-from bridge.linkwords import HINT
+from bridge.identity import linking, sentences
+from bridge.identity.linking import Evidence, Found, Named, Point
+from bridge.identity.sentences import HINT
 
 
 def seen(visitor, first, last=None, *, sure=True, key="k"):
@@ -105,7 +105,7 @@ def test_a_provenance_is_one_sentence():
         before_ms=12 * DAY + 5,
     )
     assert (
-        linkwords.provenance(found)
+        sentences.provenance(found)
         == "found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before"
     )
 
@@ -121,15 +121,15 @@ def test_a_provenance_names_the_key_in_between():
         event="x evt_1",
         before_ms=-1_500,
     )
-    assert linkwords.provenance(found) == (
+    assert sentences.provenance(found) == (
         "found through charge ch_1 (one purchase with cs_1), learned from x evt_1, 1 second after"
     )
 
 
 def test_own_fields_and_hints_have_their_sentences():
-    assert linkwords.provenance(Found(ALICE, "own", path="a.b")) == "in the event itself, at a.b"
+    assert sentences.provenance(Found(ALICE, "own", path="a.b")) == "in the event itself, at a.b"
     hint = Found(ALICE, "customer", key="c", kind="customer", ref="cus_1", event=HINT, before_ms=5)
-    assert linkwords.provenance(hint) == "found through customer cus_1, bound by a hint from outside"
+    assert sentences.provenance(hint) == "found through customer cus_1, bound by a hint from outside"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_own_fields_and_hints_have_their_sentences():
     [(0, "at the same time"), (999, "at the same time"), (60_000, "1 minute before"), (-7_200_000, "2 hours after")],
 )
 def test_time_is_told_in_its_largest_unit(ms, text):
-    assert linkwords.apart(ms) == text
+    assert sentences.apart(ms) == text
 
 
 def test_what_found_nobody_says_what_to_do():
@@ -148,9 +148,9 @@ def test_what_found_nobody_says_what_to_do():
         ("invoice", "in_1"),
         ("session", "cs_1"),
     ]
-    said = linkwords.unattributed("stripe", keys)
+    said = sentences.unattributed("stripe", keys)
     assert said.startswith("no event of subscription sub_1, session cs_1 or 3 more keys carried a visitor id; ")
     assert "subscription_data.metadata.datafast_visitor_id" in said
-    assert "checkout[custom]" in linkwords.unattributed("lemonsqueezy", [("order", "1")])
-    assert "no key that could lead to one" in linkwords.unattributed("stripe", [], 'a.b is the word "undefined"')
-    assert linkwords.waiting([("order", "1")]) == "waits for an event of order 1 that carries a visitor id"
+    assert "checkout[custom]" in sentences.unattributed("lemonsqueezy", [("order", "1")])
+    assert "no key that could lead to one" in sentences.unattributed("stripe", [], 'a.b is the word "undefined"')
+    assert sentences.waiting([("order", "1")]) == "waits for an event of order 1 that carries a visitor id"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.identity import judge, ranked
-from bridge.linking import Named
+from bridge.identity.linking import Named
 from bridge.model import Candidate
 
 ID = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"

@@ -7,7 +7,7 @@ import pytest
 from bridge.cli import doctor_stripe
 from bridge.sandbox import server
 from bridge.settings import load
-from bridge.store import lookups
+from bridge.store.links import lookups
 
 KEY = "rk_live_5ecret"
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 
-from bridge import database_url, settings
-from bridge.database_url import canonical, sqlite_file, unusable
+from bridge import settings
 from bridge.errors import SettingsError
+from bridge.settings import database_url
+from bridge.settings.database_url import canonical, sqlite_file, unusable
 
 PG = "postgresql://user:q7Kz9@host:5432/name"
 

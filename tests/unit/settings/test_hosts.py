@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bridge import hosts, settings
+from bridge import settings
 from bridge.errors import SettingsError
+from bridge.settings import hosts
 
 SIGNS = (
     *((host.name, name) for host in hosts.HOSTS for name in host.variables),

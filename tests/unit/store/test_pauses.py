@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.model import GoalState, Health, Settlement
-from bridge.store.pauses import LAST_STEP_MS, Pause, after
+from bridge.store.delivery.pauses import LAST_STEP_MS, Pause, after
 
 NOW = 1_790_000_000_000
 

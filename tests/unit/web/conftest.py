@@ -11,7 +11,7 @@ from shop import SmallBridge
 
 from bridge import settings as table
 from bridge import web
-from bridge.web.later import KEY, Later
+from bridge.server.later import KEY, Later
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from conftest import Clock
     from flask.testing import FlaskClient
 
+    from bridge.server.later import Answer
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.web.later import Answer
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.web.framing import BODY_LIMIT, HEAD_LIMIT, HeadTooLarge, Inbound, Malformed
+from bridge.server.framing import BODY_LIMIT, HEAD_LIMIT, HeadTooLarge, Inbound, Malformed
 
 HEAD = b"POST /webhooks/stripe HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -17,8 +17,8 @@ from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.model import Ack
 from bridge.receive import receive
+from bridge.server.framing import BODY_LIMIT
 from bridge.store.schema import events, source_counters
-from bridge.web.framing import BODY_LIMIT
 
 
 def stored(bridge):

@@ -10,8 +10,10 @@ from sqlalchemy import insert, update
 from bridge import settings as table
 from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
-from bridge.store import Store, jumps, workers
+from bridge.store import Store
+from bridge.store.operator import workers
 from bridge.store.schema import destinations, events, goals, source_counters
+from bridge.store.upkeep import jumps
 from bridge.web import recent
 
 ADMIN = {"Authorization": "Bearer admin-token"}

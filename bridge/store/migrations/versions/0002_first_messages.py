@@ -1,4 +1,4 @@
-"""What senders say before their source has a secret (store/first_messages.py)."""
+"""What senders say before their source has a secret (store/inbox/first_messages.py)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,112 @@
+"""How a visitor was found, or why none was, in sentences for a person. Pure; beside `model`, like `linking`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bridge.settings import MS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.identity.linking import Found
+
+HINT: Final = "a hint"  # what the event of a hint from outside is called
+
+# Which key of an event tells a person most.
+_BEST: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
+_STRIPE: Final = {
+    "subscription": "set subscription_data.metadata.datafast_visitor_id when you create the Checkout session",
+    "payment_intent": "set payment_intent_data.metadata.datafast_visitor_id when you create the Checkout session",
+    "session": "set metadata.datafast_visitor_id on the Checkout session, or client_reference_id=dfv_<visitor id> on"
+    " the Payment Link",
+}
+_STRIPE_ELSE: Final = (
+    "set metadata.datafast_visitor_id, subscription_data.metadata and payment_intent_data.metadata when you create the"
+    " Checkout session"
+)
+_LEMONSQUEEZY: Final = "add checkout[custom][datafast_visitor_id]=<visitor id> to the checkout's URL"
+_ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
+_SOME: Final = 3
+
+
+def provenance(found: Found) -> str:
+    """`found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before`."""
+    if found.by == "own":
+        return f"in the event itself, at {found.path}"
+    through = f"{said(found.kind)} {found.ref}" if found.ref else "the same purchase"
+    if found.beside:
+        through += f", seen with the purchase of {found.beside.rpartition(':')[2]}"
+    if found.via and found.via != found.key:
+        through += f" (one purchase with {found.via.rpartition(':')[2]})"
+    if found.event == HINT:
+        return f"found through {through}, bound by {HINT} from outside"
+    return f"found through {through}, learned from {found.event}, {apart(found.before_ms or 0)}"
+
+
+def waiting(keys: Iterable[tuple[str, str]], refused: str | None = None) -> str:
+    """Why a goal is parked. keys: (kind, id)."""
+    because = f"; {refused}" if refused else ""
+    return f"waits for an event of {listed(keys)} that carries a visitor id{because}"
+
+
+def proving(visitor: str, path: str | None) -> str:
+    """Why a goal waits though a visitor id was found."""
+    where = f" at {path}" if path else ""
+    return f"asks DataFast first whether it knows {visitor}{where}: a bare UUID there may be your app's own user id"
+
+
+def disproved(visitor: str) -> str:
+    """Why that visitor is none."""
+    return f"DataFast does not know {visitor}, so it is taken for your app's own user id"
+
+
+def unattributed(sender: str, keys: Iterable[tuple[str, str]], refused: str | None = None) -> str:
+    """Why a goal found no visitor, and what to do. sender: the provider or source its keys are named after."""
+    pairs = list(keys)
+    because = f" ({refused})" if refused else ""
+    if not pairs:
+        return f"the event carries no visitor id{because} and no key that could lead to one; {advice(sender, pairs)}"
+    return f"no event of {listed(pairs)} carried a visitor id{because}; {advice(sender, pairs)}"
+
+
+def advice(sender: str, keys: Iterable[tuple[str, str]]) -> str:
+    """What the owner of the site can do, so that the next event carries its visitor."""
+    if sender == "stripe":
+        kinds = {kind for kind, _ in keys}
+        return next((text for kind, text in _STRIPE.items() if kind in kinds), _STRIPE_ELSE)
+    return _LEMONSQUEEZY if sender == "lemonsqueezy" else _ELSE
+
+
+def listed(keys: Iterable[tuple[str, str]]) -> str:
+    """`subscription sub_1, charge ch_1 or customer cus_1`: the most telling first, at most three."""
+    order = sorted(keys, key=lambda pair: (_rank(pair[0]), pair))
+    texts = [f"{said(kind)} {ref}" for kind, ref in order[:_SOME]]
+    if len(order) > _SOME:
+        texts[-1] = f"{len(order) - _SOME + 1} more keys"
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+
+
+def said(kind: str | None) -> str:
+    return (kind or "key").replace("_", " ")
+
+
+def apart(ms: int) -> str:
+    """`12 days before`, `2 min after`, `at the same time`."""
+    size, word = abs(ms), "before" if ms > 0 else "after"
+    for unit, name in (("d", "day"), ("h", "hour"), ("min", "minute"), ("s", "second")):
+        count = size // MS[unit]
+        if count:
+            return f"{count} {name}{'' if count == 1 else 's'} {word}"
+    return "at the same time"
+
+
+def best_first(kind: str) -> tuple[int, str]:
+    """Sorts kinds by how much they tell a person."""
+    return _rank(kind), kind
+
+
+def _rank(kind: str) -> int:
+    if kind == "customer":
+        return len(_BEST) + 1
+    return _BEST.index(kind) if kind in _BEST else len(_BEST)

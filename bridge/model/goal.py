@@ -1,0 +1,105 @@
+"""An event becomes `PlannedGoal`s; stored, each is a `Goal`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model.document import Json
+
+
+class GoalState(StrEnum):
+    PARKED = "parked"
+    PENDING = "pending"
+    LEASED = "leased"
+    SENDING = "sending"
+    UNCONFIRMED = "unconfirmed"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    UNATTRIBUTED = "unattributed"
+    HELD = "held"
+    DRY = "dry"
+    CANCELLED = "cancelled"
+
+
+FINAL: Final = frozenset(
+    {
+        GoalState.DELIVERED,
+        GoalState.REJECTED,
+        GoalState.EXPIRED,
+        GoalState.UNATTRIBUTED,
+        GoalState.DRY,
+        GoalState.CANCELLED,
+    }
+)
+
+
+class Candidate(NamedTuple):
+    """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing).
+
+    borrowed: the field is not the visitor's, and often holds the app's own user id.
+    """
+
+    path: str
+    value: Json
+    borrowed: bool = False
+
+
+class Follows(NamedTuple):
+    """The goal that must have been made before another: its name, its once key at the same destination, their value."""
+
+    goal: str
+    once_key: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        """How people call it: `payment_failed with in_1`."""
+        return f"{self.goal} with {self.value}"
+
+
+class PlannedGoal(NamedTuple):
+    """What one rule wants sent for one event; the visitor is still to be resolved.
+
+    once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
+    candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
+    notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
+    """
+
+    rule_id: str
+    name: str
+    description: str | None
+    metadata: Mapping[str, str]
+    once_key: str
+    destination: str
+    candidates: tuple[Candidate, ...] = ()
+    max_age_ms: int | None = None
+    wait_ms: int | None = None
+    notes: tuple[str, ...] = ()
+    follows: Follows | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A claimed goal, with all that sending it needs."""
+
+    id: int
+    destination: str
+    visitor: str
+    name: str
+    description: str
+    metadata: Mapping[str, str]
+    once_key: str
+    event_id: int
+    happened_at_ms: int
+    time_is_stated: bool
+    created_at_ms: int
+    expires_at_ms: int
+    attempts: int  # those that count towards back-off
+    unknown_visitor_tries: int = 0
+    first_try_at_ms: int | None = None

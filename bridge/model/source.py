@@ -1,0 +1,224 @@
+"""A `Source` is what a mapping file says about its sender, compiled. A `Request` is what the sender said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model.document import Derived, Document, EventTypes, Json, Path
+
+
+class BodyForm(StrEnum):
+    JSON = "json"
+    FORM = "form"  # application/x-www-form-urlencoded; a[b]=c nests
+    JSON_FIELD = "json_field"  # a form whose one field holds the JSON (Ko-fi, Slack interactivity)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text of a request is: `header:X-Signature`, `query:token`, `body:a.b`, `form:field`."""
+
+    where: str  # header | query | body | form
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureSpec:
+    places: tuple[Place, ...]
+    split: str | None = None
+    prefix: str = ""
+    encoding: str = "hex"  # hex | base64
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampSpec:
+    places: tuple[Place, ...]  # empty: an element of the signature's text
+    prefix: str = ""
+    tolerance_s: int = 300
+    form: str | None = None  # seconds | milliseconds | iso: its exact form, for schemes that put nothing behind it
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySpec:
+    """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
+
+    type: str  # hmac-md5|sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
+    key: tuple[str, ...] = ("text",)  # forms of the secret, any may match: text|whsec|base64|hex|pem|der|whpk
+    signature: SignatureSpec = SignatureSpec(())
+    timestamp: TimestampSpec | None = None
+    id: tuple[Place, ...] = ()
+    signed: str = "{body}"
+    alternatives: tuple[VerifySpec, ...] = ()  # other schemes that the sender uses; any may match
+
+    @property
+    def schemes(self) -> tuple[VerifySpec, ...]:
+        """This scheme and its alternatives."""
+        return (self, *self.alternatives)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeSpec:
+    """Where type, id, time and test flag of an event are; each the first non-empty of several paths.
+
+    test_is: the value of `test` that marks a test event (Stripe: `livemode` is false).
+    """
+
+    type: tuple[Path, ...] = ()
+    id: tuple[Path, ...] = ()
+    time: tuple[Path, ...] = ()
+    order: tuple[Path, ...] = ()  # a time good for order only (Lemon Squeezy's updated_at)
+    test: tuple[Path, ...] = ()
+    test_is: Json = True
+    account: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FormerSpec:
+    """Where the previous release read type and id of an event, and whether it took that id for a signed one."""
+
+    type: tuple[Path, ...] = ()
+    id: tuple[Path, ...] = ()
+    id_is_signed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """Remember the values at these paths as keys of this kind, for events whose type matches one of the globs."""
+
+    kind: str
+    paths: tuple[Path, ...]  # each of them gives a key (not the first only)
+    events: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """An equality check for senders that sign nothing. secret: it is with what nobody else may know."""
+
+    path: Path
+    expected: tuple[str, ...] = field(repr=False)
+    secret: bool = False
+
+
+class ReplyKind(StrEnum):
+    """What a hand-shake does with the value at its place, or without one."""
+
+    ECHO = "echo"  # say it back
+    HMAC = "hmac"  # say HMAC-SHA256 of it by the source's secret
+    KEEP = "keep"  # it is a secret to be read by a person, once
+    EMPTY = "empty"  # 200 without a body
+    NO_CONTENT = "no_content"  # 204
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """One message with which a sender sets up or tries a webhook, and what it is answered.
+
+    when: all of these places hold one of these values; body: the whole body is this, `{digits}` standing for a number.
+    signed: answered only to a request that verifies like an event. verify_token: the place of what must equal
+    `expected`, which is None as long as `variable` is not set. fields: the answer's JSON, name -> template of
+    `{value}`, `{hex}`, `{base64}`; without any the answer is plain text.
+    """
+
+    does: ReplyKind
+    methods: tuple[str, ...] = ("POST",)
+    when: tuple[tuple[Place, tuple[str, ...]], ...] = ()
+    body: str | None = None
+    signed: bool = True
+    place: Place | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    verify_token: Place | None = None
+    variable: str | None = None
+    expected: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a hand-shake is answered. kind: the body's media type, None without one; kept: what a person must read."""
+
+    body: bytes = b""
+    kind: str | None = None
+    status: int = 200
+    kept: str | None = field(default=None, repr=False)
+
+
+class NamedValues(Protocol):
+    """The `values:` of a source (`bridge.rules.named` makes them)."""
+
+    def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
+        """What is to be computed of one event of this type."""
+
+
+class Handovers(Protocol):
+    """The events of a source where a visitor can be handed over (`bridge.rules.handover` makes them)."""
+
+    def of(self, document: Document) -> str | None:
+        """What this one is (`purchase`, `sign-up`, `booking`, `form` or `goal`); None: nobody hands anything over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One inbound endpoint, compiled from its preset and its mapping file.
+
+    secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
+    links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
+    borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
+    id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
+    named_types: those that its rules and links name; the same bytes under two of them are two events.
+    former: how the previous release read type and id, if otherwise; only for recognising what it stored.
+    retry_fields: form fields by which a retry differs from the first delivery.
+    decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
+    values: what `values:` of the preset and the file name, compiled.
+    quiet: what is taken is answered 204 without a body, not 200.
+    reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in small letters.
+    """
+
+    name: str
+    provider: str
+    verify: VerifySpec
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secret_names: tuple[str, ...] = ()
+    secret_fault: str | None = None
+    secret_problems: tuple[str, ...] = ()
+    envelope: EnvelopeSpec = EnvelopeSpec()
+    id_is_signed: bool = True
+    named_types: EventTypes = frozenset()
+    former: FormerSpec | None = None
+    retry_fields: tuple[str, ...] = ()
+    body: BodyForm = BodyForm.JSON
+    body_field: str | None = None
+    each: Path | None = None
+    require: tuple[Requirement, ...] = ()
+    public_url: str | None = None
+    handshakes: tuple[Handshake, ...] = ()
+    quiet: bool = False
+    visitor: tuple[Path, ...] = ()
+    borrowed: tuple[Path, ...] = ()
+    links: tuple[LinkSpec, ...] = ()
+    links_named_by_provider: bool = False
+    destination: str = "default"
+    decimals: Mapping[str, int] = field(default_factory=dict)
+    values: NamedValues | None = None
+    reads: frozenset[str] = frozenset()
+    handovers: Handovers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An inbound request as it came: header names lower-case, query undecoded, body in bytes.
+
+    url: as the client asked for it; signatures over a URL use the source's `public_url` when it is set.
+    address: of whoever connected, for people.
+    """
+
+    method: str
+    url: str
+    path: str
+    query_string: str
+    headers: Mapping[str, str]
+    body: bytes
+    address: str = ""

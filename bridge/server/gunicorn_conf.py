@@ -1,0 +1,155 @@
+"""gunicorn's settings: `gunicorn -c python:bridge.server.gunicorn_conf bridge.web.wsgi:app` (`python -m bridge serve`).
+
+One process of 32 threads: with two, kept connections crowd into one of them. The application is built after the fork,
+in the worker (never `preload_app`: threads do not survive a fork), and with it the inline worker. Its code is loaded
+there, too, not in the master: what both have loaded is shared for a moment only, because counting references writes to
+the pages, so a master that knows nothing but its settings saves 25 MB. WEB_CONCURRENCY is not read: Heroku sets it to
+2 by itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger
+
+from bridge import logs
+from bridge import settings as table
+from bridge.errors import BridgeError, FaultsError
+from bridge.server.worker import EdgeWorker, keep_signals_over_forks
+from bridge.settings import database_file
+
+if TYPE_CHECKING:
+    from bridge.settings import Settings
+
+
+# A thread that computes (routing) hands the interpreter on so soon. An acknowledgement needs it some twenty times,
+# because each call of the system gives it away, and at Python's 5 ms would wait for it each time.
+SWITCH_S: Final = 0.0001
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+
+
+def give_memory_back() -> None:
+    """Have the C library return a large body's memory when it is free, instead of keeping some for each thread.
+
+    With 200 bodies of 1 MB at once (`make chaos MODE=memory`) a process grew to 287 MB without this, to 206 MB with it.
+    Only glibc can be told so.
+    """
+    from ctypes import CDLL  # noqa: PLC0415 - in the worker alone
+
+    with suppress(AttributeError, OSError):
+        library = CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+        library.mallopt(_M_ARENA_MAX, 1)
+
+
+def _settings() -> Settings:
+    try:
+        return table.load(table.read_environment(os.environ))
+    except FaultsError as error:
+        sys.exit("\n".join(error.faults))
+
+
+_now = _settings()
+logs.configure(_now.bridge_log_format)
+keep_signals_over_forks()
+
+
+class _Lines(logging.Handler):
+    """gunicorn's own messages, in the form of all other lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logs.get("gunicorn").log(record.levelno, "gunicorn", message=record.getMessage(), pid=record.process)
+
+
+class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
+    """No stack traces: what fails is told by its kind. Starts and stops of processes are told by the bridge itself."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers = [_Lines()]
+        self.error_log.setLevel(logging.WARNING)
+
+    def exception(self, msg: str, *args: Any, **_options: Any) -> None:
+        kind = sys.exc_info()[0]
+        self.error_log.error(f"{msg} (%s)", *args, kind.__name__ if kind else "?")
+
+
+_USUAL = gc.get_threshold()
+bind = f"[{_now.bridge_host}]:{_now.port}" if ":" in _now.bridge_host else f"{_now.bridge_host}:{_now.port}"
+workers = _now.bridge_processes
+threads = _now.bridge_threads
+worker_class = EdgeWorker
+worker_connections = 4096  # clients at once in a process, each a few KB; fewer where fewer files may be open
+backlog = 4096
+keepalive = 95  # longer than the routers in front keep theirs, so that they are the ones to close
+timeout = 60  # of the loop, which never waits: for a process that hangs
+graceful_timeout = 20
+max_requests = 200_000  # against what leaks; the worker stops its other threads before it stops accepting
+max_requests_jitter = 20_000
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
+forwarder_headers = ""  # no header of a request names its path
+secure_scheme_headers: dict[str, str] = {}  # nor its scheme: two proxies that disagree about it must not cost a sale
+control_socket_disable = True
+preload_app = False
+accesslog = None  # one line a webhook is written by bridge.receive
+logger_class = StructuredLogger
+proc_name = "datafast-bridge"
+
+
+def on_starting(_server: Any) -> None:
+    """A worker that takes another one's place goes on with the same database file, or with none."""
+    database_file.hold(_now.database_url)
+
+
+def when_ready(server: Any) -> None:
+    """Say where it listens."""
+    logs.get("serve").info("listening", at=",".join(str(listener) for listener in server.LISTENERS))
+
+
+def pre_exec(server: Any) -> None:
+    """USR2: start anew as a module. By its file's name, gunicorn's own `http` would stand before Python's."""
+    server.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
+
+
+def pre_fork(_server: Any, _worker: Any) -> None:
+    """What is there now stays: no collection of the worker's is to touch, and thereby copy, the master's pages."""
+    gc.freeze()
+
+
+def post_fork(_server: Any, _worker: Any) -> None:
+    """While all code is loaded, little is garbage, and to look for it as often as usual takes a tenth of the start."""
+    gc.set_threshold(20_000)
+
+
+def post_worker_init(worker: Any) -> None:
+    """After the fork: build the bridge, start its threads, and stop them with the process."""
+    try:
+        worker.wsgi.start()
+    except BridgeError as error:
+        faults = error.faults if isinstance(error, FaultsError) else (str(error),)
+        logs.get("serve").error("start.failed", faults=list(faults))
+        sys.exit(Arbiter.APP_LOAD_ERROR)  # which ends the server, too: trying again would not help
+    worker.is_quick = worker.wsgi.is_quick
+    worker.deadline_s = _now.bridge_request_deadline / 1000
+    worker.at_stop.append(worker.wsgi.stop)
+    sys.setswitchinterval(SWITCH_S)
+    give_memory_back()
+    gc.freeze()  # the code is not looked through again
+    gc.set_threshold(*_USUAL)
+
+
+def on_exit(_server: Any) -> None:
+    """A start that failed ends with 1, as every command of ours does; gunicorn has numbers of its own."""
+    if isinstance(sys.exc_info()[1], HaltServer):
+        sys.exit(1)

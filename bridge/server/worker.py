@@ -1,0 +1,873 @@
+"""The gunicorn worker: a request gets a thread only when all its bytes are here, so no slow client ever holds one.
+
+gunicorn's own `gthread` reads the request inside the thread, without a deadline: as many slow clients as threads
+stop it for ever. Shutting late sockets from a reaper thread mends "for ever", but 200 slow clients still hold 32
+threads for ten seconds each. Here one loop reads all connections without blocking, cuts them into requests
+(`bridge.server.framing`), and hands whole ones to the threads; answers that a client does not take are written by the
+loop as well. So a thread never waits for a client, and a slow one costs a few KB for at most the deadline.
+What the application says is quick (`is_quick`: a webhook, whose answer waits for the disk but needs no thread to do
+so) is served in the loop itself.
+
+The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
+request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
+as long as it must.
+When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one, else
+of one that has not got on (`bridge.server.crowd`). What arrives of bodies above 32 KiB shares `ROOM` bytes, whatever
+was announced. When they are used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least
+first; whoever holds bytes meanwhile and sends none for `STALL_S` gives them up.
+Webhooks with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
+Plain HTTP/1 only: TLS ends at the router in front.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import queue
+import resource
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from email.utils import formatdate
+from enum import Enum, auto
+from functools import lru_cache, partial
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.errors import ConfigError
+from gunicorn.http import errors as parse_errors
+from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
+from gunicorn.workers.gthread import ThreadWorker
+
+from bridge import logs
+from bridge.server.crowd import Crowd, origin_of
+from bridge.server.framing import BODY_LIMIT, SMALL_BODY, HeadTooLarge, Inbound
+from bridge.server.later import DROPPED, Later
+from bridge.server.later import KEY as LATER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.server.later import Answer
+
+ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
+HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
+FAVOURED: Final = 2
+FEW_THREADS: Final = 4
+HOOK_THREADS: Final = 2  # for webhooks with larger bodies, which are read there and wait for nothing
+HEAVY: Final = 4 * SMALL_BODY  # one at a time: to read a body of a MiB may take a fifth of a second
+STALL_S: Final = 0.5
+ROOM_S: Final = 2.0  # of reading, at least, for whoever had to wait for room
+STRIDE: Final = 4096  # bytes that count as getting on: by single bytes nobody does
+CROWDED: Final = 0.75  # of all places: from here on no connection is kept
+YOUNG_S: Final = 0.25  # without getting on: so long at least everybody may take, or less where there are few places
+FILES: Final = 64  # that are no connections
+WRITE_S: Final = 10.0  # to take an answer
+LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes
+LINGER_BYTES: Final = 16 * BODY_LIMIT
+IDLE_AT_STOP_S: Final = 1.0  # a kept connection's client may be sending already
+SWEEP_S: Final = 0.25
+CUT_S: Final = 0.05  # of a sweep, to look for bytes that are late
+AGAIN_S: Final = 0.02  # when there was no place
+LOOK_S: Final = 0.05  # whether threads are stuck
+ACCEPTS: Final = 64  # in one go
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def keep_signals_over_forks() -> None:
+    """A SIGTERM that reaches a worker right after its fork waits until it can be heard. Called once in the server.
+
+    Else the server's own handler, which the worker has inherited, swallows it, and 20 s later the worker is killed.
+    """
+    _hear(signal.SIG_UNBLOCK)  # a server that was started anew (USR2) was forked, too
+    os.register_at_fork(before=partial(_hear, signal.SIG_BLOCK), after_in_parent=partial(_hear, signal.SIG_UNBLOCK))
+
+
+def _hear(how: int) -> None:
+    signal.pthread_sigmask(how, _ENDS)
+
+
+class State(Enum):
+    IDLE = auto()  # kept, no byte of a next request yet
+    READING = auto()
+    WAITING = auto()  # for room
+    SERVING = auto()  # a thread has it, and nobody else touches it
+    WRITING = auto()  # the client is slow to take its answer
+    LINGERING = auto()  # answered and shut; what still comes is thrown away
+
+
+QUIET: Final = frozenset({State.IDLE, State.LINGERING})
+HUNGRY: Final = frozenset({State.READING, State.WAITING, State.WRITING})
+
+
+class Connection:
+    """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
+
+    __slots__ = (
+        "client", "deadline", "got", "held", "inbound", "kept", "later", "lingered", "moved_at", "origin", "out",
+        "request", "requests", "server", "sock", "state", "unread", "watched",
+    )  # fmt: skip
+
+    def __init__(
+        self, sock: socket.socket, client: Any, server: Any, begin: Callable[[Connection, bytes], int | None]
+    ) -> None:
+        self.sock = sock
+        self.client = client
+        self.origin = origin_of(client)
+        self.server = server
+        self.inbound = Inbound(partial(begin, self))
+        self.state = State.READING
+        self.moved_at = time.monotonic()  # when it last got on
+        self.got = 0  # bytes since
+        self.held = 0  # bytes of it that count as held
+        self.deadline: float | None = None
+        self.request: Any = None
+        self.requests = 0
+        self.out = b""
+        self.kept = False
+        self.later: Later | None = None
+        self.unread = False
+        self.lingered = 0
+        self.watched = 0
+
+
+class Written:
+    """What gunicorn's response writes to instead of a socket: headers and body leave together."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+    def send(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
+
+
+def plain(status: str, sentence: str, *headers: str) -> bytes:
+    """An answer that no application made. The connection ends with it."""
+    body = (sentence + "\n").encode()
+    head = (f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain; charset=utf-8", *headers)
+    return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
+
+
+@lru_cache(maxsize=256)
+def _drops(head: bytes) -> bool:
+    """Whether a header has `_` in its name: gunicorn hides it from WSGI, which could not tell it from one with `-`."""
+    return any(b"_" in line.partition(b":")[0] for line in head.split(b"\r\n")[1:])
+
+
+def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
+    """An answer as bytes; the few that there are say the same for a second."""
+    head = (
+        f"HTTP/{version[0]}.{version[1]} {answer.status}",
+        f"Server: {wsgi.SERVER}",
+        f"Date: {formatdate(now_s, usegmt=True)}",
+        f"Connection: {'keep-alive' if kept else 'close'}",
+        *(f"{name}: {value}" for name, value in answer.headers),
+    )
+    return "\r\n".join((*head, "", "")).encode("latin-1") + answer.body
+
+
+class _Lane:
+    """Requests that wait for a thread: small ones first, else in the order in which they came. The loop's alone.
+
+    Few threads compute at a time, because each that does keeps the loop from the interpreter. While none of them gets
+    done with anything, they wait (for the database), and more may run.
+    """
+
+    def __init__(self, few: int, most: int) -> None:
+        self.threads = 0
+        self.running = 0
+        self.handed: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._few = few
+        self._most = most
+        self._limit = few
+        self._count = count()
+        self._waiting: list[tuple[int, int, Connection]] = []
+        self._is_stuck = False
+
+    def put(self, connection: Connection) -> None:
+        heappush(self._waiting, (connection.held, next(self._count), connection))
+
+    def next(self) -> Connection | None:
+        """One that may run now."""
+        if not self._waiting or self.running >= self._limit:
+            return None
+        self.running += 1
+        return heappop(self._waiting)[2]
+
+    def done(self) -> None:
+        """One has come back."""
+        self.running -= 1
+        self._is_stuck = False
+        if not self._waiting:
+            self._limit = self._few
+
+    def look(self) -> None:
+        """Called now and then: who waits must not wait for those that are stuck."""
+        if self._waiting and self._is_stuck:
+            self._limit = min(2 * self._limit, self._most)
+        self._is_stuck = bool(self._waiting)
+
+
+def _places(wanted: int) -> int:
+    """How many connections there may be at once: what is wanted, if so many files may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + FILES:
+        soft = wanted + FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(16, min(wanted, soft - FILES))
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Whether bytes, or an end, are here already."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
+NO_PLACE: Final = plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
+FAILED: Final = plain("503 Service Unavailable", "This could not be done just now. Try again soon.", "Retry-After: 30")
+MALFORMED: Final = plain("400 Bad Request", "This is not a well-formed HTTP request.")
+LONG_HEAD: Final = plain("431 Request Header Fields Too Large", "The request's head is too large.")
+REFUSALS: Final[tuple[tuple[type[Exception], bytes], ...]] = (
+    (HeadTooLarge, LONG_HEAD),
+    (parse_errors.LimitRequestHeaders, LONG_HEAD),
+    (parse_errors.LimitRequestLine, plain("414 URI Too Long", "The address is too long.")),
+    (parse_errors.ExpectationFailed, plain("417 Expectation Failed", "Only 100-continue can be expected.")),
+)
+
+
+class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """See the module's text. `at_stop` holds what must be stopped with the process, beside its connections."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.at_stop: list[Callable[[], None]] = []
+        self.deadline_s = 10.0
+        self.is_quick: Callable[[Any], bool] = lambda _request: False
+        self._retiring = False
+        self._stoppers: list[threading.Thread] | None = None
+        self._connections: dict[Connection, None] = {}  # in the order of accept
+        self._places = 0
+        self._young_s = YOUNG_S
+        self._quiet: Crowd[Connection] = Crowd()
+        self._hungry: Crowd[Connection] = Crowd()
+        self._pages = _Lane(min(FEW_THREADS, self.cfg.threads), self.cfg.threads)
+        self._hooks = _Lane(HOOK_THREADS, HOOK_THREADS)
+        self._heavy = _Lane(1, 1)
+        self._calls: deque[Callable[[], None]] = deque()  # what the loop is to do, from any thread
+        self._rung = False
+        self._held = 0
+        self._waiting: dict[Connection, None] = {}
+        self._favoured: dict[Connection, None] = {}
+        self._swept_at = 0.0
+        self._notified_at = 0.0
+        self._looked_at = 0.0
+        self._full_at = 0.0
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
+        """Refuse what this worker does not do."""
+        if cfg.is_ssl:
+            raise ConfigError("The bridge speaks plain HTTP: TLS ends at the router or proxy in front of it.")
+
+    def init_signals(self) -> None:
+        """From here on the worker hears signals itself."""
+        super().init_signals()
+        _hear(signal.SIG_UNBLOCK)
+
+    def get_thread_pool(self) -> None:
+        """None: the threads are this worker's own, started as they are needed."""
+
+    # ------------------------------------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Serve until told to stop, then finish what is under way within the grace period."""
+        self._places = _places(self.worker_connections)
+        self._young_s = min(YOUNG_S, self._places / 4000)
+        self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
+        self.set_accept_enabled(enabled=True)
+        while self.alive and not self._retired():
+            self._turn()
+            if not self.is_parent_alive():
+                break
+        self._finish()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Ctrl-C gives leases back as SIGTERM does; the arbiter kills what does not end."""
+        self.handle_exit(sig, frame)
+
+    def _turn(self) -> None:
+        for key, _ in self.poller.select(self._patience_s()):
+            try:
+                key.data(key.fileobj)
+            except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
+                self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+            if time.monotonic() - self._notified_at >= 1.0:
+                self._notify()
+        now = time.monotonic()
+        if now - self._swept_at >= SWEEP_S:
+            self._swept_at = now
+            self._notify()
+            for connection in list(self._connections):
+                if connection.deadline is not None and now >= connection.deadline:
+                    self._expire(connection, until=now + CUT_S)
+            self._sweep_room(now)
+        if now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            self._pages.look()
+            self._hand_out(self._pages)
+        if self.alive and not self._accepting and now - self._full_at >= AGAIN_S:
+            self.set_accept_enabled(enabled=True)
+
+    def _notify(self) -> None:
+        """Tell the arbiter that the loop turns, also when there is much to do in one turn."""
+        self._notified_at = time.monotonic()
+        self.notify()
+
+    def _patience_s(self) -> float:
+        if self.alive and not self._accepting:
+            return AGAIN_S
+        if self._pages.running:
+            return LOOK_S
+        return SWEEP_S if self._connections or not self.alive else 1.0
+
+    def _retired(self) -> bool:
+        """After `max_requests`: what stops with the process stops first, so that nobody waits for it meanwhile."""
+        return self._retiring and not self._stop_others()
+
+    def _stop_others(self) -> bool:
+        """Begin (once) to run what `at_stop` holds; True while it runs."""
+        if self._stoppers is None:
+            self._stoppers = [threading.Thread(target=stop, daemon=True) for stop in self.at_stop]
+            for thread in self._stoppers:
+                thread.start()
+        return any(thread.is_alive() for thread in self._stoppers)
+
+    def _finish(self) -> None:
+        self.alive = False
+        until = time.monotonic() + self.cfg.graceful_timeout - 1.0
+        self._stop_others()
+        if self._accepting:
+            for listener in self.sockets:
+                self.accept(listener)  # whoever came before now is served
+        self.set_accept_enabled(enabled=False)
+        for listener in self.sockets:
+            listener.close()
+        for connection in self._connections:
+            if connection.state is State.IDLE or (connection.state is State.READING and not connection.inbound.started):
+                connection.deadline = time.monotonic() + IDLE_AT_STOP_S
+        while (self._connections or self._stop_others()) and time.monotonic() < until:
+            self._turn()
+        for connection in list(self._connections):
+            self._close(connection)
+        for lane in (self._pages, self._hooks, self._heavy):
+            for _ in range(lane.threads):
+                lane.handed.put(None)
+
+    # ----------------------------------------------------------------------------------------------- accepting
+
+    def accept(self, listener: Any) -> None:
+        """Take the clients that wait, and what they have already sent."""
+        server = listener.getsockname()
+        for _ in range(ACCEPTS):
+            if len(self._connections) >= self._places and not self._make_place():
+                self._pause_accepting()
+                return
+            try:
+                sock, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                if not self._make_place():
+                    self._pause_accepting()
+                return
+            sock.setblocking(False)
+            connection = Connection(sock, client, server, self._begin)
+            connection.deadline = connection.moved_at + self.deadline_s
+            self._connections[connection] = None
+            self._hungry.put(connection, connection.origin)
+            self._read(connection)
+
+    def _make_place(self) -> bool:
+        """At the limit of connections: one that has nothing for us goes, a kept one first."""
+        giving = self._quiet.first()
+        if giving is not None:
+            self._close(giving)
+            return True
+        for _ in range(ACCEPTS):
+            giving = self._hungry.first()
+            if giving is None or time.monotonic() - giving.moved_at < self._young_s:
+                return False
+            if not _is_readable(giving.sock):
+                self._turn_away(giving)
+                return True
+            self._overlooked(giving)
+            if len(self._connections) < self._places:
+                return True
+        return False
+
+    def _overlooked(self, connection: Connection) -> None:
+        """Its bytes are here: it is we who have not read them."""
+        connection.moved_at = time.monotonic()
+        self._hungry.put(connection, connection.origin)
+        if connection.state is State.READING:
+            self._read(connection)
+
+    def _turn_away(self, connection: Connection) -> None:
+        if connection.state is not State.WRITING:
+            self._send(connection, NO_PLACE)
+        self._close(connection)
+
+    def _pause_accepting(self) -> None:
+        """Nobody can give way just now: newcomers wait in the backlog for a moment, and the loop does not spin."""
+        self.set_accept_enabled(enabled=False)
+        self._full_at = time.monotonic()
+
+    @property
+    def _crowded(self) -> bool:
+        return len(self._connections) > CROWDED * self._places
+
+    def _become(self, connection: Connection, state: State) -> None:
+        """It begins something else, and stands last among those that do the same."""
+        connection.state = state
+        connection.moved_at = time.monotonic()
+        connection.got = 0
+        for states, crowd in ((QUIET, self._quiet), (HUNGRY, self._hungry)):
+            if state in states:
+                crowd.put(connection, connection.origin)
+            else:
+                crowd.drop(connection)
+
+    def _get_on(self, connection: Connection, received: int) -> None:
+        connection.got += received
+        if connection.got >= STRIDE:
+            connection.got = 0
+            connection.moved_at = time.monotonic()
+            self._hungry.put(connection, connection.origin)
+
+    # ------------------------------------------------------------------------------------------------- reading
+
+    def _on_readable(self, connection: Connection, _sock: object) -> None:
+        if connection.state is State.LINGERING:
+            self._discard(connection)
+        elif connection.state is State.SERVING:
+            self._watch(connection, 0)  # a next request, or its end, before this one is answered
+        else:
+            self._read(connection)
+
+    def _read(self, connection: Connection) -> bool:
+        """Read once, without waiting; False when there was nothing to read, or no room for it."""
+        if connection.inbound.large and not self._has_room(connection):
+            self._wait_for_room(connection)
+            return False
+        try:
+            data = connection.sock.recv(connection.inbound.appetite)
+        except (BlockingIOError, InterruptedError):
+            self._watch(connection, READ)
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._close(connection)
+            return False
+        if connection.state is State.IDLE:
+            self._await_request(connection)
+        self._feed(connection, data)
+        return True
+
+    def _await_request(self, connection: Connection) -> None:
+        self._become(connection, State.READING)
+        connection.deadline = connection.moved_at + self.deadline_s
+
+    def _feed(self, connection: Connection, data: bytes) -> None:
+        inbound = connection.inbound
+        try:
+            whole = inbound.feed(data)
+        except Exception as error:  # noqa: BLE001 - whatever the parser says of it, it is the sender's fault
+            self._refuse(connection, error)
+            return
+        if not whole or inbound.large:
+            self._hold(connection, inbound.held)
+        if whole:
+            self._dispatch(connection)
+        else:
+            self._get_on(connection, len(data))
+            self._watch(connection, READ)
+            self._bound()
+
+    def _begin(self, connection: Connection, head: bytes) -> int | None:
+        """Let gunicorn's parser read the head: its length of the body is the one that counts."""
+        connection.requests += 1
+        request = Request(self.cfg, IterUnreader([head]), connection.client, connection.requests)
+        connection.request = request
+        request.drops = head.startswith(b"GET ") and _drops(head)
+        reader = request.body.reader
+        length = None if isinstance(reader, ChunkedReader) else int(reader.length)
+        if request._expected_100_continue:  # noqa: SLF001 - else gunicorn answers it when it is too late
+            request._expected_100_continue = False  # noqa: SLF001
+            if length is None or length <= BODY_LIMIT:
+                self._send(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
+        return length
+
+    def _refuse(self, connection: Connection, error: Exception) -> None:
+        """Bytes that are no request. Never more in the log than the kind of fault: a head may hold secrets."""
+        self.log.info("A request was not well-formed: %s", type(error).__name__)
+        answer = next((answer for kind, answer in REFUSALS if isinstance(error, kind)), MALFORMED)
+        self._send(connection, answer)
+        connection.unread = True
+        self._linger(connection)
+
+    # ---------------------------------------------------------------------------------------------------- room
+
+    def _hold(self, connection: Connection, held: int) -> None:
+        self._held += held - connection.held
+        connection.held = held
+
+    def _let_go(self, connection: Connection) -> None:
+        """Its bytes are gone, or its body is whole: others may go on."""
+        self._hold(connection, 0)
+        self._favoured.pop(connection, None)
+        if self._waiting:
+            self._give_room(time.monotonic())
+
+    def _has_room(self, connection: Connection) -> bool:
+        return connection in self._favoured or self._held + connection.inbound.appetite <= ROOM
+
+    def _wait_for_room(self, connection: Connection) -> None:
+        connection.state = State.WAITING  # in its place among the hungry
+        connection.deadline = None
+        self._waiting[connection] = None
+        self._watch(connection, 0)
+        if len(self._favoured) < FAVOURED:
+            self._give_room(time.monotonic())
+
+    def _give_room(self, now: float) -> None:
+        """Let go on who can, those that lack the least first; and only those whose bytes are here."""
+        promised = self._held
+        for connection in sorted(self._waiting, key=lambda waiting: waiting.inbound.missing):
+            fits = promised + connection.inbound.appetite <= ROOM
+            if not fits and len(self._favoured) >= FAVOURED:
+                return
+            if not _is_readable(connection.sock):
+                continue
+            promised += connection.inbound.appetite
+            if not fits:
+                self._favoured[connection] = None
+            del self._waiting[connection]
+            connection.state = State.READING
+            connection.moved_at = now
+            connection.deadline = now + max(ROOM_S, self.deadline_s / 2)
+            self._watch(connection, READ)
+
+    def _sweep_room(self, now: float) -> None:
+        """While bodies wait for room, whoever holds some and sends nothing gives it up."""
+        if not self._waiting:
+            return
+        for connection in list(self._waiting):
+            if _is_readable(connection.sock):
+                connection.moved_at = now  # it is we who do not read
+        for connection in list(self._connections):
+            reads = connection.state in (State.READING, State.WAITING)
+            if reads and connection.held >= STRIDE and now - connection.moved_at >= STALL_S:
+                self._turn_away(connection)
+        self._give_room(now)
+
+    def _bound(self) -> None:
+        """However many small ones there are, together they do not hold more than this."""
+        while self._held > HELD_MOST and (giving := self._hungry.first()) is not None:
+            self._turn_away(giving)
+
+    # ----------------------------------------------------------------------------------------------- deadlines
+
+    def _expire(self, connection: Connection, until: float) -> None:
+        """End a state whose time is over. until: from then on what takes time waits for the next sweep."""
+        if connection.state is State.READING:
+            self._cut(connection, until)
+        elif connection.later is not None and connection.later.late is not None:
+            self._answer(connection, connection.later, connection.later.late)
+        elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
+            self._close(connection)
+
+    def _cut(self, connection: Connection, until: float) -> None:
+        """End a request that did not arrive: only when its bytes are really not here."""
+        while connection.state is State.READING:
+            if time.monotonic() >= until:
+                return
+            if not self._read(connection):
+                break
+        if connection.state is State.READING and connection in self._connections:
+            if connection.inbound.started:
+                self._send(connection, TOO_LATE)
+            self._close(connection)
+
+    # ------------------------------------------------------------------------------------------------- serving
+
+    def _dispatch(self, connection: Connection) -> None:
+        self._become(connection, State.SERVING)
+        connection.deadline = None
+        self._favoured.pop(connection, None)
+        is_hook = connection.inbound.whole and self.is_quick(connection.request)
+        if is_hook and not connection.inbound.large:
+            self._handle_here(connection)
+            return
+        self._watch(connection, 0)
+        lane = self._pages
+        if is_hook:
+            lane = self._hooks if connection.held <= HEAVY else self._heavy
+        lane.put(connection)
+        self._hand_out(lane)
+
+    def _hand_out(self, lane: _Lane) -> None:
+        """Give threads what may run now."""
+        while (connection := lane.next()) is not None:
+            if lane.threads < lane.running:
+                self._start_thread(lane)
+            if lane.threads:
+                lane.handed.put(connection)
+            else:
+                connection.out, connection.kept, connection.unread = FAILED, False, True
+                self._write(connection)
+                self._call(partial(self._handled, lane, connection))
+
+    def _start_thread(self, lane: _Lane) -> None:
+        try:
+            threading.Thread(target=self._work, args=(lane,), name=f"web-{lane.threads + 1}", daemon=True).start()
+        except RuntimeError as error:  # the system has none to give: those that are there must do
+            self.log.error("No thread could be started: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+        else:
+            lane.threads += 1
+
+    def _work(self, lane: _Lane) -> None:
+        while (connection := lane.handed.get()) is not None:
+            if connection.inbound.whole:  # of a webhook the thread only reads it; and a wrong token is answered later
+                connection.later = Later(partial(self._deliver, connection))
+            self.handle(connection)
+            self._call(partial(self._handled, lane, connection))
+
+    def _handle_here(self, connection: Connection) -> None:
+        """In the loop itself: what waits for nothing costs less than a thread's turn. Its answer may come later."""
+        connection.later = later = Later(partial(self._deliver, connection))
+        later.handled = True  # before any answer can be looked at
+        self.handle(connection)
+        if later.late is None:
+            connection.later = None
+            self._call(partial(self._served, connection))  # not at once: there may be a next request, and a next
+        else:
+            connection.deadline = time.monotonic() + later.within_s
+
+    def _handled(self, lane: _Lane, connection: Connection) -> None:
+        """Back from a thread: the answer is there, or came meanwhile, or is awaited from now on."""
+        lane.done()
+        self._hand_out(lane)
+        later = connection.later
+        if later is None or later.late is None:
+            connection.later = None
+            self._served(connection)
+        elif later.early is not None:
+            self._answer(connection, later, later.early)
+        else:
+            later.handled = True
+            connection.deadline = time.monotonic() + later.within_s
+
+    def handle(self, connection: Connection) -> None:
+        """Serve the request of a connection; runs in a thread or the loop, and never raises."""
+        connection.unread = not connection.inbound.whole
+        answer = Written()
+        try:
+            connection.kept = self._run_application(connection, answer)
+        except Exception as error:  # noqa: BLE001 - the application answers its own faults; this is what escaped
+            self.log.error("A request failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+            answer.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
+            connection.kept = False
+            if connection.later is not None:
+                connection.later.late = None
+        connection.out = bytes(answer.data)
+        self._write(connection)
+
+    def _run_application(self, connection: Connection, answer: Written) -> bool:
+        request, later = connection.request, connection.later
+        request.body = io.BytesIO(connection.inbound.next_request())
+        response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        environ[DROPPED] = request.drops
+        if later is not None:
+            environ[LATER] = later
+        self.nr += 1
+        self._retiring = self._retiring or self.nr >= self.max_requests
+        if connection.unread or not self.alive or self._crowded:
+            response.force_close()
+        parts = self.wsgi(environ, response.start_response)
+        if later is not None and later.late is not None:
+            return not (response.must_close or request.should_close())
+        try:
+            for part in parts:
+                response.write(part)
+            response.close()
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        return not (connection.unread or response.should_close())
+
+    def _deliver(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
+        self._call(partial(self._answer, connection, later, make))
+
+    def _answer(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
+        """Send what was promised, unless something else was sent meanwhile."""
+        if connection.later is not later:
+            return
+        if not later.handled and later.early is None:
+            later.early = make
+            return
+        connection.later = None
+        connection.kept = connection.kept and self.alive and not self._crowded
+        try:
+            connection.out = rendered(make(), connection.request.version, int(time.time()), kept=connection.kept)
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            self.log.error("An answer failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+            connection.out, connection.kept = FAILED, False
+        self._write(connection)
+        self._served(connection)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        """Have the loop do something, from any thread: one wake-up for all that comes before it looks."""
+        self._calls.append(call)
+        if not self._rung:
+            self._rung = True
+            self.method_queue.defer(self._do_calls)
+
+    def _do_calls(self) -> None:
+        self._rung = False  # first: whoever comes from here on rings again
+        for _ in range(len(self._calls)):
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
+                self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+
+    def _served(self, connection: Connection) -> None:
+        """Back in the loop: the connection's next request, or its end."""
+        connection.request = None
+        if connection.held:
+            self._let_go(connection)
+        if connection.out:
+            self._become(connection, State.WRITING)
+            self._hold(connection, len(connection.out))
+            connection.deadline = connection.moved_at + WRITE_S
+            self._watch(connection, WRITE)
+        else:
+            self._go_on(connection)
+
+    def _go_on(self, connection: Connection) -> None:
+        if not connection.kept:
+            self._linger(connection)
+        elif connection.inbound.left_over:
+            self._await_request(connection)
+            self._feed(connection, b"")
+        else:
+            self._become(connection, State.IDLE)
+            connection.deadline = connection.moved_at + (self.cfg.keepalive if self.alive else IDLE_AT_STOP_S)
+            self._watch(connection, READ)
+
+    # ------------------------------------------------------------------------------------------------- writing
+
+    def _write(self, connection: Connection) -> None:
+        """Send what the client takes without waiting; the rest stays in `out`."""
+        if not connection.out:
+            return
+        try:
+            sent = connection.sock.send(connection.out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            connection.kept = False
+            sent = len(connection.out)
+        connection.out = connection.out[sent:]
+
+    def _on_writable(self, connection: Connection, _sock: object) -> None:
+        self._write(connection)
+        self._hold(connection, len(connection.out))
+        if not connection.out:
+            self._go_on(connection)
+
+    def _send(self, connection: Connection, answer: bytes) -> None:
+        """A short answer of our own; whoever does not take it goes without."""
+        try:
+            connection.sock.send(answer)
+        except OSError:
+            connection.kept = False
+
+    # ------------------------------------------------------------------------------------------------- closing
+
+    def _linger(self, connection: Connection) -> None:
+        """Close so that the answer is not lost: bytes left unread would make the system reset the connection.
+
+        Where more is expected to come, it is thrown away for a while; elsewhere there is nothing to wait for.
+        """
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        self._become(connection, State.LINGERING)
+        if connection.held:
+            self._let_go(connection)
+        connection.deadline = connection.moved_at + LINGER_S
+        self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(4 * 16384)
+        except (BlockingIOError, InterruptedError):
+            if connection.unread:
+                self._watch(connection, READ)
+            else:
+                self._close(connection)
+            return
+        except OSError:
+            data = b""
+        connection.lingered += len(data)
+        if not data or connection.lingered > LINGER_BYTES:
+            self._close(connection)
+        else:
+            self._watch(connection, READ)
+
+    def _close(self, connection: Connection) -> None:
+        self._watch(connection, 0)
+        self._connections.pop(connection, None)
+        self._quiet.drop(connection)
+        self._hungry.drop(connection)
+        self._waiting.pop(connection, None)
+        connection.sock.close()
+        if connection.held or connection in self._favoured:
+            self._let_go(connection)
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        """Have the loop call when the socket can be read or written, or (0) not at all."""
+        if events == connection.watched:
+            return
+        if connection.watched:
+            self.poller.unregister(connection.sock)
+        if events:
+            callback = self._on_writable if events == WRITE else self._on_readable
+            self.poller.register(connection.sock, events, partial(callback, connection))
+        connection.watched = events

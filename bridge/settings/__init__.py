@@ -1,0 +1,497 @@
+"""One table of settings: the only source for the process, `--help`, the docs and the tests.
+
+`load` reads an environment and returns frozen `Settings`, or raises `SettingsError` with every fault at once.
+A wrong value is one sentence that names the setting, the value (secrets masked) and what is allowed.
+It reads no file and no `os.environ`; `read_environment` does, and is called by the composition root alone.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from bridge.errors import SettingsError
+from bridge.settings import database_url, hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
+_FOREVER: Final = "36500d"
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - what a platform routes to must listen everywhere
+HERE: Final = "127.0.0.1"
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def duration_ms(text: str) -> int:
+    """`500ms`, `5s`, `2min`, `1h`, `3d` -> milliseconds; ValueError (a sentence's end) for anything else or zero."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        raise ValueError("a duration such as 500ms, 5s, 2min, 1h or 3d")
+    return int(match[1]) * MS[match[2]]
+
+
+def duration_text(ms: int) -> str:
+    """The shortest exact way to write a duration: 90000 -> `90s`."""
+    for unit in ("d", "h", "min", "s"):
+        if ms and ms % MS[unit] == 0:
+            return f"{ms // MS[unit]}{unit}"
+    return f"{ms}ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The pauses after the first, second, … failed try; the last one repeats until `total_ms` after the first try."""
+
+    steps_ms: tuple[int, ...]
+    total_ms: int = 72 * MS["h"]
+
+    def pause_ms(self, failures: int) -> int:
+        """The pause after so many failures (1, 2, …), without jitter."""
+        return self.steps_ms[min(max(failures, 1), len(self.steps_ms)) - 1]
+
+    def __str__(self) -> str:
+        return ",".join(map(duration_text, self.steps_ms)) + "..." + duration_text(self.total_ms)
+
+
+def _schedule(text: str) -> Schedule:
+    steps, dots, total = text.partition("...")
+    try:
+        return Schedule(
+            tuple(map(_at_most(_FOREVER), steps.split(","))),
+            _at_most(_FOREVER)(total) if dots else 72 * MS["h"],
+        )
+    except ValueError:
+        raise ValueError("durations separated by commas, such as 5s,30s,2min or 5s,1h...72h") from None
+
+
+def _pair(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise ValueError("two durations such as 30s,60s (settling time, pause before the second look)")
+    return _at_most("1d")(parts[0]), _at_most("1d")(parts[1])
+
+
+def _up_to(most: int) -> Callable[[str], int]:
+    """A number of things that each cost something: more of them would only fail later."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not 0 < int(text) <= most:
+            raise ValueError(f"a whole number above zero, at most {most}")
+        return int(text)
+
+    return parse
+
+
+def _at_most(longest: str) -> Callable[[str], int]:
+    """A duration that a socket, a clock and a calendar can bear."""
+
+    def parse(text: str) -> int:
+        if (found := duration_ms(text)) > duration_ms(longest):
+            raise ValueError(f"a duration of at most {longest}")
+        return found
+
+    return parse
+
+
+def _days(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII):
+        raise ValueError("a number of days, 0 or more")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    """A share of all; `off` is none of it."""
+    if text == "off":
+        return 0.0
+    if not re.fullmatch(r"0?\.\d{1,4}|1(\.0{1,4})?", text, re.ASCII) or float(text) == 0:
+        raise ValueError("a share above 0 and at most 1, such as 0.5, or off")
+    return float(text)
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > 65_535:
+        raise ValueError("a port number from 0 to 65535")
+    return int(text)
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError("one of " + ", ".join(allowed))
+        return text
+
+    return parse
+
+
+_WRONG_KEYS: Final = {
+    "dfid_": "this is the tracking id of the script tag; an API key begins with df_ (website settings, API)",
+    "eyJ": "this is the token of a shared dashboard link; an API key begins with df_",
+    "sk_": "this is a Stripe key; a DataFast API key begins with df_",
+    "rk_": "this is a Stripe key; a DataFast API key begins with df_",
+    "we_": "this is the id of a Stripe webhook endpoint; a DataFast API key begins with df_",
+}
+
+
+class WrongKind(ValueError):
+    """The value is something else that is known; the message says what."""
+
+
+class WrongPart(ValueError):
+    """A part of the value is wrong; the message names it, and nothing else of the value."""
+
+
+def api_key(text: str) -> str:
+    """Check a DataFast key by its prefix only; WrongKind says what else it is."""
+    for prefix, sentence in _WRONG_KEYS.items():
+        if text.startswith(prefix):
+            raise WrongKind(sentence)
+    if not re.fullmatch(r"dft?_[!-~]+", text):
+        raise ValueError("a DataFast website key (df_…) or account token (dft_…)")
+    return text
+
+
+_WRONG_STRIPE_KEYS: Final = {
+    "pk_": "this is a publishable key, which may read nothing; create a restricted key (rk_live_…)",
+    "whsec_": "this is the signing secret of a webhook endpoint; it belongs into STRIPE_WEBHOOK_SECRET",
+    "we_": "this is the id of a Stripe webhook endpoint; create a restricted key (rk_live_…)",
+    "acct_": "this is the id of a Stripe account; create a restricted key (rk_live_…)",
+    "sk_org_": "this is the key of an organization; create a restricted key of the account (rk_live_…)",
+    "df": "this is a DataFast key; it belongs into DATAFAST_API_KEY",
+}
+
+
+def _stripe_key(text: str) -> str:
+    """Check a Stripe key by its prefix only: it says the mode, too."""
+    for prefix, sentence in _WRONG_STRIPE_KEYS.items():
+        if text.startswith(prefix):
+            raise WrongKind(sentence)
+    if not re.fullmatch(r"[rs]k_(live|test)_[!-~]+", text):
+        raise ValueError("a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)")
+    return text
+
+
+def _api_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        raise ValueError("a URL such as https://datafa.st/api/v1") from None
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise ValueError("a URL such as https://datafa.st/api/v1")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError("https (plain http only on this machine, such as http://127.0.0.1:8100/api/v1)")
+    return text.rstrip("/")
+
+
+def _database_url(text: str) -> str:
+    try:
+        return database_url.canonical(text)
+    except ValueError as error:
+        raise WrongPart(str(error)) from None
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _flag(text: str) -> bool:
+    return text.strip().lower() in ("1", "true", "yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. `default` is written as a user would write it; None means unset."""
+
+    name: str
+    default: str | None
+    help: str
+    parse: Callable[[str], Any] = _text
+    secret: bool = False
+    group: str = "everyday"
+    is_path: bool = False
+
+    @property
+    def field(self) -> str:
+        return self.name.lower()
+
+
+TABLE: Final[tuple[Setting, ...]] = (
+    Setting(
+        "DATAFAST_API_KEY",
+        None,
+        "DataFast website key (df_…) or account token (dft_…). Unset: goals are computed and wait",
+        api_key,
+        secret=True,
+    ),
+    Setting("DATAFAST_WEBSITE_ID", None, "the website's id (24 hex digits); needed with a dft_… token"),
+    Setting("DATAFAST_TEST_API_KEY", None, "key of a second website for test-mode events", api_key, secret=True),
+    Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
+    Setting(
+        "DATABASE_URL",
+        "sqlite:///bridge.db",
+        "the database: SQLite (a file: three slashes) or PostgreSQL (options of its own library only)",
+        _database_url,
+        secret=True,
+    ),
+    Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)", is_path=True),
+    Setting(
+        "STRIPE_API_KEY",
+        None,
+        "restricted Stripe key (rk_live_…), for look-ups of customers from before the bridge; off when unset",
+        _stripe_key,
+        secret=True,
+    ),
+    Setting(
+        "BRIDGE_WORKER",
+        "inline",
+        "inline: a worker thread in every web process; off: run `worker` processes",
+        _one_of("inline", "off"),
+    ),
+    Setting("BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics, and POST /links", secret=True),
+    Setting("BRIDGE_LINKS_TOKEN", None, "opens POST /links/<source> only", secret=True),
+    Setting("BRIDGE_RETENTION_DAYS", "30", "days bodies and attempts are kept; 0: until their goals are final", _days),
+    Setting(
+        "BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")
+    ),
+    Setting(
+        "BRIDGE_LOG_FORMAT",
+        "auto",
+        "auto: console on a terminal, json otherwise",
+        _one_of("auto", "console", "json"),
+    ),
+    Setting(
+        "BRIDGE_ALLOW_EPHEMERAL", None, "1: the file is on a volume that lasts, though the host wipes disks", _flag
+    ),
+    Setting("PORT", "8000", "port of the web process", _port),
+    Setting(
+        "BRIDGE_HOST",
+        HERE,
+        "address of the web process; unset, and PORT set in the environment as platforms do: 0.0.0.0, everywhere",
+    ),
+    Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
+    Setting("BRIDGE_THREADS", "32", "threads for pages of a web process, at most", _up_to(1_024)),
+    Setting(
+        "BRIDGE_RATE_PER_MINUTE", "58", "requests per minute and DataFast token", _up_to(1_000_000), group="advanced"
+    ),
+    Setting("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256), group="advanced"),
+    Setting(
+        "BRIDGE_RETRY_SCHEDULE",
+        "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h",
+        "pauses after failed tries",
+        _schedule,
+        group="advanced",
+    ),
+    Setting(
+        "BRIDGE_UNKNOWN_VISITOR_SCHEDULE",
+        "30s,2min,10min,1h",
+        "pauses while DataFast does not know the visitor yet",
+        _schedule,
+        group="advanced",
+    ),
+    Setting("BRIDGE_READBACK", "30s,60s", "settling time, pause before the second look", _pair, group="advanced"),
+    Setting(
+        "BRIDGE_UNCONFIRMED",
+        "resend",
+        "when nobody can tell whether a goal arrived: resend, or hold",
+        _one_of("resend", "hold"),
+        group="advanced",
+    ),
+    Setting(
+        "BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d"), group="advanced"
+    ),
+    Setting("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", _at_most("1h"), group="advanced"),
+    Setting("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", _at_most("1h"), group="advanced"),
+    Setting("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER), group="advanced"),
+    Setting(
+        "BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", _at_most(_FOREVER), group="advanced"
+    ),
+    Setting(
+        "BRIDGE_MAX_AGE",
+        "7d",
+        "older goals are not sent, because DataFast dates them now",
+        _at_most(_FOREVER),
+        group="advanced",
+    ),
+    Setting(
+        "BRIDGE_CUSTOMER_VISITOR",
+        "latest",
+        "which visitor of a customer counts: latest, or first",
+        _one_of("latest", "first"),
+        group="advanced",
+    ),
+    Setting(
+        "BRIDGE_ATTRIBUTION_ALARM",
+        "0.5",
+        "alarm when fewer than this share of a source's last purchases, sign-ups and so on have a visitor; or off",
+        _share,
+        group="advanced",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `load` returns. Field names are the settings' names in lower case; durations are milliseconds.
+
+    environ: the whole environment, for the `${NAME}` of mapping files.
+    """
+
+    datafast_api_key: str | None = field(repr=False)
+    datafast_website_id: str | None
+    datafast_test_api_key: str | None = field(repr=False)
+    datafast_api_url: str = field(repr=False)  # may hold a password
+    database_url: str = field(repr=False)
+    bridge_mappings: str
+    stripe_api_key: str | None = field(repr=False)
+    bridge_worker: str
+    bridge_admin_token: str | None = field(repr=False)
+    bridge_links_token: str | None = field(repr=False)
+    bridge_retention_days: int
+    bridge_visitor_id: str
+    bridge_log_format: str
+    bridge_allow_ephemeral: bool
+    port: int
+    bridge_host: str
+    bridge_processes: int
+    bridge_threads: int
+    bridge_rate_per_minute: int
+    bridge_concurrency: int
+    bridge_retry_schedule: Schedule
+    bridge_unknown_visitor_schedule: Schedule
+    bridge_readback: tuple[int, int]
+    bridge_unconfirmed: str
+    bridge_lease: int
+    bridge_deadline: int
+    bridge_request_deadline: int
+    bridge_park: int
+    bridge_weak_after: int
+    bridge_max_age: int
+    bridge_customer_visitor: str
+    bridge_attribution_alarm: float
+    warnings: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def mask(value: str) -> str:
+    """A secret as it may be shown: its kind and its length, nothing else."""
+    kind = re.match(r"(df|dft|dfid|sk|rk|pk|we|acct|whsec)_", value)
+    return f"{kind[0] if kind else ''}… ({len(value)} characters)"
+
+
+_SECRETS: Final = re.compile(r"whsec_|[srp]k_|dft?_|pdl_|polar_")
+_HOLDS_MORE: Final = re.compile(r"[@?#]|%40|//[^/]*:[^/]*[^\d/]")  # than the address of a host: a password, a token
+_SHOWN_MAX: Final = 60
+
+
+def _shown(text: str, *, secret: bool) -> str:
+    """A wrong value as a message shows it: not a secret, nor what may be one in the wrong place."""
+    if secret or _HOLDS_MORE.search(text) or _SECRETS.search(text):
+        return mask(text)
+    return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
+
+
+def _demand_plain(setting: Setting, text: str) -> None:
+    """No control characters, and no bytes that are not UTF-8, which nothing below could send or encode."""
+    if not setting.is_path and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise WrongPart("it holds a control character, or bytes that are not UTF-8: write it again")
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read every setting from an environment; SettingsError names all faults at once."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for setting in TABLE:
+        text = environ.get(setting.name, "").strip() or setting.default
+        try:
+            _demand_plain(setting, text or "")
+            values[setting.field] = None if text is None else setting.parse(text)
+        except WrongKind as error:
+            faults.append(f"{setting.name} is {mask(text or '')}: {error}")
+            values[setting.field] = None
+        except WrongPart as error:
+            faults.append(f"{setting.name}: {error}")
+            values[setting.field] = None
+        except ValueError as error:
+            faults.append(f"{setting.name} is {_shown(text or '', secret=setting.secret)}, but must be {error}")
+            values[setting.field] = None
+    if environ.get("PORT", "").strip() and not environ.get("BRIDGE_HOST", "").strip():
+        values["bridge_host"] = EVERYWHERE
+    values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
+    faults += _combinations(environ, values)
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**values, warnings=tuple(_warnings(values)), environ=dict(environ))
+
+
+def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
+    """The faults that only two settings together have."""
+    faults = []
+    key, website = values["datafast_api_key"], values["datafast_website_id"]
+    if key and key.startswith("dft_") and not website:
+        faults.append(
+            "DATAFAST_API_KEY is an account token (dft_…), which needs DATAFAST_WEBSITE_ID: 24 hex digits, in the"
+            " website's settings"
+        )
+    if website and not re.fullmatch(r"[0-9a-fA-F]{24}", website):
+        faults.append(
+            f"DATAFAST_WEBSITE_ID is {_shown(website, secret=False)}, but must be 24 hex digits (not the dfid_… of the"
+            " script tag)"
+        )
+    lease, deadline = values["bridge_lease"], values["bridge_deadline"]
+    if lease and deadline and lease < 2 * deadline:
+        faults.append(
+            f"BRIDGE_LEASE is {duration_text(lease)}, but must be at least twice BRIDGE_DEADLINE"
+            f" ({duration_text(deadline)})"
+        )
+    host = hosts.host_of(environ)
+    if host is not None and not values["bridge_allow_ephemeral"]:
+        faults += _wiped(values["database_url"] or "", host, environ)
+    return faults
+
+
+def _wiped(url: str, host: hosts.Host, environ: Mapping[str, str]) -> Iterator[str]:
+    file = database_url.sqlite_file(url)
+    if url.startswith("sqlite") and not hosts.lasts(None if file is None else PurePosixPath(file), host, environ):
+        yield (
+            f"DATABASE_URL is a file, but {host.name} throws the disk away with every deploy and restart:"
+            f" {host.instead}, or set BRIDGE_ALLOW_EPHEMERAL=1 where the file lies on a volume that lasts"
+        )
+
+
+def _warnings(values: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    if not values["datafast_api_key"]:
+        warnings.append("DATAFAST_API_KEY is not set: goals are computed and wait until it is")
+    if values["bridge_rate_per_minute"] > 60 and urlsplit(values["datafast_api_url"]).hostname == "datafa.st":
+        warnings.append("BRIDGE_RATE_PER_MINUTE is above 60, which is what DataFast allows a token")
+    if (values["stripe_api_key"] or "").startswith("sk_"):
+        warnings.append(
+            "STRIPE_API_KEY is a secret key, which may do everything: a restricted key that may read is enough"
+        )
+    return warnings
+
+
+def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
+    """The environment with `.env` below it: `.env` never overrides, and is not read on a dyno (`DYNO` is set)."""
+    if environ.get("DYNO"):
+        return dict(environ)
+    from dotenv import dotenv_values  # noqa: PLC0415 - only where a file may be
+
+    file = (folder or Path()) / ".env"
+    try:
+        below = dotenv_values(file) if file.is_file() else {}
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise SettingsError([f".env cannot be read ({reason}): correct it, or take it away"]) from None
+    except UnicodeError:
+        raise SettingsError([".env is not UTF-8: save it as UTF-8, or take it away"]) from None
+    found = {name: value for name, value in below.items() if value is not None}
+    if found.get("PORT") and not environ.get("PORT"):
+        found.setdefault("BRIDGE_HOST", HERE)  # a port of one's own is no platform's
+    return {**found, **environ}

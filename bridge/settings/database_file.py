@@ -1,0 +1,138 @@
+"""The file of a SQLite database, as the operating system sees it: private from its first moment, and still there.
+
+An open file outlives its name: unlinked, moved away or replaced, it goes on taking commits that nobody finds again.
+`Watch` compares what the path leads to with what was opened (device and inode; of the log beside it, too). Once they
+differ it says so until a restart: who else has written there meanwhile, and to what, cannot be known.
+Nothing here opens a file that SQLite has open in this process, because closing it would drop SQLite's locks.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from errno import ELOOP, ENOENT, ENOTDIR
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridge.errors import StoreGone, StoreUnavailable
+from bridge.settings import database_url
+
+if TYPE_CHECKING:
+    Identity = tuple[int, int]  # device and inode
+
+OWNER_ONLY: Final = 0o600
+_BESIDE: Final = ("-wal", "-shm")
+_LEADS_NOWHERE: Final = (ENOENT, ENOTDIR, ELOOP)
+_held: dict[Path, int] = {}  # a descriptor that is never closed, so that no other file gets the same inode
+
+
+def make_private(path: Path) -> None:
+    """Create the file for its owner alone, or take away what others may do with it; SQLite's log follows it.
+
+    A file that belongs to somebody else stays as it is, and what cannot be done SQLite will meet, and say.
+    """
+    real = _end_of(path)
+    with suppress(OSError):
+        made = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)  # a new file has no locks
+        os.fchmod(made, OWNER_ONLY)  # whatever the umask took away
+        os.close(made)
+    for file in (real, *_beside(real)):
+        with suppress(OSError):
+            mode = file.stat().st_mode & 0o777
+            if mode & ~OWNER_ONLY:
+                file.chmod(mode & OWNER_ONLY)
+
+
+def hold(url: str) -> None:
+    """Remember the file of a SQLite URL for the processes that are forked from this one.
+
+    A worker that is replaced is no restart: the new one must not begin anew with whatever is at the path by then.
+    """
+    file = database_url.sqlite_file(url)
+    if file is None:
+        return
+    make_private(file)
+    with suppress(OSError):
+        _held[file.absolute()] = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+class Watch:
+    """Whether a path still leads to the file that was opened by it: ask `before`, then `begin`, then `demand`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._end: Path | None = None  # what the path leads to, if it is a link
+        self._open: tuple[tuple[Path, Identity], ...] = ()  # the file, and what stands beside it
+        self._fault: str | None = None
+
+    def before(self) -> Identity | None:
+        """Who is at the path before it is opened for the first time; StoreGone if not whom this server holds."""
+        found = _found(_end_of(self._path))
+        if self._path in _held and found != _identity(os.fstat(_held[self._path])):
+            raise self._gone(self._path, found)
+        return found
+
+    def begin(self, before: Identity | None) -> None:
+        """The file is open, and so is its log. StoreGone if it was replaced meanwhile."""
+        self._end = _end_of(self._path) if self._path.is_symlink() else None
+        file = self._end or self._path
+        if before is None or _found(file) != before:
+            raise self._gone(file, _found(file))
+        beside = [(name, identity) for name in _beside(file) if (identity := _found(name)) is not None]
+        self._open = ((file, before), *beside)
+
+    def end(self) -> None:
+        """Nothing is open any more."""
+        self._open, self._fault = (), None
+
+    def demand_not_gone(self) -> None:
+        """StoreGone if `demand` raised it before. Costs nothing."""
+        if self._fault is not None:
+            raise StoreGone(self._fault)
+
+    def demand(self) -> None:
+        """StoreGone, now and from now on, unless the path leads to the open file; StoreUnavailable if nobody can say.
+
+        After a commit it means: what was committed is where the path leads.
+        """
+        self.demand_not_gone()
+        if self._end is not None and (end := _end_of(self._path)) != self._end:
+            raise self._gone(self._path, _found(end))
+        for place, (file, identity) in enumerate(self._open):
+            found = _found(file, emptied=place > 0)
+            if found != identity:
+                raise self._gone(file, found)
+
+    def _gone(self, file: Path, found: Identity | None) -> StoreGone:
+        what = "is gone or empty" if found is None else "is another one"
+        self._fault = (
+            f"the database file was moved, removed or replaced while it was open ({file} {what}): nothing is received"
+            " or sent until the right file is there and the bridge is restarted; docs/operations.md says what can be"
+            " saved before"
+        )
+        return StoreGone(self._fault)
+
+
+def _end_of(path: Path) -> Path:
+    """Where links lead. `Path.resolve` would raise RuntimeError for one that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _beside(file: Path) -> list[Path]:
+    return [file.with_name(file.name + end) for end in _BESIDE]
+
+
+def _found(file: Path, *, emptied: bool = True) -> Identity | None:
+    """None: there is nothing, or nothing in it unless it may be emptied. A link is not followed: it is another file."""
+    try:
+        found = file.lstat()
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return None
+        reason = (error.strerror or type(error).__name__).lower()
+        raise StoreUnavailable(f"the database file {file} cannot be looked at: {reason}") from None
+    return _identity(found) if found.st_size or emptied else None
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino

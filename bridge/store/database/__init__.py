@@ -1,0 +1,1 @@
+"""Connections to the database: opened, bounded, shared among threads; drivers' errors become errors of the store."""

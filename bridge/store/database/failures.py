@@ -1,0 +1,127 @@
+"""What the drivers raise, mapped once to the three answers a caller can act on.
+
+StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction
+may be run again at once (deadlock, serialization). SchemaError: migrate. Anything else is a fault of this program and
+stays.
+The messages hold the driver's first line only: what follows may quote values.
+The drivers' classes are taken from the engine (PEP 249 names them alike), so only the driver in use is loaded.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from bridge.errors import SchemaError, StoreConflict, StoreCrowded, StoreLocked, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+    from bridge.errors import StoreError
+
+UNANSWERED: Final = "08006"  # connection_failure: our own limit was over (bridge.store.database.wire)
+_OVER: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})  # read-only; shutting down, starting up
+_CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
+_LOCKED: Final = "55P03"  # a lock did not come free within lock_timeout
+_SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named")
+_FAULT_OF_OURS: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
+MIGRATE: Final = "the database's tables are not those of this release: run `python -m bridge migrate`"
+
+READ_ONLY: Final = "session is read-only"  # how libpq says that it found no server that takes writes
+_SENTENCES: Final = {
+    "42501": (
+        "the database forbids what the bridge has to do ({}): make the role of DATABASE_URL the owner of the bridge's"
+        " tables, or grant it SELECT, INSERT, UPDATE and DELETE on them and USAGE on their sequences and schema"
+    ),
+    "25006": (
+        "the database takes no writes just now ({}): it is a standby, or was set read-only; DATABASE_URL must lead to"
+        " the server that takes them"
+    ),
+    "53100": "the database server has no room left on its disk ({}): make room there",
+}
+
+
+def forbidden(said: str) -> str:
+    """The sentence for a privilege that is missing."""
+    return _SENTENCES["42501"].format(said)
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Let the errors of SQLAlchemy and of the engine's driver leave as errors of the store.
+
+    Where the error says that the other connections of the pool are of no use either, they are closed.
+    """
+    driver: Any = engine.dialect.dbapi
+    try:
+        yield
+    except PoolTimeout:
+        raise StoreUnavailable("the database is busy: no connection came free in time") from None
+    except DBAPIError as error:
+        if error.connection_invalidated or is_over(error):
+            engine.dispose()
+        mapped = _mapped(error.orig, driver)
+        if mapped is None:
+            raise
+        raise mapped from error
+    except driver.Error as error:
+        if is_over(error):
+            engine.dispose()
+        mapped = _mapped(error, driver)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
+def is_over(error: BaseException | None) -> bool:
+    """Whether the server is none to talk to any more, on whatever connection: the next one may reach another server."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
+
+
+def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
+    said = _first_line(error)
+    if isinstance(error, sqlite3.Error) and any(word in said for word in _SQLITE_SCHEMA):
+        return SchemaError(f"{MIGRATE} ({said})")
+    if isinstance(error, sqlite3.Error) and "file is not a database" in said:
+        return StoreUnavailable("the file that DATABASE_URL names is not a SQLite database: name another one")
+    if isinstance(error, sqlite3.Error) and "malformed" in said:
+        return StoreUnavailable(
+            "the database file is damaged (database disk image is malformed): stop the bridge and put a back-up there"
+        )
+    code = getattr(error, "sqlstate", None)
+    if code in _SCHEMA:
+        return SchemaError(f"{MIGRATE} ({said}; or may its role not use their schema?)")
+    if code in _CONFLICT:
+        return StoreConflict("the database is busy: two transactions were in each other's way")
+    if code in _SENTENCES or READ_ONLY in said:
+        return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(said))
+    if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in said):
+        return StoreLocked(f"the database cannot be used just now: {said}")
+    if not isinstance(error, sqlite3.Error) and _is_crowded(error):
+        return StoreCrowded(
+            f"the database server has no connection to spare ({said}): end what else uses it, or allow more"
+            " (docs/operations.md, Connections)"
+        )
+    if isinstance(error, tuple(getattr(driver, name) for name in _FAULT_OF_OURS)):
+        return None
+    return StoreUnavailable(f"the database cannot be used just now: {said}")
+
+
+def _is_crowded(error: BaseException | None) -> bool:
+    from bridge.store.database import wire  # noqa: PLC0415 - psycopg, which is loaded where it raises
+
+    return wire.is_crowded(error)
+
+
+def _first_line(error: BaseException | None) -> str:
+    primary = getattr(getattr(error, "diag", None), "message_primary", None)  # PostgreSQL's, without its quotations
+    if primary:
+        return str(primary)
+    return next(iter(str(error).strip().splitlines()), "no reason given")[:200]

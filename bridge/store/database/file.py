@@ -1,0 +1,136 @@
+"""The file of a SQLite database: opened by this module alone, private, and always the one that was opened first.
+
+One connection is kept that does nothing, so that the log beside the file is the same one for as long as this process
+has any connection: whoever closes the last one removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from bridge.errors import StoreGone, StoreUnavailable
+from bridge.settings.database_file import Watch, make_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Connect = Callable[..., sqlite3.Connection]
+
+
+class NoFile:
+    """Of a database that is no file of ours to watch: a server's, or one in memory."""
+
+    def connect(self, connect: Connect, name: str) -> sqlite3.Connection:
+        """A new connection."""
+        return connect(name)
+
+    def demand_not_gone(self) -> None:
+        """Nothing can be gone."""
+
+    def demand(self) -> None:
+        """Nothing can be gone."""
+
+    def forget(self) -> None:
+        """Nothing to forget."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class File:
+    """The way to one file. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._watch = Watch(path)
+        self._lock = threading.Lock()
+        self._kept: sqlite3.Connection | None = None
+        self.demand_not_gone = self._watch.demand_not_gone
+
+    def connect(self, connect: Connect, name: str) -> sqlite3.Connection:
+        """A new connection; StoreGone where it would lead to another file than the first one."""
+        with self._lock:
+            if self._kept is None:
+                self._kept = self._first(connect, name)
+        self.demand()
+        connection = _opened(connect, name)
+        try:
+            self.demand()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _first(self, connect: Connect, name: str) -> sqlite3.Connection:
+        make_private(self._path)
+        before = self._watch.before()
+        connection = _opened(connect, name)
+        try:
+            write_ahead(connection)
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # which opens the log
+            self._watch.begin(before)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def demand(self) -> None:
+        """StoreGone, now and from now on, unless the path leads to the open file."""
+        self.demand_not_gone()
+        try:
+            self._watch.demand()
+        except StoreGone:
+            self._complete()
+            raise
+
+    def _complete(self) -> None:
+        """Move the log into the file that was left: it is whole then, wherever it went.
+
+        And the log, which stays at the path, is empty: SQLite would read it into whatever file is put there.
+        """
+        with self._lock, suppress(sqlite3.Error):
+            if self._kept is not None:
+                self._kept.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def forget(self) -> None:
+        """After a fork: what is open is the parent's."""
+        self._lock = threading.Lock()
+        self._kept = None
+        self._watch.end()
+
+    def close(self) -> None:
+        """Let the file go."""
+        with suppress(StoreUnavailable):
+            self.demand()
+        with self._lock:
+            kept, self._kept = self._kept, None
+            self._watch.end()
+        if kept is not None:
+            kept.close()
+
+
+def _opened(connect: Connect, name: str) -> sqlite3.Connection:
+    """Open a file that is there: SQLite's own way would put an empty one in the place of one that vanished."""
+    if name.startswith("file:"):
+        return connect(name)
+    return connect(f"file:{quote(os.fsencode(name))}?mode=rw", uri=True)
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. The switch itself does not wait for SQLite's lock, so it is tried again."""
+    for _ in range(50):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -1,0 +1,166 @@
+"""Do purchases have visitors? Of each source, its last goals from events where a visitor can be handed over.
+
+`read` asks the database, by index only; the rest is a judgement on what it found. `/status`, `/metrics` and `doctor`
+show it; whoever else wants to know asks here, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, func, literal_column, select
+
+from bridge.identity.linking import Found
+from bridge.identity.sentences import HINT
+from bridge.store.schema import events, goals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection
+
+LAST: Final = 20  # goals of a source, each of another event
+_GOALS: Final = 5  # of one event, at most, that are read
+LEAST: Final = 8  # of them, before anything is said
+SETTLED_MS: Final = 15 * 60_000  # younger goals may still find their visitor
+LOOKED_INTO: Final = 8  # of those without one: why they have none
+OTHERS_MS: Final = 30 * 86_400_000
+_MANY: Final = 1_000  # more than this is not counted
+_LOOKED_UP: Final = ", looked up"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """How many of the last goals of a source have a visitor.
+
+    kind: what their events are (`purchase`, `sign-up`, …), `goal` if that is not one thing. through: event, thread,
+    customer, look-up or hint -> how many found their visitor so. causes: why others did not, the commonest first: a
+    word, the path it is about (or none), how many of those that were looked into. example: one of them.
+    others: goals of 30 days without a visitor from other events, up to 1,000.
+    """
+
+    source: str
+    kind: str
+    goals: int
+    through: Mapping[str, int]
+    causes: tuple[tuple[str, str, int], ...] = ()
+    example: int | None = None
+    others: int = 0
+
+    @property
+    def named(self) -> int:
+        """How many have a visitor."""
+        return sum(self.through.values())
+
+    def lacks(self, share: float) -> bool:
+        """Do fewer than this share have one? Not said of a few."""
+        return self.goals >= LEAST and self.named < share * self.goals
+
+
+def read(conn: Connection, sources: Iterable[str], now: int) -> tuple[Attribution, ...]:
+    """Of each of these sources, if it has such goals or others without a visitor."""
+    found = (_of(conn, source, now) for source in sources)
+    return tuple(one for one in found if one.goals or one.others)
+
+
+def _of(conn: Connection, source: str, now: int) -> Attribution:
+    rows = _one_of_each(conn.execute(_NEWEST, {"of_source": source, "settled": now - SETTLED_MS}))
+    unnamed = [row for row in rows if not _has_visitor(row)]
+    kinds = {row.handover for row in rows}
+    return Attribution(
+        source=source,
+        kind=kinds.pop() if len(kinds) == 1 else "goal",
+        goals=len(rows),
+        through=dict(Counter(_through(row.provenance) for row in rows if _has_visitor(row))),  # no Counter: asdict()
+        causes=_causes(conn, unnamed[:LOOKED_INTO]) if len(rows) >= LEAST else (),
+        example=unnamed[0].id if unnamed else None,
+        others=int(conn.execute(_OTHERS, {"of_source": source, "since": now - OTHERS_MS}).scalar_one()),
+    )
+
+
+def _one_of_each(newest: Iterable[Any]) -> list[Any]:
+    """The last events, a goal of each: a purchase that makes two goals is one purchase."""
+    found: dict[int, Any] = {}
+    for row in newest:
+        if row.event_id not in found or (_has_visitor(row) and not _has_visitor(found[row.event_id])):
+            found[row.event_id] = row
+    return list(found.values())[:LAST]
+
+
+def _has_visitor(row: Any) -> bool:
+    """One whom DataFast did not know to the end is none."""
+    return row.visitor is not None and not (row.state == "rejected" and row.reason == "unknown_visitor")
+
+
+def _through(provenance: str | None) -> str:
+    found = Found.from_json(json.loads(provenance)) if provenance else None
+    if found is None or found.by == "own":
+        return "event"
+    if found.event == HINT:
+        return "hint"
+    return "look-up" if (found.event or "").endswith(_LOOKED_UP) else found.by
+
+
+# --------------------------------------------------------------------------------------------------------- causes
+
+
+def _causes(conn: Connection, unnamed: list[Any]) -> tuple[tuple[str, str, int], ...]:
+    """Why these have none, the commonest cause first.
+
+    strangers: DataFast does not know whom they name. other_ids: something else stands at that path. nothing: nothing
+    stands anywhere.
+    """
+    traces = {row.id: row.trace for row in conn.execute(_TRACES, {"ids": [row.event_id for row in unnamed]})}
+    counts = Counter(_cause(row, traces.get(row.event_id)) for row in unnamed)
+    return tuple((cause, path, count) for (cause, path), count in counts.most_common())
+
+
+def _cause(row: Any, trace: str | None) -> tuple[str, str]:
+    if row.visitor is not None:
+        return "strangers", ""
+    elements = json.loads(trace).get("elements", ()) if trace else ()
+    candidates = [candidate for element in elements for candidate in element.get("candidates", ())]
+    for candidate in candidates:
+        if candidate.get("visitor"):
+            return "strangers", candidate["path"]
+    return ("other_ids", candidates[0]["path"]) if candidates else ("nothing", "")
+
+
+# ----------------------------------------------------------------------------------------------------- statements
+
+_NEWEST: Final = (
+    select(
+        goals.c.id,
+        goals.c.event_id,
+        goals.c.handover,
+        goals.c.visitor,
+        goals.c.provenance,
+        goals.c.state,
+        goals.c.reason,
+    )
+    .where(
+        goals.c.source == bindparam("of_source"),
+        goals.c.handover.is_not(None),
+        goals.c.created_at_ms <= bindparam("settled"),
+        func.coalesce(goals.c.reason, "") != "forgotten",
+    )
+    .order_by(goals.c.created_at_ms.desc(), goals.c.id.desc())
+    .limit(LAST * _GOALS)
+)
+_TRACES: Final = select(events.c.id, events.c.trace).where(events.c.id.in_(bindparam("ids", expanding=True)))
+_SOME_OTHERS: Final = (
+    select(goals.c.id)
+    .where(
+        goals.c.source == bindparam("of_source"),
+        goals.c.state == literal_column("'unattributed'"),
+        goals.c.handover.is_(None),
+        goals.c.created_at_ms > bindparam("since"),
+        goals.c.test.is_(False),
+    )
+    .limit(_MANY)
+    .subquery()
+)
+_OTHERS: Final = select(func.count()).select_from(_SOME_OTHERS)

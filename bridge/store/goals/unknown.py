@@ -1,0 +1,82 @@
+"""Which visitors a destination knows: those it never knew (404 to the end), and those of borrowed fields.
+
+Who was never known is passed over, so that the next candidate is tried. Not for ever: one who was named in metadata may
+yet be seen (a blocked pageview) and is tried again after a day; a bare `client_reference_id` is probably the app's own
+user id and is passed over for a month. Who stands in a borrowed field counts only when the destination has said that
+it knows it (`bridge.store.goals.proofs`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, delete
+
+from bridge.store.clock import now_ms
+from bridge.store.database.driver import driver_of
+from bridge.store.schema import unknown_visitors as table
+from bridge.store.upsert import both
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from bridge.identity.linking import Evidence, Found, Named
+    from bridge.store.upsert import Insert
+
+_DAY_MS: Final = 86_400_000
+SURE_MS: Final = _DAY_MS
+BARE_MS: Final = 30 * _DAY_MS
+WHY: Final = "looks like a visitor id, but DataFast has never seen it; is it your own user id?"
+
+
+def unlearn(conn: Connection, destination: str, visitor: str) -> None:
+    """DataFast answered 404 to the end: this visitor leads nowhere at this destination."""
+    conn.execute(_UNLEARN[conn.dialect.name], {"destination": destination, "visitor": visitor})
+
+
+def seen(conn: Connection, destination: str, visitor: str) -> None:
+    """DataFast took a goal of this visitor after all."""
+    conn.execute(_SEEN, {"of": destination, "who": visitor})
+
+
+class Unknown:
+    """Which of some visitors are passed over now, and which still have to be proved."""
+
+    def __init__(self, conn: Connection, candidates: Iterable[Named | Evidence], now: int) -> None:
+        borrowed: dict[str, bool] = {}
+        for item in candidates:
+            borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
+        driver = driver_of(conn)
+        rows = driver.among(_LOAD, sorted(borrowed))
+        self._age_ms = {(destination, visitor): now - at_ms for destination, visitor, at_ms in rows}
+        asked = driver.among(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
+        self._known = {(destination, visitor): bool(known) for destination, visitor, known in asked}
+
+    def passed_over(self, destination: str, item: Named | Evidence) -> bool:
+        """Is there no use in this candidate at this destination?"""
+        if item.borrowed and self._known.get((destination, item.visitor)) is False:
+            return True
+        age_ms = self._age_ms.get((destination, item.visitor))
+        return age_ms is not None and age_ms < (SURE_MS if item.sure else BARE_MS)
+
+    def unproved(self, destination: str, item: Named | Evidence | Found) -> bool:
+        """Has this destination to be asked first?"""
+        return item.borrowed and (destination, item.visitor) not in self._known
+
+
+def _unlearn(insert: Insert) -> Insert:
+    return insert.values(
+        destination=bindparam("destination"), visitor=bindparam("visitor"), at_ms=now_ms()
+    ).on_conflict_do_update(
+        index_elements=[table.c.destination, table.c.visitor], set_={"at_ms": insert.excluded.at_ms}
+    )
+
+
+_UNLEARN: Final = both(table, _unlearn)
+_SEEN: Final = delete(table).where(table.c.destination == bindparam("of"), table.c.visitor == bindparam("who"))
+_LOAD: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"
+_PROOFS: Final = (
+    "SELECT destination, visitor, known FROM visitor_proofs WHERE known IS NOT NULL AND visitor IN ({names})"
+)

@@ -1,0 +1,214 @@
+"""Stored events: claimed for routing under a lease, finished, quarantined, put back.
+
+A claim raises `tries`, so an event whose routing kills the process is found out: after a crash it is claimed alone,
+so that it takes nobody with it, and after three it is quarantined. Every end is guarded by the lease's token: whoever
+lost its lease meanwhile writes nothing. Knows nothing of rules: verdict and trace are the router's.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, bindparam, case, func, literal, select, update
+
+from bridge.model import Envelope, Event, EventState, Verdict
+from bridge.store.clock import now_ms
+from bridge.store.database.driver import driver_of
+from bridge.store.schema import events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Row
+
+CRASHES_MAX: Final = 3
+CLAIM_BYTES: Final = 2 << 20  # of bodies a claim: while it is read, a document takes several times as much
+CRASHED: Final = (
+    f"routing this event ended the process {CRASHES_MAX} times; after the cause is mended,"
+    " `events replay` routes it again"
+)
+
+# On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
+_CANDIDATES: Final = (
+    "SELECT id, tries, coalesce(length(body), 0) FROM events"
+    " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ?"
+)
+_UNSEEN: Final = " FOR UPDATE SKIP LOCKED"
+
+_COLUMNS: Final = (
+    "id", "source", "provider", "type", "provider_event_id", "stated_at_ms", "order_at_ms", "test", "account",
+    "received_at_ms", "state", "headers", "query", "body", "tries", "verdict", "reason", "duplicates",
+)  # fmt: skip
+_CLAIM: Final = (  # noqa: S608 - no value in it
+    "UPDATE events SET tries = tries + 1, lease_token = ?, lease_until_ms = {now} + ? WHERE id IN ({names}) RETURNING "
+) + ", ".join(_COLUMNS)
+
+_held = and_(
+    events.c.id == bindparam("event_id"), events.c.state == "received", events.c.lease_token == bindparam("token")
+)
+
+_FINISH: Final = (
+    "UPDATE events SET state = 'routed', verdict = ?, reason = ?, trace = ?, rules_hash = ?, routed_at_ms = {now},"
+    " lease_token = NULL, lease_until_ms = NULL WHERE id = ? AND state = 'received' AND lease_token = ?"
+)
+
+_QUARANTINE: Final = (
+    update(events)
+    .where(_held)
+    .values(state="quarantined", reason=bindparam("new_reason"), lease_token=None, lease_until_ms=None)
+)
+
+_mine = events.c.lease_token == bindparam("token")
+
+# Whoever says so lives, so its try was no crash, even if somebody else holds the event by now.
+_RELEASE: Final = (
+    update(events)
+    .where(events.c.id.in_(bindparam("chosen", expanding=True)), events.c.state == "received", events.c.tries > 0)
+    .values(
+        tries=events.c.tries - 1,
+        lease_token=case((_mine, None), else_=events.c.lease_token),
+        lease_until_ms=case((_mine, None), else_=events.c.lease_until_ms),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How routing an event ended."""
+
+    event_id: int
+    verdict: Verdict
+    reason: str | None
+    trace_json: str | None
+    rules_hash: str | None
+
+
+def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
+    """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
+    driver = driver_of(conn)
+    look = _CANDIDATES + (_UNSEEN if driver.dialect == "postgresql" else "")
+    chosen = _choose([(event_id, tries, size) for event_id, tries, size in driver.ask(look, (limit,))])
+    if not chosen:
+        return []
+    rows = driver.among(_CLAIM, chosen, (token, lease_ms))
+    claimed = sorted(map(_event, rows), key=lambda event: event.id)
+    for event in claimed:
+        if event.tries > CRASHES_MAX:
+            quarantine(conn, event.id, token, CRASHED)
+    return [event for event in claimed if event.tries <= CRASHES_MAX]
+
+
+def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
+    """All up to the first one that was tried before; that one alone when it is the oldest. Large bodies: a few only."""
+    fresh: list[int] = []
+    total = 0
+    for event_id, tries, size in candidates:
+        total += size
+        if tries > 0 or total > CLAIM_BYTES:
+            return fresh or [event_id]
+        fresh.append(event_id)
+    return fresh
+
+
+def finish(
+    conn: Connection,
+    event_id: int,
+    token: str,
+    *,
+    verdict: Verdict,
+    reason: str | None,
+    trace_json: str | None,
+    rules_hash: str | None,
+) -> bool:
+    """The event is routed. False: the lease was lost, and nothing was written."""
+    return finish_all(conn, token, [End(event_id, verdict, reason, trace_json, rules_hash)])
+
+
+def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
+    """`finish` for a batch. False: at least one lease was lost, so the caller takes the whole batch back."""
+    values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
+    return not values or driver_of(conn).many(_FINISH, values) == len(values)
+
+
+def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:
+    """The event cannot be routed; it is kept, visible, and can be put back. False: the lease was lost."""
+    return conn.execute(_QUARANTINE, {"event_id": event_id, "token": token, "new_reason": reason}).rowcount == 1
+
+
+def release(conn: Connection, event_ids: Sequence[int], token: str) -> int:
+    """Give leases back unrouted (SIGTERM, a fault that is not the events'): that was no try.
+
+    Once a claim, by whoever made it, its lease may be over. How many events still wait to be routed.
+    """
+    return conn.execute(_RELEASE, {"chosen": list(event_ids), "token": token}).rowcount
+
+
+def requeue(conn: Connection, event_id: int) -> bool:
+    """Let an event be routed again. Goals it has made stay as they are: their once keys hold.
+
+    False: there is no such event, its body is gone (retention), or it is waiting already.
+    """
+    statement = (
+        update(events)
+        .where(events.c.id == event_id, events.c.state != "received", events.c.body.is_not(None))
+        .values(state="received", tries=0, verdict=None, reason=None, lease_token=None, lease_until_ms=None)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def ignore(conn: Connection, event_id: int) -> bool:
+    """End a quarantine by hand: the event is kept as `ignored`, with the reason why it could not be read or routed.
+
+    False: there is no such event, or it is not in quarantine.
+    """
+    statement = (
+        update(events)
+        .where(events.c.id == event_id, events.c.state == "quarantined")
+        .values(
+            state="routed",
+            verdict="ignored",
+            reason=literal("set aside by a person: ") + func.coalesce(events.c.reason, ""),
+            routed_at_ms=now_ms(),
+        )
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def get(conn: Connection, event_id: int) -> Event | None:
+    """One event by our id."""
+    row = conn.execute(select(events).where(events.c.id == event_id)).first()
+    return None if row is None else event_of(row)
+
+
+def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
+    """The next events that still have their bodies, in the order of arrival: to go through all of them in pieces."""
+    wish = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
+    return [event_of(row) for row in conn.execute(wish)]
+
+
+def event_of(row: Row[Any]) -> Event:
+    """A row of `events` as the value that routing needs."""
+    return _event([row._mapping[name] for name in _COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """The values of `_COLUMNS` as an event."""
+    (id_, source, provider, type_, provider_event_id, stated_at_ms, order_at_ms, test, account, *more) = row
+    received_at_ms, state, headers, query, body, tries, verdict, reason, duplicates = more
+    return Event(
+        id=id_,
+        source=source,
+        provider=provider,
+        envelope=Envelope(type_, provider_event_id, stated_at_ms, order_at_ms, bool(test), account),
+        received_at_ms=received_at_ms,
+        state=EventState(state),
+        headers=json.loads(headers),
+        query=json.loads(query) if query != "{}" else {},
+        body=body,
+        tries=tries,
+        verdict=None if verdict is None else Verdict(verdict),
+        reason=reason,
+        duplicates=duplicates,
+    )

@@ -1,0 +1,370 @@
+"""Store verified webhooks durably: `Inbox.put` returns when the commit that holds the event is on the disk.
+
+Requests that wait at the same moment share one transaction, run by one committer thread, because a commit costs far
+more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits 3 s at most;
+after that its event may or may not be stored: the sender repeats it, and dedupe holds. `Inbox.post` is the same for
+a caller that has better things to do than to wait. Knows nothing of signatures or rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from functools import cache
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import logs
+from bridge.errors import BridgeError, StoreError, StoreUnavailable
+from bridge.model import Ack, EventState
+from bridge.store.database.driver import spelled
+from bridge.store.inbox import counters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bridge.model import NewEvent
+    from bridge.store.database.driver import Driver
+    from bridge.store.database.engine import Store
+
+log = logs.get("inbox")
+
+PATIENCE_S: Final = 2.5  # of a caller, so that it can answer within 3 s
+LATE_S: Final = 3.0  # a webhook that has waited for longer, or was refused so lately, makes the bridge unready
+_BATCH: Final = 64  # rows a commit
+_BATCH_BYTES: Final = 4 << 20  # of bodies a commit
+_ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is tried row by row, while its callers wait
+
+_COLUMNS: Final = (
+    "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
+    "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason",
+)  # fmt: skip
+_Row = tuple[Any, ...]
+_Former = tuple[tuple[str, str], ...]  # (type, key) of the same delivery in the previous release
+
+
+class Pending:
+    """An event on its way to the disk, and who wants to know when it is there (or is known not to be)."""
+
+    __slots__ = ("_done", "answer", "event", "failure", "since_s")
+
+    def __init__(self, event: NewEvent, done: Callable[[Pending], None]) -> None:
+        self._done: Callable[[Pending], None] | None = done
+        self.since_s = time.monotonic()
+        self.event: NewEvent | None = event  # None: nobody waits for it any more
+        self.answer: Ack | None = None
+        self.failure: Exception | None = None
+
+    def result(self) -> Ack:
+        """What became of it, once it is done. StoreUnavailable: it may or may not be stored."""
+        if self.failure is not None:
+            raise self.failure
+        if self.answer is None:
+            # What still waits in the queue is not stored any more, nor kept: the database may stand still for long.
+            self.event = self._done = None
+            raise StoreUnavailable("the database did not store the event in time")
+        return self.answer
+
+    def ring(self) -> None:
+        """Tell that it is done. Whoever is told may fail; others wait, too."""
+        done = self._done
+        if done is None:
+            return
+        try:
+            done(self)
+        except Exception as error:  # noqa: BLE001 - the committer must go on, or nothing would be acknowledged any more
+            log.error("pending.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
+
+
+class Inbox:
+    """The way into the store. Thread-safe; its committer thread starts with the first event, in each process anew.
+
+    on_stored: called by the committer after each commit that holds new events (to wake a worker).
+    """
+
+    def __init__(self, store: Store, on_stored: Callable[[], None] | None = None) -> None:
+        self._store = store
+        self._on_stored = on_stored or (lambda: None)
+        self._starting = threading.Lock()
+        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._oldest_s: float | None = None  # since when the first of those has waited that are being stored
+        self._refused: tuple[float, StoreError] | None = None  # when and why one was not stored, if none was since
+
+    def put(self, event: NewEvent) -> Ack:
+        """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
+        bell = threading.Lock()
+        bell.acquire()
+        pending = self.post(event, lambda _pending: bell.release())
+        bell.acquire(timeout=PATIENCE_S)
+        return pending.result()
+
+    def post(self, event: NewEvent, done: Callable[[Pending], None]) -> Pending:
+        """The same without waiting: `done` is called once, by the committer; it must be quick and not block.
+
+        Whoever has waited for PATIENCE_S asks for `Pending.result`, and does not listen any more.
+        """
+        if self._pid != os.getpid():
+            self._start()
+        pending = Pending(event, done)
+        self._queue.put(pending)
+        return pending
+
+    def demand_flowing(self) -> None:
+        """StoreUnavailable while webhooks wait for too long, or are refused: a probe's connection may fare better."""
+        now_s, oldest_s, refused = time.monotonic(), self._oldest_s, self._refused
+        if oldest_s is not None and now_s - oldest_s > LATE_S:
+            raise StoreUnavailable(f"a webhook has waited for {now_s - oldest_s:.0f} s for the database to store it")
+        if refused is not None and now_s - refused[0] < LATE_S:
+            raise refused[1].with_traceback(None)
+
+    def close(self) -> None:
+        """Store what is waiting, then end the committer. A later `put` starts a new one."""
+        with self._starting:
+            if self._pid != os.getpid() or self._thread is None:
+                return
+            self._pid = 0
+            self._queue.put(None)
+            ending = self._thread
+        ending.join(timeout=PATIENCE_S)  # without the lock: who posts meanwhile (the server's loop) must not wait
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._pid == os.getpid():
+                return
+            self._queue = SimpleQueue()  # what a parent process left in the old one is the parent's
+            self._oldest_s = self._refused = None
+            self._thread = threading.Thread(
+                target=self._commit_forever, args=(self._queue,), name="bridge-inbox", daemon=True
+            )
+            self._thread.start()
+            self._pid = os.getpid()
+
+    def _commit_forever(self, queue: SimpleQueue[Pending | None]) -> None:
+        while (first := queue.get()) is not None:
+            self._oldest_s = first.since_s
+            batch, last = _gather(first, queue)
+            if batch:
+                self._commit(batch)
+            self._oldest_s = None
+            if last:
+                return
+
+    def _commit(self, batch: list[_Taken]) -> None:
+        started = time.monotonic()
+        try:
+            self._store_together(batch)
+        except Exception as failure:  # noqa: BLE001 - it is handed to the callers, whatever it is
+            self._store_one_by_one(batch, failure, started + _ROW_BY_ROW_S)
+        if any(waiting.answer is Ack.ACCEPTED for waiting, _ in batch):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Whoever is told may fail; the committer goes on, or nothing would be acknowledged any more."""
+        try:
+            self._on_stored()
+        except Exception as error:  # noqa: BLE001 - as it says
+            log.error("on_stored.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
+
+    def _store_together(self, batch: list[_Taken]) -> None:
+        rows = [_row(event) for _, event in batch]
+        former = [_former(event) for _, event in batch]
+        answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
+        self._refused = None
+        for (waiting, _), answer in zip(batch, answers, strict=True):
+            waiting.answer = answer
+            waiting.ring()
+
+    def _store_one_by_one(self, batch: list[_Taken], failure: Exception, until: float) -> None:
+        for waiting, event in batch:
+            if len(batch) > 1 and time.monotonic() < until:
+                try:
+                    self._store_together([(waiting, event)])
+                except Exception as own:  # noqa: BLE001 - as above
+                    failure = own
+                else:
+                    continue
+            if isinstance(failure, StoreError):
+                self._refused = time.monotonic(), failure
+            waiting.failure = _as_ours(failure)
+            waiting.ring()
+
+
+_Taken = tuple[Pending, "NewEvent"]  # out of the queue: it is stored even if its caller gives up meanwhile
+
+
+def _gather(first: Pending, queue: SimpleQueue[Pending | None]) -> tuple[list[_Taken], bool]:
+    """Who waits now, as far as one commit should take them; and whether the inbox is being closed."""
+    batch: list[_Taken] = []
+    size = 0
+    waiting: Pending | None = first
+    while waiting is not None:
+        event = waiting.event
+        if event is not None:
+            batch.append((waiting, event))
+            size += len(event.body)
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            return batch, False
+        try:
+            waiting = queue.get_nowait()
+        except Empty:
+            return batch, False
+    return batch, True
+
+
+def _as_ours(failure: Exception) -> Exception:
+    """A sender may always try again: whatever went wrong in here, its event is not stored."""
+    if isinstance(failure, BridgeError):
+        return failure
+    ours = StoreUnavailable(f"the event could not be stored ({type(failure).__name__})")
+    ours.__cause__ = failure
+    return ours
+
+
+# --------------------------------------------------------------------------------------------------------- rows
+
+_SOURCE: Final = _COLUMNS.index("source")
+_KEY: Final = _COLUMNS.index("dedupe_key")  # and the second one after it
+_KEY_MAX: Final = 200  # characters; longer keys are hashed, because an index entry has to fit into a page
+_TEXT_MAX: Final = 500
+_MS_MAX: Final = 1 << 53
+
+
+def _row(event: NewEvent) -> _Row:
+    """The event as values for `_COLUMNS`, whatever it holds: an authentic event is never refused for its texts.
+
+    A lone dedupe key stands in both columns, so that it also meets the second key of an earlier event: nobody slips
+    through by leaving an unsigned id away.
+    """
+    keys = [_key(key) for key in event.dedupe_keys]
+    envelope = event.envelope
+    return (
+        event.source,
+        event.provider,
+        keys[0],
+        keys[-1],
+        _text(envelope.type),
+        _text(envelope.id),
+        _text(envelope.account),
+        envelope.test,
+        _ms(envelope.time_ms),
+        _ms(envelope.order_ms),
+        json.dumps(dict(event.headers)),
+        json.dumps(dict(event.query)),
+        event.body,
+        (EventState.RECEIVED if event.quarantine is None else EventState.QUARANTINED).value,
+        _text(event.quarantine),
+    )
+
+
+def _former(event: NewEvent) -> _Former:
+    return tuple((_text(event_type) or "", _key(key)) for event_type, key in event.former_keys)
+
+
+def _key(key: str) -> str:
+    if len(key) > _KEY_MAX:
+        return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return _storable(key)
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else _storable(text[:_TEXT_MAX])
+
+
+def _storable(text: str) -> str:
+    """Without NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _ms(value: int | None) -> int | None:
+    return value if value is not None and -_MS_MAX < value < _MS_MAX else None
+
+
+# --------------------------------------------------------------------------------------------------- statements
+
+
+def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] = ()) -> list[Ack]:
+    """Insert rows, skip those whose source and one of whose keys are known; what each of them was, in order.
+
+    former: per row, the keys that the previous release would have stored; they are only looked up.
+    Two processes that store the same event at once: the unique index lets one insert, the other waits for that
+    commit and finds a duplicate. Everybody inserts in the order of the keys, so that nobody waits in a circle.
+    """
+    stored_before = _stored_before(driver, rows, former)
+    answers = dict.fromkeys(stored_before, Ack.DUPLICATE)
+    left = sorted((at for at in range(len(rows)) if at not in answers), key=lambda at: _identity(rows[at]))
+    while left:
+        distinct = {_identity(rows[at]): at for at in reversed(left)}
+        inserted = _insert(driver, [rows[at] for at in reversed(distinct.values())])
+        for identity, at in distinct.items():
+            answers[at] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
+        left = [at for at in left if at not in answers]
+    _count(driver, rows, answers, stored_before)
+    return [answers[at] for at in range(len(rows))]
+
+
+def _stored_before(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former]) -> dict[int, int]:
+    """Which rows the previous release stored under another key: position -> id of the event."""
+    wanted: dict[str, set[str]] = {}
+    for row, pairs in zip(rows, former, strict=False):
+        wanted.setdefault(row[_SOURCE], set()).update(key for _, key in pairs)
+    known = {
+        (source, event_type, key): event_id
+        for source, keys in sorted(wanted.items())
+        for statement in (_BY_KEY, _BY_KEY_2)
+        for event_id, event_type, key in (driver.among(statement, sorted(keys), (source,)) if keys else ())
+    }
+    return {
+        at: known[place]
+        for at, pairs in enumerate(former)
+        for event_type, key in pairs
+        if (place := (rows[at][_SOURCE], event_type, key)) in known
+    }
+
+
+def _identity(row: _Row) -> _Row:
+    return row[_SOURCE], row[_KEY]
+
+
+def _insert(driver: Driver, rows: Sequence[_Row]) -> set[_Row]:
+    """The (source, first key) of the rows that were new. No two of them may have the same."""
+    values = [value for row in rows for value in row]
+    return set(driver.rows(_insert_text(len(rows), driver.dialect), values))
+
+
+@cache
+def _insert_text(rows: int, dialect: str) -> str:
+    row = f"({'?, ' * len(_COLUMNS)}{{now}})"
+    return spelled(
+        f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * rows)}"  # noqa: S608 - no value in it
+        " ON CONFLICT DO NOTHING RETURNING source, dedupe_key",
+        dialect,
+    )
+
+
+def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack], stored_before: dict[int, int]) -> None:
+    tally: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        duplicate = answers[at] is Ack.DUPLICATE
+        tally.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
+        if at in stored_before:
+            driver.ask(_REPEATED_ID, (stored_before[at],))
+        elif duplicate:
+            driver.ask(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
+    for source in sorted(tally):
+        driver.ask(counters.STORED, (source, *tally[source]))
+
+
+_BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"
+_BY_KEY_2: Final = "SELECT id, type, dedupe_key_2 FROM events WHERE source = ? AND dedupe_key_2 IN ({names})"
+_REPEATED_ID: Final = "UPDATE events SET duplicates = duplicates + 1 WHERE id = ?"
+_REPEATED: Final = (
+    "UPDATE events SET duplicates = duplicates + 1 WHERE id = (SELECT min(id) FROM events"
+    " WHERE (source = ? AND dedupe_key = ?) OR (source = ? AND dedupe_key_2 = ?))"
+)

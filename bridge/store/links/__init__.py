@@ -1,0 +1,1 @@
+"""What events taught about visitors: keys, threads, evidence, and what was asked at Stripe."""

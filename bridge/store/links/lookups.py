@@ -1,0 +1,344 @@
+"""What was asked at Stripe, and whose turn it is. Pauses, pace and answers are rows, so all workers share them.
+
+A parked goal is seen to when its `look_up_at_ms` has come; a question is asked by one worker, and its answer (also
+"nothing") stands for a day. What stops more than one question is a pause: of all, of a permission, of an account; it
+grows while it goes on and ends with the first answer, or with another key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, delete, literal_column, select, update
+
+from bridge.model import Key
+from bridge.store import clock
+from bridge.store.delivery import outbox, pauses
+from bridge.store.schema import events, goal_keys, goals, link_keys, lookup_pauses, lookups, pace
+from bridge.store.upsert import both
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.store.upsert import Insert
+
+ALL: Final = "all"
+_MATES: Final = 40  # keys of the same purchase that are considered, the newest
+_MIN: Final = 60_000
+# The first pause and the longest: of a reason, doubling.
+_STEPS: Final = {
+    "rate": (30_000, 15 * _MIN),
+    "unreachable": (10_000, 10 * _MIN),
+    "key": (5 * _MIN, 60 * _MIN),
+    "permission": (5 * _MIN, 60 * _MIN),
+    "account": (60 * _MIN, 24 * 60 * _MIN),
+}
+DAY_MS: Final = 24 * 60 * _MIN
+KEPT_MS: Final = 30 * DAY_MS
+_LASTING_MS: Final = 5 * _MIN  # a pause that somebody should look at: of a wrong key at once, of a slow Stripe later
+_JUST_OVER_MS: Final = _MIN  # its question is asked again about now, and may begin the next one
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A parked goal whose turn it is, and the keys from which it may be found.
+
+    own: of its events; thread: others of the same purchase, the newest first.
+    """
+
+    goal_id: int
+    source: str
+    provider: str
+    account: str | None
+    test: bool
+    event_id: int
+    event_type: str
+    created_at_ms: int
+    weak_at_ms: int | None
+    parked_until_ms: int
+    own: tuple[Key, ...]
+    thread: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why something is not asked just now. what: `all`, `permission:invoice`, `account:acct_1`."""
+
+    what: str
+    until_ms: int
+    since_ms: int
+    reason: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A question as people are told of it."""
+
+    key: str
+    question: str
+    asked_at_ms: int
+    again_at_ms: int
+    outcome: str | None
+    detail: str | None
+
+
+# ------------------------------------------------------------------------------------------------------ whose turn
+
+
+def any_due(conn: Connection, fingerprint: str) -> bool:
+    """Is there something to do? A look that writes nothing, for every second."""
+    values = {"now": clock.read_ms(conn), "key": fingerprint}
+    return conn.execute(_DUE, values).first() is not None and conn.execute(_ALL_PAUSED, values).first() is None
+
+
+def due(conn: Connection, limit: int) -> list[Waiting]:
+    """The goals whose turn it is, held until the transaction ends; one that another worker holds is left out."""
+    rows = conn.execute(_WAITING, {"now": clock.read_ms(conn), "most": limit}).all()
+    own = _own(conn, [row.id for row in rows])
+    found = []
+    for row in rows:
+        mine = own.get(row.id, ())
+        mates = _mates(conn, mine)
+        found.append(
+            Waiting(
+                row.id,
+                row.source,
+                row.provider,
+                row.account,
+                row.test,
+                row.event_id,
+                row.type,
+                row.created_at_ms,
+                row.weak_at_ms,
+                row.parked_until_ms or row.created_at_ms,
+                mine,
+                mates,
+            )
+        )
+    return found
+
+
+def _own(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[Key, ...]]:
+    found: dict[int, tuple[Key, ...]] = {}
+    for row in conn.execute(_OWN, {"ids": goal_ids}) if goal_ids else ():
+        found[row.goal_id] = (*found.get(row.goal_id, ()), Key(row.key, row.kind, row.ref))
+    return found
+
+
+def _mates(conn: Connection, own: Sequence[Key]) -> tuple[Key, ...]:
+    """Other keys of the same purchase, the newest first."""
+    mine = [key.text for key in own if key.strong]
+    threads = conn.execute(_THREADS, {"keys": mine}).scalars().all() if mine else ()
+    rows = conn.execute(_THREAD, {"threads": threads, "most": _MATES + len(mine)}) if threads else ()
+    return tuple(Key(row.key, row.kind, row.ref) for row in rows if row.key not in mine)
+
+
+def put_off(conn: Connection, goal_id: int, until_ms: int) -> None:
+    """See to this goal again when that time has come."""
+    conn.execute(_PUT_OFF, {"goal": goal_id, "until": until_ms})
+
+
+# ------------------------------------------------------------------------------------------------------- questions
+
+
+def again_at(conn: Connection, keys: Collection[str]) -> dict[tuple[str, str], int]:
+    """(key, question) → when it may be asked again, of those that were asked."""
+    rows = conn.execute(_KNOWN, {"keys": sorted(keys)}) if keys else ()
+    return {(row.key, row.question): row.again_at_ms for row in rows}
+
+
+def begin(conn: Connection, key: str, question: str, goal_id: int, now: int, lease_ms: int) -> bool:
+    """This worker asks, and nobody else before the lease is over. False: somebody was quicker."""
+    values = {
+        "key": key,
+        "question": question,
+        "goal_id": goal_id,
+        "asked_at_ms": now,
+        "again_at_ms": now + lease_ms,
+        "failures": 0,
+    }
+    return conn.execute(_BEGIN[conn.dialect.name], values).first() is not None
+
+
+def answered(conn: Connection, key: str, question: str, *, outcome: str, detail: str | None, again_at_ms: int) -> None:
+    """What came of it."""
+    values = {"outcome": outcome, "detail": detail, "again_at_ms": again_at_ms}
+    in_a_row = lookups.c.failures + 1 if outcome == "failed" else 0
+    conn.execute(_ANSWERED.values(**values, failures=in_a_row), {"of": key, "asked": question})
+
+
+def failures(conn: Connection, key: str, question: str) -> int:
+    """How often in a row it failed."""
+    return int(conn.execute(_FAILURES, {"of": key, "asked": question}).scalar() or 0)
+
+
+def of_goal(conn: Connection, goal_id: int) -> list[Lookup]:
+    """What was asked for this goal, in its order."""
+    names = Lookup.__slots__
+    return [Lookup(*(getattr(row, name) for name in names)) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
+
+
+def forget_old(conn: Connection, limit: int, now: int) -> int:
+    """Forget what was asked a month ago; how many."""
+    before = now - KEPT_MS
+    old = conn.execute(_OLD, {"before": before, "most": limit}).all()
+    for row in old:
+        conn.execute(_FORGET, {"of": row.key, "asked": row.question, "before": before})
+    return len(old)
+
+
+# ---------------------------------------------------------------------------------------------------------- pauses
+
+
+def paused(conn: Connection, fingerprint: str) -> dict[str, Pause]:
+    """What stands in the way of this key, by what it stops; a time that has come does not."""
+    rows = conn.execute(_PAUSED, {"key": fingerprint, "now": clock.read_ms(conn)})
+    return {row.what: Pause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows}
+
+
+def lasting_pauses(conn: Connection, fingerprint: str) -> list[Pause]:
+    """What keeps this key from being asked for five minutes or more, all in all; of an account it is its own choice."""
+    rows = conn.execute(_LASTING, {"key": fingerprint, "now": clock.read_ms(conn)})
+    return [Pause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows]
+
+
+def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:
+    """Stop asking for a while, longer each time. why: a row of the table of steps. Returns until when."""
+    now = clock.read_ms(conn)
+    row = conn.execute(select(lookup_pauses).where(lookup_pauses.c.what == what).with_for_update()).first()
+    same = row is not None and row.key_fingerprint == fingerprint
+    failures = row.failures + 1 if row is not None and same else 1
+    first, last = _STEPS[why]
+    until = now + max(min(first << min(failures - 1, 20), last), retry_after_ms or 0)
+    values = {
+        "what": what,
+        "key_fingerprint": fingerprint,
+        "until_ms": until,
+        "since_ms": row.since_ms if row is not None and same else now,
+        "reason": reason,
+        "failures": failures,
+    }
+    conn.execute(_PAUSE[conn.dialect.name], values)
+    return until
+
+
+def reopen(conn: Connection, what: Collection[str]) -> None:
+    """An answer came: nothing of this is paused any more."""
+    conn.execute(_REOPEN, {"some": sorted(what)})
+
+
+def take_turn(conn: Connection, fingerprint: str, per_minute: int) -> bool:
+    """A slot of the pace that all workers share; False: not yet."""
+    if conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == fingerprint)).first() is None:
+        pauses.insert_once(conn, pace, {"token_hash": fingerprint, "next_at_us": 0})
+    return outbox.reserve(conn, fingerprint, per_minute) == 0
+
+
+# ------------------------------------------------------------------------------------------------------ statements
+
+# Written out, not bound: SQLite takes a partial index only where it can see that the condition is the index's.
+_IS_PARKED: Final = goals.c.state == literal_column("'parked'")
+_DUE: Final = select(goals.c.id).where(_IS_PARKED, goals.c.look_up_at_ms <= bindparam("now")).limit(1)
+_ALL_PAUSED: Final = select(lookup_pauses.c.what).where(
+    lookup_pauses.c.what == ALL,
+    lookup_pauses.c.key_fingerprint == bindparam("key"),
+    lookup_pauses.c.until_ms > bindparam("now"),
+)
+_WAITING: Final = (
+    select(
+        goals.c.id,
+        goals.c.source,
+        goals.c.test,
+        goals.c.event_id,
+        goals.c.created_at_ms,
+        goals.c.weak_at_ms,
+        goals.c.parked_until_ms,
+        events.c.provider,
+        events.c.account,
+        events.c.type,
+    )
+    .join_from(goals, events, events.c.id == goals.c.event_id)
+    .where(_IS_PARKED, goals.c.look_up_at_ms <= bindparam("now"))
+    .order_by(goals.c.look_up_at_ms, goals.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True, of=goals)
+)
+_OWN: Final = (
+    select(goal_keys.c.goal_id, goal_keys.c.key, link_keys.c.kind, link_keys.c.ref)
+    .join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
+    .where(goal_keys.c.goal_id.in_(bindparam("ids", expanding=True)))
+    .order_by(goal_keys.c.goal_id, goal_keys.c.key)
+)
+_THREADS: Final = (
+    select(link_keys.c.thread)
+    .distinct()
+    .where(link_keys.c.key.in_(bindparam("keys", expanding=True)), link_keys.c.stopped_at_ms.is_(None))
+)
+_THREAD: Final = (
+    select(link_keys.c.key, link_keys.c.kind, link_keys.c.ref)
+    .where(link_keys.c.thread.in_(bindparam("threads", expanding=True)), link_keys.c.stopped_at_ms.is_(None))
+    .order_by(link_keys.c.created_at_ms.desc(), link_keys.c.key)
+    .limit(bindparam("most"))
+)
+_PUT_OFF: Final = (
+    update(goals).where(goals.c.id == bindparam("goal"), _IS_PARKED).values(look_up_at_ms=bindparam("until"))
+)
+_KNOWN: Final = select(lookups.c.key, lookups.c.question, lookups.c.again_at_ms).where(
+    lookups.c.key.in_(bindparam("keys", expanding=True))
+)
+
+
+def _begin(insert: Insert) -> Any:
+    new = insert.excluded
+    return insert.on_conflict_do_update(
+        index_elements=[lookups.c.key, lookups.c.question],
+        set_={"goal_id": new.goal_id, "asked_at_ms": new.asked_at_ms, "again_at_ms": new.again_at_ms, "outcome": None},
+        where=lookups.c.again_at_ms <= new.asked_at_ms,
+    ).returning(lookups.c.key)
+
+
+_BEGIN: Final = both(lookups, _begin)
+_ANSWERED: Final = update(lookups).where(lookups.c.key == bindparam("of"), lookups.c.question == bindparam("asked"))
+_FAILURES: Final = select(lookups.c.failures).where(
+    lookups.c.key == bindparam("of"), lookups.c.question == bindparam("asked")
+)
+_OF_GOAL: Final = (
+    select(lookups).where(lookups.c.goal_id == bindparam("goal")).order_by(lookups.c.asked_at_ms, lookups.c.key)
+)
+_OLD: Final = (
+    select(lookups.c.key, lookups.c.question)
+    .where(lookups.c.again_at_ms <= bindparam("before"))
+    .order_by(lookups.c.again_at_ms)
+    .limit(bindparam("most"))
+)
+_FORGET: Final = delete(lookups).where(
+    lookups.c.key == bindparam("of"),
+    lookups.c.question == bindparam("asked"),
+    lookups.c.again_at_ms <= bindparam("before"),
+)
+_PAUSED: Final = select(lookup_pauses).where(
+    lookup_pauses.c.key_fingerprint == bindparam("key"), lookup_pauses.c.until_ms > bindparam("now")
+)
+_LASTING: Final = (
+    select(lookup_pauses)
+    .where(
+        lookup_pauses.c.key_fingerprint == bindparam("key"),
+        lookup_pauses.c.until_ms > bindparam("now") - _JUST_OVER_MS,
+        lookup_pauses.c.until_ms >= lookup_pauses.c.since_ms + _LASTING_MS,
+        lookup_pauses.c.what.not_like("account:%"),
+    )
+    .order_by(lookup_pauses.c.what)
+)
+_PAUSE_COLUMNS: Final = ("key_fingerprint", "until_ms", "since_ms", "reason", "failures")
+_PAUSE: Final = both(
+    lookup_pauses,
+    lambda insert: insert.on_conflict_do_update(
+        index_elements=[lookup_pauses.c.what],
+        set_={name: insert.excluded[name] for name in _PAUSE_COLUMNS},
+    ),
+)
+_REOPEN: Final = delete(lookup_pauses).where(lookup_pauses.c.what.in_(bindparam("some", expanding=True)))

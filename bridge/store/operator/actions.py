@@ -1,0 +1,148 @@
+"""What a person may do to a goal: send it (again), or cancel it. Each is one guarded statement.
+
+Sending again is safe: what was not delivered goes back to `pending` as the same goal; what was delivered makes a new
+generation with a key of its own (`…#2`), once, however often somebody clicks. What is on its way just now is left to
+whoever has its lease: a person who wants to act then is told so, and loses no race.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, select, update
+
+from bridge.model import GoalState
+from bridge.store.clock import now_ms, read_ms
+from bridge.store.inbox import events
+from bridge.store.operator.forgetting import FORGOTTEN
+from bridge.store.schema import goals
+from bridge.store.upsert import both
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+
+class Retried(StrEnum):
+    """What became of a wish to send a goal."""
+
+    QUEUED = "queued"  # it is pending and due now
+    AGAIN = "again"  # a new generation is pending: `goal_id` is its
+    ALREADY = "already"  # it was sent again before: `goal_id` is that generation's
+    DELIVERED = "delivered"  # nothing done: it was delivered, and sending it again has to be confirmed
+    REROUTED = "rerouted"  # it has no visitor, so its event is routed again, which looks for one
+    NO_VISITOR = "no_visitor"  # nothing done: it has no visitor, and its event's body is gone
+    UNDER_WAY = "under_way"  # nothing done: it is being sent, or it is being found out whether it arrived
+    WAITS = "waits"  # nothing done: it is parked until its visitor is known
+    DRY = "dry"  # nothing done: of a test event, never sent
+    UNKNOWN = "unknown"  # there is no such goal
+
+
+class Cancelled(StrEnum):
+    """What became of a wish to cancel a goal."""
+
+    CANCELLED = "cancelled"
+    FINAL = "final"  # nothing done: it is over already
+    UNDER_WAY = "under_way"  # nothing done: it may have been sent
+    UNKNOWN = "unknown"
+
+
+_SENT_AGAIN: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
+_UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
+_STOPPED: Final = ("pending", "parked", "held")
+
+
+def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retried, int]:
+    """Send a goal now. `again`: also if it was delivered. The goal that will be sent, or this one."""
+    row = conn.execute(select(goals).where(goals.c.id == goal_id).with_for_update()).first()
+    if row is None:
+        return Retried.UNKNOWN, goal_id
+    if row.reason == FORGOTTEN:
+        return Retried.NO_VISITOR, goal_id  # what it said is gone, delivered or not
+    match row.state:
+        case "delivered":
+            return _new_generation(conn, row) if again else (Retried.DELIVERED, goal_id)
+        case "pending":
+            conn.execute(_DUE_NOW, {"goal_id": goal_id})
+            return Retried.QUEUED, goal_id
+        case state if state in _SENT_AGAIN:
+            return _once_more(conn, row), goal_id
+        case state if state in _UNDER_WAY:
+            return Retried.UNDER_WAY, goal_id
+    return (Retried.DRY if row.state == "dry" else Retried.WAITS), goal_id
+
+
+def cancel(conn: Connection, goal_id: int) -> Cancelled:
+    """Never send this goal, if it is not on its way or over already."""
+    if conn.execute(_CANCEL, {"goal_id": goal_id}).rowcount == 1:
+        return Cancelled.CANCELLED
+    state = conn.execute(select(goals.c.state).where(goals.c.id == goal_id)).scalar()
+    if state is None:
+        return Cancelled.UNKNOWN
+    return Cancelled.UNDER_WAY if state in _UNDER_WAY else Cancelled.FINAL
+
+
+_DUE_NOW: Final = (
+    update(goals)
+    .where(goals.c.id == bindparam("goal_id"), goals.c.state == "pending", goals.c.due_at_ms > now_ms())
+    .values(due_at_ms=now_ms(), unknown_at_ms=0, changed_at_ms=now_ms())
+)
+
+_CANCEL: Final = (
+    update(goals)
+    .where(goals.c.id == bindparam("goal_id"), goals.c.state.in_(_STOPPED))
+    .values(state="cancelled", reason="by_hand", message="cancelled by a person", changed_at_ms=now_ms())
+)
+
+
+def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
+    """A goal as if it had never been tried: with all its tries, and its whole `max_age` counted from now."""
+    return {
+        "state": GoalState.PENDING.value,
+        "reason": "by_hand",
+        "message": "sent by a person",
+        "changed_at_ms": now,
+        "due_at_ms": now,
+        "expires_at_ms": now + max(row.expires_at_ms - row.happened_at_ms, 0),
+        "first_try_at_ms": None,
+        "attempts": 0,
+        "paused_ms": 0,
+        "unknown_visitor_tries": 0,
+        "unknown_at_ms": 0,
+        "looks": 0,
+        "absent": 0,
+        "lease_token": None,
+        "lease_until_ms": None,
+        "delivered_at_ms": None,
+        "datafast_event_id": None,
+    }
+
+
+def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
+    """The same goal goes out: it was never delivered as far as anybody knows."""
+    if row.visitor is None:
+        return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
+    still = (goals.c.id == row.id, goals.c.state == row.state)
+    conn.execute(update(goals).where(*still).values(**_fresh(row, read_ms(conn))))
+    return Retried.QUEUED
+
+
+def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retried, int]:
+    """A copy with the next key. A second click finds that key taken and makes none."""
+    generation = row.generation + 1
+    base = row.once_key if row.generation == 1 else row.once_key.rpartition("#")[0]
+    now = read_ms(conn)
+    copy = {name: value for name, value in row._mapping.items() if name != "id"}  # noqa: SLF001 - public in SQLAlchemy
+    copy |= _fresh(row, now) | {
+        "once_key": f"{base}#{generation}",
+        "generation": generation,
+        "created_at_ms": now,
+    }
+    made = conn.execute(_COPY[conn.dialect.name], copy).scalar()
+    if made is not None:
+        return Retried.AGAIN, int(made)
+    same_key = (goals.c.destination == row.destination, goals.c.once_key == copy["once_key"])
+    return Retried.ALREADY, int(conn.execute(select(goals.c.id).where(*same_key)).scalar_one())
+
+
+_COPY: Final = both(goals, lambda insert: insert.on_conflict_do_nothing().returning(goals.c.id))

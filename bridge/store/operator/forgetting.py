@@ -1,0 +1,265 @@
+"""Forget a key, or everything that is stored about a person. Rows that count something stay, without what they told.
+
+A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies hold
+that text, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
+new comes. Of an event its type, time and dedupe key stay (or the provider could bring all of it back), of a goal its
+name, state and times. `scrub` makes SQLite overwrite what it only marked as free.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import Text, bindparam, case, cast, delete, literal, or_, select, text, update
+
+from bridge.identity import linking
+from bridge.model import FINAL
+from bridge.store import clock
+from bridge.store.inbox import events as events_
+from bridge.store.links import statements as link_statements
+from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors, lookups
+from bridge.store.schema import unknown_visitors as unknown
+from bridge.store.schema import visitor_proofs as proofs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Executable
+
+    from bridge.store.database.engine import Store
+
+T = TypeVar("T")
+
+FORGOTTEN: Final = "forgotten"  # the reason of a goal, and how that of an event begins
+_REQUESTED: Final = "forgotten at a person's request on {:%Y-%m-%d %H:%M} UTC"
+VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes of a SQLite file that is rewritten in a second or two
+_PIECE: Final = 400  # values of one IN
+_PAGE: Final = 100  # bodies looked through at a time
+_ROUNDS: Final = 50
+
+
+@dataclass
+class Person:
+    """All that belongs to one person, as far as the database knows."""
+
+    visitors: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    events: set[int] = field(default_factory=set)
+    goals: set[int] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        return len(self.visitors) + len(self.keys) + len(self.events) + len(self.goals)
+
+
+# ---------------------------------------------------------------------------------------------------------- a key
+
+
+def key(conn: Connection, name: str) -> None:
+    """Forget one key; what it joined comes apart."""
+    link_statements.lock(conn)
+    thread = conn.execute(select(link_keys.c.thread).where(link_keys.c.key == name)).scalar()
+    if thread is not None:
+        parts = linking.components(
+            link_statements.edges_in(conn, [thread]), link_statements.keys_in(conn, [thread]), (name,)
+        )
+        link_statements.stop(conn, name, FORGOTTEN, 0, parts)
+    for statement in _FORGET_KEYS:
+        conn.execute(statement, {"some": [name]})
+
+
+# ------------------------------------------------------------------------------------------------------- a person
+
+
+def bodies_with(store: Store, needles: Iterable[str], step: Callable[[int], None] = lambda _done: None) -> set[int]:
+    """The events whose stored bodies, headers or query hold one of these texts, in whatever case or escape."""
+    wanted = [form for needle in needles for form in _forms(needle)]
+    found: set[int] = set()
+    last = 0
+    while True:
+        with store.read() as conn:
+            page = events_.after(conn, last, _PAGE)
+        if not page:
+            return found
+        for event in page:
+            beside = repr((dict(event.headers), dict(event.query))).encode().lower()
+            body = (event.body or b"").lower()
+            if any(form in body or form in beside for form in wanted):
+                found.add(event.id)
+        last = page[-1].id
+        step(last)
+
+
+def _forms(needle: str) -> set[bytes]:
+    """How a text may stand in a body: plain, JSON-escaped, URL-encoded."""
+    low = needle.lower()
+    return {
+        form.encode() for form in (low, low.replace("@", "\\u0040"), low.replace("@", "%40"), low.replace("+", "%2b"))
+    }
+
+
+def whole(conn: Connection, *, visitor: str | None, customer: str | None, seeds: Iterable[int]) -> Person:
+    """Everything that hangs together with what is known of a person. seeds: events that hold one of their texts."""
+    person = Person(events=set(seeds))
+    if visitor is not None:
+        person.visitors.add(visitor)
+    if customer is not None:
+        wanted = or_(link_keys.c.key == customer, link_keys.c.ref == customer)
+        person.keys.update(conn.execute(select(link_keys.c.key).where(wanted)).scalars())
+    for _ in range(_ROUNDS):
+        before = person.size
+        _grow(conn, person)
+        if person.size == before:
+            break
+    return person
+
+
+def _grow(conn: Connection, person: Person) -> None:
+    """One step along everything that links."""
+    person.keys.update(_all(conn, _KEYS_OF_VISITORS, person.visitors))
+    person.keys.update(_all(conn, _KEYS_OF_EVENTS, person.events))
+    person.keys.update(_all(conn, _KEYS_OF_THREADS, _all(conn, _THREADS_OF_KEYS, person.keys)))
+    person.events.update(_all(conn, _EVENTS_OF_KEYS, person.keys))
+    person.visitors.update(_all(conn, _VISITORS_OF_KEYS, person.keys))
+    person.goals.update(_all(conn, _GOALS_OF_VISITORS, person.visitors))
+    person.goals.update(_all(conn, _GOALS_OF_EVENTS, person.events))
+    person.events.update(_all(conn, _EVENTS_OF_GOALS, person.goals))
+
+
+def _all(conn: Connection, statement: Executable, values: Iterable[Any]) -> set[Any]:
+    found: set[Any] = set()
+    for some in _pieces(sorted(values)):
+        found.update(value for value in conn.execute(statement, {"some": some}).scalars() if value is not None)
+    return found
+
+
+def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _PIECE):
+        yield values[start : start + _PIECE]
+
+
+def remove(conn: Connection, person: Person) -> None:
+    """Take away everything that tells of the person; what was not sent yet never will be."""
+    link_statements.lock(conn)
+    if conn.dialect.name == "sqlite":
+        conn.execute(text("PRAGMA secure_delete = ON"))
+    told = _REQUESTED.format(datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC))
+    asked = person.visitors | _borrowed(conn, person)
+    ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
+    for values, statements in (
+        (
+            person.goals,
+            (_FORGET_TRIES, _FORGET_GOALS, *(delete(table).where(table.c.goal_id.in_(_SOME)) for table in _OF_GOALS)),
+        ),
+        (person.events, (_FORGET_EVENTS, delete(link_events).where(link_events.c.event_id.in_(_SOME)))),
+        (person.keys, _FORGET_KEYS),
+        (asked, (_FORGET_VISITORS, *(delete(table).where(table.c.visitor.in_(_SOME)) for table in _KNOWN))),
+        (ids, (_FORGET_IDS,)),
+    ):
+        for some in _pieces(sorted(values)):
+            for statement in statements:
+                conn.execute(statement, {"some": some, "told": told})
+
+
+def _borrowed(conn: Connection, person: Person) -> set[str]:
+    """The bare UUIDs that DataFast was asked about for their events: a user id of one's own is a personal key, too."""
+    found = _all(conn, _TO_PROVE, person.goals)
+    for text_ in _all(conn, _TRACES, person.events):
+        for element in json.loads(text_).get("elements", ()):
+            found |= {told["visitor"] for told in element.get("candidates", ()) if told.get("visitor")}
+    return found
+
+
+def scrub(store: Store) -> bool:
+    """Overwrite freed pages and the write-ahead log of a SQLite file. False: it is in use just now, or large."""
+    if store.dialect != "sqlite":
+        return True
+    connection = store.engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        pages, size = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        if pages * size > VACUUM_MAX:
+            return False
+        cursor.execute("VACUUM")
+        return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+    except store.engine.dialect.loaded_dbapi.OperationalError:
+        return False
+    finally:
+        connection.close()
+
+
+# ----------------------------------------------------------------------------------------------------- statements
+
+_SOME: Final[Any] = bindparam("some", expanding=True)
+_TOLD: Final[Any] = bindparam("told", type_=Text)
+
+_KEYS_OF_VISITORS: Final = select(link_visitors.c.key).where(link_visitors.c.visitor.in_(_SOME))
+_KEYS_OF_EVENTS: Final = select(link_events.c.key).where(link_events.c.event_id.in_(_SOME))
+_THREADS_OF_KEYS: Final = select(link_keys.c.thread).where(
+    link_keys.c.key.in_(_SOME), link_keys.c.stopped_at_ms.is_(None)
+)
+_KEYS_OF_THREADS: Final = select(link_keys.c.key).where(
+    link_keys.c.thread.in_(_SOME), link_keys.c.stopped_at_ms.is_(None)
+)
+_VISITORS_OF_KEYS: Final = select(link_visitors.c.visitor).where(link_visitors.c.key.in_(_SOME))
+_EVENTS_OF_KEYS: Final = (
+    select(link_events.c.event_id)
+    .join_from(link_events, link_keys, link_keys.c.key == link_events.c.key)
+    .where(link_events.c.key.in_(_SOME), link_keys.c.stopped_at_ms.is_(None))  # a product's id is nobody's
+)
+_GOALS_OF_VISITORS: Final = select(goals.c.id).where(goals.c.visitor.in_(_SOME))
+_GOALS_OF_EVENTS: Final = select(goals.c.id).where(goals.c.event_id.in_(_SOME))
+_TO_PROVE: Final = select(goals.c.to_prove).where(goals.c.id.in_(_SOME))
+_TRACES: Final = select(events.c.trace).where(events.c.id.in_(_SOME))
+_EVENTS_OF_GOALS: Final = select(goals.c.event_id).where(goals.c.id.in_(_SOME))
+
+_FORGET_KEYS: Final = tuple(
+    delete(table).where(table.c.key.in_(_SOME)) for table in (link_visitors, link_events, goal_keys, lookups, link_keys)
+)
+_OF_GOALS: Final = (goal_keys, lookups)
+_KNOWN: Final = (unknown, proofs)  # what is remembered of a visitor at a destination
+_FORGET_VISITORS: Final = delete(link_visitors).where(link_visitors.c.visitor.in_(_SOME))
+_FORGET_TRIES: Final = (
+    update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None, lease_token=literal(""))
+)
+_FORGET_GOALS: Final = (
+    update(goals)
+    .where(goals.c.id.in_(_SOME))
+    .values(
+        once_key=literal("forgotten:") + cast(goals.c.id, Text),
+        description="",
+        metadata="{}",
+        visitor=None,
+        provenance=None,
+        to_prove=None,
+        reason=FORGOTTEN,
+        message=_TOLD,
+        datafast_event_id=None,
+        state=case((goals.c.state.in_([state.value for state in FINAL]), goals.c.state), else_="cancelled"),
+        lease_token=None,
+        lease_until_ms=None,
+    )
+)
+_FORGET_EVENTS: Final = (
+    update(events)
+    .where(events.c.id.in_(_SOME))
+    .values(
+        headers="{}",
+        query="{}",
+        body=None,
+        trace=None,
+        reason=_TOLD,
+        verdict=case((events.c.state == "routed", events.c.verdict), else_="ignored"),
+        state="routed",
+        lease_token=None,
+        lease_until_ms=None,
+    )
+)
+
+# An event that the provider calls by such an id (an order's) is found by it no more; its dedupe key stays.
+_FORGET_IDS: Final = (
+    update(events).where(events.c.provider_event_id.in_(_SOME), events.c.reason == _TOLD).values(provider_event_id=None)
+)

@@ -1,0 +1,291 @@
+"""What people see of events, goals and attempts: lists, single ones, searches by any id they may hold.
+
+Lists come newest first, in pages (`before`: the id of the last line of the page before). Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import case, select
+
+from bridge.store.delivery import restoring
+from bridge.store.goals import proofs
+from bridge.store.inbox.events import event_of
+from bridge.store.links import lookups
+from bridge.store.operator import threads
+from bridge.store.schema import attempts, events, goals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection, Row, Select
+
+    from bridge.model import Event, Json
+    from bridge.store.links.lookups import Lookup
+    from bridge.store.operator.threads import KeyLine
+
+FOUND_MAX: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class GoalLine:
+    """One goal, as the table has it; `metadata` and `provenance` are read."""
+
+    id: int
+    event_id: int
+    source: str
+    rule_id: str
+    rules_hash: str | None
+    destination: str
+    once_key: str
+    test: bool
+    name: str
+    description: str
+    metadata: Mapping[str, str]
+    visitor: str | None
+    provenance: Json
+    state: str
+    reason: str | None
+    message: str | None
+    happened_at_ms: int
+    created_at_ms: int
+    changed_at_ms: int
+    due_at_ms: int
+    expires_at_ms: int
+    first_try_at_ms: int | None
+    attempts: int
+    delivered_at_ms: int | None
+    datafast_event_id: str | None
+    weak_at_ms: int | None
+    generation: int
+
+    @property
+    def label(self) -> str:
+        """How people call it: `goal_7`."""
+        return f"goal_{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLine:
+    """One try to send a goal, or one look whether it arrived (`kind`: send, readback). outcome None: under way.
+
+    `restored`: the time that a restored back-up knows nothing of.
+    """
+
+    id: int
+    goal_id: int
+    kind: str
+    started_at_ms: int
+    ended_at_ms: int | None
+    outcome: str | None
+    status: int | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine:
+    """One event without its body, and the goals it made."""
+
+    id: int
+    source: str
+    provider: str
+    type: str
+    provider_event_id: str | None
+    account: str | None
+    test: bool
+    received_at_ms: int
+    routed_at_ms: int | None
+    state: str
+    verdict: str | None
+    reason: str | None
+    duplicates: int
+    tries: int
+    goals: tuple[GoalLine, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """How people call it: `ev_12`."""
+        return f"ev_{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class EventDetail:
+    """One event with everything that is still there: body and trace are None once retention took them."""
+
+    line: EventLine
+    event: Event
+    trace: Json
+    rules_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GoalDetail:
+    """One goal with its event and its attempts, oldest first. lookups: what was asked at its provider for it.
+
+    Of one without a visitor: keys, which may lead to it; stopped: keys beside them that link nothing any more; trouble:
+    why DataFast could not be asked about a visitor.
+    """
+
+    goal: GoalLine
+    event: EventLine
+    attempts: tuple[AttemptLine, ...]
+    lookups: tuple[Lookup, ...] = ()
+    keys: tuple[KeyLine, ...] = ()
+    stopped: tuple[KeyLine, ...] = ()
+    trouble: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a text names: ids of events and goals, newest first, at most 50 of each."""
+
+    events: tuple[int, ...] = ()
+    goals: tuple[int, ...] = ()
+
+
+# -------------------------------------------------------------------------------------------------------- lists
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events to list; None: all."""
+
+    state: str | None = None
+    verdict: str | None = None
+    source: str | None = None
+    type: str | None = None
+    test: bool | None = None
+    since_ms: int | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class GoalFilter:
+    """Which goals to list; None: all."""
+
+    state: str | None = None
+    destination: str | None = None
+    source: str | None = None
+    name: str | None = None
+    visitor: str | None = None
+    event_id: int | None = None
+    test: bool | None = None
+    since_ms: int | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+def list_events(conn: Connection, wanted: EventFilter) -> list[EventLine]:
+    """Events, newest first, each with its goals."""
+    wish = _filtered(select(*_EVENT_COLUMNS), events.c, wanted)
+    if wanted.since_ms is not None:
+        wish = wish.where(events.c.received_at_ms >= wanted.since_ms)
+    return _with_goals(conn, conn.execute(wish).all())
+
+
+def list_goals(conn: Connection, wanted: GoalFilter) -> list[GoalLine]:
+    """Goals, newest first."""
+    wish = _filtered(select(*_GOAL_COLUMNS), goals.c, wanted)
+    if wanted.since_ms is not None:
+        wish = wish.where(goals.c.created_at_ms >= wanted.since_ms)
+    return [_goal(row) for row in conn.execute(wish)]
+
+
+_NOT_COLUMNS: Final = frozenset({"since_ms", "before", "limit"})
+
+
+def _filtered(
+    wish: Select[*tuple[Any, ...]], columns: Any, wanted: EventFilter | GoalFilter
+) -> Select[*tuple[Any, ...]]:
+    for field in fields(wanted):
+        value = getattr(wanted, field.name)
+        if value is not None and field.name not in _NOT_COLUMNS:
+            wish = wish.where(columns[field.name] == value)
+    if wanted.before is not None:
+        wish = wish.where(columns.id < wanted.before)
+    return wish.order_by(columns.id.desc()).limit(wanted.limit)
+
+
+# ------------------------------------------------------------------------------------------------------ one of it
+
+
+def show_event(conn: Connection, event_id: int) -> EventDetail | None:
+    """One event by our id."""
+    row = conn.execute(select(events).where(events.c.id == event_id)).first()
+    if row is None:
+        return None
+    (line,) = _with_goals(conn, [row])
+    return EventDetail(line, event_of(row), _json(row.trace), row.rules_hash)
+
+
+def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
+    """One goal by our id."""
+    row = conn.execute(select(goals).where(goals.c.id == goal_id)).first()
+    if row is None:
+        return None
+    event = conn.execute(select(*_EVENT_COLUMNS).where(events.c.id == row.event_id)).one()
+    asked = tuple(lookups.of_goal(conn, goal_id))
+    detail = GoalDetail(_goal(row), _with_goals(conn, [event])[0], attempts_of(conn, goal_id), asked)
+    if row.state not in ("parked", "unattributed"):
+        return detail
+    keys, stopped = threads.of_goal(conn, goal_id)
+    trouble = proofs.trouble(conn, row.destination, row.to_prove) if row.to_prove else None
+    return replace(detail, keys=keys, stopped=stopped, trouble=trouble)
+
+
+def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:
+    """The tries of a goal, oldest first."""
+    wish = select(*_ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
+    return tuple(AttemptLine(**row._mapping) for row in conn.execute(wish))  # noqa: SLF001 - public in SQLAlchemy
+
+
+def find(conn: Connection, text: str) -> Found:
+    """What a text names: `ev_12`, `goal_7`, a provider's event id, a visitor. Link keys are for `store.links`."""
+    ours = re.fullmatch(r"(ev|goal)_(\d{1,18})", text)
+    if ours is not None:
+        table = events if ours[1] == "ev" else goals
+        ids = tuple(conn.execute(select(table.c.id).where(table.c.id == int(ours[2]))).scalars())
+        return Found(events=ids) if ours[1] == "ev" else Found(goals=ids)
+    named = select(events.c.id).where(events.c.provider_event_id == text).order_by(events.c.id.desc()).limit(FOUND_MAX)
+    of_visitor = select(goals.c.id).where(goals.c.visitor == text).order_by(goals.c.id.desc()).limit(FOUND_MAX)
+    return Found(tuple(conn.execute(named).scalars()), tuple(conn.execute(of_visitor).scalars()))
+
+
+# --------------------------------------------------------------------------------------------------------- rows
+
+_EVENT_COLUMNS: Final = tuple(events.c[field.name] for field in fields(EventLine) if field.name != "goals")
+_GOAL_COLUMNS: Final = tuple(goals.c[field.name] for field in fields(GoalLine))
+_ATTEMPT_COLUMNS: Final = (
+    *(attempts.c[field.name] for field in fields(AttemptLine) if field.name != "kind"),
+    case((restoring.stands_for_a_restore(), "restored"), else_=attempts.c.kind).label("kind"),
+)
+
+
+def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[EventLine]:
+    made = _goals_of(conn, [row.id for row in rows])
+    return [
+        EventLine(**{column.name: row._mapping[column] for column in _EVENT_COLUMNS}, goals=tuple(made.get(row.id, ())))  # noqa: SLF001
+        for row in rows
+    ]
+
+
+def _goals_of(conn: Connection, event_ids: Iterable[int]) -> dict[int, list[GoalLine]]:
+    found: dict[int, list[GoalLine]] = {}
+    wish = select(*_GOAL_COLUMNS).where(goals.c.event_id.in_(list(event_ids))).order_by(goals.c.id)
+    for row in conn.execute(wish):
+        found.setdefault(row.event_id, []).append(_goal(row))
+    return found
+
+
+def _goal(row: Row[*tuple[Any, ...]]) -> GoalLine:
+    values: dict[str, Any] = {column.name: row._mapping[column] for column in _GOAL_COLUMNS}  # noqa: SLF001
+    return GoalLine(**{**values, "metadata": json.loads(row.metadata), "provenance": _json(row.provenance)})
+
+
+def _json(text: str | None) -> Json:
+    return None if text is None else json.loads(text)

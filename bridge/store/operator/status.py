@@ -1,0 +1,274 @@
+"""What `/readyz`, `/status` and `/metrics` need to know, in a few cheap queries.
+
+`demand_ready` proves by a write that events can be received. `look` finds what somebody should look at, by index only,
+however many rows there are. `totals` counts everything, rows that retention removed included, so that a counter never
+goes back; it walks over indexes and is for the owner's eyes. Judging all this is the web's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, case, func, select, text
+
+from bridge.errors import SchemaError, StoreUnavailable
+from bridge.store import facts
+from bridge.store.clock import now_ms, read_ms
+from bridge.store.database.failures import MIGRATE, forbidden
+from bridge.store.goals import attribution
+from bridge.store.links import lookups
+from bridge.store.migrating import schema_state
+from bridge.store.migrations import REVISIONS
+from bridge.store.operator import workers, wrong_tokens
+from bridge.store.schema import attempts, destinations, events, goals, source_counters
+from bridge.store.schema import totals as removed
+from bridge.store.upkeep import jumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Column, Connection, Select, Table
+
+    from bridge.store.database.engine import Store
+    from bridge.store.goals.attribution import Attribution
+    from bridge.store.links.lookups import Pause
+    from bridge.store.operator.workers import Heartbeat
+    from bridge.store.upkeep.jumps import Wait
+
+SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
+_MANY: Final = 1_000  # more than this is not counted
+_DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """The counters of one source, as old as the database is.
+
+    row_began_at_ms: of the refusals since the last event that came through. longest_gap_ms: the longest silence between
+    two events in 30 days and more; None: there were not two.
+    """
+
+    source: str
+    accepted: int
+    duplicates: int
+    refused: int
+    refused_in_row: int
+    last_refusal: str | None
+    last_refused_at_ms: int | None
+    last_accepted_at_ms: int | None
+    row_began_at_ms: int | None = None
+    longest_gap_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """One destination: its pause, if it has one (`pause_kind` None: open), and its last success.
+
+    unknown_since_ms: since when none of the last ten different visitors was known to it.
+    """
+
+    name: str
+    pause_kind: str | None
+    pause_reason: str | None
+    paused_since_ms: int | None
+    not_before_ms: int
+    failures: int
+    last_success_at_ms: int | None
+    unknown_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRules:
+    """Events of one source, of the last 24 hours, of which a rule made no goal because it failed; the newest reason."""
+
+    source: str
+    events: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What somebody may have to look at.
+
+    oldest_due_at_ms: of each destination asked for, None if nothing is due; beside them of one that is configured no
+    more, if something is. oldest_unrouted_at_ms: of all events. quarantined, held: how many, up to 1,000.
+    heartbeats: the processes seen in the last 30 s. lookup_pauses: why Stripe is not asked, for five minutes or more.
+    forgetting_waits: because the clock jumped, or may have.
+    """
+
+    now_ms: int
+    oldest_due_at_ms: Mapping[str, int | None]
+    oldest_unrouted_at_ms: int | None
+    quarantined: int
+    held: int
+    destinations: tuple[DestinationState, ...]
+    sources: tuple[SourceState, ...]
+    heartbeats: tuple[Heartbeat, ...]
+    lookup_pauses: tuple[Pause, ...] = ()
+    failed_rules: tuple[FailedRules, ...] = ()
+    forgetting_waits: Wait | None = None
+    wrong_tokens: wrong_tokens.Tried = field(default_factory=wrong_tokens.Tried)
+    attribution: tuple[Attribution, ...] = ()
+
+    @property
+    def worker_seen_at_ms(self) -> int | None:
+        """When a process that routes and delivers was last seen, if one was in the last 30 s."""
+        return max((beat.seen_at_ms for beat in self.heartbeats if beat.kind != "web"), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many there ever were.
+
+    events: (source, state, verdict or ""); goals: (destination, state); attempts: (kind, outcome or "").
+    """
+
+    events: Mapping[tuple[str, str, str], int]
+    goals: Mapping[tuple[str, str], int]
+    attempts: Mapping[tuple[str, str], int]
+
+
+# -------------------------------------------------------------------------------------------------------- ready
+
+
+def demand_ready(store: Store) -> None:
+    """StoreUnavailable or SchemaError unless an event could be stored now. It writes, because only that proves it."""
+    try:
+        _prove(store)
+    except SchemaError:
+        schema_state(store)  # which names the tables, where they are another application's
+        raise
+
+
+def _prove(store: Store) -> None:
+    with store.write(quick=True) as conn:
+        version = conn.execute(_VERSION).scalar()
+        if version in REVISIONS[:-1] or version is None:
+            raise SchemaError(MIGRATE)
+        for statement in _ALLOWED:
+            conn.execute(statement)
+        if store.dialect == "postgresql" and conn.execute(_NUMBERS).scalar() is False:
+            raise StoreUnavailable(forbidden("permission denied for sequence events_id_seq"))
+        facts.put(conn, "ready_at_ms", str(read_ms(conn)))
+
+
+_VERSION: Final = text("SELECT version_num FROM bridge_version")
+_ALLOWED: Final = (  # what an event needs, done to no row: a privilege that is missing is asked for all the same
+    text("INSERT INTO events (source) SELECT source FROM events WHERE 1 = 0"),
+    text("UPDATE events SET duplicates = 0 WHERE 1 = 0"),
+    text("INSERT INTO source_counters (source) SELECT source FROM source_counters WHERE 1 = 0"),
+    text("UPDATE source_counters SET accepted = 0 WHERE 1 = 0"),
+)
+# Only a row would ask for the privilege on the sequence that numbers it.
+_NUMBERS: Final = text("SELECT has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'USAGE, UPDATE')")
+
+
+# --------------------------------------------------------------------------------------------------------- look
+
+
+def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Look:
+    """What there is to look at. names: the destinations that are configured. stripe_key: fingerprint of the key."""
+    known = tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
+    configured = {name: _oldest_due(conn, name) for name in names}
+    others = {
+        state.name: _oldest_due(conn, state.name) for state in known if configured and state.name not in configured
+    }
+    now = read_ms(conn)
+    counted = tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES))  # noqa: SLF001 - public
+    return Look(
+        now_ms=now,
+        oldest_due_at_ms={**configured, **{name: due for name, due in others.items() if due is not None}},
+        oldest_unrouted_at_ms=conn.execute(_OLDEST_UNROUTED).scalar(),
+        quarantined=_up_to_many(conn, events, "quarantined"),
+        held=_up_to_many(conn, goals, "held"),
+        destinations=known,
+        sources=counted,
+        heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
+        lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
+        failed_rules=_failed_rules(conn),
+        forgetting_waits=jumps.recall(conn).wait,
+        wrong_tokens=wrong_tokens.tried(conn),
+        attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
+    )
+
+
+_OLDEST_UNROUTED: Final = (
+    select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)
+)
+_DESTINATIONS: Final = select(*(destinations.c[name] for name in DestinationState.__dataclass_fields__)).order_by(
+    destinations.c.name
+)
+_GAPS: Final = (source_counters.c.longest_gap_ms, source_counters.c.longest_gap_before_ms)
+_LONGEST: Final = case(
+    (_GAPS[1] > func.coalesce(_GAPS[0], 0), _GAPS[1]),
+    else_=_GAPS[0],
+).label("longest_gap_ms")
+_SOURCES: Final = select(
+    *(source_counters.c[name] for name in SourceState.__dataclass_fields__ if name != "longest_gap_ms"), _LONGEST
+).order_by(source_counters.c.source)
+_OLDEST_DUE: Final = (
+    select(goals.c.due_at_ms)
+    .where(goals.c.destination == bindparam("destination"), goals.c.state == bindparam("state"))
+    .where(goals.c.due_at_ms <= now_ms())
+    .order_by(goals.c.due_at_ms)
+    .limit(1)
+)
+
+
+_FAILED: Final = (
+    select(events.c.source, events.c.reason)
+    .where(events.c.verdict == "unmatched", events.c.reason.is_not(None))
+    .where(events.c.received_at_ms > now_ms() - _DAY_MS)
+    .order_by(events.c.received_at_ms.desc())
+    .limit(_MANY)
+)
+
+
+def _failed_rules(conn: Connection) -> tuple[FailedRules, ...]:
+    newest: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for source, reason in conn.execute(_FAILED):
+        newest.setdefault(source, reason)
+        counts[source] += 1
+    return tuple(FailedRules(source, counts[source], newest[source]) for source in sorted(newest))
+
+
+def _oldest_due(conn: Connection, name: str) -> int | None:
+    times = [
+        conn.execute(_OLDEST_DUE, {"destination": name, "state": state}).scalar()
+        for state in ("pending", "unconfirmed")
+    ]
+    return min((int(time) for time in times if time is not None), default=None)
+
+
+def _up_to_many(conn: Connection, table: Table, state: str) -> int:
+    some = select(table.c.id).where(table.c.state == state).limit(_MANY).subquery()
+    return int(conn.execute(select(func.count()).select_from(some)).scalar_one())
+
+
+# ------------------------------------------------------------------------------------------------------- totals
+
+
+def totals(conn: Connection) -> Totals:
+    """Everything that was ever there, except what a person had forgotten."""
+    counts: dict[str, Counter[tuple[str, ...]]] = {}
+    for what, columns in COUNTED.items():
+        counts[what] = Counter({(*map(str, row[:-1]),): int(row[-1]) for row in conn.execute(_counts(columns))})
+    for row in conn.execute(select(removed)):
+        key = (row.a, row.b, row.c)[: len(COUNTED[row.what])]
+        counts[row.what][key] += row.removed
+    return Totals(**{what: dict(counter) for what, counter in counts.items()})  # type: ignore[arg-type]
+
+
+# What tells rows apart in the counts; retention writes down what it removes in the same words.
+COUNTED: Final[Mapping[str, tuple[Column[str], ...]]] = {
+    "events": (events.c.source, events.c.state, events.c.verdict),
+    "goals": (goals.c.destination, goals.c.state),
+    "attempts": (attempts.c.kind, attempts.c.outcome),
+}
+
+
+def _counts(columns: tuple[Column[str], ...]) -> Select[*tuple[Any, ...]]:
+    return select(*(func.coalesce(column, "") for column in columns), func.count()).group_by(*columns)

@@ -1,0 +1,1 @@
+"""What time does to the database: clocks that jump, times that lie ahead, what is no longer needed."""

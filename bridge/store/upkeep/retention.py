@@ -1,0 +1,192 @@
+"""Forget what is no longer needed, a few rows at a time, so that no lock is held for long.
+
+Bodies, headers, traces and attempts go after `BRIDGE_RETENTION_DAYS` (0: as soon as the event's goals are final);
+verdicts, provenance, once keys and links stay 400 days. What waits for its visitor or its delivery keeps everything.
+Rows that go are counted in `totals` within the same transaction. SQLite's log file is cut when the work is done.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
+
+from bridge.model import FINAL, GoalState
+from bridge.store.clock import read_ms
+from bridge.store.database.failures import translated
+from bridge.store.inbox import first_messages
+from bridge.store.links import lookups
+from bridge.store.operator.status import COUNTED
+from bridge.store.schema import attempts, events, goal_keys, goals, link_events
+from bridge.store.schema import totals as removed
+from bridge.store.upkeep import aging
+from bridge.store.upsert import both
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy import Connection, Row
+
+    from bridge.store.database.engine import Store
+    from bridge.store.upsert import Insert
+
+DAY_MS: Final = 86_400_000
+ROWS_MS: Final = 400 * DAY_MS
+QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days would be no chance at all
+READ_BACK_MS: Final = 3_600_000  # tries of delivered goals tell the doubtful ones of the same visitor apart
+BATCH: Final = 200  # rows a transaction
+ROUNDS: Final = 50  # transactions a call; the rest is done the next time
+_LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
+
+
+def purge(
+    store: Store, days: int, now: int | None = None, still: Callable[[Connection], bool] = lambda _: True
+) -> dict[str, int]:
+    """One round of forgetting; how many rows of what.
+
+    days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time. still: asked in each transaction whether to go on.
+    """
+    if now is None:
+        now = store.run(read_ms)
+    in_batches = partial(_in_batches, store, still)
+    done = {
+        "bodies": in_batches(lambda conn: forget_bodies(conn, days, BATCH, now)),
+        "attempts": in_batches(lambda conn: forget_attempts(conn, days, BATCH, now)),
+        "goals": in_batches(lambda conn: forget_goals(conn, BATCH, now)),
+        "events": in_batches(lambda conn: forget_events(conn, BATCH, now)),
+        "links": in_batches(lambda conn: aging.forget_links(conn, BATCH, now)),
+        "lookups": in_batches(lambda conn: lookups.forget_old(conn, BATCH, now)),
+        "first_messages": in_batches(lambda conn: first_messages.forget_old(conn, now)),
+    }
+    bound_log(store)
+    return done
+
+
+def _in_batches(store: Store, still: Callable[[Connection], bool], work: Callable[[Connection], int]) -> int:
+    total = 0
+    for _ in range(ROUNDS):
+        count = store.run(lambda conn: work(conn) if still(conn) else 0)
+        total += count
+        if count < BATCH:
+            break
+    return total
+
+
+# ------------------------------------------------------------------------------------------------------- bodies
+
+_goal_of_event = exists().where(goals.c.event_id == events.c.id)
+_open_for_0_days = _goal_of_event.where(goals.c.state.not_in(FINAL))
+_open = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))  # a held goal has all that sending needs
+
+
+def forget_bodies(conn: Connection, days: int, limit: int, now: int) -> int:
+    """Take body, headers, query and trace of events that are through, the oldest first; how many."""
+    if days:
+        through = and_(events.c.received_at_ms <= now - days * DAY_MS, events.c.state != "received", ~_open)
+    else:
+        kept = events.c.received_at_ms > now - QUARANTINE_MS
+        through = and_(or_(events.c.state == "routed", and_(events.c.state == "quarantined", ~kept)), ~_open_for_0_days)
+    old = select(events.c.id).where(events.c.body.is_not(None), through).order_by(events.c.received_at_ms).limit(limit)
+    forget = update(events).where(events.c.id.in_(old)).values(body=None, headers="{}", query="{}", trace=None)
+    return conn.execute(forget).rowcount
+
+
+# ------------------------------------------------------------------------------------------------------- rows
+
+
+def forget_attempts(conn: Connection, days: int, limit: int, now: int) -> int:
+    """Remove tries of goals that are final, unless a read-back may still need them; how many."""
+    other = goals.alias("other")
+    in_doubt = exists().where(
+        other.c.destination == goals.c.destination,
+        other.c.visitor == goals.c.visitor,
+        other.c.state.in_(("leased", "sending", "unconfirmed")),
+    )
+    old = (
+        select(attempts.c.id)
+        .join(goals, goals.c.id == attempts.c.goal_id)
+        .where(attempts.c.started_at_ms <= now - max(days * DAY_MS, READ_BACK_MS))
+        .where(goals.c.state.in_(FINAL), ~in_doubt)
+        .order_by(attempts.c.started_at_ms)
+        .limit(limit)
+    )
+    gone = delete(attempts).where(attempts.c.id.in_(old)).returning(*COUNTED["attempts"])
+    return _write_down(conn, "attempts", conn.execute(gone))
+
+
+def forget_goals(conn: Connection, limit: int, now: int) -> int:
+    """Remove goals of 400 days ago with what hangs on them; how many. What is open is not old."""
+    old = (
+        select(goals.c.id)
+        .where(goals.c.created_at_ms <= now - ROWS_MS, goals.c.state.in_(FINAL | {GoalState.HELD}))
+        .order_by(goals.c.created_at_ms)
+        .limit(limit)
+    )
+    ids = list(conn.execute(old).scalars())
+    if not ids:
+        return 0
+    tries = delete(attempts).where(attempts.c.goal_id.in_(ids)).returning(*COUNTED["attempts"])
+    _write_down(conn, "attempts", conn.execute(tries))
+    conn.execute(delete(goal_keys).where(goal_keys.c.goal_id.in_(ids)))
+    gone = delete(goals).where(goals.c.id.in_(ids)).returning(*COUNTED["goals"])
+    return _write_down(conn, "goals", conn.execute(gone))
+
+
+def forget_events(conn: Connection, limit: int, now: int) -> int:
+    """Remove events of 400 days ago that have no goals any more; how many. From now on a replay would be new."""
+    old = (
+        select(events.c.id)
+        .where(events.c.received_at_ms <= now - ROWS_MS, events.c.state != "received", ~_goal_of_event)
+        .order_by(events.c.received_at_ms)
+        .limit(limit)
+    )
+    ids = list(conn.execute(old).scalars())
+    if not ids:
+        return 0
+    conn.execute(delete(link_events).where(link_events.c.event_id.in_(ids)))
+    gone = delete(events).where(events.c.id.in_(ids)).returning(*COUNTED["events"])
+    return _write_down(conn, "events", conn.execute(gone))
+
+
+def _write_down(conn: Connection, what: str, rows: Iterable[Row[Any]]) -> int:
+    counts = Counter(tuple(value or "" for value in row) for row in rows)
+    for key, count in sorted(counts.items()):
+        a, b, c = (*key, "", "")[:3]
+        conn.execute(_ADD[conn.dialect.name], {"of": what, "is_a": a, "is_b": b, "is_c": c, "count": count})
+    return counts.total()
+
+
+def _add(insert: Insert) -> Insert:
+    columns = removed.c
+    return insert.values(
+        what=bindparam("of"),
+        a=bindparam("is_a"),
+        b=bindparam("is_b"),
+        c=bindparam("is_c"),
+        removed=bindparam("count"),
+    ).on_conflict_do_update(
+        index_elements=[columns.what, columns.a, columns.b, columns.c],
+        set_={"removed": columns.removed + insert.excluded.removed},
+    )
+
+
+_ADD: Final = both(removed, _add)
+
+
+# ---------------------------------------------------------------------------------------------- SQLite's log
+
+
+def bound_log(store: Store) -> None:
+    """Cut SQLite's write-ahead log when it has grown: only a moment without readers lets it be begun anew."""
+    if store.dialect != "sqlite":
+        return
+    not_now = suppress(sqlite3.OperationalError)  # somebody else is busy with it
+    with translated(store.engine), not_now, closing(store.engine.raw_connection()) as pooled:
+        driver: Any = pooled.driver_connection
+        _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > _LOG_PAGES:
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

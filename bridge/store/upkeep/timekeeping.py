@@ -1,0 +1,213 @@
+"""The keeper of time: notices that the database's clock jumped, and decides what that changes.
+
+A jump is more than an hour between what the clock says and what this machine's monotonic clock leads one to expect, or
+a start more than seven days behind the heartbeat (or before it). Then forgetting waits, because what seems old may not
+be: for 24 hours of running, added up over restarts, at most seven days by the calendar. Until a jump was seen to,
+`steady` goes on with the time from before it, so that nothing is given up in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bridge import logs
+from bridge.errors import StoreUnavailable
+from bridge.store import clock
+from bridge.store.upkeep import jumps, retention
+from bridge.store.upkeep.ahead import SLACK_MS, Most, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from bridge.settings import Settings
+    from bridge.store.database.engine import Store
+    from bridge.store.upkeep.jumps import Memory
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+STEP_MS: Final = 5_000  # less is what slow answers and two clocks' rates explain
+JUMP_MS: Final = HOUR_MS  # a step of more is a jump
+STOP_MS: Final = 7 * DAY_MS  # a stop of more may be a clock that was wrong
+RUN_MS: Final = DAY_MS  # forgetting waits for so much running
+CALENDAR_MS: Final = 7 * DAY_MS  # or for so long, whatever the host does
+LOOK_MS: Final = 1_000
+PROBE_MS: Final = 5_000  # between two looks for times that lie too far ahead
+
+log = logs.get("clock")
+
+
+class _Clocks(NamedTuple):
+    """The database's clock and this machine's monotonic one, read together."""
+
+    now_ms: int
+    monotonic_ms: int
+
+
+class Timekeeper:
+    """One in each process that works. `look` and `forget` are called by one thread, `steady` by any."""
+
+    def __init__(self, store: Store, settings: Settings, *, monotonic_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._ahead = within(Most.of(settings))
+        self._monotonic_ms = monotonic_ms
+        self._seen: _Clocks | None = None
+        self._moved_ms = 0  # by how much the clock had been set until then
+        self._probed_ms: int | None = None
+        self._counted_ms = monotonic_ms()  # up to when running was counted
+
+    @property
+    def ready(self) -> bool:
+        """Has it looked once? Before that, nobody should decide by the time."""
+        return self._seen is not None
+
+    def steady(self, now_ms: int) -> int:
+        """The database's time; while it has jumped and nobody has seen to that, what it would be without the jump."""
+        return now_ms - self._step(_Clocks(now_ms, self._monotonic_ms()), 0)
+
+    def even(self, conn: Connection) -> int | None:
+        """The clock from which DataFast's is known to be so far. None after a step that nobody has seen to.
+
+        Nobody can tell whether the clock was set, or this machine was suspended and DataFast's clock went on as well.
+        """
+        clocks = self._clocks(conn)
+        return None if self._unseen(conn, clocks) else clocks.now_ms
+
+    def judged(self, conn: Connection) -> int:
+        """The time by which something may be given up."""
+        clocks = self._clocks(conn)
+        return min(clocks.now_ms, clocks.now_ms - self._unseen(conn, clocks))
+
+    def _unseen(self, conn: Connection, clocks: _Clocks) -> int:
+        return self._stepped(jumps.recall(conn), clocks)
+
+    def _step(self, clocks: _Clocks, moved_ms: int) -> int:
+        """By how much the clock was set since the last look, beside what others have seen to (by so much).
+
+        What they saw to, and this clock does not show, had happened before this process began to look.
+        """
+        if self._seen is None:
+            return 0
+        step = clocks.now_ms - self._seen.now_ms - (clocks.monotonic_ms - self._seen.monotonic_ms)
+        if abs(step) <= STEP_MS or abs(step - moved_ms) <= STEP_MS:
+            return 0
+        return step - moved_ms
+
+    def _clocks(self, conn: Connection) -> _Clocks:
+        """Both clocks at one moment: a slow answer, or a process that is stopped between them, looks like a step."""
+        for _ in range(3):
+            before = self._monotonic_ms()
+            now, after = clock.read_ms(conn), self._monotonic_ms()
+            if after - before <= STEP_MS // 2:
+                return _Clocks(now, after)
+        raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
+
+    # ------------------------------------------------------------------------------------------------------- look
+
+    def look(self) -> None:
+        """Once a second, however often it is called: has the clock jumped, does a time lie too far ahead?"""
+        monotonic = self._monotonic_ms()
+        if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
+            return
+        with self._store.read() as conn:
+            clocks, memory = self._clocks(conn), jumps.recall(conn)
+            now = clocks.now_ms
+            probing = self._probed_ms is None or monotonic - self._probed_ms >= PROBE_MS
+            wrong = probing and self._ahead.any(conn, now, cheap=self._seen is not None)
+        if wrong or self._seen is None or self._gap(memory, clocks) or _beats(memory, now):
+            clocks, memory = self._store.run(self._see_to_it)
+        self._seen, self._moved_ms = clocks, memory.moved_ms
+        if probing:
+            self._probed_ms = monotonic
+
+    def _see_to_it(self, conn: Connection) -> tuple[_Clocks, Memory]:
+        known = memory = jumps.recall_locked(conn)
+        clocks = self._clocks(conn)
+        now = clocks.now_ms
+        if memory.heartbeat_ms is None:
+            memory = replace(memory, heartbeat_ms=jumps.newest_ms(conn, now))
+        gap = self._gap(memory, clocks)
+        if gap is not None and self._stepped(memory, clocks):
+            memory = jumps.moved(conn, memory, gap[1] - gap[0])
+        elif gap is not None:
+            jumps.stood_still(conn, gap[1] - gap[0])
+        if gap is not None and abs(gap[1] - gap[0]) > JUMP_MS:
+            memory = self._jumped(conn, memory, *gap)
+        done = self._ahead.bring_back(conn, now)
+        if done:
+            log.warning("clock.brought_back", rows=done)
+        if gap is not None or done or self._seen is None:
+            freed = jumps.let_go(conn)
+            if freed:
+                log.info("clock.let_go", goals=[f"goal_{goal_id}" for goal_id in freed])
+        if gap is not None or _beats(memory, now):
+            memory = replace(memory, heartbeat_ms=now, gaps=jumps.past(memory.gaps, now + SLACK_MS))
+        if memory != known:
+            jumps.keep(conn, memory)
+        return clocks, memory
+
+    def _gap(self, memory: Memory, clocks: _Clocks) -> jumps.Gap | None:
+        """What the clock should say, and what it says, if these are far apart and nobody has seen to it yet."""
+        now, before = clocks.now_ms, memory.heartbeat_ms
+        step = self._stepped(memory, clocks)
+        if step:
+            return now - step, now
+        return (before, now) if before is not None and not before - JUMP_MS <= now <= before + STOP_MS else None
+
+    def _stepped(self, memory: Memory, clocks: _Clocks) -> int:
+        return self._step(clocks, memory.moved_ms - self._moved_ms)
+
+    def _jumped(self, conn: Connection, memory: Memory, before: int, after: int) -> Memory:
+        stopped = self._seen is None and after > before
+        log.warning("clock.jumped", before_ms=before, after_ms=after, stopped=stopped)
+        memory = jumps.jumped(conn, memory, before, after)
+        if memory.wait is None:
+            why = "stopped" if stopped else "jumped"
+            return replace(memory, wait=jumps.Wait(why, since_ms=after, ran_ms=0, counted_at_ms=after))
+        if 0 < after - before <= CALENDAR_MS:  # a host that sleeps at night: it must not wait for ever
+            return memory
+        return replace(memory, wait=replace(memory.wait, since_ms=after, counted_at_ms=after))
+
+    # ----------------------------------------------------------------------------------------------------- forget
+
+    def forget(self, days: int) -> dict[str, int] | None:
+        """One round of forgetting, unless that waits (None). days: BRIDGE_RETENTION_DAYS."""
+        now = self._store.run(self._may_forget)
+        return None if now is None else retention.purge(self._store, days, now, self._has_not_jumped)
+
+    def _has_not_jumped(self, conn: Connection) -> bool:
+        """Since forgetting was allowed? This process may have been stopped since, and what came may bear any time."""
+        memory = jumps.recall(conn)
+        return memory.wait is None and self._gap(memory, self._clocks(conn)) is None
+
+    def _may_forget(self, conn: Connection) -> int | None:
+        """The time by which may be forgotten: the one that was judged, for the clock may jump just behind it."""
+        clocks, memory = self._clocks(conn), jumps.recall(conn)
+        now = clocks.now_ms
+        if self._seen is None or self._gap(memory, clocks) is not None:
+            return None  # the next look sees to it
+        ran_ms, self._counted_ms = self._monotonic_ms() - self._counted_ms, self._monotonic_ms()
+        if memory.wait is None:
+            return now
+        memory = jumps.recall_locked(conn)
+        wait = memory.wait and _counted(memory.wait, now, ran_ms)
+        if wait is not None and wait.ran_ms < RUN_MS and now - wait.since_ms < CALENDAR_MS:
+            jumps.keep(conn, replace(memory, wait=wait))
+            return None
+        log.info("retention.resumed")
+        jumps.keep(conn, replace(memory, wait=None))
+        return now
+
+
+def _beats(memory: Memory, now: int) -> bool:
+    beat = memory.heartbeat_ms
+    return beat is None or not beat - SLACK_MS <= now < beat + HOUR_MS
+
+
+def _counted(wait: jumps.Wait, now: int, ran_ms: int) -> jumps.Wait:
+    """With the running since it was counted last; two processes that run at once count once."""
+    ran = min(ran_ms, max(0, now - wait.counted_at_ms))
+    since = min(wait.since_ms, now)
+    return replace(wait, since_ms=since, ran_ms=wait.ran_ms + ran, counted_at_ms=now)
