@@ -225,6 +225,6 @@ def test_the_defaults_that_the_readme_names_are_the_settings():
     default = {setting.name: setting.default for setting in TABLE}
     assert ("`BRIDGE_MAX_AGE` (7 days)" in README, default["BRIDGE_MAX_AGE"]) == (True, "7d")
     assert ("`BRIDGE_RETENTION_DAYS` (30)" in README, default["BRIDGE_RETENTION_DAYS"]) == (True, "30")
-    assert ("58 requests a minute" in README, default["BRIDGE_RATE_PER_MINUTE"]) == (True, "58")
+    assert ("58 requests per minute" in README, default["BRIDGE_RATE_PER_MINUTE"]) == (True, "58")
     assert ("within four days" in README, default["BRIDGE_PARK"]) == (True, "96h")
     assert ("for 72 h" in README, default["BRIDGE_RETRY_SCHEDULE"].endswith("...72h")) == (True, True)
