@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test lint oracles bench chaos docs lock clean
+.PHONY: help setup setup-dev demo run test lint oracles bench chaos picture docs lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench: setup-dev  ## the project's own benchmark, as ratios in one run
 
 chaos: setup-dev  ## the ledger of loss: MODE= EVENTS= KILLS= FAULTS= SEED= DATABASE_URL= (docs/reliability.md)
 	@$(BIN)/python -m chaos
+
+picture: setup  ## draw the README's picture of the demo, from a real one
+	@$(BIN)/python -m docs.picture
 
 docs: setup-dev  ## write the generated parts of the docs again
 	@$(BIN)/python -m docs.generate

@@ -85,3 +85,12 @@ def not_told(output: str) -> list[str]:
     """Lines that the README shows and a real demo does not print, in this order."""
     lines = iter(told(output))
     return [shown for shown in shown_in_readme() if shown not in lines]
+
+
+def drawn(name: str) -> list[str]:
+    """The lines of a picture of the demo: the cells of each row, then what stands alone."""
+    svg = (ROOT / f"docs/{name}.svg").read_text("utf-8")
+    rows = re.findall(r'<g class="row".*?</g>', svg, re.DOTALL)
+    alone = re.sub(r"<g .*?</g>", "", svg, flags=re.DOTALL)
+    cells = [" ".join(re.findall(r"<text[^>]*>([^<]+)<", row)) for row in rows]
+    return told("\n".join([*cells, *re.findall(r"<text[^>]*>([^<]+)<", alone)]))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from docs_kit import ROOT, blocks, section, shown_in_readme, snippets, table
+from docs_kit import ROOT, blocks, drawn, section, shown_in_readme, snippets, table
 from identity_kit import Desk, stripe_event
 from stripe._encode import _api_encode
 
@@ -26,15 +26,37 @@ SHIPPED = rules.load(rules.read_files(ROOT / "mappings"), {}, sources.presets())
 # ----------------------------------------------------------------------------------------------------- the first screen
 
 
-def test_the_demo_on_the_first_screen_has_its_hero():
-    shown = shown_in_readme()
-    refund = next(line for line in shown if "charge.refunded" in line and "refund 49.00" in line)
-    assert refund.endswith("by payment intent")
-    assert any("12 days before" in line and "How known" in line for line in shown)
-    assert any("All 10 expected goals arrived, each once." in line for line in shown)
+FIRST_SCREEN = README.split("\n## ")[0]
 
 
-def test_the_rule_on_the_first_screen_makes_the_goal_beside_it(sqlite_store, clock):
+def test_the_first_sentence_says_what_it_is_and_why_a_connected_stripe_is_not_enough():
+    sentence = " ".join(FIRST_SCREEN.split("\n\n")[1].split())
+    assert sentence.count(". ") == 0
+    assert "webhooks into [DataFast](https://datafa.st) goals" in sentence
+    assert "connecting Stripe to DataFast is not enough" in sentence
+
+
+def test_the_first_screen_has_a_clone_a_picture_for_each_width_and_links():
+    assert "$ git clone " in FIRST_SCREEN
+    assert re.findall(r'(?:srcset|src)="([^"]+)"', FIRST_SCREEN) == ["docs/demo-narrow.svg", "docs/demo.svg"]
+    assert len(re.findall(r"\]\(", FIRST_SCREEN)) >= 6
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-narrow"])
+def test_the_picture_of_the_demo_has_its_hero(name):
+    shown = drawn(name)
+    assert "stripe charge.refunded → refund 49.00 USD <six> by payment intent" in shown
+    assert "All 10 expected goals arrived, each once." in shown
+
+
+def test_the_demo_in_words_says_how_the_visitor_of_the_refund_is_known():
+    assert any("12 days before" in line and "How known" in line for line in shown_in_readme())
+
+
+def test_the_rule_of_the_readme_makes_the_goal_beside_it(sqlite_store, clock):
     rule = next(block for block in blocks("yaml") if block.page == "README.md").text
     assert len(rule.splitlines()) == 3
     beside = next(block for block in blocks("json") if block.page == "README.md").text

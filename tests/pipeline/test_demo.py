@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from docs_kit import not_told
+
+from docs import picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +96,14 @@ def test_once_shows_every_goal_and_ends_with_0(run: Run) -> None:
     assert "whsec_" not in out
     assert "df_" not in out
     assert not_told(out) == [], "the README shows what a demo prints, with lines left out"
+    for layout in (picture.WIDE, picture.NARROW):
+        made = picture.draw(layout, list(picture.rows(out)), picture.done(out))
+        assert same_demo(made) == same_demo((ROOT / "docs" / layout.name).read_text()), "run `make picture`"
+
+
+def same_demo(svg: str) -> str:
+    """A picture without the visitors, who are others in each demo."""
+    return re.sub(r">[0-9a-f]{6}(?= by |<)", ">visitor", svg)
 
 
 def test_json_is_one_document_for_scripts(run: Run) -> None:
