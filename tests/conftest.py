@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -45,6 +46,12 @@ _NAMES = {
     "ALL_PROXY",
     "NO_PROXY",
 }
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background without Ctrl-C, and so would every process that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

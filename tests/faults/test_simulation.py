@@ -258,6 +258,7 @@ def a_clock_that_jumped_is_believed_at_once(patch):
 FIRST = {"a_look_is_settled_without_its_token": 400, "forgetting_is_allowed_once_for_a_whole_round": 8_363}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_each_mutant_of_the_protocol_is_caught(name, seeds, monkeypatch):
     MUTANTS[name](monkeypatch.setattr)

@@ -6,6 +6,7 @@ tests/contract/store/test_both_alike.py.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -223,6 +224,7 @@ class Delivering(RuleBasedStateMachine):
         self.both(lambda conn: (outbox.waits(conn, "default"), outbox.anything_to_sweep(conn)))
 
 
+@pytest.mark.timeout(600)
 def test_both_databases_deliver_alike(sqlite_store, postgres_store, clock):
     def empty():
         for store in (sqlite_store, postgres_store):
