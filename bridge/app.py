@@ -25,7 +25,7 @@ from bridge.rulebook import Rulebook
 from bridge.store.inbox.counters import Refusals
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
-from bridge.store.operator import workers
+from bridge.store.operator import heartbeats
 from bridge.store.operator.wrong_tokens import WrongTokens
 from bridge.store.upkeep.timekeeping import Timekeeper
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
@@ -229,7 +229,7 @@ class Bridge:
     def _say_hello(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
         self.store.run(
-            lambda conn: workers.beat(
+            lambda conn: heartbeats.beat(
                 conn, self._id, kind=kind, rules_hash=self.rules.hash, rules_fault=self.rules_fault
             )
         )
@@ -240,7 +240,7 @@ class Bridge:
             self.counters.flush(self.store)
             self.wrong_tokens.flush(self.store)
             self.first_messages.flush(self.store)
-            self.store.run(lambda conn: workers.gone(conn, self._id))
+            self.store.run(lambda conn: heartbeats.gone(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge.cli import opening
+from bridge.cli import resources
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
-from bridge.cli.words import count
 from bridge.errors import FaultsError, SettingsError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FileReport:
 
 
 @dataclass
-class Report:
+class CheckReport:
     """What `check` found; `ok` when nothing is wrong."""
 
     faults: list[str] = field(default_factory=list)
@@ -67,11 +67,11 @@ def check(file: Path | None, mappings: Path | None) -> None:
     no problem; 1: at least one. Warnings (a secret that is not set yet) are no problems.
     """
     screen = of_context()
-    report = Report()
-    given = opening.environ()
+    report = CheckReport()
+    given = resources.environ()
     if file is None and mappings is None:
         _check_settings(report, given)
-    found = _texts(report, file, mappings or opening.mappings_folder(given))
+    found = _texts(report, file, mappings or resources.mappings_folder(given))
     if found is not None:
         _check_mappings(report, given, *found)
     if screen.as_json:
@@ -82,18 +82,18 @@ def check(file: Path | None, mappings: Path | None) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _check_settings(report: Report, given: dict[str, str]) -> None:
+def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
     from bridge import settings
 
     try:
         loaded = settings.load(given)
         report.warnings += loaded.warnings
-        opening.demand_usable(loaded.database_url)
+        resources.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
 
 
-def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
+def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
     """The folder as it shall be named, and name -> text; None: it cannot be read, which is a fault of the report."""
     from bridge import rules
 
@@ -106,7 +106,7 @@ def _texts(report: Report, file: Path | None, folder: Path) -> tuple[str, dict[s
         return None
 
 
-def _check_mappings(report: Report, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
+def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
     from bridge import loading, sources
 
     try:
@@ -130,11 +130,11 @@ def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileRe
     return reports
 
 
-def _run_tests(report: Report, rule_set: RuleSet, given: dict[str, str]) -> None:
+def _run_tests(report: CheckReport, rule_set: RuleSet, given: dict[str, str]) -> None:
     from bridge import mapping_tests
 
     by_file = {Path(file.file).name: file for file in report.files}
-    for result in mapping_tests.run_tests(rule_set, opening.settings_or_defaults(given), opening.now_ms()):
+    for result in mapping_tests.run_tests(rule_set, resources.settings_or_defaults(given), resources.now_ms()):
         file = by_file[Path(result.file).name]
         file.tests += 1
         file.passed += result.ok
@@ -142,7 +142,7 @@ def _run_tests(report: Report, rule_set: RuleSet, given: dict[str, str]) -> None
             report.faults.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")
 
 
-def _print(screen: Screen, report: Report) -> None:
+def _print(screen: Screen, report: CheckReport) -> None:
     for file in report.files:
         screen.facts([(file.file, _summary(file))], indent=0, width=max(len(f.file) for f in report.files) + 2)
     for warning in report.warnings:
@@ -152,7 +152,7 @@ def _print(screen: Screen, report: Report) -> None:
     screen.say(_verdict(report))
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: CheckReport) -> str:
     """The last line, which is read first: how much there is to do."""
     problems, warnings = count(len(report.faults), "problem"), count(len(report.warnings), "warning")
     if report.warnings:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import demo_play, demo_seen, demo_told
+from bridge.cli import demo_events, demo_results
 from bridge.cli.catalogue import command
-from bridge.cli.demo_parts import Part, ask_json, clean_environment, free_port, mappings
+from bridge.cli.demo_processes import Part, ask_json, clean_environment, free_port, mappings
 from bridge.cli.screen import of_context
 from bridge.sandbox import simulator
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
-    from bridge.cli.demo_play import Act
+    from bridge.cli.demo_events import Act
     from bridge.cli.screen import Screen
     from bridge.sandbox.simulator import Sent
 
@@ -133,17 +133,17 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     stage = Stage(folder, mappings(), port or free_port(), sandbox_port or free_port())
     environ = stage.environ(os.environ)
     parts = _start(stack, stage, environ)
-    acts = demo_play.play(secrets.randbits(32), int(time.time()))
+    acts = demo_events.play(secrets.randbits(32), int(time.time()))
     sent = [_post(act, stage) for act in acts]
     missing = _await(parts, acts, stage)
-    told = demo_told.rows(acts, sent, demo_seen.read(stage.database), _recorded(stage))
-    absent = [demo_play.sentence(step, goal) for step, goal in missing]
+    told = demo_results.rows(acts, sent, demo_results.read(stage.database), _recorded(stage))
+    absent = [demo_events.sentence(step, goal) for step, goal in missing]
     if screen.as_json:
         found = {"ok": not missing, "events": [row.to_json() for row in told], "missing": absent}
         screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
     else:
-        demo_told.table(screen, told, len(demo_play.expected(acts)), absent)
-        demo_told.hero(screen, told, stage.folder, environ)
+        demo_results.table(screen, told, len(demo_events.expected(acts)), absent)
+        demo_results.hero(screen, told, stage.folder, environ)
     if not once and not screen.as_json:
         _stay(screen, stage, parts)
     return 1 if missing else 0
@@ -169,7 +169,7 @@ def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[
 def _post(act: Act, stage: Stage) -> Sent:
     """One webhook, signed by its provider's secret, or by somebody else's."""
     known = dict(stage.secrets)
-    if act.how == demo_play.FORGED:
+    if act.how == demo_events.FORGED:
         known[act.step.source] = _secret()
     return next(simulator.play([act.step], [stage.url], known, now_s=time.time, sleep=time.sleep))
 
@@ -177,11 +177,11 @@ def _post(act: Act, stage: Stage) -> Sent:
 def _await(parts: Sequence[Part], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:
     """Until every expected goal is there; what is missing when the time is over."""
     until = time.monotonic() + ARRIVE_S
-    wanted = demo_play.expected(acts)
+    wanted = demo_events.expected(acts)
     moved = time.monotonic()
     while True:
-        missing = demo_play.missing(wanted, _recorded(stage))
-        settled, now = demo_seen.settled(demo_seen.read(stage.database)), time.monotonic()
+        missing = demo_events.missing(wanted, _recorded(stage))
+        settled, now = demo_results.settled(demo_results.read(stage.database)), time.monotonic()
         moved = moved if settled else now
         if (settled and not missing) or now > until or now - moved > GIVE_UP_S:
             return missing

@@ -1,6 +1,6 @@
 """`doctor`: does everything work, from the settings to a goal that DataFast shows?
 
-It tells what `/status` tells, in the same sentences (`bridge.web.alarms`), and adds probes of its own. Each finding is
+It tells what `/status` tells, in the same sentences (`bridge.alarms`), and adds probes of its own. Each finding is
 a level (`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed, but for the goal
 `bridge_test` that `--visitor` asks for. Requests to DataFast take their turn in the token's pace.
 """
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from bridge import settings as settings_
-from bridge.cli import doctor_stripe, opening
+from bridge.cli import doctor_stripe, resources
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
-from bridge.cli.words import ago, count, listing, when
 from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
 from bridge.model import Candidate, Outcome, OutcomeKind
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.store.operator.status import Look
+    from bridge.store.operator.status import Snapshot
 
 GOAL: Final = "bridge_test"
 LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
@@ -81,11 +81,11 @@ def doctor(visitor: str | None, destination: str) -> None:
 
 def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     """All findings, each as soon as it is known."""
-    given = opening.environ()
+    given = resources.environ()
     settings = None
     try:
         settings = settings_.load(given)
-        opening.demand_usable(settings.database_url)
+        resources.demand_usable(settings.database_url)
     except SettingsError as error:
         yield from (Finding("fail", "settings", fault) for fault in error.faults)
     else:
@@ -93,7 +93,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         yield from (Finding("warn", "settings", warning) for warning in settings.warnings)
     rule_set = None
     try:
-        rule_set = opening.load_rules(given, opening.mappings_folder(given))
+        rule_set = resources.load_rules(given, resources.mappings_folder(given))
     except FaultsError as error:
         yield from (Finding("fail", "mappings", fault) for fault in error.faults)
     else:
@@ -101,7 +101,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     with _store() as (store, finding):
         yield finding
         if store is not None:
-            yield from _database(store, settings or opening.settings_or_defaults(given), rule_set)
+            yield from _database(store, settings or resources.settings_or_defaults(given), rule_set)
         if settings is not None:
             yield from (Finding(*told) for told in doctor_stripe.findings(settings, store))
             yield from _datafast(settings, rule_set, store, visitor, destination)
@@ -121,7 +121,7 @@ def _rules(rule_set: RuleSet) -> Iterator[Finding]:
 @contextmanager
 def _store() -> Iterator[tuple[Store | None, Finding]]:
     """The store, or None, and what to say about it."""
-    with opening.maybe_store() as (store, error):
+    with resources.maybe_store() as (store, error):
         if store is None:
             yield None, Finding("fail", "database", str(error))
             return
@@ -141,7 +141,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
         status.demand_ready(store)
         with store.read() as conn:
             doubt = durability.doubt(conn)
-            found = status.look(conn, sorted(destinations), None if key is None else fingerprint(key))
+            found = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
     except StoreError as error:
         yield Finding("fail", "database", str(error))
         return
@@ -151,7 +151,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
     yield from _as_status(found, settings, rule_set, destinations)
 
 
-def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
+def _processes(found: Snapshot, rule_set: RuleSet | None) -> Iterator[Finding]:
     """What runs. That there are processes, but none that sends, is an alarm; where none runs, nobody asks `/status`."""
     if not found.heartbeats:
         yield Finding(
@@ -173,10 +173,10 @@ def _processes(found: Look, rule_set: RuleSet | None) -> Iterator[Finding]:
 
 
 def _as_status(
-    found: Look, settings: Settings, rule_set: RuleSet | None, destinations: Mapping[str, Destination]
+    found: Snapshot, settings: Settings, rule_set: RuleSet | None, destinations: Mapping[str, Destination]
 ) -> Iterator[Finding]:
     """The alarms and notes of `/status`, each with its detail; and how many goals have a visitor where all is well."""
-    from bridge.web import alarms
+    from bridge import alarms
 
     sources, share = rule_set.sources if rule_set else {}, settings.bridge_attribution_alarm
     for level, told in (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bridge.cli.words import ago, listing, when
+from bridge.cli.formatting import ago, listing, when
 from bridge.errors import StoreError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import asking, hiding, opening, timeline, why
+from bridge.cli import describe, parameters, redaction, resources
 from bridge.cli.catalogue import Command, Section
+from bridge.cli.formatting import count, listing, when_short
 from bridge.cli.screen import clean_lines, of_context
-from bridge.cli.words import count, listing, when_short
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
 
@@ -55,8 +55,8 @@ def events() -> None:
 )
 @click.option("--source", help="Only those of this source.")
 @click.option("--type", "event_type", help="Only those of this type, such as charge.refunded.")
-@click.option("--since", type=asking.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
-@click.option("--before", type=asking.EVENT, metavar="EV", help="The page before this one (ev_12).")
+@click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--before", type=parameters.EVENT, metavar="EV", help="The page before this one (ev_12).")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def list_(
     state: str | None,
@@ -72,7 +72,7 @@ def list_(
     from bridge.store.operator import queries
 
     screen = of_context()
-    with opening.store() as store, store.read() as conn:
+    with resources.store() as store, store.read() as conn:
         now_ms = clock.read_ms(conn)
         wanted = queries.EventFilter(
             state=state,
@@ -84,10 +84,10 @@ def list_(
             limit=limit,
         )
         lines = queries.list_events(conn, wanted)
-        hiding.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
-    hiding.hide_sources(screen, ((line.source, line.provider) for line in lines))
+        redaction.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
+    redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
     if screen.as_json:
-        screen.write_json(timeline.as_json(lines))
+        screen.write_json(describe.as_json(lines))
         return
     screen.table(
         ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "BECAME"),
@@ -126,17 +126,17 @@ def _became(line: EventLine) -> str:
 def show(event: str, body: bool) -> None:
     """Show one event: when it came, every rule's reason, the visitor, its goals and their tries."""
     screen = of_context()
-    with opening.store() as store, store.read() as conn:
+    with resources.store() as store, store.read() as conn:
         detail = one(conn, event)
-        made = why.goals_of(conn, detail)
-        moment = why.moment(conn)
-    hiding.hide_of(screen, [detail])
+        made = describe.goals_of(conn, detail)
+        moment = describe.moment(conn)
+    redaction.hide_of(screen, [detail])
     if body:
         _write_body(screen, detail)
     elif screen.as_json:
-        screen.write_json({**timeline.as_json(detail), "goals": timeline.as_json(made)})
+        screen.write_json({**describe.as_json(detail), "goals": describe.as_json(made)})
     else:
-        timeline.tell_event(screen, detail, made, moment)
+        describe.print_event(screen, detail, made, moment)
 
 
 def one(conn: Connection, text: str) -> EventDetail:
@@ -156,8 +156,8 @@ def one(conn: Connection, text: str) -> EventDetail:
 
 def _write_body(screen: Screen, detail: EventDetail) -> None:
     if detail.event.body is None:
-        raise BridgeError(f"The body of {detail.line.label} is gone: {timeline.gone(detail.line)}.")
-    body = hiding.masked_body(detail.event)
+        raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
+    body = redaction.masked_body(detail.event)
     if sys.stdout.isatty():  # for a file or a pipe byte by byte, but a terminal would obey what it holds
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
         return
@@ -170,7 +170,7 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Selection:
     """Which events are to be routed again."""
 
     ids: tuple[int, ...]
@@ -190,7 +190,7 @@ class _Wish:
 @click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All with this verdict.")
 @click.option("--source", help="Only those of this source.")
 @click.option("--type", "event_type", help="Only those of this type.")
-@click.option("--since", type=asking.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
     """Let events be routed again, by the rules in force now.
@@ -203,11 +203,11 @@ def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
         raise UsageError(
             "Name events (events replay ev_12), or say which ones with --state, --verdict, --source, --since."
         )
-    with opening.store() as store:
+    with resources.store() as store:
         with store.read() as conn:
-            wish = _wish(conn, names, filters)
-        _confirm(wish, yes=yes, named=bool(names))
-        queued, gone = _requeue(store, wish.ids)
+            selection = _selected(conn, names, filters)
+        _confirm(selection, yes=yes, named=bool(names))
+        queued, gone = _requeue(store, selection.ids)
     if screen.as_json:
         screen.write_json({"ok": not gone, "queued": queued, "not_queued": gone})
     else:
@@ -218,7 +218,7 @@ def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _wish(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _Wish:
+def _selected(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _Selection:
     from bridge.store import clock
     from bridge.store.operator import queries
 
@@ -234,18 +234,18 @@ def _wish(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _W
             lines += page
             before = page[-1].id
     delivered = sum(goal.state == "delivered" for line in lines for goal in line.goals)
-    return _Wish(tuple(line.id for line in reversed(lines)), delivered)
+    return _Selection(tuple(line.id for line in reversed(lines)), delivered)
 
 
-def _confirm(wish: _Wish, *, yes: bool, named: bool) -> None:
+def _confirm(selection: _Selection, *, yes: bool, named: bool) -> None:
     """Ask where much would happen, or where a goal was delivered."""
-    if not wish.ids or (named and not wish.delivered):
+    if not selection.ids or (named and not selection.delivered):
         return
     delivered = ""
-    if wish.delivered:
-        were = "was" if wish.delivered == 1 else "were"
-        delivered = f"; {count(wish.delivered, 'goal')} {were} delivered already and will not be sent again"
-    asking.confirm(f"Route {count(len(wish.ids), 'event')} again{delivered}?", yes=yes)
+    if selection.delivered:
+        were = "was" if selection.delivered == 1 else "were"
+        delivered = f"; {count(selection.delivered, 'goal')} {were} delivered already and will not be sent again"
+    parameters.confirm(f"Route {count(len(selection.ids), 'event')} again{delivered}?", yes=yes)
 
 
 def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -272,7 +272,7 @@ def ignore(names: Sequence[str]) -> None:
     from bridge.store.inbox import events as events_
 
     screen = of_context()
-    with opening.store() as store:
+    with resources.store() as store:
         with store.read() as conn:
             lines = [one(conn, name).line for name in names]
         done = {line.label: store.run(partial(events_.ignore, event_id=line.id)) for line in lines}

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge import settings as settings_
-from bridge.cli import captured, hiding, opening, story
+from bridge.cli import captured, redaction, resources, trace
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
-from bridge.cli.words import ago, count, listing, when
 from bridge.errors import SettingsError, SignatureError, UsageError
 from bridge.masking import url_without_password
 
@@ -82,8 +82,8 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
     line, the body); `-` reads standard input. Nothing is sent or stored. Exit code 1: it could not be read.
     """
     screen = of_context()
-    given = opening.environ()
-    rule_set = opening.load_rules(given, mappings or opening.mappings_folder(given))
+    given = resources.environ()
+    rule_set = resources.load_rules(given, mappings or resources.mappings_folder(given))
     content = captured.read_file(file)
     name = source or captured.source_in(content) or _only_source(rule_set)
     if name not in rule_set.sources:
@@ -91,11 +91,11 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
     explained = look_at(
         rule_set, _settings(screen, given), captured.request(content, name), name, captured.is_request(content)
     )
-    hiding.hide_event(screen, explained.event, explained.ids, explained.source)
+    redaction.hide_event(screen, explained.event, explained.ids, explained.source)
     if screen.as_json:
         screen.write_json(as_json(explained))
     else:
-        tell(screen, explained)
+        print_explanation(screen, explained)
     if explained.prepared.quarantine:
         raise click.exceptions.Exit(1)
 
@@ -123,7 +123,7 @@ def look_at(rule_set: RuleSet, settings: Settings, request: Request, name: str, 
 
     source = rule_set.sources[name]
     desk = route.Desk(rule_set, settings, app.destinations(settings, rule_set), b"explain")
-    prepared = desk.arrive(source, request, opening.now_ms())
+    prepared = desk.arrive(source, request, resources.now_ms())
     return Explained(source, prepared.event, prepared, settings, _signature(source, request) if signed else None)
 
 
@@ -205,7 +205,7 @@ def _lot(explained: Explained, wish: Wish) -> str:
     return "would be sent"
 
 
-def tell(screen: Screen, explained: Explained) -> None:
+def print_explanation(screen: Screen, explained: Explained) -> None:
     """The answer first, then the reasons."""
     from bridge import route
 
@@ -219,12 +219,12 @@ def tell(screen: Screen, explained: Explained) -> None:
             screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
         if "ignored" in element:
             continue
-        story.tell_candidates(screen, element)
-        story.tell_keys(screen, element)
-        story.tell_rules(screen, element)
+        trace.print_candidates(screen, element)
+        trace.print_keys(screen, element)
+        trace.print_rules(screen, element)
     for wish in (*explained.wishes, *explained.following):
         screen.say()
-        _tell_goal(screen, explained, wish)
+        _print_goal(screen, explained, wish)
 
 
 def _summary(explained: Explained) -> str:
@@ -262,7 +262,7 @@ def _facts(explained: Explained) -> list[tuple[str, str]]:
     return facts
 
 
-def _tell_goal(screen: Screen, explained: Explained, wish: Wish) -> None:
+def _print_goal(screen: Screen, explained: Explained, wish: Wish) -> None:
     goal = _goal(explained, wish)
     screen.heading(f"Goal {wish.planned.name}")
     request = goal["request"]

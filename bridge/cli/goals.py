@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import asking, hiding, opening, timeline, why
+from bridge.cli import describe, parameters, redaction, resources
 from bridge.cli.catalogue import Command, Section
+from bridge.cli.formatting import ago, count, when_short
 from bridge.cli.screen import of_context
-from bridge.cli.words import ago, count, when_short
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bridge.cli.describe import Moment
     from bridge.cli.screen import Screen
-    from bridge.cli.timeline import Moment
     from bridge.store.operator.queries import GoalLine
 
 RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
@@ -54,9 +54,9 @@ def goals() -> None:
 @click.option("--source", help="Only those of this source.")
 @click.option("--destination", help="Only those for this destination.")
 @click.option("--visitor", help="Only those of this visitor.")
-@click.option("--event", "event_id", type=asking.EVENT, metavar="EV", help="Only those that ev_12 made.")
-@click.option("--since", type=asking.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
-@click.option("--before", type=asking.GOAL, metavar="GOAL", help="The page before this one (goal_7).")
+@click.option("--event", "event_id", type=parameters.EVENT, metavar="EV", help="Only those that ev_12 made.")
+@click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--before", type=parameters.GOAL, metavar="GOAL", help="The page before this one (goal_7).")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with where they stand."""
@@ -64,14 +64,14 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
     from bridge.store.operator import queries
 
     screen = of_context()
-    with opening.store() as store, store.read() as conn:
+    with resources.store() as store, store.read() as conn:
         now_ms = clock.read_ms(conn)
         since_ms = None if since is None else now_ms - since
         lines = queries.list_goals(conn, queries.GoalFilter(since_ms=since_ms, limit=limit, **filters))
-        hiding.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
-        moment = why.moment(conn)
+        redaction.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
+        moment = describe.moment(conn)
     if screen.as_json:
-        screen.write_json(timeline.as_json(lines))
+        screen.write_json(describe.as_json(lines))
         return
     some = since is not None or any(value is not None for value in filters.values())
     screen.table(
@@ -92,7 +92,7 @@ def _why_or_when(line: GoalLine, moment: Moment) -> str:
     if line.state == GoalState.DELIVERED:
         return when_short(line.delivered_at_ms)
     if line.state == GoalState.PENDING:
-        stopped = timeline.held_up(line, moment)
+        stopped = describe.held_up(line, moment)
         if stopped:
             return stopped
         due = ago(line.due_at_ms, moment.now_ms) if line.due_at_ms > moment.now_ms else "now"
@@ -103,22 +103,22 @@ def _why_or_when(line: GoalLine, moment: Moment) -> str:
 @goals.command(
     cls=Command, examples=[("goals show goal_7", "its visitor and how that is known, its tries, what comes next")]
 )
-@click.argument("goal", type=asking.GOAL, metavar="GOAL")
+@click.argument("goal", type=parameters.GOAL, metavar="GOAL")
 def show(goal: int) -> None:
     """Show one goal: its visitor and how that is known, its event, every try, what comes next."""
     from bridge.store.operator import queries
 
     screen = of_context()
-    with opening.store() as store, store.read() as conn:
+    with resources.store() as store, store.read() as conn:
         detail = queries.show_goal(conn, goal)
-        hiding.hide_goals(screen, conn, [detail.goal] if detail else [])
-        moment = why.moment(conn)
+        redaction.hide_goals(screen, conn, [detail.goal] if detail else [])
+        moment = describe.moment(conn)
     if detail is None:
         raise BridgeError(f"There is no goal_{goal}. `python -m bridge goals` lists the newest.")
     if screen.as_json:
-        screen.write_json(timeline.as_json(detail))
+        screen.write_json(describe.as_json(detail))
     else:
-        timeline.tell_goal_in_full(screen, detail, moment)
+        describe.print_goal_in_full(screen, detail, moment)
 
 
 # ----------------------------------------------------------------------------------------------- retry and cancel
@@ -148,10 +148,10 @@ _CANCELLED: Final = {
         ("goals retry --state rejected --since 1d --yes", "all that were refused today, without a question"),
     ],
 )
-@click.argument("ids", type=asking.GOAL, metavar="[GOAL]...", nargs=-1)
+@click.argument("ids", type=parameters.GOAL, metavar="[GOAL]...", nargs=-1)
 @click.option("--state", type=click.Choice(RETRIABLE), help="All in this state.")
 @click.option(
-    "--since", type=asking.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
+    "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
 )
 @click.option("--yes", is_flag=True, help="Do not ask; send delivered ones again, too.")
 def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> None:
@@ -162,7 +162,7 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
     from bridge.store.operator import actions
 
     screen = of_context()
-    with opening.store() as store:
+    with resources.store() as store:
         with store.read() as conn:
             chosen, delivered = _chosen(conn, ids, state, since)
         _ask_about(chosen, delivered, yes=yes, named=bool(ids))
@@ -206,18 +206,18 @@ def _chosen(
 def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
     if delivered:
         names = ", ".join(f"goal_{one}" for one in sorted(delivered))
-        asking.confirm(f"Delivered already: {names}. Send again, so that DataFast counts it twice?", yes=yes)
+        parameters.confirm(f"Delivered already: {names}. Send again, so that DataFast counts it twice?", yes=yes)
     elif chosen and not named:
-        asking.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
+        parameters.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
 
 
 @goals.command(cls=Command, examples=[("goals cancel goal_7 goal_8", "never send these two")])
-@click.argument("ids", type=asking.GOAL, metavar="GOAL...", nargs=-1, required=True)
+@click.argument("ids", type=parameters.GOAL, metavar="GOAL...", nargs=-1, required=True)
 def cancel(ids: Sequence[int]) -> None:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
     from bridge.store.operator import actions
 
-    with opening.store() as store:
+    with resources.store() as store:
         done = [store.run(partial(actions.cancel, goal_id=one)) for one in ids]
     rows = [(one, outcome.value, _CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
     _answer(of_context(), rows, fine=("cancelled",))

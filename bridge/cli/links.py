@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import asking, opening, timeline, why
+from bridge.cli import describe, parameters, resources, why
 from bridge.cli.catalogue import Command, Section, command
+from bridge.cli.formatting import ago, count, listing
 from bridge.cli.screen import of_context
-from bridge.cli.words import ago, count, listing
 from bridge.errors import BridgeError, UsageError
 from bridge.model import Candidate
 
@@ -60,15 +60,15 @@ def show(key: str) -> None:
     from bridge.store.operator import threads
 
     screen = of_context()
-    with opening.store() as store, store.read() as conn:
+    with resources.store() as store, store.read() as conn:
         named = threads.named(conn, key)
         thread = threads.about(conn, named) if named else threads.of_visitor(conn, key.lower())
     if not thread.keys:
         raise BridgeError(f"No event has named {key!r} (or it was longer ago than 400 days).")
     if screen.as_json:
-        screen.write_json(timeline.as_json(thread))
+        screen.write_json(describe.as_json(thread))
     else:
-        why.tell_thread(screen, thread)
+        why.print_thread(screen, thread)
 
 
 @links.command(
@@ -96,14 +96,14 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     from bridge.store.operator import queries
 
     screen = of_context()
-    given = opening.environ()
-    settings = opening.settings()
-    found = _key(opening.load_rules(given, opening.mappings_folder(given)), source, kind, key)
+    given = resources.environ()
+    settings = resources.settings()
+    found = _key(resources.load_rules(given, resources.mappings_folder(given)), source, kind, key)
     judged = identity.judge(Candidate("visitor", visitor), settings.bridge_visitor_id)
     if judged.visitor is None:
         raise UsageError(f"VISITOR {judged.why}; it is the value of the cookie datafast_visitor_id.")
     known = judged.visitor
-    with opening.store() as store:
+    with resources.store() as store:
 
         def bind(conn: Connection) -> tuple[Memory, list[GoalDetail]]:
             waiting = parking.waiters(conn, found)
@@ -112,7 +112,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
         memory, goals = store.run(bind)
         with store.read() as conn:
-            moment = why.moment(conn)
+            moment = describe.moment(conn)
     if screen.as_json:
         states = {detail.goal.label: detail.goal.state for detail in goals}
         screen.write_json({"ok": True, "key": found.text, "visitor": known, "goals": states})
@@ -122,7 +122,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         screen.say(sentence)
 
 
-def _when_sent(key: Key, memory: Memory, goals: Sequence[GoalDetail], moment: timeline.Moment) -> Iterator[str]:
+def _when_sent(key: Key, memory: Memory, goals: Sequence[GoalDetail], moment: describe.Moment) -> Iterator[str]:
     """When each goal that waited for a key is sent, or why it is not."""
     if key.strong and key.text not in memory.threads:
         yield f"But {key.text} was stopped and links nothing any more (`links show {key.id}`): no goal is sent by it."
@@ -131,9 +131,9 @@ def _when_sent(key: Key, memory: Memory, goals: Sequence[GoalDetail], moment: ti
     for detail in goals:
         goal = detail.goal
         if goal.state == "pending":
-            yield f"{goal.label} {goal.name}: {timeline.held_up(goal, moment) or 'is sent now'}."
+            yield f"{goal.label} {goal.name}: {describe.held_up(goal, moment) or 'is sent now'}."
         elif goal.reason == "unproved":
-            stopped = timeline.held_up(goal, moment)
+            stopped = describe.held_up(goal, moment)
             yield f"{goal.label} {goal.name}: waits; {goal.message}{f'; {stopped}' if stopped else ''}."
         elif not key.strong and (goal.weak_at_ms or 0) > moment.now_ms:
             yield (
@@ -176,7 +176,7 @@ def forget(key: str) -> None:
     from bridge.store.operator import forgetting, threads
 
     screen = of_context()
-    with opening.store() as store:
+    with resources.store() as store:
         with store.read() as conn:
             named = threads.named(conn, key)
         if not named:
@@ -202,10 +202,10 @@ def relearn() -> None:
     from bridge import route
 
     screen = of_context()
-    given = opening.environ()
-    settings: Settings = opening.settings()
-    rule_set = opening.load_rules(given, opening.mappings_folder(given))
-    with opening.store() as store:
+    given = resources.environ()
+    settings: Settings = resources.settings()
+    rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    with resources.store() as store:
         router = route.Router(store, settings, new_token=lambda: secrets.token_hex(16))
         total, last = 0, 0
         with screen.progress("Learning from stored events") as step:
@@ -251,7 +251,7 @@ def forget_person(visitor: str | None, customer: str | None, email: str | None, 
     needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]
     if not needles:
         raise UsageError("Say whom: --visitor, --customer or --email.")
-    with opening.store() as store:
+    with resources.store() as store:
         with screen.progress("Looking through stored events") as step:
             seeds = forgetting.bodies_with(store, needles, step)
         with store.read() as conn:
@@ -260,10 +260,10 @@ def forget_person(visitor: str | None, customer: str | None, email: str | None, 
             )
         if not (person.keys or person.events or person.goals):
             raise BridgeError(f"Nothing is stored about {listing(needles)}.")
-        asking.confirm(f"Remove {_amount(person)}?", yes=yes)
+        parameters.confirm(f"Remove {_amount(person)}?", yes=yes)
         store.run(lambda conn: forgetting.remove(conn, person))
         scrubbed = forgetting.scrub(store)
-    _tell_forgotten(screen, person, scrubbed=scrubbed)
+    _print_forgotten(screen, person, scrubbed=scrubbed)
 
 
 def _amount(person: Person) -> str:
@@ -276,7 +276,7 @@ def _amount(person: Person) -> str:
     return listing(parts)
 
 
-def _tell_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
+def _print_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
     visitors = sorted(person.visitors)
     if screen.as_json:
         counts = {"events": len(person.events), "goals": len(person.goals), "keys": len(person.keys)}

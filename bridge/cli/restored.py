@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import asking, opening
+from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
-from bridge.cli.words import ago, count, listing, when
 from bridge.errors import BridgeError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ LOOK_AGAIN_S: Final = 0.5
 )
 @click.option(
     "--backed-up-at",
-    type=asking.MOMENT,
+    type=parameters.MOMENT,
     metavar="TIME",
     help="When the back-up was made; by default the newest time in the database.",
 )
@@ -53,7 +53,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     from bridge.store.delivery import restoring
 
     screen = of_context()
-    with opening.store() as store:
+    with resources.store() as store:
         _demand_quiet(store)
         with store.read() as conn:
             now_ms = clock.read_ms(conn)
@@ -61,8 +61,8 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
             waiting = restoring.count_open(conn)
         from_ms = _since(backed_up_at, newest_ms, now_ms)
         if not screen.as_json:
-            _tell(screen, from_ms, now_ms, waiting)
-        asking.confirm("Is this database a back-up that was put in place, and does no other bridge send?", yes=yes)
+            _print(screen, from_ms, now_ms, waiting)
+        parameters.confirm("Is this database a back-up that was put in place, and does no other bridge send?", yes=yes)
         span = store.run(lambda conn: restoring.remember(conn, from_ms, clock.read_ms(conn)))
     if screen.as_json:
         counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
@@ -103,7 +103,7 @@ def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
     return min(known)
 
 
-def _tell(screen: Screen, from_ms: int, now_ms: int, waiting: Open) -> None:
+def _print(screen: Screen, from_ms: int, now_ms: int, waiting: Open) -> None:
     goals = [
         f"{waiting.pending} pending",
         f"{waiting.parked} parked",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import opening
+from bridge.cli import resources
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
-from bridge.cli.words import count
 from bridge.errors import BridgeError, UsageError
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _play(screen: Screen, steps: Sequence[Step], targets: Sequence[str]) -> list
 
     for to in targets:
         simulator.target(to, "")  # a wrong URL is said before anything is sent
-    secrets = simulator.secrets_from(opening.environ(), steps)
+    secrets = simulator.secrets_from(resources.environ(), steps)
     sent = []
     for one in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
         sent.append(one)

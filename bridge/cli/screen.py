@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from bridge.cli.words import clean, escaped
+from bridge.cli.formatting import clean, escaped
 from bridge.masking import hidden, hidden_in
 
 if TYPE_CHECKING:

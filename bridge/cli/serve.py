@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import opening
+from bridge.cli import resources
 from bridge.cli.catalogue import Command, command, write_settings
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
@@ -60,7 +60,7 @@ def serve(port: int | None, host: str | None) -> None:
     """
     screen = of_context()
     _override(port, host)
-    settings = opening.settings()
+    settings = resources.settings()
     _print_warnings(screen, settings.warnings)
     _demand_writable(settings.database_url)
     _demand_address(settings.bridge_host, settings.port)
@@ -69,8 +69,8 @@ def serve(port: int | None, host: str | None) -> None:
 
 def _override(port: int | None, host: str | None) -> None:
     """What the line says, put where the settings are read, also by gunicorn's configuration."""
-    if port is not None and host is None and not opening.environ().get("PORT", "").strip():
-        host = opening.environ().get("BRIDGE_HOST", "").strip() or HERE  # a port that a person types is no platform's
+    if port is not None and host is None and not resources.environ().get("PORT", "").strip():
+        host = resources.environ().get("BRIDGE_HOST", "").strip() or HERE  # a port that a person types is no platform's
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
@@ -148,7 +148,7 @@ def worker() -> None:
 
     from bridge import logs
 
-    settings = opening.settings()
+    settings = resources.settings()
     _print_warnings(of_context(), settings.warnings)
     _demand_writable(settings.database_url)
     logs.configure(settings.bridge_log_format)
@@ -202,7 +202,7 @@ def migrate() -> None:
     from bridge import store
 
     screen = of_context()
-    opened = store.open(opening.database_url(), pool_size=1, patience_s=opening.CONNECTION_S)
+    opened = store.open(resources.database_url(), pool_size=1, patience_s=resources.CONNECTION_S)
     try:
         store.migrate(opened, waits=lambda reason: click.echo(_WAITS.format(reason), file=screen.err))
         state = store.schema_state(opened)

@@ -2,7 +2,7 @@
 
 The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
 to. A secret is never shown, only whether it is there. No network; the database only for first messages
-(`bridge.cli.set_up`).
+(`bridge.cli.setup_steps`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import gumroad, opening, set_up
+from bridge.cli import resources, setup_steps
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import count, listing
 from bridge.cli.screen import of_context
-from bridge.cli.words import count, listing
 from bridge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def sources(source: str | None, base_url: str | None) -> None:
     no more: others only cost you requests, and without one of these a refund or a dispute may find nobody.
     """
     screen = of_context()
-    given = opening.environ()
-    rule_set = opening.load_rules(given, opening.mappings_folder(given))
+    given = resources.environ()
+    rule_set = resources.load_rules(given, resources.mappings_folder(given))
     if source is not None and source not in rule_set.sources:
         raise UsageError(f"There is no source {source!r}; there are {listing(sorted(rule_set.sources))}.")
     base = (base_url or _heroku(given) or PLACEHOLDER).rstrip("/")
@@ -82,7 +82,7 @@ def sources(source: str | None, base_url: str | None) -> None:
         return
     for one in setups:
         _print(screen, one)
-    set_up.print_first_messages(screen, (rule_set.sources[name] for name in names))
+    setup_steps.print_first_messages(screen, (rule_set.sources[name] for name in names))
     if base == PLACEHOLDER:
         screen.say("Give --base-url https://… to see the URLs as they have to be pasted.")
 
@@ -111,10 +111,10 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         link_events=for_links,
         secret_hint=_said(source.provider, "secret_hint"),
         where=_said(source.provider, "where"),
-        subscribe=gumroad.commands(source, url, for_goals) if source.provider == "gumroad" else (),
+        subscribe=setup_steps.gumroad_calls(source, url, for_goals) if source.provider == "gumroad" else (),
         cannot_be_set_up=_said(source.provider, "cannot_be_set_up"),
-        set_up=tuple(set_up.steps(source)),
-        get_answers=set_up.get_answers(source),
+        set_up=tuple(setup_steps.steps(source)),
+        get_answers=setup_steps.get_answers(source),
         command=_commands(source, url, (*for_goals, *for_links)),
     )
 
@@ -183,8 +183,8 @@ def _print_goal_events(screen: Screen, one: Setup) -> None:
     if not one.subscribe:
         _print_events(screen, "Events for goals", one.goal_events)
         return
-    others = tuple(event for event in one.goal_events if event != gumroad.PING)
-    _print_events(screen, "Events for goals that the Ping endpoint is told of", (gumroad.PING,))
+    others = tuple(event for event in one.goal_events if event != setup_steps.GUMROAD_PING)
+    _print_events(screen, "Events for goals that the Ping endpoint is told of", (setup_steps.GUMROAD_PING,))
     _print_events(screen, "Events for goals that it is not told of", others)
     screen.say("One command for each of those; the OAuth token needs the scope view_sales:", indent=2)
     for line in one.subscribe:

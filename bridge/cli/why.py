@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import hiding, opening, timeline
+from bridge.cli import describe, redaction, resources
 from bridge.cli.catalogue import command
+from bridge.cli.formatting import when
 from bridge.cli.screen import of_context
-from bridge.cli.words import when
 from bridge.errors import BridgeError
-from bridge.identity.sentences import HINT, said
+from bridge.identity.sentences import HINT, apart, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.identity.linking import Evidence
-    from bridge.store.operator.queries import EventDetail, GoalDetail
+    from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import Thread
 
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Known:
     """Everything that a text names."""
 
-    moment: timeline.Moment
+    moment: describe.Moment
     events: list[EventDetail] = field(default_factory=list)
     made: dict[int, list[GoalDetail]] = field(default_factory=dict)  # the goals of each event
     goals: list[GoalDetail] = field(default_factory=list)
@@ -58,12 +58,12 @@ def why(what: str) -> None:
     """
     screen = of_context()
     text = what.strip()
-    with opening.store() as store, store.read() as conn:
+    with resources.store() as store, store.read() as conn:
         known = look_up(conn, f"ev_{text}" if re.fullmatch(r"\d{1,6}", text) else text)
         if not known.events and not known.goals and known.thread is None and text.isdigit():
             known = look_up(conn, text)
-        hiding.hide_of(screen, (*known.events, *known.line))
-        hiding.hide_goals(screen, conn, [detail.goal for detail in known.goals])
+        redaction.hide_of(screen, (*known.events, *known.line))
+        redaction.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         raise BridgeError(
             f"Nothing is known of {what!r}: it is no event (ev_12, or the id the provider gave it), no goal (goal_7),"
@@ -73,17 +73,17 @@ def why(what: str) -> None:
     if screen.as_json:
         screen.write_json(_as_json(known))
     else:
-        _tell(screen, known)
+        _print(screen, known)
 
 
 def look_up(conn: Connection, text: str) -> Known:
     """Whatever the text names."""
     from bridge.store.operator import queries, threads
 
-    known = Known(moment(conn))
+    known = Known(describe.moment(conn))
     found = queries.find(conn, text)
     known.events = _events(conn, found.events)
-    known.made = {one.line.id: goals_of(conn, one) for one in known.events}
+    known.made = {one.line.id: describe.goals_of(conn, one) for one in known.events}
     known.goals = [goal for one in found.goals if (goal := queries.show_goal(conn, one))]
     keys = threads.named(conn, text)
     thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())
@@ -99,41 +99,22 @@ def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
     return [detail for one in ids if (detail := queries.show_event(conn, one))]
 
 
-def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
-    """The goals of an event, with their tries."""
-    from bridge.store.operator import queries
-
-    details = (queries.show_goal(conn, goal.id) for goal in event.line.goals)
-    return [detail for detail in details if detail is not None]
-
-
-def moment(conn: Connection) -> timeline.Moment:
-    """The database's clock, its paused destinations, and those whose key is not set."""
-    from bridge.store.operator import status
-
-    seen = status.look(conn, ())
-    given = opening.environ()
-    unset = {name: setting for name, setting in timeline.KEYS.items() if not given.get(setting, "").strip()}
-    looks_up = bool(given.get("STRIPE_API_KEY", "").strip())
-    return timeline.Moment(seen.now_ms, {state.name: state for state in seen.destinations}, unset, looks_up)
-
-
-def _tell(screen: Screen, known: Known) -> None:
+def _print(screen: Screen, known: Known) -> None:
     if known.thread is not None:
-        tell_thread(screen, known.thread)
-        timeline.tell_line(screen, known.line, [detail.goal for detail in known.goals], known.moment)
+        print_thread(screen, known.thread)
+        _print_timeline(screen, known.line, [detail.goal for detail in known.goals], known.moment)
         return
     for number, event in enumerate(known.events):
         if number:
             screen.say()
-        timeline.tell_event(screen, event, known.made.get(event.line.id, ()), known.moment)
+        describe.print_event(screen, event, known.made.get(event.line.id, ()), known.moment)
     if len(known.goals) == 1:
-        timeline.tell_goal_in_full(screen, known.goals[0], known.moment)
+        describe.print_goal_in_full(screen, known.goals[0], known.moment)
     elif known.goals:
-        timeline.tell_line(screen, [], [detail.goal for detail in known.goals], known.moment)
+        _print_timeline(screen, [], [detail.goal for detail in known.goals], known.moment)
 
 
-def tell_thread(screen: Screen, thread: Thread) -> None:
+def print_thread(screen: Screen, thread: Thread) -> None:
     """The keys that belong together, and whom they lead to."""
     screen.heading("Keys")
     screen.facts([(said(key.kind), f"{key.key}{_stopped(key.stopped_reason)}") for key in thread.keys])
@@ -165,10 +146,47 @@ def _stopped(reason: str | None) -> str:
     return f" (links nothing any more: {reason})" if reason else ""
 
 
+def _print_timeline(
+    screen: Screen, details: Sequence[EventDetail], goals: Sequence[GoalLine], moment: describe.Moment
+) -> None:
+    """Events by their own time, each with its goals; then goals whose events are not among them."""
+    screen.heading("Time line")
+    seen = set()
+    last_ms: int | None = None
+    for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):
+        at_ms = detail.event.happened_at_ms
+        gap = (
+            f"  ({apart(at_ms - last_ms).replace(' before', ' later')})"
+            if last_ms and at_ms - last_ms >= 60_000
+            else ""
+        )
+        last_ms = at_ms
+        line = detail.line
+        verdict = line.verdict or line.state
+        screen.facts(
+            [(when(at_ms), f"{line.label}  {line.type} {line.provider_event_id or ''}  {verdict}{gap}")], width=25
+        )
+        for goal in line.goals:
+            seen.add(goal.id)
+            _print_goal_briefly(screen, goal, moment)
+    for goal in goals:
+        if goal.id not in seen:
+            screen.facts([(when(goal.happened_at_ms), f"of ev_{goal.event_id}")], width=25)
+            _print_goal_briefly(screen, goal, moment)
+
+
+def _print_goal_briefly(screen: Screen, goal: GoalLine, moment: describe.Moment) -> None:
+    to = f" to {goal.visitor}" if goal.visitor else ""
+    screen.facts([("", f"{goal.label} {goal.name}{to}")], width=27)
+    for part in (describe.standing(goal, moment), describe.how_known(goal), describe.what_next(goal, moment)):
+        if part:
+            screen.facts([("", part)], width=29)
+
+
 def _as_json(known: Known) -> dict[str, Any]:
     return {
-        "events": timeline.as_json(known.events),
-        "goals": timeline.as_json([*(goal for made in known.made.values() for goal in made), *known.goals]),
-        "thread": timeline.as_json(known.thread),
-        "timeline": timeline.as_json(known.line),
+        "events": describe.as_json(known.events),
+        "goals": describe.as_json([*(goal for made in known.made.values() for goal in made), *known.goals]),
+        "thread": describe.as_json(known.thread),
+        "timeline": describe.as_json(known.line),
     }

@@ -20,8 +20,8 @@ from flask import current_app, g, request
 from bridge import logs
 from bridge.server.later import DROPPED, Answer
 from bridge.server.later import KEY as LATER
-from bridge.web.answers import plain
 from bridge.web.guesses import EACH_S, Guesses
+from bridge.web.responses import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,8 +13,8 @@ from flask import Blueprint, Response
 from bridge.errors import StoreError
 from bridge.store.operator import status
 from bridge.web import auth
-from bridge.web.answers import facts, plain
-from bridge.web.recent import Recent
+from bridge.web.cached import Cached
+from bridge.web.responses import facts, plain
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def blueprint(bridge: Bridge) -> Blueprint:
     """The two routes."""
     routes = Blueprint("health", __name__)
-    ready = Recent(lambda: _demand_ready(bridge))
+    ready = Cached(lambda: _demand_ready(bridge))
 
     @routes.get("/healthz")
     def healthz() -> Response:
@@ -47,8 +47,8 @@ def _demand_ready(bridge: Bridge) -> list[str]:
     """The paused destinations; StoreError when no event can be stored."""
     status.demand_ready(bridge.store)
     with bridge.store.read(quick=True) as conn:
-        look = status.look(conn, ())
-    return sorted(state.name for state in look.destinations if state.pause_kind is not None)
+        seen = status.snapshot(conn, ())
+    return sorted(state.name for state in seen.destinations if state.pause_kind is not None)
 
 
 def _fields(bridge: Bridge, paused: list[str]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from bridge.errors import BodyEncoded, BodyTooLarge, StoreError, UnknownSource
 from bridge.model import Candidate
 from bridge.store.goals import parking
 from bridge.web import auth
-from bridge.web.answers import plain, unavailable
 from bridge.web.incoming import request_of
+from bridge.web.responses import plain, unavailable
 
 if TYPE_CHECKING:
     from bridge.app import Bridge

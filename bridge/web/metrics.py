@@ -1,6 +1,6 @@
 """`/metrics` for Prometheus. Every number comes from the database, so it is right with many processes.
 
-What takes long to count, because there are many rows, is counted in the background (`bridge.web.recent`).
+What takes long to count, because there are many rows, is counted in the background (`bridge.web.cached`).
 It shows sales: bearer BRIDGE_ADMIN_TOKEN, or, without a token, from this machine only (`bridge.web.auth`).
 """
 
@@ -16,8 +16,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from bridge.errors import StoreError
 from bridge.store.operator import status
 from bridge.web import auth
-from bridge.web.answers import plain, unavailable
-from bridge.web.recent import Counted, Recent
+from bridge.web.cached import Cached, CachedInBackground
+from bridge.web.responses import plain, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from bridge.app import Bridge
-    from bridge.store.operator.status import Look, Totals
+    from bridge.store.operator.status import Snapshot, Totals
 
 
 TOTALS: Final = "bridge.totals"  # the application's extension that counts, to be asked ahead of the first request
@@ -34,8 +34,8 @@ TOTALS: Final = "bridge.totals"  # the application's extension that counts, to b
 def blueprint(bridge: Bridge) -> Blueprint:
     """The route."""
     routes = Blueprint("metrics", __name__)
-    totals = Counted(lambda: _totals(bridge))
-    recent = Recent(lambda: render(totals.get(), _look(bridge)))
+    totals = CachedInBackground(lambda: _totals(bridge))
+    recent = Cached(lambda: render(totals.get(), _snapshot(bridge)))
     routes.record_once(lambda state: state.app.extensions.update({TOTALS: totals}))
 
     @routes.get("/metrics")
@@ -57,22 +57,22 @@ def _totals(bridge: Bridge) -> Totals:
         return status.totals(conn)
 
 
-def _look(bridge: Bridge) -> Look:
+def _snapshot(bridge: Bridge) -> Snapshot:
     with bridge.store.read() as conn:
-        look = status.look(conn, sorted(bridge.destinations()))
+        seen = status.snapshot(conn, sorted(bridge.destinations()))
     known = bridge.rules.sources
     return replace(
-        look,
-        sources=tuple(state for state in look.sources if state.source in known),
-        attribution=tuple(found for found in look.attribution if found.source in known),
+        seen,
+        sources=tuple(state for state in seen.sources if state.source in known),
+        attribution=tuple(found for found in seen.attribution if found.source in known),
     )
 
 
-def render(totals: Totals, look: Look) -> bytes:
+def render(totals: Totals, seen: Snapshot) -> bytes:
     """The numbers as text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(
-        _Collected([*_counts(totals), *_sources(look), *_attribution(look), *_destinations(look), *_bridge(look)])
+        _Collected([*_counts(totals), *_sources(seen), *_attribution(seen), *_destinations(seen), *_bridge(seen)])
     )
     return generate_latest(registry)
 
@@ -99,12 +99,12 @@ def _counts(totals: Totals) -> Iterator[Metric]:
         yield family
 
 
-def _sources(look: Look) -> Iterator[Metric]:
+def _sources(seen: Snapshot) -> Iterator[Metric]:
     accepted = CounterMetricFamily("bridge_webhooks_accepted", "New events", labels=("source",))
     duplicates = CounterMetricFamily("bridge_webhooks_duplicate", "Repeated deliveries", labels=("source",))
     refused = CounterMetricFamily("bridge_webhooks_refused", "Requests that were refused", labels=("source",))
     in_row = GaugeMetricFamily("bridge_webhooks_refused_in_row", "Refusals since the last event", labels=("source",))
-    for state in look.sources:
+    for state in seen.sources:
         accepted.add_metric((state.source,), state.accepted)
         duplicates.add_metric((state.source,), state.duplicates)
         refused.add_metric((state.source,), state.refused)
@@ -112,7 +112,7 @@ def _sources(look: Look) -> Iterator[Metric]:
     yield from (accepted, duplicates, refused, in_row)
 
 
-def _attribution(look: Look) -> Iterator[Metric]:
+def _attribution(seen: Snapshot) -> Iterator[Metric]:
     through = GaugeMetricFamily(
         "bridge_attribution_goals",
         "The last goals of purchases, sign-ups and so on by what they found their visitor through; none: not",
@@ -121,14 +121,14 @@ def _attribution(look: Look) -> Iterator[Metric]:
     others = GaugeMetricFamily(
         "bridge_unattributed_others", "Goals of 30 days without a visitor from other events", labels=("source",)
     )
-    for found in look.attribution:
+    for found in seen.attribution:
         for way, goals in sorted({**found.through, "none": found.goals - found.named}.items()):
             through.add_metric((found.source, way), goals)
         others.add_metric((found.source,), found.others)
     yield from (through, others)
 
 
-def _destinations(look: Look) -> Iterator[Metric]:
+def _destinations(seen: Snapshot) -> Iterator[Metric]:
     paused = GaugeMetricFamily("bridge_destination_paused", "1: paused", labels=("destination", "kind"))
     success = GaugeMetricFamily(
         "bridge_destination_last_success_timestamp_seconds", "Last goal that was delivered", labels=("destination",)
@@ -136,22 +136,22 @@ def _destinations(look: Look) -> Iterator[Metric]:
     due = GaugeMetricFamily(
         "bridge_goals_oldest_due_seconds", "How long the oldest due goal waits", labels=("destination",)
     )
-    for state in look.destinations:
+    for state in seen.destinations:
         paused.add_metric((state.name, state.pause_kind or ""), int(state.pause_kind is not None))
         if state.last_success_at_ms is not None:
             success.add_metric((state.name,), state.last_success_at_ms / 1000)
-    for name, due_at_ms in look.oldest_due_at_ms.items():
-        due.add_metric((name,), _age_s(look, due_at_ms))
+    for name, due_at_ms in seen.oldest_due_at_ms.items():
+        due.add_metric((name,), _age_s(seen, due_at_ms))
     yield from (paused, success, due)
 
 
-def _bridge(look: Look) -> Iterator[Metric]:
-    unrouted = _age_s(look, look.oldest_unrouted_at_ms)
+def _bridge(seen: Snapshot) -> Iterator[Metric]:
+    unrouted = _age_s(seen, seen.oldest_unrouted_at_ms)
     yield GaugeMetricFamily("bridge_events_oldest_unrouted_seconds", "How long the oldest event waits", unrouted)
-    workers = sum(beat.kind != "web" for beat in look.heartbeats)
-    yield CounterMetricFamily("bridge_wrong_tokens", "Wrong bearer tokens that were refused", look.wrong_tokens.count)
+    workers = sum(beat.kind != "web" for beat in seen.heartbeats)
+    yield CounterMetricFamily("bridge_wrong_tokens", "Wrong bearer tokens that were refused", seen.wrong_tokens.count)
     yield GaugeMetricFamily("bridge_workers", "Processes that route and deliver", workers)
 
 
-def _age_s(look: Look, at_ms: int | None) -> float:
-    return 0.0 if at_ms is None else max(look.now_ms - at_ms, 0) / 1000
+def _age_s(seen: Snapshot, at_ms: int | None) -> float:
+    return 0.0 if at_ms is None else max(seen.now_ms - at_ms, 0) / 1000

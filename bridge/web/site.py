@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from bridge import logs
 from bridge.web import auth, health, hooks, links, metrics, status
-from bridge.web.answers import plain, unavailable
+from bridge.web.responses import plain, unavailable
 
 if TYPE_CHECKING:
     from bridge.app import Bridge

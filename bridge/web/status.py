@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response
 
+from bridge.alarms import Alarm, alarms, notes
 from bridge.errors import StoreError, StoreGone
 from bridge.lookup.step import fingerprint
 from bridge.store.operator import status
 from bridge.web import auth
-from bridge.web.alarms import Alarm, alarms, notes
-from bridge.web.answers import facts
-from bridge.web.recent import Recent
+from bridge.web.cached import Cached
+from bridge.web.responses import facts
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
-    from bridge.store.operator.status import Look
+    from bridge.store.operator.status import Snapshot
 
 
 def blueprint(bridge: Bridge) -> Blueprint:
     """The route."""
     routes = Blueprint("status", __name__)
-    recent = Recent(lambda: look(bridge))
+    recent = Cached(lambda: snapshot(bridge))
 
     @routes.get("/status")
     def show() -> Response:
@@ -53,12 +53,12 @@ def _of_store(error: StoreError) -> Alarm:
     return Alarm("store", "The database cannot be used.", str(error))
 
 
-def look(bridge: Bridge) -> Look:
+def snapshot(bridge: Bridge) -> Snapshot:
     """What the store sees of the destinations that are configured; StoreError also where it can only be read."""
     status.demand_ready(bridge.store)
     key = bridge.settings.stripe_api_key
     with bridge.store.read(quick=True) as conn:
-        return status.look(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
+        return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
 
 
 def _told(found: tuple[Alarm, ...], noted: tuple[Alarm, ...]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _sentences(found: tuple[Alarm, ...]) -> list[str]:
     return list(dict.fromkeys(alarm.detail if admin else alarm.sentence for alarm in found))
 
 
-def _details(bridge: Bridge, seen: Look) -> dict[str, Any]:
+def _details(bridge: Bridge, seen: Snapshot) -> dict[str, Any]:
     counters = {state.source: state for state in seen.sources}
     destinations = {state.name: state for state in seen.destinations}
     return {

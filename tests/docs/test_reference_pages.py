@@ -12,7 +12,7 @@ from docs_kit import ROOT
 
 from bridge import app, web
 from bridge import settings as table
-from bridge.store.operator.status import Look, SourceState, Totals
+from bridge.store.operator.status import Snapshot, SourceState, Totals
 from bridge.web import metrics
 from docs import generate
 
@@ -84,14 +84,14 @@ def calls(file, name):
 
 
 def test_every_alarm_is_documented_by_its_sentence():
-    files = (ROOT / "bridge/web/alarms.py", ROOT / "bridge/web/status.py")
+    files = (ROOT / "bridge/alarms.py", ROOT / "bridge/web/status.py")
     sentences = [call.args[1].value for file in files for call in calls(file, "Alarm")]
     assert len(sentences) >= 9
     assert [sentence for sentence in sentences if f"| {sentence} |" not in HTTP] == []
 
 
 def test_every_metric_is_documented():
-    look = Look(0, {"default": 0}, None, 0, 0, (), (SourceState("s", 1, 1, 1, 0, None, None, None),), ())
+    look = Snapshot(0, {"default": 0}, None, 0, 0, (), (SourceState("s", 1, 1, 1, 0, None, None, None),), ())
     names = re.findall(r"^# TYPE (\w+)", metrics.render(Totals({}, {}, {}), look).decode(), re.MULTILINE)
     assert len(names) >= 12
     assert [name for name in names if f"| `{name}` |" not in HTTP] == []

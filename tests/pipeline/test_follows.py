@@ -9,7 +9,7 @@ from identity_kit import ALICE, Desk, stripe_event
 from sqlalchemy import text
 
 from bridge import rules, sources
-from bridge.cli.story import rule_sentence
+from bridge.cli.trace import rule_sentence
 from bridge.errors import MappingError
 
 SHIPPED = {"stripe.yaml": (rules.SHIPPED / "stripe.yaml").read_text("utf-8")}

@@ -24,7 +24,7 @@ import pytest
 from running import ALICE, BOB, KEY, STRIPE_SECRET, checkout, environment, event, eventually
 
 from bridge import app, receive, settings, store
-from bridge.cli import hiding, main
+from bridge.cli import main, redaction
 from bridge.model import Request
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
@@ -156,7 +156,7 @@ def typed(happened, tmp_path, monkeypatch, capfdbinary):
         if terminal:
             return on_a_terminal(words, tmp_path, environ)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        hiding.source_of.cache_clear()
+        redaction.source_of.cache_clear()
         code = main(list(words))
         told = capfdbinary.readouterr()
         return code, told.out + told.err

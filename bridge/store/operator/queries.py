@@ -140,7 +140,7 @@ class GoalDetail:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Matches:
     """What a text names: ids of events and goals, newest first, at most 50 of each."""
 
     events: tuple[int, ...] = ()
@@ -182,33 +182,33 @@ class GoalFilter:
 
 def list_events(conn: Connection, wanted: EventFilter) -> list[EventLine]:
     """Events, newest first, each with its goals."""
-    wish = _filtered(select(*_EVENT_COLUMNS), events.c, wanted)
+    query = _filtered(select(*_EVENT_COLUMNS), events.c, wanted)
     if wanted.since_ms is not None:
-        wish = wish.where(events.c.received_at_ms >= wanted.since_ms)
-    return _with_goals(conn, conn.execute(wish).all())
+        query = query.where(events.c.received_at_ms >= wanted.since_ms)
+    return _with_goals(conn, conn.execute(query).all())
 
 
 def list_goals(conn: Connection, wanted: GoalFilter) -> list[GoalLine]:
     """Goals, newest first."""
-    wish = _filtered(select(*_GOAL_COLUMNS), goals.c, wanted)
+    query = _filtered(select(*_GOAL_COLUMNS), goals.c, wanted)
     if wanted.since_ms is not None:
-        wish = wish.where(goals.c.created_at_ms >= wanted.since_ms)
-    return [_goal(row) for row in conn.execute(wish)]
+        query = query.where(goals.c.created_at_ms >= wanted.since_ms)
+    return [_goal(row) for row in conn.execute(query)]
 
 
 _NOT_COLUMNS: Final = frozenset({"since_ms", "before", "limit"})
 
 
 def _filtered(
-    wish: Select[*tuple[Any, ...]], columns: Any, wanted: EventFilter | GoalFilter
+    query: Select[*tuple[Any, ...]], columns: Any, wanted: EventFilter | GoalFilter
 ) -> Select[*tuple[Any, ...]]:
     for field in fields(wanted):
         value = getattr(wanted, field.name)
         if value is not None and field.name not in _NOT_COLUMNS:
-            wish = wish.where(columns[field.name] == value)
+            query = query.where(columns[field.name] == value)
     if wanted.before is not None:
-        wish = wish.where(columns.id < wanted.before)
-    return wish.order_by(columns.id.desc()).limit(wanted.limit)
+        query = query.where(columns.id < wanted.before)
+    return query.order_by(columns.id.desc()).limit(wanted.limit)
 
 
 # ------------------------------------------------------------------------------------------------------ one of it
@@ -240,20 +240,20 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
 
 def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:
     """The tries of a goal, oldest first."""
-    wish = select(*_ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
-    return tuple(AttemptLine(**row._mapping) for row in conn.execute(wish))  # noqa: SLF001 - public in SQLAlchemy
+    query = select(*_ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
+    return tuple(AttemptLine(**row._mapping) for row in conn.execute(query))  # noqa: SLF001 - public in SQLAlchemy
 
 
-def find(conn: Connection, text: str) -> Found:
+def find(conn: Connection, text: str) -> Matches:
     """What a text names: `ev_12`, `goal_7`, a provider's event id, a visitor. Link keys are for `store.links`."""
     ours = re.fullmatch(r"(ev|goal)_(\d{1,18})", text)
     if ours is not None:
         table = events if ours[1] == "ev" else goals
         ids = tuple(conn.execute(select(table.c.id).where(table.c.id == int(ours[2]))).scalars())
-        return Found(events=ids) if ours[1] == "ev" else Found(goals=ids)
+        return Matches(events=ids) if ours[1] == "ev" else Matches(goals=ids)
     named = select(events.c.id).where(events.c.provider_event_id == text).order_by(events.c.id.desc()).limit(FOUND_MAX)
     of_visitor = select(goals.c.id).where(goals.c.visitor == text).order_by(goals.c.id.desc()).limit(FOUND_MAX)
-    return Found(tuple(conn.execute(named).scalars()), tuple(conn.execute(of_visitor).scalars()))
+    return Matches(tuple(conn.execute(named).scalars()), tuple(conn.execute(of_visitor).scalars()))
 
 
 # --------------------------------------------------------------------------------------------------------- rows
@@ -276,8 +276,8 @@ def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list
 
 def _goals_of(conn: Connection, event_ids: Iterable[int]) -> dict[int, list[GoalLine]]:
     found: dict[int, list[GoalLine]] = {}
-    wish = select(*_GOAL_COLUMNS).where(goals.c.event_id.in_(list(event_ids))).order_by(goals.c.id)
-    for row in conn.execute(wish):
+    query = select(*_GOAL_COLUMNS).where(goals.c.event_id.in_(list(event_ids))).order_by(goals.c.id)
+    for row in conn.execute(query):
         found.setdefault(row.event_id, []).append(_goal(row))
     return found
 

@@ -1,8 +1,8 @@
 """What `/readyz`, `/status` and `/metrics` need to know, in a few cheap queries.
 
-`demand_ready` proves by a write that events can be received. `look` finds what somebody should look at, by index only,
+`demand_ready` proves by a write that events can be received. `snapshot` reads what may need attention, by index only,
 however many rows there are. `totals` counts everything, rows that retention removed included, so that a counter never
-goes back; it walks over indexes and is for the owner's eyes. Judging all this is the web's.
+goes back; it walks over indexes and is for the owner's eyes. `bridge.alarms` judges all this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bridge.store.goals import attribution
 from bridge.store.links import lookups
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
-from bridge.store.operator import workers, wrong_tokens
+from bridge.store.operator import heartbeats, wrong_tokens
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
 from bridge.store.schema import totals as removed
 from bridge.store.upkeep import jumps
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bridge.store.database.engine import Store
     from bridge.store.goals.attribution import Attribution
     from bridge.store.links.lookups import Pause
-    from bridge.store.operator.workers import Heartbeat
+    from bridge.store.operator.heartbeats import Heartbeat
     from bridge.store.upkeep.jumps import Wait
 
 SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
@@ -89,8 +89,8 @@ class FailedRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What somebody may have to look at.
+class Snapshot:
+    """What may need attention.
 
     oldest_due_at_ms: of each destination asked for, None if nothing is due; beside them of one that is configured no
     more, if something is. oldest_unrouted_at_ms: of all events. quarantined, held: how many, up to 1,000.
@@ -168,8 +168,8 @@ _NUMBERS: Final = text("SELECT has_sequence_privilege(pg_get_serial_sequence('ev
 # --------------------------------------------------------------------------------------------------------- look
 
 
-def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Look:
-    """What there is to look at. names: the destinations that are configured. stripe_key: fingerprint of the key."""
+def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Snapshot:
+    """What may need attention now. names: the destinations that are configured. stripe_key: fingerprint of the key."""
     known = tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
     configured = {name: _oldest_due(conn, name) for name in names}
     others = {
@@ -177,7 +177,7 @@ def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) 
     }
     now = read_ms(conn)
     counted = tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES))  # noqa: SLF001 - public
-    return Look(
+    return Snapshot(
         now_ms=now,
         oldest_due_at_ms={**configured, **{name: due for name, due in others.items() if due is not None}},
         oldest_unrouted_at_ms=conn.execute(_OLDEST_UNROUTED).scalar(),
@@ -185,7 +185,7 @@ def look(conn: Connection, names: Iterable[str], stripe_key: str | None = None) 
         held=_up_to_many(conn, goals, "held"),
         destinations=known,
         sources=counted,
-        heartbeats=tuple(workers.all_seen(conn, SEEN_LATELY_MS)),
+        heartbeats=tuple(heartbeats.all_seen(conn, SEEN_LATELY_MS)),
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,

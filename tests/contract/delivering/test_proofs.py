@@ -9,12 +9,12 @@ from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
 from sqlalchemy import select, update
 from website import AWAY, Sending
 
+from bridge.alarms import alarms
 from bridge.model import Destination, Outcome, OutcomeKind, ProofClaim
 from bridge.store import schema
 from bridge.store.goals import parking, proofs
 from bridge.store.links import statements
 from bridge.store.operator import status
-from bridge.web.alarms import alarms
 
 PLACE = "data.object.client_reference_id"
 
@@ -275,7 +275,7 @@ def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(s
 
 def none_known(shop):
     with shop.sending.store.read() as conn:
-        look = status.look(conn, ["default"])
+        look = status.snapshot(conn, ["default"])
     found = alarms(look, None, {}, {"default": Destination("default", "df_1")})
     return [one for one in found if one.name == "none_known"]
 

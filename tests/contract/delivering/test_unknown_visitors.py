@@ -9,11 +9,11 @@ from sqlalchemy import insert, text, update
 from statements_kit import overheard, plan
 from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 
+from bridge.alarms import alarms
 from bridge.model import Claim, Destination
 from bridge.store import schema
 from bridge.store.delivery import outbox
 from bridge.store.operator import status
-from bridge.web.alarms import alarms
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def strangers(sending, count=12):
 
 def alarm(sending):
     with sending.store.read() as conn:
-        look = status.look(conn, ["default"])
+        look = status.snapshot(conn, ["default"])
     found = alarms(look, None, {}, {"default": Destination("default", "df_1")})
     return [one for one in found if one.name == "none_known"]
 

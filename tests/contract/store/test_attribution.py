@@ -11,12 +11,12 @@ from sqlalchemy import select
 
 from bridge import identity
 from bridge import settings as table
+from bridge.alarms import alarms, attributed
 from bridge.errors import SettingsError
 from bridge.model import Destination
 from bridge.store import schema
 from bridge.store.goals import attribution, drafts
 from bridge.store.operator import status
-from bridge.web.alarms import alarms, attributed
 
 REFERENCE = "data.object.client_reference_id"
 
@@ -51,7 +51,7 @@ class Shop:
             conn.exec_driver_sql("INSERT INTO source_counters (source) VALUES ('stripe') ON CONFLICT DO NOTHING")
         self.clock.advance(15 * MINUTE)
         with self.store.read() as conn:
-            look = status.look(conn, ["default"])
+            look = status.snapshot(conn, ["default"])
         told = alarms(look, None, self.desk.rules.sources, {"default": Destination("default", "df_1")}, share)
         return next(((one.sentence, one.detail) for one in told if one.name == "attribution"), None)
 

@@ -145,7 +145,7 @@ class Alike(RuleBasedStateMachine):
 
     @invariant()
     def they_say_the_same(self):
-        self.both(lambda conn: (status.look(conn, ("default",)), status.totals(conn)))
+        self.both(lambda conn: (status.snapshot(conn, ("default",)), status.totals(conn)))
         self.both(lambda conn: (queries.list_events(conn, queries.EventFilter()), queries.find(conn, "v")))
 
 

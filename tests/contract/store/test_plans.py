@@ -37,7 +37,7 @@ def _walks(conn, statement, values):
 WORK = {
     "claim": lambda conn: events.claim(conn, 20, "t", 1),
     "release": lambda conn: events.release(conn, [1], "t"),
-    "look": lambda conn: status.look(conn, ("default",)),
+    "look": lambda conn: status.snapshot(conn, ("default",)),
     "find": lambda conn: (queries.find(conn, "evt_1"), queries.find(conn, "ev_1"), queries.find(conn, "goal_1")),
     "show": lambda conn: (queries.show_event(conn, 1), queries.show_goal(conn, 1)),
     "bodies after days": lambda conn: retention.forget_bodies(conn, 30, 10, NOW_MS),

@@ -10,7 +10,7 @@ from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import schema
 from bridge.store.inbox import counters
 from bridge.store.links import lookups
-from bridge.store.operator import status, workers
+from bridge.store.operator import heartbeats, status
 from bridge.store.upkeep import retention
 
 DAY = 86_400_000
@@ -18,7 +18,7 @@ DAY = 86_400_000
 
 def look(store, *names):
     with store.read() as conn:
-        return status.look(conn, names or ("default",))
+        return status.snapshot(conn, names or ("default",))
 
 
 def totals(store):
@@ -106,7 +106,7 @@ def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock
             insert(schema.destinations).values(name="default", pause_kind="failures", pause_reason="5 in a row")
         )
         counters.refused(conn, "stripe", count=3, in_row=2, reason="stale")
-        workers.beat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
+        heartbeats.beat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
     found = look(store)
     assert [(row.name, row.pause_kind, row.pause_reason) for row in found.destinations] == [
         ("default", "failures", "5 in a row")
@@ -115,7 +115,7 @@ def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock
     assert found.heartbeats[0].rules_fault == "stripe.yaml:1:1: no"
     assert found.worker_seen_at_ms is None
     with store.write() as conn:
-        workers.beat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
+        heartbeats.beat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
     assert look(store).worker_seen_at_ms == clock.now_ms
     clock.advance(status.SEEN_LATELY_MS + 1)
     assert look(store).worker_seen_at_ms is None
@@ -153,13 +153,13 @@ def test_what_waits_for_a_destination_that_is_configured_no_more_is_found(store,
     rows.goal(due_at_ms=clock.now_ms - 5_000, destination="gone")
     assert look(store).oldest_due_at_ms == {"default": None, "gone": clock.now_ms - 5_000}
     with store.read() as conn:
-        assert status.look(conn, ()).oldest_due_at_ms == {}  # who asks for none wants to know of none
+        assert status.snapshot(conn, ()).oldest_due_at_ms == {}  # who asks for none wants to know of none
 
 
 def test_a_pause_of_look_ups_that_lasts_is_told_until_it_is_over_or_the_key_is_another(store, clock):
     def paused(key="mine"):
         with store.read() as conn:
-            return [pause.what for pause in status.look(conn, ("default",), key).lookup_pauses]
+            return [pause.what for pause in status.snapshot(conn, ("default",), key).lookup_pauses]
 
     def pause(what, why):
         with store.write() as conn:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from bridge import settings as bridge_settings
+from bridge.alarms import _has_lost_its_secret
 from bridge.store import clock as store_clock
 from bridge.store import schema
 from bridge.store.delivery import outbox
@@ -17,7 +18,6 @@ from bridge.store.operator import status
 from bridge.store.upkeep import jumps, timekeeping
 from bridge.store.upkeep.ahead import Most, within
 from bridge.store.upkeep.timekeeping import Timekeeper
-from bridge.web.alarms import _has_lost_its_secret
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -580,7 +580,7 @@ def hear(store):
 def silent(store):
     """Is the source taken to have lost its secret?"""
     with store.read() as conn:
-        look = status.look(conn, ())
+        look = status.snapshot(conn, ())
     return _has_lost_its_secret(look.sources[0], look.now_ms)
 
 

@@ -11,10 +11,10 @@ from bridge import settings as table
 from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import Store
-from bridge.store.operator import workers
+from bridge.store.operator import heartbeats
 from bridge.store.schema import destinations, events, goals, source_counters
 from bridge.store.upkeep import jumps
-from bridge.web import recent
+from bridge.web import cached
 
 ADMIN = {"Authorization": "Bearer admin-token"}
 LINKS = {"Authorization": "Bearer links-token"}
@@ -24,7 +24,7 @@ MIN = 60_000
 
 @pytest.fixture(autouse=True)
 def _always_fresh(monkeypatch):
-    monkeypatch.setattr(recent.Recent.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(cached.Cached.__init__, "__defaults__", (0.0,))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def at_work(bridge):
 
 def beat(bridge, **options):
     with bridge.store.write() as conn:
-        workers.beat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
+        heartbeats.beat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
 
 
 def problems(client):
@@ -128,7 +128,7 @@ def test_no_worker_is_red_until_one_is_seen(client, bridge):
     assert problems(client)[0]
     beat_of_worker = {"kind": "worker", "rules_hash": "h", "rules_fault": None}
     with bridge.store.write() as conn:
-        workers.beat(conn, "w2", **beat_of_worker)
+        heartbeats.beat(conn, "w2", **beat_of_worker)
     assert problems(client) == ([], [])
     bridge.clock.advance(MIN)
     assert problems(client)[0]

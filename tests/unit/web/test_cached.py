@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from bridge.errors import StoreUnavailable
-from bridge.web import recent
-from bridge.web.recent import Counted
+from bridge.web import cached
+from bridge.web.cached import CachedInBackground
 
 PATIENCE_S = 30
 
@@ -33,20 +33,20 @@ class Asked:
 
 
 def test_what_is_quick_is_asked_for_each_time(monkeypatch):
-    monkeypatch.setattr(recent, "LONG_S", PATIENCE_S)
+    monkeypatch.setattr(cached, "LONG_S", PATIENCE_S)
     asked = Asked()
     asked.may_answer.set()
-    counted = Counted(asked)
+    counted = CachedInBackground(asked)
     assert [counted.get() for _ in range(3)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_takes_long_is_asked_for_in_the_background_by_one(monkeypatch, fails):
-    monkeypatch.setattr(recent, "LONG_S", 0.0)
-    monkeypatch.setattr(recent, "SHARE", 0.0)
-    monkeypatch.setattr(recent, "FRESH_S", PATIENCE_S)
+    monkeypatch.setattr(cached, "LONG_S", 0.0)
+    monkeypatch.setattr(cached, "SHARE", 0.0)
+    monkeypatch.setattr(cached, "FRESH_S", PATIENCE_S)
     asked = Asked(fails)
-    counted = Counted(asked)
+    counted = CachedInBackground(asked)
     assert [counted.get() for _ in range(5)] == [1, 1, 1, 1, 1]
     while asked.times < 2:  # the thread has begun
         threading.Event().wait(0.01)
@@ -63,13 +63,13 @@ def test_what_the_first_one_raises_is_raised():
         raise StoreUnavailable("gone")
 
     with pytest.raises(StoreUnavailable):
-        Counted(gone).get()
+        CachedInBackground(gone).get()
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("it took too long"), ZeroDivisionError("a bug")])
 def test_what_fails_in_the_background_is_asked_for_a_twentieth_of_the_time_as_well(monkeypatch, error):
-    monkeypatch.setattr(recent, "LONG_S", 0.0)
-    monkeypatch.setattr(recent, "FRESH_S", 0.0)
+    monkeypatch.setattr(cached, "LONG_S", 0.0)
+    monkeypatch.setattr(cached, "FRESH_S", 0.0)
     times = []
 
     def ask():
@@ -79,7 +79,7 @@ def test_what_fails_in_the_background_is_asked_for_a_twentieth_of_the_time_as_we
             raise error
         return "first"
 
-    counted = Counted(ask)
+    counted = CachedInBackground(ask)
     assert counted.get() == "first"
     while len(times) < 2:
         assert counted.get() == "first"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bridge.cli import opening
-from bridge.cli.words import ago, listing
+from bridge.cli import resources
+from bridge.cli.formatting import ago, listing
 from bridge.model import ReplyKind
+from bridge.rules.globs import compile_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,7 +73,7 @@ def print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
     waiting = [source for source in sources if keeps_first_message(source)]
     if not waiting or not screen.terminal:
         return
-    with opening.maybe_store() as (store, error):
+    with resources.maybe_store() as (store, error):
         if store is None:
             screen.say(f"First messages cannot be shown: {error}")
             return
@@ -91,7 +92,31 @@ def _print(screen: Screen, source: Source, found: list[FirstMessage]) -> None:
         screen.say(f"None within the last hour. Have {provider} send it, then run this again.", indent=2)
     for one in found:
         screen.line(f"    {one.token}")
-        screen.say(f"came {ago(one.at_ms, opening.now_ms())} from {one.sender or 'an unknown address'}", indent=6)
+        screen.say(f"came {ago(one.at_ms, resources.now_ms())} from {one.sender or 'an unknown address'}", indent=6)
     if found:
         screen.line(f"  Anybody can send one: compare it with {provider}'s page before you set it as the secret.")
     screen.say()
+
+
+# ---------------------------------------------------------------------------------------------------------- Gumroad
+
+GUMROAD_PING: Final = "sale"
+_GUMROAD_RESOURCES: Final = (
+    "sale", "refund", "dispute", "dispute_won", "cancellation",
+    "subscription_updated", "subscription_ended", "subscription_restarted",
+)  # fmt: skip
+_GUMROAD_CALL: Final = (
+    'curl -X PUT https://api.gumroad.com/v2/resource_subscriptions -d "access_token=$GUMROAD_ACCESS_TOKEN"'
+    ' -d resource_name={event} --data-urlencode "post_url={url}?token={secret}"'
+)
+
+
+def gumroad_calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
+    """The API call for each event that the Ping endpoint does not send, for a shell that knows the two secrets.
+
+    Gumroad's settings offer an endpoint for sales only; each other event takes one call with the seller's OAuth token.
+    """
+    secret = f"${source.secret_names[0]}" if source.secret_names else "YOUR-SECRET"
+    globs = [compile_glob(event) for event in events]
+    wanted = [name for name in _GUMROAD_RESOURCES if name != GUMROAD_PING and any(glob.matches(name) for glob in globs)]
+    return tuple(_GUMROAD_CALL.format(event=name, url=url, secret=secret) for name in wanted)

@@ -1,4 +1,4 @@
-"""How the demo says what became of each event: a table, sentences, the answer of `why`; or one JSON document."""
+"""What became of the events of the demo: read from its database, shown as a table and as the answer of `why`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,55 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.cli import demo_play, demo_seen
+from bridge import identity, store
+from bridge.cli import demo_events
 from bridge.cli.screen import BAD, GOOD
+from bridge.identity.linking import Found
+from bridge.store.operator import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bridge.cli.demo_play import Act
+    from bridge.cli.demo_events import Act
     from bridge.cli.screen import Screen
     from bridge.sandbox.simulator import Sent
-    from bridge.store.operator.queries import EventLine
+    from bridge.store.operator.queries import EventLine, GoalLine
+
+_MOVING: Final = frozenset({"pending", "leased", "sending", "unconfirmed"})
+_MANY: Final = 500
+
+
+def read(url: str) -> list[EventLine]:
+    """Every event with its goals, in the order of arrival."""
+    opened = store.open(url, pool_size=1)
+    try:
+        with opened.read() as conn:
+            return queries.list_events(conn, queries.EventFilter(limit=_MANY))[::-1]
+    finally:
+        opened.close()
+
+
+def settled(seen: list[EventLine]) -> bool:
+    """Every event is routed, and no goal is on its way."""
+    return all(event.state != "received" and all(goal.state not in _MOVING for goal in event.goals) for event in seen)
+
+
+def found_by(goal: GoalLine) -> str:
+    """The kind of key that led to a goal's visitor; empty: the event names it itself."""
+    found = _found(goal)
+    return "" if found is None or found.by == "own" else (found.kind or "").replace("_", " ")
+
+
+def provenance(goal: GoalLine) -> str:
+    """How its visitor was found, in a sentence."""
+    found = _found(goal)
+    return "has no visitor" if found is None else identity.provenance(found)
+
+
+def _found(goal: GoalLine) -> Found | None:
+    return Found.from_json(goal.provenance) if goal.provenance else None
+
 
 _NOTES: Final = (
     "The repeated event made no second goal, the forged one was refused, the test purchase is not sent.",
@@ -50,7 +88,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         visitor = self.recorded[0]["visitor"][:6] if self.recorded else ""
-        if visitor and self.seen and (kind := demo_seen.found_by(self.seen.goals[0])):
+        if visitor and self.seen and (kind := found_by(self.seen.goals[0])):
             visitor += f" by {kind}"
         return (self.act.step.source, self.act.step.type, self.verdict, self.goals(), visitor)
 
@@ -110,11 +148,11 @@ def table(screen: Screen, told: Sequence[Row], wanted: int, absent: Sequence[str
 
 def hero(screen: Screen, told: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
     """The refund that names nobody: how its visitor was found, and the whole answer of `why`."""
-    row = next(row for row in told if row.act.step.type == demo_play.HERO)
+    row = next(row for row in told if row.act.step.type == demo_events.HERO)
     screen.say()
     screen.heading("The refund names no visitor, yet it is attributed:")
     for goal in row.seen.goals if row.seen else ():
-        for part in demo_seen.provenance(goal).split(", "):
+        for part in provenance(goal).split(", "):
             screen.say(part, indent=2)
     answer = subprocess.run(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", "bridge", "why", row.act.step.id],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Destination, Source
     from bridge.store.goals.attribution import Attribution
-    from bridge.store.operator.status import FailedRules, Look, SourceState
+    from bridge.store.operator.status import FailedRules, Snapshot, SourceState
 
 DUE_MS: Final = 15 * MS["min"]
 KEYLESS_MS: Final = MS["min"]  # nothing sends these: waiting longer tells nothing more
@@ -40,7 +40,7 @@ class Alarm:
 
 
 def alarms(
-    look: Look,
+    seen: Snapshot,
     rules_fault: str | None,
     sources: Mapping[str, Source],
     destinations: Mapping[str, Destination],
@@ -51,31 +51,31 @@ def alarms(
     share: of the goals that can have a visitor, so many should.
     """
     return (
-        *_worker(look),
-        *_paused(look, destinations),
-        *_none_known(look, destinations),
-        *_waiting(look, destinations),
-        *_unrouted(look),
-        *_lost_secrets(look, sources),
-        *_unnamed(look, sources, share),
-        *_reload(look, rules_fault),
-        *_kept(look),
-        *_lookups(look),
+        *_worker(seen),
+        *_paused(seen, destinations),
+        *_none_known(seen, destinations),
+        *_waiting(seen, destinations),
+        *_unrouted(seen),
+        *_lost_secrets(seen, sources),
+        *_unnamed(seen, sources, share),
+        *_reload(seen, rules_fault),
+        *_kept(seen),
+        *_lookups(seen),
     )
 
 
-def notes(look: Look, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
+def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
     """What its owner may want to know, said in the same way; it turns nothing red. What any stranger can do is here."""
     return (
-        *_refusals(look, sources),
-        *(_failed_rules(failed) for failed in look.failed_rules if failed.source in sources),
-        *_forgetting(look),
-        *_wrong_tokens(look),
+        *_refusals(seen, sources),
+        *(_failed_rules(failed) for failed in seen.failed_rules if failed.source in sources),
+        *_forgetting(seen),
+        *_wrong_tokens(seen),
     )
 
 
-def _forgetting(look: Look) -> Iterator[Alarm]:
-    wait = look.forgetting_waits
+def _forgetting(seen: Snapshot) -> Iterator[Alarm]:
+    wait = seen.forgetting_waits
     if wait is None:
         return
     cause = {
@@ -85,7 +85,7 @@ def _forgetting(look: Look) -> Iterator[Alarm]:
     yield Alarm(
         "retention_waits",
         "The clock jumped or the bridge stood still, so nothing is deleted by age for now.",
-        f"{cause}, {_ago(look.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
+        f"{cause}, {_ago(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
         f" 24 hours ({_ago(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that grew"
         " too old meanwhile are held: `python -m bridge goals list --state held` lists them, `goals retry` sends them.",
     )
@@ -101,20 +101,20 @@ def _failed_rules(failed: FailedRules) -> Alarm:
     )
 
 
-def _wrong_tokens(look: Look) -> Iterator[Alarm]:
-    tried = look.wrong_tokens
-    if tried.last_at_ms is not None and look.now_ms - tried.last_at_ms < MS["d"]:
+def _wrong_tokens(seen: Snapshot) -> Iterator[Alarm]:
+    tried = seen.wrong_tokens
+    if tried.last_at_ms is not None and seen.now_ms - tried.last_at_ms < MS["d"]:
         yield Alarm(
             "wrong_tokens",
             "Wrong bearer tokens were refused.",
             f"{_many(tried.count, 'wrong bearer token')} {'was' if tried.count == 1 else 'were'} refused so far, the"
-            f" last one {_ago(look.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
+            f" last one {_ago(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
             " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log says where.",
         )
 
 
-def _worker(look: Look) -> Iterator[Alarm]:
-    if look.worker_seen_at_ms is None:
+def _worker(seen: Snapshot) -> Iterator[Alarm]:
+    if seen.worker_seen_at_ms is None:
         yield Alarm(
             "no_worker",
             "No worker is running: events are stored, but nothing is sent.",
@@ -122,12 +122,12 @@ def _worker(look: Look) -> Iterator[Alarm]:
         )
 
 
-def _paused(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
+def _paused(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
     """A destination that only waits for its rate limit is at work."""
-    for state in look.destinations:
+    for state in seen.destinations:
         if state.name not in destinations or state.pause_kind in (None, "throttled"):
             continue
-        since = _ago(look.now_ms - (state.paused_since_ms or look.now_ms))
+        since = _ago(seen.now_ms - (state.paused_since_ms or seen.now_ms))
         yield Alarm(
             "paused",
             "A destination is paused.",
@@ -135,9 +135,9 @@ def _paused(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Ala
         )
 
 
-def _none_known(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
+def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
     """A key of another website knows nobody; nothing is lost by it, and nothing stops."""
-    for state in look.destinations:
+    for state in seen.destinations:
         if state.name not in destinations or state.unknown_since_ms is None:
             continue
         setting = _KEYS.get(state.name, "the api_key of its mapping file")
@@ -145,17 +145,17 @@ def _none_known(look: Look, destinations: Mapping[str, Destination]) -> Iterator
             "none_known",
             "A website knows none of the last 10 visitors: is this the key of the right website?",
             f"Destination {state.name} has known none of the last {UNKNOWN_IN_ROW} different visitors for"
-            f" {_ago(look.now_ms - state.unknown_since_ms)}: is this the key of the right website ({setting})? If it"
+            f" {_ago(seen.now_ms - state.unknown_since_ms)}: is this the key of the right website ({setting})? If it"
             " is, your app may hand over its own user ids. Their goals wait and none is rejected; goals of other"
             " visitors go first, and one that is delivered ends this."
             f" `python -m bridge goals list --destination {state.name}` lists them.",
         )
 
 
-def _waiting(look: Look, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
+def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
     """Each destination with a goal that waits for too long, and for what."""
-    for name, due_at_ms in look.oldest_due_at_ms.items():
-        waits_ms = 0 if due_at_ms is None else look.now_ms - due_at_ms
+    for name, due_at_ms in seen.oldest_due_at_ms.items():
+        waits_ms = 0 if due_at_ms is None else seen.now_ms - due_at_ms
         destination = destinations.get(name)
         if destination is None or not destination.api_key:
             if waits_ms > KEYLESS_MS:
@@ -186,24 +186,24 @@ def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> 
     )
 
 
-def _unrouted(look: Look) -> Iterator[Alarm]:
-    unrouted = look.oldest_unrouted_at_ms
-    if unrouted is not None and look.now_ms - unrouted > DUE_MS:
+def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
+    unrouted = seen.oldest_unrouted_at_ms
+    if unrouted is not None and seen.now_ms - unrouted > DUE_MS:
         yield Alarm(
             "unrouted",
             "Events wait for longer than 15 minutes.",
-            f"The oldest event that no rule has seen came {_ago(look.now_ms - unrouted)} ago:"
+            f"The oldest event that no rule has seen came {_ago(seen.now_ms - unrouted)} ago:"
             " `python -m bridge events` lists them.",
         )
 
 
-def _lost_secrets(look: Look, sources: Mapping[str, Source]) -> Iterator[Alarm]:
+def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
     """Refusals alone are no alarm, because anybody can cause them; but nobody can keep a source's own events away."""
-    for state in look.sources:
+    for state in seen.sources:
         source = sources.get(state.source)
-        if source is None or not _has_lost_its_secret(state, look.now_ms):
+        if source is None or not _has_lost_its_secret(state, seen.now_ms):
             continue
-        silent = _ago(look.now_ms - (state.last_accepted_at_ms or 0))
+        silent = _ago(seen.now_ms - (state.last_accepted_at_ms or 0))
         yield Alarm(
             "refusals",
             "A source refuses what it is sent.",
@@ -227,8 +227,8 @@ _CAUSES: Final = {
 }
 
 
-def _unnamed(look: Look, sources: Mapping[str, Source], share: float) -> Iterator[Alarm]:
-    for found in look.attribution:
+def _unnamed(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Iterator[Alarm]:
+    for found in seen.attribution:
         source = sources.get(found.source)
         if source is None or not found.lacks(share):
             continue
@@ -282,11 +282,11 @@ def _likely(source: Source) -> str:
     )
 
 
-def _refusals(look: Look, sources: Mapping[str, Source]) -> Iterator[Alarm]:
-    for state in look.sources:
+def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
+    for state in seen.sources:
         source = sources.get(state.source)
-        since_ms = look.now_ms - (state.last_refused_at_ms or 0)
-        if source is None or not state.refused_in_row or since_ms > TOLD_MS or _has_lost_its_secret(state, look.now_ms):
+        since_ms = seen.now_ms - (state.last_refused_at_ms or 0)
+        if source is None or not state.refused_in_row or since_ms > TOLD_MS or _has_lost_its_secret(state, seen.now_ms):
             continue
         requests = "request" if state.refused_in_row == 1 else f"{state.refused_in_row:,} requests"
         told = f"Source {state.source} refused the last {requests}, {_ago(since_ms)} ago: "
@@ -302,9 +302,9 @@ def _refusals(look: Look, sources: Mapping[str, Source]) -> Iterator[Alarm]:
             )
 
 
-def _reload(look: Look, rules_fault: str | None) -> Iterator[Alarm]:
+def _reload(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
     """Of this process, else of another one (a worker sees the files, too)."""
-    fault = rules_fault or next((beat.rules_fault for beat in look.heartbeats if beat.rules_fault), None)
+    fault = rules_fault or next((beat.rules_fault for beat in seen.heartbeats if beat.rules_fault), None)
     if fault is not None:
         yield Alarm(
             "reload",
@@ -313,31 +313,31 @@ def _reload(look: Look, rules_fault: str | None) -> Iterator[Alarm]:
         )
 
 
-def _kept(look: Look) -> Iterator[Alarm]:
-    if look.quarantined:
+def _kept(seen: Snapshot) -> Iterator[Alarm]:
+    if seen.quarantined:
         yield Alarm(
             "quarantine",
             "Events are in quarantine.",
-            f"{_many(look.quarantined, 'verified event')} could not be read or routed:"
+            f"{_many(seen.quarantined, 'verified event')} could not be read or routed:"
             " `python -m bridge events list --state quarantined`, then `events replay` or `events ignore`.",
         )
-    if look.held:
-        it = "it" if look.held == 1 else "they"
+    if seen.held:
+        it = "it" if seen.held == 1 else "they"
         yield Alarm(
             "held",
             "Goals are held for a decision.",
-            f"{_many(look.held, 'goal')} {'is' if look.held == 1 else 'are'} held: nobody can tell whether"
+            f"{_many(seen.held, 'goal')} {'is' if seen.held == 1 else 'are'} held: nobody can tell whether"
             f" {it} arrived, or {it} grew too old while the clock jumped. `python -m bridge goals list --state held`,"
             " then `goals retry` or `goals cancel`.",
         )
 
 
-def _lookups(look: Look) -> Iterator[Alarm]:
-    for pause in look.lookup_pauses:
+def _lookups(seen: Snapshot) -> Iterator[Alarm]:
+    for pause in seen.lookup_pauses:
         yield Alarm(
             "lookups",
             "Look-ups at Stripe are paused.",
-            f"Look-ups at Stripe are paused since {_ago(look.now_ms - pause.since_ms)}: {pause.reason}. Goals that need"
+            f"Look-ups at Stripe are paused since {_ago(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that need"
             " them wait for their visitor; `python -m bridge doctor` tries the key.",
         )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bridge.cli import demo_play
+from bridge.cli import demo_events
 
 NOW_S = 1_790_000_000
-ACTS = demo_play.play(7, NOW_S)
-WANTED = demo_play.expected(ACTS)
+ACTS = demo_events.play(7, NOW_S)
+WANTED = demo_events.expected(ACTS)
 
 
 def record(goal: object, **changes: object) -> dict[str, object]:
@@ -14,8 +14,8 @@ def record(goal: object, **changes: object) -> dict[str, object]:
 
 
 def test_the_hero_names_no_visitor_and_comes_twelve_days_after_its_checkout() -> None:
-    hero = next(act.step for act in ACTS if act.step.type == demo_play.HERO)
-    checkout = demo_play.checkout([act.step for act in ACTS])
+    hero = next(act.step for act in ACTS if act.step.type == demo_events.HERO)
+    checkout = demo_events.checkout([act.step for act in ACTS])
     assert hero.visitor is None
     assert (hero.at_s - checkout.at_s) / 86_400 == 12
     assert hero.goals[0].visitor == checkout.visitor
@@ -23,7 +23,7 @@ def test_the_hero_names_no_visitor_and_comes_twelve_days_after_its_checkout() ->
 
 def test_it_shows_three_providers_a_repetition_a_forgery_and_test_mode() -> None:
     assert {act.step.source for act in ACTS} == {"stripe", "lemonsqueezy", "generic"}
-    assert {act.how for act in ACTS} == {"", demo_play.REPEATED, demo_play.FORGED}
+    assert {act.how for act in ACTS} == {"", demo_events.REPEATED, demo_events.FORGED}
     assert [act.step.test for act in ACTS].count(True) == 1
     assert all(step.goals for step, _ in WANTED)
 
@@ -36,18 +36,18 @@ def test_a_repetition_and_a_forgery_promise_no_goal_of_their_own() -> None:
 
 def test_nothing_is_missing_when_every_goal_was_recorded_whatever_else_was() -> None:
     records = [record(goal) for _, goal in reversed(WANTED)] + [record(WANTED[0][1], name="another")]
-    assert demo_play.missing(WANTED, records) == []
+    assert demo_events.missing(WANTED, records) == []
 
 
 def test_one_record_answers_for_one_goal_only() -> None:
     records = [record(goal) for _, goal in WANTED]
     twice = [WANTED[0], *WANTED]
-    assert demo_play.missing(twice, records) == [WANTED[0]]
+    assert demo_events.missing(twice, records) == [WANTED[0]]
 
 
 def test_a_record_of_another_visitor_name_or_value_is_not_the_goal() -> None:
     step, goal = WANTED[0]
     for wrong in ({"visitor": "other"}, {"name": "other"}, {"metadata": {}}):
-        assert demo_play.missing([(step, goal)], [record(goal, **wrong)]) == [(step, goal)]
-    assert goal.name in demo_play.sentence(step, goal)
-    assert step.id in demo_play.sentence(step, goal)
+        assert demo_events.missing([(step, goal)], [record(goal, **wrong)]) == [(step, goal)]
+    assert goal.name in demo_events.sentence(step, goal)
+    assert step.id in demo_events.sentence(step, goal)

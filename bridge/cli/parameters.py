@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from bridge.cli.words import clean
+from bridge.cli.formatting import clean
 from bridge.errors import BridgeError, UsageError
 from bridge.settings import duration_ms
 

@@ -21,7 +21,7 @@ LONG_S: Final = 0.1
 SHARE: Final = 20.0  # of the time that it took, before it is asked for again
 
 
-class Recent(Generic[T]):
+class Cached(Generic[T]):
     """Calls `ask` when the last value is older than `fresh_s`. What it raises is kept as long."""
 
     def __init__(self, ask: Callable[[], T], fresh_s: float = FRESH_S) -> None:
@@ -47,7 +47,7 @@ class Recent(Generic[T]):
             return self._value  # type: ignore[return-value] # set above
 
 
-class Counted(Generic[T]):
+class CachedInBackground(Generic[T]):
     """The same for what takes longer the more rows there are.
 
     Once it took long it is asked for in the background, for a twentieth of the time at most (also where that

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli.words import count, shown
+from bridge.cli.formatting import count, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
 
 
-def tell_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
+def print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
     """The values that were looked at as the visitor, each with what was thought of it."""
     found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
     screen.heading("Visitor in the event")
@@ -35,14 +35,14 @@ def _thought(candidate: Mapping[str, Any]) -> str:
     return "is a visitor id"
 
 
-def tell_keys(screen: Screen, element: Mapping[str, Any]) -> None:
+def print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
     """What may lead to a visitor whom another event names."""
     keys: Sequence[str] = element.get("keys", ())
     screen.heading("Keys that may lead to a visitor")
     screen.say(", ".join(keys) if keys else "none", indent=2)
 
 
-def tell_rules(screen: Screen, element: Mapping[str, Any]) -> None:
+def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     """Every rule for this type of event with its first failing condition; the others are counted."""
     rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
     mine = [rule for rule in rules if rule["result"] != "event"]

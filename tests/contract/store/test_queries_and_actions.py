@@ -9,7 +9,7 @@ import pytest
 from bridge.store import schema
 from bridge.store.operator import actions, queries
 from bridge.store.operator.actions import Cancelled, Retried
-from bridge.store.operator.queries import EventFilter, Found, GoalFilter
+from bridge.store.operator.queries import EventFilter, GoalFilter, Matches
 
 DAY = 86_400_000
 
@@ -100,10 +100,10 @@ def test_events_and_goals_are_found_by_any_id_that_people_hold(store, rows):
         with store.read() as conn:
             return queries.find(conn, text)
 
-    assert find(f"ev_{event}") == find("evt_1") == Found(events=(event,))
-    assert find(f"goal_{goal}") == find("v1") == Found(goals=(goal,))
+    assert find(f"ev_{event}") == find("evt_1") == Matches(events=(event,))
+    assert find(f"goal_{goal}") == find("v1") == Matches(goals=(goal,))
     for nothing in ("ev_4711", "goal_4711", "ev_", "", "ev_99999999999999999999", "nobody"):
-        assert find(nothing) == Found()
+        assert find(nothing) == Matches()
 
 
 # ------------------------------------------------------------------------------------------------------- by hand

@@ -10,7 +10,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import opening
+from bridge.cli import resources
 from bridge.errors import FaultsError
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def source_of(name: str, provider: str) -> Source | None:
     """The source as its file has it now, else as its provider's preset has it; None if neither can be read."""
     from bridge import loading, sources
 
-    given = opening.environ()
-    folder = opening.mappings_folder(given)
+    given = resources.environ()
+    folder = resources.mappings_folder(given)
     presets = sources.presets()
     texts = [text for file in (f"{name}.yaml", f"{name}.yml") if (text := _read(folder / file)) is not None]
     for text in (*texts, f"provider: {json.dumps(provider)}\ngoals: []\n"):

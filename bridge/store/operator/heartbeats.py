@@ -63,5 +63,5 @@ def gone(conn: Connection, id_: str) -> None:
 
 def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
     """Who was seen lately, the last one first."""
-    wish = select(table).where(table.c.seen_at_ms >= now_ms() - within_ms).order_by(table.c.seen_at_ms.desc())
-    return [Heartbeat(**row._mapping) for row in conn.execute(wish)]  # noqa: SLF001 - SQLAlchemy's public name
+    query = select(table).where(table.c.seen_at_ms >= now_ms() - within_ms).order_by(table.c.seen_at_ms.desc())
+    return [Heartbeat(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name

@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import story
-from bridge.cli.words import ago, count, ordinal, span, when
+from bridge.cli import resources, trace
+from bridge.cli.formatting import ago, count, ordinal, span, when
 from bridge.identity.linking import Found
-from bridge.identity.sentences import apart, best_first, provenance
+from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
     from bridge.store.links.lookups import Lookup
@@ -53,10 +55,29 @@ class Moment:
     looks_up: bool = False
 
 
+def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
+    """The goals of an event, with their tries."""
+    from bridge.store.operator import queries
+
+    details = (queries.show_goal(conn, goal.id) for goal in event.line.goals)
+    return [detail for detail in details if detail is not None]
+
+
+def moment(conn: Connection) -> Moment:
+    """The database's clock, its paused destinations, and those whose key is not set."""
+    from bridge.store.operator import status
+
+    seen = status.snapshot(conn, ())
+    given = resources.environ()
+    unset = {name: setting for name, setting in KEYS.items() if not given.get(setting, "").strip()}
+    looks_up = bool(given.get("STRIPE_API_KEY", "").strip())
+    return Moment(seen.now_ms, {state.name: state for state in seen.destinations}, unset, looks_up)
+
+
 # -------------------------------------------------------------------------------------------------------- an event
 
 
-def tell_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
+def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
     """An event: when it came, what became of it, every rule, every candidate, its goals with their tries."""
     line, event = detail.line, detail.event
     screen.heading(f"{line.label}  {line.type or '(no type)'}  {line.provider_event_id or '(no id of its own)'}")
@@ -67,16 +88,16 @@ def tell_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail],
         if len(elements) > 1:
             screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
         if "ignored" not in element:
-            story.tell_candidates(screen, element)
-            story.tell_keys(screen, element)
-            story.tell_rules(screen, element)
+            trace.print_candidates(screen, element)
+            trace.print_keys(screen, element)
+            trace.print_rules(screen, element)
     for key, reason in (detail.trace or {}).get("stopped", {}).items():
         screen.say(f"{key}: {reason}", indent=2)
     if detail.trace is None and event.body is None and line.state == "routed":
         why = f"were {line.reason}" if forgotten(line.reason) else "were removed after BRIDGE_RETENTION_DAYS"
         what = "Body, trace and personal keys" if forgotten(line.reason) else "Body and trace"
         screen.say(f"{what} {why}; verdict and goals stay.", indent=2)
-    _tell_goals_of(screen, detail, goals, moment)
+    _print_goals_of(screen, detail, goals, moment)
 
 
 def forgotten(reason: str | None) -> bool:
@@ -128,13 +149,13 @@ def _way_out(line: EventLine) -> str:
     return f"; `python -m bridge events replay {line.label}` routes it again"
 
 
-def _tell_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
+def _print_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
     """The goals it made, then those that an earlier event had made already."""
     for goal in goals:
         screen.say()
-        tell_goal(screen, goal.goal, moment)
-        _tell_ways_out(screen, goal, moment)
-        _tell_tries(screen, goal)
+        print_goal(screen, goal.goal, moment)
+        _print_ways_out(screen, goal, moment)
+        _print_tries(screen, goal)
     for element in (detail.trace or {}).get("elements", ()):
         for told in element.get("goals", ()):
             if told.get("outcome") != "made":
@@ -148,12 +169,12 @@ def _tell_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDeta
 # --------------------------------------------------------------------------------------------------------- a goal
 
 
-def tell_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
+def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
     """A goal: to whom, how that is known, where it stands, what comes next."""
     screen.heading(f"{goal.label}  {goal.name}")
     facts = [
         ("Visitor", goal.visitor or ("forgotten" if forgotten(goal.reason) else "not known")),
-        ("How known", _known(goal)),
+        ("How known", how_known(goal)),
         ("Forgotten", _what_was_forgotten(goal)),
         ("State", standing(goal, moment)),
         ("Next", what_next(goal, moment)),
@@ -165,10 +186,10 @@ def tell_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
     screen.facts([fact for fact in facts if fact[1]])
 
 
-def tell_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
+def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
     """A goal with its event and its tries."""
     event = detail.event
-    tell_goal(screen, detail.goal, moment)
+    print_goal(screen, detail.goal, moment)
     screen.facts(
         [
             ("Rule", f"{detail.goal.rule_id} of {detail.goal.source}"),
@@ -176,11 +197,11 @@ def tell_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> Non
         ],
         width=15,
     )
-    _tell_ways_out(screen, detail, moment)
-    _tell_tries(screen, detail)
+    _print_ways_out(screen, detail, moment)
+    _print_tries(screen, detail)
 
 
-def _tell_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
+def _print_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
     """What a person can do for a goal that has no visitor, and what stands in its way."""
     told = [("Way out", sentence) for sentence in ways_out(detail, moment)]
     told += [("Stopped", f"{key.key} links nothing any more: {key.stopped_reason}") for key in detail.stopped]
@@ -208,7 +229,7 @@ def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
     return told
 
 
-def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
+def _print_tries(screen: Screen, detail: GoalDetail) -> None:
     if detail.lookups:
         screen.facts([(when(one.asked_at_ms), lookup_sentence(one)) for one in detail.lookups], width=25)
     tries = [(when(attempt.started_at_ms), try_sentence(attempt)) for attempt in detail.attempts]
@@ -218,7 +239,8 @@ def _tell_tries(screen: Screen, detail: GoalDetail) -> None:
     screen.facts(tries, width=25 if detail.attempts else 15)
 
 
-def _known(goal: GoalLine) -> str:
+def how_known(goal: GoalLine) -> str:
+    """How its visitor was found; empty for a goal without one."""
     return provenance(Found.from_json(goal.provenance)) if goal.provenance and goal.visitor else ""
 
 
@@ -306,44 +328,6 @@ def lookup_sentence(lookup: Lookup) -> str:
     """One question to Stripe in words."""
     asked = f"{_ASKED.get(lookup.question, '')}{lookup.key.rpartition(':')[2]}"
     return f"asked Stripe for {asked}: {_SAID[lookup.outcome].format(lookup.detail)}"
-
-
-# ---------------------------------------------------------------------------------------------------- a time line
-
-
-def tell_line(screen: Screen, details: Sequence[EventDetail], goals: Sequence[GoalLine], moment: Moment) -> None:
-    """Events by their own time, each with its goals; then goals whose events are not among them."""
-    screen.heading("Time line")
-    seen = set()
-    last_ms: int | None = None
-    for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):
-        at_ms = detail.event.happened_at_ms
-        gap = (
-            f"  ({apart(at_ms - last_ms).replace(' before', ' later')})"
-            if last_ms and at_ms - last_ms >= 60_000
-            else ""
-        )
-        last_ms = at_ms
-        line = detail.line
-        verdict = line.verdict or line.state
-        screen.facts(
-            [(when(at_ms), f"{line.label}  {line.type} {line.provider_event_id or ''}  {verdict}{gap}")], width=25
-        )
-        for goal in line.goals:
-            seen.add(goal.id)
-            _tell_goal_briefly(screen, goal, moment)
-    for goal in goals:
-        if goal.id not in seen:
-            screen.facts([(when(goal.happened_at_ms), f"of ev_{goal.event_id}")], width=25)
-            _tell_goal_briefly(screen, goal, moment)
-
-
-def _tell_goal_briefly(screen: Screen, goal: GoalLine, moment: Moment) -> None:
-    to = f" to {goal.visitor}" if goal.visitor else ""
-    screen.facts([("", f"{goal.label} {goal.name}{to}")], width=27)
-    for part in (standing(goal, moment), _known(goal), what_next(goal, moment)):
-        if part:
-            screen.facts([("", part)], width=29)
 
 
 def as_json(value: Any) -> Any:
