@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import text
 
 from bridge import store as bridge_store
-from bridge.store.delivery import outbox
+from bridge.store.delivery import claims, rate_limit
 
 SMALL = 1_000
 
@@ -18,7 +18,7 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, large: 
     url = database if not database.startswith("sqlite") else f"sqlite:///{folder}/claims.db"
     bridge_store.migrate(url)
     made = bridge_store.open(_driver(url))
-    made.run(lambda conn: outbox.register(conn, destination="bench", token_hash="bench"))
+    made.run(lambda conn: rate_limit.register(conn, destination="bench", token_hash="bench"))
     few = _claim_ms(made, 1, SMALL)
     many = _claim_ms(made, SMALL + 1, large)
     made.close()
@@ -36,12 +36,12 @@ def _claim_ms(store: bridge_store.Store, first: int, last: int) -> float:
     for number in range(200):
         started = time.perf_counter()
         claimed = store.run(
-            lambda conn: outbox.claim(
+            lambda conn: claims.claim(
                 conn, destination="bench", token_hash="bench", token=f"t{number}", lease_ms=60_000, rate=60_000_000
             )
         )
         times.append((time.perf_counter() - started) * 1000)
-        store.run(lambda conn: outbox.release(conn, claimed))
+        store.run(lambda conn: claims.release(conn, claimed))
         time.sleep(0.001)
     return statistics.median(times)
 

@@ -28,10 +28,11 @@ from bridge.model import (
     Outcome,
     OutcomeKind,
     ProofClaim,
+    Settled,
     Settlement,
 )
 from bridge.store import clock
-from bridge.store.delivery import outbox, pauses
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep, turns
 from bridge.store.delivery.restoring import REASON
 from bridge.store.goals import parking, proofs, unknown
 from bridge.store.links import statements
@@ -399,7 +400,7 @@ class Deliverer:
     def _step(self, destination: Destination, stopping: Callable[[], bool]) -> int | None:
         self._register(destination)
         with self._store.read() as conn:
-            nothing = outbox.waits(conn, destination.name)
+            nothing = turns.waits(conn, destination.name)
         if nothing is not None:
             return _pause_of(nothing)
         began_ms = self._monotonic_ms()
@@ -419,12 +420,14 @@ class Deliverer:
     def _register(self, destination: Destination) -> None:
         fingerprint = token_hash(destination)
         if self._registered.get(destination.name) != fingerprint:
-            self._store.run(lambda conn: outbox.register(conn, destination=destination.name, token_hash=fingerprint))
+            self._store.run(
+                lambda conn: rate_limit.register(conn, destination=destination.name, token_hash=fingerprint)
+            )
             self._registered[destination.name] = fingerprint
 
     def _claim(self, destination: Destination) -> Claim | LookClaim | ProofClaim | NotYet:
         claimed = self._store.run(
-            lambda conn: outbox.claim(
+            lambda conn: claims.claim(
                 conn,
                 destination=destination.name,
                 token_hash=token_hash(destination),
@@ -439,12 +442,7 @@ class Deliverer:
         return replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
 
     def _release(self, claimed: Claim | LookClaim | ProofClaim) -> None:
-        if isinstance(claimed, Claim):
-            self._store.run(lambda conn: outbox.release(conn, claimed))
-        elif isinstance(claimed, ProofClaim):
-            self._store.run(lambda conn: outbox.release_proof(conn, claimed))
-        else:
-            self._store.run(lambda conn: outbox.release_look(conn, claimed))
+        self._store.run(lambda conn: claims.release(conn, claimed))
 
     def _send(self, destination: Destination, claim: Claim, began_ms: int) -> None:
         attempt_id = self._begin(claim, began_ms)
@@ -484,9 +482,9 @@ class Deliverer:
         """Write the attempt ahead; None: the lease is too short. Where that fails, it may be written all the same."""
         even = self._even if claim.goal.destination in self._dated else None
         try:
-            return self._store.run(lambda conn: outbox.begin(conn, claim, need_ms=self._deadline_ms, even=even))
+            return self._store.run(lambda conn: sends.begin(conn, claim, need_ms=self._deadline_ms, even=even))
         except StoreError:
-            self._surely(lambda conn: outbox.take_back(conn, claim), began_ms)  # or it would be in doubt
+            self._surely(lambda conn: sends.take_back(conn, claim), began_ms)  # or it would be in doubt
             raise
 
     def _surely(self, work: Callable[[Connection], T], began_ms: int) -> T:
@@ -507,13 +505,13 @@ class Deliverer:
 
     def _settle(
         self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
-    ) -> tuple[outbox.Settled, Settlement]:
+    ) -> tuple[Settled, Settlement]:
         """Settle; a visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
         if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
             statements.lock(conn)  # before anything else: an answer about the next candidate may come just now
         if ruling.unknown_visitor and pauses.none_known(conn, claim.goal.destination, claim.goal.visitor):
             ruling = not_counted(outcome)
-        settled = outbox.settle(conn, claim, attempt_id, outcome, ruling, even=self._even)
+        settled = sends.settle(conn, claim, attempt_id, outcome, ruling, even=self._even)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             unknown.unlearn(conn, claim.goal.destination, claim.goal.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
@@ -533,24 +531,24 @@ class Deliverer:
 
     def _settle_proof(
         self, conn: Connection, claim: ProofClaim, known: bool | None, health: Settlement, answer: VisitorGoals
-    ) -> outbox.Settled:
+    ) -> Settled:
         """Whoever wakes goals by what is remembered takes its turn before it holds anything else."""
         statements.lock(conn)
         steps = self._policy.unknown.steps_ms
         again_in_ms = steps[min(claim.failures, len(steps) - 1)]
         if not proofs.settle(conn, claim, known, again_in_ms=again_in_ms, message=health.message or ""):
-            return outbox.Settled(written=False)
+            return Settled(written=False)
         if known is not None:
             parking.told(conn, claim.destination, claim.visitor, self._settings)
         news = pauses.learn(conn, claim.destination, health, visitor=claim.visitor, token=claim.token)
         pauses.learn_clock(conn, claim.destination, answer.server_now_ms, self._even)
-        return outbox.Settled(written=True, news=news)
+        return Settled(written=True, news=news)
 
     def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
         rulings, health = rule_look(look, answer, self._policy)
         settled = self._surely(
-            lambda conn: outbox.settle_look(
+            lambda conn: readbacks.settle(
                 conn, look, rulings, health=health, server_now_ms=answer.server_now_ms, even=self._even
             ),
             began_ms,
@@ -565,7 +563,7 @@ class Deliverer:
             )
         self._tell(destination, settled, health)
 
-    def _tell(self, destination: Destination, settled: outbox.Settled, ruling: Settlement) -> None:
+    def _tell(self, destination: Destination, settled: Settled, ruling: Settlement) -> None:
         """One alert an incident: when a pause begins, and when it ends."""
         if settled.news == "paused":
             log.warning("destination.paused", destination=destination.name, reason=ruling.message)
@@ -579,10 +577,10 @@ class Deliverer:
     def sweep(self) -> None:
         """Take up what vanished workers left, and expire what grew too old."""
         with self._store.read() as conn:
-            if not outbox.anything_to_sweep(conn):
+            if not sweep.anything_to_sweep(conn):
                 return
         free, doubtful, old = self._store.run(
-            lambda conn: outbox.sweep(conn, settling_ms=self._policy.settling_ms, judged=self._judged)
+            lambda conn: sweep.sweep(conn, settling_ms=self._policy.settling_ms, judged=self._judged)
         )
         log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
 

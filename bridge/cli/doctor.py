@@ -222,13 +222,13 @@ class _Turn:
 
     def take(self, destination: Destination) -> None:
         from bridge import deliver
-        from bridge.store.delivery import outbox
+        from bridge.store.delivery import rate_limit
 
         store, token = self._store, deliver.token_hash(destination)
         if store is None:
             return
         for _ in range(5):
-            wait_ms = store.run(lambda conn: outbox.reserve(conn, token, self._rate))
+            wait_ms = store.run(lambda conn: rate_limit.reserve(conn, token, self._rate))
             if wait_ms == 0:
                 return
             time.sleep(wait_ms / 1000)

@@ -186,3 +186,11 @@ class NotYet:
 
     until_ms: int | None
     now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Whether an answer was written: not, if the lease was over. news: what changed, as `pauses.learn` says."""
+
+    written: bool
+    news: str | None = None

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import sqlite
 from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
 from bridge.store.clock import now_ms, read_ms
-from bridge.store.delivery import outbox, pauses
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep, turns
 from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
 
@@ -81,8 +81,8 @@ def still_bound(statement):
 
 @mutant
 def settling_asks_for_no_token(patch):
-    real = outbox._settle_statement
-    patch(outbox, "_settle_statement", lambda *args, **kwargs: _unfenced(real(*args, **kwargs)))
+    real = sends._settle_statement
+    patch(sends, "_settle_statement", lambda *args, **kwargs: _unfenced(real(*args, **kwargs)))
 
 
 def _unfenced(statement):
@@ -93,22 +93,22 @@ def _unfenced(statement):
 
 @mutant
 def beginning_asks_for_no_token(patch):
-    patch(outbox, "_BEGIN", still_bound(without(without(outbox._BEGIN, "lease_token"), "state")))
+    patch(sends, "_BEGIN", still_bound(without(without(sends._BEGIN, "lease_token"), "state")))
 
 
 @mutant
 def beginning_does_not_look_at_the_clock(patch):
-    patch(outbox, "_BEGIN", still_bound(without(without(outbox._BEGIN, "lease_until_ms"), "lease_token")))
+    patch(sends, "_BEGIN", still_bound(without(without(sends._BEGIN, "lease_until_ms"), "lease_token")))
 
 
 @mutant
 def nobody_sweeps_what_was_leased(patch):
-    patch(outbox, "_UNSENT", outbox._UNSENT.where(literal_column("1") == 0))
+    patch(sweep, "_UNSENT", sweep._UNSENT.where(literal_column("1") == 0))
 
 
 @mutant
 def nobody_sweeps_what_was_being_sent(patch):
-    patch(outbox, "_IN_DOUBT", outbox._IN_DOUBT.where(literal_column("1") == 0))
+    patch(sweep, "_IN_DOUBT", sweep._IN_DOUBT.where(literal_column("1") == 0))
 
 
 @mutant
@@ -119,7 +119,7 @@ def doubt_becomes_pending_silently(patch):
         .values(state="pending", lease_token=None, due_at_ms=now_ms() + 0 * bindparam("settling_ms"))
         .returning(goals.c.id)
     )
-    patch(outbox, "_IN_DOUBT", again)
+    patch(sweep, "_IN_DOUBT", again)
 
 
 @mutant
@@ -154,22 +154,22 @@ def claiming_does_not_look_at_the_state(patch):
         goals.c.due_at_ms <= bindparam("now"),
     )
     for name in ("_OLDEST", "_NEWEST"):
-        patch(outbox, name, loose.order_by(goals.c.due_at_ms).limit(1))
-    patch(outbox, "_LEASE", without(outbox._LEASE, "state"))
+        patch(turns, name, loose.order_by(goals.c.due_at_ms).limit(1))
+    patch(claims, "_LEASE", without(claims._LEASE, "state"))
 
 
 @mutant
 def the_attempt_is_written_after_the_request(patch):
     """Two transactions in the wrong order: the goal is sent while it still is only leased."""
-    patch(outbox, "begin", lambda conn, claim, need_ms, even: 0)
-    real = outbox._settle_statement
+    patch(sends, "begin", lambda conn, claim, need_ms, even: 0)
+    real = sends._settle_statement
 
     def settle_statement(*args, **kwargs):
         bare = real(*args, **kwargs)._generate()
         bare._where_criteria = (goals.c.id == bindparam("goal_id"), goals.c.lease_token == bindparam("token"))
         return bare
 
-    patch(outbox, "_settle_statement", settle_statement)
+    patch(sends, "_settle_statement", settle_statement)
 
 
 @mutant
@@ -192,29 +192,29 @@ def absent_once_is_believed_at_once(patch):
 
 @mutant
 def what_the_ledger_owns_is_counted_twice(patch):
-    patch(outbox, "_owned", lambda *args: ())
+    patch(readbacks, "_owned", lambda *args: ())
 
 
 @mutant
 def a_look_is_settled_without_its_token(patch):
-    patch(outbox, "_SETTLE_LOOK", without(without(outbox._SETTLE_LOOK, "lease_token"), "state"))
+    patch(readbacks, "_SETTLE_LOOK", without(without(readbacks._SETTLE_LOOK, "lease_token"), "state"))
 
 
 @mutant
 def slots_are_not_counted(patch):
-    patch(outbox, "_take_slot", lambda conn, token_hash, now, interval: now)
+    patch(rate_limit, "take_slot", lambda conn, token_hash, now, interval: now)
 
 
 @mutant
 def nobody_waits_for_an_earlier_goal(patch):
     for name in ("_OLDEST", "_NEWEST"):
-        patch(outbox, name, without(getattr(outbox, name), "earlier"))
+        patch(turns, name, without(getattr(turns, name), "earlier"))
 
 
 @mutant
 def two_of_a_name_are_under_way_at_once(patch):
-    for name in ("_OLDEST", "_NEWEST", "_LEASE"):
-        patch(outbox, name, without(getattr(outbox, name), "namesake"))
+    for module, name in ((turns, "_OLDEST"), (turns, "_NEWEST"), (claims, "_LEASE")):
+        patch(module, name, without(getattr(module, name), "namesake"))
 
 
 @mutant

@@ -30,7 +30,7 @@ from bridge.model import (
     VisitorGoals,
 )
 from bridge.store import schema
-from bridge.store.delivery import outbox
+from bridge.store.delivery import claims, rate_limit, readbacks, sends, sweep, turns
 from bridge.store.goals import drafts, unknown
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
@@ -72,7 +72,7 @@ class Delivering(RuleBasedStateMachine):
     def begin_anew(self):
         self.empty()
         self.claims, self.tries, self.count = [], [], 0
-        self.both(lambda conn: outbox.register(conn, destination="default", token_hash="t"))
+        self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash="t"))
 
     @rule(visitors=st.lists(VISITORS, min_size=1, max_size=3), keys=KEYS, name=NAMES)
     def plan_some(self, visitors, keys, name):
@@ -130,7 +130,7 @@ class Delivering(RuleBasedStateMachine):
         token = f"lease-{self.count}"
 
         def work(conn):
-            return outbox.claim(conn, destination="default", token_hash="t", token=token, lease_ms=LEASE, rate=rate)
+            return claims.claim(conn, destination="default", token_hash="t", token=token, lease_ms=LEASE, rate=rate)
 
         claimed = self.both(work)
         if isinstance(claimed, Claim | LookClaim):
@@ -156,7 +156,7 @@ class Delivering(RuleBasedStateMachine):
             self.begin_one(mine[which % len(mine)], need_ms)
 
     def begin_one(self, claim, need_ms):
-        attempt = self.both(lambda conn: outbox.begin(conn, claim, need_ms))
+        attempt = self.both(lambda conn: sends.begin(conn, claim, need_ms))
         self.align()
         if attempt is not None:
             self.tries.append((claim, attempt))
@@ -171,7 +171,7 @@ class Delivering(RuleBasedStateMachine):
         ruling = ruling_of(outcome, claim, POLICY, jitter=jitter)
 
         def work(conn):
-            settled = outbox.settle(conn, claim, attempt, outcome, ruling)
+            settled = sends.settle(conn, claim, attempt, outcome, ruling)
             if settled.written and ruling.unknown_visitor:
                 unknown.unlearn(conn, "default", claim.goal.visitor)
                 drafts.next_visitor(conn, claim.goal.id, SETTINGS)
@@ -193,18 +193,17 @@ class Delivering(RuleBasedStateMachine):
         failure = Outcome(OutcomeKind.UNCONFIRMED, message="lost") if fails else None
         answer = VisitorGoals(known=bool(entries), goals=tuple(entries), failure=failure)
         rulings, health = rule_look(look, answer, POLICY)
-        self.both(lambda conn: outbox.settle_look(conn, look, rulings, health=health))
+        self.both(lambda conn: readbacks.settle(conn, look, rulings, health=health))
 
     @rule(which=WHICH)
     def give_back(self, which):
         if self.claims:
             claim = self.claims[which % len(self.claims)]
-            release = outbox.release if isinstance(claim, Claim) else outbox.release_look
-            self.both(lambda conn: release(conn, claim))
+            self.both(lambda conn: claims.release(conn, claim))
 
     @rule()
     def sweep(self):
-        self.both(lambda conn: [sorted(ids) for ids in outbox.sweep(conn, settling_ms=30_000)])
+        self.both(lambda conn: [sorted(ids) for ids in sweep.sweep(conn, settling_ms=30_000)])
 
     @rule(ms=st.sampled_from([1, 1_100, 31_000, LEASE + 1, 31_000, 300_000, 3 * 3_600_000]))
     def wait(self, ms):
@@ -212,8 +211,8 @@ class Delivering(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(["t", "t2"]))
     def another_key(self, key):
-        self.both(lambda conn: outbox.register(conn, destination="default", token_hash=key))
-        self.both(lambda conn: outbox.register(conn, destination="default", token_hash="t"))
+        self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash=key))
+        self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash="t"))
 
     @invariant()
     def they_hold_the_same(self):
@@ -221,7 +220,7 @@ class Delivering(RuleBasedStateMachine):
 
     @invariant()
     def they_would_do_the_same(self):
-        self.both(lambda conn: (outbox.waits(conn, "default"), outbox.anything_to_sweep(conn)))
+        self.both(lambda conn: (turns.waits(conn, "default"), sweep.anything_to_sweep(conn)))
 
 
 @pytest.mark.timeout(600)

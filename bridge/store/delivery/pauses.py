@@ -1,7 +1,7 @@
 """The pause of a destination: one `not_before` and a reason, for throttling, wrong keys and repeated failure.
 
 Beside it the row of unknown visitors: ten different ones with no success between are an alarm, never a pause. While it
-lasts they are asked about sparingly (`bridge.store.delivery.outbox`), and their tries do not count.
+lasts they are asked about sparingly (`bridge.store.delivery.turns`), and their tries do not count.
 
 While it lies ahead nothing is claimed. Then one real goal goes through as the probe: claiming it moves `not_before`
 to the end of its lease, so nobody else follows until its answer is known. `after` is the pure table of what an answer

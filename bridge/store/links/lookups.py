@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, literal_column, select, update
 
 from bridge.model import Key
 from bridge.store import clock
-from bridge.store.delivery import outbox, pauses
+from bridge.store.delivery import pauses, rate_limit
 from bridge.store.schema import events, goal_keys, goals, link_keys, lookup_pauses, lookups, pace
 from bridge.store.upsert import both
 
@@ -235,7 +235,7 @@ def take_turn(conn: Connection, fingerprint: str, per_minute: int) -> bool:
     """A slot of the pace that all workers share; False: not yet."""
     if conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == fingerprint)).first() is None:
         pauses.insert_once(conn, pace, {"token_hash": fingerprint, "next_at_us": 0})
-    return outbox.reserve(conn, fingerprint, per_minute) == 0
+    return rate_limit.reserve(conn, fingerprint, per_minute) == 0
 
 
 # ------------------------------------------------------------------------------------------------------ statements

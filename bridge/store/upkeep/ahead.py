@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, bindparam, case, exists, func, literal, or_, select, union_all, update
 
-from bridge.store.delivery.outbox import BURST, UNKNOWN_SHARE, interval_us
 from bridge.store.delivery.pauses import LAST_STEP_MS
+from bridge.store.delivery.rate_limit import BURST, interval_us
+from bridge.store.delivery.turns import UNKNOWN_SHARE
 from bridge.store.schema import (
     destinations,
     events,

@@ -12,7 +12,7 @@ from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 from bridge.alarms import alarms
 from bridge.model import Claim, Destination
 from bridge.store import schema
-from bridge.store.delivery import outbox
+from bridge.store.delivery import claims, turns
 from bridge.store.operator import status
 
 
@@ -139,7 +139,7 @@ def test_a_claim_among_them_goes_by_an_index(store, sending):
     with overheard(store) as said, store.write() as conn:
         assert isinstance(claim(conn, "a"), Claim)
     with overheard(store) as waits, store.read() as conn:
-        outbox.waits(conn, "default")
+        turns.waits(conn, "default")
     asked = [(statement, values) for statement, values in (*said, *waits) if "unknown_at_ms" in statement]
     assert len(asked) > 4
     for statement, values in asked:
@@ -149,7 +149,7 @@ def test_a_claim_among_them_goes_by_an_index(store, sending):
 
 
 def claim(conn, token):
-    return outbox.claim(
+    return claims.claim(
         conn, destination="default", token_hash=_token_hash(conn), token=token, lease_ms=60_000, rate=6_000_000
     )
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from bridge.model import Claim, GoalState, Health, LookClaim, LookRuling, NotYet, Outcome, OutcomeKind, Settlement
-from bridge.store.delivery import outbox
+from bridge.store.delivery import claims, rate_limit, readbacks, sends, sweep
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -36,7 +36,7 @@ class Desk:
 
     def __init__(self, store, clock, rate=None):
         self.store, self.clock, self.rate = store, clock, rate or 60
-        self.run(lambda conn: outbox.register(conn, destination="default", token_hash="t1"))
+        self.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1"))
         self.events = 0
         self.paced = rate is not None
 
@@ -95,16 +95,16 @@ class Desk:
         if not self.paced:  # the clock stands still: forget the slots taken so far
             self.run(lambda conn: conn.execute(pace.update().values(next_at_us=0)))
         return self.run(
-            lambda conn: outbox.claim(
+            lambda conn: claims.claim(
                 conn, destination="default", token_hash="t1", token=token, lease_ms=lease_ms, rate=self.rate
             )
         )
 
     def begin(self, claim):
-        return self.run(lambda conn: outbox.begin(conn, claim))
+        return self.run(lambda conn: sends.begin(conn, claim))
 
     def settle(self, claim, attempt_id, answer):
-        return self.run(lambda conn: outbox.settle(conn, claim, attempt_id, *answer))
+        return self.run(lambda conn: sends.settle(conn, claim, attempt_id, *answer))
 
     def send(self, answer):
         """Claim, begin and settle one goal; its id."""
@@ -125,7 +125,7 @@ class Desk:
             return conn.execute(select(destinations)).one()
 
     def sweep(self):
-        return self.run(lambda conn: outbox.sweep(conn, settling_ms=30_000))
+        return self.run(lambda conn: sweep.sweep(conn, settling_ms=30_000))
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_a_goal_older_than_its_max_age_expires_and_is_never_claimed(desk, clock)
 def test_a_lease_can_be_given_back(desk):
     goal = desk.goal()
     claim = desk.claim()
-    assert desk.run(lambda conn: outbox.release(conn, claim))
+    assert desk.run(lambda conn: claims.release(conn, claim))
     assert desk.claim().goal.id == goal
 
 
@@ -276,7 +276,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     assert desk.run(
-        lambda conn: outbox.settle_look(conn, look, [LookRuling(look.goals[0], found)], health=health)
+        lambda conn: readbacks.settle(conn, look, [LookRuling(look.goals[0], found)], health=health)
     ).written
     assert desk.state(lost) == "delivered"
 
@@ -289,7 +289,7 @@ def test_a_goal_that_was_sent_again_owns_the_entry_of_the_try_that_was_answered(
     look = desk.claim()
     again = [LookRuling(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
     health = Settlement(GoalState.UNCONFIRMED, Health.SILENT)
-    desk.run(lambda conn: outbox.settle_look(conn, look, again, health=health))
+    desk.run(lambda conn: readbacks.settle(conn, look, again, health=health))
     clock.advance(60_000)
     answered_at = clock.now_ms
     desk.send(DELIVERED)
@@ -311,7 +311,7 @@ def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     again = Settlement(GoalState.PENDING, Health.ANSWERED)
     rulings = [LookRuling(stale.goals[0], again, absent=True)]
-    assert not desk.run(lambda conn: outbox.settle_look(conn, stale, rulings, health=health)).written
+    assert not desk.run(lambda conn: readbacks.settle(conn, stale, rulings, health=health)).written
     assert desk.state(lost) == "unconfirmed"
 
 
@@ -366,7 +366,7 @@ def test_a_probe_that_is_given_back_lets_the_next_one_through_at_once(desk, cloc
     probe = desk.claim()
     assert probe.probe
     assert isinstance(desk.claim(), NotYet)
-    assert desk.run(lambda conn: outbox.release(conn, probe))
+    assert desk.run(lambda conn: claims.release(conn, probe))
     assert desk.claim().probe
 
 
@@ -396,7 +396,7 @@ def test_a_new_key_ends_the_pause_of_the_old_one(desk):
     desk.goal()
     desk.send(WRONG_KEY)
     assert isinstance(desk.claim(), NotYet)
-    desk.run(lambda conn: outbox.register(conn, destination="default", token_hash="t1-new"))
+    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
     assert isinstance(desk.claim(), Claim)
 
 
@@ -432,7 +432,7 @@ def test_a_try_whose_process_vanished_has_an_end(desk, clock):
     desk.begin(claim)
     began = clock.now_ms
     clock.advance(60_001)
-    desk.run(lambda conn: outbox.sweep(conn, settling_ms=0))
+    desk.run(lambda conn: sweep.sweep(conn, settling_ms=0))
     clock.advance(DAY // 2)
     look = desk.claim()
     assert isinstance(look, LookClaim)
@@ -444,6 +444,6 @@ def test_nothing_is_begun_without_time_enough_to_end_it(desk, clock):
     goal_id = desk.goal()
     claim = desk.claim(lease_ms=60_000)
     clock.advance(50_001)
-    assert desk.run(lambda conn: outbox.begin(conn, claim, need_ms=10_000)) is None
+    assert desk.run(lambda conn: sends.begin(conn, claim, need_ms=10_000)) is None
     assert desk.state(goal_id) == "leased"
-    assert desk.run(lambda conn: outbox.begin(conn, claim, need_ms=9_000)) is not None
+    assert desk.run(lambda conn: sends.begin(conn, claim, need_ms=9_000)) is not None

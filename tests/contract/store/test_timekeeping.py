@@ -11,7 +11,7 @@ from bridge import settings as bridge_settings
 from bridge.alarms import _has_lost_its_secret
 from bridge.store import clock as store_clock
 from bridge.store import schema
-from bridge.store.delivery import outbox
+from bridge.store.delivery import claims, sweep
 from bridge.store.goals import drafts
 from bridge.store.inbox import counters
 from bridge.store.operator import status
@@ -57,7 +57,7 @@ class Host:
 
     def sweep(self):
         judged = self.keeper.judged
-        self.store.run(lambda conn: outbox.sweep(conn, settling_ms=30_000, judged=judged))
+        self.store.run(lambda conn: sweep.sweep(conn, settling_ms=30_000, judged=judged))
         self.store.run(lambda conn: drafts.sweep_parked(conn, SETTINGS, judged=judged))
 
     def stop(self, ms):
@@ -298,7 +298,7 @@ def test_an_hour_ahead_for_ten_seconds_keeps_nothing_waiting(store, rows, clock,
     waiting = rows.goal()
     sent = rows.goal(once_key="k2", visitor="v2")
     with store.write() as conn:
-        assert outbox.claim(conn, destination="default", token_hash="t", token="x", lease_ms=MINUTE, rate=58)
+        assert claims.claim(conn, destination="default", token_hash="t", token="x", lease_ms=MINUTE, rate=58)
     host.run(10 * SECOND)
     host.jump(-HOUR)
     host.run(10 * SECOND)
@@ -466,7 +466,7 @@ def test_what_another_process_made_while_goals_were_held_is_not_given_up(store, 
         conn.exec_driver_sql("UPDATE goals SET state = 'pending'")
         return host.keeper.judged(conn)
 
-    swept = store.run(lambda conn: outbox.sweep(conn, settling_ms=30_000, judged=meanwhile))
+    swept = store.run(lambda conn: sweep.sweep(conn, settling_ms=30_000, judged=meanwhile))
     assert (swept, rows.one(schema.goals, goal).state) == (([], [], []), "pending")
     host.sweep()
     assert (rows.one(schema.goals, goal).state, rows.one(schema.goals, goal).reason) == ("held", "clock")
