@@ -77,6 +77,33 @@ def definitions(opened, make):
     return parts, versions
 
 
+WRITTEN = """
+import sys
+from alembic.autogenerate import produce_migrations, render_python_code
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+from bridge.store import schema
+
+for dialect in sys.argv[1:]:
+    schema.complete(dialect)  # as making the tables there does
+with create_engine("sqlite://").connect() as nothing:
+    made = produce_migrations(MigrationContext.configure(nothing), schema.complete("sqlite", "postgresql"))
+print(render_python_code(made.upgrade_ops))
+"""
+
+
+def written_after(*dialects):
+    """A migration of all tables, written by a process that has used these databases."""
+    return subprocess.run([sys.executable, "-c", WRITTEN, *dialects], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_migration_is_written_the_same_whichever_databases_tables_were_made_before():
+    alone = written_after()
+    assert alone.count("sqlite_where") == alone.count("postgresql_where") > 5
+    for used in (["sqlite"], ["postgresql"], ["postgresql", "sqlite"]):
+        assert written_after(*used) == alone, used
+
+
 def test_an_empty_database_gets_what_all_migrations_make(empty):
     at_once, step_by_step = (definitions(empty, way) for way in (migrating._create, migrating._run_alembic))
     assert len(at_once[0]) > 40
