@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run test lint oracles bench chaos picture docs lock clean
+.PHONY: help setup setup-dev demo run lint quick test test-all oracles bench chaos picture docs lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,16 @@ lint: setup-dev  ## style, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: lint  ## everything: style, types, import contract, tests (on all cores)
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+TESTS := $(BIN)/python -m pytest -n auto --dist worksteal
+
+quick: lint  ## the same and the unit tests: a minute, while you write
+	$(TESTS) tests/unit $(ARGS)
+
+test: lint  ## the same and every subject once: six minutes, before you commit
+	$(TESTS) -m "not long" $(ARGS)
+
+test-all: lint  ## the same and everything: half an hour, as CI does
+	$(TESTS) $(ARGS)
 
 $(ORACLES)/python: requirements-oracles.txt
 	@$(PYTHON) -m venv $(ORACLES)

@@ -265,7 +265,7 @@ def store(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "postgres_store")
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def database_url(request: pytest.FixtureRequest) -> str:
     """A migrated, empty database of this test's own, for processes: they see the real time."""
     return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")

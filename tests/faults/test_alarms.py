@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 
+import pytest
 import requests
 from stage import KEY, OTHER_KEY, PATIENCE_S, ROOT, SECRET, checkout, event
 
@@ -81,6 +82,7 @@ def test_a_wrong_key_is_red_until_the_key_is_right(stage):
     stage.wait_recorded(1)
 
 
+@pytest.mark.long
 def test_a_destination_that_fails_in_a_row_is_red_until_it_works(sqlite_stage):
     stage = sqlite_stage
     monitor = start(stage)
@@ -92,6 +94,7 @@ def test_a_destination_that_fails_in_a_row_is_red_until_it_works(sqlite_stage):
     stage.wait_recorded(*range(5))
 
 
+@pytest.mark.long
 def test_ten_unknown_visitors_in_a_row_are_red_until_the_key_is_of_the_right_website(sqlite_stage):
     stage = sqlite_stage
     stage.option(known="seeded")
@@ -127,6 +130,7 @@ def test_a_website_without_a_key_is_red_while_goals_wait_for_it(sqlite_stage):
     stage.wait_recorded(1)
 
 
+@pytest.mark.long
 def test_goals_for_a_website_that_is_no_longer_configured_are_red_until_it_is(sqlite_stage):
     stage = sqlite_stage
     monitor = start(stage, DATAFAST_TEST_API_KEY=OTHER_KEY)
@@ -143,6 +147,7 @@ def test_goals_for_a_website_that_is_no_longer_configured_are_red_until_it_is(sq
     stage.wait_recorded(1)
 
 
+@pytest.mark.long
 def test_a_goal_that_is_due_for_long_is_red_until_it_is_sent_and_a_rate_limit_alone_is_none(sqlite_stage):
     stage = sqlite_stage
     monitor = start(stage)
@@ -187,6 +192,7 @@ def test_no_worker_and_events_that_wait_are_red_until_one_runs(stage):
     monitor.green()
 
 
+@pytest.mark.long
 def test_paused_look_ups_are_red_until_the_key_may_ask(postgres_stage):
     """A renewal whose visitor only Stripe knows."""
     stage = postgres_stage
@@ -303,6 +309,7 @@ def test_a_swapped_secret_is_red_in_time_until_it_is_right(stage):
     stage.doctor(fails=False)
 
 
+@pytest.mark.long
 def test_a_secret_that_was_lost_is_red_until_it_is_back(sqlite_stage):
     stage = sqlite_stage
     monitor = start(stage)
@@ -336,6 +343,7 @@ def test_a_clock_that_is_wrong_is_red_in_time_until_it_is_right(sqlite_stage):
     monitor.green()
 
 
+@pytest.mark.long
 def test_of_a_source_whose_file_is_deleted_nothing_is_left_after_a_restart(sqlite_stage):
     """It was red, and it had notes; both are gone with the file."""
     stage = sqlite_stage
@@ -364,6 +372,7 @@ def test_of_a_source_whose_file_is_deleted_nothing_is_left_after_a_restart(sqlit
     assert "stripe" not in stage.command("sources", **own)
 
 
+@pytest.mark.long
 def test_an_empty_generic_source_never_alarms(sqlite_stage):
     """The shipped file without a secret, and one without a rule: whoever finds the address may knock for ever."""
     stage = sqlite_stage
@@ -405,6 +414,7 @@ def renew(stage, web, numbers):
         assert stage.post(web, told).status_code == 200
 
 
+@pytest.mark.long
 def test_eight_purchases_without_a_visitor_are_red_until_it_is_handed_over_and_ten_renewals_are_not(stage):
     monitor = start(stage)
     renew(stage, monitor.web, range(10))
@@ -436,6 +446,7 @@ def test_eight_purchases_without_a_visitor_are_red_until_it_is_handed_over_and_t
 # ---------------------------------------------------------------------------------------------------------- the rest
 
 
+@pytest.mark.long
 def test_a_database_that_can_only_be_read_is_red_until_it_can_be_written(postgres_stage, postgres):
     stage = postgres_stage
     monitor = start(stage)

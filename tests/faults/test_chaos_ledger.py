@@ -41,6 +41,7 @@ def test_stops_and_starts_in_order_leave_no_doubt(tmp_path, sqlite_url, capsys):
     assert facts["slowest_exit_s"] < 20
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_process_that_slept_through_its_lease_writes_nothing(tmp_path, postgres_url, capsys):
     plan = replace(SHORT, mode="stop", database=postgres_url, seed=103, kills=3, unconfirmed="hold")
@@ -60,6 +61,7 @@ def test_a_ledger_with_a_fault_does_not_hold():
     assert not replace(good, unconfirmed=1).holds(hold=False, calm=True)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_outage_costs_its_probes_and_drains_at_the_pace():
     """A probe every five minutes and a dozen tries while the pause grows: over a day 298 for 3,000 events, below 1.1.

@@ -82,6 +82,7 @@ def test_kept_connections_that_always_ask_again_leave_places_for_others(tmp_path
         assert closed
 
 
+@pytest.mark.long
 def test_a_crowd_that_stalls_and_comes_again_leaves_places_for_others(tmp_path):
     def stall(number: int) -> None:
         with server.connect(STALLED[number % len(STALLED)]) as sock:

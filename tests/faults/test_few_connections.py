@@ -127,6 +127,7 @@ def test_nobody_begins_a_transaction_inside_another_one(few):
     store.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_processes_and_commands_on_the_connections_of_a_small_plan(postgres_stage, few):
     stage = postgres_stage
@@ -171,6 +172,7 @@ def test_processes_and_commands_on_the_connections_of_a_small_plan(postgres_stag
 needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="needs pgbouncer (apt-get install pgbouncer)")
 
 
+@pytest.mark.long
 @needs_pgbouncer
 @pytest.mark.timeout(300)
 def test_a_session_pool_of_two_routes_and_sends(postgres_stage):

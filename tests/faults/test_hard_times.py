@@ -107,6 +107,7 @@ def test_privileges_that_are_missing_or_taken_away(stage, admin):
     over(stage, [web], "unroutable")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_server_that_refuses_writes_has_no_room_or_freezes(stage, admin, postgres):
     grant(admin)
@@ -159,6 +160,7 @@ def tell(pids, what):
             os.kill(pid, what)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_everybody_is_thrown_out_again_and_again(stage, admin):
     grant(admin)

@@ -43,6 +43,7 @@ def problems(web):
     return answer.json()["problems"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_mended_by_replay(stage):
     short = {"BRIDGE_LEASE": "400ms", "BRIDGE_DEADLINE": "200ms"}

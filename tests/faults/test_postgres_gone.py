@@ -71,6 +71,7 @@ def test_a_server_that_is_gone_is_503_and_all_goes_on_when_it_is_back(postgres, 
     assert web.children() == [pid]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_server_that_falls_over_under_load_loses_nothing_that_was_acknowledged(postgres, stage):
     web = stage.web()
@@ -104,6 +105,7 @@ def test_a_server_that_falls_over_under_load_loses_nothing_that_was_acknowledged
     assert len(stage.recorded()) == len(set(stage.recorded()))
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_process_keeps_five_connections_at_most(stage):
     """Each receives, routes, delivers and looks after itself, and is asked for all that it can tell meanwhile."""

@@ -59,6 +59,7 @@ def acks_again(stage, web, mark, *, red=True):
     return [f"{mark}-{again}" for again in range(1, number + 1)]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_connections_that_fall_silent_for_good(postgres_stage, relay):
     """Between two transactions; and at a COMMIT, which is done and nobody hears of it, or never reaches the server."""
@@ -100,6 +101,7 @@ def test_behind_pgbouncer(postgres_stage, relay, mode):
         web.end()
 
 
+@pytest.mark.long
 @needs_pgbouncer
 @pytest.mark.timeout(300)
 def test_a_failover_whose_old_server_stays_up_read_only(postgres, postgres_stage, relay):

@@ -24,6 +24,7 @@ from bridge.store.upkeep import ahead, jumps, timekeeping
 
 SEEDS = int(os.environ.get("BRIDGE_SEEDS", "2000"))
 PARTS = 16  # so that the processes of xdist share them
+SHORT = 2  # of them, in `make test`
 MUTANT_SEEDS = 1_000
 
 
@@ -42,7 +43,9 @@ def silence():
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [*range(SHORT), *(pytest.param(part, marks=pytest.mark.long) for part in range(SHORT, PARTS))]
+)
 def test_no_seed_breaks_an_invariant(part, seeds, capsys):
     one = os.environ.get("BRIDGE_SEED")
     chosen = [int(one)] if one else range(part, SEEDS, PARTS)

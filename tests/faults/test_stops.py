@@ -27,6 +27,7 @@ def test_a_stop_that_comes_right_after_the_fork_is_heard(sqlite_stage):
     assert time.monotonic() - began < 15, web.log_file.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_worker_gives_its_leases_back_and_ends_in_time(stage):
     web = stage.web(BRIDGE_WORKER="off")

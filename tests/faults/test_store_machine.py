@@ -224,7 +224,8 @@ class Delivering(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)
-def test_both_databases_deliver_alike(sqlite_store, postgres_store, clock):
+@pytest.mark.parametrize("lives", [2, pytest.param(20, marks=pytest.mark.long)])
+def test_both_databases_deliver_alike(sqlite_store, postgres_store, clock, lives):
     def empty():
         for store in (sqlite_store, postgres_store):
             with store.write() as conn:
@@ -243,7 +244,7 @@ def test_both_databases_deliver_alike(sqlite_store, postgres_store, clock):
     run_state_machine_as_test(
         lambda: Delivering((sqlite_store, postgres_store), clock, empty, align),
         settings=settings(
-            max_examples=20,
+            max_examples=lives,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

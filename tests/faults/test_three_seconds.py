@@ -139,6 +139,7 @@ def taken(stage, web, mark, count=AT_ONCE, size=0):
     assert counted[0][0] == count
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_server_that_takes_connections_and_answers_nothing(postgres_stage, wire):
     stage = postgres_stage
@@ -159,8 +160,8 @@ def test_a_server_that_takes_connections_and_answers_nothing(postgres_stage, wir
     "lock",
     [
         "SELECT 1 FROM source_counters FOR UPDATE",
-        "LOCK TABLE events IN ACCESS EXCLUSIVE MODE",
-        "LOCK TABLE source_counters IN SHARE MODE",
+        pytest.param("LOCK TABLE events IN ACCESS EXCLUSIVE MODE", marks=pytest.mark.long),
+        pytest.param("LOCK TABLE source_counters IN SHARE MODE", marks=pytest.mark.long),
     ],
 )
 def test_a_lock_that_another_session_of_postgresql_holds(postgres_stage, lock):
@@ -191,6 +192,7 @@ def test_a_lock_that_another_process_of_sqlite_holds(sqlite_stage):
     assert web.children() == [pid]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("size", [0, 40_000])  # the second is read by a thread
 def test_more_at_once_than_there_are_threads(sqlite_stage, size):
@@ -203,6 +205,7 @@ def test_more_at_once_than_there_are_threads(sqlite_stage, size):
     taken(stage, web, "many", 100, size)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_a_stop_while_the_database_answers_nothing_ends_in_time(postgres_stage, wire, command):

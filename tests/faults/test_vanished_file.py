@@ -61,6 +61,7 @@ class Posting:
                 self.acknowledged.add(f"evt_{number}")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_replaced_file_is_red_until_a_restart_and_every_200_is_in_the_file_that_was_there(sqlite_stage):
     stage = sqlite_stage

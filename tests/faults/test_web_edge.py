@@ -178,6 +178,7 @@ def served_meanwhile(server: Server, seconds: float, body: bytes = b"hello") -> 
     return sorted(took), len(failed)
 
 
+@pytest.mark.long
 def test_a_hundred_slow_heads_and_a_hundred_slow_bodies_delay_nobody(server):
     with (
         dripping(server, HEAD, b"X: y\r\n", 100),
@@ -272,6 +273,7 @@ def test_whoever_does_not_take_the_answer_holds_no_thread(log):
 # ---------------------------------------------------------------------------------------------------- many clients
 
 
+@pytest.mark.long
 def test_two_hundred_large_bodies_at_once_are_served_in_bounded_memory(log):
     body = b"x" * (1 << 20)
     with serving(log.with_name("large"), deadline_s=10) as large:
@@ -442,6 +444,7 @@ def test_requests_behind_each_other_wait_for_the_answer_that_comes_later(server)
     assert told == [b"MainThread", b"0", b"MainThread", b"0", b"MainThread"]
 
 
+@pytest.mark.long
 def test_thousands_of_quick_requests_behind_each_other_are_no_depth(server):
     quick = b"POST /quick HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
     with server.connect() as sock:

@@ -106,6 +106,7 @@ def same_demo(svg: str) -> str:
     return re.sub(r">[0-9a-f]{6}(?= by |<)", ">visitor", svg)
 
 
+@pytest.mark.long
 def test_json_is_one_document_for_scripts(run: Run) -> None:
     process = run.start("--once", "--json")
     out, _ = process.communicate(timeout=PATIENCE_S)
@@ -120,6 +121,7 @@ def test_json_is_one_document_for_scripts(run: Run) -> None:
     assert refund["goals"][0]["metadata"]["amount"] == "49.00"
 
 
+@pytest.mark.long
 def test_it_stays_up_until_it_is_stopped(run: Run) -> None:
     process = run.start()
     lines = []

@@ -31,9 +31,13 @@ def numbers(database):
     return range(int(first), int(last) + 1) if dash else range(int(first))
 
 
-@pytest.mark.parametrize(
-    ("database", "number"), [(database, number) for database in FEW for number in numbers(database)]
-)
+def chosen(database):
+    """The first number is played by `make test` already, on SQLite."""
+    for number in numbers(database):
+        yield pytest.param(database, number, marks=[] if (database, number) == ("sqlite", 0) else pytest.mark.long)
+
+
+@pytest.mark.parametrize(("database", "number"), [each for database in FEW for each in chosen(database)])
 def test_every_order_of_arrival_gives_the_same_goals_with_the_right_visitors(request, clock, database, number):
     store = request.getfixturevalue("sqlite_store" if database == "sqlite" else "postgres_store")
     all_rules = number % 2 == 1
@@ -85,7 +89,9 @@ def test_wherever_a_single_event_carries_the_visitor_every_goal_that_leads_there
     assert len(lost) < len(goals) / 40
 
 
-@pytest.mark.parametrize("number", numbers("postgresql"))
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=pytest.mark.long if number else []) for number in numbers("postgresql")]
+)
 def test_three_workers_that_take_single_events_of_the_same_lives_never_miss_each_other(store, clock, number):
     playing = [life for life in lives(number, clock.now_ms // 1000) if len(life.steps) < 12][number % 4 :: 4]
     bridge = Bridge(store, clock)

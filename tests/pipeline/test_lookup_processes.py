@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import requests
 from running import ALICE, BOB, KEY, checkout, environment, event, eventually
 
@@ -79,6 +80,7 @@ def test_a_bridge_that_has_nothing_to_ask_never_imports_the_package(machine, sql
     assert without.told("modules", stripe=False)
 
 
+@pytest.mark.long
 def test_a_stripe_that_is_not_there_holds_up_nothing(machine, sqlite_url):
     """A closed port: other goals are delivered at once, and the end of the process takes no longer."""
     datafast = machine.datafast()

@@ -28,6 +28,7 @@ def timed(url, headers):
     return answer, time.monotonic() - started, time.monotonic()
 
 
+@pytest.mark.long
 def test_guesses_wait_without_a_thread_and_whoever_knows_the_token_does_not(machine: Machine, environ):
     web = machine.web({**environ, "BRIDGE_ADMIN_TOKEN": ADMIN, "BRIDGE_THREADS": "2"})
     assert [web.get("/metrics").status_code for _ in range(20)] == [401] * 20  # without a token nobody guesses

@@ -126,6 +126,7 @@ def test_an_edit_takes_effect_within_two_seconds_and_a_new_file_is_a_new_source(
     assert shop.makes().startswith("edited_")
 
 
+@pytest.mark.long
 def test_a_broken_an_empty_and_a_vanished_file_change_nothing_and_mending_heals(shop):
     shop.start()
     shop.turns_green()
@@ -168,6 +169,7 @@ def test_of_many_faults_status_names_three_and_the_log_every_one(shop):
     assert line.count("unknown key") == 40
 
 
+@pytest.mark.long
 def test_a_restart_with_a_broken_folder_goes_on_with_the_last_good_set(shop):
     shop.start()
     shop.file.write_text(RULE.format(name="second"))
@@ -255,6 +257,7 @@ def test_a_set_whose_own_tests_fail_is_not_taken_and_the_alarm_names_the_test(sh
     assert shop.makes() == "second"
 
 
+@pytest.mark.long
 def test_a_first_start_with_failing_tests_works_and_is_alarmed(shop):
     shop.file.write_text(RULE.format(name="first") + FAILING)
     shop.start()

@@ -29,6 +29,7 @@ def command(folder, environ, *words):
     return done.returncode, done.stdout, " ".join(done.stderr.split())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_it_is_refused_beside_a_running_bridge_and_noted_once_that_is_stopped(machine, database_url):
     datafast = machine.datafast()
