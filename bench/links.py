@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import text
 
 from bridge import store as bridge_store
-from bridge.identity.linking import Learning
+from bridge.identity.evidence import Observation
 from bridge.model import Key
 from bridge.store.links import learning as links
 
@@ -58,7 +58,7 @@ def _find(store: bridge_store.Store, number: int) -> float:
 
 def _learn(store: bridge_store.Store, number: int) -> float:
     """A refund of the purchase; without the commit, which waits for the disk and for nothing else."""
-    learning = Learning(
+    learning = Observation(
         (_key(number, "charge"), _key(number, "customer")), number, "charge.refunded", 2_000_000 + number
     )
     with store.write() as conn:

@@ -1,9 +1,9 @@
 """The `tests:` of mapping files: each an event and the goals that must come of it, names and number exactly.
 
-A test's event is sent as its provider would send it and read as production reads it (`Desk.arrive`), so that `check`,
-`explain` and the router never disagree. What a test states of a goal beside its name (metadata, visitor, description)
-must be so, metadata to the letter. A rule that is switched off takes part in the tests that expect its goal, or name
-it in `only`.
+A test's event is sent as its provider would send it and prepared as production prepares it, so that `check`, `explain`
+and the router never disagree. What a test states of a goal beside its name (metadata, visitor, description) must match,
+metadata to the letter. A rule that is switched off takes part in the tests that expect its goal, or that name it in
+`only`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from urllib.parse import urlencode
 
 from bridge import rules
 from bridge.model import BodyForm, ExactFloat, Request
-from bridge.prepare import Desk
+from bridge.prepare import Preparer
 from bridge.rules.values import shown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.model import Json, Source
-    from bridge.prepare import Element, Prepared
+    from bridge.model import GoalDraft, Json, Source
+    from bridge.prepare import Element, PreparedEvent
     from bridge.rules import RuleSet, RuleTrace
     from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
     from bridge.settings import Settings
-    from bridge.store.goals.drafts import Wish
 
 _HASH_KEY: Final = b"tests"
 
@@ -67,23 +66,23 @@ def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCa
     """What is wrong, or nothing."""
     source = file.source
     table = rules.table(tuple(_rules(file, test)), file.when)
-    desk = Desk(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
-    prepared = _after(desk.arrive(source, _request(source, test), now_ms, keys=test.key), test)
+    preparer = Preparer(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
+    prepared = _after(preparer.prepare_request(source, _request(source, test), now_ms, keys=test.key), test)
     if prepared.quarantine:
         return f"the event would be put into quarantine: {prepared.quarantine}"
     return _difference(test, prepared)
 
 
-def _after(prepared: Prepared, test: TestCase) -> Prepared:
+def _after(prepared: PreparedEvent, test: TestCase) -> PreparedEvent:
     """With the goals that follow one which was made before, as the test says in `after`."""
-    elements = (replace(element, wishes=(*element.wishes, *_made(element, test))) for element in prepared.elements)
+    elements = (replace(element, drafts=(*element.drafts, *_made(element, test))) for element in prepared.elements)
     return replace(prepared, elements=tuple(elements))
 
 
-def _made(element: Element, test: TestCase) -> Iterator[Wish]:
-    for wish in element.following:
-        if wish.planned.follows is not None and wish.planned.follows.goal in test.after:
-            yield wish
+def _made(element: Element, test: TestCase) -> Iterator[GoalDraft]:
+    for draft in element.following:
+        if draft.planned.follows is not None and draft.planned.follows.goal in test.after:
+            yield draft
 
 
 def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
@@ -141,32 +140,32 @@ def _flat(event: Mapping[str, Json], above: str = "") -> Iterator[tuple[str, str
 # ---------------------------------------------------------------------------------------------------- comparison
 
 
-def _difference(test: TestCase, prepared: Prepared) -> str:
-    wishes = [wish for element in prepared.elements for wish in element.wishes]
-    left = list(wishes)
+def _difference(test: TestCase, prepared: PreparedEvent) -> str:
+    drafts = [draft for element in prepared.elements for draft in element.drafts]
+    left = list(drafts)
     problems = []
     for expected in test.goals:
-        same_name = [wish for wish in left if wish.planned.name == expected.goal]
+        same_name = [draft for draft in left if draft.planned.name == expected.goal]
         if not same_name:
-            problems.append(f"expected the goal {expected.goal}, got {_names(wishes)}{_why(expected.goal, prepared)}")
+            problems.append(f"expected the goal {expected.goal}, got {_names(drafts)}{_why(expected.goal, prepared)}")
             continue
-        best = min(same_name, key=lambda wish: len(_mismatches(expected, wish)))
+        best = min(same_name, key=lambda draft: len(_mismatches(expected, draft)))
         problems += _mismatches(expected, best)
         left.remove(best)
     wanted = ", ".join(goal.goal for goal in test.goals) or "no goal"
     problems += [
-        f"expected {wanted}, got also {wish.planned.name} (rule {wish.planned.rule_id})"
-        for wish in left
+        f"expected {wanted}, got also {draft.planned.name} (rule {draft.planned.rule_id})"
+        for draft in left
         if not problems
     ]
     return "; ".join(problems)
 
 
-def _names(wishes: list[Wish]) -> str:
-    return ", ".join(wish.planned.name for wish in wishes) or "no goal"
+def _names(drafts: list[GoalDraft]) -> str:
+    return ", ".join(draft.planned.name for draft in drafts) or "no goal"
 
 
-def _why(name: str, prepared: Prepared) -> str:
+def _why(name: str, prepared: PreparedEvent) -> str:
     """The reason of the rule that should have made this goal, or why no rule was asked."""
     if prepared.ignored:
         return f" (the event is ignored: {prepared.ignored})"
@@ -175,24 +174,24 @@ def _why(name: str, prepared: Prepared) -> str:
     return f" ({reasons[0]})" if reasons else ""
 
 
-def _traces(name: str, prepared: Prepared, *results: str) -> Iterator[RuleTrace]:
+def _traces(name: str, prepared: PreparedEvent, *results: str) -> Iterator[RuleTrace]:
     for element in prepared.elements:
         for trace in element.evaluation.traces if element.evaluation else ():
             if name in (trace.goal, trace.rule_id) and trace.result in results:
                 yield trace
 
 
-def _mismatches(expected: ExpectedGoal, wish: Wish) -> list[str]:
-    found, goal = [], wish.planned
+def _mismatches(expected: ExpectedGoal, draft: GoalDraft) -> list[str]:
+    found, goal = [], draft.planned
     if expected.metadata is not None:
         for key in sorted({*expected.metadata, *goal.metadata}):
             wanted, got = expected.metadata.get(key), goal.metadata.get(key)
             if wanted != got:
                 found.append(f"{goal.name}: expected {key} {_said(wanted)}, got {_said(got)}")
     if expected.visitor is not None:
-        got = next((named.visitor for named in wish.own if not named.borrowed), None)  # no test asks DataFast
+        got = next((named.visitor for named in draft.own if not named.borrowed), None)  # no test asks DataFast
         if got != expected.visitor.lower():
-            refused = f" ({wish.refused})" if got is None and wish.refused else ""
+            refused = f" ({draft.refused})" if got is None and draft.refused else ""
             found.append(f"{goal.name}: expected the visitor {expected.visitor}, got {_said(got)}{refused}")
     if expected.description is not None and expected.description != goal.description:
         found.append(f"{goal.name}: expected the description {expected.description}, got {_said(goal.description)}")

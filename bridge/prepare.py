@@ -1,7 +1,8 @@
-"""An event, read and asked about: what routing can find out without the database, and without ever raising.
+"""What an event says, before the database is asked: read it, find its keys and visitors, evaluate the rules.
 
-Documents, keys, visitor candidates and rules meet here. What comes out is a `Prepared`: per document what it teaches,
-which goals it wants, and the traces; or why the event is quarantined.
+Pure, and never raises. The result is a `PreparedEvent`: for each document what it teaches, the drafts of its goals and
+the traces of the rules; or why the event is quarantined. Production, `explain` and the tests of mapping files all
+prepare events here. What of it depends on goals that were made before (`follows`) is decided by `settle`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
-from bridge.identity.linking import Learning
-from bridge.model import Envelope, Event, EventState, Verdict
-from bridge.store.goals import drafts
+from bridge.identity.evidence import Observation
+from bridge.model import Envelope, Event, EventState, GoalDraft, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from bridge.identity import Judged
-    from bridge.model import Destination, Document, Key, PlannedGoal, Request, Source
-    from bridge.rules import Evaluation, RuleSet
+    from bridge.identity import JudgedCandidate
+    from bridge.model import Destination, Document, PlannedGoal, Request, Source
+    from bridge.rules import Evaluation, RuleSet, RuleTrace
     from bridge.settings import Settings
+
+    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
 
 TEST: Final = "test"  # the destination of test events, when it has a key
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # evt_00000000000000 is nobody's id
@@ -33,19 +35,19 @@ log = logs.get("route")
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One document of an event, and all that can be said about it without the database."""
+    """One document of an event: what it teaches, the values judged as visitors, and the drafts of its goals."""
 
     envelope: Envelope
-    learning: Learning
-    judged: tuple[Judged, ...] = ()
+    observation: Observation
+    judged: tuple[JudgedCandidate, ...] = ()
     evaluation: Evaluation | None = None
-    wishes: tuple[drafts.Wish, ...] = ()
-    following: tuple[drafts.Wish, ...] = ()  # wishes only if what they follow was made before (`bridge.following`)
+    drafts: tuple[GoalDraft, ...] = ()
+    following: tuple[GoalDraft, ...] = ()  # goals only if those that they follow were made before (`settle`)
     ignored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedEvent:
     """An event, ready to be written; or why it is quarantined."""
 
     event: Event
@@ -54,7 +56,7 @@ class Prepared:
 
     @property
     def verdict(self) -> Verdict:
-        if any(element.wishes for element in self.elements):
+        if any(element.drafts for element in self.elements):
             return Verdict.MATCHED
         return Verdict.IGNORED if self.ignored else Verdict.UNMATCHED
 
@@ -79,7 +81,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Preparer:
     """What preparing an event needs beside the event."""
 
     rule_set: RuleSet
@@ -88,10 +90,10 @@ class Desk:
     hash_key: bytes = field(repr=False)
     keys: Mapping[str, str] = field(default_factory=dict)
 
-    def arrive(
+    def prepare_request(
         self, source: Source, request: Request, at_ms: int, *, keys: Mapping[str, str] | None = None
-    ) -> Prepared:
-        """Do with a request all that receiving and routing do before anything is written. Never raises.
+    ) -> PreparedEvent:
+        """Do with a request what receiving and routing do before anything is written. Never raises.
 
         at_ms: when it arrives. keys: what paths read under the root `key`, beside what the event names itself.
         """
@@ -109,11 +111,11 @@ class Desk:
         )
         return replace(self, keys=keys or {}).prepare(event)
 
-    def prepare(self, event: Event) -> Prepared:
+    def prepare(self, event: Event) -> PreparedEvent:
         """Read the event and ask the rules. Never raises."""
         source = self.rule_set.sources.get(event.source)
         if source is None:
-            return Prepared(
+            return PreparedEvent(
                 event,
                 quarantine=f'there is no mapping file for the source "{event.source}" any more: put {event.source}.yaml'
                 f" back and route it again with `events replay {event.name}`",
@@ -123,24 +125,21 @@ class Desk:
             names = _names(event, documents)
             elements = [self._element(source, event, i, document, names[i]) for i, document in enumerate(documents)]
         except UnreadableBody as error:
-            return Prepared(event, quarantine=str(error))
+            return PreparedEvent(event, quarantine=str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the events behind this one
             log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # noqa: TRY400 - a trace quotes bodies
-            return Prepared(event, quarantine=f"reading this event failed here ({type(error).__name__})")
-        return Prepared(event, tuple(elements))
+            return PreparedEvent(event, quarantine=f"reading this event failed here ({type(error).__name__})")
+        return PreparedEvent(event, tuple(elements))
 
     def _element(self, source: Source, event: Event, number: int, document: Document, name: str) -> Element:
         envelope = _envelope(document)
-        stated_ms = event.envelope.time_ms if envelope.time_ms is None else envelope.time_ms
-        happened_ms = event.received_at_ms if stated_ms is None else min(stated_ms, event.received_at_ms)
-        ordered_ms = event.ordered_at_ms if event.envelope.order_ms is not None else happened_ms
-        label = f"{envelope.type or 'an event'} {name}"
+        happened_ms, ordered_ms, is_stated = _times(event, envelope)
+        observation = Observation((), ordered_ms, f"{envelope.type or 'an event'} {name}", event.id, number)
         why = sources.ignored(source, document)
         if why is not None:
-            return Element(envelope, Learning((), ordered_ms, label, event.id, number), ignored=why)
+            return Element(envelope, observation, ignored=why)
         keys = identity.keys(source, envelope, document)
         judged = self._judged(identity.candidates(source, document))
-        named = identity.ranked(judged)
         evaluation = rules.evaluate(
             self.rule_set,
             source,
@@ -149,55 +148,49 @@ class Desk:
             mode=envelope.mode,
             hash_key=self.hash_key,
         )
-        times = (happened_ms, ordered_ms, stated_ms is not None)
         made = bool(evaluation.planned or evaluation.following)
-        handover = source.handovers.of(document) if made and source.handovers is not None else None
+        of_element = {
+            "happened_at_ms": happened_ms,
+            "ordered_at_ms": ordered_ms,
+            "time_is_stated": is_stated,
+            "keys": keys,
+            "test": envelope.test,
+            "handover": source.handovers.of(document) if made and source.handovers is not None else None,
+        }
 
-        def wishes(goals: Iterable[PlannedGoal]) -> tuple[drafts.Wish, ...]:
-            described = (_described(planned, event, name) for planned in goals)
-            return tuple(
-                replace(self._wish(event, envelope, planned, keys, judged, times), handover=handover)
-                for planned in described
-            )
+        def drafts(goals: Iterable[PlannedGoal]) -> tuple[GoalDraft, ...]:
+            return tuple(self._draft(event, _described(goal, event, name), judged, of_element) for goal in goals)
 
+        named = next(iter(identity.ranked(judged)), None)
         return Element(
             envelope,
-            Learning(keys, ordered_ms, label, event.id, number, named[0] if named else None),
+            replace(observation, keys=keys, named=named),
             judged,
             evaluation,
-            wishes(evaluation.planned),
-            wishes(evaluation.following),
+            drafts(evaluation.planned),
+            drafts(evaluation.following),
         )
 
-    def _wish(
-        self,
-        event: Event,
-        envelope: Envelope,
-        planned: PlannedGoal,
-        keys: tuple[Key, ...],
-        judged: tuple[Judged, ...],
-        times: tuple[int, int, bool],
-    ) -> drafts.Wish:
+    def _draft(
+        self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], of_element: Mapping[str, Any]
+    ) -> GoalDraft:
         mine = self._all_judged(planned, judged)
-        refused = next((f"{item.path} {item.why}" for item in mine if item.why and not item.lent), None)
-        redirected = envelope.test and TEST in self.destinations
-        return drafts.Wish(
+        redirected = of_element["test"] and TEST in self.destinations
+        return GoalDraft(
             event,
             planned,
             TEST if redirected else planned.destination,
-            *times,
-            keys=keys,
             own=identity.ranked(mine),
-            refused=refused,
-            test=envelope.test,
-            dry=envelope.test and not redirected,
+            refused=next((f"{item.path} {item.why}" for item in mine if item.why and not item.lent), None),
+            dry=of_element["test"] and not redirected,
             rules_hash=self.rule_set.hash,
+            **of_element,
         )
 
-    def _judged(self, candidates: Iterable[Any]) -> tuple[Judged, ...]:
+    def _judged(self, candidates: Iterable[Any]) -> tuple[JudgedCandidate, ...]:
         return tuple(identity.judge(candidate, self.settings.bridge_visitor_id) for candidate in candidates)
 
-    def _all_judged(self, planned: PlannedGoal, judged: tuple[Judged, ...]) -> tuple[Judged, ...]:
+    def _all_judged(self, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...]) -> tuple[JudgedCandidate, ...]:
         """The rule's candidates, then the file's and those that only code can find."""
         if not planned.candidates:
             return judged
@@ -216,6 +209,14 @@ def _envelope(document: Document) -> Envelope:
     )
 
 
+def _times(event: Event, envelope: Envelope) -> tuple[int, int, bool]:
+    """When an element happened, its time for order, and whether the provider states when it happened."""
+    stated_ms = event.envelope.time_ms if envelope.time_ms is None else envelope.time_ms
+    happened_ms = event.received_at_ms if stated_ms is None else min(stated_ms, event.received_at_ms)
+    ordered_ms = event.ordered_at_ms if event.envelope.order_ms is not None else happened_ms
+    return happened_ms, ordered_ms, stated_ms is not None
+
+
 def _described(planned: PlannedGoal, event: Event, name: str) -> PlannedGoal:
     """With the default description: each element of a batch has its own, and all as DataFast gives them back."""
     if planned.description is not None or name == event.name:
@@ -230,3 +231,51 @@ def _names(event: Event, documents: Sequence[Document]) -> list[str]:
         return [event.name if not ids[0] or _ZEROS.fullmatch(ids[0]) else ids[0]]
     uses = Counter(ids)
     return [name if name and uses[name] == 1 else f"{event.name}.{i}" for i, name in enumerate(ids)]
+
+
+# ------------------------------------------------------------------------------------ goals that follow others
+
+
+def followed(batch: Iterable[PreparedEvent]) -> set[Place]:
+    """Where the goals are that have to be made before others of these events may be."""
+    return {_followed(draft) for prepared in batch for element in prepared.elements for draft in element.following}
+
+
+def settle(batch: Iterable[PreparedEvent], made: Collection[Place]) -> list[PreparedEvent]:
+    """The batch, where each goal that follows another is a draft, or its trace says what was not made before.
+
+    made: the goals that are there. What an earlier event of the batch makes counts, too; what the same event makes
+    does not. Where the other goal is made later, nothing is done about it: the order of events matters here, and here
+    alone (law 4 excepts it).
+    """
+    there, settled = set(made), []
+    for prepared in batch:
+        one = replace(prepared, elements=tuple(_settled(element, there) for element in prepared.elements))
+        there |= {draft.place for element in one.elements for draft in element.drafts}
+        settled.append(one)
+    return settled
+
+
+def _followed(draft: GoalDraft) -> Place:
+    """Where the goal is that this one follows: at the same destination."""
+    assert draft.planned.follows is not None
+    return draft.destination, draft.planned.follows.once_key
+
+
+def _settled(element: Element, made: Collection[Place]) -> Element:
+    if not element.following or element.evaluation is None:
+        return element
+    drafts = tuple(draft for draft in element.following if _followed(draft) in made)
+    by_rule = {draft.planned.rule_id: draft.planned for draft in element.following}
+    matched = {draft.planned.rule_id for draft in drafts}
+    traces = tuple(_settled_trace(trace, by_rule.get(trace.rule_id), matched) for trace in element.evaluation.traces)
+    evaluation = element.evaluation._replace(traces=traces)
+    return replace(element, drafts=(*element.drafts, *drafts), following=(), evaluation=evaluation)
+
+
+def _settled_trace(trace: RuleTrace, planned: PlannedGoal | None, matched: Collection[str]) -> RuleTrace:
+    if planned is None or planned.follows is None:
+        return trace
+    if trace.rule_id in matched:
+        return trace._replace(result="matched", message=None, notes=planned.notes)
+    return trace._replace(message=f"no {planned.follows.text} was made before")

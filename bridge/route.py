@@ -12,7 +12,7 @@ The trace of an event (`events.trace`, JSON) answers every "why":
                         proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
         "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
-                   "destination", "once_key", "visitor", "found" (bridge.identity.linking.Found), "message",
+                   "destination", "once_key", "visitor", "found" (bridge.identity.evidence.FoundVisitor), "message",
                    "refused" (a value that is no visitor id), "notes"}]}],
      "stopped": {key: why it links nothing any more}}
 """
@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge import logs
 from bridge.errors import StoreError
-from bridge.following import settled
-from bridge.prepare import Desk, Element, Prepared
+from bridge.prepare import Element, PreparedEvent, Preparer, followed, settle
 from bridge.store import clock, facts
 from bridge.store.database.driver import driver_of
-from bridge.store.goals import drafts
+from bridge.store.goals import making, parking, statements
 from bridge.store.inbox import events
 
 if TYPE_CHECKING:
@@ -37,13 +36,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.identity import Judged
+    from bridge.identity import JudgedCandidate
     from bridge.model import Destination
     from bridge.rules import RuleSet, RuleTrace
     from bridge.settings import Settings
     from bridge.store import Store
+    from bridge.store.goals.making import MadeGoal
 
-__all__ = ["BATCH", "Desk", "Element", "Prepared", "Router"]
+__all__ = ["BATCH", "Element", "PreparedEvent", "Preparer", "Router"]
 
 T = TypeVar("T")
 
@@ -92,28 +92,28 @@ class Router:
         if not claimed:
             return 0
         self._unfinished = ([event.id for event in claimed], token)
-        desk = Desk(rule_set, self._settings, destinations, self._key())
-        prepared = [desk.prepare(event) for event in claimed]
+        preparer = Preparer(rule_set, self._settings, destinations, self._key())
+        prepared = [preparer.prepare(event) for event in claimed]
         size = WRITTEN[self._store.dialect]
         for start in range(0, len(prepared), size):
-            self._write(desk, prepared[start : start + size], token)
+            self._write(preparer, prepared[start : start + size], token)
         self._unfinished = None
         return len(claimed)
 
     def sweep(self) -> int:
         """Look at the parked goals whose grace or wait is over; how many changed their state."""
-        return self._run(lambda conn: drafts.sweep_parked(conn, self._settings, judged=self._judged))
+        return self._run(lambda conn: parking.sweep(conn, self._settings, judged=self._judged))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0, limit: int = 200) -> tuple[int, int]:
         """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""
         with self._store.read() as conn:
             stored = events.after(conn, after_id, limit)
-        desk = Desk(rule_set, self._settings, {}, self._key())
-        prepared = [desk.prepare(event) for event in stored]
-        learnings = [element.learning for one in prepared for element in one.elements]
+        preparer = Preparer(rule_set, self._settings, {}, self._key())
+        prepared = [preparer.prepare(event) for event in stored]
+        observations = [element.observation for one in prepared for element in one.elements]
 
         def learn(conn: Connection) -> None:
-            drafts.learn(conn, learnings, self._settings, clock.read_ms(conn))
+            parking.learn(conn, observations, self._settings, clock.read_ms(conn))
 
         self._store.run(learn)
         return len(stored), stored[-1].id if stored else after_id
@@ -139,10 +139,10 @@ class Router:
             self._hash_key = text.encode()
         return self._hash_key
 
-    def _write(self, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
+    def _write(self, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> None:
         if len(batch) > 1:
             try:
-                self._commit(desk, batch, token)
+                self._commit(preparer, batch, token)
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - found out one by one
@@ -150,16 +150,16 @@ class Router:
             else:
                 return
         for prepared in batch:
-            self._write_one(desk, prepared, token)
+            self._write_one(preparer, prepared, token)
 
-    def _commit(self, desk: Desk, batch: Sequence[Prepared], token: str) -> None:
-        if self._run(lambda conn: _commit(conn, desk, batch, token)):
+    def _commit(self, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> None:
+        if self._run(lambda conn: _commit(conn, preparer, batch, token)):
             self._on_goals()
 
-    def _write_one(self, desk: Desk, prepared: Prepared, token: str) -> None:
+    def _write_one(self, preparer: Preparer, prepared: PreparedEvent, token: str) -> None:
         event = prepared.event
         try:
-            self._commit(desk, [prepared], token)
+            self._commit(preparer, [prepared], token)
         except _LeaseLost:
             log.info("route.lease_lost", event_id=event.id)
             self._run(lambda conn: events.release(conn, [event.id], token))
@@ -175,23 +175,25 @@ class Router:
             self._run(lambda conn: events.quarantine(conn, event.id, token, reason))
 
 
-def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str) -> bool:
+def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> bool:
     """Write everything about some events, or nothing. False: no goal was made, and none has learned its visitor."""
     now = driver_of(conn).now_ms()
-    good = settled(conn, [prepared for prepared in batch if prepared.quarantine is None])
-    learnings = [element.learning for prepared in good for element in prepared.elements]
-    memory = drafts.learn(conn, learnings, desk.settings, now)
-    wishes = [wish for prepared in good for element in prepared.elements for wish in element.wishes]
-    made = iter(drafts.make(conn, wishes, memory, desk.settings, now))
-    for key, why in memory.stopped.items():
+    good = [prepared for prepared in batch if prepared.quarantine is None]
+    if asked := followed(good):
+        good = settle(good, statements.made_before(conn, asked))
+    observations = [element.observation for prepared in good for element in prepared.elements]
+    links = parking.learn(conn, observations, preparer.settings, now)
+    drafts = [draft for prepared in good for element in prepared.elements for draft in element.drafts]
+    made = iter(making.make(conn, drafts, links, preparer.settings, now))
+    for key, why in links.stopped.items():
         log.warning("link.stopped", key=key, reason=why)
     ends = [
         events.End(
             prepared.event.id,
             prepared.verdict,
             prepared.reason,
-            _trace(prepared, made, memory.stopped),
-            desk.rule_set.hash,
+            _trace(prepared, made, links.stopped),
+            preparer.rule_set.hash,
         )
         for prepared in good
     ]
@@ -201,24 +203,24 @@ def _commit(conn: Connection, desk: Desk, batch: Sequence[Prepared], token: str)
             held &= events.quarantine(conn, prepared.event.id, token, prepared.quarantine)
     if not held:
         raise _LeaseLost
-    return bool(wishes or memory.gained or memory.customers_gained)
+    return bool(drafts or links.gained or links.customers_gained)
 
 
 # ------------------------------------------------------------------------------------------------------------ trace
 
 
-def _trace(prepared: Prepared, made: Iterable[drafts.Made], stopped: Mapping[str, str]) -> str:
+def _trace(prepared: PreparedEvent, made: Iterable[MadeGoal], stopped: Mapping[str, str]) -> str:
     made = iter(made)
-    elements = [_element_text(element, [next(made) for _ in element.wishes]) for element in prepared.elements]
+    elements = [_element_text(element, [next(made) for _ in element.drafts]) for element in prepared.elements]
     text = f'{{"elements":[{",".join(elements)}]'
-    mine = {key.text for element in prepared.elements for key in element.learning.keys} if stopped else ()
+    mine = {key.text for element in prepared.elements for key in element.observation.keys} if stopped else ()
     if told := {key: why for key, why in stopped.items() if key in mine}:
         text += f',"stopped":{_json(told)}'
     return text + "}"
 
 
-def _element_text(element: Element, made: Sequence[drafts.Made]) -> str:
-    """The trace of an element as JSON; its rules, most of which say the same for every event, from memory."""
+def _element_text(element: Element, made: Sequence[MadeGoal]) -> str:
+    """The trace of an element as JSON; its rules, most of which say the same for every event, from links."""
     text = _json(_element_trace(element, made, rules=False))
     if element.evaluation is None or not element.evaluation.traces:
         return text
@@ -239,12 +241,12 @@ def _idle_text(trace: RuleTrace) -> str:
 _json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def foretold(prepared: Prepared) -> dict[str, Any]:
+def preview(prepared: PreparedEvent) -> dict[str, Any]:
     """The trace that an event would get, as far as it needs no database (`explain`)."""
     return {"elements": [_element_trace(element, ()) for element in prepared.elements]}
 
 
-def _element_trace(element: Element, made: Sequence[drafts.Made], *, rules: bool = True) -> dict[str, Any]:
+def _element_trace(element: Element, made: Sequence[MadeGoal], *, rules: bool = True) -> dict[str, Any]:
     envelope, evaluation = element.envelope, element.evaluation
     trace = {
         "type": envelope.type,
@@ -253,13 +255,13 @@ def _element_trace(element: Element, made: Sequence[drafts.Made], *, rules: bool
         "ignored": element.ignored,
         "rules": [trace.to_json() for trace in evaluation.traces] if evaluation and rules else None,
         "candidates": [_candidate_trace(item) for item in element.judged],
-        "keys": [key.text for key in element.learning.keys],
+        "keys": [key.text for key in element.observation.keys],
         "goals": [_goal_trace(item) for item in made],
     }
     return {name: value for name, value in trace.items() if value not in (None, [])}
 
 
-def _candidate_trace(judged: Judged) -> dict[str, Any]:
+def _candidate_trace(judged: JudgedCandidate) -> dict[str, Any]:
     trace = {
         "path": judged.path,
         "value": judged.shown,
@@ -271,8 +273,8 @@ def _candidate_trace(judged: Judged) -> dict[str, Any]:
     return {name: value for name, value in trace.items() if value is not None}
 
 
-def _goal_trace(made: drafts.Made) -> dict[str, Any]:
-    planned = made.wish.planned
+def _goal_trace(made: MadeGoal) -> dict[str, Any]:
+    planned = made.draft.planned
     trace = {
         "rule": planned.rule_id,
         "goal": planned.name,
@@ -280,12 +282,12 @@ def _goal_trace(made: drafts.Made) -> dict[str, Any]:
         "outcome": made.outcome,
         "event_id": made.event_id if made.outcome != "made" else None,
         "state": made.state.value,
-        "destination": made.wish.destination,
+        "destination": made.draft.destination,
         "once_key": planned.once_key,
         "visitor": made.found.visitor if made.found and not made.unproved else None,
         "found": made.found.to_json() if made.found else None,
         "message": made.message,
-        "refused": made.wish.refused,
+        "refused": made.draft.refused,
         "notes": list(planned.notes) or None,
     }
     return {name: value for name, value in trace.items() if value is not None}

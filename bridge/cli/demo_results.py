@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import identity, store
 from bridge.cli import demo_events
 from bridge.cli.screen import BAD, GOOD
-from bridge.identity.linking import Found
+from bridge.identity.evidence import FoundVisitor
 from bridge.store.operator import queries
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def provenance(goal: GoalLine) -> str:
     return "has no visitor" if found is None else identity.provenance(found)
 
 
-def _found(goal: GoalLine) -> Found | None:
-    return Found.from_json(goal.provenance) if goal.provenance else None
+def _found(goal: GoalLine) -> FoundVisitor | None:
+    return FoundVisitor.from_json(goal.provenance) if goal.provenance else None
 
 
 _NOTES: Final = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.cli import resources, trace
 from bridge.cli.formatting import ago, count, ordinal, span, when
-from bridge.identity.linking import Found
+from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
 
@@ -241,7 +241,7 @@ def _print_tries(screen: Screen, detail: GoalDetail) -> None:
 
 def how_known(goal: GoalLine) -> str:
     """How its visitor was found; empty for a goal without one."""
-    return provenance(Found.from_json(goal.provenance)) if goal.provenance and goal.visitor else ""
+    return provenance(FoundVisitor.from_json(goal.provenance)) if goal.provenance and goal.visitor else ""
 
 
 def _what_was_forgotten(goal: GoalLine) -> str:

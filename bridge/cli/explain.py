@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.cli.screen import Screen
-    from bridge.model import Event, Request, Source
-    from bridge.route import Prepared
+    from bridge.model import Event, GoalDraft, Request, Source
+    from bridge.route import PreparedEvent
     from bridge.rules import RuleSet
     from bridge.settings import Settings
-    from bridge.store.goals.drafts import Wish
 
 
 @dataclass(frozen=True)
@@ -38,26 +37,26 @@ class Explained:
 
     source: Source
     event: Event
-    prepared: Prepared
+    prepared: PreparedEvent
     settings: Settings
     signature: str | None  # what became of the signature; None: a bare body has none
 
     @property
-    def wishes(self) -> list[Wish]:
-        return [wish for element in self.prepared.elements for wish in element.wishes]
+    def drafts(self) -> list[GoalDraft]:
+        return [draft for element in self.prepared.elements for draft in element.drafts]
 
     @property
     def ids(self) -> set[str]:
         """What it would be found by."""
         found = {self.event.envelope.id, self.event.envelope.account, self.event.envelope.type}
-        found |= {key.id for element in self.prepared.elements for key in element.learning.keys}
+        found |= {key.id for element in self.prepared.elements for key in element.observation.keys}
         found |= {item.visitor for element in self.prepared.elements for item in element.judged}
         return {text for text in found if text}
 
     @property
-    def following(self) -> list[Wish]:
+    def following(self) -> list[GoalDraft]:
         """What it would send if another goal was made before, which only the database knows."""
-        return [wish for element in self.prepared.elements for wish in element.following]
+        return [draft for element in self.prepared.elements for draft in element.following]
 
 
 @command(
@@ -122,8 +121,8 @@ def look_at(rule_set: RuleSet, settings: Settings, request: Request, name: str, 
     from bridge import app, route
 
     source = rule_set.sources[name]
-    desk = route.Desk(rule_set, settings, app.destinations(settings, rule_set), b"explain")
-    prepared = desk.arrive(source, request, resources.now_ms())
+    preparer = route.Preparer(rule_set, settings, app.destinations(settings, rule_set), b"explain")
+    prepared = preparer.prepare_request(source, request, resources.now_ms())
     return Explained(source, prepared.event, prepared, settings, _signature(source, request) if signed else None)
 
 
@@ -155,51 +154,51 @@ def as_json(explained: Explained) -> dict[str, Any]:
         "signature": explained.signature,
         "verdict": "quarantined" if prepared.quarantine else prepared.verdict.value,
         "reason": prepared.quarantine or prepared.reason,
-        **route.foretold(prepared),
-        "goals": [_goal(explained, wish) for wish in (*explained.wishes, *explained.following)],
+        **route.preview(prepared),
+        "goals": [_goal(explained, draft) for draft in (*explained.drafts, *explained.following)],
     }
 
 
-def _goal(explained: Explained, wish: Wish) -> dict[str, Any]:
-    visitor = wish.own[0].visitor if wish.own else None
+def _goal(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
+    visitor = draft.own[0].visitor if draft.own else None
     request = {
         "datafast_visitor_id": visitor,
-        "name": wish.planned.name,
-        "description": wish.planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}",
-        "metadata": dict(wish.planned.metadata),
+        "name": draft.planned.name,
+        "description": draft.planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}",
+        "metadata": dict(draft.planned.metadata),
     }
     return {
-        "rule": wish.planned.rule_id,
-        "destination": wish.destination,
-        "once_key": wish.planned.once_key,
-        "what": _fate(explained, wish),
+        "rule": draft.planned.rule_id,
+        "destination": draft.destination,
+        "once_key": draft.planned.once_key,
+        "what": _fate(explained, draft),
         "request": {name: value for name, value in request.items() if value not in ({}, "")},
     }
 
 
-def _fate(explained: Explained, wish: Wish) -> str:
+def _fate(explained: Explained, draft: GoalDraft) -> str:
     """What would become of a goal, in a sentence."""
-    if wish.planned.follows is not None:
-        return f"{_needs(wish)}; if it was: {_lot(explained, wish)}"
-    return _lot(explained, wish)
+    if draft.planned.follows is not None:
+        return f"{_needs(draft)}; if it was: {_lot(explained, draft)}"
+    return _lot(explained, draft)
 
 
-def _lot(explained: Explained, wish: Wish) -> str:
+def _lot(explained: Explained, draft: GoalDraft) -> str:
     from bridge import identity
 
-    if wish.dry:
+    if draft.dry:
         return "a test event: nothing would be sent (DATAFAST_TEST_API_KEY would send it to a second website)"
-    pairs = [(key.kind, key.id) for key in wish.keys]
-    if not wish.own and not pairs:
-        return f"would find no visitor: {identity.unattributed(explained.source.provider, pairs, wish.refused)}"
-    age_ms = explained.event.received_at_ms - wish.happened_at_ms
-    limit_ms = wish.planned.max_age_ms or explained.settings.bridge_max_age
+    pairs = [(key.kind, key.id) for key in draft.keys]
+    if not draft.own and not pairs:
+        return f"would find no visitor: {identity.unattributed(explained.source.provider, pairs, draft.refused)}"
+    age_ms = explained.event.received_at_ms - draft.happened_at_ms
+    limit_ms = draft.planned.max_age_ms or explained.settings.bridge_max_age
     if age_ms > limit_ms:
         limit = settings_.duration_text(limit_ms)
         return f"would not be sent if it came now: it is older than {limit}, and DataFast would date it now"
-    if not wish.own:
-        return f"{identity.waiting(pairs, wish.refused)} (or finds one that an earlier event has taught)"
-    first = wish.own[0]
+    if not draft.own:
+        return f"{identity.waiting(pairs, draft.refused)} (or finds one that an earlier event has taught)"
+    first = draft.own[0]
     if first.borrowed:
         return f"would be sent if DataFast knows {first.visitor} ({first.path}), which it is asked first"
     return "would be sent"
@@ -212,7 +211,7 @@ def print_explanation(screen: Screen, explained: Explained) -> None:
     screen.heading(_summary(explained))
     screen.say()
     screen.facts(_facts(explained))
-    elements = route.foretold(explained.prepared)["elements"]
+    elements = route.preview(explained.prepared)["elements"]
     for number, element in enumerate(elements, 1):
         screen.say()
         if len(elements) > 1:
@@ -222,9 +221,9 @@ def print_explanation(screen: Screen, explained: Explained) -> None:
         trace.print_candidates(screen, element)
         trace.print_keys(screen, element)
         trace.print_rules(screen, element)
-    for wish in (*explained.wishes, *explained.following):
+    for draft in (*explained.drafts, *explained.following):
         screen.say()
-        _print_goal(screen, explained, wish)
+        _print_goal(screen, explained, draft)
 
 
 def _summary(explained: Explained) -> str:
@@ -233,17 +232,17 @@ def _summary(explained: Explained) -> str:
         return f"It would be accepted and put into quarantine: {prepared.quarantine}"
     if prepared.ignored:
         return f"It would be ignored: {prepared.ignored}"
-    if explained.wishes:
-        names = listing([wish.planned.name for wish in explained.wishes])
-        made = f"{count(len(explained.wishes), 'goal')}: {names}."
+    if explained.drafts:
+        names = listing([draft.planned.name for draft in explained.drafts])
+        made = f"{count(len(explained.drafts), 'goal')}: {names}."
     else:
         made = "No goal for sure." if explained.following else f"No goal: {prepared.reason or 'no rule matches'}."
-    return " ".join([made, *(f"{wish.planned.name} {_needs(wish)}." for wish in explained.following)])
+    return " ".join([made, *(f"{draft.planned.name} {_needs(draft)}." for draft in explained.following)])
 
 
-def _needs(wish: Wish) -> str:
+def _needs(draft: GoalDraft) -> str:
     """What has to be there before a goal that follows another."""
-    follows = wish.planned.follows
+    follows = draft.planned.follows
     return "" if follows is None else f"would need {follows.text}, made before"
 
 
@@ -262,9 +261,9 @@ def _facts(explained: Explained) -> list[tuple[str, str]]:
     return facts
 
 
-def _print_goal(screen: Screen, explained: Explained, wish: Wish) -> None:
-    goal = _goal(explained, wish)
-    screen.heading(f"Goal {wish.planned.name}")
+def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
+    goal = _goal(explained, draft)
+    screen.heading(f"Goal {draft.planned.name}")
     request = goal["request"]
     facts = [
         ("What", goal["what"]),

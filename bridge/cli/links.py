@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
+    from bridge.identity.choice import KnownLinks
     from bridge.model import Key
     from bridge.rules import RuleSet
     from bridge.settings import Settings
-    from bridge.store.links.learning import Memory
     from bridge.store.operator.forgetting import Person
     from bridge.store.operator.queries import GoalDetail
 
@@ -105,12 +105,12 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     known = judged.visitor
     with resources.store() as store:
 
-        def bind(conn: Connection) -> tuple[Memory, list[GoalDetail]]:
+        def bind(conn: Connection) -> tuple[KnownLinks, list[GoalDetail]]:
             waiting = parking.waiters(conn, found)
-            memory = parking.bind(conn, found, known, settings)
-            return memory, [goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None]
+            links = parking.bind(conn, found, known, settings)
+            return links, [goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None]
 
-        memory, goals = store.run(bind)
+        links, goals = store.run(bind)
         with store.read() as conn:
             moment = describe.moment(conn)
     if screen.as_json:
@@ -118,13 +118,13 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         screen.write_json({"ok": True, "key": found.text, "visitor": known, "goals": states})
         return
     screen.say(f"{found.text} leads to {known}.")
-    for sentence in _when_sent(found, memory, goals, moment):
+    for sentence in _when_sent(found, links, goals, moment):
         screen.say(sentence)
 
 
-def _when_sent(key: Key, memory: Memory, goals: Sequence[GoalDetail], moment: describe.Moment) -> Iterator[str]:
+def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment: describe.Moment) -> Iterator[str]:
     """When each goal that waited for a key is sent, or why it is not."""
-    if key.strong and key.text not in memory.threads:
+    if key.strong and key.text not in links.threads:
         yield f"But {key.text} was stopped and links nothing any more (`links show {key.id}`): no goal is sent by it."
     if not goals:
         yield "No goal waits for it."

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
-    from bridge.identity.linking import Evidence
+    from bridge.identity.evidence import Evidence
     from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import Thread
 

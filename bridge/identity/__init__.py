@@ -7,10 +7,10 @@ none was, in a sentence for a person.
 
 from bridge.identity.keys import by_kind, candidates, key, keys, tying
 from bridge.identity.sentences import provenance, unattributed, waiting
-from bridge.identity.visitor import Judged, judge, ranked
+from bridge.identity.visitor import JudgedCandidate, judge, ranked
 
 __all__ = [
-    "Judged",
+    "JudgedCandidate",
     "by_kind",
     "candidates",
     "judge",

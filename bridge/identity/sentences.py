@@ -9,7 +9,7 @@ from bridge.settings import MS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.identity.linking import Found
+    from bridge.identity.evidence import FoundVisitor
 
 HINT: Final = "a hint"  # what the event of a hint from outside is called
 
@@ -30,7 +30,7 @@ _ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `vis
 _SOME: Final = 3
 
 
-def provenance(found: Found) -> str:
+def provenance(found: FoundVisitor) -> str:
     """`found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before`."""
     if found.by == "own":
         return f"in the event itself, at {found.path}"

@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.identity.linking import Named
-from bridge.model import UUID4
+from bridge.model import UUID4, NamedVisitor
 from bridge.model import VISITOR_PREFIX as PREFIX
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ _BARE: Final = "client_reference_id"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedCandidate:
     """A candidate and the verdict: a visitor, or None and why.
 
     sure: not from a bare `client_reference_id`, which is often the app's own user id. borrowed: a bare UUID of a
@@ -45,48 +44,48 @@ class Judged:
     lent: bool = False
 
     @property
-    def named(self) -> Named | None:
+    def named(self) -> NamedVisitor | None:
         """The visitor as something to learn; None when it was refused."""
-        return None if self.visitor is None else Named(self.visitor, self.path, self.sure, self.borrowed)
+        return None if self.visitor is None else NamedVisitor(self.visitor, self.path, self.sure, self.borrowed)
 
 
-def judge(candidate: Candidate, form: str = "uuid4") -> Judged:
+def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
     """The verdict on one value. form: `uuid4`, or `any` for cookieless sites."""
     value, path = candidate.value, candidate.path
     if candidate.borrowed and not _is_marked(value):
         return _borrowed(candidate)
     if isinstance(value, bool) or not isinstance(value, str | int) or (not isinstance(value, str) and form != "any"):
-        return Judged(path, _shown(value), why=f"is {_kind(value)}, not a visitor id")
+        return JudgedCandidate(path, _shown(value), why=f"is {_kind(value)}, not a visitor id")
     text = str(value).strip()
     certain = text.lower().startswith(PREFIX)
     why = _refusal(text[len(PREFIX) :] if certain else text, form)
     if why is not None:
-        return Judged(path, _shown(value), why=why)
+        return JudgedCandidate(path, _shown(value), why=why)
     visitor = text[len(PREFIX) :] if certain else text
     if UUID4.fullmatch(visitor):
         visitor = visitor.lower()  # DataFast makes them so
-    return Judged(path, _shown(value), visitor, sure=certain or _BARE not in path)
+    return JudgedCandidate(path, _shown(value), visitor, sure=certain or _BARE not in path)
 
 
 def _is_marked(value: Json) -> bool:
     return isinstance(value, str) and value.strip().lower().startswith(PREFIX)
 
 
-def _borrowed(candidate: Candidate) -> Judged:
+def _borrowed(candidate: Candidate) -> JudgedCandidate:
     """A value without the prefix in a field of others: a UUID may be a visitor, all else is the app's own."""
     path, value = candidate.path, candidate.value
     if isinstance(value, str) and UUID4.fullmatch(value.strip()):
-        return Judged(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
+        return JudgedCandidate(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
     if isinstance(value, str) and _is_session(value.strip()):
-        return Judged(path, _shown(value), why=_SESSION)
+        return JudgedCandidate(path, _shown(value), why=_SESSION)
     why = "is a value of your own app; a visitor id stands here with dfv_ in front of it"
-    return Judged(path, _shown(value), why=why, lent=True)
+    return JudgedCandidate(path, _shown(value), why=why, lent=True)
 
 
-def ranked(judged: Iterable[Judged]) -> tuple[Named, ...]:
+def ranked(judged: Iterable[JudgedCandidate]) -> tuple[NamedVisitor, ...]:
     """The visitors among the judged, each once, best first: as listed, but those of a bare client_reference_id last."""
     named = [item.named for item in judged if item.named is not None]
-    best: dict[str, Named] = {}
+    best: dict[str, NamedVisitor] = {}
     for item in sorted(named, key=lambda item: not item.sure):
         best.setdefault(item.visitor, item)
     return tuple(best.values())

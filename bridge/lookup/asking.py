@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity
-from bridge.identity.linking import Learning
+from bridge.identity.evidence import Observation
 from bridge.model import Document, Envelope
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
     return []
 
 
-# ------------------------------------------------------------------------------------------------------- learning
+# ------------------------------------------------------------------------------------------------------- observation
 
 
-def learnings(
+def observations(
     source: Source,
     things: Iterable[Mapping[str, Json]],
     *,
@@ -133,7 +133,7 @@ def learnings(
     test: bool,
     form: str,
     now_ms: int,
-) -> list[Learning]:
+) -> list[Observation]:
     """What Stripe's objects teach, read as if each had come with an event of its own.
 
     event_id: the event they were looked up for. Objects of the other mode teach nothing.
@@ -142,9 +142,9 @@ def learnings(
     for thing in _with_invoices(things):
         if thing.get("livemode") is not None and thing["livemode"] is test:
             continue
-        learning = _learning(source, thing, event_id, account, form, now_ms, test=test)
-        if learning.keys:
-            found.append(learning)
+        observation = _observation(source, thing, event_id, account, form, now_ms, test=test)
+        if observation.keys:
+            found.append(observation)
     return found
 
 
@@ -157,16 +157,16 @@ def _with_invoices(things: Iterable[Mapping[str, Json]]) -> Iterable[Mapping[str
             yield invoice
 
 
-def _learning(
+def _observation(
     source: Source, thing: Mapping[str, Json], event_id: int, account: str | None, form: str, now_ms: int, *, test: bool
-) -> Learning:
+) -> Observation:
     kind = str(thing.get("object"))
     envelope = Envelope(type=_TYPES.get(kind, kind), test=test, account=account)
     body = {"type": envelope.type, "livemode": not test, "account": account, "data": {"object": thing}}
     said = {"type": envelope.type, "test": test, "account": account}
     document = Document(body, envelope=said, root=body)
     named = identity.ranked(identity.judge(one, form) for one in identity.candidates(source, document))
-    return Learning(
+    return Observation(
         identity.keys(source, envelope, document),
         _made_at_ms(thing, now_ms),
         named_after(thing),

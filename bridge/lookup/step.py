@@ -16,7 +16,7 @@ from bridge import logs
 from bridge.lookup import asking
 from bridge.lookup.answers import Answer, Kind
 from bridge.store import clock
-from bridge.store.goals import drafts
+from bridge.store.goals import parking
 from bridge.store.links import lookups
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Lookup:
     def _teach(self, conn: Connection, waiting: Waiting, answer: Answer, now: int) -> str:
         source = self._rules().sources.get(waiting.source)
         learned = (
-            asking.learnings(
+            asking.observations(
                 source,
                 answer.things,
                 event_id=waiting.event_id,
@@ -196,10 +196,10 @@ class Lookup:
             if source is not None
             else []
         )
-        memory = drafts.learn(conn, learned, self._settings, now)
-        for key, why in memory.stopped.items():
+        links = parking.learn(conn, learned, self._settings, now)
+        for key, why in links.stopped.items():
             log.warning("link.stopped", key=key, reason=why)
-        if any(learning.named for learning in learned):
+        if any(one.named for one in learned):
             return "visitor"
         return "keys" if learned else "nothing"
 

@@ -1,6 +1,6 @@
 """The values that flow through the bridge. Frozen, without I/O, without a clock.
 
-A request becomes a `NewEvent` (receive), a stored `Event` becomes `PlannedGoal`s (route), a stored `Goal`
+A request becomes a `NewEvent` (receive), a stored `Event` becomes `GoalDraft`s (route), a stored `Goal`
 becomes an `Outcome` (deliver). A `Source` is what a mapping file says about its sender, compiled.
 Times are milliseconds since 1970 UTC (`_ms`), durations say their unit in their name.
 """
@@ -35,8 +35,8 @@ from bridge.model.document import (
     Path,
 )
 from bridge.model.event import Ack, Envelope, Event, EventState, NewEvent, Verdict
-from bridge.model.goal import FINAL, Candidate, Follows, Goal, GoalState, PlannedGoal
-from bridge.model.link import Key
+from bridge.model.goal import FINAL, Candidate, Follows, Goal, GoalDraft, GoalState, PlannedGoal
+from bridge.model.link import Key, NamedVisitor
 from bridge.model.source import (
     BodyForm,
     EnvelopeSpec,
@@ -78,6 +78,7 @@ __all__ = [
     "Follows",
     "FormerSpec",
     "Goal",
+    "GoalDraft",
     "GoalState",
     "Handovers",
     "Handshake",
@@ -89,6 +90,7 @@ __all__ = [
     "LookRuling",
     "Missing",
     "NamedValues",
+    "NamedVisitor",
     "NewEvent",
     "NotYet",
     "Outcome",

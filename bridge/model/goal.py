@@ -1,4 +1,4 @@
-"""An event becomes `PlannedGoal`s; stored, each is a `Goal`."""
+"""An event becomes `PlannedGoal`s, each with its event a `GoalDraft`; stored and claimed it is a `Goal`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.model.document import Json
+    from bridge.model.event import Event
+    from bridge.model.link import Key, NamedVisitor
 
 
 class GoalState(StrEnum):
@@ -82,6 +84,34 @@ class PlannedGoal(NamedTuple):
     wait_ms: int | None = None
     notes: tuple[str, ...] = ()
     follows: Follows | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoalDraft:
+    """A planned goal of an event (or of one element of it), with what the event says about its visitor.
+
+    own: the visitors that the event names, best first. refused: what stood there instead, in words. The times are the
+    element's. dry: it is stored and never sent.
+    """
+
+    event: Event
+    planned: PlannedGoal
+    destination: str
+    happened_at_ms: int
+    ordered_at_ms: int
+    time_is_stated: bool
+    keys: tuple[Key, ...] = ()
+    own: tuple[NamedVisitor, ...] = ()
+    refused: str | None = None
+    test: bool = False
+    dry: bool = False
+    rules_hash: str | None = None
+    handover: str | None = None  # what the event is, if a visitor can be handed over by it
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What it is unique by."""
+        return self.destination, self.planned.once_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A key is the remembered name of a thing of the provider."""
+"""What an event says about whose it is: the keys of things at the provider, and visitors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A remembered name of a thing of the provider: `stripe:live:sub_1`, kind `subscription`.
+    """The remembered name of a thing at the provider: `stripe:live:sub_1`, kind `subscription`.
 
     Strong keys (all but `customer`) join into one thread of a purchase; weak ones only point to visitors.
     """
@@ -19,3 +19,17 @@ class Key:
     @property
     def strong(self) -> bool:
         return self.kind != "customer"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVisitor:
+    """A visitor that an event names itself.
+
+    sure: not from a bare `client_reference_id`. borrowed: a bare UUID of a field that is not the visitor's, so that it
+    may be the app's own user id; it counts where DataFast knows it.
+    """
+
+    visitor: str
+    path: str
+    sure: bool = True
+    borrowed: bool = False

@@ -11,12 +11,12 @@ from chaos.family import wait
 _POISONED = """
 import os, signal, sys
 from bridge import route
-routed = route.Desk.prepare
+routed = route.Preparer.prepare
 def prepare(self, event):
     if b"poison" in event.body:
         os.kill(os.getpid(), signal.SIGKILL)
     return routed(self, event)
-route.Desk.prepare = prepare
+route.Preparer.prepare = prepare
 from bridge.cli import main
 sys.argv = ["bridge", "worker"]
 main()

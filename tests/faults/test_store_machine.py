@@ -15,15 +15,17 @@ from sqlalchemy import insert, select, text
 from bridge import settings as table
 from bridge.deliver import Policy, rule_look
 from bridge.deliver import rule as ruling_of
-from bridge.identity.linking import Learning, Named
+from bridge.identity.evidence import Observation
 from bridge.model import (
     Claim,
     CompletedGoal,
     Envelope,
     Event,
     EventState,
+    GoalDraft,
     Key,
     LookClaim,
+    NamedVisitor,
     Outcome,
     OutcomeKind,
     PlannedGoal,
@@ -31,7 +33,7 @@ from bridge.model import (
 )
 from bridge.store import schema
 from bridge.store.delivery import claims, rate_limit, readbacks, sends, sweep, turns
-from bridge.store.goals import drafts, unknown
+from bridge.store.goals import making, parking, unknown
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
 POLICY = Policy.of(SETTINGS)
@@ -90,10 +92,10 @@ class Delivering(RuleBasedStateMachine):
             event_id, "stripe", "stripe", Envelope("a.b", f"evt_{event_id}"), now, EventState.RECEIVED, {}, {}, b""
         )
         found = tuple(Key(f"stripe:live:{key}", *key.split(":")) for key in keys)
-        own = (Named(visitor, "path"),) if visitor else ()
+        own = (NamedVisitor(visitor, "path"),) if visitor else ()
         planned = PlannedGoal("r", name, None, {"a": "1"}, f"once-{once}", "default")
-        wish = drafts.Wish(event, planned, "default", now, now, time_is_stated=False, keys=found, own=own)
-        lesson = Learning(found, now, f"a.b evt_{event_id}", event_id, 0, own[0] if own else None)
+        draft = GoalDraft(event, planned, "default", now, now, time_is_stated=False, keys=found, own=own)
+        lesson = Observation(found, now, f"a.b evt_{event_id}", event_id, 0, own[0] if own else None)
 
         def work(conn):
             conn.execute(
@@ -102,10 +104,10 @@ class Delivering(RuleBasedStateMachine):
                     dedupe_key=f"k{event_id}", headers="{}", query="{}", state="routed",
                 )
             )  # fmt: skip
-            memory = drafts.learn(conn, [lesson], SETTINGS, now)
+            links = parking.learn(conn, [lesson], SETTINGS, now)
             return [
                 (made.outcome, made.goal_id, made.state, made.message)
-                for made in drafts.make(conn, [wish], memory, SETTINGS, now)
+                for made in making.make(conn, [draft], links, SETTINGS, now)
             ]
 
         self.both(work)
@@ -115,11 +117,11 @@ class Delivering(RuleBasedStateMachine):
     def hint(self, key, visitor):
         for text_ in key:
             found = Key(f"stripe:live:{text_}", *text_.split(":"))
-            self.both(lambda conn, found=found: drafts.bind(conn, found, visitor, SETTINGS) and None)
+            self.both(lambda conn, found=found: parking.bind(conn, found, visitor, SETTINGS) and None)
 
     @rule()
     def look_at_the_parked(self):
-        self.both(lambda conn: drafts.sweep_parked(conn, SETTINGS))
+        self.both(lambda conn: parking.sweep(conn, SETTINGS))
 
     @rule(rate=st.sampled_from([58, 60_000]))
     def claim(self, rate):
@@ -174,7 +176,7 @@ class Delivering(RuleBasedStateMachine):
             settled = sends.settle(conn, claim, attempt, outcome, ruling)
             if settled.written and ruling.unknown_visitor:
                 unknown.unlearn(conn, "default", claim.goal.visitor)
-                drafts.next_visitor(conn, claim.goal.id, SETTINGS)
+                parking.next_visitor(conn, claim.goal.id, SETTINGS)
             return settled
 
         self.both(work)

@@ -26,7 +26,7 @@ from sources_kit import NOW, request, signed_request  # noqa: E402
 
 from bridge import rules, sources  # noqa: E402
 from bridge.model import BodyForm, Event, EventState  # noqa: E402
-from bridge.prepare import Desk  # noqa: E402
+from bridge.prepare import Preparer  # noqa: E402
 from bridge.settings import load  # noqa: E402
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Player:
     def __init__(self) -> None:
         self.rule_set = rules.load(mapping_files(), ENVIRON, sources.presets())
         settings = load({"DATAFAST_API_KEY": "df_key"})
-        self.desk = Desk(self.rule_set, settings, {}, b"golden")
+        self.desk = Preparer(self.rule_set, settings, {}, b"golden")
 
     def read(self, source_name: str, body: bytes, headers: dict[str, str]) -> NewEvent:
         """The event that receiving would store."""
@@ -111,14 +111,14 @@ class Player:
         prepared = self.desk.prepare(event)
         goals = [
             {
-                "rule": wish.planned.rule_id,
-                "name": wish.planned.name,
-                "once": wish.planned.once_key,
-                "visitor": [named.visitor for named in wish.own],
-                "metadata": dict(wish.planned.metadata),
+                "rule": draft.planned.rule_id,
+                "name": draft.planned.name,
+                "once": draft.planned.once_key,
+                "visitor": [named.visitor for named in draft.own],
+                "metadata": dict(draft.planned.metadata),
             }
             for element in prepared.elements
-            for wish in element.wishes
+            for draft in element.drafts
         ]
         return {
             "name": name,

@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from bridge import rules, sources
 from bridge.model import Destination, Event, EventState, Request
-from bridge.prepare import Desk
+from bridge.prepare import Preparer
 from bridge.route import Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
@@ -291,7 +291,7 @@ class Facts:
     """What a life's events say together, whatever their order."""
 
     def __init__(self, events, *, all_rules=False):
-        desk = Desk(rule_set(all_rules=all_rules), bridge_settings(), DESTINATIONS, b"key")
+        desk = Preparer(rule_set(all_rules=all_rules), bridge_settings(), DESTINATIONS, b"key")
         self.elements = []
         for event in events:
             prepared = desk.prepare(_stored(event))
@@ -338,14 +338,14 @@ class Facts:
         """
         places = {}
         for element, thread in zip(self.elements, self.threads, strict=True):
-            for wish in element.wishes:
+            for draft in element.drafts:
                 own, threads, customers, met = places.setdefault(
-                    (wish.destination, wish.planned.name, wish.planned.once_key), (set(), set(), set(), set())
+                    (draft.destination, draft.planned.name, draft.planned.once_key), (set(), set(), set(), set())
                 )
                 met.update(self._met(thread))
-                own.update(named.visitor for named in wish.own[:1])
+                own.update(named.visitor for named in draft.own[:1])
                 threads.update(self.by_thread.get(thread, ()))
-                for key in wish.keys:
+                for key in draft.keys:
                     if not key.strong:
                         customers.update(self.by_customer.get(key.text, ()))
         return {

@@ -9,7 +9,7 @@ from identity_kit import ALICE, BOB, DAY, HOUR, Desk, stripe_event
 from sqlalchemy import delete, text, update
 
 from bridge import identity, route
-from bridge.identity.linking import Found
+from bridge.identity.evidence import FoundVisitor
 from bridge.store import schema
 from bridge.store.inbox import events as stored_events
 
@@ -39,7 +39,7 @@ def test_a_refund_twelve_days_later_is_its_buyers_and_says_how_it_was_found(desk
     desk.route(refund("1") | {"created": clock.now_ms // 1000})
     (goal,) = [goal for goal in desk.goals() if goal.name == "refund"]
     assert (goal.state, goal.visitor) == ("pending", ALICE)
-    assert identity.provenance(Found.from_json(json.loads(goal.provenance))) == (
+    assert identity.provenance(FoundVisitor.from_json(json.loads(goal.provenance))) == (
         "found through payment intent pi_1, learned from checkout.session.completed evt_checkout, 12 days before"
     )
 

@@ -15,7 +15,7 @@ from identity_kit import ALICE, BOB, CAROL, DAY, HOUR, MINUTE, Desk, stripe_even
 from bridge import store as bridge_store
 from bridge.model import Key
 from bridge.store import schema
-from bridge.store.goals import drafts
+from bridge.store.goals import parking
 
 START_S = 1_789_000_000
 
@@ -243,7 +243,7 @@ def test_a_worker_waits_for_what_another_one_is_learning_of_the_same_thread_by_a
     desk.put(stripe_event("customer.subscription.deleted", {"object": "subscription", "id": "sub_1"}))
     other = threading.Thread(target=desk.route_all)
     with postgres_store.write() as conn:
-        drafts.bind(conn, invoice, ALICE, desk.settings)
+        parking.bind(conn, invoice, ALICE, desk.settings)
         other.start()
         other.join(0.5)  # without its turn it would look now, find nobody, and park the goal for ever
     other.join()

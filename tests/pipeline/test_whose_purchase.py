@@ -9,7 +9,7 @@ import pytest
 from identity_kit import ALICE, BOB, CAROL, MINUTE, Desk, stripe_event
 
 from bridge.identity import sentences
-from bridge.identity.linking import Found
+from bridge.identity.evidence import FoundVisitor
 
 DAVE = "00000000-0000-4000-8000-00000000000d"
 
@@ -83,7 +83,7 @@ def test_a_merge_brings_the_customer_of_the_other_thread(desk):
 def test_why_says_which_customer_it_was(desk):
     desk.route(session("a", ALICE), charge("b"), dispute("b"))
     desk.later(3 * MINUTE)
-    said = sentences.provenance(Found.from_json(json.loads(of_dispute(desk).provenance)))
+    said = sentences.provenance(FoundVisitor.from_json(json.loads(of_dispute(desk).provenance)))
     assert "customer cus_1, seen with the purchase of ch_b, learned from" in said
 
 

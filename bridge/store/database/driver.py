@@ -55,13 +55,13 @@ class Driver:
             found += self.rows(_with_names(statement, size, self.dialect), (*values, *padded))
         return found
 
-    def insert(self, statement: str, rows: Sequence[Row], then: str = "") -> list[Row]:
-        """`INSERT INTO … VALUES` some rows, whatever `then` says about those that are there; the rows it returns."""
+    def insert(self, statement: str, rows: Sequence[Row]) -> list[Row]:
+        """`INSERT INTO … VALUES {rows} …` with some rows of values; the rows it returns."""
         found: list[Row] = []
         start = 0
         for size in _ROWS:
             while len(rows) - start >= size:
-                text = _with_rows(statement, len(rows[0]), size, then, self.dialect)
+                text = _with_rows(statement, len(rows[0]), size, self.dialect)
                 found += self.rows(text, tuple(chain.from_iterable(rows[start : start + size])))
                 start += size
         return found
@@ -106,6 +106,6 @@ def _with_names(statement: str, names: int, dialect: str) -> str:
 
 
 @cache
-def _with_rows(statement: str, values: int, rows: int, then: str, dialect: str) -> str:
+def _with_rows(statement: str, values: int, rows: int, dialect: str) -> str:
     row = f"({', '.join('?' * values)})"
-    return spelled(f"{statement} VALUES {', '.join([row] * rows)} {then}", dialect)
+    return spelled(statement.replace("{rows}", ", ".join([row] * rows)), dialect)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, func, literal_column, select
 
-from bridge.identity.linking import Found
+from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import HINT
 from bridge.store.schema import events, goals
 
@@ -96,7 +96,7 @@ def _has_visitor(row: Any) -> bool:
 
 
 def _through(provenance: str | None) -> str:
-    found = Found.from_json(json.loads(provenance)) if provenance else None
+    found = FoundVisitor.from_json(json.loads(provenance)) if provenance else None
     if found is None or found.by == "own":
         return "event"
     if found.event == HINT:

@@ -9,19 +9,19 @@ Every transition is guarded by the state it starts from.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, select, update
 
-from bridge.identity.linking import Found, Learning, Named
+from bridge.identity.choice import resolve
+from bridge.identity.evidence import FoundVisitor, Observation
 from bridge.identity.sentences import HINT, disproved, proving, unattributed, waiting
-from bridge.model import Key
+from bridge.model import Key, NamedVisitor
 from bridge.store import clock
-from bridge.store.database.driver import driver_of
-from bridge.store.goals import proofs
+from bridge.store.goals import proofs, statements
 from bridge.store.goals.unknown import WHY, Unknown
-from bridge.store.links import learning, statements
+from bridge.store.links import learning
+from bridge.store.links import statements as link_statements
 from bridge.store.schema import events, goal_keys, goals, link_keys
 from bridge.store.upkeep import jumps
 
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-    from bridge.identity.linking import Evidence
+    from bridge.identity.choice import KnownLinks
     from bridge.settings import Settings
-    from bridge.store.links.learning import Memory
 
 LOOK_AGAIN_MS: Final = 1_000  # while events that may still speak are waiting to be routed
 
@@ -40,66 +39,28 @@ LOOK_AGAIN_MS: Final = 1_000  # while events that may still speak are waiting to
 CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.state == bindparam("was"))
 
 
-# ---------------------------------------------------------------------------------------------------- resolving
-
-
-def resolve(
-    destination: str,
-    own: Sequence[Named],
-    keys: Sequence[Key],
-    at_ms: int,
-    memory: Memory,
-    unknown: Unknown,
-    *,
-    weak: bool,
-    first: bool,
-    without: str | None = None,
-    proved: bool = False,
-) -> Found | None:
-    """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's. without: not this one.
-
-    One that has still to be proved is found as `unproved`: the goal waits for it, whoever would come after. proved:
-    it waits no longer, so such a one is passed over.
-    """
-
-    def usable(item: Evidence | Named) -> bool:
-        if item.visitor == without or unknown.passed_over(destination, item):
-            return False
-        return not (proved and unknown.unproved(destination, item))
-
-    left = [item for item in own if usable(item)]
-    found = as_own(left) if left else memory.find(keys, at_ms, weak=weak, first=first, usable=usable)
-    return found and replace(found, unproved=unknown.unproved(destination, found))
-
-
-def as_own(left: Sequence[Named]) -> Found:
-    """The first of these candidates of an event, with the others behind it."""
-    best = left[0]
-    return Found(best.visitor, "own", best.sure, path=best.path, others=tuple(left[1:]), borrowed=best.borrowed)
-
-
 # ----------------------------------------------------------------------------------------------------- learning
 
 
-def learn(conn: Connection, learnings: Sequence[Learning], settings: Settings, now: int) -> Memory:
+def learn(conn: Connection, observations: Sequence[Observation], settings: Settings, now: int) -> KnownLinks:
     """Remember what events teach, and wake the goals that waited for it."""
-    memory = learning.learn(conn, learnings, now)
-    woken = _waiting_for(conn, memory.gained | memory.met, memory.customers_gained)
+    links = learning.learn(conn, observations, now)
+    woken = _waiting_for(conn, links.gained | links.met, links.customers_gained)
     if woken:
         _look(conn, woken, settings, now)
-    return memory
+    return links
 
 
-def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: str = HINT) -> Memory:
+def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: str = HINT) -> KnownLinks:
     """A hint from outside: this key is this visitor's. event: what to call it in a provenance."""
     now = clock.read_ms(conn)
-    named = Named(visitor, event)
-    return learn(conn, [Learning((key,), now, event, named=named)], settings, now)
+    named = NamedVisitor(visitor, event)
+    return learn(conn, [Observation((key,), now, event, named=named)], settings, now)
 
 
 def waiters(conn: Connection, key: Key) -> list[int]:
     """The goals that a visitor of this key may find."""
-    threads = [row.thread for row in statements.read_keys(conn, [key.text]) if row.thread is not None]
+    threads = [row.thread for row in link_statements.read_keys(conn, [key.text]) if row.thread is not None]
     return [goal.id for goal in _waiting_for(conn, threads, () if key.strong else [key.text])]
 
 
@@ -108,17 +69,14 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 
     A goal waits for a customer that its event names, and for one that its purchase was seen with.
     """
-    ids = statements.goals_seen_with(conn, sorted(customers))
-    driver = driver_of(conn)
-    ids.update(row[0] for row in driver.among(_OF_THREADS, sorted(threads)))
-    ids.update(row[0] for row in driver.among(_OF_KEYS, sorted(customers)))
-    return conn.execute(_PARKED, {"ids": sorted(ids)}).all() if ids else ()
+    ids = statements.of_links(conn, threads, customers)
+    return conn.execute(_PARKED, {"ids": ids}).all() if ids else ()
 
 
 # --------------------------------------------------------------------------------------------------- looking again
 
 
-def sweep_parked(
+def sweep(
     conn: Connection, settings: Settings, *, limit: int = 200, judged: Callable[[Connection], int] = clock.read_ms
 ) -> int:
     """Look at the parked goals whose grace or wait is over. Returns how many changed their state.
@@ -129,7 +87,7 @@ def sweep_parked(
     if conn.execute(_DUE, {"now": now, "limit": 1}).first() is None:
         return 0
     now = judged(conn)
-    statements.lock(conn)
+    link_statements.lock(conn)
     jumps.lengthen(conn, jumps.recall(conn).gaps)
     return _look(conn, conn.execute(_DUE, {"now": now, "limit": limit}).all(), settings, now)
 
@@ -152,13 +110,13 @@ def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
         return False
     now = clock.read_ms(conn)
     keys = _keys_of(conn, [goal_id]).get(goal_id, [])
-    memory = learning.recall(conn, keys)
-    learning.meet(conn, memory, keys)
+    links = learning.recall(conn, keys)
+    learning.recall_customers(conn, links, keys)
     own = _own_of(goal)
-    unknown = Unknown(conn, [*own, *memory.evidence(keys)], now)
+    unknown = Unknown(conn, [*own, *links.evidence(keys)], now)
     first = settings.bridge_customer_visitor == "first"
     found = resolve(
-        goal.destination, own, keys, goal.ordered_at_ms, memory, unknown, weak=True, first=first, without=goal.visitor
+        goal.destination, own, keys, goal.ordered_at_ms, links, unknown, weak=True, first=first, without=goal.visitor
     )
     values = {"message": WHY} if found is None else _other(goal, found, now)
     conn.execute(CHANGE.values(changed_at_ms=now, **values), {"goal": goal_id, "was": "rejected"})
@@ -167,12 +125,12 @@ def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
     return found is not None
 
 
-def _own_of(goal: Row[Any]) -> Sequence[Named]:
+def _own_of(goal: Row[Any]) -> Sequence[NamedVisitor]:
     """The candidates that the goal's events name themselves, as far as they were not refused."""
-    return Found.from_json(json.loads(goal.provenance)).own if goal.provenance else ()
+    return FoundVisitor.from_json(json.loads(goal.provenance)).own if goal.provenance else ()
 
 
-def _other(goal: Row[Any], found: Found, now: int) -> dict[str, Any]:
+def _other(goal: Row[Any], found: FoundVisitor, now: int) -> dict[str, Any]:
     until = now + goal.wait_ms
     waits = {"state": "parked", "visitor": None, "parked_until_ms": until, "due_at_ms": until}
     return {
@@ -189,10 +147,10 @@ def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now:
     """Decide about parked goals by what is remembered now."""
     of_goal = _keys_of(conn, [goal.id for goal in parked])
     all_keys = [key for keys in of_goal.values() for key in keys]
-    memory = learning.recall(conn, all_keys)
-    learning.meet(conn, memory, all_keys)
+    links = learning.recall(conn, all_keys)
+    learning.recall_customers(conn, links, all_keys)
     named = [item for goal in parked for item in _own_of(goal)]
-    unknown = Unknown(conn, [*named, *memory.evidence(all_keys)], now)
+    unknown = Unknown(conn, [*named, *links.evidence(all_keys)], now)
     unrouted_ms = conn.execute(_UNROUTED).scalar()
     changed, wanted = 0, []
     for goal in parked:
@@ -200,7 +158,7 @@ def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now:
         over = goal.weak_at_ms is None or goal.weak_at_ms <= now
         weak = over and not _may_speak(unrouted_ms, goal.weak_at_ms)
         first = settings.bridge_customer_visitor == "first"
-        whose = (goal.destination, _own_of(goal), keys, goal.ordered_at_ms, memory, unknown)
+        whose = (goal.destination, _own_of(goal), keys, goal.ordered_at_ms, links, unknown)
         found = resolve(*whose, weak=weak, first=first)
         if found is not None and found.unproved and _is_over(goal, unrouted_ms, now):
             found = resolve(*whose, weak=weak, first=first, proved=True) or found
@@ -216,7 +174,7 @@ def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now:
 
 
 def _decided(
-    goal: Row[Any], found: Found | None, keys: Sequence[Key], unrouted_ms: int | None, now: int
+    goal: Row[Any], found: FoundVisitor | None, keys: Sequence[Key], unrouted_ms: int | None, now: int
 ) -> dict[str, Any]:
     if found is not None and not found.unproved:
         return _attributed(found, now)
@@ -232,7 +190,7 @@ def _decided(
     return {"state": "unattributed", "reason": "no_visitor", "message": message, "to_prove": None}
 
 
-def _waits_for(goal: Row[Any], found: Found | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _waits_for(goal: Row[Any], found: FoundVisitor | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """What a goal says of itself while it waits: for a proof; or, when that was in vain, for a link."""
     if found is not None:
         return to_prove(found) if goal.to_prove != found.visitor else {}
@@ -241,7 +199,7 @@ def _waits_for(goal: Row[Any], found: Found | None, pairs: Sequence[tuple[str, s
     return {"to_prove": None, "reason": None, "message": waiting(pairs, disproved(goal.to_prove))}
 
 
-def to_prove(found: Found) -> dict[str, Any]:
+def to_prove(found: FoundVisitor) -> dict[str, Any]:
     """The columns of a goal that waits until its destination has said whether it knows this visitor."""
     return {
         "to_prove": found.visitor,
@@ -258,7 +216,7 @@ def told(conn: Connection, destination: str, visitor: str, settings: Settings) -
         _look(conn, waiters, settings, clock.read_ms(conn))
 
 
-def _attributed(found: Found, now: int) -> dict[str, Any]:
+def _attributed(found: FoundVisitor, now: int) -> dict[str, Any]:
     return {
         "state": "pending",
         "visitor": found.visitor,
@@ -303,17 +261,12 @@ def _next_look(goal: Row[Any], now: int) -> int:
     return int(until if weak_at is None or weak_at <= now else min(until, weak_at))
 
 
-def as_json(found: Found | None) -> str | None:
+def as_json(found: FoundVisitor | None) -> str | None:
     return json.dumps(found.to_json(), ensure_ascii=False) if found else None
 
 
 # ---------------------------------------------------------------------------------------------------- statements
 
-_OF_THREADS: Final = (
-    "SELECT DISTINCT g.goal_id FROM link_keys k JOIN goal_keys g ON g.key = k.key"
-    " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
-)
-_OF_KEYS: Final = "SELECT goal_id FROM goal_keys WHERE key IN ({names})"
 _PARKED: Final = (
     select(goals)
     .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state == "parked")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.identity.linking import Evidence, Found, Named
+    from bridge.identity.evidence import Evidence, FoundVisitor
+    from bridge.model import NamedVisitor
     from bridge.store.upsert import Insert
 
 _DAY_MS: Final = 86_400_000
@@ -44,7 +45,7 @@ def seen(conn: Connection, destination: str, visitor: str) -> None:
 class Unknown:
     """Which of some visitors are passed over now, and which still have to be proved."""
 
-    def __init__(self, conn: Connection, candidates: Iterable[Named | Evidence], now: int) -> None:
+    def __init__(self, conn: Connection, candidates: Iterable[NamedVisitor | Evidence], now: int) -> None:
         borrowed: dict[str, bool] = {}
         for item in candidates:
             borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
@@ -54,14 +55,14 @@ class Unknown:
         asked = driver.among(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
         self._known = {(destination, visitor): bool(known) for destination, visitor, known in asked}
 
-    def passed_over(self, destination: str, item: Named | Evidence) -> bool:
+    def passed_over(self, destination: str, item: NamedVisitor | Evidence) -> bool:
         """Is there no use in this candidate at this destination?"""
         if item.borrowed and self._known.get((destination, item.visitor)) is False:
             return True
         age_ms = self._age_ms.get((destination, item.visitor))
         return age_ms is not None and age_ms < (SURE_MS if item.sure else BARE_MS)
 
-    def unproved(self, destination: str, item: Named | Evidence | Found) -> bool:
+    def unproved(self, destination: str, item: NamedVisitor | Evidence | FoundVisitor) -> bool:
         """Has this destination to be asked first?"""
         return item.borrowed and (destination, item.visitor) not in self._known
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import Text, bindparam, case, cast, delete, literal, or_, select, text, update
 
-from bridge.identity import linking
+from bridge.identity.threads import components
 from bridge.model import FINAL
 from bridge.store import clock
 from bridge.store.inbox import events as events_
@@ -63,9 +63,7 @@ def key(conn: Connection, name: str) -> None:
     link_statements.lock(conn)
     thread = conn.execute(select(link_keys.c.thread).where(link_keys.c.key == name)).scalar()
     if thread is not None:
-        parts = linking.components(
-            link_statements.edges_in(conn, [thread]), link_statements.keys_in(conn, [thread]), (name,)
-        )
+        parts = components(link_statements.edges_in(conn, [thread]), link_statements.keys_in(conn, [thread]), (name,))
         link_statements.stop(conn, name, FORGOTTEN, 0, parts)
     for statement in _FORGET_KEYS:
         conn.execute(statement, {"some": [name]})

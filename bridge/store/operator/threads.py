@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, or_, select
 
-from bridge.identity.linking import Evidence, Point
+from bridge.identity.evidence import Evidence, Mention
 from bridge.store.schema import goal_keys, link_events, link_keys, link_visitors
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def _thread(conn: Connection, lines: Iterable[KeyLine]) -> Thread:
             row.key,
             row.visitor,
             row.sure,
-            Point(row.first_at_ms, row.first_event, row.first_event_id),
-            Point(row.last_at_ms, row.last_event, row.last_event_id),
+            Mention(row.first_at_ms, row.first_event, row.first_event_id),
+            Mention(row.last_at_ms, row.last_event, row.last_event_id),
             row.borrowed,
         )
         for row in conn.execute(_EVIDENCE, {"keys": names})

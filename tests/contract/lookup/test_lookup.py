@@ -9,7 +9,7 @@ import time
 import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, stripe_event
 
-from bridge.identity.linking import Found
+from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import provenance
 from bridge.store import schema
 from bridge.store.links import lookups
@@ -74,7 +74,7 @@ def test_a_renewal_of_an_old_subscription_finds_the_session_and_says_so(shop):
     goal = shop.goal()
     assert (goal.state, goal.visitor) == ("pending", ALICE)
     assert shop.stripe.asked() == ["/v1/checkout/sessions?subscription=sub_1&limit=5"]
-    told = provenance(Found.from_json(json.loads(goal.provenance)))
+    told = provenance(FoundVisitor.from_json(json.loads(goal.provenance)))
     assert told.startswith(
         "found through subscription sub_1, learned from Stripe's checkout session cs_live_1, looked up, "
     )

@@ -15,7 +15,7 @@ from bridge.alarms import alarms, attributed
 from bridge.errors import SettingsError
 from bridge.model import Destination
 from bridge.store import schema
-from bridge.store.goals import attribution, drafts
+from bridge.store.goals import attribution, parking
 from bridge.store.operator import status
 
 REFERENCE = "data.object.client_reference_id"
@@ -158,7 +158,7 @@ def test_through_what_they_found_it_is_told(shop):
     shop.sell(1, id="cs_77", object="checkout.session")
     with shop.store.write() as conn:
         key = identity.key(shop.desk.rules.sources["stripe"], "session", "cs_77")
-        drafts.bind(conn, key, BOB, shop.desk.settings)
+        parking.bind(conn, key, BOB, shop.desk.settings)
     shop.desk.later(3 * MINUTE)
     shop.sell(1)
     found = shop.found()

@@ -10,10 +10,11 @@ from sqlalchemy import delete, select
 from statements_kit import overheard, plan
 
 from bridge import store as bridge_store
-from bridge.identity import linking
-from bridge.identity.linking import Learning, Named
-from bridge.model import Key
+from bridge.identity.evidence import Observation
+from bridge.identity.threads import components
+from bridge.model import Key, NamedVisitor
 from bridge.store import schema
+from bridge.store.goals import statements as goal_statements
 from bridge.store.goals import unknown
 from bridge.store.goals.unknown import Unknown
 from bridge.store.links import learning, statements
@@ -28,8 +29,8 @@ def key(name):
 def lesson(names, visitor=None, *, at_ms=0, event_id=None, sure=True, number=[0]):  # noqa: B006
     number[0] += 1
     own_id = number[0] if event_id is None else event_id
-    named = Named(visitor, "path", sure) if visitor else None
-    return Learning(tuple(map(key, names.split())), at_ms or own_id, f"type evt_{own_id}", own_id, 0, named)
+    named = NamedVisitor(visitor, "path", sure) if visitor else None
+    return Observation(tuple(map(key, names.split())), at_ms or own_id, f"type evt_{own_id}", own_id, 0, named)
 
 
 def learn(store, *lessons, now=1_000):
@@ -81,8 +82,8 @@ def test_a_customer_knows_the_visitors_of_its_threads_whichever_came_first(store
 
 def test_a_merge_of_old_threads_tells_whom_each_of_them_learned(store):
     learn(store, lesson("a1 a2", ALICE), lesson("b1 b2"))
-    memory = learn(store, lesson("a2 b2"))
-    assert {memory.threads[key(name).text] for name in ("a2", "b2")} == memory.gained
+    links = learn(store, lesson("a2 b2"))
+    assert {links.threads[key(name).text] for name in ("a2", "b2")} == links.gained
     assert learn(store, lesson("a1 a2")).gained == set()
 
 
@@ -98,7 +99,7 @@ def test_a_sure_visitor_goes_before_a_bare_client_reference_id(store):
 
 def test_the_elements_of_one_event_are_not_joined(store):
     one = lesson("a1 a2", ALICE)
-    other = Learning((key("b1"), key("b2")), 1, one.event, one.event_id, 1)
+    other = Observation((key("b1"), key("b2")), 1, one.event, one.event_id, 1)
     learn(store, one, other)
     assert who(store, "b1") is None
 
@@ -121,9 +122,9 @@ def test_a_provenance_names_the_goals_own_key_and_the_event_that_named_the_visit
 def test_a_key_that_would_join_a_third_visitor_stops_and_the_rest_comes_apart(store):
     for number, visitor in enumerate((ALICE, BOB)):
         learn(store, lesson(f"session{number} product", visitor))
-    memory = learn(store, lesson("session2 product", CAROL))
-    assert list(memory.stopped) == ["s:live:product"]
-    assert "third visitor" in memory.stopped["s:live:product"]
+    links = learn(store, lesson("session2 product", CAROL))
+    assert list(links.stopped) == ["s:live:product"]
+    assert "third visitor" in links.stopped["s:live:product"]
     assert [who(store, f"session{number}") for number in range(3)] == [ALICE, BOB, CAROL]
     assert who(store, "product") is None
     assert learn(store, lesson("session3 product", "someone else")).stopped == {}
@@ -220,7 +221,7 @@ def test_in_any_order_and_any_batches_threads_and_answers_are_the_same(memory_st
 
 def _model(lessons):
     edges = [[item.text for item in one.keys if item.strong] for one in lessons]
-    return linking.components(edges, {name for edge in edges for name in edge})
+    return components(edges, {name for edge in edges for name in edge})
 
 
 # ----------------------------------------------------------------------------------------------------------- size
@@ -273,7 +274,7 @@ def test_a_thread_in_use_keeps_its_visitor_and_loses_its_old_keys(store, clock):
 
 
 def named(visitor, *, sure=True):
-    return Named(visitor, "path", sure)
+    return NamedVisitor(visitor, "path", sure)
 
 
 def test_a_visitor_nobody_knows_is_passed_over_there_for_a_while(store, clock):
@@ -304,10 +305,10 @@ def test_every_look_up_goes_by_an_index(store):
         learning.learn(conn, [lesson("a x", CAROL), lesson("x d"), lesson("x cus1")], 2_000)
         learning.recall(conn, keys).find(keys, 5, weak=True)
         statements.customers_of(conn, ["s:live:a"])
-        Unknown(conn, [Named(ALICE, "p", sure=False, borrowed=True)], 5)
-        statements.goals_seen_with(conn, ["s:live:cus1"])
-        memory = learning.recall(conn, keys[1:2])
-        learning.meet(conn, memory, keys[1:2])
+        Unknown(conn, [NamedVisitor(ALICE, "p", sure=False, borrowed=True)], 5)
+        goal_statements.of_links(conn, ["s:live:a"], ["s:live:cus1"])
+        links = learning.recall(conn, keys[1:2])
+        learning.recall_customers(conn, links, keys[1:2])
     asked = [(statement, values) for statement, values in said if "link_" in statement or "unknown" in statement]
     assert len(asked) > 15
     for statement, values in asked:

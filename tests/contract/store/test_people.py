@@ -7,8 +7,8 @@ import json
 import pytest
 from sqlalchemy import select
 
-from bridge.identity.linking import Learning, Named
-from bridge.model import Key
+from bridge.identity.evidence import Observation
+from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.clock import read_ms
 from bridge.store.database import durability
@@ -28,8 +28,8 @@ def teach(store):
     """Learn from an event: its keys, and perhaps whose they are."""
 
     def learn(event_id, *keys, visitor=None, at_ms=1_000):
-        named = None if visitor is None else Named(visitor, "data.object.metadata.datafast_visitor_id")
-        learning = Learning(keys, at_ms, f"a.b evt_{event_id}", event_id, named=named)
+        named = None if visitor is None else NamedVisitor(visitor, "data.object.metadata.datafast_visitor_id")
+        learning = Observation(keys, at_ms, f"a.b evt_{event_id}", event_id, named=named)
         store.run(lambda conn: links.learn(conn, [learning], read_ms(conn)))
 
     return learn

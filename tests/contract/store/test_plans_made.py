@@ -9,10 +9,10 @@ import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, settings
 from sqlalchemy import insert, select, update
 
-from bridge.identity.linking import Learning, Named
-from bridge.model import Envelope, Event, EventState, Key, PlannedGoal
+from bridge.identity.evidence import Observation
+from bridge.model import Envelope, Event, EventState, GoalDraft, Key, NamedVisitor, PlannedGoal
 from bridge.store import schema
-from bridge.store.goals import drafts, unknown
+from bridge.store.goals import making, parking, unknown
 
 SETTINGS = settings()
 
@@ -48,20 +48,20 @@ class Bench:
         with self.store.read() as conn:
             return conn.execute(select(schema.events)).all()
 
-    def wish(self, once="once", visitor=None, keys="", *, stated_ms=None, **more):
+    def draft(self, once="once", visitor=None, keys="", *, stated_ms=None, **more):
         event = self.event(stated_ms=stated_ms)
         planned = PlannedGoal("rule", "refund", None, {"amount": "1"}, once, "default")
         planned = planned._replace(**{name: more.pop(name) for name in list(more) if name.endswith("_ms")})
         at_ms = event.happened_at_ms
-        own = (Named(visitor, "a.b"),) if visitor else ()
-        return drafts.Wish(event, planned, "default", at_ms, at_ms, stated_ms is not None, _keys(keys), own, **more)
+        own = (NamedVisitor(visitor, "a.b"),) if visitor else ()
+        return GoalDraft(event, planned, "default", at_ms, at_ms, stated_ms is not None, _keys(keys), own, **more)
 
-    def make(self, *wishes, learn=True, **environ):
+    def make(self, *drafts, learn=True, **environ):
         used = settings(**environ)
         with self.store.write() as conn:
-            lessons = [_lesson(wish) for wish in wishes] if learn else []
-            memory = drafts.learn(conn, lessons, used, self.clock.now_ms)
-            return drafts.make(conn, wishes, memory, used, self.clock.now_ms)
+            lessons = [_lesson(draft) for draft in drafts] if learn else []
+            links = parking.learn(conn, lessons, used, self.clock.now_ms)
+            return making.make(conn, drafts, links, used, self.clock.now_ms)
 
     def goal(self, once="once"):
         with self.store.read() as conn:
@@ -73,7 +73,7 @@ class Bench:
 
     def sweep(self, **environ):
         with self.store.write() as conn:
-            return drafts.sweep_parked(conn, settings(**environ))
+            return parking.sweep(conn, settings(**environ))
 
 
 def _keys(names):
@@ -82,9 +82,9 @@ def _keys(names):
     )
 
 
-def _lesson(wish):
-    named = wish.own[0] if wish.own else None
-    return Learning(wish.keys, wish.ordered_at_ms, f"charge.refunded {wish.event.name}", wish.event.id, 0, named)
+def _lesson(draft):
+    named = draft.own[0] if draft.own else None
+    return Observation(draft.keys, draft.ordered_at_ms, f"charge.refunded {draft.event.name}", draft.event.id, 0, named)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def bench(store, clock):
 
 
 def test_an_own_visitor_makes_the_goal_pending(bench, clock):
-    (made,) = bench.make(bench.wish(visitor=ALICE, keys="ch_1"))
+    (made,) = bench.make(bench.draft(visitor=ALICE, keys="ch_1"))
     goal = bench.goal()
     assert (made.outcome, made.goal_id, goal.state, goal.visitor) == ("made", goal.id, "pending", ALICE)
     assert (goal.due_at_ms, goal.created_at_ms) == (clock.now_ms, clock.now_ms)
@@ -106,7 +106,7 @@ def test_an_own_visitor_makes_the_goal_pending(bench, clock):
 
 
 def test_keys_without_a_visitor_park_the_goal_until_its_wait_is_over(bench, clock):
-    bench.make(bench.wish(keys="ch_1"))
+    bench.make(bench.draft(keys="ch_1"))
     goal = bench.goal()
     assert (goal.state, goal.visitor) == ("parked", None)
     assert goal.parked_until_ms == clock.now_ms + 96 * HOUR
@@ -115,36 +115,36 @@ def test_keys_without_a_visitor_park_the_goal_until_its_wait_is_over(bench, cloc
 
 
 def test_a_rule_may_set_its_own_wait_and_age(bench, clock):
-    bench.make(bench.wish(keys="ch_1", wait_ms=HOUR, max_age_ms=DAY))
+    bench.make(bench.draft(keys="ch_1", wait_ms=HOUR, max_age_ms=DAY))
     assert bench.goal().parked_until_ms == clock.now_ms + HOUR
     assert bench.goal().expires_at_ms == clock.now_ms + DAY
 
 
 def test_age_counts_from_the_events_own_time_if_it_states_one(bench, clock):
-    bench.make(bench.wish("stated", ALICE, stated_ms=clock.now_ms - DAY), bench.wish("arrival", ALICE))
+    bench.make(bench.draft("stated", ALICE, stated_ms=clock.now_ms - DAY), bench.draft("arrival", ALICE))
     assert bench.goal("stated").expires_at_ms == clock.now_ms + 6 * DAY
     assert bench.goal("arrival").expires_at_ms == clock.now_ms + 7 * DAY
 
 
 def test_a_customer_alone_has_no_grace(bench):
-    bench.make(bench.wish("known", ALICE, "cus_1"))
-    bench.make(bench.wish("later", keys="cus_1"))
+    bench.make(bench.draft("known", ALICE, "cus_1"))
+    bench.make(bench.draft("later", keys="cus_1"))
     assert (bench.goal("later").visitor, bench.goal("later").weak_at_ms) == (ALICE, None)
 
 
 def test_no_visitor_and_no_key_is_unattributed_at_once(bench):
-    bench.make(bench.wish(refused='a.b is the word "undefined"'))
+    bench.make(bench.draft(refused='a.b is the word "undefined"'))
     goal = bench.goal()
     assert (goal.state, goal.reason) == ("unattributed", "no_visitor")
     assert 'no visitor id (a.b is the word "undefined") and no key' in goal.message
 
 
 def test_a_test_event_is_dry_at_once_with_the_visitor_known_by_then(bench):
-    bench.make(bench.wish("paid", ALICE, "ch_1 cus_1"))
+    bench.make(bench.draft("paid", ALICE, "ch_1 cus_1"))
     bench.make(
-        bench.wish("a", keys="ch_1", dry=True, test=True),
-        bench.wish("b", keys="ch_9 cus_1", dry=True, test=True),
-        bench.wish("c", keys="ch_8", dry=True, test=True),
+        bench.draft("a", keys="ch_1", dry=True, test=True),
+        bench.draft("b", keys="ch_9 cus_1", dry=True, test=True),
+        bench.draft("c", keys="ch_8", dry=True, test=True),
     )
     assert [(bench.goal(once).state, bench.goal(once).visitor) for once in "abc"] == [
         ("dry", ALICE),
@@ -157,62 +157,62 @@ def test_a_test_event_is_dry_at_once_with_the_visitor_known_by_then(bench):
 
 
 def test_a_second_event_with_the_same_once_key_makes_no_second_goal(bench):
-    first, second = bench.make(bench.wish(visitor=ALICE), bench.wish(visitor=BOB))
+    first, second = bench.make(bench.draft(visitor=ALICE), bench.draft(visitor=BOB))
     assert (first.outcome, second.outcome, second.goal_id) == ("made", "known", first.goal_id)
-    assert second.event_id == first.wish.event.id
-    (third,) = bench.make(bench.wish(visitor=BOB))
+    assert second.event_id == first.draft.event.id
+    (third,) = bench.make(bench.draft(visitor=BOB))
     assert third.outcome == "known"
     assert bench.goal().visitor == ALICE
 
 
 def test_another_destination_is_another_goal(bench):
-    other = bench.wish(visitor=ALICE)
-    bench.make(bench.wish(visitor=ALICE), replace(other, destination="shop"))
+    other = bench.draft(visitor=ALICE)
+    bench.make(bench.draft(visitor=ALICE), replace(other, destination="shop"))
     with bench.store.read() as conn:
         assert len(conn.execute(select(schema.goals)).all()) == 2
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_later_event_gives_a_parked_goal_its_visitor(bench, at_once):
-    wishes = [bench.wish(keys="ch_1"), bench.wish(visitor=ALICE, keys="ch_2")]
+    drafts = [bench.draft(keys="ch_1"), bench.draft(visitor=ALICE, keys="ch_2")]
     if at_once:
-        outcomes = [made.outcome for made in bench.make(*wishes)]
+        outcomes = [made.outcome for made in bench.make(*drafts)]
     else:
-        outcomes = [made.outcome for wish in wishes for made in bench.make(wish)]
+        outcomes = [made.outcome for draft in drafts for made in bench.make(draft)]
     assert outcomes == ["made", "merged"]
     assert (bench.goal().state, bench.goal().visitor) == ("pending", ALICE)
     assert bench.goal().message is None
 
 
 def test_a_later_event_gives_a_parked_goal_its_keys_and_a_new_wait(bench, clock):
-    bench.make(bench.wish(keys="ch_1"))
+    bench.make(bench.draft(keys="ch_1"))
     clock.advance(HOUR)
-    bench.make(bench.wish(keys="ch_2"))
+    bench.make(bench.draft(keys="ch_2"))
     assert bench.goal().parked_until_ms == clock.now_ms + 96 * HOUR
     assert bench.goal().weak_at_ms == clock.now_ms + 2 * MINUTE
-    bench.make(bench.wish("other", ALICE, "ch_2"))
+    bench.make(bench.draft("other", ALICE, "ch_2"))
     assert (bench.goal().state, bench.goal().visitor) == ("pending", ALICE)
 
 
 def test_a_later_event_parks_an_unattributed_goal_again(bench):
-    bench.make(bench.wish())
-    bench.make(bench.wish(keys="ch_1"))
+    bench.make(bench.draft())
+    bench.make(bench.draft(keys="ch_1"))
     assert (bench.goal().state, bench.goal().reason) == ("parked", None)
-    bench.make(bench.wish("other", ALICE, "ch_1"))
+    bench.make(bench.draft("other", ALICE, "ch_1"))
     assert bench.goal().visitor == ALICE
 
 
 def test_a_later_event_without_anything_takes_nothing_away(bench):
-    bench.make(bench.wish(keys="ch_1"))
-    bench.make(bench.wish())
+    bench.make(bench.draft(keys="ch_1"))
+    bench.make(bench.draft())
     assert bench.goal().state == "parked"
 
 
 def test_a_later_event_revives_a_goal_that_expired_unsent(bench, clock):
-    bench.make(bench.wish(visitor=ALICE))
+    bench.make(bench.draft(visitor=ALICE))
     bench.change(state="expired", reason="max_age", attempts=3)
     clock.advance(8 * DAY)
-    bench.make(bench.wish(keys="ch_1"))
+    bench.make(bench.draft(keys="ch_1"))
     goal = bench.goal()
     assert (goal.state, goal.visitor, goal.reason, goal.attempts) == ("pending", ALICE, None, 0)
     assert goal.expires_at_ms == clock.now_ms + 7 * DAY
@@ -220,12 +220,12 @@ def test_a_later_event_revives_a_goal_that_expired_unsent(bench, clock):
 
 @pytest.mark.parametrize("outcome", [None, "unconfirmed", "delivered"])
 def test_a_goal_that_may_have_been_sent_is_never_revived(bench, outcome):
-    (made,) = bench.make(bench.wish(visitor=ALICE))
+    (made,) = bench.make(bench.draft(visitor=ALICE))
     row = {"goal_id": made.goal_id, "kind": "send", "started_at_ms": 1, "lease_token": "t", "outcome": outcome}
     with bench.store.write() as conn:
         conn.execute(insert(schema.attempts).values(**row))
     bench.change(state="expired")
-    assert bench.make(bench.wish(visitor=BOB))[0].outcome == "known"
+    assert bench.make(bench.draft(visitor=BOB))[0].outcome == "known"
     assert bench.goal().state == "expired"
 
 
@@ -233,9 +233,9 @@ def test_a_goal_that_may_have_been_sent_is_never_revived(bench, outcome):
     "state", ["pending", "leased", "sending", "unconfirmed", "delivered", "rejected", "held", "dry", "cancelled"]
 )
 def test_a_goal_that_is_on_its_way_or_done_takes_nothing(bench, state):
-    bench.make(bench.wish(visitor=ALICE))
+    bench.make(bench.draft(visitor=ALICE))
     bench.change(state=state)
-    assert bench.make(bench.wish(visitor=BOB, keys="ch_1"))[0].outcome == "known"
+    assert bench.make(bench.draft(visitor=BOB, keys="ch_1"))[0].outcome == "known"
     assert (bench.goal().state, bench.goal().visitor) == (state, ALICE)
 
 
@@ -243,31 +243,31 @@ def test_a_goal_that_is_on_its_way_or_done_takes_nothing(bench, state):
 
 
 def test_a_link_wakes_exactly_the_goals_that_wait_for_it(bench):
-    bench.make(bench.wish("a", keys="ch_1"), bench.wish("b", keys="ch_2"))
-    bench.make(bench.wish("c", ALICE, "ch_1"))
+    bench.make(bench.draft("a", keys="ch_1"), bench.draft("b", keys="ch_2"))
+    bench.make(bench.draft("c", ALICE, "ch_1"))
     assert (bench.goal("a").state, bench.goal("b").state) == ("pending", "parked")
     assert json.loads(bench.goal("a").provenance)["ref"] == "ch_1"
 
 
 def test_a_hint_from_outside_wakes_as_an_event_does(bench):
-    bench.make(bench.wish(keys="ch_1 cus_1"))
+    bench.make(bench.draft(keys="ch_1 cus_1"))
     with bench.store.write() as conn:
-        drafts.bind(conn, Key("stripe:live:ch_1", "charge", "ch_1"), ALICE, SETTINGS)
+        parking.bind(conn, Key("stripe:live:ch_1", "charge", "ch_1"), ALICE, SETTINGS)
     assert bench.goal().visitor == ALICE
     assert json.loads(bench.goal().provenance)["event"] == "a hint"
 
 
 def test_a_customer_who_is_learned_after_the_grace_wakes_at_once(bench, clock):
-    bench.make(bench.wish(keys="ch_1 cus_1"))
+    bench.make(bench.draft(keys="ch_1 cus_1"))
     clock.advance(HOUR)
     bench.sweep()
     assert bench.goal().state == "parked"
-    bench.make(bench.wish("other", ALICE, "ch_9 cus_1"))
+    bench.make(bench.draft("other", ALICE, "ch_9 cus_1"))
     assert (bench.goal().state, bench.goal().visitor) == ("pending", ALICE)
 
 
 def test_the_end_of_the_wait_says_what_to_do(bench, clock):
-    bench.make(bench.wish(keys="ch_1"))
+    bench.make(bench.draft(keys="ch_1"))
     clock.advance(96 * HOUR - 1)
     bench.sweep()
     assert bench.goal().state == "parked"
@@ -279,14 +279,14 @@ def test_the_end_of_the_wait_says_what_to_do(bench, clock):
 
 
 def test_a_link_after_the_wait_wakes_nobody_but_a_person_may_ask_again(bench, clock):
-    (made,) = bench.make(bench.wish(keys="ch_1"))
+    (made,) = bench.make(bench.draft(keys="ch_1"))
     clock.advance(96 * HOUR)
     bench.sweep()
-    bench.make(bench.wish("other", ALICE, "ch_1"))
+    bench.make(bench.draft("other", ALICE, "ch_1"))
     assert bench.goal().state == "unattributed"
     with bench.store.write() as conn:
-        assert drafts.park_again(conn, made.goal_id, SETTINGS)
-        assert not drafts.park_again(conn, made.goal_id, SETTINGS)
+        assert parking.park_again(conn, made.goal_id, SETTINGS)
+        assert not parking.park_again(conn, made.goal_id, SETTINGS)
     bench.sweep()
     assert (bench.goal().state, bench.goal().visitor) == ("pending", ALICE)
 
@@ -299,12 +299,12 @@ def reject(bench):
     bench.change(state="rejected", reason="unknown_visitor", unknown_visitor_tries=4, attempts=4)
     with bench.store.write() as conn:
         unknown.unlearn(conn, "default", goal.visitor)
-        return drafts.next_visitor(conn, goal.id, SETTINGS)
+        return parking.next_visitor(conn, goal.id, SETTINGS)
 
 
 def test_a_visitor_nobody_knows_is_followed_by_the_next_own_candidate(bench):
-    wish = bench.wish(visitor=ALICE, keys="ch_1")
-    bench.make(replace(wish, own=(Named(ALICE, "a.b"), Named(BOB, "client_reference_id", sure=False))))
+    draft = bench.draft(visitor=ALICE, keys="ch_1")
+    bench.make(replace(draft, own=(NamedVisitor(ALICE, "a.b"), NamedVisitor(BOB, "client_reference_id", sure=False))))
     assert reject(bench)
     goal = bench.goal()
     assert (goal.state, goal.visitor, goal.unknown_visitor_tries, goal.attempts) == ("pending", BOB, 0, 0)
@@ -315,9 +315,9 @@ def test_a_visitor_nobody_knows_is_followed_by_the_next_own_candidate(bench):
 
 
 def test_a_visitor_nobody_knows_is_followed_by_the_threads(bench):
-    bench.make(bench.wish("other", BOB, "ch_1"))
-    wish = bench.wish(visitor=ALICE, keys="ch_1")
-    bench.make(wish)
+    bench.make(bench.draft("other", BOB, "ch_1"))
+    draft = bench.draft(visitor=ALICE, keys="ch_1")
+    bench.make(draft)
     bench.store.run(
         lambda conn: conn.execute(
             update(schema.goals).where(schema.goals.c.once_key == "other").values(state="delivered")
@@ -329,21 +329,21 @@ def test_a_visitor_nobody_knows_is_followed_by_the_threads(bench):
             update(schema.goals).where(schema.goals.c.id == goal.id).values(state="rejected", reason="unknown_visitor")
         )
         unknown.unlearn(conn, "default", ALICE)
-        assert drafts.next_visitor(conn, goal.id, SETTINGS)
+        assert parking.next_visitor(conn, goal.id, SETTINGS)
     assert bench.goal().visitor == BOB
     assert json.loads(bench.goal().provenance)["by"] == "thread"
 
 
 def test_only_a_goal_whose_visitor_was_unknown_tries_the_next(bench):
-    (made,) = bench.make(bench.wish(visitor=ALICE))
+    (made,) = bench.make(bench.draft(visitor=ALICE))
     with bench.store.write() as conn:
-        assert not drafts.next_visitor(conn, made.goal_id, SETTINGS)
+        assert not parking.next_visitor(conn, made.goal_id, SETTINGS)
 
 
 def test_who_was_unknown_is_passed_over_by_the_next_goals(bench):
     with bench.store.write() as conn:
         unknown.unlearn(conn, "default", ALICE)
-    bench.make(bench.wish(visitor=ALICE, keys="ch_1"))
+    bench.make(bench.draft(visitor=ALICE, keys="ch_1"))
     goal = bench.goal()
     assert goal.state == "parked"
     assert "is it your own user id?" in goal.message

@@ -12,7 +12,7 @@ from bridge.alarms import _has_lost_its_secret
 from bridge.store import clock as store_clock
 from bridge.store import schema
 from bridge.store.delivery import claims, sweep
-from bridge.store.goals import drafts
+from bridge.store.goals import parking
 from bridge.store.inbox import counters
 from bridge.store.operator import status
 from bridge.store.upkeep import jumps, timekeeping
@@ -58,7 +58,7 @@ class Host:
     def sweep(self):
         judged = self.keeper.judged
         self.store.run(lambda conn: sweep.sweep(conn, settling_ms=30_000, judged=judged))
-        self.store.run(lambda conn: drafts.sweep_parked(conn, SETTINGS, judged=judged))
+        self.store.run(lambda conn: parking.sweep(conn, SETTINGS, judged=judged))
 
     def stop(self, ms):
         """The process ends, and a new one starts so much later; the machine was off."""

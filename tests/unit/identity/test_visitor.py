@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.identity import judge, ranked
-from bridge.identity.linking import Named
-from bridge.model import Candidate
+from bridge.model import Candidate, NamedVisitor
 
 ID = "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed"
 META, BARE = "data.object.metadata.datafast_visitor_id", "data.object.client_reference_id"
@@ -82,7 +81,7 @@ def test_a_bare_client_reference_id_ranks_last_even_where_it_is_listed_first():
 
 
 def test_a_visitor_who_stands_in_two_places_counts_once_and_surely():
-    assert ranked([verdict(ID, BARE), verdict(ID)]) == (Named(ID, META, sure=True),)
+    assert ranked([verdict(ID, BARE), verdict(ID)]) == (NamedVisitor(ID, META, sure=True),)
 
 
 def test_any_takes_what_a_cookieless_site_may_have():

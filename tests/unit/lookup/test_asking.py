@@ -103,7 +103,7 @@ def test_every_question_needs_a_permission_that_is_documented():
 
 def taught(*things, test=False, account=None):
     source = rule_set().sources["stripe"]
-    found = asking.learnings(source, things, event_id=7, account=account, test=test, form="uuid4", now_ms=NOW_MS)
+    found = asking.observations(source, things, event_id=7, account=account, test=test, form="uuid4", now_ms=NOW_MS)
     return [({one.text for one in learning.keys}, learning.named and learning.named.visitor) for learning in found]
 
 
@@ -149,7 +149,7 @@ def test_an_objects_own_time_decides_among_visitors_and_one_in_the_future_is_now
 
     def at(created):
         thing = {"id": "sub_1", "object": "subscription", "created": created}
-        return asking.learnings(source, [thing], event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)[0]
+        return asking.observations(source, [thing], event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)[0]
 
     assert at(1_780_000_000).at_ms == 1_780_000_000_000
     for odd in (NOW_MS, -1, 0, "1780000000", None, True, 1.5):
@@ -159,7 +159,7 @@ def test_an_objects_own_time_decides_among_visitors_and_one_in_the_future_is_now
 def test_every_object_is_an_element_of_its_own_beside_those_of_the_event():
     source = rule_set().sources["stripe"]
     things = [{"id": f"sub_{n}", "object": "subscription"} for n in range(1, 201)]
-    found = asking.learnings(source, things, event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)
+    found = asking.observations(source, things, event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)
     elements = {one.element for one in found}
     assert len(elements) == 200
     assert all(1_000_000 < element < 2**31 for element in elements)

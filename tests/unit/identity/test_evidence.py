@@ -7,17 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from identity_kit import ALICE, BOB, DAY
 
-from bridge.identity import linking, sentences
-from bridge.identity.linking import Evidence, Found, Named, Point
+from bridge.identity import sentences, threads
+from bridge.identity.choice import choose
+from bridge.identity.evidence import Evidence, FoundVisitor, Mention
 from bridge.identity.sentences import HINT
+from bridge.model import NamedVisitor
 
 
 def seen(visitor, first, last=None, *, sure=True, key="k"):
-    return Evidence(key, visitor, sure, Point(first, f"e{first}", first), Point(last or first, f"e{last}", last))
+    return Evidence(key, visitor, sure, Mention(first, f"e{first}", first), Mention(last or first, f"e{last}", last))
 
 
 def who(evidence, at_ms, **more):
-    chosen = linking.choose(evidence, at_ms, **more)
+    chosen = choose(evidence, at_ms, **more)
     return chosen and chosen[0].visitor
 
 
@@ -65,8 +67,8 @@ def test_threads_do_not_depend_on_the_order_of_events(edges, rng):
     keys = {key for edge in edges for key in edge}
     mixed = [list(edge) for edge in edges]
     rng.shuffle(mixed)
-    parts = linking.components(edges, keys)
-    assert parts == linking.components(mixed, keys)
+    parts = threads.components(edges, keys)
+    assert parts == threads.components(mixed, keys)
     for edge in edges:
         assert len({parts[key] for key in edge}) == 1
 
@@ -81,21 +83,25 @@ def test_the_culprit_is_the_key_that_holds_strangers_together():
         ("ch_3", "product"),
     ]
     named = {"cs_1": {"A"}, "ch_1": {"A"}, "cs_2": {"B"}, "ch_2": {"B"}, "cs_3": {"C"}, "ch_3": {"C"}}
-    assert linking.culprit(edges, named) == "product"
+    assert threads.overlinking_key(edges, named) == "product"
 
 
 def test_what_a_goal_remembers_of_its_visitor_survives_the_database():
-    found = Found(ALICE, "thread", key="k", kind="subscription", ref="sub_1", event="x evt_1", event_id=3, before_ms=4)
-    assert Found.from_json(found.to_json()) == found
-    own = Found(ALICE, "own", path="p", others=(Named(BOB, "q", sure=False, borrowed=True),), borrowed=True)
-    assert Found.from_json(own.to_json()) == own
+    found = FoundVisitor(
+        ALICE, "thread", key="k", kind="subscription", ref="sub_1", event="x evt_1", event_id=3, before_ms=4
+    )
+    assert FoundVisitor.from_json(found.to_json()) == found
+    own = FoundVisitor(
+        ALICE, "own", path="p", others=(NamedVisitor(BOB, "q", sure=False, borrowed=True),), borrowed=True
+    )
+    assert FoundVisitor.from_json(own.to_json()) == own
 
 
 # -------------------------------------------------------------------------------------------------------- words
 
 
 def test_a_provenance_is_one_sentence():
-    found = Found(
+    found = FoundVisitor(
         ALICE,
         "thread",
         key="stripe:live:sub_1",
@@ -111,7 +117,7 @@ def test_a_provenance_is_one_sentence():
 
 
 def test_a_provenance_names_the_key_in_between():
-    found = Found(
+    found = FoundVisitor(
         ALICE,
         "thread",
         key="stripe:live:ch_1",
@@ -127,8 +133,8 @@ def test_a_provenance_names_the_key_in_between():
 
 
 def test_own_fields_and_hints_have_their_sentences():
-    assert sentences.provenance(Found(ALICE, "own", path="a.b")) == "in the event itself, at a.b"
-    hint = Found(ALICE, "customer", key="c", kind="customer", ref="cus_1", event=HINT, before_ms=5)
+    assert sentences.provenance(FoundVisitor(ALICE, "own", path="a.b")) == "in the event itself, at a.b"
+    hint = FoundVisitor(ALICE, "customer", key="c", kind="customer", ref="cus_1", event=HINT, before_ms=5)
     assert sentences.provenance(hint) == "found through customer cus_1, bound by a hint from outside"
 
 

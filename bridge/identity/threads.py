@@ -1,0 +1,93 @@
+"""Threads: the keys that belong to one purchase, and the key that links what does not belong together.
+
+A *thread* is what strong keys join: one purchase and all that follows from it. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+
+VISITORS_A_THREAD: Final = 2  # a customer on another device; a third, and no one customer, is no purchase's key
+KEYS_A_THREAD: Final = 5_000  # a daily subscription has some 1,200 in 400 days
+_SUSPECTS: Final = 24  # how many of a thread's busiest keys are asked whether they link too much
+
+
+class DisjointSets:
+    """Which things belong together (union-find over any hashable names)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Hashable, Hashable] = {}
+
+    def find(self, name: Any) -> Any:
+        parent = self._parent
+        root = name
+        while (above := parent.get(root, root)) != root:
+            root = above
+        while parent.get(name, name) != root:
+            parent[name], name = root, parent[name]
+        return root
+
+    def join(self, names: Iterable[Any]) -> Any:
+        """Put these into one group; its root, or None for no names. The smallest name is the root."""
+        roots = sorted({self.find(name) for name in names})
+        if not roots:
+            return None
+        for root in roots[1:]:
+            self._parent[root] = roots[0]
+        return roots[0]
+
+
+def components(edges: Iterable[Sequence[str]], keys: Iterable[str], without: Collection[str] = ()) -> dict[str, str]:
+    """Each key's thread, named by its smallest key, when the keys `without` join nothing."""
+    groups = DisjointSets()
+    for edge in edges:
+        groups.join(key for key in edge if key not in without)
+    return {key: groups.find(key) for key in keys if key not in without}
+
+
+def overlinking_key(
+    edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], trusted: Collection[str] = ()
+) -> str | None:
+    """The key of a thread that links what does not belong together: without it the parts have the fewest visitors.
+
+    edges: which keys each event named together; named: the visitors named with each key. Of equal ones the busiest.
+    trusted: keys that are certainly one purchase's. None: nothing but those brought the visitors together.
+    """
+    busy: dict[str, int] = {}
+    for edge in edges:
+        for key in edge:
+            busy[key] = busy.get(key, 0) + 1
+    doubtful = [key for key in busy if key not in trusted]
+    if not doubtful:
+        return None
+    if trusted and _crowd(edges, named, busy, doubtful)[0] >= _crowd(edges, named, busy, ())[0]:
+        return None
+    suspects = sorted(doubtful, key=lambda key: (-busy[key], key))[:_SUSPECTS]
+    return min(suspects, key=lambda key: (*_crowd(edges, named, busy, (key,)), -busy[key], key))
+
+
+def keys_of_one_customer(customers: Iterable[tuple[str, Collection[str], bool | None]]) -> set[str]:
+    """The keys whose events all name one customer: (key, the event's customers, whether it named a visitor).
+
+    An event that named neither a customer nor a visitor has no say.
+    """
+    common: dict[str, set[str]] = {}
+    for key, mine, named in customers:
+        if mine or named:
+            common[key] = common[key] & set(mine) if key in common else set(mine)
+    return {key for key, shared in common.items() if shared}
+
+
+def _crowd(
+    edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], keys: Iterable[str], without: Collection[str]
+) -> tuple[int, int]:
+    """The most visitors in one part, and the size of the largest part, when these keys join nothing."""
+    visitors: dict[str, set[str]] = {}
+    sizes: dict[str, int] = {}
+    for key, part in components(edges, keys, without).items():
+        visitors.setdefault(part, set()).update(named.get(key, ()))
+        sizes[part] = sizes.get(part, 0) + 1
+    return max(map(len, visitors.values()), default=0), max(sizes.values(), default=0)

@@ -1,0 +1,175 @@
+"""Drafts become goals: once, by their once key, with the visitor known by then, or parked until one is.
+
+The first event makes a goal; a later one with the same once key is `bridge.store.goals.merging`'s. What becomes of a
+parked goal is `bridge.store.goals.parking`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.identity.choice import as_own, resolve
+from bridge.identity.sentences import unattributed, waiting
+from bridge.model import GoalState
+from bridge.store.goals import merging, proofs, statements
+from bridge.store.goals.parking import as_json, first_look, to_prove
+from bridge.store.goals.unknown import WHY, Unknown
+from bridge.store.links import learning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.identity.choice import KnownLinks
+    from bridge.identity.evidence import FoundVisitor
+    from bridge.model import GoalDraft
+    from bridge.settings import Settings
+
+DRY: Final = "a test event: nothing is sent (DATAFAST_TEST_API_KEY would send it to a second website)"
+
+
+@dataclass(frozen=True, slots=True)
+class MadeGoal:
+    """What became of a draft. outcome: made | merged (an earlier event's goal took something from it) | known."""
+
+    draft: GoalDraft
+    outcome: str
+    goal_id: int
+    state: GoalState
+    found: FoundVisitor | None
+    message: str | None
+    event_id: int  # of the event that made the goal
+
+    @property
+    def unproved(self) -> bool:
+        """Does it wait until its destination has said whether it knows the visitor?"""
+        return self.state is GoalState.PARKED and self.found is not None and self.found.unproved
+
+
+def make(
+    conn: Connection, drafts: Sequence[GoalDraft], links: KnownLinks, settings: Settings, now: int
+) -> list[MadeGoal]:
+    """Write the goals of a batch. `links` has learned from the same events, in this transaction."""
+    if not drafts:
+        return []
+    learning.recall_customers(conn, links, (key for draft in drafts if draft.dry for key in draft.keys))
+    named = [named for draft in drafts for named in draft.own]
+    unknown = Unknown(conn, [*named, *links.evidence(key for draft in drafts for key in draft.keys)], now)
+    found = [_resolve(draft, links, unknown, settings) for draft in drafts]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for draft, visitor in zip(drafts, found, strict=True):
+        if draft.place not in rows:
+            rows[draft.place] = _row(draft, visitor, links, settings, now)
+    new = statements.make(conn, rows.values())
+    made = []
+    for draft, visitor in zip(drafts, found, strict=True):
+        goal_id = new.pop(draft.place, None)
+        if goal_id is None:
+            made.append(_merged(conn, draft, visitor, links, settings, now))
+        else:
+            state, message = GoalState(rows[draft.place]["state"]), rows[draft.place]["message"]
+            made.append(MadeGoal(draft, "made", goal_id, state, visitor, message, draft.event.id))
+    _write_keys(conn, made)
+    proofs.want(conn, [(one.draft.destination, one.found.visitor) for one in made if one.found and one.unproved], now)
+    return made
+
+
+def _merged(
+    conn: Connection, draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
+) -> MadeGoal:
+    goal, taken = merging.merge(conn, draft, _born(draft, found, links, settings, now), now)
+    if taken is None:
+        return MadeGoal(draft, "known", goal.id, GoalState(goal.state), None, None, goal.event_id)
+    return MadeGoal(draft, "merged", goal.id, GoalState(taken["state"]), found, taken.get("message"), goal.event_id)
+
+
+def _resolve(draft: GoalDraft, links: KnownLinks, unknown: Unknown, settings: Settings) -> FoundVisitor | None:
+    """The visitor: the event's own, else its thread's, else (without strong keys, or in a test) its customer's."""
+    weak = draft.dry or not links.strong(draft.keys)
+    first = settings.bridge_customer_visitor == "first"
+    found = resolve(
+        draft.destination, draft.own, draft.keys, draft.ordered_at_ms, links, unknown, weak=weak, first=first
+    )
+    return None if found is not None and found.unproved and draft.dry else found  # of a rehearsal nobody is asked
+
+
+def _row(
+    draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
+) -> dict[str, Any]:
+    event, planned = draft.event, draft.planned
+    return {
+        "event_id": event.id,
+        "source": event.source,
+        "rule_id": planned.rule_id,
+        "rules_hash": draft.rules_hash,
+        "destination": draft.destination,
+        "once_key": planned.once_key,
+        "test": draft.test,
+        "name": planned.name,
+        "description": planned.description or f"{event.source} {event.envelope.id or event.name}",
+        "metadata": json.dumps(dict(planned.metadata), ensure_ascii=False),
+        "handover": None if draft.test or draft.dry else draft.handover,
+        "happened_at_ms": draft.happened_at_ms,
+        "time_is_stated": draft.time_is_stated,
+        "ordered_at_ms": draft.ordered_at_ms,
+        "created_at_ms": now,
+        "changed_at_ms": now,
+        **_born(draft, found, links, settings, now),
+    }
+
+
+def _born(
+    draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
+) -> dict[str, Any]:
+    """The columns that say in which state a goal begins, and until when."""
+    wait_ms = draft.planned.wait_ms or settings.bridge_park
+    start_ms = draft.happened_at_ms if draft.time_is_stated else draft.event.received_at_ms
+    values: dict[str, Any] = {
+        "visitor": found.visitor if found and not found.unproved else None,
+        "provenance": as_json(found),
+        "to_prove": None,
+        "reason": None,
+        "message": None,
+        "due_at_ms": now,
+        "wait_ms": wait_ms,
+        "expires_at_ms": start_ms + (draft.planned.max_age_ms or settings.bridge_max_age),
+        "parked_until_ms": None,
+        "weak_at_ms": None,
+    }
+    if draft.dry:
+        return values | {"state": "dry", "reason": "test", "message": DRY}
+    if found and not found.unproved:
+        return values | {"state": "pending"}
+    pairs = [(key.kind, key.id) for key in draft.keys]
+    refused = _refused(draft)
+    if not draft.keys and not found:
+        message = unattributed(draft.event.provider, pairs, refused)
+        return values | {"state": "unattributed", "reason": "no_visitor", "message": message}
+    until = draft.event.received_at_ms + wait_ms
+    weak_at = draft.event.received_at_ms + settings.bridge_weak_after if links.strong(draft.keys) else None
+    values |= {"state": "parked", "parked_until_ms": until, "weak_at_ms": weak_at}
+    values |= to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _lent(draft)}
+    return values | {"due_at_ms": first_look(values)}
+
+
+def _lent(draft: GoalDraft) -> str | None:
+    """The borrowed candidates, though none is known: with another key they may be, and are asked about anew."""
+    left = [item for item in draft.own if item.borrowed]
+    return as_json(as_own(left)) if left else None
+
+
+def _refused(draft: GoalDraft) -> str | None:
+    return WHY if draft.own else draft.refused  # a draft with visitors of its own has none only if all are passed over
+
+
+def _write_keys(conn: Connection, made: Iterable[MadeGoal]) -> None:
+    rows = [
+        (item.goal_id, key.text)
+        for item in made
+        if item.outcome != "known" and item.state is not GoalState.DRY
+        for key in item.draft.keys
+    ]
+    statements.write_keys(conn, rows)

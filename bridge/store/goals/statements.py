@@ -1,0 +1,61 @@
+"""The statements that make goals of events, as text: each goes by an index. They decide nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.store.database.driver import driver_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+
+_COLUMNS: Final = (
+    "event_id", "source", "rule_id", "rules_hash", "destination", "once_key", "test", "name", "description", "metadata",
+    "visitor", "provenance", "state", "reason", "message", "happened_at_ms", "time_is_stated", "ordered_at_ms",
+    "created_at_ms", "changed_at_ms", "due_at_ms", "expires_at_ms", "wait_ms", "parked_until_ms", "weak_at_ms",
+    "to_prove", "handover",
+)  # fmt: skip
+_MAKE: Final = (
+    f"INSERT INTO goals ({', '.join(_COLUMNS)}) VALUES {{rows}}"  # noqa: S608 - no value in it
+    " ON CONFLICT (destination, once_key) DO NOTHING RETURNING id, destination, once_key"
+)
+_WRITE_KEYS: Final = "INSERT INTO goal_keys (goal_id, key) VALUES {rows} ON CONFLICT DO NOTHING"
+_IS_MADE: Final = "SELECT 1 FROM goals WHERE destination = ? AND once_key = ?"
+_OF_THREADS: Final = (
+    "SELECT DISTINCT g.goal_id FROM link_keys k JOIN goal_keys g ON g.key = k.key"
+    " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
+)
+_OF_KEYS: Final = "SELECT goal_id FROM goal_keys WHERE key IN ({names})"
+_SEEN_WITH: Final = (  # goals of the purchases that were seen with these customers
+    "SELECT DISTINCT g.goal_id FROM link_events e"
+    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
+    " JOIN link_keys k ON k.key = mate.key JOIN link_keys t ON t.thread = k.thread"
+    " JOIN goal_keys g ON g.key = t.key WHERE e.key IN ({names})"
+)
+
+
+def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[Place, int]:
+    """Write goals, but for those that are there already; the ids of the new ones."""
+    written = driver_of(conn).insert(_MAKE, [tuple(row[name] for name in _COLUMNS) for row in rows])
+    return {(destination, once_key): goal_id for goal_id, destination, once_key in written}
+
+
+def write_keys(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
+    """Note which keys lead to which goals: (goal id, key)."""
+    driver_of(conn).insert(_WRITE_KEYS, rows)
+
+
+def made_before(conn: Connection, places: Iterable[Place]) -> set[Place]:
+    """Which of these goals are there already, in whatever state."""
+    return {place for place in places if driver_of(conn).ask(_IS_MADE, place)}
+
+
+def of_links(conn: Connection, threads: Collection[str], customers: Collection[str]) -> list[int]:
+    """The goals of these threads, those of these customers, and those of purchases that were seen with them."""
+    driver, whose = driver_of(conn), sorted(customers)
+    found = driver.among(_OF_THREADS, sorted(threads)) + driver.among(_OF_KEYS, whose) + driver.among(_SEEN_WITH, whose)
+    return sorted({goal_id for (goal_id,) in found})
