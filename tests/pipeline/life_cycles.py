@@ -299,8 +299,8 @@ class Facts:
             self.elements += prepared.elements
         self._root = {}
         for element in self.elements:
-            self._join([key.text for key in element.learning.keys if key.strong])
-        self.threads = [self._thread(element.learning.keys) for element in self.elements]
+            self._join([key.text for key in element.observation.keys if key.strong])
+        self.threads = [self._thread(element.observation.keys) for element in self.elements]
         self.by_thread, self.by_customer, self.seen_with = {}, {}, {}
         self._learn()
 
@@ -318,15 +318,15 @@ class Facts:
 
     def _learn(self):
         for element, thread in zip(self.elements, self.threads, strict=True):
-            if element.learning.named:
-                visitor = element.learning.named.visitor
+            if element.observation.named:
+                visitor = element.observation.named.visitor
                 self.by_thread.setdefault(thread, set()).add(visitor)
-                for key in element.learning.keys:
+                for key in element.observation.keys:
                     if not key.strong:
                         self.by_customer.setdefault(key.text, set()).add(visitor)
         self.by_thread.pop(None, None)
         for element, thread in zip(self.elements, self.threads, strict=True):
-            for key in element.learning.keys:
+            for key in element.observation.keys:
                 if not key.strong:
                     self.by_customer.setdefault(key.text, set()).update(self.by_thread.get(thread, ()))
                     self.seen_with.setdefault(thread, set()).add(key.text)

@@ -215,7 +215,7 @@ def test_whoever_lost_its_lease_writes_nothing(desk):
     claimed = desk.store.run(lambda conn: stored_events.claim(conn, 9, "mine", 1_000))
     with desk.store.write() as conn:
         conn.execute(update(schema.events).values(lease_token="somebody else's"))
-    made = route.Desk(desk.rules, desk.settings, desk.destinations, b"k")
+    made = route.Preparer(desk.rules, desk.settings, desk.destinations, b"k")
     desk.router._write(made, [made.prepare(event) for event in claimed], "mine")
     assert desk.goals() == []
     assert desk.rows(schema.link_keys) == []
