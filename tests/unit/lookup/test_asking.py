@@ -149,7 +149,9 @@ def test_an_objects_own_time_decides_among_visitors_and_one_in_the_future_is_now
 
     def at(created):
         thing = {"id": "sub_1", "object": "subscription", "created": created}
-        return asking.observations(source, [thing], event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)[0]
+        return asking.observations(source, [thing], event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)[
+            0
+        ]
 
     assert at(1_780_000_000).at_ms == 1_780_000_000_000
     for odd in (NOW_MS, -1, 0, "1780000000", None, True, 1.5):
