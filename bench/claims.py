@@ -23,7 +23,8 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, large: 
     many = _claim_ms(made, SMALL + 1, large)
     made.close()
     add(f"{name}: one claim with {SMALL:,} goals waiting", few, "ms")
-    add(f"{name}: … with {large:,} against that", many / few, "×", "≤ 2", lambda value: value <= 2)
+    what = f"{name}: one claim with {large:,} goals waiting, against {SMALL:,}"
+    add(what, many / few, "×", "≤ 2", lambda value: value <= 2)
 
 
 def _driver(url: str) -> str:

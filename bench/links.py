@@ -29,10 +29,12 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, large: 
     few_found, few_learned = _costs_ms(made, 0, SMALL)
     many_found, many_learned = _costs_ms(made, SMALL, large)
     made.close()
-    add(f"{name}: one look-up with {SMALL:,} links", few_found, "ms")
-    add(f"{name}: … with {large:,} against that", many_found / few_found, "×", "≤ 2", lambda value: value <= 2)
+    add(f"{name}: one lookup with {SMALL:,} links", few_found, "ms")
+    what = f"{name}: one lookup with {large:,} links, against {SMALL:,}"
+    add(what, many_found / few_found, "×", "≤ 2", lambda value: value <= 2)
     add(f"{name}: learning an event with {SMALL:,} links", few_learned, "ms")
-    add(f"{name}: … with {large:,} against that", many_learned / few_learned, "×", "≤ 2", lambda value: value <= 2)
+    what = f"{name}: learning an event with {large:,} links, against {SMALL:,}"
+    add(what, many_learned / few_learned, "×", "≤ 2", lambda value: value <= 2)
 
 
 def _costs_ms(store: bridge_store.Store, first: int, last: int) -> tuple[float, float]:

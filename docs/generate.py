@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[1]
 PARTLY: Final = ("http", "performance", "rules")
 NOTE: Final = "<!-- Written by `make docs`; change the code instead. -->"
+_DATABASE: Final = re.compile(r"^(?:SQLite|PostgreSQL)(?:: |, )")
 _PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
 
 
@@ -286,17 +287,48 @@ def _raw_answer(head: str, body: str) -> str:
     return f"| {status.partition(' ')[2]} | {body.strip()} | {', '.join(told)} |"
 
 
+DATABASES: Final = ("SQLite", "PostgreSQL")
+
+
 def figures() -> str:
-    """The last measurement that was kept: `make bench ARGS="--json docs/figures.json"`."""
-    kept = ROOT / "docs/figures.json"
-    if not kept.exists():
-        return "No figures of a quiet machine are kept here yet; the commands above print them beside their budgets.\n"
-    told = json.loads(kept.read_text())
-    marks = {True: "yes", False: "**no**", None: ""}
+    """What was measured and has no budget, of the measurement that was kept last."""
+    rows = [f"| {what} | {_cells(found)} |" for what, found in _kept().items() if not found[0]["budget"]]
+    return "\n".join(["| what | SQLite | PostgreSQL |", "|---|---|---|", *rows]) + "\n"
+
+
+def budgets() -> str:
+    """What was measured beside its budget, of the same measurement."""
+    marks = {True: "yes", False: "**no**"}
     rows = [
-        f"| {one['what']} | {one['value']:,.2f} {one['unit']} | {one['budget']} | {marks[one['ok']]} |" for one in told
+        f"| {what} | {_cells(found)} | {found[0]['budget']} {found[0]['unit']}"
+        f" | {marks[all(one['ok'] for one in found)]} |"
+        for what, found in _kept().items()
+        if found[0]["budget"]
     ]
-    return "\n".join(["| what | measured | budget | kept |", "|---|---|---|---|", *rows]) + "\n"
+    return "\n".join(["| what | SQLite | PostgreSQL | budget | kept |", "|---|---|---|---|---|", *rows]) + "\n"
+
+
+def _kept() -> dict[str, list[dict[str, Any]]]:
+    """What is measured -> its figures: of SQLite and of PostgreSQL, or one that needs no database."""
+    told: dict[str, list[dict[str, Any]]] = {}
+    for one in json.loads((ROOT / "docs/figures.json").read_text()):
+        told.setdefault(_DATABASE.sub("", one["what"]), []).append(one)
+    return told
+
+
+def _cells(found: list[dict[str, Any]]) -> str:
+    """The figures of one row, by database."""
+    by_name = {one["what"].partition(":")[0].partition(",")[0]: _figure(one) for one in found}
+    if not by_name.keys() & set(DATABASES):  # neither is named: it needs none, or was measured beside each in turn
+        values = [_figure(one) for one in found]
+        return f"{values[0]} | {values[-1]}"
+    return " | ".join(by_name.get(name, "") for name in DATABASES)
+
+
+def _figure(one: Mapping[str, Any]) -> str:
+    """A figure with three digits that mean something."""
+    digits = 0 if one["value"] >= 100 else 1 if one["value"] >= 10 else 2
+    return f"{one['value']:,.{digits}f} {one['unit']}"
 
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
@@ -304,6 +336,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "answers": answers,
     "door": door,
     "figures": figures,
+    "budgets": budgets,
 }
 
 
