@@ -285,7 +285,8 @@ def _cannot_tell(goal: UnconfirmedGoal, failure: Outcome, policy: Policy) -> Loo
         then = "it is sent again (BRIDGE_UNCONFIRMED=resend)" if resend else "a person has to decide"
         since = "a back-up was put in place, and " if goal.restored else ""
         message = f"{since}nobody can tell whether DataFast has it ({failure.message}); {then}"
-        return LookRuling(goal, Settlement(state, Health.SILENT, reason="cannot_tell", message=message), looked=True)
+        settlement = Settlement(state, Health.SILENT, reason="cannot_tell", message=message)
+        return LookRuling(goal, settlement, looked=True, failure=failure)
     settlement = Settlement(
         GoalState.UNCONFIRMED,
         Health.SILENT,
@@ -293,7 +294,7 @@ def _cannot_tell(goal: UnconfirmedGoal, failure: Outcome, policy: Policy) -> Loo
         reason=_reason(goal),
         message=f"it could not be read back: {failure.message}",
     )
-    return LookRuling(goal, settlement, looked=looked)
+    return LookRuling(goal, settlement, looked=looked, failure=failure)
 
 
 def _reason(goal: UnconfirmedGoal) -> str:

@@ -302,16 +302,22 @@ _RESTORED = {
 }
 
 
+_READ_BACK = {"found": "found", "absent": "not there yet"}
+
+
 def try_sentence(attempt: AttemptLine) -> str:
     """One try in words."""
     if attempt.kind == "restored":
         return f"until {when(attempt.ended_at_ms)}: {_RESTORED[attempt.outcome or 'unconfirmed']}"
-    what = "sent" if attempt.kind == "send" else "looked up"
+    if attempt.kind == "readback":
+        shown = _READ_BACK.get(attempt.outcome or "", "could not be read")
+        reason = f" ({attempt.message})" if attempt.message else ""
+        return f"asked DataFast at {when(attempt.started_at_ms)[11:19]}: {shown}{reason}"
     outcome = "under way" if attempt.outcome is None else attempt.outcome.replace("_", " ")
     status = f" ({attempt.status})" if attempt.status else ""
     took = f", {attempt.ended_at_ms - attempt.started_at_ms} ms" if attempt.ended_at_ms else ""
     message = f": {attempt.message}" if attempt.message else ""
-    return f"{what}: {outcome}{status}{took}{message}"
+    return f"sent: {outcome}{status}{took}{message}"
 
 
 _ASKED = {"sessions": "the Checkout sessions of ", "invoices": "the invoices of ", "object": ""}

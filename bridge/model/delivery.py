@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bridge.model.goal import GoalState
+
 if TYPE_CHECKING:
-    from bridge.model.goal import Goal, GoalState
+    from bridge.model.goal import Goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class LookClaim:
     """All unconfirmed goals of one visitor and name, for one read-back.
 
     owned: what the ledger already knows to be delivered for the same visitor and name. server_ms: what DataFast's clock
-    says now, as far as we know.
+    says now, as far as we know. claimed_at_ms: by the database's clock.
     """
 
     destination: str
@@ -151,6 +153,7 @@ class LookClaim:
     owned: tuple[OwnedGoal, ...] = ()
     probe: bool = False
     server_ms: int | None = None
+    claimed_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +167,20 @@ class ProofClaim:
     probe: bool = False
 
 
+class LookOutcome(StrEnum):
+    """What a read-back showed of one goal; kept as the outcome of its attempt."""
+
+    FOUND = "found"
+    ABSENT = "absent"
+    CANNOT_TELL = "cannot_tell"
+
+
 @dataclass(frozen=True, slots=True)
 class LookRuling:
     """What a read-back decides for one goal.
 
     looked: it counts as a look that could not tell; absent: it was not found; remote_id: DataFast's id of it;
-    at_ms: when DataFast recorded it, by its own clock.
+    at_ms: when DataFast recorded it, by its own clock. failure: the answer that could not tell.
     """
 
     goal: UnconfirmedGoal
@@ -178,6 +189,14 @@ class LookRuling:
     absent: bool = False
     remote_id: str | None = None
     at_ms: int | None = None
+    failure: Outcome | None = None
+
+    @property
+    def outcome(self) -> LookOutcome:
+        """What the read-back showed."""
+        if self.settlement.state is GoalState.DELIVERED:
+            return LookOutcome.FOUND
+        return LookOutcome.ABSENT if self.absent else LookOutcome.CANNOT_TELL
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ _of_some_rows(  # the others without a visitor
     where=and_(goals.c.state == "unattributed", goals.c.handover.is_(None)),
 )
 
-# One row a try, written before the request goes out.
+# One row per try to send, written before the request goes out; one per read-back of a goal, written with its answer.
 attempts = Table(
     "attempts",
     metadata,
@@ -206,7 +206,7 @@ attempts = Table(
     Column("started_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
     Column("server_started_at_ms", BigInteger),  # DataFast's clock, by its Date header
-    Column("outcome", Text),  # an OutcomeKind; NULL while it is under way
+    Column("outcome", Text),  # send: an OutcomeKind, NULL while it is under way; readback: a LookOutcome
     Column("status", Integer),
     Column("message", Text),
     Column("lease_token", Text, nullable=False),

@@ -91,7 +91,7 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     events = GaugeMetricFamily("bridge_events", "Events by what became of them", labels=("source", "state", "verdict"))
     goals = GaugeMetricFamily("bridge_goals", "Goals by state", labels=("destination", "state"))
     attempts = GaugeMetricFamily(
-        "bridge_attempts", "Requests to DataFast by outcome; none yet: under way", labels=("kind", "outcome")
+        "bridge_attempts", "Goals sent and read back, by outcome; none yet: under way", labels=("kind", "outcome")
     )
     for family, counts in ((events, totals.events), (goals, totals.goals), (attempts, totals.attempts)):
         for labels, count in sorted(counts.items()):

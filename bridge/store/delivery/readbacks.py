@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, or_, select, update
+from sqlalchemy import bindparam, case, insert, or_, select, update
 
 from bridge.model import GoalState, LookClaim, NotYet, OwnedGoal, Settled, UnconfirmedGoal
 from bridge.store.clock import now_ms, read_ms
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from bridge.model import LookRuling, Settlement
+
+READBACK: Final = "readback"  # kind of the attempts that only asked
 
 Window = tuple[int, int]  # milliseconds, both ends included
 
@@ -75,7 +77,7 @@ def lease(
         for row in rows
     )
     owned = tuple(_owned(conn, whose, skew, now, lease_ms))
-    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe, now + skew)
+    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe, now + skew, now)
 
 
 def _windows(
@@ -138,8 +140,21 @@ _TOLD: Final = (GoalState.DELIVERED, GoalState.PENDING)
 # From now on its window stands by DataFast's own clock, whatever happens to ours.
 _DATE: Final = (
     update(attempts)
-    .where(attempts.c.goal_id == bindparam("of_goal"), attempts.c.outcome == "unconfirmed")
+    .where(attempts.c.goal_id == bindparam("of_goal"), attempts.c.kind == "send", attempts.c.outcome == "unconfirmed")
     .values(server_started_at_ms=bindparam("at"))
+)
+
+# One row for each goal that the read-back was about, though it was one request. Nothing hangs on these rows, so they
+# are written when the answer is there.
+_RECORD: Final = insert(attempts).values(
+    goal_id=bindparam("of_goal"),
+    kind=READBACK,
+    started_at_ms=bindparam("claimed_at"),
+    ended_at_ms=now_ms(),
+    outcome=bindparam("shown"),
+    status=bindparam("answered"),
+    message=bindparam("failure"),
+    lease_token=bindparam("of_lease"),
 )
 
 
@@ -153,7 +168,7 @@ def settle(
     even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write what a read-back showed, unless the lease ran out meanwhile."""
-    mine = False
+    written = []
     for ruling in rulings:
         row = conn.execute(
             _SETTLE_LOOK,
@@ -169,13 +184,28 @@ def settle(
                 "remote_id": ruling.remote_id,
             },
         ).first()
-        mine = mine or row is not None
-        if row is not None and ruling.at_ms is not None:
+        if row is None:
+            continue
+        written.append(_attempt(look, ruling))
+        if ruling.at_ms is not None:
             conn.execute(_DATE, {"of_goal": row.id, "at": ruling.at_ms})
-        if row is not None and ruling.goal.restored and ruling.settlement.state in _TOLD:
+        if ruling.goal.restored and ruling.settlement.state in _TOLD:
             restoring.told(conn, ruling.goal.goal.id, sent=ruling.settlement.state is GoalState.DELIVERED)
-    if not mine:
+    if not written:
         return Settled(written=False)
+    conn.execute(_RECORD, written)
     news = pauses.learn(conn, look.destination, health, visitor=look.visitor, token=look.token)
     pauses.learn_clock(conn, look.destination, server_now_ms, even)
     return Settled(written=True, news=news)
+
+
+def _attempt(look: LookClaim, ruling: LookRuling) -> dict[str, Any]:
+    failure = ruling.failure
+    return {
+        "of_goal": ruling.goal.goal.id,
+        "of_lease": look.token,
+        "claimed_at": look.claimed_at_ms,
+        "shown": ruling.outcome.value,
+        "answered": failure.status if failure else None,
+        "failure": failure.message if failure else None,
+    }

@@ -185,6 +185,7 @@ _UNSENT_ATTEMPT: Final = (
     update(attempts)
     .where(
         attempts.c.goal_id == bindparam("of_goal"),
+        attempts.c.kind == "send",
         attempts.c.lease_token == bindparam("of_lease"),
         attempts.c.outcome.is_(None),
     )

@@ -196,6 +196,7 @@ _LATER_SILENCES: Final = tuple(
 )
 _NO_SKEWS: Final = update(destinations).values(clock_skew_ms=None)
 _timed_by_us: Final = update(attempts).where(  # alone, and in doubt
+    attempts.c.kind == "send",
     attempts.c.server_started_at_ms.is_(None),
     attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(("leased", "sending", "unconfirmed")))),
 )
