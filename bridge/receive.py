@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bridge import logs, sources
 from bridge.errors import BodyEncoded, BodyTooLarge, BridgeError, SignatureError, SourceOff, StoreError, UnknownSource
@@ -20,47 +20,21 @@ from bridge.model import Ack, Envelope, NewEvent, Reply, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from bridge.model import Source
+    from bridge.store.inbox.counters import Refusals
+    from bridge.store.inbox.first_messages import FirstMessages
+    from bridge.store.inbox.group_commit import Inbox
 
 log = logs.get("receive")
-
-
-class Counters(Protocol):
-    """Refusals of each source; what was stored is counted by the store."""
-
-    def refused(self, source: str, reason: str) -> None:
-        """A request to a known source was refused."""
-
-    def accepted(self, source: str) -> None:
-        """An event came through."""
-
-
-class Pending(Protocol):
-    def result(self) -> Ack:
-        """What became of the event. StoreUnavailable: it may or may not be stored."""
-
-
-class Inbox(Protocol):
-    def put(self, event: NewEvent) -> Ack:
-        """Store durably, or find that it was stored before. StoreUnavailable: neither is certain."""
-
-    def post(self, event: NewEvent, done: Callable[[Pending], None]) -> Pending:
-        """The same without waiting."""
-
-
-class FirstMessages(Protocol):
-    """What a sender says before there is a secret, for a person to read."""
-
-    def keep(self, source: str, token: str, sender: str) -> None:
-        """Without waiting for the database; `sender` is the address as people read it."""
 
 
 class Receiver(Protocol):
     """What receiving needs of the composition root."""
 
     @property
-    def counters(self) -> Counters: ...
+    def counters(self) -> Refusals: ...
 
     @property
     def inbox(self) -> Inbox: ...
@@ -74,101 +48,85 @@ class Receiver(Protocol):
     def now_s(self) -> float: ...
 
 
-class Taken:
-    """A webhook that is authentic and read, and has yet to be stored. What becomes of it is told to the log.
+class Taken(NamedTuple):
+    """An authentic event on its way to the disk.
 
-    quiet: its sender wants an answer without a body.
+    ack: done when the event is durable, or with the StoreError that kept it from being stored; whoever waits no longer
+    cancels it. quiet: the sender wants an answer without a body.
     """
 
-    __slots__ = ("_bridge", "_event", "_started", "quiet")
-
-    def __init__(self, bridge: Receiver, event: NewEvent, started: float, *, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self._bridge = bridge
-        self._event = event
-        self._started = started
-
-    def put(self) -> Ack:
-        """Store it; returns when it is durable. StoreError: not stored, the sender must try again."""
-        return self._told(lambda: self._bridge.inbox.put(self._event))
-
-    def post(self, done: Callable[[Callable[[], Ack]], None]) -> Callable[[], Ack]:
-        """The same without waiting: `done` is called with what returns or raises as `put` does.
-
-        Returned is the same for whoever waits no longer.
-        """
-        try:
-            pending = self._bridge.inbox.post(self._event, lambda pending: done(partial(self._told, pending.result)))
-        except Exception as error:
-            self._tell(*_outcome(error))
-            raise
-        return partial(self._told, pending.result)
-
-    def _told(self, stored: Callable[[], Ack]) -> Ack:
-        try:
-            ack = stored()
-        except Exception as error:
-            self._tell(*_outcome(error))
-            raise
-        self._bridge.counters.accepted(self._event.source)
-        self._tell(ack.value, self._event.quarantine)
-        return ack
-
-    def _tell(self, outcome: str, reason: str | None) -> None:
-        _tell(self._event.source, self._event, self._started, outcome, reason)
+    ack: Future[Ack]
+    quiet: bool
 
 
-def receive(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Ack | Reply:
-    """Take one webhook of the source of this name; returns when its event is durable, or what a hand-shake is answered.
+def receive(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Taken | Reply:
+    """Take one webhook of the source of this name, without waiting for the disk; or what its hand-shake is answered.
 
-    request: the request, or what reads it (raises BodyTooLarge, BodyEncoded), which is asked only for a known source.
-    Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded, or StoreError: not stored, try again.
-    Anything else that is raised is a fault of our own: nothing is stored, and the sender must try again, too.
+    read_request: raises BodyTooLarge, BodyEncoded; it is called only for a known source.
+    Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded. Anything else that is raised is an error
+    of our own: nothing is stored, and the sender must try again, too.
     """
-    taken = take(bridge, name, request)
-    return taken if isinstance(taken, Reply) else taken.put()
-
-
-def take(bridge: Receiver, name: str, request: Request | Callable[[], Request]) -> Taken | Reply:
-    """The first half of `receive`, which waits for nothing: the event to store. Raises the same, but StoreError."""
     started = time.perf_counter()
+    facts: dict[str, str | None] = {"source": _printable(name)}
     try:
         source = bridge.source(name)
-        read = request if isinstance(request, Request) else request()
-        if source.handshakes and (reply := _answered(bridge, source, read, started)) is not None:
+        request = read_request()
+        if source.handshakes and (reply := _handshake(bridge, source, request, started)) is not None:
             return reply
-        return Taken(bridge, _authentic_event(source, read, bridge.now_s()), started, quiet=source.quiet)
+        event = _authentic_event(source, request, bridge.now_s())
+        facts |= {"type": _printable(event.envelope.type), "id": _printable(event.envelope.id or "") or None}
+        ack = bridge.inbox.post(event)
     except Exception as error:
         outcome, reason = _outcome(error)
         if outcome == "refused":
             bridge.counters.refused(name, reason)
-        _tell(name, None, started, outcome, reason)
+        _log(facts, started, outcome, reason)
         raise
+    ack.add_done_callback(partial(_acknowledged, bridge.counters, name, facts, event.quarantine, started))
+    return Taken(ack, source.quiet)
 
 
-def look_in(bridge: Receiver, name: str, request: Callable[[], Request]) -> Reply | None:
+def _acknowledged(
+    counters: Refusals,
+    name: str,
+    facts: dict[str, str | None],
+    quarantine: str | None,
+    started: float,
+    ack: Future[Ack],
+) -> None:
+    """Log what became of an event, and count it. This keeps no event: many may wait while the database is away."""
+    if ack.cancelled():
+        _log(facts, started, "unavailable", "the database did not store the event in time")
+    elif (error := ack.exception()) is not None:
+        _log(facts, started, *_outcome(error))
+    else:
+        counters.accepted(name)
+        _log(facts, started, ack.result().value, quarantine)
+
+
+def look_in(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Reply | None:
     """A GET or HEAD to a source's address: what its hand-shake is answered, None if it has none that is meant.
 
-    Raises what `take` does. A refusal is a line of the log but not counted: no event was refused.
+    Raises what `receive` does. A refusal is a line of the log but not counted: no event was refused.
     """
     started = time.perf_counter()
     try:
         source = bridge.source(name)
-        return _answered(bridge, source, request(), started) if source.handshakes else None
+        return _handshake(bridge, source, read_request(), started) if source.handshakes else None
     except UnknownSource:
         return None
     except Exception as error:
-        _tell(name, None, started, *_outcome(error))
+        _log({"source": _printable(name)}, started, *_outcome(error))
         raise
 
 
-def _answered(bridge: Receiver, source: Source, request: Request, started: float) -> Reply | None:
+def _handshake(bridge: Receiver, source: Source, request: Request, started: float) -> Reply | None:
     reply = sources.handshake(source, request, bridge.now_s())
     if reply is None:
         return None
     if reply.kept is not None:
         bridge.first_messages.keep(source.name, reply.kept, sources.sender_of(request))
-    _tell(source.name, None, started, "handshake", _KEPT if reply.kept is not None else None)
+    _log({"source": source.name}, started, "handshake", _KEPT if reply.kept is not None else None)
     return reply
 
 
@@ -178,7 +136,7 @@ def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent
     sources.verify(source, request, now_s)
     try:
         return sources.read(source, request)
-    except Exception as error:  # noqa: BLE001 - authentic, so it is kept: reading may be mended later
+    except Exception as error:  # noqa: BLE001 - authentic, so it is kept: reading may be fixed later
         return _unread(source, request, f"reading it failed ({logs.where(error)})")
 
 
@@ -195,10 +153,10 @@ _REASONS = {
     BodyEncoded: "the body is compressed, so what was signed cannot be seen",
 }
 _KEPT = "its first message is kept for an hour: `python -m bridge sources` shows it on a terminal"
-_TEXT_MAX = 100
+_LOGGED_MAX = 100
 
 
-def _outcome(error: Exception) -> tuple[str, str]:
+def _outcome(error: BaseException) -> tuple[str, str]:
     """How the log calls it, and the reason for the owner of the source."""
     if not isinstance(error, BridgeError):
         return "failed", logs.where(error)
@@ -211,20 +169,13 @@ def _outcome(error: Exception) -> tuple[str, str]:
     return "refused", _REASONS.get(type(error)) or str(error)
 
 
-def _tell(name: str, event: NewEvent | None, started: float, outcome: str, reason: str | None) -> None:
-    facts: dict[str, object] = {"source": _told(name)}
-    if event is not None:
-        facts["type"] = _told(event.envelope.type)
-        facts["id"] = _told(event.envelope.id or "") or None
-    if reason is not None:
-        facts["reason"] = reason
-    facts["outcome"] = outcome
-    facts["ms"] = round((time.perf_counter() - started) * 1000, 2)
-    tell = log.error if outcome in ("failed", "unavailable") else log.info
-    tell("webhook", **facts)
+def _log(facts: dict[str, str | None], started: float, outcome: str, reason: str | None) -> None:
+    why = {} if reason is None else {"reason": reason}
+    write = log.error if outcome in ("failed", "unavailable") else log.info
+    write("webhook", **facts, **why, outcome=outcome, ms=round((time.perf_counter() - started) * 1000, 2))
 
 
-def _told(text: str) -> str:
-    """A text from outside, so that it cannot break a line or a terminal."""
-    short = text[:_TEXT_MAX]
+def _printable(value: str) -> str:
+    """A value from outside, so that it cannot break a line or a terminal."""
+    short = value[:_LOGGED_MAX]
     return short if short.isprintable() else ascii(short)[1:-1]

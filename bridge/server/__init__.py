@@ -1,1 +1,38 @@
-"""The HTTP server: gunicorn's settings, our worker for it, framing. It knows no route."""
+"""The HTTP server: gunicorn's settings, our worker for it, framing. It knows no route.
+
+What it offers to the application is here. An application need not keep a thread while it waits (for the disk): it may
+leave a `Deferred` answer. With a server that does not offer this, it waits in its thread, as WSGI expects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+DEFERRED: Final = (
+    "bridge.deferred"  # in the environ of a server that offers it; the application puts a `Deferred` there
+)
+DROPPED: Final = "bridge.dropped"  # in the same environ: whether a GET had headers that WSGI cannot express
+
+
+class Answer(NamedTuple):
+    """What WSGI wants, ready to send."""
+
+    status: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Deferred(NamedTuple):
+    """An answer that is made when the future is done. The server cancels the future after `within_s`.
+
+    answer: makes the answer of the future, which is done or cancelled; the server's loop calls it, so it must not wait.
+    The future is set to running only when its result follows at once.
+    """
+
+    future: Future[Any]
+    within_s: float
+    answer: Callable[[Future[Any]], Answer]

@@ -64,10 +64,16 @@ keep_signals_over_forks()
 
 
 class _Lines(logging.Handler):
-    """gunicorn's own messages, in the form of all other lines."""
+    """Messages of gunicorn and Python's futures, in the form of all other lines, without stacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        logs.get("gunicorn").log(record.levelno, "gunicorn", message=record.getMessage(), pid=record.process)
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            message += f" ({logs.where(record.exc_info[1])})"
+        logs.get("gunicorn").log(record.levelno, "gunicorn", message=message, pid=record.process)
+
+
+logging.getLogger("concurrent.futures").addHandler(_Lines())  # else what a future calls could print a stack
 
 
 class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
@@ -140,7 +146,7 @@ def post_worker_init(worker: Any) -> None:
         faults = error.faults if isinstance(error, FaultsError) else (str(error),)
         logs.get("serve").error("start.failed", faults=list(faults))
         sys.exit(Arbiter.APP_LOAD_ERROR)  # which ends the server, too: trying again would not help
-    worker.is_quick = worker.wsgi.is_quick
+    worker.quick_for = worker.wsgi.quick_for
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(worker.wsgi.stop)
     sys.setswitchinterval(SWITCH_S)

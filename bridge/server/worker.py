@@ -5,8 +5,8 @@ stop it for ever. Shutting late sockets from a reaper thread mends "for ever", b
 threads for ten seconds each. Here one loop reads all connections without blocking, cuts them into requests
 (`bridge.server.framing`), and hands whole ones to the threads; answers that a client does not take are written by the
 loop as well. So a thread never waits for a client, and a slow one costs a few KB for at most the deadline.
-What the application says is quick (`is_quick`: a webhook, whose answer waits for the disk but needs no thread to do
-so) is served in the loop itself.
+What the application can answer without waiting (`quick_for`: a webhook, whose answer waits for the disk but needs no
+thread to do so) is served in the loop itself.
 
 The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
 request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
@@ -48,15 +48,15 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
+from bridge.server import DEFERRED, DROPPED, Answer, Deferred
 from bridge.server.crowd import Crowd, origin_of
 from bridge.server.framing import BODY_LIMIT, SMALL_BODY, HeadTooLarge, Inbound
-from bridge.server.later import DROPPED, Later
-from bridge.server.later import KEY as LATER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
-    from bridge.server.later import Answer
+    Quick = Callable[[dict[str, Any]], Answer | Deferred]
 
 ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
 HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
@@ -114,8 +114,8 @@ class Connection:
     """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
 
     __slots__ = (
-        "client", "deadline", "got", "held", "inbound", "kept", "later", "lingered", "moved_at", "origin", "out",
-        "request", "requests", "server", "sock", "state", "unread", "watched",
+        "client", "deadline", "deferred", "got", "held", "inbound", "kept", "lingered", "moved_at", "origin", "out",
+        "quick", "request", "requests", "server", "sock", "state", "unread", "watched",
     )  # fmt: skip
 
     def __init__(
@@ -135,7 +135,8 @@ class Connection:
         self.requests = 0
         self.out = b""
         self.kept = False
-        self.later: Later | None = None
+        self.quick: Quick | None = None
+        self.deferred: Deferred | None = None
         self.unread = False
         self.lingered = 0
         self.watched = 0
@@ -175,7 +176,7 @@ def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool
         f"Server: {wsgi.SERVER}",
         f"Date: {formatdate(now_s, usegmt=True)}",
         f"Connection: {'keep-alive' if kept else 'close'}",
-        *(f"{name}: {value}" for name, value in answer.headers),
+        *(f"{name}: {value}" for name, value in answer.headers if name != "Connection"),
     )
     return "\r\n".join((*head, "", "")).encode("latin-1") + answer.body
 
@@ -262,7 +263,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self.at_stop: list[Callable[[], None]] = []
         self.deadline_s = 10.0
-        self.is_quick: Callable[[Any], bool] = lambda _request: False
+        self.quick_for: Callable[[Any], Quick | None] = lambda _request: None
         self._retiring = False
         self._stoppers: list[threading.Thread] | None = None
         self._connections: dict[Connection, None] = {}  # in the order of accept
@@ -509,12 +510,23 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             return
         if not whole or inbound.large:
             self._hold(connection, inbound.held)
-        if whole:
-            self._dispatch(connection)
-        else:
+        if not whole:
             self._get_on(connection, len(data))
             self._watch(connection, READ)
             self._bound()
+            return
+        self._become(connection, State.SERVING)
+        connection.deadline = None
+        self._favoured.pop(connection, None)
+        connection.quick = self.quick_for(connection.request)
+        if connection.quick is None or inbound.large or not inbound.whole:
+            self._queue(connection)
+            return
+        self.handle(connection)  # what waits for nothing costs less than a thread's turn
+        if connection.deferred is None:
+            self._call(self._answer, connection)  # not at once: there may be a next request, and a next
+        else:
+            self._await_answer(connection, connection.deferred)
 
     def _begin(self, connection: Connection, head: bytes) -> int | None:
         """Let gunicorn's parser read the head: its length of the body is the one that counts."""
@@ -604,8 +616,9 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """End a state whose time is over. until: from then on what takes time waits for the next sweep."""
         if connection.state is State.READING:
             self._cut(connection, until)
-        elif connection.later is not None and connection.later.late is not None:
-            self._answer(connection, connection.later, connection.later.late)
+        elif connection.deferred is not None:
+            connection.deadline = None
+            connection.deferred.future.cancel()  # which calls `_answer`; if it cannot be cancelled, it is being done
         elif connection.state in (State.IDLE, State.WRITING, State.LINGERING):
             self._close(connection)
 
@@ -623,17 +636,11 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     # ------------------------------------------------------------------------------------------------- serving
 
-    def _dispatch(self, connection: Connection) -> None:
-        self._become(connection, State.SERVING)
-        connection.deadline = None
-        self._favoured.pop(connection, None)
-        is_hook = connection.inbound.whole and self.is_quick(connection.request)
-        if is_hook and not connection.inbound.large:
-            self._handle_here(connection)
-            return
+    def _queue(self, connection: Connection) -> None:
+        """Let the request wait for a thread."""
         self._watch(connection, 0)
         lane = self._pages
-        if is_hook:
+        if connection.quick is not None and connection.inbound.whole:
             lane = self._hooks if connection.held <= HEAVY else self._heavy
         lane.put(connection)
         self._hand_out(lane)
@@ -647,8 +654,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 lane.handed.put(connection)
             else:
                 connection.out, connection.kept, connection.unread = FAILED, False, True
-                self._write(connection)
-                self._call(partial(self._handled, lane, connection))
+                self._call(self._handled, connection, lane)
 
     def _start_thread(self, lane: _Lane) -> None:
         try:
@@ -660,98 +666,66 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _work(self, lane: _Lane) -> None:
         while (connection := lane.handed.get()) is not None:
-            if connection.inbound.whole:  # of a webhook the thread only reads it; and a wrong token is answered later
-                connection.later = Later(partial(self._deliver, connection))
             self.handle(connection)
-            self._call(partial(self._handled, lane, connection))
+            self._call(self._handled, connection, lane)
 
-    def _handle_here(self, connection: Connection) -> None:
-        """In the loop itself: what waits for nothing costs less than a thread's turn. Its answer may come later."""
-        connection.later = later = Later(partial(self._deliver, connection))
-        later.handled = True  # before any answer can be looked at
-        self.handle(connection)
-        if later.late is None:
-            connection.later = None
-            self._call(partial(self._served, connection))  # not at once: there may be a next request, and a next
-        else:
-            connection.deadline = time.monotonic() + later.within_s
-
-    def _handled(self, lane: _Lane, connection: Connection) -> None:
-        """Back from a thread: the answer is there, or came meanwhile, or is awaited from now on."""
+    def _handled(self, connection: Connection, lane: _Lane) -> None:
+        """Back from a thread: the answer is there, or is awaited from now on."""
         lane.done()
         self._hand_out(lane)
-        later = connection.later
-        if later is None or later.late is None:
-            connection.later = None
-            self._served(connection)
-        elif later.early is not None:
-            self._answer(connection, later, later.early)
+        if connection.deferred is None:
+            self._answer(connection)
         else:
-            later.handled = True
-            connection.deadline = time.monotonic() + later.within_s
+            self._await_answer(connection, connection.deferred)
+
+    def _await_answer(self, connection: Connection, deferred: Deferred) -> None:
+        connection.deadline = time.monotonic() + deferred.within_s
+        deferred.future.add_done_callback(partial(self._call, self._answer, connection))
 
     def handle(self, connection: Connection) -> None:
-        """Serve the request of a connection; runs in a thread or the loop, and never raises."""
+        """Have the application answer the request of a connection. Runs in a thread or the loop, and never raises."""
         connection.unread = not connection.inbound.whole
-        answer = Written()
+        request, written = connection.request, Written()
         try:
-            connection.kept = self._run_application(connection, answer)
-        except Exception as error:  # noqa: BLE001 - the application answers its own faults; this is what escaped
+            request.body = io.BytesIO(connection.inbound.next_request())
+            response, environ = wsgi.create(request, written, connection.client, connection.server, self.cfg)
+            environ.update({"wsgi.multithread": True, DROPPED: request.drops})
+            self.nr += 1
+            self._retiring = self._retiring or self.nr >= self.max_requests
+            if connection.unread or not self.alive or self._crowded:
+                response.force_close()
+            if connection.quick is not None:
+                answer: Answer | Deferred | None = connection.quick(environ)
+            else:
+                answer = self._run_application(environ, response)
+            connection.kept = not (response.must_close or request.should_close() if answer else response.should_close())
+            if isinstance(answer, Deferred):
+                connection.deferred = answer
+            elif answer is not None:
+                written.data += rendered(answer, request.version, int(time.time()), kept=connection.kept)
+        except Exception as error:  # noqa: BLE001 - the application answers its own errors; this is what escaped
             self.log.error("A request failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
-            answer.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
+            written.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
             connection.kept = False
-            if connection.later is not None:
-                connection.later.late = None
-        connection.out = bytes(answer.data)
-        self._write(connection)
+        connection.out = bytes(written.data)
 
-    def _run_application(self, connection: Connection, answer: Written) -> bool:
-        request, later = connection.request, connection.later
-        request.body = io.BytesIO(connection.inbound.next_request())
-        response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
-        environ["wsgi.multithread"] = True
-        environ[DROPPED] = request.drops
-        if later is not None:
-            environ[LATER] = later
-        self.nr += 1
-        self._retiring = self._retiring or self.nr >= self.max_requests
-        if connection.unread or not self.alive or self._crowded:
-            response.force_close()
+    def _run_application(self, environ: dict[str, Any], response: Any) -> Deferred | None:
+        environ[DEFERRED] = None
         parts = self.wsgi(environ, response.start_response)
-        if later is not None and later.late is not None:
-            return not (response.must_close or request.should_close())
         try:
-            for part in parts:
-                response.write(part)
-            response.close()
+            deferred: Deferred | None = environ[DEFERRED]
+            if deferred is None:
+                for part in parts:
+                    response.write(part)
+                response.close()
+            return deferred
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        return not (connection.unread or response.should_close())
 
-    def _deliver(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
-        self._call(partial(self._answer, connection, later, make))
-
-    def _answer(self, connection: Connection, later: Later, make: Callable[[], Answer]) -> None:
-        """Send what was promised, unless something else was sent meanwhile."""
-        if connection.later is not later:
-            return
-        if not later.handled and later.early is None:
-            later.early = make
-            return
-        connection.later = None
-        connection.kept = connection.kept and self.alive and not self._crowded
-        try:
-            connection.out = rendered(make(), connection.request.version, int(time.time()), kept=connection.kept)
-        except Exception as error:  # noqa: BLE001 - as in `handle`
-            self.log.error("An answer failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
-            connection.out, connection.kept = FAILED, False
-        self._write(connection)
-        self._served(connection)
-
-    def _call(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[..., None], *arguments: object) -> None:
         """Have the loop do something, from any thread: one wake-up for all that comes before it looks."""
-        self._calls.append(call)
+        self._calls.append(partial(call, *arguments))
         if not self._rung:
             self._rung = True
             self.method_queue.defer(self._do_calls)
@@ -763,19 +737,6 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 self._calls.popleft()()
             except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
                 self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
-
-    def _served(self, connection: Connection) -> None:
-        """Back in the loop: the connection's next request, or its end."""
-        connection.request = None
-        if connection.held:
-            self._let_go(connection)
-        if connection.out:
-            self._become(connection, State.WRITING)
-            self._hold(connection, len(connection.out))
-            connection.deadline = connection.moved_at + WRITE_S
-            self._watch(connection, WRITE)
-        else:
-            self._go_on(connection)
 
     def _go_on(self, connection: Connection) -> None:
         if not connection.kept:
@@ -790,24 +751,48 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     # ------------------------------------------------------------------------------------------------- writing
 
-    def _write(self, connection: Connection) -> None:
-        """Send what the client takes without waiting; the rest stays in `out`."""
-        if not connection.out:
-            return
+    def _answer(self, connection: Connection, _done: Future[Any] | None = None) -> None:
+        """In the loop: send the answer, as far as the client takes it without waiting."""
+        if connection.deferred is not None:
+            self._render(connection, connection.deferred)
         try:
-            sent = connection.sock.send(connection.out)
+            sent = connection.sock.send(connection.out) if connection.out else 0
         except (BlockingIOError, InterruptedError):
-            return
+            sent = 0
         except OSError:
             connection.kept = False
             sent = len(connection.out)
         connection.out = connection.out[sent:]
+        self._sent(connection)
+
+    def _render(self, connection: Connection, deferred: Deferred) -> None:
+        connection.deferred = None
+        connection.kept = connection.kept and self.alive and not self._crowded
+        try:
+            answer = deferred.answer(deferred.future)
+            connection.out = rendered(answer, connection.request.version, int(time.time()), kept=connection.kept)
+        except Exception as error:  # noqa: BLE001 - as in `handle`
+            self.log.error("An answer failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
+            connection.out, connection.kept = FAILED, False
+
+    def _sent(self, connection: Connection) -> None:
+        """Wait until the client takes the rest; else the connection's next request, or its end."""
+        connection.request = None
+        if not connection.out:
+            if connection.held:
+                self._let_go(connection)
+            self._go_on(connection)
+            return
+        if connection.state is not State.WRITING:
+            if connection.held:
+                self._let_go(connection)
+            self._become(connection, State.WRITING)
+            connection.deadline = connection.moved_at + WRITE_S
+            self._watch(connection, WRITE)
+        self._hold(connection, len(connection.out))
 
     def _on_writable(self, connection: Connection, _sock: object) -> None:
-        self._write(connection)
-        self._hold(connection, len(connection.out))
-        if not connection.out:
-            self._go_on(connection)
+        self._answer(connection)
 
     def _send(self, connection: Connection, answer: bytes) -> None:
         """A short answer of our own; whoever does not take it goes without."""

@@ -13,13 +13,13 @@ import hmac
 import ipaddress
 import re
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import current_app, g, request
 
 from bridge import logs
-from bridge.server.later import DROPPED, Answer
-from bridge.server.later import KEY as LATER
+from bridge.server import DEFERRED, DROPPED, Answer, Deferred
 from bridge.web.guesses import EACH_S, Guesses
 from bridge.web.responses import plain
 
@@ -140,8 +140,7 @@ class Delayed:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        later = environ.get(LATER)
-        if later is None or "HTTP_AUTHORIZATION" not in environ:
+        if DEFERRED not in environ or "HTTP_AUTHORIZATION" not in environ:
             return self._application(environ, start_response)
         said: list[Any] = []
         parts = self._application(environ, lambda *told: said.extend(told))
@@ -154,5 +153,5 @@ class Delayed:
         if (delay_s := environ.get(_DELAY)) is None:
             start_response(status, headers)
             return (body,)
-        later.promise(delay_s, lambda: Answer(status, tuple(headers), body))
+        environ[DEFERRED] = Deferred(Future(), delay_s, lambda _never_done: Answer(status, tuple(headers), body))
         return ()

@@ -3,15 +3,16 @@
 A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
 What a hand-shake is answered (`bridge.sources.handshake`) is made ready by `replied`.
-POST is answered in front of Flask (`Shortcut`), because on this path Flask costs more than all the rest together, and
-without a thread that waits for the disk where the server can do so (`bridge.server.later`); the same address is a route
-of the application for every other method, and for whoever lists the routes.
+Our server calls `answer` itself for a POST, because on this path Flask costs more than all the rest together, and waits
+for the disk without a thread. The same address is a route of the application for every other method and other servers.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Response, request
 
@@ -26,17 +27,15 @@ from bridge.errors import (
     UnknownSource,
 )
 from bridge.model import Ack, Reply
-from bridge.receive import look_in, take
-from bridge.server.later import KEY as LATER
-from bridge.server.later import Answer
+from bridge.receive import look_in, receive
+from bridge.server import Answer, Deferred
 from bridge.store.inbox.group_commit import PATIENCE_S
 from bridge.web.incoming import request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from bridge.receive import Receiver
-    from bridge.server.later import Later
     from bridge.web.incoming import Environ
 
 PREFIX: Final = "/webhooks/"
@@ -90,27 +89,15 @@ REFUSALS: Final[dict[type[BridgeError], Answer]] = {
 FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 
-def answer(bridge: Receiver, name: str, environ: Environ) -> Answer:
-    """Receive a webhook and say what became of it. Never raises."""
+def answer(bridge: Receiver, name: str, environ: Environ) -> Answer | Deferred:
+    """Receive a webhook; say what became of it as soon as that is known, without waiting for it. Never raises."""
     try:
-        taken = take(bridge, name, lambda: request_of(environ))
-    except Exception as error:  # noqa: BLE001 - as below
+        taken = receive(bridge, name, lambda: request_of(environ))
+    except Exception as error:  # noqa: BLE001 - it is in the log; the sender only hears that it has to come again
         return _refusal(error)
-    return replied(taken) if isinstance(taken, Reply) else _said(taken.put, quiet=taken.quiet)
-
-
-def answer_later(bridge: Receiver, name: str, environ: Environ, later: Later) -> Answer | None:
-    """The same without waiting for the disk: None, and the answer comes by `later`."""
-    try:
-        taken = take(bridge, name, lambda: request_of(environ))
-        if isinstance(taken, Reply):
-            return replied(taken)
-        quiet = taken.quiet
-        given_up = taken.post(lambda stored: later.answer(partial(_said, stored, quiet=quiet)))
-    except Exception as error:  # noqa: BLE001 - as below
-        return _refusal(error)
-    later.promise(PATIENCE_S, partial(_said, given_up, quiet=quiet))
-    return None
+    if isinstance(taken, Reply):
+        return replied(taken)
+    return Deferred(taken.ack, PATIENCE_S, partial(_acknowledgement, quiet=taken.quiet))
 
 
 def answer_look(bridge: Receiver, name: str, environ: Environ) -> Answer:
@@ -122,52 +109,27 @@ def answer_look(bridge: Receiver, name: str, environ: Environ) -> Answer:
     return USE_POST if reply is None else replied(reply)
 
 
-def _said(stored: Callable[[], Ack], *, quiet: bool) -> Answer:
-    try:
-        ack = stored()
-    except Exception as error:  # noqa: BLE001 - the log has been told; the sender hears only that it has to come again
+def _acknowledgement(ack: Future[Ack], *, quiet: bool) -> Answer:
+    if ack.cancelled():
+        return REFUSALS[StoreUnavailable]
+    error = ack.exception()
+    if error is not None:
         return _refusal(error)
-    return QUIET_ACK if quiet else ACKS[ack]
+    return QUIET_ACK if quiet else ACKS[ack.result()]
 
 
-def _refusal(error: Exception) -> Answer:
+def _refusal(error: BaseException) -> Answer:
     if isinstance(error, SchemaError):
         return unavailable(str(error), 30)
     return next((found for kind, found in REFUSALS.items() if isinstance(error, kind)), FAILED)
 
 
-class Shortcut:
-    """WSGI in front of the application: answers POST to a source's address, hands on everything else."""
-
-    def __init__(self, bridge: Receiver, application: Callable[..., Iterable[bytes]]) -> None:
-        self._bridge = bridge
-        self._application = application
-
-    def __call__(self, environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
-        path: str = environ["PATH_INFO"]
-        if environ["REQUEST_METHOD"] == "POST" and path.startswith(PREFIX):
-            name = _name(path)
-            if name:
-                return self._webhook(name, environ, start_response)
-        return self._application(environ, start_response)
-
-    def _webhook(self, name: str, environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
-        later: Later | None = environ.get(LATER)
-        found = (
-            answer(self._bridge, name, environ) if later is None else answer_later(self._bridge, name, environ, later)
-        )
-        if found is None:
-            return ()
-        start_response(found.status, list(found.headers))
-        return (found.body,)
-
-
-def _name(path: str) -> str | None:
-    """The source's name, with or without a slash behind it; None for an address that can be none's."""
-    name = path[len(PREFIX) :].removesuffix("/")
-    if not name.isascii():
-        name = name.encode("latin-1", "replace").decode("utf-8", "replace")
-    return name if "/" not in name else None
+def source_at(raw_path: str) -> str | None:
+    """The source's name in a path as it was sent, with or without a slash behind it, if it is one's address."""
+    if not raw_path.startswith(PREFIX):
+        return None
+    name = unquote_to_bytes(raw_path[len(PREFIX) :].encode("latin-1")).decode("utf-8", "replace").removesuffix("/")
+    return name if name and "/" not in name else None
 
 
 def blueprint(bridge: Receiver) -> Blueprint:
@@ -188,5 +150,12 @@ def blueprint(bridge: Receiver) -> Blueprint:
 def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> Answer:
     method = environ["REQUEST_METHOD"]
     if method == "POST":
-        return answer(bridge, name, environ)
+        found = answer(bridge, name, environ)
+        return _waited_for(found) if isinstance(found, Deferred) else found
     return answer_look(bridge, name, environ) if method in ("GET", "HEAD") else USE_POST
+
+
+def _waited_for(deferred: Deferred) -> Answer:
+    wait((deferred.future,), deferred.within_s)
+    deferred.future.cancel()
+    return deferred.answer(deferred.future)

@@ -38,7 +38,6 @@ def create(bridge: Bridge) -> Flask:
     application.register_error_handler(Exception, _failed)
     application.after_request(_with_headers)
     auth.slow_down(application, bridge)  # after it, so before it: Flask calls them the last one first
-    application.wsgi_app = hooks.Shortcut(bridge, application.wsgi_app)  # type: ignore[method-assign]
     return application
 
 

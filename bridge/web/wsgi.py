@@ -10,13 +10,14 @@ import contextlib
 import os
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import app as root
 from bridge import logs, store, web
 from bridge import settings as table
 from bridge.errors import StoreError, StoreGone
-from bridge.web.hooks import PREFIX, unavailable
+from bridge.web.hooks import answer, source_at, unavailable
 from bridge.web.metrics import TOTALS
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from bridge.server import Answer, Deferred
     from bridge.settings import Settings
 
 AGAIN_S: Final = 1.0
@@ -90,9 +92,12 @@ class Process:
             if self._bridge is not None:
                 self._bridge.stop()
 
-    def is_quick(self, request: Any) -> bool:
-        """Whether serving this request (gunicorn's) waits for nothing, so that it needs no thread."""
-        return self._application is not None and request.method == "POST" and request.path.startswith(PREFIX)
+    def quick_for(self, request: Any) -> Callable[[dict[str, Any]], Answer | Deferred] | None:
+        """What answers this request (gunicorn's) without waiting, so that it needs no thread; None: the application."""
+        if self._application is None or self._bridge is None or request.method != "POST":
+            return None
+        name = source_at(request.path)
+        return None if name is None else partial(answer, self._bridge, name)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request."""

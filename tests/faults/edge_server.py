@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
+from bridge.server import DEFERRED, Answer, Deferred
 from bridge.server import worker as edge
-from bridge.server.later import KEY, Answer
 from bridge.server.worker import EdgeWorker
 
 bind = f"127.0.0.1:{os.environ['EDGE_PORT']}"
@@ -28,7 +29,7 @@ BIG = b"x" * 8_000_000
 
 def post_worker_init(worker):
     worker.deadline_s = float(os.environ.get("EDGE_DEADLINE_S", "1.0"))
-    worker.is_quick = lambda request: request.path.startswith("/quick")
+    worker.quick_for = lambda request: quick if request.path.startswith("/quick") else None
     worker.at_stop.append(lambda: time.sleep(float(os.environ.get("EDGE_STOP_S", "0"))))
     deny_threads(int(os.environ.get("EDGE_NO_THREADS", "0")))
 
@@ -53,26 +54,38 @@ def told(text):
     return Answer("200 OK", (("Content-Length", str(len(body))),), body)
 
 
-def promise(later, words):
+def deferred(words):
     """/quick/later/<seconds until the answer>[/<seconds of patience>]: the answer says which thread made it."""
     after_s, within_s = (float(word) for word in [*words, "2"][:2])
-    timer = threading.Timer(after_s, lambda: later.answer(lambda: told(threading.current_thread().name)))
+    future = Future()
+    timer = threading.Timer(after_s, lambda: future.set_running_or_notify_cancel() and future.set_result(None))
     timer.daemon = True
     timer.start()
-    later.promise(within_s, lambda: told("late"))
-    return ()
+    return Deferred(
+        future, within_s, lambda done: told("late" if done.cancelled() else threading.current_thread().name)
+    )
+
+
+def quick(environ):
+    path = environ["PATH_INFO"]
+    if path.startswith("/quick/later/"):
+        return deferred(path.split("/")[3:])
+    if path == "/quick/broken":
+        raise ZeroDivisionError("a secret")
+    if path == "/quick/unmade":
+        future = Future()
+        future.set_result(None)
+        return Deferred(future, 1.0, lambda _done: 1 / 0)
+    return told(f"{len(environ['wsgi.input'].read())} {os.getpid()}")
 
 
 def app(environ, start_response):
     path = environ["PATH_INFO"]
-    if path.startswith("/quick/later/"):
-        return promise(environ[KEY], path.split("/")[3:])
-    if path == "/quick/broken":
-        environ[KEY].promise(1.0, lambda: 1 / 0)
+    if path == "/later/broken":
+        environ[DEFERRED] = Deferred(Future(), 1.0, lambda _done: told("late"))
         raise ZeroDivisionError("a secret")
-    if path == "/quick/unmade":
-        environ[KEY].promise(1.0, lambda: told("late"))
-        environ[KEY].answer(lambda: 1 / 0)
+    if path.startswith("/later/"):
+        environ[DEFERRED] = deferred(path.split("/")[2:])
         return ()
     body = environ["wsgi.input"].read((1 << 20) + 1)
     if path.startswith("/sleep/"):

@@ -461,7 +461,7 @@ def test_whoever_leaves_before_the_answer_hurts_nobody(server):
     assert server.post()[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/quick/broken", "/quick/unmade"])
+@pytest.mark.parametrize("path", ["/quick/broken", "/quick/unmade", "/later/broken"])
 def test_an_application_that_fails_after_its_promise_is_503(server, path):
     assert server.post(path=path)[0] == 503
     assert server.post()[0] == 200

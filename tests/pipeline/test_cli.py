@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,8 @@ def happened(tmp_path_factory):
         store.migrate(url)
         bridge = app.build(settings.load(environ), worker=True)
         for told in HAPPENED:
-            receive.receive(bridge, "stripe", stripe_request(told))
-        receive.receive(bridge, "stripe", stripe_request(HAPPENED[0]))  # delivered again
+            receive.receive(bridge, "stripe", partial(stripe_request, told)).ack.result(10)
+        receive.receive(bridge, "stripe", partial(stripe_request, HAPPENED[0])).ack.result(10)  # delivered again
         bridge.start()
         eventually(lambda: len(sandbox.world.goals()) >= 2 and _routed(bridge.store))
         bridge.stop()

@@ -76,7 +76,8 @@ goals:
 def arrive(bridge, source, body, headers, query=""):
     path = f"/webhooks/{source}"
     url = f"http://h.example{path}{'?' + query if query else ''}"
-    receive.receive(bridge, source, Request("POST", url, path, query, headers, body))
+    request = Request("POST", url, path, query, headers, body)
+    receive.receive(bridge, source, lambda: request).ack.result(10)
 
 
 def stripe(bridge, told):

@@ -2,8 +2,8 @@
 
 Requests that wait at the same moment share one transaction, run by one committer thread, because a commit costs far
 more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits 3 s at most;
-after that its event may or may not be stored: the sender repeats it, and dedupe holds. `Inbox.post` is the same for
-a caller that has better things to do than to wait. Knows nothing of signatures or rules.
+after that its event may or may not be stored: the sender repeats it, and dedupe holds. `Inbox.post` returns a future
+instead of waiting. Knows nothing of signatures or rules.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import Future, wait
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -43,40 +44,21 @@ _COLUMNS: Final = (
     "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason",
 )  # fmt: skip
 _Row = tuple[Any, ...]
+_Entry = tuple["NewEvent", "Future[Ack]"]
 _Former = tuple[tuple[str, str], ...]  # (type, key) of the same delivery in the previous release
 
 
-class Pending:
-    """An event on its way to the disk, and who wants to know when it is there (or is known not to be)."""
+class _Waiting:
+    """An event that waits to be stored. When its future is done or cancelled, neither of them is kept any more."""
 
-    __slots__ = ("_done", "answer", "event", "failure", "since_s")
+    __slots__ = ("content", "since_s")
 
-    def __init__(self, event: NewEvent, done: Callable[[Pending], None]) -> None:
-        self._done: Callable[[Pending], None] | None = done
+    def __init__(self, event: NewEvent, ack: Future[Ack]) -> None:
+        self.content: _Entry | None = (event, ack)
         self.since_s = time.monotonic()
-        self.event: NewEvent | None = event  # None: nobody waits for it any more
-        self.answer: Ack | None = None
-        self.failure: Exception | None = None
 
-    def result(self) -> Ack:
-        """What became of it, once it is done. StoreUnavailable: it may or may not be stored."""
-        if self.failure is not None:
-            raise self.failure
-        if self.answer is None:
-            # What still waits in the queue is not stored any more, nor kept: the database may stand still for long.
-            self.event = self._done = None
-            raise StoreUnavailable("the database did not store the event in time")
-        return self.answer
-
-    def ring(self) -> None:
-        """Tell that it is done. Whoever is told may fail; others wait, too."""
-        done = self._done
-        if done is None:
-            return
-        try:
-            done(self)
-        except Exception as error:  # noqa: BLE001 - the committer must go on, or nothing would be acknowledged any more
-            log.error("pending.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
+    def let_go(self, _ack: Future[Ack]) -> None:
+        self.content = None
 
 
 class Inbox:
@@ -89,7 +71,7 @@ class Inbox:
         self._store = store
         self._on_stored = on_stored or (lambda: None)
         self._starting = threading.Lock()
-        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._oldest_s: float | None = None  # since when the first of those has waited that are being stored
@@ -97,22 +79,24 @@ class Inbox:
 
     def put(self, event: NewEvent) -> Ack:
         """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
-        bell = threading.Lock()
-        bell.acquire()
-        pending = self.post(event, lambda _pending: bell.release())
-        bell.acquire(timeout=PATIENCE_S)
-        return pending.result()
+        ack = self.post(event)
+        wait((ack,), PATIENCE_S)
+        if ack.cancel():
+            raise StoreUnavailable("the database did not store the event in time")
+        return ack.result()
 
-    def post(self, event: NewEvent, done: Callable[[Pending], None]) -> Pending:
-        """The same without waiting: `done` is called once, by the committer; it must be quick and not block.
+    def post(self, event: NewEvent) -> Future[Ack]:
+        """The same without waiting. What the future calls is called by the committer, so it must be quick.
 
-        Whoever has waited for PATIENCE_S asks for `Pending.result`, and does not listen any more.
+        Whoever has waited for PATIENCE_S cancels the future. An event that still waits then is not stored.
         """
         if self._pid != os.getpid():
             self._start()
-        pending = Pending(event, done)
-        self._queue.put(pending)
-        return pending
+        ack: Future[Ack] = Future()
+        waiting = _Waiting(event, ack)
+        ack.add_done_callback(waiting.let_go)
+        self._queue.put(waiting)
+        return ack
 
     def demand_flowing(self) -> None:
         """StoreUnavailable while webhooks wait for too long, or are refused: a probe's connection may fare better."""
@@ -144,69 +128,61 @@ class Inbox:
             self._thread.start()
             self._pid = os.getpid()
 
-    def _commit_forever(self, queue: SimpleQueue[Pending | None]) -> None:
+    def _commit_forever(self, queue: SimpleQueue[_Waiting | None]) -> None:
         while (first := queue.get()) is not None:
             self._oldest_s = first.since_s
             batch, last = _gather(first, queue)
             if batch:
-                self._commit(batch)
+                self._commit(batch, time.monotonic() + _ROW_BY_ROW_S)
             self._oldest_s = None
             if last:
                 return
 
-    def _commit(self, batch: list[_Taken]) -> None:
-        started = time.monotonic()
+    def _commit(self, batch: list[_Entry], until: float) -> Exception | None:
+        """Store a batch in one transaction; if that fails, row by row until then. What kept (the last of) it out."""
+        rows = [_row(event) for event, _ in batch]
+        former = [_former(event) for event, _ in batch]
         try:
-            self._store_together(batch)
+            answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
         except Exception as failure:  # noqa: BLE001 - it is handed to the callers, whatever it is
-            self._store_one_by_one(batch, failure, started + _ROW_BY_ROW_S)
-        if any(waiting.answer is Ack.ACCEPTED for waiting, _ in batch):
-            self._tell()
+            return self._store_one_by_one(batch, failure, until)
+        self._refused = None
+        for (_, ack), answer in zip(batch, answers, strict=True):
+            if ack.set_running_or_notify_cancel():
+                ack.set_result(answer)
+        if Ack.ACCEPTED in answers:
+            self._wake()
+        return None
 
-    def _tell(self) -> None:
-        """Whoever is told may fail; the committer goes on, or nothing would be acknowledged any more."""
+    def _store_one_by_one(self, batch: list[_Entry], failure: Exception, until: float) -> Exception:
+        for event, ack in batch:
+            if len(batch) > 1 and time.monotonic() < until:
+                failure = self._commit([(event, ack)], until) or failure
+                continue
+            if isinstance(failure, StoreError):
+                self._refused = time.monotonic(), failure
+            if ack.set_running_or_notify_cancel():
+                ack.set_exception(_as_ours(failure))
+        return failure
+
+    def _wake(self) -> None:
+        """Whoever is woken may fail; the committer goes on, or nothing would be acknowledged any more."""
         try:
             self._on_stored()
         except Exception as error:  # noqa: BLE001 - as it says
             log.error("on_stored.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
 
-    def _store_together(self, batch: list[_Taken]) -> None:
-        rows = [_row(event) for _, event in batch]
-        former = [_former(event) for _, event in batch]
-        answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
-        self._refused = None
-        for (waiting, _), answer in zip(batch, answers, strict=True):
-            waiting.answer = answer
-            waiting.ring()
 
-    def _store_one_by_one(self, batch: list[_Taken], failure: Exception, until: float) -> None:
-        for waiting, event in batch:
-            if len(batch) > 1 and time.monotonic() < until:
-                try:
-                    self._store_together([(waiting, event)])
-                except Exception as own:  # noqa: BLE001 - as above
-                    failure = own
-                else:
-                    continue
-            if isinstance(failure, StoreError):
-                self._refused = time.monotonic(), failure
-            waiting.failure = _as_ours(failure)
-            waiting.ring()
-
-
-_Taken = tuple[Pending, "NewEvent"]  # out of the queue: it is stored even if its caller gives up meanwhile
-
-
-def _gather(first: Pending, queue: SimpleQueue[Pending | None]) -> tuple[list[_Taken], bool]:
-    """Who waits now, as far as one commit should take them; and whether the inbox is being closed."""
-    batch: list[_Taken] = []
+def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[_Entry], bool]:
+    """What waits now, as far as one commit should take it; and whether the inbox is being closed."""
+    batch: list[_Entry] = []
     size = 0
-    waiting: Pending | None = first
+    waiting: _Waiting | None = first
     while waiting is not None:
-        event = waiting.event
-        if event is not None:
-            batch.append((waiting, event))
-            size += len(event.body)
+        entry = waiting.content
+        if entry is not None:
+            batch.append(entry)
+            size += len(entry[0].body)
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
             return batch, False
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queue import Empty, Queue
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +11,8 @@ from shop import SmallBridge
 
 from bridge import settings as table
 from bridge import web
-from bridge.server.later import KEY, Later
+from bridge.server import Deferred
+from bridge.web import hooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from conftest import Clock
     from flask.testing import FlaskClient
 
-    from bridge.server.later import Answer
     from bridge.settings import Settings
     from bridge.store import Store
 
@@ -36,22 +36,22 @@ def bridge(sqlite_store: Store, settings: Settings, clock: Clock) -> Iterator[Sm
     made.inbox.close()
 
 
-class LaterServer:
-    """A server that offers answers which come later, as our gunicorn worker does; it waits for them itself."""
+class OwnServer:
+    """A server that asks for answers which need no thread, as our gunicorn worker does; it waits for them itself."""
 
-    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+    def __init__(self, bridge: SmallBridge, application: Callable[..., Iterable[bytes]]) -> None:
+        self._bridge = bridge
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        made: Queue[Callable[[], Answer]] = Queue()
-        later = environ[KEY] = Later(lambda _later, make: made.put(make))
-        parts = self._application(environ, start_response)
-        if later.late is None:
-            return parts
-        try:
-            answer = made.get(timeout=later.within_s)()
-        except Empty:
-            answer = later.late()
+        name = hooks.source_at(environ["RAW_URI"].partition("?")[0])
+        if environ["REQUEST_METHOD"] != "POST" or name is None:
+            return self._application(environ, start_response)
+        answer = hooks.answer(self._bridge, name, environ)
+        if isinstance(answer, Deferred):
+            wait((answer.future,), answer.within_s)
+            answer.future.cancel()
+            answer = answer.answer(answer.future)
         start_response(answer.status, list(answer.headers))
         return (answer.body,)
 
@@ -60,7 +60,7 @@ class LaterServer:
 def client(bridge: SmallBridge, request: pytest.FixtureRequest) -> FlaskClient:
     application = web.create(bridge)
     if request.param == "later":
-        application.wsgi_app = LaterServer(application.wsgi_app)
+        application.wsgi_app = OwnServer(bridge, application.wsgi_app)
     return application.test_client()
 
 
