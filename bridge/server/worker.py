@@ -469,16 +469,14 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     # ------------------------------------------------------------------------------------------------- reading
 
-    def _on_readable(self, connection: Connection, _sock: object) -> None:
+    def _read(self, connection: Connection, _sock: object = None) -> bool:
+        """Read once, without waiting; False when there was nothing to read, or no room for it."""
         if connection.state is State.LINGERING:
             self._discard(connection)
-        elif connection.state is State.SERVING:
+            return False
+        if connection.state is State.SERVING:
             self._watch(connection, 0)  # a next request, or its end, before this one is answered
-        else:
-            self._read(connection)
-
-    def _read(self, connection: Connection) -> bool:
-        """Read once, without waiting; False when there was nothing to read, or no room for it."""
+            return False
         if connection.inbound.large and not self._has_room(connection):
             self._wait_for_room(connection)
             return False
@@ -853,6 +851,6 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if connection.watched:
             self.poller.unregister(connection.sock)
         if events:
-            callback = self._on_writable if events == WRITE else self._on_readable
+            callback: Callable[..., object] = self._on_writable if events == WRITE else self._read
             self.poller.register(connection.sock, events, partial(callback, connection))
         connection.watched = events

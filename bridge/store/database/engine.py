@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -36,7 +36,6 @@ from bridge.store.database.gate import Gate, Open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from sqlalchemy.engine import URL, ExceptionContext
 
@@ -47,7 +46,6 @@ for _library in ("sqlalchemy", "psycopg"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 T = TypeVar("T")
-C = TypeVar("C")
 
 WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
 ANSWER_S: Final = 12.0  # for PostgreSQL's answer within a transaction; it ends a statement itself after 10 s
@@ -154,11 +152,19 @@ class Store:
 
     def run(self, work: Callable[[Connection], T], *, first: bool = False, durable: bool = True) -> T:
         """`work` in a write transaction; run again when it met a deadlock or a serialization failure."""
-        return _again(lambda: self.write(first=first, durable=durable), work)
+        for _ in range(_TRIES - 1):
+            with suppress(StoreConflict), self.write(first=first, durable=durable) as conn:
+                return work(conn)
+        with self.write(first=first, durable=durable) as conn:
+            return work(conn)
 
     def run_driver(self, work: Callable[[Driver], T]) -> T:
         """The same with `driver`."""
-        return _again(self.driver, work)
+        for _ in range(_TRIES - 1):
+            with suppress(StoreConflict), self.driver() as driver:
+                return work(driver)
+        with self.driver() as driver:
+            return work(driver)
 
     def demand_file(self) -> None:
         """StoreGone unless the path of an embedded database still leads to the file that is open."""
@@ -211,17 +217,6 @@ class Store:
                     yield found
                     return
             time.sleep(_AGAIN_S if none else 0.0)
-
-
-def _again(transaction: Callable[[], AbstractContextManager[C]], work: Callable[[C], T]) -> T:
-    for _ in range(_TRIES - 1):
-        try:
-            with transaction() as conn:
-                return work(conn)
-        except StoreConflict:
-            continue
-    with transaction() as conn:
-        return work(conn)
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+"""gunicorn's settings of the bridge, and a profiler in its worker that writes down which way a webhook goes.
+
+What hands a request on is a call of the system or of a queue. At each the functions of ours that are under way are
+written down; those that have returned before are asides, not the way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from bridge.server import gunicorn_conf
+from bridge.server.gunicorn_conf import *  # noqa: F403
+
+STOPS = {
+    ("recv", "bridge.server.worker"),  # the bytes are here
+    ("put", "bridge.store.inbox.group_commit"),  # the event waits for the committer
+    ("commit", "bridge.store.database.engine"),  # it is durable
+    ("append", "bridge.server.worker"),  # the future has called the loop
+    ("send", "bridge.server.worker"),  # the answer leaves
+}
+LOOP = {"EdgeWorker.run", "EdgeWorker._turn", "EdgeWorker._do_calls"}  # which all connections share
+
+
+class Walk:
+    def __init__(self) -> None:
+        self.functions: list[str] = []
+        self.stops: list[str] = []
+
+    def __call__(self, frame, what, called):
+        if what != "c_call":
+            return
+        stop = called.__name__, frame.f_globals.get("__name__")
+        if stop not in STOPS:
+            return
+        if stop[0] == "recv":
+            self.functions, self.stops = [], []
+        self.stops.append(stop[0])
+        under_way = []
+        while frame is not None:
+            if frame.f_globals.get("__name__", "").startswith("bridge."):
+                under_way.append(frame.f_code.co_qualname)
+            frame = frame.f_back
+        under_way = [name for name in reversed(under_way) if name not in LOOP]
+        self.functions += [name for name in under_way if name not in self.functions]
+        if stop[0] == "send":
+            Path(os.environ["WALK"]).write_text("\n".join([" ".join(self.stops), *self.functions]))
+
+
+def post_worker_init(worker):
+    threading.setprofile(walk := Walk())
+    gunicorn_conf.post_worker_init(worker)
+    sys.setprofile(walk)
