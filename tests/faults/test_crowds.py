@@ -129,6 +129,13 @@ def test_whoever_fills_the_room_and_stalls_gives_it_up(tmp_path):
             sock.close()
 
 
+def test_a_large_body_may_pause_as_long_as_nobody_waits_for_room(tmp_path):
+    with serving(tmp_path / "log", deadline_s=60) as server, server.connect(ANNOUNCED + b"x" * 600_000) as slow:
+        time.sleep(2.5)  # longer than anybody keeps room that others wait for
+        slow.sendall(b"x" * (MEBIBYTE - 600_000))
+        assert one_answer(slow).startswith(b"HTTP/1.1 200 ")
+
+
 def test_with_few_open_files_a_crowd_neither_stops_nor_heats_the_worker(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with serving(tmp_path / "log", connections=4096, deadline_s=60) as server:

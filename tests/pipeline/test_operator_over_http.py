@@ -77,6 +77,7 @@ def test_metrics_without_a_token_are_for_a_neighbour_that_comes_straight(machine
     for more in (
         ("Host: localhost", "X-Forwarded-For: 127.0.0.1"),
         ("Host: localhost", "x-forwarded-host:"),
+        ("Host: localhost", "X-Real-Ip: 127.0.0.1"),
         ("Host: localhost", "Forwarded: for=127.0.0.1"),
         ("Host: localhost", "Via: 1.1 varnish"),
         ("Host: localhost", "CF-Ray: 1"),
