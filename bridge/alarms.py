@@ -1,7 +1,7 @@
-"""What somebody should look at, judged from what the store sees. Pure: no database, no clock, no request.
+"""What needs somebody's attention, judged from a snapshot of the store. Pure: no database, no clock, no request.
 
-Each alarm is a sentence that anybody may read (a monitor, a status page), and a detail with names, numbers and what to
-do, for the owner.
+`/status` and `doctor` both render these and judge nothing again. Each alarm is a sentence that anybody may read (a
+monitor, a status page), and a detail for the owner with names, numbers and what to do.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import FailedRules, Snapshot, SourceState
 
 DUE_MS: Final = 15 * MS["min"]
-KEYLESS_MS: Final = MS["min"]  # nothing sends these: waiting longer tells nothing more
-REFUSALS: Final = 5  # of one source, since its last event: more than a scanner's single try
+KEYLESS_MS: Final = MS["min"]  # nothing sends these goals, so waiting longer would say nothing more
+REFUSALS: Final = 5  # of one source since its last event: more than one try of a scanner
 REFUSING_MS: Final = 15 * MS["min"]  # from the first of them to the last
-USUAL_MS: Final = MS["h"]  # the longest silence of a source is taken to be no shorter
-UNUSUAL_MS: Final = 12 * MS["h"]  # and this while only one of its events is known
-TOLD_MS: Final = 7 * MS["d"]  # how long a note tells of refusals
+USUAL_MS: Final = MS["h"]  # the longest silence of a source counts as at least this
+UNUSUAL_MS: Final = 12 * MS["h"]  # and as this while only one of its events is known
+NOTED_MS: Final = 7 * MS["d"]  # how long refusals stay a note
 _MANY: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """name: one word that stays the same for ever. sentence: for everybody. detail: for the owner."""
+    """name: one word, which never changes. sentence: for everybody. detail: for the owner."""
 
     name: str
     sentence: str
@@ -46,9 +46,9 @@ def alarms(
     destinations: Mapping[str, Destination],
     share: float = 0.5,
 ) -> tuple[Alarm, ...]:
-    """All there are, the one that stops the most first. sources, destinations: those that are configured today.
+    """All alarms, the one that stops the most first. sources, destinations: those that are configured today.
 
-    share: of the goals that can have a visitor, so many should.
+    rules_fault: why this process refused its mapping files. share: of goals that can have a visitor, so many should.
     """
     return (
         *_worker(seen),
@@ -65,7 +65,7 @@ def alarms(
 
 
 def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
-    """What its owner may want to know, said in the same way; it turns nothing red. What any stranger can do is here."""
+    """What the owner may want to know, but what is no alarm. Everything that a stranger can cause is only a note."""
     return (
         *_refusals(seen, sources),
         *(_failed_rules(failed) for failed in seen.failed_rules if failed.source in sources),
@@ -79,15 +79,16 @@ def _forgetting(seen: Snapshot) -> Iterator[Alarm]:
     if wait is None:
         return
     cause = {
-        "jumped": "The clock jumped by more than an hour",
-        "stopped": "The bridge stood still for more than 7 days (or the clock jumped)",
+        "jumped": "The clock jumped by more than an hour,",
+        "stopped": "The bridge stood still for more than 7 days (or the clock jumped),",
     }[wait.why]
     yield Alarm(
         "retention_waits",
         "The clock jumped or the bridge stood still, so nothing is deleted by age for now.",
-        f"{cause}, {_ago(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
-        f" 24 hours ({_ago(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that grew"
-        " too old meanwhile are held: `python -m bridge goals list --state held` lists them, `goals retry` sends them.",
+        f"{cause} {_span(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
+        f" 24 hours ({_span(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that"
+        " grew too old meanwhile are held: `python -m bridge goals list --state held` lists them, `goals retry` sends"
+        " them.",
     )
 
 
@@ -108,8 +109,9 @@ def _wrong_tokens(seen: Snapshot) -> Iterator[Alarm]:
             "wrong_tokens",
             "Wrong bearer tokens were refused.",
             f"{_many(tried.count, 'wrong bearer token')} {'was' if tried.count == 1 else 'were'} refused so far, the"
-            f" last one {_ago(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
-            " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log says where.",
+            f" last one {_span(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
+            " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log names the"
+            " address.",
         )
 
 
@@ -118,25 +120,26 @@ def _worker(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "no_worker",
             "No worker is running: events are stored, but nothing is sent.",
-            "No worker was seen in the last 30 seconds. Set BRIDGE_WORKER=inline, or run `python -m bridge worker`.",
+            "No worker was seen in the last 30 seconds. Is the bridge running (`python -m bridge serve`)? If"
+            " BRIDGE_WORKER is off, run `python -m bridge worker`, or set BRIDGE_WORKER=inline.",
         )
 
 
 def _paused(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
-    """A destination that only waits for its rate limit is at work."""
+    """A destination that only waits for its rate limit is working as it should."""
     for state in seen.destinations:
         if state.name not in destinations or state.pause_kind in (None, "throttled"):
             continue
-        since = _ago(seen.now_ms - (state.paused_since_ms or seen.now_ms))
+        paused = _span(seen.now_ms - (state.paused_since_ms or seen.now_ms))
         yield Alarm(
             "paused",
             "A destination is paused.",
-            f"Destination {state.name} is paused since {since}: {state.pause_reason or state.pause_kind}",
+            f"Destination {state.name} has been paused for {paused}: {state.pause_reason or state.pause_kind}",
         )
 
 
 def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
-    """A key of another website knows nobody; nothing is lost by it, and nothing stops."""
+    """The key of another website knows no visitor. Nothing is lost by that, and nothing stops."""
     for state in seen.destinations:
         if state.name not in destinations or state.unknown_since_ms is None:
             continue
@@ -144,16 +147,16 @@ def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iter
         yield Alarm(
             "none_known",
             "A website knows none of the last 10 visitors: is this the key of the right website?",
-            f"Destination {state.name} has known none of the last {UNKNOWN_IN_ROW} different visitors for"
-            f" {_ago(seen.now_ms - state.unknown_since_ms)}: is this the key of the right website ({setting})? If it"
-            " is, your app may hand over its own user ids. Their goals wait and none is rejected; goals of other"
-            " visitors go first, and one that is delivered ends this."
+            f"For {_span(seen.now_ms - state.unknown_since_ms)}, destination {state.name} has known none of the last"
+            f" {UNKNOWN_IN_ROW} different visitors: is this the key of the right website ({setting})? If it is, your"
+            " app may hand over its own user ids. The goals of these visitors wait and none is rejected; goals of other"
+            " visitors go first, and the first one that is delivered ends this alarm."
             f" `python -m bridge goals list --destination {state.name}` lists them.",
         )
 
 
 def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
-    """Each destination with a goal that waits for too long, and for what."""
+    """Each destination with a goal that has waited too long, and what it waits for."""
     for name, due_at_ms in seen.oldest_due_at_ms.items():
         waits_ms = 0 if due_at_ms is None else seen.now_ms - due_at_ms
         destination = destinations.get(name)
@@ -164,7 +167,7 @@ def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterato
             yield Alarm(
                 "late",
                 "Goals wait for longer than 15 minutes.",
-                f"The oldest goal for destination {name} is due since {_ago(waits_ms)}:"
+                f"The oldest goal for destination {name} has been due for {_span(waits_ms)}:"
                 " `python -m bridge goals` lists them.",
             )
 
@@ -175,14 +178,14 @@ _KEYS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> Alarm:
     setting = f"set {_KEYS[name]}" if name in _KEYS else "set the api_key of its mapping file"
     if destination is not None:
-        since = f"{name} has no key, and its oldest goal waits since {_ago(waits_ms)}"
+        since = f"{name} has no key, and its oldest goal has waited for {_span(waits_ms)}"
         return Alarm("no_key", "Goals wait because a website has no key.", f"Destination {since}: {setting}.")
-    mend = setting if name in _KEYS else "put it back into a mapping file"
+    fix = setting if name in _KEYS else "put it back into a mapping file"
     return Alarm(
         "no_destination",
         "Goals wait for a website that is no longer configured.",
-        f"Destination {name} is not configured any more, and its oldest goal waits since {_ago(waits_ms)}: {mend}, or"
-        f" cancel what `python -m bridge goals list --destination {name}` names (`goals cancel`).",
+        f"Destination {name} is no longer configured, and its oldest goal has waited for {_span(waits_ms)}: {fix}, or"
+        f" cancel its goals (`goals cancel`), which `python -m bridge goals list --destination {name}` lists.",
     )
 
 
@@ -192,38 +195,38 @@ def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "unrouted",
             "Events wait for longer than 15 minutes.",
-            f"The oldest event that no rule has seen came {_ago(seen.now_ms - unrouted)} ago:"
+            f"The oldest event that no rule has seen came {_span(seen.now_ms - unrouted)} ago:"
             " `python -m bridge events` lists them.",
         )
 
 
 def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
-    """Refusals alone are no alarm, because anybody can cause them; but nobody can keep a source's own events away."""
+    """Refusals alone are no alarm, because anybody can cause them; but no stranger can keep a source's events away."""
     for state in seen.sources:
         source = sources.get(state.source)
         if source is None or not _has_lost_its_secret(state, seen.now_ms):
             continue
-        silent = _ago(seen.now_ms - (state.last_accepted_at_ms or 0))
+        silent = _span(seen.now_ms - (state.last_accepted_at_ms or 0))
         yield Alarm(
             "refusals",
             "A source refuses what it is sent.",
             f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
-            f" nothing genuine has come for {silent}, at least twice as long as ever before. {_likely(source)}",
+            f" no genuine event has come for {silent}, at least twice as long as ever before. {_likely(source)}",
         )
 
 
 _UNNAMED: Final = Alarm("attribution", "Most goals of a source named no visitor.", "")
-_KINDS: Final = {  # what they are called, and where a visitor is handed over
+_KINDS: Final = {  # what the goals are called, and where a visitor is handed over
     "purchase": ("purchases", " at checkout"),
     "sign-up": ("sign-ups", " at sign-up"),
     "booking": ("bookings", " at booking"),
     "form": ("forms", " in the form"),
 }
 _CAUSES: Final = {
-    "nothing": "nothing stands where the visitor is looked for ({places})",
-    "other_ids": "{path} holds something else than the visitor's id",
-    "strangers": "DataFast does not know the visitors that stand {there}: they may be your app's own user ids, or the"
-    " key may be another website's",
+    "nothing": "there is nothing where the visitor is looked for ({places})",
+    "other_ids": "{path} holds something other than the visitor's id",
+    "strangers": "DataFast does not know the visitor ids {there}: they may be your app's own user ids, or the key"
+    " may be another website's",
 }
 
 
@@ -241,7 +244,7 @@ def _unnamed(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Ite
 
 
 def attributed(found: Attribution) -> str:
-    """How many of its last goals have a visitor, and through what."""
+    """How many of a source's last goals have a visitor, and through what."""
     others = f"; {_many(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
         return f"no goal yet at which a visitor can be handed over{others}"
@@ -286,30 +289,37 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
     for state in seen.sources:
         source = sources.get(state.source)
         since_ms = seen.now_ms - (state.last_refused_at_ms or 0)
-        if source is None or not state.refused_in_row or since_ms > TOLD_MS or _has_lost_its_secret(state, seen.now_ms):
+        if (
+            source is None
+            or not state.refused_in_row
+            or since_ms > NOTED_MS
+            or _has_lost_its_secret(state, seen.now_ms)
+        ):
             continue
         requests = "request" if state.refused_in_row == 1 else f"{state.refused_in_row:,} requests"
-        told = f"Source {state.source} refused the last {requests}, {_ago(since_ms)} ago: "
+        refused = f"Source {state.source} refused the last {requests}, {_span(since_ms)} ago: "
         if source.secret_fault is not None:
-            yield Alarm("no_secret", "A source was sent something, but has no secret.", f"{told}{source.secret_fault}.")
+            yield Alarm(
+                "no_secret", "A source was sent something, but has no secret.", f"{refused}{source.secret_fault}."
+            )
         else:
             yield Alarm(
                 "refused",
                 "A source refused what it was sent.",
-                f"{told}{state.last_refusal}. Anybody can send such requests. If they are the provider's: is the secret"
-                " the one that its page shows, and this machine's clock right? `python -m bridge sources` names the"
-                " secret's variable.",
+                f"{refused}{state.last_refusal}. Anybody can send such requests. If the provider sent them: is the"
+                " secret the one that the provider's page shows, and is this machine's clock right? `python -m bridge"
+                " sources` names the secret's variable.",
             )
 
 
 def _reload(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
-    """Of this process, else of another one (a worker sees the files, too)."""
-    fault = rules_fault or next((beat.rules_fault for beat in seen.heartbeats if beat.rules_fault), None)
-    if fault is not None:
+    """The refusal of this process, or else that of another one (a worker reads the files, too)."""
+    problem = rules_fault or next((beat.rules_fault for beat in seen.heartbeats if beat.rules_fault), None)
+    if problem is not None:
         yield Alarm(
             "reload",
             "The mapping files as they are now were refused; the last good ones are in force.",
-            f"{fault} (`python -m bridge check` names every fault)",
+            f"{problem} (`python -m bridge check` names every problem)",
         )
 
 
@@ -337,8 +347,8 @@ def _lookups(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "lookups",
             "Look-ups at Stripe are paused.",
-            f"Look-ups at Stripe are paused since {_ago(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that need"
-            " them wait for their visitor; `python -m bridge doctor` tries the key.",
+            f"Look-ups at Stripe have been paused for {_span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that"
+            " need them wait for their visitor; `python -m bridge doctor` tries the key.",
         )
 
 
@@ -347,8 +357,8 @@ def _many(count: int, noun: str) -> str:
     return f"{f'{count:,} or more' if count >= _MANY else count} {noun}{'' if count == 1 else 's'}"
 
 
-def _ago(ms: int) -> str:
-    """`3 min`, `5 h`, `2 d`: the largest unit that is full."""
+def _span(ms: int) -> str:
+    """`3 min`, `5 h`, `2 d`: a duration in the largest unit that is full."""
     for unit in ("d", "h", "min"):
         if ms >= MS[unit]:
             return f"{ms // MS[unit]} {unit}"

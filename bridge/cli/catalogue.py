@@ -1,8 +1,8 @@
 """The list of commands, in the order of `--help`, and how a help page looks.
 
-A command is named here with one sentence and loaded only when it is asked for, so that `--help` and a mistyped name
-answer at once. The everyday eight are those that somebody needs who sets the bridge up, edits a rule, or wants to know
-what became of a sale; what runs, repairs or tries things out comes after them.
+A command is named here with one sentence and loaded only when it runs, so that `--help` and a mistyped name answer at
+once. The eight everyday commands are for setting the bridge up, editing a rule, and finding out what became of a sale;
+those that run, repair or try things out come after them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EVERYDAY: Final = {
 MORE: Final = {
     "worker": ("serve", "Send goals from a process of its own (many machines)."),
     "migrate": ("serve", "Bring the database to this release's schema."),
-    "restored": ("restored", "A back-up was put in place: send nothing twice."),
+    "restored": ("restored", "A backup was restored: send nothing twice."),
     "links": ("links", "See, add and forget what leads from a key to a visitor."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
@@ -66,7 +66,7 @@ class Command(click.Command):
 
 
 class Section(click.Group):
-    """A command with sub-commands, one of which is what it does when none is named."""
+    """A command with sub-commands, one of which runs when none is named."""
 
     def __init__(
         self, *args: Any, default: str | None = "list", examples: Sequence[tuple[str, str]] = (), **kwargs: Any
@@ -92,7 +92,7 @@ class Section(click.Group):
 
 
 def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Declare a command of the house's kind: `@command(examples=[…])`."""
+    """Declare a command whose help has examples: `@command(examples=[…])`."""
     return click.command(name, cls=Command, **settings)
 
 
@@ -132,7 +132,7 @@ class Catalogue(click.Group):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does it; but a reader that has gone (`| head`) had all it wanted, and click would exit with 1."""
+        """As click does it, except that a reader that is gone (`| head`) is no failure: click would exit with 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -172,7 +172,7 @@ class Catalogue(click.Group):
         write_examples(
             formatter,
             [
-                ("check", "before anything else: every fault of settings and mapping files, one a line"),
+                ("check", "before anything else: every problem of settings and mapping files, one per line"),
                 ("why cus_9s6XKzkNRiz8i3", "what the bridge knows about a customer, as a time line"),
             ],
         )

@@ -1,8 +1,8 @@
 """`check`: are the settings right, are the mapping files right, do the tests inside them pass?
 
-Every fault of all three at once, one line each and never wrapped, so that an editor can jump to it. It opens no
-database and makes no request. A missing secret is a warning: it may be set any minute, and the other sources work. What
-is evidently no secret is a problem, though the bridge starts with it, too.
+It names every problem of all three at once, one per line and never wrapped, so that an editor can jump to it. It opens
+no database and makes no request. A missing secret is a warning: it may be set any minute, and the other sources work.
+A value that is evidently not a secret is a problem, although the bridge starts with it, too.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def check(file: Path | None, mappings: Path | None) -> None:
     """Check settings and mapping files, and run the tests inside the files.
 
     Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
-    no problem; 1: at least one. Warnings (a secret that is not set yet) are no problems.
+    no problem; 1: at least one. A warning (a secret that is not set yet) does not count as a problem.
     """
     screen = of_context()
     report = CheckReport()
@@ -94,7 +94,7 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
-    """The folder as it shall be named, and name -> text; None: it cannot be read, which is a fault of the report."""
+    """The folder as it is shown, and name -> text; None: it cannot be read, which the report names."""
     from bridge import rules
 
     try:
@@ -153,7 +153,7 @@ def _print(screen: Screen, report: CheckReport) -> None:
 
 
 def _verdict(report: CheckReport) -> str:
-    """The last line, which is read first: how much there is to do."""
+    """The last line, which people read first: how much there is to do."""
     problems, warnings = count(len(report.faults), "problem"), count(len(report.warnings), "warning")
     if report.warnings:
         return f"{problems}, {warnings}." if report.faults else f"{warnings}."

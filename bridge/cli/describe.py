@@ -1,6 +1,6 @@
-"""Events and goals told in words: one event with its reasons, one goal with its tries, and many as a time line.
+"""Events and goals in words: one event with its reasons, one goal with its attempts.
 
-`why`, `events show` and `goals show` tell the same; they differ in what they look for. Ids are written in full.
+`why`, `events show` and `goals show` print the same; they differ in what they look for. Ids are written in full.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STANDS = {
     "pending": "waits to be sent",
     "leased": "is about to be sent",
     "sending": "is being sent",
-    "unconfirmed": "may have arrived, so it is looked up",
+    "unconfirmed": "may have arrived, so DataFast is asked",
     "delivered": "delivered",
     "rejected": "was refused for good",
     "expired": "was given up",
@@ -39,12 +39,12 @@ _STANDS = {
     "cancelled": "was cancelled",
 }
 KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
-_BY_HAND = frozenset({"rejected", "expired", "unattributed", "held", "cancelled"})
+_RETRIABLE = frozenset({"rejected", "expired", "unattributed", "held", "cancelled"})
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a teller needs to know beside the thing: the clock, and which destinations are paused.
+    """What a description needs beside the thing itself: the clock, and which destinations are paused.
 
     keyless: the destinations whose key is not set, with the setting that would hold it. looks_up: Stripe is asked.
     """
@@ -56,7 +56,7 @@ class Moment:
 
 
 def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
-    """The goals of an event, with their tries."""
+    """The goals of an event, with their attempts."""
     from bridge.store.operator import queries
 
     details = (queries.show_goal(conn, goal.id) for goal in event.line.goals)
@@ -78,7 +78,7 @@ def moment(conn: Connection) -> Moment:
 
 
 def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
-    """An event: when it came, what became of it, every rule, every candidate, its goals with their tries."""
+    """An event: when it came, what became of it, every rule, every candidate, its goals with their attempts."""
     line, event = detail.line, detail.event
     screen.heading(f"{line.label}  {line.type or '(no type)'}  {line.provider_event_id or '(no id of its own)'}")
     screen.facts(_event_facts(detail, moment))
@@ -101,7 +101,7 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
 
 
 def forgotten(reason: str | None) -> bool:
-    """Whether a person had what it was about removed (`forget`)."""
+    """Whether somebody had its contents removed (`forget`)."""
     return (reason or "").startswith("forgotten")
 
 
@@ -130,7 +130,7 @@ def _became(detail: EventDetail, moment: Moment) -> str:
     line = detail.line
     if line.state == "received":
         waits = span(moment.now_ms - line.received_at_ms)
-        return f"not routed yet, waits since {waits} (is a worker running? `python -m bridge doctor`)"
+        return f"has waited to be routed for {waits} (is a worker running? `python -m bridge doctor`)"
     if line.state == "quarantined":
         return f"in quarantine: {line.reason}{_way_out(line)}"
     reason = f": {line.reason}" if line.reason and not forgotten(line.reason) else ""
@@ -140,7 +140,7 @@ def _became(detail: EventDetail, moment: Moment) -> str:
 
 
 def _way_out(line: EventLine) -> str:
-    """What helps: a body that is broken stays so, whatever is tried again."""
+    """What helps. Routing again does not help a body that is broken."""
     reason = line.reason or ""
     if "events replay" in reason:
         return ""
@@ -170,7 +170,7 @@ def _print_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDet
 
 
 def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
-    """A goal: to whom, how that is known, where it stands, what comes next."""
+    """A goal: its visitor and how that is known, its state, what happens next."""
     screen.heading(f"{goal.label}  {goal.name}")
     facts = [
         ("Visitor", goal.visitor or ("forgotten" if forgotten(goal.reason) else "not known")),
@@ -187,7 +187,7 @@ def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
 
 
 def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
-    """A goal with its event and its tries."""
+    """A goal with its event and its attempts."""
     event = detail.event
     print_goal(screen, detail.goal, moment)
     screen.facts(
@@ -206,7 +206,7 @@ def _print_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
     told = [("Way out", sentence) for sentence in ways_out(detail, moment)]
     told += [("Stopped", f"{key.key} links nothing any more: {key.stopped_reason}") for key in detail.stopped]
     if detail.trouble:
-        told.append(("Not told yet", detail.trouble))
+        told.append(("No answer yet", detail.trouble))
     screen.facts(told, width=15)
 
 
@@ -235,7 +235,7 @@ def _print_tries(screen: Screen, detail: GoalDetail) -> None:
     tries = [(when(attempt.started_at_ms), try_sentence(attempt)) for attempt in detail.attempts]
     if not tries:
         removed = detail.goal.state == "delivered"
-        tries = [("Tries", "removed after BRIDGE_RETENTION_DAYS" if removed else "none yet")]
+        tries = [("Attempts", "removed after BRIDGE_RETENTION_DAYS" if removed else "none yet")]
     screen.facts(tries, width=25 if detail.attempts else 15)
 
 
@@ -259,16 +259,16 @@ def standing(goal: GoalLine, moment: Moment) -> str:
 
 
 def held_up(goal: GoalLine, moment: Moment) -> str:
-    """What keeps a goal's destination from being sent to, or asked; empty when nothing does."""
+    """What keeps the bridge from sending to, or asking, a goal's destination; empty when nothing does."""
     setting = moment.keyless.get(goal.destination)
     if setting is not None:
-        return f"waits until {setting} is set (it is not here); nothing is lost until then"
+        return f"waits until {setting} is set (it is not set here); nothing is lost until then"
     pause = moment.pauses.get(goal.destination)
     if pause is None or not pause.pause_kind:
         return ""
     due_at_ms = goal.due_at_ms if goal.state == "pending" else 0  # else it is when its wait ends
     again = ago(max(pause.not_before_ms, due_at_ms), moment.now_ms)
-    return f"the destination {goal.destination} is paused ({pause.pause_reason}); tried again {again}"
+    return f"the destination {goal.destination} is paused ({pause.pause_reason}); next attempt {again}"
 
 
 def what_next(goal: GoalLine, moment: Moment) -> str:
@@ -280,25 +280,25 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
         if stopped:
             return stopped
         if goal.due_at_ms > moment.now_ms:
-            return f"tried again {ago(goal.due_at_ms, moment.now_ms)}, for the {ordinal(goal.attempts + 1)} time"
-        return "is sent when its turn comes (58 a minute, one visitor's goals one after another)"
+            return f"next attempt {ago(goal.due_at_ms, moment.now_ms)} ({ordinal(goal.attempts + 1)})"
+        return "is sent when its turn comes (58 requests per minute; the goals of one visitor one after another)"
     if goal.state == "unconfirmed":
-        return f"looked up {ago(goal.due_at_ms, moment.now_ms)}" if goal.due_at_ms > moment.now_ms else "looked up now"
+        return f"DataFast is asked {ago(max(goal.due_at_ms, moment.now_ms), moment.now_ms)}"
     if goal.state == "parked":
         stopped = held_up(goal, moment) if goal.reason == "unproved" else ""
         if stopped:
             return f"DataFast's answer wakes it; {stopped}"
         wakes = "DataFast's answer" if goal.reason == "unproved" else "any event that names its visitor"
-        return f"{wakes} wakes it; looked at {ago(goal.due_at_ms, moment.now_ms)} at the latest"
-    if goal.state in _BY_HAND:
+        return f"{wakes} wakes it; it is looked at again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
+    if goal.state in _RETRIABLE:
         return f"`python -m bridge goals retry {goal.label}` sends it"
     return ""
 
 
 _RESTORED = {
-    "delivered": "the back-up knows nothing of this time; DataFast says that it was sent in it",
-    "not_sent": "the back-up knows nothing of this time; DataFast says that it was not sent in it",
-    "unconfirmed": "the back-up knows nothing of this time; DataFast has not said yet whether it was sent in it",
+    "delivered": "the backup holds nothing of this time; DataFast says that the goal was sent then",
+    "not_sent": "the backup holds nothing of this time; DataFast says that the goal was not sent then",
+    "unconfirmed": "the backup holds nothing of this time; DataFast has not said yet whether the goal was sent then",
 }
 
 
@@ -306,7 +306,7 @@ _READ_BACK = {"found": "found", "absent": "not there yet"}
 
 
 def try_sentence(attempt: AttemptLine) -> str:
-    """One try in words."""
+    """One attempt in words."""
     if attempt.kind == "restored":
         return f"until {when(attempt.ended_at_ms)}: {_RESTORED[attempt.outcome or 'unconfirmed']}"
     if attempt.kind == "readback":
@@ -337,7 +337,7 @@ def lookup_sentence(lookup: Lookup) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """A detail of the ledger as JSON; a body never is part of it, nor a header's value that is a secret."""
+    """An event or a goal as JSON; never with a body, nor with a header's value that is a secret."""
     from dataclasses import fields, is_dataclass
 
     if is_dataclass(value) and not isinstance(value, type):

@@ -1,8 +1,8 @@
 """`doctor`: does everything work, from the settings to a goal that DataFast shows?
 
-It tells what `/status` tells, in the same sentences (`bridge.alarms`), and adds probes of its own. Each finding is
-a level (`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed, but for the goal
-`bridge_test` that `--visitor` asks for. Requests to DataFast take their turn in the token's pace.
+It renders the alarms and notes of `/status` (`bridge.alarms`), and adds probes of its own. Each finding is a level
+(`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed, except that `--visitor`
+sends the goal `bridge_test`. Requests to DataFast keep the rate limit that the worker keeps.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer."""
+    """One line of the answer. level: ok, warn or fail."""
 
-    level: str  # ok | warn | fail
+    level: str
     about: str
     sentence: str
 
@@ -57,11 +57,11 @@ class Finding:
 @click.option("--visitor", metavar="ID", help="Your own cookie datafast_visitor_id: sends the goal bridge_test for it.")
 @click.option("--destination", default="default", show_default=True, help="Whose key --visitor uses.")
 def doctor(visitor: str | None, destination: str) -> None:
-    """Look at everything the bridge needs, and say what is wrong and what to do.
+    """Look at everything that the bridge needs, and say what is wrong and what to do.
 
-    With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what came. Take the value
-    of the cookie datafast_visitor_id of a browser that has visited your website. Exit code 1: something fails, which is
-    so wherever /status answers 503.
+    With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what arrived. ID is the
+    value of the cookie datafast_visitor_id in a browser that has visited your website. Exit code 1: something
+    fails, which is always so while /status answers 503.
     """
     screen = of_context()
     findings = []
@@ -74,7 +74,7 @@ def doctor(visitor: str | None, destination: str) -> None:
         screen.write_json({"ok": failed == 0, "findings": [asdict(finding) for finding in findings]})
     else:
         screen.say()
-        screen.say(f"{count(failed, 'thing')} to mend." if failed else "Nothing fails.")
+        screen.say(f"{count(failed, 'problem')} to fix." if failed else "Nothing fails.")
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -87,15 +87,15 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         settings = settings_.load(given)
         resources.demand_usable(settings.database_url)
     except SettingsError as error:
-        yield from (Finding("fail", "settings", fault) for fault in error.faults)
+        yield from (Finding("fail", "settings", problem) for problem in error.faults)
     else:
-        yield Finding("ok", "settings", "every value can be read")
+        yield Finding("ok", "settings", "every value is valid")
         yield from (Finding("warn", "settings", warning) for warning in settings.warnings)
     rule_set = None
     try:
         rule_set = resources.load_rules(given, resources.mappings_folder(given))
     except FaultsError as error:
-        yield from (Finding("fail", "mappings", fault) for fault in error.faults)
+        yield from (Finding("fail", "mappings", problem) for problem in error.faults)
     else:
         yield from _rules(rule_set)
     with _store() as (store, finding):
@@ -103,7 +103,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         if store is not None:
             yield from _database(store, settings or resources.settings_or_defaults(given), rule_set)
         if settings is not None:
-            yield from (Finding(*told) for told in doctor_stripe.findings(settings, store))
+            yield from (Finding(*found) for found in doctor_stripe.findings(settings, store))
             yield from _datafast(settings, rule_set, store, visitor, destination)
 
 
@@ -148,45 +148,41 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
     if doubt:
         yield Finding("warn", "database", doubt)
     yield from _processes(found, rule_set)
-    yield from _as_status(found, settings, rule_set, destinations)
+    yield from _judged(found, settings, rule_set, destinations)
 
 
 def _processes(found: Snapshot, rule_set: RuleSet | None) -> Iterator[Finding]:
-    """What runs. That there are processes, but none that sends, is an alarm; where none runs, nobody asks `/status`."""
-    if not found.heartbeats:
-        yield Finding(
-            "warn",
-            "worker",
-            "none was seen in the last 30 s, so nothing is sent: is the bridge running (`python -m bridge serve`, or"
-            " `worker` where BRIDGE_WORKER is off)?",
-        )
-    elif (seen := found.worker_seen_at_ms) is not None:
+    """Which processes run, and whether they work with the mapping files as they are now."""
+    if (seen := found.worker_seen_at_ms) is not None:
         working = sum(beat.kind != "web" for beat in found.heartbeats)
         yield Finding(
             "ok", "worker", f"{count(working, 'process', 'processes')} at work, last seen {ago(seen, found.now_ms)}"
         )
     others = [beat for beat in found.heartbeats if rule_set and beat.rules_hash not in (None, rule_set.hash)]
     if others and not any(beat.rules_fault for beat in others):
-        yield Finding(
-            "warn", "mappings", f"{count(len(others), 'process works', 'processes work')} with another version"
-        )
+        work = count(len(others), "process works", "processes work")
+        yield Finding("warn", "mappings", f"{work} with another version of the mapping files")
 
 
-def _as_status(
+def _judged(
     found: Snapshot, settings: Settings, rule_set: RuleSet | None, destinations: Mapping[str, Destination]
 ) -> Iterator[Finding]:
-    """The alarms and notes of `/status`, each with its detail; and how many goals have a visitor where all is well."""
+    """The alarms and notes of `/status`, each with its detail; and how many goals have a visitor where all is well.
+
+    Where no process runs at all, nobody asks `/status`, so that the missing worker is only a warning.
+    """
     from bridge import alarms
 
     sources, share = rule_set.sources if rule_set else {}, settings.bridge_attribution_alarm
-    for level, told in (
+    for level, judged in (
         ("fail", alarms.alarms(found, None, sources, destinations, share)),
         ("warn", alarms.notes(found, sources)),
     ):
-        for one in told:
-            if one.name != "no_worker" or found.heartbeats:
-                detail = one.detail.removeprefix(one.sentence).strip()
-                yield Finding(level, one.name.replace("_", " "), f"{one.sentence} {detail}")
+        for one in judged:
+            detail = one.detail.removeprefix(one.sentence).strip()
+            idle = one.name == "no_worker" and not found.heartbeats
+            about = "worker" if idle else one.name.replace("_", " ")
+            yield Finding("warn" if idle else level, about, f"{one.sentence} {detail}")
     for source in found.attribution:
         if source.source in sources and not source.lacks(share):
             yield Finding("ok", f"source {source.source}", alarms.attributed(source))
@@ -215,7 +211,7 @@ def _datafast(
 
 
 class _Turn:
-    """Waits for a slot of the token's pace, so that a person who asks takes nothing from the worker's pace."""
+    """Waits for a slot of the token's rate limit, so that a person who asks makes no request beyond it."""
 
     def __init__(self, store: Store | None, settings: Settings) -> None:
         self._store, self._rate = store, settings.bridge_rate_per_minute
@@ -237,7 +233,7 @@ class _Turn:
 def _key(client: Client, turn: _Turn, destination: Destination) -> Finding:
     about = f"destination {destination.name}"
     if not destination.api_key:
-        return Finding("warn", about, "has no API key: its goals are computed and wait")
+        return Finding("warn", about, "has no API key: its goals are made and wait")
     turn.take(destination)
     return _website(about, destination.api_key, client.website(destination))
 
@@ -268,15 +264,15 @@ def _try_goal(client: Client, turn: _Turn, destination: Destination, visitor: st
         yield Finding(
             "fail",
             GOAL,
-            f"DataFast does not know the visitor {visitor}: is it the cookie datafast_visitor_id of a browser that"
-            " visited this very website, without an ad blocker?",
+            f"DataFast does not know the visitor {visitor}: is it the cookie datafast_visitor_id of a browser that has"
+            " visited this very website without an ad blocker?",
         )
         return
     if outcome.kind not in (OutcomeKind.DELIVERED, OutcomeKind.UNCONFIRMED):
-        yield Finding("fail", GOAL, f"was not taken: {outcome.message or outcome.kind.value}")
+        yield Finding("fail", GOAL, f"was not accepted: {outcome.message or outcome.kind.value}")
         return
-    taken = outcome.kind is OutcomeKind.DELIVERED
-    yield Finding("ok" if taken else "warn", GOAL, "DataFast took the goal" if taken else outcome.message)
+    accepted = outcome.kind is OutcomeKind.DELIVERED
+    yield Finding("ok" if accepted else "warn", GOAL, "DataFast accepted the goal" if accepted else outcome.message)
     yield _read_back(client, turn, destination, visitor, description)
 
 

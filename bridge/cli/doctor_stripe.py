@@ -1,6 +1,6 @@
-"""`doctor` on look-ups: may the key of Stripe read what they need, and does anything keep them from asking?
+"""`doctor` on look-ups: may the Stripe key read what they need, and is asking paused for a moment?
 
-Each finding is (level, about, sentence). Nothing is changed: five lists are asked for one element each.
+Each finding is (level, about, sentence). Nothing is changed: the probe asks for one element of each of five lists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CREATE: Final = "https://dashboard.stripe.com/apikeys"
 
 
 def findings(settings: Settings, store: Store | None, url: str | None = None) -> Iterator[tuple[str, str, str]]:
-    """All there is to say; nothing without STRIPE_API_KEY. url: of Stripe's API, in tests."""
+    """All findings; none without STRIPE_API_KEY. url: Stripe's API, or a stand-in for it."""
     key = settings.stripe_api_key
     if key is None:
         return
@@ -61,6 +61,7 @@ def _stopped(answer: Answer) -> tuple[str, str, str] | None:
 
 
 def _pauses(store: Store | None, key: str) -> Iterator[tuple[str, str, str]]:
+    """The short pauses; a lasting one is an alarm."""
     from bridge.lookup.step import fingerprint
     from bridge.store import clock
     from bridge.store.links import lookups
@@ -70,8 +71,10 @@ def _pauses(store: Store | None, key: str) -> Iterator[tuple[str, str, str]]:
     try:
         with store.read() as conn:
             now_ms, paused = clock.read_ms(conn), lookups.paused(conn, fingerprint(key))
-    except StoreError:  # told already, about the database
+            alarmed = {pause.what for pause in lookups.lasting_pauses(conn, fingerprint(key))}
+    except StoreError:  # the finding about the database says so already
         return
     for pause in paused.values():
-        since, again = when(pause.since_ms), ago(pause.until_ms, now_ms)
-        yield "warn", ABOUT, f"paused since {since}: {pause.reason}; asked again {again}"
+        if pause.what not in alarmed:
+            since, again = when(pause.since_ms), ago(pause.until_ms, now_ms)
+            yield "warn", ABOUT, f"paused since {since}: {pause.reason}; asked again {again}"

@@ -1,6 +1,6 @@
-"""`events`: what was received. List it, look at one, let one be routed again.
+"""`events`: the received webhooks. List them, show one, route some again.
 
-Reading needs no mapping files; routing again is done by the worker with the rules in force then.
+Reading needs no mapping files; the worker does the routing, with the rules that are in force then.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     examples=[
         ("events", "the newest ones, with what became of them"),
         ("events --state quarantined", "those that could not be read or routed"),
-        ("events --verdict unmatched --since 1d", "no rule was for them"),
+        ("events --verdict unmatched --since 1d", "those that no rule matched"),
         ("events show ev_12", "one, with every rule's reason"),
-        ("events replay ev_12", "route it again, after a rule was mended"),
-        ("events ignore ev_12", "it is rubbish: take it out of quarantine"),
+        ("events replay ev_12", "route it again, after a rule was fixed"),
+        ("events ignore ev_12", "nothing can be done with it: take it out of quarantine"),
     ],
 )
 def events() -> None:
@@ -124,7 +124,7 @@ def _became(line: EventLine) -> str:
 @click.argument("event", metavar="EVENT")
 @click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
 def show(event: str, body: bool) -> None:
-    """Show one event: when it came, every rule's reason, the visitor, its goals and their tries."""
+    """Show one event: when it came, every rule's reason, the visitor, its goals and their attempts."""
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = one(conn, event)
@@ -193,7 +193,7 @@ class _Selection:
 @click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
-    """Let events be routed again, by the rules in force now.
+    """Route events again, by the rules in force now.
 
     Goals that an event has made already stay as they are: there is only one per once key, so nothing is sent twice.
     To send a delivered goal again, use `python -m bridge goals retry`.
@@ -280,6 +280,6 @@ def ignore(names: Sequence[str]) -> None:
     if screen.as_json:
         screen.write_json({"ok": not others, "ignored": ignored, "not_in_quarantine": others})
     for label, was in () if screen.as_json else done.items():
-        screen.say(f"{label} is {'set aside' if was else 'not in quarantine, and was left alone'}.")
+        screen.say(f"{label} is {'ignored now' if was else 'not in quarantine, and was left alone'}.")
     if others:
         raise click.exceptions.Exit(1)

@@ -85,8 +85,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
     rule_set = resources.load_rules(given, mappings or resources.mappings_folder(given))
     content = captured.read_file(file)
     name = source or captured.source_in(content) or _only_source(rule_set)
-    if name not in rule_set.sources:
-        raise UsageError(f"There is no source {name!r}; there are {listing(sorted(rule_set.sources))}.")
+    resources.demand_source(rule_set, name)
     explained = look_at(
         rule_set, _settings(screen, given), captured.request(content, name), name, captured.is_request(content)
     )

@@ -1,4 +1,4 @@
-"""`goals`: what is to be sent, was sent, or could not be. List it, look at one, send it again, cancel it.
+"""`goals`: what is to be sent, was sent, or could not be sent. List goals, show one, send some again, cancel some.
 
 Sending again is safe: what was not delivered is the same goal once more; a delivered one is asked about, and goes out
 as a new generation with its own key, once, however often it is asked for.
@@ -35,7 +35,7 @@ RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
     examples=[
         ("goals", "the newest ones and where they stand"),
         ("goals --state held", "those that wait for your decision"),
-        ("goals show goal_7", "one, with every try"),
+        ("goals show goal_7", "one, with every attempt"),
         ("goals retry goal_7", "send it now"),
         ("goals cancel goal_7", "never send it"),
     ],
@@ -101,11 +101,11 @@ def _why_or_when(line: GoalLine, moment: Moment) -> str:
 
 
 @goals.command(
-    cls=Command, examples=[("goals show goal_7", "its visitor and how that is known, its tries, what comes next")]
+    cls=Command, examples=[("goals show goal_7", "its visitor and how that is known, its attempts, what happens next")]
 )
 @click.argument("goal", type=parameters.GOAL, metavar="GOAL")
 def show(goal: int) -> None:
-    """Show one goal: its visitor and how that is known, its event, every try, what comes next."""
+    """Show one goal: its visitor and how that is known, its event, every attempt, what happens next."""
     from bridge.store.operator import queries
 
     screen = of_context()
@@ -128,14 +128,14 @@ _RETRIED: Final = {
     "rerouted": "has no visitor: its event is routed again, which looks for one",
     "delivered": "was delivered, and was left alone",
     "no_visitor": "has no visitor, and its event's body is gone, so none can be looked for",
-    "under_way": "is being sent, or it is being found out whether it arrived; try again in a minute",
+    "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
     "waits": "waits for its visitor; bind one with `python -m bridge links add`",
     "dry": "is of a test event and never sent",
     "unknown": "does not exist",
 }
 _CANCELLED: Final = {
     "cancelled": "is cancelled and will never be sent",
-    "final": "is over already: there is nothing to cancel",
+    "final": "is final already: there is nothing to cancel",
     "under_way": "may have been sent already; try again in a minute",
     "unknown": "does not exist",
 }

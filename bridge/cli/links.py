@@ -6,8 +6,7 @@ one away, has them learned again from the stored events after an upgrade, or rem
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +15,6 @@ from bridge.cli.catalogue import Command, Section, command
 from bridge.cli.formatting import ago, count, listing
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
-from bridge.model import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,12 +24,9 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.identity.choice import KnownLinks
     from bridge.model import Key
-    from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
     from bridge.store.operator.queries import GoalDetail
-
-_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 @click.group(
@@ -98,11 +93,13 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     screen = of_context()
     given = resources.environ()
     settings = resources.settings()
-    found = _key(resources.load_rules(given, resources.mappings_folder(given)), source, kind, key)
-    judged = identity.judge(Candidate("visitor", visitor), settings.bridge_visitor_id)
-    if judged.visitor is None:
-        raise UsageError(f"VISITOR {judged.why}; it is the value of the cookie datafast_visitor_id.")
-    known = judged.visitor
+    rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    resources.demand_source(rule_set, source)
+    kind = kind.replace(" ", "_")  # as `links show` writes it
+    try:
+        found, known = identity.bound(rule_set.sources[source], kind, key, visitor, settings.bridge_visitor_id)
+    except identity.BadBinding as error:
+        raise UsageError(f"{error}.") from None
     with resources.store() as store:
 
         def bind(conn: Connection) -> tuple[KnownLinks, list[GoalDetail]]:
@@ -148,20 +145,6 @@ def _why_not(detail: GoalDetail) -> str:
     if detail.stopped:
         return f"{detail.stopped[0].key} between them links nothing any more ({detail.stopped[0].stopped_reason})"
     return f"it still waits; `python -m bridge why {detail.goal.label}` says for what"
-
-
-def _key(rule_set: RuleSet, source: str, kind: str, key: str) -> Key:
-    from bridge import identity
-
-    if source not in rule_set.sources:
-        raise UsageError(f"There is no source {source!r}; there are {listing(sorted(rule_set.sources))}.")
-    kind = kind.replace(" ", "_")
-    if not _KIND.fullmatch(kind):
-        raise UsageError("KIND is a word such as customer, subscription or order: small letters, digits and _")
-    found = identity.key(rule_set.sources[source], kind, key)
-    if found is None:
-        raise UsageError(f"{key!r} is no id that can be remembered: take the provider's own, such as cus_1")
-    return found
 
 
 @links.command(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge import settings as settings_
-from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable
+from bridge.cli.formatting import listing
+from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable, UsageError
 from bridge.settings import database_url as database_url_
 from bridge.settings import hosts
 
@@ -79,6 +80,12 @@ def load_rules(given: Mapping[str, str], folder: Path) -> RuleSet:
     from bridge import loading, rules, sources
 
     return loading.load(rules.read_files(folder), given, sources.presets(), folder=str(folder))
+
+
+def demand_source(rule_set: RuleSet, name: str) -> None:
+    """UsageError unless a mapping file of this name is there."""
+    if name not in rule_set.sources:
+        raise UsageError(f"There is no source {name!r}; there are {listing(sorted(rule_set.sources))}.")
 
 
 @contextmanager

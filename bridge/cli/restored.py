@@ -1,4 +1,4 @@
-"""`restored`: a back-up was put in place of the database, so what it still wants to send may have been sent.
+"""`restored`: a backup was put in place of the database, so what it still wants to send may have been sent.
 
 It writes one fact: from when until when the database knows nothing. Whoever claims a goal reads it
 (`bridge.store.delivery.restoring`). While a process of the bridge runs it is refused: that one would send at once.
@@ -37,15 +37,15 @@ LOOK_AGAIN_S: Final = 0.5
     "--backed-up-at",
     type=parameters.MOMENT,
     metavar="TIME",
-    help="When the back-up was made; by default the newest time in the database.",
+    help="When the backup was made; by default the newest time in the database.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restored(backed_up_at: int | None, yes: bool) -> None:
-    """Tell the bridge that its database is a restored back-up, before you start it.
+    """Tell the bridge that its database is a restored backup, before you start it.
 
-    What was sent after the back-up is not in it. So each goal that is not final, and each goal made later of an event
+    What was sent after the backup is not in it. So each goal that is not final, and each goal made later of an event
     from before now (a repeat of the provider, a replay), is looked up at DataFast before it is sent: if it was recorded
-    between the back-up and now, it is delivered; if not, it is sent. Goals of newer events are sent as always.
+    between the backup and now, it is delivered; if not, it is sent. Goals of newer events are sent as always.
 
     Stop every process of the bridge before, also the one that used the lost database. Running it twice does no harm.
     """
@@ -62,7 +62,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
         from_ms = _since(backed_up_at, newest_ms, now_ms)
         if not screen.as_json:
             _print(screen, from_ms, now_ms, waiting)
-        parameters.confirm("Is this database a back-up that was put in place, and does no other bridge send?", yes=yes)
+        parameters.confirm("Is this database a backup that was put in place, and does no other bridge send?", yes=yes)
         span = store.run(lambda conn: restoring.remember(conn, from_ms, clock.read_ms(conn)))
     if screen.as_json:
         counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
@@ -72,7 +72,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
 
 
 def _demand_quiet(store: Store) -> None:
-    """BridgeError while a process runs. A back-up holds the last word of one that ran then: a newer word must come."""
+    """BridgeError while a process runs. A backup holds the last word of one that ran then: a newer word must come."""
     from bridge.store import clock
     from bridge.store.delivery import restoring
 
@@ -88,13 +88,13 @@ def _demand_quiet(store: Store) -> None:
         if last_ms is not None and last_ms > first_ms:
             raise BridgeError(
                 "The bridge is running on this database, and would send what it holds. Stop every process of it (web"
-                " and worker), then run `python -m bridge restored` again. If it has run since the back-up was put in"
-                " place, add --backed-up-at with the time of the back-up."
+                " and worker), then run `python -m bridge restored` again. If it has run since the backup was put in"
+                " place, add --backed-up-at with the time of the backup."
             )
 
 
 def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
-    """From when on the database knows nothing: nothing was sent between its newest time and the back-up."""
+    """From when on the database knows nothing: nothing was sent between its newest time and the backup."""
     if backed_up_at is not None and backed_up_at > now_ms:
         raise UsageError(f"--backed-up-at lies ahead of the clock, which says {when(now_ms)}.")
     known = [at for at in (backed_up_at, newest_ms) if at is not None]

@@ -56,8 +56,8 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
 def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Sequence[str]) -> None:
     """Run a stand-in for DataFast that shows the goals it received on a page.
 
-    It follows DataFast's documents: keys, limits, the pace of 60 requests a minute, unknown visitors. Point a bridge
-    at it with DATAFAST_API_URL and DATAFAST_API_KEY, as it says when it starts. Nothing leaves this machine.
+    It follows DataFast's documents: keys, limits, the rate limit of 60 requests per minute, unknown visitors. Point a
+    bridge at it with DATAFAST_API_URL and DATAFAST_API_KEY, as it says when it starts. Nothing leaves this machine.
     """
     from bridge.sandbox import server
     from bridge.sandbox.options import Options, changed

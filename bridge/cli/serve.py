@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 AGAIN_S = 1.0  # between two tries to reach the database
-_INSTEAD: Final = "put a back-up there, or name another file in DATABASE_URL"
+_INSTEAD: Final = "put a backup there, or name another file in DATABASE_URL"
 GUNICORN = ("-c", "python:bridge.server.gunicorn_conf", "bridge.web.wsgi:app")
 
 
@@ -54,7 +54,7 @@ class Serve(Command):
 def serve(port: int | None, host: str | None) -> None:
     """Start the bridge: receive webhooks, and send goals unless BRIDGE_WORKER is off.
 
-    All settings are looked at first; a wrong one stops the start, and every fault is named at once. A broken mapping
+    All settings are looked at first; a wrong one stops the start, and every problem is named at once. A broken mapping
     file does not: the bridge goes on with the last good set and says so. A SQLite database is created or brought up
     to date by itself; for PostgreSQL run `python -m bridge migrate` once a release.
     """
@@ -141,7 +141,7 @@ def worker() -> None:
     """Route events and send goals in a process of its own.
 
     Needed only where BRIDGE_WORKER is off: by default each web process has a worker of its own. Any number of workers
-    may run; together they keep DataFast's pace. SIGTERM or Ctrl-C: what is being sent is finished, then it ends.
+    may run; together they keep DataFast's rate limit. SIGTERM or Ctrl-C: what is being sent is finished, then it ends.
     """
     import signal
     import threading
@@ -185,7 +185,7 @@ _SCHEMA: Final = {
 
 
 _WAITS: Final = (
-    "Waiting for up to 10 min, because {}: a back-up or a long transaction uses the tables. The bridge goes on working."
+    "Waiting for up to 10 min, because {}: a backup or a long transaction uses the tables. The bridge goes on working."
 )
 
 

@@ -17,7 +17,6 @@ from bridge.cli import resources, setup_steps
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import count, listing
 from bridge.cli.screen import of_context
-from bridge.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,8 +71,8 @@ def sources(source: str | None, base_url: str | None) -> None:
     screen = of_context()
     given = resources.environ()
     rule_set = resources.load_rules(given, resources.mappings_folder(given))
-    if source is not None and source not in rule_set.sources:
-        raise UsageError(f"There is no source {source!r}; there are {listing(sorted(rule_set.sources))}.")
+    if source is not None:
+        resources.demand_source(rule_set, source)
     base = (base_url or _heroku(given) or PLACEHOLDER).rstrip("/")
     names = [source] if source else sorted(rule_set.sources)
     setups = [setup(rule_set, name, base) for name in names]

@@ -44,7 +44,7 @@ class Known:
 @command(
     examples=[
         ("why ev_12", "an event, by our number or by the provider's id (evt_1Abc…)"),
-        ("why goal_7", "a goal: its visitor, its tries, what comes next"),
+        ("why goal_7", "a goal: its visitor, its attempts, what happens next"),
         ("why cus_9s6XKzkNRiz8i3", "a customer, subscription, order, charge …: everything that belongs together"),
         ("why 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "a visitor"),
     ]
@@ -66,9 +66,9 @@ def why(what: str) -> None:
         redaction.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         raise BridgeError(
-            f"Nothing is known of {what!r}: it is no event (ev_12, or the id the provider gave it), no goal (goal_7),"
-            " no key that an event named (cus_…, sub_…), and no visitor of a goal. If the provider says that it was"
-            " delivered, `python -m bridge doctor` tells whether requests are refused."
+            f"Nothing is known of {what!r}: no event (ev_12, or the provider's id), no goal (goal_7), no key that an"
+            " event named (cus_…, sub_…) and no visitor of a goal has this name. If the provider says that it was delivered,"
+            " `python -m bridge doctor` says whether requests are refused."
         )
     if screen.as_json:
         screen.write_json(_as_json(known))

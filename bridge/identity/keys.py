@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge.identity import stripe
+from bridge.identity.visitor import judge
 from bridge.model import MISSING, Candidate, Key
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ _LISTED: Final = 20  # values of one path that is a list
 _KEPT: Final = 2_000
 
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # in_00000000000000: the fixtures of every SDK
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SPEAKING: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")  # sub_1 says its kind itself
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
+
+
+class BadBinding(ValueError):
+    """A key cannot be bound to a visitor as somebody asked; the message is a sentence for that person."""
 
 
 def keys(source: Source, envelope: Envelope, document: Document) -> tuple[Key, ...]:
@@ -50,6 +56,21 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
     speaks = source.provider == "stripe" and _SPEAKING.fullmatch(identifier)
     name = identifier if speaks else f"{kind}:{identifier}"
     return Key(f"{owner}:{mode}:{name}", kind, identifier)
+
+
+def bound(source: Source, kind: str, value: str, visitor: str, form: str) -> tuple[Key, str]:
+    """The live key and the visitor that somebody binds by a request or a command; BadBinding. form: as of `judge`."""
+    if not _KIND.fullmatch(kind):
+        raise BadBinding(
+            "kind should be a word such as customer, subscription or order: lower-case letters, digits and _"
+        )
+    judged = judge(Candidate("visitor", visitor), form)
+    if judged.visitor is None:
+        raise BadBinding(f"visitor {judged.why}; it is the value of the cookie datafast_visitor_id")
+    found = key(source, kind, value)
+    if found is None:
+        raise BadBinding("key cannot be remembered as an id: it should be the provider's own, such as cus_1")
+    return found, judged.visitor
 
 
 def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:

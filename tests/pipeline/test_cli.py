@@ -315,7 +315,7 @@ def test_rubbish_is_taken_out_of_quarantine_and_told_from_what_is_in_none(bridge
         conn.execute("UPDATE events SET state = 'quarantined', reason = 'the body is not JSON' WHERE id = 5")
     answer = bridge("events", "ignore", "ev_5", "ev_2")
     assert answer.code == 1
-    assert answer.out == "ev_5 is set aside.\nev_2 is not in quarantine, and was left alone.\n"
+    assert answer.out == "ev_5 is ignored now.\nev_2 is not in quarantine, and was left alone.\n"
     told = bridge("events", "show", "ev_5", "--json").json["line"]
     assert (told["verdict"], told["reason"]) == ("ignored", "set aside by a person: the body is not JSON")
     assert bridge("events", "ignore", "ev_5", "--json").json["not_in_quarantine"] == ["ev_5"]
@@ -401,9 +401,9 @@ def test_a_link_by_hand_wakes_the_goal_that_waited_for_it(bridge):
     ("words", "sentence"),
     [
         (["stripe", "customer", "cus_1", "undefined"], "leave the key out"),
-        (["stripe", "Customer!", "cus_1", BOB], "KIND is a word"),
+        (["stripe", "Customer!", "cus_1", BOB], "kind should be a word"),
         (["nobody", "customer", "cus_1", BOB], "There is no source 'nobody'"),
-        (["stripe", "customer", "", BOB], "no id that can be remembered"),
+        (["stripe", "customer", "", BOB], "cannot be remembered as an id"),
     ],
 )
 def test_a_link_that_cannot_be_meant_is_wrong_use(bridge, words, sentence):
@@ -585,7 +585,7 @@ def test_doctor_says_when_no_worker_is_at_work(bridge, stage):
     with opened.write() as conn:
         conn.exec_driver_sql("DELETE FROM workers")
     opened.close()
-    assert "none was seen" in findings(bridge("doctor", "--json"))["warn", "worker"]
+    assert "No worker was seen" in findings(bridge("doctor", "--json"))["warn", "worker"]
 
 
 def test_doctor_tells_a_paused_destination_with_its_reason(bridge, stage):
@@ -599,7 +599,7 @@ def test_doctor_tells_a_paused_destination_with_its_reason(bridge, stage):
         )
     opened.close()
     out = bridge("doctor").out
-    assert "fail  paused: A destination is paused. Destination default is paused since" in out
+    assert "fail  paused: A destination is paused. Destination default has been paused for" in out
     assert "the key is wrong" in out
 
 

@@ -370,7 +370,7 @@ def test_after_forget_nothing_is_left_and_why_says_so(typed, whom):
     assert f"Body, trace and personal keys were forgotten at a person's request on {day}".encode() in told
     _, told = typed("why", f"goal_{delivered['id']}")
     assert f"visitor, metadata and personal keys were forgotten at a person's request on {day}".encode() in told
-    assert b"BRIDGE_RETENTION_DAYS" not in told.split(b"Tries")[0]
+    assert b"BRIDGE_RETENTION_DAYS" not in told.split(b"Attempts")[0]
     assert b"forgotten at a person's request" in typed("events", "show", f"ev_{event_id}", "--body")[1]
     code, told = typed("goals", "retry", f"goal_{delivered['id']}", "--yes")
     assert code == 1

@@ -163,7 +163,7 @@ def test_a_broken_an_empty_and_a_vanished_file_change_nothing_and_mending_heals(
 def test_of_many_faults_status_names_three_and_the_log_every_one(shop):
     shop.start()
     shop.file.write_text(RULE.format(name="first") + "".join(f"wrong{number}: 1\n" for number in range(40)))
-    told = shop.turns_red("stripe.yaml:7:1", "and 37 more (`python -m bridge check` names every fault)")
+    told = shop.turns_red("stripe.yaml:7:1", "and 37 more (`python -m bridge check` names every problem)")
     assert told.count("unknown key") == 3
     (line,) = [line for line in shop.web.log.splitlines() if "rules.refused" in line]
     assert line.count("unknown key") == 40

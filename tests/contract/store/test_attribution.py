@@ -72,7 +72,7 @@ def test_eight_purchases_without_a_visitor_are_an_alarm_with_the_likely_cause(sh
     sentence, detail = shop.alarm()
     assert sentence == "8 of the last 8 purchases of stripe named no visitor: is the visitor handed over at checkout?"
     assert detail.startswith(sentence)
-    assert "(8 of the last 8): nothing stands where the visitor is looked for (data.object.metadata." in detail
+    assert "(8 of the last 8): there is nothing where the visitor is looked for (data.object.metadata." in detail
     assert "set metadata.datafast_visitor_id" in detail
     assert "`python -m bridge why goal_8`" in detail
 
@@ -186,7 +186,7 @@ def test_visitors_whom_nobody_knows_are_named_as_the_cause(shop):
     for number in range(8):
         shop.sell(1, client_reference_id=f"00000000-0000-4000-8000-{number:012}")
     _, detail = shop.alarm()
-    assert f"DataFast does not know the visitors that stand at {REFERENCE}" in detail
+    assert f"DataFast does not know the visitor ids at {REFERENCE}" in detail
     assert "the key may be another website's" in detail
 
 
@@ -195,7 +195,7 @@ def test_one_that_was_never_known_to_the_end_is_no_visitor(shop):
     with shop.store.write() as conn:
         conn.execute(schema.goals.update().values(state="rejected", reason="unknown_visitor"))
     _, detail = shop.alarm()
-    assert "DataFast does not know the visitors that stand there" in detail
+    assert "DataFast does not know the visitor ids there" in detail
 
 
 def test_what_was_forgotten_does_not_count(shop):

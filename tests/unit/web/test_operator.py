@@ -240,7 +240,7 @@ def test_a_swapped_secret_is_red_in_time_until_an_event_comes_through(client, at
     public, (owner,) = problems(client)
     assert public == [REFUSED]
     assert owner.startswith("Source shop refused the last 6 requests (")
-    assert "nothing genuine has come for 4 h" in owner
+    assert "no genuine event has come for 4 h" in owner
     assert "The likely cause is that the provider has another secret now: compare SHOP_WEBHOOK_SECRET" in owner
     assert noted(client) == ([], [])
     sell(client, at_work, 9)
