@@ -66,8 +66,8 @@ def why(what: str) -> None:
         redaction.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         raise BridgeError(
-            f"Nothing is known of {what!r}: no event (ev_12, or the provider's id), no goal (goal_7), no visitor, and no"
-            " key that an event named (cus_…, sub_…) has this name. If the provider says that it was delivered,"
+            f"Nothing is known of {what!r}: no event (ev_12, or the provider's id), no goal (goal_7), no visitor, and"
+            " no key that an event named (cus_…, sub_…) has this name. If the provider says that it was delivered,"
             " `python -m bridge doctor` says whether requests are refused."
         )
     if screen.as_json:
