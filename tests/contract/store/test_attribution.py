@@ -177,7 +177,7 @@ def test_what_is_told_can_be_written_as_json(shop):
 def test_other_ids_in_the_field_are_named_as_the_cause_by_their_place_alone(shop):
     shop.sell(8, client_reference_id="user_42")
     _, detail = shop.alarm()
-    assert f"{REFERENCE} holds something else than the visitor's id" in detail
+    assert f"{REFERENCE} holds something other than the visitor's id" in detail
     assert "user_42" not in detail
 
 
