@@ -8,7 +8,7 @@ ARGS   ?=
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo run lint quick test test-all oracles bench chaos picture docs lock clean
 
-help:  ## this list
+help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/pip:
@@ -26,16 +26,16 @@ $(VENV)/dev: $(VENV)/pip requirements-dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@ $(VENV)/runtime
 
-setup: $(VENV)/runtime  ## a virtual environment with what the bridge needs
-setup-dev: $(VENV)/dev  ## the same with what its tests need
+setup: $(VENV)/runtime  ## install what the bridge needs into .venv
+setup-dev: $(VENV)/dev  ## the same, and what its tests need
 
-demo: setup  ## signed events of three providers become goals, on this machine alone (ARGS=--once ends by itself)
+demo: setup  ## show signed events of three providers become goals, on this machine alone (ARGS=--once ends by itself)
 	@$(BIN)/python -m bridge demo $(ARGS)
 
-run: setup  ## start the bridge itself, with .env if there is one
+run: setup  ## start the bridge, with the settings in .env if there is one
 	@$(BIN)/python -m bridge serve $(ARGS)
 
-lint: setup-dev  ## style, types, import contract
+lint: setup-dev  ## check style, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,13 +43,13 @@ lint: setup-dev  ## style, types, import contract
 
 TESTS := $(BIN)/python -m pytest -n auto --dist worksteal
 
-quick: lint  ## the same and the unit tests: a minute, while you write
+quick: lint  ## the same, and run the unit tests: a minute, while you write
 	$(TESTS) tests/unit $(ARGS)
 
-test: lint  ## the same and every subject once: six minutes, before you commit
+test: lint  ## the same, and test every subject once: six minutes, before you commit
 	$(TESTS) -m "not long" $(ARGS)
 
-test-all: lint  ## the same and everything: half an hour, as CI does
+test-all: lint  ## the same, and run every test: half an hour, as CI does
 	$(TESTS) $(ARGS)
 
 $(ORACLES)/python: requirements-oracles.txt
@@ -63,13 +63,13 @@ $(ORACLES)/node: oracles/node/package-lock.json | $(ORACLES)/python
 	@cd oracles/node && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-oracles: $(ORACLES)/python $(ORACLES)/node  ## every preset against its provider's own library (ARGS=--write keeps the verdicts)
+oracles: $(ORACLES)/python $(ORACLES)/node  ## compare every preset with its provider's own library (ARGS=--write keeps the verdicts)
 	@$(ORACLES)/bin/python -m oracles $(ARGS)
 
-bench: setup-dev  ## the project's own benchmark, as ratios in one run
+bench: setup-dev  ## measure speed, CPU time and memory (docs/performance.md)
 	@$(BIN)/python -m bench $(ARGS)
 
-chaos: setup-dev  ## the ledger of loss: MODE= EVENTS= KILLS= FAULTS= SEED= DATABASE_URL= (docs/reliability.md)
+chaos: setup-dev  ## count what is lost while processes are killed: MODE= EVENTS= KILLS= FAULTS= SEED= DATABASE_URL= (docs/reliability.md)
 	@$(BIN)/python -m chaos
 
 picture: setup  ## draw the README's picture of the demo, from a real one
