@@ -17,16 +17,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import inspect, text
 
 from bridge.errors import SchemaError, StoreLocked
 from bridge.store import schema
-from bridge.store.database.engine import ANSWER_S, READ, Store, limit, open  # noqa: A004 - the store's own
-from bridge.store.database.failures import translated
+from bridge.store.database.begin import ANSWER_S, limit
+from bridge.store.database.engine import Store, open  # noqa: A004 - the store's own
 from bridge.store.migrations import REVISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection
 
 SchemaState: TypeAlias = Literal["current", "older", "newer", "empty"]
 
@@ -48,12 +50,9 @@ _PAUSE_S: Final = 1.0  # in which everybody who queued behind a migration that w
 _STATEMENT_S: Final = 1_800.0  # of one statement of a migration: an index over many millions of rows
 
 
-def schema_state(database: Store | Engine) -> SchemaState:
+def schema_state(store: Store) -> SchemaState:
     """How far the tables are. `newer`: a later release has migrated them; this one still runs on the next schema."""
-    if isinstance(database, Store):
-        with database.read() as conn:
-            return _state(conn)
-    with translated(database), database.execution_options(**{READ: True}).connect() as conn:
+    with store.read() as conn:
         return _state(conn)
 
 

@@ -92,7 +92,7 @@ def test_threads_share_the_connections_that_can_be_had(few):
 
 def test_what_idles_is_given_back_and_the_one_in_use_is_kept(few, monkeypatch):
     url, _ = few
-    monkeypatch.setattr(bridge_store.engine, "IDLE_S", 0.5)
+    monkeypatch.setattr("bridge.store.database.engine.IDLE_S", 0.5)
     store = bridge_store.open(url, pool_size=5)
     barrier = threading.Barrier(4)
 

@@ -9,6 +9,7 @@ The drivers' classes are taken from the engine (PEP 249 names them alike), so on
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.errors import StoreError
 
-UNANSWERED: Final = "08006"  # connection_failure: our own limit was over (bridge.store.database.wire)
+UNANSWERED: Final = "08006"  # connection_failure: our own limit was over (bridge.store.database.postgresql)
 _OVER: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})  # read-only; shutting down, starting up
 _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
@@ -47,6 +48,13 @@ _SENTENCES: Final = {
     "53100": "the database server has no room left on its disk ({}): make room there",
 }
 
+# How servers and poolers say that they have no connection to spare; there is no code where none was made.
+_CROWDED: Final = re.compile(
+    r"too many (?:clients|connections|database connections)|connection slots|no more connections|query_wait_timeout"
+    r"|max(?:imum)? ?client|max clients|connection limit",
+    re.IGNORECASE,
+)
+
 
 def forbidden(said: str) -> str:
     """The sentence for a privilege that is missing."""
@@ -64,17 +72,10 @@ def translated(engine: Engine) -> Iterator[None]:
         yield
     except PoolTimeout:
         raise StoreUnavailable("the database is busy: no connection came free in time") from None
-    except DBAPIError as error:
-        if error.connection_invalidated or is_over(error):
+    except (DBAPIError, driver.Error) as error:
+        if getattr(error, "connection_invalidated", False) or is_over(error):
             engine.dispose()
-        mapped = _mapped(error.orig, driver)
-        if mapped is None:
-            raise
-        raise mapped from error
-    except driver.Error as error:
-        if is_over(error):
-            engine.dispose()
-        mapped = _mapped(error, driver)
+        mapped = _mapped(getattr(error, "orig", error), driver)
         if mapped is None:
             raise
         raise mapped from error
@@ -83,6 +84,11 @@ def translated(engine: Engine) -> Iterator[None]:
 def is_over(error: BaseException | None) -> bool:
     """Whether the server is none to talk to any more, on whatever connection: the next one may reach another server."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
+
+
+def is_crowded(error: BaseException | None) -> bool:
+    """Whether the server, or a pooler in front of it, had no connection to spare."""
+    return _CROWDED.search(str(error)) is not None
 
 
 def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
@@ -104,7 +110,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(said))
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in said):
         return StoreLocked(f"the database cannot be used just now: {said}")
-    if not isinstance(error, sqlite3.Error) and _is_crowded(error):
+    if not isinstance(error, sqlite3.Error) and is_crowded(error):
         return StoreCrowded(
             f"the database server has no connection to spare ({said}): end what else uses it, or allow more"
             " (docs/operations.md, Connections)"
@@ -112,12 +118,6 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     if isinstance(error, tuple(getattr(driver, name) for name in _FAULT_OF_OURS)):
         return None
     return StoreUnavailable(f"the database cannot be used just now: {said}")
-
-
-def _is_crowded(error: BaseException | None) -> bool:
-    from bridge.store.database import wire  # noqa: PLC0415 - psycopg, which is loaded where it raises
-
-    return wire.is_crowded(error)
 
 
 def _first_line(error: BaseException | None) -> str:

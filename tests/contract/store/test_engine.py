@@ -14,7 +14,7 @@ from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreError, StoreUnavailable
 from bridge.store import clock as store_clock
 from bridge.store import schema
-from bridge.store.database import engine
+from bridge.store.database import postgresql
 from bridge.store.database.driver import driver_of, spelled
 from bridge.store.database.gate import Gate
 
@@ -373,7 +373,7 @@ class Opened:
 
 
 def test_connections_are_counted_while_other_threads_make_some():
-    made, failures, over = engine.Made(), [], threading.Event()
+    made, failures, over = postgresql.Made(), [], threading.Event()
 
     def count():
         while not over.is_set():

@@ -1,4 +1,4 @@
-"""The file of a SQLite database: opened by this module alone, private, and always the one that was opened first.
+"""SQLite: its engine, and its file: opened by this module alone, private, and always the one that was opened first.
 
 One connection is kept that does nothing, so that the log beside the file is the same one for as long as this process
 has any connection: whoever closes the last one removes it.
@@ -11,17 +11,79 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.pool import QueuePool
 
 from bridge.errors import StoreGone, StoreUnavailable
 from bridge.settings.database_file import Watch, make_private
+from bridge.settings.database_url import sqlite_file
+from bridge.store.database import begin
+from bridge.store.database.begin import KIND, LAZY, READ, WAIT_S, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sqlalchemy import Connection, Engine, PoolProxiedConnection
+    from sqlalchemy.engine import URL
+
     Connect = Callable[..., sqlite3.Connection]
+
+_LEVEL: Final = "bridge_level"  # how the connection of a lazy transaction usually waits for the disk
+_PRAGMAS: Final = ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "journal_size_limit=67108864")
+
+
+def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, File | NoFile]:
+    """The engine of a SQLite URL, and what watches its file."""
+    path = sqlite_file(str(url))
+    file: File | NoFile = NoFile() if path is None else File(path)
+    in_memory = url.database in (None, "", ":memory:")
+    made = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=1 if in_memory else pool_size,
+        max_overflow=0 if in_memory else pool_size,
+        pool_timeout=WAIT_S,
+        connect_args={"isolation_level": None, "timeout": WAIT_S, "check_same_thread": False},
+        hide_parameters=True,
+    )
+
+    @event.listens_for(made, "do_connect")
+    def connect(dialect: Any, _record: Any, cargs: list[str], cparams: dict[str, Any]) -> sqlite3.Connection:
+        return file.connect(lambda name, **more: dialect.connect(name, **{**cparams, **more}), *cargs)
+
+    @event.listens_for(made, "connect")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        record.info.update({READ: "BEGIN", WRITE: "BEGIN IMMEDIATE", LAZY: "BEGIN IMMEDIATE"})
+        connection.create_function("bridge_now_ms", 0, clock)
+        write_ahead(connection)
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(made, "begin")
+    def relax(conn: Connection) -> None:
+        if conn.get_execution_options().get(KIND) == LAZY:
+            _relax(conn.connection)
+
+    @event.listens_for(made, "checkin")
+    def restore(connection: sqlite3.Connection | None, record: Any) -> None:
+        level = record.info.pop(_LEVEL, None)
+        if connection is not None and level is not None:
+            connection.execute(f"PRAGMA synchronous={level}")
+
+    begin.listen(made)
+    return made, file
+
+
+def _relax(pooled: PoolProxiedConnection) -> None:
+    """The next commit need not wait for the disk; until the connection is given back to the pool."""
+    driver: Any = pooled.driver_connection
+    [level] = driver.execute("PRAGMA synchronous").fetchone()
+    pooled.info[_LEVEL] = level
+    driver.execute(f"PRAGMA synchronous={min(level, 1)}")
 
 
 class NoFile:

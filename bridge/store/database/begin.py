@@ -1,0 +1,125 @@
+"""How a transaction begins and ends on one connection, whichever database it leads to.
+
+A connection keeps the statements that begin its transactions beside itself, under WRITE, READ and LAZY: the modules of
+the two databases put them there. BEGIN is also where a connection that died in the pool is noticed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, Transaction, event
+
+from bridge.errors import StoreUnavailable
+from bridge.store.database.failures import UNANSWERED, is_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
+ANSWER_S: Final = 12.0  # for PostgreSQL's answer within a transaction; it ends a statement itself after 10 s
+
+KIND: Final = "bridge_begin"  # the execution option that says which kind of transaction begins
+WRITE: Final = "bridge_write"
+READ: Final = "bridge_read"  # on one snapshot
+LAZY: Final = "bridge_lazy"  # a write that need not be on the disk when it is done
+USED: Final = "bridge_used"  # when a connection's last transaction began
+
+
+class NotConnected(Exception):
+    """No new connection could be made; so many others of this process are open."""
+
+    def __init__(self, driver: Exception, others: int, *, crowded: bool) -> None:
+        super().__init__(str(driver))
+        self.driver = driver
+        self.others = others
+        self.crowded = crowded
+
+
+class _DiedInThePool(StoreUnavailable):
+    """The server had closed the connection, most likely while it lay idle: a new one may do."""
+
+
+def listen(engine: Engine) -> None:
+    """Let this engine's transactions begin with the statement that their connection keeps for their kind."""
+
+    @event.listens_for(engine, "begin")
+    def begin(conn: Connection) -> None:
+        _begin(conn.connection, conn.get_execution_options().get(KIND, WRITE))
+
+
+def with_sqlalchemy(engine: Engine) -> tuple[Connection, Transaction]:
+    """Begin a transaction of the engine's kind."""
+    conn = engine.connect()
+    try:
+        return conn, conn.begin()
+    except BaseException:
+        conn.close()
+        raise
+
+
+def with_driver(engine: Engine) -> PoolProxiedConnection:
+    """Begin a write transaction in the driver's own words."""
+    pooled = engine.raw_connection()
+    try:
+        _begin(pooled, WRITE)
+    except BaseException:
+        pooled.close()
+        raise
+    return pooled
+
+
+def on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
+    """A transaction begun; when the pool's connections have died, on a new one. Nothing is lost yet at that point."""
+    try:
+        return begun(engine)
+    except _DiedInThePool:
+        engine.dispose()  # the others that lie idle died as well
+        return begun(engine)
+
+
+def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
+    """BEGIN, by the driver itself: SQLAlchemy's way costs three times as much."""
+    driver: Any = pooled.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        driver.execute(pooled.info[kind])
+        return
+    try:
+        driver.execute(pooled.info[kind])
+    except Exception as error:
+        if not driver.closed:
+            raise
+        pooled.invalidate(error)
+        if getattr(error, "sqlstate", None) == UNANSWERED:
+            raise  # it would hardly answer on another one, and who began this has waited for long enough
+        raise _DiedInThePool("the database closed the connection") from error
+    driver.limit_s = ANSWER_S
+    pooled.info[USED] = time.monotonic()
+
+
+@contextmanager
+def ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
+    """Throw a connection away that is of no use any more, without a rollback.
+
+    It may be closed, and a failing rollback would hide the first error. Or its server is the wrong one: a pooler that
+    is left within a transaction closes its own connection to that server, too, instead of giving it to the next.
+    """
+    driver: Any = (holder if isinstance(holder, PoolProxiedConnection) else holder.connection).driver_connection
+    try:
+        yield
+    except BaseException as error:
+        if getattr(driver, "closed", False) or is_over(error):
+            holder.invalidate(error)
+        raise
+
+
+def limit(conn: Connection, seconds: float) -> None:
+    """How long an answer of PostgreSQL may take in this transaction; SQLite answers within this process."""
+    driver: Any = conn.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        driver.limit_s = seconds

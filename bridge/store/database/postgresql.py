@@ -1,0 +1,208 @@
+"""PostgreSQL's connections, none of which waits for an answer without a limit of our own.
+
+Between the bridge and the server there may be a pooler or a proxy: it goes on acknowledging packets when the server
+behind it is gone, so TCP's keep-alives see nothing, and no time limit of the server can reach us. After our own limit
+the connection is closed and the caller hears `Unanswered`; nobody knows then whether a COMMIT was done.
+Imported only where the database is PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
+
+import psycopg
+from sqlalchemy import create_engine, event
+from sqlalchemy.pool import QueuePool
+
+from bridge.settings.database_url import search_path
+from bridge.store.database import begin, narrow
+from bridge.store.database.begin import LAZY, READ, USED, WAIT_S, WRITE
+from bridge.store.database.failures import READ_ONLY, UNANSWERED, is_crowded
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+    from sqlalchemy import Engine
+    from sqlalchemy.engine import URL, ExceptionContext
+
+T = TypeVar("T")
+
+PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each address that it has), BEGIN, ROLLBACK
+_CONNECT_MOST_S: Final = 12  # where the URL has a limit of its own
+_EXTRA_S: Final = 1.0  # for one more connection to be let in, while others work (a pooler lets it wait in a queue)
+_POOL: Final = "bridge_pool"  # the pool that a connection was made for
+
+_LIMITS: Final = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
+_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout"
+_READS: Final = f"{_IDLE} = 30000"
+_WRITES: Final = f"{_IDLE} = 10000"  # whom the server does not hear any more must not keep its locks for long
+_SETTLED: Final = {  # whatever the URL says
+    "autocommit": True,
+    "prepare_threshold": None,  # a transaction-mode pooler gives the next transaction another server connection
+    "client_encoding": "utf8",
+}
+_CONNECT: Final = {
+    "application_name": "datafast-bridge",
+    "target_session_attrs": "read-write",  # after a failover the old server may still answer, read-only
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
+    """The engine of a PostgreSQL URL, and its connections. patience_s: for one that waits in a pooler's queue."""
+    schemas = url.query.get("schema")  # ours, not the driver's; a session's own setting would get lost in a pooler
+    path = f"; SET LOCAL search_path = {search_path(str(schemas))}" if schemas else ""
+    url = url.difference_update_query(["schema"])
+    if "+" not in url.drivername:
+        url = url.set(drivername="postgresql+psycopg")
+    new = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_use_lifo=True,  # so that what is not needed idles
+        pool_timeout=WAIT_S,
+        connect_args={name: value for name, value in _CONNECT.items() if name not in url.query} | _SETTLED,
+        hide_parameters=True,
+    )
+    made = Made()
+
+    @event.listens_for(new, "do_connect")
+    def connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Watched:
+        others = made.still_open()
+        try:
+            connection = _connect(_EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
+        except psycopg.OperationalError as error:
+            raise begin.NotConnected(error, made.still_open(), crowded=is_crowded(error)) from None
+        made.add(connection)
+        return connection
+
+    @event.listens_for(new, "connect")
+    def prepare(connection: Watched, record: Any) -> None:
+        record.info.update(_begins(connection, path), **{_POOL: new.pool})
+
+    @event.listens_for(new, "checkin")
+    def take_back(connection: Watched | None, record: Any) -> None:
+        if connection is not None:
+            connection.limit_s = PROMPT_S
+            if record.info.get(_POOL) is not new.pool:  # that pool was thrown away while this one was at work
+                record.invalidate()
+
+    @event.listens_for(new, "handle_error")
+    def keep_the_others(context: ExceptionContext) -> None:
+        context.invalidate_pool_on_disconnect = False  # by the wall clock, which may jump; see `translated`
+
+    begin.listen(new)
+    return new, made
+
+
+def _begins(connection: Watched, path: str) -> dict[str, str]:
+    """How a connection's transactions begin: with their limits, which a pooler would not keep between them."""
+    row = connection.first_answer
+    lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
+    newer = connection.info.server_version >= 170_000
+    limits = _LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
+    return {
+        WRITE: f"BEGIN; {limits}; {_WRITES}" + ("; SET LOCAL synchronous_commit = on" if lax else ""),
+        READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}; {_READS}",
+        LAZY: f"BEGIN; {limits}; {_WRITES}; SET LOCAL synchronous_commit = off",
+    }
+
+
+class Made:
+    """The connections that were made, as long as somebody has them. Thread-safe, which a WeakSet is not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all: WeakSet[Watched] = WeakSet()
+
+    def add(self, connection: Watched) -> None:
+        """One more."""
+        with self._lock:
+            self._all.add(connection)
+
+    def still_open(self) -> int:
+        """How many are open."""
+        with self._lock:
+            return sum(not connection.closed for connection in self._all)
+
+
+def close_idle(engine: Engine, before_s: float) -> None:
+    """Those that were last used before then. What holds the queue's lock keeps everybody from taking one meanwhile."""
+    queue: Any = engine.pool._pool  # type: ignore[attr-defined]  # noqa: SLF001 - the pool has no other way
+    with queue.mutex:
+        for record in tuple(queue.queue):
+            if record.dbapi_connection is not None and record.info.get(USED, before_s) < before_s:
+                record.close()
+
+
+class Unanswered(psycopg.OperationalError):
+    """The database gave no answer in time, and the connection is closed."""
+
+    sqlstate = UNANSWERED  # what the server would say if it could
+
+
+class Watched(psycopg.Connection[Any]):
+    """A connection that closes itself when an answer takes longer than `limit_s`, which its user sets after BEGIN.
+
+    Everything that psycopg waits for on an open connection (statements, BEGIN, COMMIT, ROLLBACK) comes through `wait`.
+    """
+
+    limit_s: float = PROMPT_S
+    first_answer: Any = None  # whether a commit waits for the disk, as the server has it
+
+    def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
+        """As psycopg's, with a limit."""
+        options.setdefault("timeout", self.limit_s)
+        try:
+            return super().wait(gen, *args, **options)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - psycopg has no public name for it
+            self.close()  # sends nothing that has to be answered
+            raise Unanswered(f"it gave no answer for {self.limit_s:g} s") from None
+
+
+def _connect(answer_s: float, args: list[Any], options: dict[str, Any]) -> Watched:
+    """A new connection that has answered once.
+
+    answer_s: for its first answer. A pooler in session mode lets everybody in, and answers when one of its few is free.
+    """
+    connection = _connected(*args, **options)
+    try:
+        connection.limit_s = answer_s
+        connection.first_answer = connection.execute("SHOW synchronous_commit").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    connection.limit_s = PROMPT_S
+    narrow.adapt(connection)
+    return connection
+
+
+def _connected(*args: Any, **options: Any) -> Watched:
+    """A new connection. A time limit of the URL counts as long as it is one."""
+    limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
+    options["connect_timeout"] = limit_s if 0 < limit_s < most_s else most_s
+    try:
+        return Watched.connect(*args, **options)
+    except psycopg.OperationalError as error:
+        if READ_ONLY not in str(error) or options.get("target_session_attrs") != "read-write":
+            raise
+        made = Watched.connect(*args, **{**options, "target_session_attrs": "any"})
+        if _takes_writes(made):
+            return made
+        raise
+
+
+def _takes_writes(made: Watched) -> bool:
+    """Ask the server itself: pgbouncer goes on repeating what it was told once, also when that server was promoted."""
+    made.execute("BEGIN")  # if it takes none, pgbouncer is left within it (see `ended`)
+    row = made.execute("SHOW transaction_read_only").fetchone()
+    if row is None or row[0] != "off":
+        made.close()
+        return False
+    made.rollback()
+    return True
