@@ -356,9 +356,10 @@ def test_the_driver_takes_any_number_of_rows_and_names(store, count):
     with store.write() as conn:
         driver = driver_of(conn)
         rows = [(f"{place:03}", "new") for place in range(count)]
-        driver.insert("INSERT INTO facts (name, value)", [("000", "old")])
+        insert = "INSERT INTO facts (name, value) VALUES {rows}"
+        driver.insert(insert, [("000", "old")])
         then = "ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING name, value"
-        assert sorted(driver.insert("INSERT INTO facts (name, value)", rows, then)) == rows
+        assert sorted(driver.insert(f"{insert} {then}", rows)) == rows
         names = [name for name, _ in rows]
         asked = "SELECT name FROM facts WHERE value = ? AND name IN ({names})"
         assert sorted(driver.among(asked, names, ("new",))) == [(name,) for name in names]
