@@ -168,7 +168,7 @@ def settle(
     even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write what a read-back showed, unless the lease ran out meanwhile."""
-    written = []
+    mine = False
     for ruling in rulings:
         row = conn.execute(
             _SETTLE_LOOK,
@@ -186,14 +186,14 @@ def settle(
         ).first()
         if row is None:
             continue
-        written.append(_attempt(look, ruling))
+        mine = True
+        conn.execute(_RECORD, _attempt(look, ruling))
         if ruling.at_ms is not None:
             conn.execute(_DATE, {"of_goal": row.id, "at": ruling.at_ms})
         if ruling.goal.restored and ruling.settlement.state in _TOLD:
             restoring.told(conn, ruling.goal.goal.id, sent=ruling.settlement.state is GoalState.DELIVERED)
-    if not written:
+    if not mine:
         return Settled(written=False)
-    conn.execute(_RECORD, written)
     news = pauses.learn(conn, look.destination, health, visitor=look.visitor, token=look.token)
     pauses.learn_clock(conn, look.destination, server_now_ms, even)
     return Settled(written=True, news=news)
