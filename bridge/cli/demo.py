@@ -1,4 +1,4 @@
-"""`demo`: everything at work on this machine, with nothing to set up and nothing left behind.
+"""`demo`: the whole bridge at work on this machine, with nothing to set up and nothing left behind.
 
 A stand-in for DataFast and the bridge itself run as processes on 127.0.0.1; signed events of three providers are
 posted to the bridge; the table shows what became of each. It needs no network and reads no setting of yours.
@@ -66,7 +66,7 @@ class Stage:
         return f"sqlite:///{self.folder / 'bridge.db'}"
 
     def environ(self, base: Mapping[str, str]) -> dict[str, str]:
-        """What the bridge gets; the pace is raised because the stand-in is asked to count nothing."""
+        """The bridge's environment, with a raised rate limit: the stand-in has none."""
         return clean_environment(base) | {
             "DATABASE_URL": self.database,
             "BRIDGE_MAPPINGS": str(self.mappings),
@@ -88,18 +88,20 @@ def _secret() -> str:
 
 @command(
     examples=[
-        ("demo", "stays up until Ctrl-C, for you to look around"),
-        ("demo --once", "ends by itself: 0 when every expected goal arrived, 1 otherwise"),
+        ("demo", "runs until Ctrl-C, so that you can look around"),
+        ("demo --once", "ends by itself: exit code 0 when every expected goal arrived, 1 otherwise"),
     ]
 )
 @click.option("--once", is_flag=True, help="End after the table.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="Of the bridge. [any free one]")
-@click.option("--sandbox-port", type=click.IntRange(1, 65_535), help="Of the stand-in for DataFast. [any free one]")
+@click.option("--port", type=click.IntRange(1, 65_535), help="The bridge's port. [any free one]")
+@click.option(
+    "--sandbox-port", type=click.IntRange(1, 65_535), help="The port of the stand-in for DataFast. [any free one]"
+)
 def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
     """See everything at work on this machine in a minute.
 
     Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events of Stripe,
-    Lemon Squeezy and an application of one's own, and shows what became of each. Nothing leaves this machine, no
+    Lemon Squeezy and a custom application, and shows what became of each. Nothing leaves this machine, no
     setting or database of yours is read or written, and nothing is left behind.
     """
     screen = of_context()
@@ -202,7 +204,7 @@ def _stay(screen: Screen, stage: Stage, parts: Sequence[Part]) -> None:
     screen.say()
     screen.heading("Look around:")
     screen.line(f"  {stage.sandbox_url}/  the goals as the stand-in for DataFast received them")
-    screen.line(f"  {stage.url}/status  how the bridge is")
+    screen.line(f"  {stage.url}/status  what needs attention")
     screen.heading("Play more, and ask what became of it:")
     screen.line(f"  {name}={stage.secrets['stripe']} {me} simulate stripe-subscription --to {stage.url}")
     screen.line(f"  DATABASE_URL={stage.database} {me} events")

@@ -204,7 +204,7 @@ def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> No
 def _print_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
     """What a person can do for a goal that has no visitor, and what stands in its way."""
     told = [("Way out", sentence) for sentence in ways_out(detail, moment)]
-    told += [("Stopped", f"{key.key} links nothing any more: {key.stopped_reason}") for key in detail.stopped]
+    told += [("Stopped", f"{key.key} no longer links anything: {key.stopped_reason}") for key in detail.stopped]
     if detail.trouble:
         told.append(("No answer yet", detail.trouble))
     screen.facts(told, width=15)

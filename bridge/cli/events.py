@@ -109,7 +109,7 @@ def _became(line: EventLine) -> str:
         return listing([f"{goal.name} {goal.state}" for goal in line.goals])
     verdict = line.verdict if line.state == EventState.ROUTED else line.state
     if verdict == Verdict.MATCHED:
-        return "matched, but the goal was made before"
+        return "matched, but the goal had been made before"
     return f"{verdict}: {line.reason}" if line.reason else str(verdict)
 
 
@@ -148,7 +148,7 @@ def one(conn: Connection, text: str) -> EventDetail:
         raise BridgeError(f"There is no event {text!r}. `python -m bridge events` lists the newest.")
     if len(found) > 1:
         labels = listing([f"ev_{event_id}" for event_id in found])
-        raise UsageError(f"{text!r} names {len(found)} events: {labels}. Say which.")
+        raise UsageError(f"{text!r} names {len(found)} events: {labels}. Name one of them.")
     detail = queries.show_event(conn, found[0])
     assert detail is not None
     return detail
@@ -158,7 +158,7 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
     if detail.event.body is None:
         raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
     body = redaction.masked_body(detail.event)
-    if sys.stdout.isatty():  # for a file or a pipe byte by byte, but a terminal would obey what it holds
+    if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would obey what the body holds
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
         return
     sys.stdout.flush()
@@ -195,13 +195,13 @@ class _Selection:
 def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
     """Route events again, by the rules in force now.
 
-    Goals that an event has made already stay as they are: there is only one per once key, so nothing is sent twice.
+    Goals that an event has already made stay as they are: there is only one per once key, so nothing is sent twice.
     To send a delivered goal again, use `python -m bridge goals retry`.
     """
     screen = of_context()
     if bool(names) == any(value is not None for value in filters.values()):
         raise UsageError(
-            "Name events (events replay ev_12), or say which ones with --state, --verdict, --source, --since."
+            "Name events (events replay ev_12), or select them with --state, --verdict, --source, --type, --since."
         )
     with resources.store() as store:
         with store.read() as conn:
@@ -213,7 +213,7 @@ def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
     else:
         screen.say(f"{count(len(queued), 'event')} will be routed again{': ' + listing(queued) if queued else ''}.")
         for label in gone:
-            screen.say(f"{label}: its body is gone (BRIDGE_RETENTION_DAYS), or it waits to be routed already.")
+            screen.say(f"{label}: its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed.")
     if gone or not queued:
         raise click.exceptions.Exit(1)
 
@@ -238,13 +238,13 @@ def _selected(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -
 
 
 def _confirm(selection: _Selection, *, yes: bool, named: bool) -> None:
-    """Ask where much would happen, or where a goal was delivered."""
+    """Ask before much is done, or where a goal was delivered."""
     if not selection.ids or (named and not selection.delivered):
         return
     delivered = ""
     if selection.delivered:
         were = "was" if selection.delivered == 1 else "were"
-        delivered = f"; {count(selection.delivered, 'goal')} {were} delivered already and will not be sent again"
+        delivered = f"; {count(selection.delivered, 'goal')} {were} already delivered and will not be sent again"
     parameters.confirm(f"Route {count(len(selection.ids), 'event')} again{delivered}?", yes=yes)
 
 
@@ -262,12 +262,12 @@ def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
 # ---------------------------------------------------------------------------------------------------------- ignore
 
 
-@events.command(cls=Command, examples=[("events ignore ev_12 ev_13", "nothing is to be done about these two")])
+@events.command(cls=Command, examples=[("events ignore ev_12 ev_13", "nothing can be done with these two")])
 @click.argument("names", metavar="EVENT...", nargs=-1, required=True)
 def ignore(names: Sequence[str]) -> None:
-    """Take events out of quarantine that can never be read, so that /status is green again.
+    """Take events that can never be read out of quarantine, so that /status is green again.
 
-    Nothing is removed: they are kept as ignored, with the reason, and `events replay` still routes them again.
+    Nothing is removed: they are kept as ignored, with the reason, and `events replay` can still route them again.
     """
     from bridge.store.inbox import events as events_
 

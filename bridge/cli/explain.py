@@ -1,7 +1,7 @@
 """`explain`: what would this event do, and why? It asks the rules as the router does, and changes nothing.
 
-No network and no database: what another event taught about the visitor is not known here, so a goal without a visitor
-of its own is said to wait for one. `why` tells of events that really came.
+It uses no network and no database: what another event taught about the visitor is not known here, so a goal without a
+visitor of its own is said to wait for one. `why` is about events that really arrived.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ class Explained:
 @command(
     examples=[
         ("explain event.json --source stripe", "a body that you copied from the provider's dashboard"),
-        ("explain captured.http", "a whole request; its path names the source, its signature is looked at"),
+        ("explain captured.http", "a whole request; its path names the source, and its signature is checked"),
         (
             "events show ev_12 --body | python -m bridge explain - --source stripe",
-            "an event that came, by today's rules",
+            "a received event, by today's rules",
         ),
     ]
 )
@@ -75,7 +75,7 @@ class Explained:
     "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
 )
 def explain(file: str, source: str | None, mappings: Path | None) -> None:
-    """Say what an event would do, and why: every rule, the visitor, and the goals as they would be sent.
+    """Show what an event would do, and why: every rule, the visitor, and the goals as they would be sent.
 
     FILE is a body as the provider sends it, or a captured request (`POST /webhooks/stripe HTTP/1.1`, headers, an empty
     line, the body); `-` reads standard input. Nothing is sent or stored. Exit code 1: it could not be read.
@@ -101,12 +101,12 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
 def _only_source(rule_set: RuleSet) -> str:
     names = sorted(rule_set.sources)
     if len(names) != 1:
-        raise UsageError(f"Say with --source which one would receive it: {listing(names)}.")
+        raise UsageError(f"Name the source that would receive it with --source: {listing(names)}.")
     return names[0]
 
 
 def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
-    """The settings; a wrong one that has nothing to do with it must not keep anybody from an answer."""
+    """The settings; a wrong one that does not matter here must not keep anybody from an answer."""
     try:
         return settings_.load(given)
     except SettingsError as error:

@@ -1,7 +1,7 @@
 """`goals`: what is to be sent, was sent, or could not be sent. List goals, show one, send some again, cancel some.
 
-Sending again is safe: what was not delivered is the same goal once more; a delivered one is asked about, and goes out
-as a new generation with its own key, once, however often it is asked for.
+Sending again is safe: a goal that was not delivered stays the same goal. For a delivered one the command asks first,
+and sends a new generation with a key of its own, once, however often the command runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
 @click.group(
     cls=Section,
     examples=[
-        ("goals", "the newest ones and where they stand"),
+        ("goals", "the newest ones and their states"),
         ("goals --state held", "those that wait for your decision"),
         ("goals show goal_7", "one, with every attempt"),
         ("goals retry goal_7", "send it now"),
@@ -47,7 +47,7 @@ def goals() -> None:
 @goals.command(
     "list",
     cls=Command,
-    examples=[("goals list --state rejected --since 7d", "what DataFast refused this week")],
+    examples=[("goals list --state rejected --since 7d", "what DataFast rejected this week")],
 )
 @click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only those in this state.")
 @click.option("--name", help="Only those of this name, such as refund.")
@@ -59,7 +59,7 @@ def goals() -> None:
 @click.option("--before", type=parameters.GOAL, metavar="GOAL", help="The page before this one (goal_7).")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 def list_(since: int | None, limit: int, **filters: Any) -> None:
-    """List goals, the newest first, with where they stand."""
+    """List goals, the newest first, with their states."""
     from bridge.store import clock
     from bridge.store.operator import queries
 
@@ -145,7 +145,7 @@ _CANCELLED: Final = {
     cls=Command,
     examples=[
         ("goals retry goal_7", "send one now"),
-        ("goals retry --state rejected --since 1d --yes", "all that were refused today, without a question"),
+        ("goals retry --state rejected --since 1d --yes", "all that were rejected today, without a question"),
     ],
 )
 @click.argument("ids", type=parameters.GOAL, metavar="[GOAL]...", nargs=-1)
@@ -153,11 +153,11 @@ _CANCELLED: Final = {
 @click.option(
     "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
 )
-@click.option("--yes", is_flag=True, help="Do not ask; send delivered ones again, too.")
+@click.option("--yes", is_flag=True, help="Do not ask, and send delivered goals again, too.")
 def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> None:
-    """Send goals now: refused, given up, held or cancelled ones, or pending ones before their time.
+    """Send goals now: rejected, expired, held or cancelled ones, or pending ones before their time.
 
-    A goal that was delivered is sent a second time only after a yes: DataFast counts both.
+    A delivered goal is sent a second time only after a yes, because DataFast counts both.
     """
     from bridge.store.operator import actions
 
@@ -183,12 +183,12 @@ def _retried(outcome: str, number: int) -> str:
 def _chosen(
     conn: Connection, ids: Sequence[int], state: str | None, since: int | None
 ) -> tuple[Sequence[int], frozenset[int]]:
-    """Which goals are meant, and which of them were delivered."""
+    """The ids of the goals that were selected, and of those among them that were delivered."""
     from bridge.store import clock
     from bridge.store.operator import queries
 
     if bool(ids) == bool(state):
-        raise UsageError("Name goals (goals retry goal_7), or say which ones with --state.")
+        raise UsageError("Name goals (goals retry goal_7), or select them with --state.")
     if ids:
         details = [queries.show_goal(conn, one) for one in ids]
         return ids, frozenset(one.goal.id for one in details if one and one.goal.state == GoalState.DELIVERED)
@@ -206,7 +206,7 @@ def _chosen(
 def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
     if delivered:
         names = ", ".join(f"goal_{one}" for one in sorted(delivered))
-        parameters.confirm(f"Delivered already: {names}. Send again, so that DataFast counts it twice?", yes=yes)
+        parameters.confirm(f"Already delivered: {names}. Send again, so that DataFast counts it twice?", yes=yes)
     elif chosen and not named:
         parameters.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
 
@@ -224,7 +224,7 @@ def cancel(ids: Sequence[int]) -> None:
 
 
 def _answer(screen: Screen, rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> None:
-    """What became of each; exit code 1 if one was not done."""
+    """What became of each; exit code 1 if nothing was done for one of them."""
     failed = [row for row in rows if row[1] not in fine]
     if screen.as_json:
         told = [{"goal": f"goal_{one}", "outcome": outcome, "message": text} for one, outcome, text in rows]

@@ -1,7 +1,7 @@
-"""`links`, `relearn` and `forget`: what leads from a key (`cus_…`, `sub_…`) to a visitor, by hand.
+"""`links`, `relearn` and `forget`: what leads from a key (`cus_…`, `sub_…`) to a visitor.
 
-The bridge learns links by itself, from every event. A person looks at them, adds one that only a person knows, takes
-one away, has them learned again from the stored events after an upgrade, or removes all that is stored about somebody.
+The bridge learns links by itself, from every event. With these commands a person shows links, adds one, removes one,
+has them learned again from the stored events after an upgrade, or removes everything that is stored about somebody.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     cls=Section,
     default=None,
     examples=[
-        ("links show cus_9s6XKzkNRiz8i3", "what belongs together with it, and whom it leads to"),
+        ("links show cus_9s6XKzkNRiz8i3", "what belongs together with it, and which visitor it leads to"),
         (
             "links add stripe customer cus_9s6XKzkNRiz8i3 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
             "this customer is that visitor",
         ),
-        ("links forget cus_9s6XKzkNRiz8i3", "it leads nowhere any more"),
+        ("links forget cus_9s6XKzkNRiz8i3", "it no longer leads to a visitor"),
     ],
 )
 def links() -> None:
@@ -80,11 +80,11 @@ def show(key: str) -> None:
 @click.argument("key", metavar="KEY")
 @click.argument("visitor", metavar="VISITOR")
 def add(source: str, kind: str, key: str, visitor: str) -> None:
-    """Say that KEY of SOURCE belongs to VISITOR; goals that wait for it are sent.
+    """Bind KEY of SOURCE to VISITOR, and send the goals that wait for it.
 
-    It says which goals are sent now, which later, and which not.
+    The answer names the goals that are sent now, those that are sent later, and those that are not sent.
 
-    KIND is customer, subscription, order, session, charge … as `links show` writes it. It holds for live events only.
+    KIND is customer, subscription, order, session, charge … as `links show` writes it. The link holds for live events.
     """
     from bridge import identity
     from bridge.store.goals import parking
@@ -120,9 +120,9 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
 
 def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment: describe.Moment) -> Iterator[str]:
-    """When each goal that waited for a key is sent, or why it is not."""
+    """When each goal that waited for a key is sent, or why it is not sent."""
     if key.strong and key.text not in links.threads:
-        yield f"But {key.text} was stopped and links nothing any more (`links show {key.id}`): no goal is sent by it."
+        yield f"But {key.text} was stopped and no longer links anything (`links show {key.id}`), so no goal is sent."
     if not goals:
         yield "No goal waits for it."
     for detail in goals:
@@ -135,24 +135,24 @@ def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment:
         elif not key.strong and (goal.weak_at_ms or 0) > moment.now_ms:
             yield (
                 f"{goal.label} {goal.name}: is sent {ago(goal.weak_at_ms or 0, moment.now_ms)} (BRIDGE_WEAK_AFTER),"
-                " unless an event of its own purchase names another visitor until then."
+                " unless an event of its own purchase names another visitor before then."
             )
         else:
-            yield f"{goal.label} {goal.name}: is not sent by it, because {_why_not(detail)}."
+            yield f"{goal.label} {goal.name}: is not sent because of it: {_why_not(detail)}."
 
 
 def _why_not(detail: GoalDetail) -> str:
     if detail.stopped:
-        return f"{detail.stopped[0].key} between them links nothing any more ({detail.stopped[0].stopped_reason})"
+        return f"{detail.stopped[0].key} between them no longer links anything ({detail.stopped[0].stopped_reason})"
     return f"it still waits; `python -m bridge why {detail.goal.label}` says for what"
 
 
 @links.command(
-    cls=Command, examples=[("links forget stripe:live:cus_1", "by its whole name, where the bare id is not clear")]
+    cls=Command, examples=[("links forget stripe:live:cus_1", "by its whole name, where several keys have this id")]
 )
 @click.argument("key", metavar="KEY")
 def forget(key: str) -> None:
-    """Forget a key: it leads nowhere, until an event names it again.
+    """Forget a key: it leads to no visitor until an event names it again.
 
     Goals that were sent stay as they are. To remove all that is stored about a person, use `python -m bridge forget`.
     """
@@ -165,7 +165,7 @@ def forget(key: str) -> None:
         if not named:
             raise BridgeError(f"No event has named {key!r}.")
         if len(named) > 1:
-            raise UsageError(f"{key!r} names {listing([one.key for one in named])}. Say which.")
+            raise UsageError(f"{key!r} names {listing([one.key for one in named])}. Name one of them.")
         store.run(lambda conn: forgetting.key(conn, named[0].key))
     if screen.as_json:
         screen.write_json({"ok": True, "key": named[0].key})
@@ -173,12 +173,12 @@ def forget(key: str) -> None:
         screen.say(f"{named[0].key} is forgotten.")
 
 
-@command(examples=[("relearn", "after an upgrade that reads more links out of an event; safe at any time")])
+@command(examples=[("relearn", "after an upgrade that reads more links out of events; safe at any time")])
 def relearn() -> None:
     """Learn links again from the stored events.
 
-    Only events whose bodies are still there (BRIDGE_RETENTION_DAYS) can teach. No goal is made or sent twice; goals
-    that wait for a visitor whom this finds are sent.
+    Only events whose bodies are still stored (BRIDGE_RETENTION_DAYS) are read. No goal is made or sent twice; goals
+    that wait for a visitor who is found by this are sent.
     """
     import secrets
 
@@ -210,30 +210,30 @@ def relearn() -> None:
 @command(
     "forget",
     examples=[
-        ("forget --customer cus_9s6XKzkNRiz8i3", "shows what there is about this customer, asks, and removes it"),
+        ("forget --customer cus_9s6XKzkNRiz8i3", "shows what is stored about this customer, asks, and removes it"),
         (
             "forget --email ann@example.com --yes",
-            "everything that hangs together with this address, without a question",
+            "everything that is linked to this address, without a question",
         ),
     ],
 )
 @click.option("--visitor", metavar="ID", help="A DataFast visitor id.")
 @click.option("--customer", metavar="KEY", help="The provider's customer (cus_1), or any other key of theirs.")
-@click.option("--email", metavar="ADDRESS", help="An address that stands in stored events.")
+@click.option("--email", metavar="ADDRESS", help="An address in stored events.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget_person(visitor: str | None, customer: str | None, email: str | None, yes: bool) -> None:
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 
-    It follows the links from what you say to everything that belongs together, shows how much that is, and asks. What
-    stays are counts: that an event of this type came, that a goal of this name was sent. Goals not sent yet never
-    will be. It says at the end what remains to be done at DataFast and at the provider.
+    It follows the links from what you name to everything that belongs together, shows how much that is, and asks. Only
+    counts stay: that an event of this type arrived, that a goal of this name was sent. Goals that were not sent yet are
+    never sent. At the end it says what remains to be done at DataFast and at the provider.
     """
     from bridge.store.operator import forgetting
 
     screen = of_context()
     needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]
     if not needles:
-        raise UsageError("Say whom: --visitor, --customer or --email.")
+        raise UsageError("Name the person with --visitor, --customer or --email.")
     with resources.store() as store:
         with screen.progress("Looking through stored events") as step:
             seeds = forgetting.bodies_with(store, needles, step)

@@ -1,7 +1,7 @@
-"""`restored`: a backup was put in place of the database, so what it still wants to send may have been sent.
+"""`restored`: a backup took the place of the database, so goals that it still holds may have been sent already.
 
-It writes one fact: from when until when the database knows nothing. Whoever claims a goal reads it
-(`bridge.store.delivery.restoring`). While a process of the bridge runs it is refused: that one would send at once.
+The command writes one fact: the time that the database knows nothing of. Workers read it when they claim a goal
+(`bridge.store.delivery.restoring`). It is refused while a process of the bridge runs, because that one would send.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOK_AGAIN_S: Final = 0.5
     examples=[
         ("restored", "says what it will do, and asks"),
         ("restored --yes", "for scripts: without a question"),
-        ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has run since on the restored database"),
+        ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has run on the restored database since then"),
     ],
 )
 @click.option(
@@ -43,11 +43,13 @@ LOOK_AGAIN_S: Final = 0.5
 def restored(backed_up_at: int | None, yes: bool) -> None:
     """Tell the bridge that its database is a restored backup, before you start it.
 
-    What was sent after the backup is not in it. So each goal that is not final, and each goal made later of an event
-    from before now (a repeat of the provider, a replay), is looked up at DataFast before it is sent: if it was recorded
-    between the backup and now, it is delivered; if not, it is sent. Goals of newer events are sent as always.
+    A backup does not hold what was sent after it was made. So the bridge asks DataFast before it sends a goal that is
+    not final, or one that is made later from an event older than now (a repeat by the provider, a replay): if DataFast
+    recorded it between the backup and now, it counts as delivered; if not, it is sent. Goals of newer events are sent
+    as always.
 
-    Stop every process of the bridge before, also the one that used the lost database. Running it twice does no harm.
+    Stop every process of the bridge first, including the one that used the lost database. Running this twice does no
+    harm.
     """
     from bridge.store import clock
     from bridge.store.delivery import restoring
@@ -62,17 +64,19 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
         from_ms = _since(backed_up_at, newest_ms, now_ms)
         if not screen.as_json:
             _print(screen, from_ms, now_ms, waiting)
-        parameters.confirm("Is this database a backup that was put in place, and does no other bridge send?", yes=yes)
+        parameters.confirm("Is this database a restored backup, and has every other bridge stopped sending?", yes=yes)
         span = store.run(lambda conn: restoring.remember(conn, from_ms, clock.read_ms(conn)))
     if screen.as_json:
         counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
         screen.write_json({"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **counts})
     else:
-        screen.say("Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists what is looked up.")
+        screen.say(
+            "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists those it asks about."
+        )
 
 
 def _demand_quiet(store: Store) -> None:
-    """BridgeError while a process runs. A backup holds the last word of one that ran then: a newer word must come."""
+    """BridgeError while a process runs. A backup holds the last heartbeat of its time, so only a newer one counts."""
     from bridge.store import clock
     from bridge.store.delivery import restoring
 
@@ -88,18 +92,18 @@ def _demand_quiet(store: Store) -> None:
         if last_ms is not None and last_ms > first_ms:
             raise BridgeError(
                 "The bridge is running on this database, and would send what it holds. Stop every process of it (web"
-                " and worker), then run `python -m bridge restored` again. If it has run since the backup was put in"
-                " place, add --backed-up-at with the time of the backup."
+                " and worker), then run `python -m bridge restored` again. If it has run since the backup was restored,"
+                " add --backed-up-at with the time of the backup."
             )
 
 
 def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
-    """From when on the database knows nothing: nothing was sent between its newest time and the backup."""
+    """The time from which the database knows nothing: nothing was sent between its newest time and the backup."""
     if backed_up_at is not None and backed_up_at > now_ms:
-        raise UsageError(f"--backed-up-at lies ahead of the clock, which says {when(now_ms)}.")
+        raise UsageError(f"--backed-up-at is in the future: the clock says {when(now_ms)}.")
     known = [at for at in (backed_up_at, newest_ms) if at is not None]
     if not known:
-        raise UsageError("Nothing is stored in this database. Say from when on it is missing with --backed-up-at.")
+        raise UsageError("Nothing is stored in this database. Give the time of the backup with --backed-up-at.")
     return min(known)
 
 
@@ -116,7 +120,7 @@ def _print(screen: Screen, from_ms: int, now_ms: int, waiting: Open) -> None:
             ("Back-up", f"of {when(from_ms)}, {ago(from_ms, now_ms)}: what was sent since then is not in it"),
             ("Goals", f"{count(total, 'goal')} not sent yet: {listing(goals)}"),
             ("Events", f"{count(waiting.unrouted, 'event')} not routed yet"),
-            ("Looked up", "each of these goals, and every later one of an event from before now, before it is sent"),
+            ("Looked up", "each of these goals, and every later goal of an event older than now, before it is sent"),
         ],
         width=12,
     )

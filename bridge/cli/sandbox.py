@@ -1,7 +1,7 @@
 """`sandbox` and `simulate`: DataFast and the providers, played on this machine.
 
-Together with `serve` they are the whole way of a sale, without a key and without anybody's money. The scenarios and
-the stand-in are `bridge.sandbox`'s; here they get a command line.
+Together with `serve` they play a whole sale, without a key and without anybody's money. The scenarios and the stand-in
+are in `bridge.sandbox`; this is their command line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
         ("sandbox", "listens on 127.0.0.1:8100 and knows every visitor"),
         (
             "sandbox --option rate_per_minute=600 --option suspended=true",
-            "another DataFast; a wrong NAME lists all of them",
+            "a DataFast that behaves differently; a wrong NAME lists all options",
         ),
     ]
 )
@@ -50,7 +50,7 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
     type=click.Choice(["seeded", "any"]),
     default="any",
     show_default=True,
-    help="Know any visitor, or only those that were seeded (as DataFast does).",
+    help="Know any visitor, or only the seeded ones (as DataFast does).",
 )
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A switch of the stand-in (JSON value).")
 def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Sequence[str]) -> None:
@@ -120,12 +120,14 @@ def _introduce(screen: Screen, url: str, api_url: str, key: str) -> None:
     ]
 )
 @click.argument("scenario", required=False)
-@click.option("--to", "targets", multiple=True, metavar="URL", help="The bridge (several: in turn), or one whole URL.")
 @click.option(
-    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Put a value into every body that has the place."
+    "--to", "targets", multiple=True, metavar="URL", help="The bridge (several take turns), or one whole URL."
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Put a value at this path of every body that has it."
 )
 @click.option("--seed", type=int, help="The same seed gives the same ids; without one, every run is a new sale.")
-@click.option("--test", is_flag=True, help="As the provider sends it in test mode.")
+@click.option("--test", is_flag=True, help="Send what the provider sends in test mode.")
 @click.option("--duplicates", is_flag=True, help="Send events again, as providers do.")
 @click.option("--shuffle", is_flag=True, help="Send the events in any order.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios.")
@@ -141,7 +143,7 @@ def simulate(
 ) -> None:
     """Post the signed events of a named scenario to a bridge.
 
-    Events are signed with the same variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set them alike.
+    Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values.
     Exit code 1: an event was not answered with 200.
     """
     screen = of_context()

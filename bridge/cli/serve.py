@@ -54,9 +54,9 @@ class Serve(Command):
 def serve(port: int | None, host: str | None) -> None:
     """Start the bridge: receive webhooks, and send goals unless BRIDGE_WORKER is off.
 
-    All settings are looked at first; a wrong one stops the start, and every problem is named at once. A broken mapping
-    file does not: the bridge goes on with the last good set and says so. A SQLite database is created or brought up
-    to date by itself; for PostgreSQL run `python -m bridge migrate` once a release.
+    All settings are checked first; a wrong one stops the start, and every problem is named at once. A broken mapping
+    file does not stop it: the bridge goes on with the last good set and says so. A SQLite database is created or
+    migrated automatically; for PostgreSQL run `python -m bridge migrate` once per release.
     """
     screen = of_context()
     _override(port, host)
@@ -108,7 +108,7 @@ def _demand_address(host: str, port: int) -> None:
         reason = (getattr(error, "strerror", None) or "it is not the name of a host").lower()
         raise BridgeError(
             f"Nothing can listen at port {port} of {host}: {reason}. Stop what"
-            " does, or name another place: --port or PORT, --host or BRIDGE_HOST."
+            " listens there, or choose another address: --port or PORT, --host or BRIDGE_HOST."
         ) from None
 
 
@@ -141,7 +141,8 @@ def worker() -> None:
     """Route events and send goals in a process of its own.
 
     Needed only where BRIDGE_WORKER is off: by default each web process has a worker of its own. Any number of workers
-    may run; together they keep DataFast's rate limit. SIGTERM or Ctrl-C: what is being sent is finished, then it ends.
+    may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C it finishes what is being sent, then
+    it ends.
     """
     import signal
     import threading
@@ -185,7 +186,7 @@ _SCHEMA: Final = {
 
 
 _WAITS: Final = (
-    "Waiting for up to 10 min, because {}: a backup or a long transaction uses the tables. The bridge goes on working."
+    "Waiting for up to 10 min, because {}: a backup or a long transaction uses the tables. The bridge keeps working."
 )
 
 

@@ -1,8 +1,8 @@
 """`sources`: what to enter at each provider: the URL, the secret, the event types, and where to click.
 
 The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
-to. A secret is never shown, only whether it is there. No network; the database only for first messages
-(`bridge.cli.setup_steps`).
+to. A secret is never shown, only whether it is set. The command uses no network, and the database only for first
+messages (`bridge.cli.setup_steps`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLACEHOLDER: Final = "https://YOUR-HOST"
 class Setup:
     """What one source needs at its provider.
 
-    goal_events: what the rules that are on are for. link_events: what only tells whose a later event is.
+    goal_events: those that enabled rules match. link_events: those that only tell whose a later event is.
     """
 
     source: str
@@ -60,13 +60,13 @@ class Setup:
     ]
 )
 @click.argument("source", required=False)
-@click.option("--base-url", metavar="URL", help="Where the bridge is reached from outside: https://…")
+@click.option("--base-url", metavar="URL", help="The bridge's public address: https://…")
 def sources(source: str | None, base_url: str | None) -> None:
     """Show per source its URL, whether its secret is set, and the event types to choose.
 
-    Event types are those that the rules of the mapping file name, and those that tie together what later events name
-    (a charge, its payment, its customer), by which their visitor is found. Choose all of these at the provider, and
-    no more: others only cost you requests, and without one of these a refund or a dispute may find nobody.
+    The event types are those that the rules of the mapping file name, and those that tie together the ids in later
+    events (a charge, its payment, its customer), so that their visitor is found. Select all of these at the provider,
+    and no others: others only cost you requests, and without one of these a refund or a dispute may find no visitor.
     """
     screen = of_context()
     given = resources.environ()
@@ -83,7 +83,7 @@ def sources(source: str | None, base_url: str | None) -> None:
         _print(screen, one)
     setup_steps.print_first_messages(screen, (rule_set.sources[name] for name in names))
     if base == PLACEHOLDER:
-        screen.say("Give --base-url https://… to see the URLs as they have to be pasted.")
+        screen.say("Add --base-url https://… to see the URLs ready to paste.")
 
 
 def _heroku(given: Mapping[str, str]) -> str | None:
@@ -119,7 +119,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 
 
 def _links(source: Source) -> tuple[str, ...]:
-    """Event types worth having for their links alone; a link taken from whatever comes asks for nothing more."""
+    """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
     from bridge import identity
     from bridge.rules.event_names import known_to
 
@@ -183,8 +183,8 @@ def _print_goal_events(screen: Screen, one: Setup) -> None:
         _print_events(screen, "Events for goals", one.goal_events)
         return
     others = tuple(event for event in one.goal_events if event != setup_steps.GUMROAD_PING)
-    _print_events(screen, "Events for goals that the Ping endpoint is told of", (setup_steps.GUMROAD_PING,))
-    _print_events(screen, "Events for goals that it is not told of", others)
+    _print_events(screen, "Events for goals that the Ping endpoint receives", (setup_steps.GUMROAD_PING,))
+    _print_events(screen, "Events for goals that it does not receive", others)
     screen.say("One command for each of those; the OAuth token needs the scope view_sales:", indent=2)
     for line in one.subscribe:
         screen.line(f"    {line}")

@@ -143,7 +143,7 @@ def _how_sure(item: Evidence) -> str:
 
 
 def _stopped(reason: str | None) -> str:
-    return f" (links nothing any more: {reason})" if reason else ""
+    return f" (no longer links anything: {reason})" if reason else ""
 
 
 def _print_timeline(

@@ -140,9 +140,9 @@ def test_gumroad_is_told_which_events_need_a_command_of_their_own(alone, capsys,
         assert '"post_url=https://h.example/webhooks/gumroad?token=$GUMROAD_WEBHOOK_SECRET"' in line
     assert main(["sources", "gumroad"]) == 0
     said = capsys.readouterr().out
-    ping, others = said.split("that it is not told of")
+    ping, others = said.split("that it does not receive")
     assert "sale" in ping
-    assert "refund" not in ping.split("Ping endpoint is told of")[1]
+    assert "refund" not in ping.split("Ping endpoint receives")[1]
     assert "scope view_sales" in others
     assert "seller_id" not in said
 
