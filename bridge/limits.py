@@ -12,6 +12,8 @@ import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from bridge.text import storable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -45,14 +47,6 @@ _SCRIPT: Final = re.compile(r"javascript:", re.IGNORECASE)
 _HANDLER: Final = re.compile(r"on\w+=", re.IGNORECASE | re.ASCII)
 _PLAIN: Final = re.compile(r"[\w.-](?:[\w. -]{0,200}[\w.-])?", re.ASCII)  # most values: nothing to do
 _SUSPICIOUS: Final = re.compile(r"[<>'\"&:=]")  # without one of these nothing is taken out
-_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-
-
-def storable(text: str) -> str:
-    """The text without what no database and no UTF-8 takes: NUL and lone surrogates become U+FFFD."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def length(text: str) -> int:

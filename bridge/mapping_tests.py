@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 from bridge import rules
 from bridge.model import BodyForm, ExactFloat, Request
 from bridge.prepare import Preparer
-from bridge.rules.values import shown, text_of
+from bridge.rules.language.values import shown
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -30,8 +30,9 @@ from bridge.model import (
     TimestampSpec,
     VerifySpec,
 )
-from bridge.rules.composed import BeginsWith, paths_or_templates
-from bridge.rules.paths import compile_path
+from bridge.rules.language.paths import compile_path
+from bridge.rules.language.templates import BeginsWith
+from bridge.rules.reading.report import paths_or_templates
 
 NOW = 1_700_000_000
 URL = "https://bridge.example.com/webhooks/x"

@@ -121,7 +121,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 def _links(source: Source) -> tuple[str, ...]:
     """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
     from bridge import identity
-    from bridge.rules.event_names import known_to
+    from bridge.rules.reading.event_names import known_to
 
     known = known_to(source.provider)
     if known:

@@ -83,13 +83,13 @@ class Derived(Protocol):
 
 
 class EventTypes(Protocol):
-    """Event types, told apart by name or by glob (`bridge.rules.globs` compiles them)."""
+    """Event types, told apart by name or by glob (`bridge.globs` compiles them)."""
 
     def __contains__(self, event_type: object, /) -> bool: ...
 
 
 class Path(Protocol):
-    """A compiled path of the rule language (`bridge.rules.paths` makes them)."""
+    """A compiled path of the rule language (`bridge.rules.language.paths` makes them)."""
 
     @property
     def text(self) -> str:

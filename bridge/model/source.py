@@ -146,14 +146,14 @@ class Reply:
 
 
 class NamedValues(Protocol):
-    """The `values:` of a source (`bridge.rules.named` makes them)."""
+    """The `values:` of a source (`bridge.rules.language.named` makes them)."""
 
     def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
         """What is to be computed of one event of this type."""
 
 
 class Handovers(Protocol):
-    """The events of a source where a visitor can be handed over (`bridge.rules.handover` makes them)."""
+    """The events of a source where a visitor can be handed over (`bridge.rules.reading.handover` makes them)."""
 
     def of(self, document: Document) -> str | None:
         """What this one is (`purchase`, `sign-up`, `booking`, `form` or `goal`); None: nobody hands anything over."""

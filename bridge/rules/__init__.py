@@ -5,8 +5,9 @@ goals; never raise · schema_json, reference: for editors and the docs. Pure: no
 """
 
 from bridge.rules.engine import describe, evaluate, table
-from bridge.rules.loader import SHIPPED, hash_of, load, read_file, read_files
-from bridge.rules.paths import compile_path
+from bridge.rules.language.paths import compile_path
+from bridge.rules.reading.folder import SHIPPED, hash_of, read_file, read_files
+from bridge.rules.reading.loader import load
 from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace
 

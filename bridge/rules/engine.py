@@ -11,19 +11,20 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from bridge.globs import is_glob
 from bridge.model import MISSING, Document, Source
-from bridge.rules.conditions import FieldTest, flat, told
-from bridge.rules.globs import is_glob
-from bridge.rules.making import Making, RuleFailedError
-from bridge.rules.named import with_values
+from bridge.rules.goals import Making, RuleFailedError
+from bridge.rules.language.conditions import FieldTest, flat, shown_at
+from bridge.rules.language.named import with_values
+from bridge.rules.language.values import Value, shown
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace, Table
-from bridge.rules.values import Value, shown, text_of
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bridge.model import PlannedGoal
-    from bridge.rules.conditions import All, Condition
+    from bridge.rules.language.conditions import All, Condition
 
 IDLE_MAX: Final = 500
 _NOTHING: Final = Evaluation()
@@ -168,7 +169,7 @@ def _first_failure(
                 continue
         elif condition.expectation.holds(value, document):
             continue
-        actual = told(text, shown(value))
+        actual = shown_at(text, shown(value))
         return RuleTrace(rule.id, rule.goal, "condition", text, condition.expected, actual)
     return None
 

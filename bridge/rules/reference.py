@@ -5,43 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import limits
-from bridge.rules.conditions import OPERATORS
-from bridge.rules.filters import FILTERS
-from bridge.rules.schema import (
+from bridge.rules.language.filters import FILTERS
+from bridge.rules.reading.schema import (
     Chosen,
-    Destination,
-    Envelope,
-    ExpectedGoal,
-    Goal,
-    Handover,
-    Handshake,
-    Link,
+    EnvelopeStanza,
+    ExpectedGoalStanza,
+    HandoverStanza,
+    HandshakeStanza,
+    LinkStanza,
     MappingFile,
+    RuleStanza,
     Signature,
-    TestCase,
+    TestStanza,
     Timestamp,
     Verify,
+    WebsiteStanza,
 )
+from bridge.rules.reading.when import OPERATORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.rules.schema import Strict
+    from bridge.rules.reading.schema import Strict
 
 _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("Keys of a mapping file", MappingFile),
-    ("Keys of a rule (an entry of `goals`)", Goal),
-    ("Keys of a test (an entry of `tests`)", TestCase),
-    ("Keys of an expected goal (an entry of a test's `goals`)", ExpectedGoal),
-    ("`envelope`", Envelope),
+    ("Keys of a rule (an entry of `goals`)", RuleStanza),
+    ("Keys of a test (an entry of `tests`)", TestStanza),
+    ("Keys of an expected goal (an entry of a test's `goals`)", ExpectedGoalStanza),
+    ("`envelope`", EnvelopeStanza),
     ("`verify`", Verify),
     ("`verify.signature`", Signature),
     ("`verify.timestamp`", Timestamp),
-    ("An entry of `links`", Link),
-    ("`handshake`", Handshake),
-    ("An entry of `handover`", Handover),
+    ("An entry of `links`", LinkStanza),
+    ("`handshake`", HandshakeStanza),
+    ("An entry of `handover`", HandoverStanza),
     ("An entry of a value", Chosen),
-    ("`datafast`", Destination),
+    ("`datafast`", WebsiteStanza),
 )
 _PATHS: Final = (
     ("`data.object.id`", "a field below a field of the body"),

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bridge.globs import Glob
     from bridge.model import Destination, Json, PlannedGoal, Source
-    from bridge.rules.conditions import All, Condition
-    from bridge.rules.globs import Glob
-    from bridge.rules.paths import CompiledPath
-    from bridge.rules.templates import Placeholder, Template
+    from bridge.rules.language.conditions import All, Condition
+    from bridge.rules.language.paths import CompiledPath
+    from bridge.rules.language.templates import Placeholder, Template
 
 
 @dataclass(frozen=True, slots=True)

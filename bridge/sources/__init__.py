@@ -11,8 +11,7 @@ from bridge.sources.body import parse
 from bridge.sources.events import documents, read
 from bridge.sources.handshake import handshake, sender_of
 from bridge.sources.ignored import ignored
-from bridge.sources.presets import presets
-from bridge.sources.reference import reference
+from bridge.sources.presets import presets, reference
 from bridge.sources.tokens import known_secrets, named_secrets, sender_tokens, without
 from bridge.sources.verifier import can_verify, faults, verify
 

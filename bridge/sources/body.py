@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import parse_qsl
 
 from bridge.errors import UnreadableBody
-from bridge.limits import storable
 from bridge.model import BodyForm, ExactFloat, Json
+from bridge.text import storable
 
 if TYPE_CHECKING:
     from bridge.model import Source

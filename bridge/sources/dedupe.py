@@ -21,7 +21,7 @@ from bridge.sources import lemonsqueezy
 from bridge.sources.body import repaired
 from bridge.sources.envelope import bounded_text, first_text, read_envelope
 from bridge.sources.facts import Facts
-from bridge.sources.stripe import is_fixture_id
+from bridge.text import is_fixture_id
 
 if TYPE_CHECKING:
     from bridge.model import Document, Envelope, Request, Source

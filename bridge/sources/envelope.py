@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from bridge.limits import storable
 from bridge.model import MISSING, Document, Envelope
-from bridge.sources.facts import text_of
 from bridge.sources.times import ms_of
+from bridge.text import storable, text_of
 
 if TYPE_CHECKING:
     from bridge.model import EnvelopeSpec, Json, Path

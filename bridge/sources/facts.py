@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from bridge.errors import SignatureError, UnreadableBody
-from bridge.model import ExactFloat
 from bridge.sources.body import MAX_FIELDS, form_fields, parse
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from bridge.model import Json, Place, Request, Source
@@ -81,17 +81,6 @@ def query_of(request: Request) -> dict[str, str]:
         return dict(parse_qsl(request.query_string, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
         return {}
-
-
-def text_of(value: Json) -> str | None:
-    """A scalar as text, as the sender wrote it; None for null, objects and lists."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, ExactFloat):
-        return value.text
-    return str(value) if isinstance(value, int | float) else None
 
 
 def as_bytes(text: str) -> bytes:

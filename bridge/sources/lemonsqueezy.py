@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bridge.sources.envelope import bounded_text
-from bridge.sources.facts import text_of
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from bridge.model import Json

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
@@ -30,3 +30,87 @@ def _resolved(name: str, said: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     preset = dict(said[name])
     other = preset.pop("like", None)
     return {**_resolved(other, said), **preset} if other else preset
+
+
+# ----------------------------------------------------------------------------------- the table for people
+
+_CODED_IDS: Final = {"lemonsqueezy": "`meta.webhook_id`, and a fingerprint of what happened"}
+_HEAD: Final = """# Providers
+
+Written by `make docs` from `bridge/sources/presets.yaml`.
+`provider: <name>` in a mapping file takes everything from here; every key can be said anew in the file.
+
+The last column says what each preset was checked against, and when:
+
+- `run`: the provider's own library. `make oracles` runs it, and its verdicts are [below](#verdicts).
+- `family`: a library of the signature scheme, which the provider's source or documentation names.
+- `captured`: requests that the provider sent.
+- `read`: source or documentation.
+- `assumed`: nothing of the provider's own was found. Watch the first deliveries.
+
+The fifth column names the events by which a visitor can be handed over. When most of the last goals from them have none, `/status`
+says so ([Alarms](operations.md#alarms)); a file says its own by `handover:`.
+
+| provider | authentic by | type · id of the event | visitor id is looked for at | handed over by | where to set it up; the secret | checked |
+|---|---|---|---|---|---|---|
+"""  # noqa: E501
+
+
+def reference() -> str:
+    """All presets as Markdown."""
+    return _HEAD + "".join(_row(name, said) for name, said in presets().items())
+
+
+def _row(name: str, said: Mapping[str, Any]) -> str:
+    envelope = said.get("envelope", {})
+    event_id = _CODED_IDS.get(name) or _paths(envelope.get("id")) or "hash of the body"
+    visitor = _visitor(said) or "say `visitor:` yourself"
+    event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
+    cells = (
+        f"`{name}`",
+        _schemes(said["verify"]),
+        f"{event_type} · {event_id}",
+        visitor,
+        ", ".join(f"{kind}: {events}" for kind, events in _handovers(said).items()),
+        _warning(said) + "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
+        "{how}: {against} ({on})".format(**said["checked"]),
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _warning(said: Mapping[str, Any]) -> str:
+    return f"**Cannot be set up:** {said['cannot_be_set_up']}. " if "cannot_be_set_up" in said else ""
+
+
+def _schemes(verify: Mapping[str, Any]) -> str:
+    schemes = [_scheme(said) for said in (verify, *verify.get("or", ()))]
+    return "; or ".join(dict.fromkeys(schemes))  # two may differ in a prefix only
+
+
+def _scheme(verify: Mapping[str, Any]) -> str:
+    place = verify.get("signature", {}).get("in", "header:Authorization")
+    places = ", ".join(f"`{text}`" for text in ([place] if isinstance(place, str) else place))
+    if verify["type"] in ("token", "basic"):
+        return f"{verify['type']} in {places}"
+    return f"{verify['type']} of `{verify.get('signed', '{body}')}` in {places}"
+
+
+def _visitor(said: Mapping[str, Any]) -> str:
+    borrowed = _paths(said.get("borrowed"))
+    places = [_paths(said.get("visitor")), f"with the prefix `dfv_`: {borrowed}" if borrowed else ""]
+    return "; ".join(place for place in places if place)
+
+
+def _handovers(said: Mapping[str, Any]) -> dict[str, str]:
+    """The events by kind; `(some)` are those that must also meet a condition."""
+    found: dict[str, list[str]] = {}
+    for entry in said.get("handover", ()):
+        some = " (some)" if "when" in entry else ""
+        events = [entry["event"]] if isinstance(entry["event"], str) else entry["event"]
+        found.setdefault(entry.get("kind", "goal"), []).extend(f"`{event}`{some}" for event in events)
+    return {kind: ", ".join(events) for kind, events in found.items()}
+
+
+def _paths(said: Any) -> str:
+    listed = [said] if isinstance(said, str) else said or ()
+    return ", ".join(f"`{path}`" for path in listed)

@@ -13,7 +13,8 @@ from bridge.errors import UnreadableBody
 from bridge.masking import names_secret
 from bridge.model import BodyForm, Document, Source, VerifySpec
 from bridge.sources.body import legible, parse
-from bridge.sources.facts import text_below, text_of
+from bridge.sources.facts import text_below
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.errors import SignatureError
 from bridge.model import Document, Place
-from bridge.sources import asymmetric
-from bridge.sources.facts import Facts, as_bytes, text_of
-from bridge.sources.keys import FORMS, from_base64, from_hex, symmetric
-from bridge.sources.template import Template, compile_template
+from bridge.sources.facts import Facts, as_bytes
+from bridge.sources.keys import FORMS, PUBLIC_TYPES, from_base64, from_hex, public_key_verifier, symmetric
+from bridge.sources.signed_text import SignedText, compile_signed
 from bridge.sources.times import ms_of
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ _STAMPS: Final = {
 
 # MD5 is broken as a hash; as HMAC-MD5 no forgery is known (RFC 6151). It is there for senders that have nothing else.
 HMACS: Final = {f"hmac-{name}": name for name in ("md5", "sha1", "sha256", "sha384", "sha512")}
-TYPES: Final = (*HMACS, "sha256", "token", "basic", *asymmetric.TYPES)
+TYPES: Final = (*HMACS, "sha256", "token", "basic", *PUBLIC_TYPES)
 ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
 
 
@@ -54,7 +54,7 @@ ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
 class _Scheme:
     """A source's `verify` stanza with its secrets, ready for use. Without a check nothing verifies."""
 
-    template: Template | None
+    template: SignedText | None
     checks: tuple[tuple[Check, bytes], ...]  # each with its secret, for templates that sign the secret itself
     faults: tuple[str, ...]
 
@@ -243,7 +243,7 @@ def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
     template = None
     if spec.type not in ("token", "basic"):
         try:
-            template = compile_template(spec.signed)
+            template = compile_signed(spec.signed)
         except ValueError as error:
             found.append(str(error))
         if spec.type == "sha256" and template is not None and not template.uses_secret:
@@ -282,8 +282,8 @@ def _checks(spec: VerifySpec, secret: str) -> list[Check]:
         if not secret.strip().strip(":"):
             raise ValueError("the secret is empty; it is written user:password")
         return [_basic_check(symmetric("text", secret))]
-    if spec.type in asymmetric.TYPES:
-        verifiers = _forms(spec.key, lambda form: asymmetric.verifier(spec.type, form, secret))
+    if spec.type in PUBLIC_TYPES:
+        verifiers = _forms(spec.key, lambda form: public_key_verifier(spec.type, form, secret))
         return [_public_key_check(verifies, decode) for verifies in verifiers]
     keys = dict.fromkeys(_forms(spec.key, lambda form: symmetric(form, secret)))  # two forms may be one key
     if spec.type == "sha256":

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bridge import sources
-from bridge.sources import asymmetric
+from bridge.sources.keys import PUBLIC_TYPES
 
 ROOT = Path(__file__).parents[3]
-PAIRED = [name for name, said in sources.presets().items() if said["verify"]["type"] in asymmetric.TYPES]
+PAIRED = [name for name, said in sources.presets().items() if said["verify"]["type"] in PUBLIC_TYPES]
 
 # Only what requirements.txt pins can be imported here: a package that a developer has beside it is not there.
 ALONE = r"""

@@ -13,7 +13,7 @@ from rules_kit import PRESETS
 
 from bridge import rules
 from bridge.errors import MappingError
-from bridge.rules.strict_yaml import SIZE_MAX
+from bridge.rules.reading.strict_yaml import SIZE_MAX
 
 RULE = "provider: stripe\ngoals:\n  - goal: dispute\n    event: charge.dispute.created\n"
 MB = 1 << 20

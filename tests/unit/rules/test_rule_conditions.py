@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model import Document, ExactFloat
-from bridge.rules.conditions import compile_when
+from bridge.rules.reading.when import compile_when
 
 BODY = {
     "s": "paid",

@@ -11,8 +11,8 @@ from rules_kit import HEAD, KEY, VISITOR, evaluate, load
 
 from bridge import mapping_tests, rules, settings
 from bridge.model import Candidate, Document
-from bridge.rules.conditions import ALWAYS
 from bridge.rules.engine import evaluate_table, table
+from bridge.rules.language.conditions import ALWAYS
 
 
 def only(text: str, body: Any, **more: Any):

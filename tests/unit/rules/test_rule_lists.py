@@ -8,9 +8,9 @@ import pytest
 from rules_kit import evaluate, fault, faults
 
 from bridge.model import Document, ExactFloat
-from bridge.rules.filters import Scope
-from bridge.rules.paths import compile_one
-from bridge.rules.templates import compile_template
+from bridge.rules.language.filters import Scope
+from bridge.rules.language.paths import compile_one
+from bridge.rules.language.templates import compile_template
 
 BODY = {
     "refunds": [{"amount": "20.00", "kind": "tax"}, {"amount": None}, {"kind": "net"}, {"amount": ExactFloat("30.0")}],

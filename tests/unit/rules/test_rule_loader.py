@@ -12,7 +12,7 @@ from rules_kit import HEAD, PRESETS, fault, faults, load
 from bridge import rules
 from bridge.errors import MappingError
 from bridge.model import BodyForm, Destination, Place, TimestampSpec
-from bridge.rules.strict_yaml import parse
+from bridge.rules.reading.strict_yaml import parse
 
 TWO_LINES = "provider: stripe\ngoals:\n  - goal: dispute\n    event: charge.dispute.created\n"
 

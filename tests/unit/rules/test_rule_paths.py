@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.model import MISSING, Document, ExactFloat
-from bridge.rules.paths import compile_path
+from bridge.rules.language.paths import compile_path
 
 BODY = {
     "id": "evt_1",

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model import Document, ExactFloat
-from bridge.rules.filters import FILTERS, Scope, compile_filter
-from bridge.rules.templates import compile_template
+from bridge.rules.language.filters import FILTERS, Scope, compile_filter
+from bridge.rules.language.templates import compile_template
 
 BODY = {
     "text": "Crème & Co",

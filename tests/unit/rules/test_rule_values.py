@@ -8,9 +8,9 @@ import pytest
 from rules_kit import HEAD, KEY, PRESETS, evaluate, fault, faults
 
 from bridge import mapping_tests, rules, settings
+from bridge.globs import compile_glob
 from bridge.model import Document
-from bridge.rules.globs import compile_glob
-from bridge.rules.named import Choice, Values
+from bridge.rules.language.named import Choice, Values
 
 STRIPE = "provider: stripe\n"
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sources_kit import NOW, paths, request, signed_request, source
 
 from bridge import sources
+from bridge.globs import event_types
 from bridge.model import FormerSpec
-from bridge.rules.globs import event_types
 
 ORDER = b'{"id": 11, "total": "50.00"}'
 SHOPIFY = replace(source("shopify"), named_types=event_types(["orders/paid", "orders/*"]))

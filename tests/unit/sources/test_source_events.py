@@ -11,7 +11,7 @@ from sources_kit import URL, VISITOR, envelope_spec, request, source, source_of
 from bridge import sources
 from bridge.errors import UnreadableBody
 from bridge.model import Envelope, Event, EventState
-from bridge.rules.paths import compile_path
+from bridge.rules.language.paths import compile_path
 
 PAYLOADS = Path(__file__).parent / "payloads"
 STRIPE = source("stripe")

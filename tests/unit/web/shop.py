@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import UnknownSource
 from bridge.model import Destination, EnvelopeSpec, Place, SignatureSpec, Source, VerifySpec
-from bridge.rules.paths import compile_path
+from bridge.rules.language.paths import compile_path
 from bridge.store.inbox.counters import Refusals
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridge.rules.globs import is_glob
-from bridge.rules.spelling import nearest
+from bridge.globs import is_glob
+from bridge.text import nearest
 
 _LEMONSQUEEZY: Final = """
 affiliate_activated customer_updated dispute_created dispute_resolved license_key_created license_key_updated

@@ -12,17 +12,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.model import MISSING, Document
-from bridge.rules.before import was
-from bridge.rules.filters import instant
-from bridge.rules.paths import CompiledPath, Field, identified, walk
-from bridge.rules.values import Value, equal, number, shown, text_of
+from bridge.rules.language.filters import instant
+from bridge.rules.language.paths import CompiledPath, Field, identified, walk
+from bridge.rules.language.values import Value, equal, number, shown, was
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridge.globs import Glob
     from bridge.model import Json
-    from bridge.rules.globs import Glob
-    from bridge.rules.paths import Segment
+    from bridge.rules.language.paths import Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import limits
-from bridge.rules.conditions import ALWAYS, All, compile_when
-from bridge.rules.globs import compile_glob, is_glob
-from bridge.rules.named import NO_VALUES, Values, check_template, check_text, check_when
-from bridge.rules.paths import CompiledPath, compile_one
+from bridge.globs import compile_glob, is_glob
+from bridge.rules.language.conditions import ALWAYS, All
+from bridge.rules.language.named import NO_VALUES, Values
+from bridge.rules.language.paths import CompiledPath, compile_one
+from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
+from bridge.rules.reading.named import check_template, check_text, check_when
+from bridge.rules.reading.report import below, numbered, paths
+from bridge.rules.reading.strict_yaml import KEY
+from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import Rule
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.strict_yaml import KEY
-from bridge.rules.templates import Placeholder, Template, compile_template, template_of
-from bridge.rules.texts import below, numbered, paths
-from bridge.rules.values import text_of
 from bridge.settings import duration_ms
+from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.model import Json
-    from bridge.rules.reporting import Fault
-    from bridge.rules.schema import Goal
+    from bridge.rules.reading.report import Fault
+    from bridge.rules.reading.schema import RuleStanza
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _NOWHERE: Final = template_of("", ())
@@ -40,7 +41,7 @@ class RuleContext:
     values: Values = NO_VALUES
 
 
-def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
+def compile_rule(goal: RuleStanza, context: RuleContext, fault: Fault) -> Rule:
     """Compile a rule; every fault goes to `fault`, and the result counts only if there are none."""
     name = _name(goal.goal, context, below(fault, "goal"))
     events = tuple(text for _, text in numbered(goal.event))
@@ -69,7 +70,7 @@ def compile_rule(goal: Goal, context: RuleContext, fault: Fault) -> Rule:
     )
 
 
-def _when(goal: Goal, context: RuleContext, fault: Fault) -> All:
+def _when(goal: RuleStanza, context: RuleContext, fault: Fault) -> All:
     if goal.when is None:
         return ALWAYS
     check_when(goal.when, context.values, fault)
@@ -104,7 +105,7 @@ def _name(text: str, context: RuleContext, fault: Fault) -> Template:
     return template
 
 
-def _id(goal: Goal, name: Template, fault: Fault) -> str:
+def _id(goal: RuleStanza, name: Template, fault: Fault) -> str:
     if goal.id is not None:
         if not _ID.fullmatch(goal.id):
             fault(("id",), f'id "{goal.id[:60]}" may hold only letters, digits, "-", "_" and "."')
@@ -115,7 +116,7 @@ def _id(goal: Goal, name: Template, fault: Fault) -> str:
     return name.literal
 
 
-def _once_per(goal: Goal, context: RuleContext, fault: Fault) -> tuple[CompiledPath | Template, ...]:
+def _once_per(goal: RuleStanza, context: RuleContext, fault: Fault) -> tuple[CompiledPath | Template, ...]:
     found: list[CompiledPath | Template] = []
     for where, text in numbered(goal.once_per):
         if "{" in text:
@@ -132,7 +133,7 @@ def _once_per(goal: Goal, context: RuleContext, fault: Fault) -> tuple[CompiledP
     return tuple(found)
 
 
-def _follows(goal: Goal, fault: Fault) -> str | None:
+def _follows(goal: RuleStanza, fault: Fault) -> str | None:
     """The name of the goal that must have been made before, as DataFast writes it."""
     if goal.follows is None:
         return None
@@ -156,7 +157,7 @@ def _duration(text: str | None, fault: Fault) -> int | None:
 # ------------------------------------------------------------------------------------------------------ metadata
 
 
-def _metadata(goal: Goal, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...] | Placeholder:
+def _metadata(goal: RuleStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...] | Placeholder:
     if goal.metadata is None:
         return ()
     if isinstance(goal.metadata, str):

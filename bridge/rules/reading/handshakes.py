@@ -11,20 +11,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import BodyForm, Handshake, Place, ReplyKind
-from bridge.rules.secrets import is_secret
-from bridge.rules.strict_yaml import KEY
-from bridge.rules.texts import below, numbered
-from bridge.rules.values import text_of
-from bridge.rules.verification import CUSTOM, in_preset, read_places
+from bridge.rules.reading.report import below, numbered
+from bridge.rules.reading.secrets import is_secret
+from bridge.rules.reading.strict_yaml import KEY
+from bridge.rules.reading.verification import CUSTOM, in_preset, read_places
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.model import Source, VerifySpec
-    from bridge.rules.reporting import Fault, Report
-    from bridge.rules.schema import Handshake as Said
-    from bridge.rules.schema import MappingFile, Preset
-    from bridge.rules.schema import Scalars as Values
+    from bridge.rules.reading.report import Fault, Report
+    from bridge.rules.reading.schema import HandshakeStanza, MappingFile, Preset, Scalars
 
 METHODS: Final = ("GET", "HEAD", "POST")
 ECHO_ONLY: Final = (
@@ -59,7 +57,7 @@ def compile_handshakes(
     )
 
 
-def _numbered(said: Said | list[Said] | None) -> list[tuple[tuple[int, ...], Said]]:
+def _numbered(said: HandshakeStanza | list[HandshakeStanza] | None) -> list[tuple[tuple[int, ...], HandshakeStanza]]:
     if said is None:
         return []
     return [((i,), one) for i, one in enumerate(said)] if isinstance(said, list) else [((), said)]
@@ -73,7 +71,7 @@ class _Compiling:
         self.environ = environ
         self.report = report
 
-    def one(self, said: Said, fault: Fault, *, echo_only: bool = False) -> Handshake:
+    def one(self, said: HandshakeStanza, fault: Fault, *, echo_only: bool = False) -> Handshake:
         """One entry."""
         does, place = _does(said, fault)
         if echo_only and (does is not ReplyKind.ECHO or said.body is not None):
@@ -93,7 +91,7 @@ class _Compiling:
         )
         return self._with_verify_token(said, made, fault)
 
-    def _with_verify_token(self, said: Said, made: Handshake, fault: Fault) -> Handshake:
+    def _with_verify_token(self, said: HandshakeStanza, made: Handshake, fault: Fault) -> Handshake:
         place = _place(said.verify_token, below(fault, "verify_token"))
         if place is None:
             return made
@@ -104,7 +102,7 @@ class _Compiling:
         return replace(made, verify_token=place, variable=self.variable, expected=value or None)
 
 
-def _does(said: Said, fault: Fault) -> tuple[ReplyKind, Place | None]:
+def _does(said: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]:
     """What is done, and with the value at which place."""
     wanted = [
         (ReplyKind.ECHO, said.echo, "echo"),
@@ -123,13 +121,13 @@ def _place(text: str | None, fault: Fault) -> Place | None:
     return next(iter(read_places(text, fault)), None)
 
 
-def _condition(text: str, value: Values, fault: Fault) -> tuple[Place, tuple[str, ...]]:
+def _condition(text: str, value: Scalars, fault: Fault) -> tuple[Place, tuple[str, ...]]:
     place = _place(text, lambda _where, sentence: fault((text, KEY), sentence))
     values = tuple(text_of(one) or "" for one in (value if isinstance(value, list) else [value]))
     return place or Place("header", ""), values
 
 
-def _fields(said: Said, does: ReplyKind, fault: Fault) -> tuple[tuple[str, str], ...]:
+def _fields(said: HandshakeStanza, does: ReplyKind, fault: Fault) -> tuple[tuple[str, str], ...]:
     known = ("value", "hex", "base64") if does is ReplyKind.HMAC else ("value",)
     for name, template in (said.json_ or {}).items():
         for part in _TEMPLATE.findall(template):

@@ -6,119 +6,40 @@ and raises nothing but MappingError, whatever the texts hold.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 import re
-import stat
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.errors import MappingError
-from bridge.rules.conditions import ALWAYS, compile_when
-from bridge.rules.destinations import DEFAULT, Destinations
-from bridge.rules.endpoint import Surroundings, compile_source
+from bridge.globs import event_types
 from bridge.rules.engine import table
-from bridge.rules.event_names import near_miss
-from bridge.rules.globs import event_types
-from bridge.rules.handshake import apart, without_computing
-from bridge.rules.named import NO_VALUES, Values, check_when
-from bridge.rules.paths import CompiledPath, value_name
-from bridge.rules.reporting import Report
-from bridge.rules.rule import RuleContext, compile_rule
+from bridge.rules.language.conditions import ALWAYS
+from bridge.rules.language.named import NO_VALUES, Values
+from bridge.rules.language.paths import CompiledPath, value_name
+from bridge.rules.reading.destinations import DEFAULT, Destinations
+from bridge.rules.reading.event_names import near_miss
+from bridge.rules.reading.folder import FILES_MAX, hash_of, too_many
+from bridge.rules.reading.handshakes import apart, without_computing
+from bridge.rules.reading.named import check_when
+from bridge.rules.reading.report import Report, numbered
+from bridge.rules.reading.rule import RuleContext, compile_rule
+from bridge.rules.reading.source import Surroundings, compile_source
+from bridge.rules.reading.strict_yaml import KEY, parse
+from bridge.rules.reading.structure import structure
+from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.strict_yaml import KEY, SIZE_MAX, parse
-from bridge.rules.structure import structure
-from bridge.rules.texts import numbered
-from bridge.rules.values import text_of
+from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.model import Source
+    from bridge.rules.reading.schema import MappingFile, TestStanza
     from bridge.rules.ruleset import Rule
-    from bridge.rules.schema import MappingFile
-    from bridge.rules.schema import TestCase as SaidTest
 
-SHIPPED: Final = (Path(__file__).parents[1] / "shipped").resolve()  # in a clone a link to its `mappings`
-SUFFIXES: Final = (".yaml", ".yml")
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
-FILES_MAX: Final = 500
-
-
-def read_files(folder: Path) -> dict[str, str]:
-    """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read.
-
-    What begins with a dot is an editor's or a system's. Pipes, devices and folders are not opened, and of a file that
-    is too large nothing is read.
-    """
-    try:
-        found = sorted(path for path in folder.iterdir() if _is_mapping_file(path))
-    except OSError as error:
-        told = f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"
-        made = f"; `cp -r {SHIPPED} {folder}` makes one with the files that are shipped, or set BRIDGE_MAPPINGS"
-        raise MappingError([told + made if isinstance(error, FileNotFoundError) else told]) from None
-    if len(found) > FILES_MAX:
-        raise MappingError([_too_many(folder, len(found))])
-    texts: dict[str, str] = {}
-    faults: list[str] = []
-    for path in found:
-        try:
-            texts[path.name] = read_file(path)
-        except MappingError as error:
-            faults += error.faults
-    if faults:
-        raise MappingError(faults)
-    return texts
-
-
-def read_file(path: Path) -> str:
-    """The text of one mapping file; MappingError.
-
-    Bytes that are no text stay in it (surrogateescape), so that `load` tells of them together with all other faults.
-    """
-    try:
-        return _read(path)
-    except OSError as error:
-        raise MappingError([f"{path}:1:1: the file cannot be read ({_reason(error)})"]) from None
-
-
-def _read(path: Path) -> str:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # a pipe would wait
-        known = os.fstat(opened.fileno())
-        if not stat.S_ISREG(known.st_mode):
-            raise MappingError([f"{path}:1:1: this is no ordinary file"])
-        data = opened.read(SIZE_MAX + 1) if known.st_size <= SIZE_MAX else b""
-    size = max(known.st_size, len(data))
-    if size > SIZE_MAX:
-        raise MappingError([f"{path}:1:1: the file has {size:,} bytes, {SIZE_MAX:,} are allowed; it was not read"])
-    return data.decode("utf-8-sig", "surrogateescape")
-
-
-def _is_mapping_file(path: Path) -> bool:
-    """OSError where nobody can say; a link that leads nowhere is no file."""
-    if path.suffix not in SUFFIXES or path.name.startswith("."):
-        return False
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return False
-        raise
-
-
-def _too_many(folder: object, count: int) -> str:
-    return f"{folder}: there are {count} mapping files, {FILES_MAX} are allowed"
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        whose = "this process" if error.errno == errno.EMFILE else "this machine"
-        return f"{whose} has as many files open as it may: raise the limit (`ulimit -n`)"
-    return (error.strerror or type(error).__name__).lower()
 
 
 def load(
@@ -129,7 +50,7 @@ def load(
     if not files:
         raise MappingError([f"{folder}: there is no mapping file (*.yaml)"])
     if len(files) > FILES_MAX:
-        raise MappingError([_too_many(folder, len(files))])
+        raise MappingError([too_many(folder, len(files))])
     reading = _Reading(environ, presets, folder)
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
@@ -250,16 +171,6 @@ def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], readin
     )
 
 
-def hash_of(files: Mapping[str, str]) -> str:
-    """The name of a set of files: SHA-256 over names and texts."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        for part in (name, files[name]):
-            data = part.encode("utf-8", "surrogatepass")
-            digest.update(str(len(data)).encode() + b":" + data)
-    return digest.hexdigest()
-
-
 _FIELD: Final = re.compile(r"""\b(header|query)\.(?:\\?"([^"\\]+)|([^\s.\[\]{}"'|,;:]+))""")
 
 
@@ -280,7 +191,7 @@ def _tests(said: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterab
         yield _test(test, line)
 
 
-def _test(test: SaidTest, line: int) -> TestCase:
+def _test(test: TestStanza, line: int) -> TestCase:
     return TestCase(
         name=test.name,
         line=line,
@@ -321,7 +232,7 @@ def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
 
 
 def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> None:
-    """Where ids are looked for, a path that names a value would read a field of the body that is called `value`."""
+    """Steps ids are looked for, a path that names a value would read a field of the body that is called `value`."""
     linked = [path for link in source.links for path in link.paths]
     for key, found in (("visitor", source.visitor), ("links", linked)):
         for path in found:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from bridge.model import Place, SignatureSpec, TimestampSpec, VerifySpec
-from bridge.rules.paths import CompiledPath
-from bridge.rules.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Verify
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.texts import below, numbered
+from bridge.rules.language.paths import CompiledPath
+from bridge.rules.reading.report import below, numbered
+from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Verify
+from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.model import Path
-    from bridge.rules.reporting import Fault, Report, Where
-    from bridge.rules.schema import Scheme, Texts
+    from bridge.rules.reading.report import Fault, Report, Steps
+    from bridge.rules.reading.schema import Scheme, Texts
 
 CUSTOM: Final = "custom"
 _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)
@@ -43,7 +43,7 @@ def in_preset(report: Report) -> Fault:
     return lambda where, sentence: report.fault(("provider",), f"its preset is faulty at {where}: {sentence}")
 
 
-def valid_preset(found: Any, report: Report, where: Where) -> Preset:
+def valid_preset(found: Any, report: Report, where: Steps) -> Preset:
     try:
         return Preset.model_validate(found)
     except ValidationError as error:
@@ -91,7 +91,7 @@ def _scheme(said: Scheme, fault: Fault) -> VerifySpec:
 def id_is_signed(event_id: Sequence[Path], verify: VerifySpec, *, public_url: str | None = None) -> bool:
     """Whether the signature covers where the event's id is: else who replays a body only has to make up another id.
 
-    The bearer of a token or a password vouches for the whole request. Where a signed URL is a fixed one, nothing covers
+    The bearer of a token or a password vouches for the whole request. Steps a signed URL is a fixed one, nothing covers
     the query that was sent.
     """
     return all(_covers(spec, event_id, signs_query=public_url is None) for spec in verify.schemes)
@@ -128,7 +128,7 @@ def _said_verify(
             report.fault(("provider",), f'provider {file.provider} has no scheme of its own; say it in "verify"')
         return base, in_preset(report)
     own = Verify.model_validate({"preset": file.verify}) if isinstance(file.verify, str) else file.verify
-    where: Where = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
+    where: Steps = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
     if own.preset is not None:
         base = _verify_of_preset(own.preset, presets, report, where)
     elif own.type is not None and (own.signature is not None or own.type == "basic"):
@@ -138,7 +138,7 @@ def _said_verify(
     return _overlaid(base, own), report.below("verify")
 
 
-def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Report, where: Where) -> Verify | None:
+def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Report, where: Steps) -> Verify | None:
     found = presets.get(name)
     if found is None:
         report.fault(where, f'unknown preset "{name}"{did_you_mean(name, presets)}')
@@ -157,7 +157,7 @@ def _overlaid(base: Verify | None, own: Verify) -> Verify:
     return Verify.model_validate(said)
 
 
-def _one_of(where: Where, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
+def _one_of(where: Steps, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
     if value is not None and value not in allowed:
         fault(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from bridge.rules.schema import MODELS, Chosen, MappingFile, Strict
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.strict_yaml import KEY, QUOTES, Node
+from bridge.rules.reading.schema import MODELS, Chosen, MappingFile, Strict
+from bridge.rules.reading.strict_yaml import KEY, QUOTES, Node
+from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from bridge.model import Json
-    from bridge.rules.reporting import Report, Where
+    from bridge.rules.reading.report import Report, Steps
 
 NULL_IS_A_VALUE: Final = (("challenge",), ("tests", "*", "event"))
 VARIABLES_ARE_READ: Final = (
@@ -103,12 +103,12 @@ def structure(tree: Node, report: Report) -> MappingFile | None:
     return None
 
 
-def _steps(details: ErrorDetails) -> Where:
+def _steps(details: ErrorDetails) -> Steps:
     """The steps to a fault, without the members of unions."""
     return tuple(step for step in details["loc"] if isinstance(step, int) or not step.startswith("~"))
 
 
-def _mend(plain: Json, where: Where, kind: str) -> None:
+def _mend(plain: Json, where: Steps, kind: str) -> None:
     """Take out what is faulty, or put something sound in its place where it is needed."""
     if _pattern(where) == _NAMES_OF_VALUES:
         where = where[:-1]
@@ -131,7 +131,7 @@ def _mend(plain: Json, where: Where, kind: str) -> None:
         holder.pop(last, None)
 
 
-def _filler(filler: Json, where: Where) -> Json:
+def _filler(filler: Json, where: Steps) -> Json:
     """A filler of its own for each place: two rules must not seem to have the same name."""
     number = "-".join(str(step) for step in where if isinstance(step, int))
     if isinstance(filler, dict):
@@ -139,11 +139,11 @@ def _filler(filler: Json, where: Where) -> Json:
     return filler.replace("#", number) if isinstance(filler, str) else filler
 
 
-def _pattern(where: Where) -> tuple[str, ...]:
+def _pattern(where: Steps) -> tuple[str, ...]:
     return tuple("*" if isinstance(step, int) else step for step in where)
 
 
-def _plain(node: Node, where: Where, report: Report) -> Any:
+def _plain(node: Node, where: Steps, report: Report) -> Any:
     """The tree as JSON values. A `${NAME}` where none is read is a fault, never a text that happens to look so."""
     if _pattern(where) in VARIABLES_ARE_READ:
         return node.plain()
@@ -159,7 +159,7 @@ def _plain(node: Node, where: Where, report: Report) -> Any:
     return node.value
 
 
-def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> None:
+def _refuse_nothing(node: Node, where: Steps, report: Report, plain: Json) -> None:
     """A key with nothing behind it is a slip, never the default."""
     model = model_at(where)
     for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
@@ -174,7 +174,7 @@ def _refuse_nothing(node: Node, where: Where, report: Report, plain: Json) -> No
             _refuse_nothing(element, (*where, key, i), report, plain[key][i])
 
 
-def model_at(where: Where) -> type[Strict] | None:
+def model_at(where: Steps) -> type[Strict] | None:
     """The model of the map that lies there."""
     if where[:1] == ("values",) and len(where) in (2, 3):
         return Chosen  # the keys of `values` are anybody's words
@@ -187,7 +187,7 @@ def known_keys(model: type[Strict] | None) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _tell(kind: str, where: Where, details: ErrorDetails, tree: Node, report: Report) -> None:
+def _tell(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Report) -> None:
     parent = where[:-1]
     if kind == "extra_forbidden":
         report.fault((*where, KEY), _unknown_key(str(where[-1]), parent))
@@ -200,7 +200,7 @@ def _tell(kind: str, where: Where, details: ErrorDetails, tree: Node, report: Re
         report.fault(where, _sentence(where, kind, details, _value_at(tree, where)))
 
 
-def _unknown_key(key: str, parent: Where) -> str:
+def _unknown_key(key: str, parent: Steps) -> str:
     model = model_at(parent)
     called = model.called if model is not None else "this map"
     if parent == ("verify",) and key == "secret":
@@ -212,12 +212,12 @@ def _unknown_key(key: str, parent: Where) -> str:
     return f'unknown key "{key[:60]}" in {called}{guess}'
 
 
-def _called(where: Where) -> str:
+def _called(where: Steps) -> str:
     model = model_at(where)
     return model.called if model is not None else "this map"
 
 
-def _sentence(where: Where, kind: str, details: ErrorDetails, value: Json) -> str:
+def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> str:
     subject = next((f'"{step}"' for step in reversed(where) if isinstance(step, str)), "this")
     if where and isinstance(where[-1], int):
         subject = f"an entry of {subject}"
@@ -229,7 +229,7 @@ def _sentence(where: Where, kind: str, details: ErrorDetails, value: Json) -> st
 
 
 def _quotes(value: Json, words: str) -> str:
-    """Where a text was wanted and YAML read something else, quotes mend it."""
+    """Steps a text was wanted and YAML read something else, quotes mend it."""
     if "text" not in words and "path" not in words and "name" not in words:
         return ""
     if isinstance(value, (bool, int, float)):
@@ -239,7 +239,7 @@ def _quotes(value: Json, words: str) -> str:
     return ""
 
 
-def _value_at(tree: Node, where: Where) -> Any:
+def _value_at(tree: Node, where: Steps) -> Any:
     node = tree
     for step in where:
         if isinstance(step, int) and step < len(node.elements):

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import limits
 from bridge.model import MISSING, Candidate, Document, Follows, PlannedGoal, Source
-from bridge.rules.filters import Scope, slug
-from bridge.rules.templates import Placeholder, Template
-from bridge.rules.values import json_in_text, text_of
+from bridge.rules.language.filters import Scope, slug
+from bridge.rules.language.templates import Placeholder, Template
+from bridge.rules.language.values import json_in_text
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.model import Path
-    from bridge.rules.paths import CompiledPath
+    from bridge.rules.language.paths import CompiledPath
     from bridge.rules.ruleset import Rule
 
 ONCE_VALUE_MAX: Final = 200

@@ -9,18 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bridge.globs import Glob, compile_glob
 from bridge.model import MISSING
-from bridge.rules.conditions import ALWAYS, All, compile_when
-from bridge.rules.globs import Glob, compile_glob
-from bridge.rules.texts import below, numbered
-from bridge.rules.values import text_of
+from bridge.rules.language.conditions import ALWAYS, All
+from bridge.rules.reading.report import below, numbered
+from bridge.rules.reading.when import compile_when
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.model import Document
-    from bridge.rules.reporting import Fault
-    from bridge.rules.schema import Handover
+    from bridge.rules.reading.report import Fault
+    from bridge.rules.reading.schema import HandoverStanza
 
 ANY: Final = "goal"  # what they are called when nobody says
 
@@ -47,7 +48,7 @@ class Handovers:
         return None
 
 
-def compile_handovers(said: Iterable[Handover], fault: Fault) -> Handovers:
+def compile_handovers(said: Iterable[HandoverStanza], fault: Fault) -> Handovers:
     """Faults are told to `fault`, by their place in the list."""
     return Handovers(
         tuple(

@@ -31,7 +31,7 @@ _PART: Final = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class SignedText:
     """A compiled template: literal bytes and names of variables, in turn.
 
     bares_timestamp: nothing separates the timestamp from what is signed beside it.
@@ -60,7 +60,7 @@ class Template:
         return b"".join(rendered)
 
 
-def compile_template(text: str) -> Template:
+def compile_signed(text: str) -> SignedText:
     """Raises ValueError with a sentence for a variable that does not exist."""
     parts: list[bytes | str | Place] = []
     for index, piece in enumerate(_PART.split(text)):
@@ -68,7 +68,7 @@ def compile_template(text: str) -> Template:
             parts.append(_variable(piece))
         elif piece:
             parts.append(piece.encode())
-    return Template(tuple(parts), "secret" in parts, "id" in parts, _bares_timestamp(parts))
+    return SignedText(tuple(parts), "secret" in parts, "id" in parts, _bares_timestamp(parts))
 
 
 def _bares_timestamp(parts: list[bytes | str | Place]) -> bool:

@@ -21,25 +21,31 @@ from bridge.model import (
     Source,
     VerifySpec,
 )
-from bridge.rules.composed import BeginsWith, paths_or_templates
-from bridge.rules.handover import compile_handovers
-from bridge.rules.handshake import compile_handshakes
-from bridge.rules.named import Values, check_template, compile_values, merged, preset_values
-from bridge.rules.schema import Envelope, JsonField, Link, MappingFile, Preset, Stanzas, TestFlag
-from bridge.rules.secrets import Secrets, expand, malformed, secrets, tellable, variables
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.strict_yaml import KEY
-from bridge.rules.templates import Template
-from bridge.rules.texts import below, numbered, paths
-from bridge.rules.values import text_of
-from bridge.rules.verification import CUSTOM, compile_verify, id_is_signed, in_preset, signs_its_url, valid_preset
+from bridge.rules.language.templates import BeginsWith, Template
+from bridge.rules.reading.handover import compile_handovers
+from bridge.rules.reading.handshakes import compile_handshakes
+from bridge.rules.reading.named import check_template, compile_values, merged, preset_values
+from bridge.rules.reading.report import below, numbered, paths, paths_or_templates
+from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
+from bridge.rules.reading.secrets import Secrets, expand, malformed, secrets, tellable, variables
+from bridge.rules.reading.strict_yaml import KEY
+from bridge.rules.reading.verification import (
+    CUSTOM,
+    compile_verify,
+    id_is_signed,
+    in_preset,
+    signs_its_url,
+    valid_preset,
+)
+from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.rules.paths import CompiledPath
-    from bridge.rules.reporting import Fault, Report, Where
-    from bridge.rules.schema import Texts
+    from bridge.rules.language.named import Values
+    from bridge.rules.language.paths import CompiledPath
+    from bridge.rules.reading.report import Fault, Report, Steps
+    from bridge.rules.reading.schema import Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ def _former(
     said = preset.formerly
     if said is None:
         return None
-    own, fault = file.envelope or Envelope(), in_preset(report)
+    own, fault = file.envelope or EnvelopeStanza(), in_preset(report)
     event_type = envelope.type if own.type is not None or said.type is None else paths(said.type, fault)
     event_id = envelope.id if own.id is not None or said.id is None else paths(said.id, fault)
     return FormerSpec(event_type, event_id, preset.id_is_signed and id_is_signed(event_id, verify))
@@ -183,7 +189,7 @@ def _body(said: str | JsonField | None) -> tuple[BodyForm, str | None]:
     return BodyForm(said or "json"), None
 
 
-def _links(said: Mapping[str, Texts] | list[Link] | None, fault: Fault) -> tuple[LinkSpec, ...]:
+def _links(said: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) -> tuple[LinkSpec, ...]:
     if said is None:
         return ()
     if isinstance(said, list):
@@ -202,7 +208,7 @@ def _events(event: Texts) -> tuple[str, ...]:
     return (event,) if isinstance(event, str) else tuple(event)
 
 
-def _kind(kind: str, where: Where, fault: Fault) -> str:
+def _kind(kind: str, where: Steps, fault: Fault) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind):
         fault(where, f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
     return kind
@@ -245,7 +251,7 @@ def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], re
     return found
 
 
-def _refuse_malformed(text: str, where: Where, report: Report) -> None:
+def _refuse_malformed(text: str, where: Steps, report: Report) -> None:
     if malformed(text):
         report.fault(where, "a variable is written ${NAME}, with letters, digits and _")
 

@@ -1,20 +1,26 @@
-"""Conditions: a `when:` map of path to expectation, compiled once, tested without ever raising.
+"""`when:` of a file or a rule → conditions: a map of path to expectation, judged as a whole.
 
-`test` returns None where it holds, else a `Failure`: the path, what was expected, what was there, for the trace.
-A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
 There are no regular expressions: a sender must not be able to keep the bridge busy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
-from bridge.model import MISSING, Document
-from bridge.rules.expectations import (
+from bridge.globs import compile_glob
+from bridge.model import MISSING, Json
+from bridge.rules.language.conditions import (
+    ALWAYS,
+    All,
+    Condition,
+    Either,
+    ElementTest,
+    ElementWhere,
+    FieldTest,
+    NotAll,
+)
+from bridge.rules.language.expectations import (
     COMPARISONS,
     NOW,
     RESEMBLANCES,
@@ -31,19 +37,16 @@ from bridge.rules.expectations import (
     Operand,
     Resembles,
     ValueChanged,
-    bound,
     compared_with,
-    one_holds,
 )
-from bridge.rules.globs import compile_glob
-from bridge.rules.paths import CompiledPath, ValuePath, WasPath, compile_one, is_many, value_name
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.strict_yaml import KEY
-from bridge.rules.values import number, shown, text_of
+from bridge.rules.language.paths import CompiledPath, ValuePath, WasPath, compile_one, is_many, value_name
+from bridge.rules.language.values import number
+from bridge.rules.reading.strict_yaml import KEY
 from bridge.settings import duration_ms
+from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from bridge.model import Json
+    from bridge.rules.reading.report import Fault
 
 OPERATORS: Final = {
     "gt": "a number greater than this",
@@ -71,174 +74,6 @@ OPERATORS: Final = {
 DEPTH_MAX: Final = 10
 _JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a condition does not hold. actual: without secrets."""
-
-    path: str
-    expected: str
-    actual: str
-
-
-def told(path: str, actual: str) -> str:
-    """What stood at a path, as a trace may show it."""
-    if path_is_secret(path):
-        return HIDDEN
-    return without_secret_parameters(actual) if path.startswith("header.") else actual
-
-
-class Condition(Protocol):
-    def test(self, document: Document) -> Failure | None: ...
-
-    @property
-    def text(self) -> str: ...
-
-
-# ------------------------------------------------------------------------------------------- conditions of an event
-
-
-@dataclass(frozen=True, slots=True)
-class FieldTest:
-    """One line of a `when:` map."""
-
-    path: CompiledPath
-    expectation: Expectation
-    expected: str
-    constant: str | None = None  # the text that is expected, where that is all
-
-    def test(self, document: Document) -> Failure | None:
-        value = self.path.read(document)
-        if self.expectation.holds(value, document):
-            return None
-        return Failure(self.path.text, self.expected, told(self.path.text, shown(value)))
-
-    @property
-    def text(self) -> str:
-        return f"{self.path.text} is {self.expected}"
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """A whole `when:` map, or `all:`: the first that fails is the reason."""
-
-    parts: tuple[Condition, ...]
-
-    def test(self, document: Document) -> Failure | None:
-        for part in self.parts:
-            failure = part.test(document)
-            if failure is not None:
-                return failure
-        return None
-
-    @property
-    def text(self) -> str:
-        return " and ".join(part.text for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """`any:` of a `when:` map."""
-
-    parts: tuple[Condition, ...]
-
-    def test(self, document: Document) -> Failure | None:
-        failures = []
-        for part in self.parts:
-            failure = part.test(document)
-            if failure is None:
-                return None
-            failures.append(failure)
-        actual = _behind_first([(failure.path, failure.actual) for failure in failures])
-        return Failure(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
-
-    @property
-    def text(self) -> str:
-        return "(" + " or ".join(part.text for part in self.parts) + ")"
-
-
-@dataclass(frozen=True, slots=True)
-class NotAll:
-    """`not:` of a `when:` map."""
-
-    inner: Condition
-    paths: tuple[CompiledPath, ...]
-
-    def test(self, document: Document) -> Failure | None:
-        if self.inner.test(document) is not None:
-            return None
-        actual = _behind_first([(path.text, told(path.text, shown(path.read(document)))) for path in self.paths])
-        return Failure(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
-
-    @property
-    def text(self) -> str:
-        return f"not ({self.inner.text})"
-
-
-def _behind_first(found: Sequence[tuple[str, str]]) -> str:
-    """What stands at several paths, to be read behind `<the first path> is`."""
-    first, *others = dict.fromkeys(found) or [("", "")]
-    return "; ".join((first[1], *(f"{path} is {actual}" for path, actual in others)))
-
-
-ALWAYS: Final = All(())
-
-
-@dataclass(frozen=True, slots=True)
-class ElementTest:
-    """One line of a `when:` map whose path reads a list (`*`): one of its elements is as expected."""
-
-    path: CompiledPath
-    expectation: Expectation
-    expected: str
-
-    def test(self, document: Document) -> Failure | None:
-        found = self.path.read(document)
-        values = found if isinstance(found, list) else []
-        if one_holds(bound(self.expectation, document), values, document):
-            return None
-        return Failure(self.path.text, self.expected, told(self.path.text, _some(values)))
-
-    @property
-    def text(self) -> str:
-        return f"{self.path.text} is {self.expected}"
-
-
-@dataclass(frozen=True, slots=True)
-class ElementWhere:
-    """A map of conditions behind a path with `*`: one element satisfies all of it. negated: none does."""
-
-    path: CompiledPath
-    inner: All
-    negated: bool = False
-
-    def test(self, document: Document) -> Failure | None:
-        found = self.path.whole(document)
-        elements = found if isinstance(found, list) else []
-        if any(self.inner.test(Document(element)) is None for element in elements) is not self.negated:
-            return None
-        return Failure(self.path.text, self._expected, told(self.path.text, shown(found)))
-
-    @property
-    def text(self) -> str:
-        return f"{self.path.text} is {self._expected}"
-
-    @property
-    def _expected(self) -> str:
-        return f"a list with {'no' if self.negated else 'an'} element whose {self.inner.text}"
-
-
-def _some(values: Sequence[Json]) -> str:
-    """The first values of a list, as a trace shows them."""
-    if not values:
-        return "missing"
-    return ", ".join(shown(value) for value in values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
-
-
-# ----------------------------------------------------------------------------------------------------- compilation
-
-Fault = Callable[[tuple[str | int, ...], str], None]
 
 
 def compile_when(when: Json, fault: Fault, at: tuple[str | int, ...] = (), depth: int = 0) -> All:
@@ -330,13 +165,6 @@ def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...],
         fault(at, f'"{key}" takes a list of conditions, each a map of path to expectation')
         return ()
     return tuple(compile_when(branch, fault, (*at, i), depth + 1) for i, branch in enumerate(branches))
-
-
-def flat(condition: Condition) -> tuple[Condition, ...]:
-    """The conditions that must all hold, one by one."""
-    if isinstance(condition, All):
-        return tuple(part for inner in condition.parts for part in flat(inner))
-    return (condition,)
 
 
 def _paths(condition: Condition) -> list[CompiledPath]:

@@ -23,8 +23,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document, Json, Missing
-from bridge.rules.before import was
-from bridge.rules.values import Value, equal, is_empty, json_in_text
+from bridge.rules.language.values import Value, equal, is_empty, json_in_text, was
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from bridge.model import MISSING, Json
-from bridge.rules.currency import decimals, major, minor, minor_text, plain
-from bridge.rules.paths import compile_one, is_many
-from bridge.rules.spelling import did_you_mean
-from bridge.rules.values import EXACT, Value, number, text_of
+from bridge.rules.language.paths import compile_one, is_many
+from bridge.rules.language.values import EXACT, Value, decimals, major, minor, minor_text, number, plain
+from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from bridge.model import Document

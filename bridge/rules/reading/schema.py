@@ -71,7 +71,7 @@ class Strict(BaseModel):
     called: ClassVar[str] = "the file"
 
 
-class Destination(Strict):
+class WebsiteStanza(Strict):
     """Another DataFast website."""
 
     called: ClassVar[str] = "datafast"
@@ -81,7 +81,7 @@ class Destination(Strict):
     website_id: StrictStr | None = Field(default=None, description="needed with a `dft_…` key")
 
 
-class Goal(Strict):
+class RuleStanza(Strict):
     """One rule."""
 
     called: ClassVar[str] = "a goal"
@@ -112,7 +112,7 @@ class Goal(Strict):
     wait: StrictStr | None = Field(default=None, description="how long it waits for its visitor (`96h`)")
     datafast: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[Destination, Tag("~map")],
+            Annotated[StrictStr, Tag("~text")] | Annotated[WebsiteStanza, Tag("~map")],
             _either("the name of a website, or {name, api_key, website_id}"),
         ]
         | None
@@ -123,7 +123,7 @@ class Goal(Strict):
     )
 
 
-class ExpectedGoal(Strict):
+class ExpectedGoalStanza(Strict):
     called: ClassVar[str] = "an expected goal"
 
     goal: StrictStr = Field(description="the goal's name")
@@ -132,13 +132,13 @@ class ExpectedGoal(Strict):
     description: StrictStr | None = Field(default=None, description="if given: this description")
 
 
-class TestCase(Strict):
+class TestStanza(Strict):
     __test__ = False  # pytest must not collect it
     called: ClassVar[str] = "a test"
 
     name: StrictStr = Field(description="a sentence")
     event: Any = Field(description="the body that the provider would send")
-    goals: list[ExpectedGoal] = Field(default_factory=list, description="what must come of it; `[]`: nothing")
+    goals: list[ExpectedGoalStanza] = Field(default_factory=list, description="what must come of it; `[]`: nothing")
     headers: dict[str, Scalar] = Field(default_factory=dict, description="headers of the request")
     query: dict[str, Scalar] = Field(default_factory=dict, description="parameters of the URL")
     key: dict[str, Scalar] = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
@@ -219,8 +219,8 @@ class TestFlag(Strict):
     )
 
 
-class Envelope(Strict):
-    """Where the sender keeps what every event has."""
+class EnvelopeStanza(Strict):
+    """Steps the sender keeps what every event has."""
 
     called: ClassVar[str] = "envelope"
 
@@ -246,7 +246,7 @@ class Envelope(Strict):
     account: Texts | None = Field(default=None, description="the connected account")
 
 
-class Link(Strict):
+class LinkStanza(Strict):
     called: ClassVar[str] = "a link"
 
     kind: StrictStr = Field(description="what the key names: subscription, order, customer …")
@@ -254,7 +254,7 @@ class Link(Strict):
     event: Texts = Field(default="*", description="only for events of these types (globs)")
 
 
-class Handover(Strict):
+class HandoverStanza(Strict):
     """Events by which a site can hand its visitor over: a checkout or a sign-up, not a renewal."""
 
     called: ClassVar[str] = "an entry of handover"
@@ -276,7 +276,7 @@ class Chosen(Strict):
     builtin: StrictStr | None = Field(default=None, description="code of the bridge instead, as presets use it")
 
 
-SaidValue = Annotated[
+NamedValue = Annotated[
     Annotated[StrictStr, Tag("~text")] | Annotated[Chosen, Tag("~map")] | Annotated[list[Chosen], Tag("~list")],
     _either("a template, or a list of {event, value}"),
 ]
@@ -288,7 +288,7 @@ class JsonField(Strict):
     json_field: StrictStr = Field(description="the form field that holds the JSON")
 
 
-class Handshake(Strict):
+class HandshakeStanza(Strict):
     """A message with which a sender sets up a webhook, and its answer."""
 
     called: ClassVar[str] = "a hand-shake"
@@ -329,7 +329,7 @@ class Stanzas(Strict):
         ]
         | None
     ) = Field(default=None, description="how the sender proves who it is; needed with `provider: custom`")
-    envelope: Envelope | None = Field(default=None, description="where type, id, time and test flag are")
+    envelope: EnvelopeStanza | None = Field(default=None, description="where type, id, time and test flag are")
     body: (
         Annotated[
             Annotated[Literal["json", "form"], Tag("~text")] | Annotated[JsonField, Tag("~map")],
@@ -343,7 +343,7 @@ class Stanzas(Strict):
     public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
     handshake: (
         Annotated[
-            Annotated[Handshake, Tag("~map")] | Annotated[list[Handshake], Tag("~list")],
+            Annotated[HandshakeStanza, Tag("~map")] | Annotated[list[HandshakeStanza], Tag("~list")],
             _either("a map, or a list of maps"),
         ]
         | None
@@ -351,17 +351,17 @@ class Stanzas(Strict):
     challenge: Any = Field(default=None, description='does nothing and is accepted for old files; use "handshake"')
     links: (
         Annotated[
-            Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[Link], Tag("~list")],
+            Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[LinkStanza], Tag("~list")],
             _either("a map of kind to path, or a list of {event, path, kind}"),
         ]
         | None
     ) = Field(default=None, description="ids to remember, so that later events find their visitor")
-    handover: list[Handover] | None = Field(
+    handover: list[HandoverStanza] | None = Field(
         default=None,
         description="events by which a visitor can be handed over; that most of their goals have none is an alarm",
     )
     each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
-    values: dict[str, SaidValue] = Field(
+    values: dict[str, NamedValue] = Field(
         default_factory=dict,
         description="templates by name, read as `{value.name}`; or a list of {event, value}, of which the first whose"
         " event type fits counts. They come beside those of the preset, and win by name",
@@ -380,7 +380,7 @@ class Preset(Stanzas):
 
     borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
-    decimals: currencies whose minor units this provider counts unlike `bridge.rules.currency`.
+    decimals: currencies whose minor units this provider counts unlike `bridge.rules.language.values`.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)
@@ -405,33 +405,33 @@ class MappingFile(Stanzas):
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[Destination, Tag("~map")],
+            Annotated[StrictStr, Tag("~text")] | Annotated[WebsiteStanza, Tag("~map")],
             _either("the name of a website, or {name, api_key, website_id}"),
         ]
         | None
     ) = Field(default=None, description="another DataFast website for all rules")
-    goals: list[Goal] = Field(description="the rules")
-    tests: list[TestCase] = Field(default_factory=list, description="events and the goals that must come of them")
+    goals: list[RuleStanza] = Field(description="the rules")
+    tests: list[TestStanza] = Field(default_factory=list, description="events and the goals that must come of them")
 
 
 MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     (): MappingFile,
-    ("goals", "*"): Goal,
-    ("goals", "*", "datafast"): Destination,
-    ("datafast",): Destination,
-    ("tests", "*"): TestCase,
-    ("tests", "*", "goals", "*"): ExpectedGoal,
+    ("goals", "*"): RuleStanza,
+    ("goals", "*", "datafast"): WebsiteStanza,
+    ("datafast",): WebsiteStanza,
+    ("tests", "*"): TestStanza,
+    ("tests", "*", "goals", "*"): ExpectedGoalStanza,
     ("verify",): Verify,
     ("verify", "signature"): Signature,
     ("verify", "timestamp"): Timestamp,
     ("verify", "or", "*"): Scheme,
     ("verify", "or", "*", "signature"): Signature,
     ("verify", "or", "*", "timestamp"): Timestamp,
-    ("envelope",): Envelope,
+    ("envelope",): EnvelopeStanza,
     ("envelope", "test"): TestFlag,
-    ("links", "*"): Link,
-    ("handover", "*"): Handover,
-    ("handshake",): Handshake,
-    ("handshake", "*"): Handshake,
+    ("links", "*"): LinkStanza,
+    ("handover", "*"): HandoverStanza,
+    ("handshake",): HandshakeStanza,
+    ("handshake", "*"): HandshakeStanza,
     ("body",): JsonField,
 }

@@ -6,16 +6,18 @@ the caller wants it to be empty (descriptions).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import MISSING, Json
-from bridge.rules.filters import Filter, Scope, compile_filter
-from bridge.rules.paths import CompiledPath, compile_one
-from bridge.rules.values import Value, text_of
+from bridge.model import MISSING, Document, Json, Missing, Path
+from bridge.rules.language.filters import Filter, Scope, compile_filter
+from bridge.rules.language.paths import CompiledPath, compile_one
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bridge.rules.language.values import Value
 
 TEMPLATE_MAX: Final = 2_000
 PLACEHOLDERS_MAX: Final = 30
@@ -161,3 +163,38 @@ def _placeholder(inner: str, maps: Mapping[str, Mapping[str, Json]]) -> Placehol
         raise ValueError(f'"{{{inner}}}" names no path')
     paths = tuple(compile_one(path) for path in _split(first, " or "))
     return Placeholder("{" + inner + "}", paths, tuple(compile_filter(text, maps) for text in filters))
+
+
+# ---------------------------------------------------------------------------- where a path may be
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A template where a path may be."""
+
+    text: str
+    template: Template = field(compare=False, repr=False)
+
+    def read(self, document: Document) -> Json | Missing:
+        text = self.template.render(Scope(document))
+        return MISSING if text is None else text
+
+    whole = read
+
+
+@dataclass(frozen=True, slots=True)
+class BeginsWith:
+    """True where the value at a path begins with a prefix; missing anywhere else."""
+
+    path: Path
+    prefix: str
+
+    @property
+    def text(self) -> str:
+        return self.path.text
+
+    def read(self, document: Document) -> Json | Missing:
+        text = text_of(self.path.read(document))
+        return True if text is not None and text.startswith(self.prefix) else MISSING
+
+    whole = read

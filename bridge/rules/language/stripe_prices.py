@@ -15,16 +15,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING
-from bridge.rules.before import was
-from bridge.rules.currency import decimals, major
-from bridge.rules.values import number
+from bridge.rules.language.values import decimals, major, number, was
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bridge.model import Document, Json
-    from bridge.rules.filters import Scope
-    from bridge.rules.values import Value
+    from bridge.rules.language.filters import Scope
+    from bridge.rules.language.values import Value
 
     Item = Mapping[str, Json]
 

@@ -1,0 +1,102 @@
+"""The folder of mapping files: the only part of the rule language that touches a disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridge.errors import MappingError
+from bridge.rules.reading.strict_yaml import SIZE_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone a link to its `mappings`
+SUFFIXES: Final = (".yaml", ".yml")
+FILES_MAX: Final = 500
+
+
+def read_files(folder: Path) -> dict[str, str]:
+    """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read.
+
+    What begins with a dot is an editor's or a system's. Pipes, devices and folders are not opened, and of a file that
+    is too large nothing is read.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if _is_mapping_file(path))
+    except OSError as error:
+        told = f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"
+        made = f"; `cp -r {SHIPPED} {folder}` makes one with the files that are shipped, or set BRIDGE_MAPPINGS"
+        raise MappingError([told + made if isinstance(error, FileNotFoundError) else told]) from None
+    if len(found) > FILES_MAX:
+        raise MappingError([too_many(folder, len(found))])
+    texts: dict[str, str] = {}
+    faults: list[str] = []
+    for path in found:
+        try:
+            texts[path.name] = read_file(path)
+        except MappingError as error:
+            faults += error.faults
+    if faults:
+        raise MappingError(faults)
+    return texts
+
+
+def read_file(path: Path) -> str:
+    """The text of one mapping file; MappingError.
+
+    Bytes that are no text stay in it (surrogateescape), so that `load` tells of them together with all other faults.
+    """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise MappingError([f"{path}:1:1: the file cannot be read ({_reason(error)})"]) from None
+
+
+def _read(path: Path) -> str:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # a pipe would wait
+        known = os.fstat(opened.fileno())
+        if not stat.S_ISREG(known.st_mode):
+            raise MappingError([f"{path}:1:1: this is no ordinary file"])
+        data = opened.read(SIZE_MAX + 1) if known.st_size <= SIZE_MAX else b""
+    size = max(known.st_size, len(data))
+    if size > SIZE_MAX:
+        raise MappingError([f"{path}:1:1: the file has {size:,} bytes, {SIZE_MAX:,} are allowed; it was not read"])
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _is_mapping_file(path: Path) -> bool:
+    """OSError where nobody can say; a link that leads nowhere is no file."""
+    if path.suffix not in SUFFIXES or path.name.startswith("."):
+        return False
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+
+
+def too_many(folder: object, count: int) -> str:
+    return f"{folder}: there are {count} mapping files, {FILES_MAX} are allowed"
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        whose = "this process" if error.errno == errno.EMFILE else "this machine"
+        return f"{whose} has as many files open as it may: raise the limit (`ulimit -n`)"
+    return (error.strerror or type(error).__name__).lower()
+
+
+def hash_of(files: Mapping[str, str]) -> str:
+    """The name of a set of files: SHA-256 over names and texts."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        for part in (name, files[name]):
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(str(len(data)).encode() + b":" + data)
+    return digest.hexdigest()

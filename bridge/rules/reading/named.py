@@ -1,0 +1,123 @@
+"""`values:` of a preset or a file → named values; and which of them a path, a template or a condition reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from bridge.globs import compile_glob
+from bridge.rules.language.named import Choice, Values
+from bridge.rules.language.stripe_prices import BUILTINS
+from bridge.rules.language.templates import Template, compile_template
+from bridge.rules.reading.report import below, numbered
+from bridge.rules.reading.schema import Chosen, NamedValue, Preset
+from bridge.rules.reading.strict_yaml import KEY
+from bridge.text import did_you_mean, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model import Json
+    from bridge.rules.reading.report import Fault, Steps
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+
+
+def compile_values(said: Mapping[str, NamedValue], maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Values:
+    """Compile `values:`; every problem is told to `fault`, and what has one is left out."""
+    choices: dict[str, tuple[Choice, ...]] = {}
+    for name, value in said.items():
+        if not NAME.fullmatch(name):
+            fault((name, KEY), f'the name of a value is a word such as plan or seats_left, not "{name[:40]}"')
+        listed = value if isinstance(value, list) else [value]
+        steps = [(name, i) if isinstance(value, list) else (name,) for i in range(len(listed))]
+        choices[name] = tuple(
+            choice
+            for one, where in zip(listed, steps, strict=True)
+            if (choice := _choice(one, maps, below(fault, *where))) is not None
+        )
+        if not listed:
+            fault((name,), "a list without an entry is never a value; leave the name out")
+    return Values(choices)
+
+
+@lru_cache(maxsize=64)
+def preset_values(said: str) -> tuple[Values, tuple[tuple[Steps, str], ...]]:
+    """Compile a preset's `values:`, given as JSON, and what is wrong with them.
+
+    They are the same for all files and at every reload (their templates know no `maps`), so once a process is enough.
+    """
+    problems: list[tuple[Steps, str]] = []
+    values = Preset.model_validate({"values": json.loads(said)}).values
+    return compile_values(values, {}, lambda where, text: problems.append((where, text))), tuple(problems)
+
+
+def _choice(said: object, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Choice | None:
+    if not isinstance(said, Chosen):
+        source = _template(text_of(said) or "", maps, fault)
+        return Choice((compile_glob("*"),), source) if source is not None else None
+    globs = tuple(compile_glob(text) for _, text in numbered(said.event))
+    if (said.value is None) is (said.builtin is None):
+        fault((), 'an entry takes either "value" (a template) or "builtin"')
+        return None
+    if said.builtin is not None:
+        compute = BUILTINS.get(said.builtin)
+        if compute is None:
+            fault(("builtin",), f'there is no builtin "{said.builtin[:60]}"' + did_you_mean(said.builtin, BUILTINS))
+            return None
+        return Choice(globs, compute)
+    template = _template(text_of(said.value) or "", maps, below(fault, "value"))
+    return Choice(globs, template) if template is not None else None
+
+
+def _template(text: str, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Template | None:
+    try:
+        return compile_template(text, maps)
+    except ValueError as error:
+        fault((), str(error))
+        return None
+
+
+def merged(*layers: Values) -> Values:
+    """All values; a later layer's win by name."""
+    return Values({name: choices for layer in layers for name, choices in layer.choices.items()})
+
+
+# ------------------------------------------------------------------------------------------- what texts read of them
+
+_READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)')
+
+
+def check_text(text: str, values: Values, fault: Fault) -> None:
+    """Tell of each value that a path or a placeholder reads and nobody names.
+
+    Steps there are no values at all, `value` is an ordinary field of the body.
+    """
+    for name in dict.fromkeys(_READ.findall(text)):
+        if values.choices and name not in values.choices:
+            known = did_you_mean(name, values.choices)
+            fault(
+                (), f'no value is called "{name[:40]}"{known} (a field of the body that is called value is body.value)'
+            )
+
+
+def check_template(template: Template, values: Values, fault: Fault) -> None:
+    """The same of all placeholders of a template."""
+    for placeholder in template.placeholders:
+        check_text(placeholder.text, values, fault)
+
+
+def check_when(when: Json, values: Values, fault: Fault) -> None:
+    """The same of a `when:` map: of its paths, and of those that values are compared with."""
+    if isinstance(when, list):
+        for i, each in enumerate(when):
+            check_when(each, values, below(fault, i))
+    if not isinstance(when, dict):
+        return
+    for key, expected in when.items():
+        check_text(key, values, below(fault, key, KEY))
+        if key in ("path", "after") and isinstance(expected, str):
+            check_text(expected, values, below(fault, key))
+        check_when(expected, values, below(fault, key))

@@ -1,0 +1,107 @@
+"""Faults and warnings of one mapping file, each at its place: `mappings/stripe.yaml:13:7: sentence`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bridge.rules.language.paths import CompiledPath, compile_one
+from bridge.rules.language.templates import Composed, compile_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.model import Path
+    from bridge.rules.reading.schema import Texts
+    from bridge.rules.reading.strict_yaml import Node
+
+    Steps = tuple[str | int, ...]
+    Fault = Callable[[Steps, str], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What is wrong with a file. `fault` and `warn` take the steps to the place in its tree."""
+
+    file: str  # with its folder, as messages name it
+    tree: Node | None = None
+    faults: list[tuple[int, int, str]] = field(default_factory=list)
+    warnings: list[tuple[int, int, str]] = field(default_factory=list)
+    faulty: set[Steps] = field(default_factory=set)
+
+    def fault(self, where: Steps, sentence: str) -> None:
+        self.faulty.add(where)
+        self.faults.append((*self._place(where), one_line(sentence)))
+
+    def fault_at(self, line: int, column: int, sentence: str) -> None:
+        self.faults.append((line, column, one_line(sentence)))
+
+    def warn(self, where: Steps, sentence: str) -> None:
+        self.warnings.append((*self._place(where), one_line(sentence)))
+
+    def below(self, *steps: str | int) -> Fault:
+        """A `fault` for what lies below these steps."""
+        return lambda where, sentence: self.fault((*steps, *where), sentence)
+
+    def is_sound(self, *steps: str | int) -> bool:
+        """Whether nothing at or below these steps was found faulty so far."""
+        return not any(where[: len(steps)] == steps for where in self.faulty)
+
+    def place(self, where: Steps) -> str:
+        """The place as messages write it: `file:line:column`."""
+        line, column = self._place(where)
+        return f"{self.file}:{line}:{column}"
+
+    def _place(self, where: Steps) -> tuple[int, int]:
+        return self.tree.place(where) if self.tree is not None else (1, 1)
+
+    def lines(self, found: list[tuple[int, int, str]]) -> list[str]:
+        return [f"{self.file}:{line}:{column}: {sentence}" for line, column, sentence in sorted(set(found))]
+
+
+def one_line(sentence: str) -> str:
+    return " ".join(sentence.split())
+
+
+# ------------------------------------------------------------------------------ one string or a list of strings
+
+
+def numbered(texts: Texts | None) -> list[tuple[Steps, str]]:
+    """Each text with the steps to it."""
+    if texts is None:
+        return []
+    return [((), texts)] if isinstance(texts, str) else [((i,), text) for i, text in enumerate(texts)]
+
+
+def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
+    """Compile a path or a list of paths; what is none is told to `fault` and left out."""
+    found = []
+    for where, text in numbered(texts):
+        try:
+            found.append(compile_one(text))
+        except ValueError as error:
+            fault(where, str(error))
+    return tuple(found)
+
+
+def paths_or_templates(texts: Texts | None, fault: Fault) -> tuple[Path, ...]:
+    """Compile each as a template if it holds a brace, else as a path; what is neither is told and left out."""
+    found: list[Path] = []
+    for where, text in numbered(texts):
+        try:
+            found.append(_composed(text) if "{" in text and not text.startswith('"') else compile_one(text))
+        except ValueError as error:
+            fault(where, str(error))
+    return tuple(found)
+
+
+def _composed(text: str) -> Composed:
+    template = compile_template(text)
+    if template.literal is not None:
+        raise ValueError(f'"{text}" names no path')
+    return Composed(text, template)
+
+
+def below(fault: Fault, *steps: str | int) -> Fault:
+    """A `fault` for what lies below these steps."""
+    return lambda where, sentence: fault((*steps, *where), sentence)
