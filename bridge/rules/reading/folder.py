@@ -61,7 +61,7 @@ def _read(path: Path) -> str:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # a pipe would wait
         known = os.fstat(opened.fileno())
         if not stat.S_ISREG(known.st_mode):
-            raise MappingError([f"{path}:1:1: this is no ordinary file"])
+            raise MappingError([f"{path}:1:1: this is not an ordinary file"])
         data = opened.read(SIZE_MAX + 1) if known.st_size <= SIZE_MAX else b""
     size = max(known.st_size, len(data))
     if size > SIZE_MAX:
