@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge import rules
+from bridge import rules, sources
 from bridge.errors import MappingError
 from bridge.model import Document
 
@@ -21,6 +21,9 @@ PRESETS: dict[str, Any] = {
     "stripe": {
         "where": "for people",
         "secret_form": "whsec_",
+        "not_the_secret": {"sk_": "an API key", "rk_": "an API key", "we_": "an endpoint's id"},
+        "object_ids": ["price_", "prod_"],
+        "event_names": " ".join(sources.event_names("stripe")),
         "verify": {
             "type": "hmac-sha256",
             "signature": {"in": "header:Stripe-Signature", "split": ",", "prefix": "v1="},
@@ -41,6 +44,7 @@ PRESETS: dict[str, Any] = {
         ],
     },
     "lemonsqueezy": {
+        "event_names": " ".join(sources.event_names("lemonsqueezy")),
         "verify": {"type": "hmac-sha256", "signature": {"in": "header:X-Signature"}},
         "envelope": {"type": "meta.event_name", "test": "meta.test_mode"},
         "visitor": "meta.custom_data.datafast_visitor_id",

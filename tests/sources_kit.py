@@ -14,10 +14,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from bridge import sources
+from bridge.globs import compile_glob
 from bridge.model import (
     BodyForm,
     EnvelopeSpec,
@@ -30,9 +32,11 @@ from bridge.model import (
     TimestampSpec,
     VerifySpec,
 )
+from bridge.rules.language.conditions import Case, Cases
 from bridge.rules.language.paths import compile_path
 from bridge.rules.language.templates import BeginsWith
 from bridge.rules.reading.report import paths_or_templates
+from bridge.rules.reading.when import compile_when
 
 NOW = 1_700_000_000
 URL = "https://bridge.example.com/webhooks/x"
@@ -110,12 +114,20 @@ def source_of(provider, said, *secrets, **changes):
         each=compile_path(said["each"]) if "each" in said else None,
         visitor=paths(said.get("visitor")),
         borrowed=paths(said.get("borrowed")),
+        ignored=Cases(tuple(case(provider, one) for one in said.get("ignore", ()))),
+        fingerprint=said.get("fingerprint"),
         links=tuple(
             LinkSpec(link["kind"], paths(link["path"]), tuple(as_list(link.get("event", "*"))))
             for link in said.get("links", ())
         ),
     )
     return replace(made, **changes)
+
+
+def case(provider, said):
+    when = compile_when(said.get("when", {}), lambda where, sentence: pytest.fail(f"{where}: {sentence}"))
+    globs = tuple(compile_glob(text) for text in as_list(said.get("event", "*")))
+    return Case(globs, when, said.get("because", f"the handshake with which {provider} sets up or tries a webhook"))
 
 
 def require(**said):

@@ -121,9 +121,9 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 def _links(source: Source) -> tuple[str, ...]:
     """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
     from bridge import identity
-    from bridge.rules.reading.event_names import known_to
+    from bridge.sources import event_names
 
-    known = known_to(source.provider)
+    known = event_names(source.provider)
     if known:
         return identity.tying(source, known)
     return _in_order(event for link in source.links for event in link.events if event != "*")

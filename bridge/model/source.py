@@ -152,11 +152,11 @@ class NamedValues(Protocol):
         """What is to be computed of one event of this type."""
 
 
-class Handovers(Protocol):
-    """The events of a source where a visitor can be handed over (`bridge.rules.reading.handover` makes them)."""
+class EventCases(Protocol):
+    """What is true of some events of a source, such as `handover:` (`bridge.rules.language.conditions` has them)."""
 
     def of(self, document: Document) -> str | None:
-        """What this one is (`purchase`, `sign-up`, `booking`, `form` or `goal`); None: nobody hands anything over."""
+        """What the first case that fits this event says; None: no case fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,10 @@ class Source:
     values: what `values:` of the preset and the file name, compiled.
     quiet: what is taken is answered 204 without a body, not 200.
     reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in small letters.
+    handovers: events by which a visitor can be handed over (`purchase`, `sign-up`, `booking`, `form` or `goal`).
+    ignored: why an event is never looked at by a rule.
+    fingerprint: the code that makes dedupe keys, for a provider whose events have no id.
+    object_ids: what the provider's ids of prices and products begin with: they have no place in a goal's name.
     """
 
     name: str
@@ -204,7 +208,10 @@ class Source:
     decimals: Mapping[str, int] = field(default_factory=dict)
     values: NamedValues | None = None
     reads: frozenset[str] = frozenset()
-    handovers: Handovers | None = None
+    handovers: EventCases | None = None
+    ignored: EventCases | None = None
+    fingerprint: str | None = None
+    object_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge import limits
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 ONCE_VALUE_MAX: Final = 200
 _UUID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
-_STRIPE_ID: Final = re.compile(r"\b(?:price|prod)_\w+", re.ASCII)
 _PRICE_ID: Final = re.compile(  # elsewhere `price_changed` is a word
     r"\b(?:price|prod)_(?=[A-Za-z]*[0-9])(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{14,}\b", re.ASCII
 )
@@ -84,7 +84,7 @@ class Making:
             if found is not None:
                 advised = f"{path}|map:names{bar}{filters}"
             else:
-                found = id_in(text_of(placeholder.value(self.scope)) or "", self.source.provider)
+                found = id_in(text_of(placeholder.value(self.scope)) or "", self.source.object_ids)
                 advised = f"{placeholder.text[1:-1]}|map:names"
             if found is not None:
                 raise RuleFailedError(
@@ -94,7 +94,7 @@ class Making:
 
     def _spelt_otherwise(self, placeholder: Placeholder) -> str | None:
         """The id that is still there behind the filters, as it is or as `slug` writes it: price_1Lab as price-1lab."""
-        found = id_in(text_of(placeholder.unfiltered(self.scope)) or "", self.source.provider)
+        found = id_in(text_of(placeholder.unfiltered(self.scope)) or "", self.source.object_ids)
         kept = found is not None and slug(found) in slug(text_of(placeholder.value(self.scope)) or "")
         return found if kept else None
 
@@ -134,13 +134,18 @@ class Making:
         return text_of(alternative.read(self.document))
 
 
-def id_in(text: str, provider: str) -> str | None:
+def id_in(text: str, object_ids: tuple[str, ...]) -> str | None:
     """The id in a string that is to be (a part of) a goal's name: a UUID, or what a price or a product is called by."""
     uuid = _UUID.search(text)
     if uuid is not None:
         return uuid[0]
-    found = _STRIPE_ID.search(text) if provider == "stripe" else None
+    found = _beginning_with(object_ids).search(text) if object_ids else None
     return (found or _PRICE_ID.search(text) or (None,))[0]
+
+
+@lru_cache(maxsize=64)
+def _beginning_with(object_ids: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, object_ids))})\w+", re.ASCII)
 
 
 def candidates(paths: Iterable[Path], document: Document) -> tuple[Candidate, ...]:

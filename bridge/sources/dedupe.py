@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridge.errors import SignatureError
 from bridge.model import BodyForm, FormerSpec
@@ -30,10 +30,14 @@ if TYPE_CHECKING:
     Former = tuple[tuple[str, str], ...]  # (type of the stored event, key)
 
 
+_FINGERPRINTS: Final = {"lemonsqueezy": lemonsqueezy.dedupe_keys}
+
+
 def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Document, ...]) -> tuple[Keys, Former]:
     """The keys of an event that could be read (of a batch: all its documents), and those of the previous release."""
     document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
-    if source.provider == "lemonsqueezy" and (fingerprint := lemonsqueezy.dedupe_keys(document.root)):
+    fingerprint = _FINGERPRINTS[source.fingerprint](document.root) if source.fingerprint is not None else []
+    if fingerprint:
         mine, former = tuple(fingerprint), []  # as they were
     else:
         mine = _keys(source, request, envelope)
@@ -110,7 +114,7 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
     It took any body's hash without the type, the number of a retry in it, and fell back on the signed id where the
     envelope had none.
     """
-    as_today = source.former is None and source.id_is_signed and source.provider != "lemonsqueezy"
+    as_today = source.former is None and source.id_is_signed and source.fingerprint is None
     if as_today and envelope.id and not is_fixture_id(envelope.id):
         return []  # nearly every event
     spec = source.former or FormerSpec(source.envelope.type, source.envelope.id, source.id_is_signed)
@@ -121,7 +125,7 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
         named = event_id or signed_id(source, request)  # the latter if its reading of `verify` had one
         if named and not is_fixture_id(named):
             found.append((event_type, f"id:{event_type}:{named}"))
-        if not (event_id and spec.id_is_signed) or is_fixture_id(event_id) or source.provider == "lemonsqueezy":
+        if not (event_id and spec.id_is_signed) or is_fixture_id(event_id) or source.fingerprint is not None:
             found += by_body
     return found
 

@@ -73,6 +73,11 @@ def documents(source: Source, event: Event) -> tuple[Document, ...]:
     return tuple(found)
 
 
+def ignored(source: Source, document: Document) -> str | None:
+    """Why this event is never looked at by a rule, in a sentence; None for all others."""
+    return None if source.ignored is None else source.ignored.of(document)
+
+
 def _documents(
     source: Source, body: bytes, header: Mapping[str, str], query: Mapping[str, str]
 ) -> tuple[Document, ...]:

@@ -32,9 +32,13 @@ def _resolved(name: str, said: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {**_resolved(other, said), **preset} if other else preset
 
 
+def event_names(provider: str) -> frozenset[str]:
+    """Every event name that this provider is known to send; empty where there is no list."""
+    return frozenset(presets().get(provider, {}).get("event_names", "").split())
+
+
 # ----------------------------------------------------------------------------------- the table for people
 
-_CODED_IDS: Final = {"lemonsqueezy": "`meta.webhook_id`, and a fingerprint of what happened"}
 _HEAD: Final = """# Providers
 
 Written by `make docs` from `bridge/sources/presets.yaml`.
@@ -63,7 +67,7 @@ def reference() -> str:
 
 def _row(name: str, said: Mapping[str, Any]) -> str:
     envelope = said.get("envelope", {})
-    event_id = _CODED_IDS.get(name) or _paths(envelope.get("id")) or "hash of the body"
+    event_id = said.get("id_note") or _paths(envelope.get("id")) or "hash of the body"
     visitor = _visitor(said) or "say `visitor:` yourself"
     event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
     cells = (

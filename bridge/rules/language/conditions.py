@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
-from bridge.model import Document
+from bridge.model import MISSING, Document
 from bridge.rules.language.expectations import (
     Expectation,
     bound,
     one_holds,
 )
 from bridge.rules.language.values import shown
+from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bridge.globs import Glob
     from bridge.model import Json
     from bridge.rules.language.paths import CompiledPath
 
@@ -187,6 +189,30 @@ def _some(values: Sequence[Json]) -> str:
     if not values:
         return "missing"
     return ", ".join(shown(value) for value in values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Events of these types that meet these conditions, and what is true of them."""
+
+    events: tuple[Glob, ...]
+    when: All
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Cases in their order; the first that fits an event counts."""
+
+    cases: tuple[Case, ...]
+
+    def of(self, document: Document) -> str | None:
+        """The answer for this event; None where no case fits."""
+        event_type = text_of(document.envelope.get("type", MISSING)) or ""
+        for case in self.cases:
+            if any(glob.matches(event_type) for glob in case.events) and case.when.test(document) is None:
+                return case.answer
+        return None
 
 
 def flat(condition: Condition) -> tuple[Condition, ...]:

@@ -13,13 +13,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.errors import MappingError
-from bridge.globs import event_types
+from bridge.globs import event_types, is_glob
 from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, value_name
 from bridge.rules.reading.destinations import DEFAULT, Destinations
-from bridge.rules.reading.event_names import near_miss
 from bridge.rules.reading.folder import FILES_MAX, hash_of, too_many
 from bridge.rules.reading.handshakes import apart, without_computing
 from bridge.rules.reading.named import check_when
@@ -30,7 +29,7 @@ from bridge.rules.reading.strict_yaml import KEY, parse
 from bridge.rules.reading.structure import structure
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
-from bridge.text import did_you_mean, text_of
+from bridge.text import did_you_mean, nearest, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -111,7 +110,7 @@ class _Reading:
         check_when(said.when, values, report.below("when"))
         when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
         _check_follows(rules, report)
-        _warn_of_misspelling(said, report)
+        _warn_of_misspelling(said, _event_names(self.presets.get(said.provider)), report)
         place = report.place(("secret", KEY))
         return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)), place)
 
@@ -253,10 +252,15 @@ def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Report) -> No
         report.warn((), sentence)
 
 
-def _warn_of_misspelling(said: MappingFile, report: Report) -> None:
+def _event_names(preset: Mapping[str, Any] | None) -> frozenset[str]:
+    return frozenset(str((preset or {}).get("event_names", "")).split())
+
+
+def _warn_of_misspelling(said: MappingFile, known: frozenset[str], report: Report) -> None:
+    """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse."""
     for i, goal in enumerate(said.goals):
         for where, event in numbered(goal.event):
-            meant = near_miss(said.provider, event)
+            meant = None if event in known or is_glob(event) else nearest(event, known, likeness=0.87)
             if meant is not None:
                 sentence = f'{said.provider} is not known to send "{event}"; did you mean "{meant}"?'
                 report.warn(("goals", i, "event", *where), sentence)

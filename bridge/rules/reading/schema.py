@@ -282,6 +282,16 @@ NamedValue = Annotated[
 ]
 
 
+class IgnoredStanza(Strict):
+    """Messages of a provider that tell of nothing."""
+
+    called: ClassVar[str] = "an entry of ignore"
+
+    event: Texts = "*"
+    when: When | None = None
+    because: StrictStr | None = None
+
+
 class JsonField(Strict):
     called: ClassVar[str] = "body"
 
@@ -380,6 +390,8 @@ class Preset(Stanzas):
 
     borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
+    object_ids: what its ids of prices and products begin with. not_the_secret: what people paste by mistake, by how it
+    begins. event_names: separated by white space.
     decimals: currencies whose minor units this provider counts unlike `bridge.rules.language.values`.
     """
 
@@ -393,6 +405,11 @@ class Preset(Stanzas):
     acknowledge: Literal[200, 204] = 200
     cannot_be_set_up: StrictStr | None = None
     secret_form: Texts | None = None
+    not_the_secret: dict[str, StrictStr] = Field(default_factory=dict)
+    ignore: list[IgnoredStanza] = Field(default_factory=list)
+    fingerprint: Literal["lemonsqueezy"] | None = None
+    object_ids: list[StrictStr] = Field(default_factory=list)
+    event_names: StrictStr = ""
     decimals: dict[str, Annotated[int, Field(ge=0, le=4)]] = Field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge.globs import compile_glob
 from bridge.masking import names_secret
 from bridge.model import (
     BodyForm,
@@ -21,8 +22,8 @@ from bridge.model import (
     Source,
     VerifySpec,
 )
+from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template
-from bridge.rules.reading.handover import compile_handovers
 from bridge.rules.reading.handshakes import compile_handshakes
 from bridge.rules.reading.named import check_template, compile_values, merged, preset_values
 from bridge.rules.reading.report import below, numbered, paths, paths_or_templates
@@ -37,15 +38,19 @@ from bridge.rules.reading.verification import (
     signs_its_url,
     valid_preset,
 )
+from bridge.rules.reading.when import compile_when
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from bridge.model import Json
     from bridge.rules.language.named import Values
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.reading.report import Fault, Report, Steps
-    from bridge.rules.reading.schema import Texts
+    from bridge.rules.reading.schema import HandoverStanza, Texts
+
+ANY_HANDOVER: Final = "goal"  # what they are called when a file does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     preset = _preset(file, around, report)
     said = _Merged(file, preset, report)
     verify = compile_verify(file, preset, around.presets, report)
-    keys = _secrets(file, around, _forms(file, preset, verify, around), report)
+    keys = _secrets(file, preset, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
     signed = id_is_signed(envelope.id, verify, public_url=said.get("public_url"))
     require, unset = _require(said, around, report)
@@ -92,7 +97,10 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         destination=destination,
         decimals=preset.decimals,
         values=_values(preset, file, around, report),
-        handovers=compile_handovers(said.get("handover") or (), said.fault("handover")),
+        handovers=_handovers(said.get("handover") or (), said.fault("handover")),
+        ignored=_ignored(preset, file.provider, in_preset(report)),
+        fingerprint=preset.fingerprint,
+        object_ids=tuple(preset.object_ids),
     )
 
 
@@ -195,7 +203,9 @@ def _links(said: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) ->
     if isinstance(said, list):
         return tuple(
             LinkSpec(
-                _kind(link.kind, (i, "kind"), fault), paths(link.path, below(fault, i, "path")), _events(link.event)
+                _kind(link.kind, (i, "kind"), fault),
+                paths(link.path, below(fault, i, "path")),
+                tuple(text for _, text in numbered(link.event)),
             )
             for i, link in enumerate(said)
         )
@@ -204,14 +214,34 @@ def _links(said: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) ->
     )
 
 
-def _events(event: Texts) -> tuple[str, ...]:
-    return (event,) if isinstance(event, str) else tuple(event)
-
-
 def _kind(kind: str, where: Steps, fault: Fault) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind):
         fault(where, f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
     return kind
+
+
+def _handovers(stanzas: Iterable[HandoverStanza], fault: Fault) -> Cases:
+    """The events by which a site can hand its visitor over: a checkout or a sign-up, not a renewal or a refund.
+
+    `bridge.store.goals.attribution` watches whether their goals have a visitor.
+    """
+    return Cases(
+        tuple(
+            _case(one.event, one.when, one.kind or ANY_HANDOVER, below(fault, i, "when"))
+            for i, one in enumerate(stanzas)
+        )
+    )
+
+
+def _ignored(preset: Preset, provider: str, fault: Fault) -> Cases:
+    """The messages of a provider that no rule ever looks at."""
+    otherwise = f"the handshake with which {provider} sets up or tries a webhook"
+    return Cases(tuple(_case(one.event, one.when, one.because or otherwise, fault) for one in preset.ignore))
+
+
+def _case(events: Texts, when: Json, answer: str, fault: Fault) -> Case:
+    globs = tuple(compile_glob(text) for _, text in numbered(events))
+    return Case(globs, ALWAYS if when is None else compile_when(when, fault), answer)
 
 
 def _one(text: str | None, fault: Fault) -> CompiledPath | None:
@@ -236,7 +266,9 @@ def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surrou
     return tuple(dict.fromkeys([*forms, *(form for key, form in _FORM_OF_KEY if key in verify.key)]))
 
 
-def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], report: Report) -> Secrets:
+def _secrets(
+    file: MappingFile, preset: Preset, around: Surroundings, forms: tuple[str, ...], report: Report
+) -> Secrets:
     entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
     for where, text in numbered(entries):
         _refuse_malformed(text, ("secret", *where), report)
@@ -245,9 +277,10 @@ def _secrets(file: MappingFile, around: Surroundings, forms: tuple[str, ...], re
         report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
     for sentence in found.placeholders if found.usable else ():
         report.warn(("secret",), sentence)
-    for prefix, kind in (("sk_", "an API key"), ("rk_", "an API key"), ("we_", "an endpoint's id")):
-        if file.provider == "stripe" and any(secret.startswith(prefix) for secret in found.usable):
-            report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins whsec_")
+    for prefix, kind in preset.not_the_secret.items():
+        if any(secret.startswith(prefix) for secret in found.usable):
+            form = " or ".join(text for _, text in numbered(preset.secret_form))
+            report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins {form}")
     return found
 
 

@@ -9,7 +9,7 @@ from sources_kit import VISITOR, request
 from bridge import rules, sources
 from bridge.errors import MappingError
 from bridge.identity.keys import keys
-from bridge.sources.ignored import ignored
+from bridge.sources.events import ignored
 
 
 def made(provider, more=""):

@@ -443,9 +443,9 @@ def test_an_event_without_its_body_says_why():
     ("preset", "body", "headers", "words"),
     [
         ("stripe", {"object": "v2.core.event", "type": "v1.billing.meter"}, {}, "thin notification"),
-        ("slack", {"type": "url_verification", "challenge": "c"}, {}, "hand-shake"),
-        ("github", {"zen": "z"}, {"X-GitHub-Event": "ping"}, "hand-shake"),
-        ("zoom", {"event": "endpoint.url_validation"}, {}, "hand-shake"),
+        ("slack", {"type": "url_verification", "challenge": "c"}, {}, "handshake"),
+        ("github", {"zen": "z"}, {"X-GitHub-Event": "ping"}, "handshake"),
+        ("zoom", {"event": "endpoint.url_validation"}, {}, "handshake"),
         ("notion", {"verification_token": "v"}, {}, "Notion"),
         ("square", {"type": "webhooks.test_notification"}, {}, "square"),
     ],
