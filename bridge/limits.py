@@ -77,7 +77,9 @@ def goal_name(text: str) -> str:
 def check_goal_length(text: str) -> None:
     """ValueError if a goal name is too long, or what of it is known beforehand."""
     if length(text) > NAME_MAX:
-        raise ValueError(f'goal name "{cut(text, 30)}…" has {length(text)} characters; DataFast takes {NAME_MAX}')
+        raise ValueError(
+            f'goal name "{cut(text, 30)}…" has {length(text)} characters; DataFast takes at most {NAME_MAX}'
+        )
 
 
 def check_goal_letters(text: str) -> None:
@@ -127,7 +129,7 @@ def metadata_key(text: str) -> str:
 def check_metadata_key(text: str) -> None:
     """Judge a key that stands in a file: ValueError unless DataFast takes it as it is (in lower case)."""
     if len(text) > KEY_MAX:
-        raise ValueError(f'metadata key "{text[:30]}…" has {len(text)} characters; DataFast takes {KEY_MAX}')
+        raise ValueError(f'metadata key "{text[:30]}…" has {len(text)} characters; DataFast takes at most {KEY_MAX}')
     fitting = metadata_key(text)
     if text.lower() == "eventname":
         raise ValueError(f'metadata key "{text}" is dropped by DataFast; write "{fitting}"')

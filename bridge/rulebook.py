@@ -136,7 +136,7 @@ class Rulebook:
         gone = sorted(set(self.current.files) - set(files))
         if gone:
             way_out = "put it back, or restart the bridge to go on without it"
-            raise MappingError([f"{self._folder.name}/{name}: vanished; {way_out}" for name in gone])
+            raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {way_out}" for name in gone])
         fresh = self._load(files)
         if problems := self._failing(fresh):
             raise MappingError(problems)

@@ -104,7 +104,7 @@ class Requirement:
 
 
 class ReplyKind(StrEnum):
-    """What a hand-shake does with the value at its place, or without one."""
+    """What a handshake does with the value at its place, or without one."""
 
     ECHO = "echo"  # say it back
     HMAC = "hmac"  # say HMAC-SHA256 of it by the source's secret
@@ -137,7 +137,7 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a hand-shake is answered. kind: the body's media type, None without one; kept: what a person must read."""
+    """What a handshake is answered. kind: the body's media type, None without one; kept: what a person must read."""
 
     body: bytes = b""
     kind: str | None = None

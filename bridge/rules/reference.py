@@ -47,16 +47,16 @@ _PATHS: Final = (
     ("`data.object.id`", "a field below a field of the body"),
     ("`items[0].id`, `items[-1].id`", "the first, the last element of a list"),
     ("`notes[name=visitor].value`", "the first element whose field is that; the field may be dotted"),
-    ('`data."a.b".c`', "a key with a dot, a blank or the like"),
+    ('`data."a.b".c`', "a key with a dot, a space or the like"),
     ("`items.*.price`", "of every element of a list, what is there: a list (quoted in YAML, because of the `*`)"),
     ("`items.*[kind=tax].amount`", "the same, of the elements whose field is that"),
-    ("`value.plan`", "what `values` of the file or of the preset calls so"),
+    ("`value.plan`", "the value of this name in `values` of the file or of the preset"),
     ("`was.data.object.status`", "any path, in the event as it was before the change"),
     ("`header.x-topic`, `query.token`", "a header (in any case), a parameter of the URL"),
     ("`envelope.type`", "`type`, `id`, `time` (milliseconds), `test`, `account`, whatever the provider calls them"),
     ("`key.subscription`", "an id that the bridge recognised: `key.` and the kind of a link"),
     ("`root.account`", "the whole body, where `each` makes an event of every element"),
-    ("`body.header.x`", "a field of the body that is called like a root"),
+    ("`body.header.x`", "a field of the body that has the name of a root"),
 )
 
 
@@ -100,7 +100,7 @@ def _code(rows: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
 
 def _limits() -> list[str]:
     return [
-        f"- a goal's name: {limits.NAME_MAX} characters of `a-z 0-9 _ - :`; capitals become small, white space `_`",
+        f"- a goal's name: {limits.NAME_MAX} characters of `a-z 0-9 _ - :`; capitals become lower case, spaces `_`",
         "- a name made from a template is folded: `user.signup` becomes user_signup, `Käufer` kaufer",
         f"- metadata: {limits.KEYS_MAX} entries; keys of {limits.KEY_MAX} characters `a-z 0-9 _ -`",
         f"- a metadata value: {limits.VALUE_MAX} characters, without `< > ' \" &` and scripts",

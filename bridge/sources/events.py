@@ -86,7 +86,7 @@ def _documents(
     elements = source.each.read(document) if source.each else MISSING
     if isinstance(elements, list) and elements:
         if len(elements) > MAX_EVENTS:
-            raise UnreadableBody(f"the body holds {len(elements)} events, at most {MAX_EVENTS} are taken")
+            raise UnreadableBody(f"the body holds {len(elements)} events, at most {MAX_EVENTS} are accepted")
         return tuple(replace(document, body=element) for element in elements)
     if isinstance(root, list) and not source.each and not read_envelope(source.envelope, document).type:
         raise UnreadableBody("the body is a list, but events are objects; `each` takes one event per element")
@@ -98,7 +98,7 @@ def _documents(
 def _kind(value: Json) -> str:
     if value is None or isinstance(value, bool):
         return "null, true or false"
-    return "a text" if isinstance(value, str) else "a number"
+    return "a string" if isinstance(value, str) else "a number"
 
 
 def _envelope(source: Source, documents: tuple[Document, ...]) -> Envelope:

@@ -36,7 +36,7 @@ _NO_CONTENT: Final = Reply(status=204)
 
 
 def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
-    """What this request is answered if it is a hand-shake of the source; None: it is none.
+    """What this request is answered if it is a handshake of the source; None: it is none.
 
     Raises SignatureError (it is not its sender's) or SourceOff (a secret is needed, and there is none).
     """
@@ -49,12 +49,12 @@ def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
             if value is not None:
                 return _reply(one, facts, value, now_s)
     if request.method == "POST" and _TOKEN_BODY.fullmatch(request.body) and computes(source):
-        raise SignatureError("the body is a token as hand-shakes have it, which this bridge signs for anybody")
+        raise SignatureError("the body is a token like those of handshakes, which this bridge signs for anyone")
     return None
 
 
 def computes(source: Source) -> bool:
-    """Whether one of its hand-shakes is answered with something made of the secret."""
+    """Whether one of its handshakes is answered with something made of the secret."""
     return any(one.does is ReplyKind.HMAC for one in source.handshakes)
 
 
@@ -67,11 +67,11 @@ def sender_of(request: Request) -> str:
         return request.address
 
 
-# --------------------------------------------------------------------------------------------- is it a hand-shake?
+# --------------------------------------------------------------------------------------------- is it a handshake?
 
 
 def _value(one: Handshake, facts: Facts) -> str | None:
-    """The value that this hand-shake is about (empty where it needs none); None: the request is another one."""
+    """The value that this handshake is about (empty where it needs none); None: the request is another one."""
     if one.body is not None and not _is_exactly(one.body, facts):
         return None
     if not all(_holds(place, allowed, facts) for place, allowed in one.when):
@@ -133,7 +133,7 @@ def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
 def _computed(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
     secrets = _verifying_secrets(facts, now_s) if one.signed else facts.source.secrets
     if not TOKEN.fullmatch(value):
-        raise SignatureError("the token of the hand-shake is not 1 to 128 letters, digits, - and _")
+        raise SignatureError("the token of the handshake is not 1 to 128 letters, digits, - and _")
     digest = hmac.digest(_key(facts.source, secrets), value.encode(), "sha256")
     return _json(one, {"value": value, "hex": digest.hex(), "base64": b64encode(digest).decode()})
 
@@ -167,17 +167,19 @@ def _key(source: Source, secrets: tuple[str, ...]) -> bytes:
 
 def _meet_verify_token(one: Handshake, place: Place, facts: Facts) -> None:
     if one.expected is None:
-        raise SignatureError(f"{one.variable} is not set, so the hand-shake's verify token cannot be compared")
+        raise SignatureError(f"{one.variable} is not set, so the handshake's verify token cannot be compared")
     given = _text(place, facts) or ""
     expected = one.expected.encode("utf-8", "surrogatepass")
     forms = (given.encode("utf-8", "surrogatepass"), as_bytes(given))  # of a query or body, and of a header
     if not any(hmac.compare_digest(form, expected) for form in forms):
-        raise SignatureError(f"the hand-shake's verify token is not the value of {one.variable}")
+        raise SignatureError(f"the handshake's verify token is not the value of {one.variable}")
 
 
 def _echo(one: Handshake, value: str) -> Reply:
     if len(value) > ECHO_MAX or not value.isprintable():
-        raise SignatureError(f"what the hand-shake wants to hear is not 1 to {ECHO_MAX} printable characters")
+        raise SignatureError(
+            f"the value that the handshake asks to be echoed is not 1 to {ECHO_MAX} printable characters"
+        )
     if one.fields:
         return _json(one, {"value": value})
     return Reply(value.encode(), "text/plain; charset=utf-8")

@@ -87,7 +87,7 @@ def _variable(name: str) -> str | Place:
 
 def _present(text: str | None, name: str, where: str) -> bytes:
     if not text:
-        raise SignatureError(f"{name} is missing, which is a part of what is signed")
+        raise SignatureError(f"{name} is missing, although the signature covers it")
     return as_bytes(text) if where == "header" else text.encode("utf-8", "surrogatepass")
 
 

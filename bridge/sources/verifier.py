@@ -158,11 +158,13 @@ def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s:
     text = _timestamp(spec, facts, elements)
     stated_ms = ms_of(text)
     if stated_ms is None:
-        raise SignatureError("the timestamp is no time")
+        raise SignatureError("the timestamp is not a valid time")
     age_s = now_s - stated_ms / 1000
     if not abs(age_s) <= spec.timestamp.tolerance_s:
         when = "old" if age_s > 0 else "in the future"
-        raise SignatureError(f"the timestamp is {abs(age_s):.0f} s {when}, at most {spec.timestamp.tolerance_s} s pass")
+        raise SignatureError(
+            f"the timestamp is {abs(age_s):.0f} s {when}, at most {spec.timestamp.tolerance_s} s are allowed"
+        )
     return text
 
 
@@ -231,7 +233,7 @@ def _meet_requirements(source: Source, facts: Facts) -> None:
         given = (said or "").strip().encode("utf-8", "surrogatepass")
         allowed = [text.strip().encode("utf-8", "surrogatepass") for text in requirement.expected]
         if not given or not any(hmac.compare_digest(given, text) for text in allowed if text):
-            raise SignatureError(f"`require` is not met: {requirement.path.text} is another")
+            raise SignatureError(f"`require` is not met: {requirement.path.text} has another value")
 
 
 # --------------------------------------------------------------------------------------------- the source's own part

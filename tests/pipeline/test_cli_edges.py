@@ -83,7 +83,7 @@ def test_another_locale_changes_letters_alone(locale, folder):
     (folder / "mappings" / "größe.yaml").write_text(MAPPING)  # no name of a source, and not to be spelled in ASCII
     done = shell("bridge check", folder, **locale)
     assert done.returncode == 1
-    assert "the file is called for its URL" in done.stdout
+    assert "the name of the file is in its URL" in done.stdout
     told = shell("bridge check --json", folder, **locale)
     assert json.loads(told.stdout)["ok"] is False
     for line in ("bridge --help", "bridge serve --help", "bridge check größe", "bridge why größe"):

@@ -136,7 +136,7 @@ def test_a_broken_an_empty_and_a_vanished_file_change_nothing_and_mending_heals(
         "broken": (lambda: shop.file.write_text(BROKEN), ("stripe.yaml:", "metadatta", "payment")),
         "empty": (lambda: shop.file.write_text(""), ("stripe.yaml",)),
         "no UTF-8": (lambda: shop.file.write_bytes(b"\xff\xfe"), ("stripe.yaml",)),
-        "vanished": (lambda: shop.file.rename(shop.folder.parent / "away"), ("stripe.yaml", "vanished")),
+        "vanished": (lambda: shop.file.rename(shop.folder.parent / "away"), ("stripe.yaml", "disappeared")),
         "all vanished": (lambda: shop.folder.rename(shop.folder.parent / "gone"), ("mappings",)),
     }
     good = RULE.format(name="first")
@@ -211,7 +211,7 @@ def test_a_first_start_with_a_broken_folder_names_every_fault_and_ends_with_1(sh
     [
         ("", "is not set, so nothing can be verified"),
         ("changeme", "holds a placeholder: put the secret itself there; so nothing can be verified"),
-        ('"q7Kz9-a-pass-phrase"', "has quotes around its value: take them away; so nothing can be verified"),
+        ('"q7Kz9-a-pass-phrase"', "has quotes around its value: remove them; so nothing can be verified"),
         ("q7Kz9-new,q7Kz9-old", "holds a comma and is one secret now"),
     ],
 )

@@ -21,7 +21,7 @@ def test_a_goal_name_is_stored_as_datafast_stores_it(text, name):
     ("text", "words"),
     [
         ("", "needs a name"),
-        ("x" * 65, "65 characters; DataFast takes 64"),
+        ("x" * 65, "65 characters; DataFast takes at most 64"),
         ("sale!", "only a-z"),
         ("größe", "holds"),
         ("identify", "reserved"),

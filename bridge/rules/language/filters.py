@@ -59,7 +59,7 @@ class FilterKind:
 def _at(argument: str) -> Callable[[Scope], Value]:
     path = compile_one(argument)
     if is_many(path):
-        raise ValueError(f'reads a list at "{path}", and needs one value')
+        raise ValueError(f'needs one value, but "{path}" reads a list')
     return lambda scope: path.read(scope.document)
 
 
@@ -213,8 +213,8 @@ def _max(argument: str, _maps: object) -> Filter:
 
 def _map(argument: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
     if argument not in maps:
-        known = did_you_mean(argument, maps) if maps else "; this file has no maps:"
-        raise ValueError(f'names the table "{argument}", which maps: does not have{known}')
+        known = did_you_mean(argument, maps) if maps else "; this file has no maps"
+        raise ValueError(f'names the table "{argument}", which is not in maps{known}')
     table = maps[argument]
     return _textual(lambda text: table.get(text, text))
 
@@ -259,7 +259,7 @@ _DIRECTIVE: Final = re.compile(r"%(?:[aAbBcdHIjmMpSuUVwWxXyYZzGf%])")
 def _date(argument: str, _maps: object) -> Filter:
     form = argument or "%Y-%m-%d"
     if "%" in _DIRECTIVE.sub("", form):
-        raise ValueError('needs a form such as "%Y-%m-%d" or "%H:%M"')
+        raise ValueError('needs a format such as "%Y-%m-%d" or "%H:%M"')
 
     def apply(value: Value, _scope: Scope) -> Value:
         moment = instant(value)
@@ -288,8 +288,8 @@ def instant(value: Value) -> datetime | None:
 FILTERS: Final[Mapping[str, FilterKind]] = {
     "money": FilterKind(
         "money:data.currency",
-        "minor units to the exact decimal text by the currency at this path, or by three capitals (`money:USD`): 4900 →"
-        " 49.00; yen has no decimals, the Kuwaiti dinar three, the Icelandic króna two",
+        "minor units to the exact decimal string by the currency at this path, or by three capitals (`money:USD`):"
+        " 4900 → 49.00; yen has no decimals, the Kuwaiti dinar three, the Icelandic króna two",
         _money(major),
         argument=True,
     ),
@@ -308,29 +308,29 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
         argument=True,
     ),
     "int": FilterKind("int", "the number without its decimals", _int),
-    "round": FilterKind("round:2", "the number with so many decimals, half up", _round, argument=True),
-    "default": FilterKind("default:unknown", "this text where there is none", _default, argument=True),
+    "round": FilterKind("round:2", "rounded half up to so many decimals", _round, argument=True),
+    "default": FilterKind("default:unknown", "this value where there is none", _default, argument=True),
     "sum": FilterKind("sum", "of a list: the exact sum of its numbers", lambda _a, _m: _listed(_sum)),
     "count": FilterKind("count", "of a list: how many elements it has", lambda _a, _m: _listed(len)),
-    "min": FilterKind("min", "of a list: the least of its numbers", lambda _a, _m: _extreme(min)),
+    "min": FilterKind("min", "of a list: the smallest of its numbers", lambda _a, _m: _extreme(min)),
     "max": FilterKind("max", "of a list: the greatest of its numbers; `max:40`: the first 40 characters", _max, None),
     "first": FilterKind("first", "of a list: its first element", lambda _a, _m: _element(0)),
     "last": FilterKind("last", "of a list: its last element", lambda _a, _m: _element(-1)),
     "join": FilterKind("join", 'of a list: all of it, separated by ", " or by what follows: `join:/`', _join, None),
     "map": FilterKind(
         "map:plans",
-        "through the table of this name in `maps:`; what it does not hold stays as it is",
+        "looked up in the table of this name in `maps:`; a value that is not there stays as it is",
         _map,
         argument=True,
     ),
     "date": FilterKind("date:%Y-%m-%d", "a date in UTC, from seconds, milliseconds or ISO 8601", _date, argument=None),
-    "lower": FilterKind("lower", "in small letters", lambda _a, _m: _textual(str.lower)),
-    "upper": FilterKind("upper", "in capitals", lambda _a, _m: _textual(str.upper)),
+    "lower": FilterKind("lower", "in lower case", lambda _a, _m: _textual(str.lower)),
+    "upper": FilterKind("upper", "in upper case", lambda _a, _m: _textual(str.upper)),
     "slug": FilterKind("slug", "fit for names: `Crème & Co` → creme-co", _slug),
     "domain": FilterKind(
-        "domain", "what stands behind the `@` of an address, or the host of a URL", lambda _a, _m: _textual(domain)
+        "domain", "the part of an address after its `@`, or the host of a URL", lambda _a, _m: _textual(domain)
     ),
-    "hash": FilterKind("hash", "16 hex digits that stand for the text (HMAC with a key of this installation)", _hash),
+    "hash": FilterKind("hash", "16 hex digits that stand for the value (HMAC with a key of this installation)", _hash),
 }
 
 
@@ -344,9 +344,9 @@ def compile_filter(text: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
     if len(argument) > 1 and argument[0] == argument[-1] == '"' and name not in _TAKE_PATHS:
         argument = argument[1:-1]
     if name == "max" and colon and not argument:
-        raise ValueError('filter "max" needs a number behind its colon, such as max:40')
+        raise ValueError('filter "max" needs a number after its colon, such as max:40')
     if kind.argument is False and colon:
-        raise ValueError(f'filter "{name}" takes nothing behind a colon')
+        raise ValueError(f'filter "{name}" takes no argument')
     if kind.argument is True and not argument and name != "default":
         raise ValueError(f'filter "{name}" needs an argument, such as {kind.usage}')
     try:

@@ -270,10 +270,10 @@ def compile_one(path: str) -> CompiledPath:
     if not text:
         raise ValueError("a path is empty")
     if len(text) > PATH_MAX:
-        raise ValueError(f"a path has {len(text)} characters, {PATH_MAX} are allowed")
+        raise ValueError(f"a path has {len(text)} characters, at most {PATH_MAX} are allowed")
     segments, quoted_first = _segments(text)
     if len(segments) > SEGMENTS_MAX:
-        raise ValueError(f'path "{text}" has {len(segments)} parts, {SEGMENTS_MAX} are allowed')
+        raise ValueError(f'path "{text}" has {len(segments)} parts, at most {SEGMENTS_MAX} are allowed')
     return _path(text, "body", segments) if quoted_first else _rooted(text, segments)
 
 
@@ -361,7 +361,9 @@ def _key(text: str, position: int) -> tuple[Segment, int]:
     if quoted := _QUOTED.match(text, position):
         return Field(_unquoted(quoted[1])), quoted.end()
     if text[position : position + 1] == "'":
-        raise ValueError(f'path "{text}": a key is quoted with ", not with \'; a text of your own is no path')
+        raise ValueError(
+            f'path "{text}": a key is quoted with ", not with \'; a string of your own is not a valid path'
+        )
     if name := _NAME.match(text, position):
         return Every() if name[0] == "*" else Field(name[0]), name.end()
     raise ValueError(_trouble(text, position))
@@ -393,6 +395,6 @@ def _trouble(text: str, position: int) -> str:
     if not rest:
         return f'path "{text}" ends with "."'
     if rest[0] == '"':
-        return f'path "{text}" opens a quote at "{rest}" that is not closed'
+        return f'path "{text}" opens a quote at "{rest}" that is never closed'
     hint = " (a key with such a character is written in double quotes)"
-    return f'path "{text}" cannot be read from "{rest}" on{hint}'
+    return f'path "{text}" cannot be read from "{rest}" onwards{hint}'

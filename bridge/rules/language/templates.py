@@ -97,7 +97,7 @@ def template_of(text: str, parts: tuple[str | Placeholder, ...]) -> Template:
 def compile_template(text: str, maps: Mapping[str, Mapping[str, Json]] | None = None) -> Template:
     """Judge and compile a template; ValueError is a sentence."""
     if len(text) > TEMPLATE_MAX:
-        raise ValueError(f"a template has {len(text)} characters, {TEMPLATE_MAX} are allowed")
+        raise ValueError(f"a template has {len(text)} characters, at most {TEMPLATE_MAX} are allowed")
     parts: list[str | Placeholder] = []
     literal, position = "", 0
     while position < len(text):
@@ -124,7 +124,7 @@ def _inner(text: str, start: int) -> tuple[str, int]:
             return text[start:position], position + 1
         if character == "{":
             break
-    raise ValueError(f'"{text}" has a "{{" that is not closed (a literal brace is written twice)')
+    raise ValueError(f'"{text}" has a "{{" that is never closed (a literal brace is written twice)')
 
 
 def _outside(text: str, start: int = 0) -> list[tuple[int, str]]:

@@ -66,7 +66,9 @@ class Destinations:
             report.warn((*where, "api_key"), f'{missing} is not set: goals for the website "{name}" wait until it is')
             return None
         if not variables(text):
-            report.warn((*where, "api_key"), "a key stands in the file; write ${NAME} and set it in the environment")
+            report.warn(
+                (*where, "api_key"), "a key is written in the file itself; write ${NAME} and set it in the environment"
+            )
         try:
             return api_key(key)
         except WrongKind as error:
@@ -94,7 +96,7 @@ class Destinations:
                 report.fault(where, '"test" is the website of test-mode events; other goals cannot be sent there')
             elif name != DEFAULT and name not in self._known:
                 guess = did_you_mean(name, [DEFAULT, *self._known])
-                report.fault(where, f'no website is called "{name}"{guess}')
+                report.fault(where, f'no website is named "{name}"{guess}')
 
     def configured(self) -> dict[str, Destination]:
         return dict(self._known)

@@ -65,7 +65,9 @@ def _read(path: Path) -> str:
         data = opened.read(SIZE_MAX + 1) if known.st_size <= SIZE_MAX else b""
     size = max(known.st_size, len(data))
     if size > SIZE_MAX:
-        raise MappingError([f"{path}:1:1: the file has {size:,} bytes, {SIZE_MAX:,} are allowed; it was not read"])
+        raise MappingError(
+            [f"{path}:1:1: the file has {size:,} bytes, at most {SIZE_MAX:,} are allowed; it was not read"]
+        )
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -82,7 +84,7 @@ def _is_mapping_file(path: Path) -> bool:
 
 
 def too_many(folder: object, count: int) -> str:
-    return f"{folder}: there are {count} mapping files, {FILES_MAX} are allowed"
+    return f"{folder}: there are {count} mapping files, at most {FILES_MAX} are allowed"
 
 
 def _reason(error: OSError) -> str:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 METHODS: Final = ("GET", "HEAD", "POST")
 ECHO_ONLY: Final = (
-    "the hand-shake of a custom sender can only echo a value of the request (echo: query:challenge); "
-    "what computes with the secret, keeps a value or answers nothing belongs to a preset"
+    "the handshake of a custom sender can only echo a value of the request (echo: query:challenge): "
+    "one that computes with the secret, keeps a value or answers nothing belongs to a preset"
 )
-OF_THE_PRESET: Final = 'the hand-shake of this provider belongs to its preset; "handshake" is for provider: custom'
+OF_THE_PRESET: Final = 'the handshake of this provider belongs to its preset; "handshake" is for provider: custom'
 _TEMPLATE: Final = re.compile(r"\{([^{}]*)\}")
 _TOKEN_LITERALS: Final = re.compile(r"[A-Za-z0-9_-]*")
 
@@ -42,7 +42,7 @@ def verify_token_variable(name: str) -> str:
 def compile_handshakes(
     file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Report
 ) -> tuple[Handshake, ...]:
-    """The hand-shakes of a source. Faults go to the report."""
+    """The handshakes of a source. Faults go to the report."""
     compiling = _Compiling(name, environ, report)
     if file.handshake is None:
         return tuple(compiling.one(said, in_preset(report)) for _, said in _numbered(preset.handshake))
@@ -64,7 +64,7 @@ def _numbered(said: HandshakeStanza | list[HandshakeStanza] | None) -> list[tupl
 
 
 class _Compiling:
-    """What one source's hand-shakes are compiled with."""
+    """What one source's handshakes are compiled with."""
 
     def __init__(self, name: str, environ: Mapping[str, str], report: Report) -> None:
         self.variable = verify_token_variable(name)
@@ -79,7 +79,7 @@ class _Compiling:
         methods = tuple(method for _, method in numbered(said.method))
         for where, method in numbered(said.method):
             if method not in METHODS:
-                fault(("method", *where), f'a hand-shake comes by {", ".join(METHODS)}, not "{method[:20]}"')
+                fault(("method", *where), f'a handshake is sent by {", ".join(METHODS)}, not "{method[:20]}"')
         made = Handshake(
             does,
             methods,
@@ -97,7 +97,7 @@ class _Compiling:
             return made
         value = self.environ.get(self.variable, "").strip()
         if not is_secret(value):
-            self.report.warn((), f"{self.variable} is not set, so the hand-shake of this sender is answered 401")
+            self.report.warn((), f"{self.variable} is not set, so the handshake of this sender is answered 401")
             value = ""
         return replace(made, verify_token=place, variable=self.variable, expected=value or None)
 
@@ -113,7 +113,7 @@ def _does(said: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]
     if said.answer is not None:
         found.append((ReplyKind(said.answer), None))
     if len(found) != 1:
-        fault((), 'a hand-shake needs one answer, such as "echo", which says where the value to be echoed is')
+        fault((), 'a handshake needs exactly one answer, such as "echo", which says where the value to be echoed is')
     return found[0] if found else (ReplyKind.ECHO, None)
 
 
@@ -132,7 +132,7 @@ def _fields(said: HandshakeStanza, does: ReplyKind, fault: Fault) -> tuple[tuple
     for name, template in (said.json_ or {}).items():
         for part in _TEMPLATE.findall(template):
             if part not in known:
-                fault((name,), f"the answer of this hand-shake knows {{{'}, {'.join(known)}}}, not {{{part[:20]}}}")
+                fault((name,), f"the answer of this handshake can hold {{{'}, {'.join(known)}}}, not {{{part[:20]}}}")
     return tuple((said.json_ or {}).items())
 
 
@@ -169,5 +169,5 @@ def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:
 
 
 def without_computing(source: Source) -> Source:
-    """The source, answering no hand-shake that takes its secret."""
+    """The source, answering no handshake that takes its secret."""
     return replace(source, handshakes=tuple(one for one in source.handshakes if one.does is not ReplyKind.HMAC))

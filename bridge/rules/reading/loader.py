@@ -83,10 +83,10 @@ class _Reading:
     def _stem(self, name: str, report: Report) -> str:
         stem = PurePath(name).stem
         if not _STEM.fullmatch(stem):
-            report.fault((), f'the file is called for its URL, so "{stem}" may hold only letters, digits, - and _')
+            report.fault((), f'the name of the file is in its URL, so "{stem}" may hold only letters, digits, - and _')
             return "unnamed"
         if stem in self.stems:
-            report.fault((), f"{self.stems[stem]} is the same source; one source is one file")
+            report.fault((), f"{self.stems[stem]} is the same source; each source has one file")
         self.stems[stem] = name
         return stem
 
@@ -103,7 +103,7 @@ class _Reading:
         if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if said.challenge is not None:
-            report.warn(("challenge", KEY), '"challenge" does nothing and can go; hand-shakes are "handshake" now')
+            report.warn(("challenge", KEY), '"challenge" does nothing: remove it; handshakes are in "handshake"')
         _refuse_values_as_ids(source, values, report)
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
@@ -124,7 +124,7 @@ class _Reading:
             if rule.id and rule.id in seen:
                 where = ("goals", i, "id" if goal.id is not None else "goal")
                 report.fault(
-                    where, f'id "{rule.id}" is taken by the rule in line {seen[rule.id]}; give each its own "id"'
+                    where, f'id "{rule.id}" is taken by the rule on line {seen[rule.id]}; give each its own "id"'
                 )
             seen.setdefault(rule.id, line)
             rules.append(rule)
@@ -148,7 +148,7 @@ class _Reading:
         others = " and ".join(found[file.source.name])
         report.warn(
             ("secret", KEY),
-            f"its secret is also that of {others}, so its hand-shake is not answered: give each source its own secret",
+            f"its secret is also that of {others}, so its handshake is not answered: give each source its own secret",
         )
         return replace(file, source=without_computing(file.source))
 

@@ -98,9 +98,7 @@ def check_text(text: str, values: Values, fault: Fault) -> None:
     for name in dict.fromkeys(_READ.findall(text)):
         if values.choices and name not in values.choices:
             known = did_you_mean(name, values.choices)
-            fault(
-                (), f'no value is called "{name[:40]}"{known} (a field of the body that is called value is body.value)'
-            )
+            fault((), f'no value is named "{name[:40]}"{known} (a field of the body named value is body.value)')
 
 
 def check_template(template: Template, values: Values, fault: Fault) -> None:

@@ -111,7 +111,7 @@ def _id(goal: RuleStanza, name: Template, fault: Fault) -> str:
             fault(("id",), f'id "{goal.id[:60]}" may hold only letters, digits, "-", "_" and "."')
         return goal.id
     if name.literal is None:
-        fault(("goal",), 'a rule whose goal is a template needs an "id", because its name is not known beforehand')
+        fault(("goal",), 'a rule whose goal is a template needs an "id", because its name is not known in advance')
         return ""
     return name.literal
 
@@ -122,7 +122,7 @@ def _once_per(goal: RuleStanza, context: RuleContext, fault: Fault) -> tuple[Com
         if "{" in text:
             template = _template(text, context, below(fault, "once_per", *where))
             if template is not None and template.literal is not None:
-                fault(("once_per", *where), f'"{text}" is the same for every event; a template names a path in braces')
+                fault(("once_per", *where), f'"{text}" is the same for every event; put a path in braces')
             found += [template] if template is not None else []
             continue
         try:
@@ -191,9 +191,9 @@ def _named(names: list[str], context: RuleContext, fault: Fault) -> tuple[tuple[
     for i, name in enumerate(names):
         if name not in known:
             more = did_you_mean(name, known) if known else "; this file and its preset name no values"
-            fault((i,), f'"{name[:60]}" is no value{more}')
+            fault((i,), f'"{name[:60]}" is not the name of a value{more}')
         elif name in names[:i]:
-            fault((i,), f'"{name}" stands here twice')
+            fault((i,), f'"{name}" is listed twice')
     _check_keys(dict.fromkeys(names, ""), lambda where, text: fault((names.index(str(where[0])),), text))
     return tuple((name, compile_template(f"{{value.{name}}}")) for name in names if name in known)
 
@@ -209,11 +209,11 @@ def _check_keys(metadata: Mapping[str, Any], fault: Fault) -> None:
         if key.lower() in seen:
             fault(
                 (key, KEY),
-                f'metadata keys "{seen[key.lower()]}" and "{key}" are one: DataFast keeps them in small letters',
+                f'metadata keys "{seen[key.lower()]}" and "{key}" are the same: DataFast stores them in lower case',
             )
         seen[key.lower()] = key
         if position == limits.KEYS_MAX:
-            fault((key, KEY), f"metadata has {len(metadata)} entries; DataFast takes {limits.KEYS_MAX}")
+            fault((key, KEY), f"metadata has {len(metadata)} entries; DataFast takes at most {limits.KEYS_MAX}")
 
 
 def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
@@ -222,7 +222,7 @@ def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
         return None
     said = limits.length("".join(template.literals))  # what stands there in any event
     if said > limits.VALUE_MAX:
-        fault((), f"this text has {said} characters; DataFast takes {limits.VALUE_MAX}")
+        fault((), f"this value has {said} characters; DataFast takes at most {limits.VALUE_MAX}")
     if template.literal == "":
-        fault((), "an empty text is never sent; leave the entry out")
+        fault((), "an empty value is never sent; leave the entry out")
     return template

@@ -44,13 +44,13 @@ def _either(wanted: str) -> Discriminator:
 def _scalar(value: Any) -> Any:
     if isinstance(value, (str, bool, int, float)):
         return value
-    raise PydanticCustomError("shape", "must be a text, a number, true or false")
+    raise PydanticCustomError("shape", "must be a string, a number, true or false")
 
 
 Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 Texts = Annotated[
     Annotated[StrictStr, Tag("~text")] | Annotated[list[StrictStr], Tag("~list")],
-    _either("a text or a list of texts"),
+    _either("a string or a list of strings"),
 ]
 Scalars = Annotated[
     Any,
@@ -301,12 +301,12 @@ class JsonField(Strict):
 class HandshakeStanza(Strict):
     """A message with which a sender sets up a webhook, and its answer."""
 
-    called: ClassVar[str] = "a hand-shake"
+    called: ClassVar[str] = "a handshake"
 
     method: Texts = Field(default="POST", description="`GET`, `HEAD` or `POST` (default), or a list")
     when: dict[str, Scalars] | None = Field(
         default=None,
-        description='place: value, or a list of values (`""`: nothing is there); all of them mark the hand-shake',
+        description='place: value, or a list of values (`""`: nothing is there); all of them mark the handshake',
     )
     echo: StrictStr | None = Field(
         default=None, description="the place of the value to say back, such as `query:challenge` or `body:challenge`"

@@ -170,7 +170,7 @@ def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | Non
     if not any(_is_seen(character) for character in text):
         return "holds nothing visible: paste the secret again"
     if _is_quoted(text, forms):
-        return "has quotes around its value: take them away"
+        return "has quotes around its value: remove them"
     if _is_assignment(text, own, forms):
         return "holds the name of a variable as well: keep only the secret"
     if text in own or _REFERENCE.fullmatch(bare):

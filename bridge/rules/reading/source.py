@@ -274,7 +274,7 @@ def _secrets(
         _refuse_malformed(text, ("secret", *where), report)
     found = secrets([text for _, text in numbered(entries)], around.environ, forms)
     if found.literal and found.usable:
-        report.warn(("secret",), "a secret stands in the file itself; write ${NAME} and set it in the environment")
+        report.warn(("secret",), "a secret is written in the file itself; write ${NAME} and set it in the environment")
     for sentence in found.placeholders if found.usable else ():
         report.warn(("secret",), sentence)
     for prefix, kind in preset.not_the_secret.items():
@@ -314,7 +314,7 @@ def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple
             unset += [name for name in variables(text) if not around.environ.get(name, "").strip()]
         expected = tuple(filled for text in texts if (filled := expand(text, around.environ)))
         if not expected and not unset:
-            fault((key,), f'"require" expects nothing at {key}')
+            fault((key,), f'"require" expects no value at {key}')
         secret = any(map(variables, texts)) or names_secret(key)
         requirements += [Requirement(path, expected, secret) for path in paths(key, _of_key(fault, key))]
     return tuple(requirements), tuple(dict.fromkeys(tellable(unset, around.environ)))

@@ -154,7 +154,7 @@ class _Reader:
         root: Node | None = None
         for event in events:
             if isinstance(event, DocumentStartEvent) and root is not None:
-                raise self.stop(*_at(event), "one file is one document; this begins a second one")
+                raise self.stop(*_at(event), "a file holds one document; a second one begins here")
             if isinstance(event, NodeEvent):
                 root = self.node(event, events, 0)
         if root is None or (root.kind == "scalar" and root.value is None):
@@ -163,7 +163,7 @@ class _Reader:
 
     def _check_text(self) -> None:
         if len(self.text) > SIZE_MAX:
-            raise self.stop(1, 1, f"the file has {len(self.text)} characters, {SIZE_MAX} are allowed")
+            raise self.stop(1, 1, f"the file has {len(self.text):,} characters, at most {SIZE_MAX:,} are allowed")
         wrong = _UNSEEN.search(self.text, 1 if self.text.startswith("\ufeff") else 0)
         if wrong is None:
             return
@@ -171,7 +171,7 @@ class _Reader:
         line, column = len(before), len(before[-1]) + 1
         if NOT_UTF8.match(wrong[0]):
             raise self.stop(line, column, "the file is not UTF-8 text")
-        raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} cannot stand in a file")
+        raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} is not allowed in a file")
 
     def _events(self) -> Iterator[Any]:
         """The parser's events. libyaml is quick; the messages are those of the Python parser, everywhere the same."""
@@ -200,7 +200,7 @@ class _Reader:
         except _StopError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            raise self.stop(1, 1, f"this is no YAML ({type(error).__name__})") from None
+            raise self.stop(1, 1, f"this is not valid YAML ({type(error).__name__})") from None
 
     # ------------------------------------------------------------------------------------------------- the tree
 
@@ -208,12 +208,12 @@ class _Reader:
         line, column = _at(event)
         self.nodes += 1
         if depth > DEPTH_MAX:
-            raise self.stop(line, column, f"the file nests deeper than {DEPTH_MAX}")
+            raise self.stop(line, column, f"the file is nested more than {DEPTH_MAX} levels deep")
         if self.nodes > NODES_MAX:
             raise self.stop(line, column, f"the file has more than {NODES_MAX} values")
         if isinstance(event, AliasEvent):
             text = self.shown(line, f"*{event.anchor}")
-            self.fault(line, column, f'aliases are not allowed; if "{text}" is a text, {QUOTES}')
+            self.fault(line, column, f'aliases are not allowed; if "{text}" is a string, {QUOTES}')
             return Node(line, column, f"*{event.anchor}")
         self._refuse_decoration(event, line, column)
         if isinstance(event, ScalarEvent):
@@ -225,10 +225,10 @@ class _Reader:
     def _refuse_decoration(self, event: Any, line: int, column: int) -> None:
         if event.anchor is not None:
             text = self.shown(line, f"&{event.anchor}")
-            self.fault(line, column, f'anchors are not allowed; if "{text}" begins a text, {QUOTES}')
+            self.fault(line, column, f'anchors are not allowed; if "{text}" begins a string, {QUOTES}')
         if event.tag is not None:
             text = self.shown(line, _tag(event.tag))
-            self.fault(line, column, f'tags are not allowed; if "{text}" begins a text, {QUOTES}')
+            self.fault(line, column, f'tags are not allowed; if "{text}" begins a string, {QUOTES}')
 
     def _sequence(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
         node = Node(line, column, kind="sequence")
@@ -250,7 +250,7 @@ class _Reader:
                 continue
             if key in node.entries:
                 text = self.shown(place[0], key[:60], key=True)
-                self.fault(*place, f'key "{text}" stands here twice (first in line {node.keys[key][0]})')
+                self.fault(*place, f'key "{text}" is here twice (first on line {node.keys[key][0]})')
                 continue
             node.entries[key], node.keys[key] = value, place
         return node
@@ -260,7 +260,7 @@ class _Reader:
         if not isinstance(event, ScalarEvent):
             self.node(event, events, depth + 1)
             if not isinstance(event, AliasEvent):
-                self.fault(line, column, f"a key is a text, not a list or map; if it is a text, {QUOTES}")
+                self.fault(line, column, f"a key is a string, not a list or map; if it is meant as a string, {QUOTES}")
             return None
         self._refuse_decoration(event, line, column)
         if event.value == "<<" and not event.style:
@@ -288,20 +288,20 @@ def _explained(source: str, column: int, error: yaml.MarkedYAMLError, *, secret:
     here = source[column - 1 : column]
     before = source[: column - 1]
     if here == "*":
-        return f'a text that begins with "*" is read as an alias; {QUOTES}: "{word}"'
+        return f'a string that begins with "*" is read as an alias; {QUOTES}: "{word}"'
     if here in ("[", "{") and before and not before[-1].isspace():
-        return f'a "{here}" inside an unquoted text within a list or map; {QUOTES}: "{word}"'
+        return f'a "{here}" inside an unquoted string within a list or map; {QUOTES}: "{word}"'
     if here in ("@", "`", "%"):
-        return f'a text cannot begin with "{here}"; {QUOTES}'
+        return f'a string cannot begin with "{here}"; {QUOTES}'
     if re.search(r"[:\-,]\s+[\[{]", before) or before.lstrip().startswith(("{", "[")):
-        return f'a "{{" or "[" opens a map or list that is not understood here; if it is part of a text, {QUOTES}'
+        return f'a "{{" or "[" opens a map or list that is not understood here; if it is part of a string, {QUOTES}'
     if here == "\t":
-        return "a tab indents this line; YAML takes blanks only"
+        return "this line is indented by a tab; YAML allows only spaces"
     if ": " in (error.problem or "") or "mapping values are not allowed" in (error.problem or ""):
-        return f'a ": " inside an unquoted text; {QUOTES}, or check the indentation'
+        return f'a ": " inside an unquoted string; {QUOTES}, or check the indentation'
     if secret:
         return f"this is not understood; check the indentation, and {QUOTES.replace('it', 'the value')}"
-    problem = " ".join((error.problem or "it is no YAML").split())
+    problem = " ".join((error.problem or "it is not valid YAML").split())
     return f"this is not understood: {problem}; check the indentation and the quotes"
 
 

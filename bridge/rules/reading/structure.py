@@ -56,28 +56,28 @@ _FILLERS: Final[dict[tuple[str, ...], Json]] = {
 _NAMES_OF_VALUES: Final = ("goals", "*", "metadata", "*")  # a filler among them would be told as an unknown name
 _WORDS: Final = {
     "bool_type": "must be true or false",
-    "string_type": "must be a text",
+    "string_type": "must be a string",
     "dict_type": "must be a map",
     "model_type": "must be a map",
     "list_type": "must be a list",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
-    "greater_than_equal": "must be a number from 1 on",
+    "greater_than_equal": "must be 1 or more",
     "less_than_equal": "is too large",
 }
 # What people write who know another dialect, or an older page.
 _HINTS: Final = {
     "rules": 'write "goals"',
     "name": 'a rule\'s name in DataFast is its "goal"',
-    "events": 'write "event"; it takes a list, too',
+    "events": 'write "event"; it may be a list',
     "if": 'write "when"',
     "on": 'write "event"',
     "type": 'write "event"',
     "properties": 'write "metadata"',
     "dedupe": 'write "once_per"',
     "disabled": "write enabled: false",
-    "secrets": 'write "secret"; it takes a list, too',
-    "source": "a file is one source, named for the file",
+    "secrets": 'write "secret"; it may be a list',
+    "source": "each file is one source, named after the file",
 }
 
 
@@ -166,7 +166,7 @@ def _refuse_nothing(node: Node, where: Steps, report: Report, plain: Json) -> No
         child = node.entries[key]
         if child.kind == "scalar" and child.value is None and key in known_keys(model):
             if _pattern((*where, key)) not in NULL_IS_A_VALUE:
-                report.fault((*where, key, KEY), f'"{key}" has nothing behind it')
+                report.fault((*where, key, KEY), f'"{key}" has no value')
                 plain.pop(key)
         elif child.kind == "mapping":
             _refuse_nothing(child, (*where, key), report, plain[key])
@@ -204,7 +204,7 @@ def _unknown_key(key: str, parent: Steps) -> str:
     model = model_at(parent)
     called = model.called if model is not None else "this map"
     if parent == ("verify",) and key == "secret":
-        return 'unknown key "secret" in verify: the secret stands at the file\'s level'
+        return 'unknown key "secret" in verify: "secret" is a key of the file itself'
     known = known_keys(model)
     guess = did_you_mean(key, known)
     if "did you mean" not in guess and key in _HINTS:
@@ -230,7 +230,7 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
 
 def _quotes(value: Json, words: str) -> str:
     """Steps a text was wanted and YAML read something else, quotes mend it."""
-    if "text" not in words and "path" not in words and "name" not in words:
+    if "string" not in words and "path" not in words and "name" not in words:
         return ""
     if isinstance(value, (bool, int, float)):
         return f"; {QUOTES}"

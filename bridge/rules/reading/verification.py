@@ -40,7 +40,7 @@ _KEYS: Final = {
 
 
 def in_preset(report: Report) -> Fault:
-    return lambda where, sentence: report.fault(("provider",), f"its preset is faulty at {where}: {sentence}")
+    return lambda where, sentence: report.fault(("provider",), f"its preset has an error at {where}: {sentence}")
 
 
 def valid_preset(found: Any, report: Report, where: Steps) -> Preset:
@@ -48,7 +48,7 @@ def valid_preset(found: Any, report: Report, where: Steps) -> Preset:
         return Preset.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        report.fault(where, f"its preset is faulty at {first['loc']}: {first['msg']}")
+        report.fault(where, f"its preset has an error at {first['loc']}: {first['msg']}")
         return Preset.model_validate({})
 
 
@@ -125,7 +125,7 @@ def _said_verify(
     base = preset.verify if isinstance(preset.verify, Verify) else None
     if file.verify is None:
         if base is None and file.provider != CUSTOM and report.is_sound("provider"):
-            report.fault(("provider",), f'provider {file.provider} has no scheme of its own; say it in "verify"')
+            report.fault(("provider",), f'provider {file.provider} has no scheme of its own; describe it in "verify"')
         return base, in_preset(report)
     own = Verify.model_validate({"preset": file.verify}) if isinstance(file.verify, str) else file.verify
     where: Steps = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
@@ -187,7 +187,7 @@ def read_places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
     for where, text in numbered(texts):
         match = _PLACE.fullmatch(text.strip())
         if match is None:
-            fault(where, f'"{text}" is no place; write header:Name, query:name, body:a.b or form:name')
+            fault(where, f'"{text}" is not a valid place; write header:Name, query:name, body:a.b or form:name')
         else:
             places.append(Place(match[1], match[2].strip()))
     return tuple(places)
@@ -204,7 +204,7 @@ def _check_key(spec: VerifySpec, fault: Fault) -> None:
 def _check_signed(spec: VerifySpec, fault: Fault) -> None:
     names = _SIGNED_PART.findall(spec.signed)
     if spec.type == "sha256" and "secret" not in names:
-        fault(("signed",), 'type sha256 has no key, so "signed" must hold {secret}: without it anybody could sign')
+        fault(("signed",), 'type sha256 has no key, so "signed" must hold {secret}: without it anyone could sign')
     elif spec.type not in _UNSIGNED_TYPES and not set(names) - {"secret"}:
         fault(("signed",), '"signed" names nothing of the request, such as {body}')
     for name in names:

@@ -56,17 +56,17 @@ OPERATORS: Final = {
     "not": "anything but this; takes any expectation: `{not: {prefix: warning_}}`",
     "in": "one of this list (a plain list means the same)",
     "not_in": "none of this list",
-    "prefix": "a text that begins so",
-    "suffix": "a text that ends so",
-    "contains": "a text with this in it, or a list with this among its elements",
-    "glob": "a text of this form: `*` stands for any characters, `?` for one",
+    "prefix": "a string that begins with this",
+    "suffix": "a string that ends with this",
+    "contains": "a string that contains this, or a list that has this among its elements",
+    "glob": "a string of this form: `*` stands for any characters, `?` for one",
     "exists": "`true`: there is a value; `false`: there is none (`null` is none)",
     "changed": (
         "for Stripe's `….updated`, of a path below `data.object` or of a `value.…`: `true` if it differs from before,"
         " `false` if not, `up` or `down` for numbers (from missing to 5 is not `up`)"
     ),
     "after": "a time that is not before the one at this path",
-    "within": "beside `after`: and at most so long after it, such as `14d`",
+    "within": "beside `after`: and at most this long after it, such as `14d`",
     "path": "equal to the value at another path; also as an operand: `{gt: {path: data.minimum}}`",
     "any": "at least one of a list of expectations",
     "all": "each of a list of expectations",
@@ -82,7 +82,7 @@ def compile_when(when: Json, fault: Fault, at: tuple[str | int, ...] = (), depth
         fault(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
         return ALWAYS
     if depth > DEPTH_MAX:
-        fault(at, f"conditions nest deeper than {DEPTH_MAX}")
+        fault(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
         return ALWAYS
     parts: list[Condition] = []
     for key, expected in when.items():
@@ -119,7 +119,7 @@ def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str
         _refuse_operators(wanted, fault, where)
         inner = compile_when(wanted, fault, where, depth + 1)
         for outer in _outside(inner):
-            fault(at, f'the conditions of an element read the element alone, so "{outer.text}" cannot stand there')
+            fault(at, f'the conditions of an element read only the element, so "{outer.text}" is not allowed there')
         return ElementWhere(path, inner, negated)
     expectation = compile_expectation(expected, path, fault, at, depth)
     return ElementTest(path, expectation, expectation.text)
@@ -131,7 +131,7 @@ def _refuse_operators(when: Json, fault: Fault, at: tuple[str | int, ...]) -> No
         if name in OPERATORS and name not in _JOINTS:
             fault(
                 (*at, name, KEY),
-                f'"{name}" is an operator and stands among paths: write it behind a path, or a field that is called so'
+                f'"{name}" is an operator among paths: write it after a path, or write a field of this name'
                 f' as "body.{name}"',
             )
 
@@ -180,7 +180,7 @@ def compile_expectation(
 ) -> Expectation:
     """Compile what one path is expected to hold."""
     if depth > DEPTH_MAX:
-        fault(at, f"conditions nest deeper than {DEPTH_MAX}")
+        fault(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
         return Exists(wanted=True)
     if expected is None:
         return Exists(wanted=False)
@@ -189,7 +189,7 @@ def compile_expectation(
     if not isinstance(expected, dict):
         return Equals(Operand(expected))
     if not expected:
-        fault(at, 'an empty map expects nothing; for "there is a value" write {exists: true}')
+        fault(at, "an empty map expects nothing; to expect any value write {exists: true}")
     if "within" in expected and "after" not in expected:
         fault((*at, "within", KEY), '"within" needs "after": {after: the.path.of.the.earlier.time, within: 14d}')
     parts = tuple(
@@ -219,7 +219,7 @@ def _several(
     options: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
 ) -> tuple[Expectation, ...]:
     if not isinstance(options, list) or not options:
-        fault(at, "a list with at least one entry belongs here")
+        fault(at, "this must be a list with at least one entry")
         return ()
     return tuple(compile_expectation(o, path, fault, (*at, i), depth + 1) for i, o in enumerate(options))
 
@@ -261,7 +261,7 @@ def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
             fault(at, str(error))
             return Operand()
         if is_many(path):
-            fault(at, f'"{path}" reads a list; what a value is compared with is one value')
+            fault(at, f'"{path}" reads a list, but a value is compared with one value')
         return Operand(path=path)
     return Operand(operand)
 
@@ -276,14 +276,14 @@ def _number_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int,
 def _text_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
     compiled = _operand(operand, fault, at)
     if compiled.path is None and compiled.constant is not MISSING and not text_of(compiled.constant):
-        fault(at, f'"{name}" takes a text, or {{path: another.path}}')
+        fault(at, f'"{name}" takes a string, or {{path: another.path}}')
     return compiled
 
 
 def _glob(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
     text = text_of(operand)
     if not text:
-        fault(at, '"glob" takes a text such as "customer.*"')
+        fault(at, '"glob" takes a string such as "customer.*"')
     return Globs(compile_glob(text or "*"))
 
 

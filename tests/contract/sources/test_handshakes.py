@@ -1,4 +1,4 @@
-"""Every hand-shake of every preset: what sets a webhook up is answered, whoever else asks is not."""
+"""Every handshake of every preset: what sets a webhook up is answered, whoever else asks is not."""
 
 import base64
 import hashlib
@@ -412,7 +412,7 @@ def is_taken_as_an_event(target, sent, now):
 )
 @pytest.mark.parametrize("preset", COMPUTING)
 def test_no_answer_of_a_hand_shake_is_the_signature_of_an_event_of_any_preset(preset, name, token, cuts):
-    """With the same secret at both. Where a token could be a signed text, the hand-shake is not answered at all."""
+    """With the same secret at both. Where a token could be a signed text, the handshake is not answered at all."""
     both, secret = sharing(preset, name)
     if not any(one.does == "hmac" for one in both.sources["x"].handshakes):
         assert name == "mailgun"
@@ -512,13 +512,13 @@ def test_a_custom_verify_token_is_the_sources_own_variable():
         ('{keep: "body:token"}', "can only echo a value of the request"),
         ("{method: HEAD, answer: empty}", "can only echo a value of the request"),
         ('{body: "a={digits}", echo: "query:a"}', "can only echo a value of the request"),
-        ("{method: GET}", 'a hand-shake needs one answer, such as "echo"'),
-        ('{method: GET, echo: "query:a", answer: empty}', 'a hand-shake needs one answer, such as "echo"'),
+        ("{method: GET}", 'a handshake needs exactly one answer, such as "echo"'),
+        ('{method: GET, echo: "query:a", answer: empty}', 'a handshake needs exactly one answer, such as "echo"'),
         ('{method: PUT, echo: "query:a"}', 'GET, HEAD, POST, not "PUT"'),
-        ('{echo: "challenge"}', '"challenge" is no place'),
-        ('{echo: "query:a", json: {a: "{hex}"}}', "knows {value}, not {hex}"),
-        ('{echo: "query:a", wen: {}}', 'unknown key "wen" in a hand-shake; did you mean "when"?'),
-        ('{echo: "query:a", when: {type: x}}', '"type" is no place'),
+        ('{echo: "challenge"}', '"challenge" is not a valid place'),
+        ('{echo: "query:a", json: {a: "{hex}"}}', "can hold {value}, not {hex}"),
+        ('{echo: "query:a", wen: {}}', 'unknown key "wen" in a handshake; did you mean "when"?'),
+        ('{echo: "query:a", when: {type: x}}', '"type" is not a valid place'),
         ("echo", "must be a map, or a list of maps"),
     ],
 )
@@ -531,7 +531,7 @@ def test_what_a_custom_file_may_not_say_is_one_clear_sentence(said, sentence):
 
 
 def test_the_hand_shake_of_a_preset_is_the_presets_own():
-    with pytest.raises(MappingError, match=r"x\.yaml:2:1: the hand-shake of this provider belongs to its preset"):
+    with pytest.raises(MappingError, match=r"x\.yaml:2:1: the handshake of this provider belongs to its preset"):
         rule_set(x='provider: slack\nhandshake: {echo: "body:challenge"}\n')
 
 

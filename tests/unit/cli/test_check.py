@@ -75,7 +75,7 @@ def test_what_is_no_secret_is_a_problem_at_its_line_and_is_not_shown(mappings, c
     monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", '"whsec_q7Kz9"')
     assert main(["check"]) == 1
     out = capsys.readouterr().out
-    assert "mappings/stripe.yaml:1:1: STRIPE_WEBHOOK_SECRET has quotes around its value: take them away" in out
+    assert "mappings/stripe.yaml:1:1: STRIPE_WEBHOOK_SECRET has quotes around its value: remove them" in out
     assert "1 of 1 test passed, no secret" in out
     assert "q7Kz9" not in out
 

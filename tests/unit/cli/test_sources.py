@@ -99,7 +99,7 @@ def test_how_many_secrets_were_read_is_said_and_what_is_none(capsys, monkeypatch
     found = told(capsys)
     assert (found["stripe"]["secrets"], found["own"]["secrets"]) == (2, 0)
     assert found["stripe"]["secret"] == "set (STRIPE_WEBHOOK_SECRET and STRIPE_WEBHOOK_SECRET_OLD): 2 secrets read"
-    assert found["own"]["secret"].startswith("OWN_WEBHOOK_SECRET has quotes around its value: take them away; so ")
+    assert found["own"]["secret"].startswith("OWN_WEBHOOK_SECRET has quotes around its value: remove them; so ")
 
 
 def test_without_a_base_url_a_placeholder_says_that_it_is_one(capsys):

@@ -40,7 +40,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read(folder):
         file.truncate(400 * MB)
     before, peak = address_space(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert refusal(folder) == (
-        f"{folder}/large.yaml:1:1: the file has 419,430,400 bytes, 524,288 are allowed; it was not read",
+        f"{folder}/large.yaml:1:1: the file has 419,430,400 bytes, at most 524,288 are allowed; it was not read",
     )
     assert address_space() - before < 20 * MB
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024 < 20 * MB
@@ -77,7 +77,7 @@ def test_too_many_files_are_not_even_opened(folder):
     for number in range(500):
         os.mkfifo(folder / f"pipe{number}")
         (folder / f"a{number}.yaml").symlink_to(folder / "stripe.yaml")
-    assert refusal(folder) == (f"{folder}: there are 501 mapping files, 500 are allowed",)
+    assert refusal(folder) == (f"{folder}: there are 501 mapping files, at most 500 are allowed",)
 
 
 def test_a_limit_of_open_files_is_named_as_what_it_is(folder):

@@ -293,7 +293,7 @@ def test_conditions_nest_only_so_deep():
         when = {"not": when}
     found = []
     compile_when(when, lambda _at, sentence: found.append(sentence))
-    assert found == ["conditions nest deeper than 10"]
+    assert found == ["conditions are nested more than 10 levels deep"]
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("1e999999")

@@ -106,7 +106,7 @@ def test_filters_of_lists(template, text):
 
 
 def test_max_with_a_colon_needs_its_number():
-    with pytest.raises(ValueError, match='filter "max" needs a number behind its colon'):
+    with pytest.raises(ValueError, match='filter "max" needs a number after its colon'):
         compile_template("{name|max:}")
 
 
@@ -192,11 +192,11 @@ def test_a_failure_says_what_was_there(when, path, actual, expected):
     [
         (
             '{"items.*": {root.x: 1}}',
-            'the conditions of an element read the element alone, so "root.x" cannot stand there',
+            'the conditions of an element read only the element, so "root.x" is not allowed there',
         ),
         ('{"items.*": {value.x: 1}}', '"value.x" cannot stand there'),
         ('{"items.*": {a: {path: header.x}}}', '"header.x" cannot stand there'),
-        ('{a: {path: "items.*.x"}}', '"items.*.x" reads a list; what a value is compared with is one value'),
+        ('{a: {path: "items.*.x"}}', '"items.*.x" reads a list, but a value is compared with one value'),
         ('{"data.object.items.*.x": {changed: true}}', '"changed" looks into data.previous_attributes'),
         ("{a: {within: 14d}}", '"within" needs "after"'),
         ("{a: {after: b, within: soon}}", '"soon" must be'),
@@ -205,8 +205,8 @@ def test_a_failure_says_what_was_there(when, path, actual, expected):
         ("{a: {after: 14}}", '"after" takes the path of the earlier time'),
         ("{a: {after: null}}", '"after" takes the path of the earlier time'),
         ("{a: {after: {path: b}}}", '"after" takes the path of the earlier time'),
-        ('{"items.*": {kind: x, gt: 3}}', '"gt" is an operator and stands among paths'),
-        ('{"items.*": {not: {kind: x, exists: true}}}', '"exists" is an operator and stands among paths'),
+        ('{"items.*": {kind: x, gt: 3}}', '"gt" is an operator among paths'),
+        ('{"items.*": {not: {kind: x, exists: true}}}', '"exists" is an operator among paths'),
     ],
 )
 def test_what_cannot_be_asked_of_a_list_is_told(when, said):
@@ -217,7 +217,7 @@ def test_what_cannot_be_asked_of_a_list_is_told(when, said):
 @pytest.mark.parametrize("name", ["plus", "minus", "money"])
 def test_what_a_filter_reckons_with_is_no_list(name):
     text = f"provider: stripe\ngoals:\n  - {{goal: g, event: t, metadata: {{x: '{{a|{name}:items.*.tax}}'}}}}\n"
-    assert f'filter "{name}" reads a list at "items.*.tax", and needs one value' in fault(text)
+    assert f'filter "{name}" needs one value, but "items.*.tax" reads a list' in fault(text)
 
 
 @pytest.mark.parametrize("where", ["visitor: value.mine", "links: {customer: value.mine}", "visitor: was.value.mine"])
@@ -242,7 +242,7 @@ def test_a_value_that_is_wrong_is_told_once():
 
 def test_a_wrong_name_of_a_value_is_told_once():
     assert fault("provider: stripe\nvalues: {a: '{b}'}\ngoals:\n  - {goal: g, event: t, metadata: [a, 3]}\n") == (
-        '4:39: an entry of "metadata" must be a text; put it in quotes'
+        '4:39: an entry of "metadata" must be a string; put it in quotes'
     )
 
 

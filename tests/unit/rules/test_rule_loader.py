@@ -75,45 +75,45 @@ def test_a_number_keeps_its_text():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\na: 2", '2:1: key "a" stands here twice (first in line 1)'),
-        ("a: &x 1", '1:4: anchors are not allowed; if "&x" begins a text, put it in quotes'),
-        ("a: *x", '1:4: aliases are not allowed; if "*x" is a text, put it in quotes'),
+        ("a: 1\na: 2", '2:1: key "a" is here twice (first on line 1)'),
+        ("a: &x 1", '1:4: anchors are not allowed; if "&x" begins a string, put it in quotes'),
+        ("a: *x", '1:4: aliases are not allowed; if "*x" is a string, put it in quotes'),
         ("<<: {a: 1}", "1:1: merge keys (<<) are not allowed; write the entries out"),
-        ("a: !!str 1", '1:4: tags are not allowed; if "!!str" begins a text, put it in quotes'),
-        ("a: *", '1:4: a text that begins with "*" is read as an alias; put it in quotes: "*"'),
-        ("a: [*, b]", '1:5: a text that begins with "*" is read as an alias; put it in quotes: "*"'),
-        ("a: *.created", '1:4: a text that begins with "*" is read as an alias; put it in quotes: "*.created"'),
+        ("a: !!str 1", '1:4: tags are not allowed; if "!!str" begins a string, put it in quotes'),
+        ("a: *", '1:4: a string that begins with "*" is read as an alias; put it in quotes: "*"'),
+        ("a: [*, b]", '1:5: a string that begins with "*" is read as an alias; put it in quotes: "*"'),
+        ("a: *.created", '1:4: a string that begins with "*" is read as an alias; put it in quotes: "*.created"'),
         (
             "visitor: [data.items[0].id, x]",
-            '1:21: a "[" inside an unquoted text within a list or map; put it in quotes: "data.items[0].id"',
+            '1:21: a "[" inside an unquoted string within a list or map; put it in quotes: "data.items[0].id"',
         ),
         (
             "when: {data.items[0].id: 5}",
-            '1:18: a "[" inside an unquoted text within a list or map; put it in quotes: "data.items[0].id"',
+            '1:18: a "[" inside an unquoted string within a list or map; put it in quotes: "data.items[0].id"',
         ),
         (
             "visitor: [notes[name=v].value]",
-            '1:16: a "[" inside an unquoted text within a list or map; put it in quotes: "notes[name=v].value"',
+            '1:16: a "[" inside an unquoted string within a list or map; put it in quotes: "notes[name=v].value"',
         ),
-        ("a: [x{y}, z]", '1:6: a "{" inside an unquoted text within a list or map; put it in quotes: "x{y}"'),
-        ("a: @b", '1:4: a text cannot begin with "@"; put it in quotes'),
-        ("a: b: c", '1:5: a ": " inside an unquoted text; put it in quotes, or check the indentation'),
-        ("a:\n\t- b", "2:1: a tab indents this line; YAML takes blanks only"),
-        ("a: 1\n---\nb: 2", "2:1: one file is one document; this begins a second one"),
-        ("? [a]\n: b", "1:3: a key is a text, not a list or map; if it is a text, put it in quotes"),
+        ("a: [x{y}, z]", '1:6: a "{" inside an unquoted string within a list or map; put it in quotes: "x{y}"'),
+        ("a: @b", '1:4: a string cannot begin with "@"; put it in quotes'),
+        ("a: b: c", '1:5: a ": " inside an unquoted string; put it in quotes, or check the indentation'),
+        ("a:\n\t- b", "2:1: this line is indented by a tab; YAML allows only spaces"),
+        ("a: 1\n---\nb: 2", "2:1: a file holds one document; a second one begins here"),
+        ("? [a]\n: b", "1:3: a key is a string, not a list or map; if it is meant as a string, put it in quotes"),
         ("", "1:1: the file is empty"),
         ("# nothing\n", "1:1: the file is empty"),
-        ("a: \x07", "1:4: the character U+0007 cannot stand in a file"),
-        ("a: \ud800", "1:4: the character U+D800 cannot stand in a file"),
-        ("a: b\u2028c", "1:5: the character U+2028 cannot stand in a file"),
-        ("# b\x85\na: 1", "1:4: the character U+0085 cannot stand in a file"),
-        ("a: 1\nb: \ufeff2", "2:4: the character U+FEFF cannot stand in a file"),
+        ("a: \x07", "1:4: the character U+0007 is not allowed in a file"),
+        ("a: \ud800", "1:4: the character U+D800 is not allowed in a file"),
+        ("a: b\u2028c", "1:5: the character U+2028 is not allowed in a file"),
+        ("# b\x85\na: 1", "1:4: the character U+0085 is not allowed in a file"),
+        ("a: 1\nb: \ufeff2", "2:4: the character U+FEFF is not allowed in a file"),
         ("a: 1\nb: 'c\nd: 2\n", "2:4: a quote opens here and is never closed"),
         ('a: 1\nb: "c\nd: 2\n', "2:4: a quote opens here and is never closed"),
         ("a: 1\nb: [c,\n  d\n", '2:4: a "[" opens here and is never closed'),
         ("a: 1\nb: {c: 1,\n  d: 2\n", '2:4: a "{" opens here and is never closed'),
-        ("[" * 5000, "1:42: the file nests deeper than 40"),
-        ("a: '" + "x" * 524_289, "1:1: the file has 524293 characters, 524288 are allowed"),
+        ("[" * 5000, "1:42: the file is nested more than 40 levels deep"),
+        ("a: '" + "x" * 524_289, "1:1: the file has 524,293 characters, at most 524,288 are allowed"),
     ],
 )
 def test_yaml_that_cannot_be_meant_is_refused(text, said):
@@ -141,7 +141,7 @@ def test_a_billion_laughs_are_one_fault_an_alias():
         ("goals: []", '1:1: the file needs "provider"'),
         ("provider: stripe", '1:1: the file needs "goals"'),
         ("- a", "1:1: a mapping file is a map with at least the keys provider and goals"),
-        ("provider: stripe\ngoals:", '2:1: "goals" has nothing behind it'),
+        ("provider: stripe\ngoals:", '2:1: "goals" has no value'),
         ("provider: strip\ngoals: []", '1:11: unknown provider "strip"; did you mean "stripe"?'),
         ("provider: stripe\ngoals: {}", '2:8: "goals" must be a list'),
         ("provider: stripe\ngoals: []\nrules: []", '3:1: unknown key "rules" in the file; write "goals"'),
@@ -151,34 +151,34 @@ def test_a_billion_laughs_are_one_fault_an_alias():
             TWO_LINES + "    metadatta: {a: b}",
             '5:5: unknown key "metadatta" in a goal; did you mean "metadata"?',
         ),
-        (TWO_LINES + "    when:", '5:5: "when" has nothing behind it'),
-        ("provider: stripe\ngoals:\n  - goal: a\n    event:", '4:5: "event" has nothing behind it'),
+        (TWO_LINES + "    when:", '5:5: "when" has no value'),
+        ("provider: stripe\ngoals:\n  - goal: a\n    event:", '4:5: "event" has no value'),
         (TWO_LINES + "    enabled: no", '5:14: "enabled" must be true or false'),
         (TWO_LINES + "    max_age: 7 days", '5:14: "7 days" must be a duration such as 500ms, 5s, 2min, 1h or 3d'),
         (TWO_LINES + "    wait: 0s", '5:11: "0s" must be a duration such as 500ms, 5s, 2min, 1h or 3d'),
         ("provider: stripe\ngoals:\n  - goal: a", '3:5: a goal needs "event"'),
         ("provider: stripe\ngoals:\n  - event: a", '3:5: a goal needs "goal"'),
-        ("provider: stripe\ngoals:\n  - goal: 404\n    event: x", '3:11: "goal" must be a text; put it in quotes'),
-        ("provider: stripe\ngoals:\n  - goal: a\n    event: 5", '4:12: "event" must be a text or a list of texts; put it in quotes'),
-        ("provider: stripe\ngoals:\n  - goal: a\n    event: [b, 5]", '4:16: an entry of "event" must be a text; put it in quotes'),
+        ("provider: stripe\ngoals:\n  - goal: 404\n    event: x", '3:11: "goal" must be a string; put it in quotes'),
+        ("provider: stripe\ngoals:\n  - goal: a\n    event: 5", '4:12: "event" must be a string or a list of strings; put it in quotes'),
+        ("provider: stripe\ngoals:\n  - goal: a\n    event: [b, 5]", '4:16: an entry of "event" must be a string; put it in quotes'),
         (
             "provider: stripe\ngoals:\n  - goal: {event}\n    id: x\n    event: a",
-            '3:11: "goal" must be a text; a template begins with "{", so put it in quotes',
+            '3:11: "goal" must be a string; a template begins with "{", so put it in quotes',
         ),
         (
             "provider: stripe\ngoals:\n  - goal: a\n    event: b\n    metadata: [x]",
-            '5:16: "x" is no value; this file and its preset name no values',
+            '5:16: "x" is not the name of a value; this file and its preset name no values',
         ),
         ("provider: stripe\ngoals: [x]", '2:9: an entry of "goals" must be a map'),
         ("provider: stripe\nbody: xml\ngoals: []", '2:7: "body" must be json or form'),
-        ("provider: stripe\nmaps: {a: {b: []}}\ngoals: []", '2:15: "b" must be a text, a number, true or false'),
+        ("provider: stripe\nmaps: {a: {b: []}}\ngoals: []", '2:15: "b" must be a string, a number, true or false'),
         ("provider: stripe\nmaps: {a: {b: '${C}'}}\ngoals: []", "2:15: ${C} is not read here; ${NAME} is read in secret, require, public_url and datafast only"),
         (
             "provider: stripe\nverify: {preset: github, secret: x}\ngoals: []",
-            "2:26: unknown key \"secret\" in verify: the secret stands at the file's level",
+            '2:26: unknown key "secret" in verify: "secret" is a key of the file itself',
         ),
         ("provider: stripe\nverify: githb\ngoals: []", '2:9: unknown preset "githb"; did you mean "github"?'),
-        ("provider: stripe\nvisitor: [a..b]\ngoals: []", '2:11: path "a..b" cannot be read from ".b" on (a key with such a character is written in double quotes)'),
+        ("provider: stripe\nvisitor: [a..b]\ngoals: []", '2:11: path "a..b" cannot be read from ".b" onwards (a key with such a character is written in double quotes)'),
         ("provider: stripe\nlinks: {Order: a}\ngoals: []", '2:9: the kind of a link is a word such as subscription, order or customer, not "Order"'),
         ("provider: stripe\nsecret: ${A-B}\ngoals: []", "2:9: a variable is written ${NAME}, with letters, digits and _"),
         ("provider: stripe\npublic_url: shop\ngoals: []", '2:13: "public_url" is a URL such as https://example.com/webhooks/square'),
@@ -193,20 +193,20 @@ def test_a_fault_is_one_line_with_its_place(text, said):
     [
         ("{type: hmac-sha256}", 'type hmac-sha256 needs "signature", which says where the signature or token is'),
         ("{type: hmac-sha25, signature: {in: 'header:X'}}", 'unknown type "hmac-sha25"; did you mean "hmac-sha256"?'),
-        ("{type: token, signature: {in: X-Token}}", '"X-Token" is no place; write header:Name, query:name, body:a.b or form:name'),
+        ("{type: token, signature: {in: X-Token}}", '"X-Token" is not a valid place; write header:Name, query:name, body:a.b or form:name'),
         ("{type: token, key: b64, signature: {in: 'query:t'}}", 'unknown key "b64"'),
         ("{signature: {in: 'query:t'}}", 'verify needs "type"'),
         ("{type: hmac-sha256, signature: {prefix: 'v1='}}", 'signature needs "in"'),
         ("{type: hmac-sha256, signature: {in: []}}", 'signature needs "in"'),
         ("{type: hmac-sha256, signature: {in: 'header:X'}, timestamp: {tolerance: 9}}", 'timestamp needs "in"'),
         ("{type: hmac-sha256, signature: {in: 'header:X'}, signed: v1}", '"signed" names nothing of the request'),
-        ("{type: sha256, signature: {in: 'header:X'}}", '"signed" must hold {secret}: without it anybody could sign'),
+        ("{type: sha256, signature: {in: 'header:X'}}", '"signed" must hold {secret}: without it anyone could sign'),
         ("{type: hmac-sha256, key: pem, signature: {in: 'header:X'}}", 'takes the key text or whsec or base64 or hex, not "pem"'),
         ("{type: ed25519, key: text, signature: {in: 'header:X'}}", 'takes the key hex or whpk or base64 or pem or der, not "text"'),
         ("{type: hmac-sha256, signature: {in: 'header:X'}, signed: '{timestamp}.{body}'}", '"signed" names {timestamp}, but verify does not say where the timestamp is'),
         ("{type: hmac-sha256, signature: {in: 'header:X'}, signed: '{bdy}'}", '"signed" names {bdy}; did you mean "body"?'),
         ("{type: token, signature: {in: 'query:t', encoding: b64}}", '"encoding" must be hex or base64'),
-        ("{type: token, signature: {in: 'query:t'}, timestamp: {in: 'header:T', tolerance: 0}}", '"tolerance" must be a number from 1 on'),
+        ("{type: token, signature: {in: 'query:t'}, timestamp: {in: 'header:T', tolerance: 0}}", '"tolerance" must be 1 or more'),
     ],
 )  # fmt: skip
 def test_a_scheme_that_cannot_work_is_refused(verify, said):
@@ -232,11 +232,11 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
         ("{goal: identify, event: a}", "reserved: DataFast keeps this name for itself"),
         ("{goal: payment, event: a}", "so it would count twice"),
         ("{goal: sale!, event: a}", 'goal name "sale!" holds !'),
-        (f"{{goal: {'x' * 65}, event: a}}", "65 characters; DataFast takes 64"),
+        (f"{{goal: {'x' * 65}, event: a}}", "65 characters; DataFast takes at most 64"),
         ('{goal: "sale!_{x}", id: s, event: a}', 'goal name "sale!_" holds !'),
         ('{goal: "sale_{x}", event: a}', 'needs an "id"'),
-        (f'{{goal: "{"x" * 60}{{x}}{"y" * 5}", id: s, event: a}}', "65 characters; DataFast takes 64"),
-        (f"{{goal: a, event: b, metadata: {{a: '{'x' * 250}{{x}}{'y' * 6}'}}}}", "256 characters; DataFast takes 255"),
+        (f'{{goal: "{"x" * 60}{{x}}{"y" * 5}", id: s, event: a}}', "65 characters; DataFast takes at most 64"),
+        (f"{{goal: a, event: b, metadata: {{a: '{'x' * 250}{{x}}{'y' * 6}'}}}}", "256 characters; DataFast takes at most 255"),
         ('{goal: "{x", id: s, event: a}', "not closed"),
         ("{goal: a, event: b, id: 'x y'}", "may hold only letters"),
         ("{goal: a, event: ''}", 'an event type is empty; "*" means every type'),
@@ -244,7 +244,7 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
         ("{goal: a, event: b, metadata: {Plan Name: x}}", 'write "plan_name"'),
         ("{goal: a, event: b, metadata: {eventName: x}}", "dropped by DataFast"),
         ("{goal: a, event: b, metadata: {a: x, A: y}}", "are one"),
-        (f"{{goal: a, event: b, metadata: {{a: {'x' * 256}}}}}", "256 characters; DataFast takes 255"),
+        (f"{{goal: a, event: b, metadata: {{a: {'x' * 256}}}}}", "256 characters; DataFast takes at most 255"),
         ("{goal: a, event: b, metadata: {a: ''}}", "never sent"),
         ("{goal: a, event: b, metadata: {a: '{b|uper}'}}", 'did you mean "upper"?'),
         ("{goal: a, event: b, metadata: {a: '${API_KEY}'}}", "secret, require, public_url and datafast only"),
@@ -252,14 +252,14 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
         ("{goal: a, event: b, when: {a: {prefix: '${PREFIX}'}}}", "${PREFIX} is not read here"),
         ("{goal: a, event: b, visitor: '${PATH}'}", "${PATH} is not read here"),
         ("{goal: '${GOAL}', event: b}", "${GOAL} is not read here"),
-        (f"{{goal: a, event: b, metadata: {{{', '.join(f'k{i}: v' for i in range(11))}}}}}", "11 entries; DataFast takes 10"),
+        (f"{{goal: a, event: b, metadata: {{{', '.join(f'k{i}: v' for i in range(11))}}}}}", "11 entries; DataFast takes at most 10"),
         ("{goal: a, event: b, metadata: 'plan'}", "one template of an object"),
         ("{goal: a, event: b, metadata: '{a|upper}'}", "one template of an object"),
         ("{goal: a, event: b, once_per: 'a..b'}", "cannot be read"),
         ("{goal: a, event: b, once_per: '{{x}}'}", "the same for every event"),
         ("{goal: a, event: b, visitor: ['a b']}", "cannot be read"),
         ("{goal: a, event: b, when: {a: {gtt: 1}}}", 'did you mean "gt"?'),
-        ("{goal: a, event: b, datafast: shop2}", 'no website is called "shop2"'),
+        ("{goal: a, event: b, datafast: shop2}", 'no website is named "shop2"'),
         ("{goal: a, event: b, datafast: test}", "test-mode events"),
         ("{goal: a, event: b, datafast: {name: default, api_key: df_1}}", "DATAFAST_API_KEY"),
         ("{goal: a, event: b, datafast: {name: s, api_key: sk_1}}", "cannot be used: this is a Stripe key;"),
@@ -273,7 +273,7 @@ def test_what_datafast_would_refuse_is_a_fault_of_check(rule, said):
 
 def test_two_rules_with_the_same_id_are_an_error_never_numbered():
     text = "provider: stripe\ngoals:\n  - {goal: refund, event: a}\n  - {goal: Refund, event: b}\n"
-    assert fault(text) == '4:12: id "refund" is taken by the rule in line 3; give each its own "id"'
+    assert fault(text) == '4:12: id "refund" is taken by the rule on line 3; give each its own "id"'
     assert not faults(text.replace("event: b", "event: b, id: refund-b"))
 
 
@@ -453,7 +453,7 @@ def test_a_list_of_secrets_is_for_rotation():
 def test_a_secret_in_the_file_works_and_is_warned_of():
     found = load("provider: stripe\nsecret: whsec_abc\ngoals: []")
     assert found.sources["shop"].secrets == ("whsec_abc",)
-    assert "mappings/shop.yaml:2:9: a secret stands in the file itself" in found.warnings[0]
+    assert "mappings/shop.yaml:2:9: a secret is written in the file itself" in found.warnings[0]
 
 
 def test_no_secret_is_shown_anywhere():
@@ -558,7 +558,7 @@ def test_the_old_key_challenge_is_accepted_and_names_the_new_one(said):
     assert warned == (
         []
         if said == "null"
-        else ['mappings/shop.yaml:2:1: "challenge" does nothing and can go; hand-shakes are "handshake" now']
+        else ['mappings/shop.yaml:2:1: "challenge" does nothing: remove it; handshakes are in "handshake"']
     )
 
 

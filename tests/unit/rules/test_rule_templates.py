@@ -217,7 +217,7 @@ def test_the_first_missing_placeholder_is_named():
         ("{a|max:many}", "whole number from 1 to 9999"),
         ("{a|max:0}", "whole number"),
         ("{a|round:99}", "whole number"),
-        ("{a|map:prices}", "which maps: does not have"),
+        ("{a|map:prices}", "which is not in maps"),
         ("{a|date:%Q}", "a form such as"),
         ("{a..b}", "cannot be read"),
         ("{a or }", "a path is empty"),

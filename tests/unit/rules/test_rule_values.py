@@ -141,14 +141,14 @@ goals:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("metadata: [plam]", '5:50: "plam" is no value; did you mean "plan"?'),
-        ("metadata: [plan, plan]", '5:56: "plan" stands here twice'),
-        ('metadata: {a: "{value.plam}"}', 'no value is called "plam"; did you mean "plan"?'),
-        ('metadata: {a: "{x|minus:value.plam}"}', 'no value is called "plam"; did you mean "plan"?'),
-        ('metadata: {a: "{was.value.plam}"}', 'no value is called "plam"; did you mean "plan"?'),
-        ("once_per: value.plam", 'no value is called "plam"; did you mean "plan"?'),
-        ("when: {value.plam: x}", 'no value is called "plam"; did you mean "plan"?'),
-        ("when: {any: [{a: {gt: {path: value.plam}}}]}", 'no value is called "plam"; did you mean "plan"?'),
+        ("metadata: [plam]", '5:50: "plam" is not the name of a value; did you mean "plan"?'),
+        ("metadata: [plan, plan]", '5:56: "plan" is listed twice'),
+        ('metadata: {a: "{value.plam}"}', 'no value is named "plam"; did you mean "plan"?'),
+        ('metadata: {a: "{x|minus:value.plam}"}', 'no value is named "plam"; did you mean "plan"?'),
+        ('metadata: {a: "{was.value.plam}"}', 'no value is named "plam"; did you mean "plan"?'),
+        ("once_per: value.plam", 'no value is named "plam"; did you mean "plan"?'),
+        ("when: {value.plam: x}", 'no value is named "plam"; did you mean "plan"?'),
+        ("when: {any: [{a: {gt: {path: value.plam}}}]}", 'no value is named "plam"; did you mean "plan"?'),
         ('metadata: {a: "{was.was.x}"}', 'says "was" twice'),
         ("when: {was.data.object.x: {changed: true}}", '"changed" looks into data.previous_attributes'),
     ],
@@ -169,7 +169,7 @@ def test_a_misspelt_value_is_told_where_it_stands(rule, said):
         ("{plan: []}", "a list without an entry is never a value"),
         ("{plan: {builtin: stripe.montly}}", 'there is no builtin "stripe.montly"; did you mean "stripe.monthly"?'),
         ('{plan: "{a|b}"}', 'unknown filter "b"'),
-        ('{plan: "{value.plam}"}', 'no value is called "plam"; did you mean "plan"?'),
+        ('{plan: "{value.plam}"}', 'no value is named "plam"; did you mean "plan"?'),
     ],
 )
 def test_a_faulty_value_is_told_where_it_stands(values, said):

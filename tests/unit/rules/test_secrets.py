@@ -215,7 +215,7 @@ def test_a_comma_that_belongs_to_the_secret_is_meant_when_both_variables_hold_it
 def test_a_good_secret_works_beside_one_that_is_none_which_stays_a_problem():
     found = load("stripe", "whsec_a", **{OLD: '"whsec_b"'})
     assert (found.sources["shop"].secrets, found.sources["shop"].secret_fault) == (("whsec_a",), None)
-    assert found.problems == (f"mappings/shop.yaml:1:1: {OLD} has quotes around its value: take them away",)
+    assert found.problems == (f"mappings/shop.yaml:1:1: {OLD} has quotes around its value: remove them",)
 
 
 def test_two_sources_of_one_secret_are_a_warning_that_names_both():
