@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.cli import resources
 from bridge.cli.formatting import ago, listing
+from bridge.globs import compile_glob
 from bridge.model import ReplyKind
-from bridge.rules.globs import compile_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
