@@ -237,7 +237,7 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
         ('{goal: "sale_{x}", event: a}', 'needs an "id"'),
         (f'{{goal: "{"x" * 60}{{x}}{"y" * 5}", id: s, event: a}}', "65 characters; DataFast takes at most 64"),
         (f"{{goal: a, event: b, metadata: {{a: '{'x' * 250}{{x}}{'y' * 6}'}}}}", "256 characters; DataFast takes at most 255"),
-        ('{goal: "{x", id: s, event: a}', "not closed"),
+        ('{goal: "{x", id: s, event: a}', "never closed"),
         ("{goal: a, event: b, id: 'x y'}", "may hold only letters"),
         ("{goal: a, event: ''}", 'an event type is empty; "*" means every type'),
         ("{goal: a, event: []}", 'a list without an event type matches nothing; "*" means every type'),

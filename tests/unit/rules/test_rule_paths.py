@@ -145,7 +145,7 @@ def test_root_is_the_body_where_nothing_else_is_said():
         ("a[x]", 'after "["'),
         ("a[0", 'after "["'),
         ("a b", "cannot be read"),
-        ('a."b', "not closed"),
+        ('a."b', "never closed"),
         ("a{b}", "cannot be read"),
         ("a[0]b", "cannot be read"),
         ("a.'b c'", 'is quoted with "'),

@@ -207,7 +207,7 @@ def test_the_first_missing_placeholder_is_named():
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("{a", "not closed"),
+        ("{a", "never closed"),
         ("a}", "without"),
         ("{}", "names no path"),
         ("{a|}", "unknown filter"),
@@ -221,7 +221,7 @@ def test_the_first_missing_placeholder_is_named():
         ("{a|date:%Q}", "a form such as"),
         ("{a..b}", "cannot be read"),
         ("{a or }", "a path is empty"),
-        ("{a{b}}", "not closed"),
+        ("{a{b}}", "never closed"),
         ("{a|money:b..c}", "cannot be read"),
         ("x" * 2001, "2000 are allowed"),
         ("{a}" * 31, "more than 30"),
