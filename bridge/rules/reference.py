@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import limits
 from bridge.rules.language.filters import FILTERS
 from bridge.rules.reading.schema import (
     Chosen,
+    DestinationStanza,
     EnvelopeStanza,
     ExpectedGoalStanza,
+    GoalStanza,
     HandoverStanza,
     HandshakeStanza,
     LinkStanza,
     MappingFile,
-    RuleStanza,
     Signature,
-    TestStanza,
+    TestCaseStanza,
     Timestamp,
     Verify,
-    WebsiteStanza,
 )
 from bridge.rules.reading.when import OPERATORS
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("Keys of a mapping file", MappingFile),
-    ("Keys of a rule (an entry of `goals`)", RuleStanza),
-    ("Keys of a test (an entry of `tests`)", TestStanza),
+    ("Keys of a rule (an entry of `goals`)", GoalStanza),
+    ("Keys of a test (an entry of `tests`)", TestCaseStanza),
     ("Keys of an expected goal (an entry of a test's `goals`)", ExpectedGoalStanza),
     ("`envelope`", EnvelopeStanza),
     ("`verify`", Verify),
@@ -41,7 +42,7 @@ _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("`handshake`", HandshakeStanza),
     ("An entry of `handover`", HandoverStanza),
     ("An entry of a value", Chosen),
-    ("`datafast`", WebsiteStanza),
+    ("`datafast`", DestinationStanza),
 )
 _PATHS: Final = (
     ("`data.object.id`", "a field below a field of the body"),
@@ -62,7 +63,8 @@ _PATHS: Final = (
 
 def schema_json() -> dict[str, Any]:
     """The JSON Schema of a mapping file, for editors."""
-    schema = MappingFile.model_json_schema(by_alias=True)
+    published = json.dumps(MappingFile.model_json_schema(by_alias=True)).replace("Stanza", "")  # names of our classes
+    schema = json.loads(published)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -58,7 +58,7 @@ def parse(source: Source, body: bytes) -> Json:
 def parse_json(body: bytes) -> Json:
     """Strict JSON; see the top of this module."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper(body, MAX_DEPTH):
-        raise UnreadableBody(f"the body is nested more than {MAX_DEPTH} levels deep")
+        raise UnreadableBody(f"the body nests deeper than {MAX_DEPTH} levels")
     try:
         document = _DECODER.decode(_text(body))
     except UnicodeDecodeError:
@@ -66,7 +66,7 @@ def parse_json(body: bytes) -> Json:
     except json.JSONDecodeError as error:
         raise UnreadableBody(_not_json(body, error)) from None
     except RecursionError:
-        raise UnreadableBody(f"the body is nested more than {MAX_DEPTH} levels deep") from None
+        raise UnreadableBody(f"the body nests deeper than {MAX_DEPTH} levels") from None
     return _stored(document) if b"\\" in body and _ESCAPED.search(body) else document
 
 

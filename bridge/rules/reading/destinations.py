@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.rules.reading.report import Report, Steps
-    from bridge.rules.reading.schema import WebsiteStanza
+    from bridge.rules.reading.schema import DestinationStanza
 
 DEFAULT: Final = "default"
 _OF_SETTINGS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
@@ -32,7 +32,7 @@ class Destinations:
         self._known: dict[str, Destination] = {}
         self._used: list[tuple[str, Steps, Report]] = []
 
-    def name(self, said: str | WebsiteStanza | None, where: Steps, report: Report, otherwise: str) -> str:
+    def name(self, said: str | DestinationStanza | None, where: Steps, report: Report, otherwise: str) -> str:
         """The name of a destination that a file or rule gives, which may configure it by the way."""
         if said is None:
             return otherwise
@@ -47,7 +47,7 @@ class Destinations:
             self._configure(said, said.api_key, where, report)
         return said.name
 
-    def _configure(self, said: WebsiteStanza, key: str, where: Steps, report: Report) -> None:
+    def _configure(self, said: DestinationStanza, key: str, where: Steps, report: Report) -> None:
         if said.name in _OF_SETTINGS:
             setting = _OF_SETTINGS[said.name]
             report.fault((*where, "name"), f'"{said.name}" is the website of {setting}; choose another name')

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.model import Source
-    from bridge.rules.reading.schema import MappingFile, TestStanza
+    from bridge.rules.reading.schema import MappingFile, TestCaseStanza
     from bridge.rules.ruleset import Rule
 
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
@@ -190,7 +190,7 @@ def _tests(said: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterab
         yield _test(test, line)
 
 
-def _test(test: TestStanza, line: int) -> TestCase:
+def _test(test: TestCaseStanza, line: int) -> TestCase:
     return TestCase(
         name=test.name,
         line=line,

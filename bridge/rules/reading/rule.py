@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Json
     from bridge.rules.reading.report import Fault
-    from bridge.rules.reading.schema import RuleStanza
+    from bridge.rules.reading.schema import GoalStanza
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _NOWHERE: Final = template_of("", ())
@@ -41,7 +41,7 @@ class RuleContext:
     values: Values = NO_VALUES
 
 
-def compile_rule(goal: RuleStanza, context: RuleContext, fault: Fault) -> Rule:
+def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
     """Compile a rule; every fault goes to `fault`, and the result counts only if there are none."""
     name = _name(goal.goal, context, below(fault, "goal"))
     events = tuple(text for _, text in numbered(goal.event))
@@ -70,7 +70,7 @@ def compile_rule(goal: RuleStanza, context: RuleContext, fault: Fault) -> Rule:
     )
 
 
-def _when(goal: RuleStanza, context: RuleContext, fault: Fault) -> All:
+def _when(goal: GoalStanza, context: RuleContext, fault: Fault) -> All:
     if goal.when is None:
         return ALWAYS
     check_when(goal.when, context.values, fault)
@@ -105,7 +105,7 @@ def _name(text: str, context: RuleContext, fault: Fault) -> Template:
     return template
 
 
-def _id(goal: RuleStanza, name: Template, fault: Fault) -> str:
+def _id(goal: GoalStanza, name: Template, fault: Fault) -> str:
     if goal.id is not None:
         if not _ID.fullmatch(goal.id):
             fault(("id",), f'id "{goal.id[:60]}" may hold only letters, digits, "-", "_" and "."')
@@ -116,7 +116,7 @@ def _id(goal: RuleStanza, name: Template, fault: Fault) -> str:
     return name.literal
 
 
-def _once_per(goal: RuleStanza, context: RuleContext, fault: Fault) -> tuple[CompiledPath | Template, ...]:
+def _once_per(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[CompiledPath | Template, ...]:
     found: list[CompiledPath | Template] = []
     for where, text in numbered(goal.once_per):
         if "{" in text:
@@ -133,7 +133,7 @@ def _once_per(goal: RuleStanza, context: RuleContext, fault: Fault) -> tuple[Com
     return tuple(found)
 
 
-def _follows(goal: RuleStanza, fault: Fault) -> str | None:
+def _follows(goal: GoalStanza, fault: Fault) -> str | None:
     """The name of the goal that must have been made before, as DataFast writes it."""
     if goal.follows is None:
         return None
@@ -157,7 +157,7 @@ def _duration(text: str | None, fault: Fault) -> int | None:
 # ------------------------------------------------------------------------------------------------------ metadata
 
 
-def _metadata(goal: RuleStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...] | Placeholder:
+def _metadata(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...] | Placeholder:
     if goal.metadata is None:
         return ()
     if isinstance(goal.metadata, str):

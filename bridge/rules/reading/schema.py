@@ -71,7 +71,7 @@ class Strict(BaseModel):
     called: ClassVar[str] = "the file"
 
 
-class WebsiteStanza(Strict):
+class DestinationStanza(Strict):
     """Another DataFast website."""
 
     called: ClassVar[str] = "datafast"
@@ -81,7 +81,7 @@ class WebsiteStanza(Strict):
     website_id: StrictStr | None = Field(default=None, description="needed with a `dft_…` key")
 
 
-class RuleStanza(Strict):
+class GoalStanza(Strict):
     """One rule."""
 
     called: ClassVar[str] = "a goal"
@@ -112,7 +112,7 @@ class RuleStanza(Strict):
     wait: StrictStr | None = Field(default=None, description="how long it waits for its visitor (`96h`)")
     datafast: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[WebsiteStanza, Tag("~map")],
+            Annotated[StrictStr, Tag("~text")] | Annotated[DestinationStanza, Tag("~map")],
             _either("the name of a website, or {name, api_key, website_id}"),
         ]
         | None
@@ -132,7 +132,7 @@ class ExpectedGoalStanza(Strict):
     description: StrictStr | None = Field(default=None, description="if given: this description")
 
 
-class TestStanza(Strict):
+class TestCaseStanza(Strict):
     __test__ = False  # pytest must not collect it
     called: ClassVar[str] = "a test"
 
@@ -422,21 +422,21 @@ class MappingFile(Stanzas):
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[WebsiteStanza, Tag("~map")],
+            Annotated[StrictStr, Tag("~text")] | Annotated[DestinationStanza, Tag("~map")],
             _either("the name of a website, or {name, api_key, website_id}"),
         ]
         | None
     ) = Field(default=None, description="another DataFast website for all rules")
-    goals: list[RuleStanza] = Field(description="the rules")
-    tests: list[TestStanza] = Field(default_factory=list, description="events and the goals that must come of them")
+    goals: list[GoalStanza] = Field(description="the rules")
+    tests: list[TestCaseStanza] = Field(default_factory=list, description="events and the goals that must come of them")
 
 
 MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     (): MappingFile,
-    ("goals", "*"): RuleStanza,
-    ("goals", "*", "datafast"): WebsiteStanza,
-    ("datafast",): WebsiteStanza,
-    ("tests", "*"): TestStanza,
+    ("goals", "*"): GoalStanza,
+    ("goals", "*", "datafast"): DestinationStanza,
+    ("datafast",): DestinationStanza,
+    ("tests", "*"): TestCaseStanza,
     ("tests", "*", "goals", "*"): ExpectedGoalStanza,
     ("verify",): Verify,
     ("verify", "signature"): Signature,

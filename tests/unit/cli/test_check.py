@@ -186,4 +186,4 @@ def test_the_same_name_twice_is_told_from_the_file_that_is_checked(mappings, cap
     folder = mappings(stripe=GOOD)
     (folder / "stripe.yml").write_text(GOOD)
     assert main(["check"]) == 1
-    assert "one source is one file" in capsys.readouterr().out
+    assert "each source has one file" in capsys.readouterr().out

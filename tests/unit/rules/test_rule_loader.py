@@ -243,7 +243,7 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
         ("{goal: a, event: []}", 'a list without an event type matches nothing; "*" means every type'),
         ("{goal: a, event: b, metadata: {Plan Name: x}}", 'write "plan_name"'),
         ("{goal: a, event: b, metadata: {eventName: x}}", "dropped by DataFast"),
-        ("{goal: a, event: b, metadata: {a: x, A: y}}", "are one"),
+        ("{goal: a, event: b, metadata: {a: x, A: y}}", "are the same"),
         (f"{{goal: a, event: b, metadata: {{a: {'x' * 256}}}}}", "256 characters; DataFast takes at most 255"),
         ("{goal: a, event: b, metadata: {a: ''}}", "never sent"),
         ("{goal: a, event: b, metadata: {a: '{b|uper}'}}", 'did you mean "upper"?'),

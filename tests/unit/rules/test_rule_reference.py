@@ -4,13 +4,13 @@ import json
 
 from bridge import rules
 from bridge.rules.language.filters import FILTERS
-from bridge.rules.reading.schema import MappingFile, RuleStanza, TestStanza
+from bridge.rules.reading.schema import GoalStanza, MappingFile, TestCaseStanza
 from bridge.rules.reading.when import OPERATORS
 
 
 def test_the_reference_names_every_key_operator_and_filter():
     text = rules.reference()
-    for model in (MappingFile, RuleStanza, TestStanza):
+    for model in (MappingFile, GoalStanza, TestCaseStanza):
         for name, field in model.model_fields.items():
             assert f"| `{field.alias or name}` |" in text
             assert field.description, name
@@ -25,4 +25,4 @@ def test_the_schema_is_json_and_names_the_same_keys():
     assert set(schema["properties"]) == set(MappingFile.model_fields)
     assert set(schema["required"]) == {"provider", "goals"}
     assert schema["additionalProperties"] is False
-    assert set(schema["$defs"]["RuleStanza"]["required"]) == {"goal", "event"}
+    assert set(schema["$defs"]["Goal"]["required"]) == {"goal", "event"}
