@@ -112,7 +112,7 @@ def test_a_file_composes_a_type_of_its_own():
     ("type_", "sentence"),
     [
         ('"{a|lowr}"', 'did you mean "lower"'),
-        ('"{a"', "not closed"),
+        ('"{a"', "never closed"),
         ('"{{a}}"', "names no path"),
         ('["{}"]', "names no path"),
     ],
