@@ -231,7 +231,7 @@ def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
 
 
 def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> None:
-    """Steps ids are looked for, a path that names a value would read a field of the body that is called `value`."""
+    """Where ids are looked for, a path that names a value would read a field of the body that is called `value`."""
     linked = [path for link in source.links for path in link.paths]
     for key, found in (("visitor", source.visitor), ("links", linked)):
         for path in found:

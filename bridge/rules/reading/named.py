@@ -93,7 +93,7 @@ _READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)
 def check_text(text: str, values: Values, fault: Fault) -> None:
     """Tell of each value that a path or a placeholder reads and nobody names.
 
-    Steps there are no values at all, `value` is an ordinary field of the body.
+    Where there are no values at all, `value` is an ordinary field of the body.
     """
     for name in dict.fromkeys(_READ.findall(text)):
         if values.choices and name not in values.choices:

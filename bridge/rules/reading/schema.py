@@ -220,7 +220,7 @@ class TestFlag(Strict):
 
 
 class EnvelopeStanza(Strict):
-    """Steps the sender keeps what every event has."""
+    """Where the sender keeps what every event has."""
 
     called: ClassVar[str] = "envelope"
 

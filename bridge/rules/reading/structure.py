@@ -229,7 +229,7 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
 
 
 def _quotes(value: Json, words: str) -> str:
-    """Steps a text was wanted and YAML read something else, quotes mend it."""
+    """Where a text was wanted and YAML read something else, quotes mend it."""
     if "string" not in words and "path" not in words and "name" not in words:
         return ""
     if isinstance(value, (bool, int, float)):

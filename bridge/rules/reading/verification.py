@@ -91,7 +91,7 @@ def _scheme(said: Scheme, fault: Fault) -> VerifySpec:
 def id_is_signed(event_id: Sequence[Path], verify: VerifySpec, *, public_url: str | None = None) -> bool:
     """Whether the signature covers where the event's id is: else who replays a body only has to make up another id.
 
-    The bearer of a token or a password vouches for the whole request. Steps a signed URL is a fixed one, nothing covers
+    The bearer of a token or a password vouches for the whole request. Where a signed URL is a fixed one, nothing covers
     the query that was sent.
     """
     return all(_covers(spec, event_id, signs_query=public_url is None) for spec in verify.schemes)
