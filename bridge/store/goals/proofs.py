@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, delete, func, select, update
 
 from bridge.store.clock import now_ms
-from bridge.store.database.driver import driver_of
+from bridge.store.goals import statements
 from bridge.store.schema import visitor_proofs as table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def want(conn: Connection, pairs: Iterable[tuple[str, str]], now: int) -> None:
     """Have these (destination, visitor) asked about, unless they were."""
     rows = [(destination, visitor, now, now) for destination, visitor in sorted(set(pairs))]
-    driver_of(conn).insert(_WANT, rows)
+    statements.ask_about(conn, rows)
 
 
 def due(conn: Connection, destination: str, now: int) -> str | None:
@@ -81,9 +81,6 @@ def _whose(claim: ProofClaim) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------------------------------- statements
 
-_WANT: Final = (
-    "INSERT INTO visitor_proofs (destination, visitor, made_at_ms, again_at_ms) VALUES {rows} ON CONFLICT DO NOTHING"
-)
 _IT: Final = (table.c.destination == bindparam("of"), table.c.visitor == bindparam("who"))
 _MINE: Final = (*_IT, table.c.lease_token == bindparam("token"), table.c.known.is_(None))
 _DUE: Final = (

@@ -1,4 +1,7 @@
-"""The statements that make goals of events, as text: each goes by an index. They decide nothing."""
+"""The statements that make goals of events, as text: each goes by an index. They decide nothing.
+
+Parking, merging and everything else that runs less than once per event is SQLAlchemy's, in the module that decides it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+    Place = tuple[str, str]  # a destination and what is unique there: a once key, a visitor
 
 _COLUMNS: Final = (
     "event_id", "source", "rule_id", "rules_hash", "destination", "once_key", "test", "name", "description", "metadata",
@@ -36,6 +39,13 @@ _SEEN_WITH: Final = (  # goals of the purchases that were seen with these custom
     " JOIN link_keys k ON k.key = mate.key JOIN link_keys t ON t.thread = k.thread"
     " JOIN goal_keys g ON g.key = t.key WHERE e.key IN ({names})"
 )
+_ASK_ABOUT: Final = (
+    "INSERT INTO visitor_proofs (destination, visitor, made_at_ms, again_at_ms) VALUES {rows} ON CONFLICT DO NOTHING"
+)
+_PROOFS: Final = (
+    "SELECT destination, visitor, known FROM visitor_proofs WHERE known IS NOT NULL AND visitor IN ({names})"
+)
+_UNKNOWN: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"
 
 
 def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[Place, int]:
@@ -59,3 +69,20 @@ def of_links(conn: Connection, threads: Collection[str], customers: Collection[s
     driver, whose = driver_of(conn), sorted(customers)
     found = driver.among(_OF_THREADS, sorted(threads)) + driver.among(_OF_KEYS, whose) + driver.among(_SEEN_WITH, whose)
     return sorted({goal_id for (goal_id,) in found})
+
+
+def ask_about(conn: Connection, rows: Sequence[tuple[str, str, int, int]]) -> None:
+    """Have visitors asked about, unless they were: (destination, visitor, now, from when)."""
+    driver_of(conn).insert(_ASK_ABOUT, rows)
+
+
+def proofs(conn: Connection, visitors: Iterable[str]) -> dict[Place, bool]:
+    """Which of these visitors destinations know, as far as they were asked: (destination, visitor) → known."""
+    rows = driver_of(conn).among(_PROOFS, sorted(visitors))
+    return {(destination, visitor): bool(known) for destination, visitor, known in rows}
+
+
+def unknown(conn: Connection, visitors: Iterable[str]) -> dict[Place, int]:
+    """When destinations said at last that they never knew these visitors: (destination, visitor) → time."""
+    rows = driver_of(conn).among(_UNKNOWN, sorted(visitors))
+    return {(destination, visitor): at_ms for destination, visitor, at_ms in rows}

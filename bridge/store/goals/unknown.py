@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, delete
 
 from bridge.store.clock import now_ms
-from bridge.store.database.driver import driver_of
+from bridge.store.goals import statements
 from bridge.store.schema import unknown_visitors as table
 from bridge.store.upsert import both
 
@@ -49,18 +49,16 @@ class Unknown:
         borrowed: dict[str, bool] = {}
         for item in candidates:
             borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
-        driver = driver_of(conn)
-        rows = driver.among(_LOAD, sorted(borrowed))
-        self._age_ms = {(destination, visitor): now - at_ms for destination, visitor, at_ms in rows}
-        asked = driver.among(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
-        self._known = {(destination, visitor): bool(known) for destination, visitor, known in asked}
+        self._since_ms = statements.unknown(conn, borrowed)
+        self._known = statements.proofs(conn, (visitor for visitor in borrowed if borrowed[visitor]))
+        self._now = now
 
     def passed_over(self, destination: str, item: NamedVisitor | Evidence) -> bool:
         """Is there no use in this candidate at this destination?"""
         if item.borrowed and self._known.get((destination, item.visitor)) is False:
             return True
-        age_ms = self._age_ms.get((destination, item.visitor))
-        return age_ms is not None and age_ms < (SURE_MS if item.sure else BARE_MS)
+        since_ms = self._since_ms.get((destination, item.visitor))
+        return since_ms is not None and self._now - since_ms < (SURE_MS if item.sure else BARE_MS)
 
     def unproved(self, destination: str, item: NamedVisitor | Evidence | FoundVisitor) -> bool:
         """Has this destination to be asked first?"""
@@ -77,7 +75,3 @@ def _unlearn(insert: Insert) -> Insert:
 
 _UNLEARN: Final = both(table, _unlearn)
 _SEEN: Final = delete(table).where(table.c.destination == bindparam("of"), table.c.visitor == bindparam("who"))
-_LOAD: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"
-_PROOFS: Final = (
-    "SELECT destination, visitor, known FROM visitor_proofs WHERE known IS NOT NULL AND visitor IN ({names})"
-)

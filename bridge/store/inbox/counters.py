@@ -23,29 +23,6 @@ if TYPE_CHECKING:
     from bridge.store.upsert import Insert
 
 
-GAPS_MS: Final = 30 * 86_400_000  # the longest silence between two events is known of this time and of as much before
-
-# Count events that came through: source, new ones, repeated ones. Any of them ends a row of refusals, and the silence
-# before it may be the longest one yet. (For the driver.)
-_GAP: Final = "(excluded.last_accepted_at_ms - source_counters.last_accepted_at_ms)"
-_OVER: Final = (
-    f"(source_counters.gaps_began_at_ms IS NULL OR excluded.last_accepted_at_ms NOT BETWEEN"
-    f" source_counters.gaps_began_at_ms AND source_counters.gaps_began_at_ms + {GAPS_MS})"
-)
-STORED: Final = (  # no value in it
-    "INSERT INTO source_counters (source, accepted, duplicates, last_accepted_at_ms) VALUES (?, ?, ?, {now})"  # noqa: S608
-    " ON CONFLICT (source) DO UPDATE SET accepted = source_counters.accepted + excluded.accepted,"
-    " duplicates = source_counters.duplicates + excluded.duplicates, refused_in_row = 0,"
-    " last_accepted_at_ms = excluded.last_accepted_at_ms,"
-    f" longest_gap_ms = CASE WHEN {_OVER} OR source_counters.longest_gap_ms IS NULL"
-    f" OR source_counters.longest_gap_ms < {_GAP} THEN {_GAP} ELSE source_counters.longest_gap_ms END,"
-    f" longest_gap_before_ms = CASE WHEN {_OVER} THEN source_counters.longest_gap_ms"
-    " ELSE source_counters.longest_gap_before_ms END,"
-    f" gaps_began_at_ms = CASE WHEN {_OVER} THEN excluded.last_accepted_at_ms"
-    " ELSE source_counters.gaps_began_at_ms END"
-)
-
-
 def refused(conn: Connection, source: str, *, count: int, in_row: int, reason: str) -> None:
     """Count refusals; `in_row` of them came after the last event that came through."""
     values = {"of": source, "count": count, "in_row": in_row, "reason": reason}

@@ -15,7 +15,7 @@ from sqlalchemy import and_, bindparam, case, func, literal, select, update
 
 from bridge.model import Envelope, Event, EventState, Verdict
 from bridge.store.clock import now_ms
-from bridge.store.database.driver import driver_of
+from bridge.store.inbox import statements
 from bridge.store.schema import events
 
 if TYPE_CHECKING:
@@ -30,28 +30,8 @@ CRASHED: Final = (
     " `events replay` routes it again"
 )
 
-# On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
-_CANDIDATES: Final = (
-    "SELECT id, tries, coalesce(length(body), 0) FROM events"
-    " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ?"
-)
-_UNSEEN: Final = " FOR UPDATE SKIP LOCKED"
-
-_COLUMNS: Final = (
-    "id", "source", "provider", "type", "provider_event_id", "stated_at_ms", "order_at_ms", "test", "account",
-    "received_at_ms", "state", "headers", "query", "body", "tries", "verdict", "reason", "duplicates",
-)  # fmt: skip
-_CLAIM: Final = (  # noqa: S608 - no value in it
-    "UPDATE events SET tries = tries + 1, lease_token = ?, lease_until_ms = {now} + ? WHERE id IN ({names}) RETURNING "
-) + ", ".join(_COLUMNS)
-
 _held = and_(
     events.c.id == bindparam("event_id"), events.c.state == "received", events.c.lease_token == bindparam("token")
-)
-
-_FINISH: Final = (
-    "UPDATE events SET state = 'routed', verdict = ?, reason = ?, trace = ?, rules_hash = ?, routed_at_ms = {now},"
-    " lease_token = NULL, lease_until_ms = NULL WHERE id = ? AND state = 'received' AND lease_token = ?"
 )
 
 _QUARANTINE: Final = (
@@ -87,12 +67,10 @@ class End:
 
 def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
     """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
-    driver = driver_of(conn)
-    look = _CANDIDATES + (_UNSEEN if driver.dialect == "postgresql" else "")
-    chosen = _choose([(event_id, tries, size) for event_id, tries, size in driver.ask(look, (limit,))])
+    chosen = _choose(statements.waiting(conn, limit))
     if not chosen:
         return []
-    rows = driver.among(_CLAIM, chosen, (token, lease_ms))
+    rows = statements.claim(conn, chosen, token, lease_ms)
     claimed = sorted(map(_event, rows), key=lambda event: event.id)
     for event in claimed:
         if event.tries > CRASHES_MAX:
@@ -129,7 +107,7 @@ def finish(
 def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
     """`finish` for a batch. False: at least one lease was lost, so the caller takes the whole batch back."""
     values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
-    return not values or driver_of(conn).many(_FINISH, values) == len(values)
+    return not values or statements.finish(conn, values) == len(values)
 
 
 def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:
@@ -190,11 +168,11 @@ def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
 
 def event_of(row: Row[Any]) -> Event:
     """A row of `events` as the value that routing needs."""
-    return _event([row._mapping[name] for name in _COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+    return _event([row._mapping[name] for name in statements.COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
 
 
 def _event(row: Sequence[Any]) -> Event:
-    """The values of `_COLUMNS` as an event."""
+    """The values of `statements.COLUMNS` as an event."""
     (id_, source, provider, type_, provider_event_id, stated_at_ms, order_at_ms, test, account, *more) = row
     received_at_ms, state, headers, query, body, tries, verdict, reason, duplicates = more
     return Event(

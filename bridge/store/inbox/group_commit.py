@@ -22,7 +22,7 @@ from bridge import logs
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
 from bridge.model import Ack, EventState
 from bridge.store.database.driver import spelled
-from bridge.store.inbox import counters
+from bridge.store.inbox import statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -334,7 +334,7 @@ def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack], stored
         elif duplicate:
             driver.ask(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
     for source in sorted(tally):
-        driver.ask(counters.STORED, (source, *tally[source]))
+        driver.ask(statements.STORED, (source, *tally[source]))
 
 
 _BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------- what runs for each event, in the driver's words
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
+_LOCK_POSTGRESQL: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
 _WRITE_KEYS: Final = (
     "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses) VALUES {rows}"
     " ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + 1"
@@ -79,7 +79,7 @@ _EDGES: Final = (
 def lock(conn: Connection) -> None:
     """Wait for the turn to learn, until this transaction ends. On SQLite a write transaction has it anyway."""
     if conn.dialect.name == "postgresql":
-        driver_of(conn).ask(_LOCK)
+        driver_of(conn).ask(_LOCK_POSTGRESQL)
 
 
 class KeyRow(NamedTuple):

@@ -14,6 +14,7 @@ from bridge.store import schema
 from bridge.store.delivery import claims, sweep
 from bridge.store.goals import parking
 from bridge.store.inbox import counters
+from bridge.store.inbox import statements as inbox_statements
 from bridge.store.operator import status
 from bridge.store.upkeep import jumps, timekeeping
 from bridge.store.upkeep.ahead import Most, within
@@ -574,7 +575,7 @@ def refuse(store):
 
 
 def hear(store):
-    store.run_driver(lambda driver: driver.ask(counters.STORED, ("stripe", 1, 0)))
+    store.run_driver(lambda driver: driver.ask(inbox_statements.STORED, ("stripe", 1, 0)))
 
 
 def silent(store):

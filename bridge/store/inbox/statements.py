@@ -1,0 +1,69 @@
+"""The statements that run for every event in the inbox, as text. They decide nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.store.database.driver import driver_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+GAPS_MS: Final = 30 * 86_400_000  # the longest silence between two events is known of this time and of as much before
+
+# Count events that came through: source, new ones, repeated ones. Any of them ends a row of refusals, and the silence
+# before it may be the longest one yet.
+_GAP: Final = "(excluded.last_accepted_at_ms - source_counters.last_accepted_at_ms)"
+_OVER: Final = (
+    f"(source_counters.gaps_began_at_ms IS NULL OR excluded.last_accepted_at_ms NOT BETWEEN"
+    f" source_counters.gaps_began_at_ms AND source_counters.gaps_began_at_ms + {GAPS_MS})"
+)
+STORED: Final = (  # no value in it
+    "INSERT INTO source_counters (source, accepted, duplicates, last_accepted_at_ms) VALUES (?, ?, ?, {now})"  # noqa: S608
+    " ON CONFLICT (source) DO UPDATE SET accepted = source_counters.accepted + excluded.accepted,"
+    " duplicates = source_counters.duplicates + excluded.duplicates, refused_in_row = 0,"
+    " last_accepted_at_ms = excluded.last_accepted_at_ms,"
+    f" longest_gap_ms = CASE WHEN {_OVER} OR source_counters.longest_gap_ms IS NULL"
+    f" OR source_counters.longest_gap_ms < {_GAP} THEN {_GAP} ELSE source_counters.longest_gap_ms END,"
+    f" longest_gap_before_ms = CASE WHEN {_OVER} THEN source_counters.longest_gap_ms"
+    " ELSE source_counters.longest_gap_before_ms END,"
+    f" gaps_began_at_ms = CASE WHEN {_OVER} THEN excluded.last_accepted_at_ms"
+    " ELSE source_counters.gaps_began_at_ms END"
+)
+
+# On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
+_WAITING: Final = (
+    "SELECT id, tries, coalesce(length(body), 0) FROM events"
+    " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ?"
+)
+_WAITING_POSTGRESQL: Final = f"{_WAITING} FOR UPDATE SKIP LOCKED"
+COLUMNS: Final = (
+    "id", "source", "provider", "type", "provider_event_id", "stated_at_ms", "order_at_ms", "test", "account",
+    "received_at_ms", "state", "headers", "query", "body", "tries", "verdict", "reason", "duplicates",
+)  # fmt: skip
+_CLAIM: Final = (  # noqa: S608 - no value in it
+    "UPDATE events SET tries = tries + 1, lease_token = ?, lease_until_ms = {now} + ? WHERE id IN ({names}) RETURNING "
+) + ", ".join(COLUMNS)
+_FINISH: Final = (
+    "UPDATE events SET state = 'routed', verdict = ?, reason = ?, trace = ?, rules_hash = ?, routed_at_ms = {now},"
+    " lease_token = NULL, lease_until_ms = NULL WHERE id = ? AND state = 'received' AND lease_token = ?"
+)
+
+
+def waiting(conn: Connection, limit: int) -> list[tuple[int, int, int]]:
+    """The oldest events that wait for routing: (id, tries, bytes of the body)."""
+    driver = driver_of(conn)
+    look = _WAITING_POSTGRESQL if driver.dialect == "postgresql" else _WAITING
+    return [(event_id, tries, size) for event_id, tries, size in driver.ask(look, (limit,))]
+
+
+def claim(conn: Connection, event_ids: Sequence[int], token: str, lease_ms: int) -> list[tuple[Any, ...]]:
+    """Lease these events; the values of `COLUMNS` of each, in any order."""
+    return driver_of(conn).among(_CLAIM, event_ids, (token, lease_ms))
+
+
+def finish(conn: Connection, ends: Sequence[tuple[Any, ...]]) -> int:
+    """End the routing of events: (verdict, reason, trace, rules hash, id, token); how many leases were held."""
+    return driver_of(conn).many(_FINISH, ends)
