@@ -41,16 +41,18 @@ lint: setup-dev  ## check style, types and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-TESTS := $(BIN)/python -m pytest -n auto --dist worksteal
+TESTS := $(BIN)/python -m pytest --dist worksteal
+# Most tests wait for a process of their own.
+TWO_A_CORE = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 
 quick: lint  ## the same, and run the unit tests: a minute, while you write
-	$(TESTS) tests/unit $(ARGS)
+	$(TESTS) -n auto tests/unit $(ARGS)
 
 test: lint  ## the same, and test every subject once: six minutes, before you commit
-	$(TESTS) -m "not long" $(ARGS)
+	$(TESTS) -n $(TWO_A_CORE) -m "not long" $(ARGS)
 
 test-all: lint  ## the same, and run every test: half an hour, as CI does
-	$(TESTS) $(ARGS)
+	$(TESTS) -n auto $(ARGS)
 
 $(ORACLES)/python: requirements-oracles.txt
 	@$(PYTHON) -m venv $(ORACLES)

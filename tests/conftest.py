@@ -256,16 +256,19 @@ _EMPTY = "".join(f'DELETE FROM "{table.name}";' for table in reversed(schema.met
     if "id" in table.c and table.c.id.type.python_type is int
 )
 
-BOTH = ("sqlite", "postgresql")
+BOTH = ("sqlite", pytest.param("postgresql", marks=pytest.mark.long))
 
 
 @pytest.fixture(params=BOTH)
 def store(request: pytest.FixtureRequest) -> Store:
-    """An empty store with the clock `clock`, on SQLite and on PostgreSQL in turn."""
+    """An empty store with the clock `clock`, on SQLite and on PostgreSQL in turn.
+
+    The statements' own tests, in tests/contract/store, are on both in `make test`, too.
+    """
     return request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "postgres_store")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+@pytest.fixture(params=BOTH)
 def database_url(request: pytest.FixtureRequest) -> str:
     """A migrated, empty database of this test's own, for processes: they see the real time."""
     return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")

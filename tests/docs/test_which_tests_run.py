@@ -12,7 +12,7 @@ import pytest
 from docs_kit import ROOT
 
 TOOLS = ("chromium", "strace", "pgbouncer", "node", "npm", "apt-get")
-ON_ALL_CORES = ["-n", "auto", "--dist", "worksteal"]
+ON_ALL_CORES = {"quick": "auto", "test": "$((2 * $(getconf _NPROCESSORS_ONLN)))", "test-all": "auto"}
 FEWER = re.compile(r"-[mk]|--(deselect|ignore|lf|last-failed|sw|stepwise)|tests")
 
 
@@ -26,14 +26,14 @@ def pytest_words(target):
     assert len(lines) == 1, said
     for check in ("ruff check .", "ruff format --check .", "mypy", "lint-imports"):
         assert 0 <= said.find(f"/{check}") < said.find(lines[0]), check
-    return shlex.split(lines[0].partition(" -m pytest")[2])
+    return shlex.split(lines[0].partition(" -m pytest")[2].replace(ON_ALL_CORES[target], "CORES"))
 
 
 @pytest.mark.parametrize(
     ("target", "chosen"), [("quick", ["tests/unit"]), ("test", ["-m", "not long"]), ("test-all", [])]
 )
 def test_a_target_of_make_chooses_by_one_thing_only(target, chosen):
-    assert pytest_words(target) == [*ON_ALL_CORES, *chosen]
+    assert pytest_words(target) == ["--dist", "worksteal", "-n", "CORES", *chosen]
 
 
 def test_no_other_marker_and_no_setting_leaves_a_test_out():

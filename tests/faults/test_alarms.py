@@ -118,6 +118,7 @@ def test_ten_unknown_visitors_in_a_row_are_red_until_the_key_is_of_the_right_web
     stage.wait_recorded(*range(10), "known")  # those that the other key did not know, too
 
 
+@pytest.mark.long
 def test_a_website_without_a_key_is_red_while_goals_wait_for_it(sqlite_stage):
     stage = sqlite_stage
     monitor = start(stage, DATAFAST_API_KEY="")
@@ -285,6 +286,7 @@ def test_what_a_stranger_sends_turns_nothing_red_however_much_it_is(stage):
     assert "LEMONSQUEEZY_WEBHOOK_SECRET is not set" in doctor
 
 
+@pytest.mark.long
 def test_a_swapped_secret_is_red_in_time_until_it_is_right(stage):
     monitor = start(stage)
     for number in range(3):
@@ -467,6 +469,7 @@ def drop_connections(postgres, name):
     postgres.execute("postgres", ask)
 
 
+@pytest.mark.long
 def test_an_older_schema_is_red_until_somebody_migrates(stage):
     monitor = start(stage)
     monitor.green()

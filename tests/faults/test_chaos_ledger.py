@@ -33,6 +33,7 @@ def test_kills_and_a_bad_destination_lose_nothing(tmp_path, database_url, capsys
     assert facts["faults_met"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_stops_and_starts_in_order_leave_no_doubt(tmp_path, sqlite_url, capsys):
     plan = replace(SHORT, mode="term", database=sqlite_url, seed=102, faults=0, kills=3)

@@ -64,6 +64,7 @@ def connect_from(server: Server, address: str, data: bytes = b"") -> socket.sock
     return sock
 
 
+@pytest.mark.long
 def test_kept_connections_that_always_ask_again_leave_places_for_others(tmp_path):
     closed = []
 

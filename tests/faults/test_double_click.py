@@ -88,6 +88,7 @@ def test_an_event_is_put_back_once(stage, delivered):
         assert sorted(map(bool, done)) == [False] * (CLICKS - 1) + [True]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_commands_that_run_at_once_beside_a_worker_send_once_more_altogether(stage):
     web = stage.web()

@@ -61,6 +61,7 @@ def test_a_full_disk_is_503_and_over_when_there_is_room_again(sqlite_stage):
     assert stored(stage) == set(answers)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_disk_without_any_room_is_red_for_a_monitor_until_there_is_some(sqlite_stage):
     stage = sqlite_stage

@@ -83,6 +83,7 @@ def over(stage, webs, *marks):
     assert stage.sql("SELECT count(*) FROM events WHERE state = 'quarantined'")[0][0] == 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_privileges_that_are_missing_or_taken_away(stage, admin):
     early = start_meanwhile(stage, "early")

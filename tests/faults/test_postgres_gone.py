@@ -137,6 +137,7 @@ def test_a_process_keeps_five_connections_at_most(stage):
     assert all(2 <= most[name] <= 5 for name in names), most
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_one_event_sent_many_times_at_once_to_two_processes_is_one_goal(stage):
     """`make chaos MODE=same` does it a thousand times on four."""

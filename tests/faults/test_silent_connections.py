@@ -84,7 +84,7 @@ def test_connections_that_fall_silent_for_good(postgres_stage, relay):
 
 @needs_pgbouncer
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("mode", ["transaction", pytest.param("session", marks=pytest.mark.long)])
 def test_behind_pgbouncer(postgres_stage, relay, mode):
     """The relay is between pgbouncer and the server: pgbouncer's own connections fall silent."""
     stage = postgres_stage

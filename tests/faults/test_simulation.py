@@ -24,7 +24,7 @@ from bridge.store.upkeep import ahead, jumps, timekeeping
 
 SEEDS = int(os.environ.get("BRIDGE_SEEDS", "2000"))
 PARTS = 16  # so that the processes of xdist share them
-SHORT = 2  # of them, in `make test`
+SHORT = 1  # of them, in `make test`
 MUTANT_SEEDS = 1_000
 
 

@@ -47,6 +47,7 @@ def test_a_worker_gives_its_leases_back_and_ends_in_time(stage):
     again.end()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_stop_while_the_database_is_busy_leaves_no_goal_in_doubt(stage):
     """DataFast has answered, but its answer could not be written for longer than a transaction waits."""

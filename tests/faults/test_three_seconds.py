@@ -155,13 +155,14 @@ def test_a_server_that_takes_connections_and_answers_nothing(postgres_stage, wir
     assert web.children() == [pid]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "lock",
     [
         "SELECT 1 FROM source_counters FOR UPDATE",
-        pytest.param("LOCK TABLE events IN ACCESS EXCLUSIVE MODE", marks=pytest.mark.long),
-        pytest.param("LOCK TABLE source_counters IN SHARE MODE", marks=pytest.mark.long),
+        "LOCK TABLE events IN ACCESS EXCLUSIVE MODE",
+        "LOCK TABLE source_counters IN SHARE MODE",
     ],
 )
 def test_a_lock_that_another_session_of_postgresql_holds(postgres_stage, lock):

@@ -89,6 +89,7 @@ def test_a_replaced_file_is_red_until_a_restart_and_every_200_is_in_the_file_tha
     assert rows(stage.folder / "kept.db") >= posting.acknowledged
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_no_goal_leaves_a_file_that_was_moved_and_all_go_when_it_is_back(sqlite_stage):
     stage = sqlite_stage

@@ -251,6 +251,7 @@ def test_where_no_thread_can_be_started_a_request_is_503_and_the_next_is_served(
         assert time.monotonic() - began < 10
 
 
+@pytest.mark.long
 def test_a_request_that_waits_for_a_thread_is_never_cut(log):
     with serving(log.with_name("busy"), threads=1, deadline_s=0.5) as busy, ThreadPoolExecutor(6) as pool:
         statuses = list(pool.map(lambda _: busy.post(path="/sleep/0.4")[0], range(6)))
@@ -420,6 +421,7 @@ def text(answer: bytes) -> bytes:
     return answer.split(b"\r\n\r\n")[1]
 
 
+@pytest.mark.long
 def test_answers_that_come_later_keep_no_thread_waiting(log):
     with serving(log.with_name("later"), threads=1) as single, ThreadPoolExecutor(60) as pool:
         started = time.monotonic()

@@ -115,6 +115,7 @@ def starts(environ: dict[str, str]) -> bool:
         return False
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(environ=ENVIRON, line=st.sampled_from(LINES))
 def test_a_command_ends_with_sentences_whatever_the_settings_are(

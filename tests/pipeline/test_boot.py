@@ -109,6 +109,7 @@ def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_n
     assert not master & {"bridge.app", "bridge.store", "sqlalchemy", "flask", "pydantic", "requests", "yaml"}
 
 
+@pytest.mark.long
 def test_it_starts_where_datafast_cannot_be_reached(trap, machine):
     """With the real address of DataFast: as long as nothing is to be sent, it is not asked."""
     environ, told = trap

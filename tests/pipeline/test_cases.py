@@ -75,12 +75,7 @@ def datafast(shared_machine):
     return shared_machine.datafast()
 
 
-SHORT = {  # two signers, what follows, values, a thread
-    "02-same-body-other-topic-dropped",
-    "09-recovered-by-hand",
-    "12-polar-refund-without-tax",
-    "24-a-subscription-of-three-visitors",
-}
+SHORT = {"09-recovered-by-hand", "24-a-subscription-of-three-visitors"}  # what follows, and a thread
 
 
 @pytest.mark.parametrize(

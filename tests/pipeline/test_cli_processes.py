@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import requests
 from running import ROOT, STRIPE_SECRET, environment, eventually
 
 from chaos.family import free_port
 
 
+@pytest.mark.long
 def test_a_worker_of_its_own_sends_what_the_web_process_received_and_ends_by_sigterm(machine, sqlite_url):
     datafast = machine.datafast()
     environ = environment(datafast, sqlite_url, BRIDGE_WORKER="off")
@@ -136,6 +138,7 @@ def nobody_listens(web) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_usr2_starts_a_second_server_which_goes_on_when_the_first_ends(machine, tmp_path):
     web = machine.web(environment(machine.datafast(), f"sqlite:///{tmp_path / 'new.db'}"))
     web.process.send_signal(signal.SIGUSR2)

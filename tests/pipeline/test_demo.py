@@ -150,6 +150,7 @@ def test_stopped_while_it_starts_it_leaves_nothing_either(run: Run) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_a_part_that_does_not_start_is_one_sentence(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = run.start("--once", "--sandbox-port", str(taken.getsockname()[1]))

@@ -48,6 +48,7 @@ def refund(number):
     return event("charge.refunded", thing, f"evt_refund_{number}")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_all_that_this_release_does_is_done_on_the_tables_of_the_next(machine, later_url):
     datafast = machine.datafast()

@@ -62,6 +62,7 @@ def test_every_order_of_arrival_gives_the_same_goals_with_the_right_visitors(req
     }
 
 
+@pytest.mark.long
 def test_in_the_order_in_which_they_happened_the_events_give_what_the_scenarios_promise(clock):
     store = bridge_store.open("sqlite://", clock=clock)
     with store.write() as conn:

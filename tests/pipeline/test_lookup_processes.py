@@ -69,6 +69,7 @@ def test_a_renewal_of_an_old_customer_is_looked_up_by_the_worker(machine, databa
     assert KEY not in asking.log
 
 
+@pytest.mark.long
 def test_a_bridge_that_has_nothing_to_ask_never_imports_the_package(machine, sqlite_url):
     datafast = machine.datafast()
     web = machine.web(environment(datafast, sqlite_url, BRIDGE_WORKER="off"))

@@ -73,6 +73,7 @@ def dynos(machine, postgres_url):
     machine.stop_all()
 
 
+@pytest.mark.long
 def test_the_lines_of_the_procfile_deliver_each_event_once_and_stop_in_time(empty):
     web = empty.web()
     early = web.stripe(checkout("early"))

@@ -243,6 +243,7 @@ FAILING = """tests:
 """
 
 
+@pytest.mark.long
 def test_a_set_whose_own_tests_fail_is_not_taken_and_the_alarm_names_the_test(shop):
     shop.start()
     shop.file.write_text(RULE.format(name="second") + FAILING)

@@ -53,6 +53,7 @@ def test_it_is_refused_beside_a_running_bridge_and_noted_once_that_is_stopped(ma
     assert "add --yes" in complaint
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_why_says_how_the_bridge_knows_that_it_was_sent(machine, sqlite_url):
     datafast = machine.datafast()

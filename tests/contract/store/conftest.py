@@ -89,3 +89,9 @@ def rows(store, clock):
     made = Rows(store, clock)
     yield made
     made.inbox.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request):
+    """On both databases in `make test`, too: here are the statements' own tests."""
+    return request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "postgres_store")

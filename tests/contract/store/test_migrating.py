@@ -262,6 +262,7 @@ def test_tables_in_a_schema_whose_name_needs_quotes_are_named_as_well(postgres, 
     postgres.drop(database)
 
 
+@pytest.mark.long
 def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
     """Whoever comes after a migration that waits for a table waits behind it: so it waits briefly, again and again."""
     name = postgres.create()
