@@ -58,9 +58,9 @@ SETTINGS: Final = """\
 
 {note}
 
-Environment variables. On your own machine `.env` in the folder where you start the bridge is read, too: it never
-overrides a variable, and is not read on a dyno (`DYNO` is set). `python -m bridge check` names every wrong value at
-once. [.env.example](../.env.example) is a file to copy.
+Settings are environment variables. On your own machine the bridge also reads `.env` in the folder where you start it;
+it never overrides a variable, and is not read on a dyno (where `DYNO` is set). `python -m bridge check` names all wrong
+values at once. [.env.example](../.env.example) is a file to copy.
 
 | name | default | meaning |
 |---|---|---|
@@ -71,32 +71,33 @@ once. [.env.example](../.env.example) is a file to copy.
 
 ## Advanced
 
-Durations are written `500ms`, `5s`, `2min`, `1h`, `3d`. A schedule is a list of them; the last one repeats until the
-time after `...` is over, counted from the first try (72 h if none is said).
+Durations are written `500ms`, `5s`, `2min`, `1h`, `3d`. A schedule is a list of durations. The last one repeats until
+the time after `...` is over, counted from the first try (72 h if none is given).
 
 | name | default | meaning |
 |---|---|---|
 {advanced}
 
-Not the bridge's own: the variables by which Heroku (`DYNO`), Render, Railway, Fly.io, Cloud Run, App Engine, Azure,
-Koyeb and Northflank are recognised. Their disks do not last, so a SQLite database is refused there, unless it lies
-below `RAILWAY_VOLUME_MOUNT_PATH` or Azure's `/home`, or `BRIDGE_ALLOW_EPHEMERAL=1` says that its disk lasts (a volume
-of Fly.io, a disk of Render). With `DYNO`, `.env` is not read either.
-`HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address.
-No header of a proxy is read. `WEB_CONCURRENCY` is not read either.
+The bridge also reads variables of others. It recognises Heroku (`DYNO`), Render, Railway, Fly.io, Cloud Run,
+App Engine, Azure, Koyeb and Northflank by the variables that these hosts set. Their disks do not last, so the bridge
+refuses a SQLite database there, unless it lies below `RAILWAY_VOLUME_MOUNT_PATH` or Azure's `/home`, or
+`BRIDGE_ALLOW_EPHEMERAL=1` says that the disk lasts (a volume of Fly.io, a disk of Render).
+`HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address. The bridge reads no header of a proxy, and no
+`WEB_CONCURRENCY`.
 """
 OF_A_SOURCE: Final = (
     "the secret of one source, as its mapping file names it: `STRIPE_WEBHOOK_SECRET`, `LEMONSQUEEZY_WEBHOOK_SECRET`, …"
-    " It is one secret, whatever it holds; only several of the provider's own form (`whsec_…`, `pdl_ntfset_…`),"
-    " separated by commas or white space, are several. Unset, empty, or evidently no secret: that source answers 503,"
-    " the others work"
+    " It holds one secret, or several if each has the provider's own form (`whsec_…`, `pdl_ntfset_…`) and commas or"
+    " white space separate them. If it is unset, empty, or evidently not a secret, that source answers 503, and the"
+    " others work"
 )
 OF_A_SOURCE_BEFORE: Final = (
-    "the secret before it, which works as well while you rotate it; there is one for every variable that a mapping file"
-    " names in `secret`"
+    "the previous secret, which also works while you rotate it; every variable that a mapping file names in `secret`"
+    " has one"
 )
 REPEATED: Final = (
-    "a string of your own that a provider repeats when it checks the URL (Meta). Unset: it is answered 401"
+    "a string of your own that a provider repeats when it checks the URL (Meta). If it is unset, the provider is"
+    " answered 401"
 )
 
 
@@ -121,19 +122,17 @@ def _escaped(text: str) -> str:
 
 def env_example() -> str:
     """Every everyday setting, commented out, with what it means and its default."""
-    lines = [
-        "# Copy to .env and fill in what you need; all of it is optional to begin with. docs/settings.md has the rest."
-    ]
+    lines = ["# Copy this file to .env and fill in what you need; you can begin without it. docs/settings.md has more."]
     for setting in (setting for setting in TABLE if setting.group == "everyday"):
         default = "" if setting.default is None else f" [{setting.default}]"
         lines += ["", f"# {setting.help}{default}", f"#{setting.name}={setting.default or ''}"]
         if setting.name == "DATAFAST_API_URL":
             lines += [
                 "",
-                "# the secrets that the providers show, one per source; `python -m bridge sources` says where.",
+                "# The secrets that the providers show, one per source; `python -m bridge sources` says where.",
             ]
             lines += [
-                "# Write the bare value. While you rotate one, the secret before it goes into the same name with _OLD"
+                "# Write the bare value. While you rotate a secret, put the previous one into the same name with _OLD"
             ]
             lines += [f"#{name}=" for name in _secrets_of_shipped_files()]
     return "\n".join(lines) + "\n"
@@ -152,9 +151,9 @@ COMMANDS: Final = """\
 
 {note}
 
-`python -m bridge COMMAND`; after `pip install .` also `datafast-bridge COMMAND`. `--json` works anywhere on the line
-and answers with one JSON document; `--help` says what stands here. Output that is piped is plain and never wrapped.
-Exit codes: 0 fine, 1 the answer is no, 2 wrong use, 130 stopped by Ctrl-C.
+Write `python -m bridge COMMAND`, or after `pip install .` also `datafast-bridge COMMAND`. With `--json`, anywhere on
+the line, the answer is one JSON document. `--help` prints what this page says. Piped output is plain and never wrapped.
+The exit code is 0 if all is well, 1 if the answer is no, 2 if the command was used wrongly, and 130 after Ctrl-C.
 
 """
 
@@ -233,10 +232,10 @@ VERDICTS: Final = """\
 
 ## Verdicts
 
-`make oracles` gives the same requests to a provider's own library (or that of its scheme) and to the bridge: good ones,
-changed ones, ones with another secret or no signature, several signatures, too old, too far ahead, and every form that
-the provider has used. They are signed by the bridge's tests, and again by a library that signs. Both must say the same;
-where they differ on purpose, the reason stands here.
+`make oracles` gives the same requests to a provider's own library (or that of its scheme) and to the bridge: valid and
+changed requests, requests with another secret, no signature or several, requests that are too old or too far ahead, and
+every form that the provider has used. The bridge's tests sign them, and so does every library that can sign. Both sides
+must give the same verdict. Where they differ on purpose, the table says why.
 
 | provider | checked | against | requests | verdict |
 |---|---|---|---|---|
