@@ -1,10 +1,10 @@
 """The first step: a webhook comes in, is verified, stored durably, and acknowledged. Nothing else.
 
 A hand-shake is answered first and is no event. For everything else the order is a law: authenticate the raw bytes,
-read the envelope for dedupe, store the bytes as they are, answer. No rule is evaluated and nobody is called, so neither
-a wrong rule nor a slow destination can lose an event. What is authentic is never refused: unreadable, it is kept in
-quarantine. Errors carry the answer (`bridge.errors`); the reason of a refusal stands in the log line of the webhook,
-one for each, and nowhere else.
+read the envelope for dedupe, store the bytes as they are, answer. No rule is evaluated and no other service is called,
+so neither a wrong rule nor a slow destination can lose an event. An authentic event is never refused: if it cannot be
+read, it is kept in quarantine. Errors carry the answer (`bridge.errors`). Each webhook has one log line, written as
+soon as its outcome is known; the reason of a refusal stands there and nowhere else.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Receiver(Protocol):
 class Taken(NamedTuple):
     """An authentic event on its way to the disk.
 
-    ack: done when the event is durable, or with the StoreError that kept it from being stored; whoever waits no longer
-    cancels it. quiet: the sender wants an answer without a body.
+    ack: done when the event is durable, or with the StoreError that kept it from being stored. To give up is to cancel
+    it. quiet: the sender wants an answer without a body.
     """
 
     ack: Future[Ack]
@@ -140,10 +140,10 @@ def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent
         return _unread(source, request, f"reading it failed ({logs.where(error)})")
 
 
-def _unread(source: Source, request: Request, fault: str) -> NewEvent:
+def _unread(source: Source, request: Request, problem: str) -> NewEvent:
     """The event for a body on which our own reading failed: nothing of it is trusted but its bytes."""
     key = "sha256:" + hashlib.sha256(request.body).hexdigest()
-    return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, fault)
+    return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, problem)
 
 
 # ----------------------------------------------------------------------------------------------------- the log line
@@ -157,7 +157,7 @@ _LOGGED_MAX = 100
 
 
 def _outcome(error: BaseException) -> tuple[str, str]:
-    """How the log calls it, and the reason for the owner of the source."""
+    """The outcome in the log, and the reason for the owner of the source."""
     if not isinstance(error, BridgeError):
         return "failed", logs.where(error)
     if isinstance(error, UnknownSource):

@@ -18,7 +18,7 @@ DEFERRED: Final = (
 DROPPED: Final = "bridge.dropped"  # in the same environ: whether a GET had headers that WSGI cannot express
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """What WSGI wants, ready to send."""
 
     status: str
@@ -35,4 +35,4 @@ class Deferred(NamedTuple):
 
     future: Future[Any]
     within_s: float
-    answer: Callable[[Future[Any]], Answer]
+    answer: Callable[[Future[Any]], HttpAnswer]

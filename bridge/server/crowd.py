@@ -1,7 +1,7 @@
-"""Who gives way when connections run short: bookkeeping only; no socket, no clock.
+"""Which connection gives way when they run short: bookkeeping only; no socket, no clock.
 
-Whoever has the most connections (an address, or an IPv6 network of one customer) gives way first, and of these the
-one that has gone longest without getting on. Behind a proxy all come from one address, and only the second counts.
+The origin with the most connections (an address, or the IPv6 network of one customer) gives way first, and of its
+connections the one that has gone longest without progress. Behind a proxy all have one origin.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ Member = TypeVar("Member")
 
 
 def origin_of(client: Any) -> str:
-    """Whose a connection is, by what `accept` said of the other side."""
+    """The origin of a connection, by the peer address that `accept` returned."""
     if not isinstance(client, tuple):
-        return ""  # a Unix socket: somebody on this machine
+        return ""  # a Unix socket: a client on this machine
     return origin_at(str(client[0]))
 
 
 def origin_at(address: str) -> str:
-    """One name for all addresses that one customer may have: an IPv6 network is one. Empty for what is no address."""
+    """One name for all addresses that one customer may have, such as an IPv6 network. Empty for what is no address."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:
@@ -35,7 +35,7 @@ class Crowd(Generic[Member]):
 
     def __init__(self) -> None:
         self._origins: dict[Member, str] = {}
-        self._lines: dict[str, dict[Member, None]] = {}  # of one origin: who got on longest ago comes first
+        self._lines: dict[str, dict[Member, None]] = {}  # by origin; progress longest ago comes first
         self._sizes: dict[int, dict[str, None]] = {}  # origins by the length of their line
         self._most = 0
 
@@ -43,7 +43,7 @@ class Crowd(Generic[Member]):
         return len(self._origins)
 
     def put(self, member: Member, origin: str) -> None:
-        """It is new, or has got on: it is the last of its line now."""
+        """Add a member, or note its progress: it is the last of its line now."""
         line = self._lines.setdefault(origin, {})
         before = len(line)
         line.pop(member, None)
@@ -52,7 +52,7 @@ class Crowd(Generic[Member]):
         self._resize(origin, before, len(line))
 
     def drop(self, member: Member) -> None:
-        """It is none of them any more."""
+        """Remove a member, if it is one."""
         origin = self._origins.pop(member, None)
         if origin is None:
             return
@@ -63,7 +63,7 @@ class Crowd(Generic[Member]):
         self._resize(origin, len(line) + 1, len(line))
 
     def first(self) -> Member | None:
-        """Whoever gives way now."""
+        """The member that gives way now."""
         if not self._most:
             return None
         return next(iter(self._lines[next(iter(self._sizes[self._most]))]))

@@ -1,7 +1,7 @@
 """Where a request begins and ends in the bytes of a connection. Bytes in, requests out; no socket, no clock.
 
 Nothing here is kept beyond fixed limits: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT`
-plus one byte (so that whoever reads it can tell that it is too long), and what a chunked body spends on its framing
+plus one byte (so that its reader can tell that it is too long), and what a chunked body spends on its framing
 is bounded. What a head says is read by the server's own parser (`begin`), so that two readings can never differ.
 Trailers must be header lines, though they are dropped: else a request that follows could pass for one of them.
 """

@@ -41,7 +41,7 @@ def give_memory_back() -> None:
     """Have the C library return a large body's memory when it is free, instead of keeping some for each thread.
 
     With 200 bodies of 1 MB at once (`make chaos MODE=memory`) a process grew to 287 MB without this, to 206 MB with it.
-    Only glibc can be told so.
+    Only glibc has these options.
     """
     from ctypes import CDLL  # noqa: PLC0415 - in the worker alone
 
@@ -63,7 +63,7 @@ logs.configure(_now.bridge_log_format)
 keep_signals_over_forks()
 
 
-class _Lines(logging.Handler):
+class _LineHandler(logging.Handler):
     """Messages of gunicorn and Python's futures, in the form of all other lines, without stacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -73,15 +73,15 @@ class _Lines(logging.Handler):
         logs.get("gunicorn").log(record.levelno, "gunicorn", message=message, pid=record.process)
 
 
-logging.getLogger("concurrent.futures").addHandler(_Lines())  # else what a future calls could print a stack
+logging.getLogger("concurrent.futures").addHandler(_LineHandler())  # else what a future calls could print a stack
 
 
 class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
-    """No stack traces: what fails is told by its kind. Starts and stops of processes are told by the bridge itself."""
+    """No stack traces: an error is logged by its kind. The bridge itself logs starts and stops of processes."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
-        self.error_log.handlers = [_Lines()]
+        self.error_log.handlers = [_LineHandler()]
         self.error_log.setLevel(logging.WARNING)
 
     def exception(self, msg: str, *args: Any, **_options: Any) -> None:
@@ -108,13 +108,13 @@ forwarder_headers = ""  # no header of a request names its path
 secure_scheme_headers: dict[str, str] = {}  # nor its scheme: two proxies that disagree about it must not cost a sale
 control_socket_disable = True
 preload_app = False
-accesslog = None  # one line a webhook is written by bridge.receive
+accesslog = None  # bridge.receive writes one line per webhook
 logger_class = StructuredLogger
 proc_name = "datafast-bridge"
 
 
 def on_starting(_server: Any) -> None:
-    """A worker that takes another one's place goes on with the same database file, or with none."""
+    """A worker that replaces another one uses the same database file, or none."""
     database_file.hold(_now.database_url)
 
 

@@ -1,10 +1,9 @@
 """The gunicorn worker: a request gets a thread only when all its bytes are here, so no slow client ever holds one.
 
-gunicorn's own `gthread` reads the request inside the thread, without a deadline: as many slow clients as threads
-stop it for ever. Shutting late sockets from a reaper thread mends "for ever", but 200 slow clients still hold 32
-threads for ten seconds each. Here one loop reads all connections without blocking, cuts them into requests
-(`bridge.server.framing`), and hands whole ones to the threads; answers that a client does not take are written by the
-loop as well. So a thread never waits for a client, and a slow one costs a few KB for at most the deadline.
+gunicorn's own `gthread` reads the request inside the thread, without a deadline, so slow clients stop it (ADR 19). Here
+one loop reads all connections without blocking, cuts them into requests (`bridge.server.framing`), and hands whole ones
+to the threads; the loop writes the answers, too. So a thread never waits for a client, and a slow client costs a few KB
+until the deadline.
 What the application can answer without waiting (`quick_for`: a webhook, whose answer waits for the disk but needs no
 thread to do so) is served in the loop itself.
 
@@ -14,7 +13,7 @@ as long as it must.
 When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one, else
 of one that has not got on (`bridge.server.crowd`). What arrives of bodies above 32 KiB shares `ROOM` bytes, whatever
 was announced. When they are used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least
-first; whoever holds bytes meanwhile and sends none for `STALL_S` gives them up.
+first; a client that holds bytes meanwhile and sends none for `STALL_S` is cut off.
 Webhooks with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
 Plain HTTP/1 only: TLS ends at the router in front.
 """
@@ -48,7 +47,7 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
-from bridge.server import DEFERRED, DROPPED, Answer, Deferred
+from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
 from bridge.server.crowd import Crowd, origin_of
 from bridge.server.framing import BODY_LIMIT, SMALL_BODY, HeadTooLarge, Inbound
 
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    Quick = Callable[[dict[str, Any]], Answer | Deferred]
+    Quick = Callable[[dict[str, Any]], HttpAnswer | Deferred]
 
 ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
 HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
@@ -65,8 +64,8 @@ FEW_THREADS: Final = 4
 HOOK_THREADS: Final = 2  # for webhooks with larger bodies, which are read there and wait for nothing
 HEAVY: Final = 4 * SMALL_BODY  # one at a time: to read a body of a MiB may take a fifth of a second
 STALL_S: Final = 0.5
-ROOM_S: Final = 2.0  # of reading, at least, for whoever had to wait for room
-STRIDE: Final = 4096  # bytes that count as getting on: by single bytes nobody does
+ROOM_S: Final = 2.0  # of reading, at least, for a body that had to wait for room
+STRIDE: Final = 4096  # bytes that count as progress: single bytes do not
 CROWDED: Final = 0.75  # of all places: from here on no connection is kept
 YOUNG_S: Final = 0.25  # without getting on: so long at least everybody may take, or less where there are few places
 FILES: Final = 64  # that are no connections
@@ -87,7 +86,7 @@ _ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 def keep_signals_over_forks() -> None:
     """A SIGTERM that reaches a worker right after its fork waits until it can be heard. Called once in the server.
 
-    Else the server's own handler, which the worker has inherited, swallows it, and 20 s later the worker is killed.
+    Otherwise the server's own handler, which the worker has inherited, swallows it, and it is killed 20 s later.
     """
     _hear(signal.SIG_UNBLOCK)  # a server that was started anew (USR2) was forked, too
     os.register_at_fork(before=partial(_hear, signal.SIG_BLOCK), after_in_parent=partial(_hear, signal.SIG_UNBLOCK))
@@ -101,7 +100,7 @@ class State(Enum):
     IDLE = auto()  # kept, no byte of a next request yet
     READING = auto()
     WAITING = auto()  # for room
-    SERVING = auto()  # a thread has it, and nobody else touches it
+    SERVING = auto()  # a thread has it, and nothing else touches it
     WRITING = auto()  # the client is slow to take its answer
     LINGERING = auto()  # answered and shut; what still comes is thrown away
 
@@ -165,12 +164,12 @@ def plain(status: str, sentence: str, *headers: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _drops(head: bytes) -> bool:
-    """Whether a header has `_` in its name: gunicorn hides it from WSGI, which could not tell it from one with `-`."""
+    """Whether a header has `_` in its name: gunicorn hides it, because WSGI cannot distinguish it from one with `-`."""
     return any(b"_" in line.partition(b":")[0] for line in head.split(b"\r\n")[1:])
 
 
-def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
-    """An answer as bytes; the few that there are say the same for a second."""
+def rendered(answer: HttpAnswer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
+    """An answer as bytes."""
     head = (
         f"HTTP/{version[0]}.{version[1]} {answer.status}",
         f"Server: {wsgi.SERVER}",
@@ -182,10 +181,10 @@ def rendered(answer: Answer, version: tuple[int, int], now_s: int, *, kept: bool
 
 
 class _Lane:
-    """Requests that wait for a thread: small ones first, else in the order in which they came. The loop's alone.
+    """Requests that wait for a thread: small ones first, otherwise in order of arrival. Only the loop uses it.
 
-    Few threads compute at a time, because each that does keeps the loop from the interpreter. While none of them gets
-    done with anything, they wait (for the database), and more may run.
+    Few threads compute at a time, because each of them keeps the loop from the interpreter. While none of them finishes
+    a request, they are waiting (for the database), and more may run.
     """
 
     def __init__(self, few: int, most: int) -> None:
@@ -217,7 +216,7 @@ class _Lane:
             self._limit = self._few
 
     def look(self) -> None:
-        """Called now and then: who waits must not wait for those that are stuck."""
+        """Called now and then: requests must not wait for threads that are stuck."""
         if self._waiting and self._is_stuck:
             self._limit = min(2 * self._limit, self._most)
         self._is_stuck = bool(self._waiting)
@@ -257,7 +256,7 @@ REFUSALS: Final[tuple[tuple[type[Exception], bytes], ...]] = (
 
 
 class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """See the module's text. `at_stop` holds what must be stopped with the process, beside its connections."""
+    """See the module's docstring. `at_stop` holds what must be stopped with the process, beside its connections."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -320,7 +319,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for key, _ in self.poller.select(self._patience_s()):
             try:
                 key.data(key.fileobj)
-            except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
+            except Exception as error:  # noqa: BLE001 - an error in one connection must not end all others
                 self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
             if time.monotonic() - self._notified_at >= 1.0:
                 self._notify()
@@ -352,7 +351,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return SWEEP_S if self._connections or not self.alive else 1.0
 
     def _retired(self) -> bool:
-        """After `max_requests`: what stops with the process stops first, so that nobody waits for it meanwhile."""
+        """After `max_requests`: what stops with the process stops first, so that no client waits for it."""
         return self._retiring and not self._stop_others()
 
     def _stop_others(self) -> bool:
@@ -369,7 +368,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._stop_others()
         if self._accepting:
             for listener in self.sockets:
-                self.accept(listener)  # whoever came before now is served
+                self.accept(listener)  # clients that came before now are served
         self.set_accept_enabled(enabled=False)
         for listener in self.sockets:
             listener.close()
@@ -387,7 +386,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ----------------------------------------------------------------------------------------------- accepting
 
     def accept(self, listener: Any) -> None:
-        """Take the clients that wait, and what they have already sent."""
+        """Accept the clients that wait, and read what they have already sent."""
         server = listener.getsockname()
         for _ in range(ACCEPTS):
             if len(self._connections) >= self._places and not self._make_place():
@@ -411,7 +410,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._read(connection)
 
     def _make_place(self) -> bool:
-        """At the limit of connections: one that has nothing for us goes, a kept one first."""
+        """At the limit of connections, close one that has sent nothing to read, an idle one first."""
         giving = self._quiet.first()
         if giving is not None:
             self._close(giving)
@@ -429,7 +428,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return False
 
     def _overlooked(self, connection: Connection) -> None:
-        """Its bytes are here: it is we who have not read them."""
+        """Its bytes are here; the loop has not read them yet."""
         connection.moved_at = time.monotonic()
         self._hungry.put(connection, connection.origin)
         if connection.state is State.READING:
@@ -441,7 +440,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._close(connection)
 
     def _pause_accepting(self) -> None:
-        """Nobody can give way just now: newcomers wait in the backlog for a moment, and the loop does not spin."""
+        """No connection can give way now: newcomers wait in the backlog for a moment, and the loop does not spin."""
         self.set_accept_enabled(enabled=False)
         self._full_at = time.monotonic()
 
@@ -450,7 +449,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return len(self._connections) > CROWDED * self._places
 
     def _become(self, connection: Connection, state: State) -> None:
-        """It begins something else, and stands last among those that do the same."""
+        """Change its state; it is now the last of its queue to give way."""
         connection.state = state
         connection.moved_at = time.monotonic()
         connection.got = 0
@@ -503,7 +502,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         inbound = connection.inbound
         try:
             whole = inbound.feed(data)
-        except Exception as error:  # noqa: BLE001 - whatever the parser says of it, it is the sender's fault
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises, the bytes are to blame
             self._refuse(connection, error)
             return
         if not whole or inbound.large:
@@ -527,21 +526,21 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._await_answer(connection, connection.deferred)
 
     def _begin(self, connection: Connection, head: bytes) -> int | None:
-        """Let gunicorn's parser read the head: its length of the body is the one that counts."""
+        """Have gunicorn's parser read the head; returns the length of the body as it reads it."""
         connection.requests += 1
         request = Request(self.cfg, IterUnreader([head]), connection.client, connection.requests)
         connection.request = request
         request.drops = head.startswith(b"GET ") and _drops(head)
         reader = request.body.reader
         length = None if isinstance(reader, ChunkedReader) else int(reader.length)
-        if request._expected_100_continue:  # noqa: SLF001 - else gunicorn answers it when it is too late
+        if request._expected_100_continue:  # noqa: SLF001 - otherwise gunicorn answers it too late
             request._expected_100_continue = False  # noqa: SLF001
             if length is None or length <= BODY_LIMIT:
                 self._send(connection, b"HTTP/1.1 100 Continue\r\n\r\n")
         return length
 
     def _refuse(self, connection: Connection, error: Exception) -> None:
-        """Bytes that are no request. Never more in the log than the kind of fault: a head may hold secrets."""
+        """Answer bytes that are no request. Only the kind of the error is logged: a head may hold secrets."""
         self.log.info("A request was not well-formed: %s", type(error).__name__)
         answer = next((answer for kind, answer in REFUSALS if isinstance(error, kind)), MALFORMED)
         self._send(connection, answer)
@@ -573,7 +572,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._give_room(time.monotonic())
 
     def _give_room(self, now: float) -> None:
-        """Let go on who can, those that lack the least first; and only those whose bytes are here."""
+        """Resume the bodies that fit, those that lack the least first, and only those whose bytes are here."""
         promised = self._held
         for connection in sorted(self._waiting, key=lambda waiting: waiting.inbound.missing):
             fits = promised + connection.inbound.appetite <= ROOM
@@ -591,12 +590,12 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._watch(connection, READ)
 
     def _sweep_room(self, now: float) -> None:
-        """While bodies wait for room, whoever holds some and sends nothing gives it up."""
+        """While bodies wait for room, cut off clients that hold some and send nothing."""
         if not self._waiting:
             return
         for connection in list(self._waiting):
             if _is_readable(connection.sock):
-                connection.moved_at = now  # it is we who do not read
+                connection.moved_at = now  # the loop does not read it now
         for connection in list(self._connections):
             reads = connection.state in (State.READING, State.WAITING)
             if reads and connection.held >= STRIDE and now - connection.moved_at >= STALL_S:
@@ -604,7 +603,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._give_room(now)
 
     def _bound(self) -> None:
-        """However many small ones there are, together they do not hold more than this."""
+        """However many small bodies there are, together they hold no more than `HELD_MOST`."""
         while self._held > HELD_MOST and (giving := self._hungry.first()) is not None:
             self._turn_away(giving)
 
@@ -657,7 +656,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _start_thread(self, lane: _Lane) -> None:
         try:
             threading.Thread(target=self._work, args=(lane,), name=f"web-{lane.threads + 1}", daemon=True).start()
-        except RuntimeError as error:  # the system has none to give: those that are there must do
+        except RuntimeError as error:  # the system has no more; the existing ones must do
             self.log.error("No thread could be started: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
         else:
             lane.threads += 1
@@ -693,7 +692,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if connection.unread or not self.alive or self._crowded:
                 response.force_close()
             if connection.quick is not None:
-                answer: Answer | Deferred | None = connection.quick(environ)
+                answer: HttpAnswer | Deferred | None = connection.quick(environ)
             else:
                 answer = self._run_application(environ, response)
             connection.kept = not (response.must_close or request.should_close() if answer else response.should_close())
@@ -729,7 +728,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self.method_queue.defer(self._do_calls)
 
     def _do_calls(self) -> None:
-        self._rung = False  # first: whoever comes from here on rings again
+        self._rung = False  # first, so that any later call wakes the loop again
         for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
@@ -793,7 +792,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._answer(connection)
 
     def _send(self, connection: Connection, answer: bytes) -> None:
-        """A short answer of our own; whoever does not take it goes without."""
+        """Send a short answer of our own; a client that does not take it at once does not get it."""
         try:
             connection.sock.send(answer)
         except OSError:
@@ -804,7 +803,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _linger(self, connection: Connection) -> None:
         """Close so that the answer is not lost: bytes left unread would make the system reset the connection.
 
-        Where more is expected to come, it is thrown away for a while; elsewhere there is nothing to wait for.
+        Where more is expected, it is read and discarded for a while; elsewhere there is nothing to wait for.
         """
         try:
             connection.sock.shutdown(socket.SHUT_WR)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import current_app, g, request
 
 from bridge import logs
-from bridge.server import DEFERRED, DROPPED, Answer, Deferred
+from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
 from bridge.web.guesses import EACH_S, Guesses
 from bridge.web.responses import plain
 
@@ -153,5 +153,5 @@ class Delayed:
         if (delay_s := environ.get(_DELAY)) is None:
             start_response(status, headers)
             return (body,)
-        environ[DEFERRED] = Deferred(Future(), delay_s, lambda _never_done: Answer(status, tuple(headers), body))
+        environ[DEFERRED] = Deferred(Future(), delay_s, lambda _never_done: HttpAnswer(status, tuple(headers), body))
         return ()

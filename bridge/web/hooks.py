@@ -28,7 +28,7 @@ from bridge.errors import (
 )
 from bridge.model import Ack, Reply
 from bridge.receive import look_in, receive
-from bridge.server import Answer, Deferred
+from bridge.server import Deferred, HttpAnswer
 from bridge.store.inbox.group_commit import PATIENCE_S
 from bridge.web.incoming import request_of
 
@@ -43,29 +43,29 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SAFE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
-def sentence(status: str, text: str, *headers: tuple[str, str]) -> Answer:
+def sentence(status: str, text: str, *headers: tuple[str, str]) -> HttpAnswer:
     """An answer of one plain sentence."""
     body = (text + "\n").encode()
     kind = ("Content-Type", "text/plain; charset=utf-8")
-    return Answer(status, (kind, ("Content-Length", str(len(body))), *headers, *_SAFE), body)
+    return HttpAnswer(status, (kind, ("Content-Length", str(len(body))), *headers, *_SAFE), body)
 
 
-def _json(body: bytes) -> Answer:
+def _json(body: bytes) -> HttpAnswer:
     kind = ("Content-Type", "application/json")
-    return Answer("200 OK", (kind, ("Content-Length", str(len(body))), *_SAFE), body)
+    return HttpAnswer("200 OK", (kind, ("Content-Length", str(len(body))), *_SAFE), body)
 
 
-def unavailable(text: str, retry_after_s: int) -> Answer:
+def unavailable(text: str, retry_after_s: int) -> HttpAnswer:
     """Nothing is stored; the sender should come again."""
     return sentence("503 Service Unavailable", text, ("Retry-After", str(retry_after_s)))
 
 
-def replied(reply: Reply) -> Answer:
+def replied(reply: Reply) -> HttpAnswer:
     """The answer to a hand-shake."""
     kind = () if reply.kind is None else (("Content-Type", reply.kind),)
     length = () if reply.status == 204 else (("Content-Length", str(len(reply.body))),)
     status = "204 No Content" if reply.status == 204 else "200 OK"
-    return Answer(status, (*kind, *length, *_SAFE), reply.body)
+    return HttpAnswer(status, (*kind, *length, *_SAFE), reply.body)
 
 
 ACKS: Final = {ack: _json(b'{"status":"%s"}\n' % ack.value.encode()) for ack in Ack}
@@ -76,7 +76,7 @@ USE_POST: Final = sentence(
     "`python -m bridge sources` says where.",
     ("Allow", "POST"),
 )
-REFUSALS: Final[dict[type[BridgeError], Answer]] = {
+REFUSALS: Final[dict[type[BridgeError], HttpAnswer]] = {
     UnknownSource: sentence("404 Not Found", "There is no source of this name."),
     SignatureError: sentence("401 Unauthorized", "The signature is missing or wrong."),
     BodyTooLarge: sentence("413 Content Too Large", "The body is longer than 1 MiB.", ("Connection", "close")),
@@ -89,7 +89,7 @@ REFUSALS: Final[dict[type[BridgeError], Answer]] = {
 FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 
-def answer(bridge: Receiver, name: str, environ: Environ) -> Answer | Deferred:
+def answer(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer | Deferred:
     """Receive a webhook; say what became of it as soon as that is known, without waiting for it. Never raises."""
     try:
         taken = receive(bridge, name, lambda: request_of(environ))
@@ -100,7 +100,7 @@ def answer(bridge: Receiver, name: str, environ: Environ) -> Answer | Deferred:
     return Deferred(taken.ack, PATIENCE_S, partial(_acknowledgement, quiet=taken.quiet))
 
 
-def answer_look(bridge: Receiver, name: str, environ: Environ) -> Answer:
+def answer_look(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
     """GET or HEAD: a hand-shake, or somebody who wants to see whether the address is right. Never raises."""
     try:
         reply = look_in(bridge, name, lambda: request_of(environ))
@@ -109,7 +109,7 @@ def answer_look(bridge: Receiver, name: str, environ: Environ) -> Answer:
     return USE_POST if reply is None else replied(reply)
 
 
-def _acknowledgement(ack: Future[Ack], *, quiet: bool) -> Answer:
+def _acknowledgement(ack: Future[Ack], *, quiet: bool) -> HttpAnswer:
     if ack.cancelled():
         return REFUSALS[StoreUnavailable]
     error = ack.exception()
@@ -118,7 +118,7 @@ def _acknowledgement(ack: Future[Ack], *, quiet: bool) -> Answer:
     return QUIET_ACK if quiet else ACKS[ack.result()]
 
 
-def _refusal(error: BaseException) -> Answer:
+def _refusal(error: BaseException) -> HttpAnswer:
     if isinstance(error, SchemaError):
         return unavailable(str(error), 30)
     return next((found for kind, found in REFUSALS.items() if isinstance(error, kind)), FAILED)
@@ -147,7 +147,7 @@ def blueprint(bridge: Receiver) -> Blueprint:
     return routes
 
 
-def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> Answer:
+def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
     method = environ["REQUEST_METHOD"]
     if method == "POST":
         found = answer(bridge, name, environ)
@@ -155,7 +155,7 @@ def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> Answer:
     return answer_look(bridge, name, environ) if method in ("GET", "HEAD") else USE_POST
 
 
-def _waited_for(deferred: Deferred) -> Answer:
+def _waited_for(deferred: Deferred) -> HttpAnswer:
     wait((deferred.future,), deferred.within_s)
     deferred.future.cancel()
     return deferred.answer(deferred.future)

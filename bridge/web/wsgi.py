@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from bridge.server import Answer, Deferred
+    from bridge.server import Deferred, HttpAnswer
     from bridge.settings import Settings
 
 AGAIN_S: Final = 1.0
@@ -39,13 +39,13 @@ class Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._waits = False  # the first try failed, and one timer tries again and again
-        self._told = ""  # why it waits
+        self._waits = False  # the first attempt failed, and one timer repeats it
+        self._reason = ""  # why it waits
         self._bridge: root.Bridge | None = None
         self._application: Flask | None = None
 
     def start(self) -> None:
-        """Build the bridge and start its threads, once. MappingError, SettingsError: it will never do."""
+        """Build the bridge and start its threads, once. MappingError, SettingsError: it never will."""
         with self._lock:
             if not self._waits:
                 self._try()
@@ -57,33 +57,33 @@ class Process:
         try:
             self._bridge = _built(settings)
         except StoreError as error:
-            self._tell(str(error))
-            self._later()
+            self._log_reason(str(error))
+            self._retry_later()
             return
         self._application = web.create(self._bridge)
         self._bridge.start()
         threading.Thread(target=_count_ahead, args=(self._application,), name="count", daemon=True).start()
 
-    def _later(self) -> None:
-        """One timer, however many ask meanwhile: their threads must not wait for a database that is away."""
+    def _retry_later(self) -> None:
+        """Start one timer, however many requests come meanwhile: their threads must not wait for the database."""
         self._waits = True
-        timer = threading.Timer(AGAIN_S, self._again)
+        timer = threading.Timer(AGAIN_S, self._retry)
         timer.daemon = True  # the process must end while the database lets it wait
         timer.start()
 
-    def _tell(self, reason: str) -> None:
-        """Once for each reason, not with each try."""
-        if reason != self._told:
-            self._told = reason
+    def _log_reason(self, reason: str) -> None:
+        """Log each reason once, not with each attempt."""
+        if reason != self._reason:
+            self._reason = reason
             log.error("start.waits", reason=reason)
 
-    def _again(self) -> None:
+    def _retry(self) -> None:
         with self._lock:
             try:
                 self._try()
-            except Exception as error:  # noqa: BLE001 - nobody is here to hear it; what is wrong may be mended
-                self._tell(logs.where(error))
-                self._later()
+            except Exception as error:  # noqa: BLE001 - there is no caller to raise it to, and the cause may be fixed meanwhile
+                self._log_reason(logs.where(error))
+                self._retry_later()
 
     def stop(self) -> None:
         """Stop the bridge's threads; requests are still answered."""
@@ -92,7 +92,7 @@ class Process:
             if self._bridge is not None:
                 self._bridge.stop()
 
-    def quick_for(self, request: Any) -> Callable[[dict[str, Any]], Answer | Deferred] | None:
+    def quick_for(self, request: Any) -> Callable[[dict[str, Any]], HttpAnswer | Deferred] | None:
         """What answers this request (gunicorn's) without waiting, so that it needs no thread; None: the application."""
         if self._application is None or self._bridge is None or request.method != "POST":
             return None
@@ -110,7 +110,7 @@ class Process:
 
 
 def _count_ahead(application: Flask) -> None:
-    """The first count of many rows takes seconds; nobody should have to wait for it."""
+    """Count once ahead: the first count of many rows takes seconds, and no request should wait for it."""
     with contextlib.suppress(StoreError):
         application.extensions[TOTALS].get()
 

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
-from bridge.server import DEFERRED, Answer, Deferred
+from bridge.server import DEFERRED, Deferred, HttpAnswer
 from bridge.server import worker as edge
 from bridge.server.worker import EdgeWorker
 
@@ -51,7 +51,7 @@ def deny_threads(count):
 
 def told(text):
     body = text.encode()
-    return Answer("200 OK", (("Content-Length", str(len(body))),), body)
+    return HttpAnswer("200 OK", (("Content-Length", str(len(body))),), body)
 
 
 def deferred(words):

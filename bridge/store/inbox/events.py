@@ -1,8 +1,8 @@
 """Stored events: claimed for routing under a lease, finished, quarantined, put back.
 
-A claim raises `tries`, so an event whose routing kills the process is found out: after a crash it is claimed alone,
-so that it takes nobody with it, and after three it is quarantined. Every end is guarded by the lease's token: whoever
-lost its lease meanwhile writes nothing. Knows nothing of rules: verdict and trace are the router's.
+A claim raises `tries`, so an event whose routing kills the process is found: after a crash it is claimed alone, so that
+no other event suffers, and after three crashes it is quarantined. Every end is guarded by the lease's token: a router
+that lost its lease meanwhile writes nothing. Knows nothing of rules: verdict and trace are the router's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 CRASHES_MAX: Final = 3
-CLAIM_BYTES: Final = 2 << 20  # of bodies a claim: while it is read, a document takes several times as much
+CLAIM_BYTES: Final = 2 << 20  # of bodies per claim: while it is read, a document takes several times as much
 CRASHED: Final = (
-    f"routing this event ended the process {CRASHES_MAX} times; after the cause is mended,"
+    f"routing this event ended the process {CRASHES_MAX} times; after the cause is fixed,"
     " `events replay` routes it again"
 )
 
@@ -42,7 +42,7 @@ _QUARANTINE: Final = (
 
 _mine = events.c.lease_token == bindparam("token")
 
-# Whoever says so lives, so its try was no crash, even if somebody else holds the event by now.
+# A process that releases an event is alive, so the claim was no crash, even if another router holds the event by now.
 _RELEASE: Final = (
     update(events)
     .where(events.c.id.in_(bindparam("chosen", expanding=True)), events.c.state == "received", events.c.tries > 0)
@@ -66,7 +66,7 @@ class End:
 
 
 def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
-    """Lease the oldest events that wait for routing, for whoever has the token. Their order is that of arrival."""
+    """Lease the oldest events that wait for routing, in the order of arrival, to the holder of the token."""
     chosen = _choose(statements.waiting(conn, limit))
     if not chosen:
         return []
@@ -90,22 +90,8 @@ def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
     return fresh
 
 
-def finish(
-    conn: Connection,
-    event_id: int,
-    token: str,
-    *,
-    verdict: Verdict,
-    reason: str | None,
-    trace_json: str | None,
-    rules_hash: str | None,
-) -> bool:
-    """The event is routed. False: the lease was lost, and nothing was written."""
-    return finish_all(conn, token, [End(event_id, verdict, reason, trace_json, rules_hash)])
-
-
 def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
-    """`finish` for a batch. False: at least one lease was lost, so the caller takes the whole batch back."""
+    """These events are routed. False: at least one lease was lost, so the caller rolls the whole batch back."""
     values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
     return not values or statements.finish(conn, values) == len(values)
 
@@ -116,9 +102,9 @@ def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool
 
 
 def release(conn: Connection, event_ids: Sequence[int], token: str) -> int:
-    """Give leases back unrouted (SIGTERM, a fault that is not the events'): that was no try.
+    """Give leases back unrouted (SIGTERM, or an error that the events did not cause): the claim does not count.
 
-    Once a claim, by whoever made it, its lease may be over. How many events still wait to be routed.
+    To be called once per claim, by its maker; its lease may be over. Returns how many events still wait to be routed.
     """
     return conn.execute(_RELEASE, {"chosen": list(event_ids), "token": token}).rowcount
 
@@ -137,7 +123,7 @@ def requeue(conn: Connection, event_id: int) -> bool:
 
 
 def ignore(conn: Connection, event_id: int) -> bool:
-    """End a quarantine by hand: the event is kept as `ignored`, with the reason why it could not be read or routed.
+    """End a quarantine: the event is kept as `ignored`, with the reason why it could not be read or routed.
 
     False: there is no such event, or it is not in quarantine.
     """
@@ -161,9 +147,9 @@ def get(conn: Connection, event_id: int) -> Event | None:
 
 
 def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
-    """The next events that still have their bodies, in the order of arrival: to go through all of them in pieces."""
-    wish = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
-    return [event_of(row) for row in conn.execute(wish)]
+    """The next events that still have their bodies, in order of arrival, to go through them in batches."""
+    those = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
+    return [event_of(row) for row in conn.execute(those)]
 
 
 def event_of(row: Row[Any]) -> Event:

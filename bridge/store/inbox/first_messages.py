@@ -95,7 +95,7 @@ def forget_old(conn: Connection, now: int) -> int:
 
 def of_source(conn: Connection, source: str) -> list[FirstMessage]:
     """Those of the last hour, the last one first."""
-    wish = select(table.c.token, table.c.sender, table.c.at_ms).where(
+    statement = select(table.c.token, table.c.sender, table.c.at_ms).where(
         table.c.source == source, table.c.at_ms > now_ms() - KEPT_MS
     )
-    return [FirstMessage(*row) for row in conn.execute(wish.order_by(*_LAST_FIRST).limit(KEPT))]
+    return [FirstMessage(*row) for row in conn.execute(statement.order_by(*_LAST_FIRST).limit(KEPT))]

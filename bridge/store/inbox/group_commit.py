@@ -35,9 +35,9 @@ log = logs.get("inbox")
 
 PATIENCE_S: Final = 2.5  # of a caller, so that it can answer within 3 s
 LATE_S: Final = 3.0  # a webhook that has waited for longer, or was refused so lately, makes the bridge unready
-_BATCH: Final = 64  # rows a commit
-_BATCH_BYTES: Final = 4 << 20  # of bodies a commit
-_ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is tried row by row, while its callers wait
+_BATCH: Final = 64  # rows per commit
+_BATCH_BYTES: Final = 4 << 20  # of bodies per commit
+_ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is repeated row by row, while its callers wait
 
 _COLUMNS: Final = (
     "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
@@ -88,7 +88,7 @@ class Inbox:
     def post(self, event: NewEvent) -> Future[Ack]:
         """The same without waiting. What the future calls is called by the committer, so it must be quick.
 
-        Whoever has waited for PATIENCE_S cancels the future. An event that still waits then is not stored.
+        A caller that has waited for PATIENCE_S cancels the future. An event that still waits then is not stored.
         """
         if self._pid != os.getpid():
             self._start()
@@ -139,7 +139,7 @@ class Inbox:
                 return
 
     def _commit(self, batch: list[_Entry], until: float) -> Exception | None:
-        """Store a batch in one transaction; if that fails, row by row until then. What kept (the last of) it out."""
+        """Store a batch in one transaction; if that fails, row by row `until` then. Returns the last error, if any."""
         rows = [_row(event) for event, _ in batch]
         former = [_former(event) for event, _ in batch]
         try:
@@ -166,10 +166,10 @@ class Inbox:
         return failure
 
     def _wake(self) -> None:
-        """Whoever is woken may fail; the committer goes on, or nothing would be acknowledged any more."""
+        """An error of the one that is woken must not end the committer, or nothing would be acknowledged any more."""
         try:
             self._on_stored()
-        except Exception as error:  # noqa: BLE001 - as it says
+        except Exception as error:  # noqa: BLE001 - as above
             log.error("on_stored.failed", fault=logs.where(error))  # noqa: TRY400 - no stack in logs
 
 
@@ -211,10 +211,10 @@ _MS_MAX: Final = 1 << 53
 
 
 def _row(event: NewEvent) -> _Row:
-    """The event as values for `_COLUMNS`, whatever it holds: an authentic event is never refused for its texts.
+    """The event as values for `_COLUMNS`, whatever it holds: an authentic event is never refused for its strings.
 
-    A lone dedupe key stands in both columns, so that it also meets the second key of an earlier event: nobody slips
-    through by leaving an unsigned id away.
+    A lone dedupe key stands in both columns, so that it also meets the second key of an earlier event: leaving
+    an unsigned id away does not make a duplicate new.
     """
     keys = [_key(key) for key in event.dedupe_keys]
     envelope = event.envelope
@@ -270,7 +270,7 @@ def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] =
 
     former: per row, the keys that the previous release would have stored; they are only looked up.
     Two processes that store the same event at once: the unique index lets one insert, the other waits for that
-    commit and finds a duplicate. Everybody inserts in the order of the keys, so that nobody waits in a circle.
+    commit and finds a duplicate. All insert in the order of the keys, so that there is no deadlock.
     """
     stored_before = _stored_before(driver, rows, former)
     answers = dict.fromkeys(stored_before, Ack.DUPLICATE)

@@ -34,15 +34,8 @@ class Rows:
         event_id = self.event(id_, **kw)
         with self.store.write() as conn:
             (claimed,) = [event for event in events.claim(conn, 100, "t", 60_000) if event.id == event_id]
-            assert events.finish(
-                conn,
-                event_id,
-                "t",
-                verdict=verdict_of(verdict),
-                reason=None,
-                trace_json='{"rules": []}',
-                rules_hash="h",
-            )
+            end = events.End(event_id, verdict_of(verdict), None, '{"rules": []}', "h")
+            assert events.finish_all(conn, "t", [end])
         return claimed.id
 
     def goal(self, event_id=None, state="pending", **values):

@@ -18,9 +18,7 @@ def claim(store, token="a", limit=10):
 
 def finish(store, event_id, token="a"):
     with store.write() as conn:
-        return events.finish(
-            conn, event_id, token, verdict=Verdict.UNMATCHED, reason=None, trace_json="{}", rules_hash="h"
-        )
+        return events.finish_all(conn, token, [events.End(event_id, Verdict.UNMATCHED, None, "{}", "h")])
 
 
 def test_events_are_claimed_in_the_order_of_their_arrival(store, rows):
