@@ -20,7 +20,7 @@ from bridge import rules, sources
 from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
 from bridge.server import worker
 from bridge.settings import TABLE, Setting
-from bridge.web.hooks import FAILED, REFUSALS, USE_POST, Answer
+from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -268,7 +268,7 @@ def answers() -> str:
     return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"
 
 
-def _answer(answer: Answer) -> str:
+def _answer(answer: HttpAnswer) -> str:
     told = [f"`{name}: {value}`" for name, value in answer.headers if name in ("Retry-After", "Allow", "Connection")]
     return f"| {answer.status} | {answer.body.decode().strip()} | {', '.join(told)} |"
 
