@@ -111,9 +111,9 @@ class Copies:
         for job in range(jobs):
             copy = folder / f"copy-{job}"
             for name in told.stdout.splitlines():
-                if (ROOT / name).is_file():
+                if (ROOT / name).exists():  # what was deleted and not committed is listed, too
                     (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(ROOT / name, copy / name)
+                    shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
             self._free.put(copy)
 
     def run(self, suite: tuple[str, ...], mutant: Mutant | None, limit_s: float | None) -> tuple[str, float]:

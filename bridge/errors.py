@@ -1,25 +1,26 @@
-"""The tree of errors. An error carries the decision its catcher has to make, so nobody looks into a message.
+"""The tree of errors. Each class carries the decision of its catcher, so nobody has to look into a message.
 
 BridgeError
-├── SettingsError        every wrong setting at once; nothing starts
-├── MappingError         every fault of every mapping file at once; the last good set goes on
-├── UsageError           a command was called wrongly (exit code 2)
+├── FaultsError          several problems at once: `faults` has a sentence for each
+│   ├── SettingsError    nothing starts
+│   └── MappingError     the last good set of rules stays in force
+├── UsageError           exit code 2: the command was called in a way that it does not understand
 ├── UnknownSource        404
-├── SourceOff            a source without a usable secret (503, it may be set any minute)
-├── SignatureError       a request that nobody vouches for (401)
-├── BodyTooLarge         a request of more than 1 MiB (413)
-├── BodyEncoded          a compressed request: what was signed cannot be seen (415)
-├── UnreadableBody       verified, but no document: quarantine (200)
+├── SourceOff            503 for `retry_after_s`: the source has no usable secret, which may be set at any minute
+├── SignatureError       401: the request is not authentic; `reason` is for the log only
+├── BodyTooLarge         413: more than 1 MiB
+├── BodyEncoded          415: a compressed request, whose signed bytes cannot be seen
+├── UnreadableBody       200 and quarantine: the request is authentic, but its body is not a document
 └── StoreError
-    ├── StoreUnavailable the database cannot be used just now (503)
-    │   ├── StoreConflict two transactions met: the same one may be run again at once
-    │   ├── StoreLocked   somebody else holds a lock: whoever has time may wait for it
-    │   ├── StoreCrowded  the server has no connection to spare: the same
-    │   └── StoreGone    the database's file is gone or another one; only a restart helps
-    └── SchemaError      the database needs `migrate`, or a newer release
+    ├── StoreUnavailable 503 for `retry_after_s`: the same request may succeed later
+    │   ├── StoreConflict run the same transaction again at once: two of them met
+    │   ├── StoreLocked   wait, if there is time: another connection holds a lock
+    │   ├── StoreCrowded  wait, if there is time: the server has no connection to spare
+    │   └── StoreGone     do not try again: only a restart helps
+    └── SchemaError      run `migrate`, or start a newer release
 
-Messages are sentences for a person: where, what, what is allowed, what to do.
-They hold no secret and no body.
+A message is a sentence for a person: it says where, what, what is allowed, and what to do. It holds no secret and no
+body.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class BridgeError(Exception):
 
 
 class FaultsError(BridgeError):
-    """Several faults found at once, one sentence each, in the order a person would mend them."""
+    """Several problems found at once, one sentence each, in the order in which a person would fix them."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -43,15 +44,15 @@ class FaultsError(BridgeError):
 
 
 class SettingsError(FaultsError):
-    """The environment holds values that cannot be meant."""
+    """The environment holds values that are not valid."""
 
 
 class MappingError(FaultsError):
-    """The mapping files hold faults: `file:line:col: sentence`, one line each."""
+    """The mapping files have problems: `file:line:col: sentence`, one line each."""
 
 
 class UsageError(BridgeError):
-    """A command was called in a way that cannot be meant."""
+    """A command was called in a way that it does not understand."""
 
 
 class UnknownSource(BridgeError):
@@ -65,10 +66,7 @@ class SourceOff(BridgeError):
 
 
 class SignatureError(BridgeError):
-    """The request is not authentic.
-
-    `reason` is for the log only, never for the sender.
-    """
+    """The request is not authentic. `reason` is for the log only, never for the sender."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -84,7 +82,7 @@ class BodyEncoded(BridgeError):
 
 
 class UnreadableBody(BridgeError):
-    """An authentic body that is no document; the message says why."""
+    """An authentic body that is not a document; the message says why."""
 
 
 class StoreError(BridgeError):
@@ -98,11 +96,11 @@ class StoreUnavailable(StoreError):
 
 
 class StoreConflict(StoreUnavailable):
-    """Two transactions were in each other's way; `Store.run` runs the loser again."""
+    """Two transactions met, and this one lost; `Store.run` runs it again."""
 
 
 class StoreLocked(StoreUnavailable):
-    """Somebody else holds a lock and did not let go of it in time."""
+    """Another connection holds a lock and did not release it in time."""
 
 
 class StoreCrowded(StoreUnavailable):

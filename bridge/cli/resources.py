@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from bridge import settings as settings_
 from bridge.cli.formatting import listing
 from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable, UsageError
+from bridge.settings import database_file, hosts
 from bridge.settings import database_url as database_url_
-from bridge.settings import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ def database_url() -> str:
 
 def demand_usable(url: str) -> None:
     """SettingsError where the file of a SQLite database can never be opened; a server may come back any minute."""
-    reason = database_url_.unusable(url)
+    reason = database_file.unusable(url)
     if reason is not None:
         raise SettingsError([f"DATABASE_URL: {reason}"])
 

@@ -72,14 +72,14 @@ def read(wanted: Mapping[str, Any]) -> tuple[Fault, int]:
     """A fault as JSON asks for it (`{"kind", "times"?, "path"?, …}`), and how often; ValueError says why not."""
     kind, times = str(wanted.get("kind")), wanted.get("times", 1)
     if kind not in KINDS:
-        raise ValueError(f"there is no fault {kind!r}; there are: {', '.join(KINDS)}")
+        raise ValueError(f"there is no kind {kind!r}; the kinds are: {', '.join(KINDS)}")
     if not isinstance(times, int) or times < 1:
         raise ValueError("times must be a whole number above zero")
     changes = {
         name: wanted[name] for name in ("path", "hang_ms", "drip_ms", "retry_after_s", "status") if name in wanted
     }
     if unknown := set(wanted) - {"kind", "times", *changes}:
-        raise ValueError(f"a fault has no {', '.join(sorted(unknown))}")
+        raise ValueError(f"there is no field {', '.join(sorted(unknown))}")
     return replace(KINDS[kind], **changes), times
 
 

@@ -98,7 +98,7 @@ def _value(name: str, value: Any, hint: Any) -> Any:
         return value
     if get_origin(hint) is tuple:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ValueError(f"{name} must be a list of texts")
+            raise ValueError(f"{name} must be a list of strings")
         return tuple(value)
     wanted: type | types.UnionType = int | float if hint is float else hint
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):

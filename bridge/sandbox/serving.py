@@ -180,7 +180,7 @@ def _spoiled(answer: _Answer, fault: Fault) -> _Answer:
     """The answer with the fault's status and body in place of its own."""
     if fault.status is None:
         return answer
-    message = f"fault {fault.kind}"
+    message = f"asked for: {fault.kind}"
     if fault.body == "html":
         location = [("Location", "/login")] if 300 <= fault.status < 400 else []
         return _Answer(fault.status, [("Content-Type", "text/html; charset=utf-8"), *location], _PAGE)

@@ -178,7 +178,7 @@ def _failed(failure: Failure) -> tuple[Response, int, dict[str, str]]:
     time.sleep(failure.hang_ms / 1000)
     kind = "rate_limit" if failure.status == 429 else "api_error"
     headers = {"Retry-After": str(failure.retry_after_s)} if failure.retry_after_s else {}
-    error = {"message": "A fault that was asked for.", "type": kind}
+    error = {"message": "This failure was asked for.", "type": kind}
     return jsonify({"error": error | ({"code": kind} if failure.status == 429 else {})}), failure.status, headers
 
 

@@ -3,12 +3,13 @@
 An open file outlives its name: unlinked, moved away or replaced, it goes on taking commits that nobody finds again.
 `Watch` compares what the path leads to with what was opened (device and inode; of the log beside it, too). Once they
 differ it says so until a restart: who else has written there meanwhile, and to what, cannot be known.
-Nothing here opens a file that SQLite has open in this process, because closing it would drop SQLite's locks.
+Only `unusable` opens the file, before SQLite does: closing a file that SQLite has open would drop SQLite's locks.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path
@@ -22,8 +23,56 @@ if TYPE_CHECKING:
 
 OWNER_ONLY: Final = 0o600
 _BESIDE: Final = ("-wal", "-shm")
+_IN_MEMORY: Final = "a database in memory is lost when its process ends: name a file, such as sqlite:///bridge.db"
+_MAGIC: Final = b"SQLite format 3\0"
+_HEAD: Final = 100  # bytes of SQLite's header
 _LEADS_NOWHERE: Final = (ENOENT, ENOTDIR, ELOOP)
 _held: dict[Path, int] = {}  # a descriptor that is never closed, so that no other file gets the same inode
+
+
+def unusable(url: str) -> str | None:
+    """Why the file of a SQLite URL cannot be the bridge's database, and what to do.
+
+    Never called where the database is open: it looks into the file, and closing that drops SQLite's locks.
+    """
+    file = database_url.sqlite_file(url)
+    if file is None:
+        return _IN_MEMORY if url.startswith("sqlite") else None
+    try:
+        return _unusable(file)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or "it is not a path").lower()
+        return f"its path cannot be used ({reason}): name another file, such as sqlite:///bridge.db"
+
+
+def _unusable(file: Path) -> str | None:
+    file.absolute()  # a relative path leads nowhere once the folder that it starts from is gone
+    folder = file.parent
+    if not folder.exists():
+        return f"the folder {folder} does not exist: create it, or name a file elsewhere"
+    if not folder.is_dir():
+        return f"{folder} is not a folder, so no file can be in it: name a file elsewhere"
+    if file.is_dir():
+        return f"{file} is a folder: name a file in it, such as {file / 'bridge.db'}"
+    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
+        return f"{file} is not an ordinary file: name another one"
+    if not _may(folder, os.W_OK | os.X_OK) or (file.exists() and not _may(file, os.R_OK | os.W_OK)):
+        return f"{file} and its folder must be readable and writable for the user who starts the bridge"
+    return _content(file) if file.exists() else None
+
+
+def _content(file: Path) -> str | None:
+    """What is wrong with the beginning of a file that may be a database. Empty, it is going to be one."""
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    if not head or (head.startswith(_MAGIC) and len(head) == _HEAD):
+        return None
+    what = "is cut off in its first bytes" if head.startswith(_MAGIC) else "is not a SQLite database"
+    return f"{file} {what}: name another file, or put a backup there"
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 def make_private(path: Path) -> None:

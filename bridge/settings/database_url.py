@@ -1,15 +1,13 @@
 """`DATABASE_URL`, taken apart once: what SQLAlchemy and the drivers would refuse later is a sentence at once.
 
 A URL is read as SQLAlchemy reads it, without loading it: processes that never open a database look at settings, too.
-`canonical` and `unusable` name the part that is wrong and what to do. Nothing here shows a user, a password, or a value
-that might be a part of one.
+`canonical` names the part that is wrong and says what to do. No message shows a user, a password, or a value that might
+be a part of one.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import unicodedata
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = "sqlite:///bridge.db or postgresql://user:password@host/name"
 _SCHEMES: Final = ("sqlite", "postgresql", "postgres")
-_IN_MEMORY: Final = "a database in memory is lost when its process ends: name a file, such as sqlite:///bridge.db"
 _SQLITE_DRIVERS: Final = ("", "pysqlite")
 _SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]{0,39}", re.ASCII)
 _URL: Final = re.compile(
@@ -34,6 +31,9 @@ _URL: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )  # SQLAlchemy's own grammar; a test compares the two
 _QUOTES: Final = tuple("\"'`")
+_TRUE: Final = ("true", "yes", "on", "y", "t", "1")
+_BOOLEAN: Final = re.compile(r"true|false|yes|no|on|off|y|n|t|f|1|0", re.IGNORECASE)
+_WHOLE_NUMBER: Final = re.compile(r"-?\d{1,9}", re.ASCII)
 _OPTION: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,39}", re.ASCII)
 
 # What libpq knows: `psycopg.pq.Conninfo.get_defaults()`; a test compares.
@@ -92,15 +92,13 @@ _SSL_MODES: Final = {
     **dict.fromkeys(("false", "0", "no", "off"), "disable"),
 }
 _SQLITE_OPTIONS: Final = {
-    "uri": re.compile(r"(?i:true|false|yes|no|on|off|y|n|t|f|1|0)"),
-    "check_same_thread": re.compile(r"(?i:true|false|yes|no|on|off|y|n|t|f|1|0)"),
+    "uri": _BOOLEAN,
+    "check_same_thread": _BOOLEAN,
     "timeout": re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII),
     "isolation_level": re.compile(r"\w*", re.ASCII),
     "detect_types": re.compile(r"\d{1,3}", re.ASCII),
     "cached_statements": re.compile(r"\d{1,6}", re.ASCII),
 }
-_MAGIC: Final = b"SQLite format 3\0"
-_HEAD: Final = 100  # bytes of SQLite's header
 _SQLITE_URI: Final = ("mode", "cache", "vfs", "nolock", "immutable", "psow", "modeof")
 
 
@@ -114,6 +112,19 @@ class _Parts:
     database: str
     options: tuple[tuple[str, str], ...]
 
+    @classmethod
+    def of(cls, match: re.Match[str]) -> _Parts:
+        """What a URL says, with every %XX read."""
+        return cls(
+            match["scheme"],
+            unquote(match["user"] or ""),
+            None if match["password"] is None else unquote(match["password"]),
+            match["host"] or match["ipv6"] or "",
+            match["port"] or "",
+            unquote(match["database"] or ""),
+            tuple(parse_qsl(match["query"] or "")),
+        )
+
 
 def canonical(text: str) -> str:
     """The URL as SQLAlchemy takes it. ValueError: a sentence that names what is wrong with it, and what to do."""
@@ -121,7 +132,7 @@ def canonical(text: str) -> str:
     match = _URL.fullmatch(text)
     if match is None or not _is_plain(text):
         raise ValueError(f"it holds a character that no URL has; write {EXAMPLE}, with %XX for special characters")
-    parts = _parts(match)
+    parts = _Parts.of(match)
     if kind == "sqlite":
         _check_sqlite(parts)
         return text
@@ -152,51 +163,6 @@ def sqlite_file(url: str) -> Path | None:
     return None if name in ("", ":memory:") else Path(name)
 
 
-def unusable(url: str) -> str | None:
-    """Why the file of a SQLite URL cannot be the bridge's database, and what to do.
-
-    Never called where the database is open: it looks into the file, and closing that drops SQLite's locks.
-    """
-    file = sqlite_file(url)
-    if file is None:
-        return _IN_MEMORY if url.startswith("sqlite") else None
-    try:
-        return _unusable(file)
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or "it is no path").lower()
-        return f"its path cannot be used ({reason}): name another file, such as sqlite:///bridge.db"
-
-
-def _unusable(file: Path) -> str | None:
-    file.absolute()  # a relative path leads nowhere once the folder that it starts from is gone
-    folder = file.parent
-    if not folder.exists():
-        return f"the folder {folder} does not exist: create it, or name a file elsewhere"
-    if not folder.is_dir():
-        return f"{folder} is not a folder, so no file can be in it: name a file elsewhere"
-    if file.is_dir():
-        return f"{file} is a folder: name a file in it, such as {file / 'bridge.db'}"
-    if file.exists() and not stat.S_ISREG(file.stat().st_mode):
-        return f"{file} is not an ordinary file: name another one"
-    if not _may(folder, os.W_OK | os.X_OK) or (file.exists() and not _may(file, os.R_OK | os.W_OK)):
-        return f"{file} and its folder must be readable and writable for the user who starts the bridge"
-    return _content(file) if file.exists() else None
-
-
-def _content(file: Path) -> str | None:
-    """What is wrong with the beginning of a file that may be a database. Empty, it is going to be one."""
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD)
-    if not head or (head.startswith(_MAGIC) and len(head) == _HEAD):
-        return None
-    what = "is cut off in its first bytes" if head.startswith(_MAGIC) else "is not a SQLite database"
-    return f"{file} {what}: name another file, or put a back-up there"
-
-
-def _may(path: Path, how: int) -> bool:
-    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
-
-
 def _kind(text: str) -> str:
     """`sqlite`, `postgresql` or `postgres`."""
     scheme, separator, _ = text.partition("://")
@@ -220,21 +186,7 @@ def _wrong_begin(text: str, scheme: str) -> str:
         return "it does not begin as the URL of a database does"
     near = get_close_matches(scheme.lower(), _SCHEMES, 1)
     guess = f" (did you mean {near[0]}://?)" if near else ""
-    return f"{scheme}:// is no database that the bridge works with{guess}"
-
-
-def _parts(match: re.Match[str]) -> _Parts:
-    options = tuple(parse_qsl(match["query"] or ""))
-    password = match["password"]
-    return _Parts(
-        match["scheme"],
-        unquote(match["user"] or ""),
-        None if password is None else unquote(password),
-        match["host"] or match["ipv6"] or "",
-        match["port"] or "",
-        unquote(match["database"] or ""),
-        options,
-    )
+    return f"the bridge does not work with {scheme}://{guess}"
 
 
 # ------------------------------------------------------------------------------------------------------------- SQLite
@@ -249,8 +201,7 @@ def _check_sqlite(parts: _Parts) -> None:
     _check_plain(parts)
     if parts.database.startswith("file:") != _is_true(parts.options):
         raise ValueError('a path that begins with "file:" needs the option uri=true, and uri=true needs such a path')
-    known = [*_SQLITE_OPTIONS, *(_SQLITE_URI if _is_true(parts.options) else ())]
-    _demand_known(parts, known, "SQLite's driver")
+    _demand_known(parts, {*_SQLITE_OPTIONS, *(_SQLITE_URI if _is_true(parts.options) else ())}, "SQLite's driver")
     for name, value in parts.options:
         if name in _SQLITE_OPTIONS and not _SQLITE_OPTIONS[name].fullmatch(value):
             raise ValueError(f'the option "{name}" has a value that SQLite\'s driver cannot take: take the option away')
@@ -259,7 +210,7 @@ def _check_sqlite(parts: _Parts) -> None:
 
 
 def _is_true(options: Collection[tuple[str, str]]) -> bool:
-    return any(name == "uri" and value.lower() in ("true", "yes", "on", "y", "t", "1") for name, value in options)
+    return any(name == "uri" and value.lower() in _TRUE for name, value in options)
 
 
 # --------------------------------------------------------------------------------------------------------- PostgreSQL
@@ -280,7 +231,7 @@ def _check_server(parts: _Parts) -> None:
     if parts.port and not _is_port(parts.port):
         raise ValueError('its port (behind the last ":") must be a number from 1 to 65535')
     _demand_known(parts, {*LIBPQ, "schema"}, "PostgreSQL's own library")
-    for problem in _wrong_values(parts.options):
+    if problem := next(_wrong_values(parts.options), None):
         raise ValueError(problem)
 
 
@@ -310,10 +261,6 @@ def _folded(name: str) -> str:
     return name.replace("-", "").replace("_", "").lower()
 
 
-def _is_whole(text: str) -> bool:
-    return re.fullmatch(r"-?\d{1,9}", text, re.ASCII) is not None
-
-
 def _is_port(text: str) -> bool:
     return re.fullmatch(r"\d{1,5}", text, re.ASCII) is not None and 0 < int(text) < 65_536
 
@@ -325,7 +272,7 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
             yield f'the option "{name}" is there twice: take one of the two out of the URL'
         elif name in _ONE_OF and value not in _ONE_OF[name]:
             yield f'the option "{name}" must be one of {", ".join(_ONE_OF[name])}'
-        elif name in _WHOLE and not _is_whole(value):
+        elif name in _WHOLE and not _WHOLE_NUMBER.fullmatch(value):
             yield f'the option "{name}" must be a whole number'
         elif name == "target_session_attrs" and value not in _WRITABLE:
             yield f'the option "{name}" must be one of {", ".join(_WRITABLE)}, because the bridge writes'

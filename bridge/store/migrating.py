@@ -103,7 +103,7 @@ def _demand_no_tables(conn: Connection) -> bool:
         return True
     if _has(conn, _OURS):
         raise SchemaError(
-            "the bridge's tables are there, but bridge_version does not say of which release: put a back-up in place,"
+            "the bridge's tables are there, but bridge_version does not say of which release: put a backup in place,"
             " then run `python -m bridge migrate`"
         )
     more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bridge import settings
 from bridge.cli import main
 from bridge.errors import SettingsError
-from bridge.settings import database_url
+from bridge.settings import database_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def run(line: tuple[str, ...], environ: dict[str, str]) -> tuple[int, str]:
 def starts(environ: dict[str, str]) -> bool:
     """Whether `serve` and `worker` would go on for ever."""
     try:
-        return database_url.unusable(settings.load(environ).database_url) is None
+        return database_file.unusable(settings.load(environ).database_url) is None
     except SettingsError:
         return False
 

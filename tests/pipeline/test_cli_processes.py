@@ -116,7 +116,7 @@ def test_a_database_that_serve_cannot_write_is_a_sentence_and_at_once(machine, t
     said = {
         "missing/new.db": f"DATABASE_URL: the folder {tmp_path}/missing does not exist: create it, or name a file"
         " elsewhere",
-        "notes.txt": f"DATABASE_URL: {tmp_path}/notes.txt is not a SQLite database: name another file, or put a back-up"
+        "notes.txt": f"DATABASE_URL: {tmp_path}/notes.txt is not a SQLite database: name another file, or put a backup"
         " there",
     }
     for number, (name, sentence) in enumerate(said.items()):

@@ -206,7 +206,7 @@ def open(  # noqa: A001 - read as store.open
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # the second for a port that is none
-        raise StoreError(f"DATABASE_URL is no URL such as {EXAMPLE}") from None
+        raise StoreError(f"DATABASE_URL is not a URL such as {EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite":
         engine, file = sqlite.engine(parsed, clock or system_ms, pool_size)
         return Store(engine, file=file, writers=Gate)

@@ -1,8 +1,8 @@
 """What the drivers raise, mapped once to the three answers a caller can act on.
 
 StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction
-may be run again at once (deadlock, serialization). SchemaError: migrate. Anything else is a fault of this program and
-stays.
+may be run again at once (deadlock, serialization). SchemaError: migrate. Anything else is an error of this
+program and stays.
 The messages hold the driver's first line only: what follows may quote values.
 The drivers' classes are taken from the engine (PEP 249 names them alike), so only the driver in use is loaded.
 """
@@ -32,7 +32,7 @@ _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadl
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
 _LOCKED: Final = "55P03"  # a lock did not come free within lock_timeout
 _SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named")
-_FAULT_OF_OURS: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
+_OUR_ERROR: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
 MIGRATE: Final = "the database's tables are not those of this release: run `python -m bridge migrate`"
 
 READ_ONLY: Final = "session is read-only"  # how libpq says that it found no server that takes writes
@@ -99,7 +99,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         return StoreUnavailable("the file that DATABASE_URL names is not a SQLite database: name another one")
     if isinstance(error, sqlite3.Error) and "malformed" in said:
         return StoreUnavailable(
-            "the database file is damaged (database disk image is malformed): stop the bridge and put a back-up there"
+            "the database file is damaged (database disk image is malformed): stop the bridge and put a backup there"
         )
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
@@ -115,7 +115,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
             f"the database server has no connection to spare ({said}): end what else uses it, or allow more"
             " (docs/operations.md, Connections)"
         )
-    if isinstance(error, tuple(getattr(driver, name) for name in _FAULT_OF_OURS)):
+    if isinstance(error, tuple(getattr(driver, name) for name in _OUR_ERROR)):
         return None
     return StoreUnavailable(f"the database cannot be used just now: {said}")
 

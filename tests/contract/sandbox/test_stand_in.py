@@ -639,7 +639,7 @@ def test_c8_bodies_of_other_kinds(api, kind, status, body):
         return
     got, told, _ = api.goal()
     assert got == status
-    assert told.startswith(body) if body else told == {"error": "fault text_500"}
+    assert told.startswith(body) if body else told == {"error": "asked for: text_500"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from psycopg.conninfo import make_conninfo
 from bridge import settings
 from bridge.errors import SettingsError
 from bridge.settings import database_url
-from bridge.settings.database_url import canonical, sqlite_file, unusable
+from bridge.settings.database_file import unusable
+from bridge.settings.database_url import canonical, sqlite_file
 
 PG = "postgresql://user:q7Kz9@host:5432/name"
 
@@ -46,8 +47,8 @@ def refusal(url: str) -> str:
         (f"{PG}?host=h:x", 'the options "host" and "port" must be ?host=one:5432&host=two:5432, or'),
         (f"{PG}?host=h&port=1,2", 'the options "host" and "port" must be'),
         (f"{PG}?port=x", 'the options "host" and "port" must be'),
-        ("postgress://user:q7Kz9@host/name", "postgress:// is no database that the bridge works with (did you mean"),
-        ("mysql://user:q7Kz9@host/name", "mysql:// is no database that the bridge works with; write sqlite:///"),
+        ("postgress://user:q7Kz9@host/name", "the bridge does not work with postgress:// (did you mean"),
+        ("mysql://user:q7Kz9@host/name", "the bridge does not work with mysql://; write sqlite:///"),
         (f'"{PG}"', "quotes around it"),
         (f"psql '{PG}'", "quotes around it"),
         (f"DATABASE_URL={PG}", "something stands in front of the URL"),
