@@ -1,6 +1,6 @@
 """Structured logs: one canonical line per webhook and per attempt, with stable event names and ids.
 
-Never a body, a secret or an SDK's exception object: callers pass ids, states and our own sentences.
+No line holds a body, a secret or an SDK's exception object: callers pass ids, states and our own sentences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _as_if_not_installed(package: str) -> Iterator[None]:
-    """For what a library imports only to be nicer, and can do without."""
+    """Hide a package that a library imports only if it is there, and can do without."""
     loaded = {package: sys.modules[package]} if package in sys.modules else {}
     sys.modules[package] = None  # type: ignore[assignment] # Python's way to say that there is none
     try:
@@ -35,7 +35,7 @@ def _as_if_not_installed(package: str) -> Iterator[None]:
         sys.modules.update(loaded)
 
 
-# structlog would load rich into every process, 40 ms and 3 MB, to draw stack traces, and no line of ours holds one.
+# structlog would load rich into every process (40 ms and 3 MB) to draw stack traces, which no line of ours holds.
 with _as_if_not_installed("rich"):
     import structlog
 
@@ -59,7 +59,7 @@ def configure(log_format: str = "auto") -> None:
 
 
 def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """For a terminal: what could move its cursor, or turn its letters round, is spelled out."""
+    """For a terminal: characters that could move its cursor or reverse its letters are spelled out."""
     return {
         name: ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
         for name, value in line.items()
@@ -67,10 +67,10 @@ def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
 
 
 class _Lines:
-    """Hands lines to the thread that writes them: whoever logs waits neither for a reader nor for a lock.
+    """Hands lines to the thread that writes them: a caller waits neither for a reader nor for a lock.
 
-    With structlog's own, under load every thread that logs waits for one that waits for the interpreter: in a flood
-    of webhooks that was half of all time.
+    With structlog's own logger, under load, every thread that logs waits for one that waits for the interpreter: in a
+    flood of webhooks that was half of all time.
     """
 
     def __init__(self, *_args: object) -> None:
@@ -88,16 +88,16 @@ class _Lines:
 
 
 class _Writer:
-    """The queue of this process and its thread, which alone may wait for whoever reads the lines.
+    """The queue of this process and its thread, which alone may wait for the reader of the lines.
 
-    What finds the queue full is dropped and counted; a line says how many they were as soon as there is room again.
+    A line that finds the queue full is dropped and counted; as soon as there is room, a line says how many were.
     """
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[int, bytes] | threading.Event | None] = SimpleQueue()
         self._drops = count(1)
         self._dropped = 0
-        self._told = 0
+        self._reported = 0
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -111,7 +111,7 @@ class _Writer:
             self._write_waiting()
 
     def flush(self, within_s: float) -> None:
-        """Wait until all is written, but no longer: whoever should read it may be gone."""
+        """Wait until all is written, but no longer than this: the reader may be gone."""
         if self._thread is None and self._queue.empty():
             return
         written = threading.Event()
@@ -120,7 +120,7 @@ class _Writer:
             written.wait(within_s)
 
     def rest(self) -> None:
-        """Write what waits and end the thread, if that takes no time: a process should fork without one."""
+        """Write what waits and end the thread, if that is quick: a process should fork without one."""
         thread = self._thread
         if thread is not None:
             self._queue.put(None)
@@ -132,7 +132,7 @@ class _Writer:
                 thread = threading.Thread(target=self._write_all, name="log", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError:  # the system has none to give, or the interpreter ends
+                except RuntimeError:  # the system has no more, or the interpreter ends
                     return False
                 self._thread = thread
         return True
@@ -141,8 +141,8 @@ class _Writer:
         while self._write_next():
             if self._queue.empty():
                 time.sleep(_PAUSE_S)
-                if self._told != self._dropped:
-                    self._tell_dropped()
+                if self._reported != self._dropped:
+                    self._report_dropped()
 
     def _write_waiting(self) -> None:
         while not self._queue.empty():
@@ -159,20 +159,20 @@ class _Writer:
             _write(*item)
         return True
 
-    def _tell_dropped(self) -> None:
-        lines = self._dropped - self._told
-        self._told += lines
+    def _report_dropped(self) -> None:
+        lines = self._dropped - self._reported
+        self._reported += lines
         get("log").warning("log.dropped", lines=lines, message=f"{lines} lines were dropped: nobody read them in time")
 
 
 def _write(number: int, data: bytes) -> None:
-    """All of a line, however long its reader takes. It is below what a pipe takes whole, so lines do not mix."""
+    """Write all of a line, however long its reader takes. A pipe takes it whole, so lines do not mix."""
     while data:
         try:
             data = data[os.write(number, data) :]
-        except BlockingIOError:  # somebody who shares the pipe has told it not to wait
+        except BlockingIOError:  # another process that shares the pipe made it non-blocking
             select.select([], [number], [], 1.0)
-        except OSError:  # nobody reads it, nor ever will
+        except OSError:  # the reader is gone
             return
 
 
@@ -184,22 +184,22 @@ _writer = _Writer()
 
 
 def flush(within_s: float = _AT_EXIT_S) -> None:
-    """Have the lines of this process written, if somebody takes them in time."""
+    """Have the lines of this process written, if they are read in time."""
     _writer.flush(within_s)
 
 
-def _anew() -> None:
-    """After a fork: neither the thread nor what the parent has yet to write is the child's."""
+def _renew() -> None:
+    """After a fork: the thread, and the lines that the parent has yet to write, are not the child's."""
     global _writer  # noqa: PLW0603 - there is one in each process
     _writer = _Writer()
 
 
-os.register_at_fork(before=lambda: _writer.rest(), after_in_child=_anew)  # noqa: PLW0108 - it is another one by then
+os.register_at_fork(before=lambda: _writer.rest(), after_in_child=_renew)  # noqa: PLW0108 - it is another one by then
 atexit.register(flush)
 
 
 def say(line: str) -> None:
-    """Write a line that is a sentence for a person, as it is, without waiting for whoever reads it."""
+    """Write a line that is a sentence for a person, as it is, without waiting for its reader."""
     _Lines().msg(line)
 
 
@@ -210,7 +210,7 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 def where(error: BaseException) -> str:
-    """An unexpected fault by its kind and its place in the code: never its message, which may hold what was sent."""
+    """An unexpected error by its kind and its place in the code: never its message, which may hold what was sent."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -2,7 +2,7 @@
 
 A name is split at everything that is no letter or digit, at the humps of camelCase and at digits; words written
 together (`webhookkey`) are taken apart where each part is known. `monkey` and `signed_up` are no secrets, and neither
-is what is only told about one (`token_count`, `signature_version`). Pure; nothing here raises.
+is what only describes one (`token_count`, `signature_version`). Pure; nothing here raises.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PLAIN: Final = frozenset(
     otp totp authorization authorisation bearer cookie cookies credential credentials creds apikey dpop csrf xsrf
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
-# A secret in a header or parameter, where nobody misses what is left out.
+# A secret in a header or parameter, where a value that is left out is not missed.
 _BESIDE: Final = frozenset(
     """
     tokens auth oauth authentication authenticity session sess sessid phpsessid jsessionid sid sig cred mfa tfa oidc
@@ -50,14 +50,14 @@ _NAMING: Final = frozenset(
     partition primary project public publishable record resource routing sort surrogate
     """.split()  # noqa: SIM905
 )  # with one of them it only names something
-_TELLING: Final = frozenset({"access", "auth", "pin", "recovery", "security", "verif", "verification", "verify"})
+_CONFIRMING: Final = frozenset({"access", "auth", "pin", "recovery", "security", "verif", "verification", "verify"})
 _ABOUT: Final = frozenset(
     """
     alg algorithm amount at balance count counts date enabled expired expires expiry expiration headers in length
     limit max method min on price required size status symbol time timestamp total type usage used valid verified
     version
     """.split()  # noqa: SIM905
-)  # as the last word: what is told about a secret
+)  # as the last word: it describes a secret
 _PARTS: Final = (
     _PLAIN
     | _BESIDE
@@ -78,16 +78,16 @@ _LONG: Final = re.compile(
 def names_secret(name: str, *, in_body: bool = False) -> bool:
     """Whether what is called so is a secret. in_body: a field of a body, where only what is plainly one counts."""
     if len(name) > _LONGEST_NAME:
-        return True  # nobody means such a name
+        return True  # no real field has such a name
     words = _words(name)
     if not words or words[-1] in _ABOUT:
         return False
     if any(word in _PLAIN or _LONG.search(word) for word in words if word != "tokens"):
         return True
-    said = frozenset(words)
-    if said & {"key", "keys"} and said & _OPENING:
+    found = frozenset(words)
+    if found & {"key", "keys"} and found & _OPENING:
         return True
-    return not in_body and _opens(words, said)
+    return not in_body and _opens(words, found)
 
 
 def path_is_secret(path: str) -> bool:
@@ -96,15 +96,12 @@ def path_is_secret(path: str) -> bool:
     return names_secret(name, in_body=False) if root in ("header", "query") else names_secret(path, in_body=True)
 
 
-def _opens(words: tuple[str, ...], said: frozenset[str]) -> bool:
-    if said & _BESIDE or words[-1] in _LAST or _alone(words) or (said & {"code", "hash"} and said & _TELLING):
+def _opens(words: tuple[str, ...], found: frozenset[str]) -> bool:
+    if found & _BESIDE or words[-1] in _LAST or (found & {"code", "hash"} and found & _CONFIRMING):
         return True
-    return bool(said & {"key", "keys"}) and not said & _NAMING and words[-2:] != ("key", "id")
-
-
-def _alone(words: tuple[str, ...]) -> bool:
-    """`?code=`, by which a function's key or a sign-in is handed over."""
-    return words == ("code",)
+    if words == ("code",):  # `?code=`, by which a function's key or a sign-in is handed over
+        return True
+    return bool(found & {"key", "keys"}) and not found & _NAMING and words[-2:] != ("key", "id")
 
 
 def _words(name: str) -> tuple[str, ...]:
@@ -145,7 +142,7 @@ _KNOWN_BY: Final = 16  # characters at its beginning: a long one may have been c
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """A text with `…` for each of these secrets, and for what a cut (`abc…`) left of one. The longest come first."""
+    """A string with `…` for each of these secrets, and for what a cut (`abc…`) left of one. The longest come first."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
         begins = secret[:_KNOWN_BY]
@@ -186,5 +183,5 @@ def without_secret_parameters(text: str) -> str:
 
 
 def url_without_password(url: str) -> str:
-    """A URL as it may be shown: whoever stands in front of its host is left out."""
+    """A URL as it may be shown: user and password are left out."""
     return _USER.sub(rf"\g<1>{HIDDEN}@", url)

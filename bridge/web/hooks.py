@@ -2,7 +2,6 @@
 
 A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
-What a hand-shake is answered (`bridge.sources.handshake`) is made ready by `replied`.
 Our server calls `answer` itself for a POST, because on this path Flask costs more than all the rest together, and waits
 for the disk without a thread. The same address is a route of the application for every other method and other servers.
 """
@@ -43,16 +42,13 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SAFE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
+def _with_body(status: str, kind: str, body: bytes, *headers: tuple[str, str]) -> HttpAnswer:
+    return HttpAnswer(status, (("Content-Type", kind), ("Content-Length", str(len(body))), *headers, *_SAFE), body)
+
+
 def sentence(status: str, text: str, *headers: tuple[str, str]) -> HttpAnswer:
     """An answer of one plain sentence."""
-    body = (text + "\n").encode()
-    kind = ("Content-Type", "text/plain; charset=utf-8")
-    return HttpAnswer(status, (kind, ("Content-Length", str(len(body))), *headers, *_SAFE), body)
-
-
-def _json(body: bytes) -> HttpAnswer:
-    kind = ("Content-Type", "application/json")
-    return HttpAnswer("200 OK", (kind, ("Content-Length", str(len(body))), *_SAFE), body)
+    return _with_body(status, "text/plain; charset=utf-8", (text + "\n").encode(), *headers)
 
 
 def unavailable(text: str, retry_after_s: int) -> HttpAnswer:
@@ -68,7 +64,7 @@ def replied(reply: Reply) -> HttpAnswer:
     return HttpAnswer(status, (*kind, *length, *_SAFE), reply.body)
 
 
-ACKS: Final = {ack: _json(b'{"status":"%s"}\n' % ack.value.encode()) for ack in Ack}
+ACKS: Final = {ack: _with_body("200 OK", "application/json", b'{"status":"%s"}\n' % ack.value.encode()) for ack in Ack}
 QUIET_ACK: Final = replied(Reply(status=204))
 USE_POST: Final = sentence(
     "405 Method Not Allowed",

@@ -40,7 +40,7 @@ def _body(environ: Environ) -> bytes:
     if length is not None and length > BODY_LIMIT:
         raise BodyTooLarge("the stated length is over the limit")
     if length is None and not environ.get("wsgi.input_terminated"):
-        return b""  # a server that does not say where its input ends, and a client that does not either
+        return b""  # neither the server nor the client says where the input ends
     wanted = BODY_LIMIT + 1 if environ.get("wsgi.input_terminated") else length
     body: bytes = environ["wsgi.input"].read(wanted)
     if len(body) > BODY_LIMIT:
@@ -49,7 +49,7 @@ def _body(environ: Environ) -> bytes:
 
 
 def _target(environ: Environ) -> str:
-    """What stood in the request line, from its path on."""
+    """What the request line says, from its path on."""
     raw: str = environ.get("RAW_URI") or ""
     if raw.startswith("/"):
         return raw
@@ -59,7 +59,7 @@ def _target(environ: Environ) -> str:
 
 
 def _headers(environ: Environ) -> Mapping[str, str]:
-    """Values are text of one character a byte (latin-1); repeated headers are joined by commas, as the server did."""
+    """Values have one character per byte (latin-1); repeated headers are joined by commas, as the server did."""
     found = {_header(name): value for name, value in environ.items() if name.startswith("HTTP_")}
     for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(name):

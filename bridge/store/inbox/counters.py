@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def refused(conn: Connection, source: str, *, count: int, in_row: int, reason: str) -> None:
-    """Count refusals; `in_row` of them came after the last event that came through."""
+    """Count refusals; `in_row` of them came after the last accepted event."""
     values = {"of": source, "count": count, "in_row": in_row, "reason": reason}
     conn.execute(_REFUSED[conn.dialect.name], values)
 
@@ -81,10 +81,10 @@ class Refusals:
             total.reason = reason
 
     def accepted(self, source: str) -> None:
-        """An event of the source came through, so refusals before it are no row any more."""
-        total = self._sums.get(source)
-        if total is not None:
-            total.in_row = 0
+        """An event of the source came through, which ends its row of refusals."""
+        with self._lock:
+            if source in self._sums:
+                self._sums[source].in_row = 0
 
     def flush(self, store: Store) -> None:
         """Write the sums. When the store is unavailable they are kept for the next time."""
@@ -107,6 +107,6 @@ class Refusals:
 
 
 def _write(conn: Connection, sums: dict[str, _Sum]) -> None:
-    for source in sorted(sums):  # the same order everywhere: no two processes wait for each other in a circle
+    for source in sorted(sums):  # the same order everywhere, so that there is no deadlock
         total = sums[source]
         refused(conn, source, count=total.count, in_row=total.in_row, reason=total.reason)

@@ -78,7 +78,7 @@ _PUT: Final = both(
 
 
 def _write(conn: Connection, waiting: dict[str, dict[str, str]]) -> None:
-    for source in sorted(waiting):  # the same order everywhere: no two processes wait for each other in a circle
+    for source in sorted(waiting):  # the same order everywhere, so that there is no deadlock
         for token, sender in waiting[source].items():
             conn.execute(_PUT[conn.dialect.name], {"of": source, "what": token, "who": sender})
         last = select(table.c.token).where(table.c.source == source).order_by(*_LAST_FIRST).limit(KEPT)
