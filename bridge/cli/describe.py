@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
-    from bridge.store.links.lookups import Lookup
+    from bridge.store.links.lookups import AskedQuestion
     from bridge.store.operator.queries import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
     from bridge.store.operator.status import DestinationState
 
@@ -330,7 +330,7 @@ _SAID = {
 }
 
 
-def lookup_sentence(lookup: Lookup) -> str:
+def lookup_sentence(lookup: AskedQuestion) -> str:
     """One question to Stripe in words."""
     asked = f"{_ASKED.get(lookup.question, '')}{lookup.key.rpartition(':')[2]}"
     return f"asked Stripe for {asked}: {_SAID[lookup.outcome].format(lookup.detail)}"

@@ -13,7 +13,7 @@ from bridge.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.lookup.answers import Answer
+    from bridge.lookup.answers import StripeAnswer
     from bridge.settings import Settings
     from bridge.store import Store
 
@@ -27,10 +27,10 @@ def findings(settings: Settings, store: Store | None, url: str | None = None) ->
     if key is None:
         return
     from bridge.lookup import STRIPE_URL, asking
-    from bridge.lookup.client import Client
+    from bridge.lookup.client import StripeClient
     from bridge.lookup.step import DEADLINE_MS, is_test
 
-    client = Client(key, url or STRIPE_URL, DEADLINE_MS)
+    client = StripeClient(key, url or STRIPE_URL, DEADLINE_MS)
     missing = []
     try:
         for permission, name in asking.PERMISSIONS.items():
@@ -51,7 +51,7 @@ def findings(settings: Settings, store: Store | None, url: str | None = None) ->
     yield from _pauses(store, key)
 
 
-def _stopped(answer: Answer) -> tuple[str, str, str] | None:
+def _stopped(answer: StripeAnswer) -> tuple[str, str, str] | None:
     """Why nothing more can be said."""
     if answer.kind == "key":
         return "fail", ABOUT, answer.message

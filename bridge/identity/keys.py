@@ -1,4 +1,4 @@
-"""Which keys and which visitor an event names: the preset's and the file's `links:`, and code for Stripe.
+"""Which keys and which visitor an event names: by the preset's and the file's paths, and by code for Stripe's.
 
 Pure. A key's name carries who sent it and the mode, so that two senders never mix and test never teaches live:
 `stripe:live:sub_1`, `stripe:acct_1:live:sub_1`, `lemonsqueezy:live:order:1`, `<source>:live:<kind>:<id>`.
@@ -26,7 +26,7 @@ _KEPT: Final = 2_000
 
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # in_00000000000000: the fixtures of every SDK
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_SPEAKING: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")  # sub_1 says its kind itself
+_OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
 
 
@@ -53,8 +53,8 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
         return None
     who = source.provider if source.links_named_by_provider else source.name
     owner = f"{who}:{account}" if account and source.links_named_by_provider else who
-    speaks = source.provider == "stripe" and _SPEAKING.fullmatch(identifier)
-    name = identifier if speaks else f"{kind}:{identifier}"
+    code = _OBJECTS.get(source.objects)
+    name = identifier if code is not None and code.names_its_kind(identifier) else f"{kind}:{identifier}"
     return Key(f"{owner}:{mode}:{name}", kind, identifier)
 
 
@@ -79,8 +79,9 @@ def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
     Of each group of types that name the same two kinds of things or more, the one that comes when all is well.
     """
     groups: dict[tuple[object, ...], list[str]] = {}
+    code = _OBJECTS.get(source.objects)
     for event_type in known:
-        group = stripe.ties(event_type) if source.provider == "stripe" else _tied(source, event_type)
+        group = _tied(source, event_type) if code is None else code.ties(event_type)
         if group:
             groups.setdefault(group, []).append(event_type)
     return tuple(sorted(min(types, key=_good_news) for types in groups.values()))
@@ -120,7 +121,8 @@ def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
         value = path.read(document)
         if value is not MISSING:
             found.setdefault(path.text, Candidate(path.text, value))
-    for candidate in stripe.candidates(document.body) if source.provider == "stripe" else ():
+    code = _OBJECTS.get(source.objects)
+    for candidate in () if code is None else code.candidates(document.body):
         found.setdefault(candidate.path, candidate)
     for path in source.borrowed:
         value = path.read(document)
@@ -130,8 +132,9 @@ def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
 
 
 def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[tuple[str, Json]]:
-    if source.provider == "stripe":
-        yield from stripe.keys(envelope.type, document.body)
+    code = _OBJECTS.get(source.objects)
+    if code is not None:
+        yield from code.keys(envelope.type, document.body)
     for kind, path in _places(source, envelope.type):
         value = path.read(document)
         for one in value[:_LISTED] if isinstance(value, list) else (value,):
@@ -147,12 +150,13 @@ def _places(source: Source, event_type: str) -> tuple[tuple[str, Path], ...]:
     kept = _cache.get(place)
     if kept is not None and kept[0] is source.links:
         return kept[1]
+    code = _OBJECTS.get(source.objects)
     found = tuple(
         (spec.kind, path)
         for spec in source.links
         if any(_glob(pattern).fullmatch(event_type) for pattern in spec.events)
         for path in spec.paths
-        if source.provider != "stripe" or (spec.kind, path.text) not in stripe.COVERED
+        if code is None or (spec.kind, path.text) not in code.COVERED
     )
     if len(_cache) >= _KEPT:
         _cache.clear()

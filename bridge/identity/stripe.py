@@ -6,6 +6,7 @@ expanded object; an expanded object is read as well, because it names keys of it
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import Candidate
@@ -114,6 +115,12 @@ _TIES: Final = (
     ("setup_intent.", ("setup_intent", "customer")),
     ("quote.", ("quote", "subscription", "invoice", "customer")),
 )
+_KIND: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")
+
+
+def names_its_kind(identifier: str) -> bool:
+    """Does an id say itself what it is of, as `sub_1` does?"""
+    return _KIND.fullmatch(identifier) is not None
 
 
 def ties(event_type: str) -> tuple[str, ...]:

@@ -20,13 +20,13 @@ class Kind(StrEnum):
     REFUSED = "refused"  # this question is wrong
     PERMISSION = "permission"  # questions about this kind of thing
     ACCOUNT = "account"  # questions about this connected account
-    KEY = "key"  # all questions, until the key is mended
+    KEY = "key"  # all questions, until the key is fixed
     RATE = "rate"  # all questions, for a while
     UNREACHABLE = "unreachable"  # likewise
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StripeAnswer:
     """message: for people, a sentence of our own (Stripe's would quote the key's end and ids)."""
 
     kind: Kind

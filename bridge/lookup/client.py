@@ -19,7 +19,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from bridge import __version__
 from bridge.datafast.auth import Bearer
 from bridge.datafast.transport import Exchange, Transport, read_body
-from bridge.lookup.answers import Answer, Kind
+from bridge.lookup.answers import Kind, StripeAnswer
 from bridge.lookup.asking import LISTS, PERMISSIONS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Http(stripe.HTTPClient):
         self._transport.close()
 
 
-class Client:
+class StripeClient:
     """Thread-safe. url: of Stripe's API, without a slash at its end; deadline_ms: of one whole request."""
 
     def __init__(self, api_key: str, url: str, deadline_ms: int) -> None:
@@ -71,11 +71,11 @@ class Client:
             api_key, base_addresses={"api": url}, max_network_retries=0, http_client=self._http
         )
 
-    def ask(self, question: Question, account: str | None) -> Answer:
+    def ask(self, question: Question, account: str | None) -> StripeAnswer:
         """What Stripe has. account: of a Connect platform's event, the connected account."""
         return self._get(question.path, question.params, question.permission, account)
 
-    def may_read(self, permission: str) -> Answer:
+    def may_read(self, permission: str) -> StripeAnswer:
         """Whether the key may read this kind of thing (`doctor`)."""
         return self._get(LISTS[permission], {"limit": 1}, permission, None)
 
@@ -83,54 +83,56 @@ class Client:
         """Close kept connections."""
         self._http.close()
 
-    def _get(self, path: str, params: Mapping[str, Any], permission: str, account: str | None) -> Answer:
+    def _get(self, path: str, params: Mapping[str, Any], permission: str, account: str | None) -> StripeAnswer:
         options = {"stripe_account": account} if account else {}
         try:
             answer = self._stripe.raw_request("get", path, **params, **options)
         except stripe.StripeError as error:  # it holds bodies: nothing of it is kept but status, code and headers
             return _refused(error, permission, account)
         except Exception as error:  # noqa: BLE001 - whatever happened, it must not end the worker
-            return Answer(Kind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})")
+            return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})")
         return _things(answer.data)
 
 
-def _things(data: Any) -> Answer:
+def _things(data: Any) -> StripeAnswer:
     """The objects of a list, or the one object."""
     if not isinstance(data, dict):
-        return Answer(Kind.REFUSED, message="Stripe answered with something that is no object")
+        return StripeAnswer(Kind.REFUSED, message="Stripe answered with something that is no object")
     listed = data.get("data") if data.get("object") == "list" else [data]
     things = tuple(thing for thing in listed if isinstance(thing, dict)) if isinstance(listed, list) else ()
-    return Answer(Kind.FOUND, things)
+    return StripeAnswer(Kind.FOUND, things)
 
 
-def _refused(error: stripe.StripeError, permission: str, account: str | None) -> Answer:
+def _refused(error: stripe.StripeError, permission: str, account: str | None) -> StripeAnswer:
     status = error.http_status
     if status == 401:
-        return Answer(Kind.KEY, message="Stripe does not accept STRIPE_API_KEY: is it deleted, expired, or mistyped?")
+        return StripeAnswer(
+            Kind.KEY, message="Stripe does not accept STRIPE_API_KEY: is it deleted, expired, or mistyped?"
+        )
     if status == 403 and account:
-        return Answer(
+        return StripeAnswer(
             Kind.ACCOUNT,
             message=f"STRIPE_API_KEY may not read the connected account {account}: the key of a platform needs its"
             " permissions for connected accounts, too",
         )
     if status == 403 and "permission" not in (error.user_message or ""):
         sentence = "Stripe refuses STRIPE_API_KEY from here: is it bound to other IP addresses?"
-        return Answer(Kind.KEY, message=sentence)
+        return StripeAnswer(Kind.KEY, message=sentence)
     if status == 403:
-        return Answer(
+        return StripeAnswer(
             Kind.PERMISSION,
             message=f'STRIPE_API_KEY may not read {PERMISSIONS[permission]}: give the restricted key "Read" there',
         )
     if status == 429 or error.code == "rate_limit":
-        return Answer(Kind.RATE, message="Stripe asks for a pause", retry_after_ms=_retry_after_ms(error.headers))
+        return StripeAnswer(Kind.RATE, message="Stripe asks for a pause", retry_after_ms=_retry_after_ms(error.headers))
     if status == 404:
-        return Answer(Kind.MISSING)
+        return StripeAnswer(Kind.MISSING)
     if status is None or status >= 500 or status == 409:
         told = f"answered {status}" if status else "cannot be reached"
-        return Answer(Kind.UNREACHABLE, message=f"Stripe {told}", retry_after_ms=_retry_after_ms(error.headers))
+        return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe {told}", retry_after_ms=_retry_after_ms(error.headers))
     if status < 300:
-        return Answer(Kind.REFUSED, message="what Stripe answered is no JSON, or too much of it")
-    return Answer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
+        return StripeAnswer(Kind.REFUSED, message="what Stripe answered is no JSON, or too much of it")
+    return StripeAnswer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
 
 
 def _retry_after_ms(headers: Mapping[str, str] | None) -> int | None:

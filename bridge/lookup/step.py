@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge import logs
 from bridge.lookup import asking
-from bridge.lookup.answers import Answer, Kind
+from bridge.lookup.answers import Kind, StripeAnswer
 from bridge.store import clock
 from bridge.store.goals import parking
 from bridge.store.links import lookups
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.store.links.lookups import Pause, Waiting
+    from bridge.store.links.lookups import GoalToLookUp, LookupPause
 
 STRIPE_URL: Final = "https://api.stripe.com"
 DEADLINE_MS: Final = 5_000
@@ -42,10 +42,10 @@ _MODE: Final = re.compile(r"[a-z]+_(live|test)_")
 log = logs.get("lookup")
 
 
-class Api(Protocol):
-    """What the step needs of a client of Stripe (`bridge.lookup.client.Client`)."""
+class StripeApi(Protocol):
+    """What the step needs of a client of Stripe (`bridge.lookup.client.StripeClient`)."""
 
-    def ask(self, question: Question, account: str | None) -> Answer:
+    def ask(self, question: Question, account: str | None) -> StripeAnswer:
         """Never raises."""
 
     def close(self) -> None:
@@ -53,11 +53,11 @@ class Api(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LeasedQuestion:
     """A question that this worker alone asks now, and for whom."""
 
     question: Question
-    waiting: Waiting
+    waiting: GoalToLookUp
 
 
 def fingerprint(api_key: str) -> str:
@@ -82,7 +82,7 @@ class Lookup:
         *,
         url: str = STRIPE_URL,
         deadline_ms: int = DEADLINE_MS,
-        new_api: Callable[[str, str, int], Api] | None = None,
+        new_api: Callable[[str, str, int], StripeApi] | None = None,
     ) -> None:
         assert settings.stripe_api_key is not None
         self._key = settings.stripe_api_key
@@ -92,7 +92,7 @@ class Lookup:
         self._fingerprint = fingerprint(self._key)
         self._test = is_test(self._key)
         self._grace_ms = min(GRACE_MS, settings.bridge_weak_after // 4)
-        self._api: Api | None = None
+        self._api: StripeApi | None = None
 
     def step(self) -> int:
         """Ask one question, if there is one; how many were asked. StoreError: try again later."""
@@ -117,7 +117,7 @@ class Lookup:
 
     # ------------------------------------------------------------------------------------------------- whose turn
 
-    def _choose(self, conn: Connection) -> Asked | None:
+    def _choose(self, conn: Connection) -> LeasedQuestion | None:
         """The first question that may be asked now; goals for which there is none are put off."""
         now, paused = clock.read_ms(conn), lookups.paused(conn, self._fingerprint)
         if lookups.ALL in paused:
@@ -129,15 +129,17 @@ class Lookup:
             lookups.put_off(conn, waiting.goal_id, chosen)
         return None
 
-    def _begin(self, conn: Connection, question: Question, waiting: Waiting, now: int) -> Asked | None:
+    def _begin(self, conn: Connection, question: Question, waiting: GoalToLookUp, now: int) -> LeasedQuestion | None:
         if not lookups.take_turn(conn, self._fingerprint, PER_MINUTE):
             return None
         if not lookups.begin(conn, question.key.text, question.what, waiting.goal_id, now, LEASE_MS):
             return None
         lookups.put_off(conn, waiting.goal_id, now + LEASE_MS)
-        return Asked(question, waiting)
+        return LeasedQuestion(question, waiting)
 
-    def _question(self, conn: Connection, waiting: Waiting, paused: dict[str, Pause], now: int) -> Question | int:
+    def _question(
+        self, conn: Connection, waiting: GoalToLookUp, paused: dict[str, LookupPause], now: int
+    ) -> Question | int:
         """What to ask for this goal; or the time when it is to be seen to again."""
         begins = waiting.created_at_ms + self._grace_ms
         source = self._rules().sources.get(waiting.source)
@@ -157,7 +159,7 @@ class Lookup:
 
     # ----------------------------------------------------------------------------------------------------- answers
 
-    def _settle(self, conn: Connection, asked: Asked, answer: Answer) -> str:
+    def _settle(self, conn: Connection, asked: LeasedQuestion, answer: StripeAnswer) -> str:
         """Write what came of it. Learning comes first: whoever learns takes its turn before it holds anything else."""
         now = clock.read_ms(conn)
         outcome, detail, again_at = self._learned(conn, asked, answer, now)
@@ -166,7 +168,9 @@ class Lookup:
         lookups.put_off(conn, asked.waiting.goal_id, now)
         return outcome
 
-    def _learned(self, conn: Connection, asked: Asked, answer: Answer, now: int) -> tuple[str, str | None, int]:
+    def _learned(
+        self, conn: Connection, asked: LeasedQuestion, answer: StripeAnswer, now: int
+    ) -> tuple[str, str | None, int]:
         """(outcome, detail, when it may be asked again)."""
         question, waiting = asked.question, asked.waiting
         match answer.kind:
@@ -181,7 +185,7 @@ class Lookup:
         until = self._pause(conn, question, waiting, answer)
         return "failed", answer.message, until
 
-    def _teach(self, conn: Connection, waiting: Waiting, answer: Answer, now: int) -> str:
+    def _teach(self, conn: Connection, waiting: GoalToLookUp, answer: StripeAnswer, now: int) -> str:
         source = self._rules().sources.get(waiting.source)
         learned = (
             asking.observations(
@@ -203,7 +207,7 @@ class Lookup:
             return "visitor"
         return "keys" if learned else "nothing"
 
-    def _pause(self, conn: Connection, question: Question, waiting: Waiting, answer: Answer) -> int:
+    def _pause(self, conn: Connection, question: Question, waiting: GoalToLookUp, answer: StripeAnswer) -> int:
         what = {
             Kind.PERMISSION: f"permission:{question.permission}",
             Kind.ACCOUNT: f"account:{waiting.account}",
@@ -218,17 +222,17 @@ class Lookup:
         return _FAILED_MS[min(failures, len(_FAILED_MS) - 1)]
 
 
-def _stoppable(question: Question, waiting: Waiting) -> list[str]:
+def _stoppable(question: Question, waiting: GoalToLookUp) -> list[str]:
     """The pauses that an answer to this question ends."""
     account = [f"account:{waiting.account}"] if waiting.account else [f"permission:{question.permission}"]
     return [lookups.ALL, *account]
 
 
-def _open_at(question: Question, waiting: Waiting, paused: dict[str, Pause]) -> int:
+def _open_at(question: Question, waiting: GoalToLookUp, paused: dict[str, LookupPause]) -> int:
     return max((paused[what].until_ms for what in _stoppable(question, waiting) if what in paused), default=0)
 
 
-def _client(api_key: str, url: str, deadline_ms: int) -> Api:
-    from bridge.lookup.client import Client  # noqa: PLC0415 - it imports stripe: 32 MB and 0.3 s
+def _client(api_key: str, url: str, deadline_ms: int) -> StripeApi:
+    from bridge.lookup.client import StripeClient  # noqa: PLC0415 - it imports stripe: 32 MB and 0.3 s
 
-    return Client(api_key, url, deadline_ms)
+    return StripeClient(api_key, url, deadline_ms)

@@ -178,6 +178,7 @@ class Source:
     handovers: events by which a visitor can be handed over (`purchase`, `sign-up`, `booking`, `form` or `goal`).
     ignored: why an event is never looked at by a rule.
     fingerprint: the code that makes dedupe keys, for a provider whose events have no id.
+    objects: the code that knows the objects of a provider, where no path can name all their keys and visitors.
     object_ids: what the provider's ids of prices and products begin with: they have no place in a goal's name.
     """
 
@@ -211,6 +212,7 @@ class Source:
     handovers: EventCases | None = None
     ignored: EventCases | None = None
     fingerprint: str | None = None
+    objects: str | None = None
     object_ids: tuple[str, ...] = ()
 
 

@@ -408,6 +408,7 @@ class Preset(Stanzas):
     not_the_secret: dict[str, StrictStr] = Field(default_factory=dict)
     ignore: list[IgnoredStanza] = Field(default_factory=list)
     fingerprint: Literal["lemonsqueezy"] | None = None
+    objects: Literal["stripe"] | None = None
     object_ids: list[StrictStr] = Field(default_factory=list)
     event_names: StrictStr = ""
     decimals: dict[str, Annotated[int, Field(ge=0, le=4)]] = Field(default_factory=dict)

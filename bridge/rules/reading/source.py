@@ -100,6 +100,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         handovers=_handovers(said.get("handover") or (), said.fault("handover")),
         ignored=_ignored(preset, file.provider, in_preset(report)),
         fingerprint=preset.fingerprint,
+        objects=preset.objects,
         object_ids=tuple(preset.object_ids),
     )
 

@@ -5,7 +5,7 @@ customer in common; the `KnownLinks` it returns answers for all keys of the batc
 writer, on PostgreSQL a lock that lives as long as the transaction (a merge moves keys that another learner may hold, so
 row locks alone could wait for each other in a circle). Every key that is touched is written before it is read, so
 nobody misses anybody.
-All look-ups go by an index. Choosing a visitor is `bridge.identity.evidence`'s.
+All look-ups go by an index. Choosing a visitor is `bridge.identity.choice`'s.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ _JUST_OVER_MS: Final = _MIN  # its question is asked again about now, and may be
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class GoalToLookUp:
     """A parked goal whose turn it is, and the keys from which it may be found.
 
     own: of its events; thread: others of the same purchase, the newest first.
@@ -64,7 +64,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class LookupPause:
     """Why something is not asked just now. what: `all`, `permission:invoice`, `account:acct_1`."""
 
     what: str
@@ -75,7 +75,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
+class AskedQuestion:
     """A question as people are told of it."""
 
     key: str
@@ -95,7 +95,7 @@ def any_due(conn: Connection, fingerprint: str) -> bool:
     return conn.execute(_DUE, values).first() is not None and conn.execute(_ALL_PAUSED, values).first() is None
 
 
-def due(conn: Connection, limit: int) -> list[Waiting]:
+def due(conn: Connection, limit: int) -> list[GoalToLookUp]:
     """The goals whose turn it is, held until the transaction ends; one that another worker holds is left out."""
     rows = conn.execute(_WAITING, {"now": clock.read_ms(conn), "most": limit}).all()
     own = _own(conn, [row.id for row in rows])
@@ -104,7 +104,7 @@ def due(conn: Connection, limit: int) -> list[Waiting]:
         mine = own.get(row.id, ())
         mates = _mates(conn, mine)
         found.append(
-            Waiting(
+            GoalToLookUp(
                 row.id,
                 row.source,
                 row.provider,
@@ -176,10 +176,10 @@ def failures(conn: Connection, key: str, question: str) -> int:
     return int(conn.execute(_FAILURES, {"of": key, "asked": question}).scalar() or 0)
 
 
-def of_goal(conn: Connection, goal_id: int) -> list[Lookup]:
+def of_goal(conn: Connection, goal_id: int) -> list[AskedQuestion]:
     """What was asked for this goal, in its order."""
-    names = Lookup.__slots__
-    return [Lookup(*(getattr(row, name) for name in names)) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
+    names = AskedQuestion.__slots__
+    return [AskedQuestion(*(getattr(row, name) for name in names)) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
 
 
 def forget_old(conn: Connection, limit: int, now: int) -> int:
@@ -194,16 +194,16 @@ def forget_old(conn: Connection, limit: int, now: int) -> int:
 # ---------------------------------------------------------------------------------------------------------- pauses
 
 
-def paused(conn: Connection, fingerprint: str) -> dict[str, Pause]:
+def paused(conn: Connection, fingerprint: str) -> dict[str, LookupPause]:
     """What stands in the way of this key, by what it stops; a time that has come does not."""
     rows = conn.execute(_PAUSED, {"key": fingerprint, "now": clock.read_ms(conn)})
-    return {row.what: Pause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows}
+    return {row.what: LookupPause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows}
 
 
-def lasting_pauses(conn: Connection, fingerprint: str) -> list[Pause]:
+def lasting_pauses(conn: Connection, fingerprint: str) -> list[LookupPause]:
     """What keeps this key from being asked for five minutes or more, all in all; of an account it is its own choice."""
     rows = conn.execute(_LASTING, {"key": fingerprint, "now": clock.read_ms(conn)})
-    return [Pause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows]
+    return [LookupPause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows]
 
 
 def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
 
     from bridge.model import Event, Json
-    from bridge.store.links.lookups import Lookup
+    from bridge.store.links.lookups import AskedQuestion
     from bridge.store.operator.threads import KeyLine
 
 FOUND_MAX: Final = 50
@@ -133,7 +133,7 @@ class GoalDetail:
     goal: GoalLine
     event: EventLine
     attempts: tuple[AttemptLine, ...]
-    lookups: tuple[Lookup, ...] = ()
+    lookups: tuple[AskedQuestion, ...] = ()
     keys: tuple[KeyLine, ...] = ()
     stopped: tuple[KeyLine, ...] = ()
     trouble: str | None = None

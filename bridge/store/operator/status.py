@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from bridge.store.database.engine import Store
     from bridge.store.goals.attribution import Attribution
-    from bridge.store.links.lookups import Pause
+    from bridge.store.links.lookups import LookupPause
     from bridge.store.operator.heartbeats import Heartbeat
     from bridge.store.upkeep.jumps import Wait
 
@@ -106,7 +106,7 @@ class Snapshot:
     destinations: tuple[DestinationState, ...]
     sources: tuple[SourceState, ...]
     heartbeats: tuple[Heartbeat, ...]
-    lookup_pauses: tuple[Pause, ...] = ()
+    lookup_pauses: tuple[LookupPause, ...] = ()
     failed_rules: tuple[FailedRules, ...] = ()
     forgetting_waits: Wait | None = None
     wrong_tokens: wrong_tokens.Tried = field(default_factory=wrong_tokens.Tried)

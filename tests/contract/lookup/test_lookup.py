@@ -441,9 +441,9 @@ def test_one_question_is_asked_by_one_worker(shop, sandbox):
         def close(self):
             pass
 
-    from bridge.lookup.client import Client
+    from bridge.lookup.client import StripeClient
 
-    first = Client("rk_live_0123456789", sandbox.url, 5_000)
+    first = StripeClient("rk_live_0123456789", sandbox.url, 5_000)
     slow = shop.new_lookup(sandbox.url, new_api=lambda *_: Slow())
     assert slow.step() == 1
     assert seen == [("sub_1", "sessions")]

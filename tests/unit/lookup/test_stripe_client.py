@@ -10,7 +10,7 @@ import pytest
 
 from bridge.lookup.answers import Kind
 from bridge.lookup.asking import Question
-from bridge.lookup.client import Client
+from bridge.lookup.client import StripeClient
 from bridge.model import Key
 from bridge.sandbox import server
 
@@ -28,7 +28,7 @@ def sandbox():
 
 @pytest.fixture
 def client(sandbox):
-    made = Client(KEY, sandbox.url, 5_000)
+    made = StripeClient(KEY, sandbox.url, 5_000)
     yield made
     made.close()
 
@@ -61,7 +61,13 @@ def test_requests_carry_key_version_and_account_and_no_telemetry(client, sandbox
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(429, Kind.RATE), (500, Kind.UNREACHABLE), (503, Kind.UNREACHABLE), (409, Kind.UNREACHABLE), (400, Kind.REFUSED)],
+    [
+        (429, Kind.RATE),
+        (500, Kind.UNREACHABLE),
+        (503, Kind.UNREACHABLE),
+        (409, Kind.UNREACHABLE),
+        (400, Kind.REFUSED),
+    ],
 )
 def test_every_status_has_its_class(status, kind, sandbox, client):
     sandbox.stripe.fail(status)
@@ -147,7 +153,7 @@ def http(body, status="200 OK", *headers):
 )
 def test_nothing_that_comes_back_is_raised_or_followed(said):
     thread, url = answering(said)
-    client = Client(KEY, url, 5_000)
+    client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
     assert answer.kind in (Kind.UNREACHABLE, Kind.REFUSED)
     assert answer.things == ()
@@ -157,7 +163,7 @@ def test_nothing_that_comes_back_is_raised_or_followed(said):
 
 def test_odd_lists_are_read_as_far_as_they_go():
     thread, url = answering(http(b'{"object": "list", "data": [7, null, {"id": "cs_1"}]}'))
-    client = Client(KEY, url, 5_000)
+    client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
     assert (answer.kind, [thing["id"] for thing in answer.things]) == (Kind.FOUND, ["cs_1"])
     client.close()
@@ -166,7 +172,7 @@ def test_odd_lists_are_read_as_far_as_they_go():
 
 def test_an_answer_that_drips_is_given_up_at_the_deadline():
     thread, url = answering(*(bytes([byte]) for byte in http(b"{}")), pause_s=0.05)
-    client = Client(KEY, url, 400)
+    client = StripeClient(KEY, url, 400)
     begun = time.monotonic()
     assert client.ask(SESSIONS, None).kind is Kind.UNREACHABLE
     assert time.monotonic() - begun < 3
@@ -177,7 +183,7 @@ def test_an_answer_that_drips_is_given_up_at_the_deadline():
 def test_an_answer_of_gigabytes_is_read_to_the_limit():
     endless = (b"x" * 65_536 for _ in range(200))
     thread, url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", *endless)
-    client = Client(KEY, url, 5_000)
+    client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
     assert (answer.kind, answer.message) == (Kind.REFUSED, "what Stripe answered is no JSON, or too much of it")
     client.close()
@@ -189,6 +195,6 @@ def test_a_netrc_file_does_not_replace_the_key(sandbox, tmp_path, monkeypatch):
     file.write_text("machine 127.0.0.1 login somebody password else\n")
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
-    client = Client(KEY, sandbox.url, 5_000)
+    client = StripeClient(KEY, sandbox.url, 5_000)
     assert client.ask(SESSIONS, None).kind is Kind.FOUND
     client.close()
