@@ -23,6 +23,7 @@ PRESETS: dict[str, Any] = {
         "secret_form": "whsec_",
         "not_the_secret": {"sk_": "an API key", "rk_": "an API key", "we_": "an endpoint's id"},
         "object_ids": ["price_", "prod_"],
+        "objects": "stripe",
         "event_names": " ".join(sources.event_names("stripe")),
         "verify": {
             "type": "hmac-sha256",

@@ -116,6 +116,7 @@ def source_of(provider, said, *secrets, **changes):
         borrowed=paths(said.get("borrowed")),
         ignored=Cases(tuple(case(provider, one) for one in said.get("ignore", ()))),
         fingerprint=said.get("fingerprint"),
+        objects=said.get("objects"),
         links=tuple(
             LinkSpec(link["kind"], paths(link["path"]), tuple(as_list(link.get("event", "*"))))
             for link in said.get("links", ())

@@ -210,7 +210,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
         "verify", "envelope", "body", "visitor", "borrowed", "links", "each", "id_is_signed", "formerly",
                     "retry_fields", "handshake", "handover",
         "links_named_by", "secret_form", "acknowledge", "cannot_be_set_up", "values", "decimals",
-            "ignore", "event_names", "fingerprint", "id_note", "object_ids", "not_the_secret",
+            "ignore", "event_names", "fingerprint", "id_note", "objects", "object_ids", "not_the_secret",
     }  # fmt: skip
 
 
