@@ -1,7 +1,7 @@
 """Mapping files → the rule set in force: what `bridge.rules` reads, and what `bridge.sources` says of its senders.
 
-A scheme or a secret that can verify nothing is no fault of a file: it may be mended any minute, and the other sources
-work. Such a source is off like one whose secret is not set: a warning, and 503 instead of a silent 401.
+A scheme or a secret that can verify nothing is not an error of the file: it may be fixed at any minute, and the other
+sources work. Such a source is off like one whose secret is not set: a warning, and 503 instead of a silent 401.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def load(
     files: Mapping[str, str], environ: Mapping[str, str], presets: Mapping[str, Any], *, folder: str = "mappings"
 ) -> RuleSet:
-    """Compile a set of mapping files; MappingError holds all faults (see `rules.load`)."""
+    """Compile a set of mapping files; MappingError holds every error (see `rules.load`)."""
     read = rules.load(files, environ, presets, folder=folder)
     judged = {name: judge(source) for name, source in read.sources.items()}
     warnings = [
@@ -53,9 +53,9 @@ def _shared(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
         for secret in source.secrets:
             by_secret.setdefault(secret.strip(), []).append(name)
     for names in dict.fromkeys(tuple(names) for names in by_secret.values() if len(names) > 1):
-        told = f"{', '.join(names[:-1])} and {names[-1]}"
+        several = f"{', '.join(names[:-1])} and {names[-1]}"
         yield (
-            f"{read.mappings[names[0]].secret_place}: {told} have the same secret, so that what is signed for one of"
+            f"{read.mappings[names[0]].secret_place}: {several} have the same secret, so that what is signed for one of"
             " them is accepted at the other: give each a secret of its own"
         )
 

@@ -157,6 +157,6 @@ class Rulebook:
 
 
 def _warn(taken: RuleSet) -> None:
-    """Say what is no fault, but keeps something from working: a secret that is not set, a likely misspelling."""
+    """Log what is not an error but keeps something from working: a secret that is not set, a likely misspelling."""
     for warning in (*taken.problems, *taken.warnings):
         log.warning("rules.warning", warning=warning)

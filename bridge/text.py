@@ -24,7 +24,7 @@ def storable(text: str) -> str:
 
 
 def text_of(value: Json | Missing) -> str | None:
-    """What is sent for a value: texts as they are, true/false, numbers as in the JSON; None for all without text."""
+    """What is sent for a value: strings as they are, true/false, numbers as in the JSON; None for anything else."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, bool):

@@ -20,7 +20,7 @@ class BodyForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text of a request is: `header:X-Signature`, `query:token`, `body:a.b`, `form:field`."""
+    """Where in a request a string is: `header:X-Signature`, `query:token`, `body:a.b`, `form:field`."""
 
     where: str  # header | query | body | form
     name: str
@@ -96,7 +96,7 @@ class LinkSpec:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """An equality check for senders that sign nothing. secret: it is with what nobody else may know."""
+    """An equality check for senders that sign nothing. secret: only the sender may know what is expected."""
 
     path: Path
     expected: tuple[str, ...] = field(repr=False)
@@ -174,7 +174,7 @@ class Source:
     decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
     values: what `values:` of the preset and the file name, compiled.
     quiet: what is taken is answered 204 without a body, not 200.
-    reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in small letters.
+    reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in lower case.
     handovers: events by which a visitor can be handed over (`purchase`, `sign-up`, `booking`, `form` or `goal`).
     ignored: why an event is never looked at by a rule.
     fingerprint: the code that makes dedupe keys, for a provider whose events have no id.
@@ -221,7 +221,7 @@ class Request:
     """An inbound request as it came: header names lower-case, query undecoded, body in bytes.
 
     url: as the client asked for it; signatures over a URL use the source's `public_url` when it is set.
-    address: of whoever connected, for people.
+    address: of the client that connected, for people.
     """
 
     method: str

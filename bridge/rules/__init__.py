@@ -1,6 +1,6 @@
 """The rule language: mapping files → a compiled set; an event and its source's rules → planned goals with a trace.
 
-read_files, read_file, load: texts to a RuleSet, or every problem at once · table, evaluate: rules and an event to
+read_files, read_file, load: files to a RuleSet, or every problem at once · table, evaluate: rules and an event to
 goals; never raise · schema_json, reference: for editors and the docs. Pure: no web, no SQL, no clock, no environment.
 """
 

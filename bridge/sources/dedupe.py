@@ -133,5 +133,5 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
 def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document: Document) -> list[str]:
     """Of a batch the type that its events have in common, too."""
     batch = source.each is not None and document.body is document.root
-    said = [] if source.former is None else [first_text(spec.type, document) or ""]
-    return [*said, envelope.type] if batch or not said else said
+    stated = [] if source.former is None else [first_text(spec.type, document) or ""]
+    return [*stated, envelope.type] if batch or not stated else stated

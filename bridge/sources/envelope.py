@@ -34,23 +34,23 @@ def read_envelope(spec: EnvelopeSpec, document: Document) -> Envelope:
 
 def with_envelope(document: Document, envelope: Envelope) -> Document:
     """The document with the root `envelope` that rules read; `time` is in milliseconds."""
-    told: dict[str, Json] = {
+    root: dict[str, Json] = {
         "type": envelope.type,
         "id": envelope.id,
         "time": envelope.time_ms,
         "test": envelope.test,
         "account": envelope.account,
     }
-    return Document(document.body, document.header, document.query, told, document.key, document.root)
+    return Document(document.body, document.header, document.query, root, document.key, document.root)
 
 
 def clean_text(text: str) -> str:
-    """A text that any database takes; most are so already."""
+    """The string as any database takes it; most are so already."""
     return text if text.isascii() and "\0" not in text else storable(text)
 
 
 def bounded_text(text: str) -> str:
-    """A clean text of at most MAX_TEXT characters; the rest is replaced by its hash."""
+    """A clean string of at most MAX_TEXT characters; the rest is replaced by its hash."""
     text = clean_text(text)
     if len(text) <= MAX_TEXT:
         return text
@@ -59,7 +59,7 @@ def bounded_text(text: str) -> str:
 
 
 def first_text(paths: tuple[Path, ...], document: Document) -> str | None:
-    """The first text that is there: a string or a number, clean and bounded."""
+    """The first value that is there, a string or a number: clean and bounded."""
     for path in paths:
         value = path.read(document)
         text = None if value is MISSING or isinstance(value, bool) else text_of(value)
@@ -87,6 +87,6 @@ def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
 
 def _marks_test(value: Json, marks: Json) -> bool:
     """`true` and `"true"` are one; several marks may be listed."""
-    said = text_of(value)
+    stated = text_of(value)
     listed = marks if isinstance(marks, list | tuple) else (marks,)
-    return said is not None and said.strip().lower() in {(text_of(mark) or "").lower() for mark in listed}
+    return stated is not None and stated.strip().lower() in {(text_of(mark) or "").lower() for mark in listed}

@@ -47,7 +47,7 @@ class Facts:
         return None
 
     def first(self, places: tuple[Place, ...]) -> str | None:
-        """The first text that is there and not empty."""
+        """The first string that is there and not empty."""
         return next((text for place in places if (text := self.text(place))), None)
 
     def query(self) -> dict[str, str]:

@@ -60,9 +60,9 @@ def computes(source: Source) -> bool:
 
 def sender_of(request: Request) -> str:
     """Where it came from, for people: who connected, and for whom, as the last proxy says. Nothing hangs on it."""
-    said = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    stated = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     try:
-        return f"{ip_address(said)} by {request.address}"
+        return f"{ip_address(stated)} by {request.address}"
     except ValueError:
         return request.address
 
@@ -123,7 +123,7 @@ def _reply(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
 
 
 def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
-    """The secret itself, from whoever it may be: for a person's eyes, and only as long as there is no secret."""
+    """The secret itself, whoever sent it: to be read by a person, and only as long as the source has no secret."""
     if not facts.source.secrets:
         return Reply(kept=value)
     verify(facts.source, facts.request, now_s)
@@ -186,5 +186,5 @@ def _echo(one: Handshake, value: str) -> Reply:
 
 
 def _json(one: Handshake, values: dict[str, str]) -> Reply:
-    said = {name: _PART.sub(lambda part: values[part[1]], template) for name, template in one.fields}
-    return Reply(json.dumps(said).encode(), "application/json")
+    stated = {name: _PART.sub(lambda part: values[part[1]], template) for name, template in one.fields}
+    return Reply(json.dumps(stated).encode(), "application/json")

@@ -43,7 +43,7 @@ def symmetric(form: str, secret: str) -> bytes:
 
 
 def from_hex(text: str) -> bytes:
-    """Strict hex of any case: unlike bytes.fromhex, no blanks within."""
+    """Strict hex of any case: unlike bytes.fromhex, without spaces."""
     try:
         return binascii.unhexlify(text)
     except ValueError:

@@ -22,14 +22,14 @@ def presets() -> Mapping[str, dict[str, Any]]:
     text = files("bridge.sources").joinpath("presets.yaml").read_text(encoding="utf-8")
     # The C loader reads the same YAML nine times faster, and start-up has a budget.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    said: dict[str, dict[str, Any]] = yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
-    return MappingProxyType({name: _resolved(name, said) for name in said})
+    written: dict[str, dict[str, Any]] = yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
+    return MappingProxyType({name: _resolved(name, written) for name in written})
 
 
-def _resolved(name: str, said: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    preset = dict(said[name])
+def _resolved(name: str, written: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    preset = dict(written[name])
     other = preset.pop("like", None)
-    return {**_resolved(other, said), **preset} if other else preset
+    return {**_resolved(other, written), **preset} if other else preset
 
 
 def event_names(provider: str) -> frozenset[str]:
@@ -62,32 +62,32 @@ says so ([Alarms](operations.md#alarms)); a file says its own by `handover:`.
 
 def reference() -> str:
     """All presets as Markdown."""
-    return _HEAD + "".join(_row(name, said) for name, said in presets().items())
+    return _HEAD + "".join(_row(name, written) for name, written in presets().items())
 
 
-def _row(name: str, said: Mapping[str, Any]) -> str:
-    envelope = said.get("envelope", {})
-    event_id = said.get("id_note") or _paths(envelope.get("id")) or "hash of the body"
-    visitor = _visitor(said) or "say `visitor:` yourself"
+def _row(name: str, written: Mapping[str, Any]) -> str:
+    envelope = written.get("envelope", {})
+    event_id = written.get("id_note") or _paths(envelope.get("id")) or "hash of the body"
+    visitor = _visitor(written) or "say `visitor:` yourself"
     event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
     cells = (
         f"`{name}`",
-        _schemes(said["verify"]),
+        _schemes(written["verify"]),
         f"{event_type} · {event_id}",
         visitor,
-        ", ".join(f"{kind}: {events}" for kind, events in _handovers(said).items()),
-        _warning(said) + "; ".join(said[key] for key in ("where", "secret_hint", "note") if key in said),
-        "{how}: {against} ({on})".format(**said["checked"]),
+        ", ".join(f"{kind}: {events}" for kind, events in _handovers(written).items()),
+        _warning(written) + "; ".join(written[key] for key in ("where", "secret_hint", "note") if key in written),
+        "{how}: {against} ({on})".format(**written["checked"]),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
-def _warning(said: Mapping[str, Any]) -> str:
-    return f"**Cannot be set up:** {said['cannot_be_set_up']}. " if "cannot_be_set_up" in said else ""
+def _warning(written: Mapping[str, Any]) -> str:
+    return f"**Cannot be set up:** {written['cannot_be_set_up']}. " if "cannot_be_set_up" in written else ""
 
 
 def _schemes(verify: Mapping[str, Any]) -> str:
-    schemes = [_scheme(said) for said in (verify, *verify.get("or", ()))]
+    schemes = [_scheme(written) for written in (verify, *verify.get("or", ()))]
     return "; or ".join(dict.fromkeys(schemes))  # two may differ in a prefix only
 
 
@@ -99,22 +99,22 @@ def _scheme(verify: Mapping[str, Any]) -> str:
     return f"{verify['type']} of `{verify.get('signed', '{body}')}` in {places}"
 
 
-def _visitor(said: Mapping[str, Any]) -> str:
-    borrowed = _paths(said.get("borrowed"))
-    places = [_paths(said.get("visitor")), f"with the prefix `dfv_`: {borrowed}" if borrowed else ""]
+def _visitor(written: Mapping[str, Any]) -> str:
+    borrowed = _paths(written.get("borrowed"))
+    places = [_paths(written.get("visitor")), f"with the prefix `dfv_`: {borrowed}" if borrowed else ""]
     return "; ".join(place for place in places if place)
 
 
-def _handovers(said: Mapping[str, Any]) -> dict[str, str]:
+def _handovers(written: Mapping[str, Any]) -> dict[str, str]:
     """The events by kind; `(some)` are those that must also meet a condition."""
     found: dict[str, list[str]] = {}
-    for entry in said.get("handover", ()):
+    for entry in written.get("handover", ()):
         some = " (some)" if "when" in entry else ""
         events = [entry["event"]] if isinstance(entry["event"], str) else entry["event"]
         found.setdefault(entry.get("kind", "goal"), []).extend(f"`{event}`{some}" for event in events)
     return {kind: ", ".join(events) for kind, events in found.items()}
 
 
-def _paths(said: Any) -> str:
-    listed = [said] if isinstance(said, str) else said or ()
+def _paths(written: Any) -> str:
+    listed = [written] if isinstance(written, str) else written or ()
     return ", ".join(f"`{path}`" for path in listed)

@@ -110,8 +110,8 @@ def _other_port_url(facts: Facts) -> bytes:
 
 def _body_hash_url(facts: Facts) -> bytes:
     """Twilio, of a body that is no form: the URL with the query as it was sent, whose bodySHA256 is the body's hash."""
-    said = facts.query().get("bodySHA256", "").encode("utf-8", "surrogatepass")
-    if not hmac.compare_digest(said, hashlib.sha256(facts.request.body).hexdigest().encode()):
+    stated = facts.query().get("bodySHA256", "").encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(stated, hashlib.sha256(facts.request.body).hexdigest().encode()):
         raise SignatureError("bodySHA256 is missing from the URL, or is not the hash of this body")
     return f"{facts.url.partition('?')[0]}?{facts.request.query_string}".encode("utf-8", "surrogatepass")
 

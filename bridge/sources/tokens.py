@@ -1,6 +1,7 @@
-"""Which secrets stand in a body: the token by which its sender is known, and fields whose names say so.
+"""Which secrets are in a body: the token by which its sender is known, and fields whose names say so.
 
-A body is stored as it came; whoever shows something of its event asks here what must not be seen. Nothing here raises.
+A body is stored as it came. Before anything of its event is shown, this module says what must not be seen. Nothing
+here raises.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One verifier for every sender: a `VerifySpec` says where the signature is and what it covers, this checks it.
 
-Law 3: whatever bytes and header texts arrive, `verify` returns or raises `SignatureError`, in bounded time; a source
+Law 3: whatever bytes and header strings arrive, `verify` returns or raises `SignatureError`, in bounded time; a source
 without a usable secret never verifies. Signed bytes are never decoded before they are hashed; decoded signatures are
 compared in constant time; at most `MAX_CANDIDATES` are tried. The reasons are for the log, never for the sender.
 """
@@ -198,9 +198,9 @@ def _refuse_shifted(form: str | None, timestamp: str) -> None:
 
 
 def _refuse_lengthened(facts: Facts) -> None:
-    """Without a key, whoever saw one hash can compute that of the same body with more behind it.
+    """Without a key, anyone who has seen one hash can compute the hash of the same body with more bytes after it.
 
-    The bytes between (0x80, zeros, a length) stand in no document: what is none is not authentic.
+    The bytes between (0x80, zeros, a length) occur in no document: a body that is not a document is not authentic.
     """
     body = facts.request.body
     try:
@@ -229,8 +229,8 @@ def _meet_requirements(source: Source, facts: Facts) -> None:
     body = facts.body()
     document = Document(body=body, header=facts.request.headers, query=facts.query(), root=body)
     for requirement in source.require:
-        said = text_of(requirement.path.read(document))
-        given = (said or "").strip().encode("utf-8", "surrogatepass")
+        stated = text_of(requirement.path.read(document))
+        given = (stated or "").strip().encode("utf-8", "surrogatepass")
         allowed = [text.strip().encode("utf-8", "surrogatepass") for text in requirement.expected]
         if not given or not any(hmac.compare_digest(given, text) for text in allowed if text):
             raise SignatureError(f"`require` is not met: {requirement.path.text} has another value")
@@ -294,7 +294,7 @@ def _checks(spec: VerifySpec, secret: str) -> list[Check]:
 
 
 def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
-    """The keys that a secret holds, one for each form that it has; the first form's fault if it has none of them."""
+    """The keys that a secret holds, one for each form that fits; the error of the first form if none fits."""
     found, faults = [], []
     for form in forms:
         try:

@@ -140,7 +140,7 @@ COMPARISONS: Final[dict[str, Callable[[Decimal, Decimal], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Resembles:
-    """prefix, suffix, contains: tests of a text (`contains` of a list, too)."""
+    """prefix, suffix, contains: tests of a string (`contains` of a list, too)."""
 
     operator: str
     operand: Operand

@@ -188,7 +188,7 @@ def _join(argument: str, _maps: object) -> Filter:
     return _listed(lambda values: between.join(text for value in values if (text := text_of(value))) or MISSING)
 
 
-# --------------------------------------------------------------------------------------------------------- texts
+# --------------------------------------------------------------------------------------------------------- strings
 
 
 def _textual(compute: Callable[[str], Value]) -> Filter:
@@ -269,7 +269,7 @@ def _date(argument: str, _maps: object) -> Filter:
 
 
 def instant(value: Value) -> datetime | None:
-    """The moment that seconds, milliseconds or an ISO text stand for, in UTC (a text without a zone is UTC)."""
+    """The moment that seconds, milliseconds or an ISO 8601 string mean, in UTC (also where the string has no zone)."""
     exact = number(value)
     try:
         if exact is not None:

@@ -1,4 +1,4 @@
-"""Paths: where a value is in an event. `compile_path` judges the text once; reading never raises and is bounded.
+"""Paths: where a value is in an event. `compile_path` checks the path once; reading never raises and is bounded.
 
     data.object.metadata.plan      dotted, into the body
     items[0].id   items[-1].id     an element of a list
@@ -7,7 +7,7 @@
     refunds.*.amount               of every element of a list: what is there, as a list
     items.*[kind=tax].amount       the same, of the elements whose field is that
     header.x  query.x  envelope.type  key.subscription  root.x  body.header
-    value.plan                     what `values:` calls so
+    value.plan                     the value of this name in `values:`
     was.data.object.status         any path, in the event as it was before the change
 
 A path that goes on into a string reads it as JSON. `null` reads as missing. At a path's end an object with an `id`
@@ -52,7 +52,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The first element of a list whose field equals this text, as a condition would say it."""
+    """The first element of a list whose field equals this string, as a condition would say it."""
 
     field: tuple[Segment, ...]
     text: str
@@ -77,7 +77,7 @@ class CompiledPath:
     rest: tuple[Segment, ...]
 
     def read(self, document: Document) -> Json | Missing:
-        # Written out, because every event runs through here a hundred times: names down nested objects, and no more.
+        # Written out because every event runs through here a hundred times: it only follows names down nested objects.
         value = document.body if self.root == "body" else self._start(document)
         for name in self.names:
             if value.__class__ is dict:
@@ -150,7 +150,7 @@ def _of_element(element: Json, segments: tuple[Segment, ...]) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class ValuePath(CompiledPath):
-    """`value.plan`: what `values:` calls so; where nothing is called so, the field `value` of the body.
+    """`value.plan`: the value of this name in `values:`; where there is none, the field `value` of the body.
 
     name: of the value; tail: the path that goes on into it. The inherited parts are those of the field.
     """
@@ -257,7 +257,7 @@ def _element(elements: list[Json], where: Where) -> Value:
 
 
 def compile_path(path: str | Sequence[str]) -> CompiledPath | FirstPath:
-    """Judge and compile a path, or a list of which the first non-empty counts. ValueError is a sentence."""
+    """Check and compile a path, or a list of which the first non-empty counts. ValueError is a sentence."""
     if not isinstance(path, str):
         paths = tuple(compile_one(text) for text in path)
         return paths[0] if len(paths) == 1 else FirstPath(" or ".join(p.text for p in paths), paths)
@@ -265,7 +265,7 @@ def compile_path(path: str | Sequence[str]) -> CompiledPath | FirstPath:
 
 
 def compile_one(path: str) -> CompiledPath:
-    """Compile one path; ValueError says where it stops making sense."""
+    """Compile one path; ValueError says where it cannot be read further."""
     text = path.strip()
     if not text:
         raise ValueError("a path is empty")

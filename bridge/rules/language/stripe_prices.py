@@ -107,16 +107,16 @@ def _price_id(item: Item) -> str | None:
 
 
 def _quantity(item: Item) -> Fraction | None:
-    said = item.get("quantity")
-    exact = number(1 if said is None else said)
+    stated = item.get("quantity")
+    exact = number(1 if stated is None else stated)
     return None if exact is None else Fraction(exact)
 
 
 def _currency(subscription: Item) -> str | None:
     """Its own, or (before 2022) its first price's."""
     items = _items(subscription)
-    said = subscription.get("currency") or (_price(items[0]).get("currency") if items else None)
-    return said if isinstance(said, str) else None
+    stated = subscription.get("currency") or (_price(items[0]).get("currency") if items else None)
+    return stated if isinstance(stated, str) else None
 
 
 def _now_for(then: Item, now: Item) -> list[Fraction | None]:
@@ -195,10 +195,10 @@ def _cost(item: Item, currency: str) -> Fraction | None:
 
 def _is_fixed(item: Item) -> bool:
     """Neither by use, nor in tiers, nor by a transformed quantity."""
-    for said in (_map(item.get("price")), _map(item.get("plan")), _recurring(item)):
-        if said.get("usage_type") == "metered" or said.get("billing_scheme") == "tiered":
+    for stated in (_map(item.get("price")), _map(item.get("plan")), _recurring(item)):
+        if stated.get("usage_type") == "metered" or stated.get("billing_scheme") == "tiered":
             return False
-        if any(said.get(key) for key in ("tiers", "tiers_mode", "transform_quantity", "transform_usage", "meter")):
+        if any(stated.get(key) for key in ("tiers", "tiers_mode", "transform_quantity", "transform_usage", "meter")):
             return False
     return True
 

@@ -1,6 +1,6 @@
-"""Templates: texts with placeholders, `{path|filter:argument|filter}` or `{a or b or c|filter}`.
+"""Templates: strings with placeholders, `{path|filter:argument|filter}` or `{a or b or c|filter}`.
 
-A literal brace is written twice. Rendering never raises; a placeholder without a text makes the result None, unless
+A literal brace is written twice. Rendering never raises; a placeholder without a value makes the result None, unless
 the caller wants it to be empty (descriptions).
 """
 
@@ -25,7 +25,7 @@ PLACEHOLDERS_MAX: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """What stands between braces: paths of which the first with a text counts, and filters."""
+    """What is between braces: paths, of which the first with a value counts, and filters."""
 
     text: str
     paths: tuple[CompiledPath, ...]
@@ -43,7 +43,7 @@ class Placeholder:
         return paths[0].read(scope.document) if len(paths) == 1 else self._first(scope)
 
     def _first(self, scope: Scope) -> Value:
-        """The first value with a text; without one, the first that is there at all."""
+        """The first value that can be written as a string; without one, the first that is there at all."""
         spare: Value = MISSING
         for path in self.paths:
             value = path.read(scope.document)
@@ -56,7 +56,7 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A compiled template: literal texts and placeholders in turn."""
+    """A compiled template: literal strings and placeholders in turn."""
 
     text: str
     parts: tuple[str | Placeholder, ...]
@@ -71,7 +71,7 @@ class Template:
         return tuple(part for part in self.parts if isinstance(part, str))
 
     def render(self, scope: Scope, *, missing: str | None = None) -> str | None:
-        """The text; with `missing` None, no text at all where one placeholder has none (or an empty one)."""
+        """The string; with `missing` None, no string at all where one placeholder is missing or empty."""
         if self.literal is not None:
             return self.literal
         if len(self.parts) == 1 and isinstance(self.parts[0], Placeholder):
@@ -85,7 +85,7 @@ class Template:
         return "".join(texts)
 
     def first_missing(self, scope: Scope) -> str | None:
-        """The placeholder that has no text, for the sentence that says so."""
+        """The placeholder that has no value, for the sentence that says so."""
         return next((part.text for part in self.placeholders if not text_of(part.value(scope))), None)
 
 
@@ -95,7 +95,7 @@ def template_of(text: str, parts: tuple[str | Placeholder, ...]) -> Template:
 
 
 def compile_template(text: str, maps: Mapping[str, Mapping[str, Json]] | None = None) -> Template:
-    """Judge and compile a template; ValueError is a sentence."""
+    """Check and compile a template; ValueError is a sentence."""
     if len(text) > TEMPLATE_MAX:
         raise ValueError(f"a template has {len(text)} characters, at most {TEMPLATE_MAX} are allowed")
     parts: list[str | Placeholder] = []

@@ -26,7 +26,7 @@ _JSON_TEXT_MAX: Final = 262_144
 
 
 def number(value: Value) -> Decimal | None:
-    """The exact number a value is: a JSON number or a numeric text; None for everything else and for monsters."""
+    """The exact number of a JSON number or numeric string; None for everything else and for what is out of bounds."""
     if value.__class__ is int:
         return Decimal(value) if value.bit_length() <= _BITS_MAX else None
     if isinstance(value, Decimal):
@@ -45,7 +45,7 @@ def _sensible(exact: Decimal) -> bool:
 
 
 def equal(left: Value, right: Value) -> bool:
-    """Numbers equal numeric texts, "true" and "false" equal booleans, missing equals nothing."""
+    """Numbers equal numeric strings, "true" and "false" equal booleans, missing equals nothing."""
     if left is None or right is None or left is MISSING or right is MISSING:
         return False
     if left.__class__ is str and right.__class__ is str:
@@ -67,12 +67,12 @@ def same(left: Value, right: Value) -> bool:
 
 
 def is_empty(value: Value) -> bool:
-    """Missing, null or the empty text. Zero and false are values."""
+    """Missing, null or the empty string. Zero and false are values."""
     return value is None or value is MISSING or value == ""
 
 
 def json_in_text(text: str) -> Value:
-    """The document that a text holds, for paths that go on into it; MISSING if it holds none."""
+    """The document that a string holds, for paths that go on into it; MISSING if it holds none."""
     if text.lstrip()[:1] not in ("{", "[") or len(text) > _JSON_TEXT_MAX:
         return MISSING
     try:

@@ -25,38 +25,38 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
 
 class Destinations:
-    """Collects what all files configure, then judges the names that they use."""
+    """Collects what all files configure, then checks the names that they use."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._known: dict[str, Destination] = {}
         self._used: list[tuple[str, Steps, Report]] = []
 
-    def name(self, said: str | DestinationStanza | None, where: Steps, report: Report, otherwise: str) -> str:
-        """The name of a destination that a file or rule gives, which may configure it by the way."""
-        if said is None:
+    def name(self, written: str | DestinationStanza | None, where: Steps, report: Report, otherwise: str) -> str:
+        """The name of a destination that a file or rule gives; the entry may also configure it."""
+        if written is None:
             return otherwise
-        if isinstance(said, str):
-            self._used.append((said, where, report))
-            return said
-        if said.api_key is None:
-            self._used.append((said.name, (*where, "name"), report))
-            if said.website_id is not None:
-                report.fault((*where, "website_id"), f'website_id of "{said.name}" needs its api_key beside it')
+        if isinstance(written, str):
+            self._used.append((written, where, report))
+            return written
+        if written.api_key is None:
+            self._used.append((written.name, (*where, "name"), report))
+            if written.website_id is not None:
+                report.fault((*where, "website_id"), f'website_id of "{written.name}" needs its api_key beside it')
         else:
-            self._configure(said, said.api_key, where, report)
-        return said.name
+            self._configure(written, written.api_key, where, report)
+        return written.name
 
-    def _configure(self, said: DestinationStanza, key: str, where: Steps, report: Report) -> None:
-        if said.name in _OF_SETTINGS:
-            setting = _OF_SETTINGS[said.name]
-            report.fault((*where, "name"), f'"{said.name}" is the website of {setting}; choose another name')
-        elif not _NAME.fullmatch(said.name):
-            report.fault((*where, "name"), f'"{said.name[:60]}" may hold only letters, digits, "-", "_" and "."')
-        website_id = self._read(said.website_id, "website_id", where, report)
-        found = Destination(said.name, self._key(said.name, key, where, report), website_id)
-        if self._known.setdefault(said.name, found) != found:
-            report.fault((*where, "name"), f'"{said.name}" is configured twice, differently')
+    def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Report) -> None:
+        if written.name in _OF_SETTINGS:
+            setting = _OF_SETTINGS[written.name]
+            report.fault((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
+        elif not _NAME.fullmatch(written.name):
+            report.fault((*where, "name"), f'"{written.name[:60]}" may hold only letters, digits, "-", "_" and "."')
+        website_id = self._read(written.website_id, "website_id", where, report)
+        found = Destination(written.name, self._key(written.name, key, where, report), website_id)
+        if self._known.setdefault(written.name, found) != found:
+            report.fault((*where, "name"), f'"{written.name}" is configured twice, differently')
         self._check_website(found, where, report)
 
     def _key(self, name: str, text: str, where: Steps, report: Report) -> str | None:
@@ -90,7 +90,7 @@ class Destinations:
             report.fault(where, f'"{found.name}" has an account token (dft_…), which needs "website_id"')
 
     def check_names(self) -> None:
-        """Every name that is used must be configured somewhere, in whatever file."""
+        """Every name that is used must be configured in one of the files."""
         for name, where, report in self._used:
             if name == "test":
                 report.fault(where, '"test" is the website of test-mode events; other goals cannot be sent there')

@@ -29,9 +29,9 @@ def read_files(folder: Path) -> dict[str, str]:
     try:
         found = sorted(path for path in folder.iterdir() if _is_mapping_file(path))
     except OSError as error:
-        told = f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"
-        made = f"; `cp -r {SHIPPED} {folder}` makes one with the files that are shipped, or set BRIDGE_MAPPINGS"
-        raise MappingError([told + made if isinstance(error, FileNotFoundError) else told]) from None
+        sentence = f"{folder}: the folder of mapping files cannot be read ({_reason(error)})"
+        advice = f"; `cp -r {SHIPPED} {folder}` makes one with the files that are shipped, or set BRIDGE_MAPPINGS"
+        raise MappingError([sentence + advice if isinstance(error, FileNotFoundError) else sentence]) from None
     if len(found) > FILES_MAX:
         raise MappingError([too_many(folder, len(found))])
     texts: dict[str, str] = {}
@@ -49,7 +49,7 @@ def read_files(folder: Path) -> dict[str, str]:
 def read_file(path: Path) -> str:
     """The text of one mapping file; MappingError.
 
-    Bytes that are no text stay in it (surrogateescape), so that `load` tells of them together with all other faults.
+    Bytes that are not UTF-8 stay in it (surrogateescape), so that `load` reports them together with all other errors.
     """
     try:
         return _read(path)
@@ -72,7 +72,7 @@ def _read(path: Path) -> str:
 
 
 def _is_mapping_file(path: Path) -> bool:
-    """OSError where nobody can say; a link that leads nowhere is no file."""
+    """OSError where it cannot be found out; a link that leads nowhere is not a file."""
     if path.suffix not in SUFFIXES or path.name.startswith("."):
         return False
     try:
@@ -95,7 +95,7 @@ def _reason(error: OSError) -> str:
 
 
 def hash_of(files: Mapping[str, str]) -> str:
-    """The name of a set of files: SHA-256 over names and texts."""
+    """The name of a set of files: SHA-256 over their names and contents."""
     digest = hashlib.sha256()
     for name in sorted(files):
         for part in (name, files[name]):

@@ -1,7 +1,7 @@
 """`handshake:` → `Handshake` values: of a preset in full, of a `custom` file echoes only.
 
-What computes with the secret, or keeps what it is sent, is judged once, with its preset; a mapping file cannot make the
-bridge sign what somebody asks for. Two sources with one secret are held apart here, too (`apart`).
+A handshake that computes with the secret, or keeps what it is sent, is reviewed once, with its preset: a mapping file
+cannot make the bridge sign what anyone asks for. Two sources with one secret are kept apart here, too (`apart`).
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ def verify_token_variable(name: str) -> str:
 def compile_handshakes(
     file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Report
 ) -> tuple[Handshake, ...]:
-    """The handshakes of a source. Faults go to the report."""
+    """The handshakes of a source. Errors go to the report."""
     compiling = _Compiling(name, environ, report)
     if file.handshake is None:
-        return tuple(compiling.one(said, in_preset(report)) for _, said in _numbered(preset.handshake))
+        return tuple(compiling.one(written, in_preset(report)) for _, written in _numbered(preset.handshake))
     if not report.is_sound("handshake"):
         return ()
     if file.provider != CUSTOM:
         report.fault(("handshake", KEY), OF_THE_PRESET)
         return ()
     return tuple(
-        compiling.one(said, report.below("handshake", *where), echo_only=True)
-        for where, said in _numbered(file.handshake)
+        compiling.one(written, report.below("handshake", *where), echo_only=True)
+        for where, written in _numbered(file.handshake)
     )
 
 
-def _numbered(said: HandshakeStanza | list[HandshakeStanza] | None) -> list[tuple[tuple[int, ...], HandshakeStanza]]:
-    if said is None:
+def _numbered(written: HandshakeStanza | list[HandshakeStanza] | None) -> list[tuple[tuple[int, ...], HandshakeStanza]]:
+    if written is None:
         return []
-    return [((i,), one) for i, one in enumerate(said)] if isinstance(said, list) else [((), said)]
+    return [((i,), one) for i, one in enumerate(written)] if isinstance(written, list) else [((), written)]
 
 
 class _Compiling:
@@ -71,28 +71,28 @@ class _Compiling:
         self.environ = environ
         self.report = report
 
-    def one(self, said: HandshakeStanza, fault: Fault, *, echo_only: bool = False) -> Handshake:
+    def one(self, written: HandshakeStanza, fault: Fault, *, echo_only: bool = False) -> Handshake:
         """One entry."""
-        does, place = _does(said, fault)
-        if echo_only and (does is not ReplyKind.ECHO or said.body is not None):
+        does, place = _does(written, fault)
+        if echo_only and (does is not ReplyKind.ECHO or written.body is not None):
             fault((), ECHO_ONLY)
-        methods = tuple(method for _, method in numbered(said.method))
-        for where, method in numbered(said.method):
+        methods = tuple(method for _, method in numbered(written.method))
+        for where, method in numbered(written.method):
             if method not in METHODS:
                 fault(("method", *where), f'a handshake is sent by {", ".join(METHODS)}, not "{method[:20]}"')
         made = Handshake(
             does,
             methods,
-            when=tuple(_condition(place, value, below(fault, "when")) for place, value in (said.when or {}).items()),
-            body=said.body,
-            signed=said.signed if said.signed is not None else methods == ("POST",),
+            when=tuple(_condition(place, value, below(fault, "when")) for place, value in (written.when or {}).items()),
+            body=written.body,
+            signed=written.signed if written.signed is not None else methods == ("POST",),
             place=place,
-            fields=_fields(said, does, below(fault, "json")),
+            fields=_fields(written, does, below(fault, "json")),
         )
-        return self._with_verify_token(said, made, fault)
+        return self._with_verify_token(written, made, fault)
 
-    def _with_verify_token(self, said: HandshakeStanza, made: Handshake, fault: Fault) -> Handshake:
-        place = _place(said.verify_token, below(fault, "verify_token"))
+    def _with_verify_token(self, written: HandshakeStanza, made: Handshake, fault: Fault) -> Handshake:
+        place = _place(written.verify_token, below(fault, "verify_token"))
         if place is None:
             return made
         value = self.environ.get(self.variable, "").strip()
@@ -102,16 +102,16 @@ class _Compiling:
         return replace(made, verify_token=place, variable=self.variable, expected=value or None)
 
 
-def _does(said: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]:
+def _does(written: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]:
     """What is done, and with the value at which place."""
     wanted = [
-        (ReplyKind.ECHO, said.echo, "echo"),
-        (ReplyKind.HMAC, said.hmac, "hmac"),
-        (ReplyKind.KEEP, said.keep, "keep"),
+        (ReplyKind.ECHO, written.echo, "echo"),
+        (ReplyKind.HMAC, written.hmac, "hmac"),
+        (ReplyKind.KEEP, written.keep, "keep"),
     ]
     found = [(does, _place(text, below(fault, key))) for does, text, key in wanted if text is not None]
-    if said.answer is not None:
-        found.append((ReplyKind(said.answer), None))
+    if written.answer is not None:
+        found.append((ReplyKind(written.answer), None))
     if len(found) != 1:
         fault((), 'a handshake needs exactly one answer, such as "echo", which says where the value to be echoed is')
     return found[0] if found else (ReplyKind.ECHO, None)
@@ -127,13 +127,13 @@ def _condition(text: str, value: Scalars, fault: Fault) -> tuple[Place, tuple[st
     return place or Place("header", ""), values
 
 
-def _fields(said: HandshakeStanza, does: ReplyKind, fault: Fault) -> tuple[tuple[str, str], ...]:
+def _fields(written: HandshakeStanza, does: ReplyKind, fault: Fault) -> tuple[tuple[str, str], ...]:
     known = ("value", "hex", "base64") if does is ReplyKind.HMAC else ("value",)
-    for name, template in (said.json_ or {}).items():
+    for name, template in (written.json_ or {}).items():
         for part in _TEMPLATE.findall(template):
             if part not in known:
                 fault((name,), f"the answer of this handshake can hold {{{'}, {'.join(known)}}}, not {{{part[:20]}}}")
-    return tuple((said.json_ or {}).items())
+    return tuple((written.json_ or {}).items())
 
 
 # ------------------------------------------------------------------------------------------------ shared secrets

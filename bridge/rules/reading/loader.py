@@ -1,7 +1,7 @@
-"""Mapping files → a `RuleSet`, or every fault of every file at once. Reads no environment and no clock.
+"""Mapping files → a `RuleSet`, or every error of every file at once. Reads no environment and no clock.
 
-`read_files` and `read_file` alone touch a disk. `load` gives the same for the same texts, variables and presets,
-and raises nothing but MappingError, whatever the texts hold.
+Only `folder` touches a disk. `load` gives the same for the same contents, variables and presets,
+and raises nothing but MappingError, whatever the files hold.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 def load(
     files: Mapping[str, str], environ: Mapping[str, str], presets: Mapping[str, Any], *, folder: str = "mappings"
 ) -> RuleSet:
-    """Compile a set of mapping files; MappingError holds all faults as `folder/file.yaml:line:column: sentence`."""
+    """Compile a set of mapping files; MappingError holds all errors as `folder/file.yaml:line:column: sentence`."""
     folder = folder.rstrip("/") or "/"
     if not files:
         raise MappingError([f"{folder}: there is no mapping file (*.yaml)"])
@@ -57,7 +57,7 @@ def load(
 
 
 class _Reading:
-    """All files on their way; destinations are known only when all are read."""
+    """All files while they are read; destinations are known only when all have been read."""
 
     def __init__(self, environ: Mapping[str, str], presets: Mapping[str, Any], folder: str) -> None:
         self.environ, self.presets, self.folder = environ, presets, folder
@@ -72,11 +72,11 @@ class _Reading:
         for fault in faults:
             report.fault_at(fault.line, fault.column, fault.sentence)
         stem = self._stem(name, report)
-        said = structure(tree, report) if tree is not None else None
-        if said is None:
+        written = structure(tree, report) if tree is not None else None
+        if written is None:
             return None
-        compiled = self._compile(said, Surroundings(stem, self.presets, self.environ), report)
-        read = _fields_read(text, json.dumps(self.presets.get(said.provider), default=str))
+        compiled = self._compile(written, Surroundings(stem, self.presets, self.environ), report)
+        read = _fields_read(text, json.dumps(self.presets.get(written.provider), default=str))
         read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # never of a rule
         return replace(compiled, source=replace(compiled.source, reads=read))
 
@@ -90,11 +90,11 @@ class _Reading:
         self.stems[stem] = name
         return stem
 
-    def _compile(self, said: MappingFile, around: Surroundings, report: Report) -> CompiledFile:
-        destination = self.destinations.name(said.datafast, ("datafast",), report, DEFAULT)
-        source = compile_source(said, around, report, destination)
+    def _compile(self, written: MappingFile, around: Surroundings, report: Report) -> CompiledFile:
+        destination = self.destinations.name(written.datafast, ("datafast",), report, DEFAULT)
+        source = compile_source(written, around, report, destination)
         values = source.values if isinstance(source.values, Values) else NO_VALUES
-        rules = self._rules(said, destination, values, report)
+        rules = self._rules(written, destination, values, report)
         named = [
             *(event for rule in rules for event in rule.events),
             *(event for link in source.links for event in link.events),
@@ -102,25 +102,25 @@ class _Reading:
         source = replace(source, named_types=event_types(named))
         if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
-        if said.challenge is not None:
+        if written.challenge is not None:
             report.warn(("challenge", KEY), '"challenge" does nothing: remove it; handshakes are in "handshake"')
         _refuse_values_as_ids(source, values, report)
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
-        check_when(said.when, values, report.below("when"))
-        when = ALWAYS if said.when is None else compile_when(said.when, report.below("when"))
+        check_when(written.when, values, report.below("when"))
+        when = ALWAYS if written.when is None else compile_when(written.when, report.below("when"))
         _check_follows(rules, report)
-        _warn_of_misspelling(said, _event_names(self.presets.get(said.provider)), report)
+        _warn_of_misspelling(written, _event_names(self.presets.get(written.provider)), report)
         place = report.place(("secret", KEY))
-        return CompiledFile(report.file, source, rules, when, tuple(_tests(said, rules, report)), place)
+        return CompiledFile(report.file, source, rules, when, tuple(_tests(written, rules, report)), place)
 
-    def _rules(self, said: MappingFile, destination: str, values: Values, report: Report) -> tuple[Rule, ...]:
+    def _rules(self, written: MappingFile, destination: str, values: Values, report: Report) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         seen: dict[str, int] = {}
-        for i, goal in enumerate(said.goals):
+        for i, goal in enumerate(written.goals):
             line = report.tree.place(("goals", i))[0] if report.tree is not None else 0
             own = self.destinations.name(goal.datafast, ("goals", i, "datafast"), report, destination)
-            rule = compile_rule(goal, RuleContext(said.maps, own, line, values), report.below("goals", i))
+            rule = compile_rule(goal, RuleContext(written.maps, own, line, values), report.below("goals", i))
             if rule.id and rule.id in seen:
                 where = ("goals", i, "id" if goal.id is not None else "goal")
                 report.fault(
@@ -128,7 +128,7 @@ class _Reading:
                 )
             seen.setdefault(rule.id, line)
             rules.append(rule)
-        if not said.goals:
+        if not written.goals:
             report.warn(("goals", KEY), "there is no rule, so nothing is ever sent")
         return tuple(rules)
 
@@ -180,9 +180,9 @@ def _fields_read(*texts: str) -> frozenset[str]:
     )
 
 
-def _tests(said: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterable[TestCase]:
+def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterable[TestCase]:
     ids = {rule.id for rule in rules}
-    for i, test in enumerate(said.tests):
+    for i, test in enumerate(written.tests):
         for where, name in numbered(test.only):
             if name not in ids:
                 report.fault(("tests", i, "only", *where), f'there is no rule with the id "{name}"')
@@ -214,7 +214,7 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
-    """What a rule follows must be a goal of the file; of one that is switched off, it can only wait in vain."""
+    """What a rule follows must be a goal of the file, and one that is switched on."""
     for i, rule in enumerate(rules):
         if rule.follows is not None and rule.follows == rule.name.literal:
             report.fault(("goals", i, "follows"), f'the goal "{rule.follows}" cannot follow itself')
@@ -256,11 +256,11 @@ def _event_names(preset: Mapping[str, Any] | None) -> frozenset[str]:
     return frozenset(str((preset or {}).get("event_names", "")).split())
 
 
-def _warn_of_misspelling(said: MappingFile, known: frozenset[str], report: Report) -> None:
+def _warn_of_misspelling(written: MappingFile, known: frozenset[str], report: Report) -> None:
     """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse."""
-    for i, goal in enumerate(said.goals):
+    for i, goal in enumerate(written.goals):
         for where, event in numbered(goal.event):
             meant = None if event in known or is_glob(event) else nearest(event, known, likeness=0.87)
             if meant is not None:
-                sentence = f'{said.provider} is not known to send "{event}"; did you mean "{meant}"?'
+                sentence = f'{written.provider} is not known to send "{event}"; did you mean "{meant}"?'
                 report.warn(("goals", i, "event", *where), sentence)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
-def compile_values(said: Mapping[str, NamedValue], maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Values:
-    """Compile `values:`; every problem is told to `fault`, and what has one is left out."""
+def compile_values(written: Mapping[str, NamedValue], maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Values:
+    """Compile `values:`; every problem goes to `fault`, and a value that has one is left out."""
     choices: dict[str, tuple[Choice, ...]] = {}
-    for name, value in said.items():
+    for name, value in written.items():
         if not NAME.fullmatch(name):
             fault((name, KEY), f'the name of a value is a word such as plan or seats_left, not "{name[:40]}"')
         listed = value if isinstance(value, list) else [value]
@@ -44,31 +44,33 @@ def compile_values(said: Mapping[str, NamedValue], maps: Mapping[str, Mapping[st
 
 
 @lru_cache(maxsize=64)
-def preset_values(said: str) -> tuple[Values, tuple[tuple[Steps, str], ...]]:
+def preset_values(written: str) -> tuple[Values, tuple[tuple[Steps, str], ...]]:
     """Compile a preset's `values:`, given as JSON, and what is wrong with them.
 
     They are the same for all files and at every reload (their templates know no `maps`), so once a process is enough.
     """
     problems: list[tuple[Steps, str]] = []
-    values = Preset.model_validate({"values": json.loads(said)}).values
+    values = Preset.model_validate({"values": json.loads(written)}).values
     return compile_values(values, {}, lambda where, text: problems.append((where, text))), tuple(problems)
 
 
-def _choice(said: object, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Choice | None:
-    if not isinstance(said, Chosen):
-        source = _template(text_of(said) or "", maps, fault)
+def _choice(written: object, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Choice | None:
+    if not isinstance(written, Chosen):
+        source = _template(text_of(written) or "", maps, fault)
         return Choice((compile_glob("*"),), source) if source is not None else None
-    globs = tuple(compile_glob(text) for _, text in numbered(said.event))
-    if (said.value is None) is (said.builtin is None):
+    globs = tuple(compile_glob(text) for _, text in numbered(written.event))
+    if (written.value is None) is (written.builtin is None):
         fault((), 'an entry takes either "value" (a template) or "builtin"')
         return None
-    if said.builtin is not None:
-        compute = BUILTINS.get(said.builtin)
+    if written.builtin is not None:
+        compute = BUILTINS.get(written.builtin)
         if compute is None:
-            fault(("builtin",), f'there is no builtin "{said.builtin[:60]}"' + did_you_mean(said.builtin, BUILTINS))
+            fault(
+                ("builtin",), f'there is no builtin "{written.builtin[:60]}"' + did_you_mean(written.builtin, BUILTINS)
+            )
             return None
         return Choice(globs, compute)
-    template = _template(text_of(said.value) or "", maps, below(fault, "value"))
+    template = _template(text_of(written.value) or "", maps, below(fault, "value"))
     return Choice(globs, template) if template is not None else None
 
 
@@ -85,13 +87,13 @@ def merged(*layers: Values) -> Values:
     return Values({name: choices for layer in layers for name, choices in layer.choices.items()})
 
 
-# ------------------------------------------------------------------------------------------- what texts read of them
+# ------------------------------------------------------------------------------------------- which values are read
 
 _READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)')
 
 
 def check_text(text: str, values: Values, fault: Fault) -> None:
-    """Tell of each value that a path or a placeholder reads and nobody names.
+    """Report each value that a path or a placeholder reads and that is not in `values:`.
 
     Where there are no values at all, `value` is an ordinary field of the body.
     """

@@ -1,4 +1,4 @@
-"""Faults and warnings of one mapping file, each at its place: `mappings/stripe.yaml:13:7: sentence`."""
+"""Errors and warnings of one mapping file, each at its place: `mappings/stripe.yaml:13:7: sentence`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Report:
         return lambda where, sentence: self.fault((*steps, *where), sentence)
 
     def is_sound(self, *steps: str | int) -> bool:
-        """Whether nothing at or below these steps was found faulty so far."""
+        """Whether no error at or below these steps has been found so far."""
         return not any(where[: len(steps)] == steps for where in self.faulty)
 
     def place(self, where: Steps) -> str:
@@ -74,7 +74,7 @@ def numbered(texts: Texts | None) -> list[tuple[Steps, str]]:
 
 
 def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
-    """Compile a path or a list of paths; what is none is told to `fault` and left out."""
+    """Compile a path or a list of paths; what is not a valid path is reported to `fault` and left out."""
     found = []
     for where, text in numbered(texts):
         try:
@@ -85,7 +85,7 @@ def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
 
 
 def paths_or_templates(texts: Texts | None, fault: Fault) -> tuple[Path, ...]:
-    """Compile each as a template if it holds a brace, else as a path; what is neither is told and left out."""
+    """Compile each as a template if it has a brace, else as a path; what is neither is reported and left out."""
     found: list[Path] = []
     for where, text in numbered(texts):
         try:

@@ -1,4 +1,4 @@
-"""One entry of `goals:` → a `Rule`. What DataFast would refuse in any event is a fault here, not a surprise there."""
+"""One entry of `goals:` → a `Rule`. What DataFast would always refuse is an error here already."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RuleContext:
 
 
 def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
-    """Compile a rule; every fault goes to `fault`, and the result counts only if there are none."""
+    """Compile a rule; every error goes to `fault`, and the result may be used only if there are none."""
     name = _name(goal.goal, context, below(fault, "goal"))
     events = tuple(text for _, text in numbered(goal.event))
     if not events:
@@ -220,9 +220,9 @@ def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
     template = _template(text_of(value), context, fault)
     if template is None:
         return None
-    said = limits.length("".join(template.literals))  # what stands there in any event
-    if said > limits.VALUE_MAX:
-        fault((), f"this value has {said} characters; DataFast takes at most {limits.VALUE_MAX}")
+    written = limits.length("".join(template.literals))  # what stands there in any event
+    if written > limits.VALUE_MAX:
+        fault((), f"this value has {written} characters; DataFast takes at most {limits.VALUE_MAX}")
     if template.literal == "":
         fault((), "an empty value is never sent; leave the entry out")
     return template

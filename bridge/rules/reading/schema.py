@@ -1,7 +1,7 @@
-"""The keys of a mapping file: one pydantic model a map. Strict, and every fault at once.
+"""The keys of a mapping file: one pydantic model per map. Strict, and every error at once.
 
-The models say which keys there are and what shape each value has; what the texts mean (paths, templates, conditions)
-is judged by the compiler. Field descriptions are the reference that people read, and the JSON Schema for editors.
+The models say which keys there are and what shape each value has; what the strings mean (paths, templates, conditions)
+is checked by the compiler. Field descriptions are the reference that people read, and the JSON Schema for editors.
 """
 
 from __future__ import annotations

@@ -83,12 +83,12 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
             problems += judged.problems
             placeholders += judged.placeholders
             usable += [] if judged != _GOOD else _pieces(text.strip(), forms)
-    said = _distinct(problems), _distinct(placeholders)
+    sentences = _distinct(problems), _distinct(placeholders)
     return Secrets(
         _distinct(usable),
         _distinct(tellable(names, environ)),
         _distinct(tellable(unset, environ)),
-        *said,
+        *sentences,
         literal=literal,
     )
 
@@ -141,7 +141,7 @@ _GOOD: Final = _Judged()
 
 
 def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> _Judged:
-    """Why this value cannot be a secret, and what to do, as a sentence; _GOOD if it can be one."""
+    """Why this value cannot be a secret, and what to do about it, as a sentence; _GOOD if it can be one."""
     names = variables(entry)
     who = " and ".join(tellable(names, environ)) or "the secret in the file"
     values = dict.fromkeys((text, *(environ[name].strip() for name in names)))
@@ -241,7 +241,7 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str | None:
-    """The text with its variables filled in; None if one of them is unset or blank."""
+    """The text with its variables filled in; None if one of them is unset or empty."""
     if any(not environ.get(name, "").strip() for name in VARIABLE.findall(text)):
         return None
     return VARIABLE.sub(lambda match: environ[match[1]].strip(), text)

@@ -63,14 +63,14 @@ class Surroundings:
 
 
 def compile_source(file: MappingFile, around: Surroundings, report: Report, destination: str) -> Source:
-    """The source of a file. Faults go to the report; the result counts only if there are none."""
+    """The source of a file. Errors go to the report; the result may be used only if there are none."""
     preset = _preset(file, around, report)
-    said = _Merged(file, preset, report)
+    written = _Merged(file, preset, report)
     verify = compile_verify(file, preset, around.presets, report)
     keys = _secrets(file, preset, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
-    signed = id_is_signed(envelope.id, verify, public_url=said.get("public_url"))
-    require, unset = _require(said, around, report)
+    signed = id_is_signed(envelope.id, verify, public_url=written.get("public_url"))
+    require, unset = _require(written, around, report)
     return Source(
         name=around.name,
         provider=file.provider,
@@ -83,21 +83,21 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         id_is_signed=preset.id_is_signed and signed,
         former=_former(file, preset, envelope, verify, report),
         retry_fields=tuple(preset.retry_fields),
-        body=_body(said.get("body"))[0],
-        body_field=_body(said.get("body"))[1],
-        each=_one(said.get("each"), said.fault("each")),
+        body=_body(written.get("body"))[0],
+        body_field=_body(written.get("body"))[1],
+        each=_one(written.get("each"), written.fault("each")),
         require=require,
-        public_url=_public_url(said, verify, around, report),
+        public_url=_public_url(written, verify, around, report),
         handshakes=compile_handshakes(file, preset, around.name, around.environ, report),
         quiet=preset.acknowledge == 204,
-        visitor=paths(said.get("visitor"), said.fault("visitor")),
+        visitor=paths(written.get("visitor"), written.fault("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
         links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
         values=_values(preset, file, around, report),
-        handovers=_handovers(said.get("handover") or (), said.fault("handover")),
+        handovers=_handovers(written.get("handover") or (), written.fault("handover")),
         ignored=_ignored(preset, file.provider, in_preset(report)),
         fingerprint=preset.fingerprint,
         objects=preset.objects,
@@ -107,8 +107,8 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
 
 def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Report) -> Values:
     """The preset's values and the file's, which win by name."""
-    said = around.presets[file.provider]["values"] if preset.values else {}
-    theirs, problems = preset_values(json.dumps(said))
+    written = around.presets[file.provider]["values"] if preset.values else {}
+    theirs, problems = preset_values(json.dumps(written))
     for where, sentence in problems:
         in_preset(report)(where, sentence)
     mine = compile_values(file.values, file.maps, report.below("values"))
@@ -154,64 +154,64 @@ def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
 
 
 def _envelope(file: MappingFile, preset: Preset, report: Report) -> EnvelopeSpec:
-    said: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     for stanzas, fault in ((preset, in_preset(report)), (file, report.below("envelope"))):
         for key in ("type", "id", "time", "order", "account"):
             texts = getattr(stanzas.envelope, key, None)
             if texts is not None:
                 read = paths_or_templates if key == "type" else paths
-                said[key] = read(texts, below(fault, key))
-        _test_flag(stanzas, fault, said)
-    return EnvelopeSpec(**said)
+                written[key] = read(texts, below(fault, key))
+        _test_flag(stanzas, fault, written)
+    return EnvelopeSpec(**written)
 
 
-def _test_flag(stanzas: Stanzas, fault: Fault, said: dict[str, Any]) -> None:
+def _test_flag(stanzas: Stanzas, fault: Fault, written: dict[str, Any]) -> None:
     flag = stanzas.envelope.test if stanzas.envelope is not None else None
     if isinstance(flag, TestFlag):
-        said["test"] = paths(flag.path, below(fault, "test", "path"))
+        written["test"] = paths(flag.path, below(fault, "test", "path"))
         if flag.prefix is not None:
-            said["test"] = tuple(BeginsWith(path, flag.prefix) for path in said["test"])
-        said["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
+            written["test"] = tuple(BeginsWith(path, flag.prefix) for path in written["test"])
+        written["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
     elif flag is not None:
-        said["test"], said["test_is"] = paths(flag, below(fault, "test")), True
+        written["test"], written["test_is"] = paths(flag, below(fault, "test")), True
 
 
 def _former(
     file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Report
 ) -> FormerSpec | None:
     """How the previous release read type and id; what the file says itself was read as it is now."""
-    said = preset.formerly
-    if said is None:
+    written = preset.formerly
+    if written is None:
         return None
     own, fault = file.envelope or EnvelopeStanza(), in_preset(report)
-    event_type = envelope.type if own.type is not None or said.type is None else paths(said.type, fault)
-    event_id = envelope.id if own.id is not None or said.id is None else paths(said.id, fault)
+    event_type = envelope.type if own.type is not None or written.type is None else paths(written.type, fault)
+    event_id = envelope.id if own.id is not None or written.id is None else paths(written.id, fault)
     return FormerSpec(event_type, event_id, preset.id_is_signed and id_is_signed(event_id, verify))
 
 
 # --------------------------------------------------------------------------------------------------- body, links
 
 
-def _body(said: str | JsonField | None) -> tuple[BodyForm, str | None]:
-    if isinstance(said, JsonField):
-        return BodyForm.JSON_FIELD, said.json_field
-    return BodyForm(said or "json"), None
+def _body(written: str | JsonField | None) -> tuple[BodyForm, str | None]:
+    if isinstance(written, JsonField):
+        return BodyForm.JSON_FIELD, written.json_field
+    return BodyForm(written or "json"), None
 
 
-def _links(said: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) -> tuple[LinkSpec, ...]:
-    if said is None:
+def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) -> tuple[LinkSpec, ...]:
+    if written is None:
         return ()
-    if isinstance(said, list):
+    if isinstance(written, list):
         return tuple(
             LinkSpec(
                 _kind(link.kind, (i, "kind"), fault),
                 paths(link.path, below(fault, i, "path")),
                 tuple(text for _, text in numbered(link.event)),
             )
-            for i, link in enumerate(said)
+            for i, link in enumerate(written)
         )
     return tuple(
-        LinkSpec(_kind(kind, (kind, KEY), fault), paths(texts, below(fault, kind))) for kind, texts in said.items()
+        LinkSpec(_kind(kind, (kind, KEY), fault), paths(texts, below(fault, kind))) for kind, texts in written.items()
     )
 
 
@@ -262,8 +262,8 @@ def default_variable(name: str) -> str:
 def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surroundings) -> tuple[str, ...]:
     """What secrets begin with: those of the provider, of the preset that `verify` names, of the form of the key."""
     named = file.verify if isinstance(file.verify, str) else file.verify.preset if file.verify else None
-    said = around.presets.get(named, {}).get("secret_form") if named else None
-    forms = [form for texts in (preset.secret_form, said) for _, form in numbered(texts)]
+    written = around.presets.get(named, {}).get("secret_form") if named else None
+    forms = [form for texts in (preset.secret_form, written) for _, form in numbered(texts)]
     return tuple(dict.fromkeys([*forms, *(form for key, form in _FORM_OF_KEY if key in verify.key)]))
 
 
@@ -304,11 +304,11 @@ def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
     return f"its secret is empty, {consequence}"
 
 
-def _require(said: _Merged, around: Surroundings, report: Report) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
+def _require(written: _Merged, around: Surroundings, report: Report) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
     """The equality checks, and the variables that they need and that are not set."""
     requirements, unset = [], []
-    fault = said.fault("require")
-    for key, value in (said.get("require") or {}).items():
+    fault = written.fault("require")
+    for key, value in (written.get("require") or {}).items():
         texts = [text_of(v) or "" for v in (value if isinstance(value, list) else [value])]
         for text in texts:
             _refuse_malformed(text, ("require", key), report)
@@ -325,8 +325,8 @@ def _of_key(fault: Fault, key: str) -> Fault:
     return lambda _where, sentence: fault((key, KEY), sentence)
 
 
-def _public_url(said: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
-    text = said.get("public_url")
+def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
+    text = written.get("public_url")
     if text is None:
         if signs_its_url(verify):
             report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')

@@ -1,6 +1,6 @@
-"""YAML, strictly: a tree of nodes that know their place, and every fault as (line, column, sentence).
+"""YAML, strictly: a tree of nodes that know their place, and every error as (line, column, sentence).
 
-Only `true`, `false`, `null` and JSON numbers are not texts: `on`, `no`, dates, `12:30:00` and `010` stay what was
+Only `true`, `false`, `null` and JSON numbers are not strings: `on`, `no`, dates, `12:30:00` and `010` stay what was
 written. Duplicate keys, anchors, aliases, merge keys, tags and several documents are refused; size, depth and number
 of nodes are bounded. It uses PyYAML's parser (libyaml where it is there) but none of its constructors.
 """
@@ -34,9 +34,9 @@ NODES_MAX: Final = 20_000
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
-# What no editor shows. NEL, LS and PS are line breaks to YAML and to nobody else: every place would be a line off.
+# What no editor shows. NEL, LS and PS are line breaks to YAML only: every place would be a line off.
 _UNSEEN: Final = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-NOT_UTF8: Final = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that is no text (surrogateescape)
+NOT_UTF8: Final = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that is not UTF-8 (surrogateescape)
 _SECRET: Final = re.compile(r"secret|api.?key|require|token|password", re.IGNORECASE)
 _HIDDEN: Final = "…"
 QUOTES: Final = "put it in quotes"
@@ -94,7 +94,7 @@ class _StopError(Exception):
 
 
 def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
-    """The tree of a file (None where there is none) and all its faults, of which a syntax error is the last."""
+    """The tree of a file (None where there is none) and all its errors, of which a syntax error is the last."""
     reader = _Reader(text)
     try:
         return reader.document(), reader.faults

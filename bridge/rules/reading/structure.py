@@ -28,7 +28,7 @@ VARIABLES_ARE_READ: Final = (
 )
 _VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")  # "${plan}" is a dollar and a placeholder
 _ROUNDS_MAX: Final = 5
-# What stands in for a needed value that is faulty, while the rest is judged. # becomes the number of the place.
+# What replaces a required value that is wrong, while the rest is checked. # becomes the number of the place.
 _FILLERS: Final[dict[tuple[str, ...], Json]] = {
     ("provider",): "custom",
     ("goals",): [],
@@ -65,7 +65,7 @@ _WORDS: Final = {
     "greater_than_equal": "must be 1 or more",
     "less_than_equal": "is too large",
 }
-# What people write who know another dialect, or an older page.
+# What is written by people who know another dialect, or an older page.
 _HINTS: Final = {
     "rules": 'write "goals"',
     "name": 'a rule\'s name in DataFast is its "goal"',
@@ -82,10 +82,10 @@ _HINTS: Final = {
 
 
 def structure(tree: Node, report: Report) -> MappingFile | None:
-    """The file as the schema reads it; every fault is told to the report.
+    """The file as the schema reads it; every error goes to the report.
 
-    What is faulty is taken out or filled in, so that the rest can still be judged: all faults of a file are told at
-    once. The result of a faulty file is for that only. None: there is no map at all.
+    What is wrong is removed or replaced, so that the rest can still be checked: all errors of a file are reported at
+    once. The result of a file with errors serves only for that. None: there is no map at all.
     """
     if tree.kind != "mapping":
         report.fault((), "a mapping file is a map with at least the keys provider and goals")
@@ -99,17 +99,17 @@ def structure(tree: Node, report: Report) -> MappingFile | None:
             for details in error.errors(include_url=False, include_context=True):
                 where = _steps(details)
                 _tell(details["type"], where, details, tree, report)
-                _mend(plain, where, details["type"])
+                _patch(plain, where, details["type"])
     return None
 
 
 def _steps(details: ErrorDetails) -> Steps:
-    """The steps to a fault, without the members of unions."""
+    """The steps to an error, without the members of unions."""
     return tuple(step for step in details["loc"] if isinstance(step, int) or not step.startswith("~"))
 
 
-def _mend(plain: Json, where: Steps, kind: str) -> None:
-    """Take out what is faulty, or put something sound in its place where it is needed."""
+def _patch(plain: Json, where: Steps, kind: str) -> None:
+    """Remove what is wrong, or put a valid value in its place where one is required."""
     if _pattern(where) == _NAMES_OF_VALUES:
         where = where[:-1]
     if where[:1] == ("values",) and len(where) == 2:
@@ -132,7 +132,7 @@ def _mend(plain: Json, where: Steps, kind: str) -> None:
 
 
 def _filler(filler: Json, where: Steps) -> Json:
-    """A filler of its own for each place: two rules must not seem to have the same name."""
+    """A different filler for each place: two rules must not seem to have the same name."""
     number = "-".join(str(step) for step in where if isinstance(step, int))
     if isinstance(filler, dict):
         return {key: value.replace("#", number) for key, value in filler.items()}
@@ -144,7 +144,7 @@ def _pattern(where: Steps) -> tuple[str, ...]:
 
 
 def _plain(node: Node, where: Steps, report: Report) -> Any:
-    """The tree as JSON values. A `${NAME}` where none is read is a fault, never a text that happens to look so."""
+    """The tree as JSON values. A `${NAME}` where none is read is an error, never an ordinary string."""
     if _pattern(where) in VARIABLES_ARE_READ:
         return node.plain()
     if node.kind == "mapping":
@@ -160,7 +160,7 @@ def _plain(node: Node, where: Steps, report: Report) -> Any:
 
 
 def _refuse_nothing(node: Node, where: Steps, report: Report, plain: Json) -> None:
-    """A key with nothing behind it is a slip, never the default."""
+    """A key without a value is a mistake, never the default."""
     model = model_at(where)
     for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
         child = node.entries[key]
@@ -175,9 +175,9 @@ def _refuse_nothing(node: Node, where: Steps, report: Report, plain: Json) -> No
 
 
 def model_at(where: Steps) -> type[Strict] | None:
-    """The model of the map that lies there."""
+    """The model of the map at this place."""
     if where[:1] == ("values",) and len(where) in (2, 3):
-        return Chosen  # the keys of `values` are anybody's words
+        return Chosen  # the keys of `values` are the user's own words
     return MODELS.get(_pattern(where))
 
 
@@ -229,7 +229,7 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
 
 
 def _quotes(value: Json, words: str) -> str:
-    """Where a text was wanted and YAML read something else, quotes mend it."""
+    """Where a string was expected and YAML read something else, quotes fix it."""
     if "string" not in words and "path" not in words and "name" not in words:
         return ""
     if isinstance(value, (bool, int, float)):

@@ -1,4 +1,4 @@
-"""The `verify` stanza → a `VerifySpec`: said by the file, by the preset that it names, or by the provider's preset."""
+"""The `verify` stanza → a `VerifySpec`: from the file, the preset that it names, or the provider's preset."""
 
 from __future__ import annotations
 
@@ -53,35 +53,35 @@ def valid_preset(found: Any, report: Report, where: Steps) -> Preset:
 
 
 def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Report) -> VerifySpec:
-    said, fault = _said_verify(file, preset, presets, report)
-    if said is None or (file.verify is not None and not report.is_sound("verify")):
+    written, fault = _written_verify(file, preset, presets, report)
+    if written is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
-    spec = _scheme(said, fault)
-    return replace(spec, alternatives=tuple(_alternatives(said.or_ or (), below(fault, "or"))))
+    spec = _scheme(written, fault)
+    return replace(spec, alternatives=tuple(_alternatives(written.or_ or (), below(fault, "or"))))
 
 
-def _alternatives(said: Sequence[Scheme], fault: Fault) -> Iterable[VerifySpec]:
-    for i, scheme in enumerate(said):
+def _alternatives(written: Sequence[Scheme], fault: Fault) -> Iterable[VerifySpec]:
+    for i, scheme in enumerate(written):
         if scheme.type is None:
             fault((i,), f'an entry of "or" needs "type" (one of {", ".join(VERIFY_TYPES)})')
         else:
             yield _scheme(scheme, below(fault, i))
 
 
-def _scheme(said: Scheme, fault: Fault) -> VerifySpec:
-    _one_of(("type",), said.type, VERIFY_TYPES, fault)
-    forms = numbered(said.key or _KEY_UNSAID.get(said.type or "", "text"))
+def _scheme(written: Scheme, fault: Fault) -> VerifySpec:
+    _one_of(("type",), written.type, VERIFY_TYPES, fault)
+    forms = numbered(written.key or _KEY_UNSAID.get(written.type or "", "text"))
     for where, form in forms:
         _one_of(("key", *where), form, KEY_FORMS, fault)
-    if said.signature is None and said.type != "basic":
-        fault((), f'type {said.type} needs "signature", which says where the signature or token is')
+    if written.signature is None and written.type != "basic":
+        fault((), f'type {written.type} needs "signature", which says where the signature or token is')
     spec = VerifySpec(
-        type=said.type or "",
+        type=written.type or "",
         key=tuple(form for _, form in forms),
-        signature=_signature(said, fault),
-        timestamp=_timestamp(said, fault),
-        id=read_places(said.id, below(fault, "id")),
-        signed=said.signed or "{body}",
+        signature=_signature(written, fault),
+        timestamp=_timestamp(written, fault),
+        id=read_places(written.id, below(fault, "id")),
+        signed=written.signed or "{body}",
     )
     _check_signed(spec, fault)
     _check_key(spec, fault)
@@ -118,10 +118,10 @@ def signs_its_url(verify: VerifySpec) -> bool:
     return any(not set(_SIGNED_PART.findall(spec.signed)).isdisjoint(_URLS) for spec in verify.schemes)
 
 
-def _said_verify(
+def _written_verify(
     file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Report
 ) -> tuple[Verify | None, Fault]:
-    """What is said about verification: by the file, by the preset that it names there, by the provider's preset."""
+    """The `verify` stanza of the file, of the preset that it names there, or of the provider's preset."""
     base = preset.verify if isinstance(preset.verify, Verify) else None
     if file.verify is None:
         if base is None and file.provider != CUSTOM and report.is_sound("provider"):
@@ -151,10 +151,10 @@ def _overlaid(base: Verify | None, own: Verify) -> Verify:
     """`own` over `base`: key by key, also within signature and timestamp."""
     if base is None:
         return own
-    said = base.model_dump(exclude_unset=True, by_alias=True)
+    written = base.model_dump(exclude_unset=True, by_alias=True)
     for key, value in own.model_dump(exclude_unset=True, by_alias=True).items():
-        said[key] = {**said.get(key, {}), **value} if isinstance(value, dict) else value
-    return Verify.model_validate(said)
+        written[key] = {**written.get(key, {}), **value} if isinstance(value, dict) else value
+    return Verify.model_validate(written)
 
 
 def _one_of(where: Steps, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
@@ -162,17 +162,17 @@ def _one_of(where: Steps, value: str | None, allowed: tuple[str, ...], fault: Fa
         fault(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
 
 
-def _signature(said: Scheme, fault: Fault) -> SignatureSpec:
-    if said.signature is None:
+def _signature(written: Scheme, fault: Fault) -> SignatureSpec:
+    if written.signature is None:
         return SignatureSpec(())
-    if not numbered(said.signature.in_):
+    if not numbered(written.signature.in_):
         fault(("signature",), 'signature needs "in"')
-    places = read_places(said.signature.in_, below(fault, "signature", "in"))
-    return SignatureSpec(places, said.signature.split, said.signature.prefix, said.signature.encoding)
+    places = read_places(written.signature.in_, below(fault, "signature", "in"))
+    return SignatureSpec(places, written.signature.split, written.signature.prefix, written.signature.encoding)
 
 
-def _timestamp(said: Scheme, fault: Fault) -> TimestampSpec | None:
-    stamp = said.timestamp
+def _timestamp(written: Scheme, fault: Fault) -> TimestampSpec | None:
+    stamp = written.timestamp
     if stamp is None:
         return None
     if not numbered(stamp.in_):

@@ -77,7 +77,7 @@ _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 
 def compile_when(when: Json, fault: Fault, at: tuple[str | int, ...] = (), depth: int = 0) -> All:
-    """Compile a `when:` map. Every fault is told to `fault(where, sentence)`; what is faulty is left out."""
+    """Compile a `when:` map. Every error goes to `fault(where, sentence)`; what is wrong is left out."""
     if not isinstance(when, dict):
         fault(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
         return ALWAYS
