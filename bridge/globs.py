@@ -48,7 +48,7 @@ def is_glob(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class EventTypes:
+class EventTypeSet:
     """A set of event types, by name and by glob."""
 
     names: frozenset[str]
@@ -60,8 +60,8 @@ class EventTypes:
         return event_type in self.names or any(glob.matches(event_type) for glob in self.globs)
 
 
-def event_types(patterns: Iterable[str]) -> EventTypes:
+def event_types(patterns: Iterable[str]) -> EventTypeSet:
     """The types that these patterns name; one of stars alone names none, it only leaves none out."""
     named = {pattern for pattern in patterns if pattern.strip("*")}
     globs = sorted(pattern for pattern in named if is_glob(pattern))
-    return EventTypes(frozenset(named.difference(globs)), tuple(compile_glob(glob) for glob in globs))
+    return EventTypeSet(frozenset(named.difference(globs)), tuple(compile_glob(glob) for glob in globs))

@@ -7,7 +7,6 @@ prepare events here. What of it depends on goals that were made before (`follows
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
 from bridge.identity.evidence import Observation
 from bridge.model import Envelope, Event, EventState, GoalDraft, Verdict
+from bridge.text import is_fixture_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
 
 TEST: Final = "test"  # the destination of test events, when it has a key
-_ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # evt_00000000000000 is nobody's id
 
 log = logs.get("route")
 
@@ -228,7 +227,7 @@ def _names(event: Event, documents: Sequence[Document]) -> list[str]:
     """What each document's event is called in once keys: the provider's id where it is one's own, else ours."""
     ids = [document.envelope.get("id") or "" for document in documents]
     if len(documents) == 1:
-        return [event.name if not ids[0] or _ZEROS.fullmatch(ids[0]) else ids[0]]
+        return [event.name if not ids[0] or is_fixture_id(ids[0]) else ids[0]]
     uses = Counter(ids)
     return [name if name and uses[name] == 1 else f"{event.name}.{i}" for i, name in enumerate(ids)]
 

@@ -10,9 +10,11 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from bridge.globs import compile_glob
 from bridge.identity import stripe
 from bridge.identity.visitor import judge
 from bridge.model import MISSING, Candidate, Key
+from bridge.text import is_fixture_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,7 +26,6 @@ ID_MAX: Final = 200
 _LISTED: Final = 20  # values of one path that is a list
 _KEPT: Final = 2_000
 
-_ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")  # in_00000000000000: the fixtures of every SDK
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
@@ -92,7 +93,7 @@ def _tied(source: Source, event_type: str) -> tuple[object, ...]:
     own = tuple(
         (spec.kind, tuple(path.text for path in spec.paths))
         for spec in source.links
-        if any(pattern != "*" and _glob(pattern).fullmatch(event_type) for pattern in spec.events)
+        if any(pattern != "*" and _glob(pattern).matches(event_type) for pattern in spec.events)
     )
     kinds = {kind for kind, _ in own} | {spec.kind for spec in source.links if "*" in spec.events}
     return own if len(kinds) > 1 else ()
@@ -154,7 +155,7 @@ def _places(source: Source, event_type: str) -> tuple[tuple[str, Path], ...]:
     found = tuple(
         (spec.kind, path)
         for spec in source.links
-        if any(_glob(pattern).fullmatch(event_type) for pattern in spec.events)
+        if any(_glob(pattern).matches(event_type) for pattern in spec.events)
         for path in spec.paths
         if code is None or (spec.kind, path.text) not in code.COVERED
     )
@@ -164,11 +165,7 @@ def _places(source: Source, event_type: str) -> tuple[tuple[str, Path], ...]:
     return found
 
 
-@lru_cache(maxsize=512)
-def _glob(pattern: str) -> re.Pattern[str]:
-    pieces = (piece for piece in re.split(r"(\*+|\?)", pattern) if piece)
-    texts = (".*" if piece[0] == "*" else "." if piece == "?" else re.escape(piece) for piece in pieces)
-    return re.compile("".join(texts), re.DOTALL)
+_glob: Final = lru_cache(maxsize=512)(compile_glob)
 
 
 def _id(value: Json) -> str | None:
@@ -176,6 +173,6 @@ def _id(value: Json) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()
-    if not text or len(text) > ID_MAX or not text.isprintable() or text.lower() in _NOTHING or _ZEROS.fullmatch(text):
+    if not text or len(text) > ID_MAX or not text.isprintable() or text.lower() in _NOTHING or is_fixture_id(text):
         return None
     return text

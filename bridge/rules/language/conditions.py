@@ -1,8 +1,7 @@
 """Conditions: a `when:` map of path to expectation, compiled once, tested without ever raising.
 
-`test` returns None where it holds, else a `Failure`: the path, what was expected, what was there, for the trace.
-A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
-There are no regular expressions: a sender must not be able to keep the bridge busy.
+`test` returns None where the condition holds, else a `FailedCondition`: the path, what was expected and what was there,
+for the trace. A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedCondition:
     """Why a condition does not hold. actual: without secrets."""
 
     path: str
@@ -45,7 +44,7 @@ def shown_at(path: str, actual: str) -> str:
 
 
 class Condition(Protocol):
-    def test(self, document: Document) -> Failure | None: ...
+    def test(self, document: Document) -> FailedCondition | None: ...
 
     @property
     def text(self) -> str: ...
@@ -63,11 +62,11 @@ class FieldTest:
     expected: str
     constant: str | None = None  # the text that is expected, where that is all
 
-    def test(self, document: Document) -> Failure | None:
+    def test(self, document: Document) -> FailedCondition | None:
         value = self.path.read(document)
         if self.expectation.holds(value, document):
             return None
-        return Failure(self.path.text, self.expected, shown_at(self.path.text, shown(value)))
+        return FailedCondition(self.path.text, self.expected, shown_at(self.path.text, shown(value)))
 
     @property
     def text(self) -> str:
@@ -80,7 +79,7 @@ class All:
 
     parts: tuple[Condition, ...]
 
-    def test(self, document: Document) -> Failure | None:
+    def test(self, document: Document) -> FailedCondition | None:
         for part in self.parts:
             failure = part.test(document)
             if failure is not None:
@@ -98,7 +97,7 @@ class Either:
 
     parts: tuple[Condition, ...]
 
-    def test(self, document: Document) -> Failure | None:
+    def test(self, document: Document) -> FailedCondition | None:
         failures = []
         for part in self.parts:
             failure = part.test(document)
@@ -106,7 +105,7 @@ class Either:
                 return None
             failures.append(failure)
         actual = _behind_first([(failure.path, failure.actual) for failure in failures])
-        return Failure(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
+        return FailedCondition(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
 
     @property
     def text(self) -> str:
@@ -120,11 +119,11 @@ class NotAll:
     inner: Condition
     paths: tuple[CompiledPath, ...]
 
-    def test(self, document: Document) -> Failure | None:
+    def test(self, document: Document) -> FailedCondition | None:
         if self.inner.test(document) is not None:
             return None
         actual = _behind_first([(path.text, shown_at(path.text, shown(path.read(document)))) for path in self.paths])
-        return Failure(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
+        return FailedCondition(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
 
     @property
     def text(self) -> str:
@@ -148,12 +147,12 @@ class ElementTest:
     expectation: Expectation
     expected: str
 
-    def test(self, document: Document) -> Failure | None:
+    def test(self, document: Document) -> FailedCondition | None:
         found = self.path.read(document)
         values = found if isinstance(found, list) else []
         if one_holds(bound(self.expectation, document), values, document):
             return None
-        return Failure(self.path.text, self.expected, shown_at(self.path.text, _some(values)))
+        return FailedCondition(self.path.text, self.expected, shown_at(self.path.text, _some(values)))
 
     @property
     def text(self) -> str:
@@ -168,12 +167,12 @@ class ElementWhere:
     inner: All
     negated: bool = False
 
-    def test(self, document: Document) -> Failure | None:
+    def test(self, document: Document) -> FailedCondition | None:
         found = self.path.whole(document)
         elements = found if isinstance(found, list) else []
         if any(self.inner.test(Document(element)) is None for element in elements) is not self.negated:
             return None
-        return Failure(self.path.text, self._expected, shown_at(self.path.text, shown(found)))
+        return FailedCondition(self.path.text, self._expected, shown_at(self.path.text, shown(found)))
 
     @property
     def text(self) -> str:
