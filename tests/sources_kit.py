@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlsplit
 
-import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -125,8 +124,12 @@ def source_of(provider, said, *secrets, **changes):
     return replace(made, **changes)
 
 
+def refuse(where, sentence):
+    raise AssertionError(f"{where}: {sentence}")
+
+
 def case(provider, said):
-    when = compile_when(said.get("when", {}), lambda where, sentence: pytest.fail(f"{where}: {sentence}"))
+    when = compile_when(said.get("when", {}), refuse)
     globs = tuple(compile_glob(text) for text in as_list(said.get("event", "*")))
     return Case(globs, when, said.get("because", f"the handshake with which {provider} sets up or tries a webhook"))
 
