@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from bridge import logs
-from bridge.datafast import readback
+from bridge.datafast.actions import action_of
+from bridge.datafast.goal import utc
 from bridge.errors import StoreError, StoreGone
-from bridge.limits import KEYS_MAX
 from bridge.model import (
     Claim,
     GoalState,
@@ -43,7 +42,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Destination, Goal, OwnedGoal, UnconfirmedGoal, VisitorGoals
+    from bridge.datafast.actions import Api
+    from bridge.datafast.readback import Settlement as Recognized
+    from bridge.model import Destination, UnconfirmedGoal, VisitorGoals
     from bridge.settings import Schedule, Settings
     from bridge.store import Store
 
@@ -53,22 +54,9 @@ HOUR_MS: Final = 3_600_000
 JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
-CLOCKS_MS: Final = 15_000  # a request takes up to 10 s
 AGAIN_MS: Final = 200  # between two tries to write what is known
 
 log = logs.get("deliver")
-
-
-class Api(Protocol):
-    """What deliver needs of a DataFast client (`bridge.datafast.Client`)."""
-
-    def post_goal(
-        self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
-    ) -> Outcome:
-        """Send one goal. Never raises."""
-
-    def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
-        """Read a visitor's goals back. Never raises."""
 
 
 # ------------------------------------------------------------------------------------------- the table of answers
@@ -204,49 +192,17 @@ def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[li
     """What a read-back decides for each goal of the group, and what it says about the destination."""
     if answer.failure is not None:
         return [_cannot_tell(goal, answer.failure, policy) for goal in look.goals], _health_of(answer.failure)
-    off_ms = _off_ms(look, answer)
-    told = readback.settle(
-        answer.goals if answer.known else (),
-        name=look.name,
-        unconfirmed=[_unconfirmed(doubtful, off_ms) for doubtful in look.goals],
-        owned=[_owned(entry, off_ms) for entry in look.owned],
-    )
+    told = action_of(look.kind).recognize(look, answer)
     rulings = [_told(doubtful, told, policy) for doubtful in look.goals]
     return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _off_ms(look: LookClaim, answer: VisitorGoals) -> int:
-    """How far DataFast's clock is from what we took it to say; 0 within what a request and whole seconds explain."""
-    if answer.server_now_ms is None or look.server_ms is None:
-        return 0
-    off_ms = answer.server_now_ms - look.server_ms
-    return off_ms if abs(off_ms) > CLOCKS_MS else 0
-
-
-def _unconfirmed(doubtful: UnconfirmedGoal, off_ms: int) -> readback.Unconfirmed:
-    goal = doubtful.goal
-    return readback.Unconfirmed(goal.id, goal.description, _window(doubtful.windows, off_ms))
-
-
-def _owned(delivered: OwnedGoal, off_ms: int) -> readback.Owned:
-    return readback.Owned(delivered.description, _window(delivered.windows, off_ms), delivered.event_id)
-
-
-def _window(windows: tuple[tuple[int, int], ...], off_ms: int) -> readback.Window:
-    """One window over all tries that may have arrived; what lies between them is the goal's or known as another's.
-
-    A try was timed by one of our clocks, before it was set or after: it counts by both.
-    """
-    starts, ends = zip(*windows, strict=True)
-    return readback.window(min(starts) + min(off_ms, 0), max(ends) + max(off_ms, 0))
-
-
-def _told(doubtful: UnconfirmedGoal, told: readback.Settlement, policy: Policy) -> LookRuling:
+def _told(doubtful: UnconfirmedGoal, told: Recognized, policy: Policy) -> LookRuling:
     entry = told.delivered.get(doubtful.goal.id)
     if entry is not None:
         message = "the answer was lost, but DataFast has it: found by reading the visitor back"
         if doubtful.restored:
-            at = f" at {_utc(entry.at_ms)}" if entry.at_ms is not None else ""
+            at = f" at {utc(entry.at_ms)}" if entry.at_ms is not None else ""
             message = f"it was sent before the back-up was put in place: DataFast recorded it{at}"
         settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
         return LookRuling(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
@@ -323,18 +279,6 @@ def _health_of_proof(answer: VisitorGoals) -> Settlement:
 
 
 # ------------------------------------------------------------------------------------------------------ the step
-
-
-def metadata_to_send(goal: Goal, now_ms: int) -> Mapping[str, str]:
-    """A goal more than an hour late carries `occurred_at` when a place is free, because DataFast dates it now."""
-    late = now_ms - goal.happened_at_ms > HOUR_MS
-    if not late or len(goal.metadata) >= KEYS_MAX or "occurred_at" in goal.metadata:
-        return goal.metadata
-    return {**goal.metadata, "occurred_at": _utc(goal.happened_at_ms)}
-
-
-def _utc(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def token_hash(destination: Destination) -> str:
@@ -454,13 +398,7 @@ class Deliverer:
         if self._monotonic_ms() - began_ms > self._lease_ms - self._deadline_ms:
             outcome = Outcome(OutcomeKind.NOT_SENT, message="this process was stopped for too long to send it safely")
         else:
-            outcome = self._api.post_goal(
-                destination,
-                visitor=goal.visitor,
-                name=goal.name,
-                description=goal.description,
-                metadata=metadata_to_send(goal, claim.claimed_at_ms),
-            )
+            outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
         ruled = rule(outcome, claim, self._policy, jitter=self._random())
         settled, ruling = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruled), began_ms)
         if settled.written and outcome.server_now_ms is not None:

@@ -139,7 +139,7 @@ class OwnedGoal:
 
 @dataclass(frozen=True, slots=True)
 class LookClaim:
-    """All unconfirmed goals of one visitor and name, for one read-back.
+    """All unconfirmed goals of one visitor, name and kind, for one read-back.
 
     owned: what the ledger already knows to be delivered for the same visitor and name. server_ms: what DataFast's clock
     says now, as far as we know. claimed_at_ms: by the database's clock.
@@ -154,6 +154,7 @@ class LookClaim:
     probe: bool = False
     server_ms: int | None = None
     claimed_at_ms: int = 0
+    kind: str = "goal"
 
 
 @dataclass(frozen=True, slots=True)

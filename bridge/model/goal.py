@@ -84,6 +84,7 @@ class PlannedGoal(NamedTuple):
     wait_ms: int | None = None
     notes: tuple[str, ...] = ()
     follows: Follows | None = None
+    kind: str = "goal"  # of the action; what sends it is bridge.datafast.actions
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,4 @@ class Goal:
     attempts: int  # those that count towards back-off
     unknown_visitor_tries: int = 0
     first_try_at_ms: int | None = None
+    kind: str = "goal"

@@ -61,6 +61,7 @@ class Making:
             max_age_ms=rule.max_age_ms,
             wait_ms=rule.wait_ms,
             notes=(*notes, *more, *cut, *once),
+            kind=rule.kind,
             follows=None if rule.follows is None else self._follows(rule.follows, value),
         )
 

@@ -21,7 +21,7 @@ class Rule:
 
     goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
     once_per: alternatives, of which the first with a value counts. destination: a configured name. follows: the name
-    of a goal that must have been made before, with the same once value.
+    of a goal that must have been made before, with the same once value. kind: of the action that it makes.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Rule:
     enabled: bool = True
     line: int = 0
     follows: str | None = None
+    kind: str = "goal"
 
 
 class RuleTrace(NamedTuple):

@@ -157,6 +157,7 @@ goals = Table(
     Column("unknown_at_ms", BigInteger, nullable=False, server_default="0"),  # when its visitor was last answered 404
     Column("to_prove", Text),  # while parked: the borrowed id that DataFast is asked about first
     Column("handover", Text),  # what its event is, if a visitor can be handed over there: purchase, …; not of a test
+    Column("kind", Text, nullable=False, server_default="goal"),  # of the action (bridge.datafast.actions)
     UniqueConstraint("destination", "once_key"),
     Index("ix_goals_destination_state_due_at_ms_id", "destination", "state", "due_at_ms", "id"),
     Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),

@@ -31,6 +31,7 @@ _GROUP: Final = (
         goals.c.visitor == bindparam("of_visitor"),
         goals.c.state == "unconfirmed",
         goals.c.name == bindparam("of_name"),
+        goals.c.kind == bindparam("of_kind"),
         or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= bindparam("now")),
     )
     .values(lease_token=bindparam("token"), lease_until_ms=bindparam("now") + bindparam("lease_ms"))
@@ -58,14 +59,15 @@ _DELIVERED: Final = select(goals.c.id, goals.c.description, goals.c.datafast_eve
     goals.c.visitor == bindparam("of_visitor"),
     goals.c.state == "delivered",
     goals.c.name == bindparam("of_name"),
+    goals.c.kind == bindparam("of_kind"),
 )
 
 
 def lease(
-    conn: Connection, destination: str, look: Row[Any, Any], token: str, now: int, lease_ms: int, *, probe: bool
+    conn: Connection, destination: str, look: Row[Any, Any, Any], token: str, now: int, lease_ms: int, *, probe: bool
 ) -> LookClaim | NotYet:
     """Lease all unconfirmed goals of one visitor and name: they can only be told apart together."""
-    whose = {"of_destination": destination, "of_visitor": look.visitor, "of_name": look.name}
+    whose = {"of_destination": destination, "of_visitor": look.visitor, "of_name": look.name, "of_kind": look.kind}
     leased = conn.execute(_GROUP, {**whose, "token": token, "now": now, "lease_ms": lease_ms}).all()
     rows = sorted(leased, key=lambda row: row.id)
     if not rows:
@@ -77,7 +79,7 @@ def lease(
         for row in rows
     )
     owned = tuple(_owned(conn, whose, skew, now, lease_ms))
-    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe, now + skew, now)
+    return LookClaim(destination, look.visitor, look.name, token, group, owned, probe, now + skew, now, look.kind)
 
 
 def _windows(

@@ -117,7 +117,7 @@ _AS_ASKED: Final = (
 )
 
 _LOOK_DUE: Final = (
-    select(goals.c.visitor, goals.c.name)
+    select(goals.c.visitor, goals.c.name, goals.c.kind)
     .where(
         goals.c.destination == bindparam("destination"),
         goals.c.state == "unconfirmed",
@@ -148,7 +148,7 @@ _NEXT_IN_LINE: Final = (
 
 def choose(
     conn: Connection, wish: dict[str, Any], door: pauses.Door, *, restored: bool
-) -> tuple[Row[Any, Any] | None, str | None, Row[Any] | None] | NotYet:
+) -> tuple[Row[Any, Any, Any] | None, str | None, Row[Any] | None] | NotYet:
     """Whose turn it is: one to look up, one to prove, or a goal to send."""
     destination, now = wish["destination"], door.now_ms
     look = _look_first(conn, wish, door, restored=restored) if not door.probing else None
@@ -165,7 +165,9 @@ def choose(
     return look, proof, goal
 
 
-def _look_first(conn: Connection, wish: dict[str, Any], door: pauses.Door, *, restored: bool) -> Row[Any, Any] | None:
+def _look_first(
+    conn: Connection, wish: dict[str, Any], door: pauses.Door, *, restored: bool
+) -> Row[Any, Any, Any] | None:
     """A look that comes before any send. Of restored goals first those that hold up a goal of their visitor."""
     if not restored:
         return conn.execute(_LOOK_DUE, wish).first()
@@ -276,5 +278,6 @@ def goal_of(row: Row[Any]) -> Goal:
         expires_at_ms=row.expires_at_ms,
         attempts=row.attempts,
         unknown_visitor_tries=row.unknown_visitor_tries,
+        kind=row.kind,
         first_try_at_ms=row.first_try_at_ms,
     )

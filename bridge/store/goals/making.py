@@ -108,6 +108,7 @@ def _row(
         "destination": draft.destination,
         "once_key": planned.once_key,
         "test": draft.test,
+        "kind": planned.kind,
         "name": planned.name,
         "description": planned.description or f"{event.source} {event.envelope.id or event.name}",
         "metadata": json.dumps(dict(planned.metadata), ensure_ascii=False),

@@ -108,3 +108,14 @@ def test_retention_counts_what_it_removes_and_forgetting_takes_the_answers_words
     retention.purge(sending.store, 30)
     assert attempts_of(sending, lost) == ()
     assert counted(sending) == before == {("readback", "cannot_tell"): 1}
+
+
+def test_rows_of_another_kind_are_no_goals_of_the_same_name(sending, lost):
+    """They are neither sent as goals nor looked up with them."""
+    other = sending.goal(visitor(2), kind="later")
+    now = sending.clock.now_ms
+    doubtful = sending.goal(ANN, kind="later", state="unconfirmed", due_at_ms=now + MINUTE)
+    sending.run_for(15_000)
+    assert sending.row(other).state == "rejected"
+    assert visitor(2) not in sending.website.asked("POST")
+    assert [len(attempts_of(sending, goal)) for goal in (lost, doubtful)] == [2, 0]

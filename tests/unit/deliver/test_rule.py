@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridge import settings
-from bridge.deliver import HOUR_MS, Policy, metadata_to_send, rule, rule_look
+from bridge.datafast.goal import metadata_to_send
+from bridge.deliver import HOUR_MS, Policy, rule, rule_look
 from bridge.model import (
     Claim,
     CompletedGoal,

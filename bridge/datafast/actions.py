@@ -1,0 +1,62 @@
+"""The kinds of actions that the outbox holds, and what each of them needs (docs/adr/0020).
+
+A row of `goals` names its kind. Claiming, leases, the rate limit, attempts, pauses and retries are the same for all;
+what differs is in one module per kind, behind `Action`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bridge.datafast import goal as goals
+from bridge.datafast.readback import Settlement
+from bridge.model import Outcome, OutcomeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bridge.model import Destination, Goal, LookClaim, VisitorGoals
+
+
+class Api(Protocol):
+    """What actions and read-backs need of a DataFast client (`bridge.datafast.Client`)."""
+
+    def post_goal(
+        self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
+    ) -> Outcome:
+        """Send one goal. Never raises."""
+
+    def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
+        """Read a visitor's goals back. Never raises."""
+
+
+class Action(Protocol):
+    """What one kind needs: a row becomes a request, and a read-back says which rows arrived."""
+
+    def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
+        """Render a row within DataFast's limits and send it. Never raises."""
+
+    def recognize(self, look: LookClaim, answer: VisitorGoals) -> Settlement:
+        """Which rows of a group does DataFast have? The answer could be read."""
+
+
+class _Unknown:
+    """A kind that a later release wrote. Nobody here knows how to send it, so a person is told."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def send(self, _api: Api, _destination: Destination, _goal: Goal, _now_ms: int) -> Outcome:
+        sentence = f'this release of the bridge cannot send a "{self._kind}": upgrade it, then use `goals retry`'
+        return Outcome(OutcomeKind.REJECTED, message=sentence)
+
+    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Settlement:
+        return Settlement({}, frozenset(), frozenset(doubtful.goal.id for doubtful in look.goals))
+
+
+ACTIONS: Final[Mapping[str, Action]] = {"goal": goals.GoalAction()}
+
+
+def action_of(kind: str) -> Action:
+    """The action of a row's kind."""
+    return ACTIONS.get(kind) or _Unknown(kind)
