@@ -1,4 +1,4 @@
-"""The composition root: everything real — environment, clock, randomness, threads — is put together here.
+"""The composition root, which puts everything real together: environment, clock, randomness, threads.
 
 `build` makes a Bridge from settings. The web process and the worker start one each, after any fork; commands build
 only what they need (`destinations`, `open_store`).
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store import Store
 
-POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections a process, at most (docs/operations.md)
+POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections per process, at most (docs/operations.md)
 LOOK_S: Final = 0.5  # between two looks at the mapping files
 HEARTBEAT_S: Final = 5.0
 FIRST_MESSAGES_S: Final = 0.25  # somebody waits for them
@@ -138,9 +138,9 @@ class Bridge:
                 worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Finish what is under way, give leases back, close connections; 3 s after `timeout_s` at the latest."""
+        """Finish what is under way, give leases back, close connections; at most 3 s after `timeout_s`."""
         if self._looker is not None:
-            self._looker.stop(0.0)  # it asks nothing more; what is under way ends while the worker does
+            self._looker.stop(0.0)  # it asks no more questions; what is under way ends while the worker stops
         if self._worker is not None and not self._worker.stop(timeout_s):
             log.warning("stop.unfinished", seconds=timeout_s)
         leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
@@ -150,12 +150,12 @@ class Bridge:
             log.warning("stop.unwritten", reason="the database does not answer")
 
     def _leave(self) -> None:
-        """In a thread of its own: a database that answers nothing knows no time limit, and the process must end."""
+        """In a thread of its own: a database that does not answer has no time limit, and the process must end."""
         self._keeper.stop(1.0)
         if self._lookup is not None and self._looker is not None:
             self._looker.stop(1.0)
             self._lookup.close()
-        self._say_goodbye()
+        self._end_beating()
         self.inbox.close()
         self._client.close()
         self.store.close()
@@ -203,13 +203,13 @@ class Bridge:
 
     @staticmethod
     def _build_looker(lookup: Lookup) -> Worker:
-        """A thread of its own: a slow Stripe keeps no event and no goal waiting."""
+        """A worker of its own, so that a slow Stripe keeps no event and no goal waiting."""
         return Worker(
             route=lookup.step, deliver=lambda _stopping: 1_000, chores=(), senders=0, monotonic=time.monotonic
         )
 
     def _build_keeper(self) -> Worker:
-        """The chores that every process has, whether it works or not."""
+        """The chores of every process, whether it has a worker or not."""
         return Worker(
             route=lambda: 0,
             deliver=lambda _stopping: 1_000,
@@ -219,14 +219,14 @@ class Bridge:
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("wrong_tokens", 1.0, lambda: self.wrong_tokens.flush(self.store)),
-                Chore("heartbeat", HEARTBEAT_S, self._say_hello),
+                Chore("heartbeat", HEARTBEAT_S, self._beat),
                 Chore("connections", GIVE_BACK_S, self.store.give_back),
             ),
             senders=0,
             monotonic=time.monotonic,
         )
 
-    def _say_hello(self) -> None:
+    def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
         self.store.run(
             lambda conn: heartbeats.beat(
@@ -234,8 +234,8 @@ class Bridge:
             )
         )
 
-    def _say_goodbye(self) -> None:
-        """A process that ended in order is no vanished worker."""
+    def _end_beating(self) -> None:
+        """Say that this process ended in order, so that nobody takes it for a vanished worker."""
         try:
             self.counters.flush(self.store)
             self.wrong_tokens.flush(self.store)
@@ -246,8 +246,8 @@ class Bridge:
 
 
 def _demand_own_tables(database: Store) -> None:
-    """SchemaError where the tables are another application's: nothing may write into them."""
-    with contextlib.suppress(StoreUnavailable):  # a database that is away is waited for by everybody who needs it
+    """SchemaError where the tables are another application's, because nothing may write into them."""
+    with contextlib.suppress(StoreUnavailable):  # everybody who needs a database that is away waits for it
         store.schema_state(database)
 
 

@@ -1,8 +1,8 @@
 """The loop around route and deliver: a few threads that can be woken, and that stop when told.
 
 One thread routes events and does the chores (sweep, parked goals, heartbeat, retention); `BRIDGE_CONCURRENCY` threads
-deliver. A fault of the database or of our own is logged and tried again; it never ends a thread. `stop` claims
-nothing more, lets what is being sent finish, and returns within its time.
+deliver. An error of the database or of our own is logged, and the work is tried again; it never ends a thread.
+`stop` claims nothing more, lets what is being sent finish, and returns within its time limit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 log = logs.get("worker")
 
-WOKEN_IDLE_S: Final = 1.0  # between two looks, where who makes work also wakes the worker
+WOKEN_IDLE_S: Final = 1.0  # between two looks, where the maker of the work also wakes the worker
 REST: Final = 9.0  # after routing, as a multiple of the time it took, while acknowledgements are being made
 REST_MIN_S: Final = 0.02
 REST_MAX_S: Final = 0.5
-AFTER_FAULT_S: Final = (0.2, 1.0, 5.0)
+AFTER_ERROR_S: Final = (0.2, 1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Something to be done now and then. Its first time is at the start."""
+    """Work that is due again and again, for the first time at the start."""
 
     name: str
     every_s: float
@@ -38,8 +38,8 @@ class Chore:
 class Worker:
     """Runs `route` and `deliver` until it is stopped.
 
-    idle_s: how long it may look away when other processes make the work and nobody wakes it.
-    route: routes some events, returns how many. deliver: does one piece, returns None, or the ms nothing is to do.
+    idle_s: how long it may sleep where other processes make the work and nobody wakes it. route: routes some events and
+    returns how many. deliver: does one piece of work and returns None, or the milliseconds until there may be more.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Worker:
             bell.set()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
-        """Claim nothing more and wait for what is under way. False: something was still under way in the end."""
+        """Claim nothing more and wait for what is under way. False: something was still under way at the end."""
         self._stopping.set()
         for bell in (self._events, *self._goals):
             bell.set()
@@ -103,20 +103,20 @@ class Worker:
         return self._stopping.is_set()
 
     def _forever(self, once: Callable[[], float], bell: threading.Event) -> None:
-        faults = 0
+        errors = 0
         while not self._stopping.is_set():
             try:
                 pause_s = once()
-                faults = 0
+                errors = 0
             except StoreError as error:
-                pause_s = AFTER_FAULT_S[min(faults, len(AFTER_FAULT_S) - 1)]
-                if faults == 0:
+                pause_s = AFTER_ERROR_S[min(errors, len(AFTER_ERROR_S) - 1)]
+                if errors == 0:
                     log.warning("store.unavailable", reason=str(error))
-                faults += 1
-            except Exception as error:  # noqa: BLE001 - a thread never ends for a fault
+                errors += 1
+            except Exception as error:  # noqa: BLE001 - no error ends a thread
                 pause_s = 0.0
                 log.error("fault", fault=logs.where(error))  # noqa: TRY400 - a stack trace may quote what was sent
-                self._stopping.wait(AFTER_FAULT_S[-1])
+                self._stopping.wait(AFTER_ERROR_S[-1])
             if pause_s > 0 and bell.wait(pause_s):
                 bell.clear()
 
@@ -125,7 +125,7 @@ class Worker:
         started = self._monotonic()
         routed = self._route()
         if routed and self._events.is_set():
-            # Events come in meanwhile, by the same interpreter: their acknowledgements go first, routing can wait.
+            # The same interpreter receives events meanwhile: their acknowledgements go first, routing can wait.
             self._stopping.wait(min(REST_MAX_S, max(REST_MIN_S, REST * (self._monotonic() - started))))
         nap_s = self._do_chores()
         return 0.0 if routed else min(nap_s, self._idle_s)
@@ -135,7 +135,7 @@ class Worker:
         return 0.0 if wait_ms is None else wait_ms / 1000
 
     def _do_chores(self) -> float:
-        """Do what is due; seconds until the next is. One that fails is tried again in its turn, and hurts no other."""
+        """Do the chores that are due, and return the seconds until the next. A failure waits its turn and stops no other."""
         for chore in self._chores:
             now = self._monotonic()
             if now < self._due_s[chore.name]:
@@ -145,11 +145,11 @@ class Worker:
                 chore.work()
                 self._failing.pop(chore.name, None)
             except StoreError as error:
-                self._tell_failed(chore.name, str(error))
+                self._log_failed(chore.name, str(error))
         return max(0.0, min(self._due_s.values(), default=self._monotonic() + 1) - self._monotonic())
 
-    def _tell_failed(self, name: str, reason: str) -> None:
-        """Once a reason: a database that is gone for an hour is not worth seven thousand lines."""
+    def _log_failed(self, name: str, reason: str) -> None:
+        """Log each reason once: a database that is gone for an hour is not worth seven thousand lines."""
         if self._failing.get(name) != reason:
             self._failing[name] = reason
             log.warning("chore.failed", chore=name, reason=reason)

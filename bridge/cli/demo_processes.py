@@ -1,6 +1,6 @@
 """The processes of the demo: started with an environment of their own, waited for, and never left behind.
 
-Each is in a session of its own, so that Ctrl-C reaches the demo alone, which then ends them in order.
+Each has a session of its own, so that Ctrl-C reaches the demo alone, which then ends them in order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DemoError(BridgeError):
 
 
 def free_port() -> int:
-    """A port of this machine that nobody uses just now."""
+    """A port of this machine that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""How times, counts and foreign texts are written for people. Pure.
+"""How times, counts and strings from outside are written for people. Pure.
 
 Everything that came from outside goes through `clean` before a terminal sees it: a webhook may hold escape sequences.
 """
@@ -17,7 +17,7 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def clean(value: Any) -> str:
-    """A text in which every control or invisible character is spelled out; other values as Python prints JSON's."""
+    """A string with every control or invisible character spelled out; other values as JSON."""
     text = value if isinstance(value, str) else _json_text(value)
     return "".join(c if unicodedata.category(c) not in _HIDDEN else _spelled(c) for c in text)
 
@@ -58,7 +58,7 @@ def when_short(ms: int | None) -> str:
 
 
 def span(ms: int) -> str:
-    """A duration as exactly as anybody reads it: `12 days`, `1 hour 5 min`, `3 s`."""
+    """A duration as exactly as people need it: `12 days`, `1 hour 5 min`, `3 s`."""
     left, parts = abs(ms), []
     for size, name in _UNITS:
         count, left = divmod(left, size)

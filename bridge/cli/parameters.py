@@ -1,6 +1,6 @@
-"""What a person says on the line (durations, names of events and goals), and what a person is asked.
+"""The types of command-line parameters (durations, times, names of events and goals), and the question to confirm.
 
-Nothing is ever asked where nobody could answer: without a terminal a question is a refusal that names `--yes`.
+Without a terminal nobody could answer, so a question becomes a refusal that names `--yes`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,6 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} Nobody can be asked here: add --yes to mean it.")
+        raise UsageError(f"{question} Nobody can answer here: add --yes to confirm.")
     if not click.confirm(clean(question), err=True):
         raise BridgeError("Nothing was done.")

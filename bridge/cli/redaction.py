@@ -1,7 +1,7 @@
 """What an answer about events must not show: the tokens in their bodies, the secrets of their sources.
 
-A source's mapping file says where its sender writes its token; where the file is gone or wrong, the provider's preset
-does, so that events can be looked at all the same.
+A source's mapping file says where its sender writes its token; where the file is missing or wrong, the provider's
+preset says so, so that events can still be shown.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
-    """Hide what is secret in these events, whatever of them is told."""
+    """Hide what is secret in these events, whatever part of them is shown."""
     for detail in details:
-        ids = _said(detail.line.provider_event_id, detail.line.account, detail.line.type)
+        ids = _known(detail.line.provider_event_id, detail.line.account, detail.line.type)
         for goal in detail.line.goals:
-            ids |= _said(goal.visitor, goal.name)
+            ids |= _known(goal.visitor, goal.name)
         for element in (detail.trace or {}).get("elements", ()):
-            ids |= _said(element.get("id"), *(key.rpartition(":")[2] for key in element.get("keys", ())))
+            ids |= _known(element.get("id"), *(key.rpartition(":")[2] for key in element.get("keys", ())))
         hide_event(screen, detail.event, ids)
 
 
@@ -98,5 +98,5 @@ def _read(file: Any) -> str | None:
     return text
 
 
-def _said(*texts: str | None) -> set[str]:
+def _known(*texts: str | None) -> set[str]:
     return {text for text in texts if text}

@@ -1,7 +1,7 @@
 """What a command opens before it can work: the environment, the settings, the store, the mapping files.
 
 Read-only commands never create or change a database: where one is missing or older, they say which command to run.
-A command that needs only the database does not care whether other settings are right.
+A command that needs only the database does not check the other settings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def environ() -> dict[str, str]:
 
 
 def settings() -> Settings:
-    """All settings; SettingsError names every fault."""
+    """All settings; SettingsError names every problem."""
     loaded = settings_.load(environ())
     demand_usable(loaded.database_url)
     return loaded
@@ -76,7 +76,7 @@ def mappings_folder(given: Mapping[str, str]) -> Path:
 
 
 def load_rules(given: Mapping[str, str], folder: Path) -> RuleSet:
-    """The mapping files of a folder, compiled; MappingError names every fault."""
+    """The mapping files of a folder, compiled; MappingError names every problem."""
     from bridge import loading, rules, sources
 
     return loading.load(rules.read_files(folder), given, sources.presets(), folder=str(folder))
@@ -127,7 +127,7 @@ def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
 
 
 def _demand_file(url: str) -> None:
-    """Opening a SQLite file that is not there would create it, and a question must not leave a file behind."""
+    """Opening a missing SQLite file would create it, and a command that only reads must not leave a file behind."""
     file = database_url_.sqlite_file(url)
     if file is None or file.exists():
         return

@@ -1,7 +1,7 @@
 """Where a command's answer goes: a terminal (rich), a pipe (plain, one line a fact, never wrapped), or JSON.
 
-A command says what it has to say once, in headings, sentences, facts and tables; how that looks is decided here.
-rich is imported for a terminal only. Texts from outside are cleaned, so no webhook can move the cursor.
+A command gives its answer once, in headings, sentences, facts and tables; this module decides how that looks. rich is
+imported for a terminal only. Strings from outside are cleaned, so that no webhook can move the cursor.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Screen:
         self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
 
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
-        """Say on stderr, one a line, why a command did not do what it was asked."""
+        """Say on stderr, one reason per line, why a command did not do what it was asked."""
         faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
         if self.as_json:
             self.write_json({"ok": False, "faults": faults})
@@ -210,7 +210,7 @@ def unwritten_reason(error: Exception) -> str | None:
 
 
 def hang_up() -> None:
-    """What can be said no more is forgotten: else the interpreter fails by it when it closes the streams."""
+    """Drop what can no longer be written, or the interpreter fails when it closes the streams."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

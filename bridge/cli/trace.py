@@ -1,7 +1,7 @@
-"""How a trace is told: which values might have been the visitor, what each rule said, which keys were seen.
+"""A trace in words: which values might have been the visitor, what each rule said, which keys the event names.
 
-`explain` and `why` tell the same trace (its form is in `bridge.route`), one before it happened, the other after.
-Reads nothing, decides nothing.
+`explain` and `why` print the same trace (its form is in `bridge.route`), one before routing, the other after.
+This module reads nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
-    """The values that were looked at as the visitor, each with what was thought of it."""
+    """The values that might be the visitor, each with its verdict."""
     found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
     screen.heading("Visitor in the event")
     if not found:
         screen.say("none of the places where a visitor id may be has a value", indent=2)
-    screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {_thought(one)}") for one in found])
+    screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {_verdict(one)}") for one in found])
 
 
-def _thought(candidate: Mapping[str, Any]) -> str:
+def _verdict(candidate: Mapping[str, Any]) -> str:
     if candidate.get("why"):
         return str(candidate["why"])
     if candidate.get("borrowed"):
@@ -63,7 +63,7 @@ def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
 
 
 def rule_sentence(rule: Mapping[str, Any]) -> str:
-    """What one rule said, in words."""
+    """The result of one rule in words."""
     notes = "".join(f"; {note}" for note in rule.get("notes", ()))
     match rule["result"]:
         case "matched":

@@ -1,7 +1,7 @@
 """HTTP: the sender's side (hooks, links), the operator's side (health, status, metrics), and the server of both.
 
 `create` makes the application of a Bridge. Every answer is short, says nothing that helps an attacker, and is never
-a stack trace: what fails on our side is told to the log by its kind and place, and to the caller as 503.
+a stack trace: when something fails on our side, the log names its kind and place, and the caller gets 503.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Who may see or do what: a bearer token, compared in constant time, or a caller on this machine.
 
-A wrong token is counted, and its answer comes later (`bridge.web.guesses`); a right one is compared first and never
-waits, whoever else tries at its address. "On this machine" is for those who have set no admin token: the peer of the
-connection is a loopback address, it asks for a loopback name, and it sends nothing but what a client sends by itself.
-Any other header may say, by whatever name, that a proxy on this machine passed the request on.
+A wrong token is counted, and its answer is delayed (`bridge.web.guesses`); a right one is compared first and never
+waits, whoever else tries from its address. "On this machine" counts where no admin token is set: the peer of the
+connection is a loopback address, it asks for a loopback name, and it sends only the headers that a client sends by
+itself. Any other header, whatever its name, may mean that a proxy on this machine passed the request on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bridge.app import Bridge
     from bridge.settings import Settings
 
-# What curl, Prometheus and browsers send by themselves. No list of what proxies add could ever be whole.
+# What curl, Prometheus and browsers send by themselves. A list of what proxies add could never be complete.
 _OF_CLIENTS: Final = re.compile(
     r"host|user-agent|accept(-charset|-encoding|-language|-datetime)?|connection|keep-alive|te|cache-control|pragma"
     r"|if-(none-match|modified-since)|range|content-(length|type)|cookie|dnt|priority|upgrade-insecure-requests"
@@ -51,7 +51,7 @@ def settings() -> Settings:
 
 
 def bears(*tokens: str | None) -> bool:
-    """The request bears one of these tokens; those that are not set open nothing."""
+    """Whether the request bears one of these tokens; a token that is not set opens nothing."""
     given = _given()
     if given is None:
         return False
@@ -69,28 +69,28 @@ def _given() -> bytes | None:
 
 
 def _is_one_of(given: bytes, tokens: Iterable[str | None]) -> bool:
-    """Every one is compared, as hashes: not even their lengths can be measured."""
+    """Compares every token, and compares hashes, so that not even the lengths can be measured."""
     digest = hashlib.sha256(given).digest()
     equal = [hmac.compare_digest(digest, hashlib.sha256(token.encode()).digest()) for token in tokens if token]
     return any(equal)
 
 
 def is_admin() -> bool:
-    """The request bears the admin token."""
+    """Whether the request bears the admin token."""
     return bears(settings().bridge_admin_token)
 
 
 def is_local() -> bool:
-    """The request comes from this machine, as far as can be seen, and no admin token was set to tell for certain."""
+    """Whether the request comes from this machine, as far as one can see, and no admin token is set."""
     if settings().bridge_admin_token or request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return False  # the second is how nginx speaks, which by itself adds no header
+        return False  # HTTP/1.0 is what nginx speaks, which adds no header by itself
     if request.environ.get(DROPPED) or not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs
         return False
     return _is_loopback(request.remote_addr or "") and _names_this_machine(request.environ.get("HTTP_HOST", ""))
 
 
 def _names_this_machine(host: str) -> bool:
-    """A loopback name: a page elsewhere, whose name was bound to 127.0.0.1, asks for its own."""
+    """Whether this is a loopback name: a page elsewhere whose name resolves to 127.0.0.1 asks for its own name."""
     found = _HOST.fullmatch(host)
     if found is None:
         return False
@@ -111,7 +111,7 @@ def _is_loopback(text: str) -> bool:
 
 
 def slow_down(application: Flask, bridge: Bridge) -> None:
-    """Have the answers to wrong tokens come later."""
+    """Delay the answers to wrong tokens."""
     guesses = Guesses(time.monotonic)
 
     @application.after_request
@@ -131,9 +131,9 @@ def slow_down(application: Flask, bridge: Bridge) -> None:
 
 
 class Delayed:
-    """WSGI around the application: an answer that is kept back waits in the server, not in a thread.
+    """WSGI around the application: a delayed answer waits in the server, not in a thread.
 
-    A server that cannot answer later answers at once: a thread that sleeps would be worth more than what it protects.
+    A server that cannot delay an answer gives it at once: a sleeping thread would cost more than it protects.
     """
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
@@ -142,14 +142,14 @@ class Delayed:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         if DEFERRED not in environ or "HTTP_AUTHORIZATION" not in environ:
             return self._application(environ, start_response)
-        said: list[Any] = []
-        parts = self._application(environ, lambda *told: said.extend(told))
+        started: list[Any] = []
+        parts = self._application(environ, lambda *arguments: started.extend(arguments))
         try:
             body = b"".join(parts)
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        status, headers = said[:2]
+        status, headers = started[:2]
         if (delay_s := environ.get(_DELAY)) is None:
             start_response(status, headers)
             return (body,)

@@ -1,4 +1,4 @@
-"""A value that is asked for at most so often, whoever asks: nobody makes the database work by reloading a page."""
+"""Values that are computed at most so often: nobody makes the database work by reloading a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARE: Final = 20.0  # of the time that it took, before it is asked for again
 
 
 class Cached(Generic[T]):
-    """Calls `ask` when the last value is older than `fresh_s`. What it raises is kept as long."""
+    """Calls `ask` when the last value is older than `fresh_s`. An exception is kept as long as a value."""
 
     def __init__(self, ask: Callable[[], T], fresh_s: float = FRESH_S) -> None:
         self._ask = ask
@@ -39,7 +39,7 @@ class Cached(Generic[T]):
                 self._value = self._error = None
                 try:
                     self._value = self._ask()
-                except Exception as error:  # noqa: BLE001 - it is raised below, and to all who ask in the meantime
+                except Exception as error:  # noqa: BLE001 - it is raised below, and to everybody who asks in the meantime
                     self._error = error
                 self._asked_at = time.monotonic()
             if self._error is not None:
@@ -48,11 +48,11 @@ class Cached(Generic[T]):
 
 
 class CachedInBackground(Generic[T]):
-    """The same for what takes longer the more rows there are.
+    """The same for a value that takes longer the more rows there are.
 
-    Once it took long it is asked for in the background, for a twentieth of the time at most (also where that
-    fails, for instance by a time limit), and whoever comes meanwhile gets the last value. What the first one raises is
-    raised; later the last value stays.
+    Once it took long, it is computed in the background, for at most a twentieth of the time (also when that fails, for
+    instance by a time limit), and callers get the last value meanwhile. The first call raises what `ask` raises; later
+    the last value stays.
     """
 
     def __init__(self, ask: Callable[[], T]) -> None:
@@ -69,7 +69,7 @@ class CachedInBackground(Generic[T]):
             if self._value is None or (due and self._took_s < LONG_S):
                 self._value = (self._asked(),)
             elif due:
-                self._next_s = math.inf  # somebody is at it
+                self._next_s = math.inf  # a thread is computing it
                 threading.Thread(target=self._again, name="count", daemon=True).start()
             return self._value[0]
 
@@ -84,7 +84,7 @@ class CachedInBackground(Generic[T]):
     def _again(self) -> None:
         try:
             value = self._asked()
-        except Exception as error:  # noqa: BLE001 - nobody waits for it, and the next one may succeed
+        except Exception as error:  # noqa: BLE001 - nobody waits for it, and the next try may succeed
             self._next_s = max(self._next_s, time.monotonic() + FRESH_S)
             if not isinstance(error, StoreError):
                 log.error("fault", fault=logs.where(error))  # noqa: TRY400 - no stack in logs

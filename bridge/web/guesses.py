@@ -1,8 +1,8 @@
-"""Whoever tries wrong bearer tokens waits longer and longer for the answer; a right one is never asked about here.
+"""Answers to wrong bearer tokens take longer and longer. Right tokens never come here.
 
-Each address has a few tries a minute for nothing, then one a second: the answer comes when its turn does, and a server
-that can answer later holds no thread for it. Who does not wait for answers is told 429 at once. What is remembered is
-bounded: the addresses seen last, an IPv6 network as one. Thread-safe; each process has its own.
+Each address has a few tries that are answered at once, then one per second: an answer waits for its turn, and a server
+that can delay answers holds no thread for it. An address that does not wait for answers gets 429 at once. Memory is
+bounded: only the latest addresses are kept, an IPv6 network as one. Thread-safe; each process has its own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FREE: Final = 5  # tries of an address that are answered at once
-EACH_S: Final = 1.0  # what each further one costs, and how soon it is forgiven
-LONGEST_S: Final = 4.0  # that an answer is kept back
+EACH_S: Final = 1.0  # what each further try costs, and how soon a try is forgiven
+LONGEST_S: Final = 4.0  # the longest delay of an answer
 ADDRESSES_MAX: Final = 1_024
-WAITING_MAX: Final = 64  # answers kept back at once: each holds a connection
+WAITING_MAX: Final = 64  # answers delayed at the same time: each holds a connection
 
 
 class Guesses:
@@ -29,11 +29,11 @@ class Guesses:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._free_at: OrderedDict[str, float] = OrderedDict()  # when all its tries are forgiven
-        self._waiting: list[float] = []  # when each answer that is kept back goes out
+        self._free_at: OrderedDict[str, float] = OrderedDict()  # when all tries of an address are forgiven
+        self._waiting: list[float] = []  # when each delayed answer goes out
 
     def wrong(self, address: str) -> float | None:
-        """How many seconds to keep the answer back; None: refuse it now, there are too many."""
+        """How many seconds to delay the answer; None: refuse the request now, because there are too many."""
         origin = origin_at(address)
         with self._lock:
             now = self._monotonic()

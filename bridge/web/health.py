@@ -1,7 +1,7 @@
 """`/healthz`: the process answers. `/readyz`: an event that came now would be stored and understood.
 
 `/readyz` decides whether a router sends traffic here, so only what keeps events from being received makes it red.
-What somebody should look at, without events being lost by it, stands in its fields.
+What needs attention without losing events is in its fields.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _demand_ready(bridge: Bridge) -> list[str]:
 
 
 def _fields(bridge: Bridge, paused: list[str]) -> dict[str, Any]:
-    """What would not keep an event from being received; names and reasons are for the owner."""
+    """What needs attention although events are received; names and reasons are for the owner."""
     without_secret = sorted(name for name, source in bridge.rules.sources.items() if not source.secrets)
     fault = bridge.rules_fault
     if not auth.is_admin():

@@ -1,7 +1,7 @@
 """`/metrics` for Prometheus. Every number comes from the database, so it is right with many processes.
 
-What takes long to count, because there are many rows, is counted in the background (`bridge.web.cached`).
-It shows sales: bearer BRIDGE_ADMIN_TOKEN, or, without a token, from this machine only (`bridge.web.auth`).
+What takes long to count, because there are many rows, is counted in the background (`bridge.web.cached`). The numbers
+show sales, so the caller needs BRIDGE_ADMIN_TOKEN or, where none is set, must be on this machine (`bridge.web.auth`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import Snapshot, Totals
 
 
-TOTALS: Final = "bridge.totals"  # the application's extension that counts, to be asked ahead of the first request
+TOTALS: Final = "bridge.totals"  # the application's extension that counts, started ahead of the first request
 
 
 def blueprint(bridge: Bridge) -> Blueprint:
@@ -78,7 +78,7 @@ def render(totals: Totals, seen: Snapshot) -> bytes:
 
 
 class _Collected:
-    """What prometheus-client calls a collector: families that are there already."""
+    """What prometheus-client calls a collector, of families that exist already."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

@@ -17,10 +17,10 @@ def plain(code: int, text: str, headers: Mapping[str, str] | None = None) -> Res
 
 
 def unavailable(text: str, retry_after_s: int) -> Response:
-    """A fault that passes: come again."""
+    """503 for an error that passes: the caller should try again."""
     return plain(503, text, {"Retry-After": str(retry_after_s)})
 
 
-def facts(code: int, said: Mapping[str, Any]) -> Response:
+def facts(code: int, values: Mapping[str, Any]) -> Response:
     """A JSON object for people and monitors: indented, in the order given."""
-    return Response(json.dumps(said, indent=2) + "\n", code, content_type="application/json")
+    return Response(json.dumps(values, indent=2) + "\n", code, content_type="application/json")

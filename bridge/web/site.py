@@ -1,4 +1,4 @@
-"""The application: every route of the bridge, the sentences of what goes wrong, the headers of every answer."""
+"""The application: every route of the bridge, the sentences of its errors, the headers of every answer."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def create(bridge: Bridge) -> Flask:
     """The application: every route of the bridge."""
     application = Flask("bridge.web", static_folder=None)
     application.url_map.strict_slashes = False
-    application.url_map.merge_slashes = False  # else Werkzeug answers `//` with a redirect, which no sender follows
+    application.url_map.merge_slashes = False  # Werkzeug would answer `//` with a redirect, which no sender follows
     application.config["BRIDGE_SETTINGS"] = bridge.settings
     for part in (hooks, links, health, status, metrics):
         application.register_blueprint(part.blueprint(bridge))
     application.add_url_rule("/", "root", _root)
-    application.register_error_handler(HTTPException, _say)
+    application.register_error_handler(HTTPException, _as_sentence)
     application.register_error_handler(Exception, _failed)
     application.after_request(_with_headers)
-    auth.slow_down(application, bridge)  # after it, so before it: Flask calls them the last one first
+    auth.slow_down(application, bridge)  # registered last, so that Flask calls it first
     return application
 
 
@@ -45,7 +45,7 @@ def _root() -> Response:
     return plain(404, "There is no page here. Webhooks go to /webhooks/<source>; /status says how the bridge is.")
 
 
-def _say(error: HTTPException) -> Response:
+def _as_sentence(error: HTTPException) -> Response:
     """404, 405 and the like, as a sentence instead of a page."""
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
     return plain(error.code or 500, _SENTENCES.get(error.code or 500, error.name + "."), allowed)
@@ -58,7 +58,7 @@ _SENTENCES = {
 
 
 def _failed(error: Exception) -> Response:
-    """A fault of our own. Its message may hold what was sent, so only its kind is told."""
+    """An error of our own. Its message may quote what was sent, so only its kind is logged."""
     log.error("request.failed", error=logs.where(error))
     return unavailable("This could not be done just now. Try again soon.", 30)
 

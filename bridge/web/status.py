@@ -1,6 +1,6 @@
-"""`/status`: 200, or 503 with a sentence for each thing that somebody should look at.
+"""`/status`: 200, or 503 with a sentence for each thing that needs attention.
 
-Any uptime monitor becomes the alarm of the bridge. Names, numbers and reasons are for whoever bears the admin token.
+It turns any uptime monitor into the alarm of the bridge. Names, numbers and reasons need the admin token.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def blueprint(bridge: Bridge) -> Blueprint:
             bridge.inbox.demand_flowing()
             seen = recent.get()
         except StoreError as error:
-            return facts(503, _told((_of_store(error),), ()))
+            return facts(503, _summary((_of_store(error),), ()))
         share = bridge.settings.bridge_attribution_alarm
         found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations(), share)
         details = _details(bridge, seen) if auth.is_admin() else {}
-        return facts(503 if found else 200, {**_told(found, notes(seen, bridge.rules.sources)), **details})
+        return facts(503 if found else 200, {**_summary(found, notes(seen, bridge.rules.sources)), **details})
 
     return routes
 
@@ -54,19 +54,19 @@ def _of_store(error: StoreError) -> Alarm:
 
 
 def snapshot(bridge: Bridge) -> Snapshot:
-    """What the store sees of the destinations that are configured; StoreError also where it can only be read."""
+    """The snapshot for the configured destinations; StoreError also where the store can only be read."""
     status.demand_ready(bridge.store)
     key = bridge.settings.stripe_api_key
     with bridge.store.read(quick=True) as conn:
         return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
 
 
-def _told(found: tuple[Alarm, ...], noted: tuple[Alarm, ...]) -> dict[str, Any]:
+def _summary(found: tuple[Alarm, ...], noted: tuple[Alarm, ...]) -> dict[str, Any]:
     return {"ok": not found, "problems": _sentences(found), "notes": _sentences(noted)}
 
 
 def _sentences(found: tuple[Alarm, ...]) -> list[str]:
-    """Each sentence once; the owner reads the details instead."""
+    """Each sentence once; the owner gets the details instead."""
     admin = auth.is_admin()
     return list(dict.fromkeys(alarm.detail if admin else alarm.sentence for alarm in found))
 

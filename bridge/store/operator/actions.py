@@ -1,8 +1,8 @@
 """What a person may do to a goal: send it (again), or cancel it. Each is one guarded statement.
 
-Sending again is safe: what was not delivered goes back to `pending` as the same goal; what was delivered makes a new
-generation with a key of its own (`…#2`), once, however often somebody clicks. What is on its way just now is left to
-whoever has its lease: a person who wants to act then is told so, and loses no race.
+Sending again is safe: a goal that was not delivered goes back to `pending`; a delivered one makes a new generation with
+a key of its own (`…#2`), once, however often somebody clicks. A goal that is on its way belongs to the worker that
+holds its lease: the person is told so, and there is no race.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Retried(StrEnum):
-    """What became of a wish to send a goal."""
+    """What became of a request to send a goal."""
 
     QUEUED = "queued"  # it is pending and due now
     AGAIN = "again"  # a new generation is pending: `goal_id` is its
@@ -32,17 +32,17 @@ class Retried(StrEnum):
     DELIVERED = "delivered"  # nothing done: it was delivered, and sending it again has to be confirmed
     REROUTED = "rerouted"  # it has no visitor, so its event is routed again, which looks for one
     NO_VISITOR = "no_visitor"  # nothing done: it has no visitor, and its event's body is gone
-    UNDER_WAY = "under_way"  # nothing done: it is being sent, or it is being found out whether it arrived
+    UNDER_WAY = "under_way"  # nothing done: it is being sent, or DataFast is asked whether it arrived
     WAITS = "waits"  # nothing done: it is parked until its visitor is known
     DRY = "dry"  # nothing done: of a test event, never sent
     UNKNOWN = "unknown"  # there is no such goal
 
 
 class Cancelled(StrEnum):
-    """What became of a wish to cancel a goal."""
+    """What became of a request to cancel a goal."""
 
     CANCELLED = "cancelled"
-    FINAL = "final"  # nothing done: it is over already
+    FINAL = "final"  # nothing done: it is final already
     UNDER_WAY = "under_way"  # nothing done: it may have been sent
     UNKNOWN = "unknown"
 
@@ -96,7 +96,7 @@ _CANCEL: Final = (
 
 
 def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
-    """A goal as if it had never been tried: with all its tries, and its whole `max_age` counted from now."""
+    """A goal as if it had never been tried: with all attempts left, and its whole `max_age` counted from now."""
     return {
         "state": GoalState.PENDING.value,
         "reason": "by_hand",
@@ -119,7 +119,7 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
 
 
 def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
-    """The same goal goes out: it was never delivered as far as anybody knows."""
+    """The same goal is sent: as far as anybody knows, it was never delivered."""
     if row.visitor is None:
         return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
     still = (goals.c.id == row.id, goals.c.state == row.state)

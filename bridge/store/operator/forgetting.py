@@ -1,8 +1,8 @@
-"""Forget a key, or everything that is stored about a person. Rows that count something stay, without what they told.
+"""Forget a key, or everything that is stored about a person. Rows that are counted stay, without their contents.
 
 A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies hold
-that text, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
-new comes. Of an event its type, time and dedupe key stay (or the provider could bring all of it back), of a goal its
+that string, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
+new is found. An event keeps its type, time and dedupe key (or the provider could bring everything back), a goal its
 name, state and times. `scrub` makes SQLite overwrite what it only marked as free.
 """
 
@@ -73,7 +73,7 @@ def key(conn: Connection, name: str) -> None:
 
 
 def bodies_with(store: Store, needles: Iterable[str], step: Callable[[int], None] = lambda _done: None) -> set[int]:
-    """The events whose stored bodies, headers or query hold one of these texts, in whatever case or escape."""
+    """The events whose stored bodies, headers or query hold one of these strings, in any case or escape."""
     wanted = [form for needle in needles for form in _forms(needle)]
     found: set[int] = set()
     last = 0
@@ -92,7 +92,7 @@ def bodies_with(store: Store, needles: Iterable[str], step: Callable[[int], None
 
 
 def _forms(needle: str) -> set[bytes]:
-    """How a text may stand in a body: plain, JSON-escaped, URL-encoded."""
+    """The forms of a string in a body: plain, JSON-escaped, URL-encoded."""
     low = needle.lower()
     return {
         form.encode() for form in (low, low.replace("@", "\\u0040"), low.replace("@", "%40"), low.replace("+", "%2b"))
@@ -100,7 +100,7 @@ def _forms(needle: str) -> set[bytes]:
 
 
 def whole(conn: Connection, *, visitor: str | None, customer: str | None, seeds: Iterable[int]) -> Person:
-    """Everything that hangs together with what is known of a person. seeds: events that hold one of their texts."""
+    """Everything that is linked to what is known of a person. seeds: events that hold one of their strings."""
     person = Person(events=set(seeds))
     if visitor is not None:
         person.visitors.add(visitor)
@@ -140,7 +140,7 @@ def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def remove(conn: Connection, person: Person) -> None:
-    """Take away everything that tells of the person; what was not sent yet never will be."""
+    """Remove everything about the person; a goal that was not sent yet is never sent."""
     link_statements.lock(conn)
     if conn.dialect.name == "sqlite":
         conn.execute(text("PRAGMA secure_delete = ON"))

@@ -1,4 +1,4 @@
-"""The heartbeats of the bridge's processes: any of them can tell whether somebody works, and with what rules."""
+"""The heartbeats of the bridge's processes, from which any of them sees which workers run, and with which rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a process said last. kind: inline | worker (these route and deliver) | web."""
+    """The last heartbeat of a process. kind: inline | worker (these route and deliver) | web."""
 
     id: str
     kind: str
@@ -57,11 +57,11 @@ def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules
 
 
 def gone(conn: Connection, id_: str) -> None:
-    """A process ends by itself."""
+    """A process ended in order."""
     conn.execute(delete(table).where(table.c.id == id_))
 
 
 def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
-    """Who was seen lately, the last one first."""
+    """The processes that were seen lately, the latest first."""
     query = select(table).where(table.c.seen_at_ms >= now_ms() - within_ms).order_by(table.c.seen_at_ms.desc())
     return [Heartbeat(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name

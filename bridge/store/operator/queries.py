@@ -1,6 +1,6 @@
-"""What people see of events, goals and attempts: lists, single ones, searches by any id they may hold.
+"""What people see of events, goals and attempts: lists, details, searches by any id that a person may have.
 
-Lists come newest first, in pages (`before`: the id of the last line of the page before). Nothing here writes.
+Lists come newest first, in pages (`before`: the id of the last line of the previous page). Nothing here writes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class GoalLine:
 
     @property
     def label(self) -> str:
-        """How people call it: `goal_7`."""
+        """What people call it: `goal_7`."""
         return f"goal_{self.id}"
 
 
@@ -108,13 +108,13 @@ class EventLine:
 
     @property
     def label(self) -> str:
-        """How people call it: `ev_12`."""
+        """What people call it: `ev_12`."""
         return f"ev_{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """One event with everything that is still there: body and trace are None once retention took them."""
+    """One event with everything that is still stored: body and trace are None once retention removed them."""
 
     line: EventLine
     event: Event
@@ -141,7 +141,7 @@ class GoalDetail:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What a text names: ids of events and goals, newest first, at most 50 of each."""
+    """What a string names: ids of events and goals, newest first, at most 50 of each."""
 
     events: tuple[int, ...] = ()
     goals: tuple[int, ...] = ()
@@ -239,13 +239,13 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
 
 
 def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:
-    """The tries of a goal, oldest first."""
+    """The attempts of a goal, oldest first."""
     query = select(*_ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
     return tuple(AttemptLine(**row._mapping) for row in conn.execute(query))  # noqa: SLF001 - public in SQLAlchemy
 
 
 def find(conn: Connection, text: str) -> Matches:
-    """What a text names: `ev_12`, `goal_7`, a provider's event id, a visitor. Link keys are for `store.links`."""
+    """What a string names: `ev_12`, `goal_7`, a provider's event id, a visitor. Link keys are for `store.links`."""
     ours = re.fullmatch(r"(ev|goal)_(\d{1,18})", text)
     if ours is not None:
         table = events if ours[1] == "ev" else goals

@@ -109,7 +109,7 @@ class Snapshot:
     lookup_pauses: tuple[LookupPause, ...] = ()
     failed_rules: tuple[FailedRules, ...] = ()
     forgetting_waits: Wait | None = None
-    wrong_tokens: wrong_tokens.Tried = field(default_factory=wrong_tokens.Tried)
+    wrong_tokens: wrong_tokens.TokenTries = field(default_factory=wrong_tokens.TokenTries)
     attribution: tuple[Attribution, ...] = ()
 
     @property

@@ -1,6 +1,6 @@
 """What is remembered of a key or a visitor, for people: the keys of the purchase, whom they lead to, which events.
 
-Reads only, by index, and bounded: a person reads no thousand lines. Learning and resolving are `links`'.
+It only reads, by index, and at most what a person can read. `bridge.store.links` learns and resolves.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class KeyLine:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """What hangs together. events: our ids, the newest ones, at most 100."""
+    """Keys that belong together. events: our ids, the newest ones, at most 100."""
 
     keys: tuple[KeyLine, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -91,7 +91,7 @@ _EVENTS: Final = (
 
 
 def named(conn: Connection, text: str) -> list[KeyLine]:
-    """The keys that a text names: whole (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
+    """The keys that a string names: whole (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
     return [KeyLine(*row) for row in conn.execute(_NAMED, {"text": text})]
 
 
@@ -106,7 +106,7 @@ def of_goal(conn: Connection, goal_id: int) -> tuple[tuple[KeyLine, ...], tuple[
 
 
 def about(conn: Connection, keys: Sequence[KeyLine]) -> Thread:
-    """Everything that hangs together with these keys; a customer brings the purchases that it was named with."""
+    """Everything that is linked to these keys; a customer brings the purchases that it was named with."""
     together = {key.key: key for key in keys}
     customers = [key.key for key in keys if key.thread is None]
     if customers:

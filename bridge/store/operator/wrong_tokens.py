@@ -1,6 +1,6 @@
-"""How many wrong bearer tokens were tried, and when the last one was. Rows, so that all processes count together.
+"""How many wrong bearer tokens were tried, and when the last one was. The counts are rows, shared by all processes.
 
-Summed in the process and written once a second, as refusals are: a flood of tries is no flood of writes.
+Each process adds its tries up and writes once per second, as refusals are written: a flood of tries causes few writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LAST: Final = "wrong_token_at_ms"
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TokenTries:
     """How many there ever were; when the last one was, None if there was none."""
 
     count: int = 0
@@ -60,10 +60,10 @@ class WrongTokens:
             raise
 
 
-def tried(conn: Connection) -> Tried:
-    """What was written of all processes."""
+def tried(conn: Connection) -> TokenTries:
+    """The written counts of all processes."""
     count, last = facts.get(conn, _COUNT), facts.get(conn, _LAST)
-    return Tried(int(count or 0), None if last is None else int(last))
+    return TokenTries(int(count or 0), None if last is None else int(last))
 
 
 def _add(conn: Connection, count: int) -> None:
