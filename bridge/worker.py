@@ -135,7 +135,7 @@ class Worker:
         return 0.0 if wait_ms is None else wait_ms / 1000
 
     def _do_chores(self) -> float:
-        """Do the chores that are due, and return the seconds until the next. A failure waits its turn and stops no other."""
+        """Do the chores that are due; the seconds until the next is. A failure waits its turn and stops no other."""
         for chore in self._chores:
             now = self._monotonic()
             if now < self._due_s[chore.name]:
