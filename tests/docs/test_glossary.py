@@ -168,7 +168,6 @@ def read() -> dict[str, list[str]]:
 TO_DO = {
     "client.py",
     "deliver.py",
-    "events.py",
     "framing.py",
     "learning.py",
     "restoring.py",
