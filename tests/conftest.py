@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import psycopg
 import pytest
 from sqlalchemy.ext.compiler import compiles
@@ -52,6 +53,8 @@ def pytest_configure() -> None:
     """A shell starts what runs in its background without Ctrl-C, and so would every process that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("untimed", deadline=None)  # how fast a machine is decides no test
+    hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
