@@ -1,4 +1,4 @@
-"""The kinds of actions that the outbox holds, and what each of them needs (docs/adr/0020).
+"""The kinds of actions that the outbox holds, and what each of them needs (docs/adr/0021).
 
 A row of `goals` names its kind. Claiming, leases, the rate limit, attempts, pauses and retries are the same for all;
 what differs is in one module per kind, behind `Action`.
