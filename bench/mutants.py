@@ -52,10 +52,10 @@ COVERED = {
     ),
     "bridge/sources/verifier.py": ("tests/unit/sources/test_verifier.py", "tests/contract/sources"),
     "bridge/rules/engine.py": _RULED,
-    "bridge/rules/conditions.py": _RULED,
-    "bridge/rules/making.py": _RULED,
-    "bridge/rules/paths.py": _RULED,
-    "bridge/rules/templates.py": _RULED,
+    "bridge/rules/language/conditions.py": _RULED,
+    "bridge/rules/goals.py": _RULED,
+    "bridge/rules/language/paths.py": _RULED,
+    "bridge/rules/language/templates.py": _RULED,
 }
 
 
