@@ -304,7 +304,7 @@ def test_an_event_is_shown_by_either_name_and_its_body_is_what_came(bridge):
 def test_replay_of_named_events_asks_where_a_goal_was_delivered(bridge):
     asked = bridge("events", "replay", "ev_2", "ev_5")
     assert asked.code == 2
-    assert "Route 2 events again; 1 goal was delivered already and will not be sent again?" in asked.err
+    assert "Route 2 events again; 1 goal was already delivered and will not be sent again?" in asked.err
     assert bridge("events", "replay", "ev_2", "ev_5", "--yes").code == 0
     assert "already waiting to be routed" in bridge("events", "replay", "ev_2", "--yes").out
     assert [one["id"] for one in bridge("events", "--state", "received", "--json").json] == [5, 2]
