@@ -21,10 +21,12 @@ from bench.servers import SECRET
 from bridge import rules, sources
 from bridge import store as bridge_store
 from bridge.model import Destination, Event, EventState, NewEvent, Request
-from bridge.route import BATCH, Desk, Router
+from bridge.prepare import Preparer
+from bridge.route import BATCH, Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
 from bridge.store.database.gate import Gate
+from bridge.store.database.sqlite import NoFile
 from bridge.store.inbox.group_commit import Inbox
 
 ENVIRON = {"DATAFAST_API_KEY": "df_bench", "STRIPE_WEBHOOK_SECRET": SECRET, "LEMONSQUEEZY_WEBHOOK_SECRET": SECRET}
@@ -104,9 +106,9 @@ def _read(rule_set: rules.RuleSet, source: str, headers: dict[str, str], body: b
 
 
 def _prepare(rule_set: rules.RuleSet, arriving: Sequence[NewEvent]) -> None:
-    desk = Desk(rule_set, SETTINGS, DESTINATIONS, b"key")
+    preparer = Preparer(rule_set, SETTINGS, DESTINATIONS, b"key")
     for number, event in enumerate(arriving):
-        desk.prepare(
+        preparer.prepare(
             Event(
                 number, event.source, event.provider, event.envelope, 1 << 60, EventState.RECEIVED, event.headers,
                 event.query, event.body,
@@ -124,7 +126,7 @@ def _route(rule_set: rules.RuleSet, url: str, arriving: Sequence[NewEvent], batc
         gates.append(Watched())
         return gates[-1]
 
-    store = bridge_store.Store(opened.engine, gate) if opened.dialect == "sqlite" else opened
+    store = bridge_store.Store(opened.engine, file=NoFile(), writers=gate) if opened.dialect == "sqlite" else opened
     inbox, tokens = Inbox(store), itertools.count()
     with ThreadPoolExecutor(32) as senders:
         list(senders.map(inbox.put, arriving))
