@@ -1,4 +1,4 @@
-"""What DataFast's answers say, read leniently: every documented shape, and rubbish without an exception.
+"""What DataFast's answers say, read leniently: every documented shape; anything else raises nothing.
 
 Bytes in, values out. Texts that go on to people carry no markup, no control characters, no secret, and are short.
 """

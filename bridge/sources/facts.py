@@ -74,7 +74,7 @@ class Facts:
 
 
 def query_of(request: Request) -> dict[str, str]:
-    """The last value of each parameter of the query; rubbish reads as no parameters."""
+    """The last value of each parameter of the query; a query that cannot be decoded reads as no parameters."""
     if not request.query_string:
         return {}
     try:
