@@ -73,6 +73,8 @@ def test_a_replaced_file_is_red_until_a_restart_and_every_200_is_in_the_file_tha
         os.link(file, stage.folder / "kept.db")
         another.replace(file)
         wait(lambda: is_red(stage, web), PATIENCE_S, "both are red")
+        log = file.with_name("bridge.db-wal")  # it stays at the path, where it would be read into the new file
+        wait(lambda: log.stat().st_size == 0, PATIENCE_S, "the log is in the file that was there")
         (pid,) = web.children()
         os.kill(pid, signal.SIGKILL)  # the process that takes its place must not begin anew with the other file
         wait(lambda: web.children() not in ([], [pid]), PATIENCE_S, "another process takes its place")

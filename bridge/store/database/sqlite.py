@@ -144,8 +144,10 @@ class File:
         return connection
 
     def demand(self) -> None:
-        """StoreGone, now and from now on, unless the path leads to the open file."""
-        self.demand_not_gone()
+        """StoreGone, now and from now on, unless the path leads to the open file.
+
+        The log is moved each time: a transaction that was open at the first time may have kept it, or written to it.
+        """
         try:
             self._watch.demand()
         except StoreGone:

@@ -184,6 +184,22 @@ def test_what_was_acknowledged_is_whole_in_the_file_that_was_moved_and_the_new_o
     assert rows(file) == set()
 
 
+def test_the_log_of_a_transaction_that_was_open_when_it_was_noticed_is_moved_too(folder, file):
+    store = bridge_store.open(f"sqlite:///{file}")
+    inbox = Inbox(store)
+    assert inbox.put(event(1)) is Ack.ACCEPTED
+    with pytest.raises(StoreGone), store.write() as conn:
+        conn.exec_driver_sql("UPDATE events SET provider_event_id = 'evt_late'")
+        os.link(file, folder / "kept.db")
+        replace(file)
+        with pytest.raises(StoreGone):
+            store.demand_file()
+    assert rows(file) == set()
+    assert rows(folder / "kept.db") == {"evt_late"}
+    inbox.close()
+    store.close()
+
+
 def test_a_new_connection_never_makes_a_file_where_one_vanished(file):
     store = bridge_store.open(f"sqlite:///{file}")
     with store.read():  # holds the one connection that there is
