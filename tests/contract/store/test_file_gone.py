@@ -188,12 +188,17 @@ def test_the_log_of_a_transaction_that_was_open_when_it_was_noticed_is_moved_too
     store = bridge_store.open(f"sqlite:///{file}")
     inbox = Inbox(store)
     assert inbox.put(event(1)) is Ack.ACCEPTED
-    with pytest.raises(StoreGone), store.write() as conn:
-        conn.exec_driver_sql("UPDATE events SET provider_event_id = 'evt_late'")
-        os.link(file, folder / "kept.db")
-        replace(file)
-        with pytest.raises(StoreGone):
-            store.demand_file()
+
+    def replace_under_an_open_transaction():
+        with store.write() as conn:
+            conn.exec_driver_sql("UPDATE events SET provider_event_id = 'evt_late'")
+            os.link(file, folder / "kept.db")
+            replace(file)
+            with pytest.raises(StoreGone):
+                store.demand_file()
+
+    with pytest.raises(StoreGone):
+        replace_under_an_open_transaction()
     assert rows(file) == set()
     assert rows(folder / "kept.db") == {"evt_late"}
     inbox.close()
