@@ -1,16 +1,15 @@
 """Writes the parts of the docs that the code knows best: `make docs`. A test compares them with what is checked in.
 
-Whole files: settings.md, commands.md, providers.md, mapping.schema.json and `.env.example`. In other files only what
-stands between `<!-- generated: NAME -->` and `<!-- /generated -->` is written; everything around it is by hand.
+Whole files: settings.md, commands.md, providers.md, rooms.md with its picture, mapping.schema.json and `.env.example`.
+In other files only what stands between `<!-- generated: NAME -->` and `<!-- /generated -->` is written; everything
+around it is by hand.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import sys
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,12 +20,13 @@ from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
 from bridge.server import worker
 from bridge.settings import TABLE, Setting
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
+from docs import rooms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ROOT: Final = Path(__file__).parents[1]
-PARTLY: Final = ("architecture", "http", "performance", "rules")
+PARTLY: Final = ("http", "performance", "rules")
 NOTE: Final = "<!-- Written by `make docs`; change the code instead. -->"
 _DATABASE: Final = re.compile(r"^(?:SQLite|PostgreSQL)(?:: |, )")
 _PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
@@ -39,6 +39,8 @@ def pages() -> dict[str, str]:
         "docs/commands.md": commands(),
         "docs/mapping.schema.json": json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n",
         "docs/providers.md": sources.reference() + verdicts(),
+        "docs/rooms.md": rooms.page(NOTE),
+        "docs/rooms.svg": rooms.picture(),
         "docs/settings.md": settings(),
     }
     partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in PARTLY}
@@ -332,55 +334,12 @@ def _figure(one: Mapping[str, Any]) -> str:
     return f"{one['value']:,.{digits}f} {one['unit']}"
 
 
-# --------------------------------------------------------------------------------------------------------- the house
-
-
-def rooms() -> str:
-    """The layers of the import contract as a picture, and what each of their rooms is for."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    layers = [re.split(r"\s*[|:]\s*", layer) for one in contracts for layer in one.get("layers", [])]
-    boxes = " --> ".join(f'{chr(97 + at)}["{"<br>".join(lines)}"]' for at, lines in enumerate(_boxes(layers)))
-    rows = [f"| `{room}` | {_escaped(_promise(room))} |" for layer in layers for room in layer]
-    picture = ["```mermaid", "flowchart TB", boxes, "```", ""]
-    table = [
-        "<details><summary>What each room is for</summary>",
-        "",
-        "| room | |",
-        "|---|---|",
-        *rows,
-        "",
-        "</details>",
-    ]
-    return "\n".join([*picture, *table, ""])
-
-
-def _boxes(layers: list[list[str]]) -> list[list[str]]:
-    """The lines of each box: a wide layer stands alone, narrow ones share one. Three rooms on a line fit on a phone."""
-    boxes: list[list[str]] = [[]]
-    for layer in layers:
-        lines = [" · ".join(layer[at : at + 3]) for at in range(0, len(layer), 3)]
-        if len(lines) > 1:
-            boxes += [[" ·<br>".join(lines)], []]
-        else:
-            boxes[-1] += lines
-    return [lines for lines in boxes if lines]
-
-
-def _promise(room: str) -> str:
-    """The first sentence of a room's docstring."""
-    home = ROOT / "bridge" / room
-    text = (home / "__init__.py" if home.is_dir() else home.with_suffix(".py")).read_text()
-    words = " ".join((ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].split())
-    return re.split(r"(?<=\.) ", words, maxsplit=1)[0]
-
-
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "language": language,
     "answers": answers,
     "door": door,
     "figures": figures,
     "budgets": budgets,
-    "rooms": rooms,
 }
 
 

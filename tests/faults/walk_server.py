@@ -11,6 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
+from walks_kit import place_of
+
 from bridge.server import gunicorn_conf
 from bridge.server.gunicorn_conf import *  # noqa: F403
 
@@ -21,7 +23,7 @@ STOPS = {
     ("append", "bridge.server.worker"),  # the future has called the loop
     ("send", "bridge.server.worker"),  # the answer leaves
 }
-LOOP = {"EdgeWorker.run", "EdgeWorker._turn", "EdgeWorker._do_calls"}  # which all connections share
+LOOP = {f"server.worker.EdgeWorker.{name}" for name in ("run", "_turn", "_do_calls")}  # which all connections share
 
 
 class Walk:
@@ -40,8 +42,8 @@ class Walk:
         self.stops.append(stop[0])
         under_way = []
         while frame is not None:
-            if frame.f_globals.get("__name__", "").startswith("bridge."):
-                under_way.append(frame.f_code.co_qualname)
+            if place := place_of(frame):
+                under_way.append(place)
             frame = frame.f_back
         under_way = [name for name in reversed(under_way) if name not in LOOP]
         self.functions += [name for name in under_way if name not in self.functions]
