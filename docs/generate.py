@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge import rules, sources
+from bridge import rules
 from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
+from bridge.presets import presets
 from bridge.server import worker
 from bridge.settings import TABLE, Setting
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
-from docs import rooms
+from docs import providers, rooms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ def pages() -> dict[str, str]:
         ".env.example": env_example(),
         "docs/commands.md": commands(),
         "docs/mapping.schema.json": json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n",
-        "docs/providers.md": sources.reference() + verdicts(),
+        "docs/providers.md": providers.table() + verdicts(),
         "docs/rooms.md": rooms.page(NOTE),
         "docs/rooms.svg": rooms.picture(),
         "docs/settings.md": settings(),
@@ -141,7 +142,7 @@ def env_example() -> str:
 
 
 def _secrets_of_shipped_files() -> list[str]:
-    shipped = rules.load(rules.read_files(ROOT / "mappings"), {}, sources.presets())
+    shipped = rules.load(rules.read_files(ROOT / "mappings"), {}, presets())
     return sorted({name for source in shipped.sources.values() for name in source.secret_names}, reverse=True)
 
 

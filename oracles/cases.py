@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sources_kit import NOW, URL, signed_request, source, verify_spec
 
-from bridge.sources import presets
+from bridge.presets import presets
 from oracles.rows import renamed
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge import rules, sources
+from bridge import rules
 from bridge.errors import MappingError
 from bridge.model import Document
+from bridge.presets import event_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ PRESETS: dict[str, Any] = {
         "not_the_secret": {"sk_": "an API key", "rk_": "an API key", "we_": "an endpoint's id"},
         "object_ids": ["price_", "prod_"],
         "objects": "stripe",
-        "event_names": " ".join(sources.event_names("stripe")),
+        "event_names": " ".join(event_names("stripe")),
         "verify": {
             "type": "hmac-sha256",
             "signature": {"in": "header:Stripe-Signature", "split": ",", "prefix": "v1="},
@@ -45,7 +46,7 @@ PRESETS: dict[str, Any] = {
         ],
     },
     "lemonsqueezy": {
-        "event_names": " ".join(sources.event_names("lemonsqueezy")),
+        "event_names": " ".join(event_names("lemonsqueezy")),
         "verify": {"type": "hmac-sha256", "signature": {"in": "header:X-Signature"}},
         "envelope": {"type": "meta.event_name", "test": "meta.test_mode"},
         "visitor": "meta.custom_data.datafast_visitor_id",

@@ -13,6 +13,7 @@ from bridge.cli.formatting import ago, count, ordinal, span, when
 from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
+from bridge.presets import stated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,13 +47,13 @@ _RETRIABLE = frozenset({"rejected", "expired", "unattributed", "held", "cancelle
 class Moment:
     """What a description needs beside the thing itself: the clock, and which destinations are paused.
 
-    keyless: the destinations whose key is not set, with the setting that would hold it. looks_up: Stripe is asked.
+    keyless: the destinations whose key is not set, with the setting that would hold it. settings: those that are set.
     """
 
     now_ms: int
     pauses: Mapping[str, DestinationState]
     keyless: Mapping[str, str]
-    looks_up: bool = False
+    settings: frozenset[str] = frozenset()
 
 
 def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
@@ -68,10 +69,9 @@ def moment(conn: Connection) -> Moment:
     from bridge.store.operator import status
 
     seen = status.snapshot(conn, ())
-    given = resources.environ()
-    unset = {name: setting for name, setting in KEYS.items() if not given.get(setting, "").strip()}
-    looks_up = bool(given.get("STRIPE_API_KEY", "").strip())
-    return Moment(seen.now_ms, {state.name: state for state in seen.destinations}, unset, looks_up)
+    given = frozenset(name for name, value in resources.environ().items() if value.strip())
+    keyless = {name: setting for name, setting in KEYS.items() if setting not in given}
+    return Moment(seen.now_ms, {state.name: state for state in seen.destinations}, keyless, given)
 
 
 # -------------------------------------------------------------------------------------------------------- an event
@@ -224,8 +224,9 @@ def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
         told.append(
             f"`python -m bridge links add {goal.source} {best.kind} {best.ref} VISITOR`, if you know whose it is{then}"
         )
-    if detail.event.provider == "stripe" and not moment.looks_up:
-        told.append("STRIPE_API_KEY: with a restricted key the bridge asks Stripe whose it is (docs/stripe-lookup.md)")
+    lookup = stated(detail.event.provider, "lookup")
+    if lookup and lookup["setting"] not in moment.settings:
+        told.append(f"{lookup['setting']}: {lookup['does']}")
     return told
 
 

@@ -1,8 +1,9 @@
 """`sources`: what to enter at each provider: the URL, the secret, the event types, and where to click.
 
 The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
-to. A secret is never shown, only whether it is set. The command uses no network, and the database only for first
-messages (`bridge.cli.setup_steps`).
+to. A secret is never shown, only whether it is set. The command uses no network, and the database only for a first
+message (Notion's `verification_token`): a secret that nobody has authenticated, which is shown on a terminal only, and
+only while its source has no secret.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import resources, setup_steps
+from bridge.cli import resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import count, listing
+from bridge.cli.formatting import ago, count, listing
 from bridge.cli.screen import of_context
+from bridge.globs import compile_glob
+from bridge.model import ReplyKind
+from bridge.presets import event_names, stated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bridge.cli.screen import Screen
-    from bridge.model import Source
+    from bridge.model import Handshake, Source
     from bridge.rules import RuleSet
+    from bridge.store.inbox.first_messages import FirstMessage
 
 PLACEHOLDER: Final = "https://YOUR-HOST"
 
@@ -81,7 +86,7 @@ def sources(source: str | None, base_url: str | None) -> None:
         return
     for one in setups:
         _print(screen, one)
-    setup_steps.print_first_messages(screen, (rule_set.sources[name] for name in names))
+    _print_first_messages(screen, (rule_set.sources[name] for name in names))
     if base == PLACEHOLDER:
         screen.say("Add --base-url https://… to see the URLs ready to paste.")
 
@@ -108,12 +113,12 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         secret_names=source.secret_names,
         goal_events=for_goals,
         link_events=for_links,
-        secret_hint=_said(source.provider, "secret_hint"),
-        where=_said(source.provider, "where"),
-        subscribe=setup_steps.gumroad_calls(source, url, for_goals) if source.provider == "gumroad" else (),
-        cannot_be_set_up=_said(source.provider, "cannot_be_set_up"),
-        set_up=tuple(setup_steps.steps(source)),
-        get_answers=setup_steps.get_answers(source),
+        secret_hint=stated(source.provider, "secret_hint"),
+        where=stated(source.provider, "where"),
+        subscribe=_calls(source, url, for_goals),
+        cannot_be_set_up=stated(source.provider, "cannot_be_set_up"),
+        set_up=tuple(_steps(source)),
+        get_answers=_get_answers(source),
         command=_commands(source, url, (*for_goals, *for_links)),
     )
 
@@ -121,7 +126,6 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 def _links(source: Source) -> tuple[str, ...]:
     """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
     from bridge import identity
-    from bridge.sources import event_names
 
     known = event_names(source.provider)
     if known:
@@ -140,24 +144,26 @@ def _secret(source: Source) -> str:
     return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
 
 
-def _said(provider: str, what: str) -> str | None:
-    """What the preset says for people: `where` to click, `secret_hint` what the secret looks like."""
-    from bridge import sources as sources_
-
-    said = sources_.presets().get(provider, {}).get(what)
-    return said if isinstance(said, str) else None
-
-
 def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, ...]:
-    if source.provider == "stripe":
-        exact = [event for event in events if "*" not in event] or ["*"]
-        chosen = " ".join(f"-d {shlex.quote(f'enabled_events[]={event}')}" for event in exact)
-        local = f"localhost:8000/webhooks/{source.name}"
-        return (
-            f"stripe webhook_endpoints create --url {shlex.quote(url)} {chosen}",
-            f"stripe listen --events {','.join(exact)} --forward-to {local}",
-        )
-    return (f"curl -i {shlex.quote(url)}",)
+    """Lines that set the webhook up, as the preset has them; else one that asks whether the URL is there."""
+    said_ = stated(source.provider, "commands")
+    if said_ is None:
+        return (f"curl -i {shlex.quote(url)}",)
+    exact = [event for event in events if "*" not in event] or ["*"]
+    arguments = " ".join(shlex.join(said_["argument"].format(event=event).split()) for event in exact)
+    said = {"url": shlex.quote(url), "source": source.name, "events": ",".join(exact), "arguments": arguments}
+    return tuple(line.format(**said) for line in said_["lines"])
+
+
+def _calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
+    """The call for each event that the provider's page cannot choose, for a shell that knows the secrets in it."""
+    api = stated(source.provider, "subscribe")
+    if api is None:
+        return ()
+    secret = f"${source.secret_names[0]}" if source.secret_names else "YOUR-SECRET"
+    globs = [compile_glob(event) for event in events]
+    wanted = [name for name in api["events"] if any(glob.matches(name) for glob in globs)]
+    return tuple(api["call"].format(event=name, url=url, secret=secret) for name in wanted)
 
 
 def _print(screen: Screen, one: Setup) -> None:
@@ -172,7 +178,8 @@ def _print(screen: Screen, one: Setup) -> None:
     screen.facts([*facts, *one.set_up])
     _print_goal_events(screen, one)
     _print_events(screen, "Events for finding the visitor of later ones", one.link_events)
-    screen.say("Or by command:" if one.provider == "stripe" else f"Is it there? (answers {one.get_answers})", indent=2)
+    by_command = stated(one.provider, "commands") is not None
+    screen.say("Or by command:" if by_command else f"Is it there? (answers {one.get_answers})", indent=2)
     for line in one.command:
         screen.line(f"    {line}")
     screen.say()
@@ -182,10 +189,11 @@ def _print_goal_events(screen: Screen, one: Setup) -> None:
     if not one.subscribe:
         _print_events(screen, "Events for goals", one.goal_events)
         return
-    others = tuple(event for event in one.goal_events if event != setup_steps.GUMROAD_PING)
-    _print_events(screen, "Events for goals that the Ping endpoint receives", (setup_steps.GUMROAD_PING,))
+    api = stated(one.provider, "subscribe")
+    others = tuple(event for event in one.goal_events if event != api["receives"])
+    _print_events(screen, f"Events for goals that {api['endpoint']} receives", (api["receives"],))
     _print_events(screen, "Events for goals that it does not receive", others)
-    screen.say("One command for each of those; the OAuth token needs the scope view_sales:", indent=2)
+    screen.say(f"One command for each of those; {api['needs']}:", indent=2)
     for line in one.subscribe:
         screen.line(f"    {line}")
 
@@ -195,3 +203,83 @@ def _print_events(screen: Screen, label: str, events: tuple[str, ...]) -> None:
         screen.say(f"{label}:", indent=2)
         for event in events:
             screen.line(f"    {event if event != '*' else '* (all)'}")
+
+
+# ------------------------------------------------------------------------------------- the set-up, and what came first
+
+_LOOKING: Final = "`python -m bridge sources {}` on a terminal"
+
+
+def _steps(source: Source) -> Iterator[tuple[str, str]]:
+    """What to know and to do beside the URL and the secret: pairs of a label and a sentence."""
+    for one in source.handshakes:
+        if one.does is ReplyKind.KEEP:
+            yield "Secret from", _first_message(source)
+        elif one.variable is not None:
+            yield "Verify token", _verify_token(one)
+    answered = [one for one in source.handshakes if one.does is not ReplyKind.KEEP]
+    if answered:
+        needs = any(one.signed or one.does is ReplyKind.HMAC for one in answered) and not source.secrets
+        yield "Set-up", _ANSWERED + (_LATER if needs else "")
+
+
+_ANSWERED: Final = "the bridge answers the request with which the provider checks the URL"
+_LATER: Final = ", once the secret is set"
+
+
+def _first_message(source: Source) -> str:
+    provider, command = source.provider.capitalize(), _LOOKING.format(source.name)
+    if not source.secrets:
+        return f"{provider}'s first message: have {provider} send it to the URL, then run {command} within the hour"
+    variables = listing(list(source.secret_names), "the secret in the file")
+    return (
+        f"{provider}'s first message, which is refused while a secret is set. To read it, unset {variables}, restart"
+        f" the bridge, have {provider} send it again, and run {command} within the hour"
+    )
+
+
+def _verify_token(one: Handshake) -> str:
+    if one.expected is not None:
+        return f"set ({one.variable}); enter the same string at the provider"
+    return f"missing: set {one.variable} to a string of your own, and enter the same at the provider"
+
+
+def _get_answers(source: Source) -> str:
+    """What somebody hears who asks for the URL without more."""
+    greets = any(one.does is ReplyKind.EMPTY and "GET" in one.methods for one in source.handshakes)
+    return "200" if greets else "405 and a sentence"
+
+
+def _keeps_first_message(source: Source) -> bool:
+    """Whether there may be a first message to show: only as long as it can serve for anything."""
+    return not source.secrets and any(one.does is ReplyKind.KEEP for one in source.handshakes)
+
+
+def _print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
+    """On a terminal, from the database; elsewhere nothing, not even how many there are."""
+    waiting = [source for source in sources if _keeps_first_message(source)]
+    if not waiting or not screen.terminal:
+        return
+    with resources.maybe_store() as (store, error):
+        if store is None:
+            screen.say(f"First messages cannot be shown: {error}")
+            return
+        for source in waiting:
+            with store.read() as conn:
+                from bridge.store.inbox import first_messages
+
+                found = first_messages.of_source(conn, source.name)
+            _print_messages(screen, source, found)
+
+
+def _print_messages(screen: Screen, source: Source, found: list[FirstMessage]) -> None:
+    provider = source.provider.capitalize()
+    screen.heading(f"First messages to {source.name}")
+    if not found:
+        screen.say(f"None within the last hour. Have {provider} send it, then run this again.", indent=2)
+    for one in found:
+        screen.line(f"    {one.token}")
+        screen.say(f"came {ago(one.at_ms, resources.now_ms())} from {one.sender or 'an unknown address'}", indent=6)
+    if found:
+        screen.line(f"  Anybody can send one: compare it with {provider}'s page before you set it as the secret.")
+    screen.say()

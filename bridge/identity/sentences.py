@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bridge.presets import stated
 from bridge.settings import MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bridge.identity.evidence import FoundVisitor
 
@@ -15,18 +16,6 @@ HINT: Final = "a hint"  # what the event of a hint from outside is called
 
 # Which key of an event tells a person most.
 _BEST: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
-# What the owner of a site can do, by provider: the first kind of key that an event names counts, "" is for all others.
-_ADVICE: Final[dict[str, dict[str, str]]] = {
-    "stripe": {
-        "subscription": "set subscription_data.metadata.datafast_visitor_id when you create the Checkout session",
-        "payment_intent": "set payment_intent_data.metadata.datafast_visitor_id when you create the Checkout session",
-        "session": "set metadata.datafast_visitor_id on the Checkout session, or"
-        " client_reference_id=dfv_<visitor id> on the Payment Link",
-        "": "set metadata.datafast_visitor_id, subscription_data.metadata and payment_intent_data.metadata when you"
-        " create the Checkout session",
-    },
-    "lemonsqueezy": {"": "add checkout[custom][datafast_visitor_id]=<visitor id> to the checkout's URL"},
-}
 _ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
 _SOME: Final = 3
 
@@ -74,7 +63,8 @@ def unattributed(sender: str, keys: Iterable[tuple[str, str]], refused: str | No
 def advice(sender: str, keys: Iterable[tuple[str, str]]) -> str:
     """What the owner of the site can do, so that the next event carries its visitor."""
     kinds = {kind for kind, _ in keys}
-    return next((text for kind, text in _ADVICE.get(sender, {}).items() if kind in kinds or not kind), _ELSE)
+    by_kind: Mapping[str, str] = stated(sender, "advice") or {}
+    return next((text for kind, text in by_kind.items() if kind in kinds or not kind), _ELSE)
 
 
 def listed(keys: Iterable[tuple[str, str]]) -> str:

@@ -11,13 +11,14 @@ import json
 import time
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import NewConnectionError
 
 from bridge.errors import UsageError
+from bridge.presets import stated
 from bridge.sandbox import encode, sign
 
 if TYPE_CHECKING:
@@ -55,9 +56,6 @@ class Sent:
         return self.status == 200
 
 
-_FORMS: Final = {"stripe": ("whsec_",), "generic": ("whsec_",), "polar": ("polar_whs_", "whsec_")}
-
-
 def secret_name(source: str) -> str:
     """The variable in which a mapping file of this name looks for its secret."""
     return f"{source.upper().replace('-', '_')}_WEBHOOK_SECRET"
@@ -68,33 +66,45 @@ def secrets_from(environ: Mapping[str, str], steps: Iterable[Step]) -> dict[str,
 
     A variable may hold several secrets of a provider's form while they are rotated: the first one signs.
     """
-    sources = sorted({step.source for step in steps})
-    found = {source: environ.get(secret_name(source), "").strip() for source in sources}
+    wires = {step.source: step.wire for step in steps}
+    found = {source: environ.get(secret_name(source), "").strip() for source in sorted(wires)}
     missing = [secret_name(source) for source, secret in found.items() if not secret]
     if missing:
         raise UsageError(f"to sign these events, set {' and '.join(missing)} to what the bridge has")
     if any(unicodedata.category(character) == "Cs" for secret in found.values() for character in secret):
         raise UsageError("a secret to sign these events with holds bytes that are not UTF-8: set it again")
-    return {source: _first(secret, _FORMS.get(source, ())) for source, secret in found.items()}
+    return {source: _first(secret, stated(wires[source], "secret_form") or ()) for source, secret in found.items()}
 
 
-def _first(text: str, forms: tuple[str, ...]) -> str:
+def _first(text: str, forms: str | Sequence[str]) -> str:
     """As the bridge reads it: several only if each piece has the provider's form."""
+    beginnings = (forms,) if isinstance(forms, str) else tuple(forms)
     pieces = text.replace("v1,whsec_", "whsec_").replace(",", " ").split()
-    return pieces[0] if pieces and all(piece.startswith(forms) for piece in pieces) else text
+    return pieces[0] if pieces and all(piece.startswith(beginnings) for piece in pieces) else text
 
 
 def request(step: Step, secret: str, now_s: int) -> Signed:
     """A step as its provider would send it at this second."""
-    if step.wire == "stripe":
-        body = encode.stripe(step.body)
-        return Signed(sign.stripe(body, secret, now_s), body)
-    if step.wire == "lemonsqueezy":
-        body = encode.lemonsqueezy(step.body)
-        return Signed(sign.lemonsqueezy(body, secret, step.type), body)
-    body = encode.compact(step.body)
-    text_key = step.wire == "polar"
-    return Signed(sign.standard_webhooks(body, secret, step.id, now_s, text_key=text_key), body)
+    encoded, signed = _WIRES[step.wire]
+    body = encoded(step.body)
+    return Signed(signed(step, body, secret, now_s), body)
+
+
+_WIRES: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[Step, bytes, str, int], dict[str, str]]]]] = {
+    "stripe": (encode.stripe, lambda _step, body, secret, now_s: sign.stripe(body, secret, now_s)),
+    "lemonsqueezy": (
+        encode.lemonsqueezy,
+        lambda step, body, secret, _now_s: sign.lemonsqueezy(body, secret, step.type),
+    ),
+    "standard-webhooks": (
+        encode.compact,
+        lambda step, body, secret, now_s: sign.standard_webhooks(body, secret, step.id, now_s),
+    ),
+    "polar": (
+        encode.compact,
+        lambda step, body, secret, now_s: sign.standard_webhooks(body, secret, step.id, now_s, text_key=True),
+    ),
+}
 
 
 def target(to: str, source: str) -> str:

@@ -4,17 +4,17 @@ verify: raises SignatureError or returns · read: the event to store, never rais
 handshake: what a message that sets up a webhook is answered · ignored: trial messages and thin notifications ·
 known_secrets, sender_tokens, named_secrets, without: what of a source and of a body must not be seen ·
 faults: what makes a source's stanza or secrets unusable · can_verify: whether any secret is usable ·
-presets: the providers as data · event_names: what a provider is known to send · reference: the table for people.
+presets: the providers as data (`bridge.presets`).
 """
 
+from bridge.presets import presets
 from bridge.sources.body import parse
 from bridge.sources.events import documents, ignored, read
 from bridge.sources.handshake import handshake, sender_of
-from bridge.sources.presets import event_names, presets, reference
 from bridge.sources.tokens import known_secrets, named_secrets, sender_tokens, without
 from bridge.sources.verifier import can_verify, faults, verify
 
 __all__ = [
-    "can_verify", "documents", "event_names", "faults", "handshake", "ignored", "known_secrets", "named_secrets",
-    "parse", "presets", "read", "reference", "sender_of", "sender_tokens", "verify", "without",
+    "can_verify", "documents", "faults", "handshake", "ignored", "known_secrets", "named_secrets", "parse", "presets",
+    "read", "sender_of", "sender_tokens", "verify", "without",
 ]  # fmt: skip

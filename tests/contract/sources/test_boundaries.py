@@ -11,6 +11,7 @@ from sources_kit import NOW, request, secret_for, signed_request, source, source
 
 from bridge import rules, sources
 from bridge.errors import SignatureError
+from docs import providers
 
 SECRET = "a_secret_of_some_length"
 BODY = b'{"type": "thing.happened", "id": "evt_1"}'
@@ -241,7 +242,7 @@ def test_under_a_keyed_hash_an_unreadable_body_is_kept_for_a_person_to_look_at()
 def test_hubspots_notes_say_which_version_to_prefer():
     for version in ("v1", "v2"):
         assert "prefer hubspot-v3" in sources.presets()[f"hubspot-{version}"]["note"]
-        assert "prefer hubspot-v3" in sources.reference()
+        assert "prefer hubspot-v3" in providers.table()
 
 
 def test_hmac_md5_is_known_for_those_who_have_nothing_else():

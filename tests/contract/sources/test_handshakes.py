@@ -19,6 +19,7 @@ from bridge import rules, sources
 from bridge.errors import MappingError, SignatureError, SourceOff
 from bridge.model import Reply
 from bridge.sources.handshake import BODY_MAX, ECHO_MAX, TOKEN
+from docs import providers
 
 PRESETS = sources.presets()
 SHAKING = sorted(name for name, said in PRESETS.items() if "handshake" in said)
@@ -538,4 +539,4 @@ def test_the_hand_shake_of_a_preset_is_the_presets_own():
 def test_a_preset_that_cannot_be_set_up_is_warned_of():
     (warning,) = (w for w in rule_set(x="provider: coinbase-commerce\n").warnings if "cannot be set up" in w)
     assert warning.startswith("mappings/x.yaml:1:11: coinbase-commerce cannot be set up: ")
-    assert "**Cannot be set up:** Coinbase Commerce was shut down" in sources.reference()
+    assert "**Cannot be set up:** Coinbase Commerce was shut down" in providers.table()

@@ -1,43 +1,13 @@
-"""The providers we know, as data: presets.yaml, each the defaults of a mapping file for that provider.
-
-`like: other` takes everything of another preset that is not said anew; `where` and `secret_hint` are for people.
-"""
+"""The table of providers in docs/providers.md, from the presets."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
+from bridge.presets import presets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-@cache
-def presets() -> Mapping[str, dict[str, Any]]:
-    """Name → the keys of a mapping file (verify, envelope, body, visitor, links, …). Plain data: do not change it."""
-    text = files("bridge.sources").joinpath("presets.yaml").read_text(encoding="utf-8")
-    # The C loader reads the same YAML nine times faster, and start-up has a budget.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    written: dict[str, dict[str, Any]] = yaml.load(text, Loader=loader)  # noqa: S506 - both are safe loaders
-    return MappingProxyType({name: _resolved(name, written) for name in written})
-
-
-def _resolved(name: str, written: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    preset = dict(written[name])
-    other = preset.pop("like", None)
-    return {**_resolved(other, written), **preset} if other else preset
-
-
-def event_names(provider: str) -> frozenset[str]:
-    """Every event name that this provider is known to send; empty where there is no list."""
-    return frozenset(presets().get(provider, {}).get("event_names", "").split())
-
-
-# ----------------------------------------------------------------------------------- the table for people
 
 _HEAD: Final = """# Providers
 
@@ -60,7 +30,7 @@ says so ([Alarms](operations.md#alarms)); a file says its own by `handover:`.
 """  # noqa: E501
 
 
-def reference() -> str:
+def table() -> str:
     """All presets as Markdown."""
     return _HEAD + "".join(_row(name, written) for name, written in presets().items())
 
