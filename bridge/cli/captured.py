@@ -1,14 +1,18 @@
 """An event from a file: a bare body, or a whole request as it was captured. Pure but for the reading.
 
-A file that begins with `POST /…` is a request: request line, headers, an empty line, the body. Anything else is a body.
+A file that begins with `POST /…` is a request: request line, headers, an empty line, the body. Anything else is a body;
+where a request is wanted (`exported`), it may be the JSON in which tools that catch webhooks export one.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from bridge.errors import UsageError
 from bridge.model import Request
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 LIMIT: Final = 1_048_576  # bytes of a body, as the web accepts them
 HEAD_LIMIT: Final = 65_536  # bytes in front of it, in a captured request
+_BODY_NAMES: Final = ("body", "raw_body", "rawBody", "content", "payload")
 _REQUEST: Final = re.compile(rb"(POST|PUT|GET) (\S+) HTTP/1\.[01]\r?\n")
 
 
@@ -45,6 +50,37 @@ def _read(stream: BinaryIO) -> bytes:
 def is_request(content: bytes) -> bool:
     """Whether this is a whole request, so that its signature can be looked at, too."""
     return _REQUEST.match(content) is not None
+
+
+def exported(content: bytes) -> Request | None:
+    """The request in the JSON of a tool that caught it (headers, and the body as a string); None if it is none."""
+    try:
+        said = json.loads(content)
+        body = _exported_body(said)
+        headers = said["headers"]
+        pairs = headers.items() if isinstance(headers, dict) else ((one["name"], one["value"]) for one in headers)
+        named = {str(name).lower(): _one(value) for name, value in pairs}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if body is None:
+        return None
+    url = str(said.get("url") or f"https://{named.get('host', 'localhost')}/")
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return None
+    return Request(str(said.get("method") or "POST"), url, split.path, split.query, named, body)
+
+
+def _exported_body(said: Any) -> bytes | None:
+    if "body_base64" in said:
+        return base64.b64decode(said["body_base64"], validate=True)
+    body = next((said[name] for name in _BODY_NAMES if name in said), None)
+    return body.encode() if isinstance(body, str) else None
+
+
+def _one(value: Any) -> str:
+    return str(value[0]) if isinstance(value, list) and value else str(value)
 
 
 def source_in(content: bytes) -> str | None:

@@ -38,6 +38,7 @@ MORE: Final = {
     "links": ("links", "See, add and forget what leads from a key to a visitor."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
+    "detect": ("detect", "Which signature scheme is this captured request's?"),
     "simulate": ("sandbox", "Post the signed events of a provider's life cycle to a URL."),
     "sandbox": ("sandbox", "A stand-in for DataFast on this machine."),
     "demo": ("demo", "See everything at work on this machine in a minute."),

@@ -1,0 +1,309 @@
+"""`detect`: which signature scheme is this? It prints the lines for a mapping file, or the one setting that is wrong.
+
+For a terminal only: nothing of it is ever part of an answer to a sender. It opens no database and makes no request.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bridge.cli import captured, resources
+from bridge.cli.catalogue import command
+from bridge.cli.formatting import listing, span
+from bridge.cli.screen import of_context
+from bridge.errors import MappingError, SignatureError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.cli.screen import Screen
+    from bridge.model import Place, Request, Source, VerifySpec
+
+_MANY: Final = 6  # providers of one scheme that are named
+_TOO_OLD: Final = re.compile(r"the timestamp is ([0-9]+) s (old|in the future), at most ([0-9]+) s")
+_HIDDEN_FROM: Final = 8  # characters: a shorter one stands in ordinary words, too
+_WIDE: Final = 10_000  # a line of a mapping file is not wrapped
+_DEFAULTS: Final = {"key": ("text",), "encoding": ("hex",), "signed": ("{body}",)}
+
+
+@dataclass
+class Detected:
+    """What was found out about a captured request.
+
+    verified: a source by which it verifies. spec: the scheme, as `verify:` says it. providers: whose scheme it is, the
+    likeliest first. fitting: the source's own scheme fits. change: the one setting of the source's scheme that is
+    wrong, and the scheme with it right.
+    """
+
+    verified: Source | None = None
+    spec: VerifySpec | None = None
+    providers: list[str] = field(default_factory=list)
+    fitting: bool = False
+    change: tuple[str, VerifySpec] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return self.verified is not None
+
+
+@command(
+    examples=[
+        (
+            "detect captured.http --secret whsec_…",
+            "a request with its headers, as tools that catch webhooks show it",
+        ),
+        (
+            "detect captured.http --source my-shop",
+            "the one wrong setting in the `verify:` of mappings/my-shop.yaml",
+        ),
+    ]
+)
+@click.argument("file", metavar="FILE")
+@click.option("--secret", "secrets", multiple=True, help="Its secret. Unset: those of --source, or asked for.")
+@click.option("--source", "name", help="Compare with this source, whose mapping file names its scheme.")
+@click.option("--url", help="The webhook URL as the provider knows it, for schemes that sign it.")
+@click.option(
+    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
+)
+def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None, mappings: Path | None) -> None:
+    """Find the signature scheme of a captured request, and print it as a mapping file says it.
+
+    FILE is the request as it came (`POST /path HTTP/1.1`, headers, an empty line, the body), or its export as JSON
+    (`headers` and `body` or `body_base64`); `-` reads standard input. Its age does not matter. Exit code 1: no scheme
+    of this secret fits.
+    """
+    screen = of_context()
+    content = captured.read_file(file)
+    request = _request(file, content, url)
+    source = _source(name, mappings) if name is not None else None
+    tried = [*secrets] or [*(source.secrets if source else ())] or [_asked()]
+    screen.hide([secret for secret in tried if len(secret) >= _HIDDEN_FROM])
+    found = find(request, tried, source)
+    if screen.as_json:
+        screen.write_json(as_json(found))
+    else:
+        show(screen, found, request, tried, name)
+    if not found.ok:
+        raise click.exceptions.Exit(1)
+
+
+def _request(file: str, content: bytes, url: str | None) -> Request:
+    request = captured.request(content, "") if captured.is_request(content) else captured.exported(content)
+    if request is None:
+        raise UsageError(
+            f"{file}: this is not a whole request. detect needs `POST /path HTTP/1.1`, the headers, an empty line"
+            " and the body, byte for byte as it came; or JSON with `headers` and `body`."
+        )
+    return replace(request, url=url) if url else request
+
+
+def _source(name: str, mappings: Path | None) -> Source:
+    given = resources.environ()
+    rule_set = resources.load_rules(given, mappings or resources.mappings_folder(given))
+    resources.demand_source(rule_set, name)
+    return rule_set.sources[name]
+
+
+def _asked() -> str:
+    secret: str = click.prompt("Secret", hide_input=True, err=True)
+    return secret
+
+
+def find(request: Request, secrets: Sequence[str], source: Source | None) -> Detected:
+    """Compare with the source first, then with every provider, then with whatever `verify:` can say."""
+    found = Detected()
+    for body, secret in product(_bodies(request), secrets):
+        sent = replace(request, body=body)
+        found = _find(sent, secret, replace(source, secrets=(secret,)) if source else None)
+        if found.verified is not None:
+            found.notes = _notes(found.verified, sent, shortened=body != request.body)
+            return found
+    return found
+
+
+def _bodies(request: Request) -> list[bytes]:
+    """The body, and without the line end that an editor put behind it."""
+    return list(dict.fromkeys([request.body, request.body.rstrip(b"\r\n")]))
+
+
+def _find(sent: Request, secret: str, own: Source | None) -> Detected:
+    from bridge.sources import detection
+
+    if own is not None and detection.fits(own, sent):
+        return Detected(own, own.verify, [own.provider], fitting=True)
+    fitting = _providers(sent, secret)
+    found = Detected(next(iter(fitting), None), detection.detect(sent, secret), [one.provider for one in fitting])
+    if found.spec is not None:
+        found.verified = found.verified or detection.plain_source(sent, found.spec, secret)
+    if own is not None and (change := detection.one_change(own, sent, found.spec)) is not None:
+        found.change, found.verified = change, replace(own, verify=change[1])
+    return found
+
+
+def _providers(request: Request, secret: str) -> list[Source]:
+    """The presets that this request verifies by. First those that are known to send an event of its type."""
+    from bridge import sources
+    from bridge.sources import detection
+
+    def likelihood(source: Source) -> tuple[bool, bool, bool]:
+        event_type = sources.read(source, request).envelope.type
+        unknown = event_type not in _known_types(source.provider)
+        return unknown, source.provider not in request.path, source.provider != "standard-webhooks"
+
+    signing = [replace(source, secrets=(secret,)) for source in _presets()]
+    return sorted((source for source in signing if detection.fits(source, request)), key=likelihood)
+
+
+def _known_types(provider: str) -> set[str]:
+    """The event types that the preset names."""
+    from bridge.presets import event_names, presets
+
+    handovers = presets()[provider].get("handover", ())
+    named = [[entry["event"]] if isinstance(entry["event"], str) else entry["event"] for entry in handovers]
+    return {*event_names(provider), *chain(*named)}
+
+
+@cache
+def _presets() -> tuple[Source, ...]:
+    """A source of every provider that signs: a token in its place says nothing of whose it is."""
+    from bridge import loading, sources
+
+    presets = sources.presets()
+    signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in ("token", "basic")]
+    made = []
+    for name in signing:
+        with suppress(MappingError):  # it cannot do with the secret alone
+            text = f"provider: {name}\nsecret: ${{SECRET}}\ngoals: []\n"
+            made.append(loading.load({"any.yaml": text}, {"SECRET": "unused-" + name}, presets).sources["any"])
+    return tuple(made)
+
+
+def _notes(verified: Source, sent: Request, *, shortened: bool) -> list[str]:
+    from bridge import sources
+
+    notes = ["The file ends with a line end that was not sent: an editor added it."] if shortened else []
+    try:
+        sources.verify(replace(verified, require=()), sent, time.time())
+    except SignatureError as error:
+        if found := _TOO_OLD.match(str(error)):
+            age, when, allowed = span(int(found[1]) * 1000), found[2], span(int(found[3]) * 1000)
+            notes.append(f"Its timestamp is {age} {when}. detect does not mind; a running bridge allows {allowed}.")
+    return notes
+
+
+# ------------------------------------------------------------------------------------------------------ the answer
+
+
+def show(screen: Screen, found: Detected, request: Request, secrets: Sequence[str], name: str | None) -> None:
+    if found.fitting:
+        screen.mark("ok", f"The scheme of {name} fits this request.")
+    elif found.change:
+        setting, spec = found.change
+        screen.mark("fail", f"The scheme of {name} does not fit, but it does with this one change ({setting}):")
+        _lines(screen, {"verify": _with(spec, setting)})
+    elif found.verified is not None:
+        if name is not None:
+            screen.mark("fail", f"The scheme of {name} does not fit, and no single change makes it fit.")
+        _show_scheme(screen, found)
+    else:
+        screen.mark("fail", "No scheme fits: with this secret, nothing that `verify:` can say gives the signature.")
+        for sentence in _advice(request, secrets):
+            screen.say(sentence, indent=6)
+    for note in found.notes:
+        screen.mark("warn", note)
+
+
+def _show_scheme(screen: Screen, found: Detected) -> None:
+    names = found.providers
+    if names:
+        screen.mark("ok", f"This is signed as {names[0]} signs.")
+        _lines(screen, {"provider": names[0]})
+    if len(names) > 1:
+        more = f"{', '.join(names[1:_MANY])} and others" if len(names) > _MANY + 1 else listing(names[1:])
+        screen.say(f"If it comes from another sender, name that one: {more} sign the same way.", indent=6)
+    elif not names and found.spec:
+        screen.mark("ok", "No provider that the bridge knows signs like this, but `verify:` can say it.")
+        _lines(screen, {"provider": "custom", "verify": _written(found.spec)})
+
+
+def _lines(screen: Screen, mapping: dict[str, Any]) -> None:
+    import yaml
+
+    for line in yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=_WIDE).splitlines():
+        screen.line(f"    {line}")
+
+
+def _advice(request: Request, secrets: Sequence[str]) -> list[str]:
+    """What to look at next; without a word on the secret itself."""
+    from bridge.sources import detection
+
+    where = detection.signatures(request, secrets[0])
+    if not where:
+        seen = "Nothing in its headers or its query looks like a signature. Was the request captured with all headers?"
+        return [seen, "A sender that signs nothing is verified by a token in the URL: docs/rules.md."]
+    looks = listing([f"{place} ({name.upper()})" for place, name in where])
+    return [
+        f"What looks like a signature: {looks}.",
+        "Is the secret that of this very endpoint? Is the body byte for byte as it came, not formatted anew?",
+        "For a scheme that signs the webhook URL, give the URL as the provider knows it: --url.",
+    ]
+
+
+def as_json(found: Detected) -> dict[str, Any]:
+    change = found.change and {"setting": found.change[0], "verify": _written(found.change[1])}
+    return {
+        "ok": found.ok,
+        "fits": found.fitting,
+        "change": change,
+        "providers": found.providers,
+        "verify": _written(found.spec) if found.spec else None,
+        "notes": found.notes,
+    }
+
+
+def _with(spec: VerifySpec, setting: str) -> dict[str, Any]:
+    """The one setting, at its place in the stanza."""
+    whole = _written(spec)
+    outer, _, inner = setting.partition(".")
+    value = whole.get(outer)
+    return {outer: {inner: value.get(inner)} if inner and isinstance(value, dict) else value}
+
+
+def _written(spec: VerifySpec) -> dict[str, Any]:
+    """A scheme as `verify:` says it, without what goes without saying."""
+    signature = spec.signature
+    said: dict[str, Any] = {"type": spec.type, "key": _few(spec.key)}
+    said["signature"] = {
+        "in": _places(signature.places),
+        "split": signature.split,
+        "prefix": signature.prefix,
+        "encoding": signature.encoding,
+    }
+    if spec.timestamp is not None:
+        place = _places(spec.timestamp.places) if spec.timestamp.places else "signature"
+        said["timestamp"] = {"in": place, "prefix": spec.timestamp.prefix}
+    said |= {"id": _places(spec.id), "signed": spec.signed}
+    return _said(said)
+
+
+def _said(written: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in written.items()}
+    return {name: value for name, value in kept.items() if value not in (None, "", [], {}, *_DEFAULTS.get(name, ()))}
+
+
+def _places(places: Sequence[Place]) -> str | list[str]:
+    return _few([f"{place.where}:{place.name}" for place in places])
+
+
+def _few(values: Sequence[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else list(values)

@@ -1,0 +1,314 @@
+"""Which scheme signed this request? Found by trying what the vocabulary of `verify` can say, with the secret at hand.
+
+For a person at a terminal, never for an answer to a sender. A scheme counts as found only if the verifier itself then
+accepts the request; how old the request is does not matter here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, product
+from typing import TYPE_CHECKING, Final
+
+from bridge.errors import SignatureError
+from bridge.model import BodyForm, Place, SignatureSpec, Source, TimestampSpec, VerifySpec
+from bridge.sources.facts import Facts
+from bridge.sources.keys import symmetric
+from bridge.sources.signed_text import compile_signed
+from bridge.sources.times import ms_of
+from bridge.sources.verifier import ENCODINGS, HMACS, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bridge.model import Json, Request
+
+_BY_SIZE: Final = {hashlib.new(name).digest_size: name for name in HMACS.values()}
+_SHORTEST, _LONGEST = 22, 128  # MD5 in base64, SHA-512 in hex
+_LISTS: Final = {"v1,": " "}  # Standard Webhooks: several while a secret is rotated
+_SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
+_SPLITS: Final = (None, ",", ";", " ")
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,19}[=,:] ?|[A-Za-z][A-Za-z0-9-]{0,19} ")
+_TIME: Final = re.compile(r"[0-9]{10}|[0-9]{13}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}(Z|[+-][0-9:]{5})")
+_ID: Final = re.compile(r"(.*[-_.])?(id|uuid|nonce|token|key|delivery)", re.IGNORECASE)
+_LEAVES_MAX: Final = 200
+_DEPTH_MAX: Final = 3
+_FEW: Final = 6  # timestamps, or ids, that are tried
+_TIMELESS_S: Final = 10**12
+_PLAIN: Final = (
+    "{body}", "{url}{body}", "{method}{url}{body}", "{url}", "{body}{url}", "{path}{body}", "{method}{path}{body}",
+    "{url}{sorted_form}", "{other_port_url}{sorted_form}", "{body_hash_url}", "{url}.{body}",
+)  # fmt: skip
+_UNKEYED: Final = ("{secret}{body}", "{body}{secret}", "{secret}{method}{url}{body}", "{secret}{url}{body}")
+_TIMED: Final = (
+    *(f"{{timestamp}}{mark}{{body}}" for mark in (".", ":", "", "\n", "|", "_", "-", " ")),
+    *(f"{{body}}{mark}{{timestamp}}" for mark in ("", ".", ":", "\n", "|", "_", "-", " ")),
+    "v0:{timestamp}:{body}", "v1:{timestamp}:{body}", "v1.{timestamp}.{body}", "{method}{url}{body}{timestamp}",
+    "{timestamp}{method}{path}{body}", "{timestamp}{url}{body}", "{timestamp}.{url}.{body}",
+    "{timestamp}.{method}.{path}.{body}", "{url}{timestamp}{body}",
+)  # fmt: skip
+_NAMED: Final = (
+    "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{id}{timestamp}{body}", "{timestamp}{id}{body}",
+    "{id}:{timestamp}:{body}", "{id}|{timestamp}|{body}", "{timestamp}{id}", "{id}{timestamp}", "{timestamp}.{id}",
+)  # fmt: skip
+_NAMED_UNTIMED: Final = ("{id}.{body}", "{id}{body}", "{id}:{body}", "{body}{id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A place where a string of the request is, and how to take it out of what else stands there."""
+
+    place: Place
+    split: str | None
+    prefix: str
+    text: str
+    first: bool  # of the elements there
+
+
+def fits(source: Source, request: Request) -> bool:
+    """Whether the request verifies by this source, however old it is."""
+    try:
+        verify(replace(source, verify=_timeless(source.verify), require=()), request, 0)
+    except SignatureError:
+        return False
+    return True
+
+
+def detect(request: Request, secret: str) -> VerifySpec | None:
+    """The scheme by which this secret signed the request, in the words of `verify`; None if it cannot be found."""
+    facts = Facts(plain_source(request, VerifySpec("token"), secret), request)
+    for strings in (list(_beside_body(facts)), [*_beside_body(facts), *_in_body(facts)]):  # a body may be large
+        for spec in chain(_tokens(strings, secret), _hmacs(facts, strings, secret)):
+            if fits(plain_source(request, spec, secret), request):
+                return spec
+    return None
+
+
+def one_change(source: Source, request: Request, found: VerifySpec | None) -> tuple[str, VerifySpec] | None:
+    """The one setting of the source's scheme that is wrong, by its name, and the scheme with it right.
+
+    found: what `detect` found, whose values are tried first.
+    """
+    facts = Facts(source, request)
+    strings = [*_beside_body(facts), *_in_body(facts)]
+    specs = [*_with_one_of(source.verify, found), *_with_another(source.verify, strings)]
+    return next(((name, spec) for name, spec in specs if fits(replace(source, verify=spec), request)), None)
+
+
+def signatures(request: Request, secret: str) -> list[tuple[str, str]]:
+    """What in the request looks like a signature: where, and of which hash."""
+    facts = Facts(plain_source(request, VerifySpec("token"), secret), request)
+    sizes = [
+        (f"{one.place.where}:{one.place.name}", name)
+        for one in _beside_body(facts)
+        for _encoding, digest in _digests(one.text)[:1]  # the hex digits of one hash are the base64 of another
+        if (name := _BY_SIZE.get(len(digest)))
+    ]
+    return list(dict.fromkeys(sizes))
+
+
+# --------------------------------------------------------------------------------------- what the request holds
+
+
+def plain_source(request: Request, spec: VerifySpec, secret: str) -> Source:
+    """A source of this scheme that takes the request's body for what its content type says."""
+    is_form = "x-www-form-urlencoded" in request.headers.get("content-type", "")
+    return Source("custom", "custom", spec, (secret,), body=BodyForm.FORM if is_form else BodyForm.JSON)
+
+
+def _timeless(spec: VerifySpec) -> VerifySpec:
+    stamp = replace(spec.timestamp, tolerance_s=_TIMELESS_S) if spec.timestamp else None
+    return replace(spec, timestamp=stamp, alternatives=tuple(map(_timeless, spec.alternatives)))
+
+
+def _beside_body(facts: Facts) -> Iterator[Found]:
+    """Every string of headers, query and form, whole and in its elements, with and without what names them."""
+    places = [(Place("header", name), text) for name, text in facts.request.headers.items()]
+    places += [(Place("query", name), text) for name, text in facts.query().items()]
+    if facts.source.body is BodyForm.FORM:
+        with suppress(SignatureError):
+            places += [(Place("form", name), text) for name, text in facts.form()]
+    for place, text in places:
+        for split in _SPLITS:
+            if split is not None and split not in text:
+                continue
+            elements = [text] if split is None else text.split(split)
+            for number, element in enumerate(elements):
+                stripped = element.strip()
+                yield Found(place, split, "", stripped, number == 0)
+                if name := _NAME.match(stripped):
+                    yield Found(place, split, name[0], stripped[name.end() :], number == 0)
+
+
+def _in_body(facts: Facts) -> Iterator[Found]:
+    if facts.source.body is BodyForm.FORM:
+        return
+    with suppress(SignatureError):
+        for path, text in _leaves(facts.body(), "", _DEPTH_MAX):
+            yield Found(Place("body", path), None, "", text, first=True)
+
+
+def _leaves(value: Json, path: str, depth: int) -> list[tuple[str, str]]:
+    """The strings and whole numbers of a document by their path, not too deep and not too many."""
+    found: list[tuple[str, str]] = []
+    for name, below in value.items() if isinstance(value, dict) else ():
+        if isinstance(below, dict) and depth > 1:
+            found += _leaves(below, f"{path}{name}.", depth - 1)
+        elif isinstance(below, str) or (isinstance(below, int) and not isinstance(below, bool)):
+            found.append((f"{path}{name}", str(below)))
+        if len(found) >= _LEAVES_MAX:
+            break
+    return found
+
+
+def _digests(text: str) -> list[tuple[str, bytes]]:
+    """The bytes of a digest that a string may be, with their encoding."""
+    found: list[tuple[str, bytes]] = []
+    if not _SHORTEST <= len(text) <= _LONGEST:
+        return found
+    for encoding, decode in ENCODINGS.items():
+        try:
+            decoded = decode(text)
+        except ValueError:
+            continue
+        if len(decoded) in _BY_SIZE:
+            found.append((encoding, decoded))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ what is tried
+
+
+def _tokens(strings: list[Found], secret: str) -> Iterator[VerifySpec]:
+    wanted = secret.strip()
+    for one in strings:
+        if one.split is None and one.text == wanted:
+            yield VerifySpec("token", signature=SignatureSpec((one.place,), None, one.prefix))
+    yield VerifySpec("basic")
+
+
+def _hmacs(facts: Facts, strings: list[Found], secret: str) -> Iterator[VerifySpec]:
+    by_digest: dict[bytes, list[tuple[Found, str]]] = {}
+    for one in strings:
+        for encoding, digest in _digests(one.text):
+            by_digest.setdefault(digest, []).append((one, encoding))
+    hashes = {_BY_SIZE[len(digest)] for digest in by_digest}
+    keys = _keys(secret)
+    for template, stamp, event_id, message in _messages(facts, strings, secret):
+        for form, key in keys:
+            for name in hashes:
+                for one, encoding in by_digest.get(hmac.digest(key, message, name), ()):
+                    yield _spec(f"hmac-{name}", form, one, encoding, stamp, event_id, template)
+        for one, encoding in by_digest.get(hashlib.sha256(message).digest(), ()) if "{secret}" in template else ():
+            yield _spec("sha256", "text", one, encoding, stamp, event_id, template)
+
+
+def _keys(secret: str) -> list[tuple[str, bytes]]:
+    """The secret as a key, in each form that it can have; two forms may be one key."""
+    found: dict[bytes, str] = {}
+    for form in _SHARED_KEYS:
+        try:
+            found.setdefault(symmetric(form, secret), form)
+        except ValueError:
+            continue
+    return [(form, key) for key, form in found.items()]
+
+
+def _messages(
+    facts: Facts, strings: list[Found], secret: str
+) -> Iterator[tuple[str, Found | None, Found | None, bytes]]:
+    """What may have been signed: template, timestamp and id in it, and its bytes. The usual ones come first."""
+    stamps = _distinct(one for one in strings if _TIME.fullmatch(one.text) and ms_of(one.text) is not None)
+    ids = _distinct(one for one in strings if one.split is None and not one.prefix and _ID.fullmatch(one.place.name))
+    tried = (
+        *product(_PLAIN, (None,), (None,)),
+        *product(_TIMED, stamps, (None,)),
+        *product(_NAMED, stamps, ids),
+        *product(_NAMED_UNTIMED, (None,), ids),
+        *product(_UNKEYED, (None,), (None,)),
+    )
+    for written, stamp, event_id in tried:
+        template, key = written, secret.strip().encode("utf-8", "surrogatepass")
+        if event_id is not None and event_id.place.where != "header":
+            template = written.replace("{id}", f"{{{event_id.place.where}:{event_id.place.name}}}")
+        try:
+            message = compile_signed(template).render(
+                facts,
+                timestamp=stamp.text if stamp else None,
+                event_id=event_id.text if event_id else None,
+                secret=key,
+            )
+        except (SignatureError, ValueError):
+            continue
+        yield template, stamp, event_id, message
+
+
+def _distinct(found: Iterable[Found]) -> list[Found]:
+    """The first few, each string once. What a header says is more likely than what the body says."""
+    order = sorted(found, key=lambda one: (one.place.where == "body", bool(_NAME.match(one.text))))
+    return list({one.text: one for one in reversed(order)}.values())[::-1][:_FEW]
+
+
+def _spec(
+    kind: str, form: str, one: Found, encoding: str, stamp: Found | None, event_id: Found | None, template: str
+) -> VerifySpec:
+    timestamp = None
+    if stamp is not None:
+        beside = stamp.place == one.place and stamp.split == one.split and (stamp.prefix or stamp.first)
+        timestamp = TimestampSpec((), stamp.prefix) if beside else TimestampSpec((stamp.place,))
+    uses_id = event_id is not None and "{id}" in template
+    return VerifySpec(
+        kind,
+        (form,),
+        SignatureSpec((one.place,), one.split or _LISTS.get(one.prefix), one.prefix, encoding),
+        timestamp,
+        (event_id.place,) if event_id is not None and uses_id else (),
+        template,
+    )
+
+
+# --------------------------------------------------------------------------------------------- one wrong setting
+
+
+def _with_one_of(spec: VerifySpec, found: VerifySpec | None) -> Iterator[tuple[str, VerifySpec]]:
+    """The scheme with one setting of another."""
+    if found is None:
+        return
+    yield "type", replace(spec, type=found.type)
+    yield "key", replace(spec, key=found.key)
+    for name in ("encoding", "prefix", "split", "places"):
+        signature = replace(spec.signature, **{name: getattr(found.signature, name)})
+        yield f"signature.{'in' if name == 'places' else name}", replace(spec, signature=signature)
+    if spec.timestamp is not None and found.timestamp is not None:
+        yield "timestamp.in", replace(spec, timestamp=replace(spec.timestamp, places=found.timestamp.places))
+        yield "timestamp.prefix", replace(spec, timestamp=replace(spec.timestamp, prefix=found.timestamp.prefix))
+    yield "timestamp", replace(spec, timestamp=found.timestamp)
+    yield "id", replace(spec, id=found.id)
+    yield "signed", replace(spec, signed=found.signed)
+
+
+def _with_another(spec: VerifySpec, strings: list[Found]) -> Iterator[tuple[str, VerifySpec]]:
+    """The scheme with another value of one setting: for schemes whose template is none of the usual ones."""
+    for kind in HMACS:
+        yield "type", replace(spec, type=kind)
+    for form in _SHARED_KEYS:
+        yield "key", replace(spec, key=(form,))
+    for encoding in ENCODINGS:
+        yield "signature.encoding", replace(spec, signature=replace(spec.signature, encoding=encoding))
+    for split in _SPLITS:
+        yield "signature.split", replace(spec, signature=replace(spec.signature, split=split))
+    likely = [one for one in strings if _digests(one.text)]
+    for prefix in dict.fromkeys(one.prefix for one in likely):
+        yield "signature.prefix", replace(spec, signature=replace(spec.signature, prefix=prefix))
+    for place in dict.fromkeys(one.place for one in likely):
+        yield "signature.in", replace(spec, signature=replace(spec.signature, places=(place,)))
+    if spec.timestamp is not None:
+        times = [one for one in strings if _TIME.fullmatch(one.text)]
+        for place in dict.fromkeys(one.place for one in times):
+            yield "timestamp.in", replace(spec, timestamp=replace(spec.timestamp, places=(place,)))
+        for prefix in dict.fromkeys(one.prefix for one in times):
+            yield "timestamp.prefix", replace(spec, timestamp=replace(spec.timestamp, prefix=prefix))
