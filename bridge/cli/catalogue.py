@@ -39,7 +39,7 @@ MORE: Final = {
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
     "detect": ("detect", "Which signature scheme is this captured request's?"),
-    "simulate": ("sandbox", "Post the signed events of a provider's life cycle to a URL."),
+    "simulate": ("simulate", "Post a provider's signed events, or a file of your own, to a bridge."),
     "sandbox": ("sandbox", "A stand-in for DataFast on this machine."),
     "demo": ("demo", "See everything at work on this machine in a minute."),
 }

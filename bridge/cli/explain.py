@@ -18,7 +18,7 @@ from bridge.cli import captured, redaction, resources, trace
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
-from bridge.errors import SettingsError, SignatureError, UsageError
+from bridge.errors import SettingsError, SignatureError
 from bridge.masking import url_without_password
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
     given = resources.environ()
     rule_set = resources.load_rules(given, mappings or resources.mappings_folder(given))
     content = captured.read_file(file)
-    name = source or captured.source_in(content) or _only_source(rule_set)
+    name = source or captured.source_in(content) or resources.only_source(rule_set)
     resources.demand_source(rule_set, name)
     explained = look_at(
         rule_set, _settings(screen, given), captured.request(content, name), name, captured.is_request(content)
@@ -96,13 +96,6 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
         print_explanation(screen, explained)
     if explained.prepared.quarantine:
         raise click.exceptions.Exit(1)
-
-
-def _only_source(rule_set: RuleSet) -> str:
-    names = sorted(rule_set.sources)
-    if len(names) != 1:
-        raise UsageError(f"Name the source that would receive it with --source: {listing(names)}.")
-    return names[0]
 
 
 def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:

@@ -88,6 +88,14 @@ def demand_source(rule_set: RuleSet, name: str) -> None:
         raise UsageError(f"There is no source {name!r}; there are {listing(sorted(rule_set.sources))}.")
 
 
+def only_source(rule_set: RuleSet) -> str:
+    """The one source that there is; UsageError where there are several to choose from."""
+    names = sorted(rule_set.sources)
+    if len(names) != 1:
+        raise UsageError(f"Name the source that would receive it with --source: {listing(names)}.")
+    return names[0]
+
+
 @contextmanager
 def store() -> Iterator[Store]:
     """The store as it is; SchemaError or StoreUnavailable with what to do when it cannot be used."""

@@ -1,22 +1,17 @@
-"""`sandbox` and `simulate`: DataFast and the providers, played on this machine.
+"""`sandbox`: a stand-in for DataFast on this machine; `bridge.sandbox` has it, this is its command line.
 
-Together with `serve` they play a whole sale, without a key and without anybody's money. The scenarios and the stand-in
-are in `bridge.sandbox`; this is their command line.
+Together with `simulate` and `serve` it plays a whole sale, without a key and without anybody's money.
 """
 
 from __future__ import annotations
 
-import random
 import shlex
 import sys
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 
@@ -24,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bridge.cli.screen import Screen
-    from bridge.sandbox.scenarios import Step
-    from bridge.sandbox.simulator import Sent
 
 _SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - of a play
 _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real one must not go to the sandbox
@@ -107,110 +100,3 @@ def _introduce(screen: Screen, url: str, api_url: str, key: str) -> None:
         screen.say("For a sale, once the bridge listens:")
         screen.line(f"    {secret} {me} simulate stripe-purchase --to http://127.0.0.1:8000")
     screen.out.flush()
-
-
-@command(
-    examples=[
-        ("simulate --list", "every scenario, a line each"),
-        ("simulate stripe-refund --to http://127.0.0.1:8000", "a purchase, and its refund that carries no visitor id"),
-        (
-            "simulate stripe-purchase --to http://127.0.0.1:8000 --set data.object.amount_total=0",
-            "the same with another value in the body",
-        ),
-    ]
-)
-@click.argument("scenario", required=False)
-@click.option(
-    "--to", "targets", multiple=True, metavar="URL", help="The bridge (several take turns), or one whole URL."
-)
-@click.option(
-    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Put a value at this path of every body that has it."
-)
-@click.option("--seed", type=int, help="The same seed gives the same ids; without one, every run is a new sale.")
-@click.option("--test", is_flag=True, help="Send what the provider sends in test mode.")
-@click.option("--duplicates", is_flag=True, help="Send events again, as providers do.")
-@click.option("--shuffle", is_flag=True, help="Send the events in any order.")
-@click.option("--list", "listed", is_flag=True, help="List the scenarios.")
-def simulate(
-    scenario: str | None,
-    targets: Sequence[str],
-    sets: Sequence[str],
-    seed: int | None,
-    test: bool,
-    duplicates: bool,
-    shuffle: bool,
-    listed: bool,
-) -> None:
-    """Post the signed events of a named scenario to a bridge.
-
-    Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values.
-    Exit code 1: an event was not answered with 200.
-    """
-    screen = of_context()
-    if listed:
-        _list(screen)
-        return
-    if scenario is None or not targets:
-        raise UsageError("Name a scenario and a URL: simulate stripe-refund --to http://127.0.0.1:8000 (or --list).")
-    chosen = random.randrange(1_000_000) if seed is None else seed  # noqa: S311 - a play, not a secret
-    steps = _steps(scenario, sets, seed=chosen, test=test, duplicates=duplicates, shuffle=shuffle)
-    sent = _play(screen, steps, targets)
-    if screen.as_json:
-        screen.write_json({"seed": chosen, "sent": [_row(one) for one in sent]})
-    elif not all(one.ok for one in sent):
-        screen.say(f"{count(sum(not one.ok for one in sent), 'event')} not accepted.")
-    if not all(one.ok for one in sent):
-        raise click.exceptions.Exit(1)
-
-
-def _list(screen: Screen) -> None:
-    from bridge.sandbox.scenarios import SCENARIOS
-
-    rows = [(one.name, one.help, " ".join(one.shapes)) for one in SCENARIOS.values()]
-    if screen.as_json:
-        screen.write_json([{"name": name, "help": text, "versions": shapes.split()} for name, text, shapes in rows])
-        return
-    screen.table(("SCENARIO", "WHAT HAPPENS", "VERSIONS (name@version)"), rows)
-
-
-def _steps(
-    scenario: str, sets: Sequence[str], *, seed: int, test: bool, duplicates: bool, shuffle: bool
-) -> tuple[Step, ...]:
-    from bridge.sandbox import mix, scenarios
-
-    steps = scenarios.build(scenario, seed=seed, end_s=int(time.time()), test=test)
-    steps = mix.changed(steps, [mix.parse_set(text) for text in sets])
-    if duplicates:
-        steps = mix.duplicated(steps, seed=seed)
-    return mix.reordered(steps, seed=seed) if shuffle else steps
-
-
-def _play(screen: Screen, steps: Sequence[Step], targets: Sequence[str]) -> list[Sent]:
-    from bridge.sandbox import simulator
-
-    for to in targets:
-        simulator.target(to, "")  # a wrong URL is said before anything is sent
-    secrets = simulator.secrets_from(resources.environ(), steps)
-    sent = []
-    for one in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
-        sent.append(one)
-        if one.unreachable:
-            raise BridgeError(
-                f"{one.url} cannot be reached ({one.answer}): start the bridge with `python -m bridge serve`, or name"
-                f" another --to; {len(sent) - 1} of {count(len(steps), 'event')} sent before"
-            )
-        if not screen.as_json:
-            answer = one.answer if one.status is None else f"{one.status} {one.answer}"
-            screen.mark("ok" if one.ok else "fail", f"{one.step.type} {one.step.id}: {answer}")
-    return sent
-
-
-def _row(one: Sent) -> dict[str, Any]:
-    return {
-        "type": one.step.type,
-        "id": one.step.id,
-        "url": one.url,
-        "status": one.status,
-        "answer": one.answer,
-        "ms": round(one.ms, 1),
-    }

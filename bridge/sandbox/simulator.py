@@ -141,6 +141,13 @@ def play(
             yield _post(session, step, url, request(step, secrets[step.source], int(now_s())), deadline_s)
 
 
+def post(step: Step, url: str, signed: Signed, *, deadline_s: float = 10) -> Sent:
+    """Post one request."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return _post(session, step, url, signed, deadline_s)
+
+
 def _post(session: requests.Session, step: Step, url: str, signed: Signed, deadline_s: float) -> Sent:
     started = time.perf_counter()
     try:

@@ -1,0 +1,244 @@
+"""`simulate`: the signed events of a provider, posted to a bridge: a scenario's, or a body from a file.
+
+The scenarios and the signing are in `bridge.sandbox`; this is their command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import click
+
+from bridge.cli import captured, resources
+from bridge.cli.catalogue import command
+from bridge.cli.formatting import count, listing
+from bridge.cli.screen import of_context
+from bridge.errors import BridgeError, UsageError
+from bridge.model import BodyForm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bridge.cli.screen import Screen
+    from bridge.model import Request, Source
+    from bridge.sandbox.scenarios import Step
+    from bridge.sandbox.simulator import Sent
+
+_OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+
+
+@command(
+    examples=[
+        ("simulate --list", "every scenario, a line each"),
+        ("simulate stripe-refund --to http://127.0.0.1:8000", "a purchase, and its refund that carries no visitor id"),
+        (
+            "simulate stripe-purchase --to http://127.0.0.1:8000 --set data.object.amount_total=0",
+            "the same with another value in the body",
+        ),
+        ("simulate --file event.json --source tally", "any body, signed as Tally signs, to the bridge on this machine"),
+    ]
+)
+@click.argument("scenario", required=False)
+@click.option(
+    "--file", "file", metavar="FILE", help="Post this body (or captured request) instead, signed as --source expects."
+)
+@click.option("--source", "source", metavar="NAME", help="The source (the mapping file's name) that receives FILE.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A further header of FILE's request.")
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    metavar="URL",
+    help="The bridge (several take turns), or one whole URL. Unset: the bridge of this folder's settings.",
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Put a value at this path of every body that has it."
+)
+@click.option("--seed", type=int, help="The same seed gives the same ids; without one, every run is a new sale.")
+@click.option("--test", is_flag=True, help="Send what the provider sends in test mode.")
+@click.option("--duplicates", is_flag=True, help="Send events again, as providers do.")
+@click.option("--shuffle", is_flag=True, help="Send the events in any order.")
+@click.option("--list", "listed", is_flag=True, help="List the scenarios.")
+def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given: Any) -> None:
+    """Post the signed events of a named scenario to a bridge, or the body in a file.
+
+    Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values.
+    Exit code 1: an event was not answered with 200.
+    """
+    screen = of_context()
+    if listed:
+        _list(screen)
+        return
+    if (scenario is None) == (given["file"] is None):
+        raise UsageError("Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json.")
+    from bridge.sandbox import simulator
+
+    targets = targets or (_own_address(),)
+    for to in targets:
+        simulator.target(to, "")  # a wrong URL is said before anything is sent
+    if given["file"] is None:
+        sent, seed = _scenario(screen, str(scenario), targets, given)
+    else:
+        sent, seed = _file(screen, given, targets), None
+    if screen.as_json:
+        screen.write_json(({"seed": seed} if seed is not None else {}) | {"sent": [_row(one) for one in sent]})
+    elif not all(one.ok for one in sent):
+        screen.say(f"{count(sum(not one.ok for one in sent), 'event')} not accepted.")
+    if not all(one.ok for one in sent):
+        raise click.exceptions.Exit(1)
+
+
+def _own_address() -> str:
+    """Where `serve` listens with the settings of this folder."""
+    settings = resources.settings_or_defaults(resources.environ())
+    return f"http://127.0.0.1:{settings.port}"
+
+
+def _list(screen: Screen) -> None:
+    from bridge.sandbox.scenarios import SCENARIOS
+
+    rows = [(one.name, one.help, " ".join(one.shapes)) for one in SCENARIOS.values()]
+    if screen.as_json:
+        screen.write_json([{"name": name, "help": text, "versions": shapes.split()} for name, text, shapes in rows])
+        return
+    screen.table(("SCENARIO", "WHAT HAPPENS", "VERSIONS (name@version)"), rows)
+
+
+def _scenario(screen: Screen, name: str, targets: Sequence[str], given: Mapping[str, Any]) -> tuple[list[Sent], int]:
+    from bridge.sandbox import mix, scenarios, simulator
+
+    seed = random.randrange(1_000_000) if given["seed"] is None else given["seed"]  # noqa: S311 - a play, not a secret
+    steps = scenarios.build(name, seed=seed, end_s=int(time.time()), test=given["test"])
+    steps = mix.changed(steps, [mix.parse_set(text) for text in given["sets"]])
+    if given["duplicates"]:
+        steps = mix.duplicated(steps, seed=seed)
+    if given["shuffle"]:
+        steps = mix.reordered(steps, seed=seed)
+    secrets = simulator.secrets_from(resources.environ(), steps)
+    sent: list[Sent] = []
+    for one in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
+        _show(screen, one, len(sent), len(steps))
+        sent.append(one)
+    return sent, seed
+
+
+def _show(screen: Screen, one: Sent, before: int, of: int) -> None:
+    """Say what became of an event. BridgeError if there is nobody at the other end."""
+    if one.unreachable:
+        raise BridgeError(
+            f"{one.url} cannot be reached ({one.answer}): start the bridge with `python -m bridge serve`, or name"
+            f" another --to; {before} of {count(of, 'event')} sent before"
+        )
+    if not screen.as_json:
+        answer = one.answer if one.status is None else f"{one.status} {one.answer}"
+        screen.mark("ok" if one.ok else "fail", f"{one.step.type} {one.step.id}: {answer}")
+
+
+# ------------------------------------------------------------------------------------------------- a file of one's own
+
+
+def _file(screen: Screen, given: Mapping[str, Any], targets: Sequence[str]) -> list[Sent]:
+    from bridge.sandbox import simulator
+
+    content = captured.read_file(given["file"])
+    source = _source(given["source"] or captured.source_in(content))
+    request = _request(source, content, given["sets"], given["headers"])
+    sent: list[Sent] = []
+    times = 2 if given["duplicates"] else 1
+    for _ in range(times):
+        url = simulator.target(targets[0], source.name)
+        step, signed = _signed(source, replace(request, url=source.public_url or url))
+        query = f"?{signed.query_string}" if signed.query_string else ""
+        sent.append(simulator.post(step, url + query, simulator.Signed(signed.headers, signed.body)))
+        _show(screen, sent[-1], len(sent) - 1, times)
+    return sent
+
+
+def _source(name: str | None) -> Source:
+    """The source that receives the file; UsageError unless it has a secret to sign with."""
+    given = resources.environ()
+    rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    name = name or resources.only_source(rule_set)
+    resources.demand_source(rule_set, name)
+    source = rule_set.sources[name]
+    if not source.secrets:
+        names = listing(list(source.secret_names[:1])) if source.secret_names else "its secret"
+        raise UsageError(f"To sign for {name}, set {names} to what the bridge has.")
+    return source
+
+
+def _request(source: Source, content: bytes, sets: Sequence[str], headers: Sequence[str]) -> Request:
+    """The request without its signature, in the form in which this source sends bodies."""
+    request = captured.request(content, source.name)
+    request = replace(request, method="POST", body=_body(source, request.body, sets))
+    kind = "application/json" if source.body is BodyForm.JSON else "application/x-www-form-urlencoded"
+    kept = {name: value for name, value in request.headers.items() if name not in _OF_THE_TRANSPORT}
+    named = dict(_header(text) for text in headers)
+    return replace(request, headers={"content-type": kind, **kept, **named})
+
+
+def _body(source: Source, body: bytes, sets: Sequence[str]) -> bytes:
+    """The bytes as they are; anew where values are set, or where JSON is given for a sender of forms."""
+    from bridge.sandbox import encode, mix
+    from bridge.sandbox.scenarios import Step
+
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        if sets:
+            raise UsageError("--set changes JSON, and the file is not JSON.") from None
+        return body
+    if sets:
+        step = Step(0, source.name, "", "", "", document)
+        document = mix.changed([step], [mix.parse_set(text) for text in sets])[0].body
+        body = encode.compact(document)
+    if source.body is BodyForm.FORM and isinstance(document, dict):
+        return urlencode(document, doseq=True).encode()
+    return body
+
+
+def _in_its_field(source: Source, request: Request) -> Request:
+    """The request with its JSON as the one field of a form, for senders that wrap it."""
+    if source.body is not BodyForm.JSON_FIELD or not request.body.lstrip().startswith(b"{"):
+        return request
+    return replace(request, body=urlencode({source.body_field or "": request.body.decode()}).encode())
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not value.strip().isprintable():
+        raise UsageError(f"--header is {text!r}, but must be NAME:VALUE, such as X-Shopify-Topic:orders/paid.")
+    return name.strip().lower(), value.strip()
+
+
+def _signed(source: Source, request: Request) -> tuple[Step, Request]:
+    """The request signed by the source's own scheme, and what the bridge will read in it."""
+    from bridge import sources
+    from bridge.sandbox import sign
+    from bridge.sandbox.scenarios import Step
+
+    # The same file is the same event, as a provider's second try is.
+    event_id = f"sim_{hashlib.sha256(request.body).hexdigest()[:24]}"
+    inside = any(place.where == "body" for place in source.verify.signature.places)  # Ko-fi: in the JSON, not the form
+    signed = _in_its_field(source, request) if not inside else request
+    signed = sign.by_scheme(source.verify, signed, source.secrets[0], event_id, int(time.time()))
+    signed = _in_its_field(source, signed)
+    envelope = sources.read(source, signed).envelope
+    return Step(0, source.name, "", envelope.type or "an event", envelope.id or "without an id", {}), signed
+
+
+def _row(one: Sent) -> dict[str, Any]:
+    return {
+        "type": one.step.type,
+        "id": one.step.id,
+        "url": one.url,
+        "status": one.status,
+        "answer": one.answer,
+        "ms": round(one.ms, 1),
+    }
