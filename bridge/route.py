@@ -277,6 +277,7 @@ def _goal_trace(made: MadeGoal) -> dict[str, Any]:
     planned = made.draft.planned
     trace = {
         "rule": planned.rule_id,
+        "origin": planned.origin or None,
         "goal": planned.name,
         "id": made.goal_id,
         "outcome": made.outcome,

@@ -3,7 +3,8 @@
 The files are one set: a change is taken when two looks a moment apart agree. A broken, empty or vanished file never
 replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is
 stored under its hash, and a start with a broken folder goes on with the last good one; where there is none, a set of
-which only tests fail is better than no rules. Knows no clock: its owner calls `look` every now and then.
+which only tests fail is better than no rules. A set holds the shipped files that its layers extend, so that the last
+good one goes on with those of its time. Knows no clock: its owner calls `look` every now and then.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Rulebook:
         self._refused: tuple[str, ...] = ()
         self.current = self._first()
         _warn(self.current)
-        self._taken: dict[str, str] | None = dict(self.current.files)
+        self._taken: dict[str, str] | None = rules.own(self.current.files)
 
     def look(self) -> None:
         """Look at the folder once; take a change that was there already the last time."""
@@ -65,7 +66,7 @@ class Rulebook:
         settled = files == self._seen
         self._seen = files
         if not settled or files == self._taken:
-            if settled and not self._untested and files == dict(self.current.files):
+            if settled and not self._untested and files == rules.own(self.current.files):
                 self.fault = None
             return
         self._take(files)
@@ -133,7 +134,7 @@ class Rulebook:
 
     def _successor(self, files: dict[str, str]) -> RuleSet:
         """The set that these files make; MappingError, also when a file of the current set vanished or a test fails."""
-        gone = sorted(set(self.current.files) - set(files))
+        gone = sorted(set(rules.own(self.current.files)) - set(files))
         if gone:
             way_out = "put it back, or restart the bridge to go on without it"
             raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {way_out}" for name in gone])

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class FileReport:
-    """What was found in one mapping file."""
+    """What was found in one mapping file.
+
+    extends: the shipped file below a layer; shipped: its rules that the layer leaves as they are. also: what these made
+    of the tests' events. differs, lacks: of a copy of a shipped file, the rules that are not as shipped, or not there.
+    """
 
     file: str
     rules: int = 0
@@ -34,6 +38,11 @@ class FileReport:
     tests: int = 0
     passed: int = 0
     secrets: int = 0
+    extends: str | None = None
+    shipped: int = 0
+    also: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -121,12 +130,19 @@ def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, tex
 
 
 def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:
+    from bridge import rules
+
     reports = []
     for name in sorted(texts):
         found = rule_set.rules.get(Path(name).stem, ())
         off = sum(not rule.enabled for rule in found)
-        secrets = len(rule_set.sources[Path(name).stem].secrets)
-        reports.append(FileReport(str(Path(folder) / name), len(found) - off, off, secrets=secrets))
+        report = FileReport(str(Path(folder) / name), len(found) - off, off)
+        report.secrets = len(rule_set.sources[Path(name).stem].secrets)
+        report.extends = rule_set.mappings[Path(name).stem].extends
+        report.shipped = sum(rule.origin == "shipped" and rule.enabled for rule in found)
+        if (copy := rules.copy_of(texts[name])) is not None:
+            report.differs, report.lacks = list(copy.differs), list(copy.lacks)
+        reports.append(report)
     return reports
 
 
@@ -138,6 +154,9 @@ def _run_tests(report: CheckReport, rule_set: RuleSet, given: dict[str, str]) ->
         file = by_file[Path(result.file).name]
         file.tests += 1
         file.passed += result.ok
+        if result.also:
+            told = ", ".join(f"{name} (shipped)" for name in result.also)
+            file.also.append(f"{file.file}:{result.line}: test {result.name!r}: also: {told}")
         if not result.ok:
             report.faults.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")
 
@@ -145,6 +164,8 @@ def _run_tests(report: CheckReport, rule_set: RuleSet, given: dict[str, str]) ->
 def _print(screen: Screen, report: CheckReport) -> None:
     for file in report.files:
         screen.facts([(file.file, _summary(file))], indent=0, width=max(len(f.file) for f in report.files) + 2)
+        for sentence in (*file.also, *_as_a_copy(file)):
+            screen.line(sentence)
     for warning in report.warnings:
         screen.mark("warn", warning)
     for fault in report.faults:
@@ -164,4 +185,13 @@ def _summary(file: FileReport) -> str:
     off = f" ({file.off} switched off)" if file.off else ""
     tests = f"{file.passed} of {count(file.tests, 'test')} passed" if file.tests else "no tests"
     secrets = count(file.secrets, "secret") if file.secrets else "no secret"
-    return f"{count(file.rules, 'rule')}{off}, {tests}, {secrets}"
+    layer = f"extends {file.extends}: " if file.extends else ""
+    shipped = f", {file.shipped} of them as shipped" if file.extends else ""
+    return f"{layer}{count(file.rules, 'rule')}{shipped}{off}, {tests}, {secrets}"
+
+
+def _as_a_copy(file: FileReport) -> list[str]:
+    """How a copy differs from the shipped file of this release."""
+    told = [f"not as shipped: {', '.join(file.differs)}"] if file.differs else []
+    told += [f"only in the shipped file: {', '.join(file.lacks)}"] if file.lacks else []
+    return [f"{file.file} is a copy of a shipped file; {'; '.join(told)}"] if told else []

@@ -192,7 +192,7 @@ def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> No
     print_goal(screen, detail.goal, moment)
     screen.facts(
         [
-            ("Rule", f"{detail.goal.rule_id} of {detail.goal.source}"),
+            ("Rule", f"{detail.goal.rule_id} of {detail.goal.source}{f' ({detail.origin})' if detail.origin else ''}"),
             ("Event", f"{event.label}  {event.type}  {event.provider_event_id or ''}".rstrip()),
         ],
         width=15,

@@ -161,6 +161,7 @@ def _goal(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
     }
     return {
         "rule": draft.planned.rule_id,
+        **({"origin": draft.planned.origin} if draft.planned.origin else {}),
         "destination": draft.destination,
         "once_key": draft.planned.once_key,
         "what": _fate(explained, draft),
@@ -257,16 +258,17 @@ def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     goal = _goal(explained, draft)
     screen.heading(f"Goal {draft.planned.name}")
     request = goal["request"]
+    metadata = request.get("metadata", {})
     facts = [
+        *([("Rule", f"{goal['rule']} ({goal['origin']})")] if "origin" in goal else []),
         ("What", goal["what"]),
         ("Visitor", request.get("datafast_visitor_id") or "none in this event"),
         ("Description", str(request.get("description", ""))),
-        *((f"  {key}", value) for key, value in request.get("metadata", {}).items()),
+        *([("Metadata", "")] if metadata else []),
+        *((f"  {key}", value) for key, value in metadata.items()),
         ("Destination", goal["destination"]),
         ("Only once per", goal["once_key"]),
     ]
-    if request.get("metadata"):
-        facts.insert(3, ("Metadata", ""))
     screen.facts(facts)
     screen.say("As it would be sent:", indent=2)
     screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/goals")

@@ -47,7 +47,7 @@ def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
     mine = [rule for rule in rules if rule["result"] != "event"]
     screen.heading("Rules")
-    screen.facts([(str(rule["rule"]), rule_sentence(rule)) for rule in mine])
+    screen.facts([(_called(rule), rule_sentence(rule)) for rule in mine])
     others = [str(rule["rule"]) for rule in rules if rule["result"] == "event"]
     if others:
         they_are = (
@@ -60,6 +60,11 @@ def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
         )
     elif not rules:
         screen.say("no rule was asked", indent=2)
+
+
+def _called(rule: Mapping[str, Any]) -> str:
+    """A rule by its id; in a layer, whose it is: `refund (override)`."""
+    return f"{rule['rule']} ({rule['origin']})" if rule.get("origin") else str(rule["rule"])
 
 
 def rule_sentence(rule: Mapping[str, Any]) -> str:

@@ -71,6 +71,7 @@ class PlannedGoal(NamedTuple):
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
     candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
     notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
+    origin: of its rule, in a layer.
     """
 
     rule_id: str
@@ -85,6 +86,7 @@ class PlannedGoal(NamedTuple):
     notes: tuple[str, ...] = ()
     follows: Follows | None = None
     kind: str = "goal"  # of the action; what sends it is bridge.datafast.actions
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """The rule language: mapping files → a compiled set; an event and its source's rules → planned goals with a trace.
 
-read_files, read_file, load: files to a RuleSet, or every problem at once · table, evaluate: rules and an event to
-goals; never raise · schema_json, reference: for editors and the docs. Pure: no web, no SQL, no clock, no environment.
+read_files, read_file, load: files to a RuleSet, or every problem at once · copy_of: how a copy of a shipped file
+differs · table, evaluate: rules and an event to goals; never raise · schema_json, reference: for editors and the docs.
+Pure: no web, no SQL, no clock, no environment.
 """
 
 from bridge.rules.engine import describe, evaluate, table
 from bridge.rules.language.paths import compile_path
-from bridge.rules.reading.folder import SHIPPED, hash_of, read_file, read_files
+from bridge.rules.reading.copies import copy_of
+from bridge.rules.reading.folder import SHIPPED, hash_of, own, read_file, read_files
 from bridge.rules.reading.loader import load
 from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace
@@ -18,10 +20,12 @@ __all__ = [
     "RuleSet",
     "RuleTrace",
     "compile_path",
+    "copy_of",
     "describe",
     "evaluate",
     "hash_of",
     "load",
+    "own",
     "read_file",
     "read_files",
     "reference",

@@ -115,7 +115,9 @@ def _idle(rules: Table, event_type: str) -> tuple[RuleTrace, ...]:
     if found is None:
         actual = shown(event_type)
         found = tuple(
-            RuleTrace(rule.id, rule.goal, "event", "envelope.type", " or ".join(rule.events), actual)
+            RuleTrace(
+                rule.id, rule.goal, "event", "envelope.type", " or ".join(rule.events), actual, origin=rule.origin
+            )
             for rule in rules.rules
         )
         if len(rules.idle) >= IDLE_MAX:
@@ -133,20 +135,22 @@ def _judge(
 ) -> RuleTrace:
     """The trace of one rule; its goal, if there is one, goes to `goals`."""
     if not rule.enabled:
-        return RuleTrace(rule.id, rule.goal, "disabled", message=_OFF)
+        return RuleTrace(rule.id, rule.goal, "disabled", message=_OFF, origin=rule.origin)
     try:
         failure = _first_failure(rule, conditions, making.document, values)
         if failure is not None:
             return failure
         goal = making.goal(rule)
     except RuleFailedError as error:
-        return RuleTrace(rule.id, rule.goal, "failed", message=str(error))
+        return RuleTrace(rule.id, rule.goal, "failed", message=str(error), origin=rule.origin)
     except Exception as error:  # noqa: BLE001 - whatever a body does to one rule, the others go on
-        return RuleTrace(rule.id, rule.goal, "failed", message=f"the rule failed ({type(error).__name__})")
+        message = f"the rule failed ({type(error).__name__})"
+        return RuleTrace(rule.id, rule.goal, "failed", message=message, origin=rule.origin)
     goals.append(goal)
     if goal.follows is not None:
-        return RuleTrace(rule.id, goal.name, "follows", message=f"would need {goal.follows.text}, made before")
-    return RuleTrace(rule.id, goal.name, "matched", notes=goal.notes)
+        message = f"would need {goal.follows.text}, made before"
+        return RuleTrace(rule.id, goal.name, "follows", message=message, origin=rule.origin)
+    return RuleTrace(rule.id, goal.name, "matched", notes=goal.notes, origin=rule.origin)
 
 
 def _first_failure(
@@ -157,7 +161,7 @@ def _first_failure(
         if condition.__class__ is not FieldTest:
             failure = condition.test(document)
             if failure is not None:
-                return RuleTrace(rule.id, rule.goal, "condition", failure.path, failure.expected, failure.actual)
+                return _missed(rule, failure.path, failure.expected, failure.actual)
             continue
         text = condition.path.text
         if text in values:
@@ -169,9 +173,12 @@ def _first_failure(
                 continue
         elif condition.expectation.holds(value, document):
             continue
-        actual = shown_at(text, shown(value))
-        return RuleTrace(rule.id, rule.goal, "condition", text, condition.expected, actual)
+        return _missed(rule, text, condition.expected, shown_at(text, shown(value)))
     return None
+
+
+def _missed(rule: Rule, path: str, expected: str, actual: str) -> RuleTrace:
+    return RuleTrace(rule.id, rule.goal, "condition", path, expected, actual, origin=rule.origin)
 
 
 def describe(trace: RuleTrace) -> str:

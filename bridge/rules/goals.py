@@ -62,6 +62,7 @@ class Making:
             wait_ms=rule.wait_ms,
             notes=(*notes, *more, *cut, *once),
             kind=rule.kind,
+            origin=rule.origin,
             follows=None if rule.follows is None else self._follows(rule.follows, value),
         )
 

@@ -65,6 +65,9 @@ def schema_json() -> dict[str, Any]:
     """The JSON Schema of a mapping file, for editors."""
     published = json.dumps(MappingFile.model_json_schema(by_alias=True)).replace("Stanza", "")  # names of our classes
     schema = json.loads(published)
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]  # a layer takes the rest
+    goal = schema["$defs"]["Goal"]
+    goal["anyOf"] = [{"required": goal.pop("required")}, {"required": ["id"]}, {"required": ["goal", "like"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

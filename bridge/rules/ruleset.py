@@ -22,6 +22,8 @@ class Rule:
     goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
     once_per: alternatives, of which the first with a value counts. destination: a configured name. follows: the name
     of a goal that must have been made before, with the same once value. kind: of the action that it makes.
+    origin: in a layer, whose rule it is: `shipped`, `layer`, `override` (shipped, changed by the layer) or `like` (the
+    layer's, after a shipped one); empty in a file that extends none. line: in its file, the shipped one for `shipped`.
     """
 
     id: str
@@ -41,13 +43,14 @@ class Rule:
     line: int = 0
     follows: str | None = None
     kind: str = "goal"
+    origin: str = ""
 
 
 class RuleTrace(NamedTuple):
     """Why a rule did or did not plan a goal.
 
     result: matched | event (another type) | condition (path, expected and actual say which) | follows (only if another
-    goal was made before; the message says which) | disabled | failed.
+    goal was made before; the message says which) | disabled | failed. origin: of the rule.
     """
 
     rule_id: str
@@ -58,12 +61,14 @@ class RuleTrace(NamedTuple):
     actual: str | None = None
     message: str | None = None
     notes: tuple[str, ...] = ()
+    origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the trace that is stored; what is None or empty is left out."""
         fields = {
             "rule": self.rule_id,
             "goal": self.goal,
+            "origin": self.origin or None,
             "result": self.result,
             "path": self.path,
             "expected": self.expected,
@@ -112,7 +117,10 @@ class TestCase:
 
 @dataclass(frozen=True, slots=True)
 class CompiledFile:
-    """One mapping file, compiled. secret_place: `file:line:column`, for what is to be said of its secrets."""
+    """One mapping file, compiled. secret_place: `file:line:column`, for what is to be said of its secrets.
+
+    extends: the name of the shipped file below a layer.
+    """
 
     file: str
     source: Source
@@ -120,6 +128,7 @@ class CompiledFile:
     when: All
     tests: tuple[TestCase, ...] = ()
     secret_place: str = ""
+    extends: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +152,9 @@ class Table:
 class RuleSet:
     """All mapping files, compiled together.
 
-    hash: SHA-256 of the files; files: name -> text; destinations: only those that files configure themselves;
-    warnings: sentences for `check` and the start (a missing secret, a likely misspelling), never a reason to stop.
+    hash: SHA-256 of the files; files: name -> text, with the shipped ones that layers extend; destinations: only those
+    that files configure themselves; warnings: sentences for `check` and the start (a missing secret, a likely
+    misspelling), never a reason to stop.
     problems: what `check` refuses, though a start must not, because the other sources work: what is no secret.
     """
 

@@ -18,10 +18,15 @@ YAML = blocks("yaml")
 CONSOLE = blocks("console")
 
 
+def is_whole(block):
+    return block.text.startswith(("provider:", "extends:"))
+
+
 def loaded(block):
     """A whole mapping file, or a list of rules of Stripe's."""
-    text = block.text if block.text.startswith("provider:") else f"provider: stripe\ngoals:\n{block.text}"
-    stem = "lemonsqueezy" if "provider: lemonsqueezy" in text else "stripe"
+    text = block.text if is_whole(block) else f"provider: stripe\ngoals:\n{block.text}"
+    extended = re.match(r"extends: (\S+)", text)
+    stem = extended[1] if extended else "lemonsqueezy" if "provider: lemonsqueezy" in text else "stripe"
     return rules.load({f"{stem}.yaml": text}, {}, sources.presets())
 
 
@@ -29,7 +34,7 @@ def loaded(block):
 def test_a_rule_file_of_the_docs_loads_and_its_tests_pass(block):
     results = mapping_tests.run_tests(loaded(block), settings.load({}), 1_790_000_000_000)
     assert [f"{result.name}: {result.message}" for result in results if not result.ok] == []
-    if block.text.startswith("provider:"):
+    if is_whole(block):
         assert results, "an example says what comes of it"
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone a link to its `mappings`
+EXAMPLES: Final = SHIPPED / "examples"  # what a layer may extend and no default folder loads
+BELOW: Final = "shipped/"  # begins the name of a shipped file in a set: it is no source, but what a layer extends
 SUFFIXES: Final = (".yaml", ".yml")
 FILES_MAX: Final = 500
 
@@ -71,6 +74,19 @@ def _read(path: Path) -> str:
     return data.decode("utf-8-sig", "surrogateescape")
 
 
+@cache
+def shipped() -> Mapping[str, str]:
+    """The shipped files that a layer can extend, name -> text: read once, as the code is, so that both are one release.
+
+    Only ordinary files count: no link leads out of the folder.
+    """
+    found: dict[str, str] = {}
+    for folder in (EXAMPLES, SHIPPED):
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        found |= {p.stem: read_file(p) for p in paths if _is_mapping_file(p) and not p.is_symlink()}
+    return found
+
+
 def _is_mapping_file(path: Path) -> bool:
     """OSError where it cannot be found out; a link that leads nowhere is not a file."""
     if path.suffix not in SUFFIXES or path.name.startswith("."):
@@ -92,6 +108,11 @@ def _reason(error: OSError) -> str:
         whose = "this process" if error.errno == errno.EMFILE else "this machine"
         return f"{whose} has as many files open as it may: raise the limit (`ulimit -n`)"
     return (error.strerror or type(error).__name__).lower()
+
+
+def own(files: Mapping[str, str]) -> dict[str, str]:
+    """The files of a set that are in its folder, without the shipped ones that they extend."""
+    return {name: text for name, text in files.items() if not name.startswith(BELOW)}
 
 
 def hash_of(files: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Mapping files → a `RuleSet`, or every error of every file at once. Reads no environment and no clock.
 
-Only `folder` touches a disk. `load` gives the same for the same contents, variables and presets,
-and raises nothing but MappingError, whatever the files hold.
+Only `folder` touches a disk: for the files, and once a process for the shipped ones that layers extend. `load` gives
+the same for the same contents, variables and presets, and raises nothing but MappingError, whatever the files hold.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, value_name
 from bridge.rules.reading.destinations import DEFAULT, Destinations
-from bridge.rules.reading.folder import FILES_MAX, hash_of, too_many
+from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, shipped, too_many
 from bridge.rules.reading.handshakes import apart, without_computing
+from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.named import check_when
 from bridge.rules.reading.report import Report, numbered
 from bridge.rules.reading.rule import RuleContext, compile_rule
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.model import Source
-    from bridge.rules.reading.schema import MappingFile, TestCaseStanza
+    from bridge.rules.reading.report import Fault, Steps
+    from bridge.rules.reading.schema import GoalStanza, MappingFile, TestCaseStanza
+    from bridge.rules.reading.strict_yaml import Node
     from bridge.rules.ruleset import Rule
 
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
@@ -44,15 +47,22 @@ _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 def load(
     files: Mapping[str, str], environ: Mapping[str, str], presets: Mapping[str, Any], *, folder: str = "mappings"
 ) -> RuleSet:
-    """Compile a set of mapping files; MappingError holds all errors as `folder/file.yaml:line:column: sentence`."""
+    """Compile a set of mapping files; MappingError holds all errors as `folder/file.yaml:line:column: sentence`.
+
+    A set that was stored holds the shipped files that its layers extend; for others they are those of this release.
+    """
     folder = folder.rstrip("/") or "/"
+    given, files = files, own(files)
     if not files:
         raise MappingError([f"{folder}: there is no mapping file (*.yaml)"])
     if len(files) > FILES_MAX:
         raise MappingError([too_many(folder, len(files))])
     reading = _Reading(environ, presets, folder)
+    reading.names = {PurePath(name).stem: name for name in files}
+    reading.shipped = {PurePath(name).stem: text for name, text in given.items() if name not in files}
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
+    files |= {f"{BELOW}{name}.yaml": text for name, text in sorted(reading.extended.items())}
     return _rule_set(files, reading.held_apart([file for file in compiled if file is not None]), reading)
 
 
@@ -64,6 +74,9 @@ class _Reading:
         self.reports: list[Report] = []
         self.destinations = Destinations(environ)
         self.stems: dict[str, str] = {}
+        self.names: Mapping[str, str] = {}  # of the files, by their stems
+        self.shipped: Mapping[str, str] = {}  # texts that a stored set brings along
+        self.extended: dict[str, str] = {}  # those that layers extend
 
     def file(self, name: str, text: str) -> CompiledFile | None:
         tree, faults = parse(text)
@@ -72,13 +85,27 @@ class _Reading:
         for fault in faults:
             report.fault_at(fault.line, fault.column, fault.sentence)
         stem = self._stem(name, report)
-        written = structure(tree, report) if tree is not None else None
+        layer = self._layer(tree, report) if tree is not None else None
+        if tree is None or (layer is None and "extends" in tree.entries):
+            return None
+        tree = report.tree = tree if layer is None else layer.tree
+        written = structure(tree, report)
         if written is None:
             return None
-        compiled = self._compile(written, Surroundings(stem, self.presets, self.environ), report)
-        read = _fields_read(text, json.dumps(self.presets.get(written.provider), default=str))
+        compiled = self._compile(written, Surroundings(stem, self.presets, self.environ), report, layer)
+        below = self.extended[layer.name] if layer is not None else ""
+        read = _fields_read(text, below, json.dumps(self.presets.get(written.provider), default=str))
         read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # never of a rule
         return replace(compiled, source=replace(compiled.source, reads=read))
+
+    def _layer(self, tree: Node, report: Report) -> Layer | None:
+        """The tree merged with that of the shipped file which it extends."""
+        known = {**shipped(), **self.shipped}
+        name = extended(tree, report, known, self.names)
+        if name is None:
+            return None
+        self.extended[name] = known[name]
+        return merged(name, known[name], tree, self.presets, report)
 
     def _stem(self, name: str, report: Report) -> str:
         stem = PurePath(name).stem
@@ -90,11 +117,11 @@ class _Reading:
         self.stems[stem] = name
         return stem
 
-    def _compile(self, written: MappingFile, around: Surroundings, report: Report) -> CompiledFile:
+    def _compile(self, written: MappingFile, around: Surroundings, report: Report, layer: Layer | None) -> CompiledFile:
         destination = self.destinations.name(written.datafast, ("datafast",), report, DEFAULT)
         source = compile_source(written, around, report, destination)
         values = source.values if isinstance(source.values, Values) else NO_VALUES
-        rules = self._rules(written, destination, values, report)
+        rules = self._rules(written, destination, values, report, layer)
         named = [
             *(event for rule in rules for event in rule.events),
             *(event for link in source.links for event in link.events),
@@ -111,16 +138,22 @@ class _Reading:
         when = ALWAYS if written.when is None else compile_when(written.when, report.below("when"))
         _check_follows(rules, report)
         _warn_of_misspelling(written, _event_names(self.presets.get(written.provider)), report)
-        place = report.place(("secret", KEY))
-        return CompiledFile(report.file, source, rules, when, tuple(_tests(written, rules, report)), place)
+        place, tests = report.place(("secret", KEY)), tuple(_tests(written, rules, report))
+        return CompiledFile(report.file, source, rules, when, tests, place, layer.name if layer is not None else None)
 
-    def _rules(self, written: MappingFile, destination: str, values: Values, report: Report) -> tuple[Rule, ...]:
+    def _rules(
+        self, written: MappingFile, destination: str, values: Values, report: Report, layer: Layer | None
+    ) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         seen: dict[str, int] = {}
+        _refuse_words_of_layers(written, report, layer)
         for i, goal in enumerate(written.goals):
-            line = report.tree.place(("goals", i))[0] if report.tree is not None else 0
-            own = self.destinations.name(goal.datafast, ("goals", i, "datafast"), report, destination)
-            rule = compile_rule(goal, RuleContext(written.maps, own, line, values), report.below("goals", i))
+            site = self.destinations.name(goal.datafast, ("goals", i, "datafast"), report, destination)
+            part = layer.parts[i] if layer is not None and i < len(layer.parts) else None
+            line = report.line(("goals", i))
+            origin = part.origin if part is not None else ""
+            context = RuleContext(written.maps, site, line if part is None else part.line, values, origin)
+            rule = _rule(goal, context, report.below("goals", i), part)
             if rule.id and rule.id in seen:
                 where = ("goals", i, "id" if goal.id is not None else "goal")
                 report.fault(
@@ -156,6 +189,31 @@ class _Reading:
         return tuple(line for report in self.reports for line in report.lines(report.warnings))
 
 
+def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | None) -> Rule:
+    """A rule; what is wrong with it only together with the shipped rule is told with the place of both."""
+    found: list[tuple[Steps, str]] = []
+    rule = compile_rule(goal, context, lambda where, sentence: found.append((where, sentence)))
+    together, alone = "", set[str]()
+    if found and part is not None and part.origin in (OVERRIDE, LIKE):
+        together = part.together
+        compile_rule(part.alone(goal), context, lambda _, sentence: alone.add(sentence))
+    for where, sentence in found:
+        fault(where, sentence if sentence in alone else sentence + together)
+    return rule
+
+
+def _refuse_words_of_layers(written: MappingFile, report: Report, layer: Layer | None) -> None:
+    """`use` and `like` mean nothing in a file that extends none."""
+    needs = 'needs a shipped file: write "extends: stripe" (or another name) as the first line'
+    if layer is None and written.use is not None:
+        report.fault(("use", KEY), f'"use" {needs}')
+    for i, goal in enumerate(written.goals):
+        if layer is None and goal.like is not None:
+            report.fault(("goals", i, "like", KEY), f'"like" {needs}')
+    if layer is not None and written.in_layers is not None:
+        report.fault(("in_layers", KEY), '"in_layers" is for shipped files; a layer says in "use" which goals are on')
+
+
 def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], reading: _Reading) -> RuleSet:
     by_name = {file.source.name: file for file in compiled}
     return RuleSet(
@@ -186,8 +244,7 @@ def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Report) -> Ite
         for where, name in numbered(test.only):
             if name not in ids:
                 report.fault(("tests", i, "only", *where), f'there is no rule with the id "{name}"')
-        line = report.tree.place(("tests", i))[0] if report.tree is not None else 0
-        yield _test(test, line)
+        yield _test(test, report.line(("tests", i)))
 
 
 def _test(test: TestCaseStanza, line: int) -> TestCase:

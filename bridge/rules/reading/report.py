@@ -31,13 +31,16 @@ class Report:
 
     def fault(self, where: Steps, sentence: str) -> None:
         self.faulty.add(where)
-        self.faults.append((*self._place(where), one_line(sentence)))
+        self.faults.append(self._told(where, sentence))
 
     def fault_at(self, line: int, column: int, sentence: str) -> None:
         self.faults.append((line, column, one_line(sentence)))
 
     def warn(self, where: Steps, sentence: str) -> None:
-        self.warnings.append((*self._place(where), one_line(sentence)))
+        self.warnings.append(self._told(where, sentence))
+
+    def warn_at(self, line: int, column: int, sentence: str) -> None:
+        self.warnings.append((line, column, one_line(sentence)))
 
     def below(self, *steps: str | int) -> Fault:
         """A `fault` for what lies below these steps."""
@@ -49,11 +52,19 @@ class Report:
 
     def place(self, where: Steps) -> str:
         """The place as messages write it: `file:line:column`."""
-        line, column = self._place(where)
+        line, column, _ = self._place(where)
         return f"{self.file}:{line}:{column}"
 
-    def _place(self, where: Steps) -> tuple[int, int]:
-        return self.tree.place(where) if self.tree is not None else (1, 1)
+    def line(self, where: Steps) -> int:
+        return self._place(where)[0]
+
+    def _place(self, where: Steps) -> tuple[int, int, str]:
+        return self.tree.place(where) if self.tree is not None else (1, 1, "")
+
+    def _told(self, where: Steps, sentence: str) -> tuple[int, int, str]:
+        """What the file below a layer holds is told where the layer leads to it, with both places."""
+        line, column, other = self._place(where)
+        return line, column, one_line(f"{sentence} ({other})" if other else sentence)
 
     def lines(self, found: list[tuple[int, int, str]]) -> list[str]:
         return [f"{self.file}:{line}:{column}: {sentence}" for line, column, sentence in sorted(set(found))]

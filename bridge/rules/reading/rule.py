@@ -39,6 +39,7 @@ class RuleContext:
     destination: str
     line: int
     values: Values = NO_VALUES
+    origin: str = ""
 
 
 def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
@@ -67,6 +68,7 @@ def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
         destination=context.destination,
         enabled=goal.enabled,
         line=context.line,
+        origin=context.origin,
     )
 
 

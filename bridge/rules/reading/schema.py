@@ -119,7 +119,15 @@ class GoalStanza(Strict):
     ) = Field(default=None, description="another DataFast website for this rule")
     enabled: StrictBool = Field(default=True, description="`false` switches the rule off; its tests still run")
     id: StrictStr | None = Field(
-        default=None, description="default: the goal's name; two rules of a file need different ones"
+        default=None,
+        description="default: the goal's name; two rules of a file need different ones. In a layer, the id of a shipped"
+        " rule changes that rule: `when` is added, `metadata` merged by name (`name: false` takes one away), other keys"
+        " replace",
+    )
+    like: StrictStr | None = Field(
+        default=None,
+        description="in a new rule of a layer, a shipped rule (its id or goal), on or off: takes its `event`, `when`,"
+        " `once_per`, `follows` and `metadata`, and adds its own `when` and `metadata`",
     )
 
 
@@ -417,6 +425,21 @@ class Preset(Stanzas):
 class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
+    extends: StrictStr | None = Field(
+        default=None,
+        description="first line of a layer: the name of a shipped file, which this one changes (`stripe`). A layer"
+        " needs neither `provider` nor `goals`",
+    )
+    use: list[StrictStr] | None = Field(
+        default=None,
+        description="in a layer, by goal name, exactly the shipped goals that are on (`[]`: none); default: those that"
+        " are on in the shipped file",
+    )
+    in_layers: list[StrictStr] | None = Field(
+        default=None,
+        description="in shipped files, the ids of the rules that are on in a layer without `use`, as the first release"
+        " had them: what comes later is off there",
+    )
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
     secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
     when: When | None = Field(default=None, description="conditions of all rules")

@@ -92,7 +92,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         quiet=preset.acknowledge == 204,
         visitor=paths(written.get("visitor"), written.fault("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
-        links=(*_links(preset.links, in_preset(report)), *_links(file.links, report.below("links"))),
+        links=_all_links(file, preset, report),
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
@@ -196,6 +196,12 @@ def _body(written: str | JsonField | None) -> tuple[BodyForm, str | None]:
     if isinstance(written, JsonField):
         return BodyForm.JSON_FIELD, written.json_field
     return BodyForm(written or "json"), None
+
+
+def _all_links(file: MappingFile, preset: Preset, report: Report) -> tuple[LinkSpec, ...]:
+    """The preset's and the file's; those of a layer come first."""
+    theirs, mine = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
+    return (*mine, *theirs) if file.extends else (*theirs, *mine)
 
 
 def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) -> tuple[LinkSpec, ...]:

@@ -45,7 +45,10 @@ KEY: Final = "~key"  # behind the steps to an entry: its key is meant, not its v
 
 @dataclass(slots=True)
 class Node:
-    """A value and its place (both from 1). `entries` of a mapping are in the file's order."""
+    """A value and its place (both from 1). `entries` of a mapping are in the file's order.
+
+    file: where it stands, if that is not the file which is read: a layer is merged with the shipped file below it.
+    """
 
     line: int
     column: int
@@ -54,6 +57,7 @@ class Node:
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     elements: list[Node] = field(default_factory=list)
     kind: str = "scalar"  # scalar | mapping | sequence
+    file: str = ""
 
     def plain(self) -> Json:
         """The tree as JSON values."""
@@ -63,13 +67,17 @@ class Node:
             return [node.plain() for node in self.elements]
         return self.value
 
-    def place(self, where: tuple[str | int, ...]) -> tuple[int, int]:
-        """Line and column of what `where` leads to, as far as it leads; of the key itself where KEY follows it."""
-        node, place = self, (self.line, self.column)
-        key_place = place
+    def place(self, where: tuple[str | int, ...]) -> tuple[int, int, str]:
+        """Line and column of what `where` leads to, as far as it leads; of the key itself where KEY follows it.
+
+        If that stands in another file, the nearest place above it in this one, and `file:line:column` of the other.
+        """
+        node = self
+        place = key_place = own = (self.line, self.column)
         for step in where:
             if step == KEY:
-                return key_place
+                place, own = key_place, own if node.file else key_place
+                break
             if isinstance(step, int) and step < len(node.elements):
                 node = node.elements[step]
                 key_place = (node.line, node.column)
@@ -79,7 +87,8 @@ class Node:
             else:
                 continue
             place = (node.line, node.column)
-        return place
+            own = own if node.file else place
+        return (*own, f"{node.file}:{place[0]}:{place[1]}" if node.file else "")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -127,7 +127,7 @@ class GoalDetail:
     """One goal with its event and its attempts, oldest first. lookups: what was asked at its provider for it.
 
     Of one without a visitor: keys, which may lead to it; stopped: keys beside them that link nothing any more; trouble:
-    why DataFast could not be asked about a visitor.
+    why DataFast could not be asked about a visitor. origin: of its rule in a layer, while the event's trace is kept.
     """
 
     goal: GoalLine
@@ -137,6 +137,7 @@ class GoalDetail:
     keys: tuple[KeyLine, ...] = ()
     stopped: tuple[KeyLine, ...] = ()
     trouble: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +229,25 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
     row = conn.execute(select(goals).where(goals.c.id == goal_id)).first()
     if row is None:
         return None
-    event = conn.execute(select(*_EVENT_COLUMNS).where(events.c.id == row.event_id)).one()
-    asked = tuple(lookups.of_goal(conn, goal_id))
-    detail = GoalDetail(_goal(row), _with_goals(conn, [event])[0], attempts_of(conn, goal_id), asked)
+    event = conn.execute(select(*_EVENT_COLUMNS, events.c.trace).where(events.c.id == row.event_id)).one()
+    detail = GoalDetail(
+        _goal(row),
+        _with_goals(conn, [event])[0],
+        attempts_of(conn, goal_id),
+        tuple(lookups.of_goal(conn, goal_id)),
+        origin=_origin(_json(event.trace), goal_id),
+    )
     if row.state not in ("parked", "unattributed"):
         return detail
     keys, stopped = threads.of_goal(conn, goal_id)
     trouble = proofs.trouble(conn, row.destination, row.to_prove) if row.to_prove else None
     return replace(detail, keys=keys, stopped=stopped, trouble=trouble)
+
+
+def _origin(trace: Json, goal_id: int) -> str | None:
+    elements = trace.get("elements", ()) if isinstance(trace, dict) else ()
+    told = (goal for element in elements for goal in element.get("goals", ()))
+    return next((goal.get("origin") for goal in told if goal.get("id") == goal_id), None)
 
 
 def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:

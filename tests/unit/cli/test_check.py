@@ -187,3 +187,50 @@ def test_the_same_name_twice_is_told_from_the_file_that_is_checked(mappings, cap
     (folder / "stripe.yml").write_text(GOOD)
     assert main(["check"]) == 1
     assert "each source has one file" in capsys.readouterr().out
+
+
+LAYER = """extends: stripe
+use: [purchase]
+goals:
+  - {goal: big, like: purchase, when: {value.amount: {gte: 1000}}}
+tests:
+  - name: a big one
+    event: {type: checkout.session.completed, data: {object: {id: cs_1, mode: payment, payment_status: paid,
+      amount_total: 490000, currency: usd}}}
+    goals: [{goal: big}]
+"""
+
+
+def test_of_a_layer_it_says_what_is_shipped_and_what_shipped_rules_made(mappings, capsys, monkeypatch):
+    mappings(stripe=LAYER)
+    monkeypatch.setenv("DATAFAST_API_KEY", "df_abc")
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_abc")
+    assert main(["check"]) == 0
+    first, also, last = capsys.readouterr().out.splitlines()
+    assert first == (
+        "mappings/stripe.yaml  extends stripe: 2 rules, 1 of them as shipped (20 switched off), 1 of 1 test passed,"
+        " 1 secret"
+    )
+    assert also == "mappings/stripe.yaml:6: test 'a big one': also: purchase (shipped)"
+    assert last == "Everything is right."
+    assert main(["check", "--json", "mappings/stripe.yaml"]) == 0
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert (file["extends"], file["rules"], file["shipped"]) == ("stripe", 2, 1)
+    assert file["also"] == [also]
+
+
+def test_of_a_copy_it_names_the_rules_that_differ(mappings, capsys, monkeypatch):
+    shipped = (rules.SHIPPED / "stripe.yaml").read_text("utf-8")
+    mappings(stripe=shipped)
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_abc")
+    monkeypatch.setenv("DATAFAST_API_KEY", "df_abc")
+    assert main(["check"]) == 0
+    assert "copy" not in capsys.readouterr().out
+    mappings(stripe=shipped.replace("{gt: 1}", "{gte: 2}"))
+    assert main(["check"]) == 0
+    told = (
+        "mappings/stripe.yaml is a copy of a shipped file; not as shipped: payment_recovered, payment-recovered-by-hand"
+    )
+    out = capsys.readouterr().out.splitlines()
+    assert told in out
+    assert out[-1] == "Everything is right."

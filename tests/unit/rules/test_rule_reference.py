@@ -23,6 +23,7 @@ def test_the_reference_names_every_key_operator_and_filter():
 def test_the_schema_is_json_and_names_the_same_keys():
     schema = json.loads(json.dumps(rules.schema_json()))
     assert set(schema["properties"]) == set(MappingFile.model_fields)
-    assert set(schema["required"]) == {"provider", "goals"}
+    assert schema["anyOf"] == [{"required": ["provider", "goals"]}, {"required": ["extends"]}]
     assert schema["additionalProperties"] is False
-    assert set(schema["$defs"]["Goal"]["required"]) == {"goal", "event"}
+    of_a_rule = schema["$defs"]["Goal"]["anyOf"]
+    assert of_a_rule == [{"required": ["goal", "event"]}, {"required": ["id"]}, {"required": ["goal", "like"]}]

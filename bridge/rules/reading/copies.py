@@ -1,0 +1,73 @@
+"""A full copy of a shipped file, which no upgrade reaches: the rules by which it differs from that of this release."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bridge.rules.reading.folder import shipped
+from bridge.rules.reading.layers import default_id
+from bridge.rules.reading.strict_yaml import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAMED: Final = re.compile(r"\b(value|map)[.:](?P<name>[A-Za-z0-9_]+)")
+
+
+class Copy(NamedTuple):
+    """name: of the shipped file. differs: ids of rules that are not as shipped; lacks: those that are not there."""
+
+    name: str
+    differs: tuple[str, ...]
+    lacks: tuple[str, ...]
+
+
+def copy_of(text: str) -> Copy | None:
+    """What a file that extends none is a copy of: it has the provider and at least half of the rules."""
+    own = _plain(text)
+    if own is None or "extends" in own:
+        return None
+    mine = _rules(own)
+    for name, theirs in ((name, _plain(text)) for name, text in shipped().items()):
+        if theirs is None or theirs.get("provider") != own.get("provider"):
+            continue
+        ids = _rules(theirs)
+        there = [each for each in ids if each in mine]
+        if there and 2 * len(there) >= len(ids):
+            differs = tuple(each for each in there if _meaning(own, mine[each]) != _meaning(theirs, ids[each]))
+            return Copy(name, differs, tuple(each for each in ids if each not in mine))
+    return None
+
+
+def _plain(text: str) -> dict[str, Any] | None:
+    tree, _ = parse(text)
+    found = tree.plain() if tree is not None else None
+    return found if isinstance(found, dict) else None
+
+
+def _rules(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    listed = file.get("goals")
+    goals = [rule for rule in listed if isinstance(rule, dict)] if isinstance(listed, list) else []
+    return {str(rule.get("id") or default_id(str(rule.get("goal"))) or ""): rule for rule in goals}
+
+
+def _meaning(file: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule with all that it reads of its file's `values` and `maps`."""
+    found: dict[str, Any] = {"rule": rule}
+    waiting = list(_names(rule))
+    while waiting:
+        kind, name = waiting.pop()
+        if f"{kind} {name}" not in found:
+            written = (file.get("values" if kind == "value" else "maps") or {}).get(name)
+            found[f"{kind} {name}"] = written
+            waiting += _names(written)
+    return found
+
+
+def _names(written: Any) -> Iterator[tuple[str, str]]:
+    """The named values and tables that something reads."""
+    if isinstance(written, dict) and isinstance(written.get("metadata"), list):
+        yield from (("value", str(name)) for name in written["metadata"])
+    yield from ((match[1], match["name"]) for match in _NAMED.finditer(json.dumps(written, default=str)))

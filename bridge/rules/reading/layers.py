@@ -1,0 +1,471 @@
+"""A layer: a file that extends a shipped one. Both trees are merged, then read like any file.
+
+Each node of the merged tree knows the file it stands in, so that every later check names the right place. What only the
+merge can get wrong is told here, or by `Part.together`, with both places.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import limits
+from bridge.rules.reading.folder import BELOW
+from bridge.rules.reading.strict_yaml import Node, parse
+from bridge.text import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from bridge.rules.reading.report import Report
+    from bridge.rules.reading.schema import GoalStanza
+
+SHIPPED: Final = "shipped"
+LAYER: Final = "layer"
+OVERRIDE: Final = "override"
+LIKE: Final = "like"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_LIKED: Final = ("event", "when", "once_per", "follows", "metadata")
+_NOT_INHERITED: Final = ("secret", "goals", "tests", "in_layers")  # a layer's secret is that of its own source
+_DIRECTION: Final = "a layer extends a shipped file; a layer of a layer is not possible"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where one rule of a merged file comes from: of the layer, of the shipped file, or of both."""
+
+    origin: str
+    own: Node | None = None
+    below: Node | None = None
+
+    @property
+    def line(self) -> int:
+        """In the file that it is of: the layer, or else the shipped one."""
+        node = self.own or self.below
+        return node.line if node is not None else 0
+
+    def alone(self, goal: GoalStanza) -> GoalStanza:
+        """What the layer itself says of a merged rule."""
+        own = self.own.entries if self.own is not None else {}
+        said: dict[str, Any] = {key: None for key in ("when", "metadata", "once_per", "follows") if key not in own}
+        if "when" in own and goal.when is not None:
+            said["when"] = own["when"].plain()
+        if "metadata" in own and not isinstance(goal.metadata, str):
+            written = own["metadata"].plain()
+            taken = isinstance(written, dict)
+            said["metadata"] = {k: v for k, v in written.items() if v is not False} if taken else written
+        return goal.model_copy(update=said)
+
+    @property
+    def together(self) -> str:
+        """With what a rule of the layer was merged; empty if with nothing."""
+        return f" (together with {_place(self.below)})" if self.own is not None and self.below is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A merged file. name: of the shipped file; parts: of its rules, in their order."""
+
+    name: str
+    tree: Node
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A rule of the shipped file. switched: its node, on or off as the layer has it."""
+
+    id: str
+    goal: str
+    node: Node
+    on: bool
+    switched: Node
+
+
+@dataclass(slots=True)
+class _Merge:
+    """One layer while it is merged."""
+
+    name: str
+    own: Node
+    below: Node
+    report: Report
+    shipped: tuple[_Rule, ...] = ()
+    changed: dict[str, int] = field(default_factory=dict)  # id -> line of the layer's rule that changes it
+
+    def fault(self, node: Node, sentence: str) -> None:
+        self.report.fault_at(node.line, node.column, sentence)
+
+
+# ---------------------------------------------------------------------------------------------- what is extended
+
+
+def extended(tree: Node, report: Report, shipped: Collection[str], files: Mapping[str, str]) -> str | None:
+    """The name of the shipped file that this file extends; None: it is no layer, or a broken one.
+
+    shipped: the names that there are. files: the names of the folder's own files by their stems.
+    """
+    node = tree.entries.get("extends") if tree.kind == "mapping" else None
+    if node is None:
+        return None
+    line, column = tree.keys["extends"]
+    if next(iter(tree.entries)) != "extends":
+        report.fault_at(line, column, '"extends" is the first line of a layer: write it above all other keys')
+    sentence = _refusal(node.value, shipped, files)
+    if sentence is None:
+        return str(node.value)
+    report.fault_at(node.line, node.column, sentence)
+    return None
+
+
+def _refusal(name: Any, shipped: Collection[str], files: Mapping[str, str]) -> str | None:
+    """What is wrong with the name behind `extends:`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        shown = f', not "{name[:60]}"' if isinstance(name, str) else ""
+        return f'"extends" takes the name of one shipped file, such as stripe{shown}; no path, and no other file'
+    if name in shipped:
+        return None
+    if name in files:
+        return f'"{name}" is {files[name]} of this folder, and {_DIRECTION}'
+    return f'there is no shipped file "{name}"{did_you_mean(name, shipped)}'
+
+
+@lru_cache(maxsize=64)
+def _parsed(name: str, text: str) -> tuple[Node | None, str]:
+    """The tree of a shipped file, each node of which names it; or why there is none. It is never changed."""
+    tree, faults = parse(text)
+    file = f"{BELOW}{name}.yaml"
+    if faults or tree is None or tree.kind != "mapping":
+        told = [f"{file}:{fault.line}:{fault.column}: {fault.sentence}" for fault in faults] or [f"{file} holds no map"]
+        return None, f"the shipped file cannot be read: {told[0]}"
+    if "extends" in tree.entries:
+        line, column = tree.keys["extends"]
+        return None, f'"{name}" is itself a layer ({file}:{line}:{column}), and {_DIRECTION}'
+    _mark(tree, file)
+    return tree, ""
+
+
+def _mark(node: Node, file: str) -> None:
+    node.file = file
+    for child in (*node.entries.values(), *node.elements):
+        _mark(child, file)
+
+
+def merged(name: str, text: str, own: Node, presets: Mapping[str, Any], report: Report) -> Layer | None:
+    """The layer `own` of the shipped file `name`; every problem goes to the report. None: that file cannot be used."""
+    below, why = _parsed(name, text)
+    if below is None:
+        node = own.entries["extends"]
+        report.fault_at(node.line, node.column, why)
+        return None
+    merge = _Merge(name, own, below, report)
+    tree = Node(own.line, own.column, kind="mapping")
+    for key, node in below.entries.items():
+        if key not in _NOT_INHERITED:
+            _put(tree, key, node, below.keys[key])
+    for key, node in own.entries.items():
+        _put(tree, key, _stanza(merge, key, node, presets), own.keys[key])
+    if "provider" in own.entries:
+        _check_provider(merge)
+        _put(tree, "provider", below.entries["provider"], below.keys["provider"])
+    goals, parts = _goals(merge)
+    if goals is not None:
+        _put(tree, "goals", goals, own.keys.get("goals", (own.line, own.column)))
+    return Layer(name, tree, tuple(parts))
+
+
+def _check_provider(merge: _Merge) -> None:
+    written, provider = merge.own.entries["provider"], merge.below.entries["provider"].value
+    if written.value != provider:
+        merge.fault(written, f'a layer of {merge.name} has its provider "{provider}"; remove "provider"')
+
+
+# ------------------------------------------------------------------------------------------------ single stanzas
+
+
+def _stanza(merge: _Merge, key: str, own: Node, presets: Mapping[str, Any]) -> Node:
+    """What stands behind one key of a merged file. What has the wrong shape stays as it is, and is told later."""
+    below = merge.below.entries.get(key)
+    match key:
+        case "visitor":
+            if below is None:
+                preset = presets.get(str(merge.below.entries["provider"].value), {})
+                below = _node_of(preset.get("visitor"))
+            return _together(own, below) if own.kind != "mapping" else own
+        case "links" if below is not None:
+            return _together(_listed_links(own), _listed_links(below))
+        case "values" | "maps" | "envelope" if below is not None and own.kind == "mapping":
+            return _by_name(own, below)
+        case "when" if below is not None:
+            return _both(own, below)
+    return own
+
+
+def _put(mapping: Node, key: str, node: Node, place: tuple[int, int]) -> None:
+    mapping.entries[key], mapping.keys[key] = node, place
+
+
+def _by_name(own: Node, below: Node) -> Node:
+    """The entries of both maps; the layer's win."""
+    return replace(own, entries={**below.entries, **own.entries}, keys={**below.keys, **own.keys})
+
+
+def _together(own: Node, below: Node) -> Node:
+    """The values of both, one or a list each, the layer's first."""
+    return Node(own.line, own.column, kind="sequence", elements=[*_elements(own), *_elements(below)])
+
+
+def _elements(node: Node) -> list[Node]:
+    return node.elements if node.kind == "sequence" else [node]
+
+
+def _both(own: Node, below: Node) -> Node:
+    """Conditions that must all hold."""
+    both = Node(own.line, own.column, kind="sequence", elements=[below, own])
+    return _map(own, {"all": both})
+
+
+def _map(at: Node, entries: dict[str, Node]) -> Node:
+    keys = {key: (node.line, node.column) for key, node in entries.items()}
+    return Node(at.line, at.column, kind="mapping", entries=entries, keys=keys, file=at.file)
+
+
+def _listed_links(node: Node) -> Node:
+    """`links: {order: data.id}` as the list that it is short for."""
+    if node.kind != "mapping":
+        return node
+    entries = []
+    for kind, path in node.entries.items():
+        line, column = node.keys[kind]
+        named = Node(line, column, kind, file=node.file)
+        entries.append(_map(named, {"kind": named, "path": path}))
+    return Node(node.line, node.column, kind="sequence", elements=entries, file=node.file)
+
+
+def _node_of(texts: Any) -> Node:
+    listed = [texts] if isinstance(texts, str) else texts or []
+    return Node(1, 1, kind="sequence", elements=[Node(1, 1, text, file="the preset") for text in listed])
+
+
+# --------------------------------------------------------------------------------------------------------- rules
+
+
+def _goals(merge: _Merge) -> tuple[Node | None, list[Part]]:
+    """The rules of both files: the shipped ones, on or off and changed as the layer says, then those of the layer."""
+    merge.shipped = tuple(_shipped_rules(merge))
+    own = merge.own.entries.get("goals")
+    if own is not None and (own.kind != "sequence" or any(node.kind != "mapping" for node in own.elements)):
+        return None, []  # its shape is told with all others
+    nodes = {rule.id: rule.switched for rule in merge.shipped}
+    parts = {rule.id: Part(SHIPPED, below=rule.node) for rule in merge.shipped}
+    added: list[tuple[Node, Part]] = []
+    for node in own.elements if own is not None else ():
+        changed = next((rule for rule in merge.shipped if rule.id == _scalar(node, "id")), None)
+        if changed is None:
+            added += _new(merge, node)
+        elif changed.id in merge.changed:
+            merge.fault(
+                node.entries["id"], f'id "{changed.id}" is taken by the rule on line {merge.changed[changed.id]}'
+            )
+        else:
+            merge.changed[changed.id] = node.line
+            nodes[changed.id] = _overridden(merge, changed, node)
+            parts[changed.id] = Part(OVERRIDE, node, changed.node)
+    at = own if own is not None else merge.own
+    sequence = Node(at.line, at.column, kind="sequence", elements=[*nodes.values(), *(node for node, _ in added)])
+    return sequence, [*parts.values(), *(part for _, part in added)]
+
+
+def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
+    """The shipped rules, switched on or off as `use` says."""
+    rules = [_read(node) for node in merge.below.entries["goals"].elements]
+    frozen = merge.below.entries.get("in_layers")
+    if frozen is not None:  # a rule that came with a later release is off in every layer that does not name it
+        known = frozen.plain()
+        rules = [replace(rule, on=rule.on and rule.id in known) for rule in rules]
+    used = _used(merge, rules)
+    for rule in rules:
+        on = rule.on if used is None else rule.id in used
+        yield replace(rule, on=on, switched=_switched(rule.node, on, (used or {}).get(rule.id)))
+
+
+def _read(node: Node) -> _Rule:
+    goal, switch = _scalar(node, "goal") or "", node.entries.get("enabled")
+    on = switch is None or switch.value is True
+    return _Rule(_scalar(node, "id") or default_id(goal) or "", goal, node, on, node)
+
+
+def _switched(node: Node, on: bool, at: Node | None) -> Node:
+    """The rule, on or off; what is on because `use` names it is told there."""
+    switch = node.entries.get("enabled")
+    if (switch is None or switch.value is True) is on and at is None:
+        return node
+    entries = {key: child for key, child in node.entries.items() if key != "enabled"}
+    keys = {key: place for key, place in node.keys.items() if key != "enabled"}
+    copy = Node(node.line, node.column, kind="mapping", entries=entries, keys=keys, file=node.file)
+    if not on:
+        _put(copy, "enabled", Node(node.line, node.column, value=False, file=node.file), (node.line, node.column))
+    return copy if at is None else replace(copy, line=at.line, column=at.column, file="")
+
+
+def _used(merge: _Merge, rules: list[_Rule]) -> dict[str, Node] | None:
+    """The ids of the rules that `use` switches on, each with its place; None: the layer does not say."""
+    use = merge.own.entries.get("use")
+    if use is None or use.kind != "sequence":
+        return None
+    names = {rule.goal for rule in rules}
+    found: dict[str, Node] = {}
+    seen: set[str] = set()
+    for node in use.elements:
+        name = node.value
+        if not isinstance(name, str):
+            continue
+        if name not in names:
+            merge.fault(node, _not_a_goal(name, rules))
+        elif name in seen:
+            merge.fault(node, f'"{name}" is listed twice')
+        seen.add(name)
+        found |= {rule.id: node for rule in _of_goal(name, rules)}
+    return found
+
+
+def _not_a_goal(name: str, rules: list[_Rule]) -> str:
+    of_id = next((rule for rule in rules if rule.id == name), None)
+    if of_id is not None:
+        return f'"use" takes names of goals, and "{name}" is the id of a rule of the goal "{of_id.goal}"'
+    return f'no shipped rule makes the goal "{name[:60]}"{did_you_mean(name, {rule.goal for rule in rules})}'
+
+
+def _of_goal(name: str, rules: list[_Rule]) -> list[_Rule]:
+    """Of the rules that make this goal those that are on in the shipped file, or else the first alone.
+
+    Others make the same goal in another way, which would count one fact twice; a layer switches them on by their id.
+    """
+    making = [rule for rule in rules if rule.goal == name]
+    return [rule for rule in making if rule.on] or making[:1]
+
+
+def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
+    """The shipped rule with what the layer says of it."""
+    if "like" in own.entries:
+        merge.fault(
+            own.entries["like"],
+            f'"{rule.id}" is a shipped rule ({_place(rule.node)}), which this one changes; "like" is for a new rule',
+        )
+    if not rule.on and "enabled" not in own.entries:
+        merge.report.warn_at(
+            own.line, own.column, f'"{rule.id}" is switched off: add "{rule.goal}" to "use", or write enabled: true'
+        )
+    return _merged_rule(merge, own, rule.switched, rule.switched.entries)
+
+
+def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
+    """A rule of the layer's own, perhaps like a shipped one."""
+    written, like = _scalar(own, "id"), own.entries.get("like")
+    ids = {rule.id: rule for rule in merge.shipped}
+    if written is None and (shipped := ids.get(default_id(_scalar(own, "goal") or "") or "")):
+        place = own.entries["goal"]
+        merge.fault(
+            place,
+            f'the shipped file has a rule "{shipped.id}" ({_place(shipped.node)}): write id: {shipped.id} to change it,'
+            f" or give this rule an id of its own, such as id: my-{shipped.id}",
+        )
+        own = replace(own, entries=dict(own.entries), keys=dict(own.keys))
+        _put(own, "id", Node(place.line, place.column, f"my-{shipped.id}"), (place.line, place.column))
+    if like is not None and isinstance(like.value, str):
+        liked = _liked(merge, like)
+        if liked is None:
+            return
+        yield _merged_rule(merge, own, liked.node, _LIKED), Part(LIKE, own, liked.node)
+    elif written is not None and not {"goal", "event"} <= set(own.entries):
+        merge.fault(
+            own.entries["id"],
+            f'no shipped rule has the id "{written[:60]}"{did_you_mean(written, ids)}'
+            ' (a rule of your own needs "goal" and "event", or "like")',
+        )
+    else:
+        yield own, Part(LAYER, own)
+
+
+def _liked(merge: _Merge, like: Node) -> _Rule | None:
+    """The shipped rule of this id, or the only one of this goal."""
+    name = str(like.value)
+    of_id = [rule for rule in merge.shipped if rule.id == name]
+    found = of_id or [rule for rule in merge.shipped if rule.goal == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(rule.id for rule in found)
+        merge.fault(like, f'several shipped rules make the goal "{name}": name one by its id ({ids})')
+    else:
+        known = did_you_mean(name, {rule.id for rule in merge.shipped})
+        merge.fault(like, f'there is no shipped rule "{name[:60]}"{known}')
+    return None
+
+
+def _merged_rule(merge: _Merge, own: Node, below: Node, taken: Collection[str]) -> Node:
+    """`taken` keys of the shipped rule below the layer's: conditions are added, metadata is merged by name."""
+    merged_ = _map(own, {})
+    for key, node in below.entries.items():
+        if key in taken:
+            _put(merged_, key, node, below.keys[key])
+    for key, node in own.entries.items():
+        theirs = merged_.entries.get(key)
+        if theirs is not None and key == "when" and node.kind == "mapping":
+            node = _both(node, theirs)  # noqa: PLW2901 - what is put under this key
+        elif theirs is not None and key == "metadata" and node.kind != "scalar":
+            node = _metadata(merge, node, theirs)  # noqa: PLW2901
+        _put(merged_, key, node, own.keys[key])
+    return merged_
+
+
+def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
+    """Both, by name; `name: false` takes one away. Two lists stay a list."""
+    if below.kind == "scalar":
+        merge.fault(
+            own,
+            f"the shipped rule's metadata is one template ({_place(below)}), so nothing can be merged with it by name",
+        )
+        return own
+    known = [str(node.value) for node in below.elements] or list(below.entries)
+    if own.kind == below.kind == "sequence":
+        new = [node for node in own.elements if node.value not in known]
+        return Node(own.line, own.column, kind="sequence", elements=[*below.elements, *new])
+    result = _map(own, {**_named(below).entries})
+    result.keys.update(_named(below).keys)
+    for name, node in _named(own).entries.items():
+        if node.value is not False:
+            _put(result, name, node, _named(own).keys[name])
+        elif result.entries.pop(name, None) is None:
+            line, column = own.keys[name]
+            merge.report.fault_at(
+                line, column, f'the shipped rule has no "{name}" to take away{did_you_mean(name, known)}'
+            )
+    return result
+
+
+def _named(node: Node) -> Node:
+    """`[amount, plan]` as the map that it is short for."""
+    if node.kind == "mapping":
+        return node
+    names = [name for name in node.elements if isinstance(name.value, str)]
+    return _map(node, {str(n.value): Node(n.line, n.column, f"{{value.{n.value}}}", file=n.file) for n in names})
+
+
+def _scalar(node: Node, key: str) -> str | None:
+    found = node.entries.get(key)
+    return found.value if found is not None and isinstance(found.value, str) else None
+
+
+def default_id(goal: str) -> str | None:
+    """The id of a rule that names none; None where the name is a template or not valid."""
+    try:
+        return None if "{" in goal else limits.goal_name(goal)
+    except ValueError:
+        return None
+
+
+def _place(node: Node | None) -> str:
+    return "" if node is None else f"{node.file}:{node.line}:{node.column}"

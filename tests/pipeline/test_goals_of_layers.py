@@ -1,0 +1,147 @@
+"""A layer that changes nothing makes of every recorded event what the shipped file makes; what it changes, shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import golden
+import pytest
+from identity_kit import ALICE, Desk, stripe_event
+
+from bridge import loading, rules, sources
+from bridge.cli import main
+from bridge.cli.trace import rule_sentence
+from bridge.prepare import Preparer
+from bridge.rulebook import Rulebook
+from bridge.settings import load
+
+TEXTS = {file.stem: file.read_text("utf-8") for file in golden.SHIPPED}
+PLAIN = rules.load({f"{name}.yaml": text for name, text in TEXTS.items()}, golden.ENVIRON, sources.presets())
+
+
+class Player(golden.Player):
+    def __init__(self, files):
+        self.rule_set = rules.load(files, golden.ENVIRON, sources.presets())
+        self.desk = Preparer(self.rule_set, load({"DATAFAST_API_KEY": "df_key"}), {}, b"golden")
+
+
+def use_of(name):
+    """The goals that are on in a shipped file, by name."""
+    return list(dict.fromkeys(rule.goal for rule in PLAIN.rules[name] if rule.enabled))
+
+
+def test_a_layer_without_changes_makes_the_goals_of_the_shipped_file():
+    """Without `use`, and with `use` of everything that is on."""
+    plain = Player({f"{name}.yaml": text for name, text in TEXTS.items()})
+    bare = Player({f"{name}.yaml": f"extends: {name}\n" for name in TEXTS})
+    used = Player({f"{name}.yaml": f"extends: {name}\nuse: {json.dumps(use_of(name))}\n" for name in TEXTS})
+    seen = made = 0
+    for name, source, body, headers in [*golden.events(), *golden.mapping_tests()]:
+        if source in TEXTS:
+            expected = plain.play(name, source, body, headers)
+            assert bare.play(name, source, body, headers) == expected
+            assert used.play(name, source, body, headers) == expected
+            seen, made = seen + 1, made + len(expected["goals"])
+    assert seen > 300
+    assert made > 100
+
+
+LAYER = """extends: stripe
+use: [purchase]
+goals:
+  - {goal: big_purchase, like: purchase, when: {value.amount: {gte: 1000}}}
+  - {id: purchase, metadata: {mode: false}}
+"""
+SALE = {"object": "checkout.session", "id": "cs_1", "mode": "payment", "payment_status": "paid", "amount_total": 490000}
+SALE |= {"currency": "usd", "metadata": {"datafast_visitor_id": ALICE}}
+
+
+def test_the_trace_says_whose_a_rule_is(store, clock):
+    desk = Desk(store, clock, {"stripe.yaml": LAYER})
+    desk.route(stripe_event("checkout.session.completed", SALE))
+    assert sorted((goal.name, goal.rule_id) for goal in desk.goals()) == [
+        ("big_purchase", "big_purchase"),
+        ("purchase", "purchase"),
+    ]
+    (element,) = desk.trace(1)["elements"]
+    origins = {rule["rule"]: rule["origin"] for rule in element["rules"]}
+    assert origins["purchase"] == "override"
+    assert origins["big_purchase"] == "like"
+    assert origins["card_added"] == origins["refund"] == "shipped"
+    assert {goal["rule"]: goal["origin"] for goal in element["goals"]} == {
+        "purchase": "override",
+        "big_purchase": "like",
+    }
+    assert rule_sentence(element["rules"][0]) == "matched: goal purchase"
+
+
+def test_a_file_that_extends_nothing_has_no_origins(store, clock):
+    desk = Desk(store, clock, {"stripe.yaml": TEXTS["stripe"]})
+    desk.route(stripe_event("checkout.session.completed", SALE))
+    assert "origin" not in json.dumps(desk.trace(1))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "stripe.yaml").write_text(LAYER)
+    return tmp_path / "own"
+
+
+def rulebook(folder, store, failing=lambda _: []):
+    return Rulebook(folder, {}, sources.presets(), store, failing=failing)
+
+
+def edited(book, folder, text):
+    (folder / "stripe.yaml").write_text(text)
+    book.look()
+    book.look()
+    return book
+
+
+def test_a_layer_is_reloaded_like_any_file_and_may_become_a_copy(store, folder):
+    book = rulebook(folder, store)
+    assert book.fault is None
+    edited(book, folder, LAYER.replace("[purchase]", "[purchase, refund]"))
+    assert book.fault is None
+    assert [rule.id for rule in book.current.rules["stripe"] if rule.enabled] == ["purchase", "refund", "big_purchase"]
+    edited(book, folder, LAYER.replace("[purchase]", "[purchse]"))
+    assert 'did you mean "purchase"?' in (book.fault or "")
+    edited(book, folder, TEXTS["stripe"])  # the shipped file below the layer is not a file that disappeared
+    assert book.fault is None
+    edited(book, folder, LAYER)
+    assert book.fault is None
+    assert book.current.hash == rulebook(folder, store).current.hash
+
+
+def test_an_upgrade_that_breaks_a_layers_tests_leaves_the_shipped_file_of_before_in_force(store, folder):
+    older = TEXTS["stripe"].replace("payment_status: paid", "payment_status: [paid, settled]", 1)
+    before = loading.load({"stripe.yaml": LAYER, "shipped/stripe.yaml": older}, {}, sources.presets())
+    book = rulebook(folder, store)
+    book._remember(before)
+    upgraded = rulebook(folder, store, failing=lambda found: ["the test fails"] if found.hash != before.hash else [])
+    assert upgraded.current.hash == before.hash
+    assert dict(upgraded.current.files)["shipped/stripe.yaml"] == older
+    assert upgraded.fault == "the test fails"
+
+
+def test_explain_and_why_say_whose_a_rule_is(folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "event.json").write_text(json.dumps(stripe_event("checkout.session.completed", SALE)))
+    assert main(["explain", "event.json", "--source", "stripe", "--mappings", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "purchase (override)" in out
+    assert "big_purchase (like)" in out
+    assert "card_added (shipped)" in out
+    assert main(["explain", "event.json", "--source", "stripe", "--mappings", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {goal["rule"]: goal["origin"] for goal in told["goals"]} == {"purchase": "override", "big_purchase": "like"}
+
+
+def test_a_shipped_folder_may_hold_a_layer_of_another_name(tmp_path, capsys, monkeypatch):
+    shutil.copytree(golden.ROOT / "mappings", tmp_path / "mappings")
+    (tmp_path / "mappings" / "shop.yaml").write_text("extends: stripe\nuse: [purchase]\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--mappings", "mappings"]) == 0
+    assert "extends stripe: 1 rule, 1 of them as shipped (20 switched off), no tests" in capsys.readouterr().out
