@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from bench import claims, events, half_million, links, load, micro, node_red, routing, servers
+from bench import backtest, claims, events, half_million, links, load, micro, node_red, routing, servers
 
 CONNECTIONS = 32
 ROUNDS = 5
@@ -174,7 +174,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the events")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     parser.add_argument(
-        "--only", choices=("micro", "acks", "delivery", "routing", "claims", "links", "half-million"), help="one part"
+        "--only",
+        choices=("micro", "acks", "delivery", "routing", "backtest", "claims", "links", "half-million"),
+        help="one part",
     )
     asked = parser.parse_args()
     report = Report()
@@ -192,6 +194,7 @@ def main() -> int:
                 bench_delivery(report, name, folder, database)
         parts = (
             ("routing", routing.run, 1_000, 5_000),
+            ("backtest", backtest.run, 1_000, 10_000),
             ("claims", claims.run, 20_000, 1_000_000),
             ("links", links.run, 50_000, 1_000_000),
             ("half-million", half_million.run, 50_000, 500_000),

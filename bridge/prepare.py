@@ -80,6 +80,31 @@ class PreparedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadDocument:
+    """One document of an event, before the rules are asked: what it names, and what it is called in once keys.
+
+    times: when it happened, its time for order, and whether the provider states when it happened.
+    """
+
+    document: Document
+    name: str
+    envelope: Envelope
+    times: tuple[int, int, bool]
+    observation: Observation
+    judged: tuple[JudgedCandidate, ...] = ()
+    ignored: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEvent:
+    """An event, taken apart; or why it is quarantined."""
+
+    event: Event
+    documents: tuple[ReadDocument, ...] = ()
+    quarantine: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Preparer:
     """What preparing an event needs beside the event."""
 
@@ -112,9 +137,13 @@ class Preparer:
 
     def prepare(self, event: Event) -> PreparedEvent:
         """Read the event and ask the rules. Never raises."""
+        return self.judge(self.read(event))
+
+    def read(self, event: Event) -> ReadEvent:
+        """Take the event apart, and find what its documents name. Never raises."""
         source = self.rule_set.sources.get(event.source)
         if source is None:
-            return PreparedEvent(
+            return ReadEvent(
                 event,
                 quarantine=f'there is no mapping file for the source "{event.source}" any more: put {event.source}.yaml'
                 f" back and route it again with `events replay {event.name}`",
@@ -122,32 +151,51 @@ class Preparer:
         try:
             documents = sources.documents(source, event)
             names = _names(event, documents)
-            elements = [self._element(source, event, i, document, names[i]) for i, document in enumerate(documents)]
+            read = [self._document(source, event, i, document, names[i]) for i, document in enumerate(documents)]
         except UnreadableBody as error:
-            return PreparedEvent(event, quarantine=str(error))
+            return ReadEvent(event, quarantine=str(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the events behind this one
-            log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # noqa: TRY400 - a trace quotes bodies
-            return PreparedEvent(event, quarantine=f"reading this event failed here ({type(error).__name__})")
-        return PreparedEvent(event, tuple(elements))
+            return ReadEvent(event, quarantine=_fault(event, error))
+        return ReadEvent(event, tuple(read))
 
-    def _element(self, source: Source, event: Event, number: int, document: Document, name: str) -> Element:
+    def judge(self, read: ReadEvent) -> PreparedEvent:
+        """Ask the rules about an event that was read by this source, or by one that reads as it does. Never raises."""
+        event = read.event
+        if read.quarantine is not None:
+            return PreparedEvent(event, quarantine=read.quarantine)
+        source = self.rule_set.sources[event.source]
+        try:
+            elements = tuple(self._element(source, event, document) for document in read.documents)
+        except Exception as error:  # noqa: BLE001 - as above
+            return PreparedEvent(event, quarantine=_fault(event, error))
+        return PreparedEvent(event, elements)
+
+    def _document(self, source: Source, event: Event, number: int, document: Document, name: str) -> ReadDocument:
         envelope = _envelope(document)
-        happened_ms, ordered_ms, is_stated = _times(event, envelope)
-        observation = Observation((), ordered_ms, f"{envelope.type or 'an event'} {name}", event.id, number)
+        times = _times(event, envelope)
+        observation = Observation((), times[1], f"{envelope.type or 'an event'} {name}", event.id, number)
         why = sources.ignored(source, document)
         if why is not None:
-            return Element(envelope, observation, ignored=why)
+            return ReadDocument(document, name, envelope, times, observation, ignored=why)
         keys = identity.keys(source, envelope, document)
         judged = self._judged(identity.candidates(source, document))
+        named = next(iter(identity.ranked(judged)), None)
+        return ReadDocument(document, name, envelope, times, replace(observation, keys=keys, named=named), judged)
+
+    def _element(self, source: Source, event: Event, read: ReadDocument) -> Element:
+        if read.ignored is not None:
+            return Element(read.envelope, read.observation, ignored=read.ignored)
+        document, envelope, keys = read.document, read.envelope, read.observation.keys
         evaluation = rules.evaluate(
             self.rule_set,
             source,
             replace(document, key={**identity.by_kind(keys), **self.keys}),
-            event_name=name,
+            event_name=read.name,
             mode=envelope.mode,
             hash_key=self.hash_key,
         )
         made = bool(evaluation.planned or evaluation.following)
+        happened_ms, ordered_ms, is_stated = read.times
         of_element = {
             "happened_at_ms": happened_ms,
             "ordered_at_ms": ordered_ms,
@@ -158,13 +206,13 @@ class Preparer:
         }
 
         def drafts(goals: Iterable[PlannedGoal]) -> tuple[GoalDraft, ...]:
-            return tuple(self._draft(event, _described(goal, event, name), judged, of_element) for goal in goals)
+            described = (_described(goal, event, read.name) for goal in goals)
+            return tuple(self._draft(event, goal, read.judged, of_element) for goal in described)
 
-        named = next(iter(identity.ranked(judged)), None)
         return Element(
             envelope,
-            replace(observation, keys=keys, named=named),
-            judged,
+            read.observation,
+            read.judged,
             evaluation,
             drafts(evaluation.planned),
             drafts(evaluation.following),
@@ -195,6 +243,11 @@ class Preparer:
             return judged
         mine = {candidate.path for candidate in planned.candidates}
         return (*self._judged(planned.candidates), *(item for item in judged if item.path not in mine))
+
+
+def _fault(event: Event, error: Exception) -> str:
+    log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # without a trace, which quotes bodies
+    return f"reading this event failed here ({type(error).__name__})"
 
 
 def _envelope(document: Document) -> Envelope:

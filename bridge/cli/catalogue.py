@@ -36,6 +36,7 @@ MORE: Final = {
     "migrate": ("serve", "Bring the database to this release's schema."),
     "restored": ("restored", "A backup was restored: send nothing twice."),
     "links": ("links", "See, add and forget what leads from a key to a visitor."),
+    "backtest": ("backtest", "What would other rules have made of the stored events?"),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
     "detect": ("detect", "Which signature scheme is this captured request's?"),

@@ -77,9 +77,16 @@ def mappings_folder(given: Mapping[str, str]) -> Path:
 
 def load_rules(given: Mapping[str, str], folder: Path) -> RuleSet:
     """The mapping files of a folder, compiled; MappingError names every problem."""
-    from bridge import loading, rules, sources
+    from bridge import rules
 
-    return loading.load(rules.read_files(folder), given, sources.presets(), folder=str(folder))
+    return compile_rules(given, rules.read_files(folder), str(folder))
+
+
+def compile_rules(given: Mapping[str, str], files: Mapping[str, str], folder: str) -> RuleSet:
+    """Mapping files (name to text), compiled. folder: where messages say that they are."""
+    from bridge import loading, sources
+
+    return loading.load(files, given, sources.presets(), folder=folder)
 
 
 def demand_source(rule_set: RuleSet, name: str) -> None:

@@ -71,7 +71,7 @@ def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event
     if not chosen:
         return []
     rows = statements.claim(conn, chosen, token, lease_ms)
-    claimed = sorted(map(_event, rows), key=lambda event: event.id)
+    claimed = sorted(map(event_from, rows), key=lambda event: event.id)
     for event in claimed:
         if event.tries > CRASHES_MAX:
             quarantine(conn, event.id, token, CRASHED)
@@ -154,10 +154,10 @@ def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
 
 def event_of(row: Row[Any]) -> Event:
     """A row of `events` as the value that routing needs."""
-    return _event([row._mapping[name] for name in statements.COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+    return event_from([row._mapping[name] for name in statements.COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
 
 
-def _event(row: Sequence[Any]) -> Event:
+def event_from(row: Sequence[Any]) -> Event:
     """The values of `statements.COLUMNS` as an event."""
     (id_, source, provider, type_, provider_event_id, stated_at_ms, order_at_ms, test, account, *more) = row
     received_at_ms, state, headers, query, body, tries, verdict, reason, duplicates = more

@@ -10,7 +10,7 @@ from statements_kit import overheard, plan
 from bridge import settings
 from bridge.store import schema
 from bridge.store.inbox import events
-from bridge.store.operator import queries, status
+from bridge.store.operator import history, queries, status
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Most, within
 
@@ -45,6 +45,9 @@ WORK = {
     "attempts": lambda conn: retention.forget_attempts(conn, 30, 10, NOW_MS),
     "goals": lambda conn: retention.forget_goals(conn, 10, NOW_MS),
     "events": lambda conn: retention.forget_events(conn, 10, NOW_MS),
+    "a time span": lambda conn: history.span(conn, 1),
+    "a page of it": lambda conn: history.page(conn, history.Span(1, 1, 2)),
+    "made before": lambda conn: history.made_before(conn, [("default", "a"), ("default", "b")], 2),
     "times ahead": lambda conn: AHEAD.any(conn, NOW_MS),
     "times ahead, all": lambda conn: AHEAD.any(conn, NOW_MS, cheap=False),
 }

@@ -1,0 +1,86 @@
+"""The stored events of a time span in the order of their arrival, and which goals were there before them.
+
+`span` and `page` go by the primary key and the index of `received_at_ms`: a page reads the rows of its events, with
+their bodies, and nothing else. `made_before` is one look into the index of once keys per goal. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, func, select
+
+from bridge.store.inbox.events import event_from
+from bridge.store.inbox.statements import COLUMNS
+from bridge.store.schema import events, goals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from bridge.model import Event
+
+    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+
+PAGE: Final = 500  # events
+_ASKED: Final = 500  # once keys a statement
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The events from `first` to `last` that came at `since_ms` or later; `first` is None where there is none."""
+
+    since_ms: int
+    first: int | None
+    last: int
+
+
+def span(conn: Connection, since_ms: int) -> Span:
+    """Which events came since then."""
+    first = conn.execute(_FIRST, {"since": since_ms}).scalar()
+    return Span(since_ms, first, conn.execute(_LAST).scalar() or 0)
+
+
+def page(conn: Connection, of: Span, after: int | None = None) -> list[Event]:
+    """The next events of a span behind the event `after`, with or without their bodies; none: that was all."""
+    if of.first is None:
+        return []
+    behind = of.first - 1 if after is None else after
+    rows = conn.execute(_PAGE, {"behind": behind, "last": of.last, "since": of.since_ms})
+    return [event_from(row) for row in rows]
+
+
+def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:
+    """Which of these goals an event before this one has made, in whatever state they are."""
+    by_destination: dict[str, list[str]] = {}
+    for destination, once_key in places:
+        by_destination.setdefault(destination, []).append(once_key)
+    found: set[Place] = set()
+    for destination, keys in by_destination.items():
+        for start in range(0, len(keys), _ASKED):
+            values = {"of": destination, "keys": keys[start : start + _ASKED], "event": event_id}
+            found.update((destination, key) for key in conn.execute(_MADE_BEFORE, values).scalars())
+    return found
+
+
+_FIRST: Final = (
+    select(events.c.id)
+    .where(events.c.received_at_ms >= bindparam("since"))
+    .order_by(events.c.received_at_ms, events.c.id)
+    .limit(1)
+)
+_LAST: Final = select(func.max(events.c.id))
+_PAGE: Final = (
+    select(*(events.c[name] for name in COLUMNS))
+    .where(events.c.id > bindparam("behind"), events.c.id <= bindparam("last"))
+    .where(events.c.received_at_ms >= bindparam("since"))
+    .order_by(events.c.id)
+    .limit(PAGE)
+)
+_MADE_BEFORE: Final = select(goals.c.once_key).where(
+    goals.c.destination == bindparam("of"),
+    goals.c.once_key.in_(bindparam("keys", expanding=True)),
+    goals.c.event_id < bindparam("event"),
+)

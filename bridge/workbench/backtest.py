@@ -1,0 +1,412 @@
+"""Two sets of rules over the same stored events: which goals only one of them makes, and which both make differently.
+
+Both sets start from the goals that earlier events had made, and go through the events in the order of their arrival,
+as routing does: the first event makes a goal, a later one with the same once key does not, and a goal that follows
+another needs that other one before it. A goal is what DataFast counts: a name at a destination. Under another name it
+is lost, and another one is gained; with other contents, of another event or under another once key it has changed.
+What a visitor is known by (`links`) is compared as the keys that a goal would have, not by looking visitors up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bridge import rules
+from bridge.prepare import followed, settle
+from bridge.store.operator import history
+from bridge.workbench import stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from bridge.model import Event, GoalDraft, Source
+    from bridge.prepare import PreparedEvent, Preparer, ReadEvent
+    from bridge.rules import Rule
+    from bridge.store import Store
+
+    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+
+EXAMPLES: Final = 3  # of each kind, of each rule
+_REASONED: Final = 20  # goals of one rule, at most, of which the reason is kept until it is known which become examples
+
+
+class Difference(NamedTuple):
+    """One thing that both sets say differently of a goal: `metadata amount`, from `49.00` to nothing."""
+
+    what: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One goal that is lost, gained or changed. why: what keeps the other set from making it."""
+
+    kind: str  # lost | gained | changed
+    event_id: int
+    event_type: str
+    test: bool
+    goal: str
+    why: str | None = None
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(slots=True)
+class RuleResult:
+    """What became of the goals of one rule. present, other: how many the two sets make; None: the set has no such rule.
+
+    lost and changed goals are counted at the present rule that makes them, gained ones at the other set's.
+    """
+
+    source: str
+    rule: str
+    goal: str
+    present: int | None = None
+    other: int | None = None
+    lost: int = 0
+    gained: int = 0
+    changed: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.lost or self.gained or self.changed)
+
+    def count(self, example: Example) -> None:
+        """Count a goal; the first of each kind are kept."""
+        setattr(self, example.kind, getattr(self, example.kind) + 1)
+        if sum(one.kind == example.kind for one in self.examples) < EXAMPLES:
+            self.examples.append(example)
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """The result. events: all of the time span; gone: those of them without a body, which nobody can judge.
+
+    same: goals that both make alike. unreadable: of the events that one set would put into quarantine, how many:
+    (present, other). missing, new: sources that only the present, or only the other set has, with their events.
+    unstored: what the other set reads of a request and the present one does not: source → names. Whether a stored
+    event had it is not known.
+    """
+
+    events: int
+    gone: int
+    same: int
+    rules: tuple[RuleResult, ...]
+    unreadable: tuple[int, int] = (0, 0)
+    missing: Mapping[str, int] = field(default_factory=dict)
+    new: Mapping[str, int] = field(default_factory=dict)
+    unstored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        return sum(rule.lost for rule in self.rules)
+
+    @property
+    def gained(self) -> int:
+        return sum(rule.gained for rule in self.rules)
+
+    @property
+    def changed(self) -> int:
+        return sum(rule.changed for rule in self.rules)
+
+
+def compare(
+    store: Store,
+    present: Preparer,
+    other: Preparer,
+    since_ms: int,
+    step: Callable[[int], None] = lambda _done: None,
+) -> Backtest:
+    """What two sets make of the events that came since then. step: hears how many events were looked at."""
+    with store.read() as conn:
+        span = history.span(conn, since_ms)
+
+    def made_before(places: Iterable[Place]) -> set[Place]:
+        with store.read() as conn:
+            return history.made_before(conn, places, span.first or 0)
+
+    comparison, done = Comparison(present, other, made_before), 0
+    for events in stored.pages(store, span):
+        comparison.add(events)
+        done += len(events)
+        step(done)
+    return comparison.result()
+
+
+class _Made(NamedTuple):
+    """A goal that one set makes of an event, without the event."""
+
+    event_id: int
+    event_type: str
+    element: int
+    source: str
+    said: tuple[str, ...]  # what is compared, in the order of _COMPARED
+    metadata: Mapping[str, str]
+    rule_id: str
+    goal: str
+    place: Place
+    test: bool
+    why: str | None
+
+    @property
+    def as_counted(self) -> tuple[int, int, str, str, str]:
+        """What stays the same under another once key."""
+        return self.event_id, self.element, self.source, self.goal, self.place[0]
+
+
+class _Side:
+    """One of the two sets, and the goals that it has made so far."""
+
+    def __init__(self, preparer: Preparer) -> None:
+        self.preparer = preparer
+        self.rules = preparer.rule_set.rules
+        self.made: set[Place] = set()
+        self.earlier: set[Place] = set()
+        self.left: dict[Place, _Made] = {}  # made by this set alone, so far
+        self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.unreadable = 0
+
+    def asks(self, prepared: Sequence[PreparedEvent]) -> set[Place]:
+        """The goals of which it must be known whether an earlier event made them."""
+        drafts = (
+            draft for one in prepared for element in one.elements for draft in (*element.drafts, *element.following)
+        )
+        return ({draft.place for draft in drafts} | followed(prepared)) - self.made - self.earlier
+
+    def settled(self, prepared: Sequence[PreparedEvent], earlier: Collection[Place]) -> list[PreparedEvent]:
+        self.earlier.update(earlier)
+        asked = followed(prepared)
+        return settle(prepared, {place for place in asked if self.there(place)}) if asked else list(prepared)
+
+    def there(self, place: Place) -> bool:
+        return place in self.made or place in self.earlier
+
+    def new(self, prepared: PreparedEvent) -> dict[Place, tuple[int, GoalDraft]]:
+        """The goals that this event makes, with the number of the element."""
+        found: dict[Place, tuple[int, GoalDraft]] = {}
+        for number, element in enumerate(prepared.elements):
+            for draft in element.drafts:
+                if draft.place not in found and not self.there(draft.place):
+                    found[draft.place] = (number, draft)
+                    self.counts[prepared.event.source, draft.planned.rule_id] += 1
+        self.made.update(found)
+        return found
+
+
+class Comparison:
+    """Takes the stored events page by page, in the order of their arrival.
+
+    made_before: which of some goals an event before the first one has made (`bridge.store.operator.history`).
+    """
+
+    def __init__(
+        self, present: Preparer, other: Preparer, made_before: Callable[[Iterable[Place]], set[Place]]
+    ) -> None:
+        self._present, self._other = _Side(present), _Side(other)
+        self._made_before = made_before
+        self._alike = _alike(present.rule_set.sources, other.rule_set.sources)
+        self._events = self._gone = self._same = 0
+        self._of_source: defaultdict[str, int] = defaultdict(int)
+        self._changed: list[tuple[_Made, Example]] = []
+        self._reasons: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """The next events."""
+        self._events += len(events)
+        readable = [event for event in events if event.body is not None]
+        self._gone += len(events) - len(readable)
+        for event in readable:
+            self._of_source[event.source] += 1
+        present, other = [], []
+        for event in readable:
+            read = self._present.preparer.read(event)
+            present.append(self._present.preparer.judge(read))
+            other.append(self._by_other(read))
+        asked = self._present.asks(present) | self._other.asks(other)
+        earlier = self._made_before(sorted(asked)) if asked else set()
+        for one, another in zip(
+            self._present.settled(present, earlier), self._other.settled(other, earlier), strict=True
+        ):
+            self._compare(one, another)
+
+    def _by_other(self, read: ReadEvent) -> PreparedEvent:
+        """Most sources differ in their rules alone, so that what was read of an event holds for both sets."""
+        preparer = self._other.preparer
+        return preparer.judge(read) if read.event.source in self._alike else preparer.prepare(read.event)
+
+    def _compare(self, present: PreparedEvent, other: PreparedEvent) -> None:
+        self._present.unreadable += present.quarantine is not None
+        self._other.unreadable += other.quarantine is not None
+        ours, theirs = self._present.new(present), self._other.new(other)
+        for place in ours.keys() & theirs.keys():
+            self._pair(_made(present.event, *ours[place], None), _made(other.event, *theirs[place], None))
+        for place in ours.keys() - theirs.keys():
+            made = self._alone(present.event, *ours[place], other, self._other)
+            self._meet(made, self._present, self._other)
+        for place in theirs.keys() - ours.keys():
+            made = self._alone(other.event, *theirs[place], present, self._present)
+            self._meet(made, self._other, self._present)
+
+    def _alone(self, event: Event, element: int, draft: GoalDraft, instead: PreparedEvent, side: _Side) -> _Made:
+        """A goal that the other side does not make of this event, with the reason, as long as reasons are needed."""
+        which = (event.source, draft.planned.rule_id, side is self._other)
+        self._reasons[which] += 1
+        why = _why(draft, element, instead, side) if self._reasons[which] <= _REASONED else None
+        return _made(event, element, draft, why)
+
+    def _meet(self, made: _Made, mine: _Side, others: _Side) -> None:
+        """The other side may have made this goal of an earlier event."""
+        match = others.left.pop(made.place, None)
+        if match is None:
+            mine.left[made.place] = made
+        elif mine is self._present:
+            self._pair(made, match)
+        else:
+            self._pair(match, made)
+
+    def _pair(self, ours: _Made, theirs: _Made) -> None:
+        differences = tuple(_differences(ours, theirs))
+        if not differences:
+            self._same += 1
+            return
+        self._changed.append((ours, _example("changed", ours, differences)))
+
+    def result(self) -> Backtest:
+        """What was found; to be called once, at the end."""
+        self._pair_left()
+        results = self._results()
+        for kind, side in (("lost", self._present), ("gained", self._other)):
+            for made in sorted(side.left.values(), key=lambda one: (one.event_id, one.element)):
+                results[made.source, made.rule_id].count(_example(kind, made))
+        for made, example in self._changed:
+            results[made.source, made.rule_id].count(example)
+        ours, theirs = (side.preparer.rule_set.sources for side in (self._present, self._other))
+        return Backtest(
+            events=self._events,
+            gone=self._gone,
+            same=self._same,
+            rules=tuple(results.values()),
+            unreadable=(self._present.unreadable, self._other.unreadable),
+            missing={name: self._of_source[name] for name in sorted(ours.keys() - theirs.keys())},
+            new={name: self._of_source[name] for name in sorted(theirs.keys() - ours.keys())},
+            unstored={
+                name: tuple(sorted(reads))
+                for name in sorted(ours.keys() & theirs.keys())
+                if (reads := theirs[name].reads - ours[name].reads)
+            },
+        )
+
+    def _pair_left(self) -> None:
+        """Goals of one event with one name, under two once keys, are one goal that has changed."""
+        theirs: defaultdict[tuple[int, int, str, str, str], list[_Made]] = defaultdict(list)
+        for made in self._other.left.values():
+            theirs[made.as_counted].append(made)
+        for made in list(self._present.left.values()):
+            if matches := theirs.get(made.as_counted):
+                match = matches.pop(0)
+                del self._present.left[made.place], self._other.left[match.place]
+                self._pair(made, match)
+
+    def _results(self) -> dict[tuple[str, str], RuleResult]:
+        """Every rule of both sets, in the order of the files."""
+        results: dict[tuple[str, str], RuleResult] = {}
+        for side, name in ((self._present, "present"), (self._other, "other")):
+            for source, rule in _all(side.rules):
+                result = results.setdefault((source, rule.id), RuleResult(source, rule.id, rule.goal))
+                setattr(result, name, side.counts[source, rule.id])
+        return results
+
+
+def _alike(ours: Mapping[str, Source], theirs: Mapping[str, Source]) -> frozenset[str]:
+    """The sources that take events apart in the same way in both sets."""
+    return frozenset(name for name in ours.keys() & theirs.keys() if _reading(ours[name]) == _reading(theirs[name]))
+
+
+def _reading(source: Source) -> Source:
+    """A source without what only its rules use."""
+    return replace(source, values=None, named_types=frozenset(), reads=frozenset(), handovers=None)
+
+
+def _all(of: Mapping[str, Sequence[Rule]]) -> Iterator[tuple[str, Rule]]:
+    for source in sorted(of):
+        for rule in of[source]:
+            yield source, rule
+
+
+# ------------------------------------------------------------------------------------------------ what is compared
+
+
+_COMPARED: Final = ("description", "visitor", "max_age", "wait", "kind", "keys that lead to a visitor")
+
+
+def _made(event: Event, element: int, draft: GoalDraft, why: str | None) -> _Made:
+    planned = draft.planned
+    said = (
+        planned.description or "",
+        draft.own[0].visitor if draft.own else "",
+        "" if planned.max_age_ms is None else f"{planned.max_age_ms} ms",
+        "" if planned.wait_ms is None else f"{planned.wait_ms} ms",
+        planned.kind,
+        ", ".join(sorted(key.text for key in draft.keys)),
+    )
+    return _Made(
+        event.id,
+        event.envelope.type,
+        element,
+        event.source,
+        said,
+        planned.metadata,
+        planned.rule_id,
+        planned.name,
+        draft.place,
+        draft.test,
+        why,
+    )
+
+
+def _differences(ours: _Made, theirs: _Made) -> Iterator[Difference]:
+    for key in sorted({*ours.metadata, *theirs.metadata}):
+        before, after = ours.metadata.get(key), theirs.metadata.get(key)
+        if before != after:
+            yield Difference(f"metadata {key}", before, after)
+    if ours.event_id != theirs.event_id:
+        yield Difference("made by", f"ev_{ours.event_id}", f"ev_{theirs.event_id}")
+    if ours.place != theirs.place:
+        yield Difference("only once per", ours.place[1], theirs.place[1])
+    for what, before, after in zip(_COMPARED, ours.said, theirs.said, strict=True):
+        if before != after and not (what == "description" and ours.event_id != theirs.event_id):  # it names the event
+            yield Difference(what, before or None, after or None)
+
+
+def _example(kind: str, made: _Made, differences: tuple[Difference, ...] = ()) -> Example:
+    return Example(kind, made.event_id, made.event_type, made.test, made.goal, made.why, differences)
+
+
+def _why(draft: GoalDraft, element: int, instead: PreparedEvent, side: _Side) -> str:
+    """Why the other side does not make this goal of the event."""
+    source, rule_id, name = instead.event.source, draft.planned.rule_id, draft.planned.name
+    if instead.quarantine is not None:
+        known = source in side.preparer.rule_set.sources
+        return instead.quarantine if known else f"there is no mapping file for {source}"
+    if element >= len(instead.elements):
+        return "the body is not taken apart into the same events"
+    there = instead.elements[element]
+    if there.ignored is not None:
+        return there.ignored
+    if any(one.place == draft.place for one in there.drafts):
+        return f"made before: only one per {draft.planned.once_key}"
+    traces = {trace.rule_id: trace for trace in (there.evaluation.traces if there.evaluation else ())}
+    trace = traces.get(rule_id)
+    if trace is None:
+        return f"there is no rule {rule_id}"
+    if trace.result != "matched":
+        return rules.describe(trace)
+    made = next((one for one in there.drafts if one.planned.rule_id == rule_id), None)
+    if made is None or made.planned.name != name:
+        return f"the rule makes {trace.goal} instead"
+    if side.there(made.place) and made.destination == draft.destination:
+        return f"made before: only one per {made.planned.once_key}"
+    return f"the rule sends it to {made.destination} instead"

@@ -1,0 +1,39 @@
+"""What the workbench reads of the database: stored events in pages, and what preparing them needs.
+
+Each page is a short transaction of its own, so that nothing waits for the workbench, however long it takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bridge.prepare import Preparer
+from bridge.store import facts
+from bridge.store.operator import history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bridge.model import Destination, Event
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+
+
+def preparer(store: Store, rule_set: RuleSet, settings: Settings, destinations: Mapping[str, Destination]) -> Preparer:
+    """What prepares events as routing does: also the filter `hash` gives what it gives there."""
+    with store.read() as conn:
+        key = facts.get(conn, facts.HASH_KEY)
+    return Preparer(rule_set, settings, destinations, (key or "").encode())
+
+
+def pages(store: Store, span: history.Span) -> Iterator[list[Event]]:
+    """The events of a span, in the order of their arrival."""
+    after: int | None = None
+    while True:
+        with store.read() as conn:
+            events = history.page(conn, span, after)
+        if not events:
+            return
+        yield events
+        after = events[-1].id
