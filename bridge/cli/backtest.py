@@ -171,6 +171,7 @@ def _rule_json(rule: RuleResult) -> dict[str, Any]:
         "source": rule.source,
         "rule": rule.rule,
         "goal": rule.goal,
+        **({"origin": rule.origin} if rule.origin else {}),
         "present": rule.present,
         "other": rule.other,
         "lost": rule.lost,
@@ -206,7 +207,7 @@ def _print(screen: Screen, result: Backtest, names: tuple[str, str], since: int)
             examples = [example for example in rule.examples if example.kind == kind]
             if examples:
                 screen.say()
-                screen.heading(f"{rule.source}: {rule.rule}: {kind} {getattr(rule, kind)}")
+                screen.heading(f"{rule.source}: {_named(rule)}: {kind} {getattr(rule, kind)}")
                 screen.facts([(f"ev_{example.event_id}", _example(example)) for example in examples])
 
 
@@ -244,7 +245,11 @@ def _notes(result: Backtest) -> list[tuple[str, str]]:
 
 def _row(rule: RuleResult) -> tuple[str, ...]:
     numbers = (rule.present, rule.other, rule.lost or "", rule.gained or "", rule.changed or "")
-    return (rule.source, rule.rule, *("no rule" if number is None else str(number) for number in numbers))
+    return (rule.source, _named(rule), *("no rule" if number is None else str(number) for number in numbers))
+
+
+def _named(rule: RuleResult) -> str:
+    return f"{rule.rule} ({rule.origin})" if rule.origin else rule.rule
 
 
 def _example(example: Example) -> str:

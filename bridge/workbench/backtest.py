@@ -57,12 +57,14 @@ class Example:
 class RuleResult:
     """What became of the goals of one rule. present, other: how many the two sets make; None: the set has no such rule.
 
+    origin: whose rule it is, in a layer (`bridge.rules.Rule`), by the present rules if they have it.
     lost and changed goals are counted at the present rule that makes them, gained ones at the other set's.
     """
 
     source: str
     rule: str
     goal: str
+    origin: str
     present: int | None = None
     other: int | None = None
     lost: int = 0
@@ -315,7 +317,7 @@ class Comparison:
         results: dict[tuple[str, str], RuleResult] = {}
         for side, name in ((self._present, "present"), (self._other, "other")):
             for source, rule in _all(side.rules):
-                result = results.setdefault((source, rule.id), RuleResult(source, rule.id, rule.goal))
+                result = results.setdefault((source, rule.id), RuleResult(source, rule.id, rule.goal, rule.origin))
                 setattr(result, name, side.counts[source, rule.id])
         return results
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import bridge
-from bridge import rules
+from bridge.rules.reading.folder import BELOW, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _RELEASES: Final = Path(__file__).parent / "releases"
 _EXTENDS: Final = re.compile(r"^extends: *['\"]?([A-Za-z0-9_-]+)", re.MULTILINE)
-_BELOW: Final = "shipped/"  # begins the name of a shipped file that a set brings along for its layers
 
 
 def versions() -> list[str]:
@@ -33,7 +32,7 @@ def versions() -> list[str]:
 def files(version: str) -> dict[str, str]:
     """The mapping files that this release shipped, with its examples; KeyError for a version that is not known."""
     if version == bridge.__version__:
-        return {**rules.read_files(rules.SHIPPED / "examples"), **rules.read_files(rules.SHIPPED)}
+        return {f"{name}.yaml": text for name, text in shipped().items()}
     if version not in versions():
         raise KeyError(version)
     found: dict[str, str] = json.loads((_RELEASES / f"{version}.json").read_text("utf-8"))
@@ -50,7 +49,7 @@ def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, 
         below = _EXTENDS.search(text)
         found[name] = text if below else of_release.get(name, text)
         if below and (base := of_release.get(f"{below[1]}.yaml")) is not None:
-            found[f"{_BELOW}{below[1]}.yaml"] = base
+            found[f"{BELOW}{below[1]}.yaml"] = base
     return found
 
 

@@ -9,7 +9,7 @@ import pytest
 from identity_kit import ALICE, BOB, SECRETS, Desk, rule_set, stripe_event
 from sqlalchemy import update
 
-from bridge import loading, sources
+from bridge import loading, rules, sources
 from bridge.cli import main
 from bridge.sources.body import MAX_EVENTS
 from bridge.store import schema
@@ -253,6 +253,24 @@ def test_own_files_stand_on_those_of_a_release():
         "shop.yaml": "extends: stripe\ngoals: []\n",
         "shipped/stripe.yaml": "theirs",
     }
+
+
+def test_a_layer_stands_on_the_files_of_a_release(desk):
+    """What differs between two releases of the shipped rule reaches the layer, and each rule says whose it is."""
+    layer = {"stripe.yaml": "extends: stripe\nuse: [purchase]\ngoals:\n  - {goal: big, like: purchase}\n"}
+    base = (
+        rules.SHIPPED.joinpath("stripe.yaml")
+        .read_text()
+        .replace("- goal: purchase\n", "- goal: purchase\n    max_age: 2d\n", 1)
+    )
+    desk.route(
+        checkout() | {"data": {"object": checkout()["data"]["object"] | {"mode": "payment", "payment_status": "paid"}}}
+    )
+    ours = loading.load(layer, SECRETS, sources.presets())
+    theirs = loading.load(shipped.instead(layer, {"stripe.yaml": base}), SECRETS, sources.presets())
+    result = against(desk, theirs, present=ours)
+    found = {rule.rule: (rule.origin, rule.changed) for rule in result.rules}
+    assert (found["purchase"], found["big"]) == (("shipped", 1), ("like", 0)), "`like` takes no max_age"
 
 
 # ---------------------------------------------------------------------------------------------------- the command
