@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from bridge.model import Claim, GoalState, Health, LookClaim, LookRuling, NotYet, Outcome, OutcomeKind, Settlement
-from bridge.store.delivery import claims, rate_limit, readbacks, sends, sweep
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -120,9 +120,20 @@ class Desk:
         with self.store.read() as conn:
             return conn.execute(select(goals).where(goals.c.id == goal_id)).one()
 
-    def destination(self):
+    def destination(self, name="default"):
         with self.store.read() as conn:
-            return conn.execute(select(destinations)).one()
+            return conn.execute(select(destinations).where(destinations.c.name == name)).one()
+
+    def tries(self, goal_id):
+        with self.store.read() as conn:
+            return conn.execute(select(attempts).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)).all()
+
+    def look(self):
+        """Claim a look thirty seconds later."""
+        self.clock.advance(30_000)
+        look = self.claim()
+        assert isinstance(look, LookClaim), look
+        return look
 
     def sweep(self):
         return self.run(lambda conn: sweep.sweep(conn, settling_ms=30_000))
@@ -447,3 +458,300 @@ def test_nothing_is_begun_without_time_enough_to_end_it(desk, clock):
     assert desk.run(lambda conn: sends.begin(conn, claim, need_ms=10_000)) is None
     assert desk.state(goal_id) == "leased"
     assert desk.run(lambda conn: sends.begin(conn, claim, need_ms=9_000)) is not None
+
+
+# ------------------------------------------------------------------------------------------------------ pauses
+
+
+def test_a_pause_is_forgiven_from_the_first_try_on_to_what_is_still_to_be_sent_there(desk, clock):
+    desk.run(lambda conn: rate_limit.register(conn, destination="other", token_hash="t2"))
+    later = {"due_in": DAY, "first_try_at_ms": clock.now_ms - 9}
+    tried, held = desk.goal("a", **later), desk.goal("b", state="held", **later)
+    elsewhere, never = desk.goal("c", destination="other", **later), desk.goal("d", due_in=DAY)
+    desk.goal("e")
+    desk.send(WRONG_KEY)
+    clock.advance(10_000)
+    during = desk.goal("f", due_in=DAY, first_try_at_ms=clock.now_ms)
+    clock.advance(20_000)
+    desk.send(DELIVERED)
+    forgiven = [desk.row(goal).paused_ms for goal in (tried, during, held, elsewhere, never)]
+    assert forgiven == [30_000, 20_000, 0, 0, 0]
+
+
+def test_a_pause_that_a_person_ends_is_forgiven_too_and_one_that_is_none_changes_nothing(desk, clock):
+    tried = desk.goal("a", due_in=DAY, first_try_at_ms=clock.now_ms - 9)
+    desk.goal("b")
+    desk.send(WRONG_KEY)
+    clock.advance(10_000)
+    for _ in range(2):
+        desk.run(lambda conn: pauses.reopen(conn, "default"))
+        desk.run(lambda conn: pauses.reopen(conn, "never registered"))
+        assert (desk.row(tried).paused_ms, desk.destination().pause_kind) == (10_000, None)
+
+
+def test_a_destination_remembers_its_last_success_and_what_changed_is_said_once(desk, clock):
+    for n in range(4):
+        desk.goal(f"v{n}")
+    said = []
+    for answer in (DELIVERED, REFUSED, WRONG_KEY):
+        claim = desk.claim()
+        said.append(desk.settle(claim, desk.begin(claim), answer).news)
+        clock.advance(1_000)
+    assert said == [None, None, "paused"]
+    assert desk.destination().last_success_at_ms == clock.now_ms - 3_000
+
+
+def test_only_the_probe_itself_gives_its_turn_back(desk, clock):
+    desk.run(lambda conn: rate_limit.register(conn, destination="other", token_hash="t2"))
+    desk.goal()
+    desk.send(WRONG_KEY)
+    clock.advance(30_000)
+    probe = desk.claim()
+    for destination, token in (("default", "another"), ("other", probe.token)):
+        desk.run(lambda conn, of=(destination, token): pauses.release_probe(conn, *of))
+        assert isinstance(desk.claim(), NotYet)
+
+
+def test_the_same_key_again_ends_no_pause(desk):
+    desk.goal()
+    desk.send(WRONG_KEY)
+    before = desk.destination()
+    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1"))
+    assert desk.destination() == before
+
+
+def test_a_new_key_has_strangers_asked_about_anew_at_its_own_destination(desk, clock):
+    desk.run(lambda conn: rate_limit.register(conn, destination="other", token_hash="t2"))
+    unknown = {"unknown_at_ms": clock.now_ms - 1, "unknown_visitor_tries": 3, "due_in": DAY}
+    given_up = {"state": "unattributed", "provenance": "{}", "due_in": DAY}
+    stranger, fresh = desk.goal("a", **unknown), desk.goal("b", due_in=DAY)
+    parked, elsewhere = desk.goal("c", state="parked", due_in=DAY), desk.goal("d", destination="other", **unknown)
+    again, nobody = desk.goal("e", **given_up), desk.goal("f", **given_up | {"provenance": None})
+    too_old, sent = desk.goal("g", expires_in=0, **given_up), desk.goal("h", state="delivered", **unknown)
+    clock.advance(1_000)
+    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
+    now, later = clock.now_ms, clock.now_ms - 1_000 + DAY
+    row = desk.row(stranger)
+    assert (row.unknown_at_ms, row.unknown_visitor_tries, row.due_at_ms) == (0, 0, now)
+    assert [desk.row(goal).due_at_ms for goal in (fresh, parked, elsewhere, sent)] == [later, now, later, later]
+    assert (desk.row(elsewhere).unknown_visitor_tries, desk.row(sent).unknown_visitor_tries) == (3, 3)
+    row = desk.row(again)
+    assert (row.state, row.due_at_ms, row.parked_until_ms) == ("parked", now, now + DAY)
+    assert [desk.state(goal) for goal in (nobody, too_old)] == ["unattributed"] * 2
+
+
+def test_the_row_of_unknown_visitors_begins_anew_with_a_new_key(desk):
+    refused = (
+        Outcome(OutcomeKind.UNKNOWN_VISITOR, 404, "not found"),
+        Settlement(GoalState.PENDING, Health.UNKNOWN_VISITOR, DAY, "unknown_visitor", unknown_visitor=True),
+    )
+    said = []
+    for n in range(11):
+        desk.goal(f"v{n}")
+        claim = desk.claim()
+        said.append(desk.settle(claim, desk.begin(claim), refused).news)
+    assert said == [*[None] * 9, "none_known", None]
+    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
+    row = desk.destination()
+    assert (row.unknown_since_ms, row.unknown_visitors, row.key_fingerprint) == (None, "[]", "t1-new")
+
+
+def test_datafasts_clock_is_learned_again_where_it_is_more_than_a_second_and_a_half_away(desk, clock):
+    def learned(skew_ms, **more):
+        desk.run(lambda conn: pauses.learn_clock(conn, "default", clock.now_ms + skew_ms, **more))
+        with desk.store.read() as conn:
+            return pauses.clock_skew_ms(conn, "default")
+
+    assert learned(500, even=lambda _conn: None) == 0, "our own clock cannot be told"
+    told = (90_000, 91_500, 88_500, 91_501, 90_000)
+    assert [learned(skew) for skew in told] == [90_000, 90_000, 90_000, 91_501, 90_000]
+    with desk.store.read() as conn:
+        assert pauses.clock_skew_ms(conn, "never registered") == 0
+
+
+# ------------------------------------------------------------------------------------------------- what vanished
+
+
+@pytest.mark.parametrize(
+    ("values", "over_at"),
+    [
+        ({"state": "leased", "lease_until_ms": 5_000}, 5_000),
+        ({"state": "sending", "lease_until_ms": 5_000}, 5_000),
+        ({"state": "pending", "expires_at_ms": 5_000}, 5_000),
+        ({"state": "parked", "expires_at_ms": 5_000}, None),
+        ({"state": "unconfirmed", "lease_until_ms": 5_000}, None),
+        ({"state": "pending", "lease_until_ms": 5_000}, None),
+    ],
+)
+def test_there_is_something_to_sweep_as_soon_as_it_is_over_and_not_before(desk, clock, values, over_at):
+    now = clock.now_ms
+    desk.goal(**{name: now + value if isinstance(value, int) else value for name, value in values.items()})
+    for after_ms in (4_999, 5_000):
+        clock.set(now + after_ms)
+        with desk.store.read() as conn:
+            found = sweep.anything_to_sweep(conn)
+        assert found is (over_at == after_ms)
+        assert any(desk.sweep()) is found
+
+
+def test_what_vanished_while_it_was_sent_waits_for_its_look_with_nothing_said_of_it(desk, clock):
+    goal = desk.goal(looks=2, absent=1, attempts=1, state="pending")
+    claim = desk.claim()
+    desk.begin(claim)
+    clock.advance(60_000)
+    desk.sweep()
+    row = desk.row(goal)
+    assert (row.looks, row.absent, row.attempts, row.due_at_ms - clock.now_ms) == (0, 0, 2, 30_000)
+    assert (row.reason, row.lease_token, row.lease_until_ms) == ("worker_vanished", None, None)
+
+
+def test_the_end_of_a_try_that_vanished_is_no_end_of_others(desk, clock):
+    goal = desk.goal()
+    desk.send(REFUSED)
+    clock.advance(5_000)
+    claim = desk.claim()
+    desk.begin(claim)
+    asked = {"goal_id": goal, "kind": "readback", "started_at_ms": 1, "lease_token": "t"}
+    desk.run(lambda conn: conn.execute(attempts.insert().values(**asked)))
+    clock.advance(60_000)
+    desk.sweep()
+    assert [one.outcome for one in desk.tries(goal)] == ["not_sent", "unconfirmed", None]
+
+
+# ------------------------------------------------------------------------------------------------ the rate limit
+
+
+def test_a_person_waits_for_a_slot_of_the_token_as_workers_do(store, clock):
+    desk = Desk(store, clock, rate=60)
+
+    def waits(token):
+        return desk.run(lambda conn: rate_limit.reserve(conn, token, 60))
+
+    assert [waits("t1") for _ in range(3)] == [0, 0, 1_000]
+    clock.advance(400)
+    assert (waits("t1"), waits("never used")) == (600, 0)
+    clock.advance(600)
+    assert [waits("t1") for _ in range(2)] == [0, 1_000]
+
+
+# -------------------------------------------------------------------------------------------------- the read-back
+
+
+def test_before_datafasts_clock_is_known_a_try_may_have_been_at_either_time(desk, clock):
+    for skew in (-90_000, 90_000):
+        desk.goal(f"v{skew}")
+        desk.send(LOST)
+        began = clock.now_ms
+        desk.run(lambda conn, skew=skew: pauses.learn_clock(conn, "default", clock.now_ms + skew))
+        look = desk.look()
+        assert look.goals[0].windows == ((began + min(skew, 0), began + max(skew, 0)),)
+        assert look.server_ms == clock.now_ms + skew
+
+
+@pytest.mark.parametrize(
+    ("started", "ended", "window"),
+    [
+        (-10_000, -7_000, (-10_000, -7_000)),
+        (-7_000, -10_000, (-7_000, 53_000)),  # the clock was set back meanwhile: as long as a lease
+        (-10_000, None, (-10_000, 0)),
+        (60_000, 61_000, (60_000, 61_000)),
+        (60_001, 61_001, (None, 61_001)),  # by a clock that was ahead: at any time
+    ],
+)
+def test_when_a_try_was_under_way(desk, clock, started, ended, window):
+    goal = desk.goal(state="unconfirmed")
+    now = clock.now_ms
+    times = {"started_at_ms": now + started, "ended_at_ms": None if ended is None else now + ended}
+    row = {"goal_id": goal, "kind": "send", "outcome": "unconfirmed", "lease_token": "t", **times}
+    desk.run(lambda conn: conn.execute(attempts.insert().values(**row)))
+    look = desk.claim()
+    assert look.goals[0].windows == ((0 if window[0] is None else now + window[0], now + window[1]),)
+
+
+def test_a_delivered_goal_without_tries_owns_nothing(desk):
+    desk.goal(state="delivered", description="long ago")
+    desk.goal()
+    desk.send(LOST)
+    assert desk.look().owned == ()
+
+
+def test_a_look_is_about_the_goals_of_its_visitor_and_name_that_nobody_looks_up(desk, clock):
+    mine = [desk.goal(state="unconfirmed") for _ in range(2)]
+    desk.goal(state="unconfirmed", name="refund")
+    desk.goal(V2, state="unconfirmed")
+    desk.goal(state="pending", due_in=DAY)
+    taken = {"state": "unconfirmed", "lease_token": "somebody's"}
+    desk.goal(**taken, lease_until_ms=clock.now_ms + 1)
+    mine.append(desk.goal(**taken, lease_until_ms=clock.now_ms))
+    look = desk.claim()
+    assert [one.goal.id for one in look.goals] == mine
+    assert {desk.row(goal).lease_until_ms for goal in mine} == {clock.now_ms + 60_000}
+
+
+def test_a_look_that_is_given_back_is_free_at_once(desk):
+    lost = desk.goal()
+    desk.send(LOST)
+    look = desk.look()
+    assert desk.run(lambda conn: claims.release(conn, look))
+    assert (desk.row(lost).lease_token, desk.row(lost).lease_until_ms) == (None, None)
+    assert desk.claim().goals[0].goal.id == lost
+
+
+def test_a_lease_that_is_no_longer_ours_is_not_given_back(desk, clock):
+    desk.goal()
+    stale = desk.claim()
+    clock.advance(60_000)
+    desk.sweep()
+    fresh = desk.claim()
+    assert not desk.run(lambda conn: claims.release(conn, stale))
+    assert desk.begin(fresh) is not None
+    assert not desk.run(lambda conn: claims.release(conn, fresh)), "it is being sent"
+
+
+def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):
+    lost = desk.goal()
+    desk.send(LOST)
+    health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
+    again = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED, 30_000, "answer_lost", "not there yet")
+    found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
+    for number, more in enumerate(({"absent": True}, {"looked": True}), 1):
+        look = desk.look()
+        rulings = [LookRuling(look.goals[0], again, **more)]
+        desk.run(lambda conn, look=look, rulings=rulings: readbacks.settle(conn, look, rulings, health=health))
+        row = desk.row(lost)
+        assert (row.absent, row.looks, row.due_at_ms - clock.now_ms) == (1, number - 1, 30_000)
+        assert (row.message, row.delivered_at_ms) == ("not there yet", None)
+    look = desk.look()
+    ruling = LookRuling(look.goals[0], found, remote_id="e9", at_ms=clock.now_ms - 5_000)
+    desk.run(lambda conn: readbacks.settle(conn, look, [ruling], health=health))
+    row = desk.row(lost)
+    assert (row.state, row.datafast_event_id, row.delivered_at_ms) == ("delivered", "e9", clock.now_ms)
+    sent, *looks = desk.tries(lost)
+    assert (sent.server_started_at_ms, sent.outcome) == (clock.now_ms - 5_000, "unconfirmed")
+    assert [one.kind for one in looks] == ["readback"] * 3
+    assert {one.server_started_at_ms for one in looks} == {None}
+
+
+# ------------------------------------------------------------------------------------------------ whose turn it is
+
+
+def test_of_two_at_the_same_time_the_earlier_event_goes_first_and_of_one_event_the_first_goal(desk):
+    one = desk.goal(ordered_at=5, due_in=-1, name="b")
+    two = desk.goal(ordered_at=5, due_in=-9, name="c", event_id=desk.row(one).event_id, once_key="c")
+    three = desk.goal(ordered_at=5, due_in=-20, name="a")
+    assert [desk.send(DELIVERED) for _ in range(3)] == [one, two, three]
+
+
+def test_it_looks_again_when_the_next_one_is_due(desk, clock):
+    desk.goal("a", due_in=5_000)
+    desk.goal("b", due_in=3_000, state="unconfirmed")
+    desk.goal("c", due_in=1_000, state="held")
+    assert desk.claim() == NotYet(clock.now_ms + 3_000, clock.now_ms)
+
+
+def test_what_is_due_is_taken_to_the_millisecond(desk, clock):
+    desk.goal(due_in=5_000)
+    clock.advance(4_999)
+    assert desk.claim() == NotYet(clock.now_ms + 1, clock.now_ms)
+    clock.advance(1)
+    assert isinstance(desk.claim(), Claim)

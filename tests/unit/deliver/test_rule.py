@@ -6,7 +6,7 @@ import pytest
 
 from bridge import settings
 from bridge.datafast.goal import metadata_to_send
-from bridge.deliver import HOUR_MS, Policy, rule, rule_look
+from bridge.deliver import HOUR_MS, Policy, rule, rule_look, rule_proof
 from bridge.model import (
     Claim,
     CompletedGoal,
@@ -80,6 +80,16 @@ def test_three_days_after_the_first_try_a_goal_expires_but_a_paused_destination_
     assert ruled(OutcomeKind.NOT_SENT, paused).state is GoalState.PENDING
 
 
+def test_a_goal_expires_when_its_next_try_would_come_after_the_schedules_end():
+    end_ms = POLICY.retry.total_ms
+    last = a_claim(first_try_at_ms=NOW - end_ms + 5_000)
+    assert ruled(OutcomeKind.NOT_SENT, last).state is GoalState.PENDING
+    over = a_claim(first_try_at_ms=NOW - end_ms + 4_999)
+    ruling = ruled(OutcomeKind.NOT_SENT, over, message="refused")
+    assert (ruling.state, ruling.reason, ruling.counts) == (GoalState.EXPIRED, "retries_over", True)
+    assert ruling.message.endswith("refused")
+
+
 def test_a_probe_that_fails_spends_nothing_and_goes_to_the_end_of_the_queue():
     ruling = ruled(OutcomeKind.NOT_SENT, a_claim(probe=True))
     assert (ruling.counts, ruling.due_in_ms, ruling.state) == (False, 0, GoalState.PENDING)
@@ -89,6 +99,7 @@ def test_an_unknown_visitor_is_tried_four_times_more_then_rejected_with_a_questi
     tries = [ruled(OutcomeKind.UNKNOWN_VISITOR, a_claim(unknown_visitor_tries=n)) for n in range(5)]
     assert [ruling.due_in_ms // 1000 for ruling in tries[:4]] == [30, 120, 600, 3600]
     assert tries[4].state is GoalState.REJECTED
+    assert {(ruling.health, ruling.unknown_visitor) for ruling in tries} == {(Health.UNKNOWN_VISITOR, True)}
     assert tries[4].reason == "unknown_visitor"
     assert "is it your own user id?" in tries[4].message
 
@@ -98,6 +109,21 @@ def test_a_throttled_destination_waits_as_long_as_it_says_else_a_minute():
     assert ruled(OutcomeKind.THROTTLED).pause_ms == 60_000
 
 
+@pytest.mark.parametrize(
+    ("known", "failure", "told"),
+    [
+        (True, None, True),
+        (False, None, False),
+        (False, OutcomeKind.REJECTED, False),
+        (False, OutcomeKind.NOT_SENT, None),
+        (False, OutcomeKind.CONFIGURATION, None),
+    ],
+)
+def test_a_visitor_is_known_or_not_or_the_answer_does_not_tell(known, failure, told):
+    answer = VisitorGoals(known=known, failure=failure and Outcome(failure, message="because"))
+    assert rule_proof(answer) is told
+
+
 # ------------------------------------------------------------------------------------------------- the read-back
 
 
@@ -105,8 +131,9 @@ def a_look(*goals, owned=()):
     return LookClaim("default", VISITOR, "purchase", "token", goals, owned)
 
 
-def doubt(goal_id=1, looks=0, absent=0, description="stripe evt_1"):
-    return UnconfirmedGoal(a_goal(id=goal_id, description=description), looks, absent, ((NOW, NOW + 1_000),))
+def doubt(goal_id=1, looks=0, absent=0, description="stripe evt_1", *, restored=False):
+    goal = a_goal(id=goal_id, description=description)
+    return UnconfirmedGoal(goal, looks, absent, ((NOW, NOW + 1_000),), restored)
 
 
 def entry(description="stripe evt_1", at=NOW + 500):
@@ -144,6 +171,57 @@ def test_three_looks_that_cannot_tell_end_the_doubt_by_the_setting(policy, end):
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
     assert states(a_look(doubt(looks=1)), blind, policy) == [GoalState.UNCONFIRMED]
     assert states(a_look(doubt(looks=2)), blind, policy) == [end]
+
+
+def test_after_a_restore_a_person_decides_whatever_the_setting_says():
+    blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
+    first, last = (rule_look(a_look(doubt(looks=looks, restored=True)), blind, POLICY)[0][0] for looks in (1, 2))
+    assert (first.settlement.state, first.settlement.reason) == (GoalState.UNCONFIRMED, "restored")
+    assert (last.settlement.state, last.settlement.reason) == (GoalState.HELD, "cannot_tell")
+    assert last.settlement.message.startswith("a back-up was put in place, and")
+    assert (first.looked, last.looked) == (True, True)
+
+
+def test_the_second_look_after_one_that_could_not_tell_comes_a_minute_later():
+    blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
+    (ruling,), _ = rule_look(a_look(doubt()), blind, POLICY)
+    assert (ruling.settlement.due_in_ms, ruling.settlement.reason) == (60_000, "answer_lost")
+    assert ruling.settlement.message.endswith("no analytics:read")
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, OutcomeKind.REFUSED_FOR_NOW])
+def test_a_look_that_never_got_through_ends_no_doubt(kind):
+    away = VisitorGoals(known=False, failure=Outcome(kind, message="because"))
+    assert states(a_look(doubt(looks=2)), away) == [GoalState.UNCONFIRMED]
+
+
+@pytest.mark.parametrize(
+    ("kind", "health"),
+    [
+        (OutcomeKind.NOT_SENT, Health.FAILURE),
+        (OutcomeKind.REFUSED_FOR_NOW, Health.FAILURE),
+        (OutcomeKind.UNCONFIRMED, Health.FAILURE),
+        (OutcomeKind.THROTTLED, Health.THROTTLED),
+        (OutcomeKind.CONFIGURATION, Health.SILENT),
+    ],
+)
+def test_what_a_failed_look_says_about_the_destination(kind, health):
+    _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), POLICY)
+    assert (told.health, told.message) == (health, "because")
+
+
+def test_a_throttled_look_waits_as_long_as_it_is_told_else_a_minute():
+    for retry_after_ms, pause_ms in ((7_000, 7_000), (None, 60_000)):
+        failure = Outcome(OutcomeKind.THROTTLED, 429, retry_after_ms=retry_after_ms)
+        _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=failure), POLICY)
+        assert told.pause_ms == pause_ms
+
+
+def test_an_entry_without_a_time_and_a_description_cannot_tell():
+    (ruling,), _ = rule_look(
+        a_look(doubt()), VisitorGoals(known=True, goals=(CompletedGoal("purchase", None),)), POLICY
+    )
+    assert (ruling.settlement.state, ruling.looked, ruling.absent) == (GoalState.UNCONFIRMED, True, False)
 
 
 def test_a_look_that_never_got_through_is_no_look():

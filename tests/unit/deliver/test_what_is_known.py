@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from bridge import settings as table
 from bridge.deliver import Deliverer
@@ -42,13 +42,13 @@ class Bridge:
 
     def __init__(self, store, clock):
         self.store, self.clock, self.unlucky = store, clock, Unlucky(store, clock)
-        self.sent = 0
+        self.key, self.destinations, self.sent_to = "df_1", {}, []
         self.slept_ms = 0
         self.deliverer = Deliverer(
             self.unlucky,
             self,
             table.load({"DATAFAST_API_KEY": "df_1"}),
-            lambda: {"default": Destination("default", "df_1")},
+            lambda: self.destinations or {"default": Destination("default", self.key)},
             random=lambda: 0.5,
             monotonic_ms=lambda: clock.now_ms,
             sleep_ms=self.sleep,
@@ -57,25 +57,33 @@ class Bridge:
         with store.write() as conn:
             self.make_goal(conn)
 
-    def make_goal(self, conn):
+    def make_goal(self, conn, number=1, **more):
         now = self.clock.now_ms
         conn.execute(
             insert(schema.events).values(
-                id=1, source="s", provider="stripe", type="t", test=False, received_at_ms=now, dedupe_key="k",
-                headers="{}", query="{}", state="routed",
+                id=number, source="s", provider="stripe", type="t", test=False, received_at_ms=now,
+                dedupe_key=f"k{number}", headers="{}", query="{}", state="routed",
             )
         )  # fmt: skip
-        conn.execute(
-            insert(schema.goals).values(
-                event_id=1, source="s", rule_id="r", destination="default", once_key="o", test=False, name="purchase",
-                description="s evt_1", metadata="{}", visitor="v", state="pending", happened_at_ms=now,
-                time_is_stated=True, ordered_at_ms=now, created_at_ms=now, changed_at_ms=now, due_at_ms=now,
-                expires_at_ms=now + 86_400_000, wait_ms=1,
-            )
-        )  # fmt: skip
+        values = {
+            "event_id": number, "source": "s", "rule_id": "r", "destination": "default", "once_key": f"o{number}",
+            "test": False, "name": "purchase", "description": "s evt_1", "metadata": "{}", "visitor": "v",
+            "state": "pending", "happened_at_ms": now, "time_is_stated": True, "ordered_at_ms": now,
+            "created_at_ms": now, "changed_at_ms": now, "due_at_ms": now, "expires_at_ms": now + 86_400_000,
+            "wait_ms": 1,
+        }  # fmt: skip
+        conn.execute(insert(schema.goals).values(**values | more))
+
+    def change(self, **values):
+        with self.store.write() as conn:
+            conn.execute(update(schema.goals).values(**values))
+
+    @property
+    def sent(self):
+        return len(self.sent_to)
 
     def post_goal(self, destination, **_goal):
-        self.sent += 1
+        self.sent_to.append(destination.name)
         return Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
 
     def sleep(self, ms):
@@ -151,3 +159,41 @@ def test_a_process_that_was_stopped_before_it_sent_does_not_send(bridge, left_ms
     """It was stopped between the attempt's commit and the request; somebody else may have the goal soon."""
     assert bridge.step("fine", "fine", LEASE_MS - left_ms) is None
     assert (bridge.sent, bridge.tries) == (sent, [outcome])
+
+
+def test_a_destination_is_registered_once_and_again_under_another_key(bridge):
+    bridge.step()
+    bridge.unlucky.luck = ["before"]  # of whatever it writes
+    assert bridge.deliverer.step() == 1_000, "there is nothing to send, and nothing to write"
+    bridge.key = "df_2"
+    with pytest.raises(StoreUnavailable):
+        bridge.deliverer.step()
+
+
+def test_destinations_without_a_key_are_left_alone(bridge):
+    bridge.key = None
+    assert bridge.deliverer.step() == 1_000
+    assert bridge.goal.state == "pending"
+
+
+@pytest.mark.parametrize(("due_in_ms", "wait_ms"), [(400, 400), (1_000, 1_000), (5_000, 1_000)])
+def test_it_waits_until_the_next_goal_is_due_at_most_a_second(bridge, due_in_ms, wait_ms):
+    bridge.change(due_at_ms=bridge.clock.now_ms + due_in_ms)
+    assert bridge.deliverer.step() == wait_ms
+
+
+def test_of_several_destinations_each_has_its_turn_and_the_shortest_wait_counts(bridge):
+    bridge.destinations = {name: Destination(name, f"df_{name}") for name in ("default", "b", "c")}
+    bridge.change(due_at_ms=bridge.clock.now_ms + 400)
+    assert bridge.deliverer.step() == 400
+    for number in range(2, 8):
+        with bridge.store.write() as conn:
+            bridge.make_goal(conn, number, destination=("default", "b", "c")[number % 3], visitor=f"v{number}")
+    for _ in range(6):
+        assert bridge.deliverer.step() is None
+    assert sorted(bridge.sent_to[:3]) == sorted(bridge.sent_to[3:]) == ["b", "c", "default"]
+
+
+def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(bridge):
+    assert bridge.deliverer.step(lambda: True) is None
+    assert (bridge.goal.state, bridge.goal.lease_token, bridge.sent, bridge.tries) == ("pending", None, 0, [])
