@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -18,10 +18,16 @@ from bridge.cli.catalogue import command
 from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
 from bridge.errors import FaultsError, SettingsError
+from bridge.text import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
     from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
+
+
+_ALIKE: Final = 0.87
 
 
 @dataclass
@@ -51,6 +57,7 @@ class CheckReport:
 
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)  # those of the warnings that --strict counts as problems
     files: list[FileReport] = field(default_factory=list)
 
     @property
@@ -63,17 +70,20 @@ class CheckReport:
         ("check", "settings, and every file of the folder BRIDGE_MAPPINGS"),
         ("check mappings/stripe.yaml", "one file, while you edit it; settings are left alone"),
         ("check --mappings ~/shop/mappings", "another folder"),
+        ("check --strict", "before a release: what is hardly meant as it is written is a problem, too"),
     ]
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
 )
-def check(file: Path | None, mappings: Path | None) -> None:
+@click.option("--strict", is_flag=True, help="Count what is hardly meant as it is written as a problem.")
+def check(file: Path | None, mappings: Path | None, strict: bool) -> None:
     """Check settings and mapping files, and run the tests inside the files.
 
     Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
-    no problem; 1: at least one. A warning (a secret that is not set yet) does not count as a problem.
+    no problem; 1: at least one. A warning does not count as a problem; with --strict, those do that are about what is
+    written (`amount: data.object.amount_total` sends these words), not those about what is not set yet.
     """
     screen = of_context()
     report = CheckReport()
@@ -83,6 +93,11 @@ def check(file: Path | None, mappings: Path | None) -> None:
     found = _texts(report, file, mappings or resources.mappings_folder(given))
     if found is not None:
         _check_mappings(report, given, *found)
+    report.warnings = [warning for warning in report.warnings if warning not in report.suspicions]
+    if strict:
+        report.faults += report.suspicions
+    else:
+        report.warnings += report.suspicions
     if screen.as_json:
         screen.write_json({"ok": report.ok, **asdict(report)})
     else:
@@ -97,9 +112,26 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
     try:
         loaded = settings.load(given)
         report.warnings += loaded.warnings
+        names = {setting.name for setting in settings.TABLE}
+        report.suspicions += _misspelt(given, names, lambda name: name.startswith(("BRIDGE_", "DATAFAST_")))
         resources.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
+
+
+def _is_secret(name: str) -> bool:
+    return "SECRET" in name or name.endswith("_OLD")
+
+
+def _misspelt(given: Mapping[str, str], known: Collection[str], is_such: Callable[[str], bool]) -> list[str]:
+    """Variables that are set and that nothing reads, beside one of nearly that name that is not set."""
+    unset = [name for name in known if not given.get(name)]
+    found = []
+    for name in sorted(set(given) - set(known)):
+        meant = nearest(name.lower(), [each.lower() for each in unset], likeness=_ALIKE) if is_such(name) else None
+        if meant is not None:
+            found.append(f"{name} is set, but nothing reads it; did you mean {meant.upper()}?")
+    return found
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
@@ -125,6 +157,8 @@ def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, tex
         return
     report.faults += rule_set.problems
     report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
+    wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
+    report.suspicions += [*rule_set.suspicions, *_misspelt(given, wanted, _is_secret)]
     report.files = _files(rule_set, texts, folder)
     _run_tests(report, rule_set, given)
 

@@ -155,6 +155,7 @@ class RuleSet:
     hash: SHA-256 of the files; files: name -> text, with the shipped ones that layers extend; destinations: only those
     that files configure themselves; warnings: sentences for `check` and the start (a missing secret, a likely
     misspelling), never a reason to stop.
+    suspicions: those of the warnings that are about what is written, which `check --strict` refuses.
     problems: what `check` refuses, though a start must not, because the other sources work: what is no secret.
     """
 
@@ -164,6 +165,7 @@ class RuleSet:
     destinations: Mapping[str, Destination]
     rules: Mapping[str, tuple[Rule, ...]]
     warnings: tuple[str, ...] = ()
+    suspicions: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     mappings: Mapping[str, CompiledFile] = field(default_factory=dict, repr=False)
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)

@@ -130,7 +130,23 @@ class Compares:
         return f"{self.operator} {self.operand.text}"
 
 
+@dataclass(frozen=True, slots=True)
+class InCurrency:
+    """Beside an amount's comparison: the currency at this path is this one."""
+
+    path: CompiledPath
+    code: str
+
+    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - the protocol's
+        return (text_of(self.path.read(document)) or "").upper() == self.code
+
+    @property
+    def text(self) -> str:
+        return f"in {self.code}"
+
+
 COMPARISONS: Final[dict[str, Callable[[Decimal, Decimal], bool]]] = {
+    "eq": Decimal.__eq__,  # of an amount with its currency alone
     "gt": Decimal.__gt__,
     "gte": Decimal.__ge__,
     "lt": Decimal.__lt__,

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.errors import MappingError
-from bridge.globs import event_types, is_glob
+from bridge.globs import event_types
 from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.named import NO_VALUES, Values
@@ -22,6 +22,7 @@ from bridge.rules.reading.destinations import DEFAULT, Destinations
 from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, shipped, too_many
 from bridge.rules.reading.handshakes import apart, without_computing
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
+from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
 from bridge.rules.reading.report import Report, numbered
 from bridge.rules.reading.rule import RuleContext, compile_rule
@@ -30,7 +31,7 @@ from bridge.rules.reading.strict_yaml import KEY, parse
 from bridge.rules.reading.structure import structure
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
-from bridge.text import did_you_mean, nearest, text_of
+from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -130,14 +131,14 @@ class _Reading:
         if source.secret_fault is not None and not source.secret_problems:
             report.warn(("secret", KEY), source.secret_fault)
         if written.challenge is not None:
-            report.warn(("challenge", KEY), '"challenge" does nothing: remove it; handshakes are in "handshake"')
+            report.suspect(("challenge", KEY), '"challenge" does nothing: remove it; handshakes are in "handshake"')
         _refuse_values_as_ids(source, values, report)
         _warn_of_visitors(source.visitor, source.links, rules, report)
         _warn_of_types(source.envelope.type, rules, report)
         check_when(written.when, values, report.below("when"))
         when = ALWAYS if written.when is None else compile_when(written.when, report.below("when"))
         _check_follows(rules, report)
-        _warn_of_misspelling(written, _event_names(self.presets.get(written.provider)), report)
+        lint(written, self.presets.get(written.provider) or {}, report)
         place, tests = report.place(("secret", KEY)), tuple(_tests(written, rules, report))
         return CompiledFile(report.file, source, rules, when, tests, place, layer.name if layer is not None else None)
 
@@ -162,7 +163,7 @@ class _Reading:
             seen.setdefault(rule.id, line)
             rules.append(rule)
         if not written.goals:
-            report.warn(("goals", KEY), "there is no rule, so nothing is ever sent")
+            report.suspect(("goals", KEY), "there is no rule, so nothing is ever sent")
         return tuple(rules)
 
     def finish(self) -> None:
@@ -186,7 +187,10 @@ class _Reading:
         return replace(file, source=without_computing(file.source))
 
     def warnings(self) -> tuple[str, ...]:
-        return tuple(line for report in self.reports for line in report.lines(report.warnings))
+        return tuple(line for report in self.reports for line in report.lines(report.warnings + report.suspicions))
+
+    def suspicions(self) -> tuple[str, ...]:
+        return tuple(line for report in self.reports for line in report.lines(report.suspicions))
 
 
 def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | None) -> Rule:
@@ -223,6 +227,7 @@ def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], readin
         destinations=reading.destinations.configured(),
         rules={name: file.rules for name, file in by_name.items()},
         warnings=reading.warnings(),
+        suspicions=reading.suspicions(),
         mappings=by_name,
         tables={name: table(file.rules, file.when) for name, file in by_name.items()},
     )
@@ -284,7 +289,7 @@ def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
             known = did_you_mean(rule.follows, names)
             report.fault(("goals", i, "follows"), f'no rule of this file makes the goal "{rule.follows}"{known}')
         elif rule.follows is not None and rule.enabled and rule.follows not in on:
-            report.warn(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
+            report.suspect(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
 
 
 def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> None:
@@ -298,7 +303,9 @@ def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> Non
 
 def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Report) -> None:
     if not visitor and not links and not all(rule.visitor for rule in rules):
-        report.warn((), 'nothing says where the visitor id is; add "visitor: [path]", or every goal stays unattributed')
+        report.suspect(
+            (), 'nothing says where the visitor id is; add "visitor: [path]", or every goal stays unattributed'
+        )
 
 
 def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Report) -> None:
@@ -306,18 +313,4 @@ def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Report) -> No
         sentence = (
             'nothing says where the type of an event is; add "envelope: {type: path}", or only event: "*" matches'
         )
-        report.warn((), sentence)
-
-
-def _event_names(preset: Mapping[str, Any] | None) -> frozenset[str]:
-    return frozenset(str((preset or {}).get("event_names", "")).split())
-
-
-def _warn_of_misspelling(written: MappingFile, known: frozenset[str], report: Report) -> None:
-    """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse."""
-    for i, goal in enumerate(written.goals):
-        for where, event in numbered(goal.event):
-            meant = None if event in known or is_glob(event) else nearest(event, known, likeness=0.87)
-            if meant is not None:
-                sentence = f'{written.provider} is not known to send "{event}"; did you mean "{meant}"?'
-                report.warn(("goals", i, "event", *where), sentence)
+        report.suspect((), sentence)

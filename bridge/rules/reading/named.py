@@ -89,6 +89,7 @@ def merged(*layers: Values) -> Values:
 
 # ------------------------------------------------------------------------------------------- which values are read
 
+_MONEY: Final = re.compile(r"\s*[0-9.]+ ?[A-Z]{3}\s*")  # as `when` reads it beside a value
 _READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)')
 
 
@@ -120,4 +121,6 @@ def check_when(when: Json, values: Values, fault: Fault) -> None:
         check_text(key, values, below(fault, key, KEY))
         if key in ("path", "after") and isinstance(expected, str):
             check_text(expected, values, below(fault, key))
+        if values.choices and "currency" not in values.choices and _MONEY.fullmatch(str(expected)):
+            fault((key,), f'"{expected}" is compared with the value "currency", which `values:` does not have')
         check_when(expected, values, below(fault, key))

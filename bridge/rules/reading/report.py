@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Report:
-    """What is wrong with a file. `fault` and `warn` take the steps to the place in its tree."""
+    """What is wrong with a file. `fault`, `warn` and `suspect` take the steps to the place in its tree.
+
+    suspicions: what is written and is hardly what was meant; other warnings are about what surrounds the file.
+    """
 
     file: str  # with its folder, as messages name it
     tree: Node | None = None
     faults: list[tuple[int, int, str]] = field(default_factory=list)
     warnings: list[tuple[int, int, str]] = field(default_factory=list)
+    suspicions: list[tuple[int, int, str]] = field(default_factory=list)
     faulty: set[Steps] = field(default_factory=set)
 
     def fault(self, where: Steps, sentence: str) -> None:
@@ -41,6 +45,9 @@ class Report:
 
     def warn_at(self, line: int, column: int, sentence: str) -> None:
         self.warnings.append((line, column, one_line(sentence)))
+
+    def suspect(self, where: Steps, sentence: str) -> None:
+        self.suspicions.append(self._told(where, sentence))
 
     def below(self, *steps: str | int) -> Fault:
         """A `fault` for what lies below these steps."""

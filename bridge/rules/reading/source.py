@@ -335,7 +335,9 @@ def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, repo
     text = written.get("public_url")
     if text is None:
         if signs_its_url(verify):
-            report.warn((), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there')
+            report.suspect(
+                (), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there'
+            )
         return None
     _refuse_malformed(text, ("public_url",), report)
     url = expand(text, around.environ)

@@ -33,6 +33,7 @@ from bridge.rules.language.expectations import (
     Exists,
     Expectation,
     Globs,
+    InCurrency,
     Not,
     Operand,
     Resembles,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from bridge.rules.reading.report import Fault
 
 OPERATORS: Final = {
-    "gt": "a number greater than this",
+    "gt": "a number greater than this; of a value also `1000 USD`, which is true in that currency alone",
     "gte": "a number greater than this, or equal",
     "lt": "a number less than this",
     "lte": "a number less than this, or equal",
@@ -72,6 +73,8 @@ OPERATORS: Final = {
     "all": "each of a list of expectations",
 }
 DEPTH_MAX: Final = 10
+AMOUNT: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([A-Z]{3})\s*")
+AMOUNTS: Final = ("amount", "monthly", "prices")  # the values that are an amount of `value.currency`
 _JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
@@ -107,7 +110,8 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
     if is_many(path):
         return _of_elements(path, expected, fault, at, depth)
     expectation = compile_expectation(expected, path, fault, at, depth)
-    return FieldTest(path, expectation, expectation.text, expected if isinstance(expected, str) else None)
+    constant = expected if isinstance(expected, str) and isinstance(expectation, Equals) else None
+    return FieldTest(path, expectation, expectation.text, constant)
 
 
 def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> Condition:
@@ -187,7 +191,8 @@ def compile_expectation(
     if isinstance(expected, list):
         return AnyOf(_several(expected, path, fault, at, depth))
     if not isinstance(expected, dict):
-        return Equals(Operand(expected))
+        money = _money("eq", expected, path) if value_name(path) in AMOUNTS else None
+        return money or Equals(Operand(expected))
     if not expected:
         fault(at, "an empty map expects nothing; to expect any value write {exists: true}")
     if "within" in expected and "after" not in expected:
@@ -227,7 +232,9 @@ def _several(
 def _operator(  # noqa: C901 - one branch an operator
     name: str, operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
 ) -> Expectation:
-    if name in COMPARISONS:
+    if name in COMPARISONS and name != "eq":
+        if (money := _money(name, operand, path)) is not None:
+            return money
         compared = _number_operand(name, operand, fault, at)
         return Compares(name, compared, number(compared.constant))
     if name in RESEMBLANCES:
@@ -253,6 +260,16 @@ def _operator(  # noqa: C901 - one branch an operator
     return Exists(wanted=True)
 
 
+def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
+    """`1000 USD` beside a value: true only in that currency, which is the value `currency` of the same event."""
+    found = AMOUNT.fullmatch(operand) if isinstance(operand, str) and value_name(path) is not None else None
+    if found is None:
+        return None
+    currency = compile_one("was.value.currency" if isinstance(path, WasPath) else "value.currency")
+    amount = Operand(found[1])
+    return AllOf((Compares(name, amount, number(amount.constant)), InCurrency(currency, found[2])))
+
+
 def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
     if isinstance(operand, dict) and set(operand) == {"path"}:
         try:
@@ -269,7 +286,7 @@ def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
 def _number_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
     compiled = _operand(operand, fault, at)
     if compiled.path is None and compiled.constant is not MISSING and number(compiled.constant) is None:
-        fault(at, f'"{name}" takes a number, or {{path: another.path}}')
+        fault(at, f'"{name}" takes a number, of a value also "1000 USD", or {{path: another.path}}')
     return compiled
 
 
