@@ -233,7 +233,7 @@ def a_probe_is_never_let_through(patch):
 
 @mutant
 def nothing_that_lies_ahead_is_brought_back(patch):
-    patch(ahead.Ahead, "bring_back", lambda self, conn, now: {})
+    patch(ahead.Corrections, "bring_back", lambda self, conn, now: {})
 
 
 @mutant

@@ -9,6 +9,7 @@ Imported only where the database is PostgreSQL.
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -70,34 +71,41 @@ def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
         hide_parameters=True,
     )
     made = Made()
+    event.listen(new, "do_connect", partial(_do_connect, made, patience_s))
+    _listen_to_pool(new, path)
+    begin.listen(new)
+    return new, made
 
-    @event.listens_for(new, "do_connect")
-    def connect(_dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]) -> Watched:
-        others = made.still_open()
-        try:
-            connection = _connect(_EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
-        except psycopg.OperationalError as error:
-            raise begin.NotConnected(error, made.still_open(), crowded=is_crowded(error)) from None
-        made.add(connection)
-        return connection
 
-    @event.listens_for(new, "connect")
+def _do_connect(
+    made: Made, patience_s: float, _dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]
+) -> Watched:
+    others = made.still_open()
+    try:
+        connection = _connect(_EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
+    except psycopg.OperationalError as error:
+        raise begin.NotConnected(error, made.still_open(), crowded=is_crowded(error)) from None
+    made.add(connection)
+    return connection
+
+
+def _listen_to_pool(engine: Engine, path: str) -> None:
+    """Prepare each new connection for its transactions, and throw those away that no pool wants back."""
+
+    @event.listens_for(engine, "connect")
     def prepare(connection: Watched, record: Any) -> None:
-        record.info.update(_begins(connection, path), **{_POOL: new.pool})
+        record.info.update(_begins(connection, path), **{_POOL: engine.pool})
 
-    @event.listens_for(new, "checkin")
+    @event.listens_for(engine, "checkin")
     def take_back(connection: Watched | None, record: Any) -> None:
         if connection is not None:
             connection.limit_s = PROMPT_S
-            if record.info.get(_POOL) is not new.pool:  # that pool was thrown away while this one was at work
+            if record.info.get(_POOL) is not engine.pool:  # that pool was thrown away while this one was at work
                 record.invalidate()
 
-    @event.listens_for(new, "handle_error")
+    @event.listens_for(engine, "handle_error")
     def keep_the_others(context: ExceptionContext) -> None:
         context.invalidate_pool_on_disconnect = False  # by the wall clock, which may jump; see `translated`
-
-    begin.listen(new)
-    return new, made
 
 
 def _begins(connection: Watched, path: str) -> dict[str, str]:

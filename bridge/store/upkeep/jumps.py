@@ -1,8 +1,8 @@
 """Time that passed on the clock alone: a clock that was put right (or wrong), a bridge that stood still for weeks.
 
-What is remembered of it is one fact: the heartbeat (the newest time that was stored, hourly), the gaps of the clock,
-and whether forgetting waits. A wait goes on behind a gap with what was left of it; a goal that grew too old within one
-is held, because nobody could have sent it in time. Deciding that there was a gap is `timekeeping`'s.
+One fact remembers it: the heartbeat (the newest time that was stored, hourly), the gaps of the clock, and whether
+deletion waits. A wait goes on after a gap with what was left of it. A goal that grew too old within a gap is held,
+because nobody could have sent it in time. `timekeeping` decides whether there was a gap.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, case, false, func, or_, select, update
+from sqlalchemy import BigInteger, case, false, func, literal, or_, select, update
 
 from bridge.store import facts
 from bridge.store.clock import now_ms
@@ -21,7 +21,7 @@ from bridge.store.schema import facts as table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Update
 
 FACT: Final = "clock"
 REASON: Final = "clock"  # of a goal that is held
@@ -33,7 +33,7 @@ Gap = tuple[int, int]  # milliseconds since 1970: what the clock said before, an
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Forgetting waits. ran_ms: how long the bridge has been running since; counted_at_ms: up to when that is."""
+    """Deletion waits. ran_ms: how long the bridge has been running since; counted_at_ms: up to when that is counted."""
 
     why: str
     since_ms: int
@@ -43,7 +43,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known about the clock. moved_ms: by how much it was set, as far as somebody has seen to it."""
+    """What is known about the clock. moved_ms: by how much it was set, as far as that has been dealt with."""
 
     heartbeat_ms: int | None = None
     moved_ms: int = 0
@@ -52,36 +52,31 @@ class Memory:
 
 
 def recall(conn: Connection) -> Memory:
-    """What is known."""
     return _read(facts.get(conn, FACT))
 
 
 def recall_locked(conn: Connection) -> Memory:
-    """The same, and nobody else changes it before the transaction ends."""
-    facts.ensure(conn, FACT, lambda: _written(Memory()))
-    return _read(conn.execute(_LOCKED).scalar())
+    """As `recall`, and nobody else changes it before the transaction ends."""
+    facts.ensure(conn, FACT, lambda: json.dumps(asdict(Memory())))
+    return _read(conn.execute(select(table.c.value).where(table.c.name == FACT).with_for_update()).scalar())
 
 
 def keep(conn: Connection, memory: Memory) -> None:
-    """Know this from now on."""
-    facts.put(conn, FACT, _written(memory))
+    facts.put(conn, FACT, json.dumps(asdict(memory)))
 
 
 def _read(text: str | None) -> Memory:
     if text is None:
         return Memory()
-    said = json.loads(text)
-    gaps = tuple((int(before), int(after)) for before, after in said["gaps"])
-    return Memory(said["heartbeat_ms"], said["moved_ms"], gaps, Wait(**said["wait"]) if said["wait"] else None)
-
-
-def _written(memory: Memory) -> str:
-    return json.dumps(asdict(memory))
+    stored = json.loads(text)
+    gaps = tuple((int(before), int(after)) for before, after in stored["gaps"])
+    return Memory(stored["heartbeat_ms"], stored["moved_ms"], gaps, Wait(**stored["wait"]) if stored["wait"] else None)
 
 
 def newest_ms(conn: Connection, now: int) -> int | None:
-    """The newest time that a release without a heartbeat has left behind, if it tells anything."""
-    times = [conn.execute(statement, {"now": now}).scalar() for statement in _NEWEST]
+    """The newest time that a release without a heartbeat has stored, if there is one."""
+    columns = (events.c.received_at_ms, attempts.c.started_at_ms)
+    times = [conn.execute(select(func.max(column)).where(column <= now)).scalar() for column in columns]
     return max((int(time) for time in times if time is not None), default=None)
 
 
@@ -89,39 +84,53 @@ def newest_ms(conn: Connection, now: int) -> int | None:
 
 
 def moved(conn: Connection, memory: Memory, delta: int) -> Memory:
-    """The clock was set, or this machine was suspended: how far DataFast's is from it has to be learned anew."""
-    conn.execute(_NO_SKEWS)
-    _widen(conn, delta, delta)
+    """The clock was set, or this machine was suspended: the distance to DataFast's has to be learned anew."""
+    _forget_skews(conn, delta, delta)
     return replace(memory, moved_ms=memory.moved_ms + delta)
 
 
 def stood_still(conn: Connection, delta: int) -> None:
-    """Nobody saw by how much the clock was set, if at all: how far DataFast's is from it has to be learned anew."""
-    conn.execute(_NO_SKEWS)
-    _widen(conn, delta - BEAT_MS, delta)
+    """Nobody saw by how much the clock was set, if at all: the distance to DataFast's has to be learned anew."""
+    _forget_skews(conn, delta - BEAT_MS, delta)
 
 
-def _widen(conn: Connection, least: int, most: int) -> None:
-    """A try that was timed by our clock alone counts by the clock from before and by the one from now."""
-    conn.execute(_EARLIER, {"delta": min(0, least)})
-    conn.execute(_LATER, {"delta": max(0, most)})
+def _forget_skews(conn: Connection, least: int, most: int) -> None:
+    """An attempt in doubt that only our clock timed may have been made by the clock from before, or by today's."""
+    conn.execute(update(destinations).values(clock_skew_ms=None))
+    conn.execute(_TIMED_BY_US.values(started_at_ms=attempts.c.started_at_ms + min(0, least)))
+    conn.execute(_TIMED_BY_US.values(ended_at_ms=attempts.c.ended_at_ms + max(0, most)))
 
 
 def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
     """The clock said `before`, and then `after` without the time between them: let what waits go on."""
     if after > before:
-        for statement in (_FIRST_TRIES, _PAUSES):
-            conn.execute(statement, {"delta": after - before})
-        conn.execute(_WAITS, {"delta": after - before, "before": before})
-        for statement in _SILENCES:
-            conn.execute(statement, {"delta": after - before, "before": before, "after": after})
-        gaps = (*memory.gaps, (before, after))[-GAPS_MAX:]
-    else:
-        conn.execute(_LATER_TRIES, {"after": after})
-        for statement in _LATER_SILENCES:
-            conn.execute(statement, {"after": after})
-        gaps = past(memory.gaps, after)
-    return replace(memory, gaps=gaps)
+        _go_on(conn, before, after)
+        return replace(memory, gaps=(*memory.gaps, (before, after))[-GAPS_MAX:])
+    tried_later = goals.c.first_try_at_ms > after
+    conn.execute(update(goals).where(goals.c.state.in_(_TRIED), tried_later).values(first_try_at_ms=after))
+    for column in (*_HEARD, source_counters.c.gaps_began_at_ms):
+        conn.execute(update(source_counters).where(column > after).values({column: after}))
+    return replace(memory, gaps=past(memory.gaps, after))
+
+
+def _go_on(conn: Connection, before: int, after: int) -> None:
+    """How long a goal has been tried, a destination paused and a source silent is known by the distance to now."""
+    delta = after - before
+    tried, paused = goals.c.first_try_at_ms, destinations.c.paused_since_ms
+    conn.execute(update(goals).where(goals.c.state.in_(_TRIED), tried.is_not(None)).values({tried: tried + delta}))
+    conn.execute(update(destinations).where(paused.is_not(None)).values({paused: paused + delta}))
+    conn.execute(_longer_waits(before, after))
+    for column in _HEARD:  # `before` may be a heartbeat, which is up to an hour old
+        later = case((column + delta > after, literal(after, BigInteger)), else_=column + delta)
+        heard_before = column <= before + BEAT_MS, column < after
+        conn.execute(update(source_counters).where(*heard_before).values({column: later}))
+
+
+def _longer_waits(before: int, after: int) -> Update:
+    """Parked goals whose wait was not over before the gap."""
+    until, weak = goals.c.parked_until_ms, goals.c.weak_at_ms
+    longer = {until: until + (after - before), weak: case((weak > before, weak + (after - before)), else_=weak)}
+    return update(goals).where(goals.c.state == "parked", until > before).values(longer)
 
 
 def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
@@ -132,15 +141,13 @@ def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
 def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:
     """Goals that were parked after a jump, for an event from before it: their wait did not end within it either."""
     for before, after in gaps:
-        conn.execute(_WAITS_WITHIN, {"delta": after - before, "before": before, "after": after})
+        conn.execute(_longer_waits(before, after).where(goals.c.parked_until_ms <= after))
 
 
-def hold_too_old(conn: Connection, gaps: Sequence[Gap]) -> list[int]:
-    """Hold what grew too old within a gap; ids."""
-    found: list[int] = []
-    for before, after in gaps:
-        found += conn.execute(_HOLD, {"before": before, "after": after}).scalars()
-    return found
+def hold_too_old(conn: Connection, gaps: Sequence[Gap]) -> None:
+    """Hold the goals that grew too old within a gap."""
+    if gaps:
+        conn.execute(_HOLD.where(grew_too_old(gaps)))
 
 
 def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
@@ -151,71 +158,25 @@ def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
 
 def let_go(conn: Connection) -> list[int]:
     """Goals that were held because of a clock that is right again: they are not too old after all; ids."""
-    return list(conn.execute(_LET_GO).scalars())
+    too_old_no_more = goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms()
+    again = {"state": "pending", "reason": None, "message": None, "due_at_ms": now_ms(), "changed_at_ms": now_ms()}
+    return list(conn.execute(update(goals).where(*too_old_no_more).values(again).returning(goals.c.id)).scalars())
 
 
 # ---------------------------------------------------------------------------------------------------- statements
 
 _TRIED: Final = ("pending", "leased", "sending", "unconfirmed", "held")
-_DELTA: Final = bindparam("delta", type_=goals.c.due_at_ms.type)
-_BEFORE: Final = bindparam("before", type_=goals.c.due_at_ms.type)
-_AFTER: Final = bindparam("after", type_=goals.c.due_at_ms.type)
-_LOCKED: Final = select(table.c.value).where(table.c.name == FACT).with_for_update()
-_NEWEST: Final = tuple(
-    select(func.max(column)).where(column <= bindparam("now"))
-    for column in (events.c.received_at_ms, attempts.c.started_at_ms)
-)
-
-# How long a goal has been tried, and how long its destination has been paused, are told by the distance to now.
-_FIRST_TRIES: Final = (
-    update(goals)
-    .where(goals.c.state.in_(_TRIED), goals.c.first_try_at_ms.is_not(None))
-    .values(first_try_at_ms=goals.c.first_try_at_ms + _DELTA)
-)
-_LATER_TRIES: Final = (
-    update(goals).where(goals.c.state.in_(_TRIED), goals.c.first_try_at_ms > _AFTER).values(first_try_at_ms=_AFTER)
-)
-_PAUSES: Final = (
-    update(destinations)
-    .where(destinations.c.paused_since_ms.is_not(None))
-    .values(paused_since_ms=destinations.c.paused_since_ms + _DELTA)
-)
-# How long a source has been silent, and refusing, is told by distances, too.
 _HEARD: Final = tuple(
     source_counters.c[name] for name in ("last_accepted_at_ms", "last_refused_at_ms", "row_began_at_ms")
 )
-_SILENCES: Final = tuple(  # `before` may be a heartbeat, which is up to an hour old
-    update(source_counters)
-    .where(column <= _BEFORE + BEAT_MS, column < _AFTER)
-    .values({column: case((column + _DELTA > _AFTER, _AFTER), else_=column + _DELTA)})
-    for column in _HEARD
-)
-_LATER_SILENCES: Final = tuple(
-    update(source_counters).where(column > _AFTER).values({column: _AFTER})
-    for column in (*_HEARD, source_counters.c.gaps_began_at_ms)
-)
-_NO_SKEWS: Final = update(destinations).values(clock_skew_ms=None)
-_timed_by_us: Final = update(attempts).where(  # alone, and in doubt
+_TIMED_BY_US: Final = update(attempts).where(  # alone, and in doubt
     attempts.c.kind == "send",
     attempts.c.server_started_at_ms.is_(None),
     attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(("leased", "sending", "unconfirmed")))),
 )
-_started: Final = attempts.c.started_at_ms + _DELTA
-_ended: Final = attempts.c.ended_at_ms + _DELTA
-_EARLIER: Final = _timed_by_us.values(started_at_ms=_started)
-_LATER: Final = _timed_by_us.values(ended_at_ms=_ended)
-_WAITS: Final = (
-    update(goals)
-    .where(goals.c.state == "parked", goals.c.parked_until_ms > _BEFORE)
-    .values(
-        parked_until_ms=goals.c.parked_until_ms + _DELTA,
-        weak_at_ms=case((goals.c.weak_at_ms > _BEFORE, goals.c.weak_at_ms + _DELTA), else_=goals.c.weak_at_ms),
-    )
-)
-_WAITS_WITHIN: Final = _WAITS.where(goals.c.parked_until_ms <= _AFTER)
 _HOLD: Final = (
     update(goals)
-    .where(goals.c.state == "pending", goals.c.expires_at_ms > _BEFORE, goals.c.expires_at_ms <= _AFTER)
+    .where(goals.c.state == "pending")
     .values(
         state="held",
         reason=REASON,
@@ -223,11 +184,4 @@ _HOLD: Final = (
         " and DataFast dates it then",
         changed_at_ms=now_ms(),
     )
-    .returning(goals.c.id)
-)
-_LET_GO: Final = (
-    update(goals)
-    .where(goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms())
-    .values(state="pending", reason=None, message=None, due_at_ms=now_ms(), changed_at_ms=now_ms())
-    .returning(goals.c.id)
 )

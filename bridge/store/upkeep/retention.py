@@ -1,8 +1,9 @@
-"""Forget what is no longer needed, a few rows at a time, so that no lock is held for long.
+"""Delete what is no longer needed, a few rows at a time, so that no lock is held for long.
 
 Bodies, headers, traces and attempts go after `BRIDGE_RETENTION_DAYS` (0: as soon as the event's goals are final);
-verdicts, provenance, once keys and links stay 400 days. What waits for its visitor or its delivery keeps everything.
-Rows that go are counted in `totals` within the same transaction. SQLite's log file is cut when the work is done.
+verdicts, provenance and once keys stay for 400 days, links for 400 days after their last use. What waits for its
+visitor or its delivery keeps everything. Deleted rows are counted in `totals` within the same transaction. SQLite's log
+file is cut at the end.
 """
 
 from __future__ import annotations
@@ -13,18 +14,28 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
 
 from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.database.failures import translated
+from bridge.store.goals.unknown import BARE_MS
 from bridge.store.inbox import first_messages
-from bridge.store.links import lookups
+from bridge.store.links import lookups, statements
 from bridge.store.operator.status import COUNTED
-from bridge.store.schema import attempts, events, goal_keys, goals, link_events
+from bridge.store.schema import (
+    attempts,
+    events,
+    goal_keys,
+    goals,
+    link_events,
+    link_keys,
+    link_visitors,
+    unknown_visitors,
+    visitor_proofs,
+)
 from bridge.store.schema import totals as removed
-from bridge.store.upkeep import aging
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,10 +43,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from bridge.store.database.engine import Store
-    from bridge.store.upsert import Insert
 
 DAY_MS: Final = 86_400_000
 ROWS_MS: Final = 400 * DAY_MS
+LINKS_MS: Final = 400 * DAY_MS  # from their last use
 QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days would be no chance at all
 READ_BACK_MS: Final = 3_600_000  # tries of delivered goals tell the doubtful ones of the same visitor apart
 BATCH: Final = 200  # rows a transaction
@@ -46,7 +57,7 @@ _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 def purge(
     store: Store, days: int, now: int | None = None, still: Callable[[Connection], bool] = lambda _: True
 ) -> dict[str, int]:
-    """One round of forgetting; how many rows of what.
+    """One round of deleting; how many rows of what.
 
     days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time. still: asked in each transaction whether to go on.
     """
@@ -58,7 +69,7 @@ def purge(
         "attempts": in_batches(lambda conn: forget_attempts(conn, days, BATCH, now)),
         "goals": in_batches(lambda conn: forget_goals(conn, BATCH, now)),
         "events": in_batches(lambda conn: forget_events(conn, BATCH, now)),
-        "links": in_batches(lambda conn: aging.forget_links(conn, BATCH, now)),
+        "links": in_batches(lambda conn: forget_links(conn, BATCH, now)),
         "lookups": in_batches(lambda conn: lookups.forget_old(conn, BATCH, now)),
         "first_messages": in_batches(lambda conn: first_messages.forget_old(conn, now)),
     }
@@ -154,27 +165,52 @@ def forget_events(conn: Connection, limit: int, now: int) -> int:
 
 def _write_down(conn: Connection, what: str, rows: Iterable[Row[Any]]) -> int:
     counts = Counter(tuple(value or "" for value in row) for row in rows)
+    key_columns = (removed.c.what, removed.c.a, removed.c.b, removed.c.c)
     for key, count in sorted(counts.items()):
         a, b, c = (*key, "", "")[:3]
-        conn.execute(_ADD[conn.dialect.name], {"of": what, "is_a": a, "is_b": b, "is_c": c, "count": count})
+        new = insert(removed, conn.dialect.name).values(what=what, a=a, b=b, c=c, removed=count)
+        sums = {"removed": removed.c.removed + new.excluded.removed}
+        conn.execute(new.on_conflict_do_update(index_elements=key_columns, set_=sums))
     return counts.total()
 
 
-def _add(insert: Insert) -> Insert:
-    columns = removed.c
-    return insert.values(
-        what=bindparam("of"),
-        a=bindparam("is_a"),
-        b=bindparam("is_b"),
-        c=bindparam("is_c"),
-        removed=bindparam("count"),
-    ).on_conflict_do_update(
-        index_elements=[columns.what, columns.a, columns.b, columns.c],
-        set_={"removed": columns.removed + insert.excluded.removed},
+# ------------------------------------------------------------------------------------------------------- links
+
+
+def forget_links(conn: Connection, limit: int, now: int) -> int:
+    """Go through the keys that were not met for 400 days, the oldest first; how many were looked at.
+
+    A thread that is still in use keeps the keys with which a visitor was named, and the one it is named after, however
+    old they are. Its other old keys go, so that a subscription of many years does not grow without end.
+    """
+    conn.execute(delete(unknown_visitors).where(unknown_visitors.c.at_ms <= now - BARE_MS))
+    conn.execute(delete(visitor_proofs).where(visitor_proofs.c.made_at_ms <= now - LINKS_MS))
+    query = select(link_keys.c.key).where(link_keys.c.used_at_ms <= now - LINKS_MS).order_by(link_keys.c.used_at_ms)
+    if conn.execute(query.limit(1)).first() is None:
+        return 0
+    statements.lock(conn)
+    old = list(conn.execute(query.limit(limit)).scalars())
+    kept = {row.key: row.used_at_ms for row in conn.execute(_STILL_NEEDED, {"keys": old, "before": now - LINKS_MS})}
+    if kept:  # as young as the youngest key of their thread
+        conn.execute(_RENEW, [{"of": key, "used": used_at_ms} for key, used_at_ms in kept.items()])
+    gone = [key for key in old if key not in kept]
+    for table in (link_events, link_visitors, link_keys):
+        conn.execute(delete(table).where(table.c.key.in_(gone)))
+    return len(old)
+
+
+_mate = link_keys.alias("mate")
+_STILL_NEEDED: Final = (
+    select(link_keys.c.key, func.max(_mate.c.used_at_ms).label("used_at_ms"))
+    .join_from(link_keys, _mate, _mate.c.thread == link_keys.c.thread)
+    .where(
+        link_keys.c.key.in_(bindparam("keys", expanding=True)),
+        _mate.c.used_at_ms > bindparam("before"),
+        or_(link_keys.c.thread == link_keys.c.key, exists().where(link_visitors.c.key == link_keys.c.key)),
     )
-
-
-_ADD: Final = both(removed, _add)
+    .group_by(link_keys.c.key)
+)
+_RENEW: Final = update(link_keys).where(link_keys.c.key == bindparam("of")).values(used_at_ms=bindparam("used"))
 
 
 # ---------------------------------------------------------------------------------------------- SQLite's log

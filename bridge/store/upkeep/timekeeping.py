@@ -1,9 +1,9 @@
-"""The keeper of time: notices that the database's clock jumped, and decides what that changes.
+"""Notices that the database's clock jumped, and decides what that changes.
 
 A jump is more than an hour between what the clock says and what this machine's monotonic clock leads one to expect, or
-a start more than seven days behind the heartbeat (or before it). Then forgetting waits, because what seems old may not
-be: for 24 hours of running, added up over restarts, at most seven days by the calendar. Until a jump was seen to,
-`steady` goes on with the time from before it, so that nothing is given up in between.
+a start more than seven days after the heartbeat (or before it). Then deletion by age waits, because what seems old may
+not be: for 24 hours of running, added up over restarts, at most seven days by the calendar. Until a jump has been dealt
+with, `steady` goes on with the time from before it, so that nothing is given up in between.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bridge import logs
 from bridge.errors import StoreUnavailable
 from bridge.store import clock
 from bridge.store.upkeep import jumps, retention
-from bridge.store.upkeep.ahead import SLACK_MS, Most, within
+from bridge.store.upkeep.ahead import SLACK_MS, Longest, corrections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
-STEP_MS: Final = 5_000  # less is what slow answers and two clocks' rates explain
-JUMP_MS: Final = HOUR_MS  # a step of more is a jump
-STOP_MS: Final = 7 * DAY_MS  # a stop of more may be a clock that was wrong
-RUN_MS: Final = DAY_MS  # forgetting waits for so much running
-CALENDAR_MS: Final = 7 * DAY_MS  # or for so long, whatever the host does
+STEP_MS: Final = 5_000  # slow answers and two clocks' rates explain less than this
+JUMP_MS: Final = HOUR_MS  # a longer step is a jump
+STOP_MS: Final = 7 * DAY_MS  # a longer stop may be a clock that was wrong
+RUN_MS: Final = DAY_MS  # how much running deletion waits for
+CALENDAR_MS: Final = 7 * DAY_MS  # how long it waits at most, whatever the host does
 LOOK_MS: Final = 1_000
-PROBE_MS: Final = 5_000  # between two looks for times that lie too far ahead
+PROBE_MS: Final = 5_000  # between two searches for times that lie too far ahead
 
 log = logs.get("clock")
 
@@ -51,7 +51,7 @@ class Timekeeper:
 
     def __init__(self, store: Store, settings: Settings, *, monotonic_ms: Callable[[], int]) -> None:
         self._store = store
-        self._ahead = within(Most.of(settings))
+        self._ahead = corrections(Longest.of(settings))
         self._monotonic_ms = monotonic_ms
         self._seen: _Clocks | None = None
         self._moved_ms = 0  # by how much the clock had been set until then
@@ -60,33 +60,30 @@ class Timekeeper:
 
     @property
     def ready(self) -> bool:
-        """Has it looked once? Before that, nobody should decide by the time."""
+        """Whether it has looked once. Before that, nothing should be decided by the time."""
         return self._seen is not None
 
     def steady(self, now_ms: int) -> int:
-        """The database's time; while it has jumped and nobody has seen to that, what it would be without the jump."""
+        """The database's time; after a jump that has not been dealt with, what it would be without the jump."""
         return now_ms - self._step(_Clocks(now_ms, self._monotonic_ms()), 0)
 
     def even(self, conn: Connection) -> int | None:
-        """The clock from which DataFast's is known to be so far. None after a step that nobody has seen to.
+        """The clock whose distance to DataFast's is known. None after a step that has not been dealt with.
 
         Nobody can tell whether the clock was set, or this machine was suspended and DataFast's clock went on as well.
         """
         clocks = self._clocks(conn)
-        return None if self._unseen(conn, clocks) else clocks.now_ms
+        return None if self._stepped(jumps.recall(conn), clocks) else clocks.now_ms
 
     def judged(self, conn: Connection) -> int:
         """The time by which something may be given up."""
         clocks = self._clocks(conn)
-        return min(clocks.now_ms, clocks.now_ms - self._unseen(conn, clocks))
-
-    def _unseen(self, conn: Connection, clocks: _Clocks) -> int:
-        return self._stepped(jumps.recall(conn), clocks)
+        return clocks.now_ms - max(0, self._stepped(jumps.recall(conn), clocks))
 
     def _step(self, clocks: _Clocks, moved_ms: int) -> int:
-        """By how much the clock was set since the last look, beside what others have seen to (by so much).
+        """By how much the clock was set since the last look. moved_ms: as much of it other processes have dealt with.
 
-        What they saw to, and this clock does not show, had happened before this process began to look.
+        What they dealt with, and this clock does not show, had happened before this process began to look.
         """
         if self._seen is None:
             return 0
@@ -104,10 +101,8 @@ class Timekeeper:
                 return _Clocks(now, after)
         raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
 
-    # ------------------------------------------------------------------------------------------------------- look
-
     def look(self) -> None:
-        """Once a second, however often it is called: has the clock jumped, does a time lie too far ahead?"""
+        """Once per second, however often it is called: find out if the clock jumped, or a time lies too far ahead."""
         monotonic = self._monotonic_ms()
         if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
             return
@@ -115,14 +110,14 @@ class Timekeeper:
             clocks, memory = self._clocks(conn), jumps.recall(conn)
             now = clocks.now_ms
             probing = self._probed_ms is None or monotonic - self._probed_ms >= PROBE_MS
-            wrong = probing and self._ahead.any(conn, now, cheap=self._seen is not None)
+            wrong = probing and self._ahead.needed(conn, now, cheap=self._seen is not None)
         if wrong or self._seen is None or self._gap(memory, clocks) or _beats(memory, now):
-            clocks, memory = self._store.run(self._see_to_it)
+            clocks, memory = self._store.run(self._deal_with_it)
         self._seen, self._moved_ms = clocks, memory.moved_ms
         if probing:
             self._probed_ms = monotonic
 
-    def _see_to_it(self, conn: Connection) -> tuple[_Clocks, Memory]:
+    def _deal_with_it(self, conn: Connection) -> tuple[_Clocks, Memory]:
         known = memory = jumps.recall_locked(conn)
         clocks = self._clocks(conn)
         now = clocks.now_ms
@@ -149,7 +144,7 @@ class Timekeeper:
         return clocks, memory
 
     def _gap(self, memory: Memory, clocks: _Clocks) -> jumps.Gap | None:
-        """What the clock should say, and what it says, if these are far apart and nobody has seen to it yet."""
+        """What the clock should say, and what it says, if these are far apart and it has not been dealt with."""
         now, before = clocks.now_ms, memory.heartbeat_ms
         step = self._stepped(memory, clocks)
         if step:
@@ -170,24 +165,22 @@ class Timekeeper:
             return memory
         return replace(memory, wait=replace(memory.wait, since_ms=after, counted_at_ms=after))
 
-    # ----------------------------------------------------------------------------------------------------- forget
-
     def forget(self, days: int) -> dict[str, int] | None:
-        """One round of forgetting, unless that waits (None). days: BRIDGE_RETENTION_DAYS."""
+        """One round of deletion by age; None while that waits. days: BRIDGE_RETENTION_DAYS."""
         now = self._store.run(self._may_forget)
         return None if now is None else retention.purge(self._store, days, now, self._has_not_jumped)
 
     def _has_not_jumped(self, conn: Connection) -> bool:
-        """Since forgetting was allowed? This process may have been stopped since, and what came may bear any time."""
+        """Whether it has not since `_may_forget`: this process may have been stopped, and new rows may have any time."""
         memory = jumps.recall(conn)
         return memory.wait is None and self._gap(memory, self._clocks(conn)) is None
 
     def _may_forget(self, conn: Connection) -> int | None:
-        """The time by which may be forgotten: the one that was judged, for the clock may jump just behind it."""
+        """The time by which rows may be deleted. It stays the one that was judged: the clock may jump right after."""
         clocks, memory = self._clocks(conn), jumps.recall(conn)
         now = clocks.now_ms
         if self._seen is None or self._gap(memory, clocks) is not None:
-            return None  # the next look sees to it
+            return None  # the next look deals with it
         ran_ms, self._counted_ms = self._monotonic_ms() - self._counted_ms, self._monotonic_ms()
         if memory.wait is None:
             return now
@@ -207,7 +200,7 @@ def _beats(memory: Memory, now: int) -> bool:
 
 
 def _counted(wait: jumps.Wait, now: int, ran_ms: int) -> jumps.Wait:
-    """With the running since it was counted last; two processes that run at once count once."""
+    """Add the running since the last count. Two processes that run at once count once."""
     ran = min(ran_ms, max(0, now - wait.counted_at_ms))
     since = min(wait.since_ms, now)
     return replace(wait, since_ms=since, ran_ms=wait.ran_ms + ran, counted_at_ms=now)

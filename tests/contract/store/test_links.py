@@ -18,7 +18,7 @@ from bridge.store.goals import statements as goal_statements
 from bridge.store.goals import unknown
 from bridge.store.goals.unknown import Unknown
 from bridge.store.links import learning, statements
-from bridge.store.upkeep import aging
+from bridge.store.upkeep import retention
 
 
 def key(name):
@@ -245,7 +245,7 @@ YEAR = 400 * DAY
 
 def aged(store, clock, ms):
     clock.advance(ms)
-    while store.run(lambda conn: aging.forget_links(conn, 2, clock.now_ms)):
+    while store.run(lambda conn: retention.forget_links(conn, 2, clock.now_ms)):
         pass
 
 

@@ -12,10 +12,10 @@ from bridge.store import schema
 from bridge.store.inbox import events
 from bridge.store.operator import history, queries, status
 from bridge.store.upkeep import retention
-from bridge.store.upkeep.ahead import Most, within
+from bridge.store.upkeep.ahead import Longest, corrections
 
 NOW_MS = 1_790_000_000_000
-AHEAD = within(Most.of(settings.load({})))
+AHEAD = corrections(Longest.of(settings.load({})))
 BIG = ("events", "goals", "attempts", "link_events", "goal_keys")
 
 
@@ -48,8 +48,8 @@ WORK = {
     "a time span": lambda conn: history.span(conn, 1),
     "a page of it": lambda conn: history.page(conn, history.Span(1, 1, 2)),
     "made before": lambda conn: history.made_before(conn, [("default", "a"), ("default", "b")], 2),
-    "times ahead": lambda conn: AHEAD.any(conn, NOW_MS),
-    "times ahead, all": lambda conn: AHEAD.any(conn, NOW_MS, cheap=False),
+    "times ahead": lambda conn: AHEAD.needed(conn, NOW_MS),
+    "times ahead, all": lambda conn: AHEAD.needed(conn, NOW_MS, cheap=False),
 }
 
 

@@ -17,7 +17,7 @@ from bridge.store.inbox import counters
 from bridge.store.inbox import statements as inbox_statements
 from bridge.store.operator import status
 from bridge.store.upkeep import jumps, timekeeping
-from bridge.store.upkeep.ahead import Most, within
+from bridge.store.upkeep.ahead import Longest, corrections
 from bridge.store.upkeep.timekeeping import Timekeeper
 
 SECOND = 1_000
@@ -212,11 +212,11 @@ def stored(rows, name, values):
 def test_a_time_that_can_never_have_been_set_is_brought_back_once(store, rows, clock, what):
     name, row, right = WRONG[what]
     stored(rows, name, row(clock.now_ms))
-    ahead = within(Most.of(SETTINGS))
+    ahead = corrections(Longest.of(SETTINGS))
     with store.write() as conn:
-        assert ahead.any(conn, clock.now_ms, cheap=False)
+        assert ahead.needed(conn, clock.now_ms, cheap=False)
         assert ahead.bring_back(conn, clock.now_ms)
-        assert not ahead.any(conn, clock.now_ms, cheap=False)
+        assert not ahead.needed(conn, clock.now_ms, cheap=False)
         assert ahead.bring_back(conn, clock.now_ms) == {}
     (found,) = [row._mapping for row in rows.all(schema.metadata.tables[name])]
     now = clock.now_ms * 1000 if name == "pace" else clock.now_ms
@@ -252,7 +252,7 @@ def test_a_time_that_can_have_been_set_is_left_alone(store, rows, clock, what):
     name, row = RIGHT[what]
     stored(rows, name, row(clock.now_ms))
     with store.write() as conn:
-        assert not within(Most.of(SETTINGS)).any(conn, clock.now_ms, cheap=False)
+        assert not corrections(Longest.of(SETTINGS)).needed(conn, clock.now_ms, cheap=False)
 
 
 def test_every_time_that_keeps_something_waiting_has_its_most():
@@ -278,7 +278,7 @@ def test_every_time_that_keeps_something_waiting_has_its_most():
         "lookup_pauses": {"since_ms"},
     }
     lengths = {"wait_ms", "paused_ms", "pause_step_ms", "clock_skew_ms", "longest_gap_ms", "longest_gap_before_ms"}
-    known = {one.name.split(" ")[0] for one in within(Most.of(SETTINGS))._all}
+    known = {name.split(" ")[0] for name in corrections(Longest.of(SETTINGS)).names}
     known |= {f"{table}.{column}" for table, columns in history.items() for column in columns}
     times = {
         f"{table.name}.{column.name}"
