@@ -22,11 +22,10 @@ from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
 from bridge.model import Destination
 from bridge.rulebook import Rulebook
-from bridge.store.inbox.counters import Refusals
+from bridge.store.inbox.counters import Refusals, WrongTokens
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
 from bridge.store.operator import heartbeats
-from bridge.store.operator.wrong_tokens import WrongTokens
 from bridge.store.upkeep.timekeeping import Timekeeper
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 

@@ -1,7 +1,8 @@
-"""Counters of each source. They are rows, not variables, so they are right with many processes and after a restart.
+"""Counters of what each source sent, and of wrong bearer tokens.
 
-What was stored is counted in the transaction that stores it. Refusals write nothing by themselves, or a flood of
-forgeries would be a flood of writes: `Refusals` sums them in the process, and its owner writes them once a second.
+They are rows, not variables, so they are right with many processes and after a restart. What was stored is counted in
+the transaction that stores it. Refusals write nothing at once, or a flood of forgeries would be a flood of writes: each
+process sums them up, and writes the sums once per second.
 """
 
 from __future__ import annotations
@@ -10,52 +11,39 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, case, or_
+from sqlalchemy import BigInteger, Text, case, cast, or_
 
-from bridge.store.clock import now_ms
+from bridge.store import facts
+from bridge.store.clock import now_ms, read_ms
+from bridge.store.schema import facts as facts_table
 from bridge.store.schema import source_counters as table
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.store.database.engine import Store
-    from bridge.store.upsert import Insert
 
 
 def refused(conn: Connection, source: str, *, count: int, in_row: int, reason: str) -> None:
     """Count refusals; `in_row` of them came after the last accepted event."""
-    values = {"of": source, "count": count, "in_row": in_row, "reason": reason}
-    conn.execute(_REFUSED[conn.dialect.name], values)
-
-
-def _refused(insert: Insert) -> Insert:
-    return insert.values(
-        source=bindparam("of"),
-        refused=bindparam("count"),
-        refused_in_row=bindparam("in_row"),
-        last_refusal=bindparam("reason"),
+    new = insert(table, conn.dialect.name).values(
+        source=source,
+        refused=count,
+        refused_in_row=in_row,
+        last_refusal=reason,
         last_refused_at_ms=now_ms(),
         row_began_at_ms=now_ms(),
-    ).on_conflict_do_update(
-        index_elements=[table.c.source],
-        set_={
-            "refused": table.c.refused + insert.excluded.refused,
-            "refused_in_row": table.c.refused_in_row + insert.excluded.refused_in_row,
-            "last_refusal": insert.excluded.last_refusal,
-            "last_refused_at_ms": insert.excluded.last_refused_at_ms,
-            "row_began_at_ms": case(
-                (
-                    or_(table.c.refused_in_row == 0, table.c.row_began_at_ms.is_(None)),
-                    insert.excluded.last_refused_at_ms,
-                ),
-                else_=table.c.row_began_at_ms,
-            ),
-        },
     )
-
-
-_REFUSED: Final = both(table, _refused)
+    begins = or_(table.c.refused_in_row == 0, table.c.row_began_at_ms.is_(None))
+    sums = {
+        "refused": table.c.refused + new.excluded.refused,
+        "refused_in_row": table.c.refused_in_row + new.excluded.refused_in_row,
+        "last_refusal": new.excluded.last_refusal,
+        "last_refused_at_ms": new.excluded.last_refused_at_ms,
+        "row_began_at_ms": case((begins, new.excluded.last_refused_at_ms), else_=table.c.row_began_at_ms),
+    }
+    conn.execute(new.on_conflict_do_update(index_elements=[table.c.source], set_=sums))
 
 
 @dataclass
@@ -87,7 +75,7 @@ class Refusals:
                 self._sums[source].in_row = 0
 
     def flush(self, store: Store) -> None:
-        """Write the sums. When the store is unavailable they are kept for the next time."""
+        """Write the sums. When the store is unavailable, they are kept for the next time."""
         with self._lock:
             sums, self._sums = self._sums, {}
         if not sums:
@@ -110,3 +98,55 @@ def _write(conn: Connection, sums: dict[str, _Sum]) -> None:
     for source in sorted(sums):  # the same order everywhere, so that there is no deadlock
         total = sums[source]
         refused(conn, source, count=total.count, in_row=total.in_row, reason=total.reason)
+
+
+# -------------------------------------------------------------------------------------------------- wrong tokens
+
+_COUNT: Final = "wrong_tokens"
+_LAST: Final = "wrong_token_at_ms"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTries:
+    """How many wrong tokens there ever were; when the last one came, None if there was none."""
+
+    count: int = 0
+    last_at_ms: int | None = None
+
+
+class WrongTokens:
+    """Wrong bearer tokens since the last `flush`. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def count(self, more: int = 1) -> None:
+        with self._lock:
+            self._count += more
+
+    def flush(self, store: Store) -> None:
+        """Write the sum. When the store is unavailable, it is kept for the next time."""
+        with self._lock:
+            count, self._count = self._count, 0
+        if not count:
+            return
+        try:
+            store.run(lambda conn: _add(conn, count))
+        except BaseException:
+            self.count(count)
+            raise
+
+
+def tried(conn: Connection) -> TokenTries:
+    """The written counts of all processes."""
+    count, last = facts.get(conn, _COUNT), facts.get(conn, _LAST)
+    return TokenTries(int(count or 0), None if last is None else int(last))
+
+
+def _add(conn: Connection, count: int) -> None:
+    value = facts_table.c.value
+    new = insert(facts_table, conn.dialect.name).values(name=_COUNT, value=str(count))
+    total = cast(cast(value, BigInteger) + count, Text)
+    conn.execute(new.on_conflict_do_update(index_elements=[facts_table.c.name], set_={"value": total}))
+    facts.put(conn, _LAST, str(read_ms(conn)))

@@ -1,8 +1,8 @@
-"""What senders said before their source had a secret: kept for a person, for an hour, the last three of each source.
+"""What senders said before their source had a secret: the last three of each source, kept for an hour, for a person.
 
-Nobody has authenticated them, so they are never used by themselves, and they are in no log, status or page. Like
-refusals they write nothing at once, or a flood of them would be a flood of writes: `FirstMessages` holds the last three
-and its owner writes them a few times a second.
+Nobody has authenticated them, so the bridge never uses them, and shows them in no log, status or page. Like refusals,
+they write nothing at once, or a flood of them would be a flood of writes: `FirstMessages` holds the last three, and its
+owner writes them a few times per second.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import delete, select
 
 from bridge.store.clock import now_ms
 from bridge.store.schema import first_messages as table
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -28,7 +28,7 @@ KEPT_MS: Final = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class FirstMessage:
-    """sender: an address, and through which proxy; whether it is the provider's, only its own page can tell."""
+    """sender: an address, and through which proxy. Only the provider's own page can tell whether it is its own."""
 
     token: str = field(repr=False)
     sender: str
@@ -43,7 +43,7 @@ class FirstMessages:
         self._waiting: dict[str, dict[str, str]] = {}  # source -> token -> sender, the last one last
 
     def keep(self, source: str, token: str, sender: str) -> None:
-        """Without waiting for the database."""
+        """Remember one, without waiting for the database."""
         with self._lock:
             of_source = self._waiting.setdefault(source, {})
             of_source.pop(token, None)
@@ -52,7 +52,7 @@ class FirstMessages:
                 del of_source[next(iter(of_source))]
 
     def flush(self, store: Store) -> None:
-        """Write them. When the store is unavailable they are kept for the next time."""
+        """Write them. When the store is unavailable, they are kept for the next time."""
         if not self._waiting:
             return
         with self._lock:
@@ -66,21 +66,12 @@ class FirstMessages:
             self._waiting = {source: left for source, left in self._waiting.items() if left}
 
 
-_PUT: Final = both(
-    table,
-    lambda insert: insert.values(
-        source=bindparam("of"), token=bindparam("what"), sender=bindparam("who"), at_ms=now_ms()
-    ).on_conflict_do_update(
-        index_elements=[table.c.source, table.c.token],
-        set_={"sender": insert.excluded.sender, "at_ms": insert.excluded.at_ms},
-    ),
-)
-
-
 def _write(conn: Connection, waiting: dict[str, dict[str, str]]) -> None:
     for source in sorted(waiting):  # the same order everywhere, so that there is no deadlock
         for token, sender in waiting[source].items():
-            conn.execute(_PUT[conn.dialect.name], {"of": source, "what": token, "who": sender})
+            again = {"sender": sender, "at_ms": now_ms()}
+            new = insert(table, conn.dialect.name).values(source=source, token=token, **again)
+            conn.execute(new.on_conflict_do_update(index_elements=[table.c.source, table.c.token], set_=again))
         last = select(table.c.token).where(table.c.source == source).order_by(*_LAST_FIRST).limit(KEPT)
         conn.execute(delete(table).where(table.c.source == source, table.c.token.not_in(last)))
 
@@ -89,7 +80,7 @@ _LAST_FIRST: Final = (table.c.at_ms.desc(), table.c.token)
 
 
 def forget_old(conn: Connection, now: int) -> int:
-    """Remove what is older than an hour; how many."""
+    """Delete what is older than an hour; how many."""
     return conn.execute(delete(table).where(table.c.at_ms <= now - KEPT_MS)).rowcount
 
 

@@ -1,29 +1,27 @@
-"""What was asked at Stripe, and whose turn it is. Pauses, pace and answers are rows, so all workers share them.
+"""What was asked at Stripe, and whose turn it is. Pauses, the rate limit and answers are rows that all workers share.
 
-A parked goal is seen to when its `look_up_at_ms` has come; a question is asked by one worker, and its answer (also
-"nothing") stands for a day. What stops more than one question is a pause: of all, of a permission, of an account; it
-grows while it goes on and ends with the first answer, or with another key.
+A parked goal's turn comes at its `look_up_at_ms`. One worker asks a question, and its answer (also "nothing") stands
+for a day. What stops more than one question is a pause: of all, of a permission, of an account. It grows while it lasts
+and ends with the first answer, or with another key.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, update
 
 from bridge.model import Key
 from bridge.store import clock
 from bridge.store.delivery import pauses, rate_limit
 from bridge.store.schema import events, goal_keys, goals, link_keys, lookup_pauses, lookups, pace
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from sqlalchemy import Connection
-
-    from bridge.store.upsert import Insert
+    from sqlalchemy import ColumnElement, Connection
 
 ALL: Final = "all"
 _MATES: Final = 40  # keys of the same purchase that are considered, the newest
@@ -38,7 +36,7 @@ _STEPS: Final = {
 }
 DAY_MS: Final = 24 * 60 * _MIN
 KEPT_MS: Final = 30 * DAY_MS
-_LASTING_MS: Final = 5 * _MIN  # a pause that somebody should look at: of a wrong key at once, of a slow Stripe later
+_LASTING_MS: Final = 5 * _MIN  # somebody should look at it: a wrong key's is so long at once, a slow Stripe's later
 _JUST_OVER_MS: Final = _MIN  # its question is asked again about now, and may begin the next one
 
 
@@ -76,7 +74,7 @@ class LookupPause:
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A question as people are told of it."""
+    """A question, and what came of it, as it is shown to people."""
 
     key: str
     question: str
@@ -98,27 +96,11 @@ def any_due(conn: Connection, fingerprint: str) -> bool:
 def due(conn: Connection, limit: int) -> list[GoalToLookUp]:
     """The goals whose turn it is, held until the transaction ends; one that another worker holds is left out."""
     rows = conn.execute(_WAITING, {"now": clock.read_ms(conn), "most": limit}).all()
-    own = _own(conn, [row.id for row in rows])
+    own = _own(conn, [row.goal_id for row in rows])
     found = []
     for row in rows:
-        mine = own.get(row.id, ())
-        mates = _mates(conn, mine)
-        found.append(
-            GoalToLookUp(
-                row.id,
-                row.source,
-                row.provider,
-                row.account,
-                row.test,
-                row.event_id,
-                row.type,
-                row.created_at_ms,
-                row.weak_at_ms,
-                row.parked_until_ms or row.created_at_ms,
-                mine,
-                mates,
-            )
-        )
+        mine = own.get(row.goal_id, ())
+        found.append(GoalToLookUp(**row._mapping, own=mine, thread=_mates(conn, mine)))  # noqa: SLF001 - public
     return found
 
 
@@ -138,8 +120,8 @@ def _mates(conn: Connection, own: Sequence[Key]) -> tuple[Key, ...]:
 
 
 def put_off(conn: Connection, goal_id: int, until_ms: int) -> None:
-    """See to this goal again when that time has come."""
-    conn.execute(_PUT_OFF, {"goal": goal_id, "until": until_ms})
+    """Let this goal's turn come again at that time."""
+    conn.execute(update(goals).where(goals.c.id == goal_id, _IS_PARKED).values(look_up_at_ms=until_ms))
 
 
 # ------------------------------------------------------------------------------------------------------- questions
@@ -147,63 +129,82 @@ def put_off(conn: Connection, goal_id: int, until_ms: int) -> None:
 
 def again_at(conn: Connection, keys: Collection[str]) -> dict[tuple[str, str], int]:
     """(key, question) → when it may be asked again, of those that were asked."""
-    rows = conn.execute(_KNOWN, {"keys": sorted(keys)}) if keys else ()
-    return {(row.key, row.question): row.again_at_ms for row in rows}
+    query = select(lookups.c.key, lookups.c.question, lookups.c.again_at_ms).where(lookups.c.key.in_(sorted(keys)))
+    return {(row.key, row.question): row.again_at_ms for row in conn.execute(query)}
 
 
 def begin(conn: Connection, key: str, question: str, goal_id: int, now: int, lease_ms: int) -> bool:
     """This worker asks, and nobody else before the lease is over. False: somebody was quicker."""
-    values = {
-        "key": key,
-        "question": question,
-        "goal_id": goal_id,
-        "asked_at_ms": now,
-        "again_at_ms": now + lease_ms,
-        "failures": 0,
-    }
-    return conn.execute(_BEGIN[conn.dialect.name], values).first() is not None
+    asked = {"goal_id": goal_id, "asked_at_ms": now, "again_at_ms": now + lease_ms}
+    statement = (
+        insert(lookups, conn.dialect.name)
+        .values(key=key, question=question, failures=0, **asked)
+        .on_conflict_do_update(
+            index_elements=[lookups.c.key, lookups.c.question],
+            set_={**asked, "outcome": None},
+            where=lookups.c.again_at_ms <= now,
+        )
+    )
+    return conn.execute(statement.returning(lookups.c.key)).first() is not None
 
 
 def answered(conn: Connection, key: str, question: str, *, outcome: str, detail: str | None, again_at_ms: int) -> None:
-    """What came of it."""
-    values = {"outcome": outcome, "detail": detail, "again_at_ms": again_at_ms}
+    """Write what came of it."""
     in_a_row = lookups.c.failures + 1 if outcome == "failed" else 0
-    conn.execute(_ANSWERED.values(**values, failures=in_a_row), {"of": key, "asked": question})
+    values = {"outcome": outcome, "detail": detail, "again_at_ms": again_at_ms, "failures": in_a_row}
+    conn.execute(update(lookups).where(*_is(key, question)).values(values))
 
 
 def failures(conn: Connection, key: str, question: str) -> int:
     """How often in a row it failed."""
-    return int(conn.execute(_FAILURES, {"of": key, "asked": question}).scalar() or 0)
+    return int(conn.execute(select(lookups.c.failures).where(*_is(key, question))).scalar() or 0)
 
 
 def of_goal(conn: Connection, goal_id: int) -> list[AskedQuestion]:
     """What was asked for this goal, in its order."""
-    names = AskedQuestion.__slots__
-    return [AskedQuestion(*(getattr(row, name) for name in names)) for row in conn.execute(_OF_GOAL, {"goal": goal_id})]
+    columns = (lookups.c[name] for name in AskedQuestion.__slots__)
+    query = select(*columns).where(lookups.c.goal_id == goal_id).order_by(lookups.c.asked_at_ms, lookups.c.key)
+    return [AskedQuestion(*row) for row in conn.execute(query)]
 
 
 def forget_old(conn: Connection, limit: int, now: int) -> int:
-    """Forget what was asked a month ago; how many."""
-    before = now - KEPT_MS
-    old = conn.execute(_OLD, {"before": before, "most": limit}).all()
-    for row in old:
-        conn.execute(_FORGET, {"of": row.key, "asked": row.question, "before": before})
-    return len(old)
+    """Delete what was asked a month ago; how many."""
+    is_old = lookups.c.again_at_ms <= now - KEPT_MS
+    old = select(lookups.c.key, lookups.c.question).where(is_old).order_by(lookups.c.again_at_ms).limit(limit)
+    rows = conn.execute(old).all()
+    for row in rows:
+        conn.execute(delete(lookups).where(*_is(row.key, row.question), is_old))
+    return len(rows)
+
+
+def _is(key: str, question: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return lookups.c.key == key, lookups.c.question == question
 
 
 # ---------------------------------------------------------------------------------------------------------- pauses
 
 
 def paused(conn: Connection, fingerprint: str) -> dict[str, LookupPause]:
-    """What stands in the way of this key, by what it stops; a time that has come does not."""
-    rows = conn.execute(_PAUSED, {"key": fingerprint, "now": clock.read_ms(conn)})
-    return {row.what: LookupPause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows}
+    """What stands in the way of this key now, by what it stops."""
+    return {pause.what: pause for pause in _pauses(conn, fingerprint, over_ms=0)}
 
 
 def lasting_pauses(conn: Connection, fingerprint: str) -> list[LookupPause]:
     """What keeps this key from being asked for five minutes or more, all in all; of an account it is its own choice."""
-    rows = conn.execute(_LASTING, {"key": fingerprint, "now": clock.read_ms(conn)})
-    return [LookupPause(row.what, row.until_ms, row.since_ms, row.reason, row.failures) for row in rows]
+    return [
+        pause
+        for pause in _pauses(conn, fingerprint, over_ms=_JUST_OVER_MS)
+        if pause.until_ms >= pause.since_ms + _LASTING_MS and not pause.what.startswith("account:")
+    ]
+
+
+def _pauses(conn: Connection, fingerprint: str, over_ms: int) -> list[LookupPause]:
+    """The pauses of this key that last, or were over so lately."""
+    table = lookup_pauses.c
+    columns = (table[name] for name in LookupPause.__slots__)
+    lately = table.until_ms > clock.read_ms(conn) - over_ms
+    query = select(*columns).where(table.key_fingerprint == fingerprint, lately).order_by(table.what)
+    return [LookupPause(*row) for row in conn.execute(query)]
 
 
 def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:
@@ -215,24 +216,24 @@ def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, 
     first, last = _STEPS[why]
     until = now + max(min(first << min(failures - 1, 20), last), retry_after_ms or 0)
     values = {
-        "what": what,
         "key_fingerprint": fingerprint,
         "until_ms": until,
         "since_ms": row.since_ms if row is not None and same else now,
         "reason": reason,
         "failures": failures,
     }
-    conn.execute(_PAUSE[conn.dialect.name], values)
+    new = insert(lookup_pauses, conn.dialect.name).values(what=what, **values)
+    conn.execute(new.on_conflict_do_update(index_elements=[lookup_pauses.c.what], set_=values))
     return until
 
 
 def reopen(conn: Connection, what: Collection[str]) -> None:
     """An answer came: nothing of this is paused any more."""
-    conn.execute(_REOPEN, {"some": sorted(what)})
+    conn.execute(delete(lookup_pauses).where(lookup_pauses.c.what.in_(sorted(what))))
 
 
 def take_turn(conn: Connection, fingerprint: str, per_minute: int) -> bool:
-    """A slot of the pace that all workers share; False: not yet."""
+    """A slot of the rate limit that all workers share; False: not yet."""
     if conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == fingerprint)).first() is None:
         pauses.insert_once(conn, pace, {"token_hash": fingerprint, "next_at_us": 0})
     return rate_limit.reserve(conn, fingerprint, per_minute) == 0
@@ -250,16 +251,10 @@ _ALL_PAUSED: Final = select(lookup_pauses.c.what).where(
 )
 _WAITING: Final = (
     select(
-        goals.c.id,
-        goals.c.source,
-        goals.c.test,
-        goals.c.event_id,
-        goals.c.created_at_ms,
-        goals.c.weak_at_ms,
-        goals.c.parked_until_ms,
-        events.c.provider,
-        events.c.account,
-        events.c.type,
+        goals.c.id.label("goal_id"),
+        *(goals.c[name] for name in ("source", "test", "event_id", "created_at_ms", "weak_at_ms")),
+        func.coalesce(goals.c.parked_until_ms, goals.c.created_at_ms).label("parked_until_ms"),
+        *(events.c.provider, events.c.account, events.c.type.label("event_type")),
     )
     .join_from(goals, events, events.c.id == goals.c.event_id)
     .where(_IS_PARKED, goals.c.look_up_at_ms <= bindparam("now"))
@@ -284,61 +279,3 @@ _THREAD: Final = (
     .order_by(link_keys.c.created_at_ms.desc(), link_keys.c.key)
     .limit(bindparam("most"))
 )
-_PUT_OFF: Final = (
-    update(goals).where(goals.c.id == bindparam("goal"), _IS_PARKED).values(look_up_at_ms=bindparam("until"))
-)
-_KNOWN: Final = select(lookups.c.key, lookups.c.question, lookups.c.again_at_ms).where(
-    lookups.c.key.in_(bindparam("keys", expanding=True))
-)
-
-
-def _begin(insert: Insert) -> Any:
-    new = insert.excluded
-    return insert.on_conflict_do_update(
-        index_elements=[lookups.c.key, lookups.c.question],
-        set_={"goal_id": new.goal_id, "asked_at_ms": new.asked_at_ms, "again_at_ms": new.again_at_ms, "outcome": None},
-        where=lookups.c.again_at_ms <= new.asked_at_ms,
-    ).returning(lookups.c.key)
-
-
-_BEGIN: Final = both(lookups, _begin)
-_ANSWERED: Final = update(lookups).where(lookups.c.key == bindparam("of"), lookups.c.question == bindparam("asked"))
-_FAILURES: Final = select(lookups.c.failures).where(
-    lookups.c.key == bindparam("of"), lookups.c.question == bindparam("asked")
-)
-_OF_GOAL: Final = (
-    select(lookups).where(lookups.c.goal_id == bindparam("goal")).order_by(lookups.c.asked_at_ms, lookups.c.key)
-)
-_OLD: Final = (
-    select(lookups.c.key, lookups.c.question)
-    .where(lookups.c.again_at_ms <= bindparam("before"))
-    .order_by(lookups.c.again_at_ms)
-    .limit(bindparam("most"))
-)
-_FORGET: Final = delete(lookups).where(
-    lookups.c.key == bindparam("of"),
-    lookups.c.question == bindparam("asked"),
-    lookups.c.again_at_ms <= bindparam("before"),
-)
-_PAUSED: Final = select(lookup_pauses).where(
-    lookup_pauses.c.key_fingerprint == bindparam("key"), lookup_pauses.c.until_ms > bindparam("now")
-)
-_LASTING: Final = (
-    select(lookup_pauses)
-    .where(
-        lookup_pauses.c.key_fingerprint == bindparam("key"),
-        lookup_pauses.c.until_ms > bindparam("now") - _JUST_OVER_MS,
-        lookup_pauses.c.until_ms >= lookup_pauses.c.since_ms + _LASTING_MS,
-        lookup_pauses.c.what.not_like("account:%"),
-    )
-    .order_by(lookup_pauses.c.what)
-)
-_PAUSE_COLUMNS: Final = ("key_fingerprint", "until_ms", "since_ms", "reason", "failures")
-_PAUSE: Final = both(
-    lookup_pauses,
-    lambda insert: insert.on_conflict_do_update(
-        index_elements=[lookup_pauses.c.what],
-        set_={name: insert.excluded[name] for name in _PAUSE_COLUMNS},
-    ),
-)
-_REOPEN: Final = delete(lookup_pauses).where(lookup_pauses.c.what.in_(bindparam("some", expanding=True)))

@@ -10,17 +10,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, update
 
 from bridge.model import GoalState
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.inbox import events
 from bridge.store.operator.forgetting import FORGOTTEN
 from bridge.store.schema import goals
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
 
 class Retried(StrEnum):
@@ -47,9 +47,9 @@ class Cancelled(StrEnum):
     UNKNOWN = "unknown"
 
 
-_SENT_AGAIN: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
+_SENDABLE: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
 _UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
-_STOPPED: Final = ("pending", "parked", "held")
+_CANCELLABLE: Final = ("pending", "parked", "held")
 
 
 def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retried, int]:
@@ -63,9 +63,10 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
         case "delivered":
             return _new_generation(conn, row) if again else (Retried.DELIVERED, goal_id)
         case "pending":
-            conn.execute(_DUE_NOW, {"goal_id": goal_id})
+            due_now = {"due_at_ms": now_ms(), "unknown_at_ms": 0, "changed_at_ms": now_ms()}
+            conn.execute(update(goals).where(*_still(row), goals.c.due_at_ms > now_ms()).values(due_now))
             return Retried.QUEUED, goal_id
-        case state if state in _SENT_AGAIN:
+        case state if state in _SENDABLE:
             return _once_more(conn, row), goal_id
         case state if state in _UNDER_WAY:
             return Retried.UNDER_WAY, goal_id
@@ -74,7 +75,9 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
 
 def cancel(conn: Connection, goal_id: int) -> Cancelled:
     """Never send this goal, if it is not on its way or over already."""
-    if conn.execute(_CANCEL, {"goal_id": goal_id}).rowcount == 1:
+    end = {"state": "cancelled", "reason": "by_hand", "message": "cancelled by a person", "changed_at_ms": now_ms()}
+    stopped = update(goals).where(goals.c.id == goal_id, goals.c.state.in_(_CANCELLABLE)).values(end)
+    if conn.execute(stopped).rowcount == 1:
         return Cancelled.CANCELLED
     state = conn.execute(select(goals.c.state).where(goals.c.id == goal_id)).scalar()
     if state is None:
@@ -82,17 +85,8 @@ def cancel(conn: Connection, goal_id: int) -> Cancelled:
     return Cancelled.UNDER_WAY if state in _UNDER_WAY else Cancelled.FINAL
 
 
-_DUE_NOW: Final = (
-    update(goals)
-    .where(goals.c.id == bindparam("goal_id"), goals.c.state == "pending", goals.c.due_at_ms > now_ms())
-    .values(due_at_ms=now_ms(), unknown_at_ms=0, changed_at_ms=now_ms())
-)
-
-_CANCEL: Final = (
-    update(goals)
-    .where(goals.c.id == bindparam("goal_id"), goals.c.state.in_(_STOPPED))
-    .values(state="cancelled", reason="by_hand", message="cancelled by a person", changed_at_ms=now_ms())
-)
+def _still(row: Row[*tuple[Any, ...]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return goals.c.id == row.id, goals.c.state == row.state
 
 
 def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
@@ -122,8 +116,7 @@ def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
     """The same goal is sent: as far as anybody knows, it was never delivered."""
     if row.visitor is None:
         return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
-    still = (goals.c.id == row.id, goals.c.state == row.state)
-    conn.execute(update(goals).where(*still).values(**_fresh(row, read_ms(conn))))
+    conn.execute(update(goals).where(*_still(row)).values(_fresh(row, read_ms(conn))))
     return Retried.QUEUED
 
 
@@ -133,16 +126,10 @@ def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retri
     base = row.once_key if row.generation == 1 else row.once_key.rpartition("#")[0]
     now = read_ms(conn)
     copy = {name: value for name, value in row._mapping.items() if name != "id"}  # noqa: SLF001 - public in SQLAlchemy
-    copy |= _fresh(row, now) | {
-        "once_key": f"{base}#{generation}",
-        "generation": generation,
-        "created_at_ms": now,
-    }
-    made = conn.execute(_COPY[conn.dialect.name], copy).scalar()
+    copy |= _fresh(row, now) | {"once_key": f"{base}#{generation}", "generation": generation, "created_at_ms": now}
+    new = insert(goals, conn.dialect.name).values(copy).on_conflict_do_nothing().returning(goals.c.id)
+    made = conn.execute(new).scalar()
     if made is not None:
         return Retried.AGAIN, int(made)
     same_key = (goals.c.destination == row.destination, goals.c.once_key == copy["once_key"])
     return Retried.ALREADY, int(conn.execute(select(goals.c.id).where(*same_key)).scalar_one())
-
-
-_COPY: Final = both(goals, lambda insert: insert.on_conflict_do_nothing().returning(goals.c.id))

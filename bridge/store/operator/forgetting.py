@@ -2,8 +2,8 @@
 
 A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies hold
 that string, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
-new is found. An event keeps its type, time and dedupe key (or the provider could bring everything back), a goal its
-name, state and times. `scrub` makes SQLite overwrite what it only marked as free.
+new is found. An event keeps its type, time and dedupe key (otherwise its provider could bring everything back), a goal
+its name, state and times. `scrub` makes SQLite overwrite what it only marked as free.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Text, bindparam, case, cast, delete, literal, or_, select, text, update
+from sqlalchemy import Text, case, cast, delete, literal, or_, select, text, update
 
 from bridge.identity.threads import components
 from bridge.model import FINAL
@@ -27,7 +27,7 @@ from bridge.store.schema import visitor_proofs as proofs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection, Executable
+    from sqlalchemy import Column, ColumnElement, Connection
 
     from bridge.store.database.engine import Store
 
@@ -65,8 +65,7 @@ def key(conn: Connection, name: str) -> None:
     if thread is not None:
         parts = components(link_statements.edges_in(conn, [thread]), link_statements.keys_in(conn, [thread]), (name,))
         link_statements.stop(conn, name, FORGOTTEN, 0, parts)
-    for statement in _FORGET_KEYS:
-        conn.execute(statement, {"some": [name]})
+    _forget_keys(conn, [name])
 
 
 # ------------------------------------------------------------------------------------------------------- a person
@@ -116,22 +115,29 @@ def whole(conn: Connection, *, visitor: str | None, customer: str | None, seeds:
 
 
 def _grow(conn: Connection, person: Person) -> None:
-    """One step along everything that links."""
-    person.keys.update(_all(conn, _KEYS_OF_VISITORS, person.visitors))
-    person.keys.update(_all(conn, _KEYS_OF_EVENTS, person.events))
-    person.keys.update(_all(conn, _KEYS_OF_THREADS, _all(conn, _THREADS_OF_KEYS, person.keys)))
-    person.events.update(_all(conn, _EVENTS_OF_KEYS, person.keys))
-    person.visitors.update(_all(conn, _VISITORS_OF_KEYS, person.keys))
-    person.goals.update(_all(conn, _GOALS_OF_VISITORS, person.visitors))
-    person.goals.update(_all(conn, _GOALS_OF_EVENTS, person.events))
-    person.events.update(_all(conn, _EVENTS_OF_GOALS, person.goals))
+    """One step along everything that links. A key that was stopped links nothing: a product's id is nobody's."""
+    key, named, together = link_keys.c, link_visitors.c, link_events.c
+    in_force = key.stopped_at_ms.is_(None)
+    person.keys |= _find(conn, named.key, named.visitor, person.visitors)
+    person.keys |= _find(conn, together.key, together.event_id, person.events)
+    threads = _find(conn, key.thread, key.key, person.keys, in_force)
+    person.keys |= _find(conn, key.key, key.thread, threads, in_force)
+    linking = _find(conn, key.key, key.key, person.keys, in_force)
+    person.events |= _find(conn, together.event_id, together.key, linking)
+    person.visitors |= _find(conn, named.visitor, named.key, person.keys)
+    person.goals |= _find(conn, goals.c.id, goals.c.visitor, person.visitors)
+    person.goals |= _find(conn, goals.c.id, goals.c.event_id, person.events)
+    person.events |= _find(conn, goals.c.event_id, goals.c.id, person.goals)
 
 
-def _all(conn: Connection, statement: Executable, values: Iterable[Any]) -> set[Any]:
+def _find(
+    conn: Connection, wanted: Column[Any], by: Column[Any], values: Iterable[Any], *also: ColumnElement[bool]
+) -> set[Any]:
+    """What stands in one column of a table where another one has one of these values."""
     found: set[Any] = set()
     for some in _pieces(sorted(values)):
-        found.update(value for value in conn.execute(statement, {"some": some}).scalars() if value is not None)
-    return found
+        found.update(conn.execute(select(wanted).where(by.in_(some), *also)).scalars())
+    return found - {None}
 
 
 def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -145,27 +151,37 @@ def remove(conn: Connection, person: Person) -> None:
     if conn.dialect.name == "sqlite":
         conn.execute(text("PRAGMA secure_delete = ON"))
     told = _REQUESTED.format(datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC))
-    asked = person.visitors | _borrowed(conn, person)
+    visitors = person.visitors | _borrowed(conn, person)
     ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
-    for values, statements in (
-        (
-            person.goals,
-            (_FORGET_TRIES, _FORGET_GOALS, *(delete(table).where(table.c.goal_id.in_(_SOME)) for table in _OF_GOALS)),
-        ),
-        (person.events, (_FORGET_EVENTS, delete(link_events).where(link_events.c.event_id.in_(_SOME)))),
-        (person.keys, _FORGET_KEYS),
-        (asked, (_FORGET_VISITORS, *(delete(table).where(table.c.visitor.in_(_SOME)) for table in _KNOWN))),
-        (ids, (_FORGET_IDS,)),
-    ):
-        for some in _pieces(sorted(values)):
-            for statement in statements:
-                conn.execute(statement, {"some": some, "told": told})
+    for some in _pieces(sorted(person.goals)):
+        conn.execute(update(attempts).where(attempts.c.goal_id.in_(some)).values(message=None, lease_token=""))
+        conn.execute(update(goals).where(goals.c.id.in_(some)).values(_EMPTY_GOAL | {"message": told}))
+        _delete(conn, some, goal_keys.c.goal_id, lookups.c.goal_id)
+    for some in _pieces(sorted(person.events)):
+        conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": told}))
+        _delete(conn, some, link_events.c.event_id)
+    _forget_keys(conn, sorted(person.keys))
+    for named in _pieces(sorted(visitors)):
+        _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
+    for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
+        called_so = events.c.provider_event_id.in_(named), events.c.reason == told
+        conn.execute(update(events).where(*called_so).values(provider_event_id=None))
+
+
+def _forget_keys(conn: Connection, keys: Sequence[str]) -> None:
+    for some in _pieces(keys):
+        _delete(conn, some, *(table.c.key for table in (link_visitors, link_events, goal_keys, lookups, link_keys)))
+
+
+def _delete(conn: Connection, values: Sequence[Any], *columns: Column[Any]) -> None:
+    for column in columns:
+        conn.execute(delete(column.table).where(column.in_(values)))
 
 
 def _borrowed(conn: Connection, person: Person) -> set[str]:
     """The bare UUIDs that DataFast was asked about for their events: a user id of one's own is a personal key, too."""
-    found = _all(conn, _TO_PROVE, person.goals)
-    for text_ in _all(conn, _TRACES, person.events):
+    found = _find(conn, goals.c.to_prove, goals.c.id, person.goals)
+    for text_ in _find(conn, events.c.trace, events.c.id, person.events):
         for element in json.loads(text_).get("elements", ()):
             found |= {told["visitor"] for told in element.get("candidates", ()) if told.get("visitor")}
     return found
@@ -189,75 +205,28 @@ def scrub(store: Store) -> bool:
         connection.close()
 
 
-# ----------------------------------------------------------------------------------------------------- statements
+# ------------------------------------------------------------------------------------------------- what is left
 
-_SOME: Final[Any] = bindparam("some", expanding=True)
-_TOLD: Final[Any] = bindparam("told", type_=Text)
-
-_KEYS_OF_VISITORS: Final = select(link_visitors.c.key).where(link_visitors.c.visitor.in_(_SOME))
-_KEYS_OF_EVENTS: Final = select(link_events.c.key).where(link_events.c.event_id.in_(_SOME))
-_THREADS_OF_KEYS: Final = select(link_keys.c.thread).where(
-    link_keys.c.key.in_(_SOME), link_keys.c.stopped_at_ms.is_(None)
-)
-_KEYS_OF_THREADS: Final = select(link_keys.c.key).where(
-    link_keys.c.thread.in_(_SOME), link_keys.c.stopped_at_ms.is_(None)
-)
-_VISITORS_OF_KEYS: Final = select(link_visitors.c.visitor).where(link_visitors.c.key.in_(_SOME))
-_EVENTS_OF_KEYS: Final = (
-    select(link_events.c.event_id)
-    .join_from(link_events, link_keys, link_keys.c.key == link_events.c.key)
-    .where(link_events.c.key.in_(_SOME), link_keys.c.stopped_at_ms.is_(None))  # a product's id is nobody's
-)
-_GOALS_OF_VISITORS: Final = select(goals.c.id).where(goals.c.visitor.in_(_SOME))
-_GOALS_OF_EVENTS: Final = select(goals.c.id).where(goals.c.event_id.in_(_SOME))
-_TO_PROVE: Final = select(goals.c.to_prove).where(goals.c.id.in_(_SOME))
-_TRACES: Final = select(events.c.trace).where(events.c.id.in_(_SOME))
-_EVENTS_OF_GOALS: Final = select(goals.c.event_id).where(goals.c.id.in_(_SOME))
-
-_FORGET_KEYS: Final = tuple(
-    delete(table).where(table.c.key.in_(_SOME)) for table in (link_visitors, link_events, goal_keys, lookups, link_keys)
-)
-_OF_GOALS: Final = (goal_keys, lookups)
-_KNOWN: Final = (unknown, proofs)  # what is remembered of a visitor at a destination
-_FORGET_VISITORS: Final = delete(link_visitors).where(link_visitors.c.visitor.in_(_SOME))
-_FORGET_TRIES: Final = (
-    update(attempts).where(attempts.c.goal_id.in_(_SOME)).values(message=None, lease_token=literal(""))
-)
-_FORGET_GOALS: Final = (
-    update(goals)
-    .where(goals.c.id.in_(_SOME))
-    .values(
-        once_key=literal("forgotten:") + cast(goals.c.id, Text),
-        description="",
-        metadata="{}",
-        visitor=None,
-        provenance=None,
-        to_prove=None,
-        reason=FORGOTTEN,
-        message=_TOLD,
-        datafast_event_id=None,
-        state=case((goals.c.state.in_([state.value for state in FINAL]), goals.c.state), else_="cancelled"),
-        lease_token=None,
-        lease_until_ms=None,
-    )
-)
-_FORGET_EVENTS: Final = (
-    update(events)
-    .where(events.c.id.in_(_SOME))
-    .values(
-        headers="{}",
-        query="{}",
-        body=None,
-        trace=None,
-        reason=_TOLD,
-        verdict=case((events.c.state == "routed", events.c.verdict), else_="ignored"),
-        state="routed",
-        lease_token=None,
-        lease_until_ms=None,
-    )
-)
-
-# An event that the provider calls by such an id (an order's) is found by it no more; its dedupe key stays.
-_FORGET_IDS: Final = (
-    update(events).where(events.c.provider_event_id.in_(_SOME), events.c.reason == _TOLD).values(provider_event_id=None)
-)
+_EMPTY_GOAL: Final = {
+    "once_key": literal("forgotten:") + cast(goals.c.id, Text),
+    "description": "",
+    "metadata": "{}",
+    "visitor": None,
+    "provenance": None,
+    "to_prove": None,
+    "reason": FORGOTTEN,
+    "datafast_event_id": None,
+    "state": case((goals.c.state.in_([state.value for state in FINAL]), goals.c.state), else_="cancelled"),
+    "lease_token": None,
+    "lease_until_ms": None,
+}
+_EMPTY_EVENT: Final = {
+    "headers": "{}",
+    "query": "{}",
+    "body": None,
+    "trace": None,
+    "verdict": case((events.c.state == "routed", events.c.verdict), else_="ignored"),
+    "state": "routed",
+    "lease_token": None,
+    "lease_until_ms": None,
+}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import delete, select
 
 from bridge.store.clock import now_ms
 from bridge.store.schema import workers as table
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,31 +29,12 @@ class Heartbeat:
     rules_fault: str | None
 
 
-_BEAT: Final = both(
-    table,
-    lambda insert: insert.values(
-        id=bindparam("of"),
-        kind=bindparam("what"),
-        started_at_ms=now_ms(),
-        seen_at_ms=now_ms(),
-        rules_hash=bindparam("rules"),
-        rules_fault=bindparam("fault"),
-    ).on_conflict_do_update(
-        index_elements=[table.c.id],
-        set_={
-            "seen_at_ms": insert.excluded.seen_at_ms,
-            "rules_hash": insert.excluded.rules_hash,
-            "rules_fault": insert.excluded.rules_fault,
-        },
-    ),
-)
-_FORGET: Final = delete(table).where(table.c.seen_at_ms < now_ms() - FORGOTTEN_MS)
-
-
 def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules_fault: str | None) -> None:
     """A process is alive and works with these rules; `rules_fault`: why it refused newer ones."""
-    conn.execute(_BEAT[conn.dialect.name], {"of": id_, "what": kind, "rules": rules_hash, "fault": rules_fault})
-    conn.execute(_FORGET)
+    seen = {"seen_at_ms": now_ms(), "rules_hash": rules_hash, "rules_fault": rules_fault}
+    new = insert(table, conn.dialect.name).values(id=id_, kind=kind, started_at_ms=now_ms(), **seen)
+    conn.execute(new.on_conflict_do_update(index_elements=[table.c.id], set_=seen))
+    conn.execute(delete(table).where(table.c.seen_at_ms < now_ms() - FORGOTTEN_MS))
 
 
 def gone(conn: Connection, id_: str) -> None:

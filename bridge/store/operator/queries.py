@@ -22,7 +22,7 @@ from bridge.store.schema import attempts, events, goals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Column, Connection, Row, Select
 
     from bridge.model import Event, Json
     from bridge.store.links.lookups import AskedQuestion
@@ -73,7 +73,7 @@ class GoalLine:
 class AttemptLine:
     """One try to send a goal, or one look whether it arrived (`kind`: send, readback). outcome None: under way.
 
-    `restored`: the time that a restored back-up knows nothing of.
+    `restored`: the time that a restored backup knows nothing of.
     """
 
     id: int
@@ -183,17 +183,13 @@ class GoalFilter:
 
 def list_events(conn: Connection, wanted: EventFilter) -> list[EventLine]:
     """Events, newest first, each with its goals."""
-    query = _filtered(select(*_EVENT_COLUMNS), events.c, wanted)
-    if wanted.since_ms is not None:
-        query = query.where(events.c.received_at_ms >= wanted.since_ms)
+    query = _filtered(select(*_EVENT_COLUMNS), events.c, events.c.received_at_ms, wanted)
     return _with_goals(conn, conn.execute(query).all())
 
 
 def list_goals(conn: Connection, wanted: GoalFilter) -> list[GoalLine]:
     """Goals, newest first."""
-    query = _filtered(select(*_GOAL_COLUMNS), goals.c, wanted)
-    if wanted.since_ms is not None:
-        query = query.where(goals.c.created_at_ms >= wanted.since_ms)
+    query = _filtered(select(*_GOAL_COLUMNS), goals.c, goals.c.created_at_ms, wanted)
     return [_goal(row) for row in conn.execute(query)]
 
 
@@ -201,12 +197,14 @@ _NOT_COLUMNS: Final = frozenset({"since_ms", "before", "limit"})
 
 
 def _filtered(
-    query: Select[*tuple[Any, ...]], columns: Any, wanted: EventFilter | GoalFilter
+    query: Select[*tuple[Any, ...]], columns: Any, came_at_ms: Column[int], wanted: EventFilter | GoalFilter
 ) -> Select[*tuple[Any, ...]]:
     for field in fields(wanted):
         value = getattr(wanted, field.name)
         if value is not None and field.name not in _NOT_COLUMNS:
             query = query.where(columns[field.name] == value)
+    if wanted.since_ms is not None:
+        query = query.where(came_at_ms >= wanted.since_ms)
     if wanted.before is not None:
         query = query.where(columns.id < wanted.before)
     return query.order_by(columns.id.desc()).limit(wanted.limit)

@@ -18,10 +18,11 @@ from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.database.failures import MIGRATE, forbidden
 from bridge.store.goals import attribution
+from bridge.store.inbox import counters
 from bridge.store.links import lookups
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
-from bridge.store.operator import heartbeats, wrong_tokens
+from bridge.store.operator import heartbeats
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
 from bridge.store.schema import totals as removed
 from bridge.store.upkeep import jumps
@@ -109,7 +110,7 @@ class Snapshot:
     lookup_pauses: tuple[LookupPause, ...] = ()
     failed_rules: tuple[FailedRules, ...] = ()
     forgetting_waits: Wait | None = None
-    wrong_tokens: wrong_tokens.TokenTries = field(default_factory=wrong_tokens.TokenTries)
+    wrong_tokens: counters.TokenTries = field(default_factory=counters.TokenTries)
     attribution: tuple[Attribution, ...] = ()
 
     @property
@@ -189,7 +190,7 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,
-        wrong_tokens=wrong_tokens.tried(conn),
+        wrong_tokens=counters.tried(conn),
         attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
     )
 
@@ -200,11 +201,8 @@ _OLDEST_UNROUTED: Final = (
 _DESTINATIONS: Final = select(*(destinations.c[name] for name in DestinationState.__dataclass_fields__)).order_by(
     destinations.c.name
 )
-_GAPS: Final = (source_counters.c.longest_gap_ms, source_counters.c.longest_gap_before_ms)
-_LONGEST: Final = case(
-    (_GAPS[1] > func.coalesce(_GAPS[0], 0), _GAPS[1]),
-    else_=_GAPS[0],
-).label("longest_gap_ms")
+_GAP, _GAP_BEFORE = source_counters.c.longest_gap_ms, source_counters.c.longest_gap_before_ms
+_LONGEST: Final = case((func.coalesce(_GAP, 0) < _GAP_BEFORE, _GAP_BEFORE), else_=_GAP).label("longest_gap_ms")
 _SOURCES: Final = select(
     *(source_counters.c[name] for name in SourceState.__dataclass_fields__ if name != "longest_gap_ms"), _LONGEST
 ).order_by(source_counters.c.source)

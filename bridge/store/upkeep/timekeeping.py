@@ -171,7 +171,7 @@ class Timekeeper:
         return None if now is None else retention.purge(self._store, days, now, self._has_not_jumped)
 
     def _has_not_jumped(self, conn: Connection) -> bool:
-        """Whether it has not since `_may_forget`: this process may have been stopped, and new rows may have any time."""
+        """Whether it has not since `_may_forget`: the process may have been stopped, and new rows may bear any time."""
         memory = jumps.recall(conn)
         return memory.wait is None and self._gap(memory, self._clocks(conn)) is None
 

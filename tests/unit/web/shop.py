@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from bridge.errors import UnknownSource
 from bridge.model import Destination, EnvelopeSpec, Place, SignatureSpec, Source, VerifySpec
 from bridge.rules.language.paths import compile_path
-from bridge.store.inbox.counters import Refusals
+from bridge.store.inbox.counters import Refusals, WrongTokens
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
-from bridge.store.operator.wrong_tokens import WrongTokens
 
 if TYPE_CHECKING:
     from conftest import Clock
