@@ -18,7 +18,7 @@ import click
 from bridge import rules
 from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
 from bridge.presets import presets
-from bridge.server import worker
+from bridge.server import answers as server_answers
 from bridge.settings import TABLE, Setting
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
 from docs import providers, rooms
@@ -279,7 +279,13 @@ def _answer(answer: HttpAnswer) -> str:
 def door() -> str:
     """What is answered to bytes that never become a request."""
     told = dict.fromkeys(
-        (worker.MALFORMED, worker.TOO_LATE, *dict(worker.REFUSALS).values(), worker.NO_PLACE, worker.FAILED)
+        (
+            server_answers.MALFORMED,
+            server_answers.TOO_LATE,
+            *dict(server_answers.REFUSALS).values(),
+            server_answers.NO_PLACE,
+            server_answers.FAILED,
+        )
     )
     rows = [_raw_answer(*answer.decode().split("\r\n\r\n")) for answer in told]
     return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"

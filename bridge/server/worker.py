@@ -1,20 +1,18 @@
 """The gunicorn worker: a request gets a thread only when all its bytes are here, so no slow client ever holds one.
 
 gunicorn's own `gthread` reads the request inside the thread, without a deadline, so slow clients stop it (ADR 19). Here
-one loop reads all connections without blocking, cuts them into requests (`bridge.server.framing`), and hands whole ones
-to the threads; the loop writes the answers, too. So a thread never waits for a client, and a slow client costs a few KB
-until the deadline.
+one loop reads all connections without blocking, cuts them into requests (`framing`), and hands whole ones to threads
+(`lanes`); the loop writes the answers (`answers`), too. So a thread never waits for a client, and a slow client costs a
+few KB until the deadline.
 What the application can answer without waiting (`quick_for`: a webhook, whose answer waits for the disk but needs no
 thread to do so) is served in the loop itself.
 
 The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
 request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
 as long as it must.
-When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one, else
-of one that has not got on (`bridge.server.crowd`). What arrives of bodies above 32 KiB shares `ROOM` bytes, whatever
-was announced. When they are used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least
-first; a client that holds bytes meanwhile and sends none for `STALL_S` is cut off.
-Webhooks with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
+When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one,
+otherwise of one that has made no progress (`crowd`). Large bodies wait unread until there is room (`room`). Webhooks
+with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
 Plain HTTP/1 only: TLS ends at the router in front.
 """
 
@@ -23,19 +21,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-import queue
-import resource
 import selectors
 import signal
 import socket
 import threading
 import time
 from collections import deque
-from email.utils import formatdate
-from enum import Enum, auto
 from functools import lru_cache, partial
-from heapq import heappop, heappush
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.errors import ConfigError
@@ -48,27 +40,25 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
 from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
-from bridge.server.crowd import Crowd, origin_of
-from bridge.server.framing import BODY_LIMIT, SMALL_BODY, HeadTooLarge, Inbound
+from bridge.server.answers import FAILED, MALFORMED, NO_PLACE, TOO_LATE, Written, refusal, rendered
+from bridge.server.connections import HUNGRY, QUIET, Connection, State, places
+from bridge.server.crowd import Crowd
+from bridge.server.framing import BODY_LIMIT, SMALL_BODY
+from bridge.server.lanes import Lane
+from bridge.server.room import STRIDE, Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    Quick = Callable[[dict[str, Any]], HttpAnswer | Deferred]
+    from bridge.server.connections import Quick
 
-ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
-HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
-FAVOURED: Final = 2
 FEW_THREADS: Final = 4
 HOOK_THREADS: Final = 2  # for webhooks with larger bodies, which are read there and wait for nothing
 HEAVY: Final = 4 * SMALL_BODY  # one at a time: to read a body of a MiB may take a fifth of a second
-STALL_S: Final = 0.5
 ROOM_S: Final = 2.0  # of reading, at least, for a body that had to wait for room
-STRIDE: Final = 4096  # bytes that count as progress: single bytes do not
 CROWDED: Final = 0.75  # of all places: from here on no connection is kept
 YOUNG_S: Final = 0.25  # without getting on: so long at least everybody may take, or less where there are few places
-FILES: Final = 64  # that are no connections
 WRITE_S: Final = 10.0  # to take an answer
 LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes
 LINGER_BYTES: Final = 16 * BODY_LIMIT
@@ -96,163 +86,10 @@ def _hear(how: int) -> None:
     signal.pthread_sigmask(how, _ENDS)
 
 
-class State(Enum):
-    IDLE = auto()  # kept, no byte of a next request yet
-    READING = auto()
-    WAITING = auto()  # for room
-    SERVING = auto()  # a thread has it, and nothing else touches it
-    WRITING = auto()  # the client is slow to take its answer
-    LINGERING = auto()  # answered and shut; what still comes is thrown away
-
-
-QUIET: Final = frozenset({State.IDLE, State.LINGERING})
-HUNGRY: Final = frozenset({State.READING, State.WAITING, State.WRITING})
-
-
-class Connection:
-    """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
-
-    __slots__ = (
-        "client", "deadline", "deferred", "got", "held", "inbound", "kept", "lingered", "moved_at", "origin", "out",
-        "quick", "request", "requests", "server", "sock", "state", "unread", "watched",
-    )  # fmt: skip
-
-    def __init__(
-        self, sock: socket.socket, client: Any, server: Any, begin: Callable[[Connection, bytes], int | None]
-    ) -> None:
-        self.sock = sock
-        self.client = client
-        self.origin = origin_of(client)
-        self.server = server
-        self.inbound = Inbound(partial(begin, self))
-        self.state = State.READING
-        self.moved_at = time.monotonic()  # when it last got on
-        self.got = 0  # bytes since
-        self.held = 0  # bytes of it that count as held
-        self.deadline: float | None = None
-        self.request: Any = None
-        self.requests = 0
-        self.out = b""
-        self.kept = False
-        self.quick: Quick | None = None
-        self.deferred: Deferred | None = None
-        self.unread = False
-        self.lingered = 0
-        self.watched = 0
-
-
-class Written:
-    """What gunicorn's response writes to instead of a socket: headers and body leave together."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def sendall(self, data: bytes) -> None:
-        self.data += data
-
-    def send(self, data: bytes) -> int:
-        self.data += data
-        return len(data)
-
-
-def plain(status: str, sentence: str, *headers: str) -> bytes:
-    """An answer that no application made. The connection ends with it."""
-    body = (sentence + "\n").encode()
-    head = (f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain; charset=utf-8", *headers)
-    return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
-
-
 @lru_cache(maxsize=256)
 def _drops(head: bytes) -> bool:
     """Whether a header has `_` in its name: gunicorn hides it, because WSGI cannot distinguish it from one with `-`."""
     return any(b"_" in line.partition(b":")[0] for line in head.split(b"\r\n")[1:])
-
-
-def rendered(answer: HttpAnswer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
-    """An answer as bytes."""
-    head = (
-        f"HTTP/{version[0]}.{version[1]} {answer.status}",
-        f"Server: {wsgi.SERVER}",
-        f"Date: {formatdate(now_s, usegmt=True)}",
-        f"Connection: {'keep-alive' if kept else 'close'}",
-        *(f"{name}: {value}" for name, value in answer.headers if name != "Connection"),
-    )
-    return "\r\n".join((*head, "", "")).encode("latin-1") + answer.body
-
-
-class _Lane:
-    """Requests that wait for a thread: small ones first, otherwise in order of arrival. Only the loop uses it.
-
-    Few threads compute at a time, because each of them keeps the loop from the interpreter. While none of them finishes
-    a request, they are waiting (for the database), and more may run.
-    """
-
-    def __init__(self, few: int, most: int) -> None:
-        self.threads = 0
-        self.running = 0
-        self.handed: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
-        self._few = few
-        self._most = most
-        self._limit = few
-        self._count = count()
-        self._waiting: list[tuple[int, int, Connection]] = []
-        self._is_stuck = False
-
-    def put(self, connection: Connection) -> None:
-        heappush(self._waiting, (connection.held, next(self._count), connection))
-
-    def next(self) -> Connection | None:
-        """One that may run now."""
-        if not self._waiting or self.running >= self._limit:
-            return None
-        self.running += 1
-        return heappop(self._waiting)[2]
-
-    def done(self) -> None:
-        """One has come back."""
-        self.running -= 1
-        self._is_stuck = False
-        if not self._waiting:
-            self._limit = self._few
-
-    def look(self) -> None:
-        """Called now and then: requests must not wait for threads that are stuck."""
-        if self._waiting and self._is_stuck:
-            self._limit = min(2 * self._limit, self._most)
-        self._is_stuck = bool(self._waiting)
-
-
-def _places(wanted: int) -> int:
-    """How many connections there may be at once: what is wanted, if so many files may be open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted + FILES:
-        soft = wanted + FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(16, min(wanted, soft - FILES))
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    """Whether bytes, or an end, are here already."""
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except (BlockingIOError, InterruptedError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
-TOO_LATE: Final = plain("408 Request Timeout", "The request did not arrive in time.")
-NO_PLACE: Final = plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
-FAILED: Final = plain("503 Service Unavailable", "This could not be done just now. Try again soon.", "Retry-After: 30")
-MALFORMED: Final = plain("400 Bad Request", "This is not a well-formed HTTP request.")
-LONG_HEAD: Final = plain("431 Request Header Fields Too Large", "The request's head is too large.")
-REFUSALS: Final[tuple[tuple[type[Exception], bytes], ...]] = (
-    (HeadTooLarge, LONG_HEAD),
-    (parse_errors.LimitRequestHeaders, LONG_HEAD),
-    (parse_errors.LimitRequestLine, plain("414 URI Too Long", "The address is too long.")),
-    (parse_errors.ExpectationFailed, plain("417 Expectation Failed", "Only 100-continue can be expected.")),
-)
 
 
 class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
@@ -270,14 +107,17 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._young_s = YOUNG_S
         self._quiet: Crowd[Connection] = Crowd()
         self._hungry: Crowd[Connection] = Crowd()
-        self._pages = _Lane(min(FEW_THREADS, self.cfg.threads), self.cfg.threads)
-        self._hooks = _Lane(HOOK_THREADS, HOOK_THREADS)
-        self._heavy = _Lane(1, 1)
+        self._room = Room(self._resume)
+        self._pages, self._hooks, self._heavy = (
+            Lane(few, most, self._serve, self._fail)
+            for few, most in (
+                (min(FEW_THREADS, self.cfg.threads), self.cfg.threads),
+                (HOOK_THREADS, HOOK_THREADS),
+                (1, 1),
+            )
+        )
         self._calls: deque[Callable[[], None]] = deque()  # what the loop is to do, from any thread
         self._rung = False
-        self._held = 0
-        self._waiting: dict[Connection, None] = {}
-        self._favoured: dict[Connection, None] = {}
         self._swept_at = 0.0
         self._notified_at = 0.0
         self._looked_at = 0.0
@@ -301,7 +141,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop, then finish what is under way within the grace period."""
-        self._places = _places(self.worker_connections)
+        self._places = places(self.worker_connections)
         self._young_s = min(YOUNG_S, self._places / 4000)
         self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
         self.set_accept_enabled(enabled=True)
@@ -330,11 +170,11 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             for connection in list(self._connections):
                 if connection.deadline is not None and now >= connection.deadline:
                     self._expire(connection, until=now + CUT_S)
-            self._sweep_room(now)
+            for connection in self._room.stalled(self._connections, now):
+                self._turn_away(connection)
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             self._pages.look()
-            self._hand_out(self._pages)
         if self.alive and not self._accepting and now - self._full_at >= AGAIN_S:
             self.set_accept_enabled(enabled=True)
 
@@ -380,8 +220,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for connection in list(self._connections):
             self._close(connection)
         for lane in (self._pages, self._hooks, self._heavy):
-            for _ in range(lane.threads):
-                lane.handed.put(None)
+            lane.end()
 
     # ----------------------------------------------------------------------------------------------- accepting
 
@@ -419,7 +258,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             giving = self._hungry.first()
             if giving is None or time.monotonic() - giving.moved_at < self._young_s:
                 return False
-            if not _is_readable(giving.sock):
+            if not giving.is_readable():
                 self._turn_away(giving)
                 return True
             self._overlooked(giving)
@@ -476,7 +315,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if connection.state is State.SERVING:
             self._watch(connection, 0)  # a next request, or its end, before this one is answered
             return False
-        if connection.inbound.large and not self._has_room(connection):
+        if connection.inbound.large and not self._room.is_for(connection):
             self._wait_for_room(connection)
             return False
         try:
@@ -506,15 +345,16 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._refuse(connection, error)
             return
         if not whole or inbound.large:
-            self._hold(connection, inbound.held)
+            self._room.hold(connection, inbound.held)
         if not whole:
             self._get_on(connection, len(data))
             self._watch(connection, READ)
-            self._bound()
+            while self._room.is_overfull and (giving := self._hungry.first()) is not None:
+                self._turn_away(giving)
             return
         self._become(connection, State.SERVING)
         connection.deadline = None
-        self._favoured.pop(connection, None)
+        self._room.complete(connection)
         connection.quick = self.quick_for(connection.request)
         if connection.quick is None or inbound.large or not inbound.whole:
             self._queue(connection)
@@ -542,70 +382,22 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _refuse(self, connection: Connection, error: Exception) -> None:
         """Answer bytes that are no request. Only the kind of the error is logged: a head may hold secrets."""
         self.log.info("A request was not well-formed: %s", type(error).__name__)
-        answer = next((answer for kind, answer in REFUSALS if isinstance(error, kind)), MALFORMED)
-        self._send(connection, answer)
+        self._send(connection, refusal(error))
         connection.unread = True
         self._linger(connection)
-
-    # ---------------------------------------------------------------------------------------------------- room
-
-    def _hold(self, connection: Connection, held: int) -> None:
-        self._held += held - connection.held
-        connection.held = held
-
-    def _let_go(self, connection: Connection) -> None:
-        """Its bytes are gone, or its body is whole: others may go on."""
-        self._hold(connection, 0)
-        self._favoured.pop(connection, None)
-        if self._waiting:
-            self._give_room(time.monotonic())
-
-    def _has_room(self, connection: Connection) -> bool:
-        return connection in self._favoured or self._held + connection.inbound.appetite <= ROOM
 
     def _wait_for_room(self, connection: Connection) -> None:
         connection.state = State.WAITING  # in its place among the hungry
         connection.deadline = None
-        self._waiting[connection] = None
         self._watch(connection, 0)
-        if len(self._favoured) < FAVOURED:
-            self._give_room(time.monotonic())
+        self._room.wait(connection)
 
-    def _give_room(self, now: float) -> None:
-        """Resume the bodies that fit, those that lack the least first, and only those whose bytes are here."""
-        promised = self._held
-        for connection in sorted(self._waiting, key=lambda waiting: waiting.inbound.missing):
-            fits = promised + connection.inbound.appetite <= ROOM
-            if not fits and len(self._favoured) >= FAVOURED:
-                return
-            if not _is_readable(connection.sock):
-                continue
-            promised += connection.inbound.appetite
-            if not fits:
-                self._favoured[connection] = None
-            del self._waiting[connection]
-            connection.state = State.READING
-            connection.moved_at = now
-            connection.deadline = now + max(ROOM_S, self.deadline_s / 2)
-            self._watch(connection, READ)
-
-    def _sweep_room(self, now: float) -> None:
-        """While bodies wait for room, cut off clients that hold some and send nothing."""
-        if not self._waiting:
-            return
-        for connection in list(self._waiting):
-            if _is_readable(connection.sock):
-                connection.moved_at = now  # the loop does not read it now
-        for connection in list(self._connections):
-            reads = connection.state in (State.READING, State.WAITING)
-            if reads and connection.held >= STRIDE and now - connection.moved_at >= STALL_S:
-                self._turn_away(connection)
-        self._give_room(now)
-
-    def _bound(self) -> None:
-        """However many small bodies there are, together they hold no more than `HELD_MOST`."""
-        while self._held > HELD_MOST and (giving := self._hungry.first()) is not None:
-            self._turn_away(giving)
+    def _resume(self, connection: Connection, now: float) -> None:
+        """There is room for its body."""
+        connection.state = State.READING
+        connection.moved_at = now
+        connection.deadline = now + max(ROOM_S, self.deadline_s / 2)
+        self._watch(connection, READ)
 
     # ----------------------------------------------------------------------------------------------- deadlines
 
@@ -639,37 +431,21 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         lane = self._pages
         if connection.quick is not None and connection.inbound.whole:
             lane = self._hooks if connection.held <= HEAVY else self._heavy
-        lane.put(connection)
-        self._hand_out(lane)
+        lane.put(connection, connection.held)
 
-    def _hand_out(self, lane: _Lane) -> None:
-        """Give threads what may run now."""
-        while (connection := lane.next()) is not None:
-            if lane.threads < lane.running:
-                self._start_thread(lane)
-            if lane.threads:
-                lane.handed.put(connection)
-            else:
-                connection.out, connection.kept, connection.unread = FAILED, False, True
-                self._call(self._handled, connection, lane)
+    def _serve(self, connection: Connection, lane: Lane[Connection]) -> None:
+        """In a thread."""
+        self.handle(connection)
+        self._call(self._handled, connection, lane)
 
-    def _start_thread(self, lane: _Lane) -> None:
-        try:
-            threading.Thread(target=self._work, args=(lane,), name=f"web-{lane.threads + 1}", daemon=True).start()
-        except RuntimeError as error:  # the system has no more; the existing ones must do
-            self.log.error("No thread could be started: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
-        else:
-            lane.threads += 1
+    def _fail(self, connection: Connection, lane: Lane[Connection]) -> None:
+        """No thread can take its request."""
+        connection.out, connection.kept, connection.unread = FAILED, False, True
+        self._call(self._handled, connection, lane)
 
-    def _work(self, lane: _Lane) -> None:
-        while (connection := lane.handed.get()) is not None:
-            self.handle(connection)
-            self._call(self._handled, connection, lane)
-
-    def _handled(self, connection: Connection, lane: _Lane) -> None:
+    def _handled(self, connection: Connection, lane: Lane[Connection]) -> None:
         """Back from a thread: the answer is there, or is awaited from now on."""
         lane.done()
-        self._hand_out(lane)
         if connection.deferred is None:
             self._answer(connection)
         else:
@@ -776,17 +552,15 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Wait until the client takes the rest; else the connection's next request, or its end."""
         connection.request = None
         if not connection.out:
-            if connection.held:
-                self._let_go(connection)
+            self._room.let_go(connection)
             self._go_on(connection)
             return
         if connection.state is not State.WRITING:
-            if connection.held:
-                self._let_go(connection)
+            self._room.let_go(connection)
             self._become(connection, State.WRITING)
             connection.deadline = connection.moved_at + WRITE_S
             self._watch(connection, WRITE)
-        self._hold(connection, len(connection.out))
+        self._room.hold(connection, len(connection.out))
 
     def _on_writable(self, connection: Connection, _sock: object) -> None:
         self._answer(connection)
@@ -811,8 +585,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._close(connection)
             return
         self._become(connection, State.LINGERING)
-        if connection.held:
-            self._let_go(connection)
+        self._room.let_go(connection)
         connection.deadline = connection.moved_at + LINGER_S
         self._discard(connection)
 
@@ -838,10 +611,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._connections.pop(connection, None)
         self._quiet.drop(connection)
         self._hungry.drop(connection)
-        self._waiting.pop(connection, None)
         connection.sock.close()
-        if connection.held or connection in self._favoured:
-            self._let_go(connection)
+        self._room.leave(connection)
 
     def _watch(self, connection: Connection, events: int) -> None:
         """Have the loop call when the socket can be read or written, or (0) not at all."""

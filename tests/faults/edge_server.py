@@ -11,8 +11,7 @@ import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
-from bridge.server import DEFERRED, Deferred, HttpAnswer
-from bridge.server import worker as edge
+from bridge.server import DEFERRED, Deferred, HttpAnswer, lanes
 from bridge.server.worker import EdgeWorker
 
 bind = f"127.0.0.1:{os.environ['EDGE_PORT']}"
@@ -46,7 +45,7 @@ def deny_threads(count):
             super().start()
 
     if count:
-        edge.threading = SimpleNamespace(Thread=Denied)
+        lanes.threading = SimpleNamespace(Thread=Denied)
 
 
 def told(text):
