@@ -129,7 +129,7 @@ def _route(rule_set: rules.RuleSet, url: str, arriving: Sequence[NewEvent], batc
     store = bridge_store.Store(opened.engine, file=NoFile(), writers=gate) if opened.dialect == "sqlite" else opened
     inbox, tokens = Inbox(store), itertools.count()
     with ThreadPoolExecutor(32) as senders:
-        list(senders.map(inbox.put, arriving))
+        list(senders.map(lambda event: inbox.post(event).result(), arriving))
     inbox.close()
     router = Router(store, SETTINGS, new_token=lambda: f"{next(tokens)}")
     router.route_batch(rule_set, DESTINATIONS, 1)

@@ -15,13 +15,13 @@ import time
 from contextlib import closing
 
 import pytest
+from inbox_kit import Inbox
 from sqlalchemy import event as sa_event
 from stage import checkout, event
 
 from bridge import store as bridge_store
 from bridge.errors import StoreError
 from bridge.model import Envelope, NewEvent
-from bridge.store.inbox.group_commit import Inbox
 from chaos.family import wait
 
 SLACK_S = 2.0  # of a loaded machine, beyond the 3 s that are promised

@@ -14,6 +14,7 @@ from collections import Counter
 
 import pytest
 from identity_kit import Desk
+from inbox_kit import Inbox
 from sqlalchemy import delete, func, insert, select, update
 
 from bridge.deliver import Deliverer
@@ -22,7 +23,6 @@ from bridge.store import clock as store_clock
 from bridge.store import schema
 from bridge.store.delivery import restoring
 from bridge.store.inbox import events
-from bridge.store.inbox.group_commit import Inbox
 from bridge.store.operator import actions
 
 S, MINUTE, HOUR = 1_000, 60_000, 3_600_000

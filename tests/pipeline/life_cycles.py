@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inbox_kit import Inbox
 from sqlalchemy import select
 
 from bridge import rules, sources
@@ -30,7 +31,6 @@ from bridge.route import Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
 from bridge.store import schema
-from bridge.store.inbox.group_commit import Inbox
 
 ROOT = Path(__file__).parents[2]
 SECRET = "whsec_" + "a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from golden import FILE, Player, events
+from inbox_kit import Inbox
 
 from bridge.model import Ack, Envelope, NewEvent
-from bridge.store.inbox.group_commit import Inbox
 
 RECORD = json.loads(gzip.decompress(FILE.read_bytes()))
 NEW = NewEvent("", "", Envelope(""), ("",), {}, {}, b"{}")

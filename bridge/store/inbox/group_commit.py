@@ -1,9 +1,9 @@
-"""Store verified webhooks durably: `Inbox.put` returns when the commit that holds the event is on the disk.
+"""Store verified webhooks durably: the future of `Inbox.post` is done when the event's commit is on the disk.
 
 Requests that wait at the same moment share one transaction, run by one committer thread, because a commit costs far
-more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits 3 s at most;
-after that its event may or may not be stored: the sender repeats it, and dedupe holds. `Inbox.post` returns a future
-instead of waiting. Knows nothing of signatures or rules.
+more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits for 3 s at
+most; after that its event may or may not be stored, and if the sender repeats it, it is found to be the same. This
+module knows nothing of signatures or rules.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
@@ -77,18 +77,11 @@ class Inbox:
         self._oldest_s: float | None = None  # since when the first of those has waited that are being stored
         self._refused: tuple[float, StoreError] | None = None  # when and why one was not stored, if none was since
 
-    def put(self, event: NewEvent) -> Ack:
-        """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
-        ack = self.post(event)
-        wait((ack,), PATIENCE_S)
-        if ack.cancel():
-            raise StoreUnavailable("the database did not store the event in time")
-        return ack.result()
-
     def post(self, event: NewEvent) -> Future[Ack]:
-        """The same without waiting. What the future calls is called by the committer, so it must be quick.
+        """Store an event, or find that it was stored before: the future holds which, or why neither is certain.
 
-        A caller that has waited for PATIENCE_S cancels the future. An event that still waits then is not stored.
+        What the future calls is called by the committer, so it must be quick. A caller that has waited for PATIENCE_S
+        cancels the future; if the event still waits then, it is not stored.
         """
         if self._pid != os.getpid():
             self._start()
@@ -107,7 +100,7 @@ class Inbox:
             raise refused[1].with_traceback(None)
 
     def close(self) -> None:
-        """Store what is waiting, then end the committer. A later `put` starts a new one."""
+        """Store what is waiting, then end the committer. A later `post` starts a new one."""
         with self._starting:
             if self._pid != os.getpid() or self._thread is None:
                 return

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from inbox_kit import Inbox
 from sqlalchemy import insert, select
 
 from bridge.model import Envelope, NewEvent
 from bridge.store import clock as store_clock
 from bridge.store import schema
 from bridge.store.inbox import events
-from bridge.store.inbox.group_commit import Inbox
 
 
 class Rows:

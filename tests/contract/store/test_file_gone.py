@@ -10,12 +10,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from inbox_kit import Inbox
 
 from bridge import store as bridge_store
 from bridge.errors import StoreGone, StoreUnavailable
 from bridge.model import Ack, Envelope, NewEvent
 from bridge.settings import database_file
-from bridge.store.inbox.group_commit import Inbox
 
 
 def event(number):

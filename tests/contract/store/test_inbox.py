@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import pytest
+from inbox_kit import Inbox
 from sqlalchemy import select
 
 from bridge import store as bridge_store
@@ -18,7 +19,6 @@ from bridge.errors import StoreUnavailable
 from bridge.model import Ack, Envelope, NewEvent
 from bridge.store import schema
 from bridge.store.inbox import group_commit
-from bridge.store.inbox.group_commit import Inbox
 
 
 def new(id_="evt_1", *, source="stripe", keys=None, body=b"{}", quarantine=None, type_="a.b", **envelope):
