@@ -1,6 +1,6 @@
 """What a visitor costs with ten thousand links remembered, and with a million: to look up, and to learn from an event.
 
-Each purchase is a thread of five keys and a customer, named once; a look-up goes from a charge to the visitor.
+Each purchase is a thread of five keys and a customer, named once; a lookup goes from a charge to the visitor.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, large: 
 
 
 def _costs_ms(store: bridge_store.Store, first: int, last: int) -> tuple[float, float]:
-    """(a look-up, learning one event), any purchase; the lower quartile, because other work disturbs it less."""
+    """(a lookup, learning one event), any purchase; the lower quartile, because other work disturbs it less."""
     _fill(store, first // len(KINDS), last // len(KINDS))
     dice = random.Random(last)
     purchases = [dice.randrange(last // len(KINDS)) for _ in range(TRIES)]

@@ -346,8 +346,8 @@ def _lookups(seen: Snapshot) -> Iterator[Alarm]:
     for pause in seen.lookup_pauses:
         yield Alarm(
             "lookups",
-            "Look-ups at Stripe are paused.",
-            f"Look-ups at Stripe have been paused for {_span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that"
+            "Lookups at Stripe are paused.",
+            f"Lookups at Stripe have been paused for {_span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that"
             " need them wait for their visitor; `python -m bridge doctor` tries the key.",
         )
 

@@ -255,5 +255,5 @@ def _monotonic_ms() -> int:
 
 
 def build(settings: Settings, *, worker: bool, kind: str = "inline", stripe_url: str = STRIPE_URL) -> Bridge:
-    """Put a process of the bridge together. Errors: MappingError, StoreError. stripe_url: where look-ups ask."""
+    """Put a process of the bridge together. Errors: MappingError, StoreError. stripe_url: where lookups ask."""
     return Bridge(settings, worker=worker, kind=kind, stripe_url=stripe_url)

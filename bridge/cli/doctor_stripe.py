@@ -1,4 +1,4 @@
-"""`doctor` on look-ups: may the Stripe key read what they need, and is asking paused for a moment?
+"""`doctor` on lookups: may the Stripe key read what they need, and is asking paused for a moment?
 
 Each finding is (level, about, sentence). Nothing is changed: the probe asks for one element of each of five lists.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store import Store
 
-ABOUT: Final = "Stripe look-ups"
+ABOUT: Final = "Stripe lookups"
 CREATE: Final = "https://dashboard.stripe.com/apikeys"
 
 

@@ -97,7 +97,7 @@ class StripeClient:
 def _things(data: Any) -> StripeAnswer:
     """The objects of a list, or the one object."""
     if not isinstance(data, dict):
-        return StripeAnswer(Kind.REFUSED, message="Stripe answered with something that is no object")
+        return StripeAnswer(Kind.REFUSED, message="Stripe answered with something that is not an object")
     listed = data.get("data") if data.get("object") == "list" else [data]
     things = tuple(thing for thing in listed if isinstance(thing, dict)) if isinstance(listed, list) else ()
     return StripeAnswer(Kind.FOUND, things)
@@ -131,7 +131,7 @@ def _refused(error: stripe.StripeError, permission: str, account: str | None) ->
         told = f"answered {status}" if status else "cannot be reached"
         return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe {told}", retry_after_ms=_retry_after_ms(error.headers))
     if status < 300:
-        return StripeAnswer(Kind.REFUSED, message="what Stripe answered is no JSON, or too much of it")
+        return StripeAnswer(Kind.REFUSED, message="Stripe's answer is not JSON, or is too long")
     return StripeAnswer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for the few calls of Stripe's API that a look-up makes: lists by a filter, objects by their id.
+"""A stand-in for the few calls of Stripe's API that a lookup makes: lists by a filter, objects by their id.
 
 It follows Stripe's documents (authentication, permissions, error shapes, `expand`) on objects that are seeded through
 `/__fake__/stripe`, and remembers what it was asked. A key sees its own account, or with `Stripe-Account` the one named

@@ -3,7 +3,7 @@
 Nothing here is kept beyond fixed limits: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT`
 plus one byte (so that its reader can tell that it is too long), and what a chunked body spends on its framing
 is bounded. What a head says is read by the server's own parser (`begin`), so that two readings can never differ.
-Trailers must be header lines, though they are dropped: else a request that follows could pass for one of them.
+Trailers must be header lines, though they are dropped: otherwise the next request could pass for one of them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 
 
 class Malformed(ValueError):
-    """These bytes are no request."""
+    """These bytes are not a request."""
 
 
 class HeadTooLarge(ValueError):
-    """The request's head is longer than any that is meant."""
+    """The request's head is longer than a genuine one would be."""
 
 
 class Inbound:
@@ -69,27 +69,27 @@ class Inbound:
 
     @property
     def started(self) -> bool:
-        """Any byte of the request under way has arrived."""
+        """Whether any byte of the current request has arrived."""
         return self._body is not None or bool(self._bytes)
 
     @property
     def whole(self) -> bool:
-        """All of the request was read; otherwise nothing that follows on this connection can be understood."""
+        """Whether all of the request was read. If not, nothing that follows on this connection can be understood."""
         return self._body is not None and self._body.whole
 
     @property
     def left_over(self) -> bool:
-        """Bytes of a next request have arrived."""
+        """Whether bytes of the next request have arrived."""
         return bool(self._bytes)
 
     @property
     def large(self) -> bool:
-        """Whether the body is more than a small one: what was stated, or came so far."""
+        """Whether the body is larger than a small one, by its stated length or by what has arrived."""
         return self._body is not None and self._body.large
 
     @property
     def held(self) -> int:
-        """How many bytes have arrived and are kept, the head twice: it is kept as it was read, too."""
+        """How many bytes are kept. The head counts twice: it is also kept as it was read."""
         return len(self._bytes) + (0 if self._body is None else 2 * self._head + len(self._body.body))
 
     @property
@@ -103,7 +103,7 @@ class Inbound:
         return READ_SIZE if self._body is None else self._body.appetite
 
     def next_request(self) -> bytes:
-        """The body of the request that is here; whatever came behind it begins the next one."""
+        """The body of the request that has arrived. Whatever came after it begins the next one."""
         body = b"" if self._body is None else bytes(self._body.body)
         self._body = None
         self._head = 0
@@ -148,7 +148,7 @@ class Sized:
 
 
 class Chunked:
-    """A body that says its length piece by piece. Trailers are looked at and dropped: nothing in them is signed."""
+    """A body that states its length piece by piece. Trailers are checked and dropped: nothing in them is signed."""
 
     __slots__ = ("_framing", "_left", "_step", "_trailers", "body", "whole")
 
@@ -162,7 +162,7 @@ class Chunked:
 
     @property
     def appetite(self) -> int:
-        """Less of what is mostly framing: a thousand chunks of a byte take as long as a webhook."""
+        """Less if it is mostly framing: a thousand chunks of one byte take as long as a webhook."""
         return READ_SIZE if self._framing <= len(self.body) + _LINE_LIMIT else READ_SIZE // 8
 
     @property
@@ -220,7 +220,7 @@ class Chunked:
         match = _TRAILER.fullmatch(line)
         self._trailers += 1
         if match is None or match[1].lower() in _NO_TRAILERS or self._trailers > _TRAILERS:
-            raise Malformed("a trailer that is no header line, or none that may come last")
+            raise Malformed("a trailer that is not a header line, or may not come last")
         return True
 
     def _line(self, buffer: bytearray) -> bytes | None:

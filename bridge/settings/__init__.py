@@ -1,8 +1,8 @@
 """One table of settings: the only source for the process, `--help`, the docs and the tests.
 
-`load` reads an environment and returns frozen `Settings`, or raises `SettingsError` with every fault at once.
+`load` reads an environment and returns frozen `Settings`, or raises `SettingsError`, which names all problems at once.
 A wrong value is one sentence that names the setting, the value (secrets masked) and what is allowed.
-It reads no file and no `os.environ`; `read_environment` does, and is called by the composition root alone.
+`load` reads no file and no `os.environ`; `read_environment` does, and only the composition root calls it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def duration_ms(text: str) -> int:
-    """`500ms`, `5s`, `2min`, `1h`, `3d` -> milliseconds; ValueError (a sentence's end) for anything else or zero."""
+    """`500ms`, `5s`, `2min`, `1h`, `3d` -> milliseconds; ValueError (a sentence's end) for zero and anything else."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
         raise ValueError("a duration such as 500ms, 5s, 2min, 1h or 3d")
@@ -46,13 +47,13 @@ def duration_text(ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The pauses after the first, second, … failed try; the last one repeats until `total_ms` after the first try."""
+    """The pauses after the first, second, … failed attempt. The last one repeats until `total_ms` after the first."""
 
     steps_ms: tuple[int, ...]
     total_ms: int = 72 * MS["h"]
 
     def pause_ms(self, failures: int) -> int:
-        """The pause after so many failures (1, 2, …), without jitter."""
+        """The pause after this many failures (1, 2, …), without jitter."""
         return self.steps_ms[min(max(failures, 1), len(self.steps_ms)) - 1]
 
     def __str__(self) -> str:
@@ -78,7 +79,7 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 def _up_to(most: int) -> Callable[[str], int]:
-    """A number of things that each cost something: more of them would only fail later."""
+    """A number of things of which more would only fail later, because each costs something."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not 0 < int(text) <= most:
@@ -89,7 +90,7 @@ def _up_to(most: int) -> Callable[[str], int]:
 
 
 def _at_most(longest: str) -> Callable[[str], int]:
-    """A duration that a socket, a clock and a calendar can bear."""
+    """A duration that sockets, clocks and calendars can handle."""
 
     def parse(text: str) -> int:
         if (found := duration_ms(text)) > duration_ms(longest):
@@ -106,7 +107,7 @@ def _days(text: str) -> int:
 
 
 def _share(text: str) -> float:
-    """A share of all; `off` is none of it."""
+    """A share of all; `off` is 0."""
     if text == "off":
         return 0.0
     if not re.fullmatch(r"0?\.\d{1,4}|1(\.0{1,4})?", text, re.ASCII) or float(text) == 0:
@@ -139,11 +140,11 @@ _WRONG_KEYS: Final = {
 
 
 class WrongKind(ValueError):
-    """The value is something else that is known; the message says what."""
+    """The value is of another known kind; the message says which."""
 
 
 class WrongPart(ValueError):
-    """A part of the value is wrong; the message names it, and nothing else of the value."""
+    """A part of the value is wrong; the message names that part, and shows nothing else of the value."""
 
 
 def api_key(text: str) -> str:
@@ -167,7 +168,7 @@ _WRONG_STRIPE_KEYS: Final = {
 
 
 def _stripe_key(text: str) -> str:
-    """Check a Stripe key by its prefix only: it says the mode, too."""
+    """Check a Stripe key by its prefix only, which also tells the mode."""
     for prefix, sentence in _WRONG_STRIPE_KEYS.items():
         if text.startswith(prefix):
             raise WrongKind(sentence)
@@ -221,6 +222,7 @@ class Setting:
         return self.name.lower()
 
 
+_advanced: Final = partial(Setting, group="advanced")
 TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "DATAFAST_API_KEY",
@@ -243,7 +245,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "STRIPE_API_KEY",
         None,
-        "restricted Stripe key (rk_live_…), for look-ups of customers from before the bridge; off when unset",
+        "restricted Stripe key (rk_live_…), for lookups of customers from before the bridge; off when unset",
         _stripe_key,
         secret=True,
     ),
@@ -260,10 +262,7 @@ TABLE: Final[tuple[Setting, ...]] = (
         "BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")
     ),
     Setting(
-        "BRIDGE_LOG_FORMAT",
-        "auto",
-        "auto: console on a terminal, json otherwise",
-        _one_of("auto", "console", "json"),
+        "BRIDGE_LOG_FORMAT", "auto", "auto: console on a terminal, json otherwise", _one_of("auto", "console", "json")
     ),
     Setting(
         "BRIDGE_ALLOW_EPHEMERAL", None, "1: the file is on a volume that lasts, though the host wipes disks", _flag
@@ -276,61 +275,41 @@ TABLE: Final[tuple[Setting, ...]] = (
     ),
     Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
     Setting("BRIDGE_THREADS", "32", "threads for pages of a web process, at most", _up_to(1_024)),
-    Setting(
-        "BRIDGE_RATE_PER_MINUTE", "58", "requests per minute and DataFast token", _up_to(1_000_000), group="advanced"
+    _advanced("BRIDGE_RATE_PER_MINUTE", "58", "requests per minute and DataFast token", _up_to(1_000_000)),
+    _advanced("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256)),
+    _advanced(
+        "BRIDGE_RETRY_SCHEDULE", "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed tries", _schedule
     ),
-    Setting("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256), group="advanced"),
-    Setting(
-        "BRIDGE_RETRY_SCHEDULE",
-        "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h",
-        "pauses after failed tries",
-        _schedule,
-        group="advanced",
-    ),
-    Setting(
+    _advanced(
         "BRIDGE_UNKNOWN_VISITOR_SCHEDULE",
         "30s,2min,10min,1h",
         "pauses while DataFast does not know the visitor yet",
         _schedule,
-        group="advanced",
     ),
-    Setting("BRIDGE_READBACK", "30s,60s", "settling time, pause before the second look", _pair, group="advanced"),
-    Setting(
+    _advanced("BRIDGE_READBACK", "30s,60s", "settling time, pause before the second look", _pair),
+    _advanced(
         "BRIDGE_UNCONFIRMED",
         "resend",
         "when nobody can tell whether a goal arrived: resend, or hold",
         _one_of("resend", "hold"),
-        group="advanced",
     ),
-    Setting(
-        "BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d"), group="advanced"
-    ),
-    Setting("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", _at_most("1h"), group="advanced"),
-    Setting("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", _at_most("1h"), group="advanced"),
-    Setting("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER), group="advanced"),
-    Setting(
-        "BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", _at_most(_FOREVER), group="advanced"
-    ),
-    Setting(
-        "BRIDGE_MAX_AGE",
-        "7d",
-        "older goals are not sent, because DataFast dates them now",
-        _at_most(_FOREVER),
-        group="advanced",
-    ),
-    Setting(
+    _advanced("BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d")),
+    _advanced("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", _at_most("1h")),
+    _advanced("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", _at_most("1h")),
+    _advanced("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER)),
+    _advanced("BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", _at_most(_FOREVER)),
+    _advanced("BRIDGE_MAX_AGE", "7d", "older goals are not sent, because DataFast dates them now", _at_most(_FOREVER)),
+    _advanced(
         "BRIDGE_CUSTOMER_VISITOR",
         "latest",
         "which visitor of a customer counts: latest, or first",
         _one_of("latest", "first"),
-        group="advanced",
     ),
-    Setting(
+    _advanced(
         "BRIDGE_ATTRIBUTION_ALARM",
         "0.5",
         "alarm when fewer than this share of a source's last purchases, sign-ups and so on have a visitor; or off",
         _share,
-        group="advanced",
     ),
 )
 
@@ -379,7 +358,7 @@ class Settings:
 
 
 def mask(value: str) -> str:
-    """A secret as it may be shown: its kind and its length, nothing else."""
+    """A secret as it may be shown: only its kind and its length."""
     kind = re.match(r"(df|dft|dfid|sk|rk|pk|we|acct|whsec)_", value)
     return f"{kind[0] if kind else ''}… ({len(value)} characters)"
 
@@ -390,69 +369,67 @@ _SHOWN_MAX: Final = 60
 
 
 def _shown(text: str, *, secret: bool) -> str:
-    """A wrong value as a message shows it: not a secret, nor what may be one in the wrong place."""
+    """A wrong value as a message shows it: masked if it is a secret, or may be one in the wrong place."""
     if secret or _HOLDS_MORE.search(text) or _SECRETS.search(text):
         return mask(text)
     return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
 
 
 def _demand_plain(setting: Setting, text: str) -> None:
-    """No control characters, and no bytes that are not UTF-8, which nothing below could send or encode."""
+    """WrongPart for control characters, and for bytes that are not UTF-8: nothing could send or encode them."""
     if not setting.is_path and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise WrongPart("it holds a control character, or bytes that are not UTF-8: write it again")
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read every setting from an environment; SettingsError names all faults at once."""
+    """Read every setting from an environment; SettingsError names all problems at once."""
     values: dict[str, Any] = {}
-    faults: list[str] = []
+    problems: list[str] = []
     for setting in TABLE:
         text = environ.get(setting.name, "").strip() or setting.default
+        values[setting.field] = None
         try:
             _demand_plain(setting, text or "")
             values[setting.field] = None if text is None else setting.parse(text)
         except WrongKind as error:
-            faults.append(f"{setting.name} is {mask(text or '')}: {error}")
-            values[setting.field] = None
+            problems.append(f"{setting.name} is {mask(text or '')}: {error}")
         except WrongPart as error:
-            faults.append(f"{setting.name}: {error}")
-            values[setting.field] = None
+            problems.append(f"{setting.name}: {error}")
         except ValueError as error:
-            faults.append(f"{setting.name} is {_shown(text or '', secret=setting.secret)}, but must be {error}")
-            values[setting.field] = None
+            problems.append(f"{setting.name} is {_shown(text or '', secret=setting.secret)}, but must be {error}")
     if environ.get("PORT", "").strip() and not environ.get("BRIDGE_HOST", "").strip():
         values["bridge_host"] = EVERYWHERE
     values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
-    faults += _combinations(environ, values)
-    if faults:
-        raise SettingsError(faults)
+    problems += _combinations(environ, values)
+    if problems:
+        raise SettingsError(problems)
     return Settings(**values, warnings=tuple(_warnings(values)), environ=dict(environ))
 
 
 def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
-    """The faults that only two settings together have."""
-    faults = []
+    """The problems that only two settings together have."""
+    problems = []
     key, website = values["datafast_api_key"], values["datafast_website_id"]
     if key and key.startswith("dft_") and not website:
-        faults.append(
+        problems.append(
             "DATAFAST_API_KEY is an account token (dft_…), which needs DATAFAST_WEBSITE_ID: 24 hex digits, in the"
             " website's settings"
         )
     if website and not re.fullmatch(r"[0-9a-fA-F]{24}", website):
-        faults.append(
+        problems.append(
             f"DATAFAST_WEBSITE_ID is {_shown(website, secret=False)}, but must be 24 hex digits (not the dfid_… of the"
             " script tag)"
         )
     lease, deadline = values["bridge_lease"], values["bridge_deadline"]
     if lease and deadline and lease < 2 * deadline:
-        faults.append(
+        problems.append(
             f"BRIDGE_LEASE is {duration_text(lease)}, but must be at least twice BRIDGE_DEADLINE"
             f" ({duration_text(deadline)})"
         )
     host = hosts.host_of(environ)
     if host is not None and not values["bridge_allow_ephemeral"]:
-        faults += _wiped(values["database_url"] or "", host, environ)
-    return faults
+        problems += _wiped(values["database_url"] or "", host, environ)
+    return problems
 
 
 def _wiped(url: str, host: hosts.Host, environ: Mapping[str, str]) -> Iterator[str]:
@@ -478,7 +455,7 @@ def _warnings(values: Mapping[str, Any]) -> list[str]:
 
 
 def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
-    """The environment with `.env` below it: `.env` never overrides, and is not read on a dyno (`DYNO` is set)."""
+    """The environment, completed from `.env`, which overrides nothing and is not read on a dyno (`DYNO` is set)."""
     if environ.get("DYNO"):
         return dict(environ)
     from dotenv import dotenv_values  # noqa: PLC0415 - only where a file may be
@@ -493,5 +470,5 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
         raise SettingsError([".env is not UTF-8: save it as UTF-8, or take it away"]) from None
     found = {name: value for name, value in below.items() if value is not None}
     if found.get("PORT") and not environ.get("PORT"):
-        found.setdefault("BRIDGE_HOST", HERE)  # a port of one's own is no platform's
+        found.setdefault("BRIDGE_HOST", HERE)  # a port of one's own is not a platform's
     return {**found, **environ}

@@ -402,7 +402,7 @@ _of_some_rows(
     where=visitor_proofs.c.known.is_(None),
 )
 
-# --- look-ups at Stripe (statements in store/links/lookups.py) -------------------------------------------------------
+# --- lookups at Stripe (statements in store/links/lookups.py) -------------------------------------------------------
 
 # What was asked about a key and what came of it, also "nothing": not asked again before its time.
 lookups = Table(

@@ -168,8 +168,6 @@ def read() -> dict[str, list[str]]:
 TO_DO = {
     "client.py",
     "deliver.py",
-    "framing.py",
-    "learning.py",
     "restoring.py",
     "transport.py",
     "visitor.py",

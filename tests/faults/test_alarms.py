@@ -205,7 +205,7 @@ def test_paused_look_ups_are_red_until_the_key_may_ask(postgres_stage):
     worker = stage.member("asks", words, None, stage.environ(STRIPE_API_KEY=wrong, **settings))
     monitor.green()
     stage.post(monitor.web, renewal())
-    monitor.red("Look-ups at Stripe are paused.", "does not accept STRIPE_API_KEY", "python -m bridge doctor")
+    monitor.red("Lookups at Stripe are paused.", "does not accept STRIPE_API_KEY", "python -m bridge doctor")
     worker.process.terminate()
     assert worker.process.wait(30) == 0
     stage.member("asks again", words, None, stage.environ(STRIPE_API_KEY=right, **settings))
@@ -367,7 +367,7 @@ def test_of_a_source_whose_file_is_deleted_nothing_is_left_after_a_restart(sqlit
     monitor = again(stage, monitor, **own)
     monitor.green()
     assert monitor.noted() == []
-    assert "stripe" not in stage.get(monitor.web, "/status", admin=True).text.lower().replace("stripe look-ups", "")
+    assert "stripe" not in stage.get(monitor.web, "/status", admin=True).text.lower().replace("stripe lookups", "")
     refused = [line for line in stage.get(monitor.web, "/metrics", admin=True).text.splitlines() if "refused" in line]
     assert not any("stripe" in line for line in refused)
     assert "stripe" not in stage.command("doctor", **own)

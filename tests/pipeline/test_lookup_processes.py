@@ -1,4 +1,4 @@
-"""Look-ups as processes: a web process receives, a worker asks Stripe, and without a key nobody imports its package."""
+"""Lookups as processes: a web process receives, a worker asks Stripe, and without a key nobody imports its package."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from bridge.store.database import begin, sqlite
 from bridge.store.database.begin import KIND, LAZY, READ, WAIT_S, WRITE
 from bridge.store.database.driver import Driver
 from bridge.store.database.failures import translated
-from bridge.store.database.gate import Gate, Open
+from bridge.store.database.gate import Gate, OpenGate
 from bridge.store.database.sqlite import NoFile
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Store:
         engine: Engine,
         *,
         file: File | NoFile,
-        writers: Callable[[], Gate | Open] = Open,
-        everybody: Callable[[], Gate | Open] = Open,
+        writers: Callable[[], Gate | OpenGate] = OpenGate,
+        everybody: Callable[[], Gate | OpenGate] = OpenGate,
         still_open: Callable[[], int] = int,
         patience_s: float = WAIT_S,
     ) -> None:

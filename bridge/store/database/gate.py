@@ -105,7 +105,7 @@ class Gate:
                 bell.release()
 
 
-class Open:
+class OpenGate:
     """The gate of a database that takes everybody at once: always open."""
 
     @contextmanager

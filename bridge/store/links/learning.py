@@ -5,7 +5,7 @@ customer in common; the `KnownLinks` it returns answers for all keys of the batc
 writer, on PostgreSQL a lock that lives as long as the transaction (a merge moves keys that another learner may hold, so
 row locks alone could wait for each other in a circle). Every key that is touched is written before it is read, so
 nobody misses anybody.
-All look-ups go by an index. Choosing a visitor is `bridge.identity.choice`'s.
+All lookups go by an index. Choosing a visitor is `bridge.identity.choice`'s.
 """
 
 from __future__ import annotations
@@ -250,11 +250,11 @@ class _Round:
 
 _THIRD: Final = (
     "{ref} would join a third visitor to one thread, and the events that name it have no customer in common, so it is"
-    " no key of a purchase (a product's id?); it links nothing any more"
+    " not the key of one purchase (is it a product's id?); it links nothing any more"
 )
 _CROWD: Final = (
-    f"{{ref}} holds more than {KEYS_A_THREAD} keys together, so it is no key of a purchase (a product's id?);"
-    " it links nothing any more"
+    f"{{ref}} holds more than {KEYS_A_THREAD} keys together, so it is not the key of one purchase (is it a"
+    " product's id?); it links nothing any more"
 )
 _LOOK_EVERY: Final = 100  # uses of a key, between two looks at the size of its thread
 
@@ -284,7 +284,7 @@ def _stop(
 
 
 def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
-    """A thread without end costs every look-up: look at its size now and then, whether it knows visitors or not."""
+    """A thread without end costs every lookup: look at its size now and then, whether it knows visitors or not."""
     for key in sorted(links.busy & set(links.threads)):
         thread = links.threads[key]
         if statements.sizes(conn, [thread]).get(thread, 0) > KEYS_A_THREAD:

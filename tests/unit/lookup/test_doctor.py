@@ -39,7 +39,7 @@ def test_a_key_that_may_read_everything_is_fine(sandbox, stripe):
     assert told(sandbox) == [
         (
             "ok",
-            "Stripe look-ups",
+            "Stripe lookups",
             "the key (rk_live_…) may read all that is needed; goals of live events are looked up",
         )
     ]

@@ -185,7 +185,7 @@ def test_an_answer_of_gigabytes_is_read_to_the_limit():
     thread, url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", *endless)
     client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
-    assert (answer.kind, answer.message) == (Kind.REFUSED, "what Stripe answered is no JSON, or too much of it")
+    assert (answer.kind, answer.message) == (Kind.REFUSED, "Stripe's answer is not JSON, or is too long")
     client.close()
     thread.join(20)
 
