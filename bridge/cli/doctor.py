@@ -132,7 +132,6 @@ def _store() -> Iterator[tuple[Store | None, Finding]]:
 def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
     from bridge import app
     from bridge.lookup.step import fingerprint
-    from bridge.store.database import durability
     from bridge.store.operator import status
 
     destinations = app.destinations(settings, rule_set)
@@ -140,7 +139,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
     try:
         status.demand_ready(store)
         with store.read() as conn:
-            doubt = durability.doubt(conn)
+            doubt = status.durability_doubt(conn)
             found = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
     except StoreError as error:
         yield Finding("fail", "database", str(error))

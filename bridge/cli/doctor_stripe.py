@@ -13,7 +13,7 @@ from bridge.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.lookup.answers import StripeAnswer
+    from bridge.lookup.asking import StripeAnswer
     from bridge.settings import Settings
     from bridge.store import Store
 

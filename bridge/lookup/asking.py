@@ -1,4 +1,4 @@
-"""What to ask Stripe about a parked goal, and what its answers teach. Pure.
+"""What to ask Stripe about a parked goal, and what its answers teach. Pure: it knows no SDK.
 
 DataFast's own guide puts the visitor on the metadata of the Checkout session; others put it on the subscription or the
 payment intent. So the questions lead from the keys of an event to these objects, the likeliest first, and never ask
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity
@@ -86,6 +87,29 @@ class Question:
         return {self.key.kind: self.key.id, "limit": _SESSIONS}
 
 
+class Kind(StrEnum):
+    """The classes of Stripe's answers, by what they stop."""
+
+    FOUND = "found"  # objects, or an empty list of them
+    MISSING = "missing"  # no such object (of this account, in this mode)
+    REFUSED = "refused"  # this question is wrong
+    PERMISSION = "permission"  # questions about this kind of thing
+    ACCOUNT = "account"  # questions about this connected account
+    KEY = "key"  # all questions, until the key is fixed
+    RATE = "rate"  # all questions, for a while
+    UNREACHABLE = "unreachable"  # likewise
+
+
+@dataclass(frozen=True, slots=True)
+class StripeAnswer:
+    """What came of a question. message: for people, a sentence of our own (Stripe's would quote the key and ids)."""
+
+    kind: Kind
+    things: tuple[Mapping[str, Json], ...] = field(default=(), repr=False)
+    message: str = ""
+    retry_after_ms: int | None = None
+
+
 def questions(own: Sequence[Key], thread: Sequence[Key], event_type: str) -> tuple[Question, ...]:
     """What may lead to the visitor, the likeliest first.
 
@@ -119,9 +143,6 @@ def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
         if found := [key for key in keys if key.kind == kind and _SAFE.fullmatch(key.id)]:
             return found[:_OF_A_KIND]
     return []
-
-
-# ------------------------------------------------------------------------------------------------------- observation
 
 
 def observations(
@@ -177,7 +198,7 @@ def _observation(
 
 
 def named_after(thing: Mapping[str, Json]) -> str:
-    """How people call what was looked up."""
+    """What people call the object that was looked up."""
     kind = str(thing.get("object"))
     return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}, looked up"
 
@@ -190,5 +211,5 @@ def _made_at_ms(thing: Mapping[str, Json], now_ms: int) -> int:
 
 
 def _element(identifier: str) -> int:
-    """A number for the object, where an event's elements have theirs: the same for the same, and never a small one."""
+    """A number for the object, beside those of an event's elements: the same each time, and never a small one."""
     return 0x4000_0000 | (zlib.crc32(identifier.encode()) & 0x3FFF_FFFF)

@@ -19,8 +19,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from bridge import __version__
 from bridge.datafast.auth import Bearer
 from bridge.datafast.transport import Exchange, Transport, read_body
-from bridge.lookup.answers import Kind, StripeAnswer
-from bridge.lookup.asking import LISTS, PERMISSIONS
+from bridge.lookup.asking import LISTS, PERMISSIONS, Kind, StripeAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge import logs
 from bridge.lookup import asking
-from bridge.lookup.answers import Kind, StripeAnswer
+from bridge.lookup.asking import Kind, StripeAnswer
 from bridge.store import clock
 from bridge.store.goals import parking
 from bridge.store.links import lookups

@@ -1,7 +1,7 @@
-"""How a transaction begins and ends on one connection, whichever database it leads to.
+"""How a transaction begins and ends on one connection, for both databases.
 
-A connection keeps the statements that begin its transactions beside itself, under WRITE, READ and LAZY: the modules of
-the two databases put them there. BEGIN is also where a connection that died in the pool is noticed.
+A connection's `info` has the statements that begin its transactions, under WRITE, READ and LAZY: the modules of the two
+databases put them there. A connection that died in the pool is noticed at its BEGIN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ USED: Final = "bridge_used"  # when a connection's last transaction began
 
 
 class NotConnected(Exception):
-    """No new connection could be made; so many others of this process are open."""
+    """No new connection could be made. others: how many of this process are open."""
 
     def __init__(self, driver: Exception, others: int, *, crowded: bool) -> None:
         super().__init__(str(driver))
@@ -42,7 +42,7 @@ class NotConnected(Exception):
 
 
 class _DiedInThePool(StoreUnavailable):
-    """The server had closed the connection, most likely while it lay idle: a new one may do."""
+    """The server had closed the connection, most likely while it was idle: a new one may work."""
 
 
 def listen(engine: Engine) -> None:
@@ -64,7 +64,7 @@ def with_sqlalchemy(engine: Engine) -> tuple[Connection, Transaction]:
 
 
 def with_driver(engine: Engine) -> PoolProxiedConnection:
-    """Begin a write transaction in the driver's own words."""
+    """Begin a write transaction for the driver itself."""
     pooled = engine.raw_connection()
     try:
         _begin(pooled, WRITE)
@@ -75,7 +75,7 @@ def with_driver(engine: Engine) -> PoolProxiedConnection:
 
 
 def on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
-    """A transaction begun; when the pool's connections have died, on a new one. Nothing is lost yet at that point."""
+    """Begin a transaction; if the pool's connections have died, on a new one. Nothing is lost yet at that point."""
     try:
         return begun(engine)
     except _DiedInThePool:
@@ -84,7 +84,7 @@ def on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
 
 
 def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
-    """BEGIN, by the driver itself: SQLAlchemy's way costs three times as much."""
+    """BEGIN, by the driver itself: through SQLAlchemy it costs three times as much."""
     driver: Any = pooled.driver_connection
     if isinstance(driver, sqlite3.Connection):
         driver.execute(pooled.info[kind])
@@ -104,10 +104,10 @@ def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
 
 @contextmanager
 def ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
-    """Throw a connection away that is of no use any more, without a rollback.
+    """Throw away, without a rollback, a connection that has become useless.
 
     It may be closed, and a failing rollback would hide the first error. Or its server is the wrong one: a pooler that
-    is left within a transaction closes its own connection to that server, too, instead of giving it to the next.
+    is left within a transaction closes its own connection to that server, too, instead of giving it to the next client.
     """
     driver: Any = (holder if isinstance(holder, PoolProxiedConnection) else holder.connection).driver_connection
     try:

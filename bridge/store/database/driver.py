@@ -1,7 +1,7 @@
-"""A driver's own words within a transaction, for what runs once an event: SQLAlchemy costs 100 µs a statement, this 5.
+"""Statements in text, for what runs once per event: with SQLAlchemy one costs 100 µs, with the driver itself 5.
 
-Statements are texts in which `?` stands for a value and `{now}` for the database's clock, the same on both databases.
-Everything that runs less often is written with SQLAlchemy.
+In a statement `?` stands for a value and `{now}` for the database's clock, the same for both databases. Everything that
+runs less often is written with SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Driver:
         return self.rows(spelled(statement, self.dialect), values)
 
     def among(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
-        """Execute a statement with so many names as there are at `{names}`, behind its other values."""
+        """Execute a statement with a list of names at `{names}`, after its other values."""
         found: list[Row] = []
         for start in range(0, len(names), _NAMES_MAX):
             piece = tuple(names[start : start + _NAMES_MAX])
@@ -73,7 +73,6 @@ class Driver:
         return int(cursor.rowcount)
 
     def now_ms(self) -> int:
-        """What the database's clock says."""
         return int(self.ask("SELECT {now}")[0][0])
 
     def _cursor(self) -> Any:
@@ -85,13 +84,13 @@ class Driver:
 
 
 def driver_of(conn: Connection) -> Driver:
-    """The driver's words within a transaction of SQLAlchemy's."""
+    """The driver within a transaction of SQLAlchemy's."""
     return Driver(conn.connection.driver_connection, conn.dialect.name)
 
 
 @cache
 def spelled(statement: str, dialect: str) -> str:
-    """A statement with `?` for values and `{now}` for the clock, as the driver wants it."""
+    """A statement in the form that the driver takes."""
     spoken: Dialect = import_module(f"sqlalchemy.dialects.{dialect}").dialect()  # the other one is not even loaded
     text = statement.replace("{now}", str(now_ms().compile(dialect=spoken)))
     if dialect == "postgresql":

@@ -1,8 +1,8 @@
 """A fair gate for the threads of one process: first come, first served, handed over directly.
 
-SQLite lets one writer in at a time and makes the others sleep and try again, up to 100 ms a time. Threads of one
-process wait here instead and are woken at once. PostgreSQL lets in as many as there are connections: few threads make
-few, and the gate stays narrow for a while where other processes have taken the rest. It knows nothing of those itself.
+SQLite lets one writer in at a time and makes the others sleep and try again, for up to 100 ms each time. The threads of
+one process wait here instead and are woken at once. PostgreSQL lets in as many as there are connections: few threads
+make few, and the gate stays narrow for a while where other processes have taken the rest. It knows nothing of those.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-GROW_S: Final = 0.1  # a connection of one's own is worth waiting a little less than it takes to make one
-SHARE_S: Final = 0.02  # the same where there is another one: what nobody needs idles, and is given back
+GROW_S: Final = 0.1  # how long to wait before making one more connection: about what making it takes
+SHARE_S: Final = 0.02  # the same where there is another one already: what nobody needs idles, and is given back
 GROW_FIRST_S: Final = 0.002
 
 
 class Gate:
-    """As many holders at a time as there is room; `first` goes before those who wait, after those who hold it.
+    """As many holders at a time as there is room for. `first` goes before those who wait, after those who hold it.
 
-    There is room for one, and for one more whenever somebody has waited for a moment, up to `most`. Where there is room
+    There is room for one, and for one more whenever a thread has waited for a moment, up to `most`. Where there is room
     for several, they come in one by one as long as each is quick.
     """
 
@@ -49,7 +49,7 @@ class Gate:
             self._leave()
 
     def narrow(self, room: int, seconds: float = 0.0) -> None:
-        """Have less room, and make no more for so long. Whoever is inside stays."""
+        """Have less room, and make no more for that long. Those inside stay."""
         with self._lock:
             self._room = max(1, min(self._room, room))
             if seconds:
@@ -106,12 +106,10 @@ class Gate:
 
 
 class OpenGate:
-    """The gate of a database that takes everybody at once: always open."""
+    """The gate of a database that takes everybody at once: there is nothing to wait for."""
 
     @contextmanager
     def turn(self, timeout_s: float, *, first: bool = False) -> Iterator[None]:  # noqa: ARG002 - Gate's signature
-        """Nothing to wait for."""
         yield
 
-    def narrow(self, room: int, seconds: float = 0.0) -> None:
-        """Nothing to narrow."""
+    def narrow(self, room: int, seconds: float = 0.0) -> None: ...

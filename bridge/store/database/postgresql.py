@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.pool import QueuePool
 
 from bridge.settings.database_url import search_path
-from bridge.store.database import begin, narrow
+from bridge.store.database import begin, encoding
 from bridge.store.database.begin import LAZY, READ, USED, WAIT_S, WRITE
 from bridge.store.database.failures import READ_ONLY, UNANSWERED, is_crowded
 
@@ -186,7 +186,7 @@ def _connect(answer_s: float, args: list[Any], options: dict[str, Any]) -> Watch
         connection.close()
         raise
     connection.limit_s = PROMPT_S
-    narrow.adapt(connection)
+    encoding.adapt(connection)
     return connection
 
 

@@ -1,7 +1,7 @@
-"""SQLite: its engine, and its file: opened by this module alone, private, and always the one that was opened first.
+"""SQLite's engine, and its file. Only this module opens it: privately, and always the file that was opened first.
 
-One connection is kept that does nothing, so that the log beside the file is the same one for as long as this process
-has any connection: whoever closes the last one removes it.
+One connection is kept that does nothing, so that the log beside the file stays the same one for as long as this process
+has any connection: closing the last one would remove it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
 
 
 def _relax(pooled: PoolProxiedConnection) -> None:
-    """The next commit need not wait for the disk; until the connection is given back to the pool."""
+    """Until the connection is given back to the pool, commits need not wait for the disk."""
     driver: Any = pooled.driver_connection
     [level] = driver.execute("PRAGMA synchronous").fetchone()
     pooled.info[_LEVEL] = level
@@ -87,27 +87,18 @@ def _relax(pooled: PoolProxiedConnection) -> None:
 
 
 class NoFile:
-    """Of a database that is no file of ours to watch: a server's, or one in memory."""
+    """Stands for the file of a database that has none to watch: a server's, or one in memory. Nothing can be gone."""
 
     def connect(self, connect: Connect, name: str) -> sqlite3.Connection:
-        """A new connection."""
         return connect(name)
 
-    def demand_not_gone(self) -> None:
-        """Nothing can be gone."""
+    def _nothing(self) -> None: ...
 
-    def demand(self) -> None:
-        """Nothing can be gone."""
-
-    def forget(self) -> None:
-        """Nothing to forget."""
-
-    def close(self) -> None:
-        """Nothing to close."""
+    demand_not_gone = demand = forget = close = _nothing
 
 
 class File:
-    """The way to one file. Thread-safe."""
+    """The file of a SQLite database, and the only way to it. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -157,20 +148,19 @@ class File:
     def _complete(self) -> None:
         """Move the log into the file that was left: it is whole then, wherever it went.
 
-        And the log, which stays at the path, is empty: SQLite would read it into whatever file is put there.
+        The log, which stays at the path, is empty then; otherwise SQLite would read it into whatever file is put there.
         """
         with self._lock, suppress(sqlite3.Error):
             if self._kept is not None:
                 self._kept.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def forget(self) -> None:
-        """After a fork: what is open is the parent's."""
+        """Leave to the parent process, after a fork, what it has open."""
         self._lock = threading.Lock()
         self._kept = None
         self._watch.end()
 
     def close(self) -> None:
-        """Let the file go."""
         with suppress(StoreUnavailable):
             self.demand()
         with self._lock:

@@ -166,6 +166,24 @@ _ALLOWED: Final = (  # what an event needs, done to no row: a privilege that is 
 _NUMBERS: Final = text("SELECT has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'USAGE, UPDATE')")
 
 
+_ON_THE_DISK: Final = (2, 3)  # FULL, EXTRA
+
+
+def durability_doubt(conn: Connection) -> str | None:
+    """Why an acknowledged commit may be lost when the machine stops, in a sentence; None: it may not."""
+    if conn.dialect.name == "sqlite":
+        level = conn.execute(text("PRAGMA synchronous")).scalar()
+        return None if level in _ON_THE_DISK else "SQLite does not wait for the disk (PRAGMA synchronous is not FULL)"
+    if conn.execute(text("SHOW fsync")).scalar() == "off":
+        return "the server runs with fsync = off: what it acknowledged is lost when its machine stops"
+    if conn.execute(text("SELECT setting FROM pg_settings WHERE name = 'synchronous_commit'")).scalar() == "off":
+        return (
+            "synchronous_commit is off on the server; the bridge switches it on for what it acknowledges, but whatever"
+            " else uses this database may lose commits"
+        )
+    return None
+
+
 # --------------------------------------------------------------------------------------------------------- look
 
 

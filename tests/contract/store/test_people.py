@@ -1,4 +1,4 @@
-"""What people look up and take away by hand (`threads`, `forgetting`, `durability`), on both databases."""
+"""What people look up and take away by hand (`threads`, `forgetting`, `durability_doubt`), on both databases."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from bridge.identity.evidence import Observation
 from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.clock import read_ms
-from bridge.store.database import durability
 from bridge.store.delivery import rate_limit
 from bridge.store.links import learning as links
-from bridge.store.operator import actions, forgetting, threads
+from bridge.store.operator import actions, forgetting, status, threads
 
 ANN, BOB = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
 
@@ -144,15 +143,15 @@ def test_scrubbing_leaves_the_database_as_it_was(store, purchase):
 def test_a_database_that_does_not_wait_for_the_disk_is_told(store):
     if store.dialect == "sqlite":
         with store.read() as conn:
-            assert durability.doubt(conn) is None
+            assert status.durability_doubt(conn) is None
         raw = store.engine.raw_connection()
         raw.cursor().execute("PRAGMA synchronous = OFF")
         raw.close()
         with store.read() as conn:
-            assert "not FULL" in durability.doubt(conn)
+            assert "not FULL" in status.durability_doubt(conn)
     else:
         with store.read() as conn:
-            assert "fsync = off" in durability.doubt(conn)  # the tests' server runs so on purpose
+            assert "fsync = off" in status.durability_doubt(conn)  # the tests' server runs so on purpose
 
 
 def test_a_person_who_asks_takes_a_turn_in_the_pace_and_waits_for_it(store):

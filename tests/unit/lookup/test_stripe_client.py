@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from bridge.lookup.answers import Kind
-from bridge.lookup.asking import Question
+from bridge.lookup.asking import Kind, Question
 from bridge.lookup.client import StripeClient
 from bridge.model import Key
 from bridge.sandbox import server

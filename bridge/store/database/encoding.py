@@ -1,8 +1,8 @@
-"""A PostgreSQL whose encoding does not have every character: what it lacks is written as an escape, and read back.
+"""For a PostgreSQL whose encoding lacks characters: each of those is written as an escape, and read back.
 
-Databases are made in LATIN1 and the like by old servers and old dumps. A character that the encoding has stands in the
-database as it is, as earlier releases wrote it; any other one is U+001A, its number in hex, and ";". The same text is
-always written in the same way, so that keys are found. Imported only where the database is PostgreSQL.
+Old servers and old dumps make databases in LATIN1 and the like. A character that the encoding has is stored as it is,
+as earlier releases wrote it; any other one is U+001A, its number in hex, and ";". The same string is always written in
+the same way, so that keys are found. Imported only where the database is PostgreSQL.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CODECS: Final = {
 
 
 def adapt(connection: psycopg.Connection[Any]) -> None:
-    """Make a connection write and read every text, if its database could not by itself."""
+    """Make a connection write and read every string, if its database could not by itself."""
     name = (connection.pgconn.parameter_status(b"server_encoding") or b"UTF8").decode()
     if name in _WHOLE:
         return
@@ -40,7 +40,7 @@ def adapt(connection: psycopg.Connection[Any]) -> None:
 
 
 def escaped(text: str, codec: str) -> str:
-    """The text in characters that the encoding has."""
+    """The string in characters that the encoding has."""
     if text.isascii() and _MARK not in text:
         return text
     return "".join(_escaped(character, codec) for character in text)
@@ -58,7 +58,7 @@ def _escaped(character: str, codec: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """What `escaped` was given; a text that it never made stays as it is."""
+    """What `escaped` was given; a string that it never made stays as it is."""
     return _ESCAPE.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), text) if _MARK in text else text
 
 
