@@ -1,14 +1,14 @@
-"""Bring a database to this release's tables, one process at a time; and say how far one is.
+"""Bring a database to this release's tables, one process at a time, and say how far it is.
 
-A lock that lives as long as the transaction makes others wait and then find nothing to do: BEGIN IMMEDIATE on
+A lock that lasts as long as the transaction makes other processes wait, and then find nothing to do: BEGIN IMMEDIATE on
 SQLite, an advisory lock on PostgreSQL (its DDL is transactional, too). A failed migration leaves nothing behind.
 
-While a migration waits for a table, everybody who comes after it waits behind it. So it takes all tables before it
-changes one, waits for less than 2 s, lets the others pass, and tries again: a back-up or a long transaction delays a
+While a migration waits for a table, every later transaction waits behind it. So a migration locks all tables before it
+changes one, waits for less than 2 s, lets the others pass, and tries again: a backup or a long transaction delays a
 release, and stops nothing.
 
-The revision stands in `bridge_version`. `alembic_version` belongs to whichever application uses Alembic's default; up
-to revision 0004 that was this one. Its row is moved, and left as the release before reads it.
+The revision is in `bridge_version`. `alembic_version` belongs to whichever application uses Alembic's default; up to
+revision 0004 that was this one. Its row is taken over, and left so that the release before can read it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _OURS: Final = {  # what no other application's tables have
     "pace": {"token_hash", "next_at_us"},
     "link_keys": {"thread", "stopped_at_ms"},
 }
-_PATIENCE_S: Final = {"sqlite": 60.0, "postgresql": 600.0}  # while another process migrates, or backs the tables up
-_LOCK_S: Final = 1.5  # for all tables together; whoever queues behind gives up after 2 s
-_PAUSE_S: Final = 1.0  # in which everybody who queued behind a migration that waits for a table gets it
+_PATIENCE_S: Final = {"sqlite": 60.0, "postgresql": 600.0}  # while another process migrates, or makes a backup
+_LOCK_S: Final = 1.5  # for all tables together; those that wait behind give up after 2 s
+_PAUSE_S: Final = 1.0  # in which those that wait behind a migration get their table
 _STATEMENT_S: Final = 1_800.0  # of one statement of a migration: an index over many millions of rows
 
 
@@ -72,9 +72,9 @@ def _version(conn: Connection) -> str | None:
 
 
 def _former(conn: Connection) -> str | None:
-    """The revision that an earlier release wrote into `alembic_version`; None: that table is not ours.
+    """The revision that an earlier release wrote into `alembic_version`. None: that table is not ours.
 
-    Another application's is not even read: it may have revisions that look like ours.
+    Another application's table is not even read: it may have revisions that look like ours.
     """
     if not _has(conn, _OURS) or not _has(conn, {"alembic_version": {"version_num"}}):
         return None
@@ -92,7 +92,7 @@ def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
 
 
 def _demand_no_tables(conn: Connection) -> bool:
-    """SchemaError, naming them, where the tables of this program would meet those of another one."""
+    """SchemaError, naming them, if the database has tables of another program under the names of ours."""
     if conn.dialect.name == "postgresql" and conn.execute(text("SELECT current_schema()")).scalar() is None:
         raise SchemaError(
             "the schema that DATABASE_URL leads to does not exist, or its role may not use it: run CREATE SCHEMA, or"
@@ -134,9 +134,9 @@ def migrate(
 ) -> bool:
     """Create or upgrade the tables. False: there was nothing to do; tables of a later release are left as they are.
 
-    patience_s: how long a lock of somebody else is waited for (at least once as long as any write waits). waits: is
-    told once, and why. Going back to the release before must work: its start and its release phase meet the later
-    release's tables.
+    patience_s: how long to wait for another process's lock (at least as long as any write waits). waits: is called
+    once, with the reason, if it has to wait. Going back to the release before must work: its start and its release
+    phase find the later release's tables.
     """
     if isinstance(database, Store):
         return _migrate(database, patience_s, waits)
@@ -152,7 +152,7 @@ def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None
     while True:
         try:
             if schema_state(store) in ("current", "newer"):
-                return False  # and nobody who writes just now is waited for
+                return False  # without waiting for those that write just now
             with store.write() as conn:
                 return _upgrade(conn)
         except StoreLocked as error:
@@ -183,7 +183,7 @@ def _upgrade(conn: Connection) -> bool:
 
 
 def _take_tables(conn: Connection) -> None:
-    """All that are there, at once: a migration that holds one table and waits for another would stop who needs both."""
+    """Lock all tables at once: a migration that holds one and waits for another would stop all that need both."""
     until = time.monotonic() + _LOCK_S
     there = set(inspect(conn).get_table_names()) if _has(conn, _OURS) else set()
     for name in sorted(there & {*schema.metadata.tables}):
@@ -193,8 +193,8 @@ def _take_tables(conn: Connection) -> None:
 
 
 def _create(conn: Connection) -> None:
-    """All tables at once, marked as if every migration had run. A test proves that the migrations make the same."""
-    schema.metadata.create_all(conn, checkfirst=False)  # tables of somebody else are no empty database
+    """Make all tables at once, marked as if every migration had run. A test proves that migrations make the same."""
+    schema.metadata.create_all(conn, checkfirst=False)  # a database with tables of others is not empty
     conn.execute(text(_VERSIONS))
     conn.execute(text("INSERT INTO bridge_version VALUES (:newest)"), {"newest": REVISIONS[-1]})
 
@@ -202,16 +202,16 @@ def _create(conn: Connection) -> None:
 def _raise_from(conn: Connection, former: str | None) -> None:
     """Run the migrations. former: the revision that has to be taken over from `alembic_version`.
 
-    That row stays, and is told the newest revision: releases that read it take the tables for current, or for later
-    ones, and run on them. From then on nobody of this program writes there.
+    That row stays, and gets the newest revision: releases that read it take the tables for current, or for later ones,
+    and run on them. This program never writes there again.
     """
     if former is not None:
         conn.execute(text(_VERSIONS))
         conn.execute(text("INSERT INTO bridge_version VALUES (:former)"), {"former": former})
     _run_alembic(conn)
     if former is not None:
-        told = {"former": former, "newest": REVISIONS[-1]}
-        conn.execute(text("UPDATE alembic_version SET version_num = :newest WHERE version_num = :former"), told)
+        values = {"former": former, "newest": REVISIONS[-1]}
+        conn.execute(text("UPDATE alembic_version SET version_num = :newest WHERE version_num = :former"), values)
 
 
 def _run_alembic(conn: Connection) -> None:

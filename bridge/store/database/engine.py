@@ -1,13 +1,13 @@
-"""The database behind one small face: `open` a Store, then `read`, `write` or `run` a transaction.
+"""The database behind a small interface: `open` a Store, then `read`, `write` or `run` a transaction.
 
-SQLite and PostgreSQL behave alike here. The drivers stand in autocommit mode and every transaction is begun explicitly
+SQLite and PostgreSQL behave alike here. The drivers are in autocommit mode and every transaction is begun explicitly
 (`bridge.store.database.begin`): BEGIN IMMEDIATE behind a fair gate on SQLite (a deferred one that upgrades to a write
 fails at once), BEGIN with its time limits in the same round trip on PostgreSQL, so that transaction-mode poolers work.
-A thread holds one connection at most and waits for none while it does; where the server has fewer to spare than this
-process may have, its threads share those that there are, and what has idled is given back.
-A pooled connection that died is noticed by its BEGIN, when nothing is lost yet, and replaced once. No answer of
-PostgreSQL is waited for without a limit (bridge.store.database.postgresql), and what shows that the server at the other
-end is no longer the one to talk to (gone silent, shut down, read-only) throws all connections away.
+A thread holds one connection at most and waits for none while it does. Where the server has fewer to spare than this
+process may use, its threads share what there is, and idle connections are given back.
+A pooled connection that died is noticed at its BEGIN, when nothing is lost yet, and replaced once. No wait for
+PostgreSQL's answer is without a limit (bridge.store.database.postgresql), and a sign that the server at the other end
+is no longer the one to talk to (it is silent, shut down or read-only) throws all connections away.
 Every driver error leaves as StoreUnavailable, StoreConflict or SchemaError (bridge.store.database.failures).
 """
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
     from bridge.store.database.sqlite import File
 
-# What they log their caller hears as an error, too; without a handler Python would print it with its stack trace.
+# What they log is raised as an error, too; without a handler Python would print it with its stack trace.
 for _library in ("sqlalchemy", "psycopg"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
-NARROW_S: Final = 30.0  # how long no further connection is tried for, after one could not be made
-IDLE_S: Final = 6.0  # after that a connection is given back; a process that does anything keeps the one it uses
+NARROW_S: Final = 30.0  # how long no further connection is tried, after one could not be made
+IDLE_S: Final = 6.0  # after which a connection is given back; a process that does anything keeps the one it uses
 _AGAIN_S: Final = 0.1  # between two tries for the first connection
 _TRIES: Final = 5  # of one transaction that meets conflicts
 
@@ -77,7 +77,7 @@ class Store:
 
     @contextmanager
     def read(self, *, quick: bool = False) -> Iterator[Connection]:
-        """A read transaction on one snapshot. quick: somebody waits, so a server that does not answer is given up."""
+        """A read transaction on one snapshot. quick: a caller waits, so give a server up that does not answer soon."""
         self._demand_usable()
         with translated(self.engine), self._transaction(READ, quick=quick) as conn:
             yield conn
@@ -86,9 +86,9 @@ class Store:
     def write(self, *, first: bool = False, durable: bool = True, quick: bool = False) -> Iterator[Connection]:
         """A write transaction, committed at the block's end.
 
-        first: before other writers that wait (the ack path). durable: it is on the disk then; otherwise a power cut may
-        take it back, but no crash of this process can, nor a power cut after any later durable commit.
-        quick: as of `read`. StoreUnavailable at the very end leaves open whether it was committed.
+        first: before other writers that wait (the ack path). durable: it is on the disk by then; otherwise a power cut
+        may take it back, but no crash of this process can, nor a power cut after any later durable commit.
+        quick: as of `read`. After StoreUnavailable at the very end, nobody knows whether it was committed.
         """
         self._demand_usable()
         with (
@@ -101,7 +101,7 @@ class Store:
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
-        """A write transaction in the driver's own words, without SQLAlchemy's cost: for the ack path alone."""
+        """A write transaction of the driver itself, without SQLAlchemy's cost: for the ack path alone."""
         self._demand_usable()
         with (
             self._writers.turn(WAIT_S, first=True),
@@ -115,7 +115,7 @@ class Store:
         self._file.demand()
 
     def run(self, work: Callable[[Connection], T], *, first: bool = False, durable: bool = True) -> T:
-        """`work` in a write transaction; run again when it met a deadlock or a serialization failure."""
+        """Run `work` in a write transaction, and again if it meets a deadlock or a serialization failure."""
         for _ in range(_TRIES - 1):
             with suppress(StoreConflict), self.write(first=first, durable=durable) as conn:
                 return work(conn)
@@ -123,7 +123,7 @@ class Store:
             return work(conn)
 
     def run_driver(self, work: Callable[[Driver], T]) -> T:
-        """The same with `driver`."""
+        """Run `work` as `run` does, in a transaction of `driver`."""
         for _ in range(_TRIES - 1):
             with suppress(StoreConflict), self.driver() as driver:
                 return work(driver)
@@ -141,7 +141,7 @@ class Store:
         self._file.close()
 
     def give_back(self) -> None:
-        """Close connections to a server that have idled for some seconds: other processes may have none."""
+        """Close connections to a server that have been idle for some seconds: other processes may have none."""
         if self.dialect == "postgresql":
             from bridge.store.database import postgresql  # noqa: PLC0415 - loaded long since, but not with SQLite
 
@@ -173,10 +173,10 @@ class Store:
 
     @contextmanager
     def _begun(self, engine: Engine, begun: Callable[[Engine], T], *, first: bool) -> Iterator[T]:
-        """A transaction begun in this thread's turn.
+        """Begin a transaction when it is this thread's turn.
 
-        Where no more connections can be had, it is another thread's turn; where there is not even one, a server that
-        has none to spare is asked again until patience ends.
+        If the server has no more connections, it is another thread's turn; if this process does not even have one, the
+        server is asked again until patience ends.
         """
         until_s = time.monotonic() + self._patience_s
         while True:
@@ -201,7 +201,7 @@ def open(  # noqa: A001 - read as store.open
     """A store for a database URL. Connects to nothing yet.
 
     clock: milliseconds since 1970, instead of this machine's clock, for a database inside this process (SQLite).
-    patience_s: how long a server with no connection to spare is asked again (never for less than any write waits).
+    patience_s: how long to ask a server that has no connection to spare (at least as long as any write waits).
     """
     try:
         parsed = make_url(url)

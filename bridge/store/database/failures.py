@@ -1,10 +1,10 @@
 """What the drivers raise, mapped once to the three answers a caller can act on.
 
-StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction
-may be run again at once (deadlock, serialization). SchemaError: migrate. Anything else is an error of this
-program and stays.
-The messages hold the driver's first line only: what follows may quote values.
-The drivers' classes are taken from the engine (PEP 249 names them alike), so only the driver in use is loaded.
+StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction may
+be run again at once (deadlock, serialization). SchemaError: migrate. Anything else is an error of this program, and is
+raised as it is.
+The messages hold only the driver's first line: what follows may quote values.
+The drivers' classes are taken from the engine (PEP 249 gives them the same names), so only the driver in use is loaded.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def forbidden(said: str) -> str:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Let the errors of SQLAlchemy and of the engine's driver leave as errors of the store.
+    """Turn the errors of SQLAlchemy and of the engine's driver into errors of the store.
 
-    Where the error says that the other connections of the pool are of no use either, they are closed.
+    If the error says that the other connections of the pool are useless, too, they are closed.
     """
     driver: Any = engine.dialect.dbapi
     try:
@@ -82,7 +82,7 @@ def translated(engine: Engine) -> Iterator[None]:
 
 
 def is_over(error: BaseException | None) -> bool:
-    """Whether the server is none to talk to any more, on whatever connection: the next one may reach another server."""
+    """Whether the server is useless on any connection from now on: the next one may reach another server."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
 
 

@@ -1,8 +1,8 @@
 """PostgreSQL's connections, none of which waits for an answer without a limit of our own.
 
-Between the bridge and the server there may be a pooler or a proxy: it goes on acknowledging packets when the server
-behind it is gone, so TCP's keep-alives see nothing, and no time limit of the server can reach us. After our own limit
-the connection is closed and the caller hears `Unanswered`; nobody knows then whether a COMMIT was done.
+There may be a pooler or a proxy between the bridge and the server: it goes on acknowledging packets when the server
+behind it is gone, so TCP's keep-alives notice nothing, and no time limit of the server can reach us. After our own
+limit the connection is closed and `Unanswered` is raised; nobody knows then whether a COMMIT was done.
 Imported only where the database is PostgreSQL.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each address that it has), BEGIN, ROLLBACK
+PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each of its addresses), BEGIN, ROLLBACK
 _CONNECT_MOST_S: Final = 12  # where the URL has a limit of its own
 _EXTRA_S: Final = 1.0  # for one more connection to be let in, while others work (a pooler lets it wait in a queue)
 _POOL: Final = "bridge_pool"  # the pool that a connection was made for
@@ -37,7 +37,7 @@ _POOL: Final = "bridge_pool"  # the pool that a connection was made for
 _LIMITS: Final = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
 _IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout"
 _READS: Final = f"{_IDLE} = 30000"
-_WRITES: Final = f"{_IDLE} = 10000"  # whom the server does not hear any more must not keep its locks for long
+_WRITES: Final = f"{_IDLE} = 10000"  # a client that the server no longer hears must not keep its locks for long
 _SETTLED: Final = {  # whatever the URL says
     "autocommit": True,
     "prepare_threshold": None,  # a transaction-mode pooler gives the next transaction another server connection
@@ -65,7 +65,7 @@ def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
-        pool_use_lifo=True,  # so that what is not needed idles
+        pool_use_lifo=True,  # so that a connection that is not needed stays idle
         pool_timeout=WAIT_S,
         connect_args={name: value for name, value in _CONNECT.items() if name not in url.query} | _SETTLED,
         hide_parameters=True,
@@ -109,7 +109,7 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
 
 
 def _begins(connection: Watched, path: str) -> dict[str, str]:
-    """How a connection's transactions begin: with their limits, which a pooler would not keep between them."""
+    """How a connection's transactions begin: with their limits, which a pooler would lose between them."""
     row = connection.first_answer
     lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
     newer = connection.info.server_version >= 170_000
@@ -122,25 +122,23 @@ def _begins(connection: Watched, path: str) -> dict[str, str]:
 
 
 class Made:
-    """The connections that were made, as long as somebody has them. Thread-safe, which a WeakSet is not."""
+    """The connections that were made, for as long as they are used. Thread-safe, which a WeakSet is not."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._all: WeakSet[Watched] = WeakSet()
 
     def add(self, connection: Watched) -> None:
-        """One more."""
         with self._lock:
             self._all.add(connection)
 
     def still_open(self) -> int:
-        """How many are open."""
         with self._lock:
             return sum(not connection.closed for connection in self._all)
 
 
 def close_idle(engine: Engine, before_s: float) -> None:
-    """Those that were last used before then. What holds the queue's lock keeps everybody from taking one meanwhile."""
+    """Close those that were last used before then. Under the queue's lock no other thread takes one meanwhile."""
     queue: Any = engine.pool._pool  # type: ignore[attr-defined]  # noqa: SLF001 - the pool has no other way
     with queue.mutex:
         for record in tuple(queue.queue):
@@ -164,7 +162,6 @@ class Watched(psycopg.Connection[Any]):
     first_answer: Any = None  # whether a commit waits for the disk, as the server has it
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
-        """As psycopg's, with a limit."""
         options.setdefault("timeout", self.limit_s)
         try:
             return super().wait(gen, *args, **options)
@@ -191,7 +188,7 @@ def _connect(answer_s: float, args: list[Any], options: dict[str, Any]) -> Watch
 
 
 def _connected(*args: Any, **options: Any) -> Watched:
-    """A new connection. A time limit of the URL counts as long as it is one."""
+    """A new connection. The URL's own time limit counts, if it sets one."""
     limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
     options["connect_timeout"] = limit_s if 0 < limit_s < most_s else most_s
     try:
@@ -206,7 +203,7 @@ def _connected(*args: Any, **options: Any) -> Watched:
 
 
 def _takes_writes(made: Watched) -> bool:
-    """Ask the server itself: pgbouncer goes on repeating what it was told once, also when that server was promoted."""
+    """Ask the server itself: pgbouncer repeats what it was told once, even after that server was promoted."""
     made.execute("BEGIN")  # if it takes none, pgbouncer is left within it (see `ended`)
     row = made.execute("SHOW transaction_read_only").fetchone()
     if row is None or row[0] != "off":
