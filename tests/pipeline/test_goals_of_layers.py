@@ -50,7 +50,7 @@ def test_a_layer_without_changes_makes_the_goals_of_the_shipped_file():
 LAYER = """extends: stripe
 use: [purchase]
 goals:
-  - {goal: big_purchase, like: purchase, when: {value.amount: {gte: 1000}}}
+  - {goal: big_purchase, like: purchase, when: {value.amount: {gte: 1000 USD}}}
   - {id: purchase, metadata: {mode: false}}
 """
 SALE = {"object": "checkout.session", "id": "cs_1", "mode": "payment", "payment_status": "paid", "amount_total": 490000}

@@ -192,7 +192,7 @@ def test_the_same_name_twice_is_told_from_the_file_that_is_checked(mappings, cap
 LAYER = """extends: stripe
 use: [purchase]
 goals:
-  - {goal: big, like: purchase, when: {value.amount: {gte: 1000}}}
+  - {goal: big, like: purchase, when: {value.amount: {gte: 1000 USD}}}
 tests:
   - name: a big one
     event: {type: checkout.session.completed, data: {object: {id: cs_1, mode: payment, payment_status: paid,

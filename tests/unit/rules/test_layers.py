@@ -402,7 +402,7 @@ def test_a_set_is_named_by_the_shipped_files_too():
 
 TESTED = """extends: stripe
 goals:
-  - {goal: big_purchase, like: purchase, when: {value.amount: {gte: 1000}}}
+  - {goal: big_purchase, like: purchase, when: {value.amount: {gte: 1000 USD}}}
 tests:
   - {name: big, event: EVENT, goals: EXPECTED}
 """
