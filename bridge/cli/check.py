@@ -78,7 +78,7 @@ class CheckReport:
     "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
 )
 @click.option("--strict", is_flag=True, help="Count what is hardly meant as it is written as a problem.")
-def check(file: Path | None, mappings: Path | None, strict: bool) -> None:
+def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     """Check settings and mapping files, and run the tests inside the files.
 
     Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
@@ -102,8 +102,7 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> None:
         screen.write_json({"ok": report.ok, **asdict(report)})
     else:
         _print(screen, report)
-    if not report.ok:
-        raise click.exceptions.Exit(1)
+    return 0 if report.ok else 1
 
 
 def _check_settings(report: CheckReport, given: dict[str, str]) -> None:

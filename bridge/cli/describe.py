@@ -16,7 +16,7 @@ from bridge.masking import masked
 from bridge.presets import stated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -72,6 +72,18 @@ def moment(conn: Connection) -> Moment:
     given = frozenset(name for name, value in resources.environ().items() if value.strip())
     keyless = {name: setting for name, setting in KEYS.items() if setting not in given}
     return Moment(seen.now_ms, {state.name: state for state in seen.destinations}, keyless, given)
+
+
+def print_page(
+    screen: Screen, heads: Sequence[str], lines: Sequence[Any], row: Callable[[Any], Any], *, limit: int, none: str
+) -> None:
+    """The newest events or goals, a row each, and how to see older ones."""
+    if screen.as_json:
+        screen.write_json(as_json(lines))
+        return
+    screen.table(heads, [row(line) for line in lines], none=none)
+    if len(lines) == limit:
+        screen.say(f"More: --before {lines[-1].label}")
 
 
 # -------------------------------------------------------------------------------------------------------- an event

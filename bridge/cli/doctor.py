@@ -8,14 +8,13 @@ sends the goal `bridge_test`. Requests to DataFast keep the rate limit that the 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from bridge import settings as settings_
-from bridge.cli import doctor_stripe, resources
+from bridge.cli import resources
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bridge.datafast import Client, Website
+    from bridge.lookup.answers import StripeAnswer
     from bridge.model import CompletedGoal, Destination
     from bridge.rules import RuleSet
     from bridge.settings import Settings
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 GOAL: Final = "bridge_test"
 LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
+STRIPE: Final = "Stripe lookups"
+STRIPE_KEYS: Final = "https://dashboard.stripe.com/apikeys"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Finding:
 )
 @click.option("--visitor", metavar="ID", help="Your own cookie datafast_visitor_id: sends the goal bridge_test for it.")
 @click.option("--destination", default="default", show_default=True, help="Whose key --visitor uses.")
-def doctor(visitor: str | None, destination: str) -> None:
+def doctor(visitor: str | None, destination: str) -> int:
     """Look at everything that the bridge needs, and say what is wrong and what to do.
 
     With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what arrived. ID is the
@@ -70,13 +72,9 @@ def doctor(visitor: str | None, destination: str) -> None:
         if not screen.as_json:
             screen.mark(finding.level, f"{finding.about}: {finding.sentence}")
     failed = sum(finding.level == "fail" for finding in findings)
-    if screen.as_json:
-        screen.write_json({"ok": failed == 0, "findings": [asdict(finding) for finding in findings]})
-    else:
-        screen.say()
-        screen.say(f"{count(failed, 'problem')} to fix." if failed else "Nothing fails.")
-    if failed:
-        raise click.exceptions.Exit(1)
+    answer = {"ok": failed == 0, "findings": [asdict(finding) for finding in findings]}
+    screen.answer(answer, "", f"{count(failed, 'problem')} to fix." if failed else "Nothing fails.")
+    return 1 if failed else 0
 
 
 def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
@@ -98,12 +96,15 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         yield from (Finding("fail", "mappings", problem) for problem in error.faults)
     else:
         yield from _rules(rule_set)
-    with _store() as (store, finding):
-        yield finding
-        if store is not None:
+    with resources.maybe_store() as (store, reason):
+        if store is None:
+            yield Finding("fail", "database", str(reason))
+        else:
+            kind = "SQLite" if store.dialect == "sqlite" else "PostgreSQL"
+            yield Finding("ok", "database", f"{kind} answers, its schema is current")
             yield from _database(store, settings or resources.settings_or_defaults(given), rule_set)
         if settings is not None:
-            yield from (Finding(*found) for found in doctor_stripe.findings(settings, store))
+            yield from of_stripe(settings, store)
             yield from _datafast(settings, rule_set, store, visitor, destination)
 
 
@@ -116,17 +117,6 @@ def _rules(rule_set: RuleSet) -> Iterator[Finding]:
 
 
 # ----------------------------------------------------------------------------------------------------- database
-
-
-@contextmanager
-def _store() -> Iterator[tuple[Store | None, Finding]]:
-    """The store, or None, and what to say about it."""
-    with resources.maybe_store() as (store, error):
-        if store is None:
-            yield None, Finding("fail", "database", str(error))
-            return
-        kind = "SQLite" if store.dialect == "sqlite" else "PostgreSQL"
-        yield store, Finding("ok", "database", f"{kind} answers, its schema is current")
 
 
 def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
@@ -185,6 +175,71 @@ def _judged(
     for source in found.attribution:
         if source.source in sources and not source.lacks(share):
             yield Finding("ok", f"source {source.source}", alarms.attributed(source))
+
+
+# ------------------------------------------------------------------------------------------------------- Stripe
+
+
+def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -> Iterator[Finding]:
+    """May the Stripe key read what lookups need, and is asking paused? Nothing without STRIPE_API_KEY.
+
+    url: Stripe's API, or a stand-in for it.
+    """
+    key = settings.stripe_api_key
+    if key is None:
+        return
+    from bridge.lookup import STRIPE_URL, asking
+    from bridge.lookup.client import StripeClient
+    from bridge.lookup.step import DEADLINE_MS, is_test
+
+    client = StripeClient(key, url or STRIPE_URL, DEADLINE_MS)
+    missing = []
+    try:
+        for permission, name in asking.PERMISSIONS.items():
+            answer = client.may_read(permission)
+            if (stopped := _no_more(answer)) is not None:
+                yield stopped
+                return
+            if answer.kind == "permission":
+                missing.append(name)
+    finally:
+        client.close()
+    kind = f"the key ({'_'.join(key.split('_')[:2])}_…)"
+    mode = "test events, and those only where DATAFAST_TEST_API_KEY is set" if is_test(key) else "live events"
+    if missing:
+        yield Finding("warn", STRIPE, f'{kind} may not read {listing(missing)}: give it "Read" there, at {STRIPE_KEYS}')
+    else:
+        yield Finding("ok", STRIPE, f"{kind} may read all that is needed; goals of {mode} are looked up")
+    yield from _short_pauses(store, key)
+
+
+def _no_more(answer: StripeAnswer) -> Finding | None:
+    """Why nothing more can be said."""
+    if answer.kind == "key":
+        return Finding("fail", STRIPE, answer.message)
+    if answer.kind in ("unreachable", "rate", "refused"):
+        return Finding("warn", STRIPE, f"cannot be tried just now: {answer.message}")
+    return None
+
+
+def _short_pauses(store: Store | None, key: str) -> Iterator[Finding]:
+    """The short pauses; a lasting one is an alarm."""
+    from bridge.lookup.step import fingerprint
+    from bridge.store import clock
+    from bridge.store.links import lookups
+
+    if store is None:
+        return
+    try:
+        with store.read() as conn:
+            now_ms, paused = clock.read_ms(conn), lookups.paused(conn, fingerprint(key))
+            alarmed = {pause.what for pause in lookups.lasting_pauses(conn, fingerprint(key))}
+    except StoreError:  # the finding about the database says so already
+        return
+    for pause in paused.values():
+        if pause.what not in alarmed:
+            since, again = when(pause.since_ms), ago(pause.until_ms, now_ms)
+            yield Finding("warn", STRIPE, f"has been paused since {since}: {pause.reason}; asked again {again}")
 
 
 # ----------------------------------------------------------------------------------------------------- DataFast

@@ -6,7 +6,6 @@ Reading needs no mapping files; the worker does the routing, with the rules that
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,11 @@ from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
-    from bridge.store import Store
     from bridge.store.operator.queries import EventDetail, EventLine
 
 
@@ -54,48 +52,23 @@ def events() -> None:
     "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only those with this verdict."
 )
 @click.option("--source", help="Only those of this source.")
-@click.option("--type", "event_type", help="Only those of this type, such as charge.refunded.")
-@click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@click.option("--type", help="Only those of this type, such as charge.refunded.")
+@parameters.SINCE
 @click.option("--before", type=parameters.EVENT, metavar="EV", help="The page before this one (ev_12).")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-def list_(
-    state: str | None,
-    verdict: str | None,
-    source: str | None,
-    event_type: str | None,
-    since: int | None,
-    before: int | None,
-    limit: int,
-) -> None:
+@parameters.LIMIT
+def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List received webhooks, the newest first, with what became of them."""
-    from bridge.store import clock
     from bridge.store.operator import queries
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
-        now_ms = clock.read_ms(conn)
-        wanted = queries.EventFilter(
-            state=state,
-            verdict=verdict,
-            source=source,
-            type=event_type,
-            since_ms=None if since is None else now_ms - since,
-            before=before,
-            limit=limit,
-        )
+        wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
         lines = queries.list_events(conn, wanted)
         redaction.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
     redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
-    if screen.as_json:
-        screen.write_json(describe.as_json(lines))
-        return
-    screen.table(
-        ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "BECAME"),
-        [_row(line) for line in lines],
-        none="No event" + (" like that." if wanted != queries.EventFilter(limit=limit) else " was received yet."),
-    )
-    if len(lines) == limit:
-        screen.say(f"More: --before {lines[-1].label}")
+    heads = ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "BECAME")
+    none = "No event was received yet." if wanted == queries.EventFilter(limit=limit) else "No event like that."
+    describe.print_page(screen, heads, lines, _row, limit=limit, none=none)
 
 
 def _row(line: EventLine) -> tuple[str, ...]:
@@ -169,14 +142,6 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
 # ---------------------------------------------------------------------------------------------------------- replay
 
 
-@dataclass(frozen=True)
-class _Selection:
-    """Which events are to be routed again."""
-
-    ids: tuple[int, ...]
-    delivered: int  # goals that were delivered already
-
-
 @events.command(
     cls=Command,
     examples=[
@@ -189,15 +154,17 @@ class _Selection:
 @click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All of this state.")
 @click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All with this verdict.")
 @click.option("--source", help="Only those of this source.")
-@click.option("--type", "event_type", help="Only those of this type.")
-@click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
+@click.option("--type", help="Only those of this type.")
+@parameters.SINCE
+@parameters.YES
+def replay(names: Sequence[str], yes: bool, **filters: Any) -> int:
     """Route events again, by the rules in force now.
 
     Goals that an event has already made stay as they are: there is only one per once key, so nothing is sent twice.
     To send a delivered goal again, use `python -m bridge goals retry`.
     """
+    from bridge.store.inbox import events as inbox
+
     screen = of_context()
     if bool(names) == any(value is not None for value in filters.values()):
         raise UsageError(
@@ -205,58 +172,42 @@ def replay(names: Sequence[str], yes: bool, **filters: Any) -> None:
         )
     with resources.store() as store:
         with store.read() as conn:
-            selection = _selected(conn, names, filters)
-        _confirm(selection, yes=yes, named=bool(names))
-        queued, gone = _requeue(store, selection.ids)
-    if screen.as_json:
-        screen.write_json({"ok": not gone, "queued": queued, "not_queued": gone})
-    else:
-        screen.say(f"{count(len(queued), 'event')} will be routed again{': ' + listing(queued) if queued else ''}.")
-        for label in gone:
-            screen.say(f"{label}: its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed.")
-    if gone or not queued:
-        raise click.exceptions.Exit(1)
+            lines = _selected(conn, names, **filters)
+        _confirm(lines, yes=yes, named=bool(names))
+        done = [(line.label, store.run(partial(inbox.requeue, event_id=line.id))) for line in lines]
+    queued, gone = _parted(done)
+    taken = "its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed"
+    screen.answer(
+        {"ok": not gone, "queued": queued, "not_queued": gone},
+        f"{count(len(queued), 'event')} will be routed again{': ' + listing(queued) if queued else ''}.",
+        *(f"{label}: {taken}." for label in gone),
+    )
+    return 1 if gone or not queued else 0
 
 
-def _selected(conn: Connection, names: Sequence[str], filters: dict[str, Any]) -> _Selection:
-    from bridge.store import clock
+def _parted(done: Collection[tuple[str, bool]]) -> tuple[list[str], list[str]]:
+    """The labels of the events with which it was done, and of the others."""
+    return [label for label, was in done if was], [label for label, was in done if not was]
+
+
+def _selected(conn: Connection, names: Sequence[str], since: int | None, **filters: Any) -> list[EventLine]:
+    """The events to be routed again, in the order in which they came."""
     from bridge.store.operator import queries
 
-    lines: list[EventLine] = []
     if names:
-        lines = [one(conn, name).line for name in names]
-    else:
-        since = filters.pop("since")
-        since_ms = None if since is None else clock.read_ms(conn) - since
-        wanted = {"type": filters.pop("event_type"), "since_ms": since_ms, "limit": 1000, **filters}
-        before: int | None = None
-        while page := queries.list_events(conn, queries.EventFilter(before=before, **wanted)):
-            lines += page
-            before = page[-1].id
-    delivered = sum(goal.state == "delivered" for line in lines for goal in line.goals)
-    return _Selection(tuple(line.id for line in reversed(lines)), delivered)
+        return [one(conn, name).line for name in reversed(names)]
+    wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), **filters)
+    return resources.every(partial(queries.list_events, conn), wanted)
 
 
-def _confirm(selection: _Selection, *, yes: bool, named: bool) -> None:
+def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
     """Ask before much is done, or where a goal was delivered."""
-    if not selection.ids or (named and not selection.delivered):
+    sent = sum(goal.state == "delivered" for line in lines for goal in line.goals)
+    if not lines or (named and not sent):
         return
-    delivered = ""
-    if selection.delivered:
-        were = "was" if selection.delivered == 1 else "were"
-        delivered = f"; {count(selection.delivered, 'goal')} {were} already delivered and will not be sent again"
-    parameters.confirm(f"Route {count(len(selection.ids), 'event')} again{delivered}?", yes=yes)
-
-
-def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
-    from bridge.store.inbox import events as events_
-
-    queued: list[str] = []
-    gone: list[str] = []
-    for event_id in ids:
-        done = store.run(partial(events_.requeue, event_id=event_id))
-        (queued if done else gone).append(f"ev_{event_id}")
-    return queued, gone
+    were = "was" if sent == 1 else "were"
+    delivered = f"; {count(sent, 'goal')} {were} already delivered and will not be sent again" if sent else ""
+    parameters.confirm(f"Route {count(len(lines), 'event')} again{delivered}?", yes=yes)
 
 
 # ---------------------------------------------------------------------------------------------------------- ignore
@@ -264,22 +215,21 @@ def _requeue(store: Store, ids: Sequence[int]) -> tuple[list[str], list[str]]:
 
 @events.command(cls=Command, examples=[("events ignore ev_12 ev_13", "nothing can be done with these two")])
 @click.argument("names", metavar="EVENT...", nargs=-1, required=True)
-def ignore(names: Sequence[str]) -> None:
+def ignore(names: Sequence[str]) -> int:
     """Take events that can never be read out of quarantine, so that /status is green again.
 
     Nothing is removed: they are kept as ignored, with the reason, and `events replay` can still route them again.
     """
-    from bridge.store.inbox import events as events_
+    from bridge.store.inbox import events as inbox
 
-    screen = of_context()
     with resources.store() as store:
         with store.read() as conn:
             lines = [one(conn, name).line for name in names]
-        done = {line.label: store.run(partial(events_.ignore, event_id=line.id)) for line in lines}
-    ignored, others = ([label for label, was in done.items() if was is wanted] for wanted in (True, False))
-    if screen.as_json:
-        screen.write_json({"ok": not others, "ignored": ignored, "not_in_quarantine": others})
-    for label, was in () if screen.as_json else done.items():
-        screen.say(f"{label} is {'ignored now' if was else 'not in quarantine, and was left alone'}.")
-    if others:
-        raise click.exceptions.Exit(1)
+        done = {line.label: store.run(partial(inbox.ignore, event_id=line.id)) for line in lines}
+    ignored, others = _parted(done.items())
+    became = {True: "ignored now", False: "not in quarantine, and was left alone"}
+    of_context().answer(
+        {"ok": not others, "ignored": ignored, "not_in_quarantine": others},
+        *(f"{label} is {became[was]}." for label, was in done.items()),
+    )
+    return 1 if others else 0

@@ -74,7 +74,7 @@ class Explained:
 @click.option(
     "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
 )
-def explain(file: str, source: str | None, mappings: Path | None) -> None:
+def explain(file: str, source: str | None, mappings: Path | None) -> int:
     """Show what an event would do, and why: every rule, the visitor, and the goals as they would be sent.
 
     FILE is a body as the provider sends it, or a captured request (`POST /webhooks/stripe HTTP/1.1`, headers, an empty
@@ -94,8 +94,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> None:
         screen.write_json(as_json(explained))
     else:
         print_explanation(screen, explained)
-    if explained.prepared.quarantine:
-        raise click.exceptions.Exit(1)
+    return 1 if explained.prepared.quarantine else 0
 
 
 def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.describe import Moment
-    from bridge.cli.screen import Screen
     from bridge.store.operator.queries import GoalLine
 
 RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
@@ -55,32 +54,22 @@ def goals() -> None:
 @click.option("--destination", help="Only those for this destination.")
 @click.option("--visitor", help="Only those of this visitor.")
 @click.option("--event", "event_id", type=parameters.EVENT, metavar="EV", help="Only those that ev_12 made.")
-@click.option("--since", type=parameters.DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+@parameters.SINCE
 @click.option("--before", type=parameters.GOAL, metavar="GOAL", help="The page before this one (goal_7).")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
-    from bridge.store import clock
     from bridge.store.operator import queries
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
-        now_ms = clock.read_ms(conn)
-        since_ms = None if since is None else now_ms - since
-        lines = queries.list_goals(conn, queries.GoalFilter(since_ms=since_ms, limit=limit, **filters))
+        wanted = queries.GoalFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
+        lines = queries.list_goals(conn, wanted)
         redaction.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
         moment = describe.moment(conn)
-    if screen.as_json:
-        screen.write_json(describe.as_json(lines))
-        return
-    some = since is not None or any(value is not None for value in filters.values())
-    screen.table(
-        ("GOAL", "MADE (UTC)", "NAME", "VISITOR", "STATE", "WHY OR WHEN"),
-        [_row(line, moment) for line in lines],
-        none="No goal like that." if some else "No goal was made yet.",
-    )
-    if len(lines) == limit:
-        screen.say(f"More: --before {lines[-1].label}")
+    heads = ("GOAL", "MADE (UTC)", "NAME", "VISITOR", "STATE", "WHY OR WHEN")
+    none = "No goal was made yet." if wanted == queries.GoalFilter(limit=limit) else "No goal like that."
+    describe.print_page(screen, heads, lines, partial(_row, moment=moment), limit=limit, none=none)
 
 
 def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
@@ -154,14 +143,13 @@ _CANCELLED: Final = {
     "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
 )
 @click.option("--yes", is_flag=True, help="Do not ask, and send delivered goals again, too.")
-def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> None:
+def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> int:
     """Send goals now: rejected, expired, held or cancelled ones, or pending ones before their time.
 
     A delivered goal is sent a second time only after a yes, because DataFast counts both.
     """
     from bridge.store.operator import actions
 
-    screen = of_context()
     with resources.store() as store:
         with store.read() as conn:
             chosen, delivered = _chosen(conn, ids, state, since)
@@ -171,7 +159,7 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
         (one, outcome.value, _retried(outcome.value, number))
         for one, (outcome, number) in zip(chosen, done, strict=True)
     ]
-    _answer(screen, rows, fine=("queued", "again", "rerouted"))
+    return _answer(rows, fine=("queued", "again", "rerouted"))
 
 
 def _retried(outcome: str, number: int) -> str:
@@ -184,7 +172,6 @@ def _chosen(
     conn: Connection, ids: Sequence[int], state: str | None, since: int | None
 ) -> tuple[Sequence[int], frozenset[int]]:
     """The ids of the goals that were selected, and of those among them that were delivered."""
-    from bridge.store import clock
     from bridge.store.operator import queries
 
     if bool(ids) == bool(state):
@@ -192,15 +179,8 @@ def _chosen(
     if ids:
         details = [queries.show_goal(conn, one) for one in ids]
         return ids, frozenset(one.goal.id for one in details if one and one.goal.state == GoalState.DELIVERED)
-    since_ms = None if since is None else clock.read_ms(conn) - since
-    lines: list[GoalLine] = []
-    before: int | None = None
-    while page := queries.list_goals(
-        conn, queries.GoalFilter(state=state, since_ms=since_ms, before=before, limit=1000)
-    ):
-        lines += page
-        before = page[-1].id
-    return [line.id for line in reversed(lines)], frozenset()
+    wanted = queries.GoalFilter(state=state, since_ms=resources.since_ms(conn, since))
+    return [line.id for line in resources.every(partial(queries.list_goals, conn), wanted)], frozenset()
 
 
 def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
@@ -213,25 +193,20 @@ def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, n
 
 @goals.command(cls=Command, examples=[("goals cancel goal_7 goal_8", "never send these two")])
 @click.argument("ids", type=parameters.GOAL, metavar="GOAL...", nargs=-1, required=True)
-def cancel(ids: Sequence[int]) -> None:
+def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
     from bridge.store.operator import actions
 
     with resources.store() as store:
         done = [store.run(partial(actions.cancel, goal_id=one)) for one in ids]
     rows = [(one, outcome.value, _CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
-    _answer(of_context(), rows, fine=("cancelled",))
+    return _answer(rows, fine=("cancelled",))
 
 
-def _answer(screen: Screen, rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> None:
-    """What became of each; exit code 1 if nothing was done for one of them."""
+def _answer(rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> int:
+    """Say what became of each; exit code 1 if nothing was done for one of them."""
     failed = [row for row in rows if row[1] not in fine]
-    if screen.as_json:
-        told = [{"goal": f"goal_{one}", "outcome": outcome, "message": text} for one, outcome, text in rows]
-        screen.write_json({"ok": not failed, "goals": told})
-    elif not rows:
-        screen.say("No goal like that.")
-    for one, _outcome, text in () if screen.as_json else rows:
-        screen.say(f"goal_{one} {text}.")
-    if failed or not rows:
-        raise click.exceptions.Exit(1)
+    goals_ = [{"goal": f"goal_{one}", "outcome": outcome, "message": text} for one, outcome, text in rows]
+    sentences = [f"goal_{one} {text}." for one, _outcome, text in rows] or ["No goal like that."]
+    of_context().answer({"ok": not failed, "goals": goals_}, *sentences)
+    return 1 if failed or not rows else 0

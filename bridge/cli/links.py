@@ -90,7 +90,6 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     from bridge.store.goals import parking
     from bridge.store.operator import queries
 
-    screen = of_context()
     given = resources.environ()
     settings = resources.settings()
     rule_set = resources.load_rules(given, resources.mappings_folder(given))
@@ -110,13 +109,12 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         links, goals = store.run(bind)
         with store.read() as conn:
             moment = describe.moment(conn)
-    if screen.as_json:
-        states = {detail.goal.label: detail.goal.state for detail in goals}
-        screen.write_json({"ok": True, "key": found.text, "visitor": known, "goals": states})
-        return
-    screen.say(f"{found.text} leads to {known}.")
-    for sentence in _when_sent(found, links, goals, moment):
-        screen.say(sentence)
+    states = {detail.goal.label: detail.goal.state for detail in goals}
+    of_context().answer(
+        {"ok": True, "key": found.text, "visitor": known, "goals": states},
+        f"{found.text} leads to {known}.",
+        *_when_sent(found, links, goals, moment),
+    )
 
 
 def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment: describe.Moment) -> Iterator[str]:
@@ -158,7 +156,6 @@ def forget(key: str) -> None:
     """
     from bridge.store.operator import forgetting, threads
 
-    screen = of_context()
     with resources.store() as store:
         with store.read() as conn:
             named = threads.named(conn, key)
@@ -167,10 +164,7 @@ def forget(key: str) -> None:
         if len(named) > 1:
             raise UsageError(f"{key!r} names {listing([one.key for one in named])}. Name one of them.")
         store.run(lambda conn: forgetting.key(conn, named[0].key))
-    if screen.as_json:
-        screen.write_json({"ok": True, "key": named[0].key})
-    else:
-        screen.say(f"{named[0].key} is forgotten.")
+    of_context().answer({"ok": True, "key": named[0].key}, f"{named[0].key} is forgotten.")
 
 
 @command(examples=[("relearn", "after an upgrade that reads more links out of events; safe at any time")])
@@ -190,18 +184,12 @@ def relearn() -> None:
     rule_set = resources.load_rules(given, resources.mappings_folder(given))
     with resources.store() as store:
         router = route.Router(store, settings, new_token=lambda: secrets.token_hex(16))
-        total, last = 0, 0
+        total, (read, last) = 0, router.relearn(rule_set)
         with screen.progress("Learning from stored events") as step:
-            while True:
+            while read:
+                step(total := total + read)
                 read, last = router.relearn(rule_set, last)
-                if read == 0:
-                    break
-                total += read
-                step(total)
-    if screen.as_json:
-        screen.write_json({"ok": True, "events": total})
-    else:
-        screen.say(f"Learned from {count(total, 'stored event')}.")
+    screen.answer({"ok": True, "events": total}, f"Learned from {count(total, 'stored event')}.")
 
 
 # --------------------------------------------------------------------------------------------------------- forget
@@ -220,7 +208,7 @@ def relearn() -> None:
 @click.option("--visitor", metavar="ID", help="A DataFast visitor id.")
 @click.option("--customer", metavar="KEY", help="The provider's customer (cus_1), or any other key of theirs.")
 @click.option("--email", metavar="ADDRESS", help="An address in stored events.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@parameters.YES
 def forget_person(visitor: str | None, customer: str | None, email: str | None, yes: bool) -> None:
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 

@@ -64,6 +64,12 @@ EVENT: Final = _Label("ev_")
 GOAL: Final = _Label("goal_")
 
 
+# Options that several commands have.
+SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+LIMIT: Final = click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Go on only after a yes; UsageError where nobody can be asked."""
     if yes:

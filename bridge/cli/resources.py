@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge import settings as settings_
 from bridge.cli.formatting import listing
@@ -19,7 +20,9 @@ from bridge.settings import database_file, hosts
 from bridge.settings import database_url as database_url_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sqlalchemy import Connection
 
     from bridge.rules import RuleSet
     from bridge.settings import Settings
@@ -139,6 +142,22 @@ def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
         yield opened, None
     finally:
         opened.close()
+
+
+def since_ms(conn: Connection, since: int | None) -> int | None:
+    """The moment that lies so many milliseconds before the database's now; None: since ever."""
+    from bridge.store import clock
+
+    return None if since is None else clock.read_ms(conn) - since
+
+
+def every(page_of: Callable[[Any], list[Any]], wanted: Any) -> list[Any]:
+    """All events or goals that a filter lets through, the oldest first."""
+    found: list[Any] = []
+    while page := page_of(replace(wanted, limit=1000)):
+        found += page
+        wanted = replace(wanted, before=page[-1].id)
+    return found[::-1]
 
 
 def _demand_file(url: str) -> None:

@@ -39,7 +39,7 @@ LOOK_AGAIN_S: Final = 0.5
     metavar="TIME",
     help="When the backup was made; by default the newest time in the database.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@parameters.YES
 def restored(backed_up_at: int | None, yes: bool) -> None:
     """Tell the bridge that its database is a restored backup, before you start it.
 
@@ -66,13 +66,11 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
             _print(screen, from_ms, now_ms, waiting)
         parameters.confirm("Is this database a restored backup, and has every other bridge stopped sending?", yes=yes)
         span = store.run(lambda conn: restoring.remember(conn, from_ms, clock.read_ms(conn)))
-    if screen.as_json:
-        counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
-        screen.write_json({"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **counts})
-    else:
-        screen.say(
-            "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists those it asks about."
-        )
+    counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
+    screen.answer(
+        {"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **counts},
+        "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists those it asks about.",
+    )
 
 
 def _demand_quiet(store: Store) -> None:

@@ -63,6 +63,13 @@ class Screen:
         value = hidden_in(value, self._hidden) if self._hidden else value
         self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
 
+    def answer(self, value: Any, *sentences: str) -> None:
+        """The whole answer: as JSON, or as these sentences."""
+        if self.as_json:
+            self.write_json(value)
+        for sentence in () if self.as_json else sentences:
+            self.say(sentence)
+
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
         """Say on stderr, one reason per line, why a command did not do what it was asked."""
         faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]

@@ -209,7 +209,4 @@ def migrate() -> None:
         state = store.schema_state(opened)
     finally:
         opened.close()
-    if screen.as_json:
-        screen.write_json({"ok": True, "schema": state})
-    else:
-        screen.say(_SCHEMA[state])
+    screen.answer({"ok": True, "schema": state}, _SCHEMA[state])

@@ -94,7 +94,7 @@ def _stored(value: Json) -> Json:
 def repaired(body: bytes) -> bool:
     """Whether a body may hold what is read as U+FFFD, or begins with a byte order mark.
 
-    Release f44b843 quarantined such a body, which is how it knows one that is repeated. Too often is only a lookup.
+    Release f44b843 quarantined such a body, which is how it knows one that is repeated. A needless yes costs a lookup.
     """
     return (
         body.startswith(codecs.BOM_UTF8)

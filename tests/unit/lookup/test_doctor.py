@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 
-from bridge.cli import doctor_stripe
+from bridge.cli import doctor
 from bridge.sandbox import server
 from bridge.settings import load
 from bridge.store.links import lookups
@@ -27,7 +29,8 @@ def stripe(sandbox):
 
 
 def told(sandbox, key=KEY, store=None):
-    return list(doctor_stripe.findings(load({"STRIPE_API_KEY": key} if key else {}), store, sandbox.url))
+    found = doctor.of_stripe(load({"STRIPE_API_KEY": key} if key else {}), store, sandbox.url)
+    return [astuple(finding) for finding in found]
 
 
 def test_without_a_key_there_is_nothing_to_say_and_nothing_is_asked(sandbox, stripe):
