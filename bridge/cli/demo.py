@@ -22,7 +22,7 @@ import click
 
 from bridge.cli import demo_events, demo_results
 from bridge.cli.catalogue import command
-from bridge.cli.demo_processes import Part, ask_json, clean_environment, free_port, mappings
+from bridge.cli.demo_processes import Part, clean_environment, free_port, get_json, mappings
 from bridge.cli.screen import of_context
 from bridge.sandbox import simulator
 
@@ -193,7 +193,7 @@ def _await(parts: Sequence[Part], acts: Sequence[Act], stage: Stage) -> list[tup
 
 
 def _recorded(stage: Stage) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = ask_json("GET", f"{stage.sandbox_url}/__fake__/events")["events"]
+    events: list[dict[str, Any]] = get_json(f"{stage.sandbox_url}/__fake__/events")["events"]
     return events
 
 

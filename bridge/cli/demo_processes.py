@@ -108,7 +108,7 @@ class Part:
         while time.monotonic() < until:
             self.check()
             with suppress(requests.RequestException):
-                if ask("GET", url).status_code == requests.codes.ok:
+                if _get(url).status_code == requests.codes.ok:
                     return
             time.sleep(_LOOK_S)
         raise DemoError(f"{self.name} did not answer within {READY_S:.0f} s at {url}: {self._last_words()}")
@@ -133,14 +133,14 @@ def _plain(line: str) -> str:
     return line
 
 
-def ask(method: str, url: str, **options: Any) -> requests.Response:
+def _get(url: str) -> requests.Response:
     """One request to this machine, whatever proxy or .netrc the person has."""
     with requests.Session() as session:
         session.trust_env = False
-        return session.request(method, url, timeout=5, allow_redirects=False, **options)
+        return session.get(url, timeout=5, allow_redirects=False)
 
 
-def ask_json(method: str, url: str, **options: Any) -> Any:
-    answer = ask(method, url, **options)
+def get_json(url: str) -> Any:
+    answer = _get(url)
     answer.raise_for_status()
     return json.loads(answer.content)

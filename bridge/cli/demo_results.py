@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge import identity, store
-from bridge.cli import demo_events
+from bridge import store
+from bridge.cli import demo_events, describe
 from bridge.cli.screen import BAD, GOOD
 from bridge.identity.evidence import FoundVisitor
 from bridge.store.operator import queries
@@ -41,20 +41,10 @@ def settled(seen: list[EventLine]) -> bool:
     return all(event.state != "received" and all(goal.state not in _MOVING for goal in event.goals) for event in seen)
 
 
-def found_by(goal: GoalLine) -> str:
+def _found_by(goal: GoalLine) -> str:
     """The kind of key that led to a goal's visitor; empty: the event names it itself."""
-    found = _found(goal)
+    found = FoundVisitor.from_json(goal.provenance) if goal.provenance else None
     return "" if found is None or found.by == "own" else (found.kind or "").replace("_", " ")
-
-
-def provenance(goal: GoalLine) -> str:
-    """How its visitor was found, in a sentence."""
-    found = _found(goal)
-    return "has no visitor" if found is None else identity.provenance(found)
-
-
-def _found(goal: GoalLine) -> FoundVisitor | None:
-    return FoundVisitor.from_json(goal.provenance) if goal.provenance else None
 
 
 _NOTES: Final = (
@@ -88,7 +78,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         visitor = self.recorded[0]["visitor"][:6] if self.recorded else ""
-        if visitor and self.seen and (kind := found_by(self.seen.goals[0])):
+        if visitor and self.seen and (kind := _found_by(self.seen.goals[0])):
             visitor += f" by {kind}"
         return (self.act.step.source, self.act.step.type, self.verdict, self.goals(), visitor)
 
@@ -152,16 +142,10 @@ def hero(screen: Screen, told: Sequence[Row], folder: Path, environ: Mapping[str
     screen.say()
     screen.heading("The refund names no visitor, yet it is attributed:")
     for goal in row.seen.goals if row.seen else ():
-        for part in provenance(goal).split(", "):
+        for part in (describe.how_known(goal) or "has no visitor").split(", "):
             screen.say(part, indent=2)
-    answer = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "bridge", "why", row.act.step.id],
-        cwd=folder,
-        env=dict(environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line = [sys.executable, "-m", "bridge", "why", row.act.step.id]
+    answer = subprocess.run(line, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and module
     if answer.returncode == 0:
         screen.say()
         screen.heading(f"$ python -m bridge why {row.act.step.id}")

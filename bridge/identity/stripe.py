@@ -20,61 +20,27 @@ VISITOR_KEY: Final = "datafast_visitor_id"
 _DEPTH: Final = 3  # of expanded objects
 _LINES: Final = 50
 
+
+def _fields(written: str) -> tuple[tuple[str, str], ...]:
+    """`id:session customer` → ((field, the kind of key that it names), …); a field is mostly called like its kind."""
+    pairs = (word.partition(":") for word in written.split())
+    return tuple((field, kind or field) for field, _, kind in pairs)
+
+
 # object → its fields that name a key, with the key's kind
-_LOOSE: Final = (
-    ("subscription", "subscription"),
-    ("payment_intent", "payment_intent"),
-    ("charge", "charge"),
-    ("invoice", "invoice"),
-    ("customer", "customer"),
-)
+_LOOSE: Final = _fields("subscription payment_intent charge invoice customer")
+_OWNER: Final = " customer customer_account:customer"
 _FIELDS: Final = {
-    "checkout.session": (
-        ("id", "session"),
-        ("subscription", "subscription"),
-        ("payment_intent", "payment_intent"),
-        ("invoice", "invoice"),
-        ("setup_intent", "setup_intent"),
-        ("customer", "customer"),
-        ("customer_account", "customer"),
-    ),
-    "payment_intent": (
-        ("id", "payment_intent"),
-        ("latest_charge", "charge"),
-        ("invoice", "invoice"),
-        ("customer", "customer"),
-        ("customer_account", "customer"),
-    ),
-    "charge": (
-        ("id", "charge"),
-        ("payment_intent", "payment_intent"),
-        ("invoice", "invoice"),
-        ("customer", "customer"),
-    ),
-    "subscription": (
-        ("id", "subscription"),
-        ("latest_invoice", "invoice"),
-        ("pending_setup_intent", "setup_intent"),
-        ("customer", "customer"),
-        ("customer_account", "customer"),
-    ),
-    "invoice": (
-        ("id", "invoice"),
-        ("payment_intent", "payment_intent"),
-        ("charge", "charge"),
-        ("quote", "quote"),
-        ("customer", "customer"),
-        ("customer_account", "customer"),
-    ),
-    "subscription_schedule": (
-        ("subscription", "subscription"),
-        ("released_subscription", "subscription"),
-        ("customer", "customer"),
-    ),
-    "setup_intent": (("id", "setup_intent"), ("customer", "customer"), ("customer_account", "customer")),
-    "quote": (("id", "quote"), ("subscription", "subscription"), ("invoice", "invoice"), ("customer", "customer")),
-    "customer": (("id", "customer"),),
-    "discount": (("checkout_session", "session"), ("subscription", "subscription"), ("customer", "customer")),
+    "checkout.session": _fields("id:session subscription payment_intent invoice setup_intent" + _OWNER),
+    "payment_intent": _fields("id:payment_intent latest_charge:charge invoice" + _OWNER),
+    "charge": _fields("id:charge payment_intent invoice customer"),
+    "subscription": _fields("id:subscription latest_invoice:invoice pending_setup_intent:setup_intent" + _OWNER),
+    "invoice": _fields("id:invoice payment_intent charge quote" + _OWNER),
+    "subscription_schedule": _fields("subscription released_subscription:subscription customer"),
+    "setup_intent": _fields("id:setup_intent" + _OWNER),
+    "quote": _fields("id:quote subscription invoice customer"),
+    "customer": _fields("id:customer"),
+    "discount": _fields("checkout_session:session subscription customer"),
     "product": (),
     "price": (),
     "plan": (),

@@ -1,20 +1,39 @@
-"""What a request says, place by place: headers as they are, query, form and body parsed once and only when asked.
+"""What a request says, place by place, and what of it is signed.
 
-Texts come out as the sender's own bytes would read; what cannot be parsed is a `SignatureError` here, because these
-places are only read while the request still has to be authenticated.
+Headers are read as they are; query, form and body are parsed once and only when asked. Strings come out as the sender's
+own bytes would read. What cannot be parsed is a `SignatureError` here, because these places are only read while the
+request still has to be authenticated.
+
+What a sender signs is a template such as `{timestamp}.{body}`, compiled once and rendered to the exact bytes. Its
+variables: body, id, timestamp, url, method, path, secret, crc32, sorted_form, header:X, query:x, form:x, body:a.b; of
+Twilio, other_port_url and body_hash_url. A variable without a value rejects the request: nothing is ever signed
+"around" a gap.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+import hashlib
+import hmac
+import re
+import zlib
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from bridge.errors import SignatureError, UnreadableBody
+from bridge.model import Place
 from bridge.sources.body import MAX_FIELDS, form_fields, parse
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from bridge.model import Json, Place, Request, Source
+    from collections.abc import Callable
+
+    from bridge.model import Json, Request, Source
+
+WHERE: Final = ("header", "query", "form", "body")
+_PORT: Final = re.compile(r":[0-9]*\Z")
+_PART: Final = re.compile(r"\{([^{}]*)\}")
 
 
 class Facts:
@@ -101,3 +120,104 @@ def text_below(document: Json, dotted: str) -> str | None:
         else:
             return None
     return None if isinstance(document, bool) else text_of(document)
+
+
+# ------------------------------------------------------------------------------------------------- what is signed
+
+
+@dataclass(frozen=True, slots=True)
+class SignedText:
+    """A compiled template: literal bytes and names of variables, in turn.
+
+    bares_timestamp: nothing separates the timestamp from what is signed beside it.
+    """
+
+    parts: tuple[bytes | str | Place, ...]
+    uses_secret: bool
+    uses_id: bool
+    bares_timestamp: bool
+
+    def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
+        """The signed bytes; SignatureError if the request lacks a part of them."""
+        given = {"timestamp": timestamp, "id": event_id}
+        rendered = []
+        for part in self.parts:
+            if isinstance(part, bytes):
+                rendered.append(part)
+            elif isinstance(part, Place):
+                rendered.append(_present(facts.text(part), part.name, part.where))
+            elif part == "secret":
+                rendered.append(secret)
+            elif part in given:
+                rendered.append(_present(given[part], part, "header"))
+            else:
+                rendered.append(_VARIABLES[part](facts))
+        return b"".join(rendered)
+
+
+def compile_signed(text: str) -> SignedText:
+    """Raises ValueError with a sentence for a variable that does not exist."""
+    parts: list[bytes | str | Place] = []
+    for index, piece in enumerate(_PART.split(text)):
+        if index % 2:
+            parts.append(_variable(piece))
+        elif piece:
+            parts.append(piece.encode())
+    return SignedText(tuple(parts), "secret" in parts, "id" in parts, _bares_timestamp(parts))
+
+
+def _bares_timestamp(parts: list[bytes | str | Place]) -> bool:
+    return any("timestamp" in pair and not any(isinstance(part, bytes) for part in pair) for pair in pairwise(parts))
+
+
+def _variable(name: str) -> str | Place:
+    where, colon, below = name.partition(":")
+    if colon and where in WHERE and below:
+        return Place(where, below)
+    if name in _VARIABLES or name in ("timestamp", "id", "secret"):
+        return name
+    known = ", ".join(("timestamp", "id", "secret", *_VARIABLES, *(f"{place}:…" for place in WHERE)))
+    raise ValueError(f"`signed` has no variable {{{name}}}; there are {known}")
+
+
+def _present(text: str | None, name: str, where: str) -> bytes:
+    if not text:
+        raise SignatureError(f"{name} is missing, although the signature covers it")
+    return as_bytes(text) if where == "header" else text.encode("utf-8", "surrogatepass")
+
+
+def _sorted_form(facts: Facts) -> bytes:
+    """Twilio: names and values without separators, sorted, each pair once."""
+    return "".join(name + value for name, value in sorted(set(facts.form()))).encode()
+
+
+def _other_port_url(facts: Facts) -> bytes:
+    """Twilio: the URL without its port if it says one, else with the port of its scheme. It signs either form."""
+    try:
+        split = urlsplit(facts.url)
+        bare = _PORT.sub("", split.netloc)
+        default = "443" if split.scheme == "https" else "80"
+        netloc = bare if bare != split.netloc else f"{split.netloc}:{default}"
+        return urlunsplit(split._replace(netloc=netloc)).encode("utf-8", "surrogatepass")
+    except ValueError:
+        raise SignatureError("the URL cannot be read") from None
+
+
+def _body_hash_url(facts: Facts) -> bytes:
+    """Twilio, of a body that is no form: the URL with the query as it was sent, whose bodySHA256 is the body's hash."""
+    stated = facts.query().get("bodySHA256", "").encode("utf-8", "surrogatepass")
+    if not hmac.compare_digest(stated, hashlib.sha256(facts.request.body).hexdigest().encode()):
+        raise SignatureError("bodySHA256 is missing from the URL, or is not the hash of this body")
+    return f"{facts.url.partition('?')[0]}?{facts.request.query_string}".encode("utf-8", "surrogatepass")
+
+
+_VARIABLES: Final[dict[str, Callable[[Facts], bytes]]] = {
+    "body": lambda facts: facts.request.body,
+    "url": lambda facts: facts.url.encode("utf-8", "surrogatepass"),
+    "method": lambda facts: facts.request.method.encode("utf-8", "surrogatepass"),
+    "path": lambda facts: facts.request.path.encode("utf-8", "surrogatepass"),
+    "crc32": lambda facts: str(zlib.crc32(facts.request.body)).encode(),
+    "sorted_form": _sorted_form,
+    "other_port_url": _other_port_url,
+    "body_hash_url": _body_hash_url,
+}

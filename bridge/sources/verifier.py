@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.errors import SignatureError
 from bridge.model import Document, Place
-from bridge.sources.facts import Facts, as_bytes
+from bridge.sources.envelope import ms_of
+from bridge.sources.facts import Facts, SignedText, as_bytes, compile_signed
 from bridge.sources.keys import FORMS, PUBLIC_TYPES, from_base64, from_hex, public_key_verifier, symmetric
-from bridge.sources.signed_text import SignedText, compile_signed
-from bridge.sources.times import ms_of
 from bridge.text import text_of
 
 if TYPE_CHECKING:

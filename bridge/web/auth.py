@@ -1,7 +1,7 @@
 """Who may see or do what: a bearer token, compared in constant time, or a caller on this machine.
 
-A wrong token is counted, and its answer is delayed (`bridge.web.guesses`); a right one is compared first and never
-waits, whoever else tries from its address. "On this machine" counts where no admin token is set: the peer of the
+A wrong token is counted, and its answer is delayed (`Guesses`); a right one is compared first and never waits, whoever
+else tries from its address. "On this machine" counts where no admin token is set: the peer of the
 connection is a loopback address, it asks for a loopback name, and it sends only the headers that a client sends by
 itself. Any other header, whatever its name, may mean that a proxy on this machine passed the request on.
 """
@@ -12,7 +12,9 @@ import hashlib
 import hmac
 import ipaddress
 import re
+import threading
 import time
+from collections import OrderedDict
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +22,8 @@ from flask import current_app, g, request
 
 from bridge import logs
 from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
-from bridge.web.guesses import EACH_S, Guesses
-from bridge.web.responses import plain
+from bridge.server.crowd import origin_at
+from bridge.web.messages import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +42,12 @@ _OF_CLIENTS: Final = re.compile(
 )
 _HOST: Final = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
 _DELAY: Final = "bridge.delay_s"
+
+FREE: Final = 5  # tries of an address that are answered at once
+EACH_S: Final = 1.0  # what each further try costs, and how soon a try is forgiven
+LONGEST_S: Final = 4.0  # the longest delay of an answer
+ADDRESSES_MAX: Final = 1_024
+WAITING_MAX: Final = 64  # answers delayed at the same time: each holds a connection
 
 log = logs.get("web")
 
@@ -108,6 +116,39 @@ def _is_loopback(text: str) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------- wrong tokens
+
+
+class Guesses:
+    """When the next wrong try of each address is answered.
+
+    Each address has a few tries that are answered at once, then one per second: an answer waits for its turn, and a
+    server that can delay answers holds no thread for it. An address that does not wait for answers gets 429 at once.
+    Only the latest addresses are kept, an IPv6 network as one. Thread-safe; each process has its own.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._free_at: OrderedDict[str, float] = OrderedDict()  # when all tries of an address are forgiven
+        self._waiting: list[float] = []  # when each delayed answer goes out
+
+    def wrong(self, address: str) -> float | None:
+        """How many seconds to delay the answer; None: refuse the request now, because there are too many."""
+        origin = origin_at(address)
+        with self._lock:
+            now = self._monotonic()
+            free_at = max(self._free_at.pop(origin, now), now) + EACH_S
+            wait_s = max(free_at - now - FREE * EACH_S, 0.0)
+            self._waiting = [at for at in self._waiting if at > now]
+            refused = wait_s > LONGEST_S or (wait_s > 0 and len(self._waiting) >= WAITING_MAX)
+            self._free_at[origin] = free_at - EACH_S if refused else free_at
+            while len(self._free_at) > ADDRESSES_MAX:
+                self._free_at.popitem(last=False)
+            if refused:
+                return None
+            if wait_s:
+                self._waiting.append(now + wait_s)
+            return wait_s
 
 
 def slow_down(application: Flask, bridge: Bridge) -> None:

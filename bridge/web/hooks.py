@@ -29,13 +29,13 @@ from bridge.model import Ack, Reply
 from bridge.receive import look_in, receive
 from bridge.server import Deferred, HttpAnswer
 from bridge.store.inbox.group_commit import PATIENCE_S
-from bridge.web.incoming import request_of
+from bridge.web.messages import request_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from bridge.receive import Receiver
-    from bridge.web.incoming import Environ
+    from bridge.web.messages import Environ
 
 PREFIX: Final = "/webhooks/"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

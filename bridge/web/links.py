@@ -15,8 +15,7 @@ from bridge import identity, logs
 from bridge.errors import BodyEncoded, BodyTooLarge, StoreError, UnknownSource
 from bridge.store.goals import parking
 from bridge.web import auth
-from bridge.web.incoming import request_of
-from bridge.web.responses import plain, unavailable
+from bridge.web.messages import plain, request_of, unavailable
 
 if TYPE_CHECKING:
     from bridge.app import Bridge

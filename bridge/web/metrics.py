@@ -17,10 +17,10 @@ from bridge.errors import StoreError
 from bridge.store.operator import status
 from bridge.web import auth
 from bridge.web.cached import Cached, CachedInBackground
-from bridge.web.responses import plain, unavailable
+from bridge.web.messages import plain, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client import Metric
 
@@ -87,62 +87,57 @@ class _Collected:
         return self._families
 
 
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for label, value in values:
+        family.add_metric(label, value)
+    return family
+
+
 def _counts(totals: Totals) -> Iterator[Metric]:
-    events = GaugeMetricFamily("bridge_events", "Events by what became of them", labels=("source", "state", "verdict"))
-    goals = GaugeMetricFamily("bridge_goals", "Goals by state", labels=("destination", "state"))
-    attempts = GaugeMetricFamily(
-        "bridge_attempts", "Goals sent and read back, by outcome; none yet: under way", labels=("kind", "outcome")
-    )
-    for family, counts in ((events, totals.events), (goals, totals.goals), (attempts, totals.attempts)):
-        for labels, count in sorted(counts.items()):
-            family.add_metric(labels, count)
-        yield family
+    events, goals, attempts = (sorted(counts.items()) for counts in (totals.events, totals.goals, totals.attempts))
+    yield _gauge("bridge_events", "Events by what became of them", ("source", "state", "verdict"), events)
+    yield _gauge("bridge_goals", "Goals by state", ("destination", "state"), goals)
+    text = "Goals sent and read back, by outcome; none yet: under way"
+    yield _gauge("bridge_attempts", text, ("kind", "outcome"), attempts)
 
 
 def _sources(seen: Snapshot) -> Iterator[Metric]:
-    accepted = CounterMetricFamily("bridge_webhooks_accepted", "New events", labels=("source",))
-    duplicates = CounterMetricFamily("bridge_webhooks_duplicate", "Repeated deliveries", labels=("source",))
-    refused = CounterMetricFamily("bridge_webhooks_refused", "Requests that were refused", labels=("source",))
-    in_row = GaugeMetricFamily("bridge_webhooks_refused_in_row", "Refusals since the last event", labels=("source",))
-    for state in seen.sources:
-        accepted.add_metric((state.source,), state.accepted)
-        duplicates.add_metric((state.source,), state.duplicates)
-        refused.add_metric((state.source,), state.refused)
-        in_row.add_metric((state.source,), state.refused_in_row)
-    yield from (accepted, duplicates, refused, in_row)
+    for name, text, field in (
+        ("bridge_webhooks_accepted", "New events", "accepted"),
+        ("bridge_webhooks_duplicate", "Repeated deliveries", "duplicates"),
+        ("bridge_webhooks_refused", "Requests that were refused", "refused"),
+    ):
+        family = CounterMetricFamily(name, text, labels=("source",))
+        for state in seen.sources:
+            family.add_metric((state.source,), getattr(state, field))
+        yield family
+    in_row = (((state.source,), state.refused_in_row) for state in seen.sources)
+    yield _gauge("bridge_webhooks_refused_in_row", "Refusals since the last event", ("source",), in_row)
 
 
 def _attribution(seen: Snapshot) -> Iterator[Metric]:
-    through = GaugeMetricFamily(
+    ways = {found.source: {**found.through, "none": found.goals - found.named} for found in seen.attribution}
+    yield _gauge(
         "bridge_attribution_goals",
         "The last goals of purchases, sign-ups and so on by what they found their visitor through; none: not",
-        labels=("source", "through"),
+        ("source", "through"),
+        (((source, way), goals) for source, through in ways.items() for way, goals in sorted(through.items())),
     )
-    others = GaugeMetricFamily(
-        "bridge_unattributed_others", "Goals of 30 days without a visitor from other events", labels=("source",)
-    )
-    for found in seen.attribution:
-        for way, goals in sorted({**found.through, "none": found.goals - found.named}.items()):
-            through.add_metric((found.source, way), goals)
-        others.add_metric((found.source,), found.others)
-    yield from (through, others)
+    others = (((found.source,), found.others) for found in seen.attribution)
+    text = "Goals of 30 days without a visitor from other events"
+    yield _gauge("bridge_unattributed_others", text, ("source",), others)
 
 
 def _destinations(seen: Snapshot) -> Iterator[Metric]:
-    paused = GaugeMetricFamily("bridge_destination_paused", "1: paused", labels=("destination", "kind"))
-    success = GaugeMetricFamily(
-        "bridge_destination_last_success_timestamp_seconds", "Last goal that was delivered", labels=("destination",)
-    )
-    due = GaugeMetricFamily(
-        "bridge_goals_oldest_due_seconds", "How long the oldest due goal waits", labels=("destination",)
-    )
-    for state in seen.destinations:
-        paused.add_metric((state.name, state.pause_kind or ""), int(state.pause_kind is not None))
-        if state.last_success_at_ms is not None:
-            success.add_metric((state.name,), state.last_success_at_ms / 1000)
-    for name, due_at_ms in seen.oldest_due_at_ms.items():
-        due.add_metric((name,), _age_s(seen, due_at_ms))
-    yield from (paused, success, due)
+    known = seen.destinations
+    paused = (((one.name, one.pause_kind or ""), int(one.pause_kind is not None)) for one in known)
+    yield _gauge("bridge_destination_paused", "1: paused", ("destination", "kind"), paused)
+    success = (((one.name,), one.last_success_at_ms / 1000) for one in known if one.last_success_at_ms is not None)
+    name = "bridge_destination_last_success_timestamp_seconds"
+    yield _gauge(name, "Last goal that was delivered", ("destination",), success)
+    due = (((name,), _age_s(seen, due_at_ms)) for name, due_at_ms in seen.oldest_due_at_ms.items())
+    yield _gauge("bridge_goals_oldest_due_seconds", "How long the oldest due goal waits", ("destination",), due)
 
 
 def _bridge(seen: Snapshot) -> Iterator[Metric]:

@@ -8,8 +8,8 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from bridge import logs
-from bridge.web import auth, health, hooks, links, metrics, status
-from bridge.web.responses import plain, unavailable
+from bridge.web import auth, health, hooks, links, metrics
+from bridge.web.messages import plain, unavailable
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
@@ -31,7 +31,7 @@ def create(bridge: Bridge) -> Flask:
     application.url_map.strict_slashes = False
     application.url_map.merge_slashes = False  # Werkzeug would answer `//` with a redirect, which no sender follows
     application.config["BRIDGE_SETTINGS"] = bridge.settings
-    for part in (hooks, links, health, status, metrics):
+    for part in (hooks, links, health, metrics):
         application.register_blueprint(part.blueprint(bridge))
     application.add_url_rule("/", "root", _root)
     application.register_error_handler(HTTPException, _as_sentence)

@@ -84,7 +84,7 @@ def calls(file, name):
 
 
 def test_every_alarm_is_documented_by_its_sentence():
-    files = (ROOT / "bridge/alarms.py", ROOT / "bridge/web/status.py")
+    files = (ROOT / "bridge/alarms.py", ROOT / "bridge/web/health.py")
     sentences = [call.args[1].value for file in files for call in calls(file, "Alarm")]
     assert len(sentences) >= 9
     assert [sentence for sentence in sentences if f"| {sentence} |" not in HTTP] == []

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.model import ExactFloat
-from bridge.sources.times import ms_of
+from bridge.sources.envelope import ms_of
 
 NOON = 1_700_000_000_000
 

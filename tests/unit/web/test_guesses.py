@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.web.guesses import ADDRESSES_MAX, FREE, LONGEST_S, WAITING_MAX, Guesses
+from bridge.web.auth import ADDRESSES_MAX, FREE, LONGEST_S, WAITING_MAX, Guesses
 
 
 class Clock:

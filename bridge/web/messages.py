@@ -1,14 +1,19 @@
-"""A WSGI request → `model.Request`, as it came: raw path and query, lower-case header names, the body's bytes.
+"""Requests as they came, and short answers.
 
+A WSGI request becomes a `model.Request` with the raw path and query, lower-case header names and the body's bytes.
 Signatures are over bytes, so nothing is decoded, unpacked or guessed. A body is read to one byte past the limit: a
-stated length may lie, and a chunked one has none.
+stated length may lie, and a chunked one has none. An answer is one plain sentence or a small JSON object; an error is
+never a page and never a stack trace.
 """
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
+
+from flask import Response
 
 from bridge.errors import BodyEncoded, BodyTooLarge
 from bridge.model import Request
@@ -70,3 +75,21 @@ def _headers(environ: Environ) -> Mapping[str, str]:
 @lru_cache(maxsize=1024)
 def _header(name: str) -> str:
     return name.removeprefix("HTTP_").replace("_", "-").lower()
+
+
+# ------------------------------------------------------------------------------------------------------- answers
+
+
+def plain(code: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """One sentence."""
+    return Response(text + "\n", code, headers, content_type="text/plain; charset=utf-8")
+
+
+def unavailable(text: str, retry_after_s: int) -> Response:
+    """503 for an error that passes: the caller should try again."""
+    return plain(503, text, {"Retry-After": str(retry_after_s)})
+
+
+def facts(code: int, values: Mapping[str, Any]) -> Response:
+    """A JSON object for people and monitors: indented, in the order given."""
+    return Response(json.dumps(values, indent=2) + "\n", code, content_type="application/json")
