@@ -144,8 +144,8 @@ def hero(screen: Screen, told: Sequence[Row], folder: Path, environ: Mapping[str
     for goal in row.seen.goals if row.seen else ():
         for part in (describe.how_known(goal) or "has no visitor").split(", "):
             screen.say(part, indent=2)
-    line = [sys.executable, "-m", "bridge", "why", row.act.step.id]
-    answer = subprocess.run(line, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and module
+    command = [sys.executable, "-m", "bridge", "why", row.act.step.id]
+    answer = subprocess.run(command, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and module
     if answer.returncode == 0:
         screen.say()
         screen.heading(f"$ python -m bridge why {row.act.step.id}")
