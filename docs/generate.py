@@ -217,7 +217,8 @@ def _option(option: click.Option, context: click.Context) -> str:
     written = option.opts[0]
     if not option.is_flag:
         written += f" {option.make_metavar(context)}"
-    default = "" if option.is_flag or option.default is None or not option.show_default else f" [{option.default}]"
+    stated = option.show_default if isinstance(option.show_default, str) else option.default
+    default = "" if option.is_flag or stated is None or not option.show_default else f" [{stated}]"
     cell = written.replace("|", "\\|")
     return f"| `{cell}` | {_escaped((option.help or '').strip())}{default} |"
 

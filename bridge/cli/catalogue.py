@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 EVERYDAY: Final = {
     "serve": ("serve", "Start the bridge: receive webhooks, send goals."),
-    "check": ("check", "Are the settings and the mapping files right? Runs their tests."),
-    "sources": ("sources", "Which URL, secret and event types does each provider need?"),
-    "doctor": ("doctor", "Does everything work, up to a goal that DataFast shows?"),
-    "explain": ("explain", "What would this event do, and why? Nothing is sent."),
-    "why": ("why", "What became of this event, goal, customer or visitor?"),
+    "check": ("check", "Check the settings and the mapping files, and run their tests."),
+    "sources": ("sources", "Show the URL, secret and event types that each provider needs."),
+    "doctor": ("doctor", "Test everything, up to a goal that DataFast shows."),
+    "explain": ("explain", "Show what an event would do, and why. Nothing is sent."),
+    "why": ("why", "Show what became of an event, goal, customer or visitor."),
     "events": ("events", "List, show and replay received webhooks."),
     "goals": ("goals", "List, show, retry and cancel goals."),
 }
 MORE: Final = {
-    "worker": ("serve", "Send goals from a process of its own (many machines)."),
+    "worker": ("serve", "Route events and send goals in a separate process."),
     "migrate": ("serve", "Bring the database to this release's schema."),
-    "restored": ("restored", "A backup was restored: send nothing twice."),
-    "links": ("links", "See, add and forget what leads from a key to a visitor."),
-    "backtest": ("backtest", "What would other rules have made of the stored events?"),
+    "restored": ("restored", "Tell the bridge that a backup was restored: nothing is sent twice."),
+    "links": ("links", "Show, add and forget the links from keys to visitors."),
+    "backtest": ("backtest", "Show what other rules would have made of the stored events."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
-    "detect": ("detect", "Which signature scheme is this captured request's?"),
+    "detect": ("detect", "Find the signature scheme of a captured request."),
     "simulate": ("simulate", "Post a provider's signed events, or a file of your own, to a bridge."),
-    "sandbox": ("sandbox", "A stand-in for DataFast on this machine."),
+    "sandbox": ("sandbox", "Run a stand-in for DataFast on this machine."),
     "demo": ("demo", "See everything at work on this machine in a minute."),
 }
 _ATTRIBUTES: Final = {"forget": "forget_person"}  # beside `links forget`
@@ -169,13 +169,13 @@ class Catalogue(click.Group):
                 formatter.write_dl([(name, sentence) for name, (_module, sentence) in commands.items()])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Commands first: they are what somebody looks for."""
+        """Commands come first, because people look for them."""
         self.format_commands(ctx, formatter)
         write_examples(
             formatter,
             [
-                ("check", "before anything else: every problem of settings and mapping files, one per line"),
-                ("why cus_9s6XKzkNRiz8i3", "what the bridge knows about a customer, as a time line"),
+                ("check", "before anything else: every problem with settings and mapping files, one per line"),
+                ("why cus_9s6XKzkNRiz8i3", "what the bridge knows about a customer, as a timeline"),
             ],
         )
         click.Command.format_options(self, ctx, formatter)
@@ -188,7 +188,7 @@ def write_settings(formatter: click.HelpFormatter, *, advanced: bool) -> None:
     rest = [setting for setting in TABLE if setting.group != "everyday"]
     with formatter.section("Settings (environment variables, or .env where you start it)"):
         rows = [(setting.name, _meaning(setting)) for setting in everyday]
-        of_a_source = ("…_WEBHOOK_SECRET", "one per source, as its mapping file names it; the one before it: …_OLD")
+        of_a_source = ("…_WEBHOOK_SECRET", "one per source, as its mapping file names it; …_OLD holds the previous one")
         formatter.write_dl([*rows, of_a_source], col_max=24)
         if not advanced:
             formatter.write_paragraph()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge.cli import resources
+from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
@@ -74,16 +74,14 @@ class CheckReport:
     ]
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
-)
-@click.option("--strict", is_flag=True, help="Count what is hardly meant as it is written as a problem.")
+@parameters.MAPPINGS
+@click.option("--strict", is_flag=True, help="Also fail on warnings about what is written in the files.")
 def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     """Check settings and mapping files, and run the tests inside the files.
 
-    Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. Exit code 0:
-    no problem; 1: at least one. A warning does not count as a problem; with --strict, those do that are about what is
-    written (`amount: data.object.amount_total` sends these words), not those about what is not set yet.
+    Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. The exit code
+    is 0 if there is no problem, and 1 otherwise. A warning is not a problem. With --strict, a warning about what is
+    written is one (`amount: data.object.amount_total` sends these words); a secret that is not set yet never is.
     """
     screen = of_context()
     report = CheckReport()

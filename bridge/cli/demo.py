@@ -93,9 +93,12 @@ def _secret() -> str:
     ]
 )
 @click.option("--once", is_flag=True, help="End after the table.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="The bridge's port. [any free one]")
+@click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Port of the bridge. [any free one]")
 @click.option(
-    "--sandbox-port", type=click.IntRange(1, 65_535), help="The port of the stand-in for DataFast. [any free one]"
+    "--sandbox-port",
+    metavar="PORT",
+    type=click.IntRange(1, 65_535),
+    help="Port of the stand-in for DataFast. [any free one]",
 )
 def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
     """See everything at work on this machine in a minute.

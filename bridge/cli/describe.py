@@ -32,11 +32,11 @@ _STANDS = {
     "sending": "is being sent",
     "unconfirmed": "may have arrived, so DataFast is asked",
     "delivered": "delivered",
-    "rejected": "was refused for good",
+    "rejected": "was rejected for good",
     "expired": "was given up",
     "unattributed": "found no visitor",
-    "held": "is held until somebody decides: nobody can tell whether it arrived",
-    "dry": "is of a test event and never sent",
+    "held": "is held until you decide: nobody can tell whether it arrived",
+    "dry": "belongs to a test event and is never sent",
     "cancelled": "was cancelled",
 }
 KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
@@ -131,14 +131,14 @@ def _event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
         facts.append(("Happened", f"{when(stated)}, {ago(stated, moment.now_ms)}"))
     later = f", {span(line.received_at_ms - stated)} later" if stated and line.received_at_ms - stated > 1_000 else ""
     facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
-    return [*facts, ("Became", _became(detail, moment))]
+    return [*facts, ("Result", _result(detail, moment))]
 
 
 def _again(duplicates: int) -> str:
     return f"; delivered {count(duplicates, 'more time')}, which changed nothing" if duplicates else ""
 
 
-def _became(detail: EventDetail, moment: Moment) -> str:
+def _result(detail: EventDetail, moment: Moment) -> str:
     line = detail.line
     if line.state == "received":
         waits = span(moment.now_ms - line.received_at_ms)

@@ -56,14 +56,20 @@ class Finding:
         ),
     ]
 )
-@click.option("--visitor", metavar="ID", help="Your own cookie datafast_visitor_id: sends the goal bridge_test for it.")
-@click.option("--destination", default="default", show_default=True, help="Whose key --visitor uses.")
+@click.option("--visitor", metavar="ID", help="Your own cookie datafast_visitor_id: send the goal bridge_test for it.")
+@click.option(
+    "--destination",
+    metavar="NAME",
+    default="default",
+    show_default=True,
+    help="Destination that --visitor sends to.",
+)
 def doctor(visitor: str | None, destination: str) -> int:
-    """Look at everything that the bridge needs, and say what is wrong and what to do.
+    """Test everything that the bridge needs, and say what is wrong and what to do.
 
     With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what arrived. ID is the
-    value of the cookie datafast_visitor_id in a browser that has visited your website. Exit code 1: something
-    fails, which is always so while /status answers 503.
+    value of the cookie datafast_visitor_id in a browser that has visited your website. The exit code is 1 if
+    something fails, which is always the case while /status answers 503.
     """
     screen = of_context()
     findings = []

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         ("events --verdict unmatched --since 1d", "those that no rule matched"),
         ("events show ev_12", "one, with every rule's reason"),
         ("events replay ev_12", "route it again, after a rule was fixed"),
-        ("events ignore ev_12", "nothing can be done with it: take it out of quarantine"),
+        ("events ignore ev_12", "take it out of quarantine, if nothing can be done with it"),
     ],
 )
 def events() -> None:
@@ -51,10 +51,10 @@ def events() -> None:
 @click.option(
     "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only those with this verdict."
 )
-@click.option("--source", help="Only those of this source.")
-@click.option("--type", help="Only those of this type, such as charge.refunded.")
+@click.option("--source", metavar="NAME", help="Only those of this source.")
+@click.option("--type", metavar="TYPE", help="Only those of this type, such as charge.refunded.")
 @parameters.SINCE
-@click.option("--before", type=parameters.EVENT, metavar="EV", help="The page before this one (ev_12).")
+@click.option("--before", type=parameters.EVENT, metavar="EVENT", help="Only those before this one (ev_12).")
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List received webhooks, the newest first, with what became of them."""
@@ -66,7 +66,7 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
         lines = queries.list_events(conn, wanted)
         redaction.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
     redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
-    heads = ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "BECAME")
+    heads = ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "RESULT")
     none = "No event was received yet." if wanted == queries.EventFilter(limit=limit) else "No event like that."
     describe.print_page(screen, heads, lines, _row, limit=limit, none=none)
 
@@ -89,7 +89,7 @@ def _became(line: EventLine) -> str:
 @events.command(
     cls=Command,
     examples=[
-        ("events show ev_12", "by our number"),
+        ("events show ev_12", "by its number here"),
         ("events show evt_1Abc", "by the provider's id"),
         ("events show ev_12 --body > event.json", "its raw body, to try rules on with `explain`"),
     ],
@@ -147,18 +147,18 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
     examples=[
         ("events replay ev_12 ev_13", "these two"),
         ("events replay --state quarantined --yes", "all that are in quarantine, without a question"),
-        ("events replay --verdict unmatched --since 7d --type charge.refunded", "after you added a rule for them"),
+        ("events replay --verdict unmatched --since 7d --type charge.refunded", "after you have added a rule for them"),
     ],
 )
 @click.argument("names", metavar="[EVENT]...", nargs=-1)
-@click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All of this state.")
+@click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All in this state.")
 @click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All with this verdict.")
-@click.option("--source", help="Only those of this source.")
-@click.option("--type", help="Only those of this type.")
+@click.option("--source", metavar="NAME", help="Only those of this source.")
+@click.option("--type", metavar="TYPE", help="Only those of this type.")
 @parameters.SINCE
 @parameters.YES
 def replay(names: Sequence[str], yes: bool, **filters: Any) -> int:
-    """Route events again, by the rules in force now.
+    """Route events again, by the rules that are in force now.
 
     Goals that an event has already made stay as they are: there is only one per once key, so nothing is sent twice.
     To send a delivered goal again, use `python -m bridge goals retry`.

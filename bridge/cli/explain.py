@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bridge import settings as settings_
-from bridge.cli import captured, redaction, resources, trace
+from bridge.cli import captured, parameters, redaction, resources, trace
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
@@ -23,6 +22,7 @@ from bridge.masking import url_without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from bridge.cli.screen import Screen
     from bridge.model import Event, GoalDraft, Request, Source
@@ -70,15 +70,14 @@ class Explained:
     ]
 )
 @click.argument("file", metavar="FILE")
-@click.option("--source", help="The source (the mapping file's name) that would receive it.")
-@click.option(
-    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
-)
+@click.option("--source", metavar="NAME", help="The source (the mapping file's name) that would receive it.")
+@parameters.MAPPINGS
 def explain(file: str, source: str | None, mappings: Path | None) -> int:
     """Show what an event would do, and why: every rule, the visitor, and the goals as they would be sent.
 
     FILE is a body as the provider sends it, or a captured request (`POST /webhooks/stripe HTTP/1.1`, headers, an empty
-    line, the body); `-` reads standard input. Nothing is sent or stored. Exit code 1: it could not be read.
+    line, the body); `-` reads standard input. Nothing is sent or stored. The exit code is 1 if the event could
+    not be read.
     """
     screen = of_context()
     given = resources.environ()

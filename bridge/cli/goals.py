@@ -49,13 +49,13 @@ def goals() -> None:
     examples=[("goals list --state rejected --since 7d", "what DataFast rejected this week")],
 )
 @click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only those in this state.")
-@click.option("--name", help="Only those of this name, such as refund.")
-@click.option("--source", help="Only those of this source.")
-@click.option("--destination", help="Only those for this destination.")
-@click.option("--visitor", help="Only those of this visitor.")
-@click.option("--event", "event_id", type=parameters.EVENT, metavar="EV", help="Only those that ev_12 made.")
+@click.option("--name", metavar="NAME", help="Only those of this name, such as refund.")
+@click.option("--source", metavar="NAME", help="Only those of this source.")
+@click.option("--destination", metavar="NAME", help="Only those for this destination.")
+@click.option("--visitor", metavar="ID", help="Only those of this visitor.")
+@click.option("--event", "event_id", type=parameters.EVENT, metavar="EVENT", help="Only those that ev_12 made.")
 @parameters.SINCE
-@click.option("--before", type=parameters.GOAL, metavar="GOAL", help="The page before this one (goal_7).")
+@click.option("--before", type=parameters.GOAL, metavar="GOAL", help="Only those before this one (goal_7).")
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
@@ -119,7 +119,7 @@ _RETRIED: Final = {
     "no_visitor": "has no visitor, and its event's body is gone, so none can be looked for",
     "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
     "waits": "waits for its visitor; bind one with `python -m bridge links add`",
-    "dry": "is of a test event and never sent",
+    "dry": "belongs to a test event and is never sent",
     "unknown": "does not exist",
 }
 _CANCELLED: Final = {
@@ -142,11 +142,11 @@ _CANCELLED: Final = {
 @click.option(
     "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
 )
-@click.option("--yes", is_flag=True, help="Do not ask, and send delivered goals again, too.")
+@click.option("--yes", is_flag=True, help="Do not ask; also send delivered goals again.")
 def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> int:
     """Send goals now: rejected, expired, held or cancelled ones, or pending ones before their time.
 
-    A delivered goal is sent a second time only after a yes, because DataFast counts both.
+    A delivered goal is sent a second time only after you confirm it, because DataFast counts both.
     """
     from bridge.store.operator import actions
 

@@ -36,13 +36,13 @@ if TYPE_CHECKING:
         ("links show cus_9s6XKzkNRiz8i3", "what belongs together with it, and which visitor it leads to"),
         (
             "links add stripe customer cus_9s6XKzkNRiz8i3 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
-            "this customer is that visitor",
+            "bind this customer to that visitor",
         ),
         ("links forget cus_9s6XKzkNRiz8i3", "it no longer leads to a visitor"),
     ],
 )
 def links() -> None:
-    """See, add and forget what leads from a key to a visitor."""
+    """Show, add and forget the links from keys to visitors."""
 
 
 @links.command(cls=Command, examples=[("links show sub_1Abc", "a subscription, its customer, its visitor")])
@@ -171,8 +171,8 @@ def forget(key: str) -> None:
 def relearn() -> None:
     """Learn links again from the stored events.
 
-    Only events whose bodies are still stored (BRIDGE_RETENTION_DAYS) are read. No goal is made or sent twice; goals
-    that wait for a visitor who is found by this are sent.
+    Only events whose bodies are still stored (BRIDGE_RETENTION_DAYS) are read. No goal is made or sent twice. Goals
+    whose visitor is found this way are sent.
     """
     import secrets
 
@@ -206,15 +206,15 @@ def relearn() -> None:
     ],
 )
 @click.option("--visitor", metavar="ID", help="A DataFast visitor id.")
-@click.option("--customer", metavar="KEY", help="The provider's customer (cus_1), or any other key of theirs.")
-@click.option("--email", metavar="ADDRESS", help="An address in stored events.")
+@click.option("--customer", metavar="KEY", help="The provider's customer (cus_1), or any other key of this person.")
+@click.option("--email", metavar="ADDRESS", help="An e-mail address that stored events contain.")
 @parameters.YES
 def forget_person(visitor: str | None, customer: str | None, email: str | None, yes: bool) -> None:
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 
-    It follows the links from what you name to everything that belongs together, shows how much that is, and asks. Only
-    counts stay: that an event of this type arrived, that a goal of this name was sent. Goals that were not sent yet are
-    never sent. At the end it says what remains to be done at DataFast and at the provider.
+    The command follows the links from what you name to everything that belongs together, shows how much that is, and
+    asks. Only counts stay: that an event of this type arrived, that a goal of this name was sent. Goals that were not
+    sent yet are never sent. At the end it says what remains to be done at DataFast and at the provider.
     """
     from bridge.store.operator import forgetting
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -65,8 +66,16 @@ GOAL: Final = _Label("goal_")
 
 
 # Options that several commands have.
+MAPPINGS: Final = click.option(
+    "--mappings",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Folder of mapping files, instead of BRIDGE_MAPPINGS.",
+)
 SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
-LIMIT: Final = click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
+LIMIT: Final = click.option(
+    "--limit", metavar="N", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most N."
+)
 YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

@@ -30,7 +30,7 @@ LOOK_AGAIN_S: Final = 0.5
     examples=[
         ("restored", "says what it will do, and asks"),
         ("restored --yes", "for scripts: without a question"),
-        ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has run on the restored database since then"),
+        ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has already run on the restored database"),
     ],
 )
 @click.option(
@@ -115,10 +115,10 @@ def _print(screen: Screen, from_ms: int, now_ms: int, waiting: Open) -> None:
     total = waiting.pending + waiting.parked + waiting.in_doubt + waiting.held
     screen.facts(
         [
-            ("Back-up", f"of {when(from_ms)}, {ago(from_ms, now_ms)}: what was sent since then is not in it"),
+            ("Backup", f"of {when(from_ms)}, {ago(from_ms, now_ms)}: what was sent since then is not in it"),
             ("Goals", f"{count(total, 'goal')} not sent yet: {listing(goals)}"),
             ("Events", f"{count(waiting.unrouted, 'event')} not routed yet"),
-            ("Looked up", "each of these goals, and every later goal of an event older than now, before it is sent"),
+            ("Asked about", "each of these goals, and every later goal of an event older than now, before it is sent"),
         ],
         width=12,
     )

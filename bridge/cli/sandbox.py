@@ -33,8 +33,15 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
         ),
     ]
 )
-@click.option("--port", type=click.IntRange(0, 65_535), default=8100, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65_535),
+    default=8100,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
+)
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--key", "keys", multiple=True, default=("df_sandbox",), show_default="df_sandbox", help="A website's API key."
 )
@@ -45,12 +52,15 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
     show_default=True,
     help="Know any visitor, or only the seeded ones (as DataFast does).",
 )
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="A switch of the stand-in (JSON value).")
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Change a behaviour of the stand-in (JSON value)."
+)
 def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Sequence[str]) -> None:
     """Run a stand-in for DataFast that shows the goals it received on a page.
 
-    It follows DataFast's documents: keys, limits, the rate limit of 60 requests per minute, unknown visitors. Point a
-    bridge at it with DATAFAST_API_URL and DATAFAST_API_KEY, as it says when it starts. Nothing leaves this machine.
+    It follows DataFast's documentation: keys, limits, the rate limit of 60 requests per minute, unknown visitors. To
+    point a bridge at it, set DATAFAST_API_URL and DATAFAST_API_KEY as it says when it starts. Nothing leaves this
+    machine.
     """
     from bridge.sandbox import server
     from bridge.sandbox.options import Options, changed

@@ -49,14 +49,14 @@ class Serve(Command):
         ("serve --port 9000", "the same on another port"),
     ],
 )
-@click.option("--port", type=click.IntRange(0, 65_535), help="Instead of PORT.")
-@click.option("--host", help="Instead of BRIDGE_HOST.")
+@click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help="Port to listen on, instead of PORT.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of BRIDGE_HOST.")
 def serve(port: int | None, host: str | None) -> None:
     """Start the bridge: receive webhooks, and send goals unless BRIDGE_WORKER is off.
 
-    All settings are checked first; a wrong one stops the start, and every problem is named at once. A broken mapping
+    All settings are checked first. A wrong one stops the start, and every problem is named at once. A broken mapping
     file does not stop it: the bridge goes on with the last good set and says so. A SQLite database is created or
-    migrated automatically; for PostgreSQL run `python -m bridge migrate` once per release.
+    migrated automatically; for PostgreSQL, run `python -m bridge migrate` once per release.
     """
     screen = of_context()
     _override(port, host)
@@ -141,8 +141,8 @@ def worker() -> None:
     """Route events and send goals in a process of its own.
 
     Needed only where BRIDGE_WORKER is off: by default each web process has a worker of its own. Any number of workers
-    may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C it finishes what is being sent, then
-    it ends.
+    may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C it finishes what is being sent,
+    and ends.
     """
     import signal
     import threading

@@ -67,11 +67,11 @@ class Setup:
 @click.argument("source", required=False)
 @click.option("--base-url", metavar="URL", help="The bridge's public address: https://…")
 def sources(source: str | None, base_url: str | None) -> None:
-    """Show per source its URL, whether its secret is set, and the event types to choose.
+    """Show the URL of each source, whether its secret is set, and the event types to choose.
 
     The event types are those that the rules of the mapping file name, and those that tie together the ids in later
     events (a charge, its payment, its customer), so that their visitor is found. Select all of these at the provider,
-    and no others: others only cost you requests, and without one of these a refund or a dispute may find no visitor.
+    and no others: others only cost requests, and without one of these a refund or a dispute may find no visitor.
     """
     screen = of_context()
     given = resources.environ()

@@ -1,6 +1,6 @@
 """`why`: what became of an event, a goal, a key such as `cus_…`, or a visitor, as far as the database remembers.
 
-It looks the text up as each of these, needs no mapping files and asks nobody else.
+What it is given is looked up as each of these. It needs no mapping files and makes no request.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Known:
 )
 @click.argument("what", metavar="X")
 def why(what: str) -> None:
-    """Say what became of X, and why.
+    """Show what became of X, and why.
 
     X is an event (ev_12, or the provider's id), a goal (goal_7), a key of the provider (cus_…, sub_…, an order's
-    number), or a DataFast visitor id. Exit code 1: nothing of that name is known.
+    number), or a DataFast visitor id. The exit code is 1 if nothing of that name is known.
     """
     screen = of_context()
     text = what.strip()
@@ -123,7 +123,7 @@ def print_thread(screen: Screen, thread: Thread) -> None:
     visitors: dict[str, list[str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         for point in (item.first, item.last):
-            by = "bound by hand or by your site" if point.event == HINT else f"named by {point.event}"
+            by = "bound by a person or by your site" if point.event == HINT else f"named by {point.event}"
             told = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
             if told not in visitors.setdefault(item.visitor, []):
                 visitors[item.visitor].append(told)
@@ -150,7 +150,7 @@ def _print_timeline(
     screen: Screen, details: Sequence[EventDetail], goals: Sequence[GoalLine], moment: describe.Moment
 ) -> None:
     """Events by their own time, each with its goals; then goals whose events are not among them."""
-    screen.heading("Time line")
+    screen.heading("Timeline")
     seen = set()
     last_ms: int | None = None
     for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):

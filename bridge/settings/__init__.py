@@ -74,7 +74,7 @@ def _schedule(text: str) -> Schedule:
 def _pair(text: str) -> tuple[int, int]:
     parts = text.split(",")
     if len(parts) != 2:
-        raise ValueError("two durations such as 30s,60s (settling time, pause before the second look)")
+        raise ValueError("two durations such as 30s,60s (time before the first read-back, pause before the second)")
     return _at_most("1d")(parts[0]), _at_most("1d")(parts[1])
 
 
@@ -227,13 +227,15 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "DATAFAST_API_KEY",
         None,
-        "DataFast website key (df_…) or account token (dft_…). Unset: goals are computed and wait",
+        "DataFast website key (df_…) or account token (dft_…). Unset: goals wait until it is set",
         api_key,
         secret=True,
     ),
     Setting("DATAFAST_WEBSITE_ID", None, "the website's id (24 hex digits); needed with a dft_… token"),
     Setting("DATAFAST_TEST_API_KEY", None, "key of a second website for test-mode events", api_key, secret=True),
-    Setting("DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL; https except on loopback", _api_url),
+    Setting(
+        "DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL of DataFast; https, except on loopback", _api_url
+    ),
     Setting(
         "DATABASE_URL",
         "sqlite:///bridge.db",
@@ -255,9 +257,19 @@ TABLE: Final[tuple[Setting, ...]] = (
         "inline: a worker thread in every web process; off: run `worker` processes",
         _one_of("inline", "off"),
     ),
-    Setting("BRIDGE_ADMIN_TOKEN", None, "opens details of /status, /metrics, and POST /links", secret=True),
-    Setting("BRIDGE_LINKS_TOKEN", None, "opens POST /links/<source> only", secret=True),
-    Setting("BRIDGE_RETENTION_DAYS", "30", "days bodies and attempts are kept; 0: until their goals are final", _days),
+    Setting(
+        "BRIDGE_ADMIN_TOKEN",
+        None,
+        "token for the details of /status, for /metrics and for POST /links/<source>",
+        secret=True,
+    ),
+    Setting("BRIDGE_LINKS_TOKEN", None, "token for POST /links/<source> only", secret=True),
+    Setting(
+        "BRIDGE_RETENTION_DAYS",
+        "30",
+        "days for which bodies and attempts are kept; 0: until their goals are final",
+        _days,
+    ),
     Setting(
         "BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")
     ),
@@ -265,17 +277,20 @@ TABLE: Final[tuple[Setting, ...]] = (
         "BRIDGE_LOG_FORMAT", "auto", "auto: console on a terminal, json otherwise", _one_of("auto", "console", "json")
     ),
     Setting(
-        "BRIDGE_ALLOW_EPHEMERAL", None, "1: the file is on a volume that lasts, though the host wipes disks", _flag
+        "BRIDGE_ALLOW_EPHEMERAL",
+        None,
+        "1: the SQLite file is on a volume that lasts, although the host wipes its disks",
+        _flag,
     ),
     Setting("PORT", "8000", "port of the web process", _port),
     Setting(
         "BRIDGE_HOST",
         HERE,
-        "address of the web process; unset, and PORT set in the environment as platforms do: 0.0.0.0, everywhere",
+        "address of the web process; 0.0.0.0 (everywhere) if it is unset and a platform has set PORT",
     ),
     Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
-    Setting("BRIDGE_THREADS", "32", "threads for pages of a web process, at most", _up_to(1_024)),
-    _advanced("BRIDGE_RATE_PER_MINUTE", "58", "requests per minute and DataFast token", _up_to(1_000_000)),
+    Setting("BRIDGE_THREADS", "32", "most threads that a web process uses for pages", _up_to(1_024)),
+    _advanced("BRIDGE_RATE_PER_MINUTE", "58", "requests per minute for each DataFast token", _up_to(1_000_000)),
     _advanced("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256)),
     _advanced(
         "BRIDGE_RETRY_SCHEDULE", "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed tries", _schedule
@@ -286,7 +301,7 @@ TABLE: Final[tuple[Setting, ...]] = (
         "pauses while DataFast does not know the visitor yet",
         _schedule,
     ),
-    _advanced("BRIDGE_READBACK", "30s,60s", "settling time, pause before the second look", _pair),
+    _advanced("BRIDGE_READBACK", "30s,60s", "time before the first read-back, pause before the second", _pair),
     _advanced(
         "BRIDGE_UNCONFIRMED",
         "resend",
@@ -294,8 +309,8 @@ TABLE: Final[tuple[Setting, ...]] = (
         _one_of("resend", "hold"),
     ),
     _advanced("BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d")),
-    _advanced("BRIDGE_DEADLINE", "10s", "one whole request to DataFast", _at_most("1h")),
-    _advanced("BRIDGE_REQUEST_DEADLINE", "10s", "one inbound request", _at_most("1h")),
+    _advanced("BRIDGE_DEADLINE", "10s", "longest time for one request to DataFast", _at_most("1h")),
+    _advanced("BRIDGE_REQUEST_DEADLINE", "10s", "longest time for one inbound request", _at_most("1h")),
     _advanced("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER)),
     _advanced("BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", _at_most(_FOREVER)),
     _advanced("BRIDGE_MAX_AGE", "7d", "older goals are not sent, because DataFast dates them now", _at_most(_FOREVER)),
