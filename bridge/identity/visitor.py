@@ -100,7 +100,7 @@ def _refusal(text: str, form: str) -> str | None:
     if _is_session(text):
         return _SESSION
     if form == "any":
-        return None if _PLAIN.fullmatch(text) else "has blanks, control characters or more than 200 characters"
+        return None if _PLAIN.fullmatch(text) else "has spaces, control characters or more than 200 characters"
     if UUID4.fullmatch(text):
         return None
     if _UUID.fullmatch(text):

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.errors import SignatureError
 from bridge.model import BodyForm, Place, SignatureSpec, Source, TimestampSpec, VerifySpec
-from bridge.sources.facts import Facts
+from bridge.sources.envelope import ms_of
+from bridge.sources.facts import Facts, compile_signed
 from bridge.sources.keys import symmetric
-from bridge.sources.signed_text import compile_signed
-from bridge.sources.times import ms_of
 from bridge.sources.verifier import ENCODINGS, HMACS, verify
 
 if TYPE_CHECKING:

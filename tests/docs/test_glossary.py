@@ -170,7 +170,6 @@ TO_DO = {
     "deliver.py",
     "restoring.py",
     "transport.py",
-    "visitor.py",
 }
 
 
