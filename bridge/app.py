@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections per process, at most (docs/operations.md)
 LOOK_S: Final = 0.5  # between two looks at the mapping files
 HEARTBEAT_S: Final = 5.0
-FIRST_MESSAGES_S: Final = 0.25  # somebody waits for them
+FIRST_MESSAGES_S: Final = 0.25  # a person waits for them
 GIVE_BACK_S: Final = 2.0
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
 RETENTION_S: Final = 60.0
-UNREADY_MS: Final = 20  # of the senders, until the clock was looked at
-LEAVE_S: Final = 3.0  # of a stop, after what was under way is finished
+UNREADY_MS: Final = 20  # for which senders wait until the clock was checked
+LEAVE_S: Final = 3.0  # for a stop, once what was under way is finished
 
 log = logs.get("app")
 
@@ -149,7 +149,7 @@ class Bridge:
             log.warning("stop.unwritten", reason="the database does not answer")
 
     def _leave(self) -> None:
-        """In a thread of its own: a database that does not answer has no time limit, and the process must end."""
+        """In a thread of its own: a database that does not answer has no time limit, but the process must end."""
         self._keeper.stop(1.0)
         if self._lookup is not None and self._looker is not None:
             self._looker.stop(1.0)
@@ -234,7 +234,7 @@ class Bridge:
         )
 
     def _end_beating(self) -> None:
-        """Say that this process ended in order, so that nobody takes it for a vanished worker."""
+        """Record that this process ended in order, so that it does not count as a worker that vanished."""
         try:
             self.counters.flush(self.store)
             self.wrong_tokens.flush(self.store)
@@ -246,7 +246,7 @@ class Bridge:
 
 def _demand_own_tables(database: Store) -> None:
     """SchemaError where the tables are another application's, because nothing may write into them."""
-    with contextlib.suppress(StoreUnavailable):  # everybody who needs a database that is away waits for it
+    with contextlib.suppress(StoreUnavailable):  # everything that needs a database that is away waits for it
         store.schema_state(database)
 
 

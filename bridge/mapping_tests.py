@@ -103,7 +103,7 @@ def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
 
 
 def _request(source: Source, test: TestCase) -> Request:
-    """The test's event as a request of its sender; its signature is nobody's business here."""
+    """The test's event as a request of its sender; nothing looks at its signature here."""
     path, query = f"/webhooks/{source.name}", urlencode(test.query)
     url = source.public_url or f"https://localhost{path}"
     return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, _body(source, test.body))
@@ -192,16 +192,16 @@ def _mismatches(expected: ExpectedGoal, draft: GoalDraft) -> list[str]:
         for key in sorted({*expected.metadata, *goal.metadata}):
             wanted, got = expected.metadata.get(key), goal.metadata.get(key)
             if wanted != got:
-                found.append(f"{goal.name}: expected {key} {_said(wanted)}, got {_said(got)}")
+                found.append(f"{goal.name}: expected {key} {_quoted(wanted)}, got {_quoted(got)}")
     if expected.visitor is not None:
         got = next((named.visitor for named in draft.own if not named.borrowed), None)  # no test asks DataFast
         if got != expected.visitor.lower():
             refused = f" ({draft.refused})" if got is None and draft.refused else ""
-            found.append(f"{goal.name}: expected the visitor {expected.visitor}, got {_said(got)}{refused}")
+            found.append(f"{goal.name}: expected the visitor {expected.visitor}, got {_quoted(got)}{refused}")
     if expected.description is not None and expected.description != goal.description:
-        found.append(f"{goal.name}: expected the description {expected.description}, got {_said(goal.description)}")
+        found.append(f"{goal.name}: expected the description {expected.description}, got {_quoted(goal.description)}")
     return found
 
 
-def _said(value: str | None) -> str:
+def _quoted(value: str | None) -> str:
     return "nothing" if value is None else f'"{shown(value)}"'

@@ -2,7 +2,7 @@
 
 Pure, and never raises. The result is a `PreparedEvent`: for each document what it teaches, the drafts of its goals and
 the traces of the rules; or why the event is quarantined. Production, `explain` and the tests of mapping files all
-prepare events here. What of it depends on goals that were made before (`follows`) is decided by `settle`.
+prepare events here. `settle` decides what depends on goals that were made before (`follows`).
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Preparer:
             read = [self._document(source, event, i, document, names[i]) for i, document in enumerate(documents)]
         except UnreadableBody as error:
             return ReadEvent(event, quarantine=str(error))
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the events behind this one
+        except Exception as error:  # noqa: BLE001 - an error of ours must not stop the events behind this one
             return ReadEvent(event, quarantine=_fault(event, error))
         return ReadEvent(event, tuple(read))
 
@@ -251,18 +251,18 @@ def _fault(event: Event, error: Exception) -> str:
 
 
 def _envelope(document: Document) -> Envelope:
-    said = document.envelope
+    found = document.envelope
     return Envelope(
-        type=said.get("type") or "",
-        id=said.get("id"),
-        time_ms=said.get("time"),
-        test=bool(said.get("test")),
-        account=said.get("account"),
+        type=found.get("type") or "",
+        id=found.get("id"),
+        time_ms=found.get("time"),
+        test=bool(found.get("test")),
+        account=found.get("account"),
     )
 
 
 def _times(event: Event, envelope: Envelope) -> tuple[int, int, bool]:
-    """When an element happened, its time for order, and whether the provider states when it happened."""
+    """When an element happened, the time by which it is ordered, and whether the provider states when it happened."""
     stated_ms = event.envelope.time_ms if envelope.time_ms is None else envelope.time_ms
     happened_ms = event.received_at_ms if stated_ms is None else min(stated_ms, event.received_at_ms)
     ordered_ms = event.ordered_at_ms if event.envelope.order_ms is not None else happened_ms
@@ -270,14 +270,14 @@ def _times(event: Event, envelope: Envelope) -> tuple[int, int, bool]:
 
 
 def _described(planned: PlannedGoal, event: Event, name: str) -> PlannedGoal:
-    """With the default description: each element of a batch has its own, and all as DataFast gives them back."""
+    """The goal with the default description: one for each element of a batch, in the form that DataFast gives back."""
     if planned.description is not None or name == event.name:
         return planned
     return planned._replace(description=limits.clean_value(f"{event.source} {name}"))
 
 
 def _names(event: Event, documents: Sequence[Document]) -> list[str]:
-    """What each document's event is called in once keys: the provider's id where it is one's own, else ours."""
+    """The name of each document's event in once keys: the provider's id if it is unique, else ours."""
     ids = [document.envelope.get("id") or "" for document in documents]
     if len(documents) == 1:
         return [event.name if not ids[0] or is_fixture_id(ids[0]) else ids[0]]
@@ -289,16 +289,16 @@ def _names(event: Event, documents: Sequence[Document]) -> list[str]:
 
 
 def followed(batch: Iterable[PreparedEvent]) -> set[Place]:
-    """Where the goals are that have to be made before others of these events may be."""
+    """The places of the goals that must have been made before others of these events may be."""
     return {_followed(draft) for prepared in batch for element in prepared.elements for draft in element.following}
 
 
 def settle(batch: Iterable[PreparedEvent], made: Collection[Place]) -> list[PreparedEvent]:
     """The batch, where each goal that follows another is a draft, or its trace says what was not made before.
 
-    made: the goals that are there. What an earlier event of the batch makes counts, too; what the same event makes
-    does not. Where the other goal is made later, nothing is done about it: the order of events matters here, and here
-    alone (law 4 excepts it).
+    made: the goals that exist. Goals that an earlier event of the batch makes count too; those of the same event do
+    not. If the other goal is made later, nothing is done about it: here, and only here, the order of events matters
+    (law 4 excepts it).
     """
     there, settled = set(made), []
     for prepared in batch:
@@ -309,7 +309,7 @@ def settle(batch: Iterable[PreparedEvent], made: Collection[Place]) -> list[Prep
 
 
 def _followed(draft: GoalDraft) -> Place:
-    """Where the goal is that this one follows: at the same destination."""
+    """The place of the goal that this one follows: at the same destination."""
     assert draft.planned.follows is not None
     return draft.destination, draft.planned.follows.once_key
 

@@ -1,6 +1,6 @@
 """The first step: a webhook comes in, is verified, stored durably, and acknowledged. Nothing else.
 
-A hand-shake is answered first and is no event. For everything else the order is a law: authenticate the raw bytes,
+A handshake is answered first and is not an event. For everything else the order is a law: authenticate the raw bytes,
 read the envelope for dedupe, store the bytes as they are, answer. No rule is evaluated and no other service is called,
 so neither a wrong rule nor a slow destination can lose an event. An authentic event is never refused: if it cannot be
 read, it is kept in quarantine. Errors carry the answer (`bridge.errors`). Each webhook has one log line, written as
@@ -31,7 +31,7 @@ log = logs.get("receive")
 
 
 class Receiver(Protocol):
-    """What receiving needs of the composition root."""
+    """What receiving needs from the composition root."""
 
     @property
     def counters(self) -> Refusals: ...
@@ -51,8 +51,8 @@ class Receiver(Protocol):
 class Taken(NamedTuple):
     """An authentic event on its way to the disk.
 
-    ack: done when the event is durable, or with the StoreError that kept it from being stored. To give up is to cancel
-    it. quiet: the sender wants an answer without a body.
+    ack: done when the event is durable, or failed with the StoreError that kept it from being stored. Cancel it to give
+    up waiting. quiet: the sender wants an answer without a body.
     """
 
     ack: Future[Ack]
@@ -60,7 +60,7 @@ class Taken(NamedTuple):
 
 
 def receive(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Taken | Reply:
-    """Take one webhook of the source of this name, without waiting for the disk; or what its hand-shake is answered.
+    """Take one webhook for the source of this name without waiting for the disk, or return the answer to its handshake.
 
     read_request: raises BodyTooLarge, BodyEncoded; it is called only for a known source.
     Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded. Anything else that is raised is an error
@@ -105,9 +105,9 @@ def _acknowledged(
 
 
 def look_in(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Reply | None:
-    """A GET or HEAD to a source's address: what its hand-shake is answered, None if it has none that is meant.
+    """A GET or HEAD to a source's address: the answer to its handshake; None if it is not one.
 
-    Raises what `receive` does. A refusal is a line of the log but not counted: no event was refused.
+    Raises what `receive` does. A refusal is logged but not counted, because no event was refused.
     """
     started = time.perf_counter()
     try:

@@ -13,7 +13,7 @@ The trace of an event (`events.trace`, JSON) answers every "why":
         "keys": ["stripe:live:sub_1", …],
         "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
                    "destination", "once_key", "visitor", "found" (bridge.identity.evidence.FoundVisitor), "message",
-                   "refused" (a value that is no visitor id), "notes"}]}],
+                   "refused" (a value that is not a visitor id), "notes"}]}],
      "stopped": {key: why it links nothing any more}}
 """
 
@@ -57,7 +57,7 @@ log = logs.get("route")
 
 
 class _LeaseLost(Exception):
-    """Somebody else routes the event meanwhile; nothing of this try may stay."""
+    """Another process is routing the event now; nothing of this try may stay."""
 
 
 class Router:
@@ -121,7 +121,7 @@ class Router:
     def _run(self, work: Callable[[Connection], T]) -> T:
         """A transaction that does not wait for the disk: an event whose routing a power cut took back is routed again.
 
-        Nothing of it has left the house by then: what is sent was written durably before, and all that led to it.
+        Nothing of it has left the bridge by then: what is sent is first written durably, with all that led to it.
         """
         return self._store.run(work, durable=False)
 
@@ -214,13 +214,13 @@ def _trace(prepared: PreparedEvent, made: Iterable[MadeGoal], stopped: Mapping[s
     elements = [_element_text(element, [next(made) for _ in element.drafts]) for element in prepared.elements]
     text = f'{{"elements":[{",".join(elements)}]'
     mine = {key.text for element in prepared.elements for key in element.observation.keys} if stopped else ()
-    if told := {key: why for key, why in stopped.items() if key in mine}:
-        text += f',"stopped":{_json(told)}'
+    if linked := {key: why for key, why in stopped.items() if key in mine}:
+        text += f',"stopped":{_json(linked)}'
     return text + "}"
 
 
 def _element_text(element: Element, made: Sequence[MadeGoal]) -> str:
-    """The trace of an element as JSON; its rules, most of which say the same for every event, from links."""
+    """The trace of an element as JSON. Most rules say the same about every event, and are cached as strings."""
     text = _json(_element_trace(element, made, rules=False))
     if element.evaluation is None or not element.evaluation.traces:
         return text

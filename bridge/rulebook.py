@@ -4,7 +4,7 @@ The files are one set: a change is taken when two looks a moment apart agree. A 
 replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is
 stored under its hash, and a start with a broken folder goes on with the last good one; where there is none, a set of
 which only tests fail is better than no rules. A set holds the shipped files that its layers extend, so that the last
-good one goes on with those of its time. Knows no clock: its owner calls `look` every now and then.
+good one goes on with those of its time. It knows no clock: its owner calls `look` every now and then.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Rulebook:
         self._taken: dict[str, str] | None = rules.own(self.current.files)
 
     def look(self) -> None:
-        """Look at the folder once; take a change that was there already the last time."""
+        """Look at the folder once, and take a change that was already there at the last look."""
         try:
             files = rules.read_files(self._folder)
         except MappingError as error:
@@ -92,7 +92,7 @@ class Rulebook:
         return good or current
 
     def _instead(self, error: MappingError) -> RuleSet:
-        """The last good rules, in place of a folder that cannot be loaded; that error when there are none."""
+        """The last good rules in place of a folder that cannot be loaded; raises that error if there are none."""
         good = self._loaded(self._last_accepted())
         if good is None:
             raise error
@@ -100,7 +100,7 @@ class Rulebook:
         return good
 
     def _last_if_any(self) -> dict[str, str] | None:
-        """None also where the database cannot be asked yet: a good folder needs it for nothing."""
+        """Also None where the database cannot be asked yet: a good folder does not need it."""
         try:
             return self._last_accepted()
         except StoreError:
@@ -117,7 +117,7 @@ class Rulebook:
         try:
             return self._load(files) if files is not None else None
         except MappingError:
-            return None  # accepted by a release whose grammar was another
+            return None  # accepted by a release with another grammar
 
     def _take(self, files: dict[str, str]) -> None:
         try:

@@ -122,6 +122,6 @@ def _header(line: str) -> tuple[str, str]:
 
 
 def _stated(body: bytes, headers: dict[str, str]) -> bytes:
-    """The body without the line end that an editor put behind it."""
+    """The body without the line end that an editor added to it."""
     stated = headers.get("content-length", "")
     return body[: int(stated)] if stated.isdecimal() and body[int(stated) :].strip() == b"" else body

@@ -134,7 +134,7 @@ class Catalogue(click.Group):
         )
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does it, except that a reader that is gone (`| head`) is no failure: click would exit with 1."""
+        """As click does it, except that a reader that has gone (`| head`) is not a failure: click would exit with 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

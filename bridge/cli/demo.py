@@ -141,14 +141,14 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     acts = demo_events.play(secrets.randbits(32), int(time.time()))
     sent = [_post(act, stage) for act in acts]
     missing = _await(parts, acts, stage)
-    told = demo_results.rows(acts, sent, demo_results.read(stage.database), _recorded(stage))
+    rows = demo_results.rows(acts, sent, demo_results.read(stage.database), _recorded(stage))
     absent = [demo_events.sentence(step, goal) for step, goal in missing]
     if screen.as_json:
-        found = {"ok": not missing, "events": [row.to_json() for row in told], "missing": absent}
+        found = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
         screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
     else:
-        demo_results.table(screen, told, len(demo_events.expected(acts)), absent)
-        demo_results.hero(screen, told, stage.folder, environ)
+        demo_results.table(screen, rows, len(demo_events.expected(acts)), absent)
+        demo_results.hero(screen, rows, stage.folder, environ)
     if not once and not screen.as_json:
         _stay(screen, stage, parts)
     return 1 if missing else 0

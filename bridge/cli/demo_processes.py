@@ -77,7 +77,7 @@ class Part:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; register `stop` with whoever tidies up before, so that an interruption leaves nothing behind."""
+        """Start it. Register `stop` before, so that an interruption leaves nothing behind."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 self._command,
@@ -121,15 +121,15 @@ class Part:
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._log.read_text("utf-8", "replace").splitlines() if line.strip()]
-        return _plain(lines[-1]) if lines else "it said nothing"
+        return _plain(lines[-1]) if lines else "it printed nothing"
 
 
 def _plain(line: str) -> str:
     """The message of a structured log line; any other line as it is."""
     with suppress(ValueError):
-        told = json.loads(line)
-        if isinstance(told, dict):
-            return str(told.get("message") or told.get("event") or line)
+        entry = json.loads(line)
+        if isinstance(entry, dict):
+            return str(entry.get("message") or entry.get("event") or line)
     return line
 
 

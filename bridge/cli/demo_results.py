@@ -122,9 +122,9 @@ def _goal_text(record: Mapping[str, Any]) -> str:
     return " ".join([record["name"], *list(metadata.values())[:1]])
 
 
-def table(screen: Screen, told: Sequence[Row], wanted: int, absent: Sequence[str]) -> None:
+def table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str]) -> None:
     """Each event, its verdict and the goal as the stand-in recorded it; then whether all is there."""
-    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in told])
+    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in rows])
     screen.say()
     if not absent:
         screen.say(f"All {wanted} expected goals arrived, each once.", style=GOOD)
@@ -136,9 +136,9 @@ def table(screen: Screen, told: Sequence[Row], wanted: int, absent: Sequence[str
         screen.say(note)
 
 
-def hero(screen: Screen, told: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
+def hero(screen: Screen, rows: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
     """The refund that names nobody: how its visitor was found, and the whole answer of `why`."""
-    row = next(row for row in told if row.act.step.type == demo_events.HERO)
+    row = next(row for row in rows if row.act.step.type == demo_events.HERO)
     screen.say()
     screen.heading("The refund names no visitor, yet it is attributed:")
     for goal in row.seen.goals if row.seen else ():

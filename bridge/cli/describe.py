@@ -113,7 +113,7 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
 
 
 def forgotten(reason: str | None) -> bool:
-    """Whether somebody had its contents removed (`forget`)."""
+    """Whether its contents were removed by `forget`."""
     return (reason or "").startswith("forgotten")
 
 
@@ -152,7 +152,7 @@ def _result(detail: EventDetail, moment: Moment) -> str:
 
 
 def _way_out(line: EventLine) -> str:
-    """What helps. Routing again does not help a body that is broken."""
+    """What to do about it. Routing again does not help if the body is broken."""
     reason = line.reason or ""
     if "events replay" in reason:
         return ""
@@ -169,12 +169,12 @@ def _print_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDet
         _print_ways_out(screen, goal, moment)
         _print_tries(screen, goal)
     for element in (detail.trace or {}).get("elements", ()):
-        for told in element.get("goals", ()):
-            if told.get("outcome") != "made":
+        for earlier in element.get("goals", ()):
+            if earlier.get("outcome") != "made":
                 screen.say()
                 screen.say(
-                    f"Goal {told.get('goal')}: made before by ev_{told.get('event_id')} as goal_{told.get('id')},"
-                    f" because there is only one per {told.get('once_key')}"
+                    f"Goal {earlier.get('goal')}: made before by ev_{earlier.get('event_id')} as"
+                    f" goal_{earlier.get('id')}, because there is only one per {earlier.get('once_key')}"
                 )
 
 
@@ -215,11 +215,11 @@ def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> No
 
 def _print_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
     """What a person can do for a goal that has no visitor, and what stands in its way."""
-    told = [("Way out", sentence) for sentence in ways_out(detail, moment)]
-    told += [("Stopped", f"{key.key} no longer links anything: {key.stopped_reason}") for key in detail.stopped]
+    facts = [("Way out", sentence) for sentence in ways_out(detail, moment)]
+    facts += [("Stopped", f"{key.key} no longer links anything: {key.stopped_reason}") for key in detail.stopped]
     if detail.trouble:
-        told.append(("No answer yet", detail.trouble))
-    screen.facts(told, width=15)
+        facts.append(("No answer yet", detail.trouble))
+    screen.facts(facts, width=15)
 
 
 def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
@@ -229,17 +229,17 @@ def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
     if goal.visitor is not None or not usable:
         return []
     best = usable[0]
-    told = []
+    ways = []
     of_account = f":{detail.event.account}:" in best.key  # which `links add` cannot name
     if not goal.test and not of_account:
         then = "" if goal.state == "parked" else f", then `python -m bridge goals retry {goal.label}`"
-        told.append(
+        ways.append(
             f"`python -m bridge links add {goal.source} {best.kind} {best.ref} VISITOR`, if you know whose it is{then}"
         )
     lookup = stated(detail.event.provider, "lookup")
     if lookup and lookup["setting"] not in moment.settings:
-        told.append(f"{lookup['setting']}: {lookup['does']}")
-    return told
+        ways.append(f"{lookup['setting']}: {lookup['does']}")
+    return ways
 
 
 def _print_tries(screen: Screen, detail: GoalDetail) -> None:
@@ -285,7 +285,7 @@ def held_up(goal: GoalLine, moment: Moment) -> str:
 
 
 def what_next(goal: GoalLine, moment: Moment) -> str:
-    """What will happen by itself, or what a person can do; empty when all is done."""
+    """What will happen by itself, or what a person can do; empty if nothing is left to do."""
     if forgotten(goal.reason):
         return ""
     if goal.state == "pending":
@@ -334,7 +334,7 @@ def try_sentence(attempt: AttemptLine) -> str:
 
 
 _ASKED = {"sessions": "the Checkout sessions of ", "invoices": "the invoices of ", "object": ""}
-_SAID = {
+_ANSWERED = {
     "visitor": "{} names the visitor",
     "keys": "{} names no visitor",
     "nothing": "there is none",
@@ -346,7 +346,7 @@ _SAID = {
 def lookup_sentence(lookup: AskedQuestion) -> str:
     """One question to Stripe in words."""
     asked = f"{_ASKED.get(lookup.question, '')}{lookup.key.rpartition(':')[2]}"
-    return f"asked Stripe for {asked}: {_SAID[lookup.outcome].format(lookup.detail)}"
+    return f"asked Stripe for {asked}: {_ANSWERED[lookup.outcome].format(lookup.detail)}"
 
 
 def as_json(value: Any) -> Any:

@@ -352,5 +352,5 @@ def _read_back(client: Client, turn: _Turn, destination: Destination, visitor: s
 
 
 def _entry(goal: CompletedGoal) -> str:
-    told = f"{goal.name} at {when(goal.at_ms)}"
-    return f'{told}, "{goal.description}"' if goal.description else f"{told}, without its description"
+    shown = f"{goal.name} at {when(goal.at_ms)}"
+    return f'{shown}, "{goal.description}"' if goal.description else f"{shown}, without its description"

@@ -1,7 +1,7 @@
 """`explain`: what would this event do, and why? It asks the rules as the router does, and changes nothing.
 
 It uses no network and no database: what another event taught about the visitor is not known here, so a goal without a
-visitor of its own is said to wait for one. `why` is about events that really arrived.
+visitor of its own is shown as waiting for one. `why` is about events that really arrived.
 """
 
 from __future__ import annotations

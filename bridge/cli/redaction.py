@@ -35,7 +35,7 @@ def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
 
 
 def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source | None = None) -> None:
-    """The same of one event. ids: what it is found by, which is no secret, whatever its field is called."""
+    """The same for one event. ids: by which it is found; they are not secret, whatever their fields are called."""
     from bridge import sources
 
     source = source or source_of(event.source, event.provider)

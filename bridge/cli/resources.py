@@ -69,7 +69,7 @@ def demand_usable(url: str) -> None:
 
 
 def now_ms() -> int:
-    """This machine's clock, to say how long ago something was."""
+    """The time by this machine's clock, to say how long ago something was."""
     return time.time_ns() // 1_000_000
 
 

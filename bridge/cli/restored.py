@@ -1,7 +1,7 @@
-"""`restored`: a backup took the place of the database, so goals that it still holds may have been sent already.
+"""`restored`: the database was replaced by a backup, so goals in it may have been sent already.
 
-The command writes one fact: the time that the database knows nothing of. Workers read it when they claim a goal
-(`bridge.store.delivery.restoring`). It is refused while a process of the bridge runs, because that one would send.
+The command stores the span of time of which the database knows nothing. Workers read it when they claim a goal
+(`bridge.store.delivery.restoring`). The command is refused while a process of the bridge runs, which would send goals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a command's answer goes: a terminal (rich), a pipe (plain, one line a fact, never wrapped), or JSON.
+"""Where a command's answer goes: a terminal (rich), a pipe (plain, one line per fact, never wrapped), or JSON.
 
 A command gives its answer once, in headings, sentences, facts and tables; this module decides how that looks. rich is
 imported for a terminal only. Strings from outside are cleaned, so that no webhook can move the cursor.
@@ -58,7 +58,7 @@ class Screen:
         self._hidden = tuple(sorted({*self._hidden, *secrets}, key=len, reverse=True))
 
     def write_json(self, value: Any) -> None:
-        """One JSON document, for scripts; on a terminal it is seen, too, so what moves a cursor is an escape."""
+        """One JSON document for scripts. A terminal may show it, so what moves a cursor is written as an escape."""
         spelled = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
         value = hidden_in(value, self._hidden) if self._hidden else value
         self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
@@ -75,14 +75,14 @@ class Screen:
         faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
         if self.as_json:
             self.write_json({"ok": False, "faults": faults})
-        with suppress(OSError):  # nobody reads it: the exit code says it as well
+        with suppress(OSError):  # nobody reads it; the exit code says it too
             for fault in faults:
                 click.echo(fault, file=self.err)
             if hint:
                 click.echo(clean(hint), file=self.err)
 
     def warn(self, sentence: str) -> None:
-        """Something beside the answer, on stderr."""
+        """A sentence beside the answer, on stderr."""
         click.echo(self.warning(sentence), file=self.err)
 
     def warning(self, sentence: str) -> str:
@@ -110,7 +110,7 @@ class Screen:
         self.out.write(self._clean(text) + "\n")
 
     def heading(self, text: str) -> None:
-        """The name of what follows."""
+        """The title of what follows."""
         self.say(text, style=STRONG)
 
     def mark(self, level: str, text: str) -> None:
@@ -154,7 +154,7 @@ class Screen:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int], None]]:
-        """Long work: `step(done)` shows how far it is, on a terminal only."""
+        """Show the progress of long work by `step(done)`, on a terminal only."""
         if not self.terminal or not self.err.isatty():
             yield lambda _done: None
             return
@@ -207,7 +207,7 @@ def open_standard_streams() -> None:
 
 
 def unwritten_reason(error: Exception) -> str | None:
-    """Why what was said cannot leave this process, if that is the error: a full disk, a stdout that was closed."""
+    """Why the output cannot be written, if that is the error: a full disk, or a stdout that was closed."""
     found = error if isinstance(error, OSError) and error.errno in _CANNOT_WRITE else None
     try:
         sys.stdout.flush()

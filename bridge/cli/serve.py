@@ -68,15 +68,17 @@ def serve(port: int | None, host: str | None) -> None:
 
 
 def _override(port: int | None, host: str | None) -> None:
-    """What the line says, put where the settings are read, also by gunicorn's configuration."""
+    """Put the options where the settings are read, also by gunicorn's configuration."""
     if port is not None and host is None and not resources.environ().get("PORT", "").strip():
-        host = resources.environ().get("BRIDGE_HOST", "").strip() or HERE  # a port that a person types is no platform's
+        host = (
+            resources.environ().get("BRIDGE_HOST", "").strip() or HERE
+        )  # a port that a person types is not a platform's
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
 
 def _demand_writable(url: str) -> None:
-    """One sentence instead of a service that answers 503 for ever. Who has it locked can write it, and will be done."""
+    """One sentence instead of a service that answers 503 for ever. A process that holds the lock can write the file."""
     import sqlite3
 
     file = database_url.sqlite_file(url)
@@ -122,7 +124,7 @@ def _become_gunicorn() -> None:
 
 
 def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
-    """The way of the log's lines: a pipe that nobody reads must not keep the bridge from starting."""
+    """Written like lines of the log: a pipe that nobody reads must not keep the bridge from starting."""
     if not warnings:
         return
     from bridge import logs
@@ -167,14 +169,14 @@ def _built(settings: Settings, stop: Event) -> Bridge | None:
     """The worker's bridge as soon as the database can be used; a restart of the database must not end the process."""
     from bridge import app, logs
 
-    said = ""
+    logged = ""
     while not stop.is_set():
         try:
             return app.build(settings, worker=True, kind="worker")
         except StoreError as error:
-            if str(error) != said:
-                said = str(error)
-                logs.get("worker").warning("start.waits", reason=said)
+            if str(error) != logged:
+                logged = str(error)
+                logs.get("worker").warning("start.waits", reason=logged)
             stop.wait(AGAIN_S)
     return None
 

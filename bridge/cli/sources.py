@@ -139,20 +139,22 @@ def _in_order(events: Iterable[str]) -> tuple[str, ...]:
 
 def _secret(source: Source) -> str:
     if source.secrets:
-        told = f"set ({listing(list(source.secret_names), 'in the file')}): {count(len(source.secrets), 'secret')} read"
-        return "; ".join([told, *source.secret_problems])
+        state = (
+            f"set ({listing(list(source.secret_names), 'in the file')}): {count(len(source.secrets), 'secret')} read"
+        )
+        return "; ".join([state, *source.secret_problems])
     return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
 
 
 def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, ...]:
     """Lines that set the webhook up, as the preset has them; else one that asks whether the URL is there."""
-    said_ = stated(source.provider, "commands")
-    if said_ is None:
+    spec = stated(source.provider, "commands")
+    if spec is None:
         return (f"curl -i {shlex.quote(url)}",)
     exact = [event for event in events if "*" not in event] or ["*"]
-    arguments = " ".join(shlex.join(said_["argument"].format(event=event).split()) for event in exact)
-    said = {"url": shlex.quote(url), "source": source.name, "events": ",".join(exact), "arguments": arguments}
-    return tuple(line.format(**said) for line in said_["lines"])
+    arguments = " ".join(shlex.join(spec["argument"].format(event=event).split()) for event in exact)
+    values = {"url": shlex.quote(url), "source": source.name, "events": ",".join(exact), "arguments": arguments}
+    return tuple(line.format(**values) for line in spec["lines"])
 
 
 def _calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from bridge.cli.catalogue import command
 from bridge.cli.formatting import when
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError
-from bridge.identity.sentences import HINT, apart, said
+from bridge.identity.sentences import HINT, apart, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Known:
-    """Everything that a text names."""
+    """Everything that an id names."""
 
     moment: describe.Moment
     events: list[EventDetail] = field(default_factory=list)
@@ -77,7 +77,7 @@ def why(what: str) -> None:
 
 
 def look_up(conn: Connection, text: str) -> Known:
-    """Whatever the text names."""
+    """Whatever this id names."""
     from bridge.store.operator import queries, threads
 
     known = Known(describe.moment(conn))
@@ -115,18 +115,18 @@ def _print(screen: Screen, known: Known) -> None:
 
 
 def print_thread(screen: Screen, thread: Thread) -> None:
-    """The keys that belong together, and whom they lead to."""
+    """The keys that belong together, and the visitors to which they lead."""
     screen.heading("Keys")
-    screen.facts([(said(key.kind), f"{key.key}{_stopped(key.stopped_reason)}") for key in thread.keys])
+    screen.facts([(in_words(key.kind), f"{key.key}{_stopped(key.stopped_reason)}") for key in thread.keys])
     screen.say()
     screen.heading("Visitors")
     visitors: dict[str, list[str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         for point in (item.first, item.last):
             by = "bound by a person or by your site" if point.event == HINT else f"named by {point.event}"
-            told = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
-            if told not in visitors.setdefault(item.visitor, []):
-                visitors[item.visitor].append(told)
+            sentence = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
+            if sentence not in visitors.setdefault(item.visitor, []):
+                visitors[item.visitor].append(sentence)
     if not visitors:
         screen.say("none: no event with one of these keys carried a visitor id yet", indent=2)
     for visitor, sentences in visitors.items():

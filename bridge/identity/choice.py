@@ -24,10 +24,10 @@ class AtDestination(Protocol):
     """What a destination has said about visitors (`bridge.store.goals.unknown.Unknown`)."""
 
     def passed_over(self, destination: str, item: NamedVisitor | Evidence) -> bool:
-        """Is there no use in this candidate at this destination?"""
+        """Whether this candidate is of no use at this destination."""
 
     def unproved(self, destination: str, item: NamedVisitor | Evidence | FoundVisitor) -> bool:
-        """Has this destination to be asked first?"""
+        """Whether this destination must be asked first."""
 
 
 def resolve(
@@ -45,8 +45,8 @@ def resolve(
 ) -> FoundVisitor | None:
     """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's. without: not this one.
 
-    One that has still to be proved is found as `unproved`: the goal waits for it, whoever would come after. proved:
-    it waits no longer, so such a one is passed over.
+    A visitor that has still to be proved is found as `unproved`: the goal waits for it, even if another one would come
+    next. proved: the goal waits no longer, so such a visitor is passed over.
     """
 
     def usable(item: Evidence | NamedVisitor) -> bool:
@@ -60,7 +60,7 @@ def resolve(
 
 
 def as_own(left: Sequence[NamedVisitor]) -> FoundVisitor:
-    """The first of these candidates of an event, with the others behind it."""
+    """The first of these candidates of an event, and the others after it."""
     best = left[0]
     return FoundVisitor(best.visitor, "own", best.sure, path=best.path, others=tuple(left[1:]), borrowed=best.borrowed)
 
@@ -69,8 +69,8 @@ def as_own(left: Sequence[NamedVisitor]) -> FoundVisitor:
 class KnownLinks:
     """What is remembered of some keys, loaded once and asked often.
 
-    threads: a strong key's thread; a key that was stopped has none. gained: threads that were there before and know
-    a visitor now whom they did not know. customers_gained: likewise. met: threads that were there before, know nobody
+    threads: a strong key's thread; a key that was stopped has none. gained: threads that existed before and know a
+    new visitor now. customers_gained: likewise. met: threads that were there before, know nobody
     for certain and may have met a customer now. stopped: keys that were stopped just now. seen_with: the customers of
     threads, once `recall_customers` has asked.
     """
@@ -118,7 +118,7 @@ class KnownLinks:
     def _of_thread(
         self, strong: Sequence[Key], at_ms: int, *, first: bool, usable: Usable | None
     ) -> FoundVisitor | None:
-        """The customers that the thread was seen with: one, or all of one mind."""
+        """By the customers that the thread was seen with: there is one, or all of them give the same visitor."""
         customers = {key.text: key for own in strong for key in self.seen_with.get(self.threads[own.text], ())}
         found = [self._of_customers([customers[text]], at_ms, first=first, usable=usable) for text in sorted(customers)]
         answers = [one for one in found if one is not None]
@@ -127,7 +127,7 @@ class KnownLinks:
         return replace(answers[0], beside=min(strong, key=lambda key: (best_first(key.kind), key.text)).text)
 
     def evidence(self, keys: Iterable[Key]) -> Iterator[Evidence]:
-        """All that these keys could lead to."""
+        """Everything that these keys could lead to."""
         for key in keys:
             thread = self.threads.get(key.text, "")
             yield from self.by_thread.get(thread, {}).values()

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one event, or one element of it, teaches: keys that belong together, and perhaps whose they are.
+    """What one event, or one element of it, teaches: keys that belong together, and perhaps their visitor.
 
-    event_id: None for a hint from outside. event: how people call it, `checkout.session.completed evt_1`.
+    event_id: None for a hint from outside. event: what people call it, `checkout.session.completed evt_1`.
     at_ms: the event's own time, for the choice among visitors.
     """
 
@@ -102,13 +102,13 @@ class FoundVisitor:
 
     def to_json(self) -> dict[str, Any]:
         """The entries that say something."""
-        told = {name: getattr(self, name) for name in self.__slots__}
-        told["others"] = [[other.visitor, other.path, other.sure, other.borrowed] for other in self.others]
-        told["borrowed"], told["unproved"] = self.borrowed or None, self.unproved or None
-        return {name: value for name, value in told.items() if value not in (None, [])}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values["others"] = [[other.visitor, other.path, other.sure, other.borrowed] for other in self.others]
+        values["borrowed"], values["unproved"] = self.borrowed or None, self.unproved or None
+        return {name: value for name, value in values.items() if value not in (None, [])}
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Self:
-        known = {name: value for name, value in told.items() if name in cls.__slots__}
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        known = {name: value for name, value in values.items() if name in cls.__slots__}
         known["others"] = tuple(NamedVisitor(*other) for other in known.get("others", ()))
         return cls(**known)

@@ -1,4 +1,4 @@
-"""Which keys and which visitor an event names: by the preset's and the file's paths, and by code for Stripe's.
+"""Which keys and which visitor an event names: by the paths of the preset and the file, and for some by code.
 
 Pure. A key's name carries who sent it and the mode, so that two senders never mix and test never teaches live:
 `stripe:live:sub_1`, `stripe:acct_1:live:sub_1`, `lemonsqueezy:live:order:1`, `<source>:live:<kind>:<id>`.
@@ -48,7 +48,7 @@ def keys(source: Source, envelope: Envelope, document: Document) -> tuple[Key, .
 
 
 def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: str | None = None) -> Key | None:
-    """The key of one thing of a sender; None if the value is no id."""
+    """The key of one thing of a sender; None if the value is not an id."""
     identifier = _id(value)
     if identifier is None:
         return None
@@ -60,7 +60,7 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
 
 
 def bound(source: Source, kind: str, value: str, visitor: str, form: str) -> tuple[Key, str]:
-    """The live key and the visitor that somebody binds by a request or a command; BadBinding. form: as of `judge`."""
+    """The live key and the visitor that a request or a command binds; BadBinding. form: as for `judge`."""
     if not _KIND.fullmatch(kind):
         raise BadBinding(
             "kind should be a word such as customer, subscription or order: lower-case letters, digits and _"
@@ -75,9 +75,10 @@ def bound(source: Source, kind: str, value: str, visitor: str, form: str) -> tup
 
 
 def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
-    """Of the event types that a sender is known to send those worth having for their links alone.
+    """The event types, among those that a sender is known to send, that are worth having for their links alone.
 
-    Of each group of types that name the same two kinds of things or more, the one that comes when all is well.
+    There may be many types that name the same two or more kinds of things. Of these, it is the one that comes when all
+    is well.
     """
     groups: dict[tuple[object, ...], list[str]] = {}
     code = _OBJECTS.get(source.objects)
@@ -89,7 +90,7 @@ def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def _tied(source: Source, event_type: str) -> tuple[object, ...]:
-    """The links that are for this type in particular, if there are two kinds with those for all."""
+    """The links for this type in particular, if together with those for all types they are of two kinds or more."""
     own = tuple(
         (spec.kind, tuple(path.text for path in spec.paths))
         for spec in source.links
@@ -146,7 +147,7 @@ _cache: dict[tuple[int, str], tuple[object, tuple[tuple[str, Path], ...]]] = {}
 
 
 def _places(source: Source, event_type: str) -> tuple[tuple[str, Path], ...]:
-    """Where the links of a source are for one type of event: (kind, path). Kept, because every event asks."""
+    """Where the links of a source are for one type of event: (kind, path). Cached, because every event asks."""
     place = (id(source.links), event_type)
     kept = _cache.get(place)
     if kept is not None and kept[0] is source.links:
@@ -169,7 +170,7 @@ _glob: Final = lru_cache(maxsize=512)(compile_glob)
 
 
 def _id(value: Json) -> str | None:
-    """An id as text: not empty, not evidently nothing, nothing that a database refuses."""
+    """An id as a string; None if it is empty, evidently stands for nothing, or holds what a database refuses."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()

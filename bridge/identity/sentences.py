@@ -1,4 +1,4 @@
-"""How a visitor was found, or why none was, in sentences for a person. Pure."""
+"""Sentences that say how a visitor was found, or why none was. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def provenance(found: FoundVisitor) -> str:
     """`found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before`."""
     if found.by == "own":
         return f"in the event itself, at {found.path}"
-    through = f"{said(found.kind)} {found.ref}" if found.ref else "the same purchase"
+    through = f"{in_words(found.kind)} {found.ref}" if found.ref else "the same purchase"
     if found.beside:
         through += f", seen with the purchase of {found.beside.rpartition(':')[2]}"
     if found.via and found.via != found.key:
@@ -47,7 +47,7 @@ def proving(visitor: str, path: str | None) -> str:
 
 
 def disproved(visitor: str) -> str:
-    """Why that visitor is none."""
+    """Why a value is not a visitor after all."""
     return f"DataFast does not know {visitor}, so it is taken for your app's own user id"
 
 
@@ -68,15 +68,16 @@ def advice(sender: str, keys: Iterable[tuple[str, str]]) -> str:
 
 
 def listed(keys: Iterable[tuple[str, str]]) -> str:
-    """`subscription sub_1, charge ch_1 or customer cus_1`: the most telling first, at most three."""
+    """`subscription sub_1, charge ch_1 or customer cus_1`: at most three, and the most telling first."""
     order = sorted(keys, key=lambda pair: (_rank(pair[0]), pair))
-    texts = [f"{said(kind)} {ref}" for kind, ref in order[:_SOME]]
+    texts = [f"{in_words(kind)} {ref}" for kind, ref in order[:_SOME]]
     if len(order) > _SOME:
         texts[-1] = f"{len(order) - _SOME + 1} more keys"
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
 
 
-def said(kind: str | None) -> str:
+def in_words(kind: str | None) -> str:
+    """`payment intent` for the kind `payment_intent`."""
     return (kind or "key").replace("_", " ")
 
 

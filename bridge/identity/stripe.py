@@ -1,7 +1,7 @@
 """Which keys a Stripe object names, in every API version since 2014, and where its invoice lines name a visitor.
 
-A table by object instead of by event type: Stripe sends the same object with many types. An id may be a text or the
-expanded object; an expanded object is read as well, because it names keys of its own. `null` is everywhere.
+A table by object instead of by event type: Stripe sends the same object with many types. An id may be a string or
+the expanded object, which is read as well, because it names keys of its own. Anything may be `null`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ COVERED: Final = frozenset(
         ("payment_intent", "data.object.payment.payment_intent"),
     }
 )
-# An object whose name is not stated: by the type of its event.
+# For an object whose name is not stated: its name by the type of the event.
 _BY_TYPE: Final = (
     ("checkout.session.", "checkout.session"),
     ("payment_intent.", "payment_intent"),
@@ -85,7 +85,7 @@ _KIND: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")
 
 
 def names_its_kind(identifier: str) -> bool:
-    """Does an id say itself what it is of, as `sub_1` does?"""
+    """Whether an id says by itself what it belongs to, as `sub_1` does."""
     return _KIND.fullmatch(identifier) is not None
 
 
@@ -95,7 +95,7 @@ def ties(event_type: str) -> tuple[str, ...]:
 
 
 def keys(event_type: str, body: Json) -> Iterator[tuple[str, Json]]:
-    """(kind, id) of everything that the event names, the strongest first; an id may be of any type still."""
+    """(kind, id) of everything that the event names, the strongest first; an id may still be of any type."""
     thing = _field(_field(body, "data"), "object")
     if isinstance(thing, dict):
         yield from _of(thing, _name(event_type, thing), _DEPTH)

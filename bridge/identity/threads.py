@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
-VISITORS_A_THREAD: Final = 2  # a customer on another device; a third, and no one customer, is no purchase's key
+VISITORS_A_THREAD: Final = (
+    2  # a customer on another device; a key with a third one, and without one customer, is not of one purchase
+)
 KEYS_A_THREAD: Final = 5_000  # a daily subscription has some 1,200 in 400 days
 _SUSPECTS: Final = 24  # how many of a thread's busiest keys are asked whether they link too much
 

@@ -1,7 +1,7 @@
 """Is this value a DataFast visitor id? `judge` answers with the id, or with a sentence that says why not.
 
-Pure. The shape is DataFast's own: a UUID version 4 from the cookie `datafast_visitor_id`; with `any` (cookieless
-sites) every plain text that is not evidently something else. Nothing here knows whether DataFast has seen the visitor.
+Pure. The form is DataFast's own: a UUID version 4 from the cookie `datafast_visitor_id`; with `any` (cookieless sites)
+every plain string that is not evidently something else. Nothing here knows whether DataFast has seen the visitor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class JudgedCandidate:
     """A candidate and the verdict: a visitor, or None and why.
 
     sure: not from a bare `client_reference_id`, which is often the app's own user id. borrowed: a bare UUID of a
-    borrowed field, which has to be proved. lent: the value of a borrowed field that is the app's own, and no error.
+    borrowed field, which has to be proved. lent: the app's own value in a borrowed field, which is not an error.
     """
 
     path: str
@@ -72,7 +72,7 @@ def _is_marked(value: Json) -> bool:
 
 
 def _borrowed(candidate: Candidate) -> JudgedCandidate:
-    """A value without the prefix in a field of others: a UUID may be a visitor, all else is the app's own."""
+    """A value without the prefix in a borrowed field: a UUID may be a visitor; anything else is the app's own."""
     path, value = candidate.path, candidate.value
     if isinstance(value, str) and UUID4.fullmatch(value.strip()):
         return JudgedCandidate(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
@@ -83,7 +83,7 @@ def _borrowed(candidate: Candidate) -> JudgedCandidate:
 
 
 def ranked(judged: Iterable[JudgedCandidate]) -> tuple[NamedVisitor, ...]:
-    """The visitors among the judged, each once, best first: as listed, but those of a bare client_reference_id last."""
+    """The visitors among the judged, each once, in the order given; those of a bare client_reference_id come last."""
     named = [item.named for item in judged if item.named is not None]
     best: dict[str, NamedVisitor] = {}
     for item in sorted(named, key=lambda item: not item.sure):
@@ -92,7 +92,7 @@ def ranked(judged: Iterable[JudgedCandidate]) -> tuple[NamedVisitor, ...]:
 
 
 def _refusal(text: str, form: str) -> str | None:
-    """Why a text is no visitor id; None if it is one."""
+    """Why a string is not a visitor id; None if it is one."""
     if not text:
         return "is empty: leave the key out where there is no cookie"
     if text.lower() in _NOTHING:
@@ -121,7 +121,7 @@ def _kind(value: Json) -> str:
 
 
 def _shown(value: Json) -> str:
-    """A short form for the trace."""
+    """The value, shortened for the trace."""
     text = value if isinstance(value, str) else "" if isinstance(value, dict | list) else str(value)
     text = "".join(character if character.isprintable() else "·" for character in text[:41])
     return text if len(text) <= 40 else text[:40] + "…"

@@ -29,7 +29,7 @@ class Ack(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every provider has under another name.
+    """What every provider has, each under another name.
 
     time_ms: the time of the event as the provider states it (None: not stated); order_ms: good for order only.
     """
@@ -88,7 +88,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """How people call it: `ev_12`."""
+        """What people call it: `ev_12`."""
         return f"ev_{self.id}"
 
     @property
@@ -99,6 +99,6 @@ class Event:
 
     @property
     def ordered_at_ms(self) -> int:
-        """The best time for order among events of one visitor or customer."""
+        """The best time for ordering the events of one visitor or customer."""
         order = self.envelope.order_ms
         return self.happened_at_ms if order is None else min(order, self.received_at_ms)

@@ -1,4 +1,4 @@
-"""What an event says about whose it is: the keys of things at the provider, and visitors."""
+"""What an event says about its visitor: the keys of things at the provider, and visitor ids."""
 
 from __future__ import annotations
 

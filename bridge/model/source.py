@@ -36,7 +36,7 @@ class SignatureSpec:
 
 @dataclass(frozen=True, slots=True)
 class TimestampSpec:
-    places: tuple[Place, ...]  # empty: an element of the signature's text
+    places: tuple[Place, ...]  # empty: an element of the signature's value
     prefix: str = ""
     tolerance_s: int = 300
     form: str | None = None  # seconds | milliseconds | iso: its exact form, for schemes that put nothing behind it
@@ -115,7 +115,7 @@ class ReplyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """One message with which a sender sets up or tries a webhook, and what it is answered.
+    """One message with which a sender sets up or tries a webhook, and its answer.
 
     when: all of these places hold one of these values; body: the whole body is this, `{digits}` standing for a number.
     signed: answered only to a request that verifies like an event. verify_token: the place of what must equal
@@ -137,7 +137,7 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a handshake is answered. kind: the body's media type, None without one; kept: what a person must read."""
+    """The answer to a handshake. kind: the body's media type, None without one; kept: what a person must read."""
 
     body: bytes = b""
     kind: str | None = None
@@ -164,16 +164,16 @@ class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
-    secret_problems: what is evidently no secret, a sentence each, also where another secret is usable.
+    secret_problems: a sentence for each value that is evidently not a secret, also where another secret is usable.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
     named_types: those that its rules and links name; the same bytes under two of them are two events.
-    former: how the previous release read type and id, if otherwise; only for recognising what it stored.
+    former: how the previous release read type and id, if differently; only for recognising what it stored.
     retry_fields: form fields by which a retry differs from the first delivery.
-    decimals: currencies whose minor units the provider counts in its own way, code -> decimals.
+    decimals: currencies whose minor units the provider counts differently, code -> decimals.
     values: what `values:` of the preset and the file name, compiled.
-    quiet: what is taken is answered 204 without a body, not 200.
+    quiet: accepted events are answered with 204 and no body instead of 200.
     reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in lower case.
     handovers: events by which a visitor can be handed over (`purchase`, `sign-up`, `booking`, `form` or `goal`).
     ignored: why an event is never looked at by a rule.

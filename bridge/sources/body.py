@@ -71,7 +71,7 @@ def parse_json(body: bytes) -> Json:
 
 
 def _text(body: bytes) -> str:
-    """The text of a body, without its byte order mark and with U+FFFD for NUL and encoded surrogates."""
+    """A body decoded, without its byte order mark, and with U+FFFD for NUL and encoded surrogates."""
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         text = body.decode()
@@ -158,10 +158,10 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def legible(source: Source, body: bytes) -> dict[str, Json]:
-    """The top-level entries that can be told apart in a body that is no document, so that a person finds the event.
+    """The top-level entries that are legible in a body that is not a document, so that a person finds the event.
 
-    Of an object that breaks off or nests too deep, those before that place, at least; a key that stands twice is none.
-    Nothing here raises, and nothing of it is more than a hint.
+    Where an object breaks off or nests too deep, at least the entries before that place are found. A key that stands
+    twice does not count. Nothing here raises, and all of it is only a hint.
     """
     try:
         if source.body is BodyForm.JSON:
@@ -192,7 +192,7 @@ def _entries(text: str) -> dict[str, Json]:
 
 
 def _legible_value(value: Json) -> Json:
-    """What is too deep to be walked, or has a key twice once it can be stored, says nothing; what is beside it does."""
+    """None for a value that is too deep to be walked, or that has a key twice once it can be stored."""
     try:
         return _stored(value)
     except (UnreadableBody, RecursionError):

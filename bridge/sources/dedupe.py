@@ -1,11 +1,11 @@
 """When two deliveries are one event: one or two keys, either of which was seen before for the source (Design 8).
 
-By (type, id) where the provider has an id *of the event*, else by a hash of the body; a batch by the ids of its events
-as well. The hash holds the event's type
-if the source's rules or links name it: Shopify sends the same bytes under several topics, each an event of its own. All
-other types share one hash, because a topic is not signed, and who replays a request could make up any number of them.
+An event is known by (type, id) where the provider has an id *of the event*, else by a hash of the body; a batch also by
+the ids of its events. The hash holds the event's type if the source's rules or links name it: Shopify sends the same
+bytes under several topics, each an event of its own. All other types share one hash, because a topic is not signed, and
+anybody who replays a request could make up any number of them.
 
-What the previous release stored is recognised by the key that it made (`former`): looked up, never written.
+What the previous release stored is recognised by the key that it made (`former`), which is looked up and never written.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Docu
 
 
 def unreadable(source: Source, request: Request, event_type: str) -> tuple[Keys, Former]:
-    """The same of a body that is no document: nothing in it names it, however legible."""
+    """The same for a body that is not a document: nothing in it names the event, however legible it is."""
     key = _body_key(source, request, event_type)
     return (key,), ((("", _hash(request.body)),) if key != _hash(request.body) else ())
 
@@ -77,7 +77,7 @@ def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
 
 
 def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
-    """What its events are, if each has an id of its own: HubSpot writes the number of the attempt into all of them."""
+    """A key made of its events' ids, if each has one: HubSpot writes the number of the attempt into all of them."""
     events = [read_envelope(source.envelope, document) for document in found]
     ids = {event.id for event in events if not _names_nothing(event.id)}
     if len(ids) < len(events):
@@ -87,7 +87,7 @@ def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
 
 
 def _names_nothing(event_id: str | None) -> bool:
-    """No id, one of a fixture, or one of which a part could not be read (two such would be one)."""
+    """Whether there is no id, or that of a fixture, or one that was not wholly legible (two of those would be one)."""
     return not event_id or is_fixture_id(event_id) or "\ufffd" in event_id
 
 
@@ -131,7 +131,7 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
 
 
 def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document: Document) -> list[str]:
-    """Of a batch the type that its events have in common, too."""
+    """The type, and for a batch also the one that its events have in common."""
     batch = source.each is not None and document.body is document.root
     stated = [] if source.former is None else [first_text(spec.type, document) or ""]
     return [*stated, envelope.type] if batch or not stated else stated

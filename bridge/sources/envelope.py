@@ -1,6 +1,6 @@
 """Document → Envelope: where each provider keeps an event's type, id, time, test flag and account.
 
-Whatever stands there comes out as text that any database takes: no NUL, no lone surrogates, bounded (the rest of an
+Whatever stands there comes out as a string that any database takes: no NUL, no lone surrogates, bounded (the rest of an
 over-long one is replaced by its hash, so that two different ids stay different). Times are milliseconds since 1970:
 seconds and milliseconds are told apart by magnitude, a string is ISO 8601 (without an offset: UTC). Nothing raises.
 """
@@ -85,7 +85,7 @@ def _first_time(paths: tuple[Path, ...], document: Document) -> int | None:
 
 
 def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
-    """Whether any of the places says so; what none of them says is live."""
+    """Whether any of the places says so. An event of which none says it is live."""
     for path in spec.test:
         value = path.read(document)
         if value is not MISSING and (value is spec.test_is or _marks_test(value, spec.test_is)):
@@ -94,7 +94,7 @@ def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
 
 
 def _marks_test(value: Json, marks: Json) -> bool:
-    """`true` and `"true"` are one; several marks may be listed."""
+    """`true` and `"true"` are the same; several marks may be listed."""
     stated = text_of(value)
     listed = marks if isinstance(marks, list | tuple) else (marks,)
     return stated is not None and stated.strip().lower() in {(text_of(mark) or "").lower() for mark in listed}
@@ -104,7 +104,7 @@ def _marks_test(value: Json, marks: Json) -> bool:
 
 
 def ms_of(value: Json) -> int | None:
-    """A time as any provider writes it; None for what is no time between 1970 and 2100. Never raises."""
+    """A time as any provider writes it; None unless it lies between 1970 and 2100. Never raises."""
     if isinstance(value, str):
         return _ms_of_text(value.strip())
     if isinstance(value, bool) or not isinstance(value, int | float):

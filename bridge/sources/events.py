@@ -1,7 +1,7 @@
 """A verified request → the event to store, and a stored event → the documents that rules read.
 
 `read` never raises: what is authentic is kept, readable or not. What it keeps beside the raw body is cleaned of
-secrets and of what a database refuses. When two deliveries are one event is said in `dedupe`.
+secrets and of what a database refuses. `dedupe` says when two deliveries are one event.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEVER_PARAMETER: Final = re.compile(r"token|secret|password|signature|api_?key|
 
 
 def read(source: Source, request: Request) -> NewEvent:
-    """The event to store. Never raises: a body that is no document comes back with the reason in `quarantine`."""
+    """The event to store. Never raises: for a body that is not a document, the reason is in `quarantine`."""
     header = _one_id(source, request, _kept_headers(source, request))
     query = _kept_query(source, request)
     try:
@@ -134,7 +134,7 @@ def _is_kept(name: str, where: str, read: frozenset[str]) -> bool:
 
 
 def _kept_headers(source: Source, request: Request) -> dict[str, str]:
-    """Of an address only what is no secret, unless a rule reads it: a rule must find what was sent."""
+    """The headers to store. A URL loses its secrets, unless a rule reads the header and must find what was sent."""
     signatures = _signature_names(source.verify, "header")
     return {
         clean_text(name): clean_text(value if f"header.{name}" in source.reads else without_secret_parameters(value))
@@ -146,8 +146,8 @@ def _kept_headers(source: Source, request: Request) -> dict[str, str]:
 def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[str, str]:
     """Headers with one id: the very value that the signature covered, under each name that an id may have.
 
-    A sender of Standard Webhooks has two families of names. Who replays a signed request of the one and adds the id of
-    the other must not make a new event of it.
+    A sender of Standard Webhooks has two families of names. A signed request of one family that is replayed with an id
+    of the other must not become a new event.
     """
     names = _id_headers(source.verify)
     signed = signed_id(source, request) if names else None

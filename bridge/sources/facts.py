@@ -204,7 +204,7 @@ def _other_port_url(facts: Facts) -> bytes:
 
 
 def _body_hash_url(facts: Facts) -> bytes:
-    """Twilio, of a body that is no form: the URL with the query as it was sent, whose bodySHA256 is the body's hash."""
+    """Twilio, for a body that is not a form: the URL with the query as sent, whose bodySHA256 is the body's hash."""
     stated = facts.query().get("bodySHA256", "").encode("utf-8", "surrogatepass")
     if not hmac.compare_digest(stated, hashlib.sha256(facts.request.body).hexdigest().encode()):
         raise SignatureError("bodySHA256 is missing from the URL, or is not the hash of this body")

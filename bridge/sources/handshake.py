@@ -1,6 +1,6 @@
-"""Hand-shakes: the messages with which a sender makes sure of a webhook's address before it sends events there.
+"""Handshakes: the messages by which a sender checks a webhook's address before it sends events there.
 
-Which there are is data (`handshake:` of a preset); this says what one is answered. It is never an event and never
+Presets say which there are (`handshake:`); this module says how one is answered. It is never an event and never
 stored. Whatever comes, `handshake` returns or raises SignatureError or SourceOff. An echo says only what the request
 itself said, as bounded plain text or JSON. What computes with the secret does so after the request's own signature
 verified, or over a short token without any character of JSON: no answer is ever the signature of an event (ADR 15).
@@ -36,7 +36,7 @@ _NO_CONTENT: Final = Reply(status=204)
 
 
 def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
-    """What this request is answered if it is a handshake of the source; None: it is none.
+    """The answer to this request if it is a handshake of the source; None if it is not.
 
     Raises SignatureError (it is not its sender's) or SourceOff (a secret is needed, and there is none).
     """
@@ -54,12 +54,12 @@ def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
 
 
 def computes(source: Source) -> bool:
-    """Whether one of its handshakes is answered with something made of the secret."""
+    """Whether the answer to one of its handshakes is made with the secret."""
     return any(one.does is ReplyKind.HMAC for one in source.handshakes)
 
 
 def sender_of(request: Request) -> str:
-    """Where it came from, for people: who connected, and for whom, as the last proxy says. Nothing hangs on it."""
+    """Where it came from, for people: who connected, and for whom, as the last proxy says. Nothing depends on it."""
     stated = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     try:
         return f"{ip_address(stated)} by {request.address}"
@@ -71,7 +71,7 @@ def sender_of(request: Request) -> str:
 
 
 def _value(one: Handshake, facts: Facts) -> str | None:
-    """The value that this handshake is about (empty where it needs none); None: the request is another one."""
+    """The value that this handshake is about (empty where it needs none); None if the request is another one."""
     if one.body is not None and not _is_exactly(one.body, facts):
         return None
     if not all(_holds(place, allowed, facts) for place, allowed in one.when):
@@ -94,14 +94,14 @@ def _is_exactly(body: str, facts: Facts) -> bool:
 
 def _holds(place: Place, allowed: tuple[str, ...], facts: Facts) -> bool:
     if place.where == "body" and not any(value.encode() in facts.request.body for value in allowed):
-        return False  # most events are told by this, and are not parsed twice
+        return False  # this recognises most events, which are then not parsed twice
     return (_text(place, facts) or "") in allowed  # so "" asks for nothing to be there
 
 
 def _text(place: Place, facts: Facts) -> str | None:
     try:
         return facts.text(place)
-    except SignatureError:  # a body that is no document
+    except SignatureError:  # the body is not a document
         return None
 
 
@@ -123,7 +123,7 @@ def _reply(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
 
 
 def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
-    """The secret itself, whoever sent it: to be read by a person, and only as long as the source has no secret."""
+    """The secret itself, from an unknown sender, kept for a person to read as long as the source has no secret."""
     if not facts.source.secrets:
         return Reply(kept=value)
     verify(facts.source, facts.request, now_s)
@@ -139,7 +139,7 @@ def _computed(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
 
 
 def _verifying_secrets(facts: Facts, now_s: float) -> tuple[str, ...]:
-    """Those by which the request is authentic, at least one of them."""
+    """The secrets by which the request is authentic; there is at least one."""
     source, request = facts.source, facts.request
     if not source.secrets:
         raise SourceOff(source.secret_fault or "no usable secret is set")
@@ -156,7 +156,7 @@ def _verifies(source: Source, request: Request, now_s: float) -> bool:
 
 
 def _key(source: Source, secrets: tuple[str, ...]) -> bytes:
-    """The key of the first secret that is one."""
+    """The key of the first secret that is usable."""
     for secret in secrets:
         try:
             return symmetric("text", secret)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
 
-# What is left of a secret cut off.
+# What is left of a secret that was cut off.
 _BARE_PREFIXES: Final = ("v1", "v1,", "v1a", "v1a,", "whsec_", "v1,whsec_", "whpk_", "ws_", "polar_whs_")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 _NAMED_PREFIX: Final = re.compile(r"[A-Za-z]+_")
@@ -60,7 +60,7 @@ def from_base64(text: str) -> bytes:
 
 
 def _whsec(text: str) -> bytes:
-    """`whsec_<base64>`, also `v1,whsec_…` (Supabase) and other prefixes (Loops); what is no base64 is its own bytes."""
+    """`whsec_<base64>`, also `v1,whsec_…` (Supabase) and other prefixes (Loops); anything else is taken as it is."""
     text = text.removeprefix("v1,").removeprefix("whsec_")
     for candidate in (text, _NAMED_PREFIX.sub("", text, count=1)):
         if "_" not in candidate:
@@ -77,7 +77,7 @@ PUBLIC_TYPES: Final = ("ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1")
 
 
 def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, bytes], bool]:
-    """(signature, message) → whether the public key made it. ValueError with a sentence for a key that is none."""
+    """(signature, message) → whether the public key made it. ValueError with a sentence if there is no such key."""
     try:
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - see above
     except ImportError as error:

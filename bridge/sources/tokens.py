@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from bridge.model import Json, Place
 
-_SHORTEST: Final = 4  # characters of a token; of less, half of every answer would be hidden
-_SHORTEST_NAMED: Final = 8  # of what only its name makes a secret
-_LONGEST_WORDS: Final = 24  # of what is only small letters: longer, it is a token that looks like words
+_SHORTEST: Final = 4  # characters of a token; a shorter one would hide half of every answer
+_SHORTEST_NAMED: Final = 8  # the same for what is a secret by its name only
+_LONGEST_WORDS: Final = 24  # of what is only small letters; a longer one is a token that looks like words
 _DEEPEST: Final = 80
 _ANY: Final = (
     Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
@@ -48,7 +48,7 @@ def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
 
 
 def named_secrets(source: Source | None, body: bytes) -> frozenset[str]:
-    """The strings in a body whose fields are called like secrets; source None: whatever form it has."""
+    """The strings in a body whose fields have the names of secrets. source None: the form of the body is not known."""
     documents = [_document(one, body) for one in ((source,) if source is not None else _ANY)]
     return frozenset(text for document in documents for text in _named(document) if _looks_secret(text))
 
@@ -79,7 +79,7 @@ def _document(source: Source, body: bytes) -> Json:
 
 
 def _looks_secret(text: str) -> bool:
-    """Not a word that says something of one: `"password": "required"`."""
+    """Whether it can be one, and not a word about one: `"password": "required"`."""
     words = not text.strip("abcdefghijklmnopqrstuvwxyz_- ")
     return len(text) >= (_LONGEST_WORDS if words else _SHORTEST_NAMED)
 

@@ -78,7 +78,7 @@ def can_verify(source: Source) -> bool:
 
 
 def _verify_any(source: Source, facts: Facts, now_s: float) -> None:
-    """By one scheme of the sender; of several failures, that of a scheme which the request does use is the reason."""
+    """By any scheme of the sender. If all fail, the reason is that of a scheme which the request uses."""
     failure: SignatureError | None = None
     for spec in source.verify.schemes:
         try:
@@ -108,7 +108,7 @@ def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: 
 
 
 class _Unsigned(SignatureError):
-    """There is nothing in the request that this scheme could check."""
+    """The request holds nothing that this scheme could check."""
 
 
 # ------------------------------------------------------------------------------------------- the request's own part
@@ -310,7 +310,7 @@ def _hmac(key: bytes, name: str, message: bytes) -> bytes:
 
 
 def _decoded(candidates: list[str], decode: Decode) -> list[bytes]:
-    """What can be decoded; one bad element beside a good one is no reason to refuse (Paddle's own vector has one)."""
+    """What can be decoded; a bad element beside a good one does not matter (Paddle's own vector has one)."""
     found = []
     for candidate in candidates:
         try:

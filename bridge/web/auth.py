@@ -1,4 +1,4 @@
-"""Who may see or do what: a bearer token, compared in constant time, or a caller on this machine.
+"""Who may see or do what: those with a bearer token, compared in constant time, or callers on this machine.
 
 A wrong token is counted, and its answer is delayed (`Guesses`); a right one is compared first and never waits, whoever
 else tries from its address. "On this machine" counts where no admin token is set: the peer of the
@@ -71,13 +71,13 @@ def bears(*tokens: str | None) -> bool:
 
 
 def _given() -> bytes | None:
-    """The token of the request, byte by byte as it came; None: it bears none."""
+    """The bytes of the request's token as they came; None if it bears none."""
     scheme, _, given = request.environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     return given.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else None
 
 
 def _is_one_of(given: bytes, tokens: Iterable[str | None]) -> bool:
-    """Compares every token, and compares hashes, so that not even the lengths can be measured."""
+    """Compare every token, by hashes, so that not even their lengths can be measured."""
     digest = hashlib.sha256(given).digest()
     equal = [hmac.compare_digest(digest, hashlib.sha256(token.encode()).digest()) for token in tokens if token]
     return any(equal)

@@ -1,4 +1,4 @@
-"""Values that are computed at most so often: nobody makes the database work by reloading a page."""
+"""Values that are computed only every so often, so that reloading a page costs the database nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Cached(Generic[T]):
                 self._value = self._error = None
                 try:
                     self._value = self._ask()
-                except Exception as error:  # noqa: BLE001 - it is raised below, and to everybody who asks in the meantime
+                except Exception as error:  # noqa: BLE001 - it is raised below, and for every caller in the meantime
                     self._error = error
                 self._asked_at = time.monotonic()
             if self._error is not None:
@@ -48,7 +48,7 @@ class Cached(Generic[T]):
 
 
 class CachedInBackground(Generic[T]):
-    """The same for a value that takes longer the more rows there are.
+    """The same for a value that takes longer to compute the more rows there are.
 
     Once it took long, it is computed in the background, for at most a twentieth of the time (also when that fails, for
     instance by a time limit), and callers get the last value meanwhile. The first call raises what `ask` raises; later

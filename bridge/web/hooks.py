@@ -1,4 +1,4 @@
-"""`/webhooks/<source>`: what a sender is told. All decisions are made by `bridge.receive` and the errors it raises.
+"""`/webhooks/<source>`: the answers to senders. `bridge.receive` and the errors it raises make all decisions.
 
 A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
@@ -52,12 +52,12 @@ def sentence(status: str, text: str, *headers: tuple[str, str]) -> HttpAnswer:
 
 
 def unavailable(text: str, retry_after_s: int) -> HttpAnswer:
-    """Nothing is stored; the sender should come again."""
+    """Nothing is stored, and the sender should try again."""
     return sentence("503 Service Unavailable", text, ("Retry-After", str(retry_after_s)))
 
 
 def replied(reply: Reply) -> HttpAnswer:
-    """The answer to a hand-shake."""
+    """The answer to a handshake."""
     kind = () if reply.kind is None else (("Content-Type", reply.kind),)
     length = () if reply.status == 204 else (("Content-Length", str(len(reply.body))),)
     status = "204 No Content" if reply.status == 204 else "200 OK"
@@ -86,10 +86,10 @@ FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 
 def answer(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer | Deferred:
-    """Receive a webhook; say what became of it as soon as that is known, without waiting for it. Never raises."""
+    """Receive a webhook, and answer as soon as its outcome is known, without waiting for it. Never raises."""
     try:
         taken = receive(bridge, name, lambda: request_of(environ))
-    except Exception as error:  # noqa: BLE001 - it is in the log; the sender only hears that it has to come again
+    except Exception as error:  # noqa: BLE001 - it is logged; the sender is only told to try again
         return _refusal(error)
     if isinstance(taken, Reply):
         return replied(taken)
@@ -97,10 +97,10 @@ def answer(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer | Deferr
 
 
 def answer_look(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
-    """GET or HEAD: a hand-shake, or somebody who wants to see whether the address is right. Never raises."""
+    """GET or HEAD: a handshake, or a person who checks the address. Never raises."""
     try:
         reply = look_in(bridge, name, lambda: request_of(environ))
-    except Exception as error:  # noqa: BLE001 - as below
+    except Exception as error:  # noqa: BLE001 - as above
         return _refusal(error)
     return USE_POST if reply is None else replied(reply)
 
@@ -121,7 +121,7 @@ def _refusal(error: BaseException) -> HttpAnswer:
 
 
 def source_at(raw_path: str) -> str | None:
-    """The source's name in a path as it was sent, with or without a slash behind it, if it is one's address."""
+    """The source's name in a path as it was sent, with or without a slash at its end; None for other paths."""
     if not raw_path.startswith(PREFIX):
         return None
     name = unquote_to_bytes(raw_path[len(PREFIX) :].encode("latin-1")).decode("utf-8", "replace").removesuffix("/")

@@ -1,4 +1,4 @@
-"""`POST /links/<source>`: a site binds a visitor to a key as soon as it knows both, at sign-up or at checkout.
+"""`POST /links/<source>`: a site binds a visitor to a key as soon as it knows both, at sign-up or checkout.
 
 JSON `{"visitor": "<visitor id>", "kind": "customer", "key": "cus_1"}`, with a bearer token that the site keeps on its
 server. The link is a live one: events in test mode never use it.

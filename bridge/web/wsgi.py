@@ -1,7 +1,7 @@
-"""The WSGI application of a process: `bridge.web.wsgi:app`. It is built when it is first needed, after any fork.
+"""The WSGI application of a process, `bridge.web.wsgi:app`. It is built when it is first needed, after any fork.
 
-When the database is what keeps it from being built, everything is answered 503 until it can be: a process that
-starts while the database restarts must not end for that.
+If the database keeps it from being built, every request is answered with 503 until it can be: a process that starts
+while the database restarts must not end.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Process:
 
 
 def _count_ahead(application: Flask) -> None:
-    """Count once ahead: the first count of many rows takes seconds, and no request should wait for it."""
+    """Count once in advance: the first count of many rows takes seconds, and no request should wait for it."""
     with contextlib.suppress(StoreError):
         application.extensions[TOTALS].get()
 
