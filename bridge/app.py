@@ -6,13 +6,13 @@ only what they need (`destinations`, `open_store`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,7 +65,8 @@ class Bridge:
     def __init__(self, settings: Settings, *, worker: bool, kind: str, stripe_url: str) -> None:
         self.settings = settings
         self.store: Store = store.open(settings.database_url, pool_size=POOL[kind if worker else "web"])
-        _demand_own_tables(self.store)
+        with suppress(StoreUnavailable):  # everything that needs a database that is away waits for it
+            store.schema_state(self.store)  # SchemaError where the tables are another application's
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
         self.wrong_tokens = WrongTokens()
@@ -242,12 +243,6 @@ class Bridge:
             self.store.run(lambda conn: heartbeats.gone(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
-
-
-def _demand_own_tables(database: Store) -> None:
-    """SchemaError where the tables are another application's, because nothing may write into them."""
-    with contextlib.suppress(StoreUnavailable):  # everything that needs a database that is away waits for it
-        store.schema_state(database)
 
 
 def _monotonic_ms() -> int:

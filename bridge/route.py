@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from bridge.store import Store
     from bridge.store.goals.making import MadeGoal
 
-__all__ = ["BATCH", "Element", "PreparedEvent", "Preparer", "Router"]
-
 T = TypeVar("T")
 
 BATCH: Final = 16  # events a claim: acknowledgements are slower while it lasts

@@ -55,7 +55,7 @@ def help_width() -> dict[str, int]:
 
 
 class Command(click.Command):
-    """A command whose help ends with examples: pairs of a line to type and what it does."""
+    """A command whose help has examples: pairs of a line to type and what it does."""
 
     def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,16 +67,12 @@ class Command(click.Command):
         super().format_options(ctx, formatter)
 
 
-class Section(click.Group):
+class Section(Command, click.Group):
     """A command with sub-commands, one of which runs when none is named."""
 
-    def __init__(
-        self, *args: Any, default: str | None = "list", examples: Sequence[tuple[str, str]] = (), **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, default: str | None = "list", **kwargs: Any) -> None:
         super().__init__(*args, **{"no_args_is_help": default is None, **kwargs})
         self.default = default
-        self.examples = tuple(examples)
-        self.params.append(_json_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """`goals --state held` is `goals list --state held`."""
@@ -87,10 +83,6 @@ class Section(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(self.commands)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_examples(formatter, self.examples)
-        super().format_options(ctx, formatter)
 
 
 def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], Command]:
@@ -104,14 +96,12 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str,
         return
     with formatter.section("Examples"):
         for line, meaning in examples:
-            formatter.write(f"  {_as_typed(line)}\n")
+            typed = (
+                line if "python -m bridge" in line else f"python -m bridge {line}"
+            )  # another may begin with `cat … |`
+            formatter.write(f"  {typed}\n")
             with formatter.indentation(), formatter.indentation():
                 formatter.write_text(meaning)
-
-
-def _as_typed(line: str) -> str:
-    """An example that begins another way (`cat … |`) names the program itself."""
-    return line if "python -m bridge" in line else f"python -m bridge {line}"
 
 
 def _json_option() -> click.Option:

@@ -22,7 +22,7 @@ import click
 
 from bridge.cli import demo_events, demo_results
 from bridge.cli.catalogue import command
-from bridge.cli.demo_processes import Part, clean_environment, free_port, get_json, mappings
+from bridge.cli.demo_processes import DemoProcess, clean_environment, free_port, get_json, mappings
 from bridge.cli.screen import of_context
 from bridge.sandbox import simulator
 
@@ -154,15 +154,15 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     return 1 if missing else 0
 
 
-def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[Part, ...]:
+def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[DemoProcess, ...]:
     """The stand-in first: the bridge is only shown once it can deliver."""
-    fake = Part(
+    fake = DemoProcess(
         "the stand-in for DataFast",
         ["sandbox", "--port", str(stage.sandbox_port), "--key", stage.key, *_KNOWS_ANYBODY],
         folder=stage.folder,
         environ=clean_environment(os.environ),
     )
-    bridge = Part("the bridge", ["serve"], folder=stage.folder, environ=environ)
+    bridge = DemoProcess("the bridge", ["serve"], folder=stage.folder, environ=environ)
     for part in (fake, bridge):
         stack.callback(part.stop)
         part.start()
@@ -179,7 +179,7 @@ def _post(act: Act, stage: Stage) -> Sent:
     return next(simulator.play([act.step], [stage.url], known, now_s=time.time, sleep=time.sleep))
 
 
-def _await(parts: Sequence[Part], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:
+def _await(parts: Sequence[DemoProcess], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:
     """Until every expected goal is there; what is missing when the time is over."""
     until = time.monotonic() + ARRIVE_S
     wanted = demo_events.expected(acts)
@@ -200,7 +200,7 @@ def _recorded(stage: Stage) -> list[dict[str, Any]]:
     return events
 
 
-def _stay(screen: Screen, stage: Stage, parts: Sequence[Part]) -> None:
+def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
     """Until somebody stops it."""
     me = f"{_short(sys.executable)} -m bridge"
     name = simulator.secret_name("stripe")

@@ -66,7 +66,7 @@ def mappings() -> Path:
     return rules.SHIPPED
 
 
-class Part:
+class DemoProcess:
     """One process: `python -m bridge …` in a folder, with its output in a file there."""
 
     def __init__(self, name: str, arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,12 +29,8 @@ _MANY: Final = 500
 
 def read(url: str) -> list[EventLine]:
     """Every event with its goals, in the order of arrival."""
-    opened = store.open(url, pool_size=1)
-    try:
-        with opened.read() as conn:
-            return queries.list_events(conn, queries.EventFilter(limit=_MANY))[::-1]
-    finally:
-        opened.close()
+    with closing(store.open(url, pool_size=1)) as opened, opened.read() as conn:
+        return queries.list_events(conn, queries.EventFilter(limit=_MANY))[::-1]
 
 
 def settled(seen: list[EventLine]) -> bool:

@@ -8,6 +8,7 @@ sends the goal `bridge_test`. Requests to DataFast keep the rate limit that the 
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -198,9 +199,8 @@ def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -
     from bridge.lookup.client import StripeClient
     from bridge.lookup.step import DEADLINE_MS, is_test
 
-    client = StripeClient(key, url or STRIPE_URL, DEADLINE_MS)
     missing = []
-    try:
+    with closing(StripeClient(key, url or STRIPE_URL, DEADLINE_MS)) as client:
         for permission, name in asking.PERMISSIONS.items():
             answer = client.may_read(permission)
             if (stopped := _no_more(answer)) is not None:
@@ -208,8 +208,6 @@ def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -
                 return
             if answer.kind == "permission":
                 missing.append(name)
-    finally:
-        client.close()
     kind = f"the key ({'_'.join(key.split('_')[:2])}_…)"
     mode = "test events, and those only where DATAFAST_TEST_API_KEY is set" if is_test(key) else "live events"
     if missing:
@@ -260,14 +258,11 @@ def _datafast(
     if visitor is not None and name not in known:
         raise UsageError(f"There is no destination {name!r}; there are {listing(sorted(known))}.")
     turn = _Turn(store, settings)
-    client = datafast.Client(settings.datafast_api_url, settings.bridge_deadline)
-    try:
+    with closing(datafast.Client(settings.datafast_api_url, settings.bridge_deadline)) as client:
         for destination in known.values():
             yield _key(client, turn, destination)
         if visitor is not None:
             yield from _try_goal(client, turn, known[name], _visitor(visitor, settings))
-    finally:
-        client.close()
 
 
 class _Turn:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.model import Event, GoalDraft, Request, Source
-    from bridge.route import PreparedEvent
+    from bridge.prepare import PreparedEvent
     from bridge.rules import RuleSet
     from bridge.settings import Settings
 
@@ -108,10 +108,11 @@ def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
 
 def look_at(rule_set: RuleSet, settings: Settings, request: Request, name: str, signed: bool) -> Explained:
     """Do with a request all that receiving and routing do before anything is written."""
-    from bridge import app, route
+    from bridge import app
+    from bridge.prepare import Preparer
 
     source = rule_set.sources[name]
-    preparer = route.Preparer(rule_set, settings, app.destinations(settings, rule_set), b"explain")
+    preparer = Preparer(rule_set, settings, app.destinations(settings, rule_set), b"explain")
     prepared = preparer.prepare_request(source, request, resources.now_ms())
     return Explained(source, prepared.event, prepared, settings, _signature(source, request) if signed else None)
 

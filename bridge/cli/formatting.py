@@ -18,7 +18,7 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 def clean(value: Any) -> str:
     """A string with every control or invisible character spelled out; other values as JSON."""
-    text = value if isinstance(value, str) else _json_text(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return "".join(c if unicodedata.category(c) not in _HIDDEN else _spelled(c) for c in text)
 
 
@@ -35,13 +35,9 @@ def _spelled(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def shown(value: Any, limit: int = 120) -> str:
     """A value of an event as evidence: JSON, cleaned, cut."""
-    text = clean(_json_text(value))
+    text = clean(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

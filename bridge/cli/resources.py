@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -109,11 +109,8 @@ def only_source(rule_set: RuleSet) -> str:
 @contextmanager
 def store() -> Iterator[Store]:
     """The store as it is; SchemaError or StoreUnavailable with what to do when it cannot be used."""
-    opened = _open()
-    try:
+    with closing(_open()) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 def _open() -> Store:
@@ -138,10 +135,8 @@ def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
     except BridgeError as error:
         yield None, error
         return
-    try:
+    with closing(opened):
         yield opened, None
-    finally:
-        opened.close()
 
 
 def since_ms(conn: Connection, since: int | None) -> int | None:

@@ -205,10 +205,7 @@ def migrate() -> None:
     from bridge import store
 
     screen = of_context()
-    opened = store.open(resources.database_url(), pool_size=1, patience_s=resources.CONNECTION_S)
-    try:
+    with closing(store.open(resources.database_url(), pool_size=1, patience_s=resources.CONNECTION_S)) as opened:
         store.migrate(opened, waits=lambda reason: click.echo(_WAITS.format(reason), file=screen.err))
         state = store.schema_state(opened)
-    finally:
-        opened.close()
     screen.answer({"ok": True, "schema": state}, _SCHEMA[state])

@@ -12,7 +12,7 @@ from bridge.sandbox.goals import LIFECYCLE, VISITOR, Refusal, checked
 from bridge.sandbox.world import World, iso
 
 if TYPE_CHECKING:
-    from bridge.sandbox.world import Recorded, Website
+    from bridge.sandbox.world import PlayedWebsite, Recorded
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 _SHOWN: Final = ("Content-Type", "User-Agent", "Accept", "Accept-Encoding")
@@ -24,7 +24,7 @@ def world() -> World:
     return found
 
 
-def _enter(scope: str) -> Website:
+def _enter(scope: str) -> PlayedWebsite:
     """Authentication first, then the pace (C1 to C6)."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():

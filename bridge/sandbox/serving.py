@@ -30,7 +30,7 @@ _PAGE: Final = b"<!DOCTYPE html><html><head><title>Bad gateway</title></head><bo
 _REASONS: Final = BaseHTTPRequestHandler.responses
 
 
-class _Answer:
+class _Payload:
     """What the application answered, ready to be sent well or badly."""
 
     def __init__(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         fault = world.faults.take(path[7:], world.options) if path.startswith("/api/v1/") else None
         carried_out = fault is None or fault.carried_out
-        answer = self._ask(body) if carried_out else _Answer(200, [("Content-Type", "application/json")], b"{}")
+        answer = self._ask(body) if carried_out else _Payload(200, [("Content-Type", "application/json")], b"{}")
         if fault is not None:
             answer = _spoiled(answer, fault)
         if path.startswith("/api/v1/"):
@@ -80,10 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self.rfile.read(int(length))
         self.close_connection = True
         sentence = b"send a Content-Length of at most 1 MiB\n"
-        self._send(_Answer(413 if sized else 411, [("Content-Type", "text/plain")], sentence), None)
+        self._send(_Payload(413 if sized else 411, [("Content-Type", "text/plain")], sentence), None)
         return None
 
-    def _ask(self, body: bytes) -> _Answer:
+    def _ask(self, body: bytes) -> _Payload:
         told: dict[str, Any] = {}
 
         def start_response(status: str, headers: Sequence[tuple[str, str]], _: Any = None) -> Callable[[bytes], Any]:
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             payload = b"".join(pieces)
         finally:
             getattr(pieces, "close", lambda: None)()
-        return _Answer(told["status"], told["headers"], payload)
+        return _Payload(told["status"], told["headers"], payload)
 
     def _environ(self, body: bytes) -> dict[str, Any]:
         url = urlsplit(self.path)
@@ -124,14 +124,14 @@ class _Handler(BaseHTTPRequestHandler):
                 environ.setdefault("HTTP_" + name.upper().replace("-", "_"), value)
         return environ
 
-    def _note(self, path: str, answer: _Answer, fault: Fault | None) -> None:
+    def _note(self, path: str, answer: _Payload, fault: Fault | None) -> None:
         world = self.server.world
         row = {"at_ms": world.now_ms(), "method": self.command, "path": path, "status": answer.status}
         world.note_request(row | {"fault": fault.kind if fault else None})
 
     # ------------------------------------------------------------------------------------------------------ sending
 
-    def _send(self, answer: _Answer, fault: Fault | None) -> None:
+    def _send(self, answer: _Payload, fault: Fault | None) -> None:
         end = fault.end if fault else "answer"
         if end != "answer":
             self.close_connection = True
@@ -176,21 +176,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the page and `/__fake__/requests` tell it better."""
 
 
-def _spoiled(answer: _Answer, fault: Fault) -> _Answer:
+def _spoiled(answer: _Payload, fault: Fault) -> _Payload:
     """The answer with the fault's status and body in place of its own."""
     if fault.status is None:
         return answer
     message = f"asked for: {fault.kind}"
     if fault.body == "html":
         location = [("Location", "/login")] if 300 <= fault.status < 400 else []
-        return _Answer(fault.status, [("Content-Type", "text/html; charset=utf-8"), *location], _PAGE)
+        return _Payload(fault.status, [("Content-Type", "text/html; charset=utf-8"), *location], _PAGE)
     bodies = {
         "empty": b"",
         "text": f'{{"error":"{message}"}}'.encode(),
         "envelope": f'{{"status":"error","error":{{"code":{fault.status},"message":"{message}"}}}}'.encode(),
     }
     wait = [("Retry-After", str(fault.retry_after_s))] if fault.retry_after_s else []
-    return _Answer(fault.status, [("Content-Type", "application/json"), *wait], bodies[fault.body])
+    return _Payload(fault.status, [("Content-Type", "application/json"), *wait], bodies[fault.body])
 
 
 class Server(ThreadingHTTPServer):

@@ -64,7 +64,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Website:
+class PlayedWebsite:
     """One website, and how its requests are counted: by `bucket`, the key or token that asked."""
 
     id: str
@@ -113,12 +113,12 @@ class World:
 
     # ------------------------------------------------------------------------------------------------ who may do what
 
-    def website(self, key: str, website_id: str | None, scope: str) -> Website:
+    def website(self, key: str, website_id: str | None, scope: str) -> PlayedWebsite:
         """The website that a key or token speaks for; Refusal 401, 400 or 403 (C1 to C4)."""
         options = self.options
         if key in options.keys:
             place = options.keys.index(key)
-            site = Website(_site_id(options, place), _domain(options, place), key)
+            site = PlayedWebsite(_site_id(options, place), _domain(options, place), key)
         else:
             token = next((token for token in options.tokens if token.text == key), None)
             if token is None:
@@ -128,7 +128,7 @@ class World:
             raise Refusal(403, "Tracking suspended for this website.")
         return site
 
-    def _of_token(self, token: Token, website_id: str | None, scope: str) -> Website:
+    def _of_token(self, token: Token, website_id: str | None, scope: str) -> PlayedWebsite:
         options = self.options
         if not website_id:
             raise Refusal(options.token_without_website, "websiteId is required with an account token")
@@ -137,7 +137,7 @@ class World:
             raise Refusal(403, "This token has no access to the website")
         if not {"*", scope} & set(token.scopes):
             raise Refusal(403, f"This token lacks the permission {scope}")
-        return Website(website_id, _domain(options, ids.index(website_id)), token.text)
+        return PlayedWebsite(website_id, _domain(options, ids.index(website_id)), token.text)
 
     def count_request(self, bucket: str, *, goal: bool) -> Mapping[str, str]:
         """Count a request of a key; Refusal 429 above the rate (C6). Returns the headers for a success."""
@@ -196,7 +196,7 @@ class World:
             return "known" if self.options.known == "any" and fits else "unknown"
         return "unknown" if seed.state == "known" and self.now_ms() < seed.known_from_ms else seed.state
 
-    def visitors(self, website: Website) -> list[str]:
+    def visitors(self, website: PlayedWebsite) -> list[str]:
         """Those with goals or seeded as known, in the order in which they came."""
         with self._lock:
             seen = [visitor for site, visitor in self._by_visitor if site == website.domain]
@@ -205,7 +205,7 @@ class World:
 
     # -------------------------------------------------------------------------------------------------------- goals
 
-    def record(self, website: Website, draft: Draft, headers: Mapping[str, str], raw: str) -> Recorded:
+    def record(self, website: PlayedWebsite, draft: Draft, headers: Mapping[str, str], raw: str) -> Recorded:
         """Append a goal, every time: DataFast has no idempotency key."""
         with self._lock:
             at_ms = self.now_ms()
@@ -236,11 +236,11 @@ class World:
         with self._lock:
             return self._goals[-count:]
 
-    def goals_of(self, website: Website, visitor: str) -> Sequence[Recorded]:
+    def goals_of(self, website: PlayedWebsite, visitor: str) -> Sequence[Recorded]:
         with self._lock:
             return list(self._by_visitor.get((website.domain, visitor.lower()), ()))
 
-    def totals(self, website: Website) -> list[tuple[str, int, int]]:
+    def totals(self, website: PlayedWebsite) -> list[tuple[str, int, int]]:
         """(name, completions, visitors), the most frequent first."""
         goals = [goal for goal in self.goals() if goal.website == website.domain]
         completions = Counter(goal.name for goal in goals)
@@ -248,7 +248,7 @@ class World:
         return [(name, count, visitors[name]) for name, count in completions.most_common()]
 
     def delete_goals(
-        self, website: Website, *, visitor: str | None, name: str | None, start_ms: int | None, end_ms: int | None
+        self, website: PlayedWebsite, *, visitor: str | None, name: str | None, start_ms: int | None, end_ms: int | None
     ) -> int:
         """Delete what meets every filter that is given; returns how many."""
 

@@ -79,13 +79,27 @@ PUBLIC_TYPES: Final = ("ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1")
 def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, bytes], bool]:
     """(signature, message) → whether the public key made it. ValueError with a sentence if there is no such key."""
     try:
-        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - see above
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415 - see above
+        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see above
+        from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa  # noqa: PLC0415 - see above
     except ImportError as error:
         raise ValueError(
             f"{kind} needs the package `cryptography`, which does not load ({error}): install requirements.txt again"
         ) from error
-    key = _load(kind, form, secret.strip())
-    arguments = _arguments(kind)
+    of_kind: dict[str, tuple[type, tuple[Any, ...]]] = {
+        "ed25519": (ed25519.Ed25519PublicKey, ()),
+        "ecdsa-sha256": (ec.EllipticCurvePublicKey, (ec.ECDSA(hashes.SHA256()),)),
+        "rsa-sha256": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA256())),
+        "rsa-sha1": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA1())),  # noqa: S303 - Paddle Classic's
+    }
+    wanted, arguments = of_kind[kind]
+    try:
+        loaded = _read(kind, form, secret.strip())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        loaded = None
+    if not isinstance(loaded, wanted):
+        raise ValueError(f"the public key cannot be read as {form} for {kind}")  # noqa: TRY004 - a value as any other
+    key: Any = loaded
 
     def verify(signature: bytes, message: bytes) -> bool:
         try:
@@ -97,32 +111,6 @@ def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, b
     return verify
 
 
-def _arguments(kind: str) -> tuple[Any, ...]:
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see above
-    from cryptography.hazmat.primitives.asymmetric import ec, padding  # noqa: PLC0415 - see above
-
-    return {
-        "ed25519": (),
-        "ecdsa-sha256": (ec.ECDSA(hashes.SHA256()),),
-        "rsa-sha256": (padding.PKCS1v15(), hashes.SHA256()),
-        "rsa-sha1": (padding.PKCS1v15(), hashes.SHA1()),  # noqa: S303 - what Paddle Classic signs with
-    }[kind]
-
-
-def _load(kind: str, form: str, secret: str) -> Any:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see above
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - see above
-
-    wanted = {"ed25519": ed25519.Ed25519PublicKey, "ecdsa-sha256": ec.EllipticCurvePublicKey}
-    try:
-        key = _read(kind, form, secret)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, wanted.get(kind, rsa.RSAPublicKey)):
-        raise ValueError(f"the public key cannot be read as {form} for {kind}")  # noqa: TRY004 - a value as any other
-    return key
-
-
 def _read(kind: str, form: str, secret: str) -> Any:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - see above
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - see above
@@ -132,10 +120,5 @@ def _read(kind: str, form: str, secret: str) -> Any:
         return serialization.load_pem_public_key(secret.replace("\\n", "\n").encode())
     if form == "der":
         return serialization.load_der_public_key(from_base64(secret))
-    return ed25519.Ed25519PublicKey.from_public_bytes(_raw(form, secret)) if kind == "ed25519" else None
-
-
-def _raw(form: str, secret: str) -> bytes:
-    if form == "hex":
-        return from_hex(secret)
-    return from_base64(secret.removeprefix("whpk_"))
+    raw = from_hex(secret) if form == "hex" else from_base64(secret.removeprefix("whpk_"))
+    return ed25519.Ed25519PublicKey.from_public_bytes(raw) if kind == "ed25519" else None

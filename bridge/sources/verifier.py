@@ -289,7 +289,7 @@ def _checks(spec: VerifySpec, secret: str) -> list[Check]:
     keys = dict.fromkeys(_forms(spec.key, lambda form: symmetric(form, secret)))  # two forms may be one key
     if spec.type == "sha256":
         return [_digest_check(lambda message: hashlib.sha256(message).digest(), decode)]
-    return [_digest_check(partial(_hmac, key, HMACS[spec.type]), decode) for key in keys]
+    return [_digest_check(partial(hmac.digest, key, digest=HMACS[spec.type]), decode) for key in keys]
 
 
 def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
@@ -303,10 +303,6 @@ def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
     if not found:
         raise faults[0]
     return found
-
-
-def _hmac(key: bytes, name: str, message: bytes) -> bytes:
-    return hmac.digest(key, message, name)
 
 
 def _decoded(candidates: list[str], decode: Decode) -> list[bytes]:
@@ -345,8 +341,6 @@ def _token_check(token: bytes) -> Check:
 
 
 def _basic_check(user_and_password: bytes) -> Check:
-    def check(candidates: list[str], _: bytes) -> bool:
-        given = _decoded(candidates, from_base64)
-        return any(hmac.compare_digest(pair, user_and_password) for pair in given)
-
-    return check
+    return lambda candidates, _: any(
+        hmac.compare_digest(pair, user_and_password) for pair in _decoded(candidates, from_base64)
+    )

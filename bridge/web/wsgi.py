@@ -6,7 +6,6 @@ while the database restarts must not end.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from contextlib import suppress
@@ -111,7 +110,7 @@ class Process:
 
 def _count_ahead(application: Flask) -> None:
     """Count once in advance: the first count of many rows takes seconds, and no request should wait for it."""
-    with contextlib.suppress(StoreError):
+    with suppress(StoreError):
         application.extensions[TOTALS].get()
 
 

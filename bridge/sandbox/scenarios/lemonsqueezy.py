@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.sandbox.scenarios.lemonsqueezy_store import Store
+from bridge.sandbox.scenarios.lemonsqueezy_store import LemonSqueezyStore
 
 if TYPE_CHECKING:
     from bridge.sandbox.scenarios.story import Story
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def order(story: Story) -> None:
     """An order in euros, refunded in part and then in full."""
-    store = Store(story)
+    store = LemonSqueezyStore(story)
     sale = store.order(story.visitor(), 4900, currency="EUR", product="Café guide (2nd edition) ✓")
     story.wait(days=3)
     store.refund(sale, 2000)
@@ -22,7 +22,7 @@ def order(story: Story) -> None:
 
 def subscription(story: Story) -> None:
     """Paid, renewed, cancelled, resumed, renewed, cancelled, expired."""
-    store = Store(story)
+    store = LemonSqueezyStore(story)
     sale = store.subscribe(story.visitor(), 1900)
     story.wait(days=30)
     store.renew(sale)
@@ -40,7 +40,7 @@ def subscription(story: Story) -> None:
 
 def trial(story: Story) -> None:
     """A trial (an order of nothing is no purchase) that turns into a paying customer and takes a bigger plan."""
-    store = Store(story)
+    store = LemonSqueezyStore(story)
     sale = store.subscribe(story.visitor(), 2900, trial_days=7)
     story.wait(days=7)
     store.renew(sale)
@@ -50,7 +50,7 @@ def trial(story: Story) -> None:
 
 def payment_failed(story: Story) -> None:
     """A renewal fails and is recovered; later a month is refunded in part."""
-    store = Store(story)
+    store = LemonSqueezyStore(story)
     sale = store.subscribe(story.visitor(), 1900, currency="EUR")
     story.wait(days=30)
     invoice = store.fail(sale)
@@ -62,7 +62,7 @@ def payment_failed(story: Story) -> None:
 
 def licence(story: Story) -> None:
     """An order with a licence key, which is activated."""
-    store = Store(story)
+    store = LemonSqueezyStore(story)
     sale = store.order(story.visitor(), 7900)
     key = store.license(sale)
     story.wait(hours=1)
@@ -71,7 +71,7 @@ def licence(story: Story) -> None:
 
 def paused(story: Story) -> None:
     """A subscription is paused and goes on (no goal unless switched on)."""
-    store = Store(story)
+    store = LemonSqueezyStore(story)
     sale = store.subscribe(story.visitor(), 1900)
     story.wait(days=8)
     store.pause(sale)

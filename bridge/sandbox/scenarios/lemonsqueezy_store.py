@@ -63,7 +63,7 @@ class Sale:
         return name
 
 
-class Store:
+class LemonSqueezyStore:
     """One store. Each method is something that happens; it tells the webhooks of it."""
 
     def __init__(self, story: Story) -> None:
