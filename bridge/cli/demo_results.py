@@ -45,7 +45,7 @@ def _found_by(goal: GoalLine) -> str:
 
 
 _NOTES: Final = (
-    "The repeated event made no second goal, the forged one was refused, the test purchase is not sent.",
+    "The repeated event made no second goal, the forged one was refused, and the test purchase is not sent.",
     "The dispute came before the checkout that names its visitor, and its goal waited for it.",
     "BRIDGE_MAX_AGE=30d, for this demo's twelve days: by default no goal older than 7 days is sent.",
 )

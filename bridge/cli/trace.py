@@ -21,7 +21,7 @@ def print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
     found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
     screen.heading("Visitor in the event")
     if not found:
-        screen.say("none of the places where a visitor id may be has a value", indent=2)
+        screen.say("none of the places for a visitor id has a value", indent=2)
     screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {_verdict(one)}") for one in found])
 
 
@@ -56,7 +56,7 @@ def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
             else f"{count(len(others), 'rule is', 'rules are')}"
         )
         screen.say(
-            f"{they_are} for other event types than {element.get('type') or '(none)'}: {', '.join(others)}", indent=2
+            f"{they_are} for event types other than {element.get('type') or '(none)'}: {', '.join(others)}", indent=2
         )
     elif not rules:
         screen.say("no rule was asked", indent=2)

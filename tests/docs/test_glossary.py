@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NUMBER = r"(?:\{[^}]*\}|\d[\d.,]*|one|two|three|four|five|ten|a (?:hundred|thousand|million)|requests|goals|events)"
-_BETWEEN = r"(?: (?!(?:and|or|for|in|of|at|to|by|is|are|as|has|was|with|within|from|after|that) )[\w-]+)"
+_BETWEEN = r"(?: (?!(?:and|or|if|for|in|of|at|to|by|is|are|as|has|was|with|within|from|after|that) )[\w-]+)"
 _UNIT = r"(?:second|minute|hour|day|week|month|year|event|goal|line|process|key)"
 
 

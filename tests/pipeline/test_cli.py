@@ -150,7 +150,7 @@ def test_why_names_path_expected_and_actual_of_the_condition_that_failed(bridge)
 
 
 def test_why_of_an_event_that_no_rule_is_for_says_so(bridge):
-    assert "for other event types than price.created" in bridge("why", "evt_price").out
+    assert "for event types other than price.created" in bridge("why", "evt_price").out
 
 
 def test_why_tells_a_goal_and_how_its_visitor_is_known(bridge):

@@ -87,7 +87,7 @@ def test_a_refund_twelve_days_later_is_the_visitors_and_why_names_the_checkout(c
     assert bought.visitor in told
     assert f"checkout.session.completed {bought.id}" in " ".join(told.split())
     assert "12 days before" in told
-    assert "none of the places where a visitor id may be has a value" in told
+    assert "none of the places for a visitor id has a value" in told
 
 
 @pytest.mark.parametrize("shape", scenarios.SHAPES)
