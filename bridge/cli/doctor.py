@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bridge.datafast import Client, Website
-    from bridge.lookup.answers import StripeAnswer
+    from bridge.lookup.asking import StripeAnswer
     from bridge.model import CompletedGoal, Destination
     from bridge.rules import RuleSet
     from bridge.settings import Settings
