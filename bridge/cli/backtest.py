@@ -50,7 +50,7 @@ class _Sets:
     show_default=True,
     help="Events of the last 30min, 6h, 7d …",
 )
-@click.option("--expect-no-loss", is_flag=True, help="Exit code 1 if a goal is lost.")
+@click.option("--expect-no-loss", is_flag=True, help="Exit code 1 if any goal is lost.")
 def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_loss: bool) -> None:
     """Show what other rules would have made of the stored events: goals lost, gained and changed, per rule.
 
