@@ -164,7 +164,7 @@ def _arrival_ms(port: int, count: int) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events") as answer:
             told = json.load(answer)
         if told["count"] >= count:
-            return max(event["at_ms"] for event in told["events"])
+            return float(max(event["at_ms"] for event in told["events"]))
         time.sleep(0.003)
     raise SystemExit("a goal did not arrive")
 

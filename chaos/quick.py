@@ -64,7 +64,8 @@ class _Compiled:
         if cursor.description is None:
             return Answer([], cursor.rowcount)
         if self.row is None:
-            self.row = namedtuple("Row", [column[0] for column in cursor.description])._make  # noqa: PYI024
+            named: Any = namedtuple  # noqa: PYI024 - whose names mypy wants to know in advance
+            self.row = named("Row", [column[0] for column in cursor.description])._make
         return Answer([self.row(row) for row in cursor])
 
 

@@ -58,7 +58,7 @@ class Failover:
     def rows(self, dbname: str, statement: str) -> list[Any]:
         """What the second one knows."""
         with psycopg.connect(self.url(dbname)) as conn:
-            return conn.execute(statement).fetchall()  # type: ignore[call-overload, no-any-return]
+            return conn.execute(statement).fetchall()
 
     def close(self) -> None:
         """The first takes writes again; the second is gone."""
@@ -84,7 +84,7 @@ def _said(url: str, statements: tuple[str, ...]) -> Any:
     """The first column of the last answer's first row."""
     with psycopg.connect(url, autocommit=True) as conn:
         for statement in statements:
-            cursor = conn.execute(statement)  # type: ignore[call-overload]
+            cursor = conn.execute(statement)
         row = cursor.fetchone() if cursor.description else None
     return row[0] if row else None
 
