@@ -718,11 +718,14 @@ def test_twenty_thousand_goals_stay_cheap(api):
     website = api.world.website(KEY, None, "goals:write")
     for number in range(20_000):
         api.world.record(website, Draft({}, Options(), str, VISITOR, "a", f"stripe evt_{number}"), {}, "{}")
-    started = time.monotonic()
+    started = time.process_time()
     assert api.goal()[0] == 200
-    assert api.call("GET", "/__fake__/events?since=19990")[1]["count"] == 20_001
-    assert time.monotonic() - started < 1
+    told = api.call("GET", "/__fake__/events?since=19990")[1]
+    one_and_ten = time.process_time() - started
+    assert (told["count"], len(told["events"])) == (20_001, 11)
+    started = time.process_time()
     assert len(api.call("GET", "/__fake__/events")[1]["events"]) == 20_001
+    assert one_and_ten < (time.process_time() - started) / 2
 
 
 def test_a_connection_is_kept_for_the_next_request(api):

@@ -20,7 +20,7 @@ from bridge.store.database.gate import Gate
 
 
 def until(true):
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.001)

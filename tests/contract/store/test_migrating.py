@@ -269,7 +269,7 @@ def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
     opened = bridge_store.open(postgres.url(name))
     with opened.write() as conn:
         former(conn, "0001")
-    done, said, slowest_s = [], [], 0.0
+    done, said, written = [], [], 0
     with psycopg.connect(postgres.url(name).replace("+psycopg", "")) as backup:
         backup.execute("LOCK TABLE goals, events, destinations IN ACCESS SHARE MODE")
         migration = threading.Thread(
@@ -278,17 +278,16 @@ def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
         migration.start()
         until = time.monotonic() + 5
         while time.monotonic() < until:
-            started = time.monotonic()
             with opened.write() as conn:
                 conn.execute(text("UPDATE destinations SET slots = 1"))
                 conn.execute(text("UPDATE goals SET attempts = 1"))
-            slowest_s = max(slowest_s, time.monotonic() - started)
+            written += 1
             time.sleep(0.01)
         assert migration.is_alive()
         assert len(said) == 1
     migration.join(30)
     assert done == [True]
-    assert slowest_s < 2.5
+    assert written > 1  # while the backup held the tables; none would get in behind a migration that waits for its end
     opened.close()
     postgres.drop(name)
 

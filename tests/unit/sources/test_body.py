@@ -133,14 +133,14 @@ def test_any_bytes_are_read_or_refused_and_nothing_else(body):
     ids=range(8),
 )
 def test_a_megabyte_of_malice_takes_bounded_time(body):
-    """Generous by two orders of magnitude: what is quadratic takes minutes."""
-    start = time.monotonic()
+    """Generous by two orders of magnitude, and of this process's own time: what is quadratic takes minutes."""
+    start = time.process_time()
     for made in (source("stripe"), FORM):
         try:
             sources.parse(made, body)
         except UnreadableBody:
             continue
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 20
 
 
 # ------------------------------------------------------------------------------------------------------- forms
