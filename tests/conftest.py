@@ -53,7 +53,9 @@ def pytest_configure() -> None:
     """A shell starts what runs in its background without Ctrl-C, and so would every process that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    hypothesis.settings.register_profile("untimed", deadline=None)  # how fast a machine is decides no test
+    # How fast a machine is decides no test. CI, which asks for all seeds, plays twice as many examples.
+    examples = 100 if "BRIDGE_SEEDS" in os.environ else 50
+    hypothesis.settings.register_profile("untimed", deadline=None, max_examples=examples)
     hypothesis.settings.load_profile("untimed")
 
 

@@ -30,9 +30,9 @@ def pytest_words(target):
 
 
 @pytest.mark.parametrize(
-    ("target", "chosen"), [("quick", ["tests/unit"]), ("test", ["-m", "not long"]), ("test-all", [])]
+    ("target", "chosen"), [("quick", ["-m", "not long", "tests/unit"]), ("test", ["-m", "not long"]), ("test-all", [])]
 )
-def test_a_target_of_make_chooses_by_one_thing_only(target, chosen):
+def test_a_target_of_make_chooses_by_the_marker_and_quick_by_its_folder(target, chosen):
     assert pytest_words(target) == ["--dist", "worksteal", "-n", "CORES", *chosen]
 
 

@@ -21,6 +21,7 @@ from chaos.pooler import PROGRAM, pgbouncer
 from chaos.relay import Relay
 
 PROCESSES, WORKERS = int(os.environ.get("PROCESSES", "2")), int(os.environ.get("WORKERS", "1"))
+ENOUGH = 200  # webhooks
 CONNECTIONS = 2 * PROCESSES + 4 * WORKERS + 1
 
 
@@ -145,7 +146,7 @@ def test_processes_and_commands_on_the_connections_of_a_small_plan(postgres_stag
             slowest_s[0] = max(slowest_s[0], time.monotonic() - began)
             assert answer.status_code == 200, answer.text
             sent.append(number)
-            over.wait(0.05)
+            over.wait(0.05 if len(sent) < ENOUGH else 1.0)  # a busy machine's commands take long, and all has to arrive
 
     failed = []
 

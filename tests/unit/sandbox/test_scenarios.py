@@ -19,7 +19,14 @@ ALL = [
     for shape in scenario.shapes or ("",)
 ]
 STRIPE = [name for name in ALL if name.startswith("stripe")]
-every = pytest.mark.parametrize("name", ALL)
+# The oldest and the newest shape of each stand for those in between.
+BETWEEN = tuple(f"@{shape}" for shape in ("acacia", "basil"))
+every, every_stripe = (
+    pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.long] * name.endswith(BETWEEN)) for name in names]
+    )
+    for names in (ALL, STRIPE)
+)
 FORMS = {
     "evt": r"[13]\w{23}", "pi": r"3\w{23}", "ch": r"3\w{23}", "in": r"1\w{23}", "sub": r"1\w{23}", "cus": r"\w{14}",
     "si": r"\w{14}", "price": r"1\w{23}", "prod": r"\w{14}", "cs_live": r"a1\w{56}", "cs_test": r"a1\w{56}",
@@ -78,7 +85,7 @@ def test_each_has_one_line_of_help(name: str) -> None:
     assert text.endswith((".", ":", ")"))
 
 
-@pytest.mark.parametrize("name", STRIPE)
+@every_stripe
 def test_stripe_ids_have_the_forms_of_real_ones(name: str) -> None:
     for step in build(name):
         for prefix, rest in re.findall(r'"(cs_live|cs_test|[a-z]+)_([A-Za-z0-9]{10,})"', json.dumps(step.body)):
@@ -86,7 +93,7 @@ def test_stripe_ids_have_the_forms_of_real_ones(name: str) -> None:
                 assert re.fullmatch(FORMS[prefix], rest), f"{prefix}_{rest}"
 
 
-@pytest.mark.parametrize("name", STRIPE)
+@every_stripe
 def test_what_stripe_objects_point_to_was_told_by_another_event(name: str) -> None:
     """A charge of a payment intent that never was would make a join that real events make impossible."""
     steps = build(name)

@@ -56,12 +56,23 @@ class OwnServer:
         return (answer.body,)
 
 
-@pytest.fixture(params=["waits", "later"])
-def client(bridge: SmallBridge, request: pytest.FixtureRequest) -> FlaskClient:
-    application = web.create(bridge)
-    if request.param == "later":
-        application.wsgi_app = OwnServer(bridge, application.wsgi_app)
-    return application.test_client()
+@pytest.fixture
+def new_client(bridge: SmallBridge) -> Callable[[str], FlaskClient]:
+    """Of Flask alone, whose threads wait for an answer; or of our own server, to which answers come later."""
+
+    def new(how: str) -> FlaskClient:
+        application = web.create(bridge)
+        if how == "later":
+            application.wsgi_app = OwnServer(bridge, application.wsgi_app)
+        return application.test_client()
+
+    return new
+
+
+@pytest.fixture(params=["waits", pytest.param("later", marks=pytest.mark.long)])
+def client(new_client: Callable[[str], FlaskClient], request: pytest.FixtureRequest) -> FlaskClient:
+    """What no webhook is, Flask answers in both; webhooks are tested on both in `make test`, too (test_hooks.py)."""
+    return new_client(request.param)
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ from bridge.server.framing import BODY_LIMIT
 from bridge.store.schema import events, source_counters
 
 
+@pytest.fixture(params=["waits", "later"])
+def client(new_client, request):
+    return new_client(request.param)
+
+
 def stored(bridge):
     with bridge.store.read() as conn:
         return conn.execute(select(events).order_by(events.c.id)).all()
