@@ -1,7 +1,7 @@
-"""What needs somebody's attention, judged from a snapshot of the store. Pure: no database, no clock, no request.
+"""What needs attention, judged from a snapshot of the store. Pure: no database, no clock, no request.
 
-`/status` and `doctor` both render these and judge nothing again. Each alarm is a sentence that anybody may read (a
-monitor, a status page), and a detail for the owner with names, numbers and what to do.
+`/status` and `doctor` both render these alarms and judge nothing themselves. An alarm has a sentence that anybody may
+read (a monitor, a status page), and a detail for the owner with names, numbers and what to do.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import FailedRules, Snapshot, SourceState
 
 DUE_MS: Final = 15 * MS["min"]
-KEYLESS_MS: Final = MS["min"]  # nothing sends these goals, so waiting longer would say nothing more
-REFUSALS: Final = 5  # of one source since its last event: more than one try of a scanner
-REFUSING_MS: Final = 15 * MS["min"]  # from the first of them to the last
+KEYLESS_MS: Final = MS["min"]  # nothing sends these goals, so there is no point in waiting longer
+REFUSALS: Final = 5  # of one source since its last event: more than one attempt of a scanner
+REFUSING_MS: Final = 15 * MS["min"]  # from the first refusal to the last
 USUAL_MS: Final = MS["h"]  # the longest silence of a source counts as at least this
-UNUSUAL_MS: Final = 12 * MS["h"]  # and as this while only one of its events is known
+UNUSUAL_MS: Final = 12 * MS["h"]  # and as at least this while only one of its events is known
 NOTED_MS: Final = 7 * MS["d"]  # how long refusals stay a note
 _MANY: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """name: one word, which never changes. sentence: for everybody. detail: for the owner."""
+    """name: one word that never changes. sentence: for everybody. detail: for the owner."""
 
     name: str
     sentence: str
@@ -46,7 +46,7 @@ def alarms(
     destinations: Mapping[str, Destination],
     share: float = 0.5,
 ) -> tuple[Alarm, ...]:
-    """All alarms, the one that stops the most first. sources, destinations: those that are configured today.
+    """All alarms, the most serious first. sources, destinations: those that are configured today.
 
     rules_fault: why this process refused its mapping files. share: of goals that can have a visitor, so many should.
     """
@@ -65,7 +65,7 @@ def alarms(
 
 
 def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
-    """What the owner may want to know, but what is no alarm. Everything that a stranger can cause is only a note."""
+    """What the owner may want to know, though it is not an alarm. What a stranger can cause is only a note."""
     return (
         *_refusals(seen, sources),
         *(_failed_rules(failed) for failed in seen.failed_rules if failed.source in sources),
@@ -126,7 +126,7 @@ def _worker(seen: Snapshot) -> Iterator[Alarm]:
 
 
 def _paused(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
-    """A destination that only waits for its rate limit is working as it should."""
+    """A destination that only waits for its rate limit works as it should."""
     for state in seen.destinations:
         if state.name not in destinations or state.pause_kind in (None, "throttled"):
             continue
@@ -139,7 +139,7 @@ def _paused(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator
 
 
 def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator[Alarm]:
-    """The key of another website knows no visitor. Nothing is lost by that, and nothing stops."""
+    """With the key of another website, no visitor is known. Nothing is lost by that, and nothing stops."""
     for state in seen.destinations:
         if state.name not in destinations or state.unknown_since_ms is None:
             continue
@@ -201,7 +201,7 @@ def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
 
 
 def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
-    """Refusals alone are no alarm, because anybody can cause them; but no stranger can keep a source's events away."""
+    """Anybody can cause refusals, so they alone are not an alarm; but no stranger can keep a source's events away."""
     for state in seen.sources:
         source = sources.get(state.source)
         if source is None or not _has_lost_its_secret(state, seen.now_ms):
@@ -313,7 +313,7 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
 
 
 def _reload(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
-    """The refusal of this process, or else that of another one (a worker reads the files, too)."""
+    """The refusal of this process, or of another one (a worker reads the files, too)."""
     problem = rules_fault or next((beat.rules_fault for beat in seen.heartbeats if beat.rules_fault), None)
     if problem is not None:
         yield Alarm(

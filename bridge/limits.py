@@ -1,8 +1,9 @@
 """What DataFast takes in a goal, as pure functions: names, keys, values, how many.
 
-What is checked here before sending is never refused there. Facts and their sources: the contract of the
-destination, section 2; lengths are counted as DataFast counts them, in UTF-16 units.
-Static texts are judged (ValueError with the end of a sentence), run-time values are fitted, with notes for the trace.
+What passes here is never refused there (the facts are those of the destination's contract, section 2). Lengths are
+counted as DataFast counts them, in UTF-16 units.
+Strings in files are checked (ValueError with the end of a sentence); values at run time are fitted, with notes for the
+trace.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _NOT_IN_KEY: Final = re.compile(r"[^a-z0-9_-]")
 _REMOVED: Final = re.compile(r"[<>'\"&]")
 _SCRIPT: Final = re.compile(r"javascript:", re.IGNORECASE)
 _HANDLER: Final = re.compile(r"on\w+=", re.IGNORECASE | re.ASCII)
-_PLAIN: Final = re.compile(r"[\w.-](?:[\w. -]{0,200}[\w.-])?", re.ASCII)  # most values: nothing to do
-_SUSPICIOUS: Final = re.compile(r"[<>'\"&:=]")  # without one of these nothing is taken out
+_PLAIN: Final = re.compile(r"[\w.-](?:[\w. -]{0,200}[\w.-])?", re.ASCII)  # most values, which stay as they are
+_SUSPICIOUS: Final = re.compile(r"[<>'\"&:=]")  # without one of these nothing is removed
 
 
 def length(text: str) -> int:
@@ -55,7 +56,7 @@ def length(text: str) -> int:
 
 
 def cut(text: str, most: int) -> str:
-    """The longest beginning that is no longer than `most`."""
+    """The longest prefix of at most this length."""
     text = text[:most]
     while length(text) > most:
         text = text[:-1]
@@ -63,7 +64,7 @@ def cut(text: str, most: int) -> str:
 
 
 def goal_name(text: str) -> str:
-    """The name as DataFast stores it: trimmed, lower-case, white space as `_`. ValueError says what it may not be."""
+    """The name as DataFast stores it: trimmed, lower-case, white space as `_`. ValueError says what is wrong."""
     name = _normalised(text)
     check_goal_length(name)
     check_goal_letters(name)
@@ -75,7 +76,7 @@ def goal_name(text: str) -> str:
 
 
 def check_goal_length(text: str) -> None:
-    """ValueError if a goal name is too long, or what of it is known beforehand."""
+    """ValueError if a goal name, or the part of it that a template has, is too long."""
     if length(text) > NAME_MAX:
         raise ValueError(
             f'goal name "{cut(text, 30)}…" has {length(text)} characters; DataFast takes at most {NAME_MAX}'
@@ -83,7 +84,7 @@ def check_goal_length(text: str) -> None:
 
 
 def check_goal_letters(text: str) -> None:
-    """ValueError unless a goal name may hold this text (a piece of a template may be shorter than a name)."""
+    """ValueError unless a goal name may hold this string (a name, or a piece of a template)."""
     wrong = sorted({c for c in _normalised(text, trim=False) if not _NAME_CHARACTER.fullmatch(c)})
     if wrong:
         shown = " ".join(wrong[:5])
@@ -91,9 +92,9 @@ def check_goal_letters(text: str) -> None:
 
 
 def fit_goal_name(text: str) -> tuple[str, tuple[str, ...]]:
-    """A name made at run time, and what was changed. ValueError if nothing of it can stand in a name.
+    """A name made at run time, and what was changed. ValueError if none of its characters can stand in a name.
 
-    What DataFast takes as it is stays so. Anything else is folded: `user.signup` -> user_signup, `Käufer` -> kaufer.
+    A name that DataFast takes stays as it is. Any other is folded: `user.signup` -> user_signup, `Käufer` -> kaufer.
     """
     name = _normalised(text)
     if not _NAME.fullmatch(cut(name, NAME_MAX)):
@@ -106,7 +107,7 @@ def fit_goal_name(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _folded(text: str) -> str:
-    """Letters without their accents, in lower case; each run of other characters is one `_`, none at the ends."""
+    """The letters in lower case without accents; each run of other characters becomes `_`, with none at the ends."""
     plain = unicodedata.normalize("NFKD", text[:_FOLDED_MAX].casefold()).translate(_LETTERS)
     bare = "".join(character for character in plain if not unicodedata.combining(character))
     name = _NOT_IN_NAME.sub("_", bare).strip("_")
@@ -119,7 +120,7 @@ def _normalised(text: str, *, trim: bool = True) -> str:
 
 @lru_cache(maxsize=1_000)
 def metadata_key(text: str) -> str:
-    """The key as DataFast takes it: lower-case, other characters as `_`, 64 at most. ValueError if nothing is left."""
+    """The key as DataFast takes it: lower-case, other characters as `_`, at most 64. ValueError if nothing is left."""
     key = _NOT_IN_KEY.sub("_", text.strip().lower())[:KEY_MAX]
     if not key:
         raise ValueError("a metadata key is empty")
@@ -127,7 +128,7 @@ def metadata_key(text: str) -> str:
 
 
 def check_metadata_key(text: str) -> None:
-    """Judge a key that stands in a file: ValueError unless DataFast takes it as it is (in lower case)."""
+    """ValueError unless DataFast takes this key of a file as it is (in lower case)."""
     if len(text) > KEY_MAX:
         raise ValueError(f'metadata key "{text[:30]}…" has {len(text)} characters; DataFast takes at most {KEY_MAX}')
     fitting = metadata_key(text)
@@ -140,9 +141,9 @@ def check_metadata_key(text: str) -> None:
 
 
 def clean_value(text: str) -> str:
-    """What DataFast would keep of a metadata value: cut first, then its characters and scripts taken out, trimmed.
+    """What DataFast would keep of a metadata value: cut, without certain characters and scripts, trimmed.
 
-    What is left is kept as it is when it is cleaned again: taking one script out may have joined another.
+    The result does not change when it is cleaned again, though removing one script may have joined another.
     """
     if _PLAIN.fullmatch(text):
         return text
@@ -154,7 +155,7 @@ def clean_value(text: str) -> str:
 
 
 def fit_description(text: str) -> tuple[str, tuple[str, ...]]:
-    """A description is fitted like a value: read-back compares it, so it must come back as it was sent."""
+    """Fit a description like a value: a read-back compares it, so it must come back as it was sent."""
     cleaned = clean_value(text)
     return cleaned, _value_notes("the description", text, cleaned)
 

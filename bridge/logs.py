@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _as_if_not_installed(package: str) -> Iterator[None]:
-    """Hide a package that a library imports only if it is there, and can do without."""
+    """Hide an optional package from a library that would import it."""
     loaded = {package: sys.modules[package]} if package in sys.modules else {}
     sys.modules[package] = None  # type: ignore[assignment] # Python's way to say that there is none
     try:
@@ -35,7 +35,7 @@ def _as_if_not_installed(package: str) -> Iterator[None]:
         sys.modules.update(loaded)
 
 
-# structlog would load rich into every process (40 ms and 3 MB) to draw stack traces, which no line of ours holds.
+# structlog would load rich into every process (40 ms and 3 MB) to draw stack traces, which no line of ours has.
 with _as_if_not_installed("rich"):
     import structlog
 
@@ -59,7 +59,7 @@ def configure(log_format: str = "auto") -> None:
 
 
 def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """For a terminal: characters that could move its cursor or reverse its letters are spelled out."""
+    """For a terminal, spell out the characters that could move its cursor or reverse its letters."""
     return {
         name: ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
         for name, value in line.items()
@@ -69,8 +69,8 @@ def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
 class _Lines:
     """Hands lines to the thread that writes them: a caller waits neither for a reader nor for a lock.
 
-    With structlog's own logger, under load, every thread that logs waits for one that waits for the interpreter: in a
-    flood of webhooks that was half of all time.
+    With structlog's own logger, under load, every thread that logs waits for another one that waits for the
+    interpreter: in a flood of webhooks that took half of the time.
     """
 
     def __init__(self, *_args: object) -> None:
@@ -88,9 +88,9 @@ class _Lines:
 
 
 class _Writer:
-    """The queue of this process and its thread, which alone may wait for the reader of the lines.
+    """The queue of this process, and the one thread that may wait for the reader of the lines.
 
-    A line that finds the queue full is dropped and counted; as soon as there is room, a line says how many were.
+    A line that finds the queue full is dropped and counted; as soon as there is room, a line says how many were lost.
     """
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class _Writer:
             written.wait(within_s)
 
     def rest(self) -> None:
-        """Write what waits and end the thread, if that is quick: a process should fork without one."""
+        """Write the waiting lines and end the thread, if that is quick: a process should fork without one."""
         thread = self._thread
         if thread is not None:
             self._queue.put(None)
@@ -166,7 +166,7 @@ class _Writer:
 
 
 def _write(number: int, data: bytes) -> None:
-    """Write all of a line, however long its reader takes. A pipe takes it whole, so lines do not mix."""
+    """Write a whole line, however long its reader takes. A pipe takes it in one piece, so lines do not mix."""
     while data:
         try:
             data = data[os.write(number, data) :]
@@ -184,12 +184,12 @@ _writer = _Writer()
 
 
 def flush(within_s: float = _AT_EXIT_S) -> None:
-    """Have the lines of this process written, if they are read in time."""
+    """Write the lines of this process, if they are read in time."""
     _writer.flush(within_s)
 
 
 def _renew() -> None:
-    """After a fork: the thread, and the lines that the parent has yet to write, are not the child's."""
+    """Begin anew after a fork: the thread and the waiting lines are the parent's."""
     global _writer  # noqa: PLW0603 - there is one in each process
     _writer = _Writer()
 
@@ -199,7 +199,7 @@ atexit.register(flush)
 
 
 def say(line: str) -> None:
-    """Write a line that is a sentence for a person, as it is, without waiting for its reader."""
+    """Write a sentence for a person, as it is, without waiting for its reader."""
     _Lines().msg(line)
 
 
@@ -210,7 +210,7 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 def where(error: BaseException) -> str:
-    """An unexpected error by its kind and its place in the code: never its message, which may hold what was sent."""
+    """An unexpected error: its kind and its place in the code, never its message, which may hold what was sent."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

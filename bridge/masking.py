@@ -1,8 +1,8 @@
 """What must be neither stored nor shown: secrets recognised by the words in a name, and the password in a URL.
 
-A name is split at everything that is no letter or digit, at the humps of camelCase and at digits; words written
-together (`webhookkey`) are taken apart where each part is known. `monkey` and `signed_up` are no secrets, and neither
-is what only describes one (`token_count`, `signature_version`). Pure; nothing here raises.
+A name is split at digits, at the humps of camelCase and at everything that is not a letter or digit; joined words
+(`webhookkey`) are taken apart if each part is known. `monkey` and `signed_up` are not secrets, and neither is what only
+describes one (`token_count`, `signature_version`). Pure; nothing here raises.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _PIECES: Final = re.compile(r"[^\W_]+")
 _WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+", re.ASCII)
 _LETTERS: Final = re.compile(r"[a-z]+", re.ASCII)
 
-# A secret wherever they stand in a name, in a body as well as in headers and parameters.
+# A name with one of these is a secret, in a body as well as in headers and parameters.
 _PLAIN: Final = frozenset(
     """
     token secret secrets password passwords passwd passphrase passcode pwd pswd signature signatures hmac jwt jws jwe
     otp totp authorization authorisation bearer cookie cookies credential credentials creds apikey dpop csrf xsrf
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
-# A secret in a header or parameter, where a value that is left out is not missed.
+# A secret only in a header or parameter, where nobody misses a value that is left out.
 _BESIDE: Final = frozenset(
     """
     tokens auth oauth authentication authenticity session sess sessid phpsessid jsessionid sid sig cred mfa tfa oidc
@@ -49,7 +49,7 @@ _NAMING: Final = frozenset(
     cache dedup dedupe deduplication delivery entity event foreign idempotency identifier issue lookup message object
     partition primary project public publishable record resource routing sort surrogate
     """.split()  # noqa: SIM905
-)  # with one of them it only names something
+)  # with one of them a key only names something
 _CONFIRMING: Final = frozenset({"access", "auth", "pin", "recovery", "security", "verif", "verification", "verify"})
 _ABOUT: Final = frozenset(
     """
@@ -57,7 +57,7 @@ _ABOUT: Final = frozenset(
     limit max method min on price required size status symbol time timestamp total type usage used valid verified
     version
     """.split()  # noqa: SIM905
-)  # as the last word: it describes a secret
+)  # as the last word: the name only describes a secret
 _PARTS: Final = (
     _PLAIN
     | _BESIDE
@@ -76,7 +76,7 @@ _LONG: Final = re.compile(
 
 @lru_cache(maxsize=4_096)
 def names_secret(name: str, *, in_body: bool = False) -> bool:
-    """Whether what is called so is a secret. in_body: a field of a body, where only what is plainly one counts."""
+    """Whether a field of this name is a secret. in_body: it is a field of a body, where only clear names count."""
     if len(name) > _LONGEST_NAME:
         return True  # no real field has such a name
     words = _words(name)
@@ -91,7 +91,7 @@ def names_secret(name: str, *, in_body: bool = False) -> bool:
 
 
 def path_is_secret(path: str) -> bool:
-    """Whether a trace must not show what stands at a path: `header.x-webhook-key`, `data.verification_token`."""
+    """Whether a trace must not show the value at a path: `header.x-webhook-key`, `data.verification_token`."""
     root, _, name = path.partition(".")
     return names_secret(name, in_body=False) if root in ("header", "query") else names_secret(path, in_body=True)
 
@@ -99,7 +99,7 @@ def path_is_secret(path: str) -> bool:
 def _opens(words: tuple[str, ...], found: frozenset[str]) -> bool:
     if found & _BESIDE or words[-1] in _LAST or (found & {"code", "hash"} and found & _CONFIRMING):
         return True
-    if words == ("code",):  # `?code=`, by which a function's key or a sign-in is handed over
+    if words == ("code",):  # `?code=`, which hands over a function's key or a sign-in
         return True
     return bool(found & {"key", "keys"}) and not found & _NAMING and words[-2:] != ("key", "id")
 
@@ -114,7 +114,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _apart(joined: str) -> list[str]:
-    """Words written together, if all of them are known; digits stand for themselves."""
+    """The words that were joined, if all of them are known; digits separate them."""
     found: list[str] = []
     for run in _LETTERS.findall(joined):
         parts = _split(run)
@@ -125,7 +125,7 @@ def _apart(joined: str) -> list[str]:
 
 
 def _split(run: str) -> list[str]:
-    """The longest known words first; nothing where a rest is left."""
+    """The known words, the longest first; none if anything is left over."""
     if run in _PARTS:
         return [run]
     if len(run) > _LONGEST_WORD:
@@ -138,25 +138,25 @@ def _split(run: str) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------------------- values
 
-_KNOWN_BY: Final = 16  # characters at its beginning: a long one may have been cut
+_KNOWN_BY: Final = 16  # characters at the beginning of a secret, by which one that was cut is recognised
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """A string with `…` for each of these secrets, and for what a cut (`abc…`) left of one. The longest come first."""
+    """A string with `…` for each of these secrets, and for what a cut (`abc…`) left of one. Give the longest first."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
         begins = secret[:_KNOWN_BY]
         start = text.find(begins) if len(secret) > _KNOWN_BY else -1
         while start >= 0:
             end = start + len(commonprefix([text[start : start + len(secret)], secret]))  # noqa: RUF071 - no path
-            if text[end : end + 1] == HIDDEN:  # else it only begins alike, as an id and its `client_secret` do
+            if text[end : end + 1] == HIDDEN:  # otherwise it only begins like one, as an id and its `client_secret` do
                 text = text[:start] + text[end:]
             start = text.find(begins, start + 1)
     return text
 
 
 def hidden_in(value: Any, secrets: tuple[str, ...]) -> Any:
-    """The same in whatever JSON holds."""
+    """As `hidden`, in every string of a JSON value."""
     if isinstance(value, str):
         return hidden(value, secrets)
     if isinstance(value, dict):
@@ -176,7 +176,7 @@ _USER: Final = re.compile(r"(\w[\w+.-]*://)[^/?#\s]*@")
 
 
 def without_secret_parameters(text: str) -> str:
-    """A header's value that is an address (`Referer`, `X-Original-Url`), without what its parameters keep secret."""
+    """The value of a header that holds an address (`Referer`, `X-Original-Url`), without its secret parameters."""
     if "?" not in text:
         return text
     return _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}={HIDDEN}" if names_secret(found[2]) else found[0], text)

@@ -1,8 +1,8 @@
 """The requests to Stripe: one question, one answer, never an exception. The only module that imports the SDK.
 
-`import stripe` costs 32 MB and 0.3 s, so this module is imported when the first question is asked. Of the SDK it uses
+`import stripe` costs 32 MB and 0.3 s, so this module is imported when the first question is asked. It uses the SDK's
 `raw_request`: authentication, version and errors are Stripe's, the objects stay plain dicts. Retries, telemetry and the
-SDK's own HTTP client are off: a request has one deadline for all of it, follows no redirect and reads a bounded body.
+SDK's own HTTP client are off: a request has one deadline as a whole, follows no redirect and reads a bounded body.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ stripe.set_app_info("datafast-bridge", version=__version__)
 
 
 class _Http(stripe.HTTPClient):
-    """The SDK's way out, with the deadline of the whole bridge."""
+    """The HTTP client that the SDK uses: the bridge's own, with one deadline for a whole request."""
 
     name = "datafast-bridge"
 

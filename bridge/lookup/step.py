@@ -1,8 +1,8 @@
-"""The step: whose turn it is, one question, what came of it. Any number of workers share pace, pauses and answers.
+"""One step: whose turn it is, one question, what came of it. All workers share the rate limit, pauses and answers.
 
 `Lookup.step` asks at most one question and returns how many it asked. It holds no transaction while it asks, its
-failures are rows (`bridge.store.links.lookups`) and never exceptions, and nothing waits for it: a goal that is found
-otherwise meanwhile has left the state it would be woken from.
+failures are rows (`bridge.store.links.lookups`) and never exceptions, and nothing waits for it: if a goal's visitor is
+found otherwise meanwhile, the goal has left the state from which the answer would wake it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 STRIPE_URL: Final = "https://api.stripe.com"
 DEADLINE_MS: Final = 5_000
-PER_MINUTE: Final = 120  # of Stripe's 100 a second
-LEASE_MS: Final = 60_000  # a question whose worker vanished is asked again after this
+PER_MINUTE: Final = 120  # Stripe allows 100 per second
+LEASE_MS: Final = 60_000  # after which a question whose worker vanished is asked again
 GRACE_MS: Final = 30_000  # the event that names the visitor is usually on its way
 BATCH: Final = 20
 _FAILED_MS: Final = (3_600_000, 6 * 3_600_000, 24 * 3_600_000)
@@ -61,18 +61,18 @@ class LeasedQuestion:
 
 
 def fingerprint(api_key: str) -> str:
-    """What a key is known by in the database, which never holds it."""
+    """What stands for a key in the database, which never holds the key itself."""
     return hashlib.sha256(api_key.encode()).hexdigest()
 
 
 def is_test(api_key: str) -> bool:
-    """Whether the key sees test mode; one that does not say it counts as live."""
+    """Whether the key is for test mode. One that does not say so counts as live."""
     found = _MODE.match(api_key)
     return found is not None and found[1] == "test"
 
 
 class Lookup:
-    """One thread uses it. new_api: makes the client when the first question is asked, because of what it imports."""
+    """For one thread. new_api: makes the client when the first question is asked, because importing it is expensive."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Lookup:
     # ------------------------------------------------------------------------------------------------- whose turn
 
     def _choose(self, conn: Connection) -> LeasedQuestion | None:
-        """The first question that may be asked now; goals for which there is none are put off."""
+        """The first question that may be asked now; goals that have none are put off."""
         now, paused = clock.read_ms(conn), lookups.paused(conn, self._fingerprint)
         if lookups.ALL in paused:
             return None
@@ -140,7 +140,7 @@ class Lookup:
     def _question(
         self, conn: Connection, waiting: GoalToLookUp, paused: dict[str, LookupPause], now: int
     ) -> Question | int:
-        """What to ask for this goal; or the time when it is to be seen to again."""
+        """What to ask for this goal, or the time of its next turn."""
         begins = waiting.created_at_ms + self._grace_ms
         source = self._rules().sources.get(waiting.source)
         if waiting.provider != "stripe" or waiting.test is not self._test or source is None:
@@ -160,7 +160,7 @@ class Lookup:
     # ----------------------------------------------------------------------------------------------------- answers
 
     def _settle(self, conn: Connection, asked: LeasedQuestion, answer: StripeAnswer) -> str:
-        """Write what came of it. Learning comes first: whoever learns takes its turn before it holds anything else."""
+        """Write what came of it. Learning comes first: a learner takes its turn before it holds anything else."""
         now = clock.read_ms(conn)
         outcome, detail, again_at = self._learned(conn, asked, answer, now)
         key, what = asked.question.key.text, asked.question.what

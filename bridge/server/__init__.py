@@ -1,7 +1,8 @@
 """The HTTP server: gunicorn's settings, our worker for it, framing. It knows no route.
 
-What it offers to the application is here. An application need not keep a thread while it waits (for the disk): it may
-leave a `Deferred` answer. With a server that does not offer this, it waits in its thread, as WSGI expects.
+This module has what the server offers to the application. An application need not keep a thread while it waits (for the
+disk): it may leave a `Deferred` answer. If a server does not offer this, the application waits in its thread, as WSGI
+expects.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-DEFERRED: Final = (
-    "bridge.deferred"  # in the environ of a server that offers it; the application puts a `Deferred` there
-)
-DROPPED: Final = "bridge.dropped"  # in the same environ: whether a GET had headers that WSGI cannot express
+DEFERRED: Final = "bridge.deferred"  # in the environ, where an application may put a `Deferred`
+DROPPED: Final = "bridge.dropped"  # in the environ: whether a GET had headers that WSGI cannot express
 
 
 class HttpAnswer(NamedTuple):
@@ -29,7 +28,7 @@ class HttpAnswer(NamedTuple):
 class Deferred(NamedTuple):
     """An answer that is made when the future is done. The server cancels the future after `within_s`.
 
-    answer: makes the answer of the future, which is done or cancelled; the server's loop calls it, so it must not wait.
+    answer: makes the answer from the future, done or cancelled; the server's loop calls it, so it must not wait.
     The future is set to running only when its result follows at once.
     """
 

@@ -1,10 +1,10 @@
 """gunicorn's settings: `gunicorn -c python:bridge.server.gunicorn_conf bridge.web.wsgi:app` (`python -m bridge serve`).
 
-One process of 32 threads: with two, kept connections crowd into one of them. The application is built after the fork,
-in the worker (never `preload_app`: threads do not survive a fork), and with it the inline worker. Its code is loaded
-there, too, not in the master: what both have loaded is shared for a moment only, because counting references writes to
-the pages, so a master that knows nothing but its settings saves 25 MB. WEB_CONCURRENCY is not read: Heroku sets it to
-2 by itself.
+There is one process with 32 threads: with two, kept connections would crowd into one of them. The worker builds the
+application, and with it the inline worker, after the fork (never `preload_app`: threads do not survive a fork). It also
+loads their code, not the master: pages that both have are shared only for a moment, because counting references writes
+to them, so a master that loads nothing but its settings saves 25 MB. WEB_CONCURRENCY is not read: Heroku sets it to 2
+by itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 
-# A thread that computes (routing) hands the interpreter on so soon. An acknowledgement needs it some twenty times,
-# because each call of the system gives it away, and at Python's 5 ms would wait for it each time.
+# After this long a thread that computes (routing) hands the interpreter on. An acknowledgement needs it some twenty
+# times, because each system call gives it away; with Python's 5 ms it would wait for so long each time.
 SWITCH_S: Final = 0.0001
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
@@ -40,8 +40,8 @@ _M_ARENA_MAX: Final = -8
 def give_memory_back() -> None:
     """Have the C library return a large body's memory when it is free, instead of keeping some for each thread.
 
-    With 200 bodies of 1 MB at once (`make chaos MODE=memory`) a process grew to 287 MB without this, to 206 MB with it.
-    Only glibc has these options.
+    With 200 bodies of 1 MB at once (`make chaos MODE=memory`), a process grew to 287 MB without this, and to 206 MB
+    with it. Only glibc has these options.
     """
     from ctypes import CDLL  # noqa: PLC0415 - in the worker alone
 
@@ -64,7 +64,7 @@ keep_signals_over_forks()
 
 
 class _LineHandler(logging.Handler):
-    """Messages of gunicorn and Python's futures, in the form of all other lines, without stacks."""
+    """Writes messages of gunicorn and of Python's futures in the form of all other lines, without stacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
@@ -73,11 +73,13 @@ class _LineHandler(logging.Handler):
         logs.get("gunicorn").log(record.levelno, "gunicorn", message=message, pid=record.process)
 
 
-logging.getLogger("concurrent.futures").addHandler(_LineHandler())  # else what a future calls could print a stack
+logging.getLogger("concurrent.futures").addHandler(
+    _LineHandler()
+)  # otherwise a callback of a future could print a stack
 
 
 class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
-    """No stack traces: an error is logged by its kind. The bridge itself logs starts and stops of processes."""
+    """Logs an error by its kind, without a stack trace. The bridge itself logs starts and stops of processes."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -97,14 +99,14 @@ worker_class = EdgeWorker
 worker_connections = 4096  # clients at once in a process, each a few KB; fewer where fewer files may be open
 backlog = 4096
 keepalive = 95  # longer than the routers in front keep theirs, so that they are the ones to close
-timeout = 60  # of the loop, which never waits: for a process that hangs
+timeout = 60  # ends a process that hangs; the loop itself never waits
 graceful_timeout = 20
-max_requests = 200_000  # against what leaks; the worker stops its other threads before it stops accepting
+max_requests = 200_000  # against leaks; the worker stops its other threads before it stops accepting
 max_requests_jitter = 20_000
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190
-forwarder_headers = ""  # no header of a request names its path
+forwarder_headers = ""  # no header of a request says its path
 secure_scheme_headers: dict[str, str] = {}  # nor its scheme: two proxies that disagree about it must not cost a sale
 control_socket_disable = True
 preload_app = False
@@ -114,48 +116,48 @@ proc_name = "datafast-bridge"
 
 
 def on_starting(_server: Any) -> None:
-    """A worker that replaces another one uses the same database file, or none."""
+    """Let a worker that replaces another one use the same database file, or none."""
     database_file.hold(_now.database_url)
 
 
 def when_ready(server: Any) -> None:
-    """Say where it listens."""
+    """Log where the server listens."""
     logs.get("serve").info("listening", at=",".join(str(listener) for listener in server.LISTENERS))
 
 
 def pre_exec(server: Any) -> None:
-    """USR2: start anew as a module. By its file's name, gunicorn's own `http` would stand before Python's."""
+    """At USR2, start anew as a module. By its file's name, gunicorn's own `http` would come before Python's."""
     server.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
 
 
 def pre_fork(_server: Any, _worker: Any) -> None:
-    """What is there now stays: no collection of the worker's is to touch, and thereby copy, the master's pages."""
+    """Freeze what is there: the worker's garbage collection must not touch, and thereby copy, the master's pages."""
     gc.freeze()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """While all code is loaded, little is garbage, and to look for it as often as usual takes a tenth of the start."""
+    """Collect seldom while code is loaded: there is little garbage, and looking for it takes a tenth of the start."""
     gc.set_threshold(20_000)
 
 
 def post_worker_init(worker: Any) -> None:
-    """After the fork: build the bridge, start its threads, and stop them with the process."""
+    """After the fork, build the bridge and start its threads, which stop with the process."""
     try:
         worker.wsgi.start()
     except BridgeError as error:
         faults = error.faults if isinstance(error, FaultsError) else (str(error),)
         logs.get("serve").error("start.failed", faults=list(faults))
-        sys.exit(Arbiter.APP_LOAD_ERROR)  # which ends the server, too: trying again would not help
+        sys.exit(Arbiter.APP_LOAD_ERROR)  # which also ends the server: trying again would not help
     worker.quick_for = worker.wsgi.quick_for
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(worker.wsgi.stop)
     sys.setswitchinterval(SWITCH_S)
     give_memory_back()
-    gc.freeze()  # the code is not looked through again
+    gc.freeze()  # collections need not look through the code again
     gc.set_threshold(*_USUAL)
 
 
 def on_exit(_server: Any) -> None:
-    """A start that failed ends with 1, as every command of ours does; gunicorn has numbers of its own."""
+    """After a failed start, exit with 1, as every command of ours does; gunicorn has other exit codes."""
     if isinstance(sys.exc_info()[1], HaltServer):
         sys.exit(1)

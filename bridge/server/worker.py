@@ -93,7 +93,7 @@ def _drops(head: bytes) -> bool:
 
 
 class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """See the module's docstring. `at_stop` holds what must be stopped with the process, beside its connections."""
+    """See the module's docstring. at_stop: what must be stopped with the process, besides its connections."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,7 +125,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
-        """Refuse what this worker does not do."""
+        """Refuse TLS, which this worker does not speak."""
         if cfg.is_ssl:
             raise ConfigError("The bridge speaks plain HTTP: TLS ends at the router or proxy in front of it.")
 
@@ -135,7 +135,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         _hear(signal.SIG_UNBLOCK)
 
     def get_thread_pool(self) -> None:
-        """None: the threads are this worker's own, started as they are needed."""
+        """There is none: the threads are this worker's own, started when they are needed."""
 
     # ------------------------------------------------------------------------------------------------ the loop
 
@@ -179,7 +179,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self.set_accept_enabled(enabled=True)
 
     def _notify(self) -> None:
-        """Tell the arbiter that the loop turns, also when there is much to do in one turn."""
+        """Tell the arbiter that the loop is turning, even if one turn takes long."""
         self._notified_at = time.monotonic()
         self.notify()
 
@@ -191,7 +191,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return SWEEP_S if self._connections or not self.alive else 1.0
 
     def _retired(self) -> bool:
-        """After `max_requests`: what stops with the process stops first, so that no client waits for it."""
+        """Whether it may end after `max_requests`: `at_stop` is over first, so that no client waits for it."""
         return self._retiring and not self._stop_others()
 
     def _stop_others(self) -> bool:
@@ -249,7 +249,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._read(connection)
 
     def _make_place(self) -> bool:
-        """At the limit of connections, close one that has sent nothing to read, an idle one first."""
+        """At the limit of connections, close one that has sent nothing to read, preferably an idle one."""
         giving = self._quiet.first()
         if giving is not None:
             self._close(giving)
@@ -267,7 +267,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return False
 
     def _overlooked(self, connection: Connection) -> None:
-        """Its bytes are here; the loop has not read them yet."""
+        """Read a connection whose bytes are here, and which the loop has not read yet."""
         connection.moved_at = time.monotonic()
         self._hungry.put(connection, connection.origin)
         if connection.state is State.READING:
@@ -279,7 +279,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._close(connection)
 
     def _pause_accepting(self) -> None:
-        """No connection can give way now: newcomers wait in the backlog for a moment, and the loop does not spin."""
+        """When no connection can give way, let newcomers wait in the backlog for a moment; the loop must not spin."""
         self.set_accept_enabled(enabled=False)
         self._full_at = time.monotonic()
 
@@ -341,7 +341,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         inbound = connection.inbound
         try:
             whole = inbound.feed(data)
-        except Exception as error:  # noqa: BLE001 - whatever the parser raises, the bytes are to blame
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises, the bytes caused it
             self._refuse(connection, error)
             return
         if not whole or inbound.large:
@@ -380,7 +380,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return length
 
     def _refuse(self, connection: Connection, error: Exception) -> None:
-        """Answer bytes that are no request. Only the kind of the error is logged: a head may hold secrets."""
+        """Answer bytes that are not a request. Only the kind of the error is logged: a head may hold secrets."""
         self.log.info("A request was not well-formed: %s", type(error).__name__)
         self._send(connection, refusal(error))
         connection.unread = True
@@ -402,7 +402,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ----------------------------------------------------------------------------------------------- deadlines
 
     def _expire(self, connection: Connection, until: float) -> None:
-        """End a state whose time is over. until: from then on what takes time waits for the next sweep."""
+        """End a state whose time is over. until: after that, what takes time waits for the next sweep."""
         if connection.state is State.READING:
             self._cut(connection, until)
         elif connection.deferred is not None:
@@ -412,7 +412,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._close(connection)
 
     def _cut(self, connection: Connection, until: float) -> None:
-        """End a request that did not arrive: only when its bytes are really not here."""
+        """End a request that did not arrive, but only if its bytes are really not here."""
         while connection.state is State.READING:
             if time.monotonic() >= until:
                 return
@@ -497,7 +497,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 parts.close()
 
     def _call(self, call: Callable[..., None], *arguments: object) -> None:
-        """Have the loop do something, from any thread: one wake-up for all that comes before it looks."""
+        """Have the loop do something, from any thread: one wake-up for all calls until it looks."""
         self._calls.append(partial(call, *arguments))
         if not self._rung:
             self._rung = True
@@ -508,7 +508,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
-            except Exception as error:  # noqa: BLE001 - one connection's fault must not end all others
+            except Exception as error:  # noqa: BLE001 - an error in one connection must not end all others
                 self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
 
     def _go_on(self, connection: Connection) -> None:
@@ -549,7 +549,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.out, connection.kept = FAILED, False
 
     def _sent(self, connection: Connection) -> None:
-        """Wait until the client takes the rest; else the connection's next request, or its end."""
+        """Wait until the client takes the rest; if there is none, go on to the next request, or the end."""
         connection.request = None
         if not connection.out:
             self._room.let_go(connection)
@@ -566,7 +566,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._answer(connection)
 
     def _send(self, connection: Connection, answer: bytes) -> None:
-        """Send a short answer of our own; a client that does not take it at once does not get it."""
+        """Send a short answer of our own. A client that does not take it at once does not get it."""
         try:
             connection.sock.send(answer)
         except OSError:

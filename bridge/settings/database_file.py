@@ -1,8 +1,8 @@
 """The file of a SQLite database, as the operating system sees it: private from its first moment, and still there.
 
-An open file outlives its name: unlinked, moved away or replaced, it goes on taking commits that nobody finds again.
-`Watch` compares what the path leads to with what was opened (device and inode; of the log beside it, too). Once they
-differ it says so until a restart: who else has written there meanwhile, and to what, cannot be known.
+An open file outlives its name: unlinked, moved away or replaced, it goes on taking commits that nobody will find again.
+`Watch` compares what the path leads to with what was opened (device and inode, also of the log beside it). Once they
+differ, it says so until a restart, because nobody can know who else has written there meanwhile, and to what.
 Only `unusable` opens the file, before SQLite does: closing a file that SQLite has open would drop SQLite's locks.
 """
 
@@ -33,7 +33,7 @@ _held: dict[Path, int] = {}  # a descriptor that is never closed, so that no oth
 def unusable(url: str) -> str | None:
     """Why the file of a SQLite URL cannot be the bridge's database, and what to do.
 
-    Never called where the database is open: it looks into the file, and closing that drops SQLite's locks.
+    Never call it while the database is open: it looks into the file, and closing that drops SQLite's locks.
     """
     file = database_url.sqlite_file(url)
     if file is None:
@@ -46,7 +46,7 @@ def unusable(url: str) -> str | None:
 
 
 def _unusable(file: Path) -> str | None:
-    file.absolute()  # a relative path leads nowhere once the folder that it starts from is gone
+    file.absolute()  # raises if the folder that a relative path starts from is gone
     folder = file.parent
     if not folder.exists():
         return f"the folder {folder} does not exist: create it, or name a file elsewhere"
@@ -62,7 +62,7 @@ def _unusable(file: Path) -> str | None:
 
 
 def _content(file: Path) -> str | None:
-    """What is wrong with the beginning of a file that may be a database. Empty, it is going to be one."""
+    """What is wrong with the beginning of a file that may be a database. An empty file will become one."""
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
     if not head or (head.startswith(_MAGIC) and len(head) == _HEAD):
@@ -78,7 +78,7 @@ def _may(path: Path, how: int) -> bool:
 def make_private(path: Path) -> None:
     """Create the file for its owner alone, or take away what others may do with it; SQLite's log follows it.
 
-    A file that belongs to somebody else stays as it is, and what cannot be done SQLite will meet, and say.
+    A file of another user stays as it is. What cannot be done here, SQLite will meet and report.
     """
     real = _end_of(path)
     with suppress(OSError):
@@ -95,7 +95,7 @@ def make_private(path: Path) -> None:
 def hold(url: str) -> None:
     """Remember the file of a SQLite URL for the processes that are forked from this one.
 
-    A worker that is replaced is no restart: the new one must not begin anew with whatever is at the path by then.
+    Replacing a worker is not a restart: the new one must not begin anew with whatever is at the path by then.
     """
     file = database_url.sqlite_file(url)
     if file is None:
@@ -112,10 +112,10 @@ class Watch:
         self._path = path.absolute()
         self._end: Path | None = None  # what the path leads to, if it is a link
         self._open: tuple[tuple[Path, Identity], ...] = ()  # the file, and what stands beside it
-        self._fault: str | None = None
+        self._problem: str | None = None
 
     def before(self) -> Identity | None:
-        """Who is at the path before it is opened for the first time; StoreGone if not whom this server holds."""
+        """Which file is at the path before it is first opened; StoreGone if it is not the one this server holds."""
         found = _found(_end_of(self._path))
         if self._path in _held and found != _identity(os.fstat(_held[self._path])):
             raise self._gone(self._path, found)
@@ -131,18 +131,18 @@ class Watch:
         self._open = ((file, before), *beside)
 
     def end(self) -> None:
-        """Nothing is open any more."""
-        self._open, self._fault = (), None
+        """Note that nothing is open any more."""
+        self._open, self._problem = (), None
 
     def demand_not_gone(self) -> None:
-        """StoreGone if `demand` raised it before. Costs nothing."""
-        if self._fault is not None:
-            raise StoreGone(self._fault)
+        """StoreGone if `demand` has raised it before. This costs nothing."""
+        if self._problem is not None:
+            raise StoreGone(self._problem)
 
     def demand(self) -> None:
-        """StoreGone, now and from now on, unless the path leads to the open file; StoreUnavailable if nobody can say.
+        """StoreGone, from now on, unless the path leads to the open file; StoreUnavailable if that cannot be told.
 
-        After a commit it means: what was committed is where the path leads.
+        After a commit it shows that what was committed is where the path leads.
         """
         self.demand_not_gone()
         if self._end is not None and (end := _end_of(self._path)) != self._end:
@@ -154,12 +154,12 @@ class Watch:
 
     def _gone(self, file: Path, found: Identity | None) -> StoreGone:
         what = "is gone or empty" if found is None else "is another one"
-        self._fault = (
+        self._problem = (
             f"the database file was moved, removed or replaced while it was open ({file} {what}): nothing is received"
             " or sent until the right file is there and the bridge is restarted; docs/operations.md says what can be"
             " saved before"
         )
-        return StoreGone(self._fault)
+        return StoreGone(self._problem)
 
 
 def _end_of(path: Path) -> Path:
@@ -172,7 +172,7 @@ def _beside(file: Path) -> list[Path]:
 
 
 def _found(file: Path, *, emptied: bool = True) -> Identity | None:
-    """None: there is nothing, or nothing in it unless it may be emptied. A link is not followed: it is another file."""
+    """None: there is no file, or it is empty and must not be. A link is not followed: it is another file."""
     try:
         found = file.lstat()
     except OSError as error:

@@ -1,8 +1,8 @@
-"""`DATABASE_URL`, taken apart once: what SQLAlchemy and the drivers would refuse later is a sentence at once.
+"""`DATABASE_URL`, taken apart once: what SQLAlchemy and the drivers would refuse later is one sentence at once.
 
-A URL is read as SQLAlchemy reads it, without loading it: processes that never open a database look at settings, too.
-`canonical` names the part that is wrong and says what to do. No message shows a user, a password, or a value that might
-be a part of one.
+The URL is read as SQLAlchemy reads it, but without loading SQLAlchemy: processes that never open a database read the
+settings, too. `canonical` names the wrong part and says what to do. No message shows a user, a password, or a value
+that might be part of one.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ def canonical(text: str) -> str:
 
 
 def search_path(names: str) -> str:
-    """What the option `schema` says, as SQL: each name in quotes."""
+    """The value of the option `schema` as SQL, with each name in quotes."""
     return ", ".join('"' + name.strip().strip('"').replace('"', '""') + '"' for name in names.split(","))
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None for a database in memory, one of a file system of its own (vfs), or a server."""
+    """The file of a SQLite URL; None for a database in memory, in a file system of its own (vfs), or on a server."""
     match = _URL.fullmatch(url)
     if match is None or not url.startswith("sqlite"):
         return None
@@ -236,14 +236,14 @@ def _check_server(parts: _Parts) -> None:
 
 
 def _understood(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Those that PostgreSQL's library needs, under its names, and `schema`; ValueError for what cannot be kept."""
+    """The options that PostgreSQL's library needs, by its names, and `schema`; ValueError for what cannot be kept."""
     if ("sslaccept", "strict") in options:
         raise ValueError('instead of "sslaccept=strict" write sslmode=verify-full&sslrootcert=system')
     says_mode = any(_folded(name) == "sslmode" for name, _ in options)
     return tuple(
         _renamed(name, value)
         for name, value in options
-        if name not in _SETTLED and not (name == "ssl" and says_mode)  # which says more
+        if name not in _SETTLED and not (name == "ssl" and says_mode)  # which is more precise
     )
 
 
@@ -287,13 +287,13 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
 
 
 def _ports(options: tuple[tuple[str, str], ...]) -> list[str]:
-    """Those of the option `port`, which is there several times or once as a list."""
+    """The ports of the option `port`, which is given several times, or once with a list."""
     values = [value for name, value in options if name == "port"]
     return values if len(values) > 1 else [port for value in values for port in value.split(",")]
 
 
 def _addresses_fit(hosts: list[str], ports: list[str]) -> bool:
-    """As SQLAlchemy pairs them: several hosts bring their ports themselves, one may be a list with a list of ports."""
+    """Whether SQLAlchemy can pair them: several hosts have their own ports, and one may be a list with its ports."""
     if not all(port == "" or _is_port(port) for port in ports):
         return False
     if len(hosts) > 1:
@@ -315,7 +315,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_plain(text: str) -> bool:
-    """Without control characters and half surrogate pairs, which no driver takes."""
+    """Whether it has no control characters and half surrogate pairs, which no driver takes."""
     return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
@@ -326,7 +326,7 @@ def _check_plain(parts: _Parts) -> None:
 
 
 def _demand_known(parts: _Parts, known: Collection[str], whose: str) -> None:
-    """Every unknown option in one sentence."""
+    """ValueError that names every unknown option in one sentence."""
     wrong = dict.fromkeys(name for name, _ in parts.options if name not in known)
     if not wrong:
         return

@@ -1,7 +1,7 @@
 """Hosts that throw a container's disk away with it, recognised by the variables that they document.
 
-A database file there is lost at the next deploy or restart, unless it lies on a volume. Which paths are one, only some
-hosts say; for all others there is BRIDGE_ALLOW_EPHEMERAL. Pure.
+A database file there is lost at the next deploy or restart, unless it lies on a volume. Only some hosts say which paths
+are volumes; for all others there is BRIDGE_ALLOW_EPHEMERAL. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """variables: any of them is there (not those that its tools read on a developer's machine). prefix: of others."""
+    """variables: at least one is set (but none that its tools read on a developer's machine). prefixes: of others."""
 
     name: str
     variables: tuple[str, ...]
@@ -73,13 +73,13 @@ VARIABLES: Final = frozenset({_VOLUME, _SHARED, *(name for host in HOSTS for nam
 
 
 def is_of_a_host(name: str) -> bool:
-    """Whether a variable tells of a host."""
+    """Whether a variable shows that a host sets it."""
     prefixes = tuple(prefix for host in HOSTS for prefix in host.prefixes)
     return name in VARIABLES or (name.startswith(prefixes) and not name.endswith(_OF_A_TOOL))
 
 
 def host_of(environ: Mapping[str, str]) -> Host | None:
-    """The host that this environment is of, if it is one whose disks do not last."""
+    """The host that this environment belongs to, if it is one whose disks do not last."""
     given = [name for name, value in environ.items() if value.strip().lower() not in _OFF and is_of_a_host(name)]
     return next(
         (host for host in HOSTS if any(name in host.variables or name.startswith(host.prefixes) for name in given)),
@@ -88,7 +88,7 @@ def host_of(environ: Mapping[str, str]) -> Host | None:
 
 
 def lasts(file: PurePosixPath | None, host: Host, environ: Mapping[str, str]) -> bool:
-    """Whether the host itself says that a file lies where it lasts."""
+    """Whether the host itself says that a file is where it lasts."""
     if file is None or not file.is_absolute() or ".." in file.parts:
         return False
     if host.name == "Railway":

@@ -1,8 +1,8 @@
 """Stored events: claimed for routing under a lease, finished, quarantined, put back.
 
-A claim raises `tries`, so an event whose routing kills the process is found: after a crash it is claimed alone, so that
-no other event suffers, and after three crashes it is quarantined. Every end is guarded by the lease's token: a router
-that lost its lease meanwhile writes nothing. Knows nothing of rules: verdict and trace are the router's.
+A claim raises `tries`, which shows an event whose routing kills the process: after a crash it is claimed alone, so that
+no other event suffers, and after three crashes it is quarantined. The lease's token guards every end: a router that has
+lost its lease writes nothing. This module knows nothing of rules: verdict and trace are the router's.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event
 
 
 def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
-    """All up to the first one that was tried before; that one alone when it is the oldest. Large bodies: a few only."""
+    """All up to the first one that was tried before, or only that one if it is the oldest. Of large bodies, a few."""
     fresh: list[int] = []
     total = 0
     for event_id, tries, size in candidates:
@@ -91,20 +91,20 @@ def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
 
 
 def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
-    """These events are routed. False: at least one lease was lost, so the caller rolls the whole batch back."""
+    """End the routing of these events. False: at least one lease was lost, so the caller rolls the whole batch back."""
     values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
     return not values or statements.finish(conn, values) == len(values)
 
 
 def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:
-    """The event cannot be routed; it is kept, visible, and can be put back. False: the lease was lost."""
+    """Keep an event that cannot be routed, visible, and ready to be put back. False: the lease was lost."""
     return conn.execute(_QUARANTINE, {"event_id": event_id, "token": token, "new_reason": reason}).rowcount == 1
 
 
 def release(conn: Connection, event_ids: Sequence[int], token: str) -> int:
     """Give leases back unrouted (SIGTERM, or an error that the events did not cause): the claim does not count.
 
-    To be called once per claim, by its maker; its lease may be over. Returns how many events still wait to be routed.
+    The maker of the claim calls it once; its lease may be over. Returns how many of the events still wait to be routed.
     """
     return conn.execute(_RELEASE, {"chosen": list(event_ids), "token": token}).rowcount
 

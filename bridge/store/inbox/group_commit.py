@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 log = logs.get("inbox")
 
-PATIENCE_S: Final = 2.5  # of a caller, so that it can answer within 3 s
-LATE_S: Final = 3.0  # a webhook that has waited for longer, or was refused so lately, makes the bridge unready
+PATIENCE_S: Final = 2.5  # how long a caller waits, so that it can answer within 3 s
+LATE_S: Final = 3.0  # a webhook that has waited for this long, or was refused this recently, makes the bridge unready
 _BATCH: Final = 64  # rows per commit
 _BATCH_BYTES: Final = 4 << 20  # of bodies per commit
 _ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is repeated row by row, while its callers wait
@@ -49,7 +49,7 @@ _Former = tuple[tuple[str, str], ...]  # (type, key) of the same delivery in the
 
 
 class _Waiting:
-    """An event that waits to be stored. When its future is done or cancelled, neither of them is kept any more."""
+    """An event that waits to be stored. Once its future is done or cancelled, neither is kept."""
 
     __slots__ = ("content", "since_s")
 
@@ -62,7 +62,7 @@ class _Waiting:
 
 
 class Inbox:
-    """The way into the store. Thread-safe; its committer thread starts with the first event, in each process anew.
+    """The way into the store. Thread-safe; in each process its committer thread starts with the first event.
 
     on_stored: called by the committer after each commit that holds new events (to wake a worker).
     """
@@ -74,8 +74,10 @@ class Inbox:
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
-        self._oldest_s: float | None = None  # since when the first of those has waited that are being stored
-        self._refused: tuple[float, StoreError] | None = None  # when and why one was not stored, if none was since
+        self._oldest_s: float | None = None  # since when the oldest of the events that are being stored has waited
+        self._refused: tuple[float, StoreError] | None = (
+            None  # when and why an event was not stored, if none has been since
+        )
 
     def post(self, event: NewEvent) -> Future[Ack]:
         """Store an event, or find that it was stored before: the future holds which, or why neither is certain.
@@ -92,7 +94,7 @@ class Inbox:
         return ack
 
     def demand_flowing(self) -> None:
-        """StoreUnavailable while webhooks wait for too long, or are refused: a probe's connection may fare better."""
+        """StoreUnavailable while webhooks wait for too long, or are refused: other connections may still work."""
         now_s, oldest_s, refused = time.monotonic(), self._oldest_s, self._refused
         if oldest_s is not None and now_s - oldest_s > LATE_S:
             raise StoreUnavailable(f"a webhook has waited for {now_s - oldest_s:.0f} s for the database to store it")
@@ -107,13 +109,13 @@ class Inbox:
             self._pid = 0
             self._queue.put(None)
             ending = self._thread
-        ending.join(timeout=PATIENCE_S)  # without the lock: who posts meanwhile (the server's loop) must not wait
+        ending.join(timeout=PATIENCE_S)  # without the lock: the server's loop, which may post meanwhile, must not wait
 
     def _start(self) -> None:
         with self._starting:
             if self._pid == os.getpid():
                 return
-            self._queue = SimpleQueue()  # what a parent process left in the old one is the parent's
+            self._queue = SimpleQueue()  # what is in the old one belongs to a parent process
             self._oldest_s = self._refused = None
             self._thread = threading.Thread(
                 target=self._commit_forever, args=(self._queue,), name="bridge-inbox", daemon=True
@@ -159,7 +161,7 @@ class Inbox:
         return failure
 
     def _wake(self) -> None:
-        """An error of the one that is woken must not end the committer, or nothing would be acknowledged any more."""
+        """Call `on_stored`, whose errors must not end the committer: nothing would be acknowledged any more."""
         try:
             self._on_stored()
         except Exception as error:  # noqa: BLE001 - as above
@@ -167,7 +169,7 @@ class Inbox:
 
 
 def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[_Entry], bool]:
-    """What waits now, as far as one commit should take it; and whether the inbox is being closed."""
+    """What waits now, up to what one commit should take, and whether the inbox is being closed."""
     batch: list[_Entry] = []
     size = 0
     waiting: _Waiting | None = first
@@ -186,7 +188,7 @@ def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[
 
 
 def _as_ours(failure: Exception) -> Exception:
-    """A sender may always try again: whatever went wrong in here, its event is not stored."""
+    """An error that lets the sender try again: whatever went wrong in here, its event is not stored."""
     if isinstance(failure, BridgeError):
         return failure
     ours = StoreUnavailable(f"the event could not be stored ({type(failure).__name__})")
@@ -206,8 +208,8 @@ _MS_MAX: Final = 1 << 53
 def _row(event: NewEvent) -> _Row:
     """The event as values for `_COLUMNS`, whatever it holds: an authentic event is never refused for its strings.
 
-    A lone dedupe key stands in both columns, so that it also meets the second key of an earlier event: leaving
-    an unsigned id away does not make a duplicate new.
+    A lone dedupe key is stored in both columns, so that it also meets the second key of an earlier event: leaving an
+    unsigned id out does not make a duplicate new.
     """
     keys = [_key(key) for key in event.dedupe_keys]
     envelope = event.envelope
@@ -245,7 +247,7 @@ def _text(text: str | None) -> str | None:
 
 
 def _storable(text: str) -> str:
-    """Without NUL, which PostgreSQL refuses, and lone surrogates, which are no UTF-8."""
+    """Without NUL, which PostgreSQL refuses, and lone surrogates, which are not UTF-8."""
     if text.isascii() and "\0" not in text:
         return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
@@ -262,8 +264,8 @@ def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] =
     """Insert rows, skip those whose source and one of whose keys are known; what each of them was, in order.
 
     former: per row, the keys that the previous release would have stored; they are only looked up.
-    Two processes that store the same event at once: the unique index lets one insert, the other waits for that
-    commit and finds a duplicate. All insert in the order of the keys, so that there is no deadlock.
+    If two processes store the same event at once, the unique index lets one insert, and the other waits for that commit
+    and finds a duplicate. All insert in the order of the keys, so that there is no deadlock.
     """
     stored_before = _stored_before(driver, rows, former)
     answers = dict.fromkeys(stored_before, Ack.DUPLICATE)

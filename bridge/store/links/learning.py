@@ -2,10 +2,9 @@
 
 `learn` takes what a batch of events teaches, joins threads and stops a key that would join three visitors who have no
 customer in common; the `KnownLinks` it returns answers for all keys of the batch. Learners take turns: SQLite has one
-writer, on PostgreSQL a lock that lives as long as the transaction (a merge moves keys that another learner may hold, so
-row locks alone could wait for each other in a circle). Every key that is touched is written before it is read, so
-nobody misses anybody.
-All lookups go by an index. Choosing a visitor is `bridge.identity.choice`'s.
+writer, PostgreSQL a lock that lasts as long as the transaction (a merge moves keys that another learner may hold, so
+row locks alone could wait for each other in a circle). Every key is written before it is read, so learners never miss
+each other. All lookups go by an index. `bridge.identity.choice` chooses a visitor.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def _again(conn: Connection, links: KnownLinks, observations: Sequence[Observati
 
 
 def recall(conn: Connection, keys: Iterable[Key]) -> KnownLinks:
-    """What is remembered of these keys, without observation anything."""
+    """What is remembered of these keys. Nothing is learned."""
     links = KnownLinks()
     texts = sorted({key.text for key in keys})
     if texts:
@@ -67,7 +66,7 @@ def recall(conn: Connection, keys: Iterable[Key]) -> KnownLinks:
 def recall_customers(conn: Connection, links: KnownLinks, keys: Iterable[Key]) -> None:
     """Recall the customers that the threads of these keys were seen with.
 
-    Also where a thread knows a visitor: perhaps one whom the destination does not know.
+    This includes threads that know a visitor: the destination may not know that one.
     """
     threads = sorted({links.threads[key.text] for key in links.strong(keys)} - links.seen_with.keys())
     if not threads:
@@ -176,7 +175,7 @@ class _Round:
         self._evidence = {}
 
     def _note_gains(self) -> None:
-        """Which older threads know somebody whom they did not know."""
+        """Which older threads know a visitor whom they did not know."""
         self._grown = {
             thread
             for thread, before in self._before.items()
@@ -208,9 +207,9 @@ class _Round:
         self._note_met({thread for customer, thread in pairs if links.by_customer.get(customer)})
 
     def _note_met(self, with_customer: set[str]) -> None:
-        """Older threads that know nobody, and that a customer who knows somebody, or another thread, was joined to.
+        """Older threads that know no visitor, and met a customer who knows one, or joined another thread.
 
-        Somebody borrowed is nobody yet: a destination may not know it.
+        A borrowed visitor does not count yet: a destination may not know it.
         """
         roots = [self._joined.find(thread) for thread in self._before]
         self._met = {
@@ -221,7 +220,7 @@ class _Round:
         }
 
     def _rename_threads(self) -> None:
-        """Give joined threads one name: the larger one's, so that few rows are written."""
+        """Give joined threads one name: that of the largest, so that few rows are written."""
         parts: dict[str, set[str]] = {}
         threads_met = {self._links.threads[key] for key in self._new if key in self._links.threads}
         for thread in sorted(threads_met | set(self._before)):
@@ -284,7 +283,7 @@ def _stop(
 
 
 def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
-    """A thread without end costs every lookup: look at its size now and then, whether it knows visitors or not."""
+    """An endless thread slows every lookup down: look at its size now and then, whether it knows visitors or not."""
     for key in sorted(links.busy & set(links.threads)):
         thread = links.threads[key]
         if statements.sizes(conn, [thread]).get(thread, 0) > KEYS_A_THREAD:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bridge.identity.evidence import Observation
 
-# ---------------------------------------------------------- what runs for each event, in the driver's words
+# -------------------------------------------------------------------- what runs for each event
 
 _LOCK_POSTGRESQL: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
 _WRITE_KEYS: Final = (
