@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, delete
 from bridge.store.clock import now_ms
 from bridge.store.goals import statements
 from bridge.store.schema import unknown_visitors as table
-from bridge.store.upsert import both
+from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from bridge.identity.evidence import Evidence, FoundVisitor
     from bridge.model import NamedVisitor
-    from bridge.store.upsert import Insert
 
 _DAY_MS: Final = 86_400_000
 SURE_MS: Final = _DAY_MS
@@ -34,7 +33,8 @@ WHY: Final = "looks like a visitor id, but DataFast has never seen it; is it you
 
 def unlearn(conn: Connection, destination: str, visitor: str) -> None:
     """DataFast answered 404 to the end: this visitor leads nowhere at this destination."""
-    conn.execute(_UNLEARN[conn.dialect.name], {"destination": destination, "visitor": visitor})
+    new = insert(table, conn.dialect.name).values(destination=destination, visitor=visitor, at_ms=now_ms())
+    conn.execute(new.on_conflict_do_update(index_elements=list(table.primary_key), set_={"at_ms": now_ms()}))
 
 
 def seen(conn: Connection, destination: str, visitor: str) -> None:
@@ -65,13 +65,4 @@ class Unknown:
         return item.borrowed and (destination, item.visitor) not in self._known
 
 
-def _unlearn(insert: Insert) -> Insert:
-    return insert.values(
-        destination=bindparam("destination"), visitor=bindparam("visitor"), at_ms=now_ms()
-    ).on_conflict_do_update(
-        index_elements=[table.c.destination, table.c.visitor], set_={"at_ms": insert.excluded.at_ms}
-    )
-
-
-_UNLEARN: Final = both(table, _unlearn)
 _SEEN: Final = delete(table).where(table.c.destination == bindparam("of"), table.c.visitor == bindparam("who"))

@@ -151,34 +151,34 @@ class Matches:
 # -------------------------------------------------------------------------------------------------------- lists
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """Which events to list; None: all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filter:
+    """Which rows to list; None: all."""
 
     state: str | None = None
-    verdict: str | None = None
     source: str | None = None
-    type: str | None = None
     test: bool | None = None
     since_ms: int | None = None
     before: int | None = None
     limit: int = 50
 
 
-@dataclass(frozen=True, slots=True)
-class GoalFilter:
-    """Which goals to list; None: all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter(_Filter):
+    """Which events to list."""
 
-    state: str | None = None
+    verdict: str | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoalFilter(_Filter):
+    """Which goals to list."""
+
     destination: str | None = None
-    source: str | None = None
     name: str | None = None
     visitor: str | None = None
     event_id: int | None = None
-    test: bool | None = None
-    since_ms: int | None = None
-    before: int | None = None
-    limit: int = 50
 
 
 def list_events(conn: Connection, wanted: EventFilter) -> list[EventLine]:
@@ -197,7 +197,7 @@ _NOT_COLUMNS: Final = frozenset({"since_ms", "before", "limit"})
 
 
 def _filtered(
-    query: Select[*tuple[Any, ...]], columns: Any, came_at_ms: Column[int], wanted: EventFilter | GoalFilter
+    query: Select[*tuple[Any, ...]], columns: Any, came_at_ms: Column[int], wanted: _Filter
 ) -> Select[*tuple[Any, ...]]:
     for field in fields(wanted):
         value = getattr(wanted, field.name)
