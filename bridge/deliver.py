@@ -305,7 +305,7 @@ class Deliverer:
         monotonic_ms: Callable[[], int],
         sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
-        steady: Callable[[int], int] = clock.as_told,
+        steady: Callable[[int], int] = clock.believed,
         even: Callable[[Connection], int | None] = clock.read_ms,
         judged: Callable[[Connection], int] = clock.read_ms,
     ) -> None:

@@ -184,8 +184,8 @@ def _observation(
     kind = str(thing.get("object"))
     envelope = Envelope(type=_TYPES.get(kind, kind), test=test, account=account)
     body = {"type": envelope.type, "livemode": not test, "account": account, "data": {"object": thing}}
-    said = {"type": envelope.type, "test": test, "account": account}
-    document = Document(body, envelope=said, root=body)
+    facts = {"type": envelope.type, "test": test, "account": account}
+    document = Document(body, envelope=facts, root=body)
     named = identity.ranked(identity.judge(one, form) for one in identity.candidates(source, document))
     return Observation(
         identity.keys(source, envelope, document),

@@ -127,8 +127,8 @@ def _refused(error: stripe.StripeError, permission: str, account: str | None) ->
     if status == 404:
         return StripeAnswer(Kind.MISSING)
     if status is None or status >= 500 or status == 409:
-        told = f"answered {status}" if status else "cannot be reached"
-        return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe {told}", retry_after_ms=_retry_after_ms(error.headers))
+        what = f"answered {status}" if status else "cannot be reached"
+        return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe {what}", retry_after_ms=_retry_after_ms(error.headers))
     if status < 300:
         return StripeAnswer(Kind.REFUSED, message="Stripe's answer is not JSON, or is too long")
     return StripeAnswer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")

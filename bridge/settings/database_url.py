@@ -330,9 +330,9 @@ def _demand_known(parts: _Parts, known: Collection[str], whose: str) -> None:
     wrong = dict.fromkeys(name for name, _ in parts.options if name not in known)
     if not wrong:
         return
-    told = [_about(name, known) for name in wrong]
-    them = "it" if len(told) == 1 else "them"
-    raise ValueError(f"{whose} does not know {' and '.join(told)}: take {them} out of the URL")
+    unknown = [_about(name, known) for name in wrong]
+    them = "it" if len(unknown) == 1 else "them"
+    raise ValueError(f"{whose} does not know {' and '.join(unknown)}: take {them} out of the URL")
 
 
 def _about(name: str, known: Collection[str]) -> str:

@@ -36,11 +36,10 @@ def system_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def as_told(now_ms: int) -> int:
-    """The database's time, believed."""
+def believed(now_ms: int) -> int:
+    """The database's time as it is, for a process that keeps no time of its own."""
     return now_ms
 
 
 def read_ms(conn: Connection) -> int:
-    """What the database's clock says."""
     return int(conn.execute(select(now_ms())).scalar_one())

@@ -46,9 +46,9 @@ def _of_some_rows(name: str, *columns: Column[Any], where: ColumnElement[bool]) 
 
 
 def complete(*dialects: str) -> MetaData:
-    """The tables as these databases' DDL needs them. Said late: to name a dialect's option loads it, 30 to 40 ms.
+    """The tables as these databases' DDL needs them. Call it late: naming a dialect's option loads it (30 to 40 ms).
 
-    What is said stands in the order of the names, so that a migration is written the same whatever was used before.
+    The options are in the order of their names, so that a migration is written the same whatever was used before.
     """
     for index, where in _partial:
         options = index.dialect_options
@@ -65,7 +65,7 @@ def _complete_for(_metadata: MetaData, conn: Connection, **_options: Any) -> Non
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
 
-# One row a verified webhook. The two dedupe keys outlive the body: they are the only protection against replay.
+# One row per verified webhook. The two dedupe keys outlive the body: they are the only protection against replay.
 events = Table(
     "events",
     metadata,
@@ -111,7 +111,7 @@ _of_some_rows(  # those of which a rule made no goal because it failed
     where=and_(events.c.verdict == "unmatched", events.c.reason.is_not(None)),
 )
 
-# One row a goal: unique by (destination, once key). A goal sent again by a person is a new generation with its own
+# One row per goal: unique by (destination, once key). A goal sent again by a person is a new generation with its own
 # once key (`…#2`).
 goals = Table(
     "goals",
@@ -215,7 +215,7 @@ attempts = Table(
     Index("ix_attempts_started_at_ms", "started_at_ms"),
 )
 
-# One row a destination: its pause and what led to it.
+# One row per destination: its pause and what led to it.
 destinations = Table(
     "destinations",
     metadata,
@@ -236,7 +236,7 @@ destinations = Table(
     Column("unknown_turn_at_ms", BigInteger, nullable=False, server_default="0"),  # when the next of them may be asked
 )
 
-# One row an API token (its SHA-256, never itself): GCRA by the database's clock.
+# One row per API token (its SHA-256, never itself): GCRA by the database's clock.
 pace = Table(
     "pace",
     metadata,
@@ -253,7 +253,7 @@ rule_sets = Table(
     Column("accepted_at_ms", BigInteger, nullable=False),
 )
 
-# Who works, and what it last said.
+# The processes, and the last heartbeat of each.
 workers = Table(
     "workers",
     metadata,
@@ -265,7 +265,7 @@ workers = Table(
     Column("rules_fault", Text),  # why a reload was refused
 )
 
-# Counters a source; refusals are summed in the process and written at most once a second.
+# Counters per source; refusals are summed in the process and written at most once per second.
 source_counters = Table(
     "source_counters",
     metadata,
@@ -315,7 +315,7 @@ facts = Table(
 
 # --- identity (statements in store/links/) ----------------------------------------------------------------------------
 
-# One row a remembered key. Strong keys of one thread share its label (the text of one of them); a customer has none.
+# One row per remembered key. Strong keys of one thread share its label (one of them, as text); a customer has none.
 link_keys = Table(
     "link_keys",
     metadata,
@@ -386,11 +386,11 @@ visitor_proofs = Table(
     metadata,
     Column("destination", Text, primary_key=True),
     Column("visitor", Text, primary_key=True),
-    Column("known", Boolean),  # NULL: not told yet
+    Column("known", Boolean),  # NULL: not known yet
     Column("made_at_ms", BigInteger, nullable=False),
     Column("again_at_ms", BigInteger, nullable=False),  # when it may be asked (again)
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
-    Column("message", Text),  # why it could not be told
+    Column("message", Text),  # why it could not be found out
     Column("lease_token", Text),
     Index("ix_visitor_proofs_visitor", "visitor"),
     Index("ix_visitor_proofs_made_at_ms", "made_at_ms"),

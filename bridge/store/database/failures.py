@@ -56,9 +56,9 @@ _CROWDED: Final = re.compile(
 )
 
 
-def forbidden(said: str) -> str:
-    """The sentence for a privilege that is missing."""
-    return _SENTENCES["42501"].format(said)
+def forbidden(reason: str) -> str:
+    """The sentence for a missing privilege. reason: as the server gives it."""
+    return _SENTENCES["42501"].format(reason)
 
 
 @contextmanager
@@ -92,32 +92,32 @@ def is_crowded(error: BaseException | None) -> bool:
 
 
 def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
-    said = _first_line(error)
-    if isinstance(error, sqlite3.Error) and any(word in said for word in _SQLITE_SCHEMA):
-        return SchemaError(f"{MIGRATE} ({said})")
-    if isinstance(error, sqlite3.Error) and "file is not a database" in said:
+    reason = _first_line(error)
+    if isinstance(error, sqlite3.Error) and any(word in reason for word in _SQLITE_SCHEMA):
+        return SchemaError(f"{MIGRATE} ({reason})")
+    if isinstance(error, sqlite3.Error) and "file is not a database" in reason:
         return StoreUnavailable("the file that DATABASE_URL names is not a SQLite database: name another one")
-    if isinstance(error, sqlite3.Error) and "malformed" in said:
+    if isinstance(error, sqlite3.Error) and "malformed" in reason:
         return StoreUnavailable(
             "the database file is damaged (database disk image is malformed): stop the bridge and put a backup there"
         )
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
-        return SchemaError(f"{MIGRATE} ({said}; or may its role not use their schema?)")
+        return SchemaError(f"{MIGRATE} ({reason}; or may its role not use their schema?)")
     if code in _CONFLICT:
         return StoreConflict("the database is busy: two transactions were in each other's way")
-    if code in _SENTENCES or READ_ONLY in said:
-        return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(said))
-    if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in said):
-        return StoreLocked(f"the database cannot be used just now: {said}")
+    if code in _SENTENCES or READ_ONLY in reason:
+        return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(reason))
+    if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in reason):
+        return StoreLocked(f"the database cannot be used just now: {reason}")
     if not isinstance(error, sqlite3.Error) and is_crowded(error):
         return StoreCrowded(
-            f"the database server has no connection to spare ({said}): end what else uses it, or allow more"
+            f"the database server has no connection to spare ({reason}): end what else uses it, or allow more"
             " (docs/operations.md, Connections)"
         )
     if isinstance(error, tuple(getattr(driver, name) for name in _OUR_ERROR)):
         return None
-    return StoreUnavailable(f"the database cannot be used just now: {said}")
+    return StoreUnavailable(f"the database cannot be used just now: {reason}")
 
 
 def _first_line(error: BaseException | None) -> str:

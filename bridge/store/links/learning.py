@@ -272,11 +272,11 @@ def _stop(
     named: dict[str, set[str]] = {}
     for item in (*statements.evidence_of_keys(conn, sorted(keys)), *new):
         named.setdefault(item.key, set()).add(item.visitor)
-    guilty = overlinking_key(edges, named, trusted)
-    if guilty is None:
+    overlinking = overlinking_key(edges, named, trusted)
+    if overlinking is None:
         return False
-    links.stopped[guilty] = why.format(ref=guilty.rpartition(":")[2])
-    statements.stop(conn, guilty, links.stopped[guilty], now, components(edges, keys, (guilty,)))
+    links.stopped[overlinking] = why.format(ref=overlinking.rpartition(":")[2])
+    statements.stop(conn, overlinking, links.stopped[overlinking], now, components(edges, keys, (overlinking,)))
     for thread in threads:
         links.by_thread.pop(thread, None)
     return True

@@ -61,7 +61,7 @@ _CUSTOMERS: Final = (
     " JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE k.thread IN ({names})"
 )
 
-_SAID: Final = (  # each event of these keys with each key that it named, and again with its name if it is a customer
+_NAMED_TOGETHER: Final = (  # each event of these keys, with each customer that it named, or NULL
     "SELECT e.key, e.event_id, e.element, e.named, c.key FROM link_events e"
     " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
     " LEFT JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({names})"
@@ -115,13 +115,13 @@ def write_edges(conn: Connection, observations: Iterable[Observation]) -> None:
 def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
     """Note who was named with which keys: the earliest and the latest of what is known already and this."""
     rows = [
-        (item.key, item.visitor, item.sure, *_told(item.first), *_told(item.last), item.borrowed)
+        (item.key, item.visitor, item.sure, *_of_mention(item.first), *_of_mention(item.last), item.borrowed)
         for item in sorted(evidence, key=lambda item: (item.key, item.visitor))
     ]
     driver_of(conn).insert(_WRITE_EVIDENCE, rows)
 
 
-def _told(mention: Mention) -> tuple[int, int | None, str]:
+def _of_mention(mention: Mention) -> tuple[int, int | None, str]:
     return mention.at_ms, mention.event_id, mention.event
 
 
@@ -155,7 +155,7 @@ def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, Ke
 def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
     """Of these keys those whose events name one common customer (`keys_of_one_customer`)."""
     events: dict[tuple[str, int, int], tuple[set[str], bool | None]] = {}
-    for key, event_id, element, named, customer in driver_of(conn).among(_SAID, keys):
+    for key, event_id, element, named, customer in driver_of(conn).among(_NAMED_TOGETHER, keys):
         mine, _ = events.setdefault((key, event_id, element), (set(), named))
         if customer is not None:
             mine.add(customer)

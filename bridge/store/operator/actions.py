@@ -2,7 +2,7 @@
 
 Sending again is safe: a goal that was not delivered goes back to `pending`; a delivered one makes a new generation with
 a key of its own (`…#2`), once, however often somebody clicks. A goal that is on its way belongs to the worker that
-holds its lease: the person is told so, and there is no race.
+holds its lease: the answer says so, and there is no race.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
     if row is None:
         return Retried.UNKNOWN, goal_id
     if row.reason == FORGOTTEN:
-        return Retried.NO_VISITOR, goal_id  # what it said is gone, delivered or not
+        return Retried.NO_VISITOR, goal_id  # its contents are gone, delivered or not
     match row.state:
         case "delivered":
             return _new_generation(conn, row) if again else (Retried.DELIVERED, goal_id)

@@ -150,21 +150,21 @@ def remove(conn: Connection, person: Person) -> None:
     link_statements.lock(conn)
     if conn.dialect.name == "sqlite":
         conn.execute(text("PRAGMA secure_delete = ON"))
-    told = _REQUESTED.format(datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC))
+    why = _REQUESTED.format(datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC))
     visitors = person.visitors | _borrowed(conn, person)
     ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
     for some in _pieces(sorted(person.goals)):
         conn.execute(update(attempts).where(attempts.c.goal_id.in_(some)).values(message=None, lease_token=""))
-        conn.execute(update(goals).where(goals.c.id.in_(some)).values(_EMPTY_GOAL | {"message": told}))
+        conn.execute(update(goals).where(goals.c.id.in_(some)).values(_EMPTY_GOAL | {"message": why}))
         _delete(conn, some, goal_keys.c.goal_id, lookups.c.goal_id)
     for some in _pieces(sorted(person.events)):
-        conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": told}))
+        conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
         _delete(conn, some, link_events.c.event_id)
     _forget_keys(conn, sorted(person.keys))
     for named in _pieces(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
     for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
-        called_so = events.c.provider_event_id.in_(named), events.c.reason == told
+        called_so = events.c.provider_event_id.in_(named), events.c.reason == why
         conn.execute(update(events).where(*called_so).values(provider_event_id=None))
 
 
@@ -183,7 +183,7 @@ def _borrowed(conn: Connection, person: Person) -> set[str]:
     found = _find(conn, goals.c.to_prove, goals.c.id, person.goals)
     for text_ in _find(conn, events.c.trace, events.c.id, person.events):
         for element in json.loads(text_).get("elements", ()):
-            found |= {told["visitor"] for told in element.get("candidates", ()) if told.get("visitor")}
+            found |= {one["visitor"] for one in element.get("candidates", ()) if one.get("visitor")}
     return found
 
 
