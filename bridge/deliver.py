@@ -18,6 +18,7 @@ from bridge.datafast.actions import action_of
 from bridge.datafast.goal import utc
 from bridge.errors import StoreError, StoreGone
 from bridge.model import (
+    IDEMPOTENT,
     Claim,
     GoalState,
     Health,
@@ -89,7 +90,9 @@ def rule(outcome: Outcome, claim: Claim, policy: Policy, *, jitter: float) -> Se
     """What becomes of a goal after this outcome. jitter: 0 ≤ jitter < 1, spread over ±20 % of a pause."""
     match outcome.kind:
         case OutcomeKind.DELIVERED:
-            return Settlement(GoalState.DELIVERED, Health.SUCCESS)
+            # Whether DataFast refuses the payment of a visitor whom it does not know is not documented.
+            known = claim.goal.kind not in IDEMPOTENT
+            return Settlement(GoalState.DELIVERED, Health.SUCCESS if known else Health.TAKEN)
         case OutcomeKind.REJECTED:
             return Settlement(GoalState.REJECTED, Health.ANSWERED, reason="rejected", message=outcome.message)
         case OutcomeKind.CONFIGURATION:
@@ -104,6 +107,8 @@ def rule(outcome: Outcome, claim: Claim, policy: Policy, *, jitter: float) -> Se
             )
         case OutcomeKind.UNKNOWN_VISITOR:
             return _unknown_visitor(outcome, claim, policy, jitter)
+        case OutcomeKind.UNCONFIRMED if claim.goal.kind in IDEMPOTENT:
+            return _try_again(outcome, claim, policy, jitter)
         case OutcomeKind.UNCONFIRMED:
             return Settlement(
                 GoalState.UNCONFIRMED,
@@ -454,7 +459,7 @@ class Deliverer:
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             unknown.unlearn(conn, claim.goal.destination, claim.goal.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
-        elif settled.written and ruling.state is GoalState.DELIVERED:
+        elif settled.written and ruling.health is Health.SUCCESS:
             unknown.seen(conn, claim.goal.destination, claim.goal.visitor)
         return settled, ruling
 

@@ -1,4 +1,4 @@
-"""What DataFast takes in a goal, as pure functions: names, keys, values, how many.
+"""What DataFast takes in a goal or a payment, as pure functions: names, keys, values, how many.
 
 What passes here is never refused there (the facts are those of the destination's contract, section 2). Lengths are
 counted as DataFast counts them, in UTF-16 units.
@@ -196,3 +196,53 @@ def _value_notes(name: str, text: str, cleaned: str) -> tuple[str, ...]:
     if cleaned != text.strip():
         return (f"{name} lost characters that DataFast removes (< > ' \" & and scripts)",)
     return ()
+
+
+# ----------------------------------------------------------------------------------------------------- payments
+
+PAYMENT: Final = "payment"  # a payment's name among goals, none of which can be called so; also its kind
+PAYMENT_NEEDS: Final = ("amount", "currency", "transaction_id")
+PAYMENT_FLAGS: Final = ("renewal", "refunded", "is_free_trial")
+_AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?", re.ASCII)
+_CURRENCY: Final = re.compile(r"[A-Z]{3}", re.ASCII)
+_YES: Final = frozenset({"true", "1", "yes"})
+_NO: Final = frozenset({"false", "0", "no"})
+
+
+def payment_field(name: str, text: str) -> str:
+    """One field of a payment as it is sent, as text. ValueError says what it may not be."""
+    text = storable(text).strip()
+    if name == "amount":
+        if not _AMOUNT.fullmatch(text):
+            raise ValueError(
+                f'the amount of a payment is a number of zero or more such as 29.00, not "{cut(text, 40)}"'
+            )
+        return text
+    if name == "currency":
+        if not _CURRENCY.fullmatch(text.upper()):
+            raise ValueError(f'the currency of a payment is three letters such as USD, not "{cut(text, 40)}"')
+        return text.upper()
+    if name in PAYMENT_FLAGS:
+        if text.lower() not in _YES | _NO:
+            raise ValueError(f'{name} of a payment is true or false, not "{cut(text, 40)}"')
+        return "true" if text.lower() in _YES else "false"
+    if not text or length(text) > VALUE_MAX:
+        raise ValueError(f"{name} of a payment has 1 to {VALUE_MAX} characters, not {length(text)}")
+    return text
+
+
+def fit_payment(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The fields of a payment as they are sent, and what was left out. ValueError if one is wrong that is needed."""
+    fitted: dict[str, str] = {}
+    notes: list[str] = []
+    for name, text in pairs:
+        try:
+            value = payment_field(name, text)
+        except ValueError as error:
+            if name in PAYMENT_NEEDS:
+                raise
+            notes.append(f"{name} was left out: {error}")
+            continue
+        if value != "false" or name not in PAYMENT_FLAGS:
+            fitted[name] = value
+    return fitted, tuple(notes)

@@ -222,7 +222,8 @@ class Preparer:
         self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], of_element: Mapping[str, Any]
     ) -> GoalDraft:
         mine = self._all_judged(planned, judged)
-        redirected = of_element["test"] and TEST in self.destinations
+        # No payment of a test event is sent anywhere: money that nobody paid.
+        redirected = of_element["test"] and TEST in self.destinations and planned.kind == "goal"
         return GoalDraft(
             event,
             planned,

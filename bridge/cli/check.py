@@ -41,6 +41,8 @@ class FileReport:
     file: str
     rules: int = 0
     off: int = 0
+    dry: int = 0
+    payments: int = 0
     tests: int = 0
     passed: int = 0
     secrets: int = 0
@@ -166,8 +168,9 @@ def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileRe
     reports = []
     for name in sorted(texts):
         found = rule_set.rules.get(Path(name).stem, ())
-        off = sum(not rule.enabled for rule in found)
-        report = FileReport(str(Path(folder) / name), len(found) - off, off)
+        on = [rule for rule in found if rule.enabled]
+        report = FileReport(str(Path(folder) / name), len(on), len(found) - len(on))
+        report.dry, report.payments = sum(rule.dry for rule in on), sum(rule.kind != "goal" for rule in on)
         report.secrets = len(rule_set.sources[Path(name).stem].secrets)
         report.extends = rule_set.mappings[Path(name).stem].extends
         report.shipped = sum(rule.origin == "shipped" and rule.enabled for rule in found)
@@ -213,7 +216,9 @@ def _verdict(report: CheckReport) -> str:
 
 
 def _summary(file: FileReport) -> str:
-    off = f" ({file.off} switched off)" if file.off else ""
+    kinds = {"dry": file.dry, "sent as payments": file.payments, "switched off": file.off}
+    some = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+    off = f" ({some})" if some else ""
     tests = f"{file.passed} of {count(file.tests, 'test')} passed" if file.tests else "no tests"
     secrets = count(file.secrets, "secret") if file.secrets else "no secret"
     layer = f"extends {file.extends}: " if file.extends else ""

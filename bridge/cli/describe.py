@@ -36,7 +36,7 @@ _STANDS = {
     "expired": "was given up",
     "unattributed": "found no visitor",
     "held": "is held until you decide: nobody can tell whether it arrived",
-    "dry": "belongs to a test event and is never sent",
+    "dry": "is kept and not sent",
     "cancelled": "was cancelled",
 }
 KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
@@ -183,14 +183,17 @@ def _print_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDet
 
 def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
     """A goal: its visitor and how that is known, its state, what happens next."""
-    screen.heading(f"{goal.label}  {goal.name}")
+    screen.heading(f"{goal.label}  {goal.called}")
     facts = [
         ("Visitor", goal.visitor or ("forgotten" if forgotten(goal.reason) else "not known")),
         ("How known", how_known(goal)),
         ("Forgotten", _what_was_forgotten(goal)),
         ("State", standing(goal, moment)),
         ("Next", what_next(goal, moment)),
-        ("Metadata", ", ".join(f"{key}={value}" for key, value in goal.metadata.items())),
+        (
+            "Metadata" if goal.kind == "goal" else "Fields",
+            ", ".join(f"{key}={value}" for key, value in goal.metadata.items()),
+        ),
         ("Description", goal.description),
         ("Destination", goal.destination),
         ("Only once per", "" if forgotten(goal.reason) else goal.once_key),

@@ -151,20 +151,29 @@ def as_json(explained: Explained) -> dict[str, Any]:
 
 
 def _goal(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
-    visitor = draft.own[0].visitor if draft.own else None
-    request = {
-        "datafast_visitor_id": visitor,
-        "name": draft.planned.name,
-        "description": draft.planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}",
-        "metadata": dict(draft.planned.metadata),
-    }
     return {
         "rule": draft.planned.rule_id,
+        "kind": draft.planned.kind,
         **({"origin": draft.planned.origin} if draft.planned.origin else {}),
         "destination": draft.destination,
         "once_key": draft.planned.once_key,
         "what": _fate(explained, draft),
-        "request": {name: value for name, value in request.items() if value not in ({}, "")},
+        "request": {name: value for name, value in _request(explained, draft).items() if value not in ({}, "")},
+    }
+
+
+def _request(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
+    """The body that would be sent."""
+    from bridge.datafast import payment
+
+    visitor, planned = draft.own[0].visitor if draft.own else None, draft.planned
+    if planned.kind != "goal":
+        return payment.body(planned.metadata, visitor or "", draft.happened_at_ms)
+    return {
+        "datafast_visitor_id": visitor,
+        "name": planned.name,
+        "description": planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}",
+        "metadata": dict(planned.metadata),
     }
 
 
@@ -178,9 +187,15 @@ def _fate(explained: Explained, draft: GoalDraft) -> str:
 def _lot(explained: Explained, draft: GoalDraft) -> str:
     from bridge import identity
 
+    if draft.dry and draft.planned.kind != "goal":
+        return "a test event: its payment would never be sent"
     if draft.dry:
         return "a test event: nothing would be sent (DATAFAST_TEST_API_KEY would send it to a second website)"
+    if draft.planned.dry:
+        return f"would be kept, not sent: the rule is dry (`goals send --rule {draft.planned.rule_id}` would send it)"
     pairs = [(key.kind, key.id) for key in draft.keys]
+    if not draft.own and not pairs and draft.planned.kind != "goal":
+        return "would be sent, without a visitor"
     if not draft.own and not pairs:
         return f"would find no visitor: {identity.unattributed(explained.source.provider, pairs, draft.refused)}"
     age_ms = explained.event.received_at_ms - draft.happened_at_ms
@@ -255,22 +270,23 @@ def _facts(explained: Explained) -> list[tuple[str, str]]:
 
 def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     goal = _goal(explained, draft)
-    screen.heading(f"Goal {draft.planned.name}")
-    request = goal["request"]
-    metadata = request.get("metadata", {})
+    is_goal = draft.planned.kind == "goal"
+    screen.heading(f"Goal {draft.planned.name}" if is_goal else "Payment")
+    request, metadata = goal["request"], draft.planned.metadata
     facts = [
         *([("Rule", f"{goal['rule']} ({goal['origin']})")] if "origin" in goal else []),
         ("What", goal["what"]),
         ("Visitor", request.get("datafast_visitor_id") or "none in this event"),
-        ("Description", str(request.get("description", ""))),
-        *([("Metadata", "")] if metadata else []),
+        *([("Description", str(request.get("description", "")))] if is_goal else []),
+        *([("Metadata" if is_goal else "Fields", "")] if metadata else []),
         *((f"  {key}", value) for key, value in metadata.items()),
         ("Destination", goal["destination"]),
         ("Only once per", goal["once_key"]),
     ]
     screen.facts(facts)
     screen.say("As it would be sent:", indent=2)
-    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/goals")
+    place = "goals" if is_goal else "payments"
+    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/{place}")
     screen.line(f"    {_compact({name: value for name, value in request.items() if value is not None})}")
 
 

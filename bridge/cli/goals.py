@@ -13,7 +13,7 @@ import click
 
 from bridge.cli import describe, parameters, redaction, resources
 from bridge.cli.catalogue import Command, Section
-from bridge.cli.formatting import ago, count, when_short
+from bridge.cli.formatting import ago, count, listing, when_short
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
@@ -36,11 +36,12 @@ RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
         ("goals --state held", "those that wait for your decision"),
         ("goals show goal_7", "one, with every attempt"),
         ("goals retry goal_7", "send it now"),
+        ("goals send --rule upgrade", "send what a rule with `enabled: dry` has gathered"),
         ("goals cancel goal_7", "never send it"),
     ],
 )
 def goals() -> None:
-    """List, show, retry and cancel goals."""
+    """List, show, retry, send and cancel goals and payments."""
 
 
 @goals.command(
@@ -74,7 +75,7 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
 
 def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
     made = when_short(line.created_at_ms)
-    return (line.label, made, line.name, line.visitor or "", line.state, _why_or_when(line, moment))
+    return (line.label, made, line.called, line.visitor or "", line.state, _why_or_when(line, moment))
 
 
 def _why_or_when(line: GoalLine, moment: Moment) -> str:
@@ -120,6 +121,7 @@ _RETRIED: Final = {
     "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
     "waits": "waits for its visitor; bind one with `python -m bridge links add`",
     "dry": "belongs to a test event and is never sent",
+    "looked_for": "was kept by a dry rule and has no visitor yet: it is looked for",
     "unknown": "does not exist",
 }
 _CANCELLED: Final = {
@@ -159,7 +161,7 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
         (one, outcome.value, _retried(outcome.value, number))
         for one, (outcome, number) in zip(chosen, done, strict=True)
     ]
-    return _answer(rows, fine=("queued", "again", "rerouted"))
+    return _answer(rows, fine=("queued", "again", "rerouted", "looked_for"))
 
 
 def _retried(outcome: str, number: int) -> str:
@@ -189,6 +191,47 @@ def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, n
         parameters.confirm(f"Already delivered: {names}. Send again, so that DataFast counts it twice?", yes=yes)
     elif chosen and not named:
         parameters.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
+
+
+_SENT: Final = {
+    "queued": "is due now",
+    "looked_for": "has no visitor yet: it is looked for",
+    "over_age": "is older than its max_age and was left alone; `goals retry` sends it all the same",
+    "unknown": "is not dry any more",
+}
+
+
+@goals.command(
+    cls=Command,
+    examples=[("goals send --rule upgrade", "what the rule gathered while it had `enabled: dry`")],
+)
+@click.option("--rule", required=True, help="The id of the rule: its goal's name, unless it has an id of its own.")
+@click.option("--source", help="The source, where rules of several have this id.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def send(rule: str, source: str | None, yes: bool) -> int:
+    """Send the goals that a rule with `enabled: dry` has gathered.
+
+    Asks first, and says how many there are. Those that are older than their max_age stay as they are, because DataFast
+    would date them today. Set the rule to `enabled: true` for what comes from now on.
+    """
+    from bridge.store import clock
+    from bridge.store.goals.parking import DRY_RULE
+    from bridge.store.operator import actions, queries
+
+    wanted = queries.GoalFilter(state="dry", reason=DRY_RULE, rule_id=rule, source=source)
+    with resources.store() as store:
+        with store.read() as conn:
+            lines = resources.every(partial(queries.list_goals, conn), wanted)
+            now_ms = clock.read_ms(conn)
+        if len(sources := sorted({line.source for line in lines})) > 1:
+            raise UsageError(f"Rules of several sources have this id; name one with --source: {listing(sources)}.")
+        over_age = sum(line.expires_at_ms <= now_ms for line in lines)
+        if len(lines) > over_age:
+            stay = f" ({over_age} more: older than max_age, left alone)" if over_age else ""
+            parameters.confirm(f"Send {count(len(lines) - over_age, 'goal')} of {rule}{stay}?", yes=yes)
+        done = [store.run(partial(actions.send_gathered, goal_id=line.id)) for line in lines]
+    rows = [(line.id, outcome.value, _SENT[outcome.value]) for line, outcome in zip(lines, done, strict=True)]
+    return _answer(rows, fine=("queued", "looked_for", "over_age"))
 
 
 @goals.command(cls=Command, examples=[("goals cancel goal_7 goal_8", "never send these two")])

@@ -177,7 +177,7 @@ def _print_timeline(
 
 def _print_goal_briefly(screen: Screen, goal: GoalLine, moment: describe.Moment) -> None:
     to = f" to {goal.visitor}" if goal.visitor else ""
-    screen.facts([("", f"{goal.label} {goal.name}{to}")], width=27)
+    screen.facts([("", f"{goal.label} {goal.called}{to}")], width=27)
     for part in (describe.standing(goal, moment), describe.how_known(goal), describe.what_next(goal, moment)):
         if part:
             screen.facts([("", part)], width=29)

@@ -6,9 +6,10 @@ what differs is in one module per kind, behind `Action`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bridge.datafast import goal as goals
+from bridge.datafast import payment as payments
 from bridge.datafast.readback import Settlement
 from bridge.model import Outcome, OutcomeKind
 
@@ -25,6 +26,9 @@ class Api(Protocol):
         self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
     ) -> Outcome:
         """Send one goal. Never raises."""
+
+    def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:
+        """Send one payment. Never raises."""
 
     def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
         """Read a visitor's goals back. Never raises."""
@@ -54,7 +58,7 @@ class _Unknown:
         return Settlement({}, frozenset(), frozenset(doubtful.goal.id for doubtful in look.goals))
 
 
-ACTIONS: Final[Mapping[str, Action]] = {"goal": goals.GoalAction()}
+ACTIONS: Final[Mapping[str, Action]] = {"goal": goals.GoalAction(), "payment": payments.PaymentAction()}
 
 
 def action_of(kind: str) -> Action:

@@ -80,6 +80,10 @@ class Client:
         answer = self._ask(destination, "POST", "/goals", body=body)
         return self._outcome(answer, destination)
 
+    def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:
+        """Send one payment, as it is."""
+        return self._outcome(self._ask(destination, "POST", "/payments", body=body), destination)
+
     def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
         """The goals that DataFast has of a visitor. `known` False: it has never seen one; `failure`: cannot be told."""
         if visitor.strip(".") == "":

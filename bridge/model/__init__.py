@@ -36,7 +36,7 @@ from bridge.model.document import (
     Path,
 )
 from bridge.model.event import Ack, Envelope, Event, EventState, NewEvent, Verdict
-from bridge.model.goal import FINAL, Candidate, Follows, Goal, GoalDraft, GoalState, PlannedGoal
+from bridge.model.goal import FINAL, IDEMPOTENT, Candidate, Follows, Goal, GoalDraft, GoalState, PlannedGoal
 from bridge.model.link import Key, NamedVisitor
 from bridge.model.source import (
     BodyForm,
@@ -59,6 +59,7 @@ from bridge.model.source import (
 
 __all__ = [
     "FINAL",
+    "IDEMPOTENT",
     "MISSING",
     "UUID4",
     "VISITOR_PREFIX",

@@ -74,6 +74,7 @@ class Health(StrEnum):
     """What an answer says about its destination."""
 
     SUCCESS = "success"  # it took a goal
+    TAKEN = "taken"  # it took a payment, which it may take of anybody
     ANSWERED = "answered"  # it works, though this goal was refused
     FAILURE = "failure"  # not sent, refused for now, unconfirmed
     THROTTLED = "throttled"

@@ -41,6 +41,10 @@ FINAL: Final = frozenset(
 )
 
 
+# Kinds of which DataFast records one only, however often it is sent: in doubt they are sent again, never looked up.
+IDEMPOTENT: Final = ("payment",)
+
+
 class Candidate(NamedTuple):
     """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing).
 
@@ -71,7 +75,7 @@ class PlannedGoal(NamedTuple):
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
     candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
     notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
-    origin: of its rule, in a layer.
+    origin: of its rule, in a layer. dry: its rule is.
     """
 
     rule_id: str
@@ -87,6 +91,7 @@ class PlannedGoal(NamedTuple):
     follows: Follows | None = None
     kind: str = "goal"  # of the action; what sends it is bridge.datafast.actions
     origin: str = ""
+    dry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

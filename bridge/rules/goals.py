@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge import limits
 from bridge.model import MISSING, Candidate, Document, Follows, PlannedGoal, Source
-from bridge.rules.language.filters import Scope, slug
+from bridge.rules.language.filters import Scope, instant, slug
 from bridge.rules.language.templates import Placeholder, Template
 from bridge.rules.language.values import json_in_text
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bridge.model import Path
     from bridge.rules.language.paths import CompiledPath
@@ -47,9 +48,9 @@ class Making:
     def goal(self, rule: Rule) -> PlannedGoal:
         """RuleFailedError where there can be none."""
         name, notes = self._name(rule)
-        metadata, more = limits.fit_metadata(self._metadata(rule.metadata))
+        metadata, more = self._payment(rule) if rule.kind == limits.PAYMENT else self._fitted(rule)
         description, cut = self._description(rule)
-        once_key, once, value = self._once_key(rule, name)
+        once_key, once, value = self._once_key(rule, name, metadata)
         return PlannedGoal(
             rule_id=rule.id,
             name=name,
@@ -63,6 +64,7 @@ class Making:
             notes=(*notes, *more, *cut, *once),
             kind=rule.kind,
             origin=rule.origin,
+            dry=rule.dry,
             follows=None if rule.follows is None else self._follows(rule.follows, value),
         )
 
@@ -100,6 +102,26 @@ class Making:
         kept = found is not None and slug(found) in slug(text_of(placeholder.value(self.scope)) or "")
         return found if kept else None
 
+    def _fitted(self, rule: Rule) -> tuple[dict[str, str], tuple[str, ...]]:
+        return limits.fit_metadata(self._metadata(rule.metadata))
+
+    def _payment(self, rule: Rule) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The fields of a payment; RuleFailedError where one is not there or is wrong that DataFast needs."""
+        fields = dict(rule.metadata) if isinstance(rule.metadata, tuple) else {}
+        texts = {name: text for name, template in fields.items() if (text := template.render(self.scope)) is not None}
+        for name in limits.PAYMENT_NEEDS:
+            if name not in texts:
+                raise RuleFailedError(
+                    f"the payment's {name} needs {fields[name].first_missing(self.scope)}, which has no value"
+                )
+        if "timestamp" in texts:
+            moment = instant(texts["timestamp"])
+            texts["timestamp"] = "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            return limits.fit_payment(texts.items())
+        except ValueError as error:
+            raise RuleFailedError(f"{error}") from None
+
     def _metadata(self, metadata: tuple[tuple[str, Template], ...] | Placeholder) -> Iterable[tuple[str, str]]:
         if isinstance(metadata, Placeholder):
             return _entries(metadata, self.document)
@@ -112,8 +134,15 @@ class Making:
         text, notes = limits.fit_description(rule.description.render(self.scope, missing="") or "")
         return text or None, notes
 
-    def _once_key(self, rule: Rule, name: str) -> tuple[str, tuple[str, ...], str | None]:
-        """*source : mode : goal name : value*; without a value *source : event : rule id*. Notes, and the value."""
+    def _once_key(self, rule: Rule, name: str, metadata: Mapping[str, str]) -> tuple[str, tuple[str, ...], str | None]:
+        """*source : mode : goal name : value*; without a value *source : event : rule id*. Notes, and the value.
+
+        A payment is unique by its transaction and, because both are sent, whether it is a refund; no goal is so named.
+        """
+        if rule.kind == limits.PAYMENT:
+            name = f"{name} refunded" if "refunded" in metadata else name
+            if not rule.once_per:
+                return self._key_of(name, metadata["transaction_id"]), (), metadata["transaction_id"]
         for alternative in rule.once_per:
             value = self._once_value(alternative)
             if value:

@@ -17,6 +17,7 @@ from bridge.rules.reading.schema import (
     HandshakeStanza,
     LinkStanza,
     MappingFile,
+    PaymentStanza,
     Signature,
     TestCaseStanza,
     Timestamp,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
     ("Keys of a mapping file", MappingFile),
     ("Keys of a rule (an entry of `goals`)", GoalStanza),
+    ("`payment`", PaymentStanza),
     ("Keys of a test (an entry of `tests`)", TestCaseStanza),
     ("Keys of an expected goal (an entry of a test's `goals`)", ExpectedGoalStanza),
     ("`envelope`", EnvelopeStanza),
@@ -67,7 +69,9 @@ def schema_json() -> dict[str, Any]:
     schema = json.loads(published)
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]  # a layer takes the rest
     goal = schema["$defs"]["Goal"]
-    goal["anyOf"] = [{"required": goal.pop("required")}, {"required": ["id"]}, {"required": ["goal", "like"]}]
+    del goal["required"]
+    made = [[name, more] for name in ("goal", "payment") for more in ("event", "like")]
+    goal["anyOf"] = [{"required": keys} for keys in (*made, ["id"])]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -109,5 +113,6 @@ def _limits() -> list[str]:
         "- a name made from a template is folded: `user.signup` becomes user_signup, `Käufer` kaufer",
         f"- metadata: {limits.KEYS_MAX} entries; keys of {limits.KEY_MAX} characters `a-z 0-9 _ -`",
         f"- a metadata value: {limits.VALUE_MAX} characters, without `< > ' \" &` and scripts",
+        "- a payment: an amount of zero or more, a currency of three letters, a `transaction_id` that counts once",
         *(f"- `{name}` cannot be a goal's name: {reason}" for name, reason in limits.RESERVED.items()),
     ]

@@ -205,6 +205,8 @@ def post_payment() -> Response:
     place = (site.domain, str(transaction))
     if world().payments.setdefault(place, body) is not body:
         message = "Payment already recorded: duplicate transaction_id"
+        if world().options.duplicate_payment >= 400:
+            raise Refusal(world().options.duplicate_payment, message)
     else:
         message = "Payment recorded and attributed successfully" if known else "Payment recorded without a visitor"
     return jsonify({"message": message, "transaction_id": transaction})

@@ -92,6 +92,19 @@ def forget_events() -> Response:
     return jsonify({"count": 0, "events": []})
 
 
+@control.get("/__fake__/payments")
+def tell_payments() -> Response:
+    """All recorded payments, oldest first, as they were sent."""
+    told = [{"website": website, **body} for (website, _), body in world().payments.items()]
+    return jsonify({"count": len(told), "payments": told})
+
+
+@control.delete("/__fake__/payments")
+def forget_payments() -> Response:
+    world().payments.clear()
+    return jsonify({"count": 0, "payments": []})
+
+
 @control.get("/__fake__/requests")
 def tell_requests() -> Response:
     """Every request to the API: `at_ms`, `method`, `path`, `status`, `fault`."""

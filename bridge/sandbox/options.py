@@ -67,6 +67,7 @@ class Options:
     goals_shape: Literal["new", "old"] = "new"  # completedGoals, or completedCustomGoals with isServer
     tell_description: bool = True  # inferred
     tell_event_id: bool = False  # guess
+    duplicate_payment: int = 200  # guess: the status of a transaction that is there already
     unknown_payer: Literal["refuse", "accept"] = "refuse"  # guess
     delete_knows_old_range: bool = False  # startAt, endAt: documented as ignored
 

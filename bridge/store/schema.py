@@ -196,6 +196,9 @@ _of_some_rows(  # the others without a visitor
     goals.c.created_at_ms,
     where=and_(goals.c.state == "unattributed", goals.c.handover.is_(None)),
 )
+_of_some_rows(  # what is no goal: few rows, and counted apart
+    "ix_goals_payments", goals.c.destination, goals.c.state, where=goals.c.kind != "goal"
+)
 
 # One row per try to send, written before the request goes out; one per read-back of a goal, written with its answer.
 attempts = Table(

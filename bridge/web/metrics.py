@@ -98,6 +98,8 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     events, goals, attempts = (sorted(counts.items()) for counts in (totals.events, totals.goals, totals.attempts))
     yield _gauge("bridge_events", "Events by what became of them", ("source", "state", "verdict"), events)
     yield _gauge("bridge_goals", "Goals by state", ("destination", "state"), goals)
+    payments = sorted(totals.payments.items())
+    yield _gauge("bridge_payments", "Those of bridge_goals that are payments", ("destination", "state"), payments)
     text = "Goals sent and read back, by outcome; none yet: under way"
     yield _gauge("bridge_attempts", text, ("kind", "outcome"), attempts)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.layers import default_id
+from bridge.rules.reading.payment import DEFAULTS
 from bridge.rules.reading.strict_yaml import parse
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def _plain(text: str) -> dict[str, Any] | None:
 def _rules(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
     listed = file.get("goals")
     goals = [rule for rule in listed if isinstance(rule, dict)] if isinstance(listed, list) else []
-    return {str(rule.get("id") or default_id(str(rule.get("goal"))) or ""): rule for rule in goals}
+    made = [(rule, "payment" if "payment" in rule else str(rule.get("goal"))) for rule in goals]
+    return {str(rule.get("id") or default_id(name) or ""): rule for rule, name in made}
 
 
 def _meaning(file: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
@@ -70,4 +72,6 @@ def _names(written: Any) -> Iterator[tuple[str, str]]:
     """The named values and tables that something reads."""
     if isinstance(written, dict) and isinstance(written.get("metadata"), list):
         yield from (("value", str(name)) for name in written["metadata"])
+    if isinstance(written, dict) and isinstance(written.get("payment"), dict):
+        yield from (("value", name) for names in DEFAULTS.values() for name in names)
     yield from ((match[1], match["name"]) for match in _NAMED.finditer(json.dumps(written, default=str)))

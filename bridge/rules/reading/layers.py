@@ -28,6 +28,7 @@ OVERRIDE: Final = "override"
 LIKE: Final = "like"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LIKED: Final = ("event", "when", "once_per", "follows", "metadata")
+_LIKED_BY_A_PAYMENT: Final = ("event", "when")  # its fields are its own, and it is made once per transaction
 _NOT_INHERITED: Final = ("secret", "goals", "tests", "in_layers")  # a layer's secret is that of its own source
 _DIRECTION: Final = "a layer extends a shipped file; a layer of a layer is not possible"
 
@@ -292,7 +293,7 @@ def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
 
 
 def _read(node: Node) -> _Rule:
-    goal, switch = _scalar(node, "goal") or "", node.entries.get("enabled")
+    goal, switch = _made(node), node.entries.get("enabled")
     on = switch is None or switch.value is True
     return _Rule(_scalar(node, "id") or default_id(goal) or "", goal, node, on, node)
 
@@ -365,8 +366,8 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
     """A rule of the layer's own, perhaps like a shipped one."""
     written, like = _scalar(own, "id"), own.entries.get("like")
     ids = {rule.id: rule for rule in merge.shipped}
-    if written is None and (shipped := ids.get(default_id(_scalar(own, "goal") or "") or "")):
-        place = own.entries["goal"]
+    if written is None and (shipped := ids.get(default_id(_made(own)) or "")):
+        place = own.entries.get("goal") or own.entries["payment"]
         merge.fault(
             place,
             f'the shipped file has a rule "{shipped.id}" ({_place(shipped.node)}): write id: {shipped.id} to change it,'
@@ -378,8 +379,9 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
         liked = _liked(merge, like)
         if liked is None:
             return
-        yield _merged_rule(merge, own, liked.node, _LIKED), Part(LIKE, own, liked.node)
-    elif written is not None and not {"goal", "event"} <= set(own.entries):
+        taken = _LIKED_BY_A_PAYMENT if "payment" in own.entries else _LIKED
+        yield _merged_rule(merge, own, liked.node, taken), Part(LIKE, own, liked.node)
+    elif written is not None and not (_made(own) and "event" in own.entries):
         merge.fault(
             own.entries["id"],
             f'no shipped rule has the id "{written[:60]}"{did_you_mean(written, ids)}'
@@ -459,8 +461,15 @@ def _scalar(node: Node, key: str) -> str | None:
     return found.value if found is not None and isinstance(found.value, str) else None
 
 
+def _made(node: Node) -> str:
+    """The name of what a rule makes; empty if it does not say."""
+    return limits.PAYMENT if "payment" in node.entries else _scalar(node, "goal") or ""
+
+
 def default_id(goal: str) -> str | None:
     """The id of a rule that names none; None where the name is a template or not valid."""
+    if goal == limits.PAYMENT:
+        return goal
     try:
         return None if "{" in goal else limits.goal_name(goal)
     except ValueError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.errors import MappingError
 from bridge.globs import event_types
+from bridge.limits import PAYMENT
 from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.named import NO_VALUES, Values
@@ -138,6 +139,7 @@ class _Reading:
         check_when(written.when, values, report.below("when"))
         when = ALWAYS if written.when is None else compile_when(written.when, report.below("when"))
         _check_follows(rules, report)
+        _warn_of_payments(rules, written.provider, self.presets.get(written.provider), report)
         lint(written, self.presets.get(written.provider) or {}, report)
         place, tests = report.place(("secret", KEY)), tuple(_tests(written, rules, report))
         return CompiledFile(report.file, source, rules, when, tests, place, layer.name if layer is not None else None)
@@ -258,10 +260,9 @@ def _test(test: TestCaseStanza, line: int) -> TestCase:
         line=line,
         body=test.event,
         goals=tuple(
-            ExpectedGoal(
-                goal.goal, None if goal.metadata is None else _texts(goal.metadata), goal.visitor, goal.description
-            )
+            ExpectedGoal(goal.goal, None if fields is None else _texts(fields), goal.visitor, goal.description)
             for goal in test.goals
+            for fields in (goal.metadata if goal.payment is None else goal.payment,)
         ),
         headers={name.lower(): text for name, text in _texts(test.headers).items()},
         query=_texts(test.query),
@@ -290,6 +291,18 @@ def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
             report.fault(("goals", i, "follows"), f'no rule of this file makes the goal "{rule.follows}"{known}')
         elif rule.follows is not None and rule.enabled and rule.follows not in on:
             report.suspect(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
+
+
+def _warn_of_payments(rules: tuple[Rule, ...], provider: str, preset: Mapping[str, Any] | None, report: Report) -> None:
+    """DataFast takes the payments of some providers from them itself."""
+    by = (preset or {}).get("payments_by")
+    for i, rule in enumerate(rules):
+        if by and rule.kind == PAYMENT and rule.enabled:
+            sentence = (
+                f"{by}: with that connected, this payment of {provider} counts the same money twice; use it only while"
+                " that is not connected"
+            )
+            report.warn(("goals", i, "payment", KEY), sentence)
 
 
 def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> None:

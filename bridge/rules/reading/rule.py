@@ -13,6 +13,7 @@ from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, compile_one
 from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.reading.named import check_template, check_text, check_when
+from bridge.rules.reading.payment import compile_payment
 from bridge.rules.reading.report import below, numbered, paths
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.when import compile_when
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _NOWHERE: Final = template_of("", ())
+_PAYMENT: Final = template_of(limits.PAYMENT, (limits.PAYMENT,))
+_ANY_AGE_MS: Final = 10 * 365 * 86_400_000  # a payment carries its own time, so DataFast dates it right however late
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,15 @@ class RuleContext:
 
 def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
     """Compile a rule; every error goes to `fault`, and the result may be used only if there are none."""
-    name = _name(goal.goal, context, below(fault, "goal"))
+    payment = goal.payment is not None
+    name = _PAYMENT if payment else _name(goal.goal, context, below(fault, "goal"))
     events = tuple(text for _, text in numbered(goal.event))
     if not events:
         fault(("event",), 'a list without an event type matches nothing; "*" means every type')
     for where, text in numbered(goal.event):
         if not text.strip():
             fault(("event", *where), 'an event type is empty; "*" means every type')
+    metadata = _payment(goal, context, fault) if payment else _metadata(goal, context, below(fault, "metadata"))
     return Rule(
         id=_id(goal, name, fault),
         goal=goal.goal,
@@ -62,14 +67,26 @@ def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
         once_per=_once_per(goal, context, fault),
         follows=_follows(goal, below(fault, "follows")),
         description=_template(goal.description, context, below(fault, "description")),
-        metadata=_metadata(goal, context, below(fault, "metadata")),
-        max_age_ms=_duration(goal.max_age, below(fault, "max_age")),
+        metadata=metadata,
+        max_age_ms=_duration(goal.max_age, below(fault, "max_age")) or (_ANY_AGE_MS if payment else None),
         wait_ms=_duration(goal.wait, below(fault, "wait")),
         destination=context.destination,
-        enabled=goal.enabled,
+        enabled=goal.enabled is not False,
+        dry=goal.enabled == "dry",
         line=context.line,
         origin=context.origin,
+        kind=limits.PAYMENT if payment else "goal",
     )
+
+
+def _payment(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...]:
+    if goal.goal != limits.PAYMENT:
+        fault(("goal", KEY), 'a rule has either "goal" or "payment"')
+    for key in ("metadata", "description"):
+        if getattr(goal, key) is not None:
+            fault((key, KEY), f'DataFast takes no {key} with a payment; what it takes is in "payment"')
+    assert goal.payment is not None
+    return compile_payment(goal.payment, context.maps, context.values, below(fault, "payment"))
 
 
 def _when(goal: GoalStanza, context: RuleContext, fault: Fault) -> All:

@@ -18,8 +18,11 @@ from pydantic import (
     StrictStr,
     Tag,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from bridge.limits import PAYMENT
 
 VERIFY_TYPES: Final = (
     "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
@@ -57,6 +60,15 @@ Scalars = Annotated[
     BeforeValidator(lambda value: [_scalar(v) for v in value] if isinstance(value, list) else _scalar(value)),
     WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
 ]
+
+
+def _enabled(value: Any) -> Any:
+    if value is True or value is False or value == "dry":
+        return value
+    raise PydanticCustomError("shape", "must be true, false or dry")
+
+
+Enabled = Annotated[Any, BeforeValidator(_enabled), WithJsonSchema({"enum": [True, False, "dry"]})]
 When = Annotated[
     dict[str, Any],
     WithJsonSchema({"type": "object", "description": "path: expectation"}),
@@ -81,12 +93,46 @@ class DestinationStanza(Strict):
     website_id: StrictStr | None = Field(default=None, description="needed with a `dft_…` key")
 
 
+class PaymentStanza(Strict):
+    """A payment, for a provider that DataFast does not connect. A value of the same name is a field's default."""
+
+    called: ClassVar[str] = "payment"
+
+    amount: Scalar | None = Field(
+        default=None, description="in whole units (29.00), zero or more; default: `value.amount`"
+    )
+    currency: Scalar | None = Field(default=None, description="three letters; default: `value.currency`")
+    transaction_id: Scalar | None = Field(
+        default=None,
+        description="DataFast records each once; default: `value.transaction_id`, else `value.transaction`",
+    )
+    customer_id: Scalar | None = Field(default=None, description="default: `value.customer_id`")
+    email: Scalar | None = Field(default=None, description="the customer's; sent only if it is written here")
+    name: Scalar | None = Field(default=None, description="the customer's; sent only if it is written here")
+    renewal: Scalar | None = Field(default=None, description="true or false; default: `value.renewal`")
+    refunded: Scalar | None = Field(default=None, description="true or false; default: `value.refunded`")
+    is_free_trial: Scalar | None = Field(default=None, description="true or false; default: `value.is_free_trial`")
+    timestamp: Scalar | None = Field(default=None, description="when it was paid; default: the event's time")
+
+
+def _named_payment(written: Any) -> Any:
+    """A rule or an expectation with `payment:` instead of `goal:`."""
+    return {"goal": PAYMENT, **written} if isinstance(written, dict) and "payment" in written else written
+
+
+def _goal_or_payment(schema: dict[str, Any]) -> None:
+    """For editors: one of both is needed."""
+    schema["required"] = [name for name in schema["required"] if name != "goal"]
+    schema["oneOf"] = [{"required": ["goal"]}, {"required": ["payment"]}]
+
+
 class GoalStanza(Strict):
     """One rule."""
 
     called: ClassVar[str] = "a goal"
 
-    goal: StrictStr = Field(description="the goal's name in DataFast; may be a template")
+    goal: StrictStr = Field(description="the goal's name in DataFast; may be a template; or `payment` instead")
+    payment: PaymentStanza | None = Field(default=None, description="instead of `goal`: this money, sent as a payment")
     event: Texts = Field(description="the event type, a list, or a glob such as `customer.*`")
     when: When | None = Field(default=None, description="conditions, beside those of the file")
     visitor: Texts | None = Field(default=None, description="paths of the visitor id, tried before the file's")
@@ -117,7 +163,10 @@ class GoalStanza(Strict):
         ]
         | None
     ) = Field(default=None, description="another DataFast website for this rule")
-    enabled: StrictBool = Field(default=True, description="`false` switches the rule off; its tests still run")
+    enabled: Enabled = Field(
+        default=True,
+        description="`false` switches the rule off, `dry` keeps its goals for `goals send`; its tests still run",
+    )
     id: StrictStr | None = Field(
         default=None,
         description="default: the goal's name; two rules of a file need different ones. In a layer, the id of a shipped"
@@ -130,14 +179,21 @@ class GoalStanza(Strict):
         " `once_per`, `follows` and `metadata`, and adds its own `when` and `metadata`",
     )
 
+    _payment = model_validator(mode="before")(_named_payment)
+
 
 class ExpectedGoalStanza(Strict):
     called: ClassVar[str] = "an expected goal"
 
-    goal: StrictStr = Field(description="the goal's name")
+    model_config = ConfigDict(json_schema_extra=_goal_or_payment)
+
+    goal: StrictStr = Field(description="the goal's name; or `payment` instead")
+    payment: dict[str, Scalar] | None = Field(default=None, description="a payment of exactly these fields")
     metadata: dict[str, Scalar] | None = Field(default=None, description="if given: exactly this metadata")
     visitor: StrictStr | None = Field(default=None, description="if given: this visitor id")
     description: StrictStr | None = Field(default=None, description="if given: this description")
+
+    _payment = model_validator(mode="before")(_named_payment)
 
 
 class TestCaseStanza(Strict):
@@ -398,7 +454,8 @@ class Preset(Stanzas):
 
     borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
-    object_ids: what its ids of prices and products begin with. not_the_secret: what people paste by mistake, by how it
+    object_ids: what its ids of prices and products begin with. payments_by: who sends its payments to DataFast, with
+    whom a rule with `payment` would count the same money twice. not_the_secret: what people paste by mistake, by how it
     begins. event_names: separated by white space.
     decimals: currencies whose minor units this provider counts unlike `bridge.rules.language.values`.
     """
@@ -418,6 +475,7 @@ class Preset(Stanzas):
     fingerprint: Literal["lemonsqueezy"] | None = None
     objects: Literal["stripe"] | None = None
     object_ids: list[StrictStr] = Field(default_factory=list)
+    payments_by: StrictStr | None = None
     event_names: StrictStr = ""
     decimals: dict[str, Annotated[int, Field(ge=0, le=4)]] = Field(default_factory=dict)
 
@@ -459,6 +517,7 @@ MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {
     (): MappingFile,
     ("goals", "*"): GoalStanza,
     ("goals", "*", "datafast"): DestinationStanza,
+    ("goals", "*", "payment"): PaymentStanza,
     ("datafast",): DestinationStanza,
     ("tests", "*"): TestCaseStanza,
     ("tests", "*", "goals", "*"): ExpectedGoalStanza,

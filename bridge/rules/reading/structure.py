@@ -35,6 +35,7 @@ _FILLERS: Final[dict[tuple[str, ...], Json]] = {
     ("goals", "*"): {"goal": "filler-#", "event": "filler"},
     ("goals", "*", "goal"): "filler-#",
     ("goals", "*", "event"): "filler",
+    ("goals", "*", "payment"): {"amount": "1", "currency": "USD", "transaction_id": "{envelope.id}"},
     ("tests", "*"): {"name": "filler", "event": ""},
     ("tests", "*", "name"): "filler",
     ("tests", "*", "event"): "",

@@ -74,7 +74,7 @@ def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: in
     match ruling.health:
         case Health.SUCCESS | Health.KNOWN_VISITOR:
             return Pause()
-        case Health.ANSWERED:
+        case Health.TAKEN | Health.ANSWERED:
             return _answered(pause)
         case Health.UNKNOWN_VISITOR:
             return _unknown(_answered(pause), visitor, now)
@@ -89,6 +89,7 @@ def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: in
 
 
 _KNOWN: Final = frozenset({Health.SUCCESS, Health.KNOWN_VISITOR})
+_TOOK: Final = frozenset({Health.SUCCESS, Health.TAKEN})
 
 
 def _answered(pause: Pause) -> Pause:
@@ -187,7 +188,7 @@ def learn(conn: Connection, destination: str, ruling: Settlement, *, visitor: st
     before = _pause_of(row)
     now = int(row.now)
     then = after(before, ruling, visitor=visitor, token=token, now=now)
-    values: dict[str, Any] = {"last_success_at_ms": now} if ruling.health is Health.SUCCESS else {}
+    values: dict[str, Any] = {"last_success_at_ms": now} if ruling.health in _TOOK else {}
     if then != before:
         values |= _columns(then)
     if values:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, func, insert, literal, or_, select, update
 
+from bridge.model import IDEMPOTENT
 from bridge.store import facts
 from bridge.store.clock import now_ms
 from bridge.store.schema import attempts, events, goals, workers
@@ -189,6 +190,7 @@ _asked: Final = (
 _TO_ASK: Final = (
     goals.c.destination == bindparam("destination"),
     goals.c.state.in_(("pending", "unconfirmed")),
+    goals.c.kind.not_in(IDEMPOTENT),  # sent again, it changes nothing
     or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= now_ms()),
     _before(bindparam("at", type_=goals.c.happened_at_ms.type)),
     ~_asked,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy import and_, bindparam, case, or_, select, update
 
+from bridge.model import IDEMPOTENT
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.delivery.sends import FREE
 from bridge.store.schema import attempts, goals
@@ -23,11 +24,12 @@ _UNSENT: Final = (
     .returning(goals.c.id)
 )
 
+# What DataFast records once however often it is sent is sent again, without a look.
 _IN_DOUBT: Final = (
     update(goals)
     .where(goals.c.state == "sending", goals.c.lease_until_ms <= now_ms())
     .values(
-        state="unconfirmed",
+        state=case((goals.c.kind.in_(IDEMPOTENT), "pending"), else_="unconfirmed"),
         reason="worker_vanished",
         message="the process that was sending it vanished before the answer came",
         due_at_ms=now_ms() + bindparam("settling_ms"),

@@ -266,7 +266,7 @@ def goal_of(row: Row[Any]) -> Goal:
     return Goal(
         id=row.id,
         destination=row.destination,
-        visitor=row.visitor,
+        visitor=row.visitor or "",  # a payment's need not be known
         name=row.name,
         description=row.description,
         metadata=json.loads(row.metadata),

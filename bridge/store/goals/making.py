@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.identity.choice import as_own, resolve
 from bridge.identity.sentences import unattributed, waiting
-from bridge.model import GoalState
+from bridge.model import IDEMPOTENT, GoalState
 from bridge.store.goals import merging, proofs, statements
-from bridge.store.goals.parking import as_json, first_look, to_prove
+from bridge.store.goals.parking import DRY_RULE, as_json, first_look, gathered, to_prove, without_visitor
 from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from bridge.model import GoalDraft
     from bridge.settings import Settings
 
-DRY: Final = "a test event: nothing is sent (DATAFAST_TEST_API_KEY would send it to a second website)"
+TEST: Final = "a test event: nothing is sent (DATAFAST_TEST_API_KEY would send it to a second website)"
+TEST_PAYMENT: Final = "a test event: its payment is never sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _row(
         "name": planned.name,
         "description": planned.description or f"{event.source} {event.envelope.id or event.name}",
         "metadata": json.dumps(dict(planned.metadata), ensure_ascii=False),
-        "handover": None if draft.test or draft.dry else draft.handover,
+        "handover": None if draft.test or draft.dry or planned.dry else draft.handover,
         "happened_at_ms": draft.happened_at_ms,
         "time_is_stated": draft.time_is_stated,
         "ordered_at_ms": draft.ordered_at_ms,
@@ -141,11 +142,17 @@ def _born(
         "weak_at_ms": None,
     }
     if draft.dry:
-        return values | {"state": "dry", "reason": "test", "message": DRY}
+        message = TEST if draft.planned.kind == "goal" else TEST_PAYMENT
+        return values | {"state": "dry", "reason": "test", "message": message}
+    if draft.planned.dry:
+        kept = {"reason": DRY_RULE, "message": gathered(draft.planned.rule_id)}
+        return values | kept | {"state": "dry", "provenance": as_json(found) or _lent(draft)}
     if found and not found.unproved:
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in draft.keys]
     refused = _refused(draft)
+    if not draft.keys and not found and draft.planned.kind in IDEMPOTENT:
+        return values | without_visitor(now)
     if not draft.keys and not found:
         message = unattributed(draft.event.provider, pairs, refused)
         return values | {"state": "unattributed", "reason": "no_visitor", "message": message}
@@ -170,7 +177,7 @@ def _write_keys(conn: Connection, made: Iterable[MadeGoal]) -> None:
     rows = [
         (item.goal_id, key.text)
         for item in made
-        if item.outcome != "known" and item.state is not GoalState.DRY
+        if item.outcome != "known" and not item.draft.dry
         for key in item.draft.keys
     ]
     statements.write_keys(conn, rows)

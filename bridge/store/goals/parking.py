@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, select, update
 from bridge.identity.choice import resolve
 from bridge.identity.evidence import FoundVisitor, Observation
 from bridge.identity.sentences import HINT, disproved, proving, unattributed, waiting
-from bridge.model import Key, NamedVisitor
+from bridge.model import IDEMPOTENT, Key, NamedVisitor
 from bridge.store import clock
 from bridge.store.goals import proofs, statements
 from bridge.store.goals.unknown import WHY, Unknown
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 LOOK_AGAIN_MS: Final = 1_000  # while events that may still speak are waiting to be routed
+DRY_RULE: Final = "rule"  # why a goal is dry that a person may send
 
 # Whoever changes the state first wins: a worker that sends, a sweep, another event.
 CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.state == bindparam("was"))
@@ -98,6 +99,11 @@ def park_again(conn: Connection, goal_id: int, settings: Settings) -> bool:
     until = {"parked_until_ms": now + settings.bridge_park, "expires_at_ms": now + settings.bridge_max_age}
     values = {"state": "parked", "reason": None, "due_at_ms": now, "changed_at_ms": now, **until}
     return conn.execute(CHANGE.values(**values), {"goal": goal_id, "was": "unattributed"}).rowcount == 1
+
+
+def gathered(rule_id: str) -> str:
+    """What a goal says of itself that a rule with `enabled: dry` made."""
+    return f"made by a rule with `enabled: dry`: `goals send --rule {rule_id}` sends it"
 
 
 def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
@@ -184,10 +190,18 @@ def _decided(
         return {"due_at_ms": _next_look(goal, now), **_waits_for(goal, found, pairs)}
     if goal.parked_until_ms <= now and not _is_over(goal, unrouted_ms, now):
         return {"due_at_ms": now + LOOK_AGAIN_MS}
+    if goal.kind in IDEMPOTENT:
+        return without_visitor(now) | {"to_prove": None}
     sender = keys[0].text.partition(":")[0] if keys else goal.source
     refused = f"DataFast has not said in time whether it knows {found.visitor}" if found else None
     message = unattributed(sender, pairs, disproved(stranger) if stranger else refused)
     return {"state": "unattributed", "reason": "no_visitor", "message": message, "to_prove": None}
+
+
+def without_visitor(now: int) -> dict[str, Any]:
+    """The columns of a payment that is sent though nobody knows whose it is: the money came in."""
+    message = "no visitor was found: it is sent without one"
+    return {"state": "pending", "reason": "no_visitor", "message": message, "due_at_ms": now}
 
 
 def _waits_for(goal: Row[Any], found: FoundVisitor | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:

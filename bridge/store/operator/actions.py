@@ -10,13 +10,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, select, update
 
-from bridge.model import GoalState
+from bridge.model import IDEMPOTENT, GoalState
 from bridge.store.clock import now_ms, read_ms
+from bridge.store.goals import parking
 from bridge.store.inbox import events
 from bridge.store.operator.forgetting import FORGOTTEN
-from bridge.store.schema import goals
+from bridge.store.schema import goal_keys, goals
 from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Retried(StrEnum):
     UNDER_WAY = "under_way"  # nothing done: it is being sent, or DataFast is asked whether it arrived
     WAITS = "waits"  # nothing done: it is parked until its visitor is known
     DRY = "dry"  # nothing done: of a test event, never sent
+    LOOKED_FOR = "looked_for"  # a dry rule made it: now it waits for its visitor, or found that there is none
+    OVER_AGE = "over_age"  # nothing done: what a dry rule gathered is older than max_age
     UNKNOWN = "unknown"  # there is no such goal
 
 
@@ -70,7 +73,34 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
             return _once_more(conn, row), goal_id
         case state if state in _UNDER_WAY:
             return Retried.UNDER_WAY, goal_id
+        case "dry" if row.reason == parking.DRY_RULE:
+            return _out_of_dry(conn, row, {}), goal_id
     return (Retried.DRY if row.state == "dry" else Retried.WAITS), goal_id
+
+
+def send_gathered(conn: Connection, goal_id: int) -> Retried:
+    """Send a goal that a dry rule made, unless it has grown older than its `max_age`."""
+    row = conn.execute(select(goals).where(goals.c.id == goal_id, _GATHERED).with_for_update()).first()
+    if row is None:
+        return Retried.UNKNOWN
+    if row.expires_at_ms <= read_ms(conn):
+        return Retried.OVER_AGE
+    return _out_of_dry(conn, row, {"expires_at_ms": row.expires_at_ms})
+
+
+_GATHERED: Final = and_(goals.c.state == "dry", goals.c.reason == parking.DRY_RULE)
+
+
+def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, Any]) -> Retried:
+    """Nobody has looked for its visitor since it was made: without one, it waits for it as if it were made now."""
+    now = read_ms(conn)
+    values = _fresh(row, now) | given
+    if row.visitor is None:
+        may_find = row.provenance or conn.execute(select(goal_keys.c.key).where(goal_keys.c.goal_id == row.id)).first()
+        until = now + row.wait_ms if may_find else now
+        values |= {"state": "parked", "reason": None, "message": None, "parked_until_ms": until}
+    conn.execute(update(goals).where(goals.c.id == row.id, _GATHERED).values(**values))
+    return Retried.QUEUED if row.visitor is not None else Retried.LOOKED_FOR
 
 
 def cancel(conn: Connection, goal_id: int) -> Cancelled:
@@ -114,7 +144,7 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
 
 def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
     """The same goal is sent: as far as anybody knows, it was never delivered."""
-    if row.visitor is None:
+    if row.visitor is None and row.kind not in IDEMPOTENT:
         return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
     conn.execute(update(goals).where(*_still(row)).values(_fresh(row, read_ms(conn))))
     return Retried.QUEUED

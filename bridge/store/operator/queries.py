@@ -62,11 +62,20 @@ class GoalLine:
     datafast_event_id: str | None
     weak_at_ms: int | None
     generation: int
+    kind: str
 
     @property
     def label(self) -> str:
         """What people call it: `goal_7`."""
         return f"goal_{self.id}"
+
+    @property
+    def called(self) -> str:
+        """Its name; of a payment, with the money: `payment 29.00 USD`."""
+        if self.kind == "goal":
+            return self.name
+        refund = "refunded" if "refunded" in self.metadata else ""
+        return " ".join(filter(None, (self.name, self.metadata.get("amount"), self.metadata.get("currency"), refund)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +187,8 @@ class GoalFilter(_Filter):
     destination: str | None = None
     name: str | None = None
     visitor: str | None = None
+    rule_id: str | None = None
+    reason: str | None = None
     event_id: int | None = None
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, func, select, text
+from sqlalchemy import bindparam, case, func, literal_column, select, text
 
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import facts
@@ -123,12 +123,14 @@ class Snapshot:
 class Totals:
     """How many there ever were.
 
-    events: (source, state, verdict or ""); goals: (destination, state); attempts: (kind, outcome or "").
+    events: (source, state, verdict or ""); goals, and of them payments: (destination, state); attempts: (kind, outcome
+    or "").
     """
 
     events: Mapping[tuple[str, str, str], int]
     goals: Mapping[tuple[str, str], int]
     attempts: Mapping[tuple[str, str], int]
+    payments: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 # -------------------------------------------------------------------------------------------------------- ready
@@ -271,14 +273,22 @@ def totals(conn: Connection) -> Totals:
     """Everything that was ever there, except what a person had forgotten."""
     counts: dict[str, Counter[tuple[str, ...]]] = {}
     for what, columns in COUNTED.items():
-        counts[what] = Counter({(*map(str, row[:-1]),): int(row[-1]) for row in conn.execute(_counts(columns))})
+        counts[what] = _counted(conn, _counts(columns))
+    counts["payments"] = _counted(conn, _counts(COUNTED["goals"]).where(_IS_PAYMENT))
     for row in conn.execute(select(removed)):
         key = (row.a, row.b, row.c)[: len(COUNTED[row.what])]
         counts[row.what][key] += row.removed
+        if row.what == "goals" and row.c:
+            counts["payments"][key] += row.removed
     return Totals(**{what: dict(counter) for what, counter in counts.items()})  # type: ignore[arg-type]
 
 
-# What tells rows apart in the counts; retention writes down what it removes in the same words.
+def _counted(conn: Connection, query: Select[*tuple[Any, ...]]) -> Counter[tuple[str, ...]]:
+    return Counter({(*map(str, row[:-1]),): int(row[-1]) for row in conn.execute(query)})
+
+
+_IS_PAYMENT: Final = goals.c.kind != literal_column("'goal'")  # a parameter would not match the index
+# What tells rows apart in the counts; retention writes down what it removes in the same words, of a payment its kind.
 COUNTED: Final[Mapping[str, tuple[Column[str], ...]]] = {
     "events": (events.c.source, events.c.state, events.c.verdict),
     "goals": (goals.c.destination, goals.c.state),

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, update
 
 from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
@@ -143,7 +143,8 @@ def forget_goals(conn: Connection, limit: int, now: int) -> int:
     tries = delete(attempts).where(attempts.c.goal_id.in_(ids)).returning(*COUNTED["attempts"])
     _write_down(conn, "attempts", conn.execute(tries))
     conn.execute(delete(goal_keys).where(goal_keys.c.goal_id.in_(ids)))
-    gone = delete(goals).where(goals.c.id.in_(ids)).returning(*COUNTED["goals"])
+    kind = case((goals.c.kind == "goal", ""), else_=goals.c.kind)
+    gone = delete(goals).where(goals.c.id.in_(ids)).returning(*COUNTED["goals"], kind)
     return _write_down(conn, "goals", conn.execute(gone))
 
 

@@ -153,7 +153,7 @@ def test_a_billion_laughs_are_one_fault_an_alias():
         ),
         (TWO_LINES + "    when:", '5:5: "when" has no value'),
         ("provider: stripe\ngoals:\n  - goal: a\n    event:", '4:5: "event" has no value'),
-        (TWO_LINES + "    enabled: no", '5:14: "enabled" must be true or false'),
+        (TWO_LINES + "    enabled: no", '5:14: "enabled" must be true, false or dry'),
         (TWO_LINES + "    max_age: 7 days", '5:14: "7 days" must be a duration such as 500ms, 5s, 2min, 1h or 3d'),
         (TWO_LINES + "    wait: 0s", '5:11: "0s" must be a duration such as 500ms, 5s, 2min, 1h or 3d'),
         ("provider: stripe\ngoals:\n  - goal: a", '3:5: a goal needs "event"'),
