@@ -4,7 +4,8 @@ The SQL is the real one on SQLite, the deliverer is the real one; the clock and 
 before, inside and after each transaction and around each request; they are stopped for longer than their lease while
 the other one works; answers are lost before and after recording; the database's clock is set ahead and back by seconds
 to years. After every commit the invariants are checked, and at the end, when all is calm again (but the clock may still
-be wrong), every goal must have arrived exactly once; what was held because of the clock, after one retry by a person.
+be wrong), every goal and payment must have arrived exactly once, those of dry rules too; what was held because of the
+clock, after one retry by a person.
 
 `Violation` names the seed: `BRIDGE_SEED=N python -m pytest tests/faults -k no_seed` plays it again.
 """
@@ -39,6 +40,7 @@ LEASE_MS = 60_000
 DESTINATION = Destination("default", "df_sim")
 STEPS_MS = (30_000, 3_540_000, 3_600_000, 86_400_000, 30 * 86_400_000, 500 * 86_400_000, 3_650 * 86_400_000)
 GOALS_MAX = 7
+PAID = '{"amount": "1", "currency": "USD", "transaction_id": "%d"}'
 BUSY = ("sending", "unconfirmed")
 ENDED = ("delivered", "held", "expired", "rejected")
 
@@ -59,6 +61,7 @@ class Row(NamedTuple):
     looks: int
     message: str | None
     reason: str | None
+    kind: str
 
 
 _UNWRITTEN = (
@@ -107,6 +110,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
+        self.kinds = random.Random(f"kinds {self.seed}")
+        self.mixed = self.kinds.random() < 0.3  # there are payments, and goals of a dry rule
         self.hold = self.rng.random() < 0.5
         self.descriptions_told = self.rng.random() < 0.5
         self.settings = bridge_settings.load({"BRIDGE_UNCONFIRMED": "hold" if self.hold else "resend"})
@@ -167,6 +172,8 @@ class World:
             self.set_clock(self.rng.choice((0, self.rng.choice((-1, 1)) * self.rng.choice(STEPS_MS))))
         if self.jumpy and self.chance(0.05) and self.made < GOALS_MAX:
             self.make_goal(self.made)
+        if self.mixed:
+            self.send_gathered()
         try:
             self.look(number)
             if self.rng.random() < 0.2:
@@ -211,12 +218,21 @@ class World:
         """Calm: sweep, work, let time pass until something is due. True when nothing is left to do."""
         rows = self.rows()
         self.keepers[0].look()
+        if self.mixed and self.send_gathered(all_=True):
+            return False
         if all(row.state in ENDED for row in rows):
             return not self.retry_held(rows)
         self.workers[0].sweep()
         if self.workers[0].step() is not None:
             self.skip_time()
         return False
+
+    def send_gathered(self, *, all_: bool = False) -> bool:
+        """A person sends what a dry rule has gathered; whether there was any."""
+        dry = [row.id for row in self.rows() if row.state == "dry" and (all_ or self.kinds.random() < 0.1)]
+        for goal_id in dry:
+            self.store.run(partial(actions.retry if all_ else actions.send_gathered, goal_id=goal_id))
+        return bool(dry)
 
     def retry_held(self, rows: list[Row]) -> bool:
         """A person sends what was held because of the clock; whether there was any."""
@@ -269,11 +285,16 @@ class World:
             "events", id=number + 1, source="s", provider="stripe", type="t", test=False, received_at_ms=now,
             dedupe_key=f"k{number}", headers="{}", query="{}", state="routed", body=b"{}",
         )  # fmt: skip
+        paid = self.mixed and self.kinds.random() < 0.5
+        kept = self.mixed and self.kinds.random() < 0.3
+        name = self.rng.choice(("purchase", "refund"))
         self.insert(
             "goals", id=number + 1, event_id=number + 1, source="s", rule_id="r", destination="default",
-            once_key=f"o{number}", test=False, name=self.rng.choice(("purchase", "refund")),
-            description=f"s evt_{number}", metadata="{}", visitor=f"visitor-{self.rng.randrange(2)}",
-            state="pending", happened_at_ms=ordered_at, time_is_stated=True, ordered_at_ms=ordered_at,
+            once_key=f"o{number}", test=False, name="payment" if paid else name, kind="payment" if paid else "goal",
+            description=f"s evt_{number}", metadata=PAID % number if paid else "{}",
+            visitor=f"visitor-{self.rng.randrange(2)}", state="dry" if kept else "pending",
+            reason="rule" if kept else None,
+            happened_at_ms=ordered_at, time_is_stated=True, ordered_at_ms=ordered_at,
             created_at_ms=now, changed_at_ms=now, due_at_ms=now, expires_at_ms=now + 7 * 86_400_000, wait_ms=1,
         )  # fmt: skip
 
@@ -295,6 +316,10 @@ class World:
             arrived, excuse = sent[row.description], self.blind[row.description]
             self.demand(arrived <= 1 + excuse, f"{row.description} arrived {arrived} times")
             self.demand(row.state != "delivered" or arrived >= 1, f"{row.description}: delivered, but it never arrived")
+            self.demand(row.state != "dry" or arrived == 0, f"{row.description}: dry, but it arrived")
+            if row.kind == "payment":  # DataFast takes each once, so it is sent again without a look
+                self.demand(row.state != "unconfirmed", f"{row.description}: a payment is looked up")
+                continue
             unsent = row.state in ("pending", "leased")
             self.demand(not unsent or arrived <= excuse, f"{row.description}: {row.state}, but it arrived")
             self.demand(row.state != "leased" or row.lease_token, f"{row.description}: leased by nobody")
@@ -388,6 +413,12 @@ class _Api:
     def __init__(self, world: World) -> None:
         self._world = world
 
+    def post_payment(self, destination: Any, body: Any) -> Outcome:
+        description = f"s evt_{body['transaction_id']}"
+        return self.post_goal(
+            destination, visitor=body["datafast_visitor_id"], name="payment", description=description, metadata={}
+        )
+
     def post_goal(self, destination: Any, *, visitor: str, name: str, description: str, metadata: Any) -> Outcome:
         world = self._world
         world.check_request(visitor, description)
@@ -428,7 +459,8 @@ class _Api:
         return Outcome(kind, status, server_now_ms=self._world.true_ms // 1_000 * 1_000)
 
     def _record(self, visitor: str, name: str, description: str) -> Outcome:
-        self._world.entries.append(Entry(visitor, name, description, self._world.true_ms))
+        if name != "payment" or all(entry.description != description for entry in self._world.entries):
+            self._world.entries.append(Entry(visitor, name, description, self._world.true_ms))
         return self._answer(OutcomeKind.DELIVERED, 200)
 
     def visitor_goals(self, destination: Any, visitor: str) -> VisitorGoals:
