@@ -123,6 +123,7 @@ class Player:
             }
             for element in prepared.elements
             for draft in element.drafts
+            if draft.planned.kind == "goal"  # there were no payments
         ]
         return {
             "name": name,
