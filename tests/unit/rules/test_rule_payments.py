@@ -179,12 +179,16 @@ def test_a_payment_is_like_a_shipped_goal_and_dry_by_a_layer():
 use: []
 goals:
   - payment: {amount: 1, currency: USD, transaction_id: "{sale_id}"}
+    id: mine
     like: purchase
   - {id: refund, enabled: dry}
 """
     found = _real(text, "gumroad.yaml").rules["gumroad"]
     by_id = {rule.id: rule for rule in found}
-    payment = by_id["payment"]
+    payment = by_id["mine"]
     assert (payment.kind, payment.origin, payment.events, payment.once_per) == ("payment", "like", ("sale",), ())
     assert payment.when == by_id["purchase"].when
     assert (by_id["refund"].enabled, by_id["refund"].dry) == (True, True)
+    assert by_id["payment"].enabled is False
+    shipped = _real("extends: gumroad\nuse: [payment]\n", "gumroad.yaml").rules["gumroad"]
+    assert [rule.id for rule in shipped if rule.enabled] == ["payment"]
