@@ -130,6 +130,9 @@ class Outage:
         self.recorded[description] = (name, at, times + 1)
         return Outcome(OutcomeKind.DELIVERED, 200)
 
+    def post_payment(self, destination: Any, body: Any) -> Outcome:  # noqa: ARG002
+        return Outcome(OutcomeKind.REJECTED, message="no payment is made here")
+
     def visitor_goals(self, destination: Any, visitor: str) -> VisitorGoals:  # noqa: ARG002
         self.asked_ms.append(self.now_ms)
         self.now_ms += LATENCY_MS
