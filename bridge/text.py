@@ -45,8 +45,9 @@ def is_fixture_id(event_id: str) -> bool:
 
 def nearest(word: str, known: Collection[str], likeness: float = 0.7) -> str | None:
     """The known word that is most like this one, if one is like it at all."""
-    found = get_close_matches(word[:80].lower(), list(known), n=1, cutoff=likeness)
-    return found[0] if found else None
+    by_lower = {each.lower(): each for each in known}
+    found = get_close_matches(word[:80].lower(), list(by_lower), n=1, cutoff=likeness)
+    return by_lower[found[0]] if found else None
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:

@@ -127,9 +127,9 @@ def _misspelt(given: Mapping[str, str], known: Collection[str], is_such: Callabl
     unset = [name for name in known if not given.get(name)]
     found = []
     for name in sorted(set(given) - set(known)):
-        meant = nearest(name.lower(), [each.lower() for each in unset], likeness=_ALIKE) if is_such(name) else None
+        meant = nearest(name, unset, likeness=_ALIKE) if is_such(name) else None
         if meant is not None:
-            found.append(f"{name} is set, but nothing reads it; did you mean {meant.upper()}?")
+            found.append(f"{name} is set, but nothing reads it; did you mean {meant}?")
     return found
 
 

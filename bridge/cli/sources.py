@@ -127,10 +127,9 @@ def _links(source: Source) -> tuple[str, ...]:
     """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
     from bridge import identity
 
-    known = event_names(source.provider)
-    if known:
-        return identity.tying(source, known)
-    return _in_order(event for link in source.links for event in link.events if event != "*")
+    return identity.tying(source, event_names(source.provider)) or _in_order(
+        event for link in source.links for event in link.events if event != "*"
+    )
 
 
 def _in_order(events: Iterable[str]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ _DOLLAR: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}")
 _OPERATORS: Final = {">": "gt", ">=": "gte", "=>": "gte", "<": "lt", "<=": "lte", "=<": "lte", "!=": "not", "<>": "not"}
 _ROOTS: Final = frozenset({"value", "was", "header", "query", "envelope", "event"})
 _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in ("", "was."))
-_ALIKE: Final = 0.87  # "cancelled" and "canceled" are
+_ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
 
 
 def lint(written: MappingFile, preset: Mapping[str, Any], report: Report) -> None:

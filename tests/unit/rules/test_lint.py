@@ -53,6 +53,12 @@ def test_what_is_hardly_meant_gets_a_sentence(line, sentence):
     [
         ("stripe", "checkout.sesion.completed", "checkout.session.completed"),
         ("lemonsqueezy", "subscription_canceled", "subscription_cancelled"),
+        ("polar", "subscription.cancelled", "subscription.canceled"),
+        ("paddle", "transaction.complete", "transaction.completed"),
+        ("clerk", "user.create", "user.created"),
+        ("tally", "FORM_RESPONES", "FORM_RESPONSE"),
+        ("calcom", "BOOKING_CANCELED", "BOOKING_CANCELLED"),
+        ("revenuecat", "INITIAL_PURCHAS", "INITIAL_PURCHASE"),
     ],
 )
 def test_a_misspelt_event_type_is_named(provider, event, meant):
