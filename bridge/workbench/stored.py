@@ -27,7 +27,7 @@ def preparer(store: Store, rule_set: RuleSet, settings: Settings, destinations: 
     return Preparer(rule_set, settings, destinations, (key or "").encode())
 
 
-def pages(store: Store, span: history.Span) -> Iterator[list[Event]]:
+def pages(store: Store, span: history.EventSpan) -> Iterator[list[Event]]:
     """The events of a span, in the order of their arrival."""
     after: int | None = None
     while True:

@@ -1,7 +1,7 @@
 """The stored events of a time span in the order of their arrival, and which goals were there before them.
 
 `span` and `page` go by the primary key and the index of `received_at_ms`: a page reads the rows of its events, with
-their bodies, and nothing else. `made_before` is one look into the index of once keys per goal. Nothing here writes.
+their bodies, and nothing else. `made_before` looks once per goal into the index of once keys. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
 
 PAGE: Final = 500  # events
-_ASKED: Final = 500  # once keys a statement
+_ASKED: Final = 500  # once keys per statement
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """The events from `first` to `last` that came at `since_ms` or later; `first` is None where there is none."""
+class EventSpan:
+    """The events from `first` to `last` that came at `since_ms` or later; `first` is None if there are none."""
 
     since_ms: int
     first: int | None
     last: int
 
 
-def span(conn: Connection, since_ms: int) -> Span:
+def span(conn: Connection, since_ms: int) -> EventSpan:
     """Which events came since then."""
     first = conn.execute(_FIRST, {"since": since_ms}).scalar()
-    return Span(since_ms, first, conn.execute(_LAST).scalar() or 0)
+    return EventSpan(since_ms, first, conn.execute(_LAST).scalar() or 0)
 
 
-def page(conn: Connection, of: Span, after: int | None = None) -> list[Event]:
-    """The next events of a span behind the event `after`, with or without their bodies; none: that was all."""
+def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Event]:
+    """The next events of a span after the event `after`, with or without their bodies; none: that was all."""
     if of.first is None:
         return []
     behind = of.first - 1 if after is None else after

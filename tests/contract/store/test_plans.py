@@ -46,7 +46,7 @@ WORK = {
     "goals": lambda conn: retention.forget_goals(conn, 10, NOW_MS),
     "events": lambda conn: retention.forget_events(conn, 10, NOW_MS),
     "a time span": lambda conn: history.span(conn, 1),
-    "a page of it": lambda conn: history.page(conn, history.Span(1, 1, 2)),
+    "a page of it": lambda conn: history.page(conn, history.EventSpan(1, 1, 2)),
     "made before": lambda conn: history.made_before(conn, [("default", "a"), ("default", "b")], 2),
     "times ahead": lambda conn: AHEAD.needed(conn, NOW_MS),
     "times ahead, all": lambda conn: AHEAD.needed(conn, NOW_MS, cheap=False),
