@@ -76,6 +76,19 @@ def test_the_trace_says_whose_a_rule_is(store, clock):
     assert rule_sentence(element["rules"][0]) == "matched: goal purchase"
 
 
+def test_why_says_whose_the_rule_of_a_goal_is(sqlite_store, sqlite_url, clock, capsys, monkeypatch):
+    desk = Desk(sqlite_store, clock, {"stripe.yaml": LAYER})
+    desk.route(stripe_event("checkout.session.completed", SALE))
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    told = []
+    for goal in desk.goals():
+        assert main(["why", f"goal_{goal.id}"]) == 0
+        told += [line.split(None, 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  Rule ")]
+    assert sorted(told) == ["big_purchase of stripe (like)", "purchase of stripe (override)"]
+    assert main(["why", "ev_1"]) == 0
+    assert "card_added (shipped)" in capsys.readouterr().out
+
+
 def test_a_file_that_extends_nothing_has_no_origins(store, clock):
     desk = Desk(store, clock, {"stripe.yaml": TEXTS["stripe"]})
     desk.route(stripe_event("checkout.session.completed", SALE))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rules_kit import VISITOR
 
 from bridge import loading, mapping_tests, rules, settings, sources
@@ -462,3 +465,37 @@ def test_a_layer_and_a_file_of_ones_own_are_no_copies():
     assert rules.copy_of("provider: stripe\ngoals: [{goal: refund, event: a}]\n") is None
     assert rules.copy_of("provider: [") is None
     assert rules.copy_of("provider: github\ngoals: 5\n") is None
+
+
+# ------------------------------------------------------------------------------------------------- whatever it holds
+
+YAMLISH = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["refund", "purchase", "a.b", "{a}", "false", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["a", "refund", "amount", "any", "gt", "event", "kind", "path"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+FILE_KEYS = sorted(set(rules.schema_json()["properties"]) - {"extends"})
+RULE_KEYS = sorted(rules.schema_json()["$defs"]["Goal"]["properties"])
+
+
+@given(
+    name=st.sampled_from(["stripe", "generic", "polar"]),
+    file=st.dictionaries(st.sampled_from(FILE_KEYS), YAMLISH, max_size=2),
+    begun=st.sampled_from(
+        [{"id": "refund"}, {"id": "any"}, {"goal": "mine", "like": "refund"}, {"goal": "refund"}, {}]
+    ),
+    said=st.dictionaries(st.sampled_from(RULE_KEYS), YAMLISH, max_size=3),
+)
+def test_whatever_a_layer_holds_its_errors_are_told_one_a_line_in_the_layer(name, file, begun, said):
+    whole = {"extends": name, "goals": [begun | said], **file}
+    try:
+        load(json.dumps(whole), f"{name}.yaml")
+    except MappingError as error:
+        for found in error.faults:
+            assert found.startswith(f"mappings/{name}.yaml:1:")
+            assert "\n" not in found
