@@ -8,6 +8,8 @@ The trace of an event (`events.trace`, JSON) answers every "why":
         "type", "id", "mode",
         "ignored": why no rule was asked,
         "rules": [{"rule", "goal", "result", "path", "expected", "actual", "message", "notes"}],
+        "nearest": of an element without a goal, the rule that came nearest: {"rule", "goal", "failing" (of its
+                   "conditions", and one more if it is switched off), "path", "expected", "actual", "message"},
         "candidates": [{"path", "value", "visitor" (taken as one), "bare" (a client_reference_id), "borrowed" (to be
                         proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from bridge import logs
 from bridge.errors import StoreError
 from bridge.prepare import Element, PreparedEvent, Preparer, followed, settle
+from bridge.rules import NearMiss
 from bridge.store import clock, facts
 from bridge.store.database.driver import driver_of
 from bridge.store.goals import making, parking, statements
@@ -252,11 +255,23 @@ def _element_trace(element: Element, made: Sequence[MadeGoal], *, rules: bool = 
         "mode": envelope.mode,
         "ignored": element.ignored,
         "rules": [trace.to_json() for trace in evaluation.traces] if evaluation and rules else None,
+        "nearest": _nearest(element),
         "candidates": [_candidate_trace(item) for item in element.judged],
         "keys": [key.text for key in element.observation.keys],
         "goals": [_goal_trace(item) for item in made],
     }
     return {name: value for name, value in trace.items() if value not in (None, [])}
+
+
+def _nearest(element: Element) -> dict[str, Any] | None:
+    """The rule that came nearest to a goal; one that failed, or whose other goal was not made, came nearer still."""
+    if element.evaluation is None or element.drafts or element.following:
+        return None
+    for trace in element.evaluation.traces:
+        if trace.result in ("failed", "follows"):
+            return NearMiss(trace.rule_id, trace.goal, 1, 1, message=trace.message, origin=trace.origin).to_json()
+    near = element.evaluation.nearest
+    return None if near is None else near.to_json()
 
 
 def _candidate_trace(judged: JudgedCandidate) -> dict[str, Any]:

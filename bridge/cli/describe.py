@@ -131,7 +131,9 @@ def _event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
         facts.append(("Happened", f"{when(stated)}, {ago(stated, moment.now_ms)}"))
     later = f", {span(line.received_at_ms - stated)} later" if stated and line.received_at_ms - stated > 1_000 else ""
     facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
-    return [*facts, ("Result", _result(detail, moment))]
+    elements = (detail.trace or {}).get("elements", ())
+    near = trace.nearest(elements[0]) if len(elements) == 1 and not line.goals else ""
+    return [*facts, ("Result", _result(detail, moment)), *([("Nearest", near)] if near else [])]
 
 
 def _again(duplicates: int) -> str:

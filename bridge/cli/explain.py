@@ -243,8 +243,16 @@ def _summary(explained: Explained) -> str:
         names = listing([draft.planned.name for draft in explained.drafts])
         made = f"{count(len(explained.drafts), 'goal')}: {names}."
     else:
-        made = "No goal for sure." if explained.following else f"No goal: {prepared.reason or 'no rule matches'}."
+        made = "No goal for sure." if explained.following else _no_goal(prepared)
     return " ".join([made, *(f"{draft.planned.name} {_needs(draft)}." for draft in explained.following)])
+
+
+def _no_goal(prepared: PreparedEvent) -> str:
+    from bridge import route
+
+    elements = route.preview(prepared)["elements"]
+    near = trace.nearest(elements[0]) if len(elements) == 1 and prepared.reason is None else ""
+    return f"No goal: {prepared.reason or 'no rule matches'}{f'. The nearest is {near}' if near else ''}."
 
 
 def _needs(draft: GoalDraft) -> str:

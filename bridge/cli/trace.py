@@ -47,6 +47,8 @@ def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
     mine = [rule for rule in rules if rule["result"] != "event"]
     screen.heading("Rules")
+    if near := nearest(element):
+        screen.say(f"Nearest to a goal: {near}", indent=2)
     screen.facts([(_called(rule), rule_sentence(rule)) for rule in mine])
     others = [str(rule["rule"]) for rule in rules if rule["result"] == "event"]
     if others:
@@ -60,6 +62,25 @@ def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
         )
     elif not rules:
         screen.say("no rule was asked", indent=2)
+
+
+def nearest(element: Mapping[str, Any]) -> str:
+    """The rule that came nearest to a goal, and what kept it from one; empty where that is not known."""
+    near: Mapping[str, Any] | None = element.get("nearest")
+    if near is None:
+        return ""
+    failing = int(near["failing"])
+    seen = f"{near['path']} is {near.get('actual')}, expected {near.get('expected')}" if "path" in near else ""
+    if not seen and failing == 1:
+        return f"{_called(near)}: {near.get('message')}"
+    if not seen:
+        others = count(failing - 1, "condition fails", "conditions fail")
+        return f"{_called(near)}: {near.get('message')}, and {others}"
+    if failing == 1:
+        others = int(near["conditions"]) - 1
+        hold = "; its other condition holds" if others == 1 else "; its other conditions hold" if others else ""
+        return f"{_called(near)}: {seen}{hold}"
+    return f"{_called(near)}: {seen}; {failing} of its {near['conditions']} conditions fail"
 
 
 def _called(rule: Mapping[str, Any]) -> str:

@@ -11,11 +11,12 @@ from bridge.rules.reading.copies import copy_of
 from bridge.rules.reading.folder import SHIPPED, hash_of, own, read_file, read_files
 from bridge.rules.reading.loader import load
 from bridge.rules.reference import reference, schema_json
-from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace
+from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace
 
 __all__ = [
     "SHIPPED",
     "Evaluation",
+    "NearMiss",
     "Rule",
     "RuleSet",
     "RuleTrace",

@@ -17,7 +17,8 @@ from bridge.rules.goals import Making, RuleFailedError
 from bridge.rules.language.conditions import FieldTest, flat, shown_at
 from bridge.rules.language.named import with_values
 from bridge.rules.language.values import Value, shown
-from bridge.rules.ruleset import Evaluation, Rule, RuleSet, RuleTrace, Table
+from bridge.rules.nearest import nearest
+from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace, Table
 from bridge.text import text_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,15 @@ def evaluate_table(
         rule = rules.rules[position]
         goals = planned if rule.follows is None else following
         traces[position] = _judge(rule, rules.conditions[position], making, values, goals)
-    return Evaluation(tuple(planned), tuple(traces), tuple(following))
+    near = None if planned or following else _nearest(rules, positions, traces, document)
+    return Evaluation(tuple(planned), tuple(traces), tuple(following), near)
+
+
+def _nearest(rules: Table, positions: tuple[int, ...], traces: list[RuleTrace], document: Document) -> NearMiss | None:
+    try:
+        return nearest(rules, positions, traces, document)
+    except Exception:  # noqa: BLE001 - as of a rule: whatever a body does to it, the event is routed
+        return None
 
 
 def _positions(rules: Table, event_type: str) -> tuple[int, ...]:

@@ -81,15 +81,50 @@ class RuleTrace(NamedTuple):
         return {name: value for name, value in fields.items() if value is not None}
 
 
+class NearMiss(NamedTuple):
+    """The rule that came nearest to a goal, of an event without one.
+
+    failing: how many of its `conditions` fail; that it is switched off counts as one more. path, expected and actual
+    are those of the first that fails; message: what else kept it from its goal.
+    """
+
+    rule_id: str
+    goal: str
+    failing: int
+    conditions: int
+    path: str | None = None
+    expected: str | None = None
+    actual: str | None = None
+    message: str | None = None
+    origin: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the trace that is stored; what is None or empty is left out."""
+        fields = {
+            "rule": self.rule_id,
+            "goal": self.goal,
+            "origin": self.origin or None,
+            "failing": self.failing,
+            "conditions": self.conditions,
+            "path": self.path,
+            "expected": self.expected,
+            "actual": self.actual,
+            "message": self.message,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+
 class Evaluation(NamedTuple):
     """What the rules of one source make of one document: goals to resolve and send, and a trace for every rule.
 
     following: goals that there are only if the ones that they follow were made before, which the database knows.
+    nearest: the rule that came nearest to a goal, if there are none.
     """
 
     planned: tuple[PlannedGoal, ...] = ()
     traces: tuple[RuleTrace, ...] = ()
     following: tuple[PlannedGoal, ...] = ()
+    nearest: NearMiss | None = None
 
 
 @dataclass(frozen=True, slots=True)

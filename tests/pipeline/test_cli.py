@@ -149,6 +149,19 @@ def test_why_names_path_expected_and_actual_of_the_condition_that_failed(bridge)
     assert "paid" in out.split("expected", 1)[1]
 
 
+def test_why_and_explain_name_the_nearest_rule_and_the_one_condition_that_fails(bridge):
+    out = bridge("why", "evt_2").out
+    near = next(line for line in out.splitlines() if line.startswith("  Nearest"))
+    assert near.split(maxsplit=1)[1].startswith("purchase: data.object.payment_status is unpaid, expected ")
+    assert near.endswith("; its other conditions hold")
+    (element,) = bridge("why", "evt_2", "--json").json["events"][0]["trace"]["elements"]
+    assert (element["nearest"]["rule"], element["nearest"]["failing"]) == ("purchase", 1)
+    body = json.dumps(HAPPENED[2]).encode()
+    answer = bridge("explain", "-", "--source", "stripe", stdin=body)
+    assert f"The nearest is {near.split(maxsplit=1)[1]}." in answer.out.splitlines()[0]
+    assert "Nearest" not in bridge("why", "evt_1").out
+
+
 def test_why_of_an_event_that_no_rule_is_for_says_so(bridge):
     assert "for event types other than price.created" in bridge("why", "evt_price").out
 
