@@ -77,8 +77,8 @@ def nearest(element: Mapping[str, Any]) -> str:
         others = count(failing - 1, "condition fails", "conditions fail")
         return f"{_called(near)}: {near.get('message')}, and {others}"
     if failing == 1:
-        others = int(near["conditions"]) - 1
-        hold = "; its other condition holds" if others == 1 else "; its other conditions hold" if others else ""
+        left = int(near["conditions"]) - 1
+        hold = "; its other condition holds" if left == 1 else "; its other conditions hold" if left else ""
         return f"{_called(near)}: {seen}{hold}"
     return f"{_called(near)}: {seen}; {failing} of its {near['conditions']} conditions fail"
 
