@@ -36,6 +36,8 @@ MORE: Final = {
     "migrate": ("serve", "Bring the database to this release's schema."),
     "restored": ("restored", "Tell the bridge that a backup was restored: nothing is sent twice."),
     "links": ("links", "Show, add and forget the links from keys to visitors."),
+    "report": ("report", "Show the goals, money and visitors of the last days."),
+    "coverage": ("coverage", "Show event types that no rule uses, and rules that made no goal."),
     "backtest": ("backtest", "Show what other rules would have made of the stored events."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),

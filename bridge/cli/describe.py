@@ -266,6 +266,11 @@ def _what_was_forgotten(goal: GoalLine) -> str:
     return f"visitor, metadata and personal keys were {goal.message}" if forgotten(goal.reason) else ""
 
 
+def stands(state: str) -> str:
+    """A state in words."""
+    return _STANDS.get(state, "")
+
+
 def standing(goal: GoalLine, moment: Moment) -> str:
     """Where a goal stands, with the reason if there is one."""
     text = f"{goal.state}: {_STANDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"

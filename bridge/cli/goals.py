@@ -68,14 +68,14 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
         lines = queries.list_goals(conn, wanted)
         redaction.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
         moment = describe.moment(conn)
-    heads = ("GOAL", "MADE (UTC)", "NAME", "VISITOR", "STATE", "WHY OR WHEN")
+    heads = ("GOAL", "MADE (UTC)", "SOURCE", "NAME", "VISITOR", "STATE", "WHY OR WHEN")
     none = "No goal was made yet." if wanted == queries.GoalFilter(limit=limit) else "No goal like that."
     describe.print_page(screen, heads, lines, partial(_row, moment=moment), limit=limit, none=none)
 
 
 def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
     made = when_short(line.created_at_ms)
-    return (line.label, made, line.called, line.visitor or "", line.state, _why_or_when(line, moment))
+    return (line.label, made, line.source, line.called, line.visitor or "", line.state, _why_or_when(line, moment))
 
 
 def _why_or_when(line: GoalLine, moment: Moment) -> str:

@@ -10,7 +10,7 @@ from statements_kit import overheard, plan
 from bridge import settings
 from bridge.store import schema
 from bridge.store.inbox import events
-from bridge.store.operator import history, queries, status
+from bridge.store.operator import history, queries, status, tallies
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Longest, corrections
 
@@ -48,6 +48,10 @@ WORK = {
     "a time span": lambda conn: history.span(conn, 1),
     "a page of it": lambda conn: history.page(conn, history.EventSpan(1, 1, 2)),
     "made before": lambda conn: history.made_before(conn, [("default", "a"), ("default", "b")], 2),
+    "types that came": lambda conn: tallies.types(conn, 1),
+    "rules that fired": lambda conn: tallies.rules(conn, 1),
+    "goals of some days": lambda conn: list(tallies.goals_since(conn, 1)),
+    "what waits": tallies.waiting,
     "times ahead": lambda conn: AHEAD.needed(conn, NOW_MS),
     "times ahead, all": lambda conn: AHEAD.needed(conn, NOW_MS, cheap=False),
 }

@@ -1,0 +1,194 @@
+"""`report`: what the goals of some days were, what they are worth, and what waits or was not delivered."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli import describe, parameters, resources
+from bridge.cli.catalogue import command
+from bridge.cli.formatting import ago, count, listing, span
+from bridge.cli.screen import of_context
+
+if TYPE_CHECKING:
+    from bridge.cli.screen import Screen
+    from bridge.workbench.report import Failure, Money, Report, RuleReport, Sum
+
+
+@command(
+    examples=[
+        ("report", "the last 7 days"),
+        ("report --since 30d --json", "a month, for a script"),
+    ]
+)
+@click.option(
+    "--since",
+    type=parameters.DURATION,
+    metavar="DURATION",
+    default="7d",
+    show_default=True,
+    help="Goals of the last 6h, 7d, 30d …",
+)
+def report(since: int) -> None:
+    """Show the goals of the last days per source, rule and day: money, visitors, what waits, what was not delivered.
+
+    Days are UTC. Money is what the metadata `amount` and `currency` of a goal say, with and without a visitor. Goals of
+    test events are counted apart.
+    """
+    from bridge.store import clock
+    from bridge.workbench import report as reports
+
+    screen = of_context()
+    with resources.store() as store:
+        with store.read() as conn:
+            since_ms = clock.read_ms(conn) - since
+        found = reports.report(store, since_ms)
+    if screen.as_json:
+        screen.write_json(as_json(found))
+    else:
+        _print(screen, found, since)
+
+
+def as_json(found: Report) -> dict[str, Any]:
+    """Amounts are strings, as exact as the goals have them."""
+    from bridge import alarms
+
+    return {
+        "since_ms": found.since_ms,
+        "until_ms": found.until_ms,
+        "goals": found.goals,
+        "test_goals": found.test,
+        "dry_goals": found.dry,
+        "states": dict(found.states),
+        "days": {day: sum(rule.days[day] for rule in found.rules) for day in found.days},
+        "rules": [_rule_json(rule) for rule in found.rules],
+        "money": [_money_json(money) for money in found.money],
+        "sales": [_money_json(money) for money in found.sales],
+        "attribution": [
+            {**asdict(one), "named": one.named, "sentence": alarms.attributed(one)} for one in found.attribution
+        ],
+        "waiting": [asdict(one) for one in found.waiting],
+        "rejected": [{**asdict(one), "example": f"goal_{one.example}"} for one in found.failures],
+    }
+
+
+def _rule_json(rule: RuleReport) -> dict[str, Any]:
+    return {
+        "source": rule.source,
+        "rule": rule.rule,
+        "names": dict(rule.names),
+        "goals": rule.goals,
+        "states": dict(rule.states),
+        "with_visitor": rule.with_visitor,
+        "without_visitor": rule.goals - rule.with_visitor,
+        "days": dict(sorted(rule.days.items())),
+    }
+
+
+def _money_json(money: Money) -> dict[str, Any]:
+    whose = {"source": money.source, "rule": money.rule} if money.rule else {}
+    sums = {"with_visitor": money.with_visitor, "without_visitor": money.without_visitor}
+    return {
+        **whose,
+        "currency": money.currency,
+        **{name: {"goals": one.goals, "amount": str(one.amount)} for name, one in sums.items()},
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- answer
+
+
+def _print(screen: Screen, found: Report, since: int) -> None:
+    screen.heading(_summary(found, since))
+    for money in found.sales:
+        if money.without_visitor.goals:
+            screen.say(
+                f"{_amount(money.without_visitor)} {money.currency} of sales have no visitor"
+                f" ({money.without_visitor.goals} of {money.with_visitor.goals + money.without_visitor.goals})."
+            )
+    if found.rules:
+        screen.say()
+        heads = ("SOURCE", "RULE", "GOALS", "DELIVERED", "WAIT", "NO VISITOR")
+        screen.table(heads, [_row(rule) for rule in found.rules])
+        screen.say()
+        screen.heading("By day (UTC)")
+        screen.facts([(day, _day(found, day)) for day in found.days if _made_on(found, day)])
+    if found.money:
+        screen.say()
+        screen.heading("Money")
+        screen.table(
+            ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "WITHOUT"), [_money_row(money) for money in found.money]
+        )
+    _print_state(screen, found)
+
+
+def _print_state(screen: Screen, found: Report) -> None:
+    from bridge import alarms
+
+    if found.attribution:
+        screen.say()
+        screen.heading("Visitors")
+        screen.facts([(one.source, alarms.attributed(one)) for one in found.attribution])
+    if found.waiting:
+        screen.say()
+        screen.heading("Waiting now")
+        screen.facts(
+            [
+                (
+                    f"{one.goals} {one.state}",
+                    f"{describe.stands(one.state)}, the oldest {ago(one.oldest_at_ms, found.until_ms)}",
+                )
+                for one in found.waiting
+            ]
+        )
+    if found.failures:
+        screen.say()
+        screen.heading("Not delivered")
+        screen.facts([(f"{one.goals} {one.state}", _failure(one)) for one in found.failures])
+
+
+def _summary(found: Report, since: int) -> str:
+    states = listing([f"{number} {state}" for state, number in sorted(found.states.items())])
+    apart = [
+        text
+        for number, text in (
+            (found.test, f"{found.test} of test events"),
+            (found.dry, f"{found.dry} of rules that only rehearse"),
+        )
+        if number
+    ]
+    beside = f" Beside them {listing(apart)}." if apart else ""
+    if not found.goals:
+        return f"No goal in the last {span(since)}.{beside}"
+    return f"{count(found.goals, 'goal')} in the last {span(since)}: {states}.{beside}"
+
+
+def _row(rule: RuleReport) -> tuple[str, ...]:
+    numbers = (rule.goals, rule.states["delivered"], rule.waiting, rule.goals - rule.with_visitor)
+    return (rule.source, rule.rule, *(str(number or "") for number in numbers))
+
+
+def _made_on(found: Report, day: str) -> int:
+    return sum(rule.days[day] for rule in found.rules)
+
+
+def _day(found: Report, day: str) -> str:
+    made = sorted(
+        ((rule.days[day], rule.rule) for rule in found.rules if rule.days[day]), key=lambda one: (-one[0], one[1])
+    )
+    return f"{_made_on(found, day)}: {', '.join(f'{rule} {number}' for number, rule in made)}"
+
+
+def _money_row(money: Money) -> tuple[str, ...]:
+    sums = (f"{_amount(one)} ({one.goals})" if one.goals else "" for one in (money.with_visitor, money.without_visitor))
+    return (money.source, money.rule, money.currency or "(none)", *sums)
+
+
+def _amount(one: Sum) -> str:
+    return f"{one.amount:,}"
+
+
+def _failure(one: Failure) -> str:
+    return f"{one.message or one.reason or 'no reason was kept'} (goal_{one.example})"

@@ -1,0 +1,148 @@
+"""What came and what became of it, in numbers: event types, rules, goals of a time span, what waits.
+
+Each statement says what it reads. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import bindparam, func, or_, select
+
+from bridge.model import FINAL, GoalState
+from bridge.store.schema import events, goals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from bridge.model import Json
+
+_PAGE: Final = 5_000  # goals
+_FACTS: Final = 9  # of a goal that are columns as they are
+
+
+@dataclass(frozen=True, slots=True)
+class TypeTally:
+    """The events of one type that came to one source. last_id: the newest of them."""
+
+    source: str
+    type: str
+    events: int
+    last_id: int
+    last_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTally:
+    """The goals that one rule made."""
+
+    source: str
+    rule_id: str
+    goals: int
+    last_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoalFacts:
+    """What a report says of one goal. attributed: it has a visitor, and DataFast did not say that it knows none."""
+
+    id: int
+    source: str
+    rule_id: str
+    name: str
+    created_at_ms: int
+    state: str
+    reason: str | None
+    message: str | None
+    metadata: str
+    attributed: bool
+    handover: str | None
+    test: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaitTally:
+    """Goals that are not final, in one state and for one reason."""
+
+    state: str
+    reason: str | None
+    goals: int
+    oldest_at_ms: int
+
+
+def types(conn: Connection, since_ms: int) -> list[TypeTally]:
+    """Of the events since then. Reads source and type of each of them, by the index of their arrival."""
+    return [TypeTally(*row) for row in conn.execute(_TYPES, {"since": since_ms})]
+
+
+def rules(conn: Connection, since_ms: int) -> list[RuleTally]:
+    """Of the goals since then. Reads source and rule of each of them, by the index of their making."""
+    return [RuleTally(*row) for row in conn.execute(_RULES, {"since": since_ms})]
+
+
+def trace(conn: Connection, event_id: int) -> Json:
+    """The trace of one event; None once retention took it."""
+    text = conn.execute(select(events.c.trace).where(events.c.id == event_id)).scalar()
+    return None if text is None else json.loads(text)
+
+
+def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
+    """Every goal made since then, but not those that a person sent again. In pages, by the index of their making."""
+    at_ms, after = since_ms, 0
+    while True:
+        rows = conn.execute(_GOALS, {"at": at_ms, "behind": after}).all()
+        for row in rows:
+            unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
+            attributed = row.visitor is not None and not unknown
+            yield GoalFacts(*row[:_FACTS], attributed, row.handover, bool(row.test))
+        if len(rows) < _PAGE:
+            return
+        at_ms, after = rows[-1].created_at_ms, rows[-1].id
+
+
+def waiting(conn: Connection) -> list[WaitTally]:
+    """Of all goals that are not final, whenever they were made. Reads these alone, by the index of their state."""
+    return [WaitTally(*row) for row in conn.execute(_WAITING)]
+
+
+_TYPES: Final = (
+    select(events.c.source, events.c.type, func.count(), func.max(events.c.id), func.max(events.c.received_at_ms))
+    .where(events.c.received_at_ms >= bindparam("since"))
+    .group_by(events.c.source, events.c.type)
+    .order_by(events.c.source, events.c.type)
+)
+_RULES: Final = (
+    select(goals.c.source, goals.c.rule_id, func.count(), func.max(goals.c.created_at_ms))
+    .where(goals.c.created_at_ms >= bindparam("since"))
+    .group_by(goals.c.source, goals.c.rule_id)
+)
+_GOALS: Final = (
+    select(
+        goals.c.id,
+        goals.c.source,
+        goals.c.rule_id,
+        goals.c.name,
+        goals.c.created_at_ms,
+        goals.c.state,
+        goals.c.reason,
+        goals.c.message,
+        goals.c.metadata,
+        goals.c.visitor,
+        goals.c.handover,
+        goals.c.test,
+    )
+    .where(goals.c.created_at_ms >= bindparam("at"), goals.c.generation == 1)
+    .where(or_(goals.c.created_at_ms > bindparam("at"), goals.c.id > bindparam("behind")))
+    .order_by(goals.c.created_at_ms, goals.c.id)
+    .limit(_PAGE)
+)
+_WAITING: Final = (
+    select(goals.c.state, goals.c.reason, func.count(), func.min(goals.c.created_at_ms))
+    .where(goals.c.state.in_(sorted(state.value for state in GoalState if state not in FINAL)))
+    .group_by(goals.c.state, goals.c.reason)
+    .order_by(goals.c.state, goals.c.reason)
+)

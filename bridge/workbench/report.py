@@ -1,0 +1,199 @@
+"""The goals of some days: by source, rule and day; their money with and without a visitor; what waits, what failed.
+
+Days are UTC. Goals of test events, and those that a rule only rehearses, are counted apart. Money is what the metadata
+`amount` and `currency` say, added up per rule, because the sum of a sale and of its refund says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import FINAL, GoalState
+from bridge.store.clock import read_ms
+from bridge.store.goals import attribution
+from bridge.store.operator import tallies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bridge.store import Store
+    from bridge.store.goals.attribution import Attribution
+    from bridge.store.operator.tallies import GoalFacts, WaitTally
+
+PURCHASE: Final = "purchase"  # the hand-over of a sale (`handover:`)
+_FAILED: Final = frozenset({GoalState.REJECTED, GoalState.EXPIRED, GoalState.UNATTRIBUTED})
+
+
+@dataclass(slots=True)
+class Sum:
+    """Goals, and their money in one currency."""
+
+    goals: int = 0
+    amount: Decimal = Decimal(0)
+
+    def add(self, amount: Decimal) -> None:
+        self.goals += 1
+        self.amount += amount
+
+
+@dataclass(slots=True)
+class Money:
+    """What goals in one currency are worth, with a visitor and without. source, rule: empty for all sales together."""
+
+    currency: str
+    source: str = ""
+    rule: str = ""
+    with_visitor: Sum = field(default_factory=Sum)
+    without_visitor: Sum = field(default_factory=Sum)
+
+    def add(self, amount: Decimal, *, attributed: bool) -> None:
+        (self.with_visitor if attributed else self.without_visitor).add(amount)
+
+
+@dataclass(slots=True)
+class RuleReport:
+    """The goals of one rule: their names, states and days (`2026-11-28`), and how many of them have a visitor."""
+
+    source: str
+    rule: str
+    names: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    days: Counter[str] = field(default_factory=Counter)
+    with_visitor: int = 0
+
+    @property
+    def goals(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def waiting(self) -> int:
+        """Those that are not final."""
+        return sum(number for state, number in self.states.items() if GoalState(state) not in FINAL)
+
+
+@dataclass(slots=True)
+class Failure:
+    """Goals that were not delivered, in one state and for one reason: how many, and the newest as an example."""
+
+    state: str
+    reason: str
+    goals: int = 0
+    example: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """days: all of the time span, the oldest first. test, dry: goals of test events, and rehearsals of live ones.
+
+    sales: the money of all purchases at which a visitor can be handed over, per currency. waiting: all that waits now,
+    whenever it was made.
+    """
+
+    since_ms: int
+    until_ms: int
+    days: tuple[str, ...]
+    rules: tuple[RuleReport, ...]
+    money: tuple[Money, ...]
+    sales: tuple[Money, ...]
+    failures: tuple[Failure, ...]
+    waiting: tuple[WaitTally, ...]
+    attribution: tuple[Attribution, ...]
+    test: int = 0
+    dry: int = 0
+
+    @property
+    def goals(self) -> int:
+        return sum(rule.goals for rule in self.rules)
+
+    @property
+    def states(self) -> Counter[str]:
+        return sum((rule.states for rule in self.rules), Counter())
+
+
+def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
+    """The report of the time since then. sources: of which the attribution is told, beside those that made goals."""
+    with store.read() as conn:
+        now_ms = read_ms(conn)
+        adding = _Adding()
+        for goal in tallies.goals_since(conn, since_ms):
+            adding.add(goal)
+        named = sorted({*sources, *(source for source, _ in adding.rules)})
+        return Report(
+            since_ms=since_ms,
+            until_ms=now_ms,
+            days=tuple(_days(since_ms, now_ms)),
+            rules=tuple(adding.rules[key] for key in sorted(adding.rules)),
+            money=tuple(adding.money[key] for key in sorted(adding.money)),
+            sales=tuple(adding.sales[key] for key in sorted(adding.sales)),
+            failures=tuple(sorted(adding.failures.values(), key=lambda one: (-one.goals, one.state, one.reason))),
+            waiting=tuple(tallies.waiting(conn)),
+            attribution=attribution.read(conn, named, now_ms),
+            test=adding.test,
+            dry=adding.dry,
+        )
+
+
+class _Adding:
+    """Goals, added up."""
+
+    def __init__(self) -> None:
+        self.rules: dict[tuple[str, str], RuleReport] = {}
+        self.money: dict[tuple[str, str, str], Money] = {}
+        self.sales: dict[str, Money] = {}
+        self.failures: dict[tuple[str, str], Failure] = {}
+        self.test = self.dry = 0
+
+    def add(self, goal: GoalFacts) -> None:
+        if goal.test:
+            self.test += 1
+            return
+        if goal.state == GoalState.DRY:
+            self.dry += 1
+            return
+        rule = self.rules.setdefault((goal.source, goal.rule_id), RuleReport(goal.source, goal.rule_id))
+        rule.names[goal.name] += 1
+        rule.states[goal.state] += 1
+        rule.days[_day(goal.created_at_ms)] += 1
+        rule.with_visitor += goal.attributed
+        if goal.state in _FAILED:
+            self._fail(goal)
+        if '"amount"' in goal.metadata:
+            self._earn(goal)
+
+    def _fail(self, goal: GoalFacts) -> None:
+        reason = goal.reason or ""
+        failure = self.failures.setdefault((goal.state, reason), Failure(goal.state, reason))
+        failure.goals += 1
+        failure.example, failure.message = goal.id, goal.message or ""
+
+    def _earn(self, goal: GoalFacts) -> None:
+        metadata: Mapping[str, str] = json.loads(goal.metadata)
+        try:
+            amount = Decimal(metadata.get("amount", ""))
+        except InvalidOperation:
+            return
+        if not amount.is_finite():
+            return
+        currency = str(metadata.get("currency", "")).upper()
+        place = (goal.source, goal.rule_id, currency)
+        money = self.money.setdefault(place, Money(currency, goal.source, goal.rule_id))
+        money.add(amount, attributed=goal.attributed)
+        if goal.handover == PURCHASE:
+            self.sales.setdefault(currency, Money(currency)).add(amount, attributed=goal.attributed)
+
+
+def _day(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+
+
+def _days(since_ms: int, until_ms: int) -> Iterable[str]:
+    day, last = (datetime.fromtimestamp(ms / 1000, UTC).date() for ms in (since_ms, until_ms))
+    while day <= last:
+        yield day.isoformat()
+        day += timedelta(days=1)
