@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import describe, parameters, redaction, resources
+from bridge.cli import describe, parameters, redaction, rehearsal, resources
 from bridge.cli.catalogue import Command, Section
 from bridge.cli.formatting import count, listing, when_short
 from bridge.cli.screen import clean_lines, of_context
@@ -148,6 +148,7 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
         ("events replay ev_12 ev_13", "these two"),
         ("events replay --state quarantined --yes", "all that are in quarantine, without a question"),
         ("events replay --verdict unmatched --since 7d --type charge.refunded", "after you have added a rule for them"),
+        ("events replay --verdict unmatched --since 7d --until 1d --dry-run", "what that would do; nothing is changed"),
     ],
 )
 @click.argument("names", metavar="[EVENT]...", nargs=-1)
@@ -156,8 +157,10 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
 @click.option("--source", metavar="NAME", help="Only those of this source.")
 @click.option("--type", metavar="TYPE", help="Only those of this type.")
 @parameters.SINCE
+@click.option("--until", type=parameters.POINT, metavar="TIME", help="Only those before 1d ago, or 2026-05-03T14:00Z.")
+@click.option("--dry-run", is_flag=True, help="Only show what it would do.")
 @parameters.YES
-def replay(names: Sequence[str], yes: bool, **filters: Any) -> int:
+def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> int:
     """Route events again, by the rules that are in force now.
 
     Goals that an event has already made stay as they are: there is only one per once key, so nothing is sent twice.
@@ -168,11 +171,15 @@ def replay(names: Sequence[str], yes: bool, **filters: Any) -> int:
     screen = of_context()
     if bool(names) == any(value is not None for value in filters.values()):
         raise UsageError(
-            "Name events (events replay ev_12), or select them with --state, --verdict, --source, --type, --since."
+            "Name events (events replay ev_12), or select them with --state, --verdict, --source, --type, --since,"
+            " --until."
         )
     with resources.store() as store:
         with store.read() as conn:
             lines = _selected(conn, names, **filters)
+        if dry_run:
+            rehearsal.show(screen, store, [line.id for line in lines])
+            return 0
         _confirm(lines, yes=yes, named=bool(names))
         done = [(line.label, store.run(partial(inbox.requeue, event_id=line.id))) for line in lines]
     queued, gone = _parted(done)
@@ -190,13 +197,16 @@ def _parted(done: Collection[tuple[str, bool]]) -> tuple[list[str], list[str]]:
     return [label for label, was in done if was], [label for label, was in done if not was]
 
 
-def _selected(conn: Connection, names: Sequence[str], since: int | None, **filters: Any) -> list[EventLine]:
+def _selected(
+    conn: Connection, names: Sequence[str], since: int | None, until: parameters.Point | None, **filters: Any
+) -> list[EventLine]:
     """The events to be routed again, in the order in which they came."""
     from bridge.store.operator import queries
 
     if names:
         return [one(conn, name).line for name in reversed(names)]
-    wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), **filters)
+    until_ms = until and until.at(resources.since_ms(conn, 0) or 0)
+    wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), until_ms=until_ms, **filters)
     return resources.every(partial(queries.list_events, conn), wanted)
 
 

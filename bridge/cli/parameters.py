@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -27,6 +27,34 @@ class _Duration(click.ParamType[int]):
             return value if isinstance(value, int) else duration_ms(value)
         except ValueError as error:
             self.fail(f"{value!r} is not {error}", param, ctx)
+
+
+class Point(NamedTuple):
+    """A point in time: milliseconds since 1970, or milliseconds before now."""
+
+    ms: int
+    is_ago: bool
+
+    def at(self, now_ms: int) -> int:
+        return now_ms - self.ms if self.is_ago else self.ms
+
+
+class _Point(click.ParamType[Point]):
+    """`6h` ago, or `2026-05-03T14:00:00Z`."""
+
+    name = "point"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Point:
+        if isinstance(value, Point):
+            return value
+        try:
+            return Point(duration_ms(value), is_ago=True)
+        except ValueError:
+            pass
+        try:
+            return Point(_moment_ms(value), is_ago=False)
+        except ValueError:
+            self.fail(f"{value!r} is neither a duration (6h, 7d) nor a time like 2026-05-03T14:00:00Z", param, ctx)
 
 
 class _Label(click.ParamType[int]):
@@ -53,14 +81,19 @@ class _Moment(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            moment = datetime.fromisoformat(value)
+            return _moment_ms(value)
         except ValueError:
             self.fail(f"{value!r} is not a time like 2026-05-03T14:00:00Z", param, ctx)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _moment_ms(value: str) -> int:
+    moment = datetime.fromisoformat(value)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 DURATION: Final = _Duration()
 MOMENT: Final = _Moment()
+POINT: Final = _Point()
 EVENT: Final = _Label("ev_")
 GOAL: Final = _Label("goal_")
 

@@ -19,7 +19,7 @@ from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import Connection
 
@@ -76,6 +76,64 @@ def make(
     _write_keys(conn, made)
     proofs.want(conn, [(one.draft.destination, one.found.visitor) for one in made if one.found and one.unproved], now)
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class ForetoldGoal:
+    """What would become of a draft. outcome: new | merged (the goal that is there would take something) | known.
+
+    goal_id: of the goal that is there; None for a new one, or one that an earlier draft would make. state: the one that
+    it would begin in, or is in; `expired` if it is too old to be sent.
+    """
+
+    rule_id: str
+    name: str
+    destination: str
+    once_key: str
+    outcome: str
+    goal_id: int | None
+    state: GoalState
+    visitor: str | None = None
+    message: str | None = None
+
+
+def foretell(
+    conn: Connection, drafts: Sequence[GoalDraft], settings: Settings, now: int, made: Collection[tuple[str, str]]
+) -> list[ForetoldGoal]:
+    """What `make` would do, by what is remembered now; nothing is written. made: goals that there would be by then."""
+    keys = [key for draft in drafts for key in draft.keys]
+    links = learning.recall(conn, keys)
+    learning.recall_customers(conn, links, keys)
+    named = [named for draft in drafts for named in draft.own]
+    unknown = Unknown(conn, [*named, *links.evidence(keys)], now)
+    there, found = set(made), []
+    for draft in drafts:
+        visitor = _resolve(draft, links, unknown, settings)
+        born = _born(draft, visitor, links, settings, now)
+        found.append(_foretold(conn, draft, born, now, there))
+        there.add(draft.place)
+    return found
+
+
+def _foretold(
+    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int, there: Collection[tuple[str, str]]
+) -> ForetoldGoal:
+    planned = draft.planned
+    said = (planned.rule_id, planned.name, *draft.place)
+    goal, taken = merging.foretell(conn, draft, born, now)
+    if goal is not None and taken is None:
+        return ForetoldGoal(*said, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
+    if goal is None and draft.place in there:
+        return ForetoldGoal(*said, "known", None, GoalState(born["state"]))
+    values = born if taken is None else {**born, **taken}
+    state = GoalState(values["state"])
+    if state in (GoalState.PENDING, GoalState.PARKED) and values["expires_at_ms"] <= now:
+        state, values = (
+            GoalState.EXPIRED,
+            {**values, "message": "it is older than max_age, and DataFast would date it now"},
+        )
+    outcome = "new" if goal is None else "merged"
+    return ForetoldGoal(*said, outcome, goal and goal.id, state, values["visitor"], values["message"])
 
 
 def _merged(

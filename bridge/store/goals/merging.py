@@ -30,6 +30,14 @@ def merge(conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int) ->
     return goal, taken
 
 
+def foretell(
+    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int
+) -> tuple[Row[Any] | None, dict[str, Any] | None]:
+    """The same without changing anything; None where no goal is there."""
+    goal = conn.execute(_FIND, dict(zip(("of", "once"), draft.place, strict=True))).one_or_none()
+    return goal, None if goal is None or draft.dry else _taken(conn, goal, born, now)
+
+
 def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> dict[str, Any] | None:
     if goal.state not in ("parked", "unattributed", "expired"):
         return None
@@ -72,9 +80,8 @@ def _maybe_sent(conn: Connection, goal_id: int) -> bool:
 
 # ---------------------------------------------------------------------------------------------------- statements
 
-_BY_PLACE: Final = (
-    select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once")).with_for_update()
-)
+_FIND: Final = select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once"))
+_BY_PLACE: Final = _FIND.with_for_update()
 _MAYBE_SENT: Final = select(
     exists().where(
         attempts.c.goal_id == bindparam("goal"),

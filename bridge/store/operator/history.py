@@ -16,7 +16,7 @@ from bridge.store.inbox.statements import COLUMNS
 from bridge.store.schema import events, goals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
@@ -52,6 +52,11 @@ def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Even
     return [event_from(row) for row in rows]
 
 
+def some(conn: Connection, ids: Sequence[int]) -> list[Event]:
+    """These events, in the order of their arrival."""
+    return [event_from(row) for row in conn.execute(_SOME, {"ids": list(ids)})]
+
+
 def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:
     """Which of these goals an event before this one has made, in whatever state they are."""
     by_destination: dict[str, list[str]] = {}
@@ -78,6 +83,11 @@ _PAGE: Final = (
     .where(events.c.received_at_ms >= bindparam("since"))
     .order_by(events.c.id)
     .limit(PAGE)
+)
+_SOME: Final = (
+    select(*(events.c[name] for name in COLUMNS))
+    .where(events.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(events.c.id)
 )
 _MADE_BEFORE: Final = select(goals.c.once_key).where(
     goals.c.destination == bindparam("of"),

@@ -168,6 +168,7 @@ class _Filter:
     source: str | None = None
     test: bool | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
     before: int | None = None
     limit: int = 50
 
@@ -204,7 +205,7 @@ def list_goals(conn: Connection, wanted: GoalFilter) -> list[GoalLine]:
     return [_goal(row) for row in conn.execute(query)]
 
 
-_NOT_COLUMNS: Final = frozenset({"since_ms", "before", "limit"})
+_NOT_COLUMNS: Final = frozenset({"since_ms", "until_ms", "before", "limit"})
 
 
 def _filtered(
@@ -216,6 +217,8 @@ def _filtered(
             query = query.where(columns[field.name] == value)
     if wanted.since_ms is not None:
         query = query.where(came_at_ms >= wanted.since_ms)
+    if wanted.until_ms is not None:
+        query = query.where(came_at_ms < wanted.until_ms)
     if wanted.before is not None:
         query = query.where(columns.id < wanted.before)
     return query.order_by(columns.id.desc()).limit(wanted.limit)

@@ -1,0 +1,95 @@
+"""What routing stored events again would do, by the rules in force and what the database knows now. Nothing is written.
+
+Events are taken in the order of their arrival, so that of two the first makes a goal. What they would teach each other
+about visitors is not known before they are routed: a goal finds whom the event, or an event that was routed, names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import EventState, GoalState
+from bridge.prepare import followed, settle
+from bridge.store.clock import read_ms
+from bridge.store.goals import making, statements
+from bridge.store.operator import history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.model import Event
+    from bridge.prepare import PreparedEvent, Preparer
+    from bridge.store import Store
+    from bridge.store.goals.making import ForetoldGoal
+
+    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+
+_PAGE: Final = 200  # events
+GONE: Final = "its body is gone"
+WAITS: Final = "it waits to be routed already"
+
+
+@dataclass(frozen=True, slots=True)
+class ForetoldEvent:
+    """What would become of an event. refused: why it would not be routed again (GONE, WAITS).
+
+    verdict: matched, unmatched, ignored or quarantined; reason: of the last two, or why a rule failed.
+    """
+
+    event_id: int
+    source: str
+    type: str
+    verdict: str | None = None
+    reason: str | None = None
+    refused: str | None = None
+    goals: tuple[ForetoldGoal, ...] = ()
+
+
+def foretell(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[ForetoldEvent]:
+    """What routing these events again would do, in the order of their arrival."""
+    made: set[Place] = set()
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _PAGE):
+        with store.read() as conn:
+            events = history.some(conn, ordered[start : start + _PAGE])
+            yield from _page(conn, preparer, events, made)
+
+
+def _page(conn: Connection, preparer: Preparer, events: Sequence[Event], made: set[Place]) -> Iterator[ForetoldEvent]:
+    now_ms = read_ms(conn)
+    routed = [event for event in events if event.body is not None and event.state is not EventState.RECEIVED]
+    prepared = [preparer.prepare(event) for event in routed]
+    asked = followed(prepared)
+    if asked:
+        prepared = settle(prepared, statements.made_before(conn, asked) | (asked & made))
+    found = {one.event.id: _one(conn, preparer, one, made, now_ms) for one in prepared}
+    for event in events:
+        if event.id in found:
+            yield found[event.id]
+        else:
+            refused = GONE if event.body is None else WAITS
+            yield ForetoldEvent(event.id, event.source, event.envelope.type, refused=refused)
+
+
+def _one(conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: set[Place], now_ms: int) -> ForetoldEvent:
+    event = prepared.event
+    drafts = [draft for element in prepared.elements for draft in element.drafts]
+    goals = making.foretell(conn, drafts, preparer.settings, now_ms, made)
+    made |= {draft.place for draft in drafts}
+    quarantined = prepared.quarantine is not None
+    return ForetoldEvent(
+        event.id,
+        event.source,
+        event.envelope.type,
+        EventState.QUARANTINED.value if quarantined else prepared.verdict.value,
+        prepared.quarantine or prepared.reason,
+        goals=tuple(goals),
+    )
+
+
+def is_sent(goal: ForetoldGoal) -> bool:
+    """Whether a goal would be sent, now or once its visitor is known."""
+    return goal.outcome != "known" and goal.state in (GoalState.PENDING, GoalState.PARKED)
