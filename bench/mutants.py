@@ -17,73 +17,104 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count, islice
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
+from bench.covering import Cover, Covered, Played, noted, played
 from bench.mutations import Mutant, is_another, mutants
 
 ROOT = Path(__file__).parents[1]
 VERDICTS = ROOT / "build/mutants.jsonl"
-LEAST_S = 30.0  # of a time limit, which is otherwise four times what the tests take without a mutant
+COVERS = ROOT / "build/covers.json"
 
-_SENT = ("tests/unit/deliver", "tests/unit/store", "tests/contract/delivering", "tests/contract/store/test_delivery.py")
-_RULED = ("tests/unit/rules", "tests/contract/mappings")
-# Module or folder -> the tests that cover it, in the order in which they run.
-COVERED = {
-    "bridge/deliver.py": _SENT,
-    "bridge/store/delivery": _SENT,
-    "bridge/identity": (
-        "tests/unit/identity",
-        "tests/contract/store/test_links.py",
-        "tests/contract/mappings/test_shipped.py",
-        "tests/contract/sources/test_envelopes.py",
-        "tests/contract/sources/test_presets.py",
-    ),
-    "bridge/sources/verifier.py": ("tests/unit/sources/test_verifier.py", "tests/contract/sources"),
-    "bridge/rules/engine.py": _RULED,
-    "bridge/rules/language/conditions.py": _RULED,
-    "bridge/rules/goals.py": _RULED,
-    "bridge/rules/language/paths.py": _RULED,
-    "bridge/rules/language/templates.py": _RULED,
-}
+MUTATED = (
+    "bridge/deliver.py",
+    "bridge/store/delivery",
+    "bridge/identity",
+    "bridge/sources/verifier.py",
+    "bridge/rules/engine.py",
+    "bridge/rules/language/conditions.py",
+    "bridge/rules/goals.py",
+    "bridge/rules/language/paths.py",
+    "bridge/rules/language/templates.py",
+)
+TESTS = (
+    "tests/unit/deliver",
+    "tests/unit/identity",
+    "tests/unit/rules/test_rule_conditions.py",
+    "tests/unit/rules/test_rule_engine.py",
+    "tests/unit/rules/test_rule_lists.py",
+    "tests/unit/rules/test_rule_loader.py",
+    "tests/unit/rules/test_rule_paths.py",
+    "tests/unit/rules/test_rule_templates.py",
+    "tests/unit/rules/test_rule_values.py",
+    "tests/unit/rules/test_stripe_values.py",
+    "tests/unit/sources",
+    "tests/unit/store",
+    "tests/contract/delivering",
+    "tests/contract/mappings/test_generic_senders.py",
+    "tests/contract/mappings/test_shipped.py",
+    "tests/contract/sources/test_alternative_schemes.py",
+    "tests/contract/sources/test_boundaries.py",
+    "tests/contract/sources/test_checked.py",
+    "tests/contract/sources/test_envelopes.py",
+    "tests/contract/sources/test_key_forms.py",
+    "tests/contract/sources/test_presets.py",
+    "tests/contract/sources/test_vectors.py",
+    "tests/contract/store/test_attribution.py",
+    "tests/contract/store/test_delivery.py",
+    "tests/contract/store/test_links.py",
+    "tests/contract/store/test_people.py",
+)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """killed, survived, or too long (which is as good as killed)."""
+    """What `Played` says of a mutant. by: the test that killed it, or how many did not."""
 
     key: str
     verdict: str
     seconds: float
+    by: str = ""
 
 
-def files() -> dict[str, tuple[str, ...]]:
-    """Every module that is mutated, and its tests."""
-    return {
-        file.relative_to(ROOT).as_posix(): suite
-        for place, suite in COVERED.items()
-        for file in ([ROOT / place] if (ROOT / place).is_file() else sorted((ROOT / place).glob("*.py")))
-    }
+def files() -> list[str]:
+    """Every module that is mutated."""
+    return _files(MUTATED, "*.py")
 
 
-def drawn(count: int, seed: int, chosen: dict[str, tuple[str, ...]]) -> list[Mutant]:
+def test_files() -> list[str]:
+    """Every file of tests that mutants are played against."""
+    return _files(TESTS, "test_*.py")
+
+
+def _files(places: tuple[str, ...], pattern: str) -> list[str]:
+    found = [
+        file
+        for place in places
+        for file in ([ROOT / place] if (ROOT / place).is_file() else (ROOT / place).glob(pattern))
+    ]
+    return sorted(file.relative_to(ROOT).as_posix() for file in found)
+
+
+def drawn(number: int, seed: int, chosen: list[str]) -> list[Mutant]:
     """The same mutants for the same seed and the same sources, in a random order."""
     sources = {file: (ROOT / file).read_bytes() for file in sorted(chosen)}
     everyone = [mutant for file, source in sources.items() for mutant in mutants(file, source)]
     random.Random(seed).shuffle(everyone)
     others = (mutant for mutant in everyone if is_another(mutant, sources[mutant.file]))
-    return list(islice(others, count))
+    return list(islice(others, number))
 
 
 def key(mutant: Mutant) -> str:
@@ -105,6 +136,7 @@ class Copies:
 
     def __init__(self, folder: Path, jobs: int) -> None:
         self._free: SimpleQueue[Path] = SimpleQueue()
+        self._written = count(1_000_000_000)
         told = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True, text=True
         )
@@ -116,78 +148,73 @@ class Copies:
                     shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
             self._free.put(copy)
 
-    def run(self, suite: tuple[str, ...], mutant: Mutant | None, limit_s: float | None) -> tuple[str, float]:
+    @contextmanager
+    def one(self) -> Iterator[Path]:
         copy = self._free.get()
         try:
-            if mutant is None:
-                return _tested(copy, suite, limit_s, cached=True)
-            file = copy / mutant.file
-            source = file.read_bytes()
-            file.write_bytes(mutant.applied(source))
-            try:
-                return _tested(copy, suite, limit_s, cached=False)
-            finally:
-                file.write_bytes(source)
+            yield copy
         finally:
             self._free.put(copy)
 
-
-def _tested(copy: Path, suite: tuple[str, ...], limit_s: float | None, *, cached: bool) -> tuple[str, float]:
-    """Run tests in a copy. A mutant's bytecode is not kept: one as long as the one before would be taken for it."""
-    environ = {**os.environ, **({} if cached else {"PYTHONDONTWRITEBYTECODE": "1"})}
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "--hypothesis-seed=0", *suite]
-    began = time.monotonic()
-    with subprocess.Popen(
-        words, cwd=copy, env=environ, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as running:
-        try:
-            output, _ = running.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            _end(running)
-            return "too long", time.monotonic() - began
-        except BaseException:
-            _end(running)
-            raise
-    if cached and running.returncode:
-        print(output.decode(errors="replace")[-3_000:])
-    return "killed" if running.returncode else "survived", time.monotonic() - began
-
-
-def _end(running: subprocess.Popen[bytes]) -> None:
-    """Like Ctrl-C first, so that the tests stop the servers that they started."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        if running.poll() is None:
-            os.killpg(running.pid, number)
+    def play(self, mutant: Mutant, tests: list[Covered]) -> Played:
+        with self.one() as copy:
+            file = copy / mutant.file
+            source, was = file.read_bytes(), file.stat()
+            file.write_bytes(mutant.applied(source))
+            now = next(self._written)
+            os.utime(file, (now, now))  # bytecode is known by time and length: that of another mutant may be as long
             try:
-                running.wait(20)
-            except subprocess.TimeoutExpired:
-                continue
-    if running.stdout is not None:
-        running.stdout.close()
+                return played(copy, mutant, tests)
+            finally:
+                file.write_bytes(source)
+                os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
-def limits(copies: Copies, suites: set[tuple[str, ...]], pool: ThreadPoolExecutor) -> dict[tuple[str, ...], float]:
-    """How long each suite may take; SystemExit where one fails without a mutant."""
-    taken = dict(zip(suites, pool.map(lambda suite: copies.run(suite, None, None), suites), strict=True))
-    if red := [suite for suite, (verdict, _) in taken.items() if verdict != "survived"]:
-        raise SystemExit(f"these tests fail without any mutant: {' '.join(sorted({*sum(red, ())}))}")
-    for suite, (_, seconds) in taken.items():
-        print(f"{seconds:6.1f} s without a mutant: {' '.join(suite)}", flush=True)
-    return {suite: max(LEAST_S, 4 * seconds) for suite, (_, seconds) in taken.items()}
+def covers(copies: Copies, pool: ThreadPoolExecutor) -> Cover:
+    """Which tests run which lines, as kept for a file that is as it was. SystemExit: one fails without a mutant."""
+    kept = json.loads(COVERS.read_text()) if COVERS.exists() else {}
+    mutated = sorted(files())
+
+    def cover(test_file: str) -> str:
+        """Note the tests of a file; its failure."""
+        was = kept.get(test_file)
+        if was is not None and was["of"] == _texts(test_file, was["tests"]):
+            return ""
+        with copies.one() as copy:
+            tests, failure = noted(copy, test_file, mutated)
+        if not failure:
+            noted_now = [asdict(test) for test in tests]
+            kept[test_file] = {"of": _texts(test_file, noted_now), "tests": noted_now}
+            print(f"{sum(test.seconds for test in tests):6.1f} s  {len(tests):>4} tests of {test_file}", flush=True)
+        return failure
+
+    wanted = test_files()
+    failures = [failure for failure in pool.map(cover, wanted) if failure]
+    COVERS.write_text(json.dumps({file: kept[file] for file in wanted if file in kept}))
+    if failures:
+        raise SystemExit("these tests fail without any mutant:\n" + "\n".join(failures))
+    return Cover([Covered(**test) for file in wanted for test in kept[file]["tests"]])
+
+
+def _texts(test_file: str, tests: list[dict[str, Any]]) -> str:
+    """A hash of a file of tests and of the mutated modules that it runs."""
+    modules = sorted({file for test in tests for file in test["lines"]})
+    texts = [(ROOT / file).read_bytes() if (ROOT / file).exists() else b"" for file in (test_file, *modules)]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def judged(todo: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Verdict]]:
     """Each mutant with its verdict, as they come; each is kept at once."""
-    covered = files()
     VERDICTS.parent.mkdir(exist_ok=True)
     writing = threading.Lock()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(jobs) as pool:
         copies = Copies(Path(folder), jobs)
-        allowed = limits(copies, {covered[mutant.file] for mutant in todo}, pool)
+        cover = covers(copies, pool)
 
         def judge(mutant: Mutant) -> tuple[Mutant, Verdict]:
-            suite = covered[mutant.file]
-            verdict = Verdict(key(mutant), *copies.run(suite, mutant, allowed[suite]))
+            tests = cover.of(mutant)
+            told = copies.play(mutant, tests) if tests else Played("survived", 0.0, "no test runs it")
+            verdict = Verdict(key(mutant), told.verdict, round(told.seconds, 1), told.by or f"{len(tests)} tests")
             with writing, VERDICTS.open("a") as kept:
                 kept.write(json.dumps(vars(verdict)) + "\n")
             return mutant, verdict
@@ -207,16 +234,18 @@ def difference(mutant: Mutant) -> str:
 
 
 def report(verdicts: dict[Mutant, Verdict]) -> None:
-    """The survivors, and the score of each module and of all."""
-    survivors = [mutant for mutant, told in verdicts.items() if told.verdict == "survived"]
+    """The survivors, and the score of each module and of all. A mutant that cannot be imported counts for nothing."""
+    counted = {mutant: told for mutant, told in verdicts.items() if told.verdict != "broken"}
+    survivors = [mutant for mutant, told in counted.items() if told.verdict == "survived"]
     for mutant in sorted(survivors, key=lambda one: (one.file, one.line)):
-        print(f"\nsurvived: {mutant.file}:{mutant.line} ({mutant.what})\n{difference(mutant)}")
+        print(f"\nsurvived {verdicts[mutant].by}: {mutant.file}:{mutant.line} ({mutant.what})\n{difference(mutant)}")
     print()
-    everyone, alive = Counter(mutant.file for mutant in verdicts), Counter(mutant.file for mutant in survivors)
-    for file, count in sorted(everyone.items()):
-        print(f"{count - alive[file]:>5} of {count:>3} killed  {file}")
-    share = (1 - len(survivors) / len(verdicts)) * 100 if verdicts else 100.0
-    print(f"{len(verdicts) - len(survivors):>5} of {len(verdicts):>3} killed  {share:.1f} %")
+    everyone, alive = Counter(mutant.file for mutant in counted), Counter(mutant.file for mutant in survivors)
+    for file, number in sorted(everyone.items()):
+        print(f"{number - alive[file]:>5} of {number:>3} killed  {file}")
+    share = (1 - len(survivors) / len(counted)) * 100 if counted else 100.0
+    print(f"{len(counted) - len(survivors):>5} of {len(counted):>3} killed  {share:.1f} %")
+    print(f"{len(verdicts) - len(counted):>5} more could not be imported")
 
 
 def main() -> int:
@@ -227,7 +256,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--again", action="store_true", help="ask about earlier survivors anew")
     given = parser.parse_args()
-    chosen = {file: suite for file, suite in files().items() if not given.files or file in given.files}
+    chosen = [file for file in files() if not given.files or file in given.files]
     chosen_mutants = drawn(given.count, given.seed, chosen)
     before = known(again=given.again)
     verdicts = {mutant: before[key(mutant)] for mutant in chosen_mutants if key(mutant) in before}

@@ -1,8 +1,9 @@
 """Small wrong changes of a Python source, each of which a test should notice. Pure: text in, mutants out.
 
-A comparison is flipped, a whole number moved by one, a condition negated or dropped, a statement left out, a constant
-or an operator exchanged; in SQL that is written as text, a comparison is flipped and AND becomes OR. What no test can
-be asked to notice is left alone: annotations, decorators, docstrings, log lines, messages, `assert`.
+A comparison is flipped, a whole number moved by one (a large one doubled), a condition negated or dropped, a statement
+left out, a constant or an operator exchanged; in SQL that is written as text, a comparison is flipped and AND becomes
+OR. What no test can be asked to notice is left alone: annotations, decorators, docstrings, log lines, messages,
+`assert`, the size of a cache, a second row where only the first is read, and what locks a row (SQLite has none).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ _SQL_FLIPPED = {
     "IS NULL": "IS NOT NULL",
     "IS NOT NULL": "IS NULL",
 }
+_UNNOTICED = ("maxsize", "skip_locked")  # keywords
+_LARGE = 1_000  # nobody notices one more
 _LEFT_ALONE = (ast.JoinedStr, ast.Assert, ast.Raise, ast.Import, ast.ImportFrom)
 
 
@@ -93,6 +96,11 @@ def is_another(mutant: Mutant, source: bytes) -> bool:
 def _changes(node: ast.AST) -> Iterator[Change]:
     """Those of this node and of everything below it."""
     if isinstance(node, _LEFT_ALONE) or _is_told(node) or _is_for_types(node):
+        return
+    if isinstance(node, ast.keyword) and node.arg in _UNNOTICED:
+        return
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "limit":
+        yield from ((node.args[0], "0", "boundary"), *_changes(node.func))
         return
     yield from _of(node)
     for name, below in ast.iter_fields(node):
@@ -153,6 +161,8 @@ def _constant(node: ast.Constant) -> Iterator[Change]:
     match node.value:
         case bool(value):
             yield node, str(not value), "constant"
+        case int(value) if value >= _LARGE:
+            yield node, str(value * 2), "boundary"
         case int(value):
             yield node, str(value + 1), "boundary"
             yield node, f"({value - 1})", "boundary"
