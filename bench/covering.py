@@ -279,11 +279,13 @@ class Cover:
 
     tests: list[Covered]
     folder: Path = ROOT
+    _called: set[str] = field(default_factory=set)
     _units: list[_Unit] = field(default_factory=list)
     _words: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tests.sort(key=lambda test: test.seconds)
+        self._called = {call for test in self.tests for call in test.calls}
         for file in _sources(self.folder):
             tree = ast.parse((self.folder / file).read_bytes())
             self._units += [_unit(file, node) for node in tree.body]
@@ -300,7 +302,7 @@ class Cover:
         return [test for test in self.tests if test.test in direct or not readers.isdisjoint(test.calls)]
 
     def _readers(self, made: _Unit) -> list[_Unit]:
-        """Everything that reads what a statement makes, and what is made of it."""
+        """Everything that reads what a statement makes, and what is made of it, be it by a function at the import."""
         found, todo = {made}, [made]
         while todo:
             one = todo.pop()
@@ -313,7 +315,7 @@ class Cover:
                 and (other.file == one.file or module in self._words[other.file] or one.makes & self._words[other.file])
             ]
             found.update(new)
-            todo += [other for other in new if not other.is_code]
+            todo += [one for one in new if not any(f"{one.file}:{name}" in self._called for name in one.makes)]
         return list(found)
 
 

@@ -10,6 +10,7 @@ from bridge.deliver import Deliverer
 from bridge.errors import StoreUnavailable
 from bridge.model import Destination, Outcome, OutcomeKind
 from bridge.store import schema
+from bridge.store.goals import unknown
 
 LEASE_MS, DEADLINE_MS = 60_000, 10_000
 
@@ -43,6 +44,7 @@ class Bridge:
     def __init__(self, store, clock):
         self.store, self.clock, self.unlucky = store, clock, Unlucky(store, clock)
         self.key, self.destinations, self.sent_to = "df_1", {}, []
+        self.on_post = lambda: None
         self.slept_ms = 0
         self.deliverer = Deliverer(
             self.unlucky,
@@ -84,6 +86,7 @@ class Bridge:
 
     def post_goal(self, destination, **_goal):
         self.sent_to.append(destination.name)
+        self.on_post()
         return Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
 
     def sleep(self, ms):
@@ -197,3 +200,19 @@ def test_of_several_destinations_each_has_its_turn_and_the_shortest_wait_counts(
 def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(bridge):
     assert bridge.deliverer.step(lambda: True) is None
     assert (bridge.goal.state, bridge.goal.lease_token, bridge.sent, bridge.tries) == ("pending", None, 0, [])
+
+
+def test_an_answer_that_comes_after_the_lease_says_nothing_about_its_visitor(bridge):
+    """The goal is in doubt by then, and its read-back will tell."""
+
+    def too_long():
+        with bridge.store.write() as conn:
+            unknown.unlearn(conn, "default", "v")
+        bridge.clock.advance(LEASE_MS)
+        bridge.deliverer.sweep()
+
+    bridge.on_post = too_long
+    assert bridge.deliverer.step() is None
+    assert (bridge.goal.state, bridge.sent) == ("unconfirmed", 1)
+    with bridge.store.read() as conn:
+        assert conn.execute(select(schema.unknown_visitors.c.visitor)).scalars().all() == ["v"]

@@ -160,3 +160,50 @@ def test_what_found_nobody_says_what_to_do():
     assert "checkout[custom]" in sentences.unattributed("lemonsqueezy", [("order", "1")])
     assert "no key that could lead to one" in sentences.unattributed("stripe", [], 'a.b is the word "undefined"')
     assert sentences.waiting([("order", "1")]) == "waits for an event of order 1 that carries a visitor id"
+
+
+def test_evidence_of_two_events_is_joined_in_either_order():
+    early, late = Mention(1, "a", 9), Mention(2, "b", 3)
+    sure = Evidence("k", "v", sure=True, first=early, last=early)
+    lent = Evidence("k", "v", sure=False, first=late, last=late, borrowed=True)
+    both = Evidence("k", "v", sure=True, first=early, last=late)
+    assert sure.joined(lent) == lent.joined(sure) == both
+    assert lent.joined(lent) == lent
+
+
+def test_of_two_mentions_at_one_time_the_event_that_came_first_is_the_first():
+    one, two, hint = Mention(1, "b", 3), Mention(1, "a", 9), Mention(1, "c")
+    seen = [Evidence("k", "v", sure=True, first=mention, last=mention) for mention in (two, hint, one)]
+    joined = seen[0].joined(seen[1]).joined(seen[2])
+    assert (joined.first, joined.last) == (hint, two)
+
+
+def test_the_smallest_name_is_the_groups_and_the_order_does_not_matter():
+    for order in (("ab", "cd", "bc"), ("bc", "cd", "ab"), ("cd", "ab", "bc")):
+        groups = threads.DisjointSets()
+        for edge in order:
+            groups.join(edge)
+        assert {groups.find(name) for name in "abcd"} == {"a"}
+        assert (groups.find("x"), groups.join([]), groups.join("zd")) == ("x", None, "a")
+
+
+def test_a_trusted_key_is_no_culprit_and_where_only_such_ones_link_there_is_none():
+    edges = [("t", "a"), ("t", "b"), ("t", "c")]
+    named = {"a": {"v1"}, "b": {"v2"}, "c": {"v3"}}
+    assert threads.overlinking_key(edges, named) == "t"
+    assert threads.overlinking_key(edges, named, trusted={"t", "a", "b", "c"}) is None
+    edges, named = [("t", "u"), ("t", "a")], {"t": {"v1"}, "u": {"v2"}}
+    assert threads.overlinking_key(edges, named, trusted={"t", "u"}) is None
+    assert threads.overlinking_key(edges, named | {"a": {"v3"}}, trusted={"t", "u"}) == "a"
+
+
+def test_the_keys_of_one_customer_are_those_whose_events_all_name_it():
+    told = threads.keys_of_one_customer(
+        [
+            ("one", {"c1"}, False), ("one", {"c1", "c2"}, True), ("one", set(), False),
+            ("two", {"c1"}, False), ("two", {"c2"}, False),
+            ("stranger", {"c1"}, False), ("stranger", set(), True),
+            ("none", set(), False),
+        ]
+    )  # fmt: skip
+    assert told == {"one"}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from identity_kit import ALICE, rule_set, stripe_event
 
 from bridge import identity
+from bridge.identity.keys import BadBinding, bound, tying
 from bridge.model import Document, Envelope, LinkSpec, Source, VerifySpec
 from bridge.rules import compile_path
 
@@ -288,3 +289,68 @@ def test_lemon_squeezys_order_and_subscription_meet_in_the_order():
     assert order & made == {"lemonsqueezy:live:order:1", "lemonsqueezy:live:customer:9"}
     assert made & paid == {"lemonsqueezy:live:subscription:5", "lemonsqueezy:live:customer:9"}
     assert order & paid == {"lemonsqueezy:live:customer:9"}
+
+
+# --------------------------------------------------------------------------------------------------- other senders
+
+
+def sender(*links, **more):
+    """A sender of our own. links: (kind, path)."""
+    specs = tuple(LinkSpec(kind, (compile_path(path),)) for kind, path in links)
+    return Source("mine", "custom", VerifySpec("token"), links=specs, **more)
+
+
+def test_of_a_list_twenty_and_of_an_event_forty_keys_are_read():
+    mine = sender(("a", "a"), ("b", "b"), ("c", "c"))
+    found = identity.keys(mine, Envelope("x"), Document({kind: list(range(1, 31)) for kind in ("a", "b", "c")}))
+    assert [(key.kind, key.id) for key in found] == [(kind, str(n)) for kind in ("a", "b") for n in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("value", "id_"), [("x" * 200, "x" * 200), (" 7 ", "7"), (7, "7"), ("NULL", None), ("x\ny", None)]
+)
+def test_what_is_an_id(value, id_):
+    found = identity.key(LEMONS, "order", value)
+    assert (found and found.id) == id_
+
+
+def test_only_a_sender_whose_links_are_its_providers_names_an_account():
+    mine = sender(("order", "order"))
+    assert identity.key(mine, "order", "7", account="acct_1").text == "mine:live:order:7"
+    assert identity.key(STRIPE, "charge", "ch_1", account="acct_1").text == "stripe:acct_1:live:ch_1"
+
+
+def test_the_types_worth_having_for_their_links_are_those_that_tie_two_kinds():
+    both = (LinkSpec("order", (compile_path("order"),), ("sale.*",)), LinkSpec("customer", (compile_path("customer"),)))
+    mine = Source("mine", "custom", VerifySpec("token"), links=both)
+    assert tying(mine, ["sale.created", "sale.paid", "sale.failed", "refund"]) == ("sale.paid",)
+    assert tying(mine, ["sale.failed", "sale.aborted"]) == ("sale.aborted",)
+    alone = Source("mine", "custom", VerifySpec("token"), links=both[:1])
+    assert tying(alone, ["sale.created", "sale.paid"]) == ()
+    assert tying(STRIPE, ["checkout.session.completed", "product.updated"]) == ("checkout.session.completed",)
+
+
+def test_a_person_binds_a_key_to_a_visitor_or_is_told_why_not():
+    key, visitor = bound(LEMONS, "order", " 7 ", ALICE.upper(), "uuid4")
+    assert (key.text, visitor) == ("lemonsqueezy:live:order:7", ALICE)
+    for kind, value, who, words in (
+        ("Order", "7", ALICE, "lower-case letters"),
+        ("order", "7", "undefined", "datafast_visitor_id"),
+        ("order", "", ALICE, "the provider's own"),
+    ):
+        with pytest.raises(BadBinding, match=words):
+            bound(LEMONS, kind, value, who, "uuid4")
+
+
+def test_an_empty_borrowed_field_is_no_candidate_and_an_empty_own_one_is_refused_by_name():
+    mine = sender(visitor=(compile_path("own"),), borrowed=(compile_path("lent"),))
+    for value, paths in ((ALICE, ["own", "lent"]), ("", ["own"]), (None, [])):
+        found = identity.candidates(mine, Document({"own": value, "lent": value}))
+        assert [candidate.path for candidate in found] == paths
+    assert [one.borrowed for one in identity.candidates(mine, Document({"own": ALICE, "lent": ALICE}))] == [False, True]
+
+
+def test_the_first_id_of_each_kind_is_what_paths_read():
+    every = sender(("order", "a"))
+    found = identity.keys(every, Envelope("x"), Document({"a": ["1", "2"]}))
+    assert identity.by_kind(found) == {"order": "1"}

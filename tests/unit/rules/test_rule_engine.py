@@ -564,3 +564,10 @@ def test_a_trace_shows_no_secret_of_an_address_in_a_header(expected):
 def test_a_trace_shows_no_secret_behind_the_first_path(when, actual):
     body = {"type": "sale", "plan": "free", "client_secret": "abcdef", "items": [{"client_secret": "abcdef"}]}
     assert trace(f"  - goal: g\n    event: sale\n    when: {when}\n", body).actual == actual
+
+
+@pytest.mark.parametrize("events", ["[t, t]", "['t*', 't*']"])
+def test_a_type_that_is_named_twice_makes_one_goal(events):
+    found = evaluate(f"  - {{goal: a, event: {events}}}\n", {"type": "t"})
+    assert [trace.result for trace in found.traces] == ["matched"]
+    assert len(found.planned) == 1

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.model import MISSING, Document, ExactFloat
-from bridge.rules.language.paths import compile_path
+from bridge.rules.language.paths import compile_path, is_many, value_name
 
 BODY = {
     "id": "evt_1",
@@ -183,3 +183,46 @@ def test_reading_never_raises_whatever_the_body(body):
 def test_compiling_raises_nothing_but_a_sentence(text):
     with contextlib.suppress(ValueError):
         compile_path(text)
+
+
+@pytest.mark.parametrize("body", [{}, {"a": None}, {"a": 1}, {"a": "x"}, {"a": {"b": 1}}])
+def test_a_star_where_there_is_no_list_reads_nothing_at_all(body):
+    path = compile_path("a.*.b")
+    assert path.read(Document(body)) is MISSING
+    assert path.whole(Document(body)) is MISSING
+
+
+def test_a_star_leaves_out_what_is_not_there_and_reads_an_empty_list_as_one():
+    path = compile_path("a.*.b")
+    assert path.whole(Document({"a": [{"b": 1}, {"b": None}, {}, 7, None, {"b": 0}]})) == [1, 0]
+    assert path.read(Document({"a": []})) == []
+
+
+def test_how_long_a_path_may_be():
+    for text in ("a" * 500, ".".join("a" * 40), f" {'a' * 500} "):
+        assert compile_path(text).text == text.strip()
+    for text, words in (("a" * 501, "501 characters"), (".".join("a" * 41), "41 parts")):
+        with pytest.raises(ValueError, match=words):
+            compile_path(text)
+
+
+def test_what_is_said_of_a_path_by_its_form():
+    told = {text: (is_many(compile_path(text)), value_name(compile_path(text))) for text in PATHS}
+    assert told == PATHS
+
+
+PATHS = {
+    "a.b": (False, None),
+    "a.*": (True, None),
+    "was.a.b": (False, None),
+    "was.a.*.b": (True, None),
+    "value.plan": (False, "plan"),
+    "value.plan.a": (False, "plan"),
+    "value.plan.*.a": (True, "plan"),
+    "was.value.plan": (False, "plan"),
+}
+
+
+def test_there_is_one_event_before_the_change():
+    with pytest.raises(ValueError, match="twice"):
+        compile_path("was.was.a")

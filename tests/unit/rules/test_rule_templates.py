@@ -284,3 +284,25 @@ def test_compiling_raises_nothing_but_a_sentence(text):
     for template in (text, "{" + text + "}"):
         with contextlib.suppress(ValueError):
             compile_template(template)
+
+
+def test_how_long_a_template_may_be_and_how_many_placeholders_it_may_have():
+    assert compile_template("x" * 2_000).literal == "x" * 2_000
+    assert len(compile_template("{a}" * 30).placeholders) == 30
+    for text, words in (("x" * 2_001, "2001 characters"), ("{a}" * 31, "more than 30")):
+        with pytest.raises(ValueError, match=words):
+            compile_template(text)
+
+
+def test_a_template_says_which_placeholder_has_no_value():
+    scope = Scope(Document({"a": "x", "b": "", "c": None}))
+    assert compile_template("{a}-{b}-{c}").first_missing(scope) == "{b}"
+    assert compile_template("{a}").first_missing(scope) is None
+    assert [compile_template(text).render(scope) for text in ("{a}{{}}", "{b}", "{a} {c}")] == ["x{}", None, None]
+    assert [compile_template(text).render(scope, missing="?") for text in ("{b}", "{a} {c}")] == ["?", "x ?"]
+
+
+@pytest.mark.parametrize(("text", "rendered"), [('{a[k="}"].v}', "1"), ('{a[k="|"].v}', "2"), ('{a[k=" or "].v}', "3")])
+def test_what_stands_in_brackets_or_quotes_ends_no_placeholder_and_splits_none(text, rendered):
+    elements = [{"k": "}", "v": 1}, {"k": "|", "v": 2}, {"k": " or ", "v": 3}]
+    assert compile_template(text).render(Scope(Document({"a": elements}))) == rendered

@@ -367,3 +367,24 @@ def test_a_megabyte_with_sixteen_wrong_signatures_and_three_secrets_is_hashed_on
         sys.setprofile(None)
     assert said == "no signature matches"
     assert len(hashed) == 3
+
+
+def test_a_timestamp_may_be_as_old_or_as_early_as_the_tolerance():
+    for age_s, accepted in ((300, True), (-300, True), (301, False), (-301, False)):
+        told = stripe_verdict(f"t={NOW},v1={hexed()}", NOW + age_s)
+        assert (told == "authentic") is accepted
+        assert accepted or told.startswith(f"the timestamp is 301 s {'old' if age_s > 0 else 'in the future'}")
+
+
+def test_sixteen_signatures_are_tried_and_no_more():
+    for wrong, accepted in ((15, True), (16, False)):
+        told = stripe_verdict(f"t={NOW}," + f"v1={'0' * 64}," * wrong + f"v1={hexed()}")
+        assert (told == "authentic") is accepted
+
+
+def test_each_secret_is_tried_and_an_unusable_one_beside_a_good_one_is_no_reason_to_refuse():
+    header = f"t={NOW},v1={hexed()}"
+    assert stripe_verdict(header, secrets=("whsec_other", SECRET)) == "authentic"
+    assert stripe_verdict(header, secrets=("whsec_other",)) == "no signature matches"
+    assert sources.can_verify(source("stripe", SECRET))
+    assert not sources.can_verify(source("stripe"))
