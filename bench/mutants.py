@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -108,10 +109,16 @@ def _files(places: tuple[str, ...], pattern: str) -> list[str]:
     return sorted(file.relative_to(ROOT).as_posix() for file in found)
 
 
+@cache
+def source(file: str) -> bytes:
+    """A module as it was when the run began, whatever is edited meanwhile."""
+    return (ROOT / file).read_bytes()
+
+
 def drawn(number: int, seed: int, chosen: list[str]) -> list[Mutant]:
     """The same mutants for the same seed and the same sources, in a random order."""
-    sources = {file: (ROOT / file).read_bytes() for file in sorted(chosen)}
-    everyone = [mutant for file, source in sources.items() for mutant in mutants(file, source)]
+    sources = {file: source(file) for file in sorted(chosen)}
+    everyone = [mutant for file, text in sources.items() for mutant in mutants(file, text)]
     random.Random(seed).shuffle(everyone)
     others = (mutant for mutant in everyone if is_another(mutant, sources[mutant.file]))
     return list(islice(others, number))
@@ -119,7 +126,7 @@ def drawn(number: int, seed: int, chosen: list[str]) -> list[Mutant]:
 
 def key(mutant: Mutant) -> str:
     """Who a mutant is, as long as its module stays the same."""
-    told = (mutant.file, hashlib.sha256((ROOT / mutant.file).read_bytes()).hexdigest(), mutant.start, mutant.end)
+    told = (mutant.file, hashlib.sha256(source(mutant.file)).hexdigest(), mutant.start, mutant.end)
     return hashlib.sha256(repr((*told, mutant.new)).encode()).hexdigest()[:20]
 
 
@@ -159,14 +166,14 @@ class Copies:
     def play(self, mutant: Mutant, tests: list[Covered]) -> Played:
         with self.one() as copy:
             file = copy / mutant.file
-            source, was = file.read_bytes(), file.stat()
-            file.write_bytes(mutant.applied(source))
+            text, was = file.read_bytes(), file.stat()
+            file.write_bytes(mutant.applied(text))
             now = next(self._written)
             os.utime(file, (now, now))  # bytecode is known by time and length: that of another mutant may be as long
             try:
                 return played(copy, mutant, tests)
             finally:
-                file.write_bytes(source)
+                file.write_bytes(text)
                 os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
@@ -228,8 +235,8 @@ def judged(todo: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Verdict]]:
 
 def difference(mutant: Mutant) -> str:
     """The lines that a mutant changes."""
-    source = (ROOT / mutant.file).read_bytes()
-    lines = (source.decode().splitlines(), mutant.applied(source).decode().splitlines())
+    before = source(mutant.file)
+    lines = (before.decode().splitlines(), mutant.applied(before).decode().splitlines())
     return "\n".join(f"    {line}" for line in list(difflib.unified_diff(*lines, n=0, lineterm=""))[3:])
 
 

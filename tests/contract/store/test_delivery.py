@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from bridge.model import Claim, GoalState, Health, LookClaim, LookRuling, NotYet, Outcome, OutcomeKind, Settlement
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, sends, sweep, turns
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -755,3 +755,137 @@ def test_what_is_due_is_taken_to_the_millisecond(desk, clock):
     assert desk.claim() == NotYet(clock.now_ms + 1, clock.now_ms)
     clock.advance(1)
     assert isinstance(desk.claim(), Claim)
+
+
+def test_a_look_that_writes_nothing_says_whether_there_is_anything_to_claim(desk, clock):
+    def waits():
+        with desk.store.read() as conn:
+            return turns.waits(conn, "default")
+
+    assert waits() == NotYet(None, clock.now_ms)
+    soon = desk.goal(due_in=5_000)
+    assert waits() == NotYet(clock.now_ms + 5_000, clock.now_ms)
+    clock.advance(4_999)
+    assert waits() == NotYet(clock.now_ms + 1, clock.now_ms)
+    clock.advance(1)
+    assert waits() is None
+    assert desk.send(WRONG_KEY) == soon
+    clock.advance(29_999)
+    assert waits() == NotYet(clock.now_ms + 1, clock.now_ms)
+    clock.advance(1)
+    assert waits() is None
+    desk.send(LOST)
+    desk.run(lambda conn: pauses.reopen(conn, "default"))
+    assert waits() == NotYet(clock.now_ms + 30_000, clock.now_ms)
+    clock.advance(30_000)
+    assert waits() is None
+
+
+HOUR = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("turn_in", "asked", "state", "waits_for", "claimed"),
+    [
+        (1_000, -HOUR, "pending", 1_000, False),
+        (0, -HOUR, "pending", None, True),
+        (0, 1 - HOUR, "pending", 0, False),
+        (1_000, None, "pending", None, True),
+        (1_000, 0, "unconfirmed", None, True),
+    ],
+)
+def test_while_nobody_is_known_who_was_asked_about_waits_for_an_hour_and_for_a_turn(
+    desk, clock, turn_in, asked, state, waits_for, claimed
+):
+    now = clock.now_ms
+    desk.goal(unknown_at_ms=0 if asked is None else now + asked, state=state)
+    since = destinations.update().values(unknown_since_ms=now, unknown_turn_at_ms=now + turn_in)
+    desk.run(lambda conn: conn.execute(since))
+    with desk.store.read() as conn:
+        found = turns.waits(conn, "default")
+    if claimed:
+        assert (found, waits_for) == (None, None)
+    else:
+        assert found == NotYet(now + waits_for if waits_for else None, now)
+    assert isinstance(desk.claim(), NotYet) is not claimed
+    took_turn = claimed and asked == -HOUR
+    assert desk.destination().unknown_turn_at_ms == now + (10_000 if took_turn else turn_in)
+
+
+def test_two_goals_of_one_who_is_not_known_are_asked_about_as_one(desk, clock):
+    now = clock.now_ms
+    first = desk.goal(unknown_at_ms=now - 3 * HOUR)
+    desk.goal(unknown_at_ms=now - HOUR // 2, ordered_at=now + 1)
+    other = desk.goal(V2, unknown_at_ms=now - 2 * HOUR)
+    desk.run(lambda conn: conn.execute(destinations.update().values(unknown_since_ms=now, unknown_turn_at_ms=now)))
+    assert desk.claim() == NotYet(now, now)
+    assert desk.row(first).unknown_at_ms == now - HOUR // 2
+    assert desk.claim().goal.id == other
+
+
+# ------------------------------------------------------------------------------------------------ after a restore
+
+READBACK_MS = (30_000, 60_000)
+
+
+def doubted(desk, visitor):
+    def doubt(conn):
+        return restoring.doubt(conn, restoring.spans(conn), "default", visitor, READBACK_MS)
+
+    return desk.run(doubt)
+
+
+def test_what_may_have_been_sent_before_a_restore_is_doubted_once(desk, clock):
+    at, days = clock.now_ms, 7 * DAY
+    desk.run(lambda conn: restoring.remember(conn, at - HOUR, at))
+    clock.advance(8 * DAY)
+    cases = {
+        (at + 1_999, True): True, (at + 2_000, True): False,
+        (at + days - 1, False): True, (at + days, False): False,
+        (clock.now_ms, True): False,
+    }  # fmt: skip
+    for number, ((happened, stated), expected) in enumerate(cases.items()):
+        desk.goal(f"v{number}", happened_at_ms=happened, time_is_stated=stated)
+        assert [doubted(desk, f"v{number}") for _ in range(2)] == [expected, False], (happened - at, stated)
+
+
+@pytest.mark.parametrize(("happened_after", "from_after"), [(-5, 0), (60_000, 0), (60_001, 1), (70_000, 10_000)])
+def test_a_goal_was_not_sent_long_before_its_event(desk, clock, happened_after, from_after):
+    at = clock.now_ms
+    desk.run(lambda conn: restoring.remember(conn, at - HOUR, at))
+    goal = desk.goal(happened_at_ms=at - HOUR + happened_after)
+    assert doubted(desk, V1)
+    (attempt,) = desk.tries(goal)
+    assert (attempt.started_at_ms, attempt.ended_at_ms) == (at - HOUR + from_after, at)
+    assert (attempt.outcome, attempt.kind) == ("unconfirmed", "send")
+
+
+@pytest.mark.parametrize(
+    ("later", "due_in", "absent"), [(0, 30_000, 0), (29_999, 1, 0), (30_001, 0, 0), (89_999, 0, 0), (90_000, 0, 1)]
+)
+def test_when_it_is_looked_up_and_whether_one_look_is_enough(desk, clock, later, due_in, absent):
+    desk.run(lambda conn: restoring.remember(conn, clock.now_ms - HOUR, clock.now_ms))
+    goal = desk.goal(looks=2, lease_token="old", lease_until_ms=clock.now_ms, state="unconfirmed")
+    clock.advance(later)
+    assert doubted(desk, V1)
+    row = desk.row(goal)
+    assert (row.state, row.reason, row.due_at_ms - clock.now_ms) == ("unconfirmed", "restored", due_in)
+    assert (row.absent, row.looks, row.lease_token, row.lease_until_ms) == (absent, 0, None, None)
+
+
+@pytest.mark.parametrize("values", [{"state": "held"}, {"state": "pending", "destination": "other"}])
+def test_what_is_not_about_to_be_sent_there_is_not_doubted(desk, clock, values):
+    desk.run(lambda conn: restoring.remember(conn, clock.now_ms - HOUR, clock.now_ms))
+    desk.goal(**values)
+    desk.goal(V2)
+    assert not doubted(desk, V1)
+
+
+def test_what_a_restore_is_about_is_counted_by_its_state(desk):
+    states = ("parked", "pending", "leased", "sending", "unconfirmed", "unconfirmed", "held", "delivered", "rejected")
+    for number, state in enumerate(states):
+        desk.goal(f"v{number}", state=state)
+    desk.run(lambda conn: conn.execute(events.update().where(events.c.id <= 4).values(state="received")))
+    with desk.store.read() as conn:
+        told = restoring.count_open(conn)
+    assert told == restoring.Open(parked=1, pending=2, in_doubt=3, held=1, unrouted=4)

@@ -207,3 +207,7 @@ def test_the_keys_of_one_customer_are_those_whose_events_all_name_it():
         ]
     )  # fmt: skip
     assert told == {"one"}
+
+
+def test_a_key_without_a_kind_is_called_a_key():
+    assert [sentences.in_words(kind) for kind in ("order_item", None, "")] == ["order item", "key", "key"]

@@ -135,3 +135,20 @@ def test_the_cookie_of_a_session_in_a_borrowed_field_is_told_as_what_it_is(value
 @pytest.mark.parametrize(("length", "shown"), [(40, "x" * 40), (41, "x" * 40 + "…")])
 def test_at_most_forty_characters_of_a_value_are_shown(length, shown):
     assert verdict("x" * length).shown == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "visitor", "why"),
+    [
+        (7, "7", None),
+        (True, None, "is true or false"),
+        ({}, None, "is an object"),
+        ([], None, "is a list"),
+        (1.5, None, "is a number"),
+    ],
+)
+def test_where_any_text_is_a_visitor_a_whole_number_is_one_too_and_nothing_else(value, visitor, why):
+    told = verdict(value, form="any")
+    assert told.visitor == visitor
+    assert (told.why or "").startswith(why or "")
+    assert verdict(value).visitor is None

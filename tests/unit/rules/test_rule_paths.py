@@ -220,6 +220,10 @@ PATHS = {
     "value.plan.a": (False, "plan"),
     "value.plan.*.a": (True, "plan"),
     "was.value.plan": (False, "plan"),
+    "value": (False, None),
+    "value[0].a": (False, None),
+    "value.*": (True, None),
+    "was": (False, None),
 }
 
 
