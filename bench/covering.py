@@ -15,14 +15,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from sys import monitoring as watch  # of Python 3.12
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ import pytest
 from bench.mutations import Mutant
 
 ROOT = Path(__file__).parents[1]
+_WATCH: Any = getattr(sys, "monitoring", None)  # since Python 3.12; before, tracing takes several times as long
 LEFT_OUT = "postgresql"  # in a test's id: the statements are those that SQLite executes, and it takes ten times as long
 TEST_LIMIT_S = 60  # a mutant may never come to an end
 
@@ -79,9 +80,10 @@ class _Noting:
         self._called: set[tuple[str, str]] = set()
         self._collected: tuple[set[tuple[str, int]], set[tuple[str, str]]] = (set(), set())
         self.covered: list[Covered] = []
-        watch.use_tool_id(watch.COVERAGE_ID, "mutants")
-        watch.register_callback(watch.COVERAGE_ID, watch.events.PY_START, self._call)
-        watch.register_callback(watch.COVERAGE_ID, watch.events.LINE, self._line)
+        if _WATCH:
+            _WATCH.use_tool_id(_WATCH.COVERAGE_ID, "mutants")
+            _WATCH.register_callback(_WATCH.COVERAGE_ID, _WATCH.events.PY_START, lambda code, _: self._call(code))
+            _WATCH.register_callback(_WATCH.COVERAGE_ID, _WATCH.events.LINE, self._line)
         self.failed = ""
 
     @pytest.hookimpl(wrapper=True)
@@ -116,21 +118,38 @@ class _Noting:
 
     def __enter__(self) -> None:
         self._seen, self._called = set(), set()
-        watch.restart_events()  # each line tells once in a test
-        watch.set_events(watch.COVERAGE_ID, watch.events.PY_START | watch.events.LINE)
+        if _WATCH:
+            _WATCH.restart_events()  # each line tells once in a test
+            _WATCH.set_events(_WATCH.COVERAGE_ID, _WATCH.events.PY_START | _WATCH.events.LINE)
+        else:
+            threading.settrace(self._trace)
+            sys.settrace(self._trace)
 
     def __exit__(self, *_: object) -> None:
-        watch.set_events(watch.COVERAGE_ID, 0)
+        if _WATCH:
+            _WATCH.set_events(_WATCH.COVERAGE_ID, 0)
+        else:
+            sys.settrace(None)
+            threading.settrace(None)
 
-    def _call(self, code: CodeType, _offset: int) -> object:
+    def _trace(self, frame: FrameType, what: str, _arg: object) -> Callable[..., Any] | None:
+        if frame.f_code.co_filename not in self._short:
+            return None
+        if what == "call":
+            self._call(frame.f_code)
+        elif what == "line":
+            self._line(frame.f_code, frame.f_lineno)
+        return self._trace
+
+    def _call(self, code: CodeType) -> object:
         if code.co_filename in self._short:
             self._called.add((code.co_filename, code.co_qualname.partition(".")[0]))
-        return watch.DISABLE
+        return _WATCH and _WATCH.DISABLE
 
     def _line(self, code: CodeType, line: int) -> object:
         if code.co_filename in self._mutated:
             self._seen.add((code.co_filename, line))
-        return watch.DISABLE
+        return _WATCH and _WATCH.DISABLE
 
 
 class _Choosing:
