@@ -207,11 +207,11 @@ def test_how_long_a_path_may_be():
 
 
 def test_what_is_said_of_a_path_by_its_form():
-    told = {text: (is_many(compile_path(text)), value_name(compile_path(text))) for text in PATHS}
-    assert told == PATHS
+    told = {text: (is_many(compile_path(text)), value_name(compile_path(text))) for text in FORMS}
+    assert told == FORMS
 
 
-PATHS = {
+FORMS = {
     "a.b": (False, None),
     "a.*": (True, None),
     "was.a.b": (False, None),
