@@ -1,16 +1,16 @@
-"""Deliver: claim a goal with its slot, send it, settle what came of it; or look up what a lost answer left in doubt.
+"""Deliver: claim a goal with its slot, send it and settle it; or look up the goals that a lost answer left in doubt.
 
-Or ask whether a website knows the visitor of a borrowed field, before a goal goes to it.
+Before a goal goes to the visitor of a borrowed field, the website is asked whether it knows that visitor.
 
 `rule` is the pure table of what each class of answer does (Design 6); the retry schedule is the setting that a user
-reads. `Deliverer.step` does one claim and is called by the worker's threads. It promises that a request goes out only
-after its attempt row is committed, and never after half its lease is over.
+reads. `Deliverer.step` does one claim and is called by the worker's threads. A request goes out only after its attempt
+is committed, and only while enough of the lease is left for the whole request.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bridge import logs
@@ -33,9 +33,11 @@ from bridge.model import (
 )
 from bridge.store import clock
 from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep, turns
+from bridge.store.delivery import statements as delivery_statements
 from bridge.store.delivery.restoring import REASON
-from bridge.store.goals import parking, proofs, unknown
-from bridge.store.links import statements
+from bridge.store.goals import parking, unknown
+from bridge.store.goals import statements as goal_statements
+from bridge.store.links import statements as link_statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,18 +46,19 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.datafast.actions import Api
-    from bridge.datafast.readback import Settlement as Recognized
+    from bridge.datafast.readback import Recognized
     from bridge.model import Destination, UnconfirmedGoal, VisitorGoals
-    from bridge.settings import Schedule, Settings
+    from bridge.settings import Settings
     from bridge.store import Store
 
     T = TypeVar("T")
 
 HOUR_MS: Final = 3_600_000
+THROTTLED_MS: Final = 60_000  # a pause whose length DataFast does not say
 JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
-AGAIN_MS: Final = 200  # between two tries to write what is known
+AGAIN_MS: Final = 200  # before what is known is written again
 
 log = logs.get("deliver")
 
@@ -63,30 +66,7 @@ log = logs.get("deliver")
 # ------------------------------------------------------------------------------------------- the table of answers
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The settings that the table needs."""
-
-    retry: Schedule
-    unknown: Schedule
-    settling_ms: int
-    second_look_ms: int
-    resend: bool
-
-    @classmethod
-    def of(cls, settings: Settings) -> Policy:
-        """Read from the table of settings."""
-        settling, second = settings.bridge_readback
-        return cls(
-            settings.bridge_retry_schedule,
-            settings.bridge_unknown_visitor_schedule,
-            settling,
-            second,
-            settings.bridge_unconfirmed == "resend",
-        )
-
-
-def rule(outcome: Outcome, claim: Claim, policy: Policy, *, jitter: float) -> Settlement:
+def rule(outcome: Outcome, claim: Claim, settings: Settings, *, jitter: float) -> Settlement:
     """What becomes of a goal after this outcome. jitter: 0 ≤ jitter < 1, spread over ±20 % of a pause."""
     match outcome.kind:
         case OutcomeKind.DELIVERED:
@@ -94,190 +74,142 @@ def rule(outcome: Outcome, claim: Claim, policy: Policy, *, jitter: float) -> Se
             known = claim.goal.kind not in IDEMPOTENT
             return Settlement(GoalState.DELIVERED, Health.SUCCESS if known else Health.TAKEN)
         case OutcomeKind.REJECTED:
-            return Settlement(GoalState.REJECTED, Health.ANSWERED, reason="rejected", message=outcome.message)
+            return _as_answered(outcome, Health.ANSWERED, GoalState.REJECTED)
         case OutcomeKind.CONFIGURATION:
-            return Settlement(GoalState.PENDING, Health.CONFIGURATION, reason="configuration", message=outcome.message)
+            return _as_answered(outcome, Health.CONFIGURATION)
         case OutcomeKind.THROTTLED:
-            return Settlement(
-                GoalState.PENDING,
-                Health.THROTTLED,
-                reason="throttled",
-                message=outcome.message,
-                pause_ms=outcome.retry_after_ms or 60_000,
-            )
+            return replace(_as_answered(outcome, Health.THROTTLED), pause_ms=outcome.retry_after_ms or THROTTLED_MS)
         case OutcomeKind.UNKNOWN_VISITOR:
-            return _unknown_visitor(outcome, claim, policy, jitter)
+            return _unknown_visitor(outcome, claim, settings, jitter)
         case OutcomeKind.UNCONFIRMED if claim.goal.kind in IDEMPOTENT:
-            return _try_again(outcome, claim, policy, jitter)
+            return _try_again(outcome, claim, settings, jitter)
         case OutcomeKind.UNCONFIRMED:
-            return Settlement(
-                GoalState.UNCONFIRMED,
-                Health.FAILURE,
-                due_in_ms=policy.settling_ms,
-                reason="answer_lost",
-                message=outcome.message,
-                counts=True,
-            )
+            in_doubt = _as_answered(outcome, Health.FAILURE, GoalState.UNCONFIRMED)
+            return replace(in_doubt, due_in_ms=settings.bridge_readback[0], reason="answer_lost", counts=True)
         case OutcomeKind.NOT_SENT | OutcomeKind.REFUSED_FOR_NOW:
-            return _try_again(outcome, claim, policy, jitter)
+            return _try_again(outcome, claim, settings, jitter)
 
 
-def _try_again(outcome: Outcome, claim: Claim, policy: Policy, jitter: float) -> Settlement:
-    """Back off; a probe goes to the end of the queue, so that one poisonous goal cannot be every probe."""
+def _as_answered(outcome: Outcome, health: Health, state: GoalState = GoalState.PENDING) -> Settlement:
+    """With the outcome as its reason."""
+    return Settlement(state, health, reason=outcome.kind.value, message=outcome.message)
+
+
+def _spread(pause_ms: int, jitter: float) -> int:
+    return round(pause_ms * (1 - JITTER + 2 * JITTER * jitter))
+
+
+def _try_again(outcome: Outcome, claim: Claim, settings: Settings, jitter: float) -> Settlement:
+    """Back off. A probe goes to the end of the queue, so that one bad goal cannot be every probe."""
     if claim.probe:
-        return Settlement(GoalState.PENDING, Health.FAILURE, reason=outcome.kind.value, message=outcome.message)
-    goal = claim.goal
-    pause = round(policy.retry.pause_ms(goal.attempts + 1) * (1 - JITTER + 2 * JITTER * jitter))
-    if _elapsed_ms(claim) + pause > policy.retry.total_ms:
-        return Settlement(
-            GoalState.EXPIRED,
-            Health.FAILURE,
-            reason="retries_over",
-            message=f"it could not be sent within the retry schedule; the last try: {outcome.message}",
-            counts=True,
-        )
-    return Settlement(
-        GoalState.PENDING,
-        Health.FAILURE,
-        due_in_ms=pause,
-        reason=outcome.kind.value,
-        message=outcome.message,
-        counts=True,
-    )
+        return _as_answered(outcome, Health.FAILURE)
+    schedule, first_ms = settings.bridge_retry_schedule, claim.goal.first_try_at_ms
+    pause_ms = _spread(schedule.pause_ms(claim.goal.attempts + 1), jitter)
+    elapsed_ms = 0 if first_ms is None else claim.claimed_at_ms - first_ms - claim.paused_ms
+    if elapsed_ms + pause_ms > schedule.total_ms:
+        message = f"it could not be sent within the retry schedule; the last attempt: {outcome.message}"
+        return Settlement(GoalState.EXPIRED, Health.FAILURE, reason="retries_over", message=message, counts=True)
+    return replace(_as_answered(outcome, Health.FAILURE), due_in_ms=pause_ms, counts=True)
 
 
-def _elapsed_ms(claim: Claim) -> int:
-    """Since the first try, without the time during which the destination was paused."""
-    first = claim.goal.first_try_at_ms
-    return 0 if first is None else claim.claimed_at_ms - first - claim.paused_ms
-
-
-def _unknown_visitor(outcome: Outcome, claim: Claim, policy: Policy, jitter: float) -> Settlement:
-    tries = claim.goal.unknown_visitor_tries
-    if tries >= len(policy.unknown.steps_ms):
-        return Settlement(
-            GoalState.REJECTED,
-            Health.UNKNOWN_VISITOR,
-            reason="unknown_visitor",
-            message=f"{claim.goal.visitor} looks like a visitor id but DataFast has never seen it; is it your own user"
-            f" id? ({outcome.message})",
-            unknown_visitor=True,
-        )
-    pause = round(policy.unknown.steps_ms[tries] * (1 - JITTER + 2 * JITTER * jitter))
-    return Settlement(
-        GoalState.PENDING,
-        Health.UNKNOWN_VISITOR,
-        due_in_ms=pause,
-        reason="unknown_visitor",
-        message=outcome.message,
-        unknown_visitor=True,
-    )
+def _unknown_visitor(outcome: Outcome, claim: Claim, settings: Settings, jitter: float) -> Settlement:
+    settlement = replace(_as_answered(outcome, Health.UNKNOWN_VISITOR), unknown_visitor=True)
+    steps_ms, tries = settings.bridge_unknown_visitor_schedule.steps_ms, claim.goal.unknown_visitor_tries
+    if tries < len(steps_ms):
+        return replace(settlement, due_in_ms=_spread(steps_ms[tries], jitter))
+    message = f"{claim.visitor} {unknown.WHY} ({outcome.message})"
+    return replace(settlement, state=GoalState.REJECTED, message=message)
 
 
 def not_counted(outcome: Outcome) -> Settlement:
-    """An unknown visitor where none of the last ones is known: the key may be another website's, so nothing counts."""
-    return Settlement(
-        GoalState.PENDING,
-        Health.UNKNOWN_VISITOR,
-        due_in_ms=HOUR_MS,
-        reason="unknown_visitor",
-        message=f"{outcome.message}; none of the last 10 visitors is known to this website, so this try does not count",
-    )
+    """An unknown visitor while all of the last ones are unknown: the key may be another website's."""
+    message = f"{outcome.message}; this website knows none of the last 10 visitors, so this attempt does not count"
+    return replace(_as_answered(outcome, Health.UNKNOWN_VISITOR), due_in_ms=HOUR_MS, message=message)
 
 
 def rule_proof(answer: VisitorGoals) -> bool | None:
-    """Does the website know this visitor? None: the answer does not tell."""
+    """Whether the website knows this visitor. None: the answer does not tell."""
     if answer.known:
         return True
     refused = answer.failure is None or answer.failure.kind is OutcomeKind.REJECTED
     return False if refused else None
 
 
-def rule_look(look: LookClaim, answer: VisitorGoals, policy: Policy) -> tuple[list[LookRuling], Settlement]:
+def rule_look(look: LookClaim, answer: VisitorGoals, settings: Settings) -> tuple[list[LookRuling], Settlement]:
     """What a read-back decides for each goal of the group, and what it says about the destination."""
     if answer.failure is not None:
-        return [_cannot_tell(goal, answer.failure, policy) for goal in look.goals], _health_of(answer.failure)
-    told = action_of(look.kind).recognize(look, answer)
-    rulings = [_told(doubtful, told, policy) for doubtful in look.goals]
+        return [_cannot_tell(goal, answer.failure, settings) for goal in look.goals], _health_of(answer.failure)
+    found = action_of(look.kind).recognize(look, answer)
+    rulings = [_ruled(doubtful, found, settings) for doubtful in look.goals]
     return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _told(doubtful: UnconfirmedGoal, told: Recognized, policy: Policy) -> LookRuling:
-    entry = told.delivered.get(doubtful.goal.id)
+def _ruled(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> LookRuling:
+    entry = found.delivered.get(doubtful.goal.id)
     if entry is not None:
-        message = "the answer was lost, but DataFast has it: found by reading the visitor back"
+        message = "the answer was lost, but DataFast has the goal: a read-back of the visitor found it"
         if doubtful.restored:
             at = f" at {utc(entry.at_ms)}" if entry.at_ms is not None else ""
-            message = f"it was sent before the back-up was put in place: DataFast recorded it{at}"
+            message = f"it was sent before the backup was restored: DataFast recorded it{at}"
         settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
         return LookRuling(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
-    if doubtful.goal.id in told.unclear:
+    if doubtful.goal.id in found.unclear:
         sentence = "DataFast lists a goal of this name without a time or a description"
-        return _cannot_tell(doubtful, Outcome(OutcomeKind.UNCONFIRMED, message=sentence), policy)
-    return _absent(doubtful, policy)
-
-
-def _absent(goal: UnconfirmedGoal, policy: Policy) -> LookRuling:
-    if goal.absent + 1 >= ABSENT_MAX:
-        message = "DataFast does not have it: the visitor was read back twice; it is sent again"
-        if goal.restored:
-            message = "it was not sent before the back-up was put in place: DataFast does not have it; it is sent now"
-        settlement = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent", message=message)
-    else:
-        message = "DataFast does not show it yet; the second look decides"
-        settlement = Settlement(
-            GoalState.UNCONFIRMED, Health.ANSWERED, policy.second_look_ms, reason=_reason(goal), message=message
-        )
-    return LookRuling(goal, settlement, absent=True)
+        return _cannot_tell(doubtful, Outcome(OutcomeKind.UNCONFIRMED, message=sentence), settings)
+    if doubtful.absent + 1 < ABSENT_MAX:
+        message = "DataFast does not show the goal yet; a second read-back decides"
+        return LookRuling(doubtful, _look_again(doubtful, Health.ANSWERED, message, settings), absent=True)
+    message = "two read-backs of the visitor show that DataFast does not have the goal; it is sent again"
+    if doubtful.restored:
+        message = "it was not sent before the backup was restored: DataFast does not have it; it is sent now"
+    settlement = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent", message=message)
+    return LookRuling(doubtful, settlement, absent=True)
 
 
 _UNREACHED: Final = frozenset({OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, OutcomeKind.REFUSED_FOR_NOW})
 
 
-def _cannot_tell(goal: UnconfirmedGoal, failure: Outcome, policy: Policy) -> LookRuling:
-    """Three looks that could not tell end the doubt by the setting; a look that never got through is none.
+def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings) -> LookRuling:
+    """After three looks that could not tell, the setting decides; a look that DataFast never received does not count.
 
-    After a restore that would double all that was sent since the back-up, so then a person decides in any case.
+    After a restore, sending again would double all that was sent since the backup, so a person decides in any case.
     """
     looked = failure.kind not in _UNREACHED
-    if looked and goal.looks + 1 >= LOOKS_MAX:
-        resend = policy.resend and not goal.restored
-        state = GoalState.PENDING if resend else GoalState.HELD
+    if looked and doubtful.looks + 1 >= LOOKS_MAX:
+        resend = settings.bridge_unconfirmed == "resend" and not doubtful.restored
         then = "it is sent again (BRIDGE_UNCONFIRMED=resend)" if resend else "a person has to decide"
-        since = "a back-up was put in place, and " if goal.restored else ""
+        since = "a backup was restored, and " if doubtful.restored else ""
         message = f"{since}nobody can tell whether DataFast has it ({failure.message}); {then}"
+        state = GoalState.PENDING if resend else GoalState.HELD
         settlement = Settlement(state, Health.SILENT, reason="cannot_tell", message=message)
-        return LookRuling(goal, settlement, looked=True, failure=failure)
-    settlement = Settlement(
-        GoalState.UNCONFIRMED,
-        Health.SILENT,
-        policy.second_look_ms,
-        reason=_reason(goal),
-        message=f"it could not be read back: {failure.message}",
-    )
-    return LookRuling(goal, settlement, looked=looked, failure=failure)
+    else:
+        message = f"the visitor could not be read back: {failure.message}"
+        settlement = _look_again(doubtful, Health.SILENT, message, settings)
+    return LookRuling(doubtful, settlement, looked=looked, failure=failure)
 
 
-def _reason(goal: UnconfirmedGoal) -> str:
-    return REASON if goal.restored else "answer_lost"
+def _look_again(doubtful: UnconfirmedGoal, health: Health, message: str, settings: Settings) -> Settlement:
+    reason = REASON if doubtful.restored else "answer_lost"
+    return Settlement(GoalState.UNCONFIRMED, health, settings.bridge_readback[1], reason, message)
 
 
 def _health_of(failure: Outcome) -> Settlement:
-    """A key that may send but not read (401, 403 on a look) says nothing about sending."""
-    if failure.kind is OutcomeKind.THROTTLED:
-        return Settlement(
-            GoalState.UNCONFIRMED,
-            Health.THROTTLED,
-            message=failure.message,
-            pause_ms=failure.retry_after_ms or 60_000,
-        )
-    failing = (OutcomeKind.NOT_SENT, OutcomeKind.REFUSED_FOR_NOW, OutcomeKind.UNCONFIRMED)
-    health = Health.FAILURE if failure.kind in failing else Health.SILENT
-    return Settlement(GoalState.UNCONFIRMED, health, message=failure.message)
+    """What an unreadable answer says about the destination. A key may be allowed to send but not to read (401, 403)."""
+    pause_ms = (failure.retry_after_ms or THROTTLED_MS) if failure.kind is OutcomeKind.THROTTLED else 0
+    health = _HEALTH_OF_FAILURE.get(failure.kind, Health.SILENT)
+    return Settlement(GoalState.UNCONFIRMED, health, message=failure.message, pause_ms=pause_ms)
+
+
+_HEALTH_OF_FAILURE: Final = {
+    OutcomeKind.THROTTLED: Health.THROTTLED,
+    OutcomeKind.NOT_SENT: Health.FAILURE,
+    OutcomeKind.REFUSED_FOR_NOW: Health.FAILURE,
+    OutcomeKind.UNCONFIRMED: Health.FAILURE,
+}
 
 
 def _health_of_proof(answer: VisitorGoals) -> Settlement:
-    """Strangers of borrowed fields are unknown visitors like others: a key of another website knows none of them."""
+    """Unknown visitors of borrowed fields count like others: with a key of another website, all are unknown."""
     if answer.failure is None:
         return Settlement(GoalState.PARKED, Health.KNOWN_VISITOR if answer.known else Health.UNKNOWN_VISITOR)
     return _health_of(answer.failure) if rule_proof(answer) is None else Settlement(GoalState.PARKED, Health.ANSWERED)
@@ -287,16 +219,16 @@ def _health_of_proof(answer: VisitorGoals) -> Settlement:
 
 
 def token_hash(destination: Destination) -> str:
-    """The name of a token's row of pace: DataFast counts per token. Never the token itself."""
+    """The name of a token's row in `pace`, because DataFast counts per token. It does not reveal the token."""
     return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
 
 
 class Deliverer:
-    """Delivers goals of some destinations. Thread-safe: each thread of a worker calls `step`.
+    """Delivers the goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
-    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped; sleep_ms: lets
-    it go on. new_token: a text nobody else has, for a lease. steady, even, judged: what to make of the database's time
-    when it may have jumped, and before a goal is given up by it (`Timekeeper`).
+    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped; sleep_ms: waits
+    by it. new_token: a unique string, for a lease. steady, even, judged: what to make of the database's time when it
+    may have jumped, and before a goal is given up because of it (`Timekeeper`).
     """
 
     def __init__(
@@ -321,7 +253,6 @@ class Deliverer:
         self._dated: set[str] = set()  # destinations whose clock was compared with ours since the start
         self._destinations = destinations
         self._settings = settings
-        self._policy = Policy.of(settings)
         self._lease_ms = settings.bridge_lease
         self._deadline_ms = settings.bridge_deadline
         self._rate = settings.bridge_rate_per_minute
@@ -333,7 +264,7 @@ class Deliverer:
         self._turn = 0
 
     def step(self, stopping: Callable[[], bool] = lambda: False) -> int | None:
-        """Do one piece of work. None: done, call again; else how many ms there is nothing to do (at most 1 s)."""
+        """Do one piece of work. None: done, call again; else for how many ms there is nothing to do (at most 1 s)."""
         names = sorted(name for name, destination in self._destinations().items() if destination.api_key)
         if not names:
             return 1_000
@@ -384,7 +315,7 @@ class Deliverer:
                 token=self._new_token(),
                 lease_ms=self._lease_ms,
                 rate=self._rate,
-                readback_ms=(self._policy.settling_ms, self._policy.second_look_ms),
+                readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
             )
         )
         if not isinstance(claimed, Claim):
@@ -396,7 +327,7 @@ class Deliverer:
 
     def _send(self, destination: Destination, claim: Claim, began_ms: int) -> None:
         attempt_id = self._begin(claim, began_ms)
-        if attempt_id is None:  # the database took too long; somebody with a whole lease sends it
+        if attempt_id is None:  # the database took too long; another claim sends it, with a whole lease
             self._release(claim)
             return
         goal = claim.goal
@@ -404,7 +335,7 @@ class Deliverer:
             outcome = Outcome(OutcomeKind.NOT_SENT, message="this process was stopped for too long to send it safely")
         else:
             outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
-        ruled = rule(outcome, claim, self._policy, jitter=self._random())
+        ruled = rule(outcome, claim, self._settings, jitter=self._random())
         settled, ruling = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruled), began_ms)
         if settled.written and outcome.server_now_ms is not None:
             self._dated.add(destination.name)
@@ -423,25 +354,25 @@ class Deliverer:
         self._tell(destination, settled, ruling)
 
     def _begin(self, claim: Claim, began_ms: int) -> int | None:
-        """Write the attempt ahead; None: the lease is too short. Where that fails, it may be written all the same."""
+        """Record the attempt; None: too little of the lease is left. If this fails, it may still have been recorded."""
         even = self._even if claim.goal.destination in self._dated else None
         try:
             return self._store.run(lambda conn: sends.begin(conn, claim, need_ms=self._deadline_ms, even=even))
         except StoreError:
-            self._surely(lambda conn: sends.take_back(conn, claim), began_ms)  # or it would be in doubt
+            self._surely(lambda conn: sends.take_back(conn, claim), began_ms)  # or the goal would be in doubt
             raise
 
     def _surely(self, work: Callable[[Connection], T], began_ms: int) -> T:
-        """Write what only this process knows: lost, it would leave the goal in doubt.
+        """Write what only this process knows; if it were lost, the goal would be in doubt.
 
-        A database that is busy or away is asked again while the lease lasts.
+        If the database is busy or away, this is tried again until the lease ends.
         """
         until_ms = began_ms + self._lease_ms
         while True:
             try:
                 return self._store.run(work)
             except StoreGone:
-                raise  # it does not come back; a restart reads back what is in doubt then
+                raise  # it does not come back; after a restart, goals in doubt are read back
             except StoreError:
                 if self._monotonic_ms() + AGAIN_MS >= until_ms:
                     raise
@@ -450,21 +381,21 @@ class Deliverer:
     def _settle(
         self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
     ) -> tuple[Settled, Settlement]:
-        """Settle; a visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
+        """Settle. A visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
         if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
-            statements.lock(conn)  # before anything else: an answer about the next candidate may come just now
-        if ruling.unknown_visitor and pauses.none_known(conn, claim.goal.destination, claim.goal.visitor):
+            link_statements.lock(conn)  # first of all: an answer about the next candidate may arrive at the same moment
+        if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
             ruling = not_counted(outcome)
         settled = sends.settle(conn, claim, attempt_id, outcome, ruling, even=self._even)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
-            unknown.unlearn(conn, claim.goal.destination, claim.goal.visitor)
+            goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
         elif settled.written and ruling.health is Health.SUCCESS:
-            unknown.seen(conn, claim.goal.destination, claim.goal.visitor)
+            goal_statements.forget_unknown(conn, claim.destination, claim.visitor)
         return settled, ruling
 
     def _prove(self, destination: Destination, claim: ProofClaim, began_ms: int) -> None:
-        """Ask whether the website knows this visitor; the goals that waited for it are decided with the answer."""
+        """Ask whether the website knows this visitor; the answer decides about the goals that waited for it."""
         answer = self._api.visitor_goals(destination, claim.visitor)
         known = rule_proof(answer)
         health = _health_of_proof(answer)
@@ -476,21 +407,18 @@ class Deliverer:
     def _settle_proof(
         self, conn: Connection, claim: ProofClaim, known: bool | None, health: Settlement, answer: VisitorGoals
     ) -> Settled:
-        """Whoever wakes goals by what is remembered takes its turn before it holds anything else."""
-        statements.lock(conn)
-        steps = self._policy.unknown.steps_ms
-        again_in_ms = steps[min(claim.failures, len(steps) - 1)]
-        if not proofs.settle(conn, claim, known, again_in_ms=again_in_ms, message=health.message or ""):
+        """Settle. The turn to learn is taken before anything else is locked, because goals may be woken."""
+        link_statements.lock(conn)
+        again_in_ms = self._settings.bridge_unknown_visitor_schedule.pause_ms(claim.failures + 1)
+        if not delivery_statements.settle_proof(conn, claim, known, again_in_ms=again_in_ms, message=health.message):
             return Settled(written=False)
         if known is not None:
-            parking.told(conn, claim.destination, claim.visitor, self._settings)
-        news = pauses.learn(conn, claim.destination, health, visitor=claim.visitor, token=claim.token)
-        pauses.learn_clock(conn, claim.destination, answer.server_now_ms, self._even)
-        return Settled(written=True, news=news)
+            parking.proved(conn, claim.destination, claim.visitor, self._settings)
+        return pauses.learn(conn, claim, health, server_now_ms=answer.server_now_ms, even=self._even)
 
     def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
-        rulings, health = rule_look(look, answer, self._policy)
+        rulings, health = rule_look(look, answer, self._settings)
         settled = self._surely(
             lambda conn: readbacks.settle(
                 conn, look, rulings, health=health, server_now_ms=answer.server_now_ms, even=self._even
@@ -508,7 +436,7 @@ class Deliverer:
         self._tell(destination, settled, health)
 
     def _tell(self, destination: Destination, settled: Settled, ruling: Settlement) -> None:
-        """One alert an incident: when a pause begins, and when it ends."""
+        """Log one alert when a pause begins, and one when it ends."""
         if settled.news == "paused":
             log.warning("destination.paused", destination=destination.name, reason=ruling.message)
         elif settled.news == "reopened":
@@ -519,18 +447,18 @@ class Deliverer:
             log.info("destination.known", destination=destination.name)
 
     def sweep(self) -> None:
-        """Take up what vanished workers left, and expire what grew too old."""
+        """Take over what vanished workers left, and expire goals that became too old."""
         with self._store.read() as conn:
             if not sweep.anything_to_sweep(conn):
                 return
         free, doubtful, old = self._store.run(
-            lambda conn: sweep.sweep(conn, settling_ms=self._policy.settling_ms, judged=self._judged)
+            lambda conn: sweep.sweep(conn, settling_ms=self._settings.bridge_readback[0], judged=self._judged)
         )
         log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
 
 
 def _pause_of(nothing: NotYet) -> int:
-    """How long to wait: until the time that is known, at most a second, because others may make work."""
+    """How long to wait in ms: at most a second, because other processes may make work."""
     if nothing.until_ms is None:
         return 1_000
     return max(1, min(nothing.until_ms - nothing.now_ms, 1_000))

@@ -20,7 +20,7 @@ from bridge.errors import BridgeError, UsageError
 if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.store import Store
-    from bridge.store.delivery.restoring import Open
+    from bridge.store.delivery.restoring import Unfinished
 
 BEATS_MS: Final = 12_000  # a process says every 5 s that it runs
 LOOK_AGAIN_S: Final = 0.5
@@ -105,7 +105,7 @@ def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
     return min(known)
 
 
-def _print(screen: Screen, from_ms: int, now_ms: int, waiting: Open) -> None:
+def _print(screen: Screen, from_ms: int, now_ms: int, waiting: Unfinished) -> None:
     goals = [
         f"{waiting.pending} pending",
         f"{waiting.parked} parked",

@@ -1,16 +1,16 @@
 """The kinds of actions that the outbox holds, and what each of them needs (docs/adr/0021).
 
-A row of `goals` names its kind. Claiming, leases, the rate limit, attempts, pauses and retries are the same for all;
-what differs is in one module per kind, behind `Action`.
+A row of `goals` names its kind. Claiming, leases, the rate limit, attempts, pauses and retries are the same for all
+kinds; what differs is in one module per kind, behind `Action`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bridge.datafast import goal as goals
-from bridge.datafast import payment as payments
-from bridge.datafast.readback import Settlement
+from bridge.datafast.goal import GoalAction
+from bridge.datafast.payment import PaymentAction
+from bridge.datafast.readback import Recognized
 from bridge.model import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class Api(Protocol):
 
 
 class Action(Protocol):
-    """What one kind needs: a row becomes a request, and a read-back says which rows arrived."""
+    """What one kind needs: a row becomes a request, and a read-back shows which rows arrived."""
 
     def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
         """Render a row within DataFast's limits and send it. Never raises."""
 
-    def recognize(self, look: LookClaim, answer: VisitorGoals) -> Settlement:
-        """Which rows of a group does DataFast have? The answer could be read."""
+    def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
+        """Which rows of a group DataFast has, by an answer that could be read."""
 
 
-class _Unknown:
-    """A kind that a later release wrote. Nobody here knows how to send it, so a person is told."""
+class _LaterKind:
+    """A kind that a later release wrote. This release cannot send it, so the goal is rejected with that reason."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -54,13 +54,13 @@ class _Unknown:
         sentence = f'this release of the bridge cannot send a "{self._kind}": upgrade it, then use `goals retry`'
         return Outcome(OutcomeKind.REJECTED, message=sentence)
 
-    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Settlement:
-        return Settlement({}, frozenset(), frozenset(doubtful.goal.id for doubtful in look.goals))
+    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Recognized:
+        return Recognized({}, frozenset(), frozenset(doubtful.goal.id for doubtful in look.goals))
 
 
-ACTIONS: Final[Mapping[str, Action]] = {"goal": goals.GoalAction(), "payment": payments.PaymentAction()}
+ACTIONS: Final[Mapping[str, Action]] = {"goal": GoalAction(), "payment": PaymentAction()}
 
 
 def action_of(kind: str) -> Action:
     """The action of a row's kind."""
-    return ACTIONS.get(kind) or _Unknown(kind)
+    return ACTIONS.get(kind) or _LaterKind(kind)

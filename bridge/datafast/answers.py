@@ -1,6 +1,6 @@
-"""What DataFast's answers say, read leniently: every documented shape; anything else raises nothing.
+"""What DataFast's answers say. Every documented shape is read, and nothing else raises an error.
 
-Bytes in, values out. Texts that go on to people carry no markup, no control characters, no secret, and are short.
+Bytes in, values out. Strings that people will read are short and contain no markup, control characters or secrets.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Answer:
 def document(body: bytes) -> Json | None:
     """The JSON of a body, or None."""
     try:
-        return json.loads(body)  # a BOM, NaN, duplicate keys: all welcome here, nothing is decided by them
+        return json.loads(body)  # a BOM, NaN and duplicate keys are accepted: nothing is decided by them
     except (ValueError, RecursionError):
         return None
 
@@ -61,21 +61,21 @@ def plain(text: str, secret: str | None = None) -> str:
 
 
 def message(answer: Answer, secret: str | None = None) -> str:
-    """What an answer says in words: error.message, "error", "message", a page's text, or nothing."""
+    """What an answer says in words: `error.message`, `error`, `message`, a page's text, or nothing."""
     if is_packed(answer):
         return ""
     parsed = document(answer.body)
     if isinstance(parsed, str):
         return plain(parsed, secret)
     if parsed is None and answer.body.lstrip().startswith((b"{", b"[")):
-        return ""  # JSON that was cut
+        return ""  # JSON that was cut short
     if parsed is None:
         return plain(answer.body.decode("utf-8", "ignore"), secret)
     return plain(next(_sentences(parsed), ""), secret)
 
 
 def is_packed(answer: Answer) -> bool:
-    """Whether the body is compressed, though `identity` was asked for; it is never unpacked."""
+    """Whether the body is compressed although `identity` was asked for. It is never unpacked."""
     return answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
@@ -84,16 +84,21 @@ def _sentences(parsed: Json) -> Iterator[str]:
         return
     error = parsed.get("error")
     inner = error if isinstance(error, dict) else {}
-    data = parsed.get("data")
-    first = data[0] if isinstance(data, list) and data else data
-    told = (inner.get("message"), inner.get("code"), error, parsed.get("message"), parsed.get("detail"))
-    for value in (*told, first.get("message") if isinstance(first, dict) else None):
+    found = (inner.get("message"), inner.get("code"), error, parsed.get("message"), parsed.get("detail"))
+    for value in (*found, first_row(parsed).get("message")):
         if isinstance(value, str) and value.strip():
             yield value
 
 
+def first_row(parsed: Json) -> dict[str, Json]:
+    """What an answer holds in `data`, which may be an object or a list of them; empty if it is neither."""
+    data = parsed.get("data") if isinstance(parsed, dict) else None
+    row = data[0] if isinstance(data, list) and data else data
+    return row if isinstance(row, dict) else {}
+
+
 def is_error(body: bytes) -> bool:
-    """Whether this is DataFast's error JSON, or the older `{"error": "text"}`."""
+    """Whether this is DataFast's error JSON, or the older `{"error": "…"}`."""
     parsed = document(body)
     return isinstance(parsed, dict) and (
         parsed.get("status") == "error" or (isinstance(parsed.get("error"), dict | str) and bool(parsed["error"]))
@@ -101,7 +106,7 @@ def is_error(body: bytes) -> bool:
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether the body is an HTML page, whole as far as it was read."""
+    """Whether the body is an HTML page that was not cut short."""
     if answer.cut:
         return False
     start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
@@ -112,11 +117,9 @@ def is_page(answer: Answer) -> bool:
 
 
 def event_id(body: bytes) -> str | None:
-    """The `eventId` of a recorded goal; `data` may be a list or an object."""
+    """The `eventId` of a recorded goal."""
     parsed = document(body)
-    data = parsed.get("data") if isinstance(parsed, dict) else None
-    first = data[0] if isinstance(data, list) and data else data
-    for holder in (first, parsed):
+    for holder in (first_row(parsed), parsed):
         value = holder.get("eventId") if isinstance(holder, dict) else None
         if isinstance(value, str) and value.strip():
             return plain(value)[:64]
@@ -124,7 +127,7 @@ def event_id(body: bytes) -> str | None:
 
 
 def moment_ms(value: Any) -> int | None:
-    """A time as milliseconds since 1970: ISO 8601 (UTC if it does not say), seconds or milliseconds."""
+    """A time in milliseconds since 1970, from ISO 8601 (UTC if it names no zone), seconds or milliseconds."""
     if isinstance(value, bool) or value is None:
         return None
     try:
@@ -140,8 +143,7 @@ def _iso_ms(value: Any) -> int | None:
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value.strip())
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return _epoch_ms(datetime.fromisoformat(value.strip()))
     except (ValueError, OverflowError):
         return None
 
@@ -149,22 +151,24 @@ def _iso_ms(value: Any) -> int | None:
 def http_date_ms(text: str | None) -> int | None:
     """The time of a `Date` or `Retry-After` header."""
     try:
-        moment = parsedate_to_datetime(text or "")
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return _epoch_ms(parsedate_to_datetime(text or ""))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
-def completed_goals(body: bytes) -> tuple[CompletedGoal, ...] | None:
-    """The goals of a visitor in both documented shapes, or None if there is no such list.
+def _epoch_ms(moment: datetime) -> int:
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
-    Goals that a payment provider made are left out: nobody sent them.
+
+def completed_goals(body: bytes) -> tuple[CompletedGoal, ...] | None:
+    """The goals of a visitor, from either documented shape; None if there is no such list.
+
+    Goals that a payment provider made are left out, because nobody sent them.
     """
     parsed = document(body)
-    data = parsed.get("data", parsed) if isinstance(parsed, dict) else None
-    holder = data[0] if isinstance(data, list) and data else data
-    if not isinstance(holder, dict):
+    if not isinstance(parsed, dict):
         return None
+    holder = first_row(parsed) if "data" in parsed else parsed
     places = [place for place in (holder.get("activity"), holder) if isinstance(place, dict)]
     keys = ("completedGoals", "completedCustomGoals")
     lists = [found for key in keys for place in places if isinstance(found := place.get(key), list)]

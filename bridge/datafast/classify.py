@@ -1,7 +1,7 @@
 """The table of DataFast's answers: what each means for a goal (Design 6). Pure; the clock is a parameter.
 
-A 2xx status line means recorded, whatever became of the rest; everything that may have been recorded and does not
-say so is unconfirmed, never a failure. The key of the destination never gets into a message.
+A 2xx status line means that the goal was recorded, even if the rest is lost. A goal that may have been recorded, though
+no answer says so, is unconfirmed, never failed. A message never contains the destination's key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONFIGURATION: Final = frozenset({401, 402, 403, 405, 410})
 _NO_API: Final = "the API is not at this address; is DATAFAST_API_URL right?"
 _SHUT: Final = {
     401: "DataFast does not accept the API key; is it the one of the website's settings?",
-    402: "DataFast asks for a payment: look into its billing.",
+    402: "DataFast asks for a payment: check its billing.",
     403: "DataFast does not allow it; is the website suspended, or does the token lack a scope?",
     404: _NO_API,
     405: _NO_API,
@@ -33,9 +33,9 @@ _FOR_NOW: Final = frozenset({408, 425, 503})
 
 
 def classify(answer: Answer, *, now_ms: int, secret: str | None = None) -> Outcome:
-    """The outcome that an answer stands for.
+    """The outcome of an answer.
 
-    now_ms: our clock, for a reset that comes without DataFast's own (`Date`); secret: taken out of the message.
+    now_ms: our clock, for a reset time in an answer without a `Date`. secret: removed from the message.
     """
     kind = kind_of(answer)
     server_now_ms = answers.http_date_ms(answer.headers.get("date"))
@@ -68,7 +68,7 @@ def kind_of(answer: Answer) -> OutcomeKind:
 
 
 def wait_ms(answer: Answer, now_ms: int) -> int:
-    """How long a 429 asks to wait: `Retry-After`, else the reset of header or body (ms or s), else a minute."""
+    """How long a 429 asks us to wait: by `Retry-After`, else by the reset in header or body (ms or s), else 1 min."""
     asked = _retry_after_ms(answer.headers.get("retry-after"), now_ms)
     if asked is None:
         parsed = answers.document(answer.body)
@@ -94,20 +94,10 @@ def _message(answer: Answer, kind: OutcomeKind, secret: str | None) -> str:
     if kind is OutcomeKind.CONFIGURATION and 200 <= status < 400:
         found = answers.plain(answer.headers.get("location", ""), secret)
         where = "a web page" if status < 300 else f"a redirect to {found}" if found else "a redirect"
-        return answers.plain(f"{where} came instead of an answer of the API; is DATAFAST_API_URL right?", secret)
+        return answers.plain(f"{where} came instead of an answer from the API; is DATAFAST_API_URL right?", secret)
     told = answers.message(answer, secret)
     if kind is OutcomeKind.CONFIGURATION:
         return f"{_SHUT[status]} The answer was {status}{': ' + told if told else ''}"[: answers.MESSAGE_MAX]
     if told or kind is OutcomeKind.DELIVERED:
         return told
     return f"the answer was {status}, without a message"
-
-
-def not_sent(sentence: str) -> Outcome:
-    """The request certainly did not reach DataFast."""
-    return Outcome(OutcomeKind.NOT_SENT, message=sentence)
-
-
-def lost(sentence: str) -> Outcome:
-    """The request may have been recorded, and the answer is lost."""
-    return Outcome(OutcomeKind.UNCONFIRMED, message=sentence)

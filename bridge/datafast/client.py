@@ -1,7 +1,7 @@
 """The client of DataFast's API: one request, one outcome, never an exception.
 
-It knows how to ask and what came back; it knows no retries, no pace and no store. Each request has one deadline for all
-of it. `not sent` is said only when that is certain: from the first byte that left, a lost answer is unconfirmed.
+It knows how to ask and what came back; it knows no retries, no rate limit and no store. Each request has one deadline
+for all of it. An outcome is `not_sent` only if that is certain: once a byte has left, a lost answer is unconfirmed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from bridge import __version__
 from bridge.datafast import answers
 from bridge.datafast.answers import Answer
-from bridge.datafast.auth import Bearer
-from bridge.datafast.classify import classify, lost, not_sent
-from bridge.datafast.transport import Exchange, Transport, read_body
+from bridge.datafast.classify import classify
+from bridge.datafast.transport import Bearer, Exchange, Transport, read_body
 from bridge.model import Outcome, OutcomeKind, VisitorGoals
 from bridge.settings import duration_text
 
@@ -45,7 +44,7 @@ _HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Website:
-    """The website that a key belongs to, as DataFast tells it."""
+    """The website that a key belongs to, as DataFast describes it."""
 
     domain: str
     name: str | None = None
@@ -55,9 +54,10 @@ class Website:
 
 
 class Client:
-    """Thread-safe. api_url: without a slash at its end; deadline_ms: of one whole request, from look-up to last byte.
+    """Thread-safe. deadline_ms: of one whole request, from the look-up of the host name to the last byte.
 
-    max_idle_ms: how long a connection may have been idle to be used again; ca_file: whom to trust, if not everybody.
+    max_idle_ms: a connection that has been idle for longer is not used again. ca_file: the certificate authorities to
+    trust, if not the usual ones.
     """
 
     def __init__(self, api_url: str, deadline_ms: int, *, max_idle_ms: int = 1_000, ca_file: str | None = None) -> None:
@@ -71,41 +71,37 @@ class Client:
     def post_goal(
         self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
     ) -> Outcome:
-        """Send one goal. Everything about it is taken as it is."""
+        """Send one goal, as it is."""
         body: dict[str, Any] = {"datafast_visitor_id": visitor, "name": name}
         if description:
             body["description"] = description
         if metadata:
             body["metadata"] = dict(metadata)
-        answer = self._ask(destination, "POST", "/goals", body=body)
-        return self._outcome(answer, destination)
+        return self._ask(destination, "POST", "/goals", body=body)[0]
 
     def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:
         """Send one payment, as it is."""
-        return self._outcome(self._ask(destination, "POST", "/payments", body=body), destination)
+        return self._ask(destination, "POST", "/payments", body=body)[0]
 
     def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
-        """The goals that DataFast has of a visitor. `known` False: it has never seen one; `failure`: cannot be told."""
+        """The goals that DataFast has for a visitor."""
         if visitor.strip(".") == "":
-            return VisitorGoals(known=False, failure=Outcome(OutcomeKind.REJECTED, message="this is no visitor id"))
+            return VisitorGoals(
+                known=False, failure=Outcome(OutcomeKind.REJECTED, message="this is not a valid visitor id")
+            )
         place = "/visitors/" + quote(visitor, safe="", errors="replace")
-        answer = self._ask(destination, "GET", place, limit=VISITOR_LIMIT)
-        outcome = self._outcome(answer, destination)
-        if outcome.kind is OutcomeKind.UNKNOWN_VISITOR:
-            return VisitorGoals(known=False, server_now_ms=outcome.server_now_ms)
-        goals = answers.completed_goals(answer.body) if isinstance(answer, Answer) and not answer.cut else None
-        if outcome.kind is not OutcomeKind.DELIVERED:
-            return VisitorGoals(known=False, failure=outcome, server_now_ms=outcome.server_now_ms)
-        if goals is None:
-            failure = self._unreadable(outcome)
-            return VisitorGoals(known=True, failure=failure, server_now_ms=outcome.server_now_ms)
-        return VisitorGoals(known=True, goals=goals, server_now_ms=outcome.server_now_ms)
+        outcome, answer = self._ask(destination, "GET", place, limit=VISITOR_LIMIT)
+        if outcome.kind is not OutcomeKind.DELIVERED or answer is None:
+            reason = None if outcome.kind is OutcomeKind.UNKNOWN_VISITOR else outcome
+            return VisitorGoals(known=False, failure=reason, server_now_ms=outcome.server_now_ms)
+        goals = None if answer.cut else answers.completed_goals(answer.body)
+        reason = self._unreadable(outcome) if goals is None else None
+        return VisitorGoals(known=True, goals=goals or (), failure=reason, server_now_ms=outcome.server_now_ms)
 
     def website(self, destination: Destination) -> Website | Outcome:
-        """The website of the destination's key, or the outcome that says why it cannot be told."""
-        answer = self._ask(destination, "GET", "/analytics/metadata")
-        outcome = self._outcome(answer, destination)
-        if outcome.kind is not OutcomeKind.DELIVERED or not isinstance(answer, Answer):
+        """The website of the destination's key, or the outcome that says why it is not known."""
+        outcome, answer = self._ask(destination, "GET", "/analytics/metadata")
+        if outcome.kind is not OutcomeKind.DELIVERED or answer is None:
             return outcome
         return _website(answer.body) or self._unreadable(outcome)
 
@@ -123,20 +119,23 @@ class Client:
         *,
         body: Mapping[str, Any] | None = None,
         limit: int = BODY_LIMIT,
-    ) -> Answer | Outcome:
+    ) -> tuple[Outcome, Answer | None]:
         exchange = Exchange(time.monotonic() + self._deadline_ms / 1000, limit)
         key = destination.api_key
         if not key:
-            return Outcome(OutcomeKind.CONFIGURATION, message=f"destination {destination.name} has no API key")
+            return Outcome(OutcomeKind.CONFIGURATION, message=f"destination {destination.name} has no API key"), None
         if not (key.isascii() and key.isprintable()):
-            sentence = f"the API key of destination {destination.name} holds signs that no key has"
-            return Outcome(OutcomeKind.CONFIGURATION, message=sentence)
+            sentence = f"the API key of destination {destination.name} contains characters that no key has"
+            return Outcome(OutcomeKind.CONFIGURATION, message=sentence), None
         try:
-            return self._exchange(self._request(destination, key, method, place, body), exchange)
+            answer = self._exchange(self._request(destination, key, method, place, body), exchange)
         except Exception as error:  # noqa: BLE001 - whatever happened, it must not end the worker
-            if exchange.status is not None:  # headers that cannot be read; the status line stands
-                return Answer(exchange.status, {}, cut=True)
-            return lost(self._lost(error)) if exchange.sent else not_sent(self._not_sent(error))
+            if exchange.status is None and exchange.sent:
+                return Outcome(OutcomeKind.UNCONFIRMED, message=self._lost(error)), None
+            if exchange.status is None:
+                return Outcome(OutcomeKind.NOT_SENT, message=self._not_sent(error)), None
+            answer = Answer(exchange.status, {}, cut=True)  # headers that cannot be read; the status line stands
+        return classify(answer, now_ms=int(time.time() * 1000), secret=key), answer
 
     def _request(
         self, destination: Destination, key: str, method: str, place: str, body: Mapping[str, Any] | None
@@ -146,7 +145,7 @@ class Client:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode("ascii")
-        # A website key is one website's already; DataFast says to leave the id out then.
+        # A website key belongs to one website already; DataFast's documentation says to leave out the id then.
         token = key.startswith("dft_") and destination.website_id
         params = {"websiteId": destination.website_id} if token else None
         return requests.Request(
@@ -160,11 +159,6 @@ class Client:
         return Answer(response.status_code, headers, body, cut)
 
     # -------------------------------------------------------------------------------------------------- sentences
-
-    def _outcome(self, answer: Answer | Outcome, destination: Destination) -> Outcome:
-        if isinstance(answer, Outcome):
-            return answer
-        return classify(answer, now_ms=int(time.time() * 1000), secret=destination.api_key)
 
     def _unreadable(self, outcome: Outcome) -> Outcome:
         sentence = f"{self._host} sent an answer that cannot be read"
@@ -198,7 +192,7 @@ class Client:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The errors under those of `requests` and urllib3, outermost first."""
+    """The errors beneath those of `requests` and urllib3, outermost first."""
     while error is not None:
         if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
             yield error
@@ -215,15 +209,8 @@ def _ssl_reason(error: ssl.SSLError) -> str:
 
 
 def _website(body: bytes) -> Website | None:
-    parsed = answers.document(body)
-    data = parsed.get("data") if isinstance(parsed, dict) else None
-    row = data[0] if isinstance(data, list) and data else data
-    domain = row.get("domain") if isinstance(row, dict) else None
-    if not isinstance(row, dict) or not isinstance(domain, str):
+    row = answers.first_row(answers.document(body))
+    if not isinstance(row.get("domain"), str):
         return None
-    told = {
-        key: answers.plain(value)
-        for key in ("name", "timezone", "kpi", "currency")
-        if isinstance(value := row.get(key), str)
-    }
-    return Website(answers.plain(domain), **told)
+    shown = ("domain", "name", "timezone", "kpi", "currency")
+    return Website(**{key: answers.plain(value) for key in shown if isinstance(value := row.get(key), str)})

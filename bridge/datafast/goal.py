@@ -1,4 +1,4 @@
-"""The action `goal`: a row becomes `POST /goals`, and is recognized among its visitor's goals."""
+"""The action `goal`: a row becomes a `POST /goals`, and is recognized among the goals of its visitor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.datafast.actions import Api
-    from bridge.model import Destination, Goal, LookClaim, Outcome, OwnedGoal, UnconfirmedGoal, VisitorGoals
+    from bridge.model import Destination, Goal, LookClaim, Outcome, VisitorGoals
 
 LATE_MS: Final = 3_600_000
 CLOCKS_MS: Final = 15_000  # a request takes up to 10 s
 
 
 class GoalAction:
-    """See `bridge.datafast.actions.Action`. What limits demand of names and values was done when the row was made."""
+    """See `bridge.datafast.actions.Action`. Names and values were fitted to the limits when the row was made."""
 
     def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
         """Send one goal. Never raises."""
@@ -31,19 +31,25 @@ class GoalAction:
             metadata=metadata_to_send(goal, now_ms),
         )
 
-    def recognize(self, look: LookClaim, answer: VisitorGoals) -> readback.Settlement:
+    def recognize(self, look: LookClaim, answer: VisitorGoals) -> readback.Recognized:
         """Find the goals of a group among the visitor's."""
         off_ms = _off_ms(look, answer)
-        return readback.settle(
+        return readback.recognize(
             answer.goals if answer.known else (),
             name=look.name,
-            unconfirmed=[_unconfirmed(doubtful, off_ms) for doubtful in look.goals],
-            owned=[_owned(entry, off_ms) for entry in look.owned],
+            unconfirmed=[
+                readback.Sent(doubtful.goal.description, _window(doubtful.windows, off_ms), doubtful.goal.id)
+                for doubtful in look.goals
+            ],
+            owned=[
+                readback.Sent(delivered.description, _window(delivered.windows, off_ms), event_id=delivered.event_id)
+                for delivered in look.owned
+            ],
         )
 
 
 def metadata_to_send(goal: Goal, now_ms: int) -> Mapping[str, str]:
-    """A goal more than an hour late carries `occurred_at` when a place is free, because DataFast dates it now."""
+    """A goal that is more than an hour late says `occurred_at`, if there is room, because DataFast dates it now."""
     late = now_ms - goal.happened_at_ms > LATE_MS
     if not late or len(goal.metadata) >= KEYS_MAX or "occurred_at" in goal.metadata:
         return goal.metadata
@@ -56,26 +62,17 @@ def utc(ms: int) -> str:
 
 
 def _off_ms(look: LookClaim, answer: VisitorGoals) -> int:
-    """How far DataFast's clock is from what we took it to say; 0 within what a request and whole seconds explain."""
+    """How far DataFast's clock is from what we thought; 0 if a request and whole seconds can explain the difference."""
     if answer.server_now_ms is None or look.server_ms is None:
         return 0
     off_ms = answer.server_now_ms - look.server_ms
     return off_ms if abs(off_ms) > CLOCKS_MS else 0
 
 
-def _unconfirmed(doubtful: UnconfirmedGoal, off_ms: int) -> readback.Unconfirmed:
-    goal = doubtful.goal
-    return readback.Unconfirmed(goal.id, goal.description, _window(doubtful.windows, off_ms))
+def _window(windows: tuple[tuple[int, int], ...], off_ms: int) -> tuple[int, int]:
+    """One window over all attempts that may have arrived. An entry between them is this goal's, or known as another's.
 
-
-def _owned(delivered: OwnedGoal, off_ms: int) -> readback.Owned:
-    return readback.Owned(delivered.description, _window(delivered.windows, off_ms), delivered.event_id)
-
-
-def _window(windows: tuple[tuple[int, int], ...], off_ms: int) -> readback.Window:
-    """One window over all tries that may have arrived; what lies between them is the goal's or known as another's.
-
-    A try was timed by one of our clocks, before it was set or after: it counts by both.
+    Our clock may have been set since an attempt was timed, so the attempt counts by both clocks.
     """
     starts, ends = zip(*windows, strict=True)
-    return readback.window(min(starts) + min(off_ms, 0), max(ends) + max(off_ms, 0))
+    return min(starts) + min(off_ms, 0), max(ends) + max(off_ms, 0)

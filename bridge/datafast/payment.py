@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.datafast.goal import utc
-from bridge.datafast.readback import Settlement
+from bridge.datafast.readback import Recognized
 from bridge.limits import PAYMENT_FLAGS
 from bridge.model import Outcome, OutcomeKind
 
@@ -36,9 +36,9 @@ class PaymentAction:
         request = body(goal.metadata, goal.visitor, goal.happened_at_ms)
         return _judged(api.post_payment(destination, request), destination, goal)
 
-    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Settlement:
+    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Recognized:
         """Nothing shows whether it arrived, and nobody needs to know; only a former release asks."""
-        return Settlement({}, frozenset(doubtful.goal.id for doubtful in look.goals))
+        return Recognized({}, frozenset(doubtful.goal.id for doubtful in look.goals))
 
 
 def body(fields: Mapping[str, str], visitor: str, happened_at_ms: int) -> dict[str, Any]:

@@ -1,61 +1,42 @@
-"""Which unconfirmed goals were recorded after all, told from the visitor's list of goals (Design 6, read-back). Pure.
+"""Which unconfirmed goals were recorded after all, by the visitor's list of goals (Design 6, read-back). Pure.
 
-All goals of one visitor and name are settled together. An entry vouches for a goal if it bears the name, does not come
-from the browser, lies within the goal's window, and has no other description. Entries vouch first for the goals that
-the ledger already owns, then for the unconfirmed ones, the oldest first; each vouches for one goal only.
+All goals of one visitor and name are decided together. An entry vouches for a goal if it has the goal's name, does not
+come from the browser, lies within the goal's window, and has no other description. Entries vouch first for the goals
+that are known to be delivered, then for the unconfirmed ones, the oldest first; each vouches for one goal only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.model import CompletedGoal
 
-SLACK_MS: Final = 10_000
-_DROPPED: Final = str.maketrans("", "", "<>'\"&")  # signs that DataFast takes out of texts
+SLACK_MS: Final = 10_000  # an entry may lie by so much outside a goal's window
+_DROPPED: Final = str.maketrans("", "", "<>'\"&")  # characters that DataFast removes
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """From when to when a goal may have been recorded, by DataFast's clock, both ends included."""
+class Sent(NamedTuple):
+    """A goal that may have been recorded. window: when its attempts were under way, by DataFast's clock.
 
-    from_ms: int
-    to_ms: int
-
-
-def window(started_ms: int, ended_ms: int, skew_ms: int = 0) -> Window:
-    """The window of an attempt by our clock; skew_ms: DataFast's clock minus ours."""
-    return Window(started_ms + skew_ms - SLACK_MS, ended_ms + skew_ms + SLACK_MS)
-
-
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """A goal whose attempt got no answer."""
-
-    goal_id: int
-    description: str
-    window: Window
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A goal that the ledger knows as delivered: by DataFast's id of it, or by its description and time."""
+    goal_id: of an unconfirmed goal. A goal that is known to be delivered has none, and perhaps DataFast's id of it.
+    """
 
     description: str
-    window: Window
+    window: tuple[int, int]
+    goal_id: int = 0
     event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """The verdict, by goal id.
+class Recognized:
+    """What a read-back shows, by goal id.
 
     delivered: with the entry that vouches for it. absent: no entry can be it. unclear: an entry without time and
-    description is left over that might be it.
+    description is left over, and might be it.
     """
 
     delivered: Mapping[int, CompletedGoal]
@@ -63,11 +44,11 @@ class Settlement:
     unclear: frozenset[int] = frozenset()
 
 
-def settle(
-    entries: Iterable[CompletedGoal], *, name: str, unconfirmed: Iterable[Unconfirmed], owned: Iterable[Owned] = ()
-) -> Settlement:
+def recognize(
+    entries: Iterable[CompletedGoal], *, name: str, unconfirmed: Iterable[Sent], owned: Iterable[Sent] = ()
+) -> Recognized:
     """Decide for all unconfirmed goals of one visitor and name. The order of the arguments does not matter."""
-    waiting = sorted(unconfirmed, key=lambda goal: (goal.window.from_ms, goal.goal_id))
+    waiting = sorted(unconfirmed, key=lambda goal: (goal.window[0], goal.goal_id))
     sent = sorted((entry for entry in entries if entry.name == name and entry.by_server is not False), key=_order)
     free, claims = _without_known_ids(sent, list(owned))
     vouching = _vouch(free, [*claims, *waiting])
@@ -76,7 +57,7 @@ def settle(
     missing = frozenset(found) - delivered.keys()
     left = (entry for index, entry in enumerate(free) if index not in vouching.values())
     undated = any(entry.at_ms is None and entry.description is None for entry in left)
-    return Settlement(delivered, frozenset() if undated else missing, missing if undated else frozenset())
+    return Recognized(delivered, frozenset() if undated else missing, missing if undated else frozenset())
 
 
 def _order(entry: CompletedGoal) -> tuple[int, str, str]:
@@ -84,19 +65,19 @@ def _order(entry: CompletedGoal) -> tuple[int, str, str]:
 
 
 def _without_known_ids(
-    entries: Sequence[CompletedGoal], owned: Sequence[Owned]
-) -> tuple[list[CompletedGoal], list[Owned]]:
-    """Take out the entries whose id the ledger knows, and the goals that need no other entry for that reason."""
+    entries: Sequence[CompletedGoal], owned: Sequence[Sent]
+) -> tuple[list[CompletedGoal], list[Sent]]:
+    """Take out the entries whose id is known, and the goals that therefore need no other entry."""
     ids = {goal.event_id for goal in owned if goal.event_id}
     free = [entry for entry in entries if entry.event_id is None or entry.event_id not in ids]
-    told = any(entry.event_id for entry in entries)
-    return free, [goal for goal in owned if not (told and goal.event_id)]
+    any_id = any(entry.event_id for entry in entries)
+    return free, [goal for goal in owned if not (any_id and goal.event_id)]
 
 
-def _vouch(entries: Sequence[CompletedGoal], goals: Sequence[Owned | Unconfirmed]) -> dict[int, int]:
-    """Give each goal in turn an entry, moving earlier ones over where they have a choice: goal's index -> entry's.
+def _vouch(entries: Sequence[CompletedGoal], goals: Sequence[Sent]) -> dict[int, int]:
+    """Give each goal in turn an entry, moving earlier goals to others where they have a choice: goal's index → entry's.
 
-    A goal that got an entry never loses it, so the earlier goals come first, and as many get one as can. Which goals
+    A goal that has an entry keeps one, so earlier goals come first, and as many goals as possible get one. Which goals
     get one does not depend on the order of the entries (augmenting paths of a bipartite graph).
     """
     fitting = [[index for index, entry in enumerate(entries) if _fits(entry, goal)] for goal in goals]
@@ -127,12 +108,13 @@ def _place(goal: int, fitting: Sequence[Sequence[int]], holds: dict[int, int]) -
         holds[one] = taken
 
 
-def _fits(entry: CompletedGoal, goal: Owned | Unconfirmed) -> bool:
+def _fits(entry: CompletedGoal, goal: Sent) -> bool:
     if entry.description is not None and _as_kept(entry.description) != _as_kept(goal.description):
         return False
     if entry.at_ms is None:
         return entry.description is not None
-    return goal.window.from_ms <= entry.at_ms <= goal.window.to_ms
+    from_ms, to_ms = goal.window
+    return from_ms - SLACK_MS <= entry.at_ms <= to_ms + SLACK_MS
 
 
 def _as_kept(description: str) -> str:

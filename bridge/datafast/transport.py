@@ -1,9 +1,8 @@
 """One HTTP request with one deadline for all of it, and the certain knowledge whether it was sent.
 
-`requests` bounds each wait, never their sum: an answer that drips a byte at a time lasts for ever. Here every look-up,
-connect, handshake, send and receive gets only the time that is left, and an answer is read up to a limit.
-`Exchange` is what is known of a request under way; it says `sent` from the first byte that may have left.
-Nothing here knows DataFast.
+`requests` bounds each wait, but not their sum: an answer that arrives byte by byte can last for ever. Here every
+look-up, connect, handshake, send and receive gets only the time that is left, and an answer is read up to a limit.
+`Exchange` is what is known about a request under way. Nothing here knows DataFast.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
@@ -34,15 +34,15 @@ Address: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, A
 
 HEADERS_LIMIT: Final = 64 * 1024
 _PIECE: Final = 16 * 1024  # one TLS record
-_KEPT: Final = 8  # idle connections a host
+_KEPT: Final = 8  # idle connections per host
 
 
 @dataclass(slots=True)
 class Exchange:
     """One request under way.
 
-    deadline_s: on the monotonic clock; body_limit: how much of the answer's body is read.
-    sent: from the first byte that may have left; status: from the moment the status line was read.
+    deadline_s: by the monotonic clock. body_limit: how many bytes of the answer's body are read. sent: True from the
+    first byte that may have left. status: set once the status line has been read.
     """
 
     deadline_s: float
@@ -51,14 +51,14 @@ class Exchange:
     status: int | None = None
 
     def remaining_s(self) -> float:
-        """The time that is left; TimeoutError when none is."""
+        """The time that is left; raises TimeoutError when there is none."""
         left = self.deadline_s - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline of the request is over")
         return left
 
 
-# urllib3 has no place to hand a value of our own from the call down to the socket; each request stays in one thread.
+# urllib3 cannot hand a value of ours from the call down to the socket; each request stays in one thread.
 _thread = threading.local()
 
 
@@ -70,8 +70,19 @@ def _current() -> Exchange:
 # ------------------------------------------------------------------------------------------------- before sending
 
 
+class Bearer(AuthBase):
+    """`Authorization: Bearer <key>`, which `.netrc` would replace without an auth class. Its repr hides the key."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
 def _look_up(host: str, port: int, timeout_s: float) -> Sequence[Address]:
-    """Resolve a name; a literal address at once, a name in a thread, because getaddrinfo knows no deadline."""
+    """Resolve a name, in a thread, because getaddrinfo has no deadline. A literal address needs no thread."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -83,7 +94,7 @@ def _look_up(host: str, port: int, timeout_s: float) -> Sequence[Address]:
     def ask() -> None:
         try:
             answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
+        except Exception as error:  # noqa: BLE001 - the thread that waits raises it again
             answers.put(error)
 
     threading.Thread(target=ask, name="look-up", daemon=True).start()
@@ -91,15 +102,15 @@ def _look_up(host: str, port: int, timeout_s: float) -> Sequence[Address]:
         answer = answers.get(timeout=timeout_s)
     except queue.Empty:
         raise TimeoutError("the name was not resolved in time") from None
-    if isinstance(answer, UnicodeError):  # a label that is empty or too long
-        raise socket.gaierror(socket.EAI_NONAME, "this is no host name") from answer
+    if isinstance(answer, UnicodeError):  # a label of the name is empty or too long
+        raise socket.gaierror(socket.EAI_NONAME, "this is not a valid host name") from answer
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 def _connect(addresses: Sequence[Address], exchange: Exchange) -> socket.socket:
-    """Try each address with its share of the time, so that one dead address leaves time for the next."""
+    """Try each address with its share of the time, so that a dead address leaves time for the next."""
     failure: OSError = OSError("the name has no address")
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         connection = socket.socket(family, kind, protocol)
@@ -107,7 +118,7 @@ def _connect(addresses: Sequence[Address], exchange: Exchange) -> socket.socket:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.settimeout(exchange.remaining_s() / (len(addresses) - index))
             connection.connect(address)
-            connection.settimeout(exchange.remaining_s())  # of a TLS handshake, all of it
+            connection.settimeout(exchange.remaining_s())  # for the whole TLS handshake
         except OSError as error:
             connection.close()
             failure = error
@@ -117,7 +128,7 @@ def _connect(addresses: Sequence[Address], exchange: Exchange) -> socket.socket:
 
 
 class _Deadline(HTTPConnection):
-    """A connection that gives each step only the time that is left of its request."""
+    """A connection that gives each step only the time that is left for its request."""
 
     idle_since_s = 0.0
 
@@ -148,7 +159,7 @@ class _Deadline(HTTPConnection):
 
 
 class _BoundedRaw(io.RawIOBase):
-    """A socket's stream that ends at the deadline with TimeoutError, and at the limit as if the peer had closed."""
+    """A socket's stream. At the deadline it raises TimeoutError; at the limit it ends as if the peer had closed it."""
 
     def __init__(self, stream: io.RawIOBase, sock: socket.socket, exchange: Exchange) -> None:
         self._stream = stream
@@ -174,8 +185,8 @@ class _BoundedRaw(io.RawIOBase):
             super().close()
 
 
-class _Answer(http.client.HTTPResponse):
-    """Reads through `_BoundedRaw`, and notes the status line even if nothing readable follows it."""
+class _Response(http.client.HTTPResponse):
+    """Reads through `_BoundedRaw`, and keeps the status even if nothing readable follows."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -190,18 +201,18 @@ class _Answer(http.client.HTTPResponse):
 
 
 class _PlainConnection(_Deadline):
-    response_class = _Answer
+    response_class = _Response
 
 
 class _TlsConnection(_Deadline, HTTPSConnection):
-    response_class = _Answer
+    response_class = _Response
 
 
 # -------------------------------------------------------------------------------------------------------- pooling
 
 
 class _Reuse(HTTPConnectionPool):
-    """Uses a kept connection for a moment only: one that the peer closed while idle reads as a lost answer."""
+    """Keeps a connection for a moment only: if the peer closes it while it is idle, that looks like a lost answer."""
 
     max_idle_s = 1.0
 
@@ -213,15 +224,15 @@ class _Reuse(HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn: Any = super()._get_conn(timeout)
         if time.monotonic() - conn.idle_since_s > self.max_idle_s:
-            conn.close()  # it connects again by itself
+            conn.close()  # urllib3 connects it again
         return conn
 
 
 class Transport(HTTPAdapter):
-    """A `requests` adapter whose requests end at the deadline of their Exchange, by the classes above.
+    """A `requests` adapter whose requests end at the deadline of their Exchange.
 
-    It is used without a Session: redirects, cookies, proxies and `.netrc` are a Session's, and each is a way to get
-    a delivery wrong. tls: read once, because urllib3 would load the hundred certificates for every connection.
+    It is used without a Session, which would follow redirects and read cookies, proxies and `.netrc`: each is a way to
+    get a delivery wrong. tls: made once, because urllib3 would load all certificates for every connection.
     """
 
     def __init__(self, *, max_idle_s: float = 1.0, tls: ssl.SSLContext | None = None) -> None:
@@ -237,10 +248,10 @@ class Transport(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": plain, "https": tls}
 
     def cert_verify(self, *_: Any) -> None:
-        """Leave the pool alone: its context verifies already, always."""
+        """Do nothing: the context of the pool always verifies."""
 
     def run(self, request: PreparedRequest, exchange: Exchange) -> Response:
-        """Send a request and read the head of its answer. Raises whatever the layers below raise."""
+        """Send a request and read the head of its answer. Raises what the layers below raise."""
         _thread.exchange = exchange
         return self.send(request, stream=True, timeout=exchange.remaining_s())
 
@@ -255,7 +266,7 @@ def read_body(response: Response, exchange: Exchange) -> tuple[bytes, bool]:
                 break
             pieces.append(piece)
             size += len(piece)
-    except Exception:  # noqa: BLE001 - any way a body can break is a cut body; the status line counts
+    except Exception:  # noqa: BLE001 - however a body breaks, it is cut short; the status line counts
         cut = True
     if cut or size >= exchange.body_limit or response.raw.length_remaining:
         response.raw.close()

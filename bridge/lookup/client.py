@@ -17,8 +17,7 @@ import stripe
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from bridge import __version__
-from bridge.datafast.auth import Bearer
-from bridge.datafast.transport import Exchange, Transport, read_body
+from bridge.datafast.transport import Bearer, Exchange, Transport, read_body
 from bridge.lookup.asking import LISTS, PERMISSIONS, Kind, StripeAnswer
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A goal becomes an `Outcome`: where it goes, what was answered, what becomes of it."""
+"""A goal is sent and becomes an `Outcome`: where it goes, what was answered, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One DataFast website, known by its configured name, which survives a new key."""
+    """One DataFast website. Its configured name stays the same when its key changes."""
 
     name: str
     api_key: str | None = field(repr=False)
@@ -36,9 +36,10 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request to DataFast. `message` is for people: no secret, no markup, at most 300 characters.
+    """What became of one request to DataFast.
 
-    server_now_ms: DataFast's clock by its `Date` header, if it sent one.
+    message: for people; at most 300 characters, without secrets or markup. server_now_ms: DataFast's clock by its
+    `Date` header, if it sent one.
     """
 
     kind: OutcomeKind
@@ -51,18 +52,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class CompletedGoal:
-    """One entry of a visitor's goal list, as DataFast tells it (both documented shapes)."""
+    """One entry of a visitor's list of goals at DataFast, from either documented shape."""
 
     name: str
     at_ms: int | None
     description: str | None = None
-    by_server: bool | None = None  # None: not said
+    by_server: bool | None = None  # None: DataFast does not say
     event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class VisitorGoals:
-    """The answer to a read-back: the visitor's goals, `known` False for a 404; or why it cannot be told."""
+    """The answer to a read-back: the visitor's goals (`known` is False for a 404), or the failure."""
 
     known: bool
     goals: tuple[CompletedGoal, ...] = ()
@@ -80,15 +81,16 @@ class Health(StrEnum):
     THROTTLED = "throttled"
     CONFIGURATION = "configuration"
     UNKNOWN_VISITOR = "unknown_visitor"
-    KNOWN_VISITOR = "known_visitor"  # it took no goal, but said that it knows the visitor
-    SILENT = "silent"  # says nothing
+    KNOWN_VISITOR = "known_visitor"  # it took no goal, but it knows the visitor
+    SILENT = "silent"  # nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What is to become of a goal after a try; the store writes it if the try still owns the goal.
+    """What becomes of a goal after an attempt; the store writes it if the attempt still owns the goal.
 
-    due_in_ms: until the next try or look. counts: the try spends an attempt (a probe never does, the store sees to it).
+    due_in_ms: until the next attempt or look. counts: the attempt counts towards back-off (in the store, a probe never
+    does).
     """
 
     state: GoalState
@@ -97,15 +99,15 @@ class Settlement:
     reason: str | None = None
     message: str | None = None
     counts: bool = False
-    unknown_visitor: bool = False  # it counts towards the end of an unknown visitor's tries
+    unknown_visitor: bool = False  # it counts as one of the attempts after which an unknown visitor is given up
     pause_ms: int = 0  # of a throttled destination
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A goal that this worker alone may send, until the lease ends.
+    """A goal that only this worker may send, until the lease ends.
 
-    probe: it goes through a paused destination to see whether it works again.
+    probe: it is sent to a paused destination, to see whether that works again.
     """
 
     goal: Goal
@@ -113,6 +115,16 @@ class Claim:
     claimed_at_ms: int
     paused_ms: int = 0
     probe: bool = False
+
+    @property
+    def destination(self) -> str:
+        """Where it goes."""
+        return self.goal.destination
+
+    @property
+    def visitor(self) -> str:
+        """Whose goal it is."""
+        return self.goal.visitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +138,12 @@ class UnconfirmedGoal:
     looks: int
     absent: int
     windows: tuple[tuple[int, int], ...]
-    restored: bool = False  # in doubt because a back-up was put in place, not because an answer was lost
+    restored: bool = False  # in doubt because a backup was restored, not because an answer was lost
 
 
 @dataclass(frozen=True, slots=True)
 class OwnedGoal:
-    """A goal that the ledger knows to be delivered: its entry in a read-back is nobody else's. windows: as above."""
+    """A goal that is known to be delivered: its entry in a read-back belongs to no other goal. windows: as above."""
 
     description: str
     event_id: str | None
@@ -142,8 +154,8 @@ class OwnedGoal:
 class LookClaim:
     """All unconfirmed goals of one visitor, name and kind, for one read-back.
 
-    owned: what the ledger already knows to be delivered for the same visitor and name. server_ms: what DataFast's clock
-    says now, as far as we know. claimed_at_ms: by the database's clock.
+    owned: goals of the same visitor and name that are known to be delivered. server_ms: DataFast's clock, as far as we
+    know. claimed_at_ms: by the database's clock.
     """
 
     destination: str
@@ -160,7 +172,7 @@ class LookClaim:
 
 @dataclass(frozen=True, slots=True)
 class ProofClaim:
-    """A visitor of a borrowed field, about whom this worker alone may ask. failures: how often it told nothing."""
+    """A visitor of a borrowed field, about whom only this worker may ask. failures: how often there was no answer."""
 
     destination: str
     visitor: str
@@ -170,7 +182,7 @@ class ProofClaim:
 
 
 class LookOutcome(StrEnum):
-    """What a read-back showed of one goal; kept as the outcome of its attempt."""
+    """What a read-back showed about one goal; stored as the outcome of its attempt."""
 
     FOUND = "found"
     ABSENT = "absent"
@@ -181,8 +193,8 @@ class LookOutcome(StrEnum):
 class LookRuling:
     """What a read-back decides for one goal.
 
-    looked: it counts as a look that could not tell; absent: it was not found; remote_id: DataFast's id of it;
-    at_ms: when DataFast recorded it, by its own clock. failure: the answer that could not tell.
+    looked: it counts as a look that could not tell. absent: the goal was not found. remote_id: DataFast's id of it.
+    at_ms: when DataFast recorded it, by DataFast's clock. failure: the answer that could not tell.
     """
 
     goal: UnconfirmedGoal
@@ -195,7 +207,7 @@ class LookRuling:
 
     @property
     def outcome(self) -> LookOutcome:
-        """What the read-back showed."""
+        """What is stored of the read-back."""
         if self.settlement.state is GoalState.DELIVERED:
             return LookOutcome.FOUND
         return LookOutcome.ABSENT if self.absent else LookOutcome.CANNOT_TELL
@@ -203,7 +215,7 @@ class LookRuling:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Nothing can be claimed now. until_ms: by the database's clock; None: nothing waits. now_ms: that clock."""
+    """Nothing can be claimed before until_ms, by the database's clock; None: nothing waits. now_ms: that clock."""
 
     until_ms: int | None
     now_ms: int
@@ -211,7 +223,7 @@ class NotYet:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether an answer was written: not, if the lease was over. news: what changed, as `pauses.learn` says."""
+    """Whether an answer was written; it is not, if the lease was over. news: see `pauses.learn`."""
 
     written: bool
     news: str | None = None

@@ -1,4 +1,4 @@
-"""An event becomes `PlannedGoal`s, each with its event a `GoalDraft`; stored and claimed it is a `Goal`."""
+"""An event becomes `PlannedGoal`s, and each of them with its event a `GoalDraft`; once claimed it is a `Goal`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ IDEMPOTENT: Final = ("payment",)
 class Candidate(NamedTuple):
     """A value that may be the visitor: where it was found and what it is (any JSON value that is not missing).
 
-    borrowed: the field is not the visitor's, and often holds the app's own user id.
+    borrowed: the field has another purpose, and often contains the app's own user id.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Candidate(NamedTuple):
 
 
 class Follows(NamedTuple):
-    """The goal that must have been made before another: its name, its once key at the same destination, their value."""
+    """The goal that must have been made before another: its name, its once key, and the value in that key."""
 
     goal: str
     once_key: str
@@ -65,16 +65,16 @@ class Follows(NamedTuple):
 
     @property
     def text(self) -> str:
-        """How people call it: `payment_failed with in_1`."""
+        """For people: `payment_failed with in_1`."""
         return f"{self.goal} with {self.value}"
 
 
 class PlannedGoal(NamedTuple):
     """What one rule wants sent for one event; the visitor is still to be resolved.
 
-    once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None means the setting's.
-    candidates: what the rule's own visitor paths gave; the event's, by the file's paths, come after them.
-    notes: what was changed to fit DataFast's limits, for the trace. follows: without this goal there is none.
+    once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None stands for the setting.
+    candidates: what the rule's own visitor paths found; those of the file's paths come after them.
+    notes: what was changed to fit DataFast's limits, for the trace. follows: it is made only after that goal.
     origin: of its rule, in a layer. dry: its rule is.
     """
 
@@ -98,8 +98,8 @@ class PlannedGoal(NamedTuple):
 class GoalDraft:
     """A planned goal of an event (or of one element of it), with what the event says about its visitor.
 
-    own: the visitors that the event names, best first. refused: what stood there instead, in words. The times are the
-    element's. dry: it is stored and never sent.
+    own: the visitors that the event names, best first. refused: what was found instead, in words. The times are those
+    of the element. dry: it is stored and never sent.
     """
 
     event: Event
@@ -118,13 +118,13 @@ class GoalDraft:
 
     @property
     def place(self) -> tuple[str, str]:
-        """What it is unique by."""
+        """What makes it unique."""
         return self.destination, self.planned.once_key
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A claimed goal, with all that sending it needs."""
+    """A claimed goal, with everything that sending needs."""
 
     id: int
     destination: str

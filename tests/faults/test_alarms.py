@@ -89,7 +89,7 @@ def test_a_destination_that_fails_in_a_row_is_red_until_it_works(sqlite_stage):
     stage.fault(kind="503", times=5)
     for number in range(5):
         stage.post(monitor.web, checkout(number, somebody()))
-    monitor.red("A destination is paused.", "5 tries in a row failed")
+    monitor.red("A destination is paused.", "5 attempts in a row failed")
     monitor.green()
     stage.wait_recorded(*range(5))
 

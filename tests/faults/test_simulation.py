@@ -12,13 +12,12 @@ import time
 import pytest
 import structlog
 from simulation import Seeds, Violation
-from sqlalchemy import bindparam, literal_column, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import bindparam, literal_column, update
 
 from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
 from bridge.store.clock import now_ms, read_ms
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep, turns
+from bridge.store.delivery import pauses, rate_limit, sends, statements, sweep
 from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
 
@@ -67,46 +66,32 @@ def mutant(function):
     return function
 
 
-def without(statement, column):
-    """The same statement without the conditions that name a column."""
-    kept = [
-        clause for clause in statement._where_criteria if column not in str(clause.compile(dialect=sqlite.dialect()))
-    ]
-    bare = statement._generate()
-    bare._where_criteria = tuple(kept)
-    return bare
-
-
-def still_bound(statement):
-    """A value that no condition asks for any more would be taken for a column."""
-    return statement.where(bindparam("need_ms") >= 0)
+def without(statement, *conditions):
+    """The same statement without some of its conditions; the values that they took are still given."""
+    for condition in conditions:
+        assert condition in statement
+        statement = statement.replace(condition, " AND ".join(["1 = 1", *["? IS NOT NULL"] * condition.count("?")]))
+    return statement
 
 
 @mutant
 def settling_asks_for_no_token(patch):
-    real = sends._settle_statement
-    patch(sends, "_settle_statement", lambda *args, **kwargs: _unfenced(real(*args, **kwargs)))
-
-
-def _unfenced(statement):
-    bare = statement._generate()
-    bare._where_criteria = (goals.c.id == bindparam("goal_id"),)
-    return bare
+    patch(statements, "_SETTLE", without(statements._SETTLE, "state = 'sending'", "lease_token = ?"))
 
 
 @mutant
 def beginning_asks_for_no_token(patch):
-    patch(sends, "_BEGIN", still_bound(without(without(sends._BEGIN, "lease_token"), "state")))
+    patch(statements, "_BEGIN", without(statements._BEGIN, "state = 'leased'", "lease_token = ?"))
 
 
 @mutant
 def beginning_does_not_look_at_the_clock(patch):
-    patch(sends, "_BEGIN", still_bound(without(without(sends._BEGIN, "lease_until_ms"), "lease_token")))
+    patch(statements, "_BEGIN", without(statements._BEGIN, "lease_until_ms > {now} + ?", "lease_token = ?"))
 
 
 @mutant
 def nobody_sweeps_what_was_leased(patch):
-    patch(sweep, "_UNSENT", sweep._UNSENT.where(literal_column("1") == 0))
+    patch(statements, "_FREE_VANISHED", statements._FREE_VANISHED.replace("WHERE", "WHERE 1 = 0 AND"))
 
 
 @mutant
@@ -129,10 +114,10 @@ def doubt_becomes_pending_silently(patch):
 def a_timeout_is_taken_as_not_sent(patch):
     real = deliver.rule
 
-    def rule(outcome, claim, policy, *, jitter):
+    def rule(outcome, claim, settings, *, jitter):
         if outcome.kind is OutcomeKind.UNCONFIRMED:
             return Settlement(GoalState.PENDING, Health.FAILURE, 5_000, "not_sent", "lost", counts=True)
-        return real(outcome, claim, policy, jitter=jitter)
+        return real(outcome, claim, settings, jitter=jitter)
 
     patch(deliver, "rule", rule)
 
@@ -141,47 +126,37 @@ def a_timeout_is_taken_as_not_sent(patch):
 def a_timeout_is_taken_as_delivered(patch):
     real = deliver.rule
 
-    def rule(outcome, claim, policy, *, jitter):
+    def rule(outcome, claim, settings, *, jitter):
         if outcome.kind is OutcomeKind.UNCONFIRMED:
             return Settlement(GoalState.DELIVERED, Health.SUCCESS)
-        return real(outcome, claim, policy, jitter=jitter)
+        return real(outcome, claim, settings, jitter=jitter)
 
     patch(deliver, "rule", rule)
 
 
 @mutant
 def claiming_does_not_look_at_the_state(patch):
-    loose = select(goals).where(
-        goals.c.destination == bindparam("destination"),
-        goals.c.state.in_(("pending", "leased", "sending")),
-        goals.c.due_at_ms <= bindparam("now"),
-    )
+    loose = statements._SENDABLE.replace("state = 'pending'", "state IN ('pending', 'leased', 'sending')")
+    loose = without(loose, statements._UNHINDERED, statements._HAS_NO_NAMESAKE, "expires_at_ms > ?")
     for name in ("_OLDEST", "_NEWEST"):
-        patch(turns, name, loose.order_by(goals.c.due_at_ms).limit(1))
-    patch(claims, "_LEASE", without(claims._LEASE, "state"))
+        patch(statements, name, f"{loose} ORDER BY due_at_ms LIMIT 1")
+    patch(statements, "_LEASE", without(statements._LEASE, "state = 'pending'"))
 
 
 @mutant
 def the_attempt_is_written_after_the_request(patch):
     """Two transactions in the wrong order: the goal is sent while it still is only leased."""
     patch(sends, "begin", lambda conn, claim, need_ms, even: 0)
-    real = sends._settle_statement
-
-    def settle_statement(*args, **kwargs):
-        bare = real(*args, **kwargs)._generate()
-        bare._where_criteria = (goals.c.id == bindparam("goal_id"), goals.c.lease_token == bindparam("token"))
-        return bare
-
-    patch(sends, "_settle_statement", settle_statement)
+    patch(statements, "_SETTLE", without(statements._SETTLE, "state = 'sending'"))
 
 
 @mutant
 def absent_once_is_believed_at_once(patch):
     real = deliver.rule_look
 
-    def rule_look(look, answer, policy):
+    def rule_look(look, answer, settings):
         """The settling time is skipped, too: an entry is looked for before it can be there."""
-        rulings, health = real(look, answer, policy)
+        rulings, health = real(look, answer, settings)
         return [_hasty(ruling) for ruling in rulings], health
 
     def _hasty(ruling):
@@ -195,12 +170,12 @@ def absent_once_is_believed_at_once(patch):
 
 @mutant
 def what_the_ledger_owns_is_counted_twice(patch):
-    patch(readbacks, "_owned", lambda *args: ())
+    patch(statements, "_DELIVERED", f"{statements._DELIVERED} AND 1 = 0")
 
 
 @mutant
 def a_look_is_settled_without_its_token(patch):
-    patch(readbacks, "_SETTLE_LOOK", without(without(readbacks._SETTLE_LOOK, "lease_token"), "state"))
+    patch(statements, "_SETTLE_LOOK", without(statements._SETTLE_LOOK, "state = 'unconfirmed'", "lease_token = ?"))
 
 
 @mutant
@@ -211,24 +186,24 @@ def slots_are_not_counted(patch):
 @mutant
 def nobody_waits_for_an_earlier_goal(patch):
     for name in ("_OLDEST", "_NEWEST"):
-        patch(turns, name, without(getattr(turns, name), "earlier"))
+        patch(statements, name, without(getattr(statements, name), statements._UNHINDERED))
 
 
 @mutant
 def two_of_a_name_are_under_way_at_once(patch):
-    for module, name in ((turns, "_OLDEST"), (turns, "_NEWEST"), (claims, "_LEASE")):
-        patch(module, name, without(getattr(module, name), "namesake"))
+    for name in ("_OLDEST", "_NEWEST", "_LEASE"):
+        patch(statements, name, without(getattr(statements, name), statements._HAS_NO_NAMESAKE))
 
 
 @mutant
 def a_probe_is_never_let_through(patch):
-    real = pauses.door
+    real = pauses.readiness
 
-    def door(conn, destination):
+    def readiness(conn, destination):
         found = real(conn, destination)
-        return pauses.Door(2**52, probing=True, slots=0, now_ms=found.now_ms) if found.probing else found
+        return pauses.Readiness(2**52, probing=True, slots=0, now_ms=found.now_ms) if found.probing else found
 
-    patch(pauses, "door", door)
+    patch(pauses, "readiness", readiness)
 
 
 @mutant

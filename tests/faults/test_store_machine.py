@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import insert, select, text
 
 from bridge import settings as table
-from bridge.deliver import Policy, rule_look
 from bridge.deliver import rule as ruling_of
+from bridge.deliver import rule_look
 from bridge.identity.evidence import Observation
 from bridge.model import (
     Claim,
@@ -33,10 +33,9 @@ from bridge.model import (
 )
 from bridge.store import schema
 from bridge.store.delivery import claims, rate_limit, readbacks, sends, sweep, turns
-from bridge.store.goals import making, parking, unknown
+from bridge.store.goals import making, parking, statements
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
-POLICY = Policy.of(SETTINGS)
 LEASE = 60_000
 VISITORS = st.sampled_from(["00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"])
 KEYS = st.lists(
@@ -170,12 +169,12 @@ class Delivering(RuleBasedStateMachine):
 
     def settle_one(self, claim, attempt, kind, jitter):
         outcome = Outcome(kind, 200 if kind is OutcomeKind.DELIVERED else None, "said", server_now_ms=self.clock.now_ms)
-        ruling = ruling_of(outcome, claim, POLICY, jitter=jitter)
+        ruling = ruling_of(outcome, claim, SETTINGS, jitter=jitter)
 
         def work(conn):
             settled = sends.settle(conn, claim, attempt, outcome, ruling)
             if settled.written and ruling.unknown_visitor:
-                unknown.unlearn(conn, "default", claim.goal.visitor)
+                statements.note_unknown(conn, "default", claim.goal.visitor)
                 parking.next_visitor(conn, claim.goal.id, SETTINGS)
             return settled
 
@@ -194,7 +193,7 @@ class Delivering(RuleBasedStateMachine):
         ]
         failure = Outcome(OutcomeKind.UNCONFIRMED, message="lost") if fails else None
         answer = VisitorGoals(known=bool(entries), goals=tuple(entries), failure=failure)
-        rulings, health = rule_look(look, answer, POLICY)
+        rulings, health = rule_look(look, answer, SETTINGS)
         self.both(lambda conn: readbacks.settle(conn, look, rulings, health=health))
 
     @rule(which=WHICH)

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
-
-from sqlalchemy import bindparam, update
+from typing import TYPE_CHECKING
 
 from bridge.model import Claim, LookClaim, NotYet, ProofClaim
-from bridge.store.delivery import pauses, rate_limit, readbacks, restoring, turns
-from bridge.store.delivery.sends import FREE
-from bridge.store.goals import proofs
-from bridge.store.schema import goals
+from bridge.store.delivery import pauses, rate_limit, readbacks, restoring, statements, turns
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import Connection
 
-# The slot's row lets one claim after the other through; what the one before leased is seen here, if not yet above.
-_LEASE: Final = (
-    update(goals)
-    .where(goals.c.id == bindparam("goal_id"), goals.c.state == turns.PENDING, turns.HAS_NO_NAMESAKE)
-    .values(
-        state="leased",
-        lease_token=bindparam("token"),
-        lease_until_ms=bindparam("now") + bindparam("lease_ms"),
-        changed_at_ms=bindparam("now"),
-    )
-    .returning(goals.c.id)
-)
+    from bridge.store.delivery.pauses import Readiness
+    from bridge.store.delivery.statements import DueGoal
 
 
 def claim(
@@ -43,69 +28,53 @@ def claim(
     """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's rate limit.
 
     A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first. A
-    proof comes last, but for every third slot. A look for the sake of a restore takes every second slot at most, while
-    there is something to send. readback_ms: how long after a restore the first such look comes, and until the second.
+    proof comes last, except in every third slot. A look for the sake of a restore takes every second slot at most,
+    while there is something to send. readback_ms: how long after a restore the first such look comes, and until the
+    second.
     """
-    door = pauses.door(conn, destination)
-    now = door.now_ms
-    if door.not_before_ms > now:
-        return NotYet(door.not_before_ms, now)
-    wish = {"destination": destination, "now": now}
+    ready = pauses.readiness(conn, destination)
+    now = ready.now_ms
+    if ready.not_before_ms > now:
+        return NotYet(ready.not_before_ms, now)
     restores = restoring.spans(conn)
-    chosen = turns.choose(conn, wish, door, restored=bool(restores))
+    chosen = turns.choose(conn, destination, ready, restored=bool(restores))
     if isinstance(chosen, NotYet):
         return chosen
-    look, proof, goal = chosen
-    visitor = look.visitor if look is not None else goal.visitor if goal is not None else None
-    if restores and visitor is not None and restoring.doubt(conn, restores, destination, visitor, readback_ms):
+    visitor = None if isinstance(chosen, str) else chosen.visitor
+    if restores and visitor and restoring.doubt(conn, restores, destination, visitor, readback_ms):
         return NotYet(now, now)
-    slot_at_ms = rate_limit.take_slot(conn, token_hash, now, rate_limit.interval_us(rate))
+    interval_us = rate_limit.interval_us(rate)
+    slot_at_ms = rate_limit.take_slot(conn, token_hash, now, interval_us)
     if slot_at_ms > now:
         return NotYet(slot_at_ms, now)
-    pauses.count_slot(conn, destination, probe=(token, now + lease_ms) if door.probing else None)
-    if goal is not None:
-        if goal.unknown_at_ms and door.unknown_turn_ms is not None:
-            pauses.next_unknown(conn, destination, now + turns.UNKNOWN_SHARE * rate_limit.interval_us(rate) // 1000)
-        return _lease(conn, goal, token, now, lease_ms, probe=door.probing)
-    if look is not None:
-        return readbacks.lease(conn, destination, look, token, now, lease_ms, probe=door.probing)
-    assert proof is not None
-    claimed = ProofClaim(destination, proof, token, probe=door.probing)
-    return replace(claimed, failures=proofs.lease(conn, claimed, now + lease_ms))
+    statements.count_slot(conn, destination, (token, now + lease_ms) if ready.probing else (None, None))
+    if isinstance(chosen, statements.DueGoal):
+        return _lease(conn, chosen, ready, token, lease_ms, interval_us)
+    if isinstance(chosen, statements.Group):
+        return readbacks.lease(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
+    claimed = ProofClaim(destination, chosen, token, probe=ready.probing)
+    return replace(claimed, failures=statements.lease_proof(conn, claimed, now + lease_ms))
 
 
-def _lease(conn: Connection, row: Row[Any], token: str, now: int, lease_ms: int, *, probe: bool) -> Claim | NotYet:
-    leased = conn.execute(_LEASE, {"goal_id": row.id, "token": token, "now": now, "lease_ms": lease_ms}).first()
-    if leased is None:  # somebody was quicker with another goal of this visitor
+def _lease(
+    conn: Connection, due: DueGoal, ready: Readiness, token: str, lease_ms: int, interval_us: int
+) -> Claim | NotYet:
+    now = ready.now_ms
+    if due.unknown_at_ms and ready.unknown_turn_ms is not None:
+        statements.next_unknown(conn, due.goal.destination, now + turns.UNKNOWN_SHARE * interval_us // 1000)
+    if not statements.lease(conn, due.goal, token, now, now + lease_ms):
         return NotYet(now, now)
-    return Claim(turns.goal_of(row), token, now, row.paused_ms, probe)
+    return Claim(due.goal, token, now, due.paused_ms, ready.probing)
 
 
 def release(conn: Connection, claimed: Claim | LookClaim | ProofClaim) -> bool:
-    """Give a lease back (SIGTERM): nothing was sent or asked, and nobody waits for the lease to run out."""
+    """Give a lease back (SIGTERM): nothing was sent or asked, and nobody has to wait until the lease runs out."""
     if isinstance(claimed, Claim):
-        destination = claimed.goal.destination
-        goal = {"goal_id": claimed.goal.id, "token": claimed.token}
-        if conn.execute(_GIVE_BACK, goal).first() is None:
+        if not statements.give_back(conn, claimed):
             return False
     elif isinstance(claimed, LookClaim):
-        destination = claimed.destination
-        conn.execute(_GIVE_BACK_GROUP, {"token": claimed.token})
+        statements.give_back_group(conn, claimed.token)
     else:
-        destination = claimed.destination
-        proofs.release(conn, claimed)
-    pauses.release_probe(conn, destination, claimed.token)
+        statements.give_back_proof(conn, claimed)
+    statements.release_probe(conn, claimed.destination, claimed.token)
     return True
-
-
-_GIVE_BACK: Final = (
-    update(goals)
-    .where(goals.c.id == bindparam("goal_id"), goals.c.state == "leased", goals.c.lease_token == bindparam("token"))
-    .values(**FREE)
-    .returning(goals.c.id)
-)
-_GIVE_BACK_GROUP: Final = (
-    update(goals)
-    .where(goals.c.state == "unconfirmed", goals.c.lease_token == bindparam("token"))
-    .values(lease_token=None, lease_until_ms=None)
-)

@@ -1,26 +1,26 @@
-"""The pause of a destination: one `not_before` and a reason, for throttling, wrong keys and repeated failure.
+"""The pause of a destination: one `not_before` and a reason, for throttling, a wrong key or repeated failure.
 
-Beside it the row of unknown visitors: ten different ones with no success between are an alarm, never a pause. While it
-lasts they are asked about sparingly (`bridge.store.delivery.turns`), and their tries do not count.
+Nothing is claimed before that time. Then one real goal goes through as the probe: claiming it moves `not_before` to the
+end of its lease, so that nothing follows until its answer is known. An answer to a request that was under way when the
+pause began changes nothing. `after` is the pure table of what an answer does; the rest reads and writes it.
 
-While it lies ahead nothing is claimed. Then one real goal goes through as the probe: claiming it moves `not_before`
-to the end of its lease, so nobody else follows until its answer is known. `after` is the pure table of what an answer
-does; the rest writes it. An answer to a request that was in flight when the pause began changes nothing.
+Ten different unknown visitors in a row, with no success between them, raise an alarm; they never pause a destination.
+While the alarm lasts they are asked about rarely (`bridge.store.delivery.turns`), and their attempts do not count.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import case, delete, select, update
 
-from bridge.model import Health
+from bridge.model import Health, Settled
 from bridge.store.clock import now_ms, read_ms
-from bridge.store.goals import proofs
-from bridge.store.schema import destinations, goals
+from bridge.store.delivery import statements
+from bridge.store.schema import destinations, goals, visitor_proofs
 from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from bridge.model import Settlement
+    from bridge.model import Claim, LookClaim, ProofClaim, Settlement
 
 FAILURES_IN_ROW: Final = 5
 UNKNOWN_IN_ROW: Final = 10
@@ -37,11 +37,11 @@ LAST_STEP_MS: Final = 300_000
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Whether a destination may be sent to. probing: only one goal may pass, to see whether it works again.
+class Readiness:
+    """Whether goals may be sent to a destination. probing: only one, to see whether it works again.
 
-    now_ms: the database's clock when it was looked at. unknown_turn_ms: while none of the last visitors was known, when
-    one who was not known may be asked about again; None: some are known.
+    now_ms: the database's clock when the row was read. unknown_turn_ms: when an unknown visitor may be asked about
+    again, while none of the last ones is known; None: some are known.
     """
 
     not_before_ms: int
@@ -61,9 +61,9 @@ class Pause:
     since_ms: int | None = None
     step_ms: int = 0
     failures: int = 0
-    unknown: tuple[str, ...] = ()
     unknown_since_ms: int | None = None
     probe_token: str | None = None
+    unknown: tuple[str, ...] = ()
 
 
 def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
@@ -93,7 +93,7 @@ _TOOK: Final = frozenset({Health.SUCCESS, Health.TAKEN})
 
 
 def _answered(pause: Pause) -> Pause:
-    """It works, though it refused this goal; only a visitor whom it knows ends a row of unknown ones."""
+    """It works, although it refused this goal. Only a visitor whom it knows ends a row of unknown ones."""
     return Pause(unknown=pause.unknown, unknown_since_ms=pause.unknown_since_ms)
 
 
@@ -110,13 +110,13 @@ def _failed(pause: Pause, ruling: Settlement, now: int) -> Pause:
     if pause.kind is not None:
         return _stretch(pause, pause.kind, pause.reason, now)
     if pause.failures >= FAILURES_IN_ROW:
-        reason = f"{pause.failures} tries in a row failed; the last one: {ruling.message}"
+        reason = f"{pause.failures} attempts in a row failed; the last one: {ruling.message}"
         return _stretch(pause, "failures", reason, now)
     return pause
 
 
 def _stretch(pause: Pause, kind: str, reason: str | None, now: int) -> Pause:
-    """Begin a pause with its first step, or go on with twice the last one."""
+    """Begin a pause with the first step, or continue it with twice the last one."""
     first = FIRST_STEP_MS.get(kind, FIRST_STEP_MS["failures"])
     step = first if pause.step_ms == 0 else min(pause.step_ms * 2, LAST_STEP_MS)
     return _close(pause, kind, reason, now, step, step)
@@ -133,153 +133,95 @@ def _close(pause: Pause, kind: str, reason: str | None, now: int, wait_ms: int, 
     )
 
 
-def fingerprint(text: str) -> str:
-    """A short hash: enough to tell texts apart, without keeping them."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def fingerprint(visitor: str) -> str:
+    """A short hash, which tells visitors apart without storing them."""
+    return hashlib.sha256(visitor.encode()).hexdigest()[:16]
 
 
-# --------------------------------------------------------------------------------------------------- statements
-
-_ROW: Final = select(destinations, now_ms().label("now")).where(destinations.c.name == bindparam("destination"))
-_ROW_LOCKED: Final = _ROW.with_for_update(of=destinations)
+# --------------------------------------------------------------------------------------------- as the store has it
 
 
-def door(conn: Connection, destination: str) -> Door:
-    """May this destination, which is registered, be sent to?"""
-    row = conn.execute(_ROW, {"destination": destination}).one()
-    turn = None if row.unknown_since_ms is None else row.unknown_turn_at_ms
-    return Door(row.not_before_ms, row.pause_kind is not None, row.slots, int(row.now), turn)
+def readiness(conn: Connection, destination: str) -> Readiness:
+    """Whether goals may be sent to this destination, which is registered."""
+    return Readiness(*statements.destination(conn, destination))
 
 
 def none_known(conn: Connection, destination: str, visitor: str) -> bool:
-    """Is, or with this visitor will be, none of the last visitors known? Holds the row until the transaction ends."""
-    row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
-    return row is not None and _unknown(_pause_of(row), visitor, 0).unknown_since_ms is not None
+    """Whether none of the last visitors is known, this one included. Locks the row."""
+    found = _read(conn, destination)
+    return found is not None and _unknown(found[0], visitor, 0).unknown_since_ms is not None
 
 
-def next_unknown(conn: Connection, destination: str, at_ms: int) -> None:
-    """One who was not known is asked about now; the next of them not before this time."""
-    conn.execute(update(destinations).where(destinations.c.name == destination).values(unknown_turn_at_ms=at_ms))
+def learn(
+    conn: Connection,
+    claim: Claim | LookClaim | ProofClaim,
+    ruling: Settlement,
+    *,
+    server_now_ms: int | None = None,
+    even: Callable[[Connection], int | None] = read_ms,
+) -> Settled:
+    """Write what an answer says about its destination, and how far DataFast's clock is from ours.
 
-
-_COUNT: Final = (
-    update(destinations).where(destinations.c.name == bindparam("destination")).values(slots=destinations.c.slots + 1)
-)
-
-_PROBE: Final = _COUNT.values(probe_token=bindparam("token"), not_before_ms=bindparam("until"))
-
-
-def count_slot(conn: Connection, destination: str, probe: tuple[str, int] | None) -> None:
-    """Count a slot of the destination; a probe (its token, its lease's end) shuts the door behind it."""
-    if probe is None:
-        conn.execute(_COUNT, {"destination": destination})
-    else:
-        conn.execute(_PROBE, {"destination": destination, "token": probe[0], "until": probe[1]})
-
-
-def learn(conn: Connection, destination: str, ruling: Settlement, *, visitor: str, token: str) -> str | None:
-    """Write what an answer says about its destination.
-
-    Returns what changed: `paused`, `reopened`; `none_known`, when it does not know the last ten; `known`, when it does.
+    The news says what changed: `paused`, `reopened`; `none_known`, when it does not know the last ten visitors;
+    `known`, when it knows one again. server_now_ms: from the answer's `Date`, which has whole seconds. even: our clock
+    (`Timekeeper`).
     """
-    row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
-    if row is None:
-        return None
-    before = _pause_of(row)
-    now = int(row.now)
-    then = after(before, ruling, visitor=visitor, token=token, now=now)
-    values: dict[str, Any] = {"last_success_at_ms": now} if ruling.health in _TOOK else {}
-    if then != before:
-        values |= _columns(then)
-    if values:
-        conn.execute(update(destinations).where(destinations.c.name == destination).values(**values))
+    destination = claim.destination
+    found = _read(conn, destination)
+    if found is None:
+        return Settled(written=True)
+    before, skew_ms, now = found
+    then = after(before, ruling, visitor=claim.visitor, token=claim.token, now=now)
+    delivered = ruling.health in _TOOK
+    if delivered or then != before:
+        statements.write_pause(conn, destination, _values(then), now if delivered else None)
+    if server_now_ms is not None and (our_now_ms := even(conn)) is not None:
+        skew_now_ms = server_now_ms - our_now_ms
+        if skew_ms is None or abs(skew_ms - skew_now_ms) > 1_500:
+            statements.write_skew(conn, destination, skew_now_ms)
     if before.kind is not None and then.kind is None:
         _forgive(conn, destination, before, now)
-        return "reopened"
-    if before.kind is None and then.kind is not None:
-        return "paused"
-    if (before.unknown_since_ms is None) is (then.unknown_since_ms is None):
+    return Settled(written=True, news=_news(before, then))
+
+
+def _news(before: Pause, then: Pause) -> str | None:
+    if (before.kind is None) is not (then.kind is None):
+        return "reopened" if then.kind is None else "paused"
+    if (before.unknown_since_ms is None) is not (then.unknown_since_ms is None):
+        return "known" if then.unknown_since_ms is None else "none_known"
+    return None
+
+
+def _read(conn: Connection, destination: str) -> tuple[Pause, int | None, int] | None:
+    """The pause, the skew of DataFast's clock, and the time now. Locks the row."""
+    row = statements.pause(conn, destination)
+    if row is None:
         return None
-    return "known" if then.unknown_since_ms is None else "none_known"
+    *values, unknown, skew_ms, now = row
+    return Pause(*[*values, tuple(json.loads(unknown))]), skew_ms, int(now)
 
 
-def _pause_of(row: Any) -> Pause:
-    return Pause(
-        row.pause_kind,
-        row.pause_reason,
-        row.not_before_ms,
-        row.paused_since_ms,
-        row.pause_step_ms,
-        row.failures,
-        tuple(json.loads(row.unknown_visitors)),
-        row.unknown_since_ms,
-        row.probe_token,
-    )
-
-
-def _columns(pause: Pause) -> dict[str, Any]:
-    return {
-        "pause_kind": pause.kind,
-        "pause_reason": pause.reason,
-        "not_before_ms": pause.not_before_ms,
-        "paused_since_ms": pause.since_ms,
-        "pause_step_ms": pause.step_ms,
-        "failures": pause.failures,
-        "unknown_visitors": json.dumps(list(pause.unknown)),
-        "unknown_since_ms": pause.unknown_since_ms,
-        "probe_token": pause.probe_token,
-    }
+def _values(pause: Pause) -> tuple[Any, ...]:
+    return (*astuple(pause)[:-1], json.dumps(pause.unknown))
 
 
 def _forgive(conn: Connection, destination: str, pause: Pause, now: int) -> None:
-    """The 72 h of a goal do not count the time during which its destination was paused."""
+    """The time during which a destination was paused does not count towards the 72 h of its goals."""
     if pause.since_ms is None:
         return
-    began = case(
-        (goals.c.first_try_at_ms > pause.since_ms, goals.c.first_try_at_ms),
-        else_=pause.since_ms,
-    )
-    conn.execute(
-        update(goals)
-        .where(
-            goals.c.destination == destination,
-            goals.c.state.in_(("pending", "unconfirmed")),
-            goals.c.first_try_at_ms.is_not(None),
-        )
-        .values(paused_ms=goals.c.paused_ms + (now - began))
-    )
-
-
-def release_probe(conn: Connection, destination: str, token: str) -> None:
-    """The probe gave its lease back unsent: the next one may go."""
-    conn.execute(
-        update(destinations)
-        .where(destinations.c.name == destination, destinations.c.probe_token == token)
-        .values(probe_token=None, not_before_ms=now_ms())
-    )
+    began = case((goals.c.first_try_at_ms > pause.since_ms, goals.c.first_try_at_ms), else_=pause.since_ms)
+    tried = goals.c.state.in_(("pending", "unconfirmed")), goals.c.first_try_at_ms.is_not(None)
+    longer = update(goals).where(goals.c.destination == destination, *tried)
+    conn.execute(longer.values(paused_ms=goals.c.paused_ms + (now - began)))
 
 
 def reopen(conn: Connection, destination: str) -> None:
-    """End a pause by hand, or because the key is another one."""
-    row = conn.execute(_ROW_LOCKED, {"destination": destination}).first()
-    if row is None or row.pause_kind is None:
+    """End a pause, because a person says so or because the key is another one."""
+    found = _read(conn, destination)
+    if found is None or found[0].kind is None:
         return
-    conn.execute(update(destinations).where(destinations.c.name == destination).values(**_columns(Pause())))
-    _forgive(conn, destination, _pause_of(row), int(row.now))
-
-
-def learn_clock(
-    conn: Connection, destination: str, server_now_ms: int | None, even: Callable[[Connection], int | None] = read_ms
-) -> None:
-    """Remember how far DataFast's clock is from ours (its `Date` has whole seconds). even: ours (`Timekeeper`)."""
-    if server_now_ms is None or (our_now_ms := even(conn)) is None:
-        return
-    row = conn.execute(_ROW, {"destination": destination}).first()
-    if row is None:
-        return
-    skew = server_now_ms - our_now_ms
-    if row.clock_skew_ms is None or abs(row.clock_skew_ms - skew) > 1_500:
-        conn.execute(update(destinations).where(destinations.c.name == destination).values(clock_skew_ms=skew))
+    statements.write_pause(conn, destination, _values(Pause()))
+    _forgive(conn, destination, found[0], found[2])
 
 
 def clock_skew_ms(conn: Connection, destination: str) -> int:
@@ -290,24 +232,25 @@ def clock_skew_ms(conn: Connection, destination: str) -> int:
 
 def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
     """Make a destination's row; a new key ends what the old one caused."""
-    row = conn.execute(_ROW, {"destination": destination}).first()
-    if row is None:
+    mine = destinations.c.name == destination
+    known = conn.execute(select(destinations.c.key_fingerprint).where(mine)).first()
+    if known is None:
         insert_once(conn, destinations, {"name": destination, "key_fingerprint": key_fingerprint})
-        return
-    if row.key_fingerprint != key_fingerprint:
+    elif known.key_fingerprint != key_fingerprint:
         reopen(conn, destination)
         _forget_strangers(conn, destination)
         values = {"key_fingerprint": key_fingerprint, "unknown_visitors": "[]", "unknown_since_ms": None}
-        conn.execute(update(destinations).where(destinations.c.name == destination).values(**values))
+        conn.execute(update(destinations).where(mine).values(**values))
 
 
 def _forget_strangers(conn: Connection, destination: str) -> None:
-    """Another key may be another website's: whom the old one did not know is asked about at once.
+    """A new key may belong to another website, so visitors whom the old one did not know are asked about at once.
 
-    A parked goal does not say which strangers of its purchase were passed over, so every one is looked at. One that had
-    nothing but a stranger, and so was given up, waits again.
+    A parked goal does not say which unknown visitors of its purchase were passed over, so every parked goal is looked
+    at. A goal that was given up because its only visitor was unknown waits again.
     """
-    proofs.forget_strangers(conn, destination)
+    of_others = visitor_proofs.c.destination == destination, visitor_proofs.c.known.is_not(True)
+    conn.execute(delete(visitor_proofs).where(*of_others))
     here = goals.c.destination == destination
     unknown = {"unknown_at_ms": 0, "unknown_visitor_tries": 0, "due_at_ms": now_ms()}
     conn.execute(update(goals).where(here, goals.c.state == "pending", goals.c.unknown_at_ms > 0).values(**unknown))
@@ -318,5 +261,5 @@ def _forget_strangers(conn: Connection, destination: str) -> None:
 
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:
-    """Insert a row unless it is there; of two at once, one wins and nobody fails."""
+    """Insert a row unless there is one; if two processes do so at once, neither fails."""
     conn.execute(insert(table, conn.dialect.name).values(**values).on_conflict_do_nothing())

@@ -1,4 +1,4 @@
-"""Take up what vanished workers left behind, and expire what grew too old."""
+"""Take over what vanished workers left behind, and expire goals that became too old."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy import and_, bindparam, case, or_, select, update
 
 from bridge.model import IDEMPOTENT
 from bridge.store.clock import now_ms, read_ms
-from bridge.store.delivery.sends import FREE
+from bridge.store.delivery import statements
 from bridge.store.schema import attempts, goals
 from bridge.store.upkeep import jumps
 
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_UNSENT: Final = (
-    update(goals)
-    .where(goals.c.state == "leased", goals.c.lease_until_ms <= now_ms())
-    .values(**FREE)
-    .returning(goals.c.id)
-)
-
-# What DataFast records once however often it is sent is sent again, without a look.
+# What DataFast records once, however often it is sent, is sent again without a look.
 _IN_DOUBT: Final = (
     update(goals)
     .where(goals.c.state == "sending", goals.c.lease_until_ms <= now_ms())
@@ -43,7 +36,7 @@ _IN_DOUBT: Final = (
     .returning(goals.c.id)
 )
 
-# Its end is not known; nothing else of its visitor and name was sent until now.
+# When it ended is not known; no other goal of its visitor and name was sent until now.
 _VANISHED: Final = (
     update(attempts)
     .where(
@@ -60,7 +53,7 @@ _TOO_OLD: Final = (
     .values(
         state="expired",
         reason="max_age",
-        message="it grew older than max_age before it could be sent; DataFast would have dated it today",
+        message="it became older than max_age before it could be sent; DataFast would have dated it today",
         changed_at_ms=now_ms(),
     )
     .returning(goals.c.id)
@@ -70,18 +63,18 @@ _TOO_OLD: Final = (
 def sweep(
     conn: Connection, *, settling_ms: int, judged: Callable[[Connection], int] = read_ms
 ) -> tuple[list[int], list[int], list[int]]:
-    """Take up what vanished workers left: ids of goals (free again, in doubt, too old).
+    """Take over what vanished workers left; the ids of the goals that are free again, in doubt, and too old.
 
-    judged: the time by which a goal may be given up (`Timekeeper.judged`). What grew too old while the clock jumped is
-    held.
+    judged: the time by which a goal may be given up (`Timekeeper.judged`). Goals that became too old because the clock
+    jumped are held.
     """
-    free = [row.id for row in conn.execute(_UNSENT)]
+    free = statements.free_vanished(conn)
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
     if doubtful:
         conn.execute(_VANISHED, {"doubtful": doubtful})
     gaps = jumps.recall(conn).gaps
     jumps.hold_too_old(conn, gaps)
-    # Another process may have made one of those meanwhile: the next sweep holds it.
+    # Another process may have made such a goal meanwhile: the next sweep holds it.
     too_old = _TOO_OLD.where(~jumps.grew_too_old(gaps)) if gaps else _TOO_OLD
     old = [row.id for row in conn.execute(too_old, {"until": judged(conn)})]
     return free, doubtful, old

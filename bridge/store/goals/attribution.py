@@ -1,7 +1,7 @@
-"""Do purchases have visitors? Of each source, its last goals from events where a visitor can be handed over.
+"""Whether purchases have visitors: of each source, the last goals from events where a visitor can be handed over.
 
-`read` asks the database, by index only; the rest is a judgement on what it found. `/status`, `/metrics` and `doctor`
-show it; whoever else wants to know asks here, too.
+`read` asks the database, only by index; the rest judges what it found. `/status`, `/metrics`, `doctor` and all others
+ask here.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LAST: Final = 20  # goals of a source, each of another event
-_GOALS: Final = 5  # of one event, at most, that are read
-LEAST: Final = 8  # of them, before anything is said
+_GOALS: Final = 5  # of one event are read at the most
+LEAST: Final = 8  # goals are needed before anything is said
 SETTLED_MS: Final = 15 * 60_000  # younger goals may still find their visitor
-LOOKED_INTO: Final = 8  # of those without one: why they have none
+LOOKED_INTO: Final = 8  # goals without a visitor are asked why they have none
 OTHERS_MS: Final = 30 * 86_400_000
 _MANY: Final = 1_000  # more than this is not counted
 _LOOKED_UP: Final = ", looked up"
@@ -56,12 +56,12 @@ class Attribution:
         return sum(self.through.values())
 
     def lacks(self, share: float) -> bool:
-        """Do fewer than this share have one? Not said of a few."""
+        """Whether fewer than this share have a visitor. Of too few goals nothing is said."""
         return self.goals >= LEAST and self.named < share * self.goals
 
 
 def read(conn: Connection, sources: Iterable[str], now: int) -> tuple[Attribution, ...]:
-    """Of each of these sources, if it has such goals or others without a visitor."""
+    """For each of these sources that has such goals, or others without a visitor."""
     found = (_of(conn, source, now) for source in sources)
     return tuple(one for one in found if one.goals or one.others)
 
@@ -82,7 +82,7 @@ def _of(conn: Connection, source: str, now: int) -> Attribution:
 
 
 def _one_of_each(newest: Iterable[Any]) -> list[Any]:
-    """The last events, a goal of each: a purchase that makes two goals is one purchase."""
+    """One goal of each of the last events, because a purchase that makes two goals is one purchase."""
     found: dict[int, Any] = {}
     for row in newest:
         if row.event_id not in found or (_has_visitor(row) and not _has_visitor(found[row.event_id])):
@@ -91,7 +91,7 @@ def _one_of_each(newest: Iterable[Any]) -> list[Any]:
 
 
 def _has_visitor(row: Any) -> bool:
-    """One whom DataFast did not know to the end is none."""
+    """A visitor whom DataFast never knew does not count."""
     return row.visitor is not None and not (row.state == "rejected" and row.reason == "unknown_visitor")
 
 
@@ -108,10 +108,10 @@ def _through(provenance: str | None) -> str:
 
 
 def _causes(conn: Connection, unnamed: list[Any]) -> tuple[tuple[str, str, int], ...]:
-    """Why these have none, the commonest cause first.
+    """Why these have no visitor, the commonest cause first.
 
-    strangers: DataFast does not know whom they name. other_ids: something else stands at that path. nothing: nothing
-    stands anywhere.
+    strangers: DataFast does not know the visitor that they name. other_ids: another id is at that path. nothing: there
+    is no candidate.
     """
     traces = {row.id: row.trace for row in conn.execute(_TRACES, {"ids": [row.event_id for row in unnamed]})}
     counts = Counter(_cause(row, traces.get(row.event_id)) for row in unnamed)

@@ -1,7 +1,7 @@
-"""Drafts become goals: once, by their once key, with the visitor known by then, or parked until one is.
+"""Drafts become goals: once, by their once key, with the visitor that is known by then, or parked until one is.
 
-The first event makes a goal; a later one with the same once key is `bridge.store.goals.merging`'s. What becomes of a
-parked goal is `bridge.store.goals.parking`'s.
+The first event makes a goal; `bridge.store.goals.merging` sees to a later one with the same once key, and
+`bridge.store.goals.parking` to parked goals.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.identity.choice import as_own, resolve
 from bridge.identity.sentences import unattributed, waiting
 from bridge.model import IDEMPOTENT, GoalState
-from bridge.store.goals import merging, proofs, statements
+from bridge.store.goals import merging, statements
 from bridge.store.goals.parking import DRY_RULE, as_json, first_look, gathered, to_prove, without_visitor
 from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
@@ -46,14 +46,14 @@ class MadeGoal:
 
     @property
     def unproved(self) -> bool:
-        """Does it wait until its destination has said whether it knows the visitor?"""
+        """Whether it waits until its destination has said whether it knows the visitor."""
         return self.state is GoalState.PARKED and self.found is not None and self.found.unproved
 
 
 def make(
     conn: Connection, drafts: Sequence[GoalDraft], links: KnownLinks, settings: Settings, now: int
 ) -> list[MadeGoal]:
-    """Write the goals of a batch. `links` has learned from the same events, in this transaction."""
+    """Write the goals of a batch. links: what the same events have just taught, in this transaction."""
     if not drafts:
         return []
     learning.recall_customers(conn, links, (key for draft in drafts if draft.dry for key in draft.keys))
@@ -74,7 +74,8 @@ def make(
             state, message = GoalState(rows[draft.place]["state"]), rows[draft.place]["message"]
             made.append(MadeGoal(draft, "made", goal_id, state, visitor, message, draft.event.id))
     _write_keys(conn, made)
-    proofs.want(conn, [(one.draft.destination, one.found.visitor) for one in made if one.found and one.unproved], now)
+    unproved = [(one.draft.destination, one.found.visitor) for one in made if one.found and one.unproved]
+    statements.ask_about(conn, unproved, now)
     return made
 
 
@@ -146,13 +147,13 @@ def _merged(
 
 
 def _resolve(draft: GoalDraft, links: KnownLinks, unknown: Unknown, settings: Settings) -> FoundVisitor | None:
-    """The visitor: the event's own, else its thread's, else (without strong keys, or in a test) its customer's."""
+    """The visitor: of the event, else of its thread, else (without strong keys, or in a test) of its customer."""
     weak = draft.dry or not links.strong(draft.keys)
     first = settings.bridge_customer_visitor == "first"
     found = resolve(
         draft.destination, draft.own, draft.keys, draft.ordered_at_ms, links, unknown, weak=weak, first=first
     )
-    return None if found is not None and found.unproved and draft.dry else found  # of a rehearsal nobody is asked
+    return None if found is not None and found.unproved and draft.dry else found  # nobody is asked about a test
 
 
 def _row(
@@ -204,7 +205,7 @@ def _born(
         return values | {"state": "dry", "reason": "test", "message": message}
     if draft.planned.dry:
         kept = {"reason": DRY_RULE, "message": gathered(draft.planned.rule_id)}
-        return values | kept | {"state": "dry", "provenance": as_json(found) or _lent(draft)}
+        return values | kept | {"state": "dry", "provenance": as_json(found) or _borrowed(draft)}
     if found and not found.unproved:
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in draft.keys]
@@ -217,18 +218,18 @@ def _born(
     until = draft.event.received_at_ms + wait_ms
     weak_at = draft.event.received_at_ms + settings.bridge_weak_after if links.strong(draft.keys) else None
     values |= {"state": "parked", "parked_until_ms": until, "weak_at_ms": weak_at}
-    values |= to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _lent(draft)}
-    return values | {"due_at_ms": first_look(values)}
+    values |= to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _borrowed(draft)}
+    return values | {"due_at_ms": first_look(until, weak_at)}
 
 
-def _lent(draft: GoalDraft) -> str | None:
-    """The borrowed candidates, though none is known: with another key they may be, and are asked about anew."""
+def _borrowed(draft: GoalDraft) -> str | None:
+    """The borrowed candidates, although none is known: with a new key they are asked about again."""
     left = [item for item in draft.own if item.borrowed]
     return as_json(as_own(left)) if left else None
 
 
 def _refused(draft: GoalDraft) -> str | None:
-    return WHY if draft.own else draft.refused  # a draft with visitors of its own has none only if all are passed over
+    return WHY if draft.own else draft.refused  # its own visitors, if it names any, were passed over
 
 
 def _write_keys(conn: Connection, made: Iterable[MadeGoal]) -> None:

@@ -1,6 +1,6 @@
-"""A later event with the once key of a goal that is there never makes a second one, but may give it something.
+"""A later event with the once key of an existing goal never makes a second one, but may add to it.
 
-While the goal is parked, unattributed or expired unsent, it takes the event's visitor, its keys and a new wait.
+While the goal is parked, unattributed or expired unsent, it takes the event's visitor, keys and a new wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def merge(conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int) -> tuple[Row[Any], dict[str, Any] | None]:
-    """The goal that is there, and the columns that it took from this draft; None: it took nothing.
+    """The existing goal, and the columns that it took from this draft; None: it took nothing.
 
     born: the columns with which the draft would begin as a goal of its own.
     """
@@ -42,7 +42,7 @@ def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> 
     if goal.state not in ("parked", "unattributed", "expired"):
         return None
     expires = max(goal.expires_at_ms, born["expires_at_ms"])
-    if goal.state == "expired" and (expires <= now or _maybe_sent(conn, goal.id)):
+    if goal.state == "expired" and (expires <= now or conn.execute(_MAYBE_SENT, {"goal": goal.id}).scalar()):
         return None
     given = {name: born[name] for name in _OF_VISITOR}
     again = {"expires_at_ms": expires, "attempts": 0, "first_try_at_ms": None, "paused_ms": 0}
@@ -53,29 +53,16 @@ def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> 
         return kept | again
     if born["state"] == "unattributed":
         return None
-    values = {
-        "parked_until_ms": max(goal.parked_until_ms or 0, born["parked_until_ms"]),
-        "weak_at_ms": _customer_asked_at(goal, born),
-        "wait_ms": born["wait_ms"],
-        "expires_at_ms": expires,
-    }
+    until = max(goal.parked_until_ms or 0, born["parked_until_ms"])
+    # The customer may answer after the grace of every event of the goal that has strong keys.
+    weak_at = max((at for at in (goal.weak_at_ms, born["weak_at_ms"]) if at is not None), default=None)
+    values = {"parked_until_ms": until, "weak_at_ms": weak_at, "wait_ms": born["wait_ms"]}
     if goal.to_prove is not None and born["to_prove"] is None:
-        given |= {"to_prove": goal.to_prove, "provenance": goal.provenance, "reason": goal.reason}
-        given |= {"message": goal.message}
-    return given | again | values | {"due_at_ms": first_look(values)}
+        given |= {name: getattr(goal, name) for name in ("to_prove", "provenance", "reason", "message")}
+    return given | again | values | {"due_at_ms": first_look(until, weak_at)}
 
 
 _OF_VISITOR: Final = ("state", "visitor", "provenance", "to_prove", "reason", "message", "due_at_ms")
-
-
-def _customer_asked_at(goal: Row[Any], born: dict[str, Any]) -> int | None:
-    """When the customer may answer: after the grace of every event of the goal that has strong keys."""
-    both_at = [at for at in (goal.weak_at_ms, born["weak_at_ms"]) if at is not None]
-    return max(both_at, default=None)
-
-
-def _maybe_sent(conn: Connection, goal_id: int) -> bool:
-    return bool(conn.execute(_MAYBE_SENT, {"goal": goal_id}).scalar())
 
 
 # ---------------------------------------------------------------------------------------------------- statements

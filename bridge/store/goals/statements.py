@@ -1,6 +1,7 @@
 """The statements that make goals of events, as text: each goes by an index. They decide nothing.
 
-Parking, merging and everything else that runs less than once per event is SQLAlchemy's, in the module that decides it.
+What runs less than once per event, such as parking and merging, is written with SQLAlchemy in the module that decides
+it.
 """
 
 from __future__ import annotations
@@ -45,22 +46,28 @@ _ASK_ABOUT: Final = (
 _PROOFS: Final = (
     "SELECT destination, visitor, known FROM visitor_proofs WHERE known IS NOT NULL AND visitor IN ({names})"
 )
+_TROUBLE: Final = "SELECT message FROM visitor_proofs WHERE destination = ? AND visitor = ? AND known IS NULL"
 _UNKNOWN: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"
+_NOTE_UNKNOWN: Final = (
+    "INSERT INTO unknown_visitors (destination, visitor, at_ms) VALUES (?, ?, {now})"
+    " ON CONFLICT (destination, visitor) DO UPDATE SET at_ms = excluded.at_ms"
+)
+_FORGET_UNKNOWN: Final = "DELETE FROM unknown_visitors WHERE destination = ? AND visitor = ?"
 
 
 def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[Place, int]:
-    """Write goals, but for those that are there already; the ids of the new ones."""
+    """Write goals, except those that exist already; the ids of the new ones."""
     written = driver_of(conn).insert(_MAKE, [tuple(row[name] for name in _COLUMNS) for row in rows])
     return {(destination, once_key): goal_id for goal_id, destination, once_key in written}
 
 
 def write_keys(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
-    """Note which keys lead to which goals: (goal id, key)."""
+    """Remember which keys lead to which goals: (goal id, key)."""
     driver_of(conn).insert(_WRITE_KEYS, rows)
 
 
 def made_before(conn: Connection, places: Iterable[Place]) -> set[Place]:
-    """Which of these goals are there already, in whatever state."""
+    """Which of these goals exist already, in any state."""
     return {place for place in places if driver_of(conn).ask(_IS_MADE, place)}
 
 
@@ -71,9 +78,9 @@ def of_links(conn: Connection, threads: Collection[str], customers: Collection[s
     return sorted({goal_id for (goal_id,) in found})
 
 
-def ask_about(conn: Connection, rows: Sequence[tuple[str, str, int, int]]) -> None:
-    """Have visitors asked about, unless they were: (destination, visitor, now, from when)."""
-    driver_of(conn).insert(_ASK_ABOUT, rows)
+def ask_about(conn: Connection, pairs: Iterable[Place], now: int) -> None:
+    """Have these (destination, visitor) asked about, unless that was done."""
+    driver_of(conn).insert(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
 
 
 def proofs(conn: Connection, visitors: Iterable[str]) -> dict[Place, bool]:
@@ -82,7 +89,22 @@ def proofs(conn: Connection, visitors: Iterable[str]) -> dict[Place, bool]:
     return {(destination, visitor): bool(known) for destination, visitor, known in rows}
 
 
+def trouble(conn: Connection, destination: str, visitor: str) -> str | None:
+    """Why the last request about this visitor had no answer."""
+    return next((message for (message,) in driver_of(conn).ask(_TROUBLE, (destination, visitor))), None)
+
+
 def unknown(conn: Connection, visitors: Iterable[str]) -> dict[Place, int]:
-    """When destinations said at last that they never knew these visitors: (destination, visitor) → time."""
+    """When destinations finally said that they do not know these visitors: (destination, visitor) → time."""
     rows = driver_of(conn).among(_UNKNOWN, sorted(visitors))
     return {(destination, visitor): at_ms for destination, visitor, at_ms in rows}
+
+
+def note_unknown(conn: Connection, destination: str, visitor: str) -> None:
+    """A destination finally said that it does not know this visitor."""
+    driver_of(conn).ask(_NOTE_UNKNOWN, (destination, visitor))
+
+
+def forget_unknown(conn: Connection, destination: str, visitor: str) -> None:
+    """A destination knows this visitor after all."""
+    driver_of(conn).ask(_FORGET_UNKNOWN, (destination, visitor))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import case, select
 
 from bridge.store.delivery import restoring
-from bridge.store.goals import proofs
+from bridge.store.goals import statements as goal_statements
 from bridge.store.inbox.events import event_of
 from bridge.store.links import lookups
 from bridge.store.operator import threads
@@ -252,7 +252,7 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
     if row.state not in ("parked", "unattributed"):
         return detail
     keys, stopped = threads.of_goal(conn, goal_id)
-    trouble = proofs.trouble(conn, row.destination, row.to_prove) if row.to_prove else None
+    trouble = goal_statements.trouble(conn, row.destination, row.to_prove) if row.to_prove else None
     return replace(detail, keys=keys, stopped=stopped, trouble=trouble)
 
 

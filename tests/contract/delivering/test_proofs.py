@@ -12,7 +12,9 @@ from website import AWAY, Sending
 from bridge.alarms import alarms
 from bridge.model import Destination, Outcome, OutcomeKind, ProofClaim
 from bridge.store import schema
-from bridge.store.goals import parking, proofs
+from bridge.store.delivery import statements as delivery_statements
+from bridge.store.goals import parking
+from bridge.store.goals import statements as goal_statements
 from bridge.store.links import statements
 from bridge.store.operator import status
 
@@ -259,13 +261,13 @@ def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(s
     asked = ProofClaim("default", ALICE, "t", probe=False)
     with store.write() as conn:
         conn.execute(update(schema.goals).values(unknown_visitor_tries=99))  # the next answer is the last
-        proofs.want(conn, [("default", ALICE)], now)
-        proofs.lease(conn, asked, now + DAY)
+        goal_statements.ask_about(conn, [("default", ALICE)], now)
+        delivery_statements.lease_proof(conn, asked, now + DAY)
     sender = threading.Thread(target=shop.sending.worker.step)
     with store.write() as conn:
         statements.lock(conn)
-        proofs.settle(conn, asked, known=True, again_in_ms=0, message="")
-        parking.told(conn, "default", ALICE, shop.desk.settings)
+        delivery_statements.settle_proof(conn, asked, known=True, again_in_ms=0, message=None)
+        parking.proved(conn, "default", ALICE, shop.desk.settings)
         sender.start()
         sender.join(0.5)
     sender.join()

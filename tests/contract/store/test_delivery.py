@@ -7,8 +7,19 @@ import itertools
 import pytest
 from sqlalchemy import select
 
-from bridge.model import Claim, GoalState, Health, LookClaim, LookRuling, NotYet, Outcome, OutcomeKind, Settlement
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, sends, sweep, turns
+from bridge.model import (
+    Claim,
+    GoalState,
+    Health,
+    LookClaim,
+    LookRuling,
+    NotYet,
+    Outcome,
+    OutcomeKind,
+    ProofClaim,
+    Settlement,
+)
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, sends, statements, sweep, turns
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -134,6 +145,12 @@ class Desk:
         look = self.claim()
         assert isinstance(look, LookClaim), look
         return look
+
+    def hear_clock(self, skew_ms, **more):
+        """An answer that says nothing but what DataFast's clock is."""
+        claim, silent = ProofClaim("default", V1, "asked"), Settlement(GoalState.PARKED, Health.SILENT)
+        now = self.clock.now_ms + skew_ms
+        self.run(lambda conn: pauses.learn(conn, claim, silent, server_now_ms=now, **more))
 
     def sweep(self):
         return self.run(lambda conn: sweep.sweep(conn, settling_ms=30_000))
@@ -508,7 +525,7 @@ def test_only_the_probe_itself_gives_its_turn_back(desk, clock):
     clock.advance(30_000)
     probe = desk.claim()
     for destination, token in (("default", "another"), ("other", probe.token)):
-        desk.run(lambda conn, of=(destination, token): pauses.release_probe(conn, *of))
+        desk.run(lambda conn, of=(destination, token): statements.release_probe(conn, *of))
         assert isinstance(desk.claim(), NotYet)
 
 
@@ -558,7 +575,7 @@ def test_the_row_of_unknown_visitors_begins_anew_with_a_new_key(desk):
 
 def test_datafasts_clock_is_learned_again_where_it_is_more_than_a_second_and_a_half_away(desk, clock):
     def learned(skew_ms, **more):
-        desk.run(lambda conn: pauses.learn_clock(conn, "default", clock.now_ms + skew_ms, **more))
+        desk.hear_clock(skew_ms, **more)
         with desk.store.read() as conn:
             return pauses.clock_skew_ms(conn, "default")
 
@@ -642,7 +659,7 @@ def test_before_datafasts_clock_is_known_a_try_may_have_been_at_either_time(desk
         desk.goal(f"v{skew}")
         desk.send(LOST)
         began = clock.now_ms
-        desk.run(lambda conn, skew=skew: pauses.learn_clock(conn, "default", clock.now_ms + skew))
+        desk.hear_clock(skew)
         look = desk.look()
         assert look.goals[0].windows == ((began + min(skew, 0), began + max(skew, 0)),)
         assert look.server_ms == clock.now_ms + skew

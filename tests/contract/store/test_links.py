@@ -15,7 +15,6 @@ from bridge.identity.threads import components
 from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.goals import statements as goal_statements
-from bridge.store.goals import unknown
 from bridge.store.goals.unknown import Unknown
 from bridge.store.links import learning, statements
 from bridge.store.upkeep import retention
@@ -279,7 +278,7 @@ def named(visitor, *, sure=True):
 
 def test_a_visitor_nobody_knows_is_passed_over_there_for_a_while(store, clock):
     with store.write() as conn:
-        unknown.unlearn(conn, "default", ALICE)
+        goal_statements.note_unknown(conn, "default", ALICE)
     clock.advance(DAY - 1)
     with store.read() as conn:
         asked = Unknown(conn, [named(ALICE), named(BOB)], clock.now_ms)
@@ -290,7 +289,7 @@ def test_a_visitor_nobody_knows_is_passed_over_there_for_a_while(store, clock):
         assert not later.passed_over("default", named(ALICE))
         assert later.passed_over("default", named(ALICE, sure=False))
     with store.write() as conn:
-        unknown.seen(conn, "default", ALICE)
+        goal_statements.forget_unknown(conn, "default", ALICE)
         assert not Unknown(conn, [named(ALICE)], clock.now_ms).passed_over("default", named(ALICE, sure=False))
 
 

@@ -1,4 +1,4 @@
-"""What runs for every event is SQL as text, one module per subject: each statement is prepared on both databases."""
+"""What runs for every event or goal is SQL as text, a module per subject; each statement is prepared on both."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def whole(statement, dialect):
 CASES = [(module, constant) for module in MODULES for constant in statements(module)]
 
 
-def test_links_and_goals_have_such_a_module():
-    assert {"goals/statements.py", "links/statements.py"} <= set(MODULES)
-    assert len(CASES) > 20
+def test_every_step_of_a_goal_has_such_a_module():
+    steps = {"inbox", "links", "goals", "delivery"}
+    assert {f"{step}/statements.py" for step in steps} <= set(MODULES)
+    assert len(CASES) > 60
 
 
 @pytest.mark.parametrize(("module", "constant"), CASES)

@@ -6,7 +6,7 @@ import pytest
 
 from bridge import settings
 from bridge.datafast.goal import metadata_to_send
-from bridge.deliver import HOUR_MS, Policy, rule, rule_look, rule_proof
+from bridge.deliver import HOUR_MS, rule, rule_look, rule_proof
 from bridge.model import (
     Claim,
     CompletedGoal,
@@ -21,8 +21,8 @@ from bridge.model import (
     VisitorGoals,
 )
 
-POLICY = Policy.of(settings.load({}))
-HOLD = Policy.of(settings.load({"BRIDGE_UNCONFIRMED": "hold"}))
+SETTINGS = settings.load({})
+HOLD = settings.load({"BRIDGE_UNCONFIRMED": "hold"})
 NOW = 1_790_000_000_000
 VISITOR = "00000000-0000-4000-8000-000000000001"
 EVEN = 0.5  # the jitter that changes nothing
@@ -42,7 +42,7 @@ def a_claim(*, probe=False, paused_ms=0, at=NOW, **goal):
 
 
 def ruled(kind, claim=None, jitter=EVEN, **outcome):
-    return rule(Outcome(kind, **outcome), claim or a_claim(), POLICY, jitter=jitter)
+    return rule(Outcome(kind, **outcome), claim or a_claim(), SETTINGS, jitter=jitter)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_three_days_after_the_first_try_a_goal_expires_but_a_paused_destination_
 
 
 def test_a_goal_expires_when_its_next_try_would_come_after_the_schedules_end():
-    end_ms = POLICY.retry.total_ms
+    end_ms = SETTINGS.bridge_retry_schedule.total_ms
     last = a_claim(first_try_at_ms=NOW - end_ms + 5_000)
     assert ruled(OutcomeKind.NOT_SENT, last).state is GoalState.PENDING
     over = a_claim(first_try_at_ms=NOW - end_ms + 4_999)
@@ -140,8 +140,8 @@ def entry(description="stripe evt_1", at=NOW + 500):
     return CompletedGoal("purchase", at, description)
 
 
-def states(look, answer, policy=POLICY):
-    rulings, _ = rule_look(look, answer, policy)
+def states(look, answer, chosen=SETTINGS):
+    rulings, _ = rule_look(look, answer, chosen)
     return [ruling.settlement.state for ruling in rulings]
 
 
@@ -150,7 +150,7 @@ def test_what_the_read_back_finds_is_delivered():
 
 
 def test_absent_once_waits_a_minute_absent_twice_is_sent_again():
-    rulings, _ = rule_look(a_look(doubt()), VisitorGoals(known=True), POLICY)
+    rulings, _ = rule_look(a_look(doubt()), VisitorGoals(known=True), SETTINGS)
     assert (rulings[0].settlement.state, rulings[0].settlement.due_in_ms) == (GoalState.UNCONFIRMED, 60_000)
     assert rulings[0].absent
     assert states(a_look(doubt(absent=1)), VisitorGoals(known=True)) == [GoalState.PENDING]
@@ -166,25 +166,25 @@ def test_an_entry_that_the_ledger_owns_is_nobody_elses():
     assert states(look, VisitorGoals(known=True, goals=(CompletedGoal("purchase", NOW + 500),))) == [GoalState.PENDING]
 
 
-@pytest.mark.parametrize(("policy", "end"), [(POLICY, GoalState.PENDING), (HOLD, GoalState.HELD)])
-def test_three_looks_that_cannot_tell_end_the_doubt_by_the_setting(policy, end):
+@pytest.mark.parametrize(("chosen", "end"), [(SETTINGS, GoalState.PENDING), (HOLD, GoalState.HELD)])
+def test_three_looks_that_cannot_tell_end_the_doubt_by_the_setting(chosen, end):
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    assert states(a_look(doubt(looks=1)), blind, policy) == [GoalState.UNCONFIRMED]
-    assert states(a_look(doubt(looks=2)), blind, policy) == [end]
+    assert states(a_look(doubt(looks=1)), blind, chosen) == [GoalState.UNCONFIRMED]
+    assert states(a_look(doubt(looks=2)), blind, chosen) == [end]
 
 
 def test_after_a_restore_a_person_decides_whatever_the_setting_says():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    first, last = (rule_look(a_look(doubt(looks=looks, restored=True)), blind, POLICY)[0][0] for looks in (1, 2))
+    first, last = (rule_look(a_look(doubt(looks=looks, restored=True)), blind, SETTINGS)[0][0] for looks in (1, 2))
     assert (first.settlement.state, first.settlement.reason) == (GoalState.UNCONFIRMED, "restored")
     assert (last.settlement.state, last.settlement.reason) == (GoalState.HELD, "cannot_tell")
-    assert last.settlement.message.startswith("a back-up was put in place, and")
+    assert last.settlement.message.startswith("a backup was restored, and")
     assert (first.looked, last.looked) == (True, True)
 
 
 def test_the_second_look_after_one_that_could_not_tell_comes_a_minute_later():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    (ruling,), _ = rule_look(a_look(doubt()), blind, POLICY)
+    (ruling,), _ = rule_look(a_look(doubt()), blind, SETTINGS)
     assert (ruling.settlement.due_in_ms, ruling.settlement.reason) == (60_000, "answer_lost")
     assert ruling.settlement.message.endswith("no analytics:read")
 
@@ -206,34 +206,34 @@ def test_a_look_that_never_got_through_ends_no_doubt(kind):
     ],
 )
 def test_what_a_failed_look_says_about_the_destination(kind, health):
-    _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), POLICY)
+    _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), SETTINGS)
     assert (told.health, told.message) == (health, "because")
 
 
 def test_a_throttled_look_waits_as_long_as_it_is_told_else_a_minute():
     for retry_after_ms, pause_ms in ((7_000, 7_000), (None, 60_000)):
         failure = Outcome(OutcomeKind.THROTTLED, 429, retry_after_ms=retry_after_ms)
-        _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=failure), POLICY)
+        _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=failure), SETTINGS)
         assert told.pause_ms == pause_ms
 
 
 def test_an_entry_without_a_time_and_a_description_cannot_tell():
     (ruling,), _ = rule_look(
-        a_look(doubt()), VisitorGoals(known=True, goals=(CompletedGoal("purchase", None),)), POLICY
+        a_look(doubt()), VisitorGoals(known=True, goals=(CompletedGoal("purchase", None),)), SETTINGS
     )
     assert (ruling.settlement.state, ruling.looked, ruling.absent) == (GoalState.UNCONFIRMED, True, False)
 
 
 def test_a_look_that_never_got_through_is_no_look():
     away = VisitorGoals(known=False, failure=Outcome(OutcomeKind.NOT_SENT, message="connection refused"))
-    rulings, health = rule_look(a_look(doubt(looks=2)), away, POLICY)
+    rulings, health = rule_look(a_look(doubt(looks=2)), away, SETTINGS)
     assert (rulings[0].settlement.state, rulings[0].looked) == (GoalState.UNCONFIRMED, False)
     assert health.health is Health.FAILURE
 
 
 def test_a_key_that_may_not_read_says_nothing_about_sending():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    assert rule_look(a_look(doubt()), blind, POLICY)[1].health is Health.SILENT
+    assert rule_look(a_look(doubt()), blind, SETTINGS)[1].health is Health.SILENT
 
 
 # --------------------------------------------------------------------------------------------------- occurred_at

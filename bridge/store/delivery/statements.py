@@ -1,0 +1,492 @@
+"""What runs for every goal on its way to DataFast, as text: each statement goes by an index. They decide nothing.
+
+That is: what claims, sends, settles and gives back a goal to send, a group to look up or a visitor to prove, and the
+pause that is read with each claim and written with each answer. Restores and sweeps run less often; they are written
+with SQLAlchemy in the modules that decide them.
+A transition is one guarded statement (`WHERE state = … AND lease_token = …`): no row means that somebody else won.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bridge.model import Goal, GoalState, Health
+from bridge.store.database.driver import driver_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.model import Claim, LookClaim, LookRuling, Outcome, ProofClaim, Settlement
+
+# ------------------------------------------------------------------------------------------------- a destination
+
+_DESTINATION: Final = (
+    "SELECT not_before_ms, pause_kind IS NOT NULL, slots, {now},"
+    " CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END FROM destinations WHERE name = ?"
+)
+_PAUSE: Final = (
+    "SELECT pause_kind, pause_reason, not_before_ms, paused_since_ms, pause_step_ms, failures, unknown_since_ms,"
+    " probe_token, unknown_visitors, clock_skew_ms, {now} FROM destinations WHERE name = ? {lock}"
+)
+_WRITE_PAUSE: Final = (
+    "UPDATE destinations SET pause_kind = ?, pause_reason = ?, not_before_ms = ?, paused_since_ms = ?,"
+    " pause_step_ms = ?, failures = ?, unknown_since_ms = ?, probe_token = ?, unknown_visitors = ?,"
+    " last_success_at_ms = coalesce(?, last_success_at_ms) WHERE name = ?"
+)
+_COUNT_SLOT: Final = (
+    "UPDATE destinations SET slots = slots + 1, probe_token = coalesce(?, probe_token),"
+    " not_before_ms = coalesce(?, not_before_ms) WHERE name = ?"
+)
+_NEXT_UNKNOWN: Final = "UPDATE destinations SET unknown_turn_at_ms = ? WHERE name = ?"
+_RELEASE_PROBE: Final = (
+    "UPDATE destinations SET probe_token = NULL, not_before_ms = {now} WHERE name = ? AND probe_token = ?"
+)
+_WRITE_SKEW: Final = "UPDATE destinations SET clock_skew_ms = ? WHERE name = ?"
+
+# Every restore of a backup that was reported (bridge.store.delivery.restoring).
+_RESTORES: Final = "SELECT value FROM facts WHERE name = 'restored'"
+
+# Two processes that want the same token's slot meet in this one row: the second waits for the first and then sees the
+# slot taken.
+_TAKE_SLOT: Final = (
+    "UPDATE pace SET next_at_us = (CASE WHEN next_at_us > ? THEN next_at_us ELSE ? END) + ?"
+    " WHERE token_hash = ? AND next_at_us <= ? RETURNING next_at_us"
+)
+_SLOT: Final = "SELECT next_at_us FROM pace WHERE token_hash = ?"
+
+# ------------------------------------------------------------------------------------------------ whose turn it is
+
+# Both are asked of one candidate at a time, in the order of the index by visitor. As NOT EXISTS, or without an order,
+# PostgreSQL with poor statistics compares each candidate with all that is open, and a claim takes seconds as soon as
+# thousands are held up.
+_UNHINDERED: Final = (
+    "(SELECT earlier.id FROM goals earlier WHERE earlier.destination = goals.destination"
+    " AND earlier.visitor = goals.visitor AND earlier.state IN ('pending', 'leased', 'sending', 'unconfirmed')"
+    " AND earlier.ordered_at_ms <= goals.ordered_at_ms AND (earlier.ordered_at_ms, earlier.event_id, earlier.id)"
+    " < (goals.ordered_at_ms, goals.event_id, goals.id) AND (earlier.state <> 'pending'"
+    " OR (earlier.due_at_ms <= ? AND earlier.expires_at_ms > ?))"
+    " ORDER BY earlier.state, earlier.ordered_at_ms LIMIT 1) IS NULL"
+)
+# Only one goal of a visitor and name at a time is under way or in doubt: if DataFast shows no descriptions, an entry of
+# the second would be taken for the first one's.
+_HAS_NO_NAMESAKE: Final = (
+    "(SELECT namesake.id FROM goals namesake WHERE namesake.destination = goals.destination"
+    " AND namesake.visitor = goals.visitor AND namesake.state IN ('leased', 'sending', 'unconfirmed')"
+    " AND namesake.name = goals.name AND namesake.id <> goals.id"
+    " ORDER BY namesake.state, namesake.ordered_at_ms LIMIT 1) IS NULL"
+)
+GOAL: Final[tuple[str, ...]] = Goal.__slots__  # the columns that sending needs
+_SENDABLE: Final = (  # due, not expired, and no earlier one of its visitor still on its way
+    f"SELECT {', '.join(GOAL)}, paused_ms, unknown_at_ms FROM goals"  # noqa: S608 - no value in it
+    " WHERE destination = ? AND state = 'pending' AND due_at_ms <= ? AND expires_at_ms > ?"
+    f" AND {_UNHINDERED} AND {_HAS_NO_NAMESAKE}"
+)
+_BY_AGE: Final = " ORDER BY due_at_ms, id LIMIT 1 {lock_free}"
+_BY_YOUTH: Final = " ORDER BY due_at_ms DESC, id DESC LIMIT 1 {lock_free}"
+_OLDEST: Final = _SENDABLE + _BY_AGE
+_NEWEST: Final = _SENDABLE + _BY_YOUTH
+# While none of the last visitors is known, those who were never asked about go first, then who was asked longest ago.
+_OLDEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_BY_AGE}"
+_NEWEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_BY_YOUTH}"
+_LONGEST_AGO: Final = (
+    f"{_SENDABLE} AND unknown_at_ms > 0 AND unknown_at_ms <= ?"
+    " ORDER BY unknown_at_ms, due_at_ms, id LIMIT 1 {lock_free}"
+)
+_LAST_ASKED: Final = "SELECT max(unknown_at_ms) FROM goals WHERE destination = ? AND visitor = ? AND state = 'pending'"
+_AS_ASKED: Final = "UPDATE goals SET unknown_at_ms = ? WHERE id = ? AND state = 'pending'"
+
+_IN_DOUBT: Final = (
+    "SELECT visitor, name, kind FROM goals WHERE destination = ? AND state = 'unconfirmed' AND due_at_ms <= ?"
+    " AND (lease_token IS NULL OR lease_until_ms <= ?)"
+)
+_BY_TURN: Final = " ORDER BY due_at_ms, id LIMIT 1 {lock_free}"
+_LOOK_DUE: Final = _IN_DOUBT + _BY_TURN
+# After a restore thousands may have to be looked up: these take turns with what can be sent at once.
+_ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_BY_TURN}"
+_RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_BY_TURN}"
+_RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_BY_TURN}"
+_NEXT_IN_LINE: Final = (
+    "SELECT visitor FROM goals WHERE destination = ? AND state = 'pending' AND due_at_ms <= ?"
+    " ORDER BY due_at_ms LIMIT ?"
+)
+
+_OPEN_PROOF: Final = "FROM visitor_proofs WHERE destination = ? AND known IS NULL"
+_PROOF_DUE: Final = f"SELECT visitor {_OPEN_PROOF} AND again_at_ms <= ? ORDER BY again_at_ms LIMIT 1 {{lock_free}}"
+_NEXT_PROOF: Final = f"SELECT min(again_at_ms) {_OPEN_PROOF}"
+
+_DUE: Final = "SELECT id FROM goals WHERE destination = ? AND due_at_ms <= ?"
+_ANY_DUE: Final = f"{_DUE} AND state IN ('pending', 'unconfirmed') LIMIT 1"
+_ANY_LOOK: Final = f"{_DUE} AND state = 'unconfirmed' LIMIT 1"
+_ANY_FRESH: Final = f"{_DUE} AND state = 'pending' AND unknown_at_ms = 0 LIMIT 1"
+_ANY_ASKED: Final = f"{_DUE} AND state = 'pending' AND unknown_at_ms > 0 AND unknown_at_ms <= ? LIMIT 1"
+_NEXT_DUE: Final = "SELECT min(due_at_ms) FROM goals WHERE destination = ? AND state = ? AND due_at_ms > ?"
+
+# ------------------------------------------------------------------------------------------------- a goal on its way
+
+# The row of the slot lets one claim through after the other; what the one before leased is seen here at the latest.
+_LEASE: Final = (  # no value in it
+    "UPDATE goals SET state = 'leased', lease_token = ?, lease_until_ms = ?, changed_at_ms = ?"  # noqa: S608
+    f" WHERE id = ? AND state = 'pending' AND {_HAS_NO_NAMESAKE} RETURNING id"
+)
+_BEGIN: Final = (
+    "UPDATE goals SET state = 'sending', first_try_at_ms = coalesce(first_try_at_ms, {now}), changed_at_ms = {now}"
+    " WHERE id = ? AND state = 'leased' AND lease_token = ? AND lease_until_ms > {now} + ? RETURNING id"
+)
+_WRITE_AHEAD: Final = (
+    "INSERT INTO attempts (goal_id, kind, started_at_ms, server_started_at_ms, lease_token) VALUES (?, 'send', {now},"
+    " ? + (SELECT clock_skew_ms FROM destinations WHERE name = ?), ?) RETURNING id"
+)
+_SETTLED: Final = (
+    "UPDATE goals SET state = ?, reason = ?, message = ?, due_at_ms = {now} + ?, changed_at_ms = {now},"
+    " lease_token = NULL, lease_until_ms = NULL"
+)
+_SETTLE: Final = (
+    f"{_SETTLED}, attempts = attempts + ?, unknown_visitor_tries = unknown_visitor_tries + ?,"
+    " unknown_at_ms = CASE WHEN ? THEN {now} ELSE unknown_at_ms END,"
+    " first_try_at_ms = CASE WHEN ? THEN NULL ELSE first_try_at_ms END,"
+    " paused_ms = CASE WHEN ? THEN 0 ELSE paused_ms END,"
+    " delivered_at_ms = CASE WHEN ? THEN {now} ELSE delivered_at_ms END,"
+    " datafast_event_id = coalesce(?, datafast_event_id), looks = CASE WHEN ? THEN 0 ELSE looks END,"
+    " absent = CASE WHEN ? THEN 0 ELSE absent END"
+    " WHERE id = ? AND state = 'sending' AND lease_token = ? RETURNING id"
+)
+_END_ATTEMPT: Final = (
+    "UPDATE attempts SET ended_at_ms = {now}, outcome = ?, status = ?, message = ?,"
+    " server_started_at_ms = coalesce(server_started_at_ms, ? - ({now} - started_at_ms)) WHERE id = ?"
+)
+# The goal was due when it was leased, whatever the clock said then.
+_FREE: Final = (
+    "UPDATE goals SET state = 'pending', lease_token = NULL, lease_until_ms = NULL, changed_at_ms = {now},"
+    " due_at_ms = CASE WHEN due_at_ms > {now} THEN {now} ELSE due_at_ms END"
+)
+_GIVE_BACK: Final = f"{_FREE} WHERE id = ? AND lease_token = ? AND state = 'leased' RETURNING id"
+_TAKE_BACK: Final = f"{_FREE} WHERE id = ? AND lease_token = ? AND state IN ('leased', 'sending') RETURNING id"
+_FREE_VANISHED: Final = f"{_FREE} WHERE state = 'leased' AND lease_until_ms <= {{now}} RETURNING id"
+_NOT_BEGUN: Final = (
+    "UPDATE attempts SET ended_at_ms = {now}, outcome = 'not_sent',"
+    " message = 'the database did not confirm that this attempt was recorded, so nothing was sent'"
+    " WHERE goal_id = ? AND kind = 'send' AND lease_token = ? AND outcome IS NULL"
+)
+
+# --------------------------------------------------------------------------------------------- goals in doubt, visitors
+
+_OF_GROUP: Final = "destination = ? AND visitor = ? AND name = ? AND kind = ?"
+_LEASE_GROUP: Final = (  # no value in it
+    f"UPDATE goals SET lease_token = ?, lease_until_ms = ? WHERE {_OF_GROUP} AND state = 'unconfirmed'"  # noqa: S608
+    f" AND (lease_token IS NULL OR lease_until_ms <= ?) RETURNING {', '.join(GOAL)}, looks, absent, reason"
+)
+_GIVE_BACK_GROUP: Final = (
+    "UPDATE goals SET lease_token = NULL, lease_until_ms = NULL WHERE state = 'unconfirmed' AND lease_token = ?"
+)
+_DELIVERED: Final = (  # no value in it
+    f"SELECT id, description, datafast_event_id FROM goals WHERE {_OF_GROUP} AND state = 'delivered'"  # noqa: S608
+)
+_ARRIVED: Final = (
+    "SELECT goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms FROM attempts WHERE kind = 'send'"
+    " AND (outcome IS NULL OR outcome IN ('unconfirmed', 'delivered')) AND goal_id IN ({names}) ORDER BY id"
+)
+_SETTLE_LOOK: Final = (
+    f"{_SETTLED}, looks = looks + ?, absent = absent + ?, datafast_event_id = ?,"
+    " delivered_at_ms = CASE WHEN ? THEN {now} ELSE delivered_at_ms END"
+    " WHERE id = ? AND state = 'unconfirmed' AND lease_token = ? RETURNING id"
+)
+# One row for each goal that the read-back was about, though it was one request. Nothing depends on these rows, so they
+# are written when the answer is there.
+_RECORD_LOOK: Final = (
+    "INSERT INTO attempts (goal_id, kind, started_at_ms, ended_at_ms, outcome, status, message, lease_token)"
+    " VALUES (?, 'readback', ?, {now}, ?, ?, ?, ?)"
+)
+# From now on the window is known by DataFast's own clock, whatever happens to ours.
+_DATE: Final = (
+    "UPDATE attempts SET server_started_at_ms = ? WHERE goal_id = ? AND kind = 'send' AND outcome = 'unconfirmed'"
+)
+
+_LEASE_PROOF: Final = (
+    "UPDATE visitor_proofs SET lease_token = ?, again_at_ms = ?"
+    " WHERE destination = ? AND visitor = ? RETURNING failures"
+)
+_SETTLE_PROOF: Final = (
+    "UPDATE visitor_proofs SET known = ?, again_at_ms = {now} + ?, message = ?, failures = failures + ?,"
+    " lease_token = NULL WHERE destination = ? AND visitor = ? AND lease_token = ? AND known IS NULL RETURNING visitor"
+)
+_GIVE_BACK_PROOF: Final = (
+    "UPDATE visitor_proofs SET again_at_ms = {now}, lease_token = NULL"
+    " WHERE destination = ? AND visitor = ? AND lease_token = ? AND known IS NULL"
+)
+
+
+class DueGoal(NamedTuple):
+    """A goal to send. unknown_at_ms: when DataFast last answered that it does not know its visitor; 0: never."""
+
+    goal: Goal
+    paused_ms: int
+    unknown_at_ms: int
+
+    @property
+    def visitor(self) -> str:
+        """Whose goal it is."""
+        return self.goal.visitor
+
+
+class Group(NamedTuple):
+    """Goals in doubt of one visitor, name and kind, which are looked up together."""
+
+    visitor: str
+    name: str
+    kind: str
+
+
+def goal_of(values: Sequence[Any]) -> Goal:
+    """The values of `GOAL` as what sending needs. A payment's visitor need not be known."""
+    goal = dict(zip(GOAL, values, strict=True))
+    goal |= {"visitor": goal["visitor"] or "", "metadata": json.loads(goal["metadata"])}
+    return Goal(**goal | {"time_is_stated": bool(goal["time_is_stated"])})
+
+
+def destination(conn: Connection, name: str) -> tuple[Any, ...]:
+    """The values of `pauses.Readiness` of a destination that is registered."""
+    ((not_before_ms, probing, slots, now, unknown_turn_ms),) = driver_of(conn).ask(_DESTINATION, (name,))
+    return not_before_ms, bool(probing), slots, now, unknown_turn_ms
+
+
+def pause(conn: Connection, name: str) -> tuple[Any, ...] | None:
+    """The values of `pauses.Pause`, the skew of DataFast's clock, and the time now. Locks the row."""
+    return next(iter(driver_of(conn).ask(_PAUSE, (name,))), None)
+
+
+def write_pause(conn: Connection, name: str, values: Sequence[Any], success_at_ms: int | None = None) -> None:
+    """Write the values of `pauses.Pause`, and when a goal was delivered, if one was."""
+    driver_of(conn).ask(_WRITE_PAUSE, (*values, success_at_ms, name))
+
+
+def count_slot(conn: Connection, name: str, probe: tuple[str | None, int | None] = (None, None)) -> None:
+    """Count a slot of the destination. probe: its token, and the end of its lease, until which nothing is claimed."""
+    driver_of(conn).ask(_COUNT_SLOT, (*probe, name))
+
+
+def next_unknown(conn: Connection, name: str, at_ms: int) -> None:
+    """An unknown visitor is asked about now; the next one not before this time."""
+    driver_of(conn).ask(_NEXT_UNKNOWN, (at_ms, name))
+
+
+def release_probe(conn: Connection, name: str, token: str) -> None:
+    """The probe gave its lease back unsent, so the next one may go."""
+    driver_of(conn).ask(_RELEASE_PROBE, (name, token))
+
+
+def write_skew(conn: Connection, name: str, skew_ms: int) -> None:
+    """Remember DataFast's clock minus ours."""
+    driver_of(conn).ask(_WRITE_SKEW, (skew_ms, name))
+
+
+def restores(conn: Connection) -> str | None:
+    """The fact that `restoring.remember` writes."""
+    return next((value for (value,) in driver_of(conn).ask(_RESTORES)), None)
+
+
+def take_slot(conn: Connection, token_hash: str, now_us: int, interval_us: int, tolerance_us: int) -> bool:
+    """Take the token's next slot, if it is now or within the tolerance."""
+    values = (now_us, now_us, interval_us, token_hash, now_us + tolerance_us)
+    return bool(driver_of(conn).ask(_TAKE_SLOT, values))
+
+
+def next_slot_us(conn: Connection, token_hash: str) -> int | None:
+    """When the token's next slot is; None: no worker has ever used this token."""
+    return next((int(at_us) for (at_us,) in driver_of(conn).ask(_SLOT, (token_hash,))), None)
+
+
+def due_goal(conn: Connection, name: str, now: int, *, newest: bool, fresh: bool) -> DueGoal | None:
+    """The goal whose turn it is. fresh: of a visitor who was never answered to be unknown."""
+    statements = (_OLDEST, _NEWEST), (_OLDEST_FRESH, _NEWEST_FRESH)
+    return _due_goal(conn, statements[fresh][newest], (name, now, now, now, now))
+
+
+def longest_ago(conn: Connection, name: str, now: int, asked_before_ms: int) -> DueGoal | None:
+    """The goal of the unknown visitor who was asked about longest ago, before that time."""
+    return _due_goal(conn, _LONGEST_AGO, (name, now, now, now, now, asked_before_ms))
+
+
+def _due_goal(conn: Connection, statement: str, values: tuple[Any, ...]) -> DueGoal | None:
+    for *goal, paused_ms, unknown_at_ms in driver_of(conn).ask(statement, values):
+        return DueGoal(goal_of(goal), paused_ms, unknown_at_ms)
+    return None
+
+
+def last_asked_ms(conn: Connection, goal: Goal) -> int:
+    """When DataFast last answered that it does not know this goal's visitor, to any of the visitor's pending goals."""
+    return int(driver_of(conn).ask(_LAST_ASKED, (goal.destination, goal.visitor))[0][0] or 0)
+
+
+def note_asked(conn: Connection, goal: Goal, at_ms: int) -> None:
+    """Write down when DataFast last answered that it does not know this goal's visitor."""
+    driver_of(conn).ask(_AS_ASKED, (at_ms, goal.id))
+
+
+def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = None) -> Group | None:
+    """The group whose turn it is to be looked up. restored: whether because of a restore; None: either."""
+    statement = {None: _LOOK_DUE, False: _ANSWER_LOST_DUE, True: _RESTORED_DUE}[restored]
+    return next((Group(*row) for row in driver_of(conn).ask(statement, (name, now, now))), None)
+
+
+def look_that_hinders(conn: Connection, name: str, now: int, in_line: int) -> Group | None:
+    """The group, in doubt because of a restore, of a visitor who is among the first in line to be sent a goal."""
+    driver = driver_of(conn)
+    visitors = [visitor for (visitor,) in driver.ask(_NEXT_IN_LINE, (name, now, in_line))]
+    return next((Group(*row) for row in driver.among(_RESTORED_OF_SOME, visitors, (name, now, now))), None)
+
+
+def proof_due(conn: Connection, name: str, now: int) -> str | None:
+    """The visitor whose turn it is to be asked about, held until the transaction ends."""
+    return next((str(visitor) for (visitor,) in driver_of(conn).ask(_PROOF_DUE, (name, now))), None)
+
+
+def any_due(conn: Connection, name: str, now: int) -> bool:
+    """Whether there is a goal to be sent or looked up."""
+    return bool(driver_of(conn).ask(_ANY_DUE, (name, now)))
+
+
+def any_due_while_unknown(conn: Connection, name: str, now: int, asked_before_ms: int | None) -> bool:
+    """The same while no visitor is known. asked_before_ms: None while no unknown one may be asked about."""
+    driver = driver_of(conn)
+    if driver.ask(_ANY_FRESH, (name, now)) or driver.ask(_ANY_LOOK, (name, now)):
+        return True
+    return asked_before_ms is not None and bool(driver.ask(_ANY_ASKED, (name, now, asked_before_ms)))
+
+
+def next_due_ms(conn: Connection, name: str, now: int) -> int | None:
+    """When the next goal is to be sent or looked up, after now."""
+    driver = driver_of(conn)
+    times = [driver.ask(_NEXT_DUE, (name, state, now))[0][0] for state in ("pending", "unconfirmed")]
+    return min((int(at_ms) for at_ms in times if at_ms is not None), default=None)
+
+
+def next_proof_ms(conn: Connection, name: str) -> int | None:
+    """When the next visitor may be asked about; None: there is none."""
+    found = driver_of(conn).ask(_NEXT_PROOF, (name,))[0][0]
+    return None if found is None else int(found)
+
+
+def lease(conn: Connection, goal: Goal, token: str, now: int, until_ms: int) -> bool:
+    """Lease a goal; False: another process was quicker with a goal of this visitor."""
+    return bool(driver_of(conn).ask(_LEASE, (token, until_ms, now, goal.id)))
+
+
+def begin(conn: Connection, claim: Claim, need_ms: int) -> bool:
+    """Write `sending`, if enough of the lease is left."""
+    return bool(driver_of(conn).ask(_BEGIN, (claim.goal.id, claim.token, need_ms)))
+
+
+def write_ahead(conn: Connection, claim: Claim, at_ms: int | None) -> int:
+    """Write the attempt; its id. at_ms: our clock, if it was compared with DataFast's."""
+    values = (claim.goal.id, at_ms, claim.goal.destination, claim.token)
+    return int(driver_of(conn).ask(_WRITE_AHEAD, values)[0][0])
+
+
+def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool:
+    """Write what becomes of a goal that was sent, if the claim still holds its lease."""
+    delivered, in_doubt = ruling.state is GoalState.DELIVERED, ruling.state is GoalState.UNCONFIRMED
+    unknown = ruling.health is Health.UNKNOWN_VISITOR
+    not_counted = unknown and not ruling.unknown_visitor  # then the retry schedule has not begun
+    values = (
+        *_settled(ruling),
+        int(ruling.counts and not claim.probe),
+        int(ruling.unknown_visitor),
+        unknown,
+        not_counted,
+        not_counted,
+        delivered,
+        outcome.event_id if delivered else None,
+        in_doubt,
+        in_doubt,
+        claim.goal.id,
+        claim.token,
+    )
+    return bool(driver_of(conn).ask(_SETTLE, values))
+
+
+def _settled(ruling: Settlement) -> tuple[Any, ...]:
+    return ruling.state.value, ruling.reason, ruling.message, ruling.due_in_ms
+
+
+def end_attempt(conn: Connection, attempt_id: int, outcome: Outcome) -> None:
+    """Write what was answered, and when the attempt began by DataFast's clock, if the answer shows that."""
+    message = outcome.message or None
+    values = (outcome.kind.value, outcome.status, message, outcome.server_now_ms, attempt_id)
+    driver_of(conn).ask(_END_ATTEMPT, values)
+
+
+def give_back(conn: Connection, claim: Claim) -> bool:
+    """A leased goal is free again."""
+    return bool(driver_of(conn).ask(_GIVE_BACK, (claim.goal.id, claim.token)))
+
+
+def take_back(conn: Connection, claim: Claim) -> bool:
+    """A goal is free again and was not sent, whatever `begin` and `write_ahead` have written."""
+    driver = driver_of(conn)
+    freed = bool(driver.ask(_TAKE_BACK, (claim.goal.id, claim.token)))
+    if freed:
+        driver.ask(_NOT_BEGUN, (claim.goal.id, claim.token))
+    return freed
+
+
+def free_vanished(conn: Connection) -> list[int]:
+    """Goals whose worker vanished before it sent them are free again; their ids."""
+    return [goal_id for (goal_id,) in driver_of(conn).ask(_FREE_VANISHED)]
+
+
+def lease_group(
+    conn: Connection, name: str, group: Group, token: str, now: int, until_ms: int
+) -> list[tuple[Goal, int, int, str | None]]:
+    """Lease goals in doubt: (goal, looks, absent, reason) of each, in their order."""
+    rows = driver_of(conn).ask(_LEASE_GROUP, (token, until_ms, name, *group, now))
+    goals = [(goal_of(goal), looks, absent, reason) for *goal, looks, absent, reason in rows]
+    return sorted(goals, key=lambda row: row[0].id)
+
+
+def give_back_group(conn: Connection, token: str) -> None:
+    """Goals that were leased to be looked up are free again."""
+    driver_of(conn).ask(_GIVE_BACK_GROUP, (token,))
+
+
+def delivered(conn: Connection, name: str, group: Group) -> list[tuple[int, str, str | None]]:
+    """(id, description, DataFast's id) of the goals of a group that are known to be delivered."""
+    return driver_of(conn).ask(_DELIVERED, (name, *group))
+
+
+def arrived(conn: Connection, goal_ids: Sequence[int]) -> list[tuple[int, str | None, int, int | None, int | None]]:
+    """Attempts that may have arrived: (goal id, outcome, began, ended, began by DataFast's clock)."""
+    return driver_of(conn).among(_ARRIVED, goal_ids)
+
+
+def settle_look(conn: Connection, look: LookClaim, ruling: LookRuling) -> bool:
+    """Write what a read-back showed about a goal, if the claim still holds its lease."""
+    driver, goal_id, settlement = driver_of(conn), ruling.goal.goal.id, ruling.settlement
+    counted = int(ruling.looked), int(ruling.absent), ruling.remote_id, settlement.state is GoalState.DELIVERED
+    if not driver.ask(_SETTLE_LOOK, (*_settled(settlement), *counted, goal_id, look.token)):
+        return False
+    answer = (ruling.failure.status, ruling.failure.message) if ruling.failure else (None, None)
+    driver.ask(_RECORD_LOOK, (goal_id, look.claimed_at_ms, ruling.outcome.value, *answer, look.token))
+    if ruling.at_ms is not None:
+        driver.ask(_DATE, (ruling.at_ms, goal_id))
+    return True
+
+
+def lease_proof(conn: Connection, claim: ProofClaim, until_ms: int) -> int:
+    """Let only this worker ask about a visitor; how often in a row there was no answer."""
+    return int(driver_of(conn).ask(_LEASE_PROOF, (claim.token, until_ms, claim.destination, claim.visitor))[0][0])
+
+
+def settle_proof(
+    conn: Connection, claim: ProofClaim, known: bool | None, again_in_ms: int, message: str | None
+) -> bool:
+    """Write whether a visitor is known (None: the answer does not tell), if the claim still holds its lease."""
+    values = (known, again_in_ms, message, int(known is None), claim.destination, claim.visitor, claim.token)
+    return bool(driver_of(conn).ask(_SETTLE_PROOF, values))
+
+
+def give_back_proof(conn: Connection, claim: ProofClaim) -> None:
+    """A visitor who was leased to be asked about is free again."""
+    driver_of(conn).ask(_GIVE_BACK_PROOF, (claim.destination, claim.visitor, claim.token))
