@@ -22,15 +22,15 @@ def a_goal(**changes):
 
 
 def test_a_kind_of_a_later_release_is_not_sent_as_something_else():
-    outcome = action_of("payment").send(NoRequest(), HERE, a_goal(kind="payment"), 0)
+    outcome = action_of("survey").send(NoRequest(), HERE, a_goal(kind="survey"), 0)
     assert outcome.kind is OutcomeKind.REJECTED
-    assert '"payment"' in outcome.message
+    assert '"survey"' in outcome.message
     assert "goals retry" in outcome.message
 
 
 def test_nobody_can_tell_whether_an_unknown_kind_arrived():
-    look = LookClaim("default", "v", "purchase", "t", (UnconfirmedGoal(a_goal(id=7), 0, 0, ((0, 1),)),), kind="payment")
-    settled = action_of("payment").recognize(look, VisitorGoals(known=True))
+    look = LookClaim("default", "v", "purchase", "t", (UnconfirmedGoal(a_goal(id=7), 0, 0, ((0, 1),)),), kind="survey")
+    settled = action_of("survey").recognize(look, VisitorGoals(known=True))
     assert (dict(settled.delivered), settled.absent, settled.unclear) == ({}, frozenset(), frozenset({7}))
 
 
