@@ -905,4 +905,4 @@ def test_what_a_restore_is_about_is_counted_by_its_state(desk):
     desk.run(lambda conn: conn.execute(events.update().where(events.c.id <= 4).values(state="received")))
     with desk.store.read() as conn:
         told = restoring.count_open(conn)
-    assert told == restoring.Open(parked=1, pending=2, in_doubt=3, held=1, unrouted=4)
+    assert told == restoring.Unfinished(parked=1, pending=2, in_doubt=3, held=1, unrouted=4)
