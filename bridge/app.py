@@ -98,7 +98,8 @@ class Bridge:
         self._worker = self._build_worker() if worker else None
         asks = worker and settings.stripe_api_key is not None
         self._lookup = Lookup(self.store, settings, lambda: self.rules, url=stripe_url) if asks else None
-        self._looker = self._build_looker(self._lookup) if self._lookup is not None else None
+        # A worker of its own, so that a slow Stripe keeps no event and no goal waiting.
+        self._looker = _sending_nothing(self._lookup.step) if self._lookup is not None else None
         self._keeper = self._build_keeper()
 
     # ---------------------------------------------------------------------------------------------- what others read
@@ -201,19 +202,11 @@ class Bridge:
             monotonic=time.monotonic,
         )
 
-    @staticmethod
-    def _build_looker(lookup: Lookup) -> Worker:
-        """A worker of its own, so that a slow Stripe keeps no event and no goal waiting."""
-        return Worker(
-            route=lookup.step, deliver=lambda _stopping: 1_000, chores=(), senders=0, monotonic=time.monotonic
-        )
-
     def _build_keeper(self) -> Worker:
         """The chores of every process, whether it has a worker or not."""
-        return Worker(
-            route=lambda: 0,
-            deliver=lambda _stopping: 1_000,
-            chores=(
+        return _sending_nothing(
+            lambda: 0,
+            (
                 Chore("rules", LOOK_S, self._rulebook.look),
                 Chore("file", LOOK_S, self.store.demand_file),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
@@ -222,8 +215,6 @@ class Bridge:
                 Chore("heartbeat", HEARTBEAT_S, self._beat),
                 Chore("connections", GIVE_BACK_S, self.store.give_back),
             ),
-            senders=0,
-            monotonic=time.monotonic,
         )
 
     def _beat(self) -> None:
@@ -243,6 +234,10 @@ class Bridge:
             self.store.run(lambda conn: heartbeats.gone(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
+
+
+def _sending_nothing(route: Callable[[], int], chores: tuple[Chore, ...] = ()) -> Worker:
+    return Worker(route=route, deliver=lambda _stopping: 1_000, chores=chores, senders=0, monotonic=time.monotonic)
 
 
 def _monotonic_ms() -> int:

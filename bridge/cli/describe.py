@@ -94,15 +94,7 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
     line, event = detail.line, detail.event
     screen.heading(f"{line.label}  {line.type or '(no type)'}  {line.provider_event_id or '(no id of its own)'}")
     screen.facts(_event_facts(detail, moment))
-    elements = (detail.trace or {}).get("elements", ())
-    for number, element in enumerate(elements, 1):
-        screen.say()
-        if len(elements) > 1:
-            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
-        if "ignored" not in element:
-            trace.print_candidates(screen, element)
-            trace.print_keys(screen, element)
-            trace.print_rules(screen, element)
+    trace.print_elements(screen, (detail.trace or {}).get("elements", ()))
     for key, reason in (detail.trace or {}).get("stopped", {}).items():
         screen.say(f"{key}: {reason}", indent=2)
     if detail.trace is None and event.body is None and line.state == "routed":

@@ -218,16 +218,7 @@ def print_explanation(screen: Screen, explained: Explained) -> None:
     screen.heading(_summary(explained))
     screen.say()
     screen.facts(_facts(explained))
-    elements = route.preview(explained.prepared)["elements"]
-    for number, element in enumerate(elements, 1):
-        screen.say()
-        if len(elements) > 1:
-            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
-        if "ignored" in element:
-            continue
-        trace.print_candidates(screen, element)
-        trace.print_keys(screen, element)
-        trace.print_rules(screen, element)
+    trace.print_elements(screen, route.preview(explained.prepared)["elements"])
     for draft in (*explained.drafts, *explained.following):
         screen.say()
         _print_goal(screen, explained, draft)

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
 
 
-def print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
+def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> None:
+    """Everything about each event of a delivery; most deliveries have one."""
+    for number, element in enumerate(elements, 1):
+        screen.say()
+        if len(elements) > 1:
+            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
+        if "ignored" not in element:
+            _print_candidates(screen, element)
+            _print_keys(screen, element)
+            _print_rules(screen, element)
+
+
+def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
     """The values that might be the visitor, each with its verdict."""
     found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
     screen.heading("Visitor in the event")
@@ -35,14 +47,14 @@ def _verdict(candidate: Mapping[str, Any]) -> str:
     return "is a visitor id"
 
 
-def print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
+def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
     """What may lead to a visitor whom another event names."""
     keys: Sequence[str] = element.get("keys", ())
     screen.heading("Keys that may lead to a visitor")
     screen.say(", ".join(keys) if keys else "none", indent=2)
 
 
-def print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
+def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     """Every rule for this type of event with its first failing condition; the others are counted."""
     rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
     mine = [rule for rule in rules if rule["result"] != "event"]

@@ -10,17 +10,6 @@ from bridge.identity.sentences import provenance, unattributed, waiting
 from bridge.identity.visitor import JudgedCandidate, judge, ranked
 
 __all__ = [
-    "BadBinding",
-    "JudgedCandidate",
-    "bound",
-    "by_kind",
-    "candidates",
-    "judge",
-    "key",
-    "keys",
-    "provenance",
-    "ranked",
-    "tying",
-    "unattributed",
-    "waiting",
-]
+    "BadBinding", "JudgedCandidate", "bound", "by_kind", "candidates", "judge", "key", "keys", "provenance", "ranked",
+    "tying", "unattributed", "waiting",
+]  # fmt: skip
