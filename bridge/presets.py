@@ -1,6 +1,6 @@
 """The providers we know, as data: sources/presets.yaml, each the defaults of a mapping file for that provider.
 
-`like: other` takes everything of another preset that is not said anew. Some keys are for people, such as `where` to
+`like: other` takes all keys of another preset that are not written again. Some keys are for people, such as `where` to
 click and `advice` on handing the visitor over. Everything that is special to a provider and can be data is here.
 """
 

@@ -61,7 +61,7 @@ class Rulebook:
             files = rules.read_files(self._folder)
         except MappingError as error:
             self._refuse(error.faults)
-            self._seen = self._taken = None  # whatever comes back is looked at anew
+            self._seen = self._taken = None  # what comes back is looked at again
             return
         settled = files == self._seen
         self._seen = files

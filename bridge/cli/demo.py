@@ -172,7 +172,7 @@ def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[
 
 
 def _post(act: Act, stage: Stage) -> Sent:
-    """One webhook, signed by its provider's secret, or by somebody else's."""
+    """One webhook, signed by its provider's secret, or by another one."""
     known = dict(stage.secrets)
     if act.how == demo_events.FORGED:
         known[act.step.source] = _secret()
@@ -201,7 +201,7 @@ def _recorded(stage: Stage) -> list[dict[str, Any]]:
 
 
 def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
-    """Until somebody stops it."""
+    """Wait until a person stops it."""
     me = f"{_short(sys.executable)} -m bridge"
     name = simulator.secret_name("stripe")
     screen.say()

@@ -21,7 +21,7 @@ _EARLY: Final = ("charge.dispute.created", "charge.succeeded", "checkout.session
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One webhook. how: "" (as its provider sends it), `repeated`, or `forged` (signed by somebody else)."""
+    """One webhook. how: "" (as its provider sends it), `repeated`, or `forged` (signed with a wrong secret)."""
 
     step: Step
     how: str = ""

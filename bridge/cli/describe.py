@@ -274,7 +274,7 @@ def standing(goal: GoalLine, moment: Moment) -> str:
 
 
 def held_up(goal: GoalLine, moment: Moment) -> str:
-    """What keeps the bridge from sending to, or asking, a goal's destination; empty when nothing does."""
+    """What keeps the bridge from sending to, or asking, a goal's destination; empty if nothing does."""
     setting = moment.keyless.get(goal.destination)
     if setting is not None:
         return f"waits until {setting} is set (it is not set here); nothing is lost until then"

@@ -1,7 +1,7 @@
 """`links`, `relearn` and `forget`: what leads from a key (`cus_…`, `sub_…`) to a visitor.
 
 The bridge learns links by itself, from every event. With these commands a person shows links, adds one, removes one,
-has them learned again from the stored events after an upgrade, or removes everything that is stored about somebody.
+has them learned again from the stored events after an upgrade, or removes everything that is stored about a person.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _demand_writable(url: str) -> None:
 
 
 def _demand_address(host: str, port: int) -> None:
-    """One sentence instead of gunicorn's eleven lines in five seconds, when somebody else listens there."""
+    """One sentence instead of gunicorn's eleven lines in five seconds, if another process listens there."""
     if "LISTEN_FDS" in os.environ:
         return  # systemd has opened the socket already
     import socket
@@ -115,7 +115,7 @@ def _demand_address(host: str, port: int) -> None:
 
 
 def _become_gunicorn() -> None:
-    """Never returns. The command line is gunicorn's own from here on, because it starts itself anew by it (USR2)."""
+    """Never returns. From here on the command line is gunicorn's own, with which it starts itself again (USR2)."""
     import gunicorn.__main__
     from gunicorn.app.wsgiapp import run
 

@@ -246,7 +246,7 @@ def _verify_token(one: Handshake) -> str:
 
 
 def _get_answers(source: Source) -> str:
-    """What somebody hears who asks for the URL without more."""
+    """The answer to a plain GET of the URL."""
     greets = any(one.does is ReplyKind.EMPTY and "GET" in one.methods for one in source.handshakes)
     return "200" if greets else "405 and a sentence"
 

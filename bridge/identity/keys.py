@@ -32,7 +32,7 @@ _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"
 
 
 class BadBinding(ValueError):
-    """A key cannot be bound to a visitor as somebody asked; the message is a sentence for that person."""
+    """A key cannot be bound to a visitor as requested; the message is a sentence for the person who asked."""
 
 
 def keys(source: Source, envelope: Envelope, document: Document) -> tuple[Key, ...]:

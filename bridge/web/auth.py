@@ -1,7 +1,7 @@
 """Who may see or do what: those with a bearer token, compared in constant time, or callers on this machine.
 
-A wrong token is counted, and its answer is delayed (`Guesses`); a right one is compared first and never waits, whoever
-else tries from its address. "On this machine" counts where no admin token is set: the peer of the
+A wrong token is counted, and its answer is delayed (`Guesses`); a right one is compared first and never waits, even if
+others try from its address. "On this machine" counts where no admin token is set: the peer of the
 connection is a loopback address, it asks for a loopback name, and it sends only the headers that a client sends by
 itself. Any other header, whatever its name, may mean that a proxy on this machine passed the request on.
 """
