@@ -1,8 +1,8 @@
 """Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links.learning`.
 
-keys, key, by_kind: the keys of an event · bound: a key and a visitor that a person or a site binds · tying: the
-event types worth having for them · candidates: the values that may be its visitor · judge, ranked: which are one · provenance, waiting,
-unattributed: how a visitor was found, or why none was, in a sentence for a person.
+keys, key, by_kind: the keys of an event · bound: a key and a visitor that a person or a site binds · tying: the event
+types worth having for them · candidates: the values that may be its visitor · judge, ranked: which are one ·
+provenance, waiting, unattributed: how a visitor was found, or why none was, in a sentence for a person.
 """
 
 from bridge.identity.keys import BadBinding, bound, by_kind, candidates, key, keys, tying
