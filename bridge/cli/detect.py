@@ -11,12 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain, product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import captured, resources
+from bridge.cli import captured, parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import listing, span
 from bridge.cli.screen import of_context
@@ -24,6 +23,7 @@ from bridge.errors import MappingError, SignatureError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from bridge.cli.screen import Screen
     from bridge.model import Place, Request, Source, VerifySpec
@@ -69,18 +69,22 @@ class Detected:
     ]
 )
 @click.argument("file", metavar="FILE")
-@click.option("--secret", "secrets", multiple=True, help="Its secret. Unset: those of --source, or asked for.")
-@click.option("--source", "name", help="Compare with this source, whose mapping file names its scheme.")
-@click.option("--url", help="The webhook URL as the provider knows it, for schemes that sign it.")
 @click.option(
-    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
+    "--secret",
+    "secrets",
+    metavar="SECRET",
+    multiple=True,
+    help="Its secret; by default those of --source, or the command asks.",
 )
+@click.option("--source", "name", metavar="NAME", help="Compare with this source, whose mapping file names its scheme.")
+@click.option("--url", metavar="URL", help="The webhook URL as the provider knows it, for schemes that sign it.")
+@parameters.MAPPINGS
 def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None, mappings: Path | None) -> None:
     """Find the signature scheme of a captured request, and print it as a mapping file says it.
 
     FILE is the request as it came (`POST /path HTTP/1.1`, headers, an empty line, the body), or its export as JSON
-    (`headers` and `body` or `body_base64`); `-` reads standard input. Its age does not matter. Exit code 1: no scheme
-    of this secret fits.
+    (`headers` and `body` or `body_base64`); `-` reads standard input. Its age does not matter. The exit code is 1 if no
+    scheme fits this secret.
     """
     screen = of_context()
     content = captured.read_file(file)

@@ -60,7 +60,9 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
 @click.option(
     "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Put a value at this path of every body that has it."
 )
-@click.option("--seed", type=int, help="The same seed gives the same ids; without one, every run is a new sale.")
+@click.option(
+    "--seed", metavar="N", type=int, help="The same N gives the same ids; without it, every run is a new sale."
+)
 @click.option("--test", is_flag=True, help="Send what the provider sends in test mode.")
 @click.option("--duplicates", is_flag=True, help="Send events again, as providers do.")
 @click.option("--shuffle", is_flag=True, help="Send the events in any order.")
@@ -69,7 +71,7 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
     """Post the signed events of a named scenario to a bridge, or the body in a file.
 
     Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values.
-    Exit code 1: an event was not answered with 200.
+    The exit code is 1 if an event was not answered with 200.
     """
     screen = of_context()
     if listed:
