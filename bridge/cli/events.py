@@ -67,7 +67,7 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
         redaction.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
     redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
     heads = ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "RESULT")
-    none = "No event was received yet." if wanted == queries.EventFilter(limit=limit) else "No event like that."
+    none = "No event has been received yet." if wanted == queries.EventFilter(limit=limit) else "No event like that."
     describe.print_page(screen, heads, lines, _row, limit=limit, none=none)
 
 

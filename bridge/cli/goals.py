@@ -69,7 +69,7 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
         redaction.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
         moment = describe.moment(conn)
     heads = ("GOAL", "MADE (UTC)", "SOURCE", "NAME", "VISITOR", "STATE", "WHY OR WHEN")
-    none = "No goal was made yet." if wanted == queries.GoalFilter(limit=limit) else "No goal like that."
+    none = "No goal has been made yet." if wanted == queries.GoalFilter(limit=limit) else "No goal like that."
     describe.print_page(screen, heads, lines, partial(_row, moment=moment), limit=limit, none=none)
 
 

@@ -459,7 +459,7 @@ def _wiped(url: str, host: hosts.Host, environ: Mapping[str, str]) -> Iterator[s
 def _warnings(values: Mapping[str, Any]) -> list[str]:
     warnings = []
     if not values["datafast_api_key"]:
-        warnings.append("DATAFAST_API_KEY is not set: goals are computed and wait until it is")
+        warnings.append("DATAFAST_API_KEY is not set: goals wait until it is set")
     if values["bridge_rate_per_minute"] > 60 and urlsplit(values["datafast_api_url"]).hostname == "datafa.st":
         warnings.append("BRIDGE_RATE_PER_MINUTE is above 60, which is what DataFast allows a token")
     if (values["stripe_api_key"] or "").startswith("sk_"):

@@ -264,8 +264,8 @@ def test_migrate_needs_nothing_but_the_database(bridge, monkeypatch, tmp_path):
     monkeypatch.setenv("BRIDGE_MAPPINGS", "/nowhere")
     assert bridge("migrate").code == 0
     assert bridge("migrate", "--json").json == {"ok": True, "schema": "current"}
-    assert bridge("events").out == "No event was received yet.\n"
-    assert bridge("goals").out == "No goal was made yet.\n"
+    assert bridge("events").out == "No event has been received yet.\n"
+    assert bridge("goals").out == "No goal has been made yet.\n"
 
 
 def test_migrate_of_the_release_before_finds_the_later_tables_fine(bridge, stage):

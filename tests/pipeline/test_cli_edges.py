@@ -55,7 +55,7 @@ def test_with_closed_streams_the_database_does_not_become_one_of_them(folder):
     assert shell("bridge migrate >&- 2>&- <&-", folder).returncode == 0
     with closing(sqlite3.connect(folder / "bridge.db")) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert "No event was received yet." in shell("bridge events", folder).stdout
+    assert "No event has been received yet." in shell("bridge events", folder).stdout
 
 
 @pytest.mark.parametrize("line", ["bridge check", "bridge --version"])

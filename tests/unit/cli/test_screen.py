@@ -73,8 +73,8 @@ def test_square_brackets_are_text_and_not_markup(monkeypatch):
 
 def test_an_empty_table_is_a_sentence():
     piped = screen(terminal=False)
-    piped.table(("A",), [], none="No goal was made yet.")
-    assert piped.out.getvalue() == "No goal was made yet.\n"
+    piped.table(("A",), [], none="No goal has been made yet.")
+    assert piped.out.getvalue() == "No goal has been made yet.\n"
 
 
 def test_a_refusal_is_sentences_on_stderr_and_with_json_an_answer_too():
