@@ -10,7 +10,7 @@ from bridge.deliver import Deliverer
 from bridge.errors import StoreUnavailable
 from bridge.model import Destination, Outcome, OutcomeKind
 from bridge.store import schema
-from bridge.store.goals import unknown
+from bridge.store.goals import statements as goal_statements
 
 LEASE_MS, DEADLINE_MS = 60_000, 10_000
 
@@ -207,7 +207,7 @@ def test_an_answer_that_comes_after_the_lease_says_nothing_about_its_visitor(bri
 
     def too_long():
         with bridge.store.write() as conn:
-            unknown.unlearn(conn, "default", "v")
+            goal_statements.note_unknown(conn, "default", "v")
         bridge.clock.advance(LEASE_MS)
         bridge.deliverer.sweep()
 
