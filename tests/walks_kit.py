@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 MOST = {"A webhook to its 200": 12, "An event to its goals": 15, "A goal to DataFast and back": 12}
-ASIDES = ("bridge.store.database.", "bridge.store.clock", "bridge.store.facts", "bridge.datafast.auth")
+ASIDES = ("bridge.store.database.", "bridge.store.clock", "bridge.store.facts")
 
 
 def demand_described(heading: str, functions: list[str]) -> None:
