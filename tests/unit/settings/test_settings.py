@@ -19,7 +19,7 @@ def faults(**environ):
 def test_nothing_has_to_be_set():
     loaded = settings.load({})
     assert (loaded.port, loaded.bridge_lease, loaded.bridge_readback) == (8000, 60_000, (30_000, 60_000))
-    assert loaded.warnings == ("DATAFAST_API_KEY is not set: goals wait until it is set until it is",)
+    assert loaded.warnings == ("DATAFAST_API_KEY is not set: goals wait until it is set",)
 
 
 def test_every_wrong_value_is_told_at_once():
