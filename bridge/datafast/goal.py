@@ -38,11 +38,13 @@ class GoalAction:
             answer.goals if answer.known else (),
             name=look.name,
             unconfirmed=[
-                readback.Sent(doubtful.goal.description, _window(doubtful.windows, off_ms), doubtful.goal.id)
+                readback.SentGoal(doubtful.goal.description, _window(doubtful.windows, off_ms), doubtful.goal.id)
                 for doubtful in look.goals
             ],
             owned=[
-                readback.Sent(delivered.description, _window(delivered.windows, off_ms), event_id=delivered.event_id)
+                readback.SentGoal(
+                    delivered.description, _window(delivered.windows, off_ms), event_id=delivered.event_id
+                )
                 for delivered in look.owned
             ],
         )

@@ -19,7 +19,7 @@ SLACK_MS: Final = 10_000  # an entry may lie by so much outside a goal's window
 _DROPPED: Final = str.maketrans("", "", "<>'\"&")  # characters that DataFast removes
 
 
-class Sent(NamedTuple):
+class SentGoal(NamedTuple):
     """A goal that may have been recorded. window: when its attempts were under way, by DataFast's clock.
 
     goal_id: of an unconfirmed goal. A goal that is known to be delivered has none, and perhaps DataFast's id of it.
@@ -45,7 +45,7 @@ class Recognized:
 
 
 def recognize(
-    entries: Iterable[CompletedGoal], *, name: str, unconfirmed: Iterable[Sent], owned: Iterable[Sent] = ()
+    entries: Iterable[CompletedGoal], *, name: str, unconfirmed: Iterable[SentGoal], owned: Iterable[SentGoal] = ()
 ) -> Recognized:
     """Decide for all unconfirmed goals of one visitor and name. The order of the arguments does not matter."""
     waiting = sorted(unconfirmed, key=lambda goal: (goal.window[0], goal.goal_id))
@@ -65,8 +65,8 @@ def _order(entry: CompletedGoal) -> tuple[int, str, str]:
 
 
 def _without_known_ids(
-    entries: Sequence[CompletedGoal], owned: Sequence[Sent]
-) -> tuple[list[CompletedGoal], list[Sent]]:
+    entries: Sequence[CompletedGoal], owned: Sequence[SentGoal]
+) -> tuple[list[CompletedGoal], list[SentGoal]]:
     """Take out the entries whose id is known, and the goals that therefore need no other entry."""
     ids = {goal.event_id for goal in owned if goal.event_id}
     free = [entry for entry in entries if entry.event_id is None or entry.event_id not in ids]
@@ -74,7 +74,7 @@ def _without_known_ids(
     return free, [goal for goal in owned if not (any_id and goal.event_id)]
 
 
-def _vouch(entries: Sequence[CompletedGoal], goals: Sequence[Sent]) -> dict[int, int]:
+def _vouch(entries: Sequence[CompletedGoal], goals: Sequence[SentGoal]) -> dict[int, int]:
     """Give each goal in turn an entry, moving earlier goals to others where they have a choice: goal's index → entry's.
 
     A goal that has an entry keeps one, so earlier goals come first, and as many goals as possible get one. Which goals
@@ -108,7 +108,7 @@ def _place(goal: int, fitting: Sequence[Sequence[int]], holds: dict[int, int]) -
         holds[one] = taken
 
 
-def _fits(entry: CompletedGoal, goal: Sent) -> bool:
+def _fits(entry: CompletedGoal, goal: SentGoal) -> bool:
     if entry.description is not None and _as_kept(entry.description) != _as_kept(goal.description):
         return False
     if entry.at_ms is None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.datafast.readback import Sent, recognize
+from bridge.datafast.readback import SentGoal, recognize
 from bridge.model import CompletedGoal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def entry(at_ms=T + 1_000, description=None, name="purchase", by_server=None, ev
 
 
 def goal(goal_id=1, description="stripe evt_1", when=WHEN):
-    return Sent(description, when, goal_id)
+    return SentGoal(description, when, goal_id)
 
 
 def decided(entries, *goals, owned=()):
@@ -104,29 +104,29 @@ def test_the_entry_that_vouches_is_told():
 
 
 def test_an_entry_that_the_ledger_owns_by_its_id_does_not_count():
-    owned = [Sent("stripe evt_9", WHEN, event_id="abc")]
+    owned = [SentGoal("stripe evt_9", WHEN, event_id="abc")]
     assert decided([entry(event_id="abc")], owned=owned) == (set(), {1}, set())
 
 
 def test_an_entry_that_the_ledger_owns_by_time_does_not_count():
-    assert decided([entry()], owned=[Sent("stripe evt_9", WHEN)]) == (set(), {1}, set())
+    assert decided([entry()], owned=[SentGoal("stripe evt_9", WHEN)]) == (set(), {1}, set())
 
 
 def test_of_two_entries_one_is_owned_and_one_is_left():
-    assert decided([entry(), entry(T + 1_500)], owned=[Sent("stripe evt_9", WHEN, event_id="abc")])[0] == {1}
+    assert decided([entry(), entry(T + 1_500)], owned=[SentGoal("stripe evt_9", WHEN, event_id="abc")])[0] == {1}
 
 
 def test_an_owned_goal_takes_the_entry_of_its_description_and_leaves_the_other():
     entries = [entry(description=None), entry(description="stripe evt_9")]
-    assert decided(entries, owned=[Sent("stripe evt_9", WHEN)])[0] == {1}
+    assert decided(entries, owned=[SentGoal("stripe evt_9", WHEN)])[0] == {1}
 
 
 def test_an_owned_goal_of_another_time_takes_nothing():
-    assert decided([entry()], owned=[Sent("stripe evt_9", (T - 900_000, T - 899_000))])[0] == {1}
+    assert decided([entry()], owned=[SentGoal("stripe evt_9", (T - 900_000, T - 899_000))])[0] == {1}
 
 
 def test_an_owned_id_that_is_not_in_the_list_takes_no_other_entry():
-    owned = [Sent("stripe evt_9", WHEN, event_id="gone")]
+    owned = [SentGoal("stripe evt_9", WHEN, event_id="gone")]
     assert decided([entry(event_id="abc")], owned=owned)[0] == {1}
 
 
@@ -174,10 +174,10 @@ ENTRIES = st.lists(
     max_size=8,
 )
 GOALS = st.lists(st.tuples(DESCRIPTIONS, WINDOWS), min_size=1, max_size=6).map(
-    lambda rows: [Sent(description, when, number) for number, (description, when) in enumerate(rows)]
+    lambda rows: [SentGoal(description, when, number) for number, (description, when) in enumerate(rows)]
 )
 OWNED = st.lists(
-    st.builds(Sent, DESCRIPTIONS, WINDOWS, event_id=st.none() | st.sampled_from(["x", "y", "w"])), max_size=5
+    st.builds(SentGoal, DESCRIPTIONS, WINDOWS, event_id=st.none() | st.sampled_from(["x", "y", "w"])), max_size=5
 )
 
 
@@ -225,6 +225,6 @@ def test_every_goal_that_was_recorded_with_its_description_is_found(goals, data)
 def test_hundreds_of_goals_of_one_visitor_are_settled_at_once():
     goals = [goal(number, f"d{number % 7}") for number in range(400)]
     entries = [entry(T + number, None if number % 3 else f"d{number % 7}") for number in range(400)]
-    owned = [Sent("old", WHEN) for _ in range(100)]
+    owned = [SentGoal("old", WHEN) for _ in range(100)]
     settlement = recognize(entries, name="purchase", unconfirmed=goals, owned=owned)
     assert len(settlement.delivered) == 300
