@@ -906,3 +906,12 @@ def test_what_a_restore_is_about_is_counted_by_its_state(desk):
     with desk.store.read() as conn:
         told = restoring.count_open(conn)
     assert told == restoring.Unfinished(parked=1, pending=2, in_doubt=3, held=1, unrouted=4)
+
+
+def test_after_a_restore_too_a_lost_answer_is_looked_up_before_anything_is_sent(desk, clock):
+    desk.run(lambda conn: restoring.remember(conn, clock.now_ms - HOUR, clock.now_ms))
+    clock.advance(8 * DAY)
+    lost = desk.goal()
+    desk.send(LOST)
+    desk.goal(V2, due_in=-1)
+    assert desk.look().goals[0].goal.id == lost

@@ -354,3 +354,11 @@ def test_the_first_id_of_each_kind_is_what_paths_read():
     every = sender(("order", "a"))
     found = identity.keys(every, Envelope("x"), Document({"a": ["1", "2"]}))
     assert identity.by_kind(found) == {"order": "1"}
+
+
+def test_expanded_objects_are_read_three_deep():
+    fourth = {"object": "payment_intent", "id": "pi_4", "latest_charge": "ch_5"}
+    third = {"object": "charge", "id": "ch_3", "payment_intent": fourth}
+    second = {"object": "payment_intent", "id": "pi_2", "latest_charge": third}
+    found = texts("charge.succeeded", {"object": "charge", "id": "ch_1", "payment_intent": second})
+    assert [text.rpartition(":")[2] for text in found] == ["ch_1", "pi_2", "ch_3", "pi_4"]
