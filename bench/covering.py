@@ -10,7 +10,7 @@ Everything runs in children of one process that has imported all third-party pac
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -207,9 +207,13 @@ def _note(answer: Connection, copy: Path, test_file: str, mutated: list[str]) ->
 
 def _play(answer: Connection, copy: Path, mutated: str, tests: list[str]) -> None:
     _prepared(copy)
+    # Bytecode is known by time and length, and that of the original or of another mutant may be as old and as long.
+    Path(importlib.util.cache_from_source(str(copy / mutated))).unlink(missing_ok=True)
+    sys.dont_write_bytecode = True
     if not _imported(copy, mutated):
         answer.send(("broken", ""))
         return
+    sys.dont_write_bytecode = False
     choosing = _Choosing(tests)
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     code = pytest.main([*_PYTEST, "-x", f"--timeout={TEST_LIMIT_S}", *files], plugins=[choosing])

@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -143,7 +143,6 @@ class Copies:
 
     def __init__(self, folder: Path, jobs: int) -> None:
         self._free: SimpleQueue[Path] = SimpleQueue()
-        self._written = count(1_000_000_000)
         told = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True, text=True
         )
@@ -168,8 +167,6 @@ class Copies:
             file = copy / mutant.file
             text, was = file.read_bytes(), file.stat()
             file.write_bytes(mutant.applied(text))
-            now = next(self._written)
-            os.utime(file, (now, now))  # bytecode is known by time and length: that of another mutant may be as long
             try:
                 return played(copy, mutant, tests)
             finally:
