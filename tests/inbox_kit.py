@@ -10,10 +10,10 @@ from bridge.store.inbox.group_commit import Inbox as ProductInbox
 
 
 class Inbox(ProductInbox):
-    def put(self, event):
+    def put(self, event, patience_s=PATIENCE_S):
         """Store an event, or find that it was stored before. StoreUnavailable: neither is certain."""
         ack = self.post(event)
-        wait((ack,), PATIENCE_S)
+        wait((ack,), patience_s)
         if ack.cancel():
             raise StoreUnavailable("the database did not store the event in time")
         return ack.result()

@@ -417,7 +417,7 @@ class Bridge:
             for turn, (events, pause_ms) in enumerate(rounds):
                 outage = turn + 1 < len(rounds) and dice.random() < 0.25
                 with self._racing([] if outage else routers, f"{number}:{turn}"):
-                    list(senders.map(inbox.put, events))
+                    list(senders.map(functools.partial(inbox.put, patience_s=60), events))
                 self.clock.advance(pause_ms)
         inbox.close()
 
@@ -455,7 +455,7 @@ class Bridge:
         """Store everything; then routers take one event or two at a time, so that they meet each other's lives."""
         inbox = Inbox(self.store)
         with ThreadPoolExecutor(8) as senders:
-            list(senders.map(inbox.put, events))
+            list(senders.map(functools.partial(inbox.put, patience_s=60), events))
         inbox.close()
         with self._racing([self.router() for _ in range(workers)], seed, sizes=(1, 2)):
             pass
