@@ -45,10 +45,10 @@ TESTS := $(BIN)/python -m pytest --dist worksteal
 # Most tests wait for a process of their own.
 TWO_A_CORE = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 
-quick: lint  ## the same, and run the unit tests: less than a minute, while you write
+quick: lint  ## the same, and run the unit tests: about a minute, while you write
 	$(TESTS) -n auto -m "not long" tests/unit $(ARGS)
 
-test: lint  ## the same, and test every subject once: six minutes, before you commit
+test: lint  ## the same, and test every subject once: eight minutes, before you commit
 	$(TESTS) -n $(TWO_A_CORE) -m "not long" $(ARGS)
 
 test-all: lint  ## the same, and run every test: half an hour, as CI does
