@@ -42,14 +42,7 @@ class _Sets:
 )
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--shipped", metavar="VERSION", help="The files that this release of the bridge shipped, instead of DIR.")
-@click.option(
-    "--since",
-    type=parameters.DURATION,
-    metavar="DURATION",
-    default="30d",
-    show_default=True,
-    help="Events of the last 30min, 6h, 7d …",
-)
+@parameters.last("30d", "Events")
 @click.option("--expect-no-loss", is_flag=True, help="Exit code 1 if any goal is lost.")
 def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_loss: bool) -> None:
     """Show what other rules would have made of the stored events: goals lost, gained and changed, per rule.

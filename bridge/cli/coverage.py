@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from bridge.cli import parameters, resources, trace
 from bridge.cli.catalogue import command
@@ -14,6 +11,8 @@ from bridge.cli.formatting import count, listing, span, when_short
 from bridge.cli.screen import of_context
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bridge.cli.screen import Screen
     from bridge.workbench.coverage import Coverage, RuleCoverage, TypeCoverage
 
@@ -24,17 +23,8 @@ if TYPE_CHECKING:
         ("coverage --since 90d --json", "a quarter, for a script"),
     ]
 )
-@click.option(
-    "--since",
-    type=parameters.DURATION,
-    metavar="DURATION",
-    default="30d",
-    show_default=True,
-    help="Events and goals of the last 6h, 7d, 30d …",
-)
-@click.option(
-    "--mappings", type=click.Path(path_type=Path), help="Folder of mapping files, instead of BRIDGE_MAPPINGS."
-)
+@parameters.last("30d", "Events and goals")
+@parameters.MAPPINGS
 def coverage(since: int, mappings: Path | None) -> None:
     """List the event types that no rule uses, with how many came, and the rules that made no goal, with the reason.
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from bridge.cli.formatting import clean
 from bridge.errors import BridgeError, UsageError
 from bridge.settings import duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class _Duration(click.ParamType[int]):
@@ -106,6 +109,14 @@ MAPPINGS: Final = click.option(
     help="Folder of mapping files, instead of BRIDGE_MAPPINGS.",
 )
 SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+
+
+def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--since`, of a command that always looks at some span of time."""
+    shown = f"{what} of the last 6h, 7d, 30d …"
+    return click.option("--since", type=DURATION, metavar="DURATION", default=default, show_default=True, help=shown)
+
+
 LIMIT: Final = click.option(
     "--limit", metavar="N", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most N."
 )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from bridge.cli import describe, parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import ago, count, listing, span
@@ -23,14 +21,7 @@ if TYPE_CHECKING:
         ("report --since 30d --json", "a month, for a script"),
     ]
 )
-@click.option(
-    "--since",
-    type=parameters.DURATION,
-    metavar="DURATION",
-    default="7d",
-    show_default=True,
-    help="Goals of the last 6h, 7d, 30d …",
-)
+@parameters.last("7d", "Goals")
 def report(since: int) -> None:
     """Show the goals of the last days per source, rule and day: money, visitors, what waits, what was not delivered.
 
