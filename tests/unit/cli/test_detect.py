@@ -101,3 +101,8 @@ def test_a_body_without_headers_is_refused_with_what_is_needed(alone, capsys):
     (alone / "body.json").write_bytes(BODY)
     said = run(capsys, "body.json", "--secret", SECRET, code=2)
     assert said.err.startswith("body.json: this is not a whole request.")
+
+
+def test_a_secret_is_hidden_wherever_the_request_repeats_it(alone, capsys):
+    (alone / "odd.http").write_bytes(f"POST / HTTP/1.1\nX-{SECRET}: {SECRET}\n\n".encode() + BODY)
+    assert "type: token" in run(capsys, "odd.http", "--secret", SECRET).out
