@@ -139,6 +139,26 @@ def test_an_upgrade_that_breaks_a_layers_tests_leaves_the_shipped_file_of_before
     assert upgraded.fault == "the test fails"
 
 
+def test_a_layer_that_is_in_force_is_not_taken_again(store, folder):
+    book = rulebook(folder, store)
+    taken = book.current
+    book.look()
+    book.look()
+    assert book.current is taken
+
+
+def test_a_layer_that_was_broken_at_the_start_is_sound_again_once_it_is_what_is_in_force(store, folder):
+    rulebook(folder, store)
+    text = (folder / "stripe.yaml").read_text()
+    (folder / "stripe.yaml").write_text("extends: strip\n")
+    book = rulebook(folder, store)
+    assert "strip" in book.fault
+    (folder / "stripe.yaml").write_text(text)
+    book.look()
+    book.look()
+    assert book.fault is None
+
+
 def test_explain_and_why_say_whose_a_rule_is(folder, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "event.json").write_text(json.dumps(stripe_event("checkout.session.completed", SALE)))
