@@ -45,7 +45,7 @@ _PAGING: Final = ("limit", "starting_after", "ending_before", "expand[]", "expan
 
 
 @dataclass
-class Failure:
+class FailedAnswer:
     """The next so many requests are answered so, whatever they ask; hang_ms: after waiting for so long."""
 
     status: int
@@ -62,7 +62,7 @@ class StripeWorld:
     permissions: dict[str, Sequence[str] | None] = field(default_factory=dict)
     accounts: set[str] = field(default_factory=lambda: {OWN})  # to which keys have access
     requests: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedAnswer] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def seed(self, things: Iterable[Mapping[str, Any]], account: str = OWN) -> None:
@@ -73,9 +73,9 @@ class StripeWorld:
 
     def fail(self, status: int, times: int = 1, **more: int) -> None:
         with self.lock:
-            self.failures.append(Failure(status, times, **more))
+            self.failures.append(FailedAnswer(status, times, **more))
 
-    def failure(self) -> Failure | None:
+    def failure(self) -> FailedAnswer | None:
         with self.lock:
             for failure in self.failures:
                 if failure.times > 0:
@@ -174,7 +174,7 @@ def _demand(key: str, permission: str, account: str) -> None:
         )
 
 
-def _failed(failure: Failure) -> tuple[Response, int, dict[str, str]]:
+def _failed(failure: FailedAnswer) -> tuple[Response, int, dict[str, str]]:
     time.sleep(failure.hang_ms / 1000)
     kind = "rate_limit" if failure.status == 429 else "api_error"
     headers = {"Retry-After": str(failure.retry_after_s)} if failure.retry_after_s else {}

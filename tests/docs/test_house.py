@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from collections import Counter
 
 from docs_kit import ROOT
 
@@ -19,6 +21,24 @@ def test_every_rule_that_is_off_has_its_reason_beside_it():
     assert len(off) >= len(lint["ignore"])
     listed = [line for line in part.splitlines() if re.match(r'"[^"]+" = \["', line)]
     assert [line for line in off + listed if not re.search(r"# *\S.{10,}", line)] == []
+
+
+def _defined(*kinds):
+    """The definitions of these kinds in the product, migrations apart: they are frozen."""
+    modules = [file for file in (ROOT / "bridge").rglob("*.py") if "migrations" not in file.parts]
+    assert len(modules) > 100
+    trees = {file: ast.parse(file.read_text()) for file in modules}
+    return [(file, node) for file, tree in trees.items() for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def test_no_class_name_stands_twice():
+    names = Counter(node.name for _, node in _defined(ast.ClassDef))
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_no_function_has_more_than_forty_lines():
+    functions = _defined(ast.FunctionDef, ast.AsyncFunctionDef)
+    assert [f"{file.name}: {node.name}" for file, node in functions if node.end_lineno - node.lineno >= 40] == []
 
 
 def test_an_adr_is_at_most_forty_lines():

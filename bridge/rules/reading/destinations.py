@@ -16,7 +16,7 @@ from bridge.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.rules.reading.report import Report, Steps
+    from bridge.rules.reading.report import Diagnostics, Steps
     from bridge.rules.reading.schema import DestinationStanza
 
 DEFAULT: Final = "default"
@@ -30,9 +30,9 @@ class Destinations:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._known: dict[str, Destination] = {}
-        self._used: list[tuple[str, Steps, Report]] = []
+        self._used: list[tuple[str, Steps, Diagnostics]] = []
 
-    def name(self, written: str | DestinationStanza | None, where: Steps, report: Report, otherwise: str) -> str:
+    def name(self, written: str | DestinationStanza | None, where: Steps, report: Diagnostics, otherwise: str) -> str:
         """The name of a destination that a file or rule gives; the entry may also configure it."""
         if written is None:
             return otherwise
@@ -47,7 +47,7 @@ class Destinations:
             self._configure(written, written.api_key, where, report)
         return written.name
 
-    def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Report) -> None:
+    def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Diagnostics) -> None:
         if written.name in _OF_SETTINGS:
             setting = _OF_SETTINGS[written.name]
             report.fault((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
@@ -59,7 +59,7 @@ class Destinations:
             report.fault((*where, "name"), f'"{written.name}" is configured twice, differently')
         self._check_website(found, where, report)
 
-    def _key(self, name: str, text: str, where: Steps, report: Report) -> str | None:
+    def _key(self, name: str, text: str, where: Steps, report: Diagnostics) -> str | None:
         key = self._read(text, "api_key", where, report)
         if key is None or not is_secret(key):
             missing = " and ".join(tellable(variables(text), self._environ)) or "its api_key"
@@ -77,13 +77,13 @@ class Destinations:
             report.fault((*where, "api_key"), f'the key of the website "{name}" must be {error}')
         return None
 
-    def _read(self, text: str | None, key: str, where: Steps, report: Report) -> str | None:
+    def _read(self, text: str | None, key: str, where: Steps, report: Diagnostics) -> str | None:
         if text is not None and malformed(text):
             report.fault((*where, key), "a variable is written ${NAME}, with letters, digits and _")
         return None if text is None else expand(text, self._environ)
 
     @staticmethod
-    def _check_website(found: Destination, where: Steps, report: Report) -> None:
+    def _check_website(found: Destination, where: Steps, report: Diagnostics) -> None:
         if found.website_id is not None and not re.fullmatch(r"[0-9a-fA-F]{24}", found.website_id):
             report.fault((*where, "website_id"), "website_id must be 24 hex digits (not the dfid_… of the script tag)")
         if found.api_key is not None and found.api_key.startswith("dft_") and found.website_id is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.model import Source, VerifySpec
-    from bridge.rules.reading.report import Fault, Report
+    from bridge.rules.reading.report import Diagnostics, Fault
     from bridge.rules.reading.schema import HandshakeStanza, MappingFile, Preset, Scalars
 
 METHODS: Final = ("GET", "HEAD", "POST")
@@ -40,7 +40,7 @@ def verify_token_variable(name: str) -> str:
 
 
 def compile_handshakes(
-    file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Report
+    file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Diagnostics
 ) -> tuple[Handshake, ...]:
     """The handshakes of a source. Errors go to the report."""
     compiling = _Compiling(name, environ, report)
@@ -66,7 +66,7 @@ def _numbered(written: HandshakeStanza | list[HandshakeStanza] | None) -> list[t
 class _Compiling:
     """What one source's handshakes are compiled with."""
 
-    def __init__(self, name: str, environ: Mapping[str, str], report: Report) -> None:
+    def __init__(self, name: str, environ: Mapping[str, str], report: Diagnostics) -> None:
         self.variable = verify_token_variable(name)
         self.environ = environ
         self.report = report

@@ -19,7 +19,7 @@ from bridge.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from bridge.rules.reading.report import Report
+    from bridge.rules.reading.report import Diagnostics
     from bridge.rules.reading.schema import GoalStanza
 
 SHIPPED: Final = "shipped"
@@ -92,7 +92,7 @@ class _Merge:
     name: str
     own: Node
     below: Node
-    report: Report
+    report: Diagnostics
     shipped: tuple[_Rule, ...] = ()
     changed: dict[str, int] = field(default_factory=dict)  # id -> line of the layer's rule that changes it
 
@@ -103,7 +103,7 @@ class _Merge:
 # ---------------------------------------------------------------------------------------------- what is extended
 
 
-def extended(tree: Node, report: Report, shipped: Collection[str], files: Mapping[str, str]) -> str | None:
+def extended(tree: Node, report: Diagnostics, shipped: Collection[str], files: Mapping[str, str]) -> str | None:
     """The name of the shipped file that this file extends; None: it is no layer, or a broken one.
 
     shipped: the names that there are. files: the names of the folder's own files by their stems.
@@ -154,7 +154,7 @@ def _mark(node: Node, file: str) -> None:
         _mark(child, file)
 
 
-def merged(name: str, text: str, own: Node, presets: Mapping[str, Any], report: Report) -> Layer | None:
+def merged(name: str, text: str, own: Node, presets: Mapping[str, Any], report: Diagnostics) -> Layer | None:
     """The layer `own` of the shipped file `name`; every problem goes to the report. None: that file cannot be used."""
     below, why = _parsed(name, text)
     if below is None:

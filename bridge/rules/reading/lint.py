@@ -16,7 +16,7 @@ from bridge.text import nearest
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from bridge.rules.reading.report import Report, Steps
+    from bridge.rules.reading.report import Diagnostics, Steps
     from bridge.rules.reading.schema import GoalStanza, MappingFile
 
 _DOTTED: Final = re.compile(r"""[A-Za-z_][A-Za-z0-9_-]*((\.[A-Za-z0-9_*-]+)|(\[[^\]]*\]))+""")
@@ -29,7 +29,7 @@ _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in 
 _ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
 
 
-def lint(written: MappingFile, preset: Mapping[str, Any], report: Report) -> None:
+def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -> None:
     """Warn of every such place."""
     roots = _ROOTS | _roots_of(preset)
     known = _event_types(preset)
@@ -68,7 +68,7 @@ def _templates(written: MappingFile) -> Iterator[tuple[Steps, list[tuple[Steps, 
             yield ("goals", i, "metadata"), [((name,), text) for name, text in goal.metadata.items()]
 
 
-def _lint_template(where: Steps, text: Any, roots: Collection[str], report: Report) -> None:
+def _lint_template(where: Steps, text: Any, roots: Collection[str], report: Diagnostics) -> None:
     if not isinstance(text, str):
         return
     if found := _DOUBLED.search(text):
@@ -79,7 +79,7 @@ def _lint_template(where: Steps, text: Any, roots: Collection[str], report: Repo
         report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{text}}}"')
 
 
-def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Report) -> None:
+def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics) -> None:
     for path, expectation in (when or {}).items():
         for steps, text in _strings(expectation):
             if found := _COMPARISON.match(text):
@@ -89,7 +89,7 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Report) -> 
                 report.suspect((*where, "when", path, *steps), sentence)
 
 
-def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], report: Report) -> None:
+def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], report: Diagnostics) -> None:
     """100 of which currency? Where a condition beside it says one, it is said."""
     if any(path.endswith("value.currency") for when in whens for path in _keys(when)):
         return
@@ -136,7 +136,7 @@ def _event_types(preset: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(preset.get("event_names", "")).split())
 
 
-def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str], report: Report) -> None:
+def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str], report: Diagnostics) -> None:
     """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse."""
     for where, event in numbered(goal.event):
         meant = None if event in known or is_glob(event) else nearest(event, known, likeness=_ALIKE)

@@ -25,7 +25,7 @@ from bridge.rules.reading.handshakes import apart, without_computing
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
-from bridge.rules.reading.report import Report, numbered
+from bridge.rules.reading.report import Diagnostics, numbered
 from bridge.rules.reading.rule import RuleContext, compile_rule
 from bridge.rules.reading.source import Surroundings, compile_source
 from bridge.rules.reading.strict_yaml import KEY, parse
@@ -73,7 +73,7 @@ class _Reading:
 
     def __init__(self, environ: Mapping[str, str], presets: Mapping[str, Any], folder: str) -> None:
         self.environ, self.presets, self.folder = environ, presets, folder
-        self.reports: list[Report] = []
+        self.reports: list[Diagnostics] = []
         self.destinations = Destinations(environ)
         self.stems: dict[str, str] = {}
         self.names: Mapping[str, str] = {}  # of the files, by their stems
@@ -82,7 +82,7 @@ class _Reading:
 
     def file(self, name: str, text: str) -> CompiledFile | None:
         tree, faults = parse(text)
-        report = Report(f"{self.folder}/{name}", tree)
+        report = Diagnostics(f"{self.folder}/{name}", tree)
         self.reports.append(report)
         for fault in faults:
             report.fault_at(fault.line, fault.column, fault.sentence)
@@ -100,7 +100,7 @@ class _Reading:
         read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # never of a rule
         return replace(compiled, source=replace(compiled.source, reads=read))
 
-    def _layer(self, tree: Node, report: Report) -> Layer | None:
+    def _layer(self, tree: Node, report: Diagnostics) -> Layer | None:
         """The tree merged with that of the shipped file which it extends."""
         known = {**shipped(), **self.shipped}
         name = extended(tree, report, known, self.names)
@@ -109,7 +109,7 @@ class _Reading:
         self.extended[name] = known[name]
         return merged(name, known[name], tree, self.presets, report)
 
-    def _stem(self, name: str, report: Report) -> str:
+    def _stem(self, name: str, report: Diagnostics) -> str:
         stem = PurePath(name).stem
         if not _STEM.fullmatch(stem):
             report.fault((), f'the name of the file is in its URL, so "{stem}" may hold only letters, digits, - and _')
@@ -119,7 +119,9 @@ class _Reading:
         self.stems[stem] = name
         return stem
 
-    def _compile(self, written: MappingFile, around: Surroundings, report: Report, layer: Layer | None) -> CompiledFile:
+    def _compile(
+        self, written: MappingFile, around: Surroundings, report: Diagnostics, layer: Layer | None
+    ) -> CompiledFile:
         destination = self.destinations.name(written.datafast, ("datafast",), report, DEFAULT)
         source = compile_source(written, around, report, destination)
         values = source.values if isinstance(source.values, Values) else NO_VALUES
@@ -145,7 +147,7 @@ class _Reading:
         return CompiledFile(report.file, source, rules, when, tests, place, layer.name if layer is not None else None)
 
     def _rules(
-        self, written: MappingFile, destination: str, values: Values, report: Report, layer: Layer | None
+        self, written: MappingFile, destination: str, values: Values, report: Diagnostics, layer: Layer | None
     ) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         seen: dict[str, int] = {}
@@ -208,7 +210,7 @@ def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | Non
     return rule
 
 
-def _refuse_words_of_layers(written: MappingFile, report: Report, layer: Layer | None) -> None:
+def _refuse_words_of_layers(written: MappingFile, report: Diagnostics, layer: Layer | None) -> None:
     """`use` and `like` mean nothing in a file that extends none."""
     needs = 'needs a shipped file: write "extends: stripe" (or another name) as the first line'
     if layer is None and written.use is not None:
@@ -245,7 +247,7 @@ def _fields_read(*texts: str) -> frozenset[str]:
     )
 
 
-def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Report) -> Iterable[TestCase]:
+def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Diagnostics) -> Iterable[TestCase]:
     ids = {rule.id for rule in rules}
     for i, test in enumerate(written.tests):
         for where, name in numbered(test.only):
@@ -276,7 +278,7 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: text_of(value) or "" for key, value in values.items()}
 
 
-def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
+def _check_follows(rules: tuple[Rule, ...], report: Diagnostics) -> None:
     """What a rule follows must be a goal of the file, and one that is switched on."""
     for i, rule in enumerate(rules):
         if rule.follows is not None and rule.follows == rule.name.literal:
@@ -293,7 +295,9 @@ def _check_follows(rules: tuple[Rule, ...], report: Report) -> None:
             report.suspect(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
 
 
-def _warn_of_payments(rules: tuple[Rule, ...], provider: str, preset: Mapping[str, Any] | None, report: Report) -> None:
+def _warn_of_payments(
+    rules: tuple[Rule, ...], provider: str, preset: Mapping[str, Any] | None, report: Diagnostics
+) -> None:
     """DataFast takes the payments of some providers from them itself."""
     by = (preset or {}).get("payments_by")
     for i, rule in enumerate(rules):
@@ -305,7 +309,7 @@ def _warn_of_payments(rules: tuple[Rule, ...], provider: str, preset: Mapping[st
             report.warn(("goals", i, "payment", KEY), sentence)
 
 
-def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> None:
+def _refuse_values_as_ids(source: Source, values: Values, report: Diagnostics) -> None:
     """Where ids are looked for, a path that names a value would read a field of the body that is called `value`."""
     linked = [path for link in source.links for path in link.paths]
     for key, found in (("visitor", source.visitor), ("links", linked)):
@@ -314,14 +318,14 @@ def _refuse_values_as_ids(source: Source, values: Values, report: Report) -> Non
                 report.fault((key,), f'"{path}" cannot be read here: ids are found before values are computed')
 
 
-def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Report) -> None:
+def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Diagnostics) -> None:
     if not visitor and not links and not all(rule.visitor for rule in rules):
         report.suspect(
             (), 'nothing says where the visitor id is; add "visitor: [path]", or every goal stays unattributed'
         )
 
 
-def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Report) -> None:
+def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Diagnostics) -> None:
     if not types and any(event.strip("*") for rule in rules for event in rule.events):
         sentence = (
             'nothing says where the type of an event is; add "envelope: {type: path}", or only event: "*" matches'

@@ -94,7 +94,7 @@ _READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)
 
 
 def check_text(text: str, values: Values, fault: Fault) -> None:
-    """Report each value that a path or a placeholder reads and that is not in `values:`.
+    """Diagnostics each value that a path or a placeholder reads and that is not in `values:`.
 
     Where there are no values at all, `value` is an ordinary field of the body.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Report:
+class Diagnostics:
     """What is wrong with a file. `fault`, `warn` and `suspect` take the steps to the place in its tree.
 
     suspicions: what is written and is hardly what was meant; other warnings are about what surrounds the file.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from bridge.model import Json
     from bridge.rules.language.named import Values
     from bridge.rules.language.paths import CompiledPath
-    from bridge.rules.reading.report import Fault, Report, Steps
+    from bridge.rules.reading.report import Diagnostics, Fault, Steps
     from bridge.rules.reading.schema import HandoverStanza, Texts
 
 ANY_HANDOVER: Final = "goal"  # what they are called when a file does not say
@@ -62,14 +62,13 @@ class Surroundings:
     environ: Mapping[str, str]
 
 
-def compile_source(file: MappingFile, around: Surroundings, report: Report, destination: str) -> Source:
+def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics, destination: str) -> Source:
     """The source of a file. Errors go to the report; the result may be used only if there are none."""
     preset = _preset(file, around, report)
     written = _Merged(file, preset, report)
     verify = compile_verify(file, preset, around.presets, report)
     keys = _secrets(file, preset, around, _forms(file, preset, verify, around), report)
     envelope = _envelope(file, preset, report)
-    signed = id_is_signed(envelope.id, verify, public_url=written.get("public_url"))
     require, unset = _require(written, around, report)
     return Source(
         name=around.name,
@@ -80,7 +79,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
         secret_fault=_secret_fault(around.name, keys, unset),
         secret_problems=keys.problems,
         envelope=envelope,
-        id_is_signed=preset.id_is_signed and signed,
+        id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify, public_url=written.get("public_url")),
         former=_former(file, preset, envelope, verify, report),
         retry_fields=tuple(preset.retry_fields),
         body=_body(written.get("body"))[0],
@@ -105,7 +104,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Report, dest
     )
 
 
-def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Report) -> Values:
+def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Diagnostics) -> Values:
     """The preset's values and the file's, which win by name."""
     written = around.presets[file.provider]["values"] if preset.values else {}
     theirs, problems = preset_values(json.dumps(written))
@@ -123,7 +122,7 @@ def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Rep
 class _Merged:
     """Single stanzas of the file, else of the preset."""
 
-    def __init__(self, file: MappingFile, preset: Preset, report: Report) -> None:
+    def __init__(self, file: MappingFile, preset: Preset, report: Diagnostics) -> None:
         self.file, self.preset, self.report = file, preset, report
 
     def get(self, key: str) -> Any:
@@ -134,7 +133,7 @@ class _Merged:
         return self.report.below(key) if getattr(self.file, key) is not None else in_preset(self.report)
 
 
-def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
+def _preset(file: MappingFile, around: Surroundings, report: Diagnostics) -> Preset:
     if file.provider == CUSTOM or not report.is_sound("provider"):
         if file.verify is None and report.is_sound("provider") and report.is_sound("verify"):
             report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
@@ -153,7 +152,7 @@ def _preset(file: MappingFile, around: Surroundings, report: Report) -> Preset:
 # ----------------------------------------------------------------------------------------------------- envelope
 
 
-def _envelope(file: MappingFile, preset: Preset, report: Report) -> EnvelopeSpec:
+def _envelope(file: MappingFile, preset: Preset, report: Diagnostics) -> EnvelopeSpec:
     written: dict[str, Any] = {}
     for stanzas, fault in ((preset, in_preset(report)), (file, report.below("envelope"))):
         for key in ("type", "id", "time", "order", "account"):
@@ -177,7 +176,7 @@ def _test_flag(stanzas: Stanzas, fault: Fault, written: dict[str, Any]) -> None:
 
 
 def _former(
-    file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Report
+    file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Diagnostics
 ) -> FormerSpec | None:
     """How the previous release read type and id; what the file says itself was read as it is now."""
     written = preset.formerly
@@ -198,7 +197,7 @@ def _body(written: str | JsonField | None) -> tuple[BodyForm, str | None]:
     return BodyForm(written or "json"), None
 
 
-def _all_links(file: MappingFile, preset: Preset, report: Report) -> tuple[LinkSpec, ...]:
+def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> tuple[LinkSpec, ...]:
     """The preset's and the file's; those of a layer come first."""
     theirs, mine = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
     return (*mine, *theirs) if file.extends else (*theirs, *mine)
@@ -274,7 +273,7 @@ def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surrou
 
 
 def _secrets(
-    file: MappingFile, preset: Preset, around: Surroundings, forms: tuple[str, ...], report: Report
+    file: MappingFile, preset: Preset, around: Surroundings, forms: tuple[str, ...], report: Diagnostics
 ) -> Secrets:
     entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
     for where, text in numbered(entries):
@@ -291,7 +290,7 @@ def _secrets(
     return found
 
 
-def _refuse_malformed(text: str, where: Steps, report: Report) -> None:
+def _refuse_malformed(text: str, where: Steps, report: Diagnostics) -> None:
     if malformed(text):
         report.fault(where, "a variable is written ${NAME}, with letters, digits and _")
 
@@ -310,7 +309,9 @@ def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
     return f"its secret is empty, {consequence}"
 
 
-def _require(written: _Merged, around: Surroundings, report: Report) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
+def _require(
+    written: _Merged, around: Surroundings, report: Diagnostics
+) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
     """The equality checks, and the variables that they need and that are not set."""
     requirements, unset = [], []
     fault = written.fault("require")
@@ -331,7 +332,7 @@ def _of_key(fault: Fault, key: str) -> Fault:
     return lambda _where, sentence: fault((key, KEY), sentence)
 
 
-def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, report: Report) -> str | None:
+def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, report: Diagnostics) -> str | None:
     text = written.get("public_url")
     if text is None:
         if signs_its_url(verify):

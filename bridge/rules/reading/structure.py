@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from bridge.model import Json
-    from bridge.rules.reading.report import Report, Steps
+    from bridge.rules.reading.report import Diagnostics, Steps
 
 NULL_IS_A_VALUE: Final = (("challenge",), ("tests", "*", "event"))
 VARIABLES_ARE_READ: Final = (
@@ -82,7 +82,7 @@ _HINTS: Final = {
 }
 
 
-def structure(tree: Node, report: Report) -> MappingFile | None:
+def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
     """The file as the schema reads it; every error goes to the report.
 
     What is wrong is removed or replaced, so that the rest can still be checked: all errors of a file are reported at
@@ -144,7 +144,7 @@ def _pattern(where: Steps) -> tuple[str, ...]:
     return tuple("*" if isinstance(step, int) else step for step in where)
 
 
-def _plain(node: Node, where: Steps, report: Report) -> Any:
+def _plain(node: Node, where: Steps, report: Diagnostics) -> Any:
     """The tree as JSON values. A `${NAME}` where none is read is an error, never an ordinary string."""
     if _pattern(where) in VARIABLES_ARE_READ:
         return node.plain()
@@ -160,7 +160,7 @@ def _plain(node: Node, where: Steps, report: Report) -> Any:
     return node.value
 
 
-def _refuse_nothing(node: Node, where: Steps, report: Report, plain: Json) -> None:
+def _refuse_nothing(node: Node, where: Steps, report: Diagnostics, plain: Json) -> None:
     """A key without a value is a mistake, never the default."""
     model = model_at(where)
     for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
@@ -188,7 +188,7 @@ def known_keys(model: type[Strict] | None) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _tell(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Report) -> None:
+def _tell(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Diagnostics) -> None:
     parent = where[:-1]
     if kind == "extra_forbidden":
         report.fault((*where, KEY), _unknown_key(str(where[-1]), parent))

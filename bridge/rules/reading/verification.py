@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.model import Path
-    from bridge.rules.reading.report import Fault, Report, Steps
+    from bridge.rules.reading.report import Diagnostics, Fault, Steps
     from bridge.rules.reading.schema import Scheme, Texts
 
 CUSTOM: Final = "custom"
@@ -39,11 +39,11 @@ _KEYS: Final = {
 }
 
 
-def in_preset(report: Report) -> Fault:
+def in_preset(report: Diagnostics) -> Fault:
     return lambda where, sentence: report.fault(("provider",), f"its preset has an error at {where}: {sentence}")
 
 
-def valid_preset(found: Any, report: Report, where: Steps) -> Preset:
+def valid_preset(found: Any, report: Diagnostics, where: Steps) -> Preset:
     try:
         return Preset.model_validate(found)
     except ValidationError as error:
@@ -52,7 +52,7 @@ def valid_preset(found: Any, report: Report, where: Steps) -> Preset:
         return Preset.model_validate({})
 
 
-def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Report) -> VerifySpec:
+def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Diagnostics) -> VerifySpec:
     written, fault = _written_verify(file, preset, presets, report)
     if written is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
@@ -119,7 +119,7 @@ def signs_its_url(verify: VerifySpec) -> bool:
 
 
 def _written_verify(
-    file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Report
+    file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Diagnostics
 ) -> tuple[Verify | None, Fault]:
     """The `verify` stanza of the file, of the preset that it names there, or of the provider's preset."""
     base = preset.verify if isinstance(preset.verify, Verify) else None
@@ -138,7 +138,7 @@ def _written_verify(
     return _overlaid(base, own), report.below("verify")
 
 
-def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Report, where: Steps) -> Verify | None:
+def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Diagnostics, where: Steps) -> Verify | None:
     found = presets.get(name)
     if found is None:
         report.fault(where, f'unknown preset "{name}"{did_you_mean(name, presets)}')
