@@ -1,9 +1,10 @@
 """`make chaos` or `python -m chaos`: one run of the ledger. Exit code 1: a promise did not hold.
 
-MODE=kill|term|stop|pg-restart|silent|failover|outage|slow|memory|same|forged|malformed|crowd|restore|clock
+MODE=kill|term|stop|pg-restart|silent|failover|upgrade|outage|slow|memory|same|forged|malformed|crowd|restore|clock
 EVENTS=5000 KILLS=100 FAULTS=10 SEED=1
 DATABASE_URL=sqlite (a file of its own), postgresql (a server of its own), or the URL of an empty database
 UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbed, too)
+FROM=f44b843 (upgrade: the Git revision of the release before)
 WEBS=2 WORKERS=1 · KEEP=folder · POOLER=transaction|session (silent, failover)
 """
 
@@ -19,10 +20,12 @@ from typing import Any
 from chaos import ledger, run
 from chaos.plan import GAPS_S, MODES, STORMS, Plan
 
+FIRST_RELEASE = "f44b843"  # 0.1.0
 SHOWN = (
     *("took_s", "sending_s", "draining_s", "starts", "tries", "doubts", "answers"),
     *("slowest_503_s", "slowest_503_with_stops_s", "slowest_exit_s", "slowest_ack_s"),
     *("silenced", "commits_unanswered", "promoting_s", "acks_after_move_s"),
+    *("migrated_after", "former_starts_on_new_tables"),
 )
 
 
@@ -80,6 +83,7 @@ def _plan(environ: Mapping[str, str]) -> Plan:
         workers=int(environ.get("WORKERS", "1")),
         senders=int(environ.get("SENDERS", "8")),
         fault_path=environ.get("FAULT_PATH", "/goals"),
+        former=environ.get("FROM", FIRST_RELEASE) if mode == "upgrade" else "",
         pooler=environ.get("POOLER", ""),
         gap_s=GAPS_S.get(mode, Plan.gap_s),
         drain_s=max(600.0, int(environ.get("EVENTS", "5000")) / 8),

@@ -57,7 +57,9 @@ def _no_file(file: Path) -> Path:
 class Database:
     """`url` for the bridge, `rows` for the ledger. Use it as a context."""
 
-    def __init__(self, wanted: str, folder: Path) -> None:
+    def __init__(self, wanted: str, folder: Path, release: Path = ROOT) -> None:
+        """release: the root of the code that makes the tables."""
+        self._release = release
         self.kind = "sqlite" if wanted.startswith("sqlite") else "postgresql"
         self._more = contextlib.ExitStack()
         self._home: str | None = None
@@ -69,7 +71,7 @@ class Database:
         self._engine = self._connect()
 
     def __enter__(self) -> Self:
-        self._migrate()
+        self.migrate(self._release)
         statements = _SQLITE if self.kind == "sqlite" else _POSTGRESQL
         self.do(*statements)
         return self
@@ -141,7 +143,8 @@ class Database:
             url = "postgresql+psycopg" + url[url.index(":") :]
         return create_engine(url, poolclass=NullPool)
 
-    def _migrate(self) -> None:
-        environ = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT), "DATABASE_URL": self.url}
+    def migrate(self, release: Path) -> None:
+        """Migrate as this release does."""
+        environ = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(release), "DATABASE_URL": self.url}
         command = [sys.executable, "-m", "bridge", "migrate"]
-        subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, env=environ, cwd=release, check=True, stdout=subprocess.DEVNULL)

@@ -51,6 +51,7 @@ class Member:
         self._folder = folder
         keep = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
         self._environ = {**keep, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environ}
+        self.root = ROOT  # of the release that the next start starts
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -61,12 +62,17 @@ class Member:
             self.process = subprocess.Popen(
                 [*limit, sys.executable, *self._words],
                 cwd=self._folder,
-                env=self._environ,
+                env={**self._environ, **self._other_release()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _other_release(self) -> dict[str, str]:
+        if self.root == ROOT:
+            return {}
+        return {"PYTHONPATH": str(self.root), "BRIDGE_MAPPINGS": str(self.root / "mappings")}
 
     def _output(self) -> IO[bytes]:
         if not self.unread:
@@ -152,10 +158,11 @@ class Family:
         """Until everybody is up."""
         wait(lambda: all(member.is_up() for member in self.members), within_s, "all processes are up")
 
-    def hit(self, rng: random.Random, number: int, *, to: str = "group") -> Member:
-        """Signal one that is up."""
+    def hit(self, rng: random.Random, number: int, *, to: str = "group", then: Path = ROOT) -> Member:
+        """Signal one that is up. then: the root of the release that is started after it ended."""
         chosen = rng.choice(self.members)
         wait(chosen.is_up, 120, f"{chosen.name} is up")
+        chosen.root = then
         chosen.signal(number, to=to)
         return chosen
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bridge.sandbox.faults import MIXED
 
-STORMS = ("kill", "term", "stop", "pg-restart", "silent", "failover")
+STORMS = ("kill", "term", "stop", "pg-restart", "silent", "failover", "upgrade")
 MODES = (*STORMS, "outage", "slow", "memory", "same", "forged", "malformed", "crowd", "restore", "clock")
 GAPS_S = {"silent": (13.0, 16.0), "failover": (2.0, 3.0)}  # between two of them, where it is not short
 SECRET = "whsec_chaos_secret_0123456789abcdef"
@@ -36,6 +36,7 @@ class Plan:
     gap_s: tuple[float, float] = (0.1, 1.2)  # between two signals
     drain_s: float = 600.0
     fault_path: str = "/goals"  # "*": the reading back is disturbed, too
+    former: str = ""  # the Git revision of an earlier release, which writes the database (upgrade)
     pooler: str = ""  # `transaction` or `session`: pgbouncer in between (silent, failover)
     more: Mapping[str, str] = field(default_factory=dict)  # settings of the bridge
     beside: Mapping[str, str] = field(default_factory=dict)  # the destination's environment

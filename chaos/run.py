@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
 import tempfile
 import time
 import urllib.request
@@ -15,11 +16,14 @@ from typing import Any
 
 from chaos import ledger, plan
 from chaos.databases import Database
-from chaos.family import Family, Member, free_port, wait
+from chaos.family import ROOT, Family, Member, free_port, wait
 from chaos.sender import Sender, Span, slowest_s
 
-ROOT = Path(__file__).resolve().parent.parent
 Say = Callable[[str], None]
+
+
+FORMER_UNTIL = 0.3  # of the signals: only the former release runs
+MIXED_UNTIL = 0.7  # both run, on the new tables
 
 
 def quiet(_: str) -> None:
@@ -29,7 +33,9 @@ def quiet(_: str) -> None:
 class Run:
     """Everything that belongs to one run, while it lasts."""
 
-    def __init__(self, wanted: plan.Plan, folder: Path, database: Database, say: Say) -> None:
+    def __init__(self, wanted: plan.Plan, folder: Path, database: Database, say: Say, former: Path = ROOT) -> None:
+        """former: the root of the release that wrote the database."""
+        self.former = former
         self.plan = wanted
         self.database = database
         self.say = say
@@ -75,6 +81,8 @@ class Run:
         self.destination.start()
         try:
             wait(self.destination.is_up, 60, "the destination is up")
+            for member in (*self.webs, *self.workers):
+                member.root = self.former
             with Family([*self.webs, *self.workers], self.rng) as family:
                 family.wait_up()
                 self._send_and_signal(family)
@@ -97,6 +105,10 @@ class Run:
             self.signals += 1
             if self.signals % 25 == 0:
                 self.say(f"  {self.signals} of {self.plan.kills} · {len(sender.acknowledged):,} acknowledged")
+        for member in family.members:
+            if member.root != ROOT:  # what is left of the former release
+                member.root = ROOT
+                member.signal(signal.SIGKILL)
         sender.join(900)
         self.acknowledged = sender.acknowledged
         slowest, seen = slowest_s(sender.refused, self.stopped)
@@ -127,10 +139,24 @@ class Run:
                 self.facts["exits_not_0"] = self.facts.get("exits_not_0", 0) + (code != 0)
             case "pg-restart":
                 self.database.crash()
+            case "upgrade":
+                family.hit(self.rng, signal.SIGKILL, then=self._release())
             case "silent":
                 self._fall_silent()
             case "failover":
                 self._fail_over(sender)
+
+    def _release(self) -> Path:
+        """What is started next: the former release, then either of them on the new tables, then this release."""
+        part = self.signals / self.plan.kills
+        if part < FORMER_UNTIL:
+            return self.former
+        if not self.facts.get("migrated_after"):
+            self.database.migrate(ROOT)
+            self.facts["migrated_after"] = self.signals
+        former = part < MIXED_UNTIL and self.rng.random() < 0.5
+        self.facts["former_starts_on_new_tables"] = self.facts.get("former_starts_on_new_tables", 0) + former
+        return self.former if former else ROOT
 
     def _fall_silent(self) -> None:
         """Some connections, or all of them; or one at its COMMIT, which is done and never answered, or lost."""
@@ -193,8 +219,9 @@ def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tup
     with tempfile.TemporaryDirectory(prefix="chaos-") as made:
         where = folder or Path(made)
         began = time.monotonic()
-        with Database(wanted.database, where) as database:
-            run = Run(wanted, where, database, say)
+        former = _checked_out(wanted.former, where) if wanted.former else ROOT
+        with Database(wanted.database, where, former) as database:
+            run = Run(wanted, where, database, say, former)
             result = run.play()
         facts = {
             "mode": wanted.mode,
@@ -209,6 +236,15 @@ def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tup
             **run.facts,
         }
     return result, facts
+
+
+def _checked_out(revision: str, folder: Path) -> Path:
+    """The files of a Git revision, in a folder of their own."""
+    files = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    into = folder / f"release-{revision}"
+    into.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-x", "-C", str(into)], input=files, check=True)
+    return into
 
 
 def holds(wanted: plan.Plan, result: ledger.Ledger) -> bool:
