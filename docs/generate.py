@@ -1,6 +1,7 @@
 """Writes the parts of the docs that the code knows best: `make docs`. A test compares them with what is checked in.
 
-Whole files: settings.md, commands.md, providers.md, rooms.md with its picture, mapping.schema.json and `.env.example`.
+Whole files: settings.md, commands.md, providers.md, rooms.md with its picture, mapping.schema.json, `.env.example` and
+the script that the bridge serves.
 In other files only what stands between `<!-- generated: NAME -->` and `<!-- /generated -->` is written; everything
 around it is by hand.
 """
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge import rules
+from bridge import rules, snippet
 from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
 from bridge.presets import presets
 from bridge.server import answers as server_answers
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 ROOT: Final = Path(__file__).parents[1]
-PARTLY: Final = ("http", "performance", "rules")
+PARTLY: Final = ("http", "performance", "rules", "snippet")
 NOTE: Final = "<!-- Written by `make docs`; change the code instead. -->"
 _DATABASE: Final = re.compile(r"^(?:SQLite|PostgreSQL)(?:: |, )")
 _PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "docs/rooms.svg": rooms.picture(),
         "docs/settings.md": settings(),
     }
+    whole[f"bridge/snippet/hosted/{snippet.file_name(snippet.script())}"] = snippet.script()
     partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in PARTLY}
     return whole | partly
 
@@ -298,6 +300,23 @@ def _raw_answer(head: str, body: str) -> str:
     return f"| {status.partition(' ')[2]} | {body.strip()} | {', '.join(told)} |"
 
 
+def tools() -> str:
+    """What the snippet does for each tool."""
+    rows = [_tool(name, **known) for name, known in snippet.TOOLS.items()]
+    return "\n".join(["| tool | links and forms to | parameter | also |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _tool(name: str, *, keys: list[str], hosts: list[str] | None = None, **known: Any) -> str:
+    """A row. What carries the visitor beside addresses is an attribute or an option of the tool's own function."""
+    where = ", ".join(f"`{host}{known.get('path', '')}`" for host in hosts or ())
+    only = " (forms only)" if known.get("forms") else ""
+    written = ", ".join(f"`{'#' if known.get('fragment') else ''}{key}={known.get('prefix', '')}…`" for key in keys)
+    carriers = [mark[1] for mark in known.get("marks", ())] + [
+        f"{call[0]}({call[2]})" for call in known.get("calls", ())
+    ]
+    return f"| `{name}` | {where}{only} | {written} | {', '.join(f'`{carrier}`' for carrier in carriers)} |"
+
+
 DATABASES: Final = ("SQLite", "PostgreSQL")
 
 
@@ -345,6 +364,7 @@ def _figure(one: Mapping[str, Any]) -> str:
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "language": language,
     "answers": answers,
+    "tools": tools,
     "door": door,
     "figures": figures,
     "budgets": budgets,

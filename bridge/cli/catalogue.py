@@ -41,6 +41,7 @@ MORE: Final = {
     "backtest": ("backtest", "Show what other rules would have made of the stored events."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
+    "snippet": ("snippet", "Print the script that hands visitors over to links, bookings and forms."),
     "detect": ("detect", "Find the signature scheme of a captured request."),
     "simulate": ("simulate", "Post a provider's signed events, or a file of your own, to a bridge."),
     "sandbox": ("sandbox", "Run a stand-in for DataFast on this machine."),

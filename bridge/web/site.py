@@ -8,7 +8,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from bridge import logs
-from bridge.web import auth, health, hooks, links, metrics
+from bridge.web import auth, health, hooks, links, metrics, snippet
 from bridge.web.messages import plain, unavailable
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def create(bridge: Bridge) -> Flask:
     application.config["BRIDGE_SETTINGS"] = bridge.settings
     for part in (hooks, links, health, metrics):
         application.register_blueprint(part.blueprint(bridge))
+    application.register_blueprint(snippet.blueprint())
     application.add_url_rule("/", "root", _root)
     application.register_error_handler(HTTPException, _as_sentence)
     application.register_error_handler(Exception, _failed)
