@@ -32,6 +32,7 @@ EVERYDAY: Final = {
     "goals": ("goals", "List, show, retry and cancel goals."),
 }
 MORE: Final = {
+    "init": ("init", "Write a folder that deploys, for the tools that you name."),
     "worker": ("serve", "Route events and send goals in a separate process."),
     "migrate": ("serve", "Bring the database to this release's schema."),
     "restored": ("restored", "Tell the bridge that a backup was restored: nothing is sent twice."),

@@ -34,7 +34,7 @@ def loaded(block):
 def test_a_rule_file_of_the_docs_loads_and_its_tests_pass(block):
     results = mapping_tests.run_tests(loaded(block), settings.load({}), 1_790_000_000_000)
     assert [f"{result.name}: {result.message}" for result in results if not result.ok] == []
-    if is_whole(block):
+    if is_whole(block) and not block.page.startswith("docs/recipes/"):  # there, a sample says it
         assert results, "an example says what comes of it"
 
 

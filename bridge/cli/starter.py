@@ -1,0 +1,250 @@
+"""What `init` writes: a folder that deploys, by file name. Nothing here touches a disk but the files of the package.
+
+Everything is derived: layers from the shipped files, what to click from the presets, the hand-over from the recipes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.resources import files as packaged
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import rules, sources
+from bridge.cli import wheel
+from bridge.cli.formatting import listing
+from bridge.cli.sources import PLACEHOLDER, setup
+from bridge.rules.reading.folder import shipped
+from bridge.rules.reading.layers import default_id
+from bridge.rules.reading.strict_yaml import parse
+from bridge.settings import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from bridge.cli.sources import Setup
+    from bridge.rules.reading.strict_yaml import Node
+
+_DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
+_ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but asked for by whoever offers trials
+_NEEDED: Final = ("DATAFAST_API_KEY", "BRIDGE_ADMIN_TOKEN")
+_LONGEST: Final = 90  # characters of a comment
+_SENTENCE: Final = re.compile(r"(?<=[.:;])\s|\s\(")
+_HAND_OVER: Final = re.compile(r"^## Hand over the visitor\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
+_TRY: Final = re.compile(r"^\$ python -m bridge simulate --file docs/recipes/(samples/(\S+).*)$", re.MULTILINE)
+_LINK: Final = re.compile(r"\[([^]]+)\]\([^)]*\)")
+_IN_A_PAGE: Final = re.compile(r"^### Plain JavaScript\n.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+_BY_SNIPPET: Final = "`snippet.html` does this on your pages.\n\n"
+_IGNORED: Final = ".venv/\n__pycache__/\n.env\n*.db\n*.db-wal\n*.db-shm\n"
+
+
+def names() -> list[str]:
+    """The tools that have a shipped file, by its name."""
+    return sorted(shipped())
+
+
+def files(tools: Sequence[str]) -> dict[str, bytes]:
+    """Path below the folder -> content."""
+    layers = {f"{tool}.yaml": layer(tool) for tool in tools}
+    rule_set = rules.load(layers, {}, sources.presets())
+    setups = [setup(rule_set, tool, PLACEHOLDER) for tool in tools]
+    texts = {f"mappings/{name}": text for name, text in layers.items()}
+    snippet = _snippet(tools)
+    if snippet:
+        texts["snippet.html"] = snippet
+    tried = {found[2]: found[1] for tool in tools if (found := _TRY.search(_recipe(f"{tool}.md")))}
+    samples = {f"samples/{name}": _recipe(f"samples/{name}") for name in tried}
+    texts |= {
+        ".env.example": env_example(setups),
+        "Procfile": _read("Procfile"),
+        "README.md": _readme(setups, list(tried.values()), has_snippet=bool(snippet)),
+        ".python-version": _read("python-version"),
+        ".gitignore": _IGNORED,
+    }
+    pinned = _read("requirements.txt")
+    built = wheel.build(pinned)
+    own = f"./{wheel.name()} --hash=sha256:{hashlib.sha256(built).hexdigest()}\n"
+    texts |= {"requirements.txt": _REQUIREMENTS.format(pinned=pinned, own=own), **samples}
+    return {**{name: text.encode() for name, text in texts.items()}, wheel.name(): built}
+
+
+def meanings(written: Iterable[str]) -> dict[str, str]:
+    """What each of these files is for, in a few words."""
+    said = {**_MEANINGS, wheel.name(): "the bridge itself"}
+    return {name: said[name.partition("/")[0]] for name in written}
+
+
+_MEANINGS: Final = {  # a file's name can be long, and a terminal has 80 columns
+    "mappings": "which events become goals",
+    "snippet.html": "for the pages of your site",
+    ".env.example": "every setting, explained",
+    "Procfile": "release, web and worker",
+    "README.md": "five steps to the first goal",
+    "requirements.txt": "pinned packages, with hashes",
+    ".python-version": "the Python that a host takes",
+    ".gitignore": "keeps secrets out of git",
+    "samples": "an event to try it with",
+}
+_REQUIREMENTS: Final = """\
+# Install with: pip install --require-hashes -r requirements.txt (a host does that by itself, because of the hashes).
+# The bridge is not a published package; its own line is that of the wheel in this folder. To upgrade, run `init` of the
+# new release into another folder, and take both its wheel and its requirements.txt.
+{own}
+{pinned}"""
+
+
+# --------------------------------------------------------------------------------------------------------- layers
+
+
+def layer(tool: str) -> str:
+    """The mapping file of a tool: the shipped goals that are on, a line each, and below them those that are off."""
+    text = shipped()[tool]
+    lines = text.splitlines()
+    tree, _ = parse(text)
+    assert tree is not None
+    on: dict[str, str] = {}
+    off: dict[str, str] = {}
+    kept = tree.entries["in_layers"].plain() if "in_layers" in tree.entries else None
+    for node in tree.entries["goals"].elements:
+        goal = node.entries.get("goal")
+        if goal is not None:
+            name = str(goal.value)
+            used = name in _ALSO.get(tool, ()) or _is_on(node, kept)
+            (on if used else off).setdefault(name, _sentence(lines, node.line))
+    off = {name: meaning for name, meaning in off.items() if name not in on}
+    head = f"extends: {tool} # starts from the shipped file; `python -m bridge check` says whether this one is right\n"
+    listed = "".join(f"  {_use(name, meaning)}\n" for name, meaning in on.items())
+    use = f"\n# These goals are on.\nuse:\n{listed}" if on else "\nuse: []\n"
+    commented = "".join(f"#  {_use(name, meaning)}\n" for name, meaning in off.items())
+    rest = f"\n# These are off. To switch one on, move its line to the others.\n{commented}" if off else ""
+    return head + use + rest
+
+
+def _is_on(node: Node, kept: Any) -> bool:
+    """Whether a rule is on in a layer that names none."""
+    switch = node.entries.get("enabled")
+    own = node.entries.get("id")
+    rule_id = own.value if own is not None else default_id(str(node.entries["goal"].value))
+    return (switch is None or switch.value is True) and (kept is None or rule_id in kept)
+
+
+def _sentence(lines: Sequence[str], line: int) -> str:
+    """The first sentence of the comment above a rule."""
+    above: list[str] = []
+    for text in reversed(lines[: line - 1]):
+        if not text.lstrip().startswith("#"):
+            break
+        above.insert(0, text.strip().lstrip("# "))
+    first = _SENTENCE.split(" ".join(above), maxsplit=1)[0]
+    return "" if first.startswith("…") else first.rstrip(" .:;…")  # the end of a sentence says nothing by itself
+
+
+def _use(name: str, meaning: str) -> str:
+    item = f"- {name}" if re.fullmatch(r"\w+", name) else f'- "{name}"'
+    return f"{item} # {shorten(meaning, _LONGEST, placeholder='…')}" if meaning else item
+
+
+# ------------------------------------------------------------------------------------------------------- settings
+
+
+def env_example(setups: Iterable[Setup]) -> str:
+    """Every everyday setting and every secret, each with what it means; what is not needed is commented out."""
+    lines = ["# Copy this file to .env and fill it in. On a host, set the same variables in its settings instead."]
+    lines += _setting(_NEEDED[0])
+    for one in setups:
+        for name in one.secret_names:
+            hint = f": {one.secret_hint}" if one.secret_hint else ""
+            lines += ["", f"# The secret of {one.source}{hint}", f"{name}="]
+    lines += [line for name in _NEEDED[1:] for line in _setting(name)]
+    for setting in TABLE:
+        if setting.group == "everyday" and setting.name not in _NEEDED:
+            lines += _setting(setting.name)
+    return "\n".join(lines) + "\n"
+
+
+def _setting(name: str) -> list[str]:
+    (setting,) = (one for one in TABLE if one.name == name)
+    default = "" if setting.default is None else f" [{setting.default}]"
+    mark = "" if name in _NEEDED else "#"
+    return ["", f"# {setting.help}{default}", f"{mark}{name}={setting.default or ''}"]
+
+
+# ------------------------------------------------------------------------------------------------------ hand-over
+
+
+def _snippet(tools: Sequence[str]) -> str:
+    """The inline script for those tools whose links and embeds it knows; empty if there is none."""
+    from bridge import snippet
+
+    known = [tool for tool in tools if tool in snippet.TOOLS]
+    return snippet.inline(known) if known else ""
+
+
+def _hand_over(tool: str, *, by_snippet: bool) -> str:
+    """The part of the tool's recipe about handing over, or what its shipped file says at its top."""
+    found = _HAND_OVER.search(_recipe(f"{tool}.md"))
+    if found is not None:
+        text = _IN_A_PAGE.sub(_BY_SNIPPET, found[1]) if by_snippet else found[1]
+        return re.sub(r"^### ", "#### ", _LINK.sub(r"\1", text).strip(), flags=re.MULTILINE)
+    head = shipped()[tool].split("\n\n", 1)[0].splitlines()[1:]
+    return "\n".join(["```text", *(line.removeprefix("#").removeprefix(" ") for line in head if line != "#"), "```"])
+
+
+def _title(tool: str) -> str:
+    """The tool's own name, with which its shipped file begins."""
+    return shipped()[tool].removeprefix("# ").partition(" → ")[0]
+
+
+def _recipe(name: str) -> str:
+    path = _DATA.joinpath("recipes", name)
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+def _read(name: str) -> str:
+    return _DATA.joinpath(name).read_text("utf-8")
+
+
+# --------------------------------------------------------------------------------------------------------- README
+
+
+def _readme(setups: Sequence[Setup], tried: Sequence[str], *, has_snippet: bool) -> str:
+    lines = "\n".join(f"$ python -m bridge simulate --file {words}" for words in tried)
+    secrets = [name for one in setups for name in one.secret_names]
+    return _read("README.md").format(
+        tools=listing([_title(one.source) for one in setups]),
+        wheel=wheel.name(),
+        trying=_read("TRYING.md").format(lines=lines) if lines else "",
+        example=secrets[0] if secrets else "NAME",
+        urls="\n".join(_row(one) for one in setups),
+        events="".join(f"\n{_ticks(one)}\n" for one in setups),
+        hand_over="".join(_sections(setups, has_snippet=has_snippet)),
+    )
+
+
+def _row(one: Setup) -> str:
+    variables = ", ".join(f"`{name}`" for name in one.secret_names)
+    cells = (_title(one.source), f"`{one.url}`", one.where or "", variables, one.secret_hint or "")
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _ticks(one: Setup) -> str:
+    """The events of one source: those for goals, and those that only tell whose a later event is."""
+    told = [f"**{_title(one.source)}.** For goals: {_quoted(one.goal_events)}."]
+    if one.link_events:
+        told.append(f"To find the visitor of later ones: {_quoted(one.link_events)}.")
+    return " ".join(told)
+
+
+def _quoted(events: Sequence[str]) -> str:
+    return ", ".join(f"`{event}`" if event != "*" else "all" for event in events) or "none"
+
+
+def _sections(setups: Sequence[Setup], *, has_snippet: bool) -> Iterator[str]:
+    from bridge import snippet
+
+    if has_snippet:
+        yield "\nPaste `snippet.html` into the `<head>` of each page of your site.\n"
+    for one in setups:
+        text = _hand_over(one.source, by_snippet=one.source in snippet.TOOLS)
+        yield f"\n### {_title(one.source)}\n\n{text}\n"
