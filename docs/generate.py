@@ -22,7 +22,7 @@ from bridge.presets import presets
 from bridge.server import answers as server_answers
 from bridge.settings import TABLE, Setting
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
-from docs import providers, rooms
+from docs import providers, rooms, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -368,6 +368,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "door": door,
     "figures": figures,
     "budgets": budgets,
+    "values": values.table,
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.globs import compile_glob
 from bridge.rules.language.named import Choice, Values
-from bridge.rules.language.stripe_prices import BUILTINS
+from bridge.rules.language.prices import BUILTINS
 from bridge.rules.language.templates import Template, compile_template
 from bridge.rules.reading.report import below, numbered
 from bridge.rules.reading.schema import Chosen, NamedValue, Preset

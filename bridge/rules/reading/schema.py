@@ -338,6 +338,7 @@ class Chosen(Strict):
     event: Texts = Field(default="*", description="only for events of these types (globs)")
     value: Scalar | None = Field(default=None, description="a template")
     builtin: StrictStr | None = Field(default=None, description="code of the bridge instead, as presets use it")
+    means: StrictStr | None = Field(default=None, description="what it is, for the table of docs/rules.md")
 
 
 NamedValue = Annotated[

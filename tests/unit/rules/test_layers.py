@@ -71,7 +71,7 @@ def test_one_line_is_the_shipped_file(name):
     assert {rule.origin for rule in layer.rules[name]} == {"shipped"}
     assert {rule.origin for rule in plain.rules[name]} == {""}
     assert layer.sources[name].visitor == plain.sources[name].visitor
-    assert layer.sources[name].secret_names[0] == f"{name.upper()}_WEBHOOK_SECRET"
+    assert layer.sources[name].secret_names[0] == f"{name.upper().replace('-', '_')}_WEBHOOK_SECRET"
     assert layer.mappings[name].tests == ()
 
 

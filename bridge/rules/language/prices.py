@@ -1,9 +1,10 @@
-"""What Stripe's subscriptions cost a month, and which prices they have: values of its preset that no template can say.
+"""What subscriptions cost a month, and which prices they have: values of presets that no template can say.
 
     stripe.prices          the ids of all prices, as a set: the order of a subscription's items means nothing
     stripe.monthly         the sum of unit amount times quantity over all items, a month, in whole units of the currency
     stripe.monthly_before  the same for the items before the change, with the quantities of now: so seats never decide
 
+`paddle.…`, `polar.…` and `dodo.…` are the same of their subscriptions, which are first written as Stripe's are.
 Reckoned in fractions and rounded once, at the end. A sum is missing where an item has no fixed price of its own:
 metered, tiered, transformed (`transform_quantity`), in another currency, or when not all items are in the event.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import MISSING
 from bridge.rules.language.values import decimals, major, number, was
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from bridge.rules.language.filters import Scope
     from bridge.rules.language.values import Value
 
-    Item = Mapping[str, Json]
+    Item = Mapping[str, Any]
+    Reader = Callable[[Document], Item]
+    Builtin = Callable[[Scope], Value]
 
 PER_MONTH: Final = {
     "day": Fraction(365, 12),
@@ -37,32 +40,33 @@ _ITEMS_MAX: Final = 100  # Stripe allows 20; without a limit the fractions of a 
 _INTERVALS_MAX: Final = 1_095  # three years of days, Stripe's own limit
 
 
-def prices(scope: Scope) -> Value:
+def _prices(read: Reader) -> Builtin:
     """The ids of the prices of all items of a subscription, or of all lines of an invoice, each once, sorted."""
-    found = {identifier for item in _items(_object(scope.document)) if (identifier := _price_id(item))}
-    return sorted(found) or MISSING
+
+    def prices(scope: Scope) -> Value:
+        found = {identifier for item in _items(read(scope.document)) if (identifier := _price_id(item))}
+        return sorted(found) or MISSING
+
+    return prices
 
 
-def monthly(scope: Scope) -> Value:
+def _monthly(read: Reader) -> Builtin:
     """What the items cost a month."""
-    now = _object(scope.document)
-    return _total(now, [_quantity(item) for item in _items(now)], _currency(now), scope)
+
+    def monthly(scope: Scope) -> Value:
+        now = read(scope.document)
+        return _total(now, [_quantity(item) for item in _items(now)], _currency(now), scope)
+
+    return monthly
 
 
-def monthly_before(scope: Scope) -> Value:
+def _monthly_before(scope: Scope) -> Value:
     """What the items of before the change would cost a month in the quantities of now."""
     then = _object(was(scope.document))
     if len(_items(then)) > _ITEMS_MAX:
         return MISSING
     now = _object(scope.document)
     return _total(then, _now_for(then, now), _currency(now), scope)
-
-
-BUILTINS: Final[Mapping[str, Callable[[Scope], Value]]] = {
-    "stripe.prices": prices,
-    "stripe.monthly": monthly,
-    "stripe.monthly_before": monthly_before,
-}
 
 
 # ------------------------------------------------------------------------------------------------- subscriptions
@@ -75,6 +79,56 @@ def _object(document: Document) -> Item:
 
 def _map(value: Json) -> Item:
     return value if isinstance(value, dict) else {}
+
+
+def _paddle(document: Document) -> Item:
+    """A subscription or a transaction of Paddle. A price with another amount for some countries is not fixed."""
+    data = _map(_map(document.body).get("data"))
+    listed = data.get("items")
+    items = [_of_paddle(_map(item)) for item in listed] if isinstance(listed, list) else []
+    return _subscription(data.get("currency_code"), items)
+
+
+def _of_paddle(item: Item) -> Item:
+    price = _map(item.get("price"))
+    cycle, unit = _map(price.get("billing_cycle")), _map(price.get("unit_price"))
+    stated = {
+        "id": price.get("id"),
+        "unit_amount": unit.get("amount"),
+        "currency": unit.get("currency_code"),
+        "recurring": {"interval": cycle.get("interval"), "interval_count": cycle.get("frequency")},
+        "billing_scheme": "tiered" if price.get("unit_price_overrides") else None,
+    }
+    return {"price": stated, "quantity": item.get("quantity")}
+
+
+def _polar(document: Document) -> Item:
+    """A subscription of Polar: its amount is that of all seats and prices, and unknown with a price by use."""
+    data = _map(_map(document.body).get("data"))
+    listed = data.get("prices")
+    prices = listed if isinstance(listed, list) else []
+    metered = any(str(_map(price).get("amount_type")).startswith("metered") for price in prices)
+    interval, count = data.get("recurring_interval"), data.get("recurring_interval_count")
+    return _subscription(data.get("currency"), [_whole(data.get("amount"), interval, count, metered=metered)])
+
+
+def _dodo(document: Document) -> Item:
+    """A subscription of Dodo Payments: what each charge is for all it holds, and unknown on demand or by use."""
+    data = _map(_map(document.body).get("data"))
+    metered = bool(data.get("on_demand") or data.get("meters"))
+    interval, count = str(data.get("payment_frequency_interval")).lower(), data.get("payment_frequency_count")
+    amount = data.get("recurring_pre_tax_amount")
+    return _subscription(data.get("currency"), [_whole(amount, interval, count, metered=metered)])
+
+
+def _whole(amount: Json, interval: Json, count: Json, *, metered: bool) -> Item:
+    """One item for all of a subscription."""
+    recurring = {"interval": interval, "interval_count": count}
+    return {"price": {"unit_amount": amount, "recurring": recurring, "usage_type": "metered" if metered else None}}
+
+
+def _subscription(currency: Json, items: list[Item]) -> Item:
+    return {"currency": currency, "items": {"data": items}}
 
 
 def _items(subscription: Item) -> list[Item]:
@@ -213,3 +267,16 @@ def _amount(price: Item) -> Decimal | None:
     whole = number(price.get("unit_amount", price.get("amount")))
     exact = number(price.get("unit_amount_decimal", price.get("amount_decimal")))
     return whole if exact is None or (whole is not None and exact == exact.to_integral_value()) else exact
+
+
+# ------------------------------------------------------------------------------------------------------ builtins
+
+BUILTINS: Final[Mapping[str, Builtin]] = {
+    "stripe.prices": _prices(_object),
+    "stripe.monthly": _monthly(_object),
+    "stripe.monthly_before": _monthly_before,
+    "paddle.prices": _prices(_paddle),
+    "paddle.monthly": _monthly(_paddle),
+    "polar.monthly": _monthly(_polar),
+    "dodo.monthly": _monthly(_dodo),
+}
