@@ -231,16 +231,13 @@ def test_every_rule_is_short_and_no_alternative_is_said_twice(rule_set, name):
     assert len(chains) == len(set(chains))
 
 
-PERSONAL = re.compile(r"email(?!_confirmed|_id)|user_name|customer_details|ip_country|full_name")
+PERSONAL = re.compile(r"email(?!_confirmed|_id|[._]clicked)|user_name|customer_details|ip_country|full_name")
 
 
 def test_no_shipped_rule_takes_more_than_seven_keys_or_personal_data():
     for rule_set, name in ALL:
-        written = rule_set.mappings[name]
-        for goal in written.goals:
-            sent = json.dumps([goal.metadata, str(goal.payment), goal.once_per, goal.description])
-            assert PERSONAL.search(sent) is None, f"{name}: {sent}"
-        assert PERSONAL.search(str(written.values)) is None, name
+        said = rule_set.files[f"{name}.yaml"].partition("\ntests:")[0]
+        assert PERSONAL.search(re.sub(r"(?m)^ *#.*$", "", said)) is None, name
         for rule in rule_set.rules[name]:
             if isinstance(rule.metadata, tuple):
                 assert len(rule.metadata) <= (9 if rule.goal.startswith("plan_") else 7)
