@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import click
 
 from bridge.cli import parameters, redaction, resources
 from bridge.cli.catalogue import command
+from bridge.cli.coverage import print_unseen
 from bridge.cli.formatting import count, listing, span
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
@@ -54,7 +55,7 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
     from bridge import app
     from bridge.store import clock
     from bridge.workbench import backtest as backtests
-    from bridge.workbench import stored
+    from bridge.workbench import stored, unseen
 
     screen = of_context()
     given = resources.environ()
@@ -68,12 +69,15 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         )
         with screen.progress("events") as step:
             result = backtests.compare(store, present, other, since_ms, step)
+        paths = unseen.unseen(store, sets.other, settings, since_ms)
         _hide(screen, store, result)
     failed = expect_no_loss and result.lost > 0
     if screen.as_json:
-        screen.write_json({"ok": not failed, "since_ms": since_ms, **as_json(result, sets.names)})
+        found = {**as_json(result, sets.names), "unseen_paths": [asdict(one) for one in paths]}
+        screen.write_json({"ok": not failed, "since_ms": since_ms, **found})
     else:
         _print(screen, result, sets.names, since)
+        print_unseen(screen, paths)
     if failed:
         raise BridgeError(f"{count(result.lost, 'goal')} would be lost, and --expect-no-loss allows none.")
 

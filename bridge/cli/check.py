@@ -1,12 +1,14 @@
 """`check`: are the settings right, are the mapping files right, do the tests inside them pass?
 
-It names every problem of all three at once, one per line and never wrapped, so that an editor can jump to it. It opens
-no database and makes no request. A missing secret is a warning: it may be set any minute, and the other sources work.
+It names every problem of all three at once, one per line and never wrapped, so that an editor can jump to it. It makes
+no request. Where a database can be read, it also names the paths that no stored event has; where none can, it says
+nothing of them. A missing secret is a warning: it may be set any minute, and the other sources work.
 A value that is evidently not a secret is a problem, although the bridge starts with it, too.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +19,7 @@ from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
-from bridge.errors import FaultsError, SettingsError
+from bridge.errors import BridgeError, FaultsError, SettingsError
 from bridge.text import nearest
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _ALIKE: Final = 0.87
+_PATIENCE_S: Final = 2.0  # for a database that may not answer: what it holds only adds warnings
 
 
 @dataclass
@@ -157,9 +160,21 @@ def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, tex
     report.faults += rule_set.problems
     report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
     wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
-    report.suspicions += [*rule_set.suspicions, *_misspelt(given, wanted, _is_secret)]
+    report.suspicions += [*rule_set.suspicions, *_misspelt(given, wanted, _is_secret), *_unseen(rule_set, given)]
     report.files = _files(rule_set, texts, folder)
     _run_tests(report, rule_set, given)
+
+
+def _unseen(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
+    """The paths that no stored event has; nothing where the database cannot be read."""
+    with resources.maybe_store(_PATIENCE_S) as (store, _):
+        if store is None:
+            return []
+        from bridge.workbench import unseen
+
+        with suppress(BridgeError):
+            return [one.line for one in unseen.unseen(store, rule_set, resources.settings_or_defaults(given))]
+    return []
 
 
 def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:

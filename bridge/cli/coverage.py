@@ -1,4 +1,4 @@
-"""`coverage`: which event types no rule uses, and which rules made no goal."""
+"""`coverage`: which event types no rule uses, which rules made no goal, which paths no event has."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from bridge.cli.formatting import count, listing, span, when_short
 from bridge.cli.screen import of_context
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bridge.cli.screen import Screen
     from bridge.workbench.coverage import Coverage, RuleCoverage, TypeCoverage
+    from bridge.workbench.unseen import UnseenPath
 
 
 @command(
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 def coverage(since: int, mappings: Path | None) -> None:
     """List the event types that no rule uses, with how many came, and the rules that made no goal, with the reason.
 
-    An event type that no rule uses can be ticked off at its provider, or deserves a rule. Nothing is sent or changed.
+    It also names the paths in your rules that none of the newest events has; most of these are misspelt. An event type
+    that no rule uses can be ticked off at its provider, or deserves a rule. Nothing is sent or changed.
     """
     from bridge.store import clock
     from bridge.workbench import coverage as coverages
+    from bridge.workbench import unseen
 
     screen = of_context()
     given = resources.environ()
@@ -40,10 +44,21 @@ def coverage(since: int, mappings: Path | None) -> None:
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
         found = coverages.coverage(store, rule_set, since_ms)
+        paths = unseen.unseen(store, rule_set, resources.settings_or_defaults(given), since_ms)
     if screen.as_json:
-        screen.write_json({"since_ms": since_ms, **as_json(found)})
+        screen.write_json({"since_ms": since_ms, **as_json(found), "unseen_paths": [asdict(one) for one in paths]})
     else:
         _print(screen, found, since)
+        print_unseen(screen, paths)
+
+
+def print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
+    """The paths that none of the newest events has, a line each, as `check` prints them."""
+    if paths:
+        screen.say()
+        screen.heading("Paths that no event has")
+    for path in paths:
+        screen.line(path.line)
 
 
 def as_json(found: Coverage) -> dict[str, Any]:
@@ -67,22 +82,28 @@ def _print(screen: Screen, found: Coverage, since: int) -> None:
         screen.say()
         screen.heading("Types that no rule uses")
         heads = ("SOURCE", "TYPE", "EVENTS", "LAST (UTC)", "NOTE")
-        screen.table(heads, [_type_row(one) for one in found.unused])
+        origins = {(rule.source, rule.rule): _called(rule) for rule in found.rules}
+        screen.table(heads, [_type_row(one, origins) for one in found.unused])
     if found.idle:
         screen.say()
         screen.heading("Rules that made no goal")
         screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), [_rule_row(one) for one in found.idle])
 
 
-def _type_row(one: TypeCoverage) -> tuple[str, ...]:
+def _type_row(one: TypeCoverage, called: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
     note = "" if one.known else "there is no mapping file"
     if one.off:
-        note = f"switched off: {listing(list(one.off))}"
+        note = f"switched off: {listing([called[one.source, rule] for rule in one.off])}"
     return (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms), note)
 
 
 def _rule_row(one: RuleCoverage) -> tuple[str, ...]:
-    return (one.source, f"{one.rule} ({one.origin})" if one.origin else one.rule, str(one.events), _why(one))
+    return (one.source, _called(one), str(one.events), _why(one))
+
+
+def _called(rule: RuleCoverage) -> str:
+    """A rule by its id; in a layer, whose it is."""
+    return f"{rule.rule} ({rule.origin})" if rule.origin else rule.rule
 
 
 def _why(one: RuleCoverage) -> str:

@@ -54,15 +54,18 @@ def events() -> None:
 @click.option("--source", metavar="NAME", help="Only those of this source.")
 @click.option("--type", metavar="TYPE", help="Only those of this type, such as charge.refunded.")
 @parameters.SINCE
+@parameters.UNTIL
 @click.option("--before", type=parameters.EVENT, metavar="EVENT", help="Only those before this one (ev_12).")
 @parameters.LIMIT
-def list_(since: int | None, limit: int, **filters: Any) -> None:
+def list_(since: int | None, until: parameters.Point | None, limit: int, **filters: Any) -> None:
     """List received webhooks, the newest first, with what became of them."""
     from bridge.store.operator import queries
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
-        wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
+        wanted = queries.EventFilter(
+            since_ms=resources.since_ms(conn, since), until_ms=resources.until_ms(conn, until), limit=limit, **filters
+        )
         lines = queries.list_events(conn, wanted)
         redaction.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
     redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
@@ -157,7 +160,7 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
 @click.option("--source", metavar="NAME", help="Only those of this source.")
 @click.option("--type", metavar="TYPE", help="Only those of this type.")
 @parameters.SINCE
-@click.option("--until", type=parameters.POINT, metavar="TIME", help="Only those before 1d ago, or 2026-05-03T14:00Z.")
+@parameters.UNTIL
 @click.option("--dry-run", is_flag=True, help="Only show what it would do.")
 @parameters.YES
 def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> int:
@@ -205,7 +208,7 @@ def _selected(
 
     if names:
         return [one(conn, name).line for name in reversed(names)]
-    until_ms = until and until.at(resources.since_ms(conn, 0) or 0)
+    until_ms = resources.until_ms(conn, until)
     wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), until_ms=until_ms, **filters)
     return resources.every(partial(queries.list_events, conn), wanted)
 

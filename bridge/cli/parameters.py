@@ -110,6 +110,10 @@ MAPPINGS: Final = click.option(
 )
 SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
 
+UNTIL: Final = click.option(
+    "--until", type=POINT, metavar="TIME", help="Only those before 1d ago, or 2026-05-03T14:00Z."
+)
+
 
 def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--since`, of a command that always looks at some span of time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,10 @@ def as_json(found: Report) -> dict[str, Any]:
         "since_ms": found.since_ms,
         "until_ms": found.until_ms,
         "goals": found.goals,
+        "payments": found.payments,
         "test_goals": found.test,
         "dry_goals": found.dry,
+        "dry_goals_with_visitor": found.dry_named,
         "states": dict(found.states),
         "days": {day: sum(rule.days[day] for rule in found.rules) for day in found.days},
         "rules": [_rule_json(rule) for rule in found.rules],
@@ -69,6 +72,7 @@ def _rule_json(rule: RuleReport) -> dict[str, Any]:
     return {
         "source": rule.source,
         "rule": rule.rule,
+        "kind": rule.kind,
         "names": dict(rule.names),
         "goals": rule.goals,
         "states": dict(rule.states),
@@ -102,16 +106,15 @@ def _print(screen: Screen, found: Report, since: int) -> None:
     if found.rules:
         screen.say()
         heads = ("SOURCE", "RULE", "GOALS", "DELIVERED", "WAIT", "NO VISITOR")
-        screen.table(heads, [_row(rule) for rule in found.rules])
+        screen.table(heads, [_row(rule) for rule in found.rules], numbers=range(2, len(heads)))
         screen.say()
         screen.heading("By day (UTC)")
         screen.facts([(day, _day(found, day)) for day in found.days if _made_on(found, day)])
     if found.money:
         screen.say()
         screen.heading("Money")
-        screen.table(
-            ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "WITHOUT"), [_money_row(money) for money in found.money]
-        )
+        columns = ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "GOALS", "WITHOUT", "GOALS")
+        screen.table(columns, [_money_row(money) for money in found.money], numbers=range(3, len(columns)))
     _print_state(screen, found)
 
 
@@ -146,19 +149,24 @@ def _summary(found: Report, since: int) -> str:
         text
         for number, text in (
             (found.test, f"{found.test} of test events"),
-            (found.dry, f"{found.dry} of rules that only rehearse"),
+            (found.dry, f"{found.dry} of rules that only rehearse ({found.dry_named} with a visitor)"),
         )
         if number
     ]
     beside = f" Beside them {listing(apart)}." if apart else ""
     if not found.goals:
         return f"No goal in the last {span(since)}.{beside}"
-    return f"{count(found.goals, 'goal')} in the last {span(since)}: {states}.{beside}"
+    payments = f" ({count(found.payments, 'payment')} among them)" if found.payments else ""
+    return f"{count(found.goals, 'goal')}{payments} in the last {span(since)}: {states}.{beside}"
 
 
 def _row(rule: RuleReport) -> tuple[str, ...]:
     numbers = (rule.goals, rule.states["delivered"], rule.waiting, rule.goals - rule.with_visitor)
-    return (rule.source, rule.rule, *(str(number or "") for number in numbers))
+    return (rule.source, _called(rule), *(str(number or "") for number in numbers))
+
+
+def _called(rule: RuleReport) -> str:
+    return rule.rule if rule.kind in ("goal", rule.rule) else f"{rule.rule} ({rule.kind})"
 
 
 def _made_on(found: Report, day: str) -> int:
@@ -166,15 +174,23 @@ def _made_on(found: Report, day: str) -> int:
 
 
 def _day(found: Report, day: str) -> str:
+    """What was made on a day; the source where rules of several have one id."""
+    ids = Counter(rule.rule for rule in found.rules)
     made = sorted(
-        ((rule.days[day], rule.rule) for rule in found.rules if rule.days[day]), key=lambda one: (-one[0], one[1])
+        (-rule.days[day], rule.rule if ids[rule.rule] == 1 else f"{rule.source} {rule.rule}")
+        for rule in found.rules
+        if rule.days[day]
     )
-    return f"{_made_on(found, day)}: {', '.join(f'{rule} {number}' for number, rule in made)}"
+    return f"{_made_on(found, day)}: {', '.join(f'{rule} {-number}' for number, rule in made)}"
 
 
 def _money_row(money: Money) -> tuple[str, ...]:
-    sums = (f"{_amount(one)} ({one.goals})" if one.goals else "" for one in (money.with_visitor, money.without_visitor))
-    return (money.source, money.rule, money.currency or "(none)", *sums)
+    cells = [
+        cell
+        for one in (money.with_visitor, money.without_visitor)
+        for cell in ((_amount(one), str(one.goals)) if one.goals else ("", ""))
+    ]
+    return (money.source, money.rule, money.currency or "(none)", *cells)
 
 
 def _amount(one: Sum) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bridge.cli.parameters import Point
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
@@ -113,12 +114,12 @@ def store() -> Iterator[Store]:
         yield opened
 
 
-def _open() -> Store:
-    from bridge import store as store_
-
+def _open(patience_s: float = CONNECTION_S) -> Store:
     url = database_url()
     _demand_file(url)
-    opened = store_.open(url, pool_size=1, patience_s=CONNECTION_S)
+    from bridge import store as store_
+
+    opened = store_.open(url, pool_size=1, patience_s=patience_s)
     try:
         _demand_current(store_.schema_state(opened))
     except BaseException:
@@ -128,10 +129,10 @@ def _open() -> Store:
 
 
 @contextmanager
-def maybe_store() -> Iterator[tuple[Store | None, BridgeError | None]]:
+def maybe_store(patience_s: float = CONNECTION_S) -> Iterator[tuple[Store | None, BridgeError | None]]:
     """The store, or why there is none."""
     try:
-        opened = _open()
+        opened = _open(patience_s)
     except BridgeError as error:
         yield None, error
         return
@@ -144,6 +145,13 @@ def since_ms(conn: Connection, since: int | None) -> int | None:
     from bridge.store import clock
 
     return None if since is None else clock.read_ms(conn) - since
+
+
+def until_ms(conn: Connection, until: Point | None) -> int | None:
+    """A point in time, or so long before the database's now; None: no end."""
+    from bridge.store import clock
+
+    return None if until is None else until.at(clock.read_ms(conn))
 
 
 def every(page_of: Callable[[Any], list[Any]], wanted: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from bridge.cli.formatting import clean, escaped
 from bridge.masking import hidden, hidden_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -142,15 +142,25 @@ class Screen:
             grid.add_row(Text(self._clean(label), style=label_style), Text(self._clean(value)))
         self._rich().print(Padding(grid, (0, 0, 0, indent)))
 
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, none: str = "Nothing.") -> None:
-        """Rows under heads; on a terminal the cells fold, in a pipe every row is one line."""
+    def table(
+        self,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        none: str = "Nothing.",
+        numbers: Collection[int] = (),
+    ) -> None:
+        """Rows under heads; on a terminal the cells fold, in a pipe every row is one line.
+
+        numbers: the columns (from 0) whose cells end below each other.
+        """
         texts = [["" if cell is None else self._clean(cell) for cell in row] for row in rows]
         if not texts:
             self.say(none)
         elif self.terminal:
-            self._rich_table(heads, texts)
+            self._rich_table(heads, texts, numbers)
         else:
-            self._plain_table(heads, texts)
+            self._plain_table(heads, texts, numbers)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int], None]]:
@@ -168,19 +178,21 @@ class Screen:
     def _clean(self, value: Any) -> str:
         return clean(hidden_in(value, self._hidden) if self._hidden else value)
 
-    def _plain_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def _plain_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> None:
         widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+        sides = ["rjust" if i in numbers else "ljust" for i in range(len(heads))]
         for row in [heads, *rows]:
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            cells = zip(row, sides, widths, strict=True)
+            line = "  ".join(getattr(cell, side)(width) for cell, side, width in cells)
             self.out.write(line.rstrip() + "\n")
 
-    def _rich_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def _rich_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> None:
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
-        for head in heads:
-            table.add_column(head, overflow="fold")
+        for i, head in enumerate(heads):
+            table.add_column(head, overflow="fold", justify="right" if i in numbers else "left")
         for row in rows:
             table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
         self._rich().print(table)

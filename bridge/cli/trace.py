@@ -6,7 +6,9 @@ This module reads nothing and decides nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from difflib import SequenceMatcher
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.cli.formatting import count, shown
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bridge.cli.screen import Screen
+
+_OTHERS_NAMED: Final = 3  # of the rules that are for other types of events
 
 
 def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> None:
@@ -62,18 +66,29 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     if near := nearest(element):
         screen.say(f"Nearest to a goal: {near}", indent=2)
     screen.facts([(_called(rule), rule_sentence(rule)) for rule in mine])
-    others = [str(rule["rule"]) for rule in rules if rule["result"] == "event"]
+    others = [rule for rule in rules if rule["result"] == "event"]
     if others:
-        they_are = (
-            f"{count(len(others), 'other is', 'others are')}"
-            if mine
-            else f"{count(len(others), 'rule is', 'rules are')}"
-        )
-        screen.say(
-            f"{they_are} for event types other than {element.get('type') or '(none)'}: {', '.join(others)}", indent=2
-        )
+        screen.say(_of_other_types(others, str(element.get("type") or ""), bool(mine)), indent=2)
     elif not rules:
         screen.say("no rule was asked", indent=2)
+
+
+def _of_other_types(others: Sequence[Mapping[str, Any]], event_type: str, some_are_for_it: bool) -> str:
+    """How many rules are for other types of events, and those whose types are most like this one."""
+    noun = ("other is", "others are") if some_are_for_it else ("rule is", "rules are")
+    told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}: "
+    named = [
+        f"{rule['rule']} ({', '.join(filter(None, (rule.get('origin'), rule.get('expected'))))})"
+        for rule in sorted(others, key=partial(_unlike, event_type))
+    ]
+    left = len(named) - _OTHERS_NAMED
+    return told + (", ".join(named) if left <= 0 else f"{', '.join(named[:_OTHERS_NAMED])} and {left} more")
+
+
+def _unlike(event_type: str, rule: Mapping[str, Any]) -> float:
+    """How little the types that a rule is for are like this one: nearest first, else in the order of the file."""
+    types = str(rule.get("expected") or "").split(" or ")
+    return -max(round(SequenceMatcher(None, event_type, one).ratio(), 2) for one in types)
 
 
 def nearest(element: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The goals of some days: by source, rule and day; their money with and without a visitor; what waits, what failed.
 
 Days are UTC. Goals of test events, and those that a rule only rehearses, are counted apart. Money is what the metadata
-`amount` and `currency` say, added up per rule, because the sum of a sale and of its refund says nothing.
+`amount` and `currency` say, added up per rule, because several rules may count the same money. What goes back to a
+customer is negative.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
+from bridge.limits import PAYMENT
 from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.goals import attribution
@@ -57,10 +59,14 @@ class Money:
 
 @dataclass(slots=True)
 class RuleReport:
-    """The goals of one rule: their names, states and days (`2026-11-28`), and how many of them have a visitor."""
+    """The goals or payments (`kind`) of one rule: their names, states and days (`2026-11-28`).
+
+    with_visitor: how many of them have a visitor.
+    """
 
     source: str
     rule: str
+    kind: str = "goal"
     names: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     days: Counter[str] = field(default_factory=Counter)
@@ -91,8 +97,8 @@ class Failure:
 class Report:
     """days: all of the time span, the oldest first. test, dry: goals of test events, and rehearsals of live ones.
 
-    sales: the money of all purchases at which a visitor can be handed over, per currency. waiting: all that waits now,
-    whenever it was made.
+    dry_named: how many of these have a visitor. sales: the money of all purchases at which a visitor can be handed
+    over, per currency, each event once. waiting: all that waits now, whenever it was made.
     """
 
     since_ms: int
@@ -106,10 +112,16 @@ class Report:
     attribution: tuple[Attribution, ...]
     test: int = 0
     dry: int = 0
+    dry_named: int = 0
 
     @property
     def goals(self) -> int:
         return sum(rule.goals for rule in self.rules)
+
+    @property
+    def payments(self) -> int:
+        """How many of them are payments."""
+        return sum(rule.goals for rule in self.rules if rule.kind == PAYMENT)
 
     @property
     def states(self) -> Counter[str]:
@@ -136,6 +148,7 @@ def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
             attribution=attribution.read(conn, named, now_ms),
             test=adding.test,
             dry=adding.dry,
+            dry_named=adding.dry_named,
         )
 
 
@@ -147,7 +160,8 @@ class _Adding:
         self.money: dict[tuple[str, str, str], Money] = {}
         self.sales: dict[str, Money] = {}
         self.failures: dict[tuple[str, str], Failure] = {}
-        self.test = self.dry = 0
+        self.sold: set[tuple[int, str, Decimal]] = set()  # of which event, by whichever rule
+        self.test = self.dry = self.dry_named = 0
 
     def add(self, goal: GoalFacts) -> None:
         if goal.test:
@@ -155,8 +169,9 @@ class _Adding:
             return
         if goal.state == GoalState.DRY:
             self.dry += 1
+            self.dry_named += goal.attributed
             return
-        rule = self.rules.setdefault((goal.source, goal.rule_id), RuleReport(goal.source, goal.rule_id))
+        rule = self.rules.setdefault((goal.source, goal.rule_id), RuleReport(goal.source, goal.rule_id, goal.kind))
         rule.names[goal.name] += 1
         rule.states[goal.state] += 1
         rule.days[_day(goal.created_at_ms)] += 1
@@ -180,12 +195,21 @@ class _Adding:
             return
         if not amount.is_finite():
             return
+        if _goes_back(goal, metadata):
+            amount = -abs(amount)
         currency = str(metadata.get("currency", "")).upper()
         place = (goal.source, goal.rule_id, currency)
         money = self.money.setdefault(place, Money(currency, goal.source, goal.rule_id))
         money.add(amount, attributed=goal.attributed)
-        if goal.handover == PURCHASE:
+        if goal.handover == PURCHASE and (sale := (goal.event_id, currency, amount)) not in self.sold:
+            self.sold.add(sale)
             self.sales.setdefault(currency, Money(currency)).add(amount, attributed=goal.attributed)
+
+
+def _goes_back(goal: GoalFacts, metadata: Mapping[str, str]) -> bool:
+    """Whether its money goes back: a refund by the name of the goal or rule, or by a payment's field."""
+    named = f"{goal.rule_id} {goal.name}".lower()
+    return "refund" in named or (goal.kind == PAYMENT and metadata.get("refunded") == "true")
 
 
 def _day(ms: int) -> str:

@@ -86,6 +86,53 @@ def test_a_refund_is_no_sale(desk):
     )
     found = reports.report(desk.store, 0)
     assert (of(found.money, "rule", "currency"), found.sales) == ([("refund", "USD")], ())
+    assert found.money[0].with_visitor == reports.Sum(1, Decimal("-9.00")), "it goes back"
+
+
+def test_a_sale_that_two_rules_count_is_one_sale(store, clock):
+    twice = (
+        RULES
+        + """
+  - goal: whale
+    event: checkout.session.completed
+    metadata: {amount: "{value.amount}", currency: usd}
+"""
+    )
+    desk = Desk(store, clock, {"stripe.yaml": twice})
+    desk.route(checkout("cs_1", 4900), checkout("cs_2", 1010, visitor=None))
+    found = reports.report(desk.store, 0)
+    assert of(found.money, "rule", "currency") == [("bought", "USD"), ("whale", "USD")]
+    (sales,) = found.sales
+    assert sales.with_visitor == reports.Sum(1, Decimal("49.00"))
+    assert sales.without_visitor == reports.Sum(1, Decimal("10.10"))
+
+
+def test_payments_and_their_refunds_are_rows_of_their_own(store, clock):
+    paid = """provider: stripe
+goals:
+  - {payment: {amount: "12.50", currency: usd, transaction_id: "{data.object.id}"}, id: money, event: invoice.paid}
+  - payment: {amount: "2.50", currency: usd, transaction_id: "{data.object.id}", refunded: "true"}
+    id: back
+    event: invoice.voided
+"""
+    desk = Desk(store, clock, {"stripe.yaml": paid})
+    visitor = {"datafast_visitor_id": ALICE}
+    for kind in ("invoice.paid", "invoice.voided"):
+        desk.route(stripe_event(kind, {"object": "invoice", "id": "in_1", "metadata": visitor}))
+    found = reports.report(desk.store, 0)
+    assert of(found.rules, "rule", "kind", "goals") == [("back", "payment", 1), ("money", "payment", 1)]
+    assert [(one.rule, one.with_visitor.amount) for one in found.money] == [
+        ("back", Decimal("-2.50")),
+        ("money", Decimal("12.50")),
+    ]
+    assert (found.goals, found.payments) == (2, 2)
+
+
+def test_of_rehearsals_it_is_told_how_many_have_a_visitor(store, clock):
+    desk = Desk(store, clock, {"stripe.yaml": RULES.replace("once_per: data.object.id,", "enabled: dry,", 1)})
+    desk.route(checkout("cs_1"), checkout("cs_2", visitor=None))
+    found = reports.report(desk.store, 0)
+    assert (found.goals, found.dry, found.dry_named) == (0, 2, 1)
 
 
 def test_a_visitor_whom_datafast_never_knew_is_none(desk):
@@ -153,8 +200,9 @@ def test_the_answer_is_for_a_screen_of_eighty_columns(command):
     assert lines[0] == "2 goals in the last 7 days: 1 pending and 1 unattributed."
     assert lines[1] == "1,240.00 USD of sales have no visitor (1 of 2)."
     assert "SOURCE  RULE    GOALS  DELIVERED  WAIT  NO VISITOR" in lines
-    assert "stripe  bought  2                 1     1" in lines
-    assert "stripe  bought  USD       49.00 (1)       1,240.00 (1)" in lines
+    assert "stripe  bought      2                1           1" in lines
+    assert "SOURCE  RULE    CURRENCY  WITH A VISITOR  GOALS   WITHOUT  GOALS" in lines
+    assert "stripe  bought  USD                49.00      1  1,240.00      1" in lines
     assert any(line.endswith("2: bought 2") for line in lines)
     assert any(line.startswith("  1 pending") for line in lines)
     assert any(

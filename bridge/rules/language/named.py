@@ -89,7 +89,8 @@ class Computed:
 
     def was(self, document: Document) -> Document:
         if self._before is None:
-            self._before = before(document, Computed(self._choices, self._hash_key, self._counted))
+            made = before(document, Computed(self._choices, self._hash_key, self._counted))
+            self._before = document if made.body is document.body else made
         return self._before
 
 

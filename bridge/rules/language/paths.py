@@ -397,4 +397,6 @@ def _trouble(text: str, position: int) -> str:
     if rest[0] == '"':
         return f'path "{text}" opens a quote at "{rest}" that is never closed'
     hint = " (a key with such a character is written in double quotes)"
+    if rest[0] in "{}":
+        hint = ": a path stands here without braces, which are for templates"
     return f'path "{text}" cannot be read from "{rest}" onwards{hint}'

@@ -355,10 +355,13 @@ def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
             own.entries["like"],
             f'"{rule.id}" is a shipped rule ({_place(rule.node)}), which this one changes; "like" is for a new rule',
         )
-    if not rule.on and "enabled" not in own.entries:
-        merge.report.warn_at(
-            own.line, own.column, f'"{rule.id}" is switched off: add "{rule.goal}" to "use", or write enabled: true'
-        )
+    told = ""
+    if list(own.entries) == ["id"]:
+        told = f'this changes nothing of "{rule.id}"; write what is different, or remove the entry'
+    elif not rule.on and "enabled" not in own.entries:
+        told = f'"{rule.id}" is switched off: add "{rule.goal}" to "use", or write enabled: true'
+    if told:
+        merge.report.suspect_at(own.line, own.column, told)
     return _merged_rule(merge, own, rule.switched, rule.switched.entries)
 
 
@@ -402,8 +405,10 @@ def _liked(merge: _Merge, like: Node) -> _Rule | None:
         ids = ", ".join(rule.id for rule in found)
         merge.fault(like, f'several shipped rules make the goal "{name}": name one by its id ({ids})')
     else:
+        own = {_scalar(node, "id") or _made(node) for node in merge.own.entries["goals"].elements}
         known = did_you_mean(name, {rule.id for rule in merge.shipped})
-        merge.fault(like, f'there is no shipped rule "{name[:60]}"{known}')
+        why = f'"{name}" is a rule of this file' if name in own else f'there is no shipped rule "{name[:60]}"{known}'
+        merge.fault(like, f'{why}, and "like" takes a shipped one' if name in own else why)
     return None
 
 

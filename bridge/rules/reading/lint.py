@@ -1,6 +1,7 @@
 """What a file says that is right by the grammar and hardly what was meant: a warning, or an error of `check --strict`.
 
 `amount: data.object.amount_total` sends those words, `">= 100"` compares with that string, and `{{x}}` is `{x}`.
+Nothing here is ever a reason to refuse a file: providers add names of events, and a string may look like a path.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.globs import is_glob
+from bridge.globs import compile_glob, is_glob
 from bridge.rules.reading.report import numbered
-from bridge.rules.reading.when import AMOUNTS
+from bridge.rules.reading.strict_yaml import KEY
+from bridge.rules.reading.when import AMOUNTS, OPERATORS
 from bridge.text import nearest
 
 if TYPE_CHECKING:
@@ -19,38 +21,46 @@ if TYPE_CHECKING:
     from bridge.rules.reading.report import Diagnostics, Steps
     from bridge.rules.reading.schema import GoalStanza, MappingFile
 
-_DOTTED: Final = re.compile(r"""[A-Za-z_][A-Za-z0-9_-]*((\.[A-Za-z0-9_*-]+)|(\[[^\]]*\]))+""")
+_DOTTED: Final = re.compile(r"""(?:\$\.)?[A-Za-z_][A-Za-z0-9_-]*((\.[A-Za-z0-9_*-]+)|(\[[^\]]*\]))+""")
 _COMPARISON: Final = re.compile(r"\s*(>=|=>|<=|=<|!=|<>|==|[<>=])\s*\S")
-_DOUBLED: Final = re.compile(r"""\{\{\s*([A-Za-z_][A-Za-z0-9_.\[\]*"'|=: -]*?)\s*\}\}""")
-_DOLLAR: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}")
+_PATH: Final = r"""\s*(?P<path>[A-Za-z_][A-Za-z0-9_.\[\]*"'|=: -]*?)\s*"""
+_DOUBLED: Final = re.compile(r"\{\{" + _PATH + r"\}\}")
+_DOLLAR: Final = re.compile(r"\$\{(?P<path>[A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}")
+_TAGGED: Final = re.compile(r"<%[=-]?" + _PATH + r"%>")
+_VALUES: Final = (_DOUBLED, _DOLLAR, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # of the event, as others write them
+_ROOTED: Final = re.compile(r"\$\.(?P<path>[^{}|]*)")
+_SEVERAL: Final = re.compile(r"\s*[,;|]+\s*|\s+or\s+")
+_SMALL_CODE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([a-z]{3}|[A-Z][a-z]{2})\s*")
 _OPERATORS: Final = {">": "gt", ">=": "gte", "=>": "gte", "<": "lt", "<=": "lte", "=<": "lte", "!=": "not", "<>": "not"}
 _ROOTS: Final = frozenset({"value", "was", "header", "query", "envelope", "event"})
 _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in ("", "was."))
+_OF_STRINGS: Final = ("prefix", "suffix", "contains", "glob")
 _ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
 
 
 def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -> None:
     """Warn of every such place."""
-    roots = _ROOTS | _roots_of(preset)
+    envelope = written.envelope.model_dump() if written.envelope is not None else {}
+    named = frozenset(_places(preset)) | frozenset(_places({"envelope": envelope, "visitor": written.visitor}))
+    roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
     known = _event_types(preset)
-    for where, texts in _templates(written):
-        for steps, text in texts:
-            _lint_template((*where, *steps), text, roots, report)
-    _lint_when((), written.when, report)
+    for where, text in _templates(written):
+        _lint_template(where, text, (roots, named), report)
+    _lint_when(("when",), written.when, report)
     for i, goal in enumerate(written.goals):
-        _lint_when(("goals", i), goal.when, report)
-        _lint_amounts(("goals", i), (written.when, goal.when), report)
+        _lint_when(("goals", i, "when"), goal.when, report)
+        _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
         _lint_events(i, goal, written.provider, known, report)
 
 
-def _roots_of(preset: Mapping[str, Any]) -> frozenset[str]:
-    """What the paths of a preset begin with: the top of a body of this provider."""
-    places = (*preset.get("envelope", {}).values(), preset.get("visitor"), *preset.get("links", ()))
-    return frozenset(text.split(".")[0].split("[")[0] for place in places for text in _paths(place))
+def _places(file: Mapping[str, Any]) -> Iterator[str]:
+    """The paths at which a preset or a file itself looks for something."""
+    for place in (*file.get("envelope", {}).values(), file.get("visitor"), *file.get("links", ())):
+        yield from _paths(place)
 
 
 def _paths(place: Any) -> Iterator[str]:
-    if isinstance(place, str) and _DOTTED.fullmatch(place):
+    if isinstance(place, str):
         yield place
     elif isinstance(place, dict):
         yield from _paths(place.get("path"))
@@ -59,55 +69,96 @@ def _paths(place: Any) -> Iterator[str]:
             yield from _paths(entry)
 
 
-def _templates(written: MappingFile) -> Iterator[tuple[Steps, list[tuple[Steps, str]]]]:
+def _templates(written: MappingFile) -> Iterator[tuple[Steps, str]]:
+    """Every string of a file that is sent, computed with or made a key of."""
+    for name, value in (written.values or {}).items():
+        for i, choice in enumerate(value if isinstance(value, list) else [value]):
+            at: Steps = ("values", name, i, "value") if isinstance(value, list) else ("values", name)
+            yield from _strings_of(at, getattr(choice, "value", choice))
     for i, goal in enumerate(written.goals):
-        yield ("goals", i, "goal"), [((), goal.goal)]
-        if goal.description is not None:
-            yield ("goals", i, "description"), [((), goal.description)]
-        if isinstance(goal.metadata, dict):
-            yield ("goals", i, "metadata"), [((name,), text) for name, text in goal.metadata.items()]
+        fields: dict[str, Any] = {"goal": goal.goal, "description": goal.description, "once_per": goal.once_per}
+        fields["metadata"] = None if isinstance(goal.metadata, list) else goal.metadata
+        fields["payment"] = goal.payment.model_dump() if goal.payment is not None else None
+        for key, written_ in fields.items():
+            for where, text in _strings_of(("goals", i, key), written_):
+                if key != "once_per" or "{" in text or "$" in text:
+                    yield where, text
 
 
-def _lint_template(where: Steps, text: Any, roots: Collection[str], report: Diagnostics) -> None:
-    if not isinstance(text, str):
-        return
+def _strings_of(where: Steps, value: Any) -> Iterator[tuple[Steps, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        for name, below in value.items():
+            yield from _strings_of((*where, name), below)
+    elif isinstance(value, list):
+        for i, below in enumerate(value):
+            yield from _strings_of((*where, i), below)
+
+
+def _lint_template(
+    where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], report: Diagnostics
+) -> None:
+    """paths: what paths begin with, and whole ones."""
+    roots, named = paths
+    plain = text.removeprefix("$.")
     if found := _DOUBLED.search(text):
         report.suspect(where, f'"{found[0]}" is sent as "{{{found[1]}}}"; for the value write {{{found[1]}}}')
+    elif found := _TAGGED.search(text):
+        report.suspect(where, f'"{found[0]}" is sent as it stands; for the value write {{{found[1]}}}')
     elif found := _DOLLAR.search(text):
         report.suspect(where, f'"{found[0]}" puts a "$" before the value; for the value alone write {{{found[1]}}}')
-    elif _DOTTED.fullmatch(text) and re.split(r"[.\[]", text)[0] in roots:
-        report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{text}}}"')
+    elif "{" in text and (found := _ROOTED.search(text)):
+        report.suspect(where, f'"{found[0]}" names a field "$"; a path begins in the body: write {found[1]}')
+    elif _DOTTED.fullmatch(text) and re.split(r"[.\[]", plain)[0] in roots:
+        report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{plain}}}"')
+    elif "_" in text and text in named:
+        report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{{text}}}"')
+
+
+def _conditions(where: Steps, when: Any) -> Iterator[tuple[Steps, str, Any]]:
+    """Every path of a `when:` with what is expected of it, also below `any`, `all`, `not` and of a list's elements."""
+    if isinstance(when, list):
+        for i, entry in enumerate(when):
+            yield from _conditions((*where, i), entry)
+    for path, expected in when.items() if isinstance(when, dict) else ():
+        elements = "*" in path and isinstance(expected, dict) and not set(expected) & set(OPERATORS)
+        if path in ("any", "all", "not") or elements:
+            yield from _conditions((*where, path), expected)
+        else:
+            yield (*where, path), path, expected
 
 
 def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics) -> None:
-    for path, expectation in (when or {}).items():
-        for steps, text in _strings(expectation):
+    for steps, path, expected in _conditions(where, when):
+        if found := _ROOTED.match(path):
+            report.suspect(
+                (*steps, KEY), f'"{path}" names a field "$"; a path begins in the body: write {found["path"]}'
+            )
+        for inner, text in _strings(expected):
+            at = (*steps, *inner)
             if found := _COMPARISON.match(text):
                 operator, number = found[1], text[text.index(found[1]) + len(found[1]) :].strip()
                 better = f"{{{_OPERATORS[operator]}: {number}}}" if operator in _OPERATORS else number
-                sentence = f'"{text}" is compared as a string; write {path}: {better}'
-                report.suspect((*where, "when", path, *steps), sentence)
+                report.suspect(at, f'"{text}" is compared as a string; write {path}: {better}')
+            elif path in _AMOUNTS and (found := _SMALL_CODE.fullmatch(text)):
+                report.suspect(at, f'"{text}" is compared as a string; write {path}: {found[1]} {found[2].upper()}')
+            elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
+                better = f"{{path: {found['path']}}}"
+                report.suspect(
+                    at, f'"{text}" is compared as it stands; for a value of the event write {path}: {better}'
+                )
 
 
 def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], report: Diagnostics) -> None:
     """100 of which currency? Where a condition beside it says one, it is said."""
-    if any(path.endswith("value.currency") for when in whens for path in _keys(when)):
+    if any(path.endswith("value.currency") for when in whens for _, path, _ in _conditions((), when)):
         return
-    for path, expectation in (whens[-1] or {}).items():
-        if path in _AMOUNTS:
-            for number in _numbers(expectation):
-                better = f"{number} USD"
-                sentence = (
-                    f"{path} is compared with {number} of any currency; write {better}, or name value.currency, too"
-                )
-                report.suspect((*where, "when", path), sentence)
-
-
-def _keys(when: Any) -> Iterator[str]:
-    for entry in when if isinstance(when, list) else [when]:
-        for path, below in entry.items() if isinstance(entry, dict) else ():
-            yield path
-            yield from _keys(below)
+    for steps, path, expected in _conditions(where, whens[-1]):
+        for number in _numbers(expected) if path in _AMOUNTS else ():
+            better = f"{number} USD"
+            sentence = f"{path} is compared with {number} of any currency; write {better}, or name value.currency, too"
+            report.suspect(steps, sentence)
 
 
 def _numbers(expectation: Any) -> Iterator[Any]:
@@ -128,7 +179,7 @@ def _strings(expectation: Any) -> Iterator[tuple[Steps, str]]:
             yield from (((i, *steps), text) for steps, text in _strings(entry))
     elif isinstance(expectation, dict):
         for name, entry in expectation.items():
-            if name not in ("prefix", "suffix", "contains", "matches", "glob"):
+            if name not in _OF_STRINGS:
                 yield from (((name, *steps), text) for steps, text in _strings(entry))
 
 
@@ -138,8 +189,13 @@ def _event_types(preset: Mapping[str, Any]) -> frozenset[str]:
 
 def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str], report: Diagnostics) -> None:
     """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse."""
+    families = {f"{event[: dot.start()]}{dot[0]}*" for event in known for dot in re.finditer(r"[._:/]", event)}
     for where, event in numbered(goal.event):
-        meant = None if event in known or is_glob(event) else nearest(event, known, likeness=_ALIKE)
-        if meant is not None:
-            sentence = f'{provider} is not known to send "{event}"; did you mean "{meant}"?'
-            report.suspect(("goals", i, "event", *where), sentence)
+        pieces = [piece for piece in _SEVERAL.split(event) if piece]
+        at = ("goals", i, "event", *where)
+        if any(compile_glob(event).matches(one) for one in known) or not event.strip("*"):
+            continue
+        if len(pieces) > 1:
+            report.suspect(at, f'"{event}" is the name of one type of event; write [{", ".join(pieces)}]')
+        elif (meant := nearest(event, families if is_glob(event) else known, likeness=_ALIKE)) not in (None, event):
+            report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{meant}"?')

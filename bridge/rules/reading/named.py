@@ -17,7 +17,7 @@ from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bridge.model import Json
     from bridge.rules.reading.report import Fault, Steps
@@ -85,6 +85,25 @@ def _template(text: str, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -
 def merged(*layers: Values) -> Values:
     """All values; a later layer's win by name."""
     return Values({name: choices for layer in layers for name, choices in layer.choices.items()})
+
+
+def circles(mine: Values, every: Values) -> Iterator[str]:
+    """The values of a file that need themselves, perhaps by way of others: they can never be computed."""
+    needs = {name: _needed(choices) for name, choices in every.choices.items()}
+    for name in mine.choices:
+        waiting, seen = list(needs[name]), set[str]()
+        while waiting:
+            if (other := waiting.pop()) not in seen:
+                seen.add(other)
+                waiting += needs.get(other, ())
+        if name in seen:
+            yield name
+
+
+def _needed(choices: tuple[Choice, ...]) -> list[str]:
+    """The values without which a value is not there."""
+    parts = [part for choice in choices if isinstance(choice.source, Template) for part in choice.source.placeholders]
+    return [name for part in parts if len(part.paths) == 1 for name in _READ.findall(part.text)]
 
 
 # ------------------------------------------------------------------------------------------- which values are read

@@ -49,6 +49,9 @@ class Diagnostics:
     def suspect(self, where: Steps, sentence: str) -> None:
         self.suspicions.append(self._told(where, sentence))
 
+    def suspect_at(self, line: int, column: int, sentence: str) -> None:
+        self.suspicions.append((line, column, one_line(sentence)))
+
     def below(self, *steps: str | int) -> Fault:
         """A `fault` for what lies below these steps."""
         return lambda where, sentence: self.fault((*steps, *where), sentence)

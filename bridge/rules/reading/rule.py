@@ -120,7 +120,7 @@ def _name(text: str, context: RuleContext, fault: Fault) -> Template:
             limits.check_goal_letters(literal)
         limits.check_goal_length("".join(template.literals))
     except ValueError as error:
-        fault((), str(error))
+        fault((), f"{error} (a path in a name has single braces)" if "{{" in text else str(error))
     return template
 
 
@@ -141,7 +141,7 @@ def _once_per(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[Com
         if "{" in text:
             template = _template(text, context, below(fault, "once_per", *where))
             if template is not None and template.literal is not None:
-                fault(("once_per", *where), f'"{text}" is the same for every event; put a path in braces')
+                fault(("once_per", *where), f'"{text}" is the same for every event; put a path in single braces')
             found += [template] if template is not None else []
             continue
         try:

@@ -25,7 +25,7 @@ from bridge.model import (
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template
 from bridge.rules.reading.handshakes import compile_handshakes
-from bridge.rules.reading.named import check_template, compile_values, merged, preset_values
+from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
 from bridge.rules.reading.report import below, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.reading.secrets import Secrets, expand, malformed, secrets, tellable, variables
@@ -116,6 +116,9 @@ def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Dia
         for choice in choices:
             if isinstance(choice.source, Template):
                 check_template(choice.source, found, report.below("values", name))
+    for name in circles(mine, found):
+        sentence = f'the value "{name}" needs itself, so it is never there; give this one another name'
+        report.suspect(("values", name), sentence)
     return found
 
 

@@ -89,7 +89,9 @@ def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
     once. The result of a file with errors serves only for that. None: there is no map at all.
     """
     if tree.kind != "mapping":
-        report.fault((), "a mapping file is a map with at least the keys provider and goals")
+        report.fault(
+            (), 'a mapping file is a map with the keys "provider" and "goals", or with "extends" as its first line'
+        )
         return None
     plain = _plain(tree, (), report)
     _refuse_nothing(tree, (), report, plain)
@@ -226,6 +228,8 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
         expected = details.get("ctx", {}).get("expected", "")
         return f"{subject} must be {expected}".replace("'", "")
     words = _WORDS.get(kind) or details["msg"]
+    if kind == "list_type" and isinstance(value, str):
+        return f"{subject} {words}, such as [{', '.join(value.replace(',', ' ').split())}]"
     return f"{subject} {words}{_quotes(value, words)}"
 
 

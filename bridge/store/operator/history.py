@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500  # events
 _ASKED: Final = 500  # once keys per statement
+_LOOKED_AT: Final = 10_000  # events, to find the newest of each type
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ def some(conn: Connection, ids: Sequence[int]) -> list[Event]:
     return [event_from(row) for row in conn.execute(_SOME, {"ids": list(ids)})]
 
 
+def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tuple[int, str, str]]:
+    """Id, source and type of the newest events of these sources since then, the newest first.
+
+    Only the last _LOOKED_AT events are looked at, by the primary key.
+    """
+    last = conn.execute(_LAST).scalar() or 0
+    values = {"behind": last - _LOOKED_AT, "since": since_ms, "sources": sorted(sources)}
+    return [(row.id, row.source, row.type) for row in conn.execute(_NEWEST, values)]
+
+
 def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:
     """Which of these goals an event before this one has made, in whatever state they are."""
     by_destination: dict[str, list[str]] = {}
@@ -83,6 +94,12 @@ _PAGE: Final = (
     .where(events.c.received_at_ms >= bindparam("since"))
     .order_by(events.c.id)
     .limit(PAGE)
+)
+_NEWEST: Final = (
+    select(events.c.id, events.c.source, events.c.type)
+    .where(events.c.id > bindparam("behind"), events.c.source.in_(bindparam("sources", expanding=True)))
+    .where(events.c.received_at_ms >= bindparam("since"))
+    .order_by(events.c.id.desc())
 )
 _SOME: Final = (
     select(*(events.c[name] for name in COLUMNS))

@@ -62,6 +62,8 @@ class GoalFacts:
     attributed: bool
     handover: str | None
     test: bool
+    event_id: int
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
         for row in rows:
             unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
             attributed = row.visitor is not None and not unknown
-            yield GoalFacts(*row[:_FACTS], attributed, row.handover, bool(row.test))
+            yield GoalFacts(*row[:_FACTS], attributed, row.handover, bool(row.test), row.event_id, row.kind)
         if len(rows) < _PAGE:
             return
         at_ms, after = rows[-1].created_at_ms, rows[-1].id
@@ -134,6 +136,8 @@ _GOALS: Final = (
         goals.c.visitor,
         goals.c.handover,
         goals.c.test,
+        goals.c.event_id,
+        goals.c.kind,
     )
     .where(goals.c.created_at_ms >= bindparam("at"), goals.c.generation == 1)
     .where(or_(goals.c.created_at_ms > bindparam("at"), goals.c.id > bindparam("behind")))

@@ -203,7 +203,7 @@ IN_ONE_LINE = [
     ("extends: stripe\nin_layers: [purchase]\n", '2:1: "in_layers" is for shipped files; a layer says in "use" which goals are on'),
     ("extends: stripe\nuse: [refnud]\n", '2:7: no shipped rule makes the goal "refnud"; did you mean "refund"?'),
     ("extends: stripe\nuse: [refund, refund]\n", '2:15: "refund" is listed twice'),
-    ("extends: stripe\nuse: refund\n", '2:6: "use" must be a list'),
+    ("extends: stripe\nuse: refund\n", '2:6: "use" must be a list, such as [refund]'),
     ("extends: stripe\nuse: [dispute-escalated]\n", '2:7: "use" takes names of goals, and "dispute-escalated" is the id of a rule of the goal "dispute"'),
     ("extends: stripe\ngoals: [{id: refnud, enabled: true}]\n", '2:14: no shipped rule has the id "refnud"; did you mean "refund"? (a rule of your own needs "goal" and "event", or "like")'),
     ("extends: stripe\ngoals: [{goal: a, like: chruned}]\n", '2:25: there is no shipped rule "chruned"; did you mean "churned"?'),

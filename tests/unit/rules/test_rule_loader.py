@@ -140,7 +140,7 @@ def test_a_billion_laughs_are_one_fault_an_alias():
     [
         ("goals: []", '1:1: the file needs "provider"'),
         ("provider: stripe", '1:1: the file needs "goals"'),
-        ("- a", "1:1: a mapping file is a map with at least the keys provider and goals"),
+        ("- a", '1:1: a mapping file is a map with the keys "provider" and "goals", or with "extends" as its first line'),
         ("provider: stripe\ngoals:", '2:1: "goals" has no value'),
         ("provider: strip\ngoals: []", '1:11: unknown provider "strip"; did you mean "stripe"?'),
         ("provider: stripe\ngoals: {}", '2:8: "goals" must be a list'),

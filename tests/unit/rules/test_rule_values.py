@@ -97,6 +97,15 @@ goals: [{goal: g, event: t, metadata: [a, loop]}]
     assert metadata(text, {"data": {"b": "x"}}) == [{"a": "X", "loop": "x"}]
 
 
+def test_a_value_that_needs_itself_as_it_was_is_missing_and_no_rule_fails():
+    text = """provider: stripe
+values: {loop: "{was.value.back}", back: "{was.value.loop}"}
+goals: [{goal: g, event: t, metadata: [loop]}]
+"""
+    assert metadata(text, {"data": {"object": {"a": 1}, "previous_attributes": {"a": 2}}}) == [{}]
+    assert metadata(text, {"data": {"object": {"a": 1}}}) == [{}]
+
+
 def test_a_value_is_computed_once_for_all_rules_and_not_at_all_if_none_asks():
     asked = []
 

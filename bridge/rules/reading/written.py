@@ -1,0 +1,163 @@
+"""Which paths a file itself names, and where: so that they can be looked for in the events that came.
+
+What a layer takes from the shipped file is not among them, nor is what a rule can do without: a template with a
+`default`, a condition that holds where nothing is there. Alternatives (`{a or b}`, `any`, a list of paths) stand
+together, because one of them is enough. Headers, parameters and what the bridge itself finds are never looked for.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bridge.model import MISSING, Document
+from bridge.rules.language.filters import Scope
+from bridge.rules.language.paths import CompiledPath, WasPath, compile_one
+from bridge.rules.language.templates import compile_template
+from bridge.rules.reading.layers import default_id
+from bridge.rules.reading.strict_yaml import parse
+from bridge.rules.reading.when import OPERATORS, compile_when
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bridge.model import Json
+    from bridge.rules.reading.strict_yaml import Node
+
+    Maps = Mapping[str, Mapping[str, Json]]
+
+_ONE_PATH: Final = ("once_per", "visitor")
+_TEMPLATES: Final = ("goal", "description", "metadata", "payment")
+_NEGATIONS: Final = ("not", "not_in")
+
+
+class WrittenPaths(NamedTuple):
+    """Paths of which one is enough, at their place in the file.
+
+    rule: the id of the rule that names them; None: the file names them for all events, or for those of `events`.
+    """
+
+    line: int
+    column: int
+    paths: tuple[CompiledPath, ...]
+    rule: str | None = None
+    events: tuple[str, ...] = ("*",)
+
+    @property
+    def text(self) -> str:
+        return " or ".join(path.text for path in self.paths)
+
+
+def written_paths(text: str) -> list[WrittenPaths]:
+    """The paths of a file that can be loaded, in its order."""
+    tree, _ = parse(text)
+    if tree is None:
+        return []
+    tables = tree.entries.get("maps")
+    maps: Maps = {name: {} for name in (tables.entries if tables is not None else ())}
+    found = [*_paths_of(tree, "visitor", maps), *_values(tree.entries.get("values"), maps)]
+    for node in tree.entries["goals"].elements if "goals" in tree.entries else ():
+        rule = _text(node, "id") or ("payment" if "payment" in node.entries else default_id(_text(node, "goal") or ""))
+        events = tuple(_texts(node.entries.get("event")))
+        found += [one._replace(rule=rule, events=events) for one in _of_rule(node, maps)]
+    return [one for one in found if all(_is_looked_for(path) for path in one.paths)]
+
+
+def _is_looked_for(path: CompiledPath) -> bool:
+    inner = path.inner if isinstance(path, WasPath) and path.inner is not None else path
+    return inner.root in ("body", "root") and bool(inner.segments)
+
+
+def _of_rule(node: Node, maps: Maps) -> Iterator[WrittenPaths]:
+    for key in _ONE_PATH:
+        yield from _paths_of(node, key, maps)
+    for key in _TEMPLATES:
+        below = node.entries.get(key)
+        for each in below.entries.values() if below is not None and below.entries else [below]:
+            yield from _of_template(each, maps)
+    if "when" in node.entries:
+        yield from _of_when(node.entries["when"])
+
+
+def _values(named: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
+    for node in named.entries.values() if named is not None else ():
+        for choice in node.elements or [node]:
+            template = choice.entries.get("value", choice)
+            events = tuple(_texts(choice.entries.get("event"))) or ("*",)
+            yield from (one._replace(events=events) for one in _of_template(template, maps))
+
+
+def _paths_of(node: Node, key: str, maps: Maps) -> Iterator[WrittenPaths]:
+    """A path or a list of which the first counts; each may be a template."""
+    below, found = node.entries.get(key), list[CompiledPath]()
+    for each in (below.elements or [below]) if below is not None else ():
+        templates = list(_of_template(each, maps))
+        found += [path for one in templates for path in one.paths]
+        if not templates and isinstance(each.value, str) and "{" not in each.value:
+            with suppress(ValueError):
+                found.append(compile_one(each.value))
+    if below is not None and found:
+        yield WrittenPaths(below.line, below.column, tuple(found))
+
+
+def _of_template(node: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
+    if node is None or not isinstance(node.value, str) or "{" not in node.value:
+        return
+    with suppress(ValueError):  # it reads a table of the shipped file
+        for placeholder in compile_template(node.value, maps).placeholders:
+            if placeholder.value(Scope(Document({}))) is MISSING:
+                yield WrittenPaths(node.line, node.column, placeholder.paths)
+
+
+def _of_when(node: Node) -> Iterator[WrittenPaths]:
+    """The conditions that do not hold where nothing is there."""
+    for key, below in node.entries.items():
+        if _holds({key: below.plain()}):
+            continue
+        line, column = node.keys[key]
+        if key == "any":
+            branches = below.elements or [_only(below, name) for name in below.entries]
+            found = [path for branch in branches for one in _of_when(branch) for path in one.paths]
+            yield WrittenPaths(line, column, tuple(found))
+        elif key == "all":
+            for branch in below.elements or [below]:
+                yield from _of_when(branch)
+        elif key != "not":
+            yield WrittenPaths(line, column, (compile_one(key),))
+            yield from (one._replace(line=line, column=column) for one in _of_elements(key, below))
+            yield from _operands(below)
+
+
+def _holds(when: Json) -> bool:
+    return compile_when(when, lambda _where, _sentence: None).test(Document({})) is None
+
+
+def _only(node: Node, name: str) -> Node:
+    return type(node)(node.line, node.column, kind="mapping", entries={name: node.entries[name]}, keys=node.keys)
+
+
+def _of_elements(path: str, node: Node) -> Iterator[WrittenPaths]:
+    """`items.*: {kind: tax}` names `items.*.kind`."""
+    if "*" not in path or node.kind != "mapping" or set(node.entries) <= set(OPERATORS):
+        return
+    for one in _of_when(node):
+        with suppress(ValueError):
+            yield one._replace(paths=tuple(compile_one(f"{path}.{inner.text}") for inner in one.paths))
+
+
+def _operands(node: Node) -> Iterator[WrittenPaths]:
+    """What a value is compared with, if that is at another path."""
+    for key, below in node.entries.items():
+        if key in ("path", "after") and isinstance(below.value, str):
+            yield WrittenPaths(below.line, below.column, (compile_one(below.value),))
+        elif key in OPERATORS and key not in _NEGATIONS:
+            yield from _operands(below)
+
+
+def _text(node: Node, key: str) -> str | None:
+    found = node.entries.get(key)
+    return found.value if found is not None and isinstance(found.value, str) else None
+
+
+def _texts(node: Node | None) -> list[str]:
+    return [str(one.value) for one in (node.elements or [node])] if node is not None else []

@@ -1,0 +1,225 @@
+"""Paths that a mapping file names and that no stored event of these types has: most are misspelt.
+
+Only the newest events are read, and of each type only until every path was seen. What the shipped file of the provider
+names for the same type of event is left out: such a field is optional.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+from bridge.globs import compile_glob
+from bridge.model import MISSING
+from bridge.prepare import Preparer
+from bridge.rules.language.named import with_values
+from bridge.rules.language.paths import CompiledPath, Every, Field, Index, ValuePath, WasPath, Where, walk
+from bridge.rules.language.values import json_in_text, was
+from bridge.rules.reading.folder import shipped
+from bridge.rules.reading.written import WrittenPaths, written_paths
+from bridge.store.operator import history
+from bridge.text import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bridge.globs import Glob
+    from bridge.model import Document, Event, Json
+    from bridge.rules import RuleSet
+    from bridge.rules.language.paths import Segment
+    from bridge.rules.language.values import Value
+    from bridge.settings import Settings
+    from bridge.store import Store
+
+EVENTS_MAX: Final = 500  # of one type that are looked into
+_BYTES_MAX: Final = 16_000_000  # of bodies, all together
+_PAGE: Final = 50
+_KNOWN_MAX: Final = 2_000  # paths of an event that are remembered, to name the one that was meant
+_BATCH: Final = "batch"  # the type of a delivery whose events are of several types
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenPath:
+    """A path, or alternatives, that none of the newest events of these types has. meant: one that they do have."""
+
+    place: str
+    source: str
+    rule: str | None
+    path: str
+    events: int
+    types: tuple[str, ...]
+    meant: str | None
+
+    @property
+    def sentence(self) -> str:
+        seen = "was" if " or " not in self.path else "were"
+        many = f"{self.events} event{'' if self.events == 1 else 's'}"
+        of = f" of {' or '.join(self.types[:3])}{' …' if self.types[3:] else ''}"
+        meant = f'; did you mean "{self.meant}"?' if self.meant else ""
+        return f"{self.path} {seen} never seen in {many}{of}{meant}"
+
+    @property
+    def line(self) -> str:
+        """The sentence at its place, as `check` tells everything."""
+        return f"{self.place}: {self.sentence}"
+
+
+def unseen(store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 0) -> tuple[UnseenPath, ...]:
+    """Of all files of a set, by the newest events since then."""
+    asked = [one for name in sorted(rule_set.sources) for one in _questions(rule_set, name)]
+    waiting: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    with store.read() as conn:
+        for event_id, source, event_type in history.newest(conn, {one.source for one in asked}, since_ms):
+            waiting[source, event_type].append(event_id)
+    preparer, left = Preparer(rule_set, settings, {}, b""), _BYTES_MAX
+    for (source, event_type), ids in waiting.items():
+        mine = [one for one in asked if one.source == source and (event_type == _BATCH or one.is_for(event_type))]
+        for start in range(0, min(len(ids), EVENTS_MAX), _PAGE):
+            if left <= 0 or all(one.seen for one in mine):
+                break
+            with store.read() as conn:
+                events = history.some(conn, ids[start : min(start + _PAGE, EVENTS_MAX)])
+            left -= sum(len(event.body or b"") for event in events)
+            _look(events, mine, preparer)
+    return tuple(one.answer() for one in asked if one.types and not one.seen)
+
+
+def _look(events: Sequence[Event], questions: Sequence[_Question], preparer: Preparer) -> None:
+    for event in events:
+        for read in preparer.read(event).documents if event.body is not None else ():
+            source = preparer.rule_set.sources[event.source]
+            document = with_values(read.document, source, read.envelope.type, b"")
+            for one in questions:
+                one.look(document, read.envelope.type)
+
+
+@dataclass(slots=True)
+class _Question:
+    """Whether one of these paths was seen, and in how many events it was not."""
+
+    source: str
+    file: str
+    written: WrittenPaths
+    globs: tuple[Glob, ...]
+    seen: bool = False
+    events: int = 0
+    types: dict[str, None] = field(default_factory=dict)
+    known: dict[str, None] = field(default_factory=dict)
+
+    def is_for(self, event_type: str) -> bool:
+        return any(glob.matches(event_type) for glob in self.globs)
+
+    def look(self, document: Document, event_type: str) -> None:
+        if self.seen or not self.is_for(event_type):
+            return
+        self.events += 1
+        self.types[event_type] = None
+        self.seen = any(_has(document, path) for path in self.written.paths)
+        if not self.seen and len(self.known) < _KNOWN_MAX:
+            path = self.written.paths[0]
+            body = was(document).body if isinstance(path, WasPath) else document.body
+            self.known |= dict.fromkeys(_all(document.root if path.root == "root" else body))
+
+    def answer(self) -> UnseenPath:
+        written = self.written
+        place = f"{self.file}:{written.line}:{written.column}"
+        meant = _meant(written.paths[0], tuple(self.known))
+        return UnseenPath(place, self.source, written.rule, written.text, self.events, tuple(self.types), meant)
+
+
+def _questions(rule_set: RuleSet, source: str) -> Iterator[_Question]:
+    """What one file names itself, of rules that are on."""
+    file = PurePath(rule_set.mappings[source].file)
+    usual = _usual(rule_set.sources[source].provider)
+    rules = {rule.id: rule for rule in rule_set.rules[source]}
+    for written in written_paths(rule_set.files.get(file.name, "")):
+        rule = rules.get(written.rule or "")
+        if written.rule is not None and (rule is None or not rule.enabled):
+            continue
+        types = rule.events if rule is not None else written.events
+        if not any((text, event) in usual for text in _texts(written) for event in (*types, "*")):
+            yield _Question(source, str(file), written, tuple(map(compile_glob, types)))
+
+
+def _usual(provider: str) -> set[tuple[str, str]]:
+    """The paths that a shipped file of the provider names, each with the types of events that have it."""
+    texts = (text for text in shipped().values() if f"provider: {provider}\n" in text)
+    found = (written for text in texts for written in written_paths(text))
+    return {(text, event) for written in found for text in _texts(written) for event in written.events}
+
+
+def _texts(written: WrittenPaths) -> list[str]:
+    return [path.text for path in written.paths]
+
+
+# ------------------------------------------------------------------------------------------------ what an event has
+
+
+def _has(document: Document, path: CompiledPath) -> bool:
+    """Whether the event has this path. Behind a null and in an empty list nobody can say, so there it may be."""
+    if isinstance(path, WasPath) and path.inner is not None:
+        return _has(was(document), path.inner)
+    if isinstance(path, ValuePath) and document.derived is not None and document.derived.has(path.name):
+        return True
+    return _leads(document.root if path.root == "root" else document.body, path.segments)
+
+
+def _leads(value: Value, segments: Sequence[Segment]) -> bool:
+    for number, segment in enumerate(segments):
+        if isinstance(value, str):
+            value = json_in_text(value)
+        if value is None or (isinstance(value, list) and not value and not isinstance(segment, Field)):
+            return True
+        if isinstance(segment, Every):
+            elements = value if isinstance(value, list) else []
+            return any(_leads(element, segments[number + 1 :]) for element in elements)
+        if isinstance(segment, Where) and isinstance(value, dict):  # behind a star
+            value = walk([value], (segment,))
+        else:
+            value = walk(value, (segment,))
+    return value is not MISSING
+
+
+def _all(value: Json, path: str = "", depth: int = 0) -> Iterator[str]:
+    """Every path of a body; `*` stands for the elements of a list."""
+    if path:
+        yield path
+    if isinstance(value, dict) and depth < 12:
+        for name, below in list(value.items())[:200]:
+            written = name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
+            yield from _all(below, f"{path}.{written}" if path else written, depth + 1)
+    elif isinstance(value, list):
+        for element in value[:3]:
+            yield from _all(element, f"{path}.*", depth + 1)
+
+
+def _meant(path: CompiledPath, known: Sequence[str]) -> str | None:
+    """The path that was meant: alike from where the event no longer follows, or of the same last name elsewhere."""
+    lists = [f"[{one.position}]" if isinstance(one, Index) else "" for one in path.segments if _is_of_list(one)]
+    names = [one.name if isinstance(one, Field) else "*" for one in path.segments]
+    if names[0] in ("was", "root", "body"):
+        return _again(path, known, names)
+    begin = next((n for n in range(len(names) - 1, -1, -1) if n == 0 or ".".join(names[:n]) in known), 0)
+    head = "".join(f"{name}." for name in names[:begin])
+    rest = {one.removeprefix(head): one for one in known if one.startswith(head) and one != head}
+    meant = nearest(".".join(names[begin:]), list(rest), likeness=0.75)
+    found = rest[meant] if meant is not None else _elsewhere(names[-1], known)
+    for text in lists:
+        found = found.replace(".*", text, 1) if found is not None and text else found
+    return found
+
+
+def _is_of_list(segment: Segment) -> bool:
+    return isinstance(segment, Index | Every)
+
+
+def _again(path: CompiledPath, known: Sequence[str], names: list[str]) -> str | None:
+    inner = path.inner if isinstance(path, WasPath) else None
+    found = _meant(inner, known) if inner is not None and not isinstance(inner, ValuePath) else None
+    return None if found is None else f"{names[0]}.{found}"
+
+
+def _elsewhere(name: str, known: Sequence[str]) -> str | None:
+    return min((one for one in known if one.rsplit(".", 1)[-1] == name), key=len, default=None)
