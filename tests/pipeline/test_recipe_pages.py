@@ -57,7 +57,8 @@ def secrets():
     return rule_set, {f"{name.upper().replace('-', '_')}_WEBHOOK_SECRET": secret for name, secret in found.items()}
 
 
-def test_the_list_names_each_with_the_goals_of_its_mapping():
+def test_there_are_at_least_twenty_and_the_list_names_each_with_the_goals_of_its_mapping():
+    assert len(RECIPES) >= 20
     rows = [row for row in table((FOLDER / "README.md").read_text()) if row[0].startswith("[")]
     listed = {re.search(r"\(([\w-]+)\.md\)", row[0])[1]: re.findall(r"`(\w+)`", row[2]) for row in rows}
     assert listed == {recipe.page: re.findall(r"\w+", _used(recipe)) for recipe in RECIPES}
@@ -91,7 +92,7 @@ def test_a_page_names_the_events_that_its_goals_need(recipe, secrets):
 
 
 def test_the_samples_make_their_goals(machine, secrets, monkeypatch, capsys):
-    _, keys = secrets
+    rule_set, keys = secrets
     mappings = machine.folder / "own"
     mappings.mkdir()
     for name, layer in LAYERS.items():
@@ -109,3 +110,4 @@ def test_the_samples_make_their_goals(machine, secrets, monkeypatch, capsys):
     expected = sorted((recipe.goal, VISITOR) for recipe in RECIPES)
     eventually(lambda: len(datafast.goals()) >= len(expected), what="all goals")
     assert sorted(datafast.seen()) == expected
+    assert len(rule_set.sources) >= 20
