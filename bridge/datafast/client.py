@@ -14,17 +14,16 @@ import ssl
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-import requests
+import certifi
 import urllib3
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from bridge import __version__
 from bridge.datafast import answers
 from bridge.datafast.answers import Answer
 from bridge.datafast.classify import classify
-from bridge.datafast.transport import Bearer, Exchange, Transport, read_body
+from bridge.datafast.transport import Exchange, Transport, read_body
 from bridge.model import Outcome, OutcomeKind, VisitorGoals
 from bridge.settings import duration_text
 
@@ -65,7 +64,7 @@ class Client:
         self._host = urlsplit(api_url).hostname or api_url
         self._deadline_ms = deadline_ms
         secure = urlsplit(api_url).scheme == "https"
-        tls = ssl.create_default_context(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH) if secure else None
+        tls = ssl.create_default_context(cafile=ca_file or certifi.where()) if secure else None
         self._transport = Transport(max_idle_s=max_idle_ms / 1000, tls=tls)
 
     def post_goal(
@@ -128,7 +127,7 @@ class Client:
             sentence = f"the API key of destination {destination.name} contains characters that no key has"
             return Outcome(OutcomeKind.CONFIGURATION, message=sentence), None
         try:
-            answer = self._exchange(self._request(destination, key, method, place, body), exchange)
+            answer = self._exchange(destination, key, method, place, body, exchange)
         except Exception as error:  # noqa: BLE001 - whatever happened, it must not end the worker
             if exchange.status is None and exchange.sent:
                 return Outcome(OutcomeKind.UNCONFIRMED, message=self._lost(error)), None
@@ -137,26 +136,28 @@ class Client:
             answer = Answer(exchange.status, {}, cut=True)  # headers that cannot be read; the status line stands
         return classify(answer, now_ms=int(time.time() * 1000), secret=key), answer
 
-    def _request(
-        self, destination: Destination, key: str, method: str, place: str, body: Mapping[str, Any] | None
-    ) -> requests.PreparedRequest:
-        headers = dict(_HEADERS)
-        data = None
+    def _exchange(
+        self,
+        destination: Destination,
+        key: str,
+        method: str,
+        place: str,
+        body: Mapping[str, Any] | None,
+        exchange: Exchange,
+    ) -> Answer:
+        headers, data = {**_HEADERS, "Authorization": f"Bearer {key}"}, None
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode("ascii")
-        # A website key belongs to one website already; DataFast's documentation says to leave out the id then.
-        token = key.startswith("dft_") and destination.website_id
-        params = {"websiteId": destination.website_id} if token else None
-        return requests.Request(
-            method, self._url + place, headers=headers, data=data, params=params, auth=Bearer(key)
-        ).prepare()
+        response = self._transport.run(method, self._address(destination, key, place), headers, data, exchange)
+        content, cut = read_body(response, exchange)
+        return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content, cut)
 
-    def _exchange(self, request: requests.PreparedRequest, exchange: Exchange) -> Answer:
-        response = self._transport.run(request, exchange)
-        body, cut = read_body(response, exchange)
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, body, cut)
+    def _address(self, destination: Destination, key: str, place: str) -> str:
+        """A website key belongs to one website already; DataFast's documentation says to leave out the id then."""
+        if key.startswith("dft_") and destination.website_id:
+            place += "?" + urlencode({"websiteId": destination.website_id})
+        return self._url + place
 
     # -------------------------------------------------------------------------------------------------- sentences
 
@@ -192,9 +193,9 @@ class Client:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The errors beneath those of `requests` and urllib3, outermost first."""
+    """The errors beneath those of urllib3, outermost first."""
     while error is not None:
-        if not isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
+        if not isinstance(error, urllib3.exceptions.HTTPError):
             yield error
         error = error.__cause__ or error.__context__
 

@@ -1,6 +1,6 @@
 """One HTTP request with one deadline for all of it, and the certain knowledge whether it was sent.
 
-`requests` bounds each wait, but not their sum: an answer that arrives byte by byte can last for ever. Here every
+urllib3 bounds each wait, but not their sum: an answer that arrives byte by byte can last for ever. Here every
 look-up, connect, handshake, send and receive gets only the time that is left, and an answer is read up to a limit.
 `Exchange` is what is known about a request under way. Nothing here knows DataFast.
 """
@@ -17,18 +17,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from requests import PreparedRequest, Response
     from typing_extensions import Buffer
+    from urllib3 import BaseHTTPResponse
 
 Address: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]"
 
@@ -68,17 +66,6 @@ def _current() -> Exchange:
 
 
 # ------------------------------------------------------------------------------------------------- before sending
-
-
-class Bearer(AuthBase):
-    """`Authorization: Bearer <key>`, which `.netrc` would replace without an auth class. Its repr hides the key."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
 
 
 def _look_up(host: str, port: int, timeout_s: float) -> Sequence[Address]:
@@ -228,48 +215,56 @@ class _Reuse(HTTPConnectionPool):
         return conn
 
 
-class Transport(HTTPAdapter):
-    """A `requests` adapter whose requests end at the deadline of their Exchange.
+class Transport:
+    """Sends requests that end at the deadline of their Exchange.
 
-    It is used without a Session, which would follow redirects and read cookies, proxies and `.netrc`: each is a way to
-    get a delivery wrong. tls: made once, because urllib3 would load all certificates for every connection.
+    It is urllib3 alone: whatever follows redirects or reads cookies, proxies and `.netrc` may get a delivery wrong.
+    tls: made once, because urllib3 would load all certificates for every connection.
     """
 
     def __init__(self, *, max_idle_s: float = 1.0, tls: ssl.SSLContext | None = None) -> None:
-        self._max_idle_s = max_idle_s
-        self._tls = tls
-        super().__init__(pool_connections=2, pool_maxsize=_KEPT)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._tls)
-        idle = {"max_idle_s": self._max_idle_s}
+        idle = {"max_idle_s": max_idle_s}
         plain = type("Plain", (_Reuse,), {"ConnectionCls": _PlainConnection, **idle})
-        tls = type("Tls", (_Reuse, HTTPSConnectionPool), {"ConnectionCls": _TlsConnection, **idle})
-        self.poolmanager.pool_classes_by_scheme = {"http": plain, "https": tls}
+        secure = type("Tls", (_Reuse, HTTPSConnectionPool), {"ConnectionCls": _TlsConnection, **idle})
+        self._pools = PoolManager(num_pools=2, maxsize=_KEPT, ssl_context=tls)
+        self._pools.pool_classes_by_scheme = {"http": plain, "https": secure}
 
-    def cert_verify(self, *_: Any) -> None:
-        """Do nothing: the context of the pool always verifies."""
-
-    def run(self, request: PreparedRequest, exchange: Exchange) -> Response:
+    def run(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, exchange: Exchange
+    ) -> BaseHTTPResponse:
         """Send a request and read the head of its answer. Raises what the layers below raise."""
         _thread.exchange = exchange
-        return self.send(request, stream=True, timeout=exchange.remaining_s())
+        return self._pools.urlopen(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=exchange.remaining_s(),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def close(self) -> None:
+        """Close kept connections."""
+        self._pools.clear()
 
 
-def read_body(response: Response, exchange: Exchange) -> tuple[bytes, bool]:
+def read_body(response: BaseHTTPResponse, exchange: Exchange) -> tuple[bytes, bool]:
     """The body up to the exchange's limit, and whether the peer (not the limit) cut it short."""
     pieces, size, cut = [], 0, False
     try:
         while size < exchange.body_limit:
-            piece = response.raw.read1(min(_PIECE, exchange.body_limit - size))
+            piece = response.read1(min(_PIECE, exchange.body_limit - size))
             if not piece:
                 break
             pieces.append(piece)
             size += len(piece)
     except Exception:  # noqa: BLE001 - however a body breaks, it is cut short; the status line counts
         cut = True
-    if cut or size >= exchange.body_limit or response.raw.length_remaining:
-        response.raw.close()
+    if cut or size >= exchange.body_limit or response.length_remaining:
+        response.close()
     else:
-        response.raw.release_conn()
+        response.release_conn()
     return b"".join(pieces), cut

@@ -12,12 +12,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-import requests
+import certifi
 import stripe
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from bridge import __version__
-from bridge.datafast.transport import Bearer, Exchange, Transport, read_body
+from bridge.datafast.transport import Exchange, Transport, read_body
 from bridge.lookup.asking import LISTS, PERMISSIONS, Kind, StripeAnswer
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class _Http(stripe.HTTPClient):
     def __init__(self, deadline_ms: int, *, secure: bool) -> None:
         super().__init__()
         self._deadline_ms = deadline_ms
-        tls = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH) if secure else None
+        tls = ssl.create_default_context(cafile=certifi.where()) if secure else None
         self._transport = Transport(tls=tls)
 
     def request(  # the SDK calls it with these four
@@ -48,13 +47,11 @@ class _Http(stripe.HTTPClient):
     ) -> tuple[Any, int, Mapping[str, str]]:
         exchange = Exchange(time.monotonic() + self._deadline_ms / 1000, BODY_LIMIT)
         given = dict(headers or {}) | {"Accept-Encoding": "identity"}
-        key = given.pop("Authorization", "").removeprefix("Bearer ")
-        request = requests.Request(method.upper(), url, headers=given, data=post_data, auth=Bearer(key)).prepare()
-        response = self._transport.run(request, exchange)
+        response = self._transport.run(method.upper(), url, given, post_data, exchange)
         body, cut = read_body(response, exchange)
         if cut:
             raise TimeoutError("the answer broke off")
-        return body, response.status_code, response.headers
+        return body, response.status, response.headers
 
     def close(self) -> None:
         self._transport.close()

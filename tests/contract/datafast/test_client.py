@@ -115,8 +115,8 @@ def test_a_token_names_its_website_in_the_query(client):
 
 def test_a_website_key_leaves_the_website_out(client):
     """Sent with a key, the sandbox would not mind; the documents say to omit it."""
-    request = client._request(Destination("default", KEY, WEBSITE_ID), KEY, "GET", "/goals", None)
-    assert "websiteId" not in request.url
+    assert "websiteId" not in client._address(Destination("default", KEY, WEBSITE_ID), KEY, "/goals")
+    assert "websiteId" in client._address(Destination("default", TOKEN, WEBSITE_ID), TOKEN, "/goals")
 
 
 def test_a_token_without_the_permission_is_a_fault_of_the_configuration(client):
