@@ -114,7 +114,8 @@ def _print(screen: Screen, found: Report, since: int) -> None:
         screen.say()
         screen.heading("Money")
         columns = ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "GOALS", "WITHOUT", "GOALS")
-        screen.table(columns, [_money_row(money) for money in found.money], numbers=range(3, len(columns)))
+        rows = [_money_row(money) for money in (*found.money, *found.sales)]
+        screen.table(columns, rows, numbers=range(3, len(columns)))
     _print_state(screen, found)
 
 
@@ -190,7 +191,7 @@ def _money_row(money: Money) -> tuple[str, ...]:
         for one in (money.with_visitor, money.without_visitor)
         for cell in ((_amount(one), str(one.goals)) if one.goals else ("", ""))
     ]
-    return (money.source, money.rule, money.currency or "(none)", *cells)
+    return (money.source or "all", money.rule or "sales", money.currency or "(none)", *cells)
 
 
 def _amount(one: Sum) -> str:

@@ -6,8 +6,8 @@ This module reads nothing and decides nothing.
 
 from __future__ import annotations
 
-from difflib import SequenceMatcher
-from functools import partial
+import re
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.cli.formatting import count, shown
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
 
 _OTHERS_NAMED: Final = 3  # of the rules that are for other types of events
+_NEAR: Final = 0.3  # as `charge.refunded` is to `charge.refund.updated`
 
 
 def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> None:
@@ -76,19 +77,27 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
 def _of_other_types(others: Sequence[Mapping[str, Any]], event_type: str, some_are_for_it: bool) -> str:
     """How many rules are for other types of events, and those whose types are most like this one."""
     noun = ("other is", "others are") if some_are_for_it else ("rule is", "rules are")
-    told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}: "
+    told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}"
+    near = [rule for rule in others if _likeness(event_type, rule) >= _NEAR] if len(others) > _OTHERS_NAMED else others
     named = [
         f"{rule['rule']} ({', '.join(filter(None, (rule.get('origin'), rule.get('expected'))))})"
-        for rule in sorted(others, key=partial(_unlike, event_type))
+        for rule in sorted(near, key=lambda rule: -_likeness(event_type, rule))[:_OTHERS_NAMED]
     ]
-    left = len(named) - _OTHERS_NAMED
-    return told + (", ".join(named) if left <= 0 else f"{', '.join(named[:_OTHERS_NAMED])} and {left} more")
+    if not named:
+        return f"{told}."
+    left = len(others) - len(named)
+    return f"{told}: {', '.join(named)}{f' and {left} more' if left else ''}"
 
 
-def _unlike(event_type: str, rule: Mapping[str, Any]) -> float:
-    """How little the types that a rule is for are like this one: nearest first, else in the order of the file."""
-    types = str(rule.get("expected") or "").split(" or ")
-    return -max(round(SequenceMatcher(None, event_type, one).ratio(), 2) for one in types)
+def _likeness(event_type: str, rule: Mapping[str, Any]) -> float:
+    """How much the types that a rule is for are like this one, by what they begin with: `charge.dispute.`."""
+    words = re.findall(r"[A-Za-z0-9]+", event_type)
+    best = 0.0
+    for text in str(rule.get("expected") or "").split(" or "):
+        others = re.findall(r"[A-Za-z0-9]+", text)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, others, strict=False)))
+        best = max(best, shared / max(len(words), len(others), 1))
+    return best
 
 
 def nearest(element: Mapping[str, Any]) -> str:

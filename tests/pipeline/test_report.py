@@ -203,6 +203,7 @@ def test_the_answer_is_for_a_screen_of_eighty_columns(command):
     assert "stripe  bought      2                1           1" in lines
     assert "SOURCE  RULE    CURRENCY  WITH A VISITOR  GOALS   WITHOUT  GOALS" in lines
     assert "stripe  bought  USD                49.00      1  1,240.00      1" in lines
+    assert "all     sales   USD                49.00      1  1,240.00      1" in lines
     assert any(line.endswith("2: bought 2") for line in lines)
     assert any(line.startswith("  1 pending") for line in lines)
     assert any(

@@ -34,7 +34,7 @@ SHIPPED = sorted((*(ROOT / "mappings").glob("*.yaml"), *(ROOT / "mappings" / "ex
 
 
 def given(name):
-    return {f"{name.removesuffix('.yaml').upper()}_WEBHOOK_SECRET": SECRETS["SHOP_WEBHOOK_SECRET"]}
+    return {f"{name.removesuffix('.yaml').replace('-', '_').upper()}_WEBHOOK_SECRET": SECRETS["SHOP_WEBHOOK_SECRET"]}
 
 
 def said(text, name="shop.yaml"):
