@@ -113,6 +113,7 @@ class Preparer:
     destinations: Mapping[str, Destination]
     hash_key: bytes = field(repr=False)
     keys: Mapping[str, str] = field(default_factory=dict)
+    email_key: bytes | None = field(default=None, repr=False)  # of the hash of e-mail addresses
 
     def prepare_request(
         self, source: Source, request: Request, at_ms: int, *, keys: Mapping[str, str] | None = None
@@ -173,14 +174,19 @@ class Preparer:
     def _document(self, source: Source, event: Event, number: int, document: Document, name: str) -> ReadDocument:
         envelope = _envelope(document)
         times = _times(event, envelope)
-        observation = Observation((), times[1], f"{envelope.type or 'an event'} {name}", event.id, number)
+        called = f"{envelope.type or 'an event'} {name}"
+        observation = Observation((), times[1], called, event.id, number, sender=source.name)
         why = sources.ignored(source, document)
         if why is not None:
             return ReadDocument(document, name, envelope, times, observation, ignored=why)
-        keys = identity.keys(source, envelope, document)
+        keys = identity.keys(source, envelope, document, self._matching())
         judged = self._judged(identity.candidates(source, document))
         named = next(iter(identity.ranked(judged)), None)
         return ReadDocument(document, name, envelope, times, replace(observation, keys=keys, named=named), judged)
+
+    def _matching(self) -> identity.Matching:
+        by_email = self.settings.bridge_match_email == "on"
+        return identity.Matching(self.settings.bridge_match_user == "on", self.email_key if by_email else None)
 
     def _element(self, source: Source, event: Event, read: ReadDocument) -> Element:
         if read.ignored is not None:
@@ -200,7 +206,7 @@ class Preparer:
             "happened_at_ms": happened_ms,
             "ordered_at_ms": ordered_ms,
             "time_is_stated": is_stated,
-            "keys": keys,
+            "keys": (*keys, *identity.live_twins(keys)) if envelope.test else keys,
             "test": envelope.test,
             "handover": source.handovers.of(document) if made and source.handovers is not None else None,
         }

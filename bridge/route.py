@@ -82,7 +82,7 @@ class Router:
         self._on_goals = on_goals
         self._new_token = new_token
         self._judged = judged
-        self._hash_key: bytes | None = None
+        self._keys: dict[str, bytes] = {}
         self._unfinished: tuple[list[int], str] | None = None  # claimed, but the database went away
 
     def route_batch(self, rule_set: RuleSet, destinations: Mapping[str, Destination], limit: int = BATCH) -> int:
@@ -93,7 +93,7 @@ class Router:
         if not claimed:
             return 0
         self._unfinished = ([event.id for event in claimed], token)
-        preparer = Preparer(rule_set, self._settings, destinations, self._key())
+        preparer = self._preparer(rule_set, destinations)
         prepared = [preparer.prepare(event) for event in claimed]
         size = WRITTEN[self._store.dialect]
         for start in range(0, len(prepared), size):
@@ -109,7 +109,7 @@ class Router:
         """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""
         with self._store.read() as conn:
             stored = events.after(conn, after_id, limit)
-        preparer = Preparer(rule_set, self._settings, {}, self._key())
+        preparer = self._preparer(rule_set, {})
         prepared = [preparer.prepare(event) for event in stored]
         observations = [element.observation for one in prepared for element in one.elements]
 
@@ -132,13 +132,17 @@ class Router:
             self._run(lambda conn: events.release(conn, ids, token))
             self._unfinished = None
 
-    def _key(self) -> bytes:
-        """The key of the filter `hash`, the same for every process and for ever."""
-        if self._hash_key is None:
+    def _preparer(self, rule_set: RuleSet, destinations: Mapping[str, Destination]) -> Preparer:
+        by_email = self._settings.bridge_match_email == "on"
+        email_key = self._key(facts.EMAIL_KEY) if by_email else None
+        return Preparer(rule_set, self._settings, destinations, self._key(facts.HASH_KEY), email_key=email_key)
+
+    def _key(self, name: str) -> bytes:
+        """The key of the filter `hash` or of e-mail addresses, the same for every process and for ever."""
+        if name not in self._keys:
             made = self._new_token() + self._new_token()
-            text = self._store.run(lambda conn: facts.ensure(conn, facts.HASH_KEY, lambda: made))
-            self._hash_key = text.encode()
-        return self._hash_key
+            self._keys[name] = self._store.run(lambda conn: facts.ensure(conn, name, lambda: made)).encode()
+        return self._keys[name]
 
     def _write(self, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> None:
         if len(batch) > 1:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.model import Key
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
-    from bridge.store.operator.queries import GoalDetail
+    from bridge.store.operator.queries import GoalDetail, GoalLine
 
 
 @click.group(
@@ -149,22 +149,68 @@ def _why_not(detail: GoalDetail) -> str:
     cls=Command, examples=[("links forget stripe:live:cus_1", "by its whole name, where several keys have this id")]
 )
 @click.argument("key", metavar="KEY")
-def forget(key: str) -> None:
+@parameters.YES
+def forget(key: str, yes: bool) -> None:
     """Forget a key: it leads to no visitor until an event names it again.
 
-    Goals that were sent stay as they are. To remove all that is stored about a person, use `python -m bridge forget`.
+    The key of a person (a user, an e-mail address) is cut: it leads to no visitor any more, whatever names it. The
+    links of purchases stay. Before that, the command lists the goals that would wait again and those that were sent
+    and stay as they are, with DataFast's ids. To remove all that is stored about a person, use `python -m bridge
+    forget`.
     """
-    from bridge.store.operator import forgetting, threads
+    from bridge.store.goals import parking
+    from bridge.store.operator import forgetting, queries
 
+    screen, settings = of_context(), resources.settings()
     with resources.store() as store:
         with store.read() as conn:
-            named = threads.named(conn, key)
-        if not named:
-            raise BridgeError(f"No event has named {key!r}.")
-        if len(named) > 1:
-            raise UsageError(f"{key!r} names {listing([one.key for one in named])}. Name one of them.")
-        store.run(lambda conn: forgetting.key(conn, named[0].key))
-    of_context().answer({"ok": True, "key": named[0].key}, f"{named[0].key} is forgotten.")
+            found = _the_key(conn, key)
+            goals = [one.goal for goal in parking.found_by(conn, found) if (one := queries.show_goal(conn, goal))]
+        again = [goal for goal in goals if goal.state in ("pending", "held")]
+        kept = [goal for goal in goals if goal.state not in ("pending", "held", "parked")]
+        _preview(screen, again, kept)
+        if again:
+            parameters.confirm(f"Forget {found.text}?", yes=yes)
+
+        def forgotten(conn: Connection) -> None:
+            forgetting.key(conn, found.text)
+            parking.look_anew(conn, [goal.id for goal in again], settings)
+
+        store.run(forgotten)
+    done = "is cut: it links nothing any more" if found.is_person else "is forgotten"
+    sent = {goal.label: goal.datafast_event_id for goal in kept}
+    answer = {"ok": True, "key": found.text, "goals": [goal.label for goal in again], "sent": sent}
+    screen.answer(answer, f"{found.text} {done}.")
+
+
+def _the_key(conn: Connection, text: str) -> Key:
+    """The only key of this name; that of a person goes before a customer's, because it is shared."""
+    from bridge.model import Key
+
+    named = why.keys_named(conn, text)
+    if not named:
+        raise BridgeError(f"No event has named {text!r}.")
+    keys = [Key(one.key, one.kind, one.ref) for one in named]
+    people = [one for one in keys if one.is_person]
+    keys = people if len(people) == 1 else keys
+    if len(keys) > 1:
+        raise UsageError(f"{text!r} names {listing([one.text for one in keys])}. Name one of them.")
+    return keys[0]
+
+
+def _preview(screen: Screen, again: Sequence[GoalLine], kept: Sequence[GoalLine]) -> None:
+    """What would change, and what would stay as it is."""
+    if screen.as_json:
+        return
+    if again:
+        screen.say("These goals found their visitor through it and would look for one again:")
+        for goal in again:
+            screen.say(f"{goal.label} {goal.called} to {goal.visitor}", indent=2)
+    if kept:
+        screen.say("These were sent, or are over, and stay as they are:")
+        for goal in kept:
+            remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
+            screen.say(f"{goal.label} {goal.called} to {goal.visitor}: {goal.state}{remote}", indent=2)
 
 
 @command(examples=[("relearn", "after an upgrade that reads more links out of events; safe at any time")])
@@ -207,9 +253,10 @@ def relearn() -> None:
 )
 @click.option("--visitor", metavar="ID", help="A DataFast visitor id.")
 @click.option("--customer", metavar="KEY", help="The provider's customer (cus_1), or any other key of this person.")
+@click.option("--user", metavar="ID", help="Your app's own id of a user.")
 @click.option("--email", metavar="ADDRESS", help="An e-mail address that stored events contain.")
 @parameters.YES
-def forget_person(visitor: str | None, customer: str | None, email: str | None, yes: bool) -> None:
+def forget_person(visitor: str | None, customer: str | None, user: str | None, email: str | None, yes: bool) -> None:
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 
     The command follows the links from what you name to everything that belongs together, shows how much that is, and
@@ -220,17 +267,23 @@ def forget_person(visitor: str | None, customer: str | None, email: str | None, 
 
     screen = of_context()
     needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]
-    if not needles:
-        raise UsageError("Name the person with --visitor, --customer or --email.")
+    users = [user.strip()] if user and user.strip() else []
+    if not (needles or users):
+        raise UsageError("Name the person with --visitor, --customer, --user or --email.")
     with resources.store() as store:
         with screen.progress("Looking through stored events") as step:
-            seeds = forgetting.bodies_with(store, needles, step)
+            words = [word for word in users if not word.isdigit()]  # 42 is an amount as well
+            seeds = forgetting.bodies_with(store, needles, step, words=words)
         with store.read() as conn:
             person = forgetting.whole(
-                conn, visitor=visitor.strip().lower() if visitor else None, customer=customer, seeds=seeds
+                conn,
+                visitor=visitor.strip().lower() if visitor else None,
+                customer=customer,
+                seeds=seeds,
+                people=[*users, *why.hashes(conn, email or "")],
             )
         if not (person.keys or person.events or person.goals):
-            raise BridgeError(f"Nothing is stored about {listing(needles)}.")
+            raise BridgeError(f"Nothing is stored about {listing([*needles, *users])}.")
         parameters.confirm(f"Remove {_amount(person)}?", yes=yes)
         store.run(lambda conn: forgetting.remove(conn, person))
         scrubbed = forgetting.scrub(store)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.identity.evidence import Evidence
     from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
-    from bridge.store.operator.threads import Thread
+    from bridge.store.operator.threads import KeyLine, Thread
 
 
 @dataclass
@@ -46,6 +46,7 @@ class Known:
         ("why ev_12", "an event, by our number or by the provider's id (evt_1Abc…)"),
         ("why goal_7", "a goal: its visitor, its attempts, what happens next"),
         ("why cus_9s6XKzkNRiz8i3", "a customer, subscription, order, charge …: everything that belongs together"),
+        ("why user_2abc", "a user of your app: one line of time over all tools"),
         ("why 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "a visitor"),
     ]
 )
@@ -54,7 +55,8 @@ def why(what: str) -> None:
     """Show what became of X, and why.
 
     X is an event (ev_12, or the provider's id), a goal (goal_7), a key of the provider (cus_…, sub_…, an order's
-    number), or a DataFast visitor id. The exit code is 1 if nothing of that name is known.
+    number), a person (your app's id of a user, an e-mail address) or a DataFast visitor id. The exit code is 1 if
+    nothing of that name is known.
     """
     screen = of_context()
     text = what.strip()
@@ -85,12 +87,29 @@ def look_up(conn: Connection, text: str) -> Known:
     known.events = _events(conn, found.events)
     known.made = {one.line.id: describe.goals_of(conn, one) for one in known.events}
     known.goals = [goal for one in found.goals if (goal := queries.show_goal(conn, one))]
-    keys = threads.named(conn, text)
+    keys = keys_named(conn, text)
     thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())
     if thread.keys:
         known.thread = thread
         known.line = _events(conn, thread.events)
     return known
+
+
+def keys_named(conn: Connection, text: str) -> list[KeyLine]:
+    """The keys that a string names; an e-mail address is hashed before it is looked up."""
+    from bridge.store.operator import threads
+
+    return [key for name in hashes(conn, text) or [text] for key in threads.named(conn, name)]
+
+
+def hashes(conn: Connection, address: str) -> list[str]:
+    """The hash by which an e-mail address is remembered; none if it is no address, or none was ever remembered."""
+    from bridge.identity.people import email_hash
+    from bridge.store import facts
+
+    key = facts.get(conn, facts.EMAIL_KEY) if "@" in address else None
+    hashed = email_hash(address, key.encode()) if key else None
+    return [hashed] if hashed else []
 
 
 def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
@@ -153,6 +172,7 @@ def _print_timeline(
     screen.heading("Timeline")
     seen = set()
     last_ms: int | None = None
+    several = len({detail.line.source for detail in details}) > 1
     for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):
         at_ms = detail.event.happened_at_ms
         gap = (
@@ -163,9 +183,8 @@ def _print_timeline(
         last_ms = at_ms
         line = detail.line
         verdict = line.verdict or line.state
-        screen.facts(
-            [(when(at_ms), f"{line.label}  {line.type} {line.provider_event_id or ''}  {verdict}{gap}")], width=25
-        )
+        event = f"{line.source}: {line.type}" if several else line.type
+        screen.facts([(when(at_ms), f"{line.label}  {event} {line.provider_event_id or ''}  {verdict}{gap}")], width=25)
         for goal in line.goals:
             seen.add(goal.id)
             _print_goal_briefly(screen, goal, moment)

@@ -1,4 +1,4 @@
-"""Why this visitor: a goal's own event, else its thread's evidence, else its customer's.
+"""Why this visitor: a goal's own event, else its thread's evidence, its customer's, its user's, its e-mail address's.
 
 Pure. `resolve` decides for one goal, by `KnownLinks`, which `bridge.store.links.learning` loads once for many goals.
 """
@@ -6,18 +6,21 @@ Pure. `resolve` decides for one goal, by `KnownLinks`, which `bridge.store.links
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from bridge.identity.evidence import Evidence, FoundVisitor
 from bridge.identity.sentences import best_first
+from bridge.model import PEOPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from bridge.identity.evidence import Mention
     from bridge.model import Key, NamedVisitor
 
     Usable = Callable[[Evidence], bool]
+    Ask = Callable[[Sequence[Key]], FoundVisitor | None]
 
 
 class AtDestination(Protocol):
@@ -42,20 +45,27 @@ def resolve(
     first: bool,
     without: str | None = None,
     proved: bool = False,
+    people: Collection[str] = PEOPLE,
 ) -> FoundVisitor | None:
-    """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's. without: not this one.
+    """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's or a person's.
+
+    without: not this one. people: the kinds of people who may answer.
 
     A visitor that has still to be proved is found as `unproved`: the goal waits for it, even if another one would come
     next. proved: the goal waits no longer, so such a visitor is passed over.
     """
+    users = links.users(keys)
 
     def usable(item: Evidence | NamedVisitor) -> bool:
-        if item.visitor == without or unknown.passed_over(destination, item):
+        if item.visitor == without or (item.borrowed and item.visitor in users):
+            return False
+        if unknown.passed_over(destination, item):
             return False
         return not (proved and unknown.unproved(destination, item))
 
     left = [item for item in own if usable(item)]
-    found = as_own(left) if left else links.find(keys, at_ms, weak=weak, first=first, usable=usable)
+    mine = [key for key in keys if key.is_of(destination)]
+    found = as_own(left) if left else links.find(mine, at_ms, weak=weak, first=first, usable=usable, people=people)
     return found and replace(found, unproved=unknown.unproved(destination, found))
 
 
@@ -72,7 +82,9 @@ class KnownLinks:
     threads: a strong key's thread; a key that was stopped has none. gained: threads that existed before and know a
     new visitor now. customers_gained: likewise. met: threads that were there before, know nobody
     for certain and may have met a customer now. stopped: keys that were stopped just now. seen_with: the customers of
-    threads, once `recall_customers` has asked.
+    threads, once `recall_customers` has asked, and people_of: the people of customers. people: the persons' keys that
+    were read, of which those in `mute` lead nowhere, and those in `often` may be shared. Customers and people are
+    alike in by_customer.
     """
 
     threads: dict[str, str] = field(default_factory=dict)
@@ -82,6 +94,10 @@ class KnownLinks:
     customers_gained: set[str] = field(default_factory=set)
     met: set[str] = field(default_factory=set)
     seen_with: dict[str, list[Key]] = field(default_factory=dict)
+    people_of: dict[str, list[Key]] = field(default_factory=dict)
+    people: set[str] = field(default_factory=set)
+    mute: set[str] = field(default_factory=set)
+    often: set[str] = field(default_factory=set)
     stopped: dict[str, str] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)  # keys that were met a round number of times
 
@@ -89,13 +105,26 @@ class KnownLinks:
         """The strong keys that still lead somewhere."""
         return [key for key in keys if key.strong and key.text in self.threads]
 
+    def users(self, keys: Iterable[Key]) -> set[str]:
+        """The ids that are certainly a user's, among these keys and those that their threads were seen with."""
+        keys = list(keys)
+        sure = {key.id for key in keys if key.kind == "user" and key.text in self.people and key.text not in self.mute}
+        return sure | {key.id for key in self._seen_with(self.strong(keys)) if key.kind == "user"}
+
     def find(
-        self, keys: Sequence[Key], at_ms: int, *, weak: bool, first: bool = False, usable: Usable | None = None
+        self,
+        keys: Sequence[Key],
+        at_ms: int,
+        *,
+        weak: bool,
+        first: bool = False,
+        usable: Usable | None = None,
+        people: Collection[str] = PEOPLE,
     ) -> FoundVisitor | None:
-        """The visitor these keys lead to. weak: the customer may answer, with `first` by its earliest visitor.
+        """The visitor these keys lead to. weak: customers and people may answer, with `first` by the earliest visitor.
 
         The customer is the one that the keys name; where they name none that knows a visitor, those that their thread
-        was seen with (`recall_customers`), if all of them give the same.
+        was seen with (`recall_customers`), if all of them give the same. People are asked last.
         """
         strong = self.strong(keys)
         evidence = [item for key in strong for item in self.by_thread.get(self.threads[key.text], {}).values()]
@@ -104,35 +133,69 @@ class KnownLinks:
             return _found("thread", chosen, evidence, strong, at_ms)
         if not weak:
             return None
-        return self._of_customers([key for key in keys if not key.strong], at_ms, first=first, usable=usable) or (
-            self._of_thread(strong, at_ms, first=first, usable=usable)
-        )
+        ask = partial(self._ask, at_ms=at_ms, first=first, usable=usable)
+        customers = [key for key in keys if key.kind == "customer"]
+        return ask(customers) or self._of_thread(strong, ask) or self._of_people(keys, strong, people, ask)
 
-    def _of_customers(
-        self, customers: Sequence[Key], at_ms: int, *, first: bool, usable: Usable | None
-    ) -> FoundVisitor | None:
-        evidence = [item for key in customers for item in self.by_customer.get(key.text, {}).values()]
+    def _ask(self, weak: Sequence[Key], *, at_ms: int, first: bool, usable: Usable | None) -> FoundVisitor | None:
+        """The visitor of customers, or of one person."""
+        evidence = [item for key in weak for item in self.by_customer.get(key.text, {}).values()]
         chosen = choose(evidence, at_ms, first=first, usable=usable)
-        return None if chosen is None else _found("customer", chosen, evidence, customers, at_ms)
+        return None if chosen is None else _found(weak[0].kind, chosen, evidence, weak, at_ms)
 
-    def _of_thread(
-        self, strong: Sequence[Key], at_ms: int, *, first: bool, usable: Usable | None
-    ) -> FoundVisitor | None:
+    def _of_thread(self, strong: Sequence[Key], ask: Ask) -> FoundVisitor | None:
         """By the customers that the thread was seen with: there is one, or all of them give the same visitor."""
-        customers = {key.text: key for own in strong for key in self.seen_with.get(self.threads[own.text], ())}
-        found = [self._of_customers([customers[text]], at_ms, first=first, usable=usable) for text in sorted(customers)]
+        customers = {key.text: key for key in self._seen_with(strong) if not key.is_person}
+        found = [ask([customers[text]]) for text in sorted(customers)]
         answers = [one for one in found if one is not None]
         if not answers or len(answers) < len(found) or len({one.visitor for one in answers}) > 1:
             return None
-        return replace(answers[0], beside=min(strong, key=lambda key: (best_first(key.kind), key.text)).text)
+        return replace(answers[0], beside=_best(strong).text)
+
+    def _of_people(
+        self, keys: Sequence[Key], strong: Sequence[Key], kinds: Collection[str], ask: Ask
+    ) -> FoundVisitor | None:
+        """By the users, then by the e-mail addresses. Several who know visitors must agree.
+
+        They are those whom the keys name, else those whom the thread, else those whom the customer was seen with.
+        """
+        seen_with = self._seen_with(strong)
+        customers = {key.text: key for key in (*keys, *seen_with) if key.kind == "customer"}
+        of_customer = self.people_of.get(next(iter(customers)), []) if len(customers) == 1 else []
+        stages: list[tuple[Sequence[Key], Sequence[Key]]] = [
+            (keys, ()),
+            (seen_with, strong),
+            (of_customer, list(customers.values())),
+        ]
+        for kind in (kind for kind in PEOPLE if kind in kinds):
+            for named, beside in stages:
+                people: dict[str, list[Key]] = {}
+                for key in named:
+                    if key.kind == kind and key.text not in self.mute:
+                        people.setdefault(key.id, []).append(key)
+                answers = [one for _, same in sorted(people.items()) if (one := ask(same)) is not None]
+                if answers:
+                    agreed = len({one.visitor for one in answers}) == 1
+                    return replace(answers[0], beside=_best(beside).text if beside else None) if agreed else None
+        return None
+
+    def _seen_with(self, strong: Iterable[Key]) -> list[Key]:
+        """The customers and people that the threads of these keys were seen with."""
+        return [key for own in strong for key in self.seen_with.get(self.threads[own.text], ())]
 
     def evidence(self, keys: Iterable[Key]) -> Iterator[Evidence]:
         """Everything that these keys could lead to."""
         for key in keys:
             thread = self.threads.get(key.text, "")
             yield from self.by_thread.get(thread, {}).values()
-            for customer in self.seen_with.get(thread, ()) if key.strong else (key,):
-                yield from self.by_customer.get(customer.text, {}).values()
+            for weak in self.seen_with.get(thread, ()) if key.strong else (key,):
+                for one in (weak, *self.people_of.get(weak.text, ())):
+                    yield from self.by_customer.get(one.text, {}).values()
+
+
+def _best(keys: Iterable[Key]) -> Key:
+    """The key that tells a person most."""
+    return min(keys, key=lambda key: (best_first(key.kind), key.text))
 
 
 def _found(
@@ -153,6 +216,7 @@ def _found(
         event=mention.event,
         event_id=mention.event_id,
         before_ms=at_ms - mention.at_ms,
+        at_ms=mention.at_ms if own.is_person else None,
         borrowed=picked.borrowed,
     )
 

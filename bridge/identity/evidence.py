@@ -5,7 +5,7 @@ Pure: no SQL, no clock. Which evidence counts is decided in `bridge.identity.cho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from bridge.model import NamedVisitor
@@ -21,7 +21,7 @@ class Observation:
     """What one event, or one element of it, teaches: keys that belong together, and perhaps their visitor.
 
     event_id: None for a hint from outside. event: what people call it, `checkout.session.completed evt_1`.
-    at_ms: the event's own time, for the choice among visitors.
+    at_ms: the event's own time, for the choice among visitors. sender: its source.
     """
 
     keys: tuple[Key, ...]
@@ -30,6 +30,7 @@ class Observation:
     event_id: int | None = None
     element: int = 0
     named: NamedVisitor | None = None
+    sender: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ class Evidence:
     last: Mention
     borrowed: bool = False  # named by nothing but a borrowed field
 
+    def told(self, key: str, sender: str) -> Evidence:
+        """The same of a person's key, whose events are called `clerk user.created evt_1`: it may be any tool's."""
+        first, last = (
+            mention if mention.event_id is None else replace(mention, event=f"{sender} {mention.event}")
+            for mention in (self.first, self.last)
+        )
+        return replace(self, key=key, first=first, last=last)
+
     def joined(self, other: Evidence) -> Evidence:
         """Both together; the order does not matter."""
         return Evidence(
@@ -72,10 +81,11 @@ def _order(mention: Mention) -> tuple[int, int, str]:
 class FoundVisitor:
     """A visitor and how it was found: the goal's provenance.
 
-    by: own (a field of the event) | thread | customer. path: of the own field. key, kind, ref: the goal's own key that
-    led there (of a customer that only the thread was seen with: that customer, and `beside` is the goal's own key);
-    via: another key of the thread, where the visitor was named. event: what named it. before_ms: how long before the
-    goal's event (negative: after it). others: own candidates that were not taken.
+    by: own (a field of the event) | thread | customer | user | email. path: of the own field. key, kind, ref: the
+    goal's own key that led there (of a customer or a person that only the thread or the customer was seen with: that
+    one, and `beside` is the goal's own key); via: another key of the thread, where the visitor was named. event: what
+    named it. before_ms: how long before the goal's event (negative: after it). at_ms: of a person, when. others: own
+    candidates that were not taken.
     """
 
     visitor: str
@@ -92,6 +102,7 @@ class FoundVisitor:
     others: tuple[NamedVisitor, ...] = ()
     borrowed: bool = False
     beside: str | None = None
+    at_ms: int | None = None
     unproved: bool = False  # borrowed, and the destination has not said yet that it knows it
 
     @property

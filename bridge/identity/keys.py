@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge.globs import compile_glob
-from bridge.identity import stripe
+from bridge.identity import people, stripe
+from bridge.identity.people import Matching
 from bridge.identity.visitor import judge
 from bridge.model import MISSING, Candidate, Key
 from bridge.text import is_fixture_id
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bridge.model import Document, Envelope, Json, Path, Source
 
 KEYS_AN_EVENT: Final = 40
+PEOPLE_AN_EVENT: Final = 10
 ID_MAX: Final = 200
 _LISTED: Final = 20  # values of one path that is a list
 _KEPT: Final = 2_000
@@ -29,14 +31,15 @@ _KEPT: Final = 2_000
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
+_BY_USER: Final = Matching()
 
 
 class BadBinding(ValueError):
     """A key cannot be bound to a visitor as requested; the message is a sentence for the person who asked."""
 
 
-def keys(source: Source, envelope: Envelope, document: Document) -> tuple[Key, ...]:
-    """The keys that one event (or one element) names, each once, at most KEYS_AN_EVENT."""
+def keys(source: Source, envelope: Envelope, document: Document, matching: Matching = _BY_USER) -> tuple[Key, ...]:
+    """The keys that one event (or one element) names, each once, at most KEYS_AN_EVENT; then those of people."""
     found: dict[str, Key] = {}
     for kind, value in _values(source, envelope, document):
         made = key(source, kind, value, mode=envelope.mode, account=envelope.account)
@@ -44,6 +47,11 @@ def keys(source: Source, envelope: Envelope, document: Document) -> tuple[Key, .
             found[made.text] = made
             if len(found) == KEYS_AN_EVENT:
                 break
+    for made in people.keys(source, envelope, document, matching) if source.people else ():
+        if made.text not in found or (made.sure and not found[made.text].sure):
+            if made.text not in found and len(found) == KEYS_AN_EVENT + PEOPLE_AN_EVENT:
+                break
+            found[made.text] = made
     return tuple(found.values())
 
 
@@ -68,7 +76,9 @@ def bound(source: Source, kind: str, value: str, visitor: str, form: str) -> tup
     judged = judge(Candidate("visitor", visitor), form)
     if judged.visitor is None:
         raise BadBinding(f"visitor {judged.why}; it is the value of the cookie datafast_visitor_id")
-    found = key(source, kind, value)
+    if kind == "email":
+        raise BadBinding("an e-mail address cannot be bound: bind the user, or the provider's customer")
+    found = people.user(source, value) if kind == "user" else key(source, kind, value)
     if found is None:
         raise BadBinding("key cannot be remembered as an id: it should be the provider's own, such as cus_1")
     return found, judged.visitor
@@ -112,7 +122,8 @@ def by_kind(found: Iterable[Key]) -> dict[str, str]:
     """What paths read under the root `key`: the first id of each kind."""
     ids: dict[str, str] = {}
     for item in found:
-        ids.setdefault(item.kind, item.id)
+        if item.kind != "email":
+            ids.setdefault(item.kind, item.id)
     return ids
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from bridge.model import PEOPLE
 from bridge.presets import stated
 from bridge.settings import MS
 
@@ -16,15 +18,19 @@ HINT: Final = "a hint"  # what the event of a hint from outside is called
 
 # Which key of an event tells a person most.
 _BEST: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
+_WEAK: Final = ("customer", *PEOPLE)
 _ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
 _SOME: Final = 3
+_MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 def provenance(found: FoundVisitor) -> str:
     """`found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before`."""
     if found.by == "own":
         return f"in the event itself, at {found.path}"
-    through = f"{in_words(found.kind)} {found.ref}" if found.ref else "the same purchase"
+    if found.kind in PEOPLE:
+        return _of_person(found)
+    through = one_key(found.kind, found.ref) if found.ref else "the same purchase"
     if found.beside:
         through += f", seen with the purchase of {found.beside.rpartition(':')[2]}"
     if found.via and found.via != found.key:
@@ -32,6 +38,24 @@ def provenance(found: FoundVisitor) -> str:
     if found.event == HINT:
         return f"found through {through}, bound by {HINT} from outside"
     return f"found through {through}, learned from {found.event}, {apart(found.before_ms or 0)}"
+
+
+def _of_person(found: FoundVisitor) -> str:
+    """`via user user_abc, learned from Clerk user.created, 3 May`."""
+    via = f"via {one_key(found.kind, found.ref or '')}"
+    if found.beside:
+        via += f", seen with {found.beside.rpartition(':')[2]}"
+    if found.event == HINT:
+        return f"{via}, bound by {HINT} from outside"
+    sender, _, event = (found.event or "").partition(" ")
+    return f"{via}, learned from {sender.capitalize()} {event.rpartition(' ')[0] or event}, {_day(found)}"
+
+
+def _day(found: FoundVisitor) -> str:
+    """`3 May`, and the year if it is not that of the goal's event."""
+    at_ms = found.at_ms or 0
+    named, goal = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (at_ms, at_ms + (found.before_ms or 0)))
+    return f"{named.day} {_MONTHS[named.month - 1]}" + ("" if named.year == goal.year else f" {named.year}")
 
 
 def waiting(keys: Iterable[tuple[str, str]], refused: str | None = None) -> str:
@@ -70,10 +94,15 @@ def advice(sender: str, keys: Iterable[tuple[str, str]]) -> str:
 def listed(keys: Iterable[tuple[str, str]]) -> str:
     """`subscription sub_1, charge ch_1 or customer cus_1`: at most three, and the most telling first."""
     order = sorted(keys, key=lambda pair: (_rank(pair[0]), pair))
-    texts = [f"{in_words(kind)} {ref}" for kind, ref in order[:_SOME]]
+    texts = [one_key(kind, ref) for kind, ref in order[:_SOME]]
     if len(order) > _SOME:
         texts[-1] = f"{len(order) - _SOME + 1} more keys"
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+
+
+def one_key(kind: str | None, ref: str) -> str:
+    """`subscription sub_1`; of an e-mail address only a hash is known, which says nothing to anybody."""
+    return "an e-mail address" if kind == "email" else f"{in_words(kind)} {ref}"
 
 
 def in_words(kind: str | None) -> str:
@@ -97,6 +126,6 @@ def best_first(kind: str) -> tuple[int, str]:
 
 
 def _rank(kind: str) -> int:
-    if kind == "customer":
-        return len(_BEST) + 1
+    if kind in _WEAK:
+        return len(_BEST) + 1 + _WEAK.index(kind)
     return _BEST.index(kind) if kind in _BEST else len(_BEST)

@@ -37,7 +37,7 @@ from bridge.model.document import (
 )
 from bridge.model.event import Ack, Envelope, Event, EventState, NewEvent, Verdict
 from bridge.model.goal import FINAL, IDEMPOTENT, Candidate, Follows, Goal, GoalDraft, GoalState, PlannedGoal
-from bridge.model.link import Key, NamedVisitor
+from bridge.model.link import PEOPLE, Key, NamedVisitor
 from bridge.model.source import (
     BodyForm,
     EnvelopeSpec,
@@ -46,6 +46,7 @@ from bridge.model.source import (
     Handshake,
     LinkSpec,
     NamedValues,
+    PersonSpec,
     Place,
     Reply,
     ReplyKind,
@@ -61,6 +62,7 @@ __all__ = [
     "FINAL",
     "IDEMPOTENT",
     "MISSING",
+    "PEOPLE",
     "UUID4",
     "VISITOR_PREFIX",
     "Ack",
@@ -100,6 +102,7 @@ __all__ = [
     "OutcomeKind",
     "OwnedGoal",
     "Path",
+    "PersonSpec",
     "Place",
     "PlannedGoal",
     "ProofClaim",

@@ -94,6 +94,27 @@ class LinkSpec:
     events: tuple[str, ...] = ("*",)
 
 
+class EventCases(Protocol):
+    """What is true of some events of a source, such as `handover:` (`bridge.rules.language.conditions` has them)."""
+
+    def of(self, document: Document) -> str | None:
+        """What the first case that fits this event says; None: no case fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonSpec:
+    """Where a person's id is: kind `user`, `email`, or `reference` (a user's id, if others name that user).
+
+    only: the conditions beside the type; own: the mapping file itself names the path.
+    """
+
+    kind: str
+    paths: tuple[Path, ...]
+    events: tuple[str, ...] = ("*",)
+    only: EventCases | None = None
+    own: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """An equality check for senders that sign nothing. secret: only the sender may know what is expected."""
@@ -152,19 +173,13 @@ class NamedValues(Protocol):
         """What is to be computed of one event of this type."""
 
 
-class EventCases(Protocol):
-    """What is true of some events of a source, such as `handover:` (`bridge.rules.language.conditions` has them)."""
-
-    def of(self, document: Document) -> str | None:
-        """What the first case that fits this event says; None: no case fits."""
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
     secret_problems: a sentence for each value that is evidently not a secret, also where another secret is usable.
+    people: where it names users and e-mail addresses, whom all sources of a website share.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
@@ -204,6 +219,7 @@ class Source:
     visitor: tuple[Path, ...] = ()
     borrowed: tuple[Path, ...] = ()
     links: tuple[LinkSpec, ...] = ()
+    people: tuple[PersonSpec, ...] = ()
     links_named_by_provider: bool = False
     destination: str = "default"
     decimals: Mapping[str, int] = field(default_factory=dict)

@@ -320,6 +320,13 @@ TABLE: Final[tuple[Setting, ...]] = (
         "which visitor of a customer counts: latest, or first",
         _one_of("latest", "first"),
     ),
+    _advanced("BRIDGE_MATCH_USER", "on", "find visitors by your app's user ids, across sources", _one_of("on", "off")),
+    _advanced(
+        "BRIDGE_MATCH_EMAIL",
+        "off",
+        "find visitors by the hash of an e-mail address, too (docs/privacy.md)",
+        _one_of("on", "off"),
+    ),
     _advanced(
         "BRIDGE_ATTRIBUTION_ALARM",
         "0.5",
@@ -367,6 +374,8 @@ class Settings:
     bridge_weak_after: int
     bridge_max_age: int
     bridge_customer_visitor: str
+    bridge_match_user: str
+    bridge_match_email: str
     bridge_attribution_alarm: float
     warnings: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)

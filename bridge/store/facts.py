@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 HASH_KEY: Final = "hash_key"  # hex; of the filter `hash`
+EMAIL_KEY: Final = "email_key"  # hex; of the hash of e-mail addresses, made when it is first needed and kept for ever
 
 
 def get(conn: Connection, name: str) -> str | None:

@@ -318,7 +318,8 @@ facts = Table(
 
 # --- identity (statements in store/links/) ----------------------------------------------------------------------------
 
-# One row per remembered key. Strong keys of one thread share its label (one of them, as text); a customer has none.
+# One row per remembered key. Strong keys of one thread share its label (one of them, as text); a customer has none,
+# and a person (kinds `user`, `email`) neither.
 link_keys = Table(
     "link_keys",
     metadata,
@@ -331,6 +332,7 @@ link_keys = Table(
     Column("uses", BigInteger, nullable=False),
     Column("stopped_at_ms", BigInteger),  # it would have joined a third visitor, and joins nothing any more
     Column("stopped_reason", Text),
+    Column("certain_at_ms", BigInteger),  # of a person's key: since when it is surely a person's; until then it is mute
     Index("ix_link_keys_thread", "thread"),
     Index("ix_link_keys_ref", "ref"),
     Index("ix_link_keys_used_at_ms", "used_at_ms"),

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def preparer(store: Store, rule_set: RuleSet, settings: Settings, destinations: Mapping[str, Destination]) -> Preparer:
     """What prepares events as routing does: also the filter `hash` gives what it gives there."""
     with store.read() as conn:
-        key = facts.get(conn, facts.HASH_KEY)
-    return Preparer(rule_set, settings, destinations, (key or "").encode())
+        key, email_key = (facts.get(conn, name) for name in (facts.HASH_KEY, facts.EMAIL_KEY))
+    known = email_key.encode() if email_key else None
+    return Preparer(rule_set, settings, destinations, (key or "").encode(), email_key=known)
 
 
 def pages(store: Store, span: history.EventSpan) -> Iterator[list[Event]]:

@@ -318,6 +318,17 @@ class LinkStanza(Strict):
     event: Texts = Field(default="*", description="only for events of these types (globs)")
 
 
+class PersonStanza(Strict):
+    """Where a preset finds people; a path to an object (metadata) stands for the names that ids of users have there."""
+
+    called: ClassVar[str] = "an entry of people"
+
+    kind: Literal["user", "email", "reference"]
+    path: Texts
+    event: Texts = "*"
+    when: When | None = None
+
+
 class HandoverStanza(Strict):
     """Events by which a site can hand its visitor over: a checkout or a sign-up, not a renewal."""
 
@@ -454,6 +465,7 @@ class Preset(Stanzas):
     """The defaults of a provider; other keys of a preset are for people.
 
     borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
+    people: where it names users of the app and e-mail addresses (`bridge.identity.people`).
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
     object_ids: what its ids of prices and products begin with. payments_by: who sends its payments to DataFast, with
     whom a rule with `payment` would count the same money twice. not_the_secret: what people paste by mistake, by how it
@@ -467,6 +479,7 @@ class Preset(Stanzas):
     formerly: Former | None = None
     retry_fields: list[StrictStr] = Field(default_factory=list)
     borrowed: Texts | None = None
+    people: list[PersonStanza] = Field(default_factory=list)
     links_named_by: Literal["provider", "source"] = "provider"
     acknowledge: Literal[200, 204] = 200
     cannot_be_set_up: StrictStr | None = None

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.globs import compile_glob
 from bridge.masking import names_secret
 from bridge.model import (
+    PEOPLE,
     BodyForm,
     EnvelopeSpec,
     FormerSpec,
     LinkSpec,
+    PersonSpec,
     Requirement,
     Source,
     VerifySpec,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from bridge.rules.language.named import Values
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.reading.report import Diagnostics, Fault, Steps
-    from bridge.rules.reading.schema import HandoverStanza, Texts
+    from bridge.rules.reading.schema import HandoverStanza, PersonStanza, Texts
 
 ANY_HANDOVER: Final = "goal"  # what they are called when a file does not say
 
@@ -91,7 +93,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics,
         quiet=preset.acknowledge == 204,
         visitor=paths(written.get("visitor"), written.fault("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
-        links=_all_links(file, preset, report),
+        **_all_links(file, preset, report),
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
@@ -200,10 +202,14 @@ def _body(written: str | JsonField | None) -> tuple[BodyForm, str | None]:
     return BodyForm(written or "json"), None
 
 
-def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> tuple[LinkSpec, ...]:
-    """The preset's and the file's; those of a layer come first."""
+def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> dict[str, Any]:
+    """`links` and `people`: the preset's and the file's; those of a layer come first."""
     theirs, mine = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
-    return (*mine, *theirs) if file.extends else (*theirs, *mine)
+    links = (*mine, *theirs) if file.extends else (*theirs, *mine)
+    return {
+        "links": tuple(link for link in links if link.kind not in PEOPLE),
+        "people": _people(links, preset.people, in_preset(report)),
+    }
 
 
 def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) -> tuple[LinkSpec, ...]:
@@ -221,6 +227,15 @@ def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault)
     return tuple(
         LinkSpec(_kind(kind, (kind, KEY), fault), paths(texts, below(fault, kind))) for kind, texts in written.items()
     )
+
+
+def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], fault: Fault) -> tuple[PersonSpec, ...]:
+    """Those among the file's links, and those of the preset."""
+    found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PEOPLE]
+    for one in stanzas:
+        only = None if one.when is None else Cases((_case("*", one.when, one.kind, fault),))
+        found.append(PersonSpec(one.kind, paths(one.path, fault), tuple(text for _, text in numbered(one.event)), only))
+    return tuple(found)
 
 
 def _kind(kind: str, where: Steps, fault: Fault) -> str:

@@ -14,9 +14,10 @@ from bridge.identity.choice import as_own, resolve
 from bridge.identity.sentences import unattributed, waiting
 from bridge.model import IDEMPOTENT, GoalState
 from bridge.store.goals import merging, statements
-from bridge.store.goals.parking import DRY_RULE, as_json, first_look, gathered, to_prove, without_visitor
+from bridge.store.goals.parking import DRY_RULE, as_json, first_look, gathered, matched, to_prove, without_visitor
 from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
+from bridge.store.links import statements as link_statements
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -56,7 +57,8 @@ def make(
     """Write the goals of a batch. links: what the same events have just taught, in this transaction."""
     if not drafts:
         return []
-    learning.recall_customers(conn, links, (key for draft in drafts if draft.dry for key in draft.keys))
+    at_once = [draft for draft in drafts if draft.dry or draft.test or not (draft.own or links.strong(draft.keys))]
+    learning.recall_customers(conn, links, (key for draft in at_once for key in draft.keys))
     named = [named for draft in drafts for named in draft.own]
     unknown = Unknown(conn, [*named, *links.evidence(key for draft in drafts for key in draft.keys)], now)
     found = [_resolve(draft, links, unknown, settings) for draft in drafts]
@@ -73,7 +75,7 @@ def make(
         else:
             state, message = GoalState(rows[draft.place]["state"]), rows[draft.place]["message"]
             made.append(MadeGoal(draft, "made", goal_id, state, visitor, message, draft.event.id))
-    _write_keys(conn, made)
+    _write_keys(conn, made, now)
     unproved = [(one.draft.destination, one.found.visitor) for one in made if one.found and one.unproved]
     statements.ask_about(conn, unproved, now)
     return made
@@ -151,7 +153,15 @@ def _resolve(draft: GoalDraft, links: KnownLinks, unknown: Unknown, settings: Se
     weak = draft.dry or not links.strong(draft.keys)
     first = settings.bridge_customer_visitor == "first"
     found = resolve(
-        draft.destination, draft.own, draft.keys, draft.ordered_at_ms, links, unknown, weak=weak, first=first
+        draft.destination,
+        draft.own,
+        draft.keys,
+        draft.ordered_at_ms,
+        links,
+        unknown,
+        weak=weak,
+        first=first,
+        people=matched(settings),
     )
     return None if found is not None and found.unproved and draft.dry else found  # nobody is asked about a test
 
@@ -232,11 +242,8 @@ def _refused(draft: GoalDraft) -> str | None:
     return WHY if draft.own else draft.refused  # its own visitors, if it names any, were passed over
 
 
-def _write_keys(conn: Connection, made: Iterable[MadeGoal]) -> None:
-    rows = [
-        (item.goal_id, key.text)
-        for item in made
-        if item.outcome != "known" and not item.draft.dry
-        for key in item.draft.keys
-    ]
-    statements.write_keys(conn, rows)
+def _write_keys(conn: Connection, made: Iterable[MadeGoal], now: int) -> None:
+    kept = [item for item in made if item.outcome != "known" and not item.draft.dry]
+    statements.write_keys(conn, [(item.goal_id, key.text) for item in kept for key in item.draft.keys])
+    live = {key.text: key for item in kept if item.draft.test for key in item.draft.keys if key.is_person}
+    link_statements.expect(conn, [live[text] for text in sorted(live)], now)

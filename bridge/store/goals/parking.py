@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, select, update
 from bridge.identity.choice import resolve
 from bridge.identity.evidence import FoundVisitor, Observation
 from bridge.identity.sentences import HINT, disproved, proving, unattributed, waiting
-from bridge.model import IDEMPOTENT, Key, NamedVisitor
+from bridge.model import IDEMPOTENT, PEOPLE, Key, NamedVisitor
 from bridge.store import clock
 from bridge.store.goals import statements
 from bridge.store.goals.unknown import WHY, Unknown
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 LOOK_AGAIN_MS: Final = 1_000  # while events that may name a visitor wait to be routed
+FORGOTTEN_KEY: Final = "waits again: the key through which its visitor was found is forgotten"
 DRY_RULE: Final = "rule"  # why a goal is dry that a person may send
 
 # The first to change the state wins: a worker that sends, a sweep, or another event.
@@ -59,8 +60,33 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: st
 
 def waiters(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals that wait for a visitor of this key."""
+    return [goal.id for goal in conn.execute(_PARKED, {"ids": _may_find_by(conn, key)})]
+
+
+def _may_find_by(conn: Connection, key: Key) -> list[int]:
+    """The ids of the goals whose visitor may be found through this key, in any state."""
     threads = [row.thread for row in link_statements.read_keys(conn, [key.text]) if row.thread is not None]
-    return [goal.id for goal in _waiting_for(conn, threads, () if key.strong else [key.text])]
+    weak = [] if key.strong else [key.text]
+    customers = [customer.text for _, customer in link_statements.customers_with(conn, weak if key.is_person else ())]
+    return statements.of_links(conn, threads, [*weak, *customers])
+
+
+def found_by(conn: Connection, key: Key) -> list[int]:
+    """The ids of the goals whose visitor was found through this key."""
+    rows = conn.execute(_WITH_PROVENANCE, {"ids": _may_find_by(conn, key)}).all()
+    found = ((row.id, FoundVisitor.from_json(json.loads(row.provenance))) for row in rows)
+    return [goal_id for goal_id, one in found if key.text in (one.key, one.via, one.beside)]
+
+
+def look_anew(conn: Connection, goal_ids: Sequence[int], settings: Settings) -> None:
+    """Have goals that were not sent yet look for their visitor once more, after a key was forgotten."""
+    now = clock.read_ms(conn)
+    for goal in conn.execute(_NOT_SENT, {"ids": goal_ids}).all():
+        until = now + goal.wait_ms
+        values: dict[str, Any] = {"state": "parked", "visitor": None, "provenance": None, "message": FORGOTTEN_KEY}
+        values |= {"reason": None, "parked_until_ms": until, "due_at_ms": now, "changed_at_ms": now}
+        conn.execute(CHANGE.values(**values), {"goal": goal.id, "was": goal.state})
+    _look(conn, conn.execute(_PARKED, {"ids": goal_ids}).all(), settings, now)
 
 
 def _waiting_for(conn: Connection, threads: Collection[str], customers: Collection[str]) -> Sequence[Any]:
@@ -140,6 +166,7 @@ class _Recalled:
         named = [item for own in self._own.values() for item in own]
         self._unknown = Unknown(conn, [*named, *self._links.evidence(keys)], now)
         self._first = settings.bridge_customer_visitor == "first"
+        self._people = matched(settings)
 
     def find(
         self, goal: Row[Any], *, weak: bool, without: str | None = None, proved: bool = False
@@ -156,7 +183,14 @@ class _Recalled:
             first=self._first,
             without=without,
             proved=proved,
+            people=self._people,
         )
+
+
+def matched(settings: Settings) -> tuple[str, ...]:
+    """The kinds of people by whom visitors are found."""
+    chosen = {"user": settings.bridge_match_user, "email": settings.bridge_match_email}
+    return tuple(kind for kind in PEOPLE if chosen[kind] == "on")
 
 
 def _own_of(goal: Row[Any]) -> Sequence[NamedVisitor]:
@@ -202,7 +236,7 @@ def _decided(
         return {"due_at_ms": now + LOOK_AGAIN_MS}
     if goal.kind in IDEMPOTENT:
         return without_visitor(now) | {"to_prove": None}
-    sender = keys[0].text.partition(":")[0] if keys else goal.source
+    sender = next((key.text.partition(":")[0] for key in keys if not key.is_person), goal.source)
     refused = f"DataFast has not said in time whether it knows {found.visitor}" if found else None
     message = unattributed(sender, pairs, disproved(stranger) if stranger else refused)
     return {"state": "unattributed", "reason": "no_visitor", "message": message, "to_prove": None}
@@ -277,6 +311,16 @@ def as_json(found: FoundVisitor | None) -> str | None:
 _PARKED: Final = (
     select(goals)
     .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state == "parked")
+    .order_by(goals.c.ordered_at_ms, goals.c.id)
+)
+_WITH_PROVENANCE: Final = (
+    select(goals.c.id, goals.c.provenance)
+    .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.provenance.is_not(None))
+    .order_by(goals.c.id)
+)
+_NOT_SENT: Final = (
+    select(goals)
+    .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state.in_(("pending", "held")))
     .order_by(goals.c.ordered_at_ms, goals.c.id)
 )
 _TO_PROVE: Final = (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.identity.choice import KnownLinks
 from bridge.identity.evidence import Evidence, Mention
+from bridge.identity.sentences import one_key
 from bridge.identity.threads import KEYS_A_THREAD, VISITORS_A_THREAD, DisjointSets, components, overlinking_key
 from bridge.store.links import statements
 
@@ -40,6 +41,8 @@ def learn(conn: Connection, observations: Sequence[Observation], now: int) -> Kn
     while todo:  # three visitors end a round: the rest meets the threads as they are without the key that was stopped
         todo = _Round(conn, links, todo, cleared, now).run()
     _stop_crowds(conn, links, now)
+    _stop_shared(conn, links, observations, now)
+    _gain_by_people(conn, links)
     return _again(conn, links, observations) if links.stopped else links
 
 
@@ -53,29 +56,38 @@ def _again(conn: Connection, links: KnownLinks, observations: Sequence[Observati
 
 def recall(conn: Connection, keys: Iterable[Key]) -> KnownLinks:
     """What is remembered of these keys. Nothing is learned."""
-    links = KnownLinks()
+    links, keys = KnownLinks(), list(keys)
     texts = sorted({key.text for key in keys})
     if texts:
         rows = statements.read_keys(conn, texts)
         links.threads = {row.key: row.thread for row in rows if row.thread is not None and row.stopped_at_ms is None}
+        links.people = {key.text for key in keys if key.is_person}
+        links.mute = {row.key for row in rows if row.is_mute}
         customers = sorted({key.text for key in keys if not key.strong})
         _recall_evidence(conn, links, sorted(set(links.threads.values())), customers)
     return links
 
 
 def recall_customers(conn: Connection, links: KnownLinks, keys: Iterable[Key]) -> None:
-    """Recall the customers that the threads of these keys were seen with.
+    """Recall the customers and people that the threads of these keys were seen with, and the people of the customers.
 
     This includes threads that know a visitor: the destination may not know that one.
     """
+    keys = list(keys)
     threads = sorted({links.threads[key.text] for key in links.strong(keys)} - links.seen_with.keys())
-    if not threads:
-        return
     links.seen_with.update((thread, []) for thread in threads)
     for thread, customer in statements.customers_of(conn, threads):
         links.seen_with[thread].append(customer)
-    new = {key.text for thread in threads for key in links.seen_with[thread]} - links.by_customer.keys()
-    _recall_evidence(conn, links, (), sorted(new))
+    weak = [key for key in keys if not key.strong] + [key for thread in threads for key in links.seen_with[thread]]
+    customers = sorted({key.text for key in weak if not key.is_person} - links.people_of.keys())
+    links.people_of.update((customer, []) for customer in customers)
+    for named, person in statements.people_of(conn, customers):
+        links.people_of[named].append(person)
+    weak += [person for named in customers for person in links.people_of[named]]
+    unread = sorted({key.text for key in keys if key.is_person} - links.people)
+    links.people.update(unread)
+    links.mute.update(row.key for row in statements.read_keys(conn, unread) if row.is_mute)
+    _recall_evidence(conn, links, (), sorted({key.text for key in weak} - links.by_customer.keys()))
 
 
 class _Round:
@@ -95,6 +107,7 @@ class _Round:
         self._new: set[str] = set()  # keys that this batch meets first; a strong one founds a thread of its name
         self._before: dict[str, set[str]] = {}  # the visitors each older thread knew
         self._customers_before: dict[str, set[str]] = {}
+        self._now_certain: set[str] = set()  # people of whom it was not sure before that they are people
         self._evidence: dict[tuple[str, str], Evidence] = {}  # to be written
 
     def run(self) -> list[Observation]:
@@ -118,7 +131,9 @@ class _Round:
         for row in rows:
             if row.uses == 1 and not links.stopped:  # in a later round its evidence is there already
                 self._new.add(row.key)
-            if row.thread is not None and row.stopped_at_ms is None:
+            if keys[row.key].is_person:
+                self._meet(row)
+            elif row.thread is not None and row.stopped_at_ms is None:
                 links.threads[row.key] = row.thread
                 if row.uses % _LOOK_EVERY == 0:
                     links.busy.add(row.key)
@@ -131,6 +146,16 @@ class _Round:
         _recall_evidence(self._conn, links, old, customers)
         self._before = {thread: _visitors(links.by_thread.get(thread)) for thread in old}
         self._customers_before = {key: _visitors(links.by_customer.get(key)) for key in customers}
+
+    def _meet(self, row: statements.KeyRow) -> None:
+        """Note what the row of a person's key says."""
+        links = self._links
+        links.people.add(row.key)
+        (links.mute.add if row.is_mute else links.mute.discard)(row.key)
+        if row.certain_at_ms == self._now and row.uses > 1:
+            self._now_certain.add(row.key)
+        if row.uses > CUSTOMERS_A_PERSON and row.stopped_at_ms is None:
+            links.often.add(row.key)
 
     def _threads(self, observation: Observation) -> set[str]:
         threads = self._links.threads
@@ -194,17 +219,37 @@ class _Round:
         seen_with = statements.customers_of(self._conn, sorted(self._grown))
         pairs.update((customer.text, self._joined.find(thread)) for thread, customer in seen_with)
         links = self._links
+        links.people.update(customer.text for _, customer in seen_with if customer.is_person)
         for customer, thread in sorted(pairs):
             known = links.by_customer.setdefault(customer, {})
             for item in links.by_thread.get(thread, {}).values():
                 place, before = (customer, item.visitor), known.get((customer, item.visitor))
-                _add(known, replace(item, key=customer))
+                _add(known, self._told(item, customer))
                 if known[place] != before:
                     self._evidence[place] = known[place]
         for customer, known in links.by_customer.items():
             if customer not in self._new and _visitors(known) - self._customers_before.get(customer, set()):
                 links.customers_gained.add(customer)
+        links.customers_gained |= {person for person in self._now_certain if links.by_customer.get(person)}
+        for observation in learned:
+            self._meet_customers(observation)
         self._note_met({thread for customer, thread in pairs if links.by_customer.get(customer)})
+
+    def _told(self, item: Evidence, customer: str) -> Evidence:
+        """What a thread knows, as evidence of a customer or a person it was seen with."""
+        if customer in self._links.people:
+            return item.told(customer, item.key.partition(":")[0])
+        return replace(item, key=customer)
+
+    def _meet_customers(self, observation: Observation) -> None:
+        """Customers of old who know nobody, and were named with a person who knows somebody, have gained by it."""
+        links = self._links
+        if any(key.is_person and links.by_customer.get(key.text) for key in observation.keys):
+            links.customers_gained.update(
+                key.text
+                for key in observation.keys
+                if key.kind == "customer" and key.text not in self._new and not links.by_customer.get(key.text)
+            )
 
     def _note_met(self, with_customer: set[str]) -> None:
         """Older threads that know no visitor, and met a customer who knows one, or joined another thread.
@@ -255,6 +300,8 @@ _CROWD: Final = (
     f"{{ref}} holds more than {KEYS_A_THREAD} keys together, so it is not the key of one purchase (is it a"
     " product's id?); it links nothing any more"
 )
+_SHARED_BY: Final = "{who} was seen with more than three customers of {provider}, so nobody can say whose it is"
+CUSTOMERS_A_PERSON: Final = 3  # of one provider
 _LOOK_EVERY: Final = 100  # uses of a key, between two looks at the size of its thread
 
 
@@ -290,11 +337,39 @@ def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
             _stop(conn, links, (key,), (), now, _CROWD)
 
 
+def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Observation], now: int) -> None:
+    """Stop people's keys that were seen with more than three customers of one provider: a shared account, an order."""
+    with_customer = {
+        key.text: key
+        for observation in observations
+        if any(other.kind == "customer" for other in observation.keys)
+        for key in observation.keys
+        if key.text in links.often
+    }
+    customers: dict[tuple[str, str], int] = {}
+    for person, customer in statements.customers_with(conn, sorted(with_customer)):
+        pair = (person, customer.text.partition(":")[0])
+        customers[pair] = customers.get(pair, 0) + 1
+    for (person, provider), number in sorted(customers.items()):
+        if number > CUSTOMERS_A_PERSON and person not in links.stopped:
+            links.stopped[person] = _SHARED_BY.format(
+                who=one_key(with_customer[person].kind, with_customer[person].id), provider=provider
+            )
+            statements.stop(conn, person, links.stopped[person], now, {})
+
+
+def _gain_by_people(conn: Connection, links: KnownLinks) -> None:
+    """What people have learned, their customers can ask them for: goals that wait for those are looked at, too."""
+    people = sorted(text for text in links.customers_gained if text in links.people)
+    links.customers_gained.update(customer.text for _, customer in statements.customers_with(conn, people))
+
+
 def _recall_evidence(conn: Connection, links: KnownLinks, threads: Sequence[str], customers: Sequence[str]) -> None:
     for thread, item in statements.evidence_of_threads(conn, threads):
         _add(links.by_thread.setdefault(thread, {}), item)
+    links.by_customer.update((customer, {}) for customer in customers if customer not in links.by_customer)
     for item in statements.evidence_of_keys(conn, customers):
-        _add(links.by_customer.setdefault(item.key, {}), item)
+        _add(links.by_customer[item.key], item)
 
 
 def _visitors(known: Mapping[tuple[str, str], Evidence] | None) -> set[str]:
@@ -311,4 +386,11 @@ def _evidence(observation: Observation) -> list[Evidence]:
         return []
     mention = Mention(observation.at_ms, observation.event, observation.event_id)
     named = observation.named
-    return [Evidence(key.text, named.visitor, named.sure, mention, mention, named.borrowed) for key in observation.keys]
+    found = []
+    for key in observation.keys:
+        item = Evidence(key.text, named.visitor, named.sure, mention, mention, named.borrowed)
+        if not key.is_person:
+            found.append(item)
+        elif key.id != item.visitor:  # else it is a user's own id, in a field that may be a visitor's
+            found.append(item.told(key.text, observation.sender))
+    return found

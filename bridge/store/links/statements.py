@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 _LOCK_POSTGRESQL: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
 _WRITE_KEYS: Final = (
+    "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses, certain_at_ms) VALUES {rows}"
+    " ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + 1,"
+    " certain_at_ms = coalesce(link_keys.certain_at_ms, excluded.certain_at_ms)"
+    " RETURNING key, thread, stopped_at_ms, certain_at_ms, uses"
+)
+_EXPECT: Final = (  # a row for a key that no event has named yet
     "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses) VALUES {rows}"
-    " ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + 1"
-    " RETURNING key, thread, stopped_at_ms, uses"
+    " ON CONFLICT (key) DO NOTHING"
 )
 _WRITE_EDGES: Final = (
     "INSERT INTO link_events (key, event_id, element, named) VALUES {rows}"
@@ -46,7 +51,7 @@ _WRITE_EVIDENCE: Final = (
     " ON CONFLICT (key, visitor) DO UPDATE SET sure = (link_visitors.sure OR excluded.sure),"
     f" borrowed = (link_visitors.borrowed AND excluded.borrowed), {_EARLIER}, {_LATER}"
 )
-_KEYS: Final = "SELECT key, thread, stopped_at_ms FROM link_keys WHERE key IN ({names})"
+_KEYS: Final = "SELECT key, thread, stopped_at_ms, certain_at_ms FROM link_keys WHERE key IN ({names})"
 _EVIDENCE: Final = ", ".join(f"v.{name}" for name in ("key", "visitor", "sure", *_FIRST, *_LAST, "borrowed"))
 _OF_THREADS: Final = (
     f"SELECT k.thread, {_EVIDENCE} FROM link_keys k JOIN link_visitors v ON v.key = k.key"  # noqa: S608 - no value in it
@@ -58,9 +63,21 @@ _RENAME: Final = "UPDATE link_keys SET thread = ? WHERE thread = ?"
 _CUSTOMERS: Final = (
     "SELECT DISTINCT k.thread, c.key, c.kind, c.ref FROM link_keys k JOIN link_events e ON e.key = k.key"
     " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
-    " JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE k.thread IN ({names})"
+    " JOIN link_keys c ON c.key = mate.key AND c.stopped_at_ms IS NULL"
+    " AND (c.kind = 'customer' OR (c.kind IN ('user', 'email') AND c.certain_at_ms IS NOT NULL))"
+    " WHERE k.thread IN ({names})"
 )
-
+_PEOPLE_OF: Final = (
+    "SELECT DISTINCT e.key, p.key, p.kind, p.ref FROM link_events e"
+    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
+    " JOIN link_keys p ON p.key = mate.key AND p.kind IN ('user', 'email') AND p.stopped_at_ms IS NULL"
+    " AND p.certain_at_ms IS NOT NULL WHERE e.key IN ({names})"
+)
+_CUSTOMERS_WITH: Final = (
+    "SELECT DISTINCT e.key, c.key, c.kind, c.ref FROM link_events e"
+    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
+    " JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({names})"
+)
 _NAMED_TOGETHER: Final = (  # each event of these keys, with each customer that it named, or NULL
     "SELECT e.key, e.event_id, e.element, e.named, c.key FROM link_events e"
     " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
@@ -83,18 +100,35 @@ def lock(conn: Connection) -> None:
 
 
 class KeyRow(NamedTuple):
-    """A key's row. thread: None for a customer; uses: 1 when it was written just now for the first time."""
+    """A key's row. thread: None for a weak one; uses: 1 when it was written just now for the first time.
+
+    certain_at_ms: since when a person's key is surely a person's.
+    """
 
     key: str
     thread: str | None
     stopped_at_ms: int | None
+    certain_at_ms: int | None
     uses: int = 0
+
+    @property
+    def is_mute(self) -> bool:
+        """Whether a person's key leads nowhere: it was stopped, or may be the id of something else."""
+        return self.stopped_at_ms is not None or self.certain_at_ms is None
 
 
 def write_keys(conn: Connection, keys: Mapping[str, Key], now: int) -> list[KeyRow]:
     """Write the row of each key, in sorted order, and read it."""
-    rows = [(name, key.kind, key.id, name if key.strong else None, now, now, 1) for name, key in sorted(keys.items())]
+    rows = [
+        (name, key.kind, key.id, name if key.strong else None, now, now, 1, now if key.is_person and key.sure else None)
+        for name, key in sorted(keys.items())
+    ]
     return [KeyRow(*row) for row in driver_of(conn).insert(_WRITE_KEYS, rows)]
+
+
+def expect(conn: Connection, keys: Iterable[Key], now: int) -> None:
+    """Have rows for people whom goals of test events wait for, so that what names them wakes these goals."""
+    driver_of(conn).insert(_EXPECT, [(key.text, key.kind, key.id, None, now, now, 1) for key in keys])
 
 
 def read_keys(conn: Connection, keys: Sequence[str]) -> list[KeyRow]:
@@ -148,8 +182,18 @@ def _evidence(row: Sequence[Any]) -> Evidence:
 
 
 def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, Key]]:
-    """(thread, customer): the customers that were named together with the threads' keys."""
+    """(thread, key): the customers and people that were named together with the threads' keys."""
     return [(thread, Key(*customer)) for thread, *customer in driver_of(conn).among(_CUSTOMERS, threads)]
+
+
+def people_of(conn: Connection, customers: Sequence[str]) -> list[tuple[str, Key]]:
+    """(customer, person): the people that were named together with these customers."""
+    return [(one, Key(*person)) for one, *person in driver_of(conn).among(_PEOPLE_OF, customers)]
+
+
+def customers_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, Key]]:
+    """(person, customer): the customers that were named together with these people."""
+    return [(one, Key(*other)) for one, *other in driver_of(conn).among(_CUSTOMERS_WITH, people)]
 
 
 def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:

@@ -9,6 +9,7 @@ its name, state and times. `scrub` makes SQLite overwrite what it only marked as
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy import Text, case, cast, delete, literal, or_, select, text, update
 
 from bridge.identity.threads import components
-from bridge.model import FINAL
+from bridge.model import FINAL, PEOPLE
 from bridge.store import clock
 from bridge.store.inbox import events as events_
 from bridge.store.links import statements as link_statements
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FORGOTTEN: Final = "forgotten"  # the reason of a goal, and how that of an event begins
+CUT: Final = "cut by a person"  # why a person's key links nothing any more
 _REQUESTED: Final = "forgotten at a person's request on {:%Y-%m-%d %H:%M} UTC"
 VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes of a SQLite file that is rewritten in a second or two
 _PIECE: Final = 400  # values of one IN
@@ -59,8 +61,13 @@ class Person:
 
 
 def key(conn: Connection, name: str) -> None:
-    """Forget one key; what it joined comes apart."""
+    """Forget one key; what it joined comes apart. A person's key stays as one that links nothing any more."""
     link_statements.lock(conn)
+    kind = conn.execute(select(link_keys.c.kind).where(link_keys.c.key == name)).scalar()
+    if kind in PEOPLE:
+        link_statements.stop(conn, name, CUT, clock.read_ms(conn), {})
+        _delete(conn, [name], link_visitors.c.key)
+        return
     thread = conn.execute(select(link_keys.c.thread).where(link_keys.c.key == name)).scalar()
     if thread is not None:
         parts = components(link_statements.edges_in(conn, [thread]), link_statements.keys_in(conn, [thread]), (name,))
@@ -71,9 +78,20 @@ def key(conn: Connection, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------- a person
 
 
-def bodies_with(store: Store, needles: Iterable[str], step: Callable[[int], None] = lambda _done: None) -> set[int]:
-    """The events whose stored bodies, headers or query hold one of these strings, in any case or escape."""
-    wanted = [form for needle in needles for form in _forms(needle)]
+def bodies_with(
+    store: Store,
+    needles: Iterable[str],
+    step: Callable[[int], None] = lambda _done: None,
+    *,
+    words: Iterable[str] = (),
+) -> set[int]:
+    """The events whose stored bodies, headers or query hold one of these strings, in any case or escape.
+
+    words: strings that count only where they do not go on: `user_1` is not in `user_12`.
+    """
+    wanted = [re.escape(form) for needle in needles for form in _forms(needle)]
+    wanted += [rb"(?<![0-9a-z_-])" + re.escape(form) + rb"(?![0-9a-z_-])" for word in words for form in _forms(word)]
+    pattern = re.compile(b"|".join(wanted))
     found: set[int] = set()
     last = 0
     while True:
@@ -83,8 +101,7 @@ def bodies_with(store: Store, needles: Iterable[str], step: Callable[[int], None
             return found
         for event in page:
             beside = repr((dict(event.headers), dict(event.query))).encode().lower()
-            body = (event.body or b"").lower()
-            if any(form in body or form in beside for form in wanted):
+            if wanted and (pattern.search((event.body or b"").lower()) or pattern.search(beside)):
                 found.add(event.id)
         last = page[-1].id
         step(last)
@@ -98,14 +115,19 @@ def _forms(needle: str) -> set[bytes]:
     }
 
 
-def whole(conn: Connection, *, visitor: str | None, customer: str | None, seeds: Iterable[int]) -> Person:
-    """Everything that is linked to what is known of a person. seeds: events that hold one of their strings."""
+def whole(
+    conn: Connection, *, visitor: str | None, customer: str | None, seeds: Iterable[int], people: Iterable[str] = ()
+) -> Person:
+    """Everything that is linked to what is known of a person. seeds: events that hold one of their strings.
+
+    customer: a key, whole or by its bare id. people: likewise, of users and hashes of e-mail addresses.
+    """
     person = Person(events=set(seeds))
     if visitor is not None:
         person.visitors.add(visitor)
-    if customer is not None:
-        wanted = or_(link_keys.c.key == customer, link_keys.c.ref == customer)
-        person.keys.update(conn.execute(select(link_keys.c.key).where(wanted)).scalars())
+    names = [name for name in (customer, *people) if name]
+    wanted = or_(link_keys.c.key.in_(names), link_keys.c.ref.in_(names))
+    person.keys.update(conn.execute(select(link_keys.c.key).where(wanted)).scalars())
     for _ in range(_ROUNDS):
         before = person.size
         _grow(conn, person)

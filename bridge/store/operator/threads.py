@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import or_, select
 
 from bridge.identity.evidence import Evidence, Mention
+from bridge.model import PEOPLE
 from bridge.store.schema import goal_keys, link_events, link_keys, link_visitors
 
 if TYPE_CHECKING:
@@ -67,9 +68,15 @@ def of_goal(conn: Connection, goal_id: int) -> tuple[tuple[KeyLine, ...], tuple[
 
 
 def about(conn: Connection, keys: Sequence[KeyLine]) -> Thread:
-    """Everything that is linked to these keys; a customer brings the purchases that it was named with."""
+    """Everything that is linked to these keys; a customer brings the purchases that it was named with.
+
+    A person brings the customers, too.
+    """
     together = {key.key: key for key in keys}
-    customers = [key.key for key in keys if key.thread is None]
+    of_person = [key.key for key in keys if key.kind in PEOPLE]
+    if of_person:
+        together |= {key.key: key for key in _named_with(conn, of_person)}
+    customers = [key.key for key in (*keys, *together.values()) if key.thread is None and key.kind not in PEOPLE]
     if customers:
         together |= {key.key: key for key in _named_with(conn, customers)}
     threads = {key.thread for key in together.values() if key.thread is not None and not key.stopped_reason}
@@ -81,7 +88,7 @@ def of_visitor(conn: Connection, visitor: str) -> Thread:
     """The purchases in which a visitor was named."""
     of_visitor = select(link_visitors.c.key).where(link_visitors.c.visitor == visitor)
     found = _lines(conn, _KEYS.where(link_keys.c.key.in_(of_visitor)))
-    return about(conn, [key for key in found if key.thread is not None] or found)
+    return about(conn, [key for key in found if key.thread is not None or key.kind in PEOPLE] or found)
 
 
 def _in_threads(conn: Connection, threads: Collection[str]) -> list[KeyLine]:

@@ -1,0 +1,191 @@
+"""The ids by which one person is recognised at several tools: the app's own user id, and the e-mail address.
+
+Pure. A user's key is shared by all sources of a website, `user:<destination>:<mode>:<id>`, and so is that of an e-mail
+address, in which the address is an HMAC. Whatever may be the id of something else gives no key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from bridge.globs import compile_glob
+from bridge.model import MISSING, UUID4, Key
+from bridge.model import VISITOR_PREFIX as PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.model import Document, Envelope, Json, Missing, PersonSpec, Source
+
+    Found = Iterator[tuple[str, bool]]  # an id, and whether it is certainly a user's
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What the user's id is called in metadata, without `_` and capitals; not that of an organisation, an order or a seller.
+_USER: Final = _words(
+    """
+    userid useruid useruuid uid appuserid externaluserid internaluserid authuserid authid buyerid memberid
+    clerkuserid clerkid supabaseuserid supabaseuid supabaseuuid supabaseid firebaseuserid firebaseuid firebaseid
+    auth0userid auth0id auth0sub workosuserid kindeuserid kindeid betterauthuserid nextauthuserid
+    """
+)
+_REFERENCE: Final = frozenset({"referenceid", "clientreferenceid"})  # a user's id, or an organisation's
+_EMAIL: Final = frozenset({"email", "useremail", "customeremail", "buyeremail", "emailaddress"})
+
+_KEPT: Final = 2_000
+_USER_ID: Final = re.compile(r"[^\s\x00-\x1f\x7f{}<>\[\]$@]{1,200}")
+_NOBODY: Final = _words(
+    """
+    0 null undefined none nil nan n/a na false true guest anonymous anon unknown user users visitor customer me
+    self default test tester testing demo example sample admin administrator root system internal public userid
+    user_id id
+    """
+)
+_ANONYMOUS: Final = ("$rcanonymousid:", "anonymous:", "anon_", "anon-", "guest_", "guest-")
+_ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
+_ADDRESS_MAX: Final = 254
+_ROLES: Final = _words(
+    """
+    abuse account accounting accounts admin administration administrator all apps ap ar billing board booking
+    bookings bookkeeping buchhaltung careers ceo cfo commercial compta comptabilite contabilidad contact contacto
+    contato cto dev developer developers devops donotreply einkauf email engineering enquiries enquiry events
+    facturacion facturation faktura feedback finance finances founder founders general hallo hello help helpdesk
+    hey hi hola hostmaster hr info informacion inquiries inquiry invoice invoices invoicing it jobs kontakt legal
+    mail mailer mailer-daemon management marketing me media news newsletter no-reply nobody noreply office
+    operations ops orders pagos partner partners payable payables payment payments post postmaster press privacy
+    procurement purchase purchases purchasing receipts reception rechnung rechnungen recruiting root sales
+    sales-team security service services shop staff store studio subscriptions support sysadmin team tech test
+    testing user users vendas ventas web webmaster welcome
+    """
+)
+_DIGITS: Final = re.compile(r"[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """By what people are recognised. email_key: of the HMAC; None while e-mail addresses link nothing."""
+
+    users: bool = True
+    email_key: bytes | None = field(default=None, repr=False)
+
+
+def keys(source: Source, envelope: Envelope, document: Document, matching: Matching) -> Iterator[Key]:
+    """The people whom one event (or one element of it) names, in the order of the file's paths and the preset's."""
+    for spec in _named_by(source, envelope.type):
+        if spec.only is not None and spec.only.of(document) is None:
+            continue
+        for path in spec.paths:
+            if spec.kind == "reference" and any(path.text == place.text for place in source.visitor):
+                continue  # the file says that it is the visitor's
+            value = path.read(document) if spec.own else path.whole(document)
+            for one in value if isinstance(value, list) else (value,):
+                yield from _of(spec, source, one, envelope.mode, matching)
+
+
+_cache: dict[tuple[int, str], tuple[object, tuple[PersonSpec, ...]]] = {}
+
+
+def _named_by(source: Source, event_type: str) -> tuple[PersonSpec, ...]:
+    """Where a source's events of one type name people. Cached, because every event asks."""
+    place = (id(source.people), event_type)
+    kept = _cache.get(place)
+    if kept is not None and kept[0] is source.people:
+        return kept[1]
+    found = tuple(
+        spec for spec in source.people if any(compile_glob(pattern).matches(event_type) for pattern in spec.events)
+    )
+    if len(_cache) >= _KEPT:
+        _cache.clear()
+    _cache[place] = (source.people, found)
+    return found
+
+
+def _of(spec: PersonSpec, source: Source, value: Json | Missing, mode: str, matching: Matching) -> Iterator[Key]:
+    if spec.kind == "email":
+        if matching.email_key is not None:
+            for address in _named(value, _EMAIL):
+                if (hashed := email_hash(address, matching.email_key)) is not None:
+                    yield Key(f"email:{source.destination}:{mode}:{hashed}", "email", hashed)
+    elif matching.users:
+        sure = spec.kind == "user"
+        for one in _named(value, _USER):
+            yield from _user(source, one, mode, own=spec.own and one is value, sure=sure)
+        if isinstance(value, dict):
+            for one in _named(value, _REFERENCE):
+                yield from _user(source, one, mode, own=False, sure=False)
+
+
+def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
+    """The value, or of an object (metadata) those of its fields that have one of these names."""
+    if not isinstance(value, dict):
+        if value is not MISSING:
+            yield value
+        return
+    for name, one in value.items():
+        if name.replace("_", "").replace("-", "").lower() in names:
+            yield one
+
+
+def _user(source: Source, value: Json, mode: str, *, own: bool, sure: bool) -> Iterator[Key]:
+    identifier = user_id(value)
+    if identifier is None:
+        return
+    if own or _DIGITS.fullmatch(identifier) is None:
+        yield Key(f"user:{source.destination}:{mode}:{identifier}", "user", identifier, sure)
+    elif sure:  # 42 is somebody else at the next tool
+        who = source.provider if source.links_named_by_provider else source.name
+        yield Key(f"{who}:{mode}:user:{identifier}", "user", identifier, sure)
+
+
+def user(source: Source, value: str, mode: str = "live") -> Key | None:
+    """The key of a user whom a person or the site names."""
+    own = any(spec.own and spec.kind == "user" for spec in source.people)
+    return next(_user(source, value, mode, own=own, sure=True), None)
+
+
+def user_id(value: Json) -> str | None:
+    """A user's id as a string; None if it stands for nobody, is an address or no id at all."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    low = text.lower()
+    if (
+        not _USER_ID.fullmatch(text)
+        or not text.isprintable()
+        or low in _NOBODY
+        or low.startswith((*_ANONYMOUS, PREFIX))
+    ):
+        return None
+    if not low.strip("0-"):
+        return None
+    return low if UUID4.fullmatch(text) else text
+
+
+def email_hash(value: Json, key: bytes) -> str | None:
+    """The HMAC of a person's e-mail address, trimmed and in lower case; None for a role's (info@) and what is none."""
+    if not isinstance(value, str):
+        return None
+    address = value.strip().lower()
+    local = address.partition("@")[0].partition("+")[0]
+    if len(address) > _ADDRESS_MAX or not _ADDRESS.fullmatch(address) or not address.isprintable() or local in _ROLES:
+        return None
+    return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()
+
+
+def live_twins(found: tuple[Key, ...]) -> tuple[Key, ...]:
+    """The live keys of the people whom a test event names: it reads them, and never teaches them."""
+    return tuple(Key(_live(key), key.kind, key.id, key.sure) for key in found if key.is_person)
+
+
+def _live(key: Key) -> str:
+    if key.text.startswith(f"{key.kind}:"):
+        kind, destination, _, identifier = key.text.split(":", 3)
+        return f"{kind}:{destination}:live:{identifier}"
+    return key.text.replace(":test:", ":live:", 1)
