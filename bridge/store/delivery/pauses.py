@@ -34,6 +34,7 @@ FAILURES_IN_ROW: Final = 5
 UNKNOWN_IN_ROW: Final = 10
 FIRST_STEP_MS: Final = {"failures": 5_000, "configuration": 30_000}
 LAST_STEP_MS: Final = 300_000
+_DOUBLED_MAX: Final = 20  # a million times the first; the longest pause is reached long before
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,13 @@ def _failed(pause: Pause, ruling: Settlement, now: int) -> Pause:
 def _stretch(pause: Pause, kind: str, reason: str | None, now: int) -> Pause:
     """Begin a pause with the first step, or continue it with twice the last one."""
     first = FIRST_STEP_MS.get(kind, FIRST_STEP_MS["failures"])
-    step = first if pause.step_ms == 0 else min(pause.step_ms * 2, LAST_STEP_MS)
+    step = first if pause.step_ms == 0 else doubled(pause.step_ms, 1, LAST_STEP_MS)
     return _close(pause, kind, reason, now, step, step)
+
+
+def doubled(first_ms: int, times: int, last_ms: int) -> int:
+    """A pause that has doubled so many times, and stops growing at the last one."""
+    return min(first_ms << min(times, _DOUBLED_MAX), last_ms)
 
 
 def _close(pause: Pause, kind: str, reason: str | None, now: int, wait_ms: int, step_ms: int) -> Pause:

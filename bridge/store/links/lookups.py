@@ -214,7 +214,7 @@ def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, 
     same = row is not None and row.key_fingerprint == fingerprint
     failures = row.failures + 1 if row is not None and same else 1
     first, last = _STEPS[why]
-    until = now + max(min(first << min(failures - 1, 20), last), retry_after_ms or 0)
+    until = now + max(pauses.doubled(first, failures - 1, last), retry_after_ms or 0)
     values = {
         "key_fingerprint": fingerprint,
         "until_ms": until,
