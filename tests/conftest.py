@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING
 import hypothesis
 import psycopg
 import pytest
-from sqlalchemy.ext.compiler import compiles
 
 from bridge import store as bridge_store
 from bridge.store import schema
-from bridge.store.clock import now_ms
+from bridge.store.database.driver import NOW
 from bridge.store.migrations import REVISIONS
 
 if TYPE_CHECKING:
@@ -113,10 +112,8 @@ def clock() -> Clock:
     return Clock()
 
 
-@compiles(now_ms, "postgresql")
-def _movable(element: now_ms, compiler: object, **options: object) -> str:
-    """In tests PostgreSQL asks a function of the test database: the product has no such switch."""
-    return "bridge_test.now_ms()"
+# In tests PostgreSQL asks a function of the test database: the product has no such switch.
+NOW["postgresql"] = "bridge_test.now_ms()"
 
 
 _PG_CLOCK = """

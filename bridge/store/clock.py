@@ -7,11 +7,16 @@ PostgreSQL has its own. SQLite runs inside this process, so each connection regi
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Connection, select
+from sqlalchemy import BigInteger
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
+
+from bridge.store.database.driver import NOW, driver_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
@@ -21,14 +26,9 @@ class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it
     inherit_cache = True
 
 
-@compiles(now_ms, "sqlite")
-def _on_sqlite(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
-    return "bridge_now_ms()"
-
-
-@compiles(now_ms, "postgresql")
-def _on_postgresql(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
-    return "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+@compiles(now_ms)
+def _spelled(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
+    return NOW[compiler.dialect.name]
 
 
 def system_ms() -> int:
@@ -42,4 +42,5 @@ def believed(now_ms: int) -> int:
 
 
 def read_ms(conn: Connection) -> int:
-    return int(conn.execute(select(now_ms())).scalar_one())
+    """The database's time."""
+    return driver_of(conn).now_ms()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
-
-from bridge.store.schema import facts as table
-from bridge.store.upsert import insert
+from bridge.store.database.driver import driver_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +14,21 @@ if TYPE_CHECKING:
 HASH_KEY: Final = "hash_key"  # hex; of the filter `hash`
 EMAIL_KEY: Final = "email_key"  # hex; of the hash of e-mail addresses, made when it is first needed and kept for ever
 
+_GET: Final = "SELECT value FROM facts WHERE name = ?"  # runs for every goal: the fact of the clock, and of restores
+_GET_LOCKED: Final = f"{_GET} {{lock}}"
+_PUT: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+_MAKE: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
 
-def get(conn: Connection, name: str) -> str | None:
-    return conn.execute(select(table.c.value).where(table.c.name == name)).scalar()
+
+def get(conn: Connection, name: str, *, lock: bool = False) -> str | None:
+    """The value under a name. lock: nobody else changes it before the transaction ends."""
+    rows = driver_of(conn).ask(_GET_LOCKED if lock else _GET, (name,))
+    return rows[0][0] if rows else None
 
 
 def put(conn: Connection, name: str, value: str) -> None:
-    new = insert(table, conn.dialect.name).values(name=name, value=value)
-    conn.execute(new.on_conflict_do_update(index_elements=[table.c.name], set_={"value": value}))
+    """Write a value, whether there is one or not."""
+    driver_of(conn).ask(_PUT, (name, value))
 
 
 def ensure(conn: Connection, name: str, make: Callable[[], str]) -> str:
@@ -32,7 +36,7 @@ def ensure(conn: Connection, name: str, make: Callable[[], str]) -> str:
     known = get(conn, name)
     if known is not None:
         return known
-    conn.execute(insert(table, conn.dialect.name).values(name=name, value=make()).on_conflict_do_nothing())
+    driver_of(conn).ask(_MAKE, (name, make()))
     settled = get(conn, name)
     assert settled is not None
     return settled

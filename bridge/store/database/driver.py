@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import import_module
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Final
-
-from bridge.store.clock import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection, Dialect
+    from sqlalchemy import Connection
 
     Row = tuple[Any, ...]
 
 _ROWS: Final = (64, 16, 8, 7, 6, 5, 4, 3, 2, 1)  # of one INSERT: few different texts, which SQLite keeps prepared
 _NAMES_MAX: Final = 4_096  # of one IN
+NOW: Final = {  # milliseconds since 1970 (bridge.store.clock)
+    "sqlite": "bridge_now_ms()",
+    "postgresql": "(extract(epoch from clock_timestamp()) * 1000)::bigint",
+}
 _LOCKS: Final = {"{lock}": "FOR UPDATE", "{lock_free}": "FOR UPDATE SKIP LOCKED"}
 
 
@@ -93,8 +94,7 @@ def driver_of(conn: Connection) -> Driver:
 @cache
 def spelled(statement: str, dialect: str) -> str:
     """A statement in the form that the driver takes."""
-    spoken: Dialect = import_module(f"sqlalchemy.dialects.{dialect}").dialect()  # the other one is not even loaded
-    text = statement.replace("{now}", str(now_ms().compile(dialect=spoken)))
+    text = statement.replace("{now}", NOW[dialect])
     for word, lock in _LOCKS.items():
         text = text.replace(word, lock if dialect == "postgresql" else "")
     if dialect == "postgresql":

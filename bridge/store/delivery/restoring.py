@@ -19,7 +19,6 @@ from sqlalchemy import and_, bindparam, case, func, insert, literal, or_, select
 from bridge.model import IDEMPOTENT
 from bridge.store import facts
 from bridge.store.clock import now_ms
-from bridge.store.delivery import statements
 from bridge.store.schema import attempts, events, goals, workers
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Unfinished:
 
 def spans(conn: Connection) -> tuple[Span, ...]:
     """Every restore that was reported, the latest last."""
-    known = statements.restores(conn)
+    known = facts.get(conn, _FACT)
     return () if known is None else tuple(Span(*span) for span in json.loads(known))
 
 

@@ -46,9 +46,6 @@ _RELEASE_PROBE: Final = (
 )
 _WRITE_SKEW: Final = "UPDATE destinations SET clock_skew_ms = ? WHERE name = ?"
 
-# Every restore of a backup that was reported (bridge.store.delivery.restoring).
-_RESTORES: Final = "SELECT value FROM facts WHERE name = 'restored'"
-
 # Two processes that want the same token's slot meet in this one row: the second waits for the first and then sees the
 # slot taken.
 _TAKE_SLOT: Final = (
@@ -280,11 +277,6 @@ def release_probe(conn: Connection, name: str, token: str) -> None:
 def write_skew(conn: Connection, name: str, skew_ms: int) -> None:
     """Remember DataFast's clock minus ours."""
     driver_of(conn).ask(_WRITE_SKEW, (skew_ms, name))
-
-
-def restores(conn: Connection) -> str | None:
-    """The fact that `restoring.remember` writes."""
-    return next((value for (value,) in driver_of(conn).ask(_RESTORES)), None)
 
 
 def take_slot(conn: Connection, token_hash: str, now_us: int, interval_us: int, tolerance_us: int) -> bool:

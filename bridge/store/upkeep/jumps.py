@@ -16,7 +16,6 @@ from sqlalchemy import BigInteger, case, false, func, literal, or_, select, upda
 from bridge.store import facts
 from bridge.store.clock import now_ms
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
-from bridge.store.schema import facts as table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,7 @@ def recall(conn: Connection) -> Memory:
 def recall_locked(conn: Connection) -> Memory:
     """As `recall`, and nobody else changes it before the transaction ends."""
     facts.ensure(conn, FACT, lambda: json.dumps(asdict(Memory())))
-    return _read(conn.execute(select(table.c.value).where(table.c.name == FACT).with_for_update()).scalar())
+    return _read(facts.get(conn, FACT, lock=True))
 
 
 def keep(conn: Connection, memory: Memory) -> None:
