@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import make_url
@@ -26,7 +27,7 @@ from bridge.errors import StoreConflict, StoreError
 from bridge.settings.database_url import EXAMPLE
 from bridge.store.clock import system_ms
 from bridge.store.database import begin, sqlite
-from bridge.store.database.begin import KIND, LAZY, READ, WAIT_S, WRITE
+from bridge.store.database.begin import LAZY, READ, WAIT_S, WRITE
 from bridge.store.database.driver import Driver
 from bridge.store.database.failures import translated
 from bridge.store.database.gate import Gate, OpenGate
@@ -67,7 +68,6 @@ class Store:
         """writers, everybody: make their gates. still_open: how many connections are, where that matters."""
         self.engine = engine
         self.dialect = engine.dialect.name  # sqlite | postgresql
-        self._engines = {kind: engine.execution_options(**{KIND: kind}) for kind in (WRITE, READ, LAZY)}
         self._file = file
         self._new_gates = (writers, everybody)
         self._writers, self._everybody = writers(), everybody()
@@ -106,7 +106,7 @@ class Store:
         with (
             self._writers.turn(WAIT_S, first=True),
             translated(self.engine),
-            self._begun(self.engine, begin.with_driver, first=True) as pooled,
+            self._begun(begin.with_driver, first=True) as pooled,
             closing(pooled),  # which rolls back what was not committed
             begin.ended(pooled),
         ):
@@ -162,7 +162,7 @@ class Store:
     @contextmanager
     def _transaction(self, kind: str, *, first: bool = False, quick: bool) -> Iterator[Connection]:
         with (
-            self._begun(self._engines[kind], begin.with_sqlalchemy, first=first) as (conn, transaction),
+            self._begun(partial(begin.with_sqlalchemy, kind=kind), first=first) as (conn, transaction),
             conn,
             transaction,
             begin.ended(conn),
@@ -172,7 +172,7 @@ class Store:
             yield conn
 
     @contextmanager
-    def _begun(self, engine: Engine, begun: Callable[[Engine], T], *, first: bool) -> Iterator[T]:
+    def _begun(self, begun: Callable[[Engine], T], *, first: bool) -> Iterator[T]:
         """Begin a transaction when it is this thread's turn.
 
         If the server has no more connections, it is another thread's turn; if this process does not even have one, the
@@ -183,7 +183,7 @@ class Store:
             left_s = max(0.0, until_s - time.monotonic())
             with self._everybody.turn(min(WAIT_S, left_s), first=first):
                 try:
-                    found = begin.on_live_connection(engine, begun)
+                    found = begin.on_live_connection(self.engine, begun)
                 except begin.NotConnected as error:
                     if time.monotonic() > until_s or not (error.others or error.crowded):
                         raise error.driver from None

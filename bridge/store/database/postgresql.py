@@ -73,7 +73,6 @@ def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
     made = Made()
     event.listen(new, "do_connect", partial(_do_connect, made, patience_s))
     _listen_to_pool(new, path)
-    begin.listen(new)
     return new, made
 
 

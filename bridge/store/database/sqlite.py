@@ -20,19 +20,17 @@ from sqlalchemy.pool import QueuePool
 from bridge.errors import StoreGone, StoreUnavailable
 from bridge.settings.database_file import Watch, make_private
 from bridge.settings.database_url import sqlite_file
-from bridge.store.database import begin
-from bridge.store.database.begin import KIND, LAZY, READ, WAIT_S, WRITE
+from bridge.store.database.begin import LAZY, LEVEL, READ, WAIT_S, WRITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from sqlalchemy import Connection, Engine, PoolProxiedConnection
+    from sqlalchemy import Engine
     from sqlalchemy.engine import URL
 
     Connect = Callable[..., sqlite3.Connection]
 
-_LEVEL: Final = "bridge_level"  # how the connection of a lazy transaction usually waits for the disk
 _PRAGMAS: Final = ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "journal_size_limit=67108864")
 
 
@@ -63,27 +61,13 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(made, "begin")
-    def relax(conn: Connection) -> None:
-        if conn.get_execution_options().get(KIND) == LAZY:
-            _relax(conn.connection)
-
     @event.listens_for(made, "checkin")
     def restore(connection: sqlite3.Connection | None, record: Any) -> None:
-        level = record.info.pop(_LEVEL, None)
+        level = record.info.pop(LEVEL, None)
         if connection is not None and level is not None:
             connection.execute(f"PRAGMA synchronous={level}")
 
-    begin.listen(made)
     return made, file
-
-
-def _relax(pooled: PoolProxiedConnection) -> None:
-    """Until the connection is given back to the pool, commits need not wait for the disk."""
-    driver: Any = pooled.driver_connection
-    [level] = driver.execute("PRAGMA synchronous").fetchone()
-    pooled.info[_LEVEL] = level
-    driver.execute(f"PRAGMA synchronous={min(level, 1)}")
 
 
 class NoFile:
