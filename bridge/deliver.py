@@ -261,6 +261,7 @@ class Deliverer:
         self._sleep_ms = sleep_ms
         self._new_token = new_token
         self._registered: dict[str, str] = {}
+        self._busy: set[str] = set()  # destinations at which the last look found something to do
         self._turn = 0
 
     def step(self, stopping: Callable[[], bool] = lambda: False) -> int | None:
@@ -280,14 +281,17 @@ class Deliverer:
 
     def _step(self, destination: Destination, stopping: Callable[[], bool]) -> int | None:
         self._register(destination)
-        with self._store.read() as conn:
-            nothing = turns.waits(conn, destination.name)
-        if nothing is not None:
-            return _pause_of(nothing)
+        if destination.name not in self._busy:  # otherwise the claim finds out by itself whether there is more
+            with self._store.read() as conn:
+                nothing = turns.waits(conn, destination.name)
+            if nothing is not None:
+                return _pause_of(nothing)
         began_ms = self._monotonic_ms()
         claimed = self._claim(destination)
         if isinstance(claimed, NotYet):
+            self._busy.discard(destination.name)
             return _pause_of(claimed)
+        self._busy.add(destination.name)
         if stopping():
             self._release(claimed)
         elif isinstance(claimed, Claim):
@@ -307,6 +311,7 @@ class Deliverer:
             self._registered[destination.name] = fingerprint
 
     def _claim(self, destination: Destination) -> Claim | LookClaim | ProofClaim | NotYet:
+        """Claim what is next. A power cut may take the lease back: nothing is sent before `begin` is on the disk."""
         claimed = self._store.run(
             lambda conn: claims.claim(
                 conn,
@@ -316,7 +321,8 @@ class Deliverer:
                 lease_ms=self._lease_ms,
                 rate=self._rate,
                 readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
-            )
+            ),
+            durable=False,
         )
         if not isinstance(claimed, Claim):
             return claimed
