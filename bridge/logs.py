@@ -14,13 +14,15 @@ import threading
 import time
 from contextlib import contextmanager
 from itertools import count
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from structlog.typing import EventDict, FilteringBoundLogger
+
+    _Item = tuple[int, bytes] | threading.Event | None  # a line and its file, what to tell when it is written, the end
 
 
 @contextmanager
@@ -94,7 +96,7 @@ class _Writer:
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[int, bytes] | threading.Event | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._drops = count(1)
         self._dropped = 0
         self._reported = 0
@@ -138,7 +140,7 @@ class _Writer:
         return True
 
     def _write_all(self) -> None:
-        while self._write_next():
+        while self._write_some():
             if self._queue.empty():
                 time.sleep(_PAUSE_S)
                 if self._reported != self._dropped:
@@ -146,18 +148,29 @@ class _Writer:
 
     def _write_waiting(self) -> None:
         while not self._queue.empty():
-            self._write_next()
+            self._write_some()
 
-    def _write_next(self) -> bool:
-        item = self._queue.get()
-        if item is None:
-            self._thread = None
-            return False
+    def _write_some(self) -> bool:
+        """Wait for a line, and write it with those behind it: each call that writes gives the interpreter away."""
+        item: _Item | Literal[False] = self._queue.get()
+        while isinstance(item, tuple):
+            (number, piece), item = item, self._next()
+            while isinstance(item, tuple) and item[0] == number and len(piece) + len(item[1]) <= _PIECE:
+                piece, item = piece + item[1], self._next()
+            _write(number, piece)
         if isinstance(item, threading.Event):
             item.set()
-        else:
-            _write(*item)
+        elif item is None:
+            self._thread = None
+            return False
         return True
+
+    def _next(self) -> _Item | Literal[False]:
+        """What is next in the queue; False: nothing is."""
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return False
 
     def _report_dropped(self) -> None:
         lines = self._dropped - self._reported
@@ -166,7 +179,7 @@ class _Writer:
 
 
 def _write(number: int, data: bytes) -> None:
-    """Write a whole line, however long its reader takes. A pipe takes it in one piece, so lines do not mix."""
+    """Write whole lines, however long their reader takes. A pipe takes them in one piece, so lines do not mix."""
     while data:
         try:
             data = data[os.write(number, data) :]
@@ -177,6 +190,7 @@ def _write(number: int, data: bytes) -> None:
 
 
 _LINES_MOST: Final = 4096
+_PIECE: Final = select.PIPE_BUF  # bytes that a pipe takes at once or not at all
 _PAUSE_S: Final = 0.005  # so that a flood of lines does not wake the thread for each
 _BEFORE_FORK_S: Final = 0.2
 _AT_EXIT_S: Final = 1.0
