@@ -1,4 +1,7 @@
-"""What one event costs inside the process: verify and parse, one rule, a hundred rules that do not match."""
+"""What one event costs inside the process: verify and parse, one rule, a hundred rules that do not match.
+
+And how much of the latter it takes to find the rule that came nearest, for `why`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from bench import events
 from bench.servers import SECRET
 from bridge import rules, sources
 from bridge.model import Document, Request
+from bridge.rules.nearest import nearest
 from bridge.sources import detection
 
 VECTORS: Final = Path(__file__).parents[1] / "tests" / "contract" / "sources" / "vectors"
@@ -86,9 +90,11 @@ def run() -> dict[str, float]:
     )
     hundred = _load("provider: stripe\ngoals:\n" + other)
 
-    def evaluate(rule_set: rules.RuleSet) -> Callable[[], object]:
+    def evaluate(rule_set: rules.RuleSet) -> Callable[[], rules.Evaluation]:
         source = rule_set.sources["stripe"]
         return lambda: rules.evaluate(rule_set, source, document, event_name="evt_1", mode="live", hash_key=b"k")
+
+    table, missed = hundred.tables["stripe"], evaluate(hundred)().traces
 
     return {
         "slowest_detect_ms": max(_detect_ms(file) for file in sorted(VECTORS.rglob("*.json"))),
@@ -97,4 +103,5 @@ def run() -> dict[str, float]:
         "verify_and_parse_us": micro_s(verify_and_parse) * 1e6,
         "one_rule_us": micro_s(evaluate(one)) * 1e6,
         "hundred_rules_us": micro_s(evaluate(hundred)) * 1e6,
+        "nearest_us": micro_s(lambda: nearest(table, range(100), missed, document)) * 1e6,
     }

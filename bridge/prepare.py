@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
 from bridge.identity.evidence import Observation
-from bridge.model import Envelope, Event, EventState, GoalDraft, Verdict
+from bridge.model import Document, Envelope, Event, EventState, GoalDraft, Verdict
 from bridge.text import is_fixture_id
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bridge.identity import JudgedCandidate
-    from bridge.model import Destination, Document, PlannedGoal, Request, Source
+    from bridge.model import Destination, PlannedGoal, Request, Source
     from bridge.rules import Evaluation, RuleSet, RuleTrace
     from bridge.settings import Settings
 
@@ -106,7 +106,7 @@ class ReadEvent:
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """What preparing an event needs beside the event."""
+    """What preparing an event needs beside the event. near: whether `why` may ask which rule came nearest to a goal."""
 
     rule_set: RuleSet
     settings: Settings
@@ -114,6 +114,7 @@ class Preparer:
     hash_key: bytes = field(repr=False)
     keys: Mapping[str, str] = field(default_factory=dict)
     email_key: bytes | None = field(default=None, repr=False)  # of the hash of e-mail addresses
+    near: bool = True
 
     def prepare_request(
         self, source: Source, request: Request, at_ms: int, *, keys: Mapping[str, str] | None = None
@@ -192,13 +193,15 @@ class Preparer:
         if read.ignored is not None:
             return Element(read.envelope, read.observation, ignored=read.ignored)
         document, envelope, keys = read.document, read.envelope, read.observation.keys
+        ids = {**identity.by_kind(keys), **self.keys}
         evaluation = rules.evaluate(
             self.rule_set,
             source,
-            replace(document, key={**identity.by_kind(keys), **self.keys}),
+            Document(document.body, document.header, document.query, document.envelope, ids, document.root),
             event_name=read.name,
             mode=envelope.mode,
             hash_key=self.hash_key,
+            near=self.near,
         )
         made = bool(evaluation.planned or evaluation.following)
         happened_ms, ordered_ms, is_stated = read.times

@@ -123,5 +123,7 @@ def _kind(value: Json) -> str:
 def _shown(value: Json) -> str:
     """The value, shortened for the trace."""
     text = value if isinstance(value, str) else "" if isinstance(value, dict | list) else str(value)
-    text = "".join(character if character.isprintable() else "·" for character in text[:41])
+    text = text[:41]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "·" for character in text)
     return text if len(text) <= 40 else text[:40] + "…"

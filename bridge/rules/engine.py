@@ -66,21 +66,36 @@ def _texts(rule: Rule) -> Iterator[str]:
 
 
 def evaluate(
-    rule_set: RuleSet, source: Source, document: Document, *, event_name: str, mode: str, hash_key: bytes
+    rule_set: RuleSet,
+    source: Source,
+    document: Document,
+    *,
+    event_name: str,
+    mode: str,
+    hash_key: bytes,
+    near: bool = True,
 ) -> Evaluation:
     """What the rules of a source make of one document of an event.
 
     event_name: unique for this document within the source (the provider's event id, or our own): it stands in the once
-    keys of rules without `once_per`. mode: `test` or `live`. hash_key: the key of the filter `hash`. Never raises.
+    keys of rules without `once_per`. mode: `test` or `live`. hash_key: the key of the filter `hash`. near: whether the
+    rule that came nearest is looked for where there is no goal. Never raises.
     """
     found = rule_set.tables.get(source.name)
     if found is None:
         return _NOTHING
-    return evaluate_table(found, source, document, event_name=event_name, mode=mode, hash_key=hash_key)
+    return evaluate_table(found, source, document, event_name=event_name, mode=mode, hash_key=hash_key, near=near)
 
 
 def evaluate_table(
-    rules: Table, source: Source, document: Document, *, event_name: str, mode: str, hash_key: bytes
+    rules: Table,
+    source: Source,
+    document: Document,
+    *,
+    event_name: str,
+    mode: str,
+    hash_key: bytes,
+    near: bool = True,
 ) -> Evaluation:
     """`evaluate`, for one indexed set of rules."""
     event_type = text_of(document.envelope.get("type", MISSING)) or ""
@@ -95,12 +110,16 @@ def evaluate_table(
         document = with_values(document, source, event_type, hash_key)
     making = Making(source, document, event_name, mode, hash_key)
     values: dict[str, Value] = {}  # what was read: path -> value, for all rules
+    texts: dict[str, str] = {}  # the same as traces show it, where a rule missed it
     for position in positions:
         rule = rules.rules[position]
+        if not rule.enabled:
+            traces[position] = RuleTrace(rule.id, rule.goal, "disabled", message=_OFF, origin=rule.origin)
+            continue
         goals = planned if rule.follows is None else following
-        traces[position] = _judge(rule, rules.conditions[position], making, values, goals)
-    near = None if planned or following else _nearest(rules, positions, traces, document)
-    return Evaluation(tuple(planned), tuple(traces), tuple(following), near)
+        traces[position] = _judge(rule, rules.conditions[position], making, values, texts, goals)
+    miss = _nearest(rules, positions, traces, document) if near and not planned and not following else None
+    return Evaluation(tuple(planned), tuple(traces), tuple(following), miss)
 
 
 def _nearest(rules: Table, positions: tuple[int, ...], traces: list[RuleTrace], document: Document) -> NearMiss | None:
@@ -140,54 +159,50 @@ def _judge(
     conditions: tuple[Condition, ...],
     making: Making,
     values: dict[str, Value],
+    texts: dict[str, str],
     goals: list[PlannedGoal],
 ) -> RuleTrace:
-    """The trace of one rule; its goal, if there is one, goes to `goals`."""
-    if not rule.enabled:
-        return RuleTrace(rule.id, rule.goal, "disabled", message=_OFF, origin=rule.origin)
+    """The trace of one rule that is switched on; its goal, if there is one, goes to `goals`."""
+    document = making.document
     try:
-        failure = _first_failure(rule, conditions, making.document, values)
-        if failure is not None:
-            return failure
+        for condition in conditions:  # in one piece with what is around it: a hundred rules may have the same event
+            if condition.__class__ is not FieldTest:
+                failure = condition.test(document)
+                if failure is not None:
+                    return _missed(rule, failure.path, failure.expected, failure.actual)
+                continue
+            text = condition.path.text
+            if text in values:
+                value = values[text]
+            else:
+                value = values[text] = condition.path.read(document)
+            if value.__class__ is str and condition.constant is not None:  # nearly every condition: text equals text
+                if value == condition.constant:
+                    continue
+            elif condition.expectation.holds(value, document):
+                continue
+            if text not in texts:
+                texts[text] = shown_at(text, shown(value))
+            return _missed(rule, text, condition.expected, texts[text])
         goal = making.goal(rule)
-    except RuleFailedError as error:
-        return RuleTrace(rule.id, rule.goal, "failed", message=str(error), origin=rule.origin)
     except Exception as error:  # noqa: BLE001 - whatever a body does to one rule, the others go on
-        message = f"the rule failed ({type(error).__name__})"
+        message = str(error) if isinstance(error, RuleFailedError) else f"the rule failed ({type(error).__name__})"
         return RuleTrace(rule.id, rule.goal, "failed", message=message, origin=rule.origin)
     goals.append(goal)
+    return _made(rule, goal)
+
+
+def _made(rule: Rule, goal: PlannedGoal) -> RuleTrace:
     if goal.follows is not None:
         message = f"would need {goal.follows.text}, made before"
         return RuleTrace(rule.id, goal.name, "follows", message=message, origin=rule.origin)
     return RuleTrace(rule.id, goal.name, "matched", notes=goal.notes, origin=rule.origin)
 
 
-def _first_failure(
-    rule: Rule, conditions: tuple[Condition, ...], document: Document, values: dict[str, Value]
-) -> RuleTrace | None:
-    """The trace of the first condition that does not hold."""
-    for condition in conditions:
-        if condition.__class__ is not FieldTest:
-            failure = condition.test(document)
-            if failure is not None:
-                return _missed(rule, failure.path, failure.expected, failure.actual)
-            continue
-        text = condition.path.text
-        if text in values:
-            value = values[text]
-        else:
-            value = values[text] = condition.path.read(document)
-        if value.__class__ is str and condition.constant is not None:  # nearly every condition: text equals text
-            if value == condition.constant:
-                continue
-        elif condition.expectation.holds(value, document):
-            continue
-        return _missed(rule, text, condition.expected, shown_at(text, shown(value)))
-    return None
-
-
 def _missed(rule: Rule, path: str, expected: str, actual: str) -> RuleTrace:
-    return RuleTrace(rule.id, rule.goal, "condition", path, expected, actual, origin=rule.origin)
+    """The trace of a condition that does not hold, made as `RuleTrace` makes it, without the call of Python's."""
+    fields = (rule.id, rule.goal, "condition", path, expected, actual, None, (), rule.origin)
+    return tuple.__new__(RuleTrace, fields)
 
 
 def describe(trace: RuleTrace) -> str:

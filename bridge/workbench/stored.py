@@ -25,7 +25,7 @@ def preparer(store: Store, rule_set: RuleSet, settings: Settings, destinations: 
     with store.read() as conn:
         key, email_key = (facts.get(conn, name) for name in (facts.HASH_KEY, facts.EMAIL_KEY))
     known = email_key.encode() if email_key else None
-    return Preparer(rule_set, settings, destinations, (key or "").encode(), email_key=known)
+    return Preparer(rule_set, settings, destinations, (key or "").encode(), email_key=known, near=False)
 
 
 def pages(store: Store, span: history.EventSpan) -> Iterator[list[Event]]:

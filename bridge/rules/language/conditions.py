@@ -6,7 +6,7 @@ for the trace. A missing field fails every positive test, so it passes `not`, `n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
@@ -137,6 +137,7 @@ def _behind_first(found: Sequence[tuple[str, str]]) -> str:
 
 
 ALWAYS: Final = All(())
+_TYPES_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +202,24 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Cases in their order; the first that fits an event counts."""
+    """Cases in their order; the first that fits an event counts.
+
+    by_type: event type -> the cases for it, remembered (at most _TYPES_MAX).
+    """
 
     cases: tuple[Case, ...]
+    by_type: dict[str, tuple[Case, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, document: Document) -> str | None:
-        """The answer for this event; None where no case fits."""
+        """The answer for this event; None where no case fits. Threads may race to remember: they remember the same."""
         event_type = text_of(document.envelope.get("type", MISSING)) or ""
-        for case in self.cases:
-            if any(glob.matches(event_type) for glob in case.events) and case.when.test(document) is None:
-                return case.answer
-        return None
+        found = self.by_type.get(event_type)
+        if found is None:
+            found = tuple(case for case in self.cases if any(glob.matches(event_type) for glob in case.events))
+            if len(self.by_type) >= _TYPES_MAX:
+                self.by_type.clear()
+            self.by_type[event_type] = found
+        return next((case.answer for case in found if case.when.test(document) is None), None)
 
 
 def flat(condition: Condition) -> tuple[Condition, ...]:
