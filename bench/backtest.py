@@ -39,11 +39,12 @@ goals:
 
 def run(add: Callable[..., None], name: str, folder: str, database: str, count: int) -> None:
     """Store so many events, and compare the shipped rules with others."""
+    database = f"sqlite:///{folder}/backtest.db" if database.startswith("sqlite") else database
     bridge_store.migrate(database)
     opened = bridge_store.open(database)
     with opened.write() as conn:
-        conn.execute(schema.goals.delete())
-        conn.execute(schema.events.delete())
+        for table in reversed(schema.metadata.sorted_tables):  # what the parts before have stored
+            conn.execute(table.delete())
         conn.execute(insert(schema.events), [_row(number) for number in range(count)])
     opened.close()
     other = Path(folder) / f"other-{name}"
