@@ -203,6 +203,13 @@ def test_the_tests_inside_the_file_pass_and_reach_every_rule(rule_set, name):
 
 
 @pytest.mark.parametrize(("rule_set", "name"), ALL)
+def test_a_test_shows_where_the_visitor_comes_from_if_the_provider_hands_one_over(rule_set, name):
+    source = rule_set.sources[name]
+    found = {goal.visitor for test in rule_set.mappings[name].tests for goal in test.goals} - {None}
+    assert bool(found) is bool(source.visitor or source.borrowed)
+
+
+@pytest.mark.parametrize(("rule_set", "name"), ALL)
 def test_nothing_is_warned_of_but_the_missing_secret(rule_set, name):
     found = [warning for warning in rule_set.warnings if f"/{name}.yaml:" in warning]
     assert len(found) == 1
