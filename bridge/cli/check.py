@@ -23,13 +23,14 @@ from bridge.errors import BridgeError, FaultsError, SettingsError
 from bridge.text import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
 
 
-_ALIKE: Final = 0.87
+_ALIKE: Final = 0.85  # DATAFAST_KEY is meant as DATAFAST_API_KEY
+_SECRETS_ALIKE: Final = 0.87  # GITHUB_… is not meant as GITLAB_WEBHOOK_SECRET
 _PATIENCE_S: Final = 2.0  # for a database that may not answer: what it holds only adds warnings
 
 
@@ -114,26 +115,19 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
     try:
         loaded = settings.load(given)
         report.warnings += loaded.warnings
-        names = {setting.name for setting in settings.TABLE}
-        report.suspicions += _misspelt(given, names, lambda name: name.startswith(("BRIDGE_", "DATAFAST_")))
+        names = [setting.name for setting in settings.TABLE]
+        ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
+        report.suspicions += _misspelt(set(given) - set(names), given, ours, _ALIKE)
         resources.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
 
 
-def _is_secret(name: str) -> bool:
-    return "SECRET" in name or name.endswith("_OLD")
-
-
-def _misspelt(given: Mapping[str, str], known: Collection[str], is_such: Callable[[str], bool]) -> list[str]:
+def _misspelt(unread: Collection[str], given: Mapping[str, str], known: Collection[str], likeness: float) -> list[str]:
     """Variables that are set and that nothing reads, beside one of nearly that name that is not set."""
     unset = [name for name in known if not given.get(name)]
-    found = []
-    for name in sorted(set(given) - set(known)):
-        meant = nearest(name, unset, likeness=_ALIKE) if is_such(name) else None
-        if meant is not None:
-            found.append(f"{name} is set, but nothing reads it; did you mean {meant}?")
-    return found
+    meant = {name: nearest(name, unset, likeness=likeness) for name in sorted(unread)}
+    return [f"{name} is set, but nothing reads it; did you mean {one}?" for name, one in meant.items() if one]
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
@@ -160,7 +154,11 @@ def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, tex
     report.faults += rule_set.problems
     report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
     wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
-    report.suspicions += [*rule_set.suspicions, *_misspelt(given, wanted, _is_secret), *_unseen(rule_set, given)]
+    report.suspicions += [
+        *rule_set.suspicions,
+        *_misspelt(set(given) - wanted, given, wanted, _SECRETS_ALIKE),
+        *_unseen(rule_set, given),
+    ]
     report.files = _files(rule_set, texts, folder)
     _run_tests(report, rule_set, given)
 

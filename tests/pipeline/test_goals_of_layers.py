@@ -139,6 +139,17 @@ def test_an_upgrade_that_breaks_a_layers_tests_leaves_the_shipped_file_of_before
     assert upgraded.fault == "the test fails"
 
 
+def test_a_rule_that_a_release_no_longer_ships_stays_in_force_until_the_layer_is_edited(store, folder):
+    gone = "goals:\n  - {goal: farewell, event: invoice.voided}\n"
+    older, layer = TEXTS["stripe"].replace("goals:\n", gone, 1), "extends: stripe\nuse: [purchase, farewell]\n"
+    before = loading.load({"stripe.yaml": layer, "shipped/stripe.yaml": older}, {}, sources.presets())
+    rulebook(folder, store)._remember(before)
+    (folder / "stripe.yaml").write_text(layer)
+    book = rulebook(folder, store)
+    assert [rule.id for rule in book.current.rules["stripe"] if rule.enabled] == ["farewell", "purchase"]
+    assert 'stripe.yaml:2:17: no shipped rule makes the goal "farewell"' in (book.fault or "")
+
+
 def test_a_layer_that_is_in_force_is_not_taken_again(store, folder):
     book = rulebook(folder, store)
     taken = book.current

@@ -360,6 +360,19 @@ def test_an_upgrade_brings_corrections_and_switches_nothing_on(use):
     assert "amount_refunded is gt 1" in rule(after, "refund").when.text
 
 
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ("use: [refund, brand_new]\n", '2:15: no shipped rule makes the goal "brand_new"'),
+        ("goals: [{id: brand_new, enabled: true}]\n", '2:14: no shipped rule has the id "brand_new"'),
+        ("goals: [{goal: mine, like: brand_new}]\n", '2:28: there is no shipped rule "brand_new"'),
+    ],
+)
+def test_a_rule_that_a_release_no_longer_ships_is_told_in_the_layer(layer, told):
+    assert next_release(f"extends: stripe\n{layer}", shipped=NEXT)
+    assert fault(f"extends: stripe\n{layer}").startswith(f"mappings/stripe.yaml:{told}")
+
+
 def test_a_new_goal_can_be_named_like_any_other():
     assert on(next_release("extends: stripe\nuse: [brand_new]\n", shipped=NEXT)) == ["brand_new"]
 

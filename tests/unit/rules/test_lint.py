@@ -157,7 +157,16 @@ def checked(tmp_path, monkeypatch, capsys):
     [
         ("BRIDGE_RETENTON_DAYS", "BRIDGE_RETENTION_DAYS"),
         ("DATAFAST_WEBSIT_ID", "DATAFAST_WEBSITE_ID"),
+        ("BRIDGE_MAPPING", "BRIDGE_MAPPINGS"),
+        ("BRDIGE_ADMIN_TOKEN", "BRIDGE_ADMIN_TOKEN"),
+        ("bridge_retention_days", "BRIDGE_RETENTION_DAYS"),
+        ("DATAFAST_APIURL", "DATAFAST_API_URL"),
+        ("DATAFST_TEST_API_KEY", "DATAFAST_TEST_API_KEY"),
         ("STRIPE_WEBHOK_SECRET", "STRIPE_WEBHOOK_SECRET"),
+        ("STRIPE_WEBHOOK_SECERT", "STRIPE_WEBHOOK_SECRET"),
+        ("STIRPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET"),
+        ("STRIPE_WEB_HOOK_SECRET", "STRIPE_WEBHOOK_SECRET"),
+        ("STRIPE_WEBHOOK_SECRETS", "STRIPE_WEBHOOK_SECRET"),
     ],
 )
 def test_a_misspelt_variable_is_named_and_fails_a_strict_check(checked, name, meant):
@@ -175,5 +184,6 @@ def test_a_secret_that_is_not_set_yet_is_no_reason_to_fail_a_strict_check(checke
 
 
 def test_variables_of_other_programs_are_left_alone(checked):
-    code, said = checked("--strict", DATAFAST_DOMAIN="example.com", BRIDGE_URL="x", SECRET_KEY="y", GITHUB_SECRET="z")
+    others = ("DATAFAST_DOMAIN", "BRIDGE_URL", "BRIDGE_NETWORK", "DATABASE_URI", "PORTS", "SECRET_KEY", "GITHUB_SECRET")
+    code, said = checked("--strict", **dict.fromkeys(others, "x"))
     assert (code, said["faults"]) == (0, [])
