@@ -107,6 +107,7 @@ def secrets() -> dict[str, str]:
     return found
 
 
+@pytest.mark.timeout(600)  # a build, two installations and ten processes, on a loaded machine
 def test_a_folder_that_deploys_as_it_is(machine):
     built = wheel_of_this_checkout(machine.folder)
     assert package_of(built) == package_of(io.BytesIO(wheel.build("")))

@@ -91,6 +91,7 @@ def test_a_page_names_the_events_that_its_goals_need(recipe, secrets):
     assert [event for event in wanted if event != "*" and f"`{event}`" not in told] == []
 
 
+@pytest.mark.timeout(600)  # a command per page, on a loaded machine
 def test_the_samples_make_their_goals(machine, secrets, monkeypatch, capsys):
     rule_set, keys = secrets
     mappings = machine.folder / "own"
