@@ -17,6 +17,7 @@ from bridge.cli.sources import setup
 from bridge.snippet import TOOLS
 
 VISITOR = "00000000-0000-4000-8000-000000000001"
+USER = "user_29w83sxmDNGwOuEthce5gg56FcC"  # of the sample of Clerk
 FOLDER = ROOT / "docs/recipes"
 PARTS = ["Hand over the visitor", "Mapping", "Events to select", "Try it", "What does not work"]
 
@@ -99,7 +100,8 @@ def test_the_samples_make_their_goals(machine, secrets, monkeypatch, capsys):
     for name, layer in LAYERS.items():
         (mappings / name).write_text(layer)
     datafast = machine.datafast()
-    environ = environment(datafast, f"sqlite:///{machine.folder / 'bridge.db'}", mappings, **keys)
+    database = f"sqlite:///{machine.folder / 'bridge.db'}"
+    environ = environment(datafast, database, mappings, BRIDGE_WEAK_AFTER="1s", **keys)
     checked = machine.bridge("check", "--strict", environ=environ)
     assert checked.ended() == 0, checked.log
     web = machine.web(environ)
@@ -108,7 +110,17 @@ def test_the_samples_make_their_goals(machine, secrets, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for recipe in RECIPES:
         assert main([*recipe.words, "--to", web.url]) == 0, (recipe.page, capsys.readouterr())
-    expected = sorted((recipe.goal, VISITOR) for recipe in RECIPES)
+    # a later sale that names the user of Clerk's sign-up, and no visitor
+    later = {
+        "id": "evt_2",
+        "data.object.id": "cs_live_2",
+        "data.object.customer": "cus_2",
+        "data.object.subscription": "sub_2",
+    }
+    changes = [f"--set={path}={value}" for path, value in {**later, "data.object.client_reference_id": USER}.items()]
+    (stripe,) = (recipe for recipe in RECIPES if recipe.page == "stripe")
+    assert main([*stripe.words, *changes, "--to", web.url]) == 0
+    expected = sorted([*((recipe.goal, VISITOR) for recipe in RECIPES), ("purchase", VISITOR)])
     eventually(lambda: len(datafast.goals()) >= len(expected), what="all goals")
     assert sorted(datafast.seen()) == expected
     assert len(rule_set.sources) >= 20
