@@ -110,7 +110,22 @@
 
   const mark = quietly((element, attribute, form, tool) => {
     const value = inAttribute(element.getAttribute(attribute) || "", tool, form);
-    if (value !== undefined) element.setAttribute(attribute, value);
+    if (value === undefined) return;
+    // A page that takes the value away again and again has its way.
+    const times = (changes.get(element) || 0) + 1;
+    if (attribute != "href" && times > 4) return;
+    changes.set(element, times);
+    if (attribute != "src") return element.setAttribute(attribute, value);
+    // Chromium sometimes forgets the second address of a frame while the first is on its way. A frame that is put in
+    // anew has only one, and adds nothing to the history.
+    const parent = element.parentNode;
+    const next = element.nextSibling;
+    element.remove();
+    try {
+      element.setAttribute(attribute, value);
+    } finally {
+      parent.insertBefore(element, next);
+    }
   });
 
   const ownMarks = () => Object.values(tools).flatMap((tool) => (tool.marks || []).map((row) => [tool, ...row]));
@@ -209,13 +224,7 @@
 
   function changed(records) {
     for (const record of records) {
-      const element = record.target;
-      if (record.type == "attributes") {
-        // A page that takes the value away again and again has its way.
-        const times = (changes.get(element) || 0) + 1;
-        changes.set(element, times);
-        if (times < 9) scan(element);
-      }
+      if (record.type == "attributes") scan(record.target);
       record.addedNodes.forEach((node) => (optedOut ? leftAlone.add(node) : scan(node)));
     }
   }

@@ -79,7 +79,19 @@ return work(...given);
 };
 const mark = quietly((element, attribute, form, tool) => {
 const value = inAttribute(element.getAttribute(attribute) || "", tool, form);
-if (value !== undefined) element.setAttribute(attribute, value);
+if (value === undefined) return;
+const times = (changes.get(element) || 0) + 1;
+if (attribute != "href" && times > 4) return;
+changes.set(element, times);
+if (attribute != "src") return element.setAttribute(attribute, value);
+const parent = element.parentNode;
+const next = element.nextSibling;
+element.remove();
+try {
+element.setAttribute(attribute, value);
+} finally {
+parent.insertBefore(element, next);
+}
 });
 const ownMarks = () => Object.values(tools).flatMap((tool) => (tool.marks || []).map((row) => [tool, ...row]));
 function each(element, clicked) {
@@ -161,12 +173,7 @@ field.value = valueFor(tool);
 }
 function changed(records) {
 for (const record of records) {
-const element = record.target;
-if (record.type == "attributes") {
-const times = (changes.get(element) || 0) + 1;
-changes.set(element, times);
-if (times < 9) scan(element);
-}
+if (record.type == "attributes") scan(record.target);
 record.addedNodes.forEach((node) => (optedOut ? leftAlone.add(node) : scan(node)));
 }
 }
