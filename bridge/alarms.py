@@ -32,11 +32,15 @@ _MANY: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """name: one word that never changes. sentence: for everybody. detail: for the owner."""
+    """name: one word that never changes. sentence: for everybody. detail: for the owner.
+
+    about: which destination or source, where several can have the same problem.
+    """
 
     name: str
     sentence: str
     detail: str
+    about: str = ""
 
 
 def alarms(
@@ -71,6 +75,22 @@ def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
         *(_failed_rules(failed) for failed in seen.failed_rules if failed.source in sources),
         *_forgetting(seen),
         *_wrong_tokens(seen),
+        *_untold(seen),
+    )
+
+
+def _untold(seen: Snapshot) -> Iterator[Alarm]:
+    """Only a note: an alarm about alerts could not be told either."""
+    trouble = seen.alert_trouble
+    if trouble is None:
+        return
+    messages = "A message" if trouble.count == 1 else f"{trouble.count} messages"
+    yield Alarm(
+        "alerts",
+        "Messages to BRIDGE_ALERTS could not be sent.",
+        f"{messages} to BRIDGE_ALERTS could not be sent in the last 24 hours, the last one"
+        f" {span(seen.now_ms - trouble.at_ms)} ago to {trouble.place}: {trouble.reason}."
+        " `python -m bridge alerts` lists them, `alerts test` tries each target.",
     )
 
 
@@ -85,8 +105,8 @@ def _forgetting(seen: Snapshot) -> Iterator[Alarm]:
     yield Alarm(
         "retention_waits",
         "The clock jumped or the bridge stood still, so nothing is deleted by age for now.",
-        f"{cause} {_span(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
-        f" 24 hours ({_span(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that"
+        f"{cause} {span(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
+        f" 24 hours ({span(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that"
         " grew too old meanwhile are held: `python -m bridge goals list --state held` lists them, `goals retry` sends"
         " them.",
     )
@@ -109,7 +129,7 @@ def _wrong_tokens(seen: Snapshot) -> Iterator[Alarm]:
             "wrong_tokens",
             "Wrong bearer tokens were refused.",
             f"{_many(tried.count, 'wrong bearer token')} {'was' if tried.count == 1 else 'were'} refused so far, the"
-            f" last one {_span(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
+            f" last one {span(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
             " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log names the"
             " address.",
         )
@@ -130,11 +150,12 @@ def _paused(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator
     for state in seen.destinations:
         if state.name not in destinations or state.pause_kind in (None, "throttled"):
             continue
-        paused = _span(seen.now_ms - (state.paused_since_ms or seen.now_ms))
+        paused = span(seen.now_ms - (state.paused_since_ms or seen.now_ms))
         yield Alarm(
             "paused",
             "A destination is paused.",
             f"Destination {state.name} has been paused for {paused}: {state.pause_reason or state.pause_kind}",
+            state.name,
         )
 
 
@@ -147,11 +168,12 @@ def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iter
         yield Alarm(
             "none_known",
             "A website knows none of the last 10 visitors: is this the key of the right website?",
-            f"For {_span(seen.now_ms - state.unknown_since_ms)}, destination {state.name} has known none of the last"
+            f"For {span(seen.now_ms - state.unknown_since_ms)}, destination {state.name} has known none of the last"
             f" {UNKNOWN_IN_ROW} different visitors: is this the key of the right website ({setting})? If it is, your"
             " app may hand over its own user ids. The goals of these visitors wait and none is rejected; goals of other"
             " visitors go first, and the first one that is delivered ends this alarm."
             f" `python -m bridge goals list --destination {state.name}` lists them.",
+            state.name,
         )
 
 
@@ -167,8 +189,9 @@ def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterato
             yield Alarm(
                 "late",
                 "Goals wait for longer than 15 minutes.",
-                f"The oldest goal for destination {name} has been due for {_span(waits_ms)}:"
+                f"The oldest goal for destination {name} has been due for {span(waits_ms)}:"
                 " `python -m bridge goals` lists them.",
+                name,
             )
 
 
@@ -178,14 +201,15 @@ _KEYS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> Alarm:
     setting = f"set {_KEYS[name]}" if name in _KEYS else "set the api_key of its mapping file"
     if destination is not None:
-        since = f"{name} has no key, and its oldest goal has waited for {_span(waits_ms)}"
-        return Alarm("no_key", "Goals wait because a website has no key.", f"Destination {since}: {setting}.")
+        since = f"{name} has no key, and its oldest goal has waited for {span(waits_ms)}"
+        return Alarm("no_key", "Goals wait because a website has no key.", f"Destination {since}: {setting}.", name)
     fix = setting if name in _KEYS else "put it back into a mapping file"
     return Alarm(
         "no_destination",
         "Goals wait for a website that is no longer configured.",
-        f"Destination {name} is no longer configured, and its oldest goal has waited for {_span(waits_ms)}: {fix}, or"
+        f"Destination {name} is no longer configured, and its oldest goal has waited for {span(waits_ms)}: {fix}, or"
         f" cancel its goals (`goals cancel`), which `python -m bridge goals list --destination {name}` lists.",
+        name,
     )
 
 
@@ -195,7 +219,7 @@ def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "unrouted",
             "Events wait for longer than 15 minutes.",
-            f"The oldest event that no rule has seen came {_span(seen.now_ms - unrouted)} ago:"
+            f"The oldest event that no rule has seen came {span(seen.now_ms - unrouted)} ago:"
             " `python -m bridge events` lists them.",
         )
 
@@ -206,12 +230,13 @@ def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Ala
         source = sources.get(state.source)
         if source is None or not _has_lost_its_secret(state, seen.now_ms):
             continue
-        silent = _span(seen.now_ms - (state.last_accepted_at_ms or 0))
+        silent = span(seen.now_ms - (state.last_accepted_at_ms or 0))
         yield Alarm(
             "refusals",
             "A source refuses what it is sent.",
             f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
             f" no genuine event has come for {silent}, at least twice as long as ever before. {_likely(source)}",
+            state.source,
         )
 
 
@@ -240,7 +265,7 @@ def _unnamed(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Ite
             f"{found.goals - found.named} of the last {found.goals} {what} of {found.source} named no visitor: is the"
             f" visitor handed over{where}?"
         )
-        yield replace(_UNNAMED, sentence=sentence, detail=f"{sentence} {_cause(found, source)}")
+        yield replace(_UNNAMED, sentence=sentence, detail=f"{sentence} {_cause(found, source)}", about=found.source)
 
 
 _WAYS: Final = {"email": "through its e-mail address"}
@@ -300,7 +325,7 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
         ):
             continue
         requests = "request" if state.refused_in_row == 1 else f"{state.refused_in_row:,} requests"
-        refused = f"Source {state.source} refused the last {requests}, {_span(since_ms)} ago: "
+        refused = f"Source {state.source} refused the last {requests}, {span(since_ms)} ago: "
         if source.secret_fault is not None:
             yield Alarm(
                 "no_secret", "A source was sent something, but has no secret.", f"{refused}{source.secret_fault}."
@@ -350,7 +375,7 @@ def _lookups(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "lookups",
             "Lookups at Stripe are paused.",
-            f"Lookups at Stripe have been paused for {_span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that"
+            f"Lookups at Stripe have been paused for {span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that"
             " need them wait for their visitor; `python -m bridge doctor` tries the key.",
         )
 
@@ -360,7 +385,7 @@ def _many(count: int, noun: str) -> str:
     return f"{f'{count:,} or more' if count >= _MANY else count} {noun}{'' if count == 1 else 's'}"
 
 
-def _span(ms: int) -> str:
+def span(ms: int) -> str:
     """`3 min`, `5 h`, `2 d`: a duration in the largest unit that is full."""
     for unit in ("d", "h", "min"):
         if ms >= MS[unit]:

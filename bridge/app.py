@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge import datafast, logs, mapping_tests, route, sources, store
+from bridge.alerts import telling
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
@@ -25,7 +26,7 @@ from bridge.rulebook import Rulebook
 from bridge.store.inbox.counters import Refusals, WrongTokens
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
-from bridge.store.operator import heartbeats
+from bridge.store.operator import alerting, heartbeats
 from bridge.store.upkeep.timekeeping import Timekeeper
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
@@ -101,6 +102,7 @@ class Bridge:
         # A worker of its own, so that a slow Stripe keeps no event and no goal waiting.
         self._looker = _sending_nothing(self._lookup.step) if self._lookup is not None else None
         self._keeper = self._build_keeper()
+        self._teller = self._build_teller() if settings.bridge_alerts else None
 
     # ---------------------------------------------------------------------------------------------- what others read
 
@@ -134,14 +136,15 @@ class Bridge:
     def start(self) -> None:
         """Start the background threads."""
         self._keeper.start()
-        for worker in (self._worker, self._looker):
+        for worker in (self._worker, self._looker, self._teller):
             if worker is not None:
                 worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """Finish what is under way, give leases back, close connections; at most 3 s after `timeout_s`."""
-        if self._looker is not None:
-            self._looker.stop(0.0)  # it asks no more questions; what is under way ends while the worker stops
+        for other in (self._looker, self._teller):
+            if other is not None:
+                other.stop(0.0)  # it begins nothing more; what is under way ends while the worker stops
         if self._worker is not None and not self._worker.stop(timeout_s):
             log.warning("stop.unfinished", seconds=timeout_s)
         leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
@@ -156,6 +159,7 @@ class Bridge:
         if self._lookup is not None and self._looker is not None:
             self._looker.stop(1.0)
             self._lookup.close()
+        self._end_telling()
         self._end_beating()
         self.inbox.close()
         self._client.close()
@@ -217,6 +221,18 @@ class Bridge:
             ),
         )
 
+    def _build_teller(self) -> Worker:
+        """A worker of its own, so that a target that hangs keeps nothing else waiting."""
+        teller = telling.Teller(
+            self.store,
+            self.settings,
+            process=self._id,
+            rules=lambda: (self.rules, self.rules_fault),
+            destinations=self.destinations,
+            stopping=lambda: self._teller is None or self._teller.stopping(),
+        )
+        return _sending_nothing(lambda: 0, (Chore("alerts", telling.LOOK_S, teller.step),))
+
     def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
         self.store.run(
@@ -224,6 +240,15 @@ class Bridge:
                 conn, self._id, kind=kind, rules_hash=self.rules.hash, rules_fault=self.rules_fault
             )
         )
+
+    def _end_telling(self) -> None:
+        """Another process need not wait until the turn of this one is over."""
+        if self._teller is None or not self._teller.stop(1.0):
+            return
+        try:
+            self.store.run(lambda conn: alerting.end_turn(conn, self._id))
+        except StoreError as error:
+            log.warning("stop.unwritten", reason=str(error))
 
     def _end_beating(self) -> None:
         """Record that this process ended in order, so that it does not count as a worker that vanished."""

@@ -37,6 +37,7 @@ MORE: Final = {
     "migrate": ("serve", "Bring the database to this release's schema."),
     "restored": ("restored", "Tell the bridge that a backup was restored: nothing is sent twice."),
     "links": ("links", "Show, add and forget the links from keys to visitors."),
+    "alerts": ("alerts", "Show what BRIDGE_ALERTS was told, and try its targets."),
     "report": ("report", "Show the goals, money and visitors of the last days."),
     "coverage": ("coverage", "Show event types that no rule uses, and rules that made no goal."),
     "backtest": ("backtest", "Show what other rules would have made of the stored events."),

@@ -23,7 +23,7 @@ from bridge.errors import BridgeError, FaultsError, SettingsError
 from bridge.text import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
@@ -64,6 +64,7 @@ class CheckReport:
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)  # those of the warnings that --strict counts as problems
+    alerts: str | None = None  # how many targets BRIDGE_ALERTS has, and of which services
     files: list[FileReport] = field(default_factory=list)
 
     @property
@@ -118,9 +119,19 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
         names = [setting.name for setting in settings.TABLE]
         ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
         report.suspicions += _misspelt(set(given) - set(names), given, ours, _ALIKE)
+        _check_alerts(report, loaded.bridge_alerts)
         resources.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
+
+
+def _check_alerts(report: CheckReport, urls: Sequence[str]) -> None:
+    """Whether apprise can read the targets; it is loaded only if there are any."""
+    if urls:
+        from bridge.alerts import targets
+
+        report.alerts = targets.summary(urls)
+        report.faults += targets.unreadable(urls)
 
 
 def _misspelt(unread: Collection[str], given: Mapping[str, str], known: Collection[str], likeness: float) -> list[str]:
@@ -159,6 +170,7 @@ def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, tex
         *_misspelt(set(given) - wanted, given, wanted, _SECRETS_ALIKE),
         *_unseen(rule_set, given),
     ]
+    report.warnings += _untold(rule_set, given)
     report.files = _files(rule_set, texts, folder)
     _run_tests(report, rule_set, given)
 
@@ -173,6 +185,15 @@ def _unseen(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
         with suppress(BridgeError):
             return [one.line for one in unseen.unseen(store, rule_set, resources.settings_or_defaults(given))]
     return []
+
+
+def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
+    """Rules with `notify: true`, where nobody is told."""
+    if given.get("BRIDGE_ALERTS", "").strip():
+        return []
+    rules = ((name, rule) for name, found in sorted(rule_set.rules.items()) for rule in found)
+    names = ", ".join(f"{name}: {rule.id}" for name, rule in rules if rule.notify and rule.enabled)
+    return [f"`notify: true` tells nobody, because BRIDGE_ALERTS is not set ({names})"] if names else []
 
 
 def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:
@@ -213,6 +234,8 @@ def _print(screen: Screen, report: CheckReport) -> None:
         screen.facts([(file.file, _summary(file))], indent=0, width=max(len(f.file) for f in report.files) + 2)
         for sentence in (*file.also, *_as_a_copy(file)):
             screen.line(sentence)
+    if report.alerts:
+        screen.line(report.alerts)
     for warning in report.warnings:
         screen.mark("warn", warning)
     for fault in report.faults:

@@ -184,6 +184,7 @@ def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
         ("Forgotten", _what_was_forgotten(goal)),
         ("State", standing(goal, moment)),
         ("Next", what_next(goal, moment)),
+        ("Good news", told(goal)),
         (
             "Metadata" if goal.kind == "goal" else "Fields",
             ", ".join(f"{key}={value}" for key, value in goal.metadata.items()),
@@ -271,6 +272,24 @@ def standing(goal: GoalLine, moment: Moment) -> str:
         remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
         return f"{text} {when(goal.delivered_at_ms)}, {ago(goal.delivered_at_ms or 0, moment.now_ms)}{remote}{why}"
     return text + why
+
+
+def told(goal: GoalLine) -> str:
+    """Whether BRIDGE_ALERTS was told of a goal whose rule says `notify: true`; empty for others."""
+    if goal.told_at_ms is not None:
+        return f"told BRIDGE_ALERTS at {when(goal.told_at_ms)[11:16]}"
+    if goal.notify == "wanted" and goal.state not in _NOT_TOLD:
+        return (
+            "BRIDGE_ALERTS is told when it is delivered" if goal.state != "delivered" else "BRIDGE_ALERTS is told next"
+        )
+    return _UNTOLD.get(goal.notify or "", "")
+
+
+_NOT_TOLD = frozenset({"rejected", "expired", "unattributed", "dry", "cancelled"})
+_UNTOLD = {
+    "queued": "BRIDGE_ALERTS was not told, as far as is known: `python -m bridge alerts` says why",
+    "missed": "BRIDGE_ALERTS was not told: it was set, or could be reached, only later than an hour after the delivery",
+}
 
 
 def held_up(goal: GoalLine, moment: Moment) -> str:

@@ -96,6 +96,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     else:
         yield Finding("ok", "settings", "every value is valid")
         yield from (Finding("warn", "settings", warning) for warning in settings.warnings)
+        yield from _alerts(settings)
     rule_set = None
     try:
         rule_set = resources.load_rules(given, resources.mappings_folder(given))
@@ -113,6 +114,20 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         if settings is not None:
             yield from of_stripe(settings, store)
             yield from _datafast(settings, rule_set, store, visitor, destination)
+
+
+def _alerts(settings: Settings) -> Iterator[Finding]:
+    """Can apprise read every target of BRIDGE_ALERTS? Nothing is sent to them."""
+    if not settings.bridge_alerts:
+        return
+    from bridge.alerts import targets
+
+    wrong = targets.unreadable(settings.bridge_alerts)
+    yield from (Finding("fail", "alerts", sentence) for sentence in wrong)
+    if not wrong:
+        yield Finding(
+            "ok", "alerts", f"{targets.summary(settings.bridge_alerts)}; `alerts test` sends a message to each"
+        )
 
 
 def _rules(rule_set: RuleSet) -> Iterator[Finding]:

@@ -80,7 +80,8 @@ def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
 
 def _why_or_when(line: GoalLine, moment: Moment) -> str:
     if line.state == GoalState.DELIVERED:
-        return when_short(line.delivered_at_ms)
+        told = f", {describe.told(line)}" if line.told_at_ms is not None else ""
+        return f"{when_short(line.delivered_at_ms)}{told}"
     if line.state == GoalState.PENDING:
         stopped = describe.held_up(line, moment)
         if stopped:

@@ -197,7 +197,8 @@ def _print_timeline(
 def _print_goal_briefly(screen: Screen, goal: GoalLine, moment: describe.Moment) -> None:
     to = f" to {goal.visitor}" if goal.visitor else ""
     screen.facts([("", f"{goal.label} {goal.called}{to}")], width=27)
-    for part in (describe.standing(goal, moment), describe.how_known(goal), describe.what_next(goal, moment)):
+    next_ = describe.what_next(goal, moment)
+    for part in (describe.standing(goal, moment), describe.how_known(goal), next_, describe.told(goal)):
         if part:
             screen.facts([("", part)], width=29)
 

@@ -5,6 +5,7 @@ becomes an `Outcome` (deliver). A `Source` is what a mapping file says about its
 Times are milliseconds since 1970 UTC (`_ms`), durations say their unit in their name.
 """
 
+from bridge.model.alert import AlertClaim, AlertMessage, Problem
 from bridge.model.delivery import (
     Claim,
     CompletedGoal,
@@ -66,6 +67,8 @@ __all__ = [
     "UUID4",
     "VISITOR_PREFIX",
     "Ack",
+    "AlertClaim",
+    "AlertMessage",
     "BodyForm",
     "Candidate",
     "Claim",
@@ -105,6 +108,7 @@ __all__ = [
     "PersonSpec",
     "Place",
     "PlannedGoal",
+    "Problem",
     "ProofClaim",
     "Reply",
     "ReplyKind",

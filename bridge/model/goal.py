@@ -75,7 +75,7 @@ class PlannedGoal(NamedTuple):
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None stands for the setting.
     candidates: what the rule's own visitor paths found; those of the file's paths come after them.
     notes: what was changed to fit DataFast's limits, for the trace. follows: it is made only after that goal.
-    origin: of its rule, in a layer. dry: its rule is.
+    origin: of its rule, in a layer. dry, notify: its rule is, or says so.
     """
 
     rule_id: str
@@ -92,6 +92,7 @@ class PlannedGoal(NamedTuple):
     kind: str = "goal"  # of the action; what sends it is bridge.datafast.actions
     origin: str = ""
     dry: bool = False
+    notify: bool = False
 
 
 @dataclass(frozen=True, slots=True)

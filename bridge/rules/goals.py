@@ -65,6 +65,7 @@ class Making:
             kind=rule.kind,
             origin=rule.origin,
             dry=rule.dry,
+            notify=rule.notify,
             follows=None if rule.follows is None else self._follows(rule.follows, value),
         )
 

@@ -22,7 +22,7 @@ class Rule:
     goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
     once_per: alternatives, of which the first with a value counts. destination: a configured name. follows: the name
     of a goal that must have been made before, with the same once value. kind: of the action that it makes; the metadata
-    of a payment are its fields. dry: what it makes is kept and not sent.
+    of a payment are its fields. dry: what it makes is kept and not sent. notify: its delivery is told to the owner.
     origin: in a layer, whose rule it is: `shipped`, `layer`, `override` (shipped, changed by the layer) or `like` (the
     layer's, after a shipped one); empty in a file that extends none. line: in its file, the shipped one for `shipped`.
     """
@@ -46,6 +46,7 @@ class Rule:
     kind: str = "goal"
     origin: str = ""
     dry: bool = False
+    notify: bool = False
 
 
 class RuleTrace(NamedTuple):

@@ -197,6 +197,18 @@ def _database_url(text: str) -> str:
         raise WrongPart(str(error)) from None
 
 
+def _alert_urls(text: str) -> tuple[str, ...]:
+    """Apprise URLs by their shape only: what their service is, and whether it can be read, is known to apprise."""
+    urls = tuple(text.split())
+    for number, url in enumerate(urls, 1):
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
+            raise WrongPart(
+                f"target {number} of {len(urls)} is not an apprise URL: it must begin with a service and ://, such as"
+                " slack://… or mailto://…, and a space in it must be written %20"
+            )
+    return urls
+
+
 def _text(text: str) -> str:
     return text
 
@@ -282,6 +294,13 @@ TABLE: Final[tuple[Setting, ...]] = (
         "1: the SQLite file is on a volume that lasts, although the host wipes its disks",
         _flag,
     ),
+    Setting(
+        "BRIDGE_ALERTS",
+        None,
+        "apprise URLs, separated by spaces, that are told when a problem begins and ends, and of goals with `notify`",
+        _alert_urls,
+        secret=True,
+    ),
     Setting("PORT", "8000", "port of the web process", _port),
     Setting(
         "BRIDGE_HOST",
@@ -357,6 +376,7 @@ class Settings:
     bridge_visitor_id: str
     bridge_log_format: str
     bridge_allow_ephemeral: bool
+    bridge_alerts: tuple[str, ...] = field(repr=False)
     port: int
     bridge_host: str
     bridge_processes: int
@@ -424,6 +444,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     if environ.get("PORT", "").strip() and not environ.get("BRIDGE_HOST", "").strip():
         values["bridge_host"] = EVERYWHERE
     values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
+    values["bridge_alerts"] = values["bridge_alerts"] or ()
     problems += _combinations(environ, values)
     if problems:
         raise SettingsError(problems)

@@ -158,6 +158,8 @@ goals = Table(
     Column("to_prove", Text),  # while parked: the borrowed id that DataFast is asked about first
     Column("handover", Text),  # what its event is, if a visitor can be handed over there: purchase, …; not of a test
     Column("kind", Text, nullable=False, server_default="goal"),  # of the action (bridge.datafast.actions)
+    Column("notify", Text),  # BRIDGE_ALERTS: wanted when it is delivered | queued | missed; NULL: not by its rule
+    Column("told_at_ms", BigInteger),  # when the first target took it
     UniqueConstraint("destination", "once_key"),
     Index("ix_goals_destination_state_due_at_ms_id", "destination", "state", "due_at_ms", "id"),
     Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),
@@ -198,6 +200,9 @@ _of_some_rows(  # the others without a visitor
 )
 _of_some_rows(  # what is no goal: few rows, and counted apart
     "ix_goals_payments", goals.c.destination, goals.c.state, where=goals.c.kind != "goal"
+)
+_of_some_rows(  # of which the owner is to be told; the few that are delivered first
+    "ix_goals_notify", goals.c.state, goals.c.delivered_at_ms, where=goals.c.notify == "wanted"
 )
 
 # One row per try to send, written before the request goes out; one per read-back of a goal, written with its answer.
@@ -435,4 +440,43 @@ lookup_pauses = Table(
     Column("since_ms", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("failures", Integer, nullable=False),  # in a row
+)
+
+# --- alerts (statements in store/operator/alerting.py) --------------------------------------------------------------
+
+# A problem of /status, from the first look that saw it.
+alert_problems = Table(
+    "alert_problems",
+    metadata,
+    Column("key", Text, primary_key=True),  # its name and what it is about: `paused default`
+    Column("sentence", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("began_at_ms", BigInteger, nullable=False),
+    Column("gone_at_ms", BigInteger),  # the first look that no longer saw it
+    Column("told", Boolean, nullable=False, server_default=false()),  # that it began; not yet that it is over
+    Column("told_at_ms", BigInteger),  # when the last message that it began was made
+)
+
+# One row per message and target: an outbox of its own. Unique, so that no crash makes a second one.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("about", Text, nullable=False),  # what the message is: the problem, when it began, begin or over; the goal
+    Column("target", Text, nullable=False),  # fingerprint of its URL, which the database never holds
+    Column("place", Text, nullable=False),  # for people: `slack (1)`
+    Column("kind", Text, nullable=False),  # begin | over | news
+    Column("goal_id", BigInteger),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False),  # due | sending | sent | failed | unknown (may have been sent) | dropped
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("made_at_ms", BigInteger, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),
+    Column("changed_at_ms", BigInteger, nullable=False),
+    Column("message", Text),  # why it was not sent
+    UniqueConstraint("about", "target"),
+    Index("ix_alerts_state_changed_at_ms", "state", "changed_at_ms"),
+    Index("ix_alerts_goal_id", "goal_id"),
+    Index("ix_alerts_made_at_ms", "made_at_ms"),
 )

@@ -100,6 +100,12 @@ def _counts(totals: Totals) -> Iterator[Metric]:
     yield _gauge("bridge_goals", "Goals by state", ("destination", "state"), goals)
     payments = sorted(totals.payments.items())
     yield _gauge("bridge_payments", "Those of bridge_goals that are payments", ("destination", "state"), payments)
+    alerts = CounterMetricFamily(
+        "bridge_alerts", "Messages to BRIDGE_ALERTS by what became of them", labels=("outcome",)
+    )
+    for outcome, number in sorted(totals.alerts.items()):
+        alerts.add_metric((outcome,), number)
+    yield alerts
     text = "Goals sent and read back, by outcome; none yet: under way"
     yield _gauge("bridge_attempts", text, ("kind", "outcome"), attempts)
 

@@ -73,6 +73,7 @@ def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
         destination=context.destination,
         enabled=goal.enabled is not False,
         dry=goal.enabled == "dry",
+        notify=goal.notify,
         line=context.line,
         origin=context.origin,
         kind=limits.PAYMENT if payment else "goal",

@@ -167,6 +167,9 @@ class GoalStanza(Strict):
         default=True,
         description="`false` switches the rule off, `dry` keeps its goals for `goals send`; its tests still run",
     )
+    notify: StrictBool = Field(
+        default=False, description="`true`: BRIDGE_ALERTS is told when a goal of this rule is delivered"
+    )
     id: StrictStr | None = Field(
         default=None,
         description="default: the goal's name; two rules of a file need different ones. In a layer, the id of a shipped"

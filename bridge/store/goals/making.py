@@ -183,6 +183,7 @@ def _row(
         "description": planned.description or f"{event.source} {event.envelope.id or event.name}",
         "metadata": json.dumps(dict(planned.metadata), ensure_ascii=False),
         "handover": None if draft.test or draft.dry or planned.dry else draft.handover,
+        "notify": "wanted" if planned.notify and not (draft.test or draft.dry or planned.dry) else None,
         "happened_at_ms": draft.happened_at_ms,
         "time_is_stated": draft.time_is_stated,
         "ordered_at_ms": draft.ordered_at_ms,

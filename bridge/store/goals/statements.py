@@ -21,7 +21,7 @@ _COLUMNS: Final = (
     "event_id", "source", "rule_id", "rules_hash", "destination", "once_key", "test", "name", "description", "metadata",
     "visitor", "provenance", "state", "reason", "message", "happened_at_ms", "time_is_stated", "ordered_at_ms",
     "created_at_ms", "changed_at_ms", "due_at_ms", "expires_at_ms", "wait_ms", "parked_until_ms", "weak_at_ms",
-    "to_prove", "handover", "kind",
+    "to_prove", "handover", "kind", "notify",
 )  # fmt: skip
 _MAKE: Final = (
     f"INSERT INTO goals ({', '.join(_COLUMNS)}) VALUES {{rows}}"  # noqa: S608 - no value in it

@@ -157,6 +157,7 @@ def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retri
     now = read_ms(conn)
     copy = {name: value for name, value in row._mapping.items() if name != "id"}  # noqa: SLF001 - public in SQLAlchemy
     copy |= _fresh(row, now) | {"once_key": f"{base}#{generation}", "generation": generation, "created_at_ms": now}
+    copy |= {"notify": None, "told_at_ms": None}  # the good news was told of the first one
     new = insert(goals, conn.dialect.name).values(copy).on_conflict_do_nothing().returning(goals.c.id)
     made = conn.execute(new).scalar()
     if made is not None:

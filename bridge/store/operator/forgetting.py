@@ -21,6 +21,7 @@ from bridge.model import FINAL, PEOPLE
 from bridge.store import clock
 from bridge.store.inbox import events as events_
 from bridge.store.links import statements as link_statements
+from bridge.store.operator import alerting
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors, lookups
 from bridge.store.schema import unknown_visitors as unknown
 from bridge.store.schema import visitor_proofs as proofs
@@ -179,6 +180,7 @@ def remove(conn: Connection, person: Person) -> None:
         conn.execute(update(attempts).where(attempts.c.goal_id.in_(some)).values(message=None, lease_token=""))
         conn.execute(update(goals).where(goals.c.id.in_(some)).values(_EMPTY_GOAL | {"message": why}))
         _delete(conn, some, goal_keys.c.goal_id, lookups.c.goal_id)
+        alerting.empty(conn, some)
     for some in _pieces(sorted(person.events)):
         conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
         _delete(conn, some, link_events.c.event_id)

@@ -63,6 +63,8 @@ class GoalLine:
     weak_at_ms: int | None
     generation: int
     kind: str
+    notify: str | None
+    told_at_ms: int | None
 
     @property
     def label(self) -> str:

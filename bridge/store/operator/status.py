@@ -22,7 +22,7 @@ from bridge.store.inbox import counters
 from bridge.store.links import lookups
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
-from bridge.store.operator import heartbeats
+from bridge.store.operator import alerting, heartbeats
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
 from bridge.store.schema import totals as removed
 from bridge.store.upkeep import jumps
@@ -90,6 +90,19 @@ class FailedRules:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertTrouble:
+    """How many messages to BRIDGE_ALERTS could not be sent, or perhaps not, in the last 24 hours; the newest of them.
+
+    count: up to 100. place: the target, as it may be shown.
+    """
+
+    count: int
+    place: str
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What may need attention.
 
@@ -112,6 +125,7 @@ class Snapshot:
     forgetting_waits: Wait | None = None
     wrong_tokens: counters.TokenTries = field(default_factory=counters.TokenTries)
     attribution: tuple[Attribution, ...] = ()
+    alert_trouble: AlertTrouble | None = None
 
     @property
     def worker_seen_at_ms(self) -> int | None:
@@ -124,13 +138,14 @@ class Totals:
     """How many there ever were.
 
     events: (source, state, verdict or ""); goals, and of them payments: (destination, state); attempts: (kind, outcome
-    or "").
+    or ""); alerts: what became of a message.
     """
 
     events: Mapping[tuple[str, str, str], int]
     goals: Mapping[tuple[str, str], int]
     attempts: Mapping[tuple[str, str], int]
     payments: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    alerts: Mapping[str, int] = field(default_factory=dict)
 
 
 # -------------------------------------------------------------------------------------------------------- ready
@@ -212,7 +227,13 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         forgetting_waits=jumps.recall(conn).wait,
         wrong_tokens=counters.tried(conn),
         attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
+        alert_trouble=_alert_trouble(conn, now),
     )
+
+
+def _alert_trouble(conn: Connection, now: int) -> AlertTrouble | None:
+    found = alerting.troubles(conn, now - _DAY_MS)
+    return AlertTrouble(len(found), *found[0]) if found else None
 
 
 _OLDEST_UNROUTED: Final = (
@@ -280,7 +301,8 @@ def totals(conn: Connection) -> Totals:
         counts[row.what][key] += row.removed
         if row.what == "goals" and row.c:
             counts["payments"][key] += row.removed
-    return Totals(**{what: dict(counter) for what, counter in counts.items()})  # type: ignore[arg-type]
+    found = {what: dict(counter) for what, counter in counts.items()}
+    return Totals(**found, alerts=alerting.counted(conn))  # type: ignore[arg-type]
 
 
 def _counted(conn: Connection, query: Select[*tuple[Any, ...]]) -> Counter[tuple[str, ...]]:

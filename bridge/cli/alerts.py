@@ -1,0 +1,145 @@
+"""`alerts`: what BRIDGE_ALERTS was told lately, what holds now, and whether its targets answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge.cli import parameters, resources
+from bridge.cli.catalogue import Command, Section
+from bridge.cli.formatting import count, when_short
+from bridge.cli.screen import of_context
+from bridge.errors import BridgeError, FaultsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection, Row
+
+    from bridge.alarms import Alarm
+    from bridge.model import Problem
+
+_KINDS = {"begin": "problem", "over": "over", "news": "good news"}
+_STATES = {
+    "due": "waits",
+    "sending": "is being sent",
+    "sent": "sent",
+    "failed": "not sent",
+    "unknown": "may have been sent",
+    "dropped": "dropped",
+}
+
+
+@click.group(
+    cls=Section,
+    examples=[
+        ("alerts", "what holds now, and the newest messages"),
+        ("alerts test", "one message to each target of BRIDGE_ALERTS"),
+    ],
+)
+def alerts() -> None:
+    """Show what BRIDGE_ALERTS was told, and try its targets."""
+
+
+@alerts.command("list", cls=Command, examples=[("alerts list --limit 5", "what holds now, and the last five messages")])
+@parameters.LIMIT
+def list_(limit: int) -> None:
+    """Show the problems that hold now, and the newest messages with what became of them."""
+    from bridge.alerts import messages, targets
+    from bridge.store.operator import alerting
+
+    screen = of_context()
+    settings = resources.settings()
+    with resources.store() as store, store.read() as conn:
+        found = {messages.key_of(alarm): alarm for alarm in _alarms(conn)}
+        known, rows = alerting.problems(conn), alerting.latest(conn, limit)
+    if screen.as_json:
+        screen.write_json(
+            {
+                "targets": [target.place for target in targets.targets(settings.bridge_alerts)],
+                "problems": [_problem(key, alarm, known) for key, alarm in found.items()],
+                "messages": [dict(row._mapping) for row in rows],  # noqa: SLF001 - SQLAlchemy's public name
+            }
+        )
+        return
+    if not settings.bridge_alerts:
+        screen.say("BRIDGE_ALERTS is not set, so nobody is told (docs/alerts.md).")
+    else:
+        screen.say(f"{targets.summary(settings.bridge_alerts)}.")
+    screen.heading("Problems now")
+    for key, alarm in found.items():
+        screen.facts([(_told(known.get(key)), f"{alarm.sentence} {alarm.detail.removeprefix(alarm.sentence).strip()}")])
+    if not found:
+        screen.say("none", indent=2)
+    screen.heading("Messages")
+    screen.table(("MADE (UTC)", "KIND", "TO", "STATE", "ABOUT"), [_row(row) for row in rows], none="None yet.")
+
+
+def _alarms(conn: Connection) -> tuple[Alarm, ...]:
+    """What `/status` says, as far as a command can know it."""
+    from bridge import alarms, app
+    from bridge.lookup.step import fingerprint
+    from bridge.store.operator import status
+
+    given = resources.environ()
+    settings = resources.settings_or_defaults(given)
+    try:
+        rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    except FaultsError:
+        rule_set = None
+    destinations, key = app.destinations(settings, rule_set), settings.stripe_api_key
+    seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
+    sources = rule_set.sources if rule_set else {}
+    return alarms.alarms(seen, None, sources, destinations, settings.bridge_attribution_alarm)
+
+
+def _problem(key: str, alarm: Alarm, known: Mapping[str, Problem]) -> dict[str, Any]:
+    problem = known.get(key)
+    return {
+        "name": alarm.name,
+        "about": alarm.about,
+        "sentence": alarm.sentence,
+        "detail": alarm.detail,
+        "began_at_ms": problem and problem.began_at_ms,
+        "told_at_ms": problem.told_at_ms if problem and problem.told else None,
+    }
+
+
+def _told(problem: Problem | None) -> str:
+    if problem is None or not problem.told:
+        return "not told yet"
+    return f"told {when_short(problem.told_at_ms)}"
+
+
+def _row(row: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
+    state = _STATES[row.state] + (f": {row.message}" if row.message else "")
+    about = f"goal_{row.goal_id} {row.title}" if row.goal_id else row.title
+    return when_short(row.made_at_ms), _KINDS.get(row.kind, row.kind), row.place, state, about
+
+
+@alerts.command("test", cls=Command, examples=[("alerts test", "says which targets took it")])
+def test() -> int:
+    """Send one test message to each target of BRIDGE_ALERTS, and say which took it.
+
+    The exit code is 1 if one did not. It needs no database, and nothing is stored.
+    """
+    from bridge.alerts import messages, targets
+
+    screen = of_context()
+    urls = resources.settings().bridge_alerts
+    if not urls:
+        raise BridgeError(
+            "BRIDGE_ALERTS is not set. Set it to one or more apprise URLs, such as slack://… (docs/alerts.md)."
+        )
+    found = targets.targets(urls)
+    answers = []
+    for number, target in enumerate(found, 1):
+        done = targets.send(target, messages.trial(number, len(found)))
+        answers.append({"target": target.place, "ok": done.ok, "reason": done.reason or None})
+        if not screen.as_json:
+            screen.mark("ok" if done.ok else "fail", f"{target.place}: {done.reason or 'it took the message'}")
+    failed = sum(not answer["ok"] for answer in answers)
+    took = "Every target took the message." if not failed else f"{count(failed, 'target')} did not take the message."
+    screen.answer({"ok": not failed, "targets": answers}, "", took)
+    return 1 if failed else 0

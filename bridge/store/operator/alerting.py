@@ -1,0 +1,243 @@
+"""What the owner is told: remembered problems, goals whose good news is due, and an outbox of messages of its own.
+
+A message is a row for each target, unique by what it is about, and claimed before it is sent: what is `sending` may
+have been sent, and is never sent again. `bridge.alerts` decides what is said, and sends.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, bindparam, case, delete, func, literal_column, or_, select, update
+
+from bridge.model import AlertClaim, Problem
+from bridge.store import facts
+from bridge.store.clock import now_ms, read_ms
+from bridge.store.delivery import restoring
+from bridge.store.operator import threads
+from bridge.store.schema import alert_problems, alerts, attempts, events, goals, link_events
+from bridge.store.schema import facts as facts_table
+from bridge.store.upsert import insert
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from bridge.model import AlertMessage
+
+TURN_MS: Final = 30_000  # how long the turn of a process that does not come back lasts
+STALE_MS: Final = 3_600_000  # older good news, and messages that could not be sent for so long, are dropped
+LOST_MS: Final = 120_000  # a message that is being sent for so long: its process is gone
+KEPT_MS: Final = 30 * 86_400_000
+AT_ONCE: Final = 20  # goals per look
+OVER: Final = ("sent", "failed", "unknown", "dropped")
+
+_TURN: Final = "alerts_turn"
+_REMOVED: Final = "alerts_removed"
+
+
+# -------------------------------------------------------------------------------------------------------- whose turn
+
+
+def may_take_turn(conn: Connection, process: str) -> bool:
+    """Whether it is this process's turn to look, or nobody's."""
+    return _is_free(facts.get(conn, _TURN), process, read_ms(conn))
+
+
+def take_turn(conn: Connection, process: str) -> bool:
+    """Take or keep the turn. Of two that take it at once one waits here for the other, and then finds it taken."""
+    facts.ensure(conn, _TURN, lambda: "0 nobody")
+    held = conn.execute(_HELD.with_for_update()).scalar()
+    now = read_ms(conn)
+    if not _is_free(held, process, now):
+        return False
+    facts.put(conn, _TURN, f"{now + TURN_MS} {process}")
+    return True
+
+
+def end_turn(conn: Connection, process: str) -> None:
+    """A process ends in order: another one may look at once."""
+    held = conn.execute(_HELD.with_for_update()).scalar()
+    if held is not None and held.partition(" ")[2] == process:
+        facts.put(conn, _TURN, "0 nobody")
+
+
+_HELD: Final = select(facts_table.c.value).where(facts_table.c.name == _TURN)
+
+
+def _is_free(held: str | None, process: str, now: int) -> bool:
+    until, _, holder = (held or "0 nobody").partition(" ")
+    return holder == process or not now < int(until) <= now + TURN_MS  # later: by a clock that was ahead
+
+
+# --------------------------------------------------------------------------------------------------------- problems
+
+
+def problems(conn: Connection) -> dict[str, Problem]:
+    """What is remembered, by its key."""
+    return {row.key: Problem(**row._mapping) for row in conn.execute(select(alert_problems))}  # noqa: SLF001 - public
+
+
+def remember(conn: Connection, changed: Iterable[Problem], forgotten: Collection[str]) -> None:
+    """Write what has changed."""
+    for problem in changed:
+        values = {name: getattr(problem, name) for name in Problem.__slots__}
+        new = insert(alert_problems, conn.dialect.name).values(values)
+        conn.execute(new.on_conflict_do_update(index_elements=[alert_problems.c.key], set_=values))
+    if forgotten:
+        conn.execute(delete(alert_problems).where(alert_problems.c.key.in_(sorted(forgotten))))
+
+
+# -------------------------------------------------------------------------------------------------------- good news
+
+
+def delivered(conn: Connection, now: int) -> list[Row[*tuple[Any, ...]]]:
+    """Goals whose good news is due, the oldest first.
+
+    What is too old, or was perhaps told before a backup was restored, is marked as missed.
+    """
+    conn.execute(_MISS, {"before": now - STALE_MS})
+    return list(conn.execute(_DELIVERED))
+
+
+def queued(conn: Connection, goal_ids: Sequence[int]) -> None:
+    """Their messages were made."""
+    conn.execute(update(goals).where(goals.c.id.in_(goal_ids), _IS_WANTED).values(notify="queued"))
+
+
+_IS_WANTED: Final = and_(goals.c.notify == literal_column("'wanted'"), goals.c.state == literal_column("'delivered'"))
+_found_after_a_restore: Final = (
+    select(attempts.c.id)
+    .where(attempts.c.goal_id == goals.c.id, restoring.stands_for_a_restore(), attempts.c.outcome == "delivered")
+    .exists()
+)
+_MISS: Final = (
+    update(goals)
+    .where(_IS_WANTED, or_(goals.c.delivered_at_ms < bindparam("before"), _found_after_a_restore))
+    .values(notify="missed")
+)
+_DELIVERED: Final = select(goals).where(_IS_WANTED).order_by(goals.c.delivered_at_ms, goals.c.id).limit(AT_ONCE)
+
+
+def first_known(conn: Connection, goal_id: int, event_id: int, visitor: str | None) -> Row[*tuple[Any, ...]] | None:
+    """The first event that is known of a goal's visitor or purchase: type, source, time; None: it is the goal's own."""
+    own, _ = threads.of_goal(conn, goal_id)
+    keys = {key.key for key in threads.about(conn, own).keys} if own else set()
+    keys |= {key.key for key in threads.of_visitor(conn, visitor).keys} if visitor else set()
+    queries = [select(func.min(link_events.c.event_id)).where(link_events.c.key.in_(sorted(keys)))] if keys else []
+    queries += [select(func.min(goals.c.event_id)).where(goals.c.visitor == visitor)] if visitor else []
+    found = (conn.execute(query).scalar() for query in queries)
+    first = min((int(one) for one in found if one is not None), default=event_id)
+    if first >= event_id:
+        return None
+    at_ms = func.coalesce(events.c.stated_at_ms, events.c.received_at_ms).label("at_ms")
+    return conn.execute(select(events.c.type, events.c.source, at_ms).where(events.c.id == first)).first()
+
+
+# --------------------------------------------------------------------------------------------------------- messages
+
+
+def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tuple[str, str]]) -> None:
+    """Write messages for every target: (fingerprint, place). What is there already is left alone."""
+    now = read_ms(conn)
+    times = {"made_at_ms": now, "due_at_ms": now, "changed_at_ms": now}
+    rows = [
+        {
+            "about": message.about,
+            "kind": message.kind,
+            "goal_id": message.goal_id,
+            "title": message.title,
+            "body": message.body,
+            "target": fingerprint,
+            "place": place,
+            "state": "due",
+            **times,
+        }
+        for message in messages
+        for fingerprint, place in places
+    ]
+    if rows:
+        conn.execute(insert(alerts, conn.dialect.name).on_conflict_do_nothing(), rows)
+
+
+def withdraw(conn: Connection, abouts: Collection[str]) -> None:
+    """That a problem began is not sent any more, once it is over."""
+    over = {"state": "dropped", "changed_at_ms": now_ms(), "message": "the problem was over before it could be sent"}
+    if abouts:
+        conn.execute(update(alerts).where(alerts.c.about.in_(sorted(abouts)), alerts.c.state == "due").values(over))
+
+
+def tidy(conn: Connection, now: int) -> None:
+    """Give up what waits too long or was lost with its process, and remove what is old; what it was stays counted."""
+    lost = {"state": "unknown", "changed_at_ms": now, "message": "its process ended; it may have been sent"}
+    conn.execute(update(alerts).where(alerts.c.state == "sending", alerts.c.changed_at_ms < now - LOST_MS).values(lost))
+    late = {"state": "dropped", "changed_at_ms": now, "message": "it could not be sent for an hour"}
+    conn.execute(update(alerts).where(alerts.c.state == "due", alerts.c.made_at_ms < now - STALE_MS).values(late))
+    old = (alerts.c.made_at_ms < now - KEPT_MS, alerts.c.state.in_(OVER))
+    if conn.execute(select(alerts.c.id).where(*old).limit(1)).first() is None:
+        return
+    counts = counted(conn, only_removed=True)
+    for (state,) in conn.execute(delete(alerts).where(*old).returning(alerts.c.state)):
+        counts[state] = counts.get(state, 0) + 1
+    facts.put(conn, _REMOVED, json.dumps(counts))
+
+
+def claim(conn: Connection, fingerprints: Collection[str]) -> AlertClaim | None:
+    """The next message to one of these targets, which only the caller may send now; None: nothing is due."""
+    columns = [alerts.c[name] for name in AlertClaim.__slots__]
+    due = and_(
+        alerts.c.state == "due",
+        alerts.c.target.in_(sorted(fingerprints)),
+        or_(alerts.c.due_at_ms <= now_ms(), alerts.c.due_at_ms > now_ms() + STALE_MS),  # by a clock that was ahead
+    )
+    row = conn.execute(select(*columns).where(due).order_by(alerts.c.id).limit(1)).first()
+    if row is None:
+        return None
+    mine = update(alerts).where(alerts.c.id == row.id, alerts.c.state == "due")
+    taken = conn.execute(mine.values(state="sending", tries=alerts.c.tries + 1, changed_at_ms=now_ms()))
+    values = {**row._mapping, "tries": row.tries + 1}  # noqa: SLF001 - SQLAlchemy's public name
+    return AlertClaim(**values) if taken.rowcount == 1 else None
+
+
+def settle(conn: Connection, claim: AlertClaim, state: str, reason: str | None, again_in_ms: int = 0) -> None:
+    """Write what became of a message, if it still is being sent as far as anybody knows."""
+    end = {"state": state, "message": reason, "changed_at_ms": now_ms(), "due_at_ms": now_ms() + again_in_ms}
+    conn.execute(update(alerts).where(alerts.c.id == claim.id, alerts.c.state == "sending").values(end))
+    if state == "sent" and claim.goal_id is not None:
+        told = {"told_at_ms": func.coalesce(goals.c.told_at_ms, now_ms())}
+        conn.execute(update(goals).where(goals.c.id == claim.goal_id).values(told))
+
+
+def empty(conn: Connection, goal_ids: Sequence[int]) -> None:
+    """Remove what messages say of these goals."""
+    state = case((alerts.c.state == "due", "dropped"), else_=alerts.c.state)
+    conn.execute(update(alerts).where(alerts.c.goal_id.in_(goal_ids)).values(title="", body="", state=state))
+
+
+# ------------------------------------------------------------------------------------------------------- to look at
+
+
+def latest(conn: Connection, limit: int) -> list[Row[*tuple[Any, ...]]]:
+    """The newest messages, without what they say."""
+    names = ("id", "made_at_ms", "changed_at_ms", "kind", "place", "state", "title", "message", "goal_id", "tries")
+    query = select(*(alerts.c[name] for name in names)).order_by(alerts.c.id.desc()).limit(limit)
+    return list(conn.execute(query))
+
+
+def counted(conn: Connection, *, only_removed: bool = False) -> dict[str, int]:
+    """How many messages there ever were that are over, by what became of them."""
+    counts: dict[str, int] = json.loads(facts.get(conn, _REMOVED) or "{}")
+    there = select(alerts.c.state, func.count()).where(alerts.c.state.in_(OVER)).group_by(alerts.c.state)
+    for state, number in () if only_removed else conn.execute(there):
+        counts[state] = counts.get(state, 0) + number
+    return counts
+
+
+def troubles(conn: Connection, since_ms: int) -> list[Row[*tuple[Any, ...]]]:
+    """(place, message, when) of what could not be sent since then, the newest first."""
+    query = select(alerts.c.place, alerts.c.message, alerts.c.changed_at_ms)
+    failed = alerts.c.state.in_(("failed", "unknown"))
+    newest = alerts.c.changed_at_ms.desc()
+    return list(conn.execute(query.where(failed, alerts.c.changed_at_ms > since_ms).order_by(newest).limit(100)))
