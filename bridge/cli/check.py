@@ -88,7 +88,8 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
 
     Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. The exit code
     is 0 if there is no problem, and 1 otherwise. A warning is not a problem. With --strict, a warning about what is
-    written is one (`amount: data.object.amount_total` sends these words); a secret that is not set yet never is.
+    written is one (`amount: data.object.amount_total` sends these words); a secret that is not set yet never is. Where
+    the database can be read, a path that none of its newest events has is such a warning, too.
     """
     screen = of_context()
     report = CheckReport()
