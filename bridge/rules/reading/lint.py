@@ -29,6 +29,8 @@ _DOLLAR: Final = re.compile(r"\$\{(?P<path>[A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}
 _TAGGED: Final = re.compile(r"<%[=-]?" + _PATH + r"%>")
 _VALUES: Final = (_DOUBLED, _DOLLAR, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # of the event, as others write them
 _ROOTED: Final = re.compile(r"\$\.(?P<path>[^{}|]*)")
+_VALUES_OF: Final = re.compile(r"(?<![\w.])values\.(?P<path>[a-z][a-z0-9_]*)")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\S*")
 _SEVERAL: Final = re.compile(r"\s*[,;|]+\s*|\s+or\s+")
 _SMALL_CODE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([a-z]{3}|[A-Z][a-z]{2})\s*")
 _OPERATORS: Final = {">": "gt", ">=": "gte", "=>": "gte", "<": "lt", "<=": "lte", "=<": "lte", "!=": "not", "<>": "not"}
@@ -44,10 +46,16 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     named = frozenset(_places(preset)) | frozenset(_places({"envelope": envelope, "visitor": written.visitor}))
     roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
     known = _event_types(preset)
+    known_values = {*written.values, *preset.get("values", {})}
+    types = {event for goal in written.goals for _, event in numbered(goal.event)}
     for where, text in _templates(written):
-        _lint_template(where, text, (roots, named), report)
+        if text not in types:
+            _lint_template(where, text, (roots, named), report)
+        _lint_values(where, "".join(re.findall(r"\{[^{}]*\}", text)), known_values, report)
     _lint_when(("when",), written.when, report)
     for i, goal in enumerate(written.goals):
+        for where, path, _ in _conditions(("goals", i, "when"), goal.when):
+            _lint_values((*where, KEY), path, known_values, report)
         _lint_when(("goals", i, "when"), goal.when, report)
         _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
         _lint_events(i, goal, written.provider, known, report)
@@ -116,6 +124,13 @@ def _lint_template(
         report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{{text}}}"')
 
 
+def _lint_values(where: Steps, paths: str, known: Collection[str], report: Diagnostics) -> None:
+    """`values:` is the key of a file, and `value.` is what reads one of them."""
+    found = _VALUES_OF.search(paths)
+    if found and found["path"] in known:
+        report.suspect(where, f'"{found[0]}" names a field "values" of the body; write value.{found["path"]}')
+
+
 def _conditions(where: Steps, when: Any) -> Iterator[tuple[Steps, str, Any]]:
     """Every path of a `when:` with what is expected of it, also below `any`, `all`, `not` and of a list's elements."""
     if isinstance(when, list):
@@ -137,6 +152,10 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
             )
         for inner, text in _strings(expected):
             at = (*steps, *inner)
+            if inner[-1:] == ("after",) and _DATE.fullmatch(text):
+                report.suspect(
+                    at, f'"{text}" is read as a path; "after" takes the path of an earlier time in the event'
+                )
             if found := _COMPARISON.match(text):
                 operator, number = found[1], text[text.index(found[1]) + len(found[1]) :].strip()
                 better = f"{{{_OPERATORS[operator]}: {number}}}" if operator in _OPERATORS else number
