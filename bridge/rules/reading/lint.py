@@ -153,9 +153,7 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
         for inner, text in _strings(expected):
             at = (*steps, *inner)
             if inner[-1:] == ("after",) and _DATE.fullmatch(text):
-                report.suspect(
-                    at, f'"{text}" is read as a path; "after" takes the path of an earlier time in the event'
-                )
+                report.suspect(at, f'"{text}" is read as a path; "after" takes the path of an earlier time')
             if found := _COMPARISON.match(text):
                 operator, number = found[1], text[text.index(found[1]) + len(found[1]) :].strip()
                 better = f"{{{_OPERATORS[operator]}: {number}}}" if operator in _OPERATORS else number
