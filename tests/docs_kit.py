@@ -57,6 +57,8 @@ _CHANGING = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b"), "<visitor>"),
     (re.compile(r"\b(evt|pi|ch|cus|cs)_[A-Za-z0-9]{8,}"), r"\1_<id>"),
     (re.compile(r"\b[0-9a-f]{24}\b"), "<id>"),
+    (re.compile(r"\buser_\w{27}\b"), "<id>"),
+    (re.compile(r", \d{1,2} [A-Z][a-z][a-z]( \d{4})?$"), ", <day>"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"), "<time>"),
     (re.compile(r"(<time>, )(\d+ (?:s|min) ago|in \d+ s|now)\b"), r"\1<ago>"),
     (re.compile(r" [0-9a-f]{6}( by .*)?$"), r" <six>\1"),

@@ -1,7 +1,8 @@
 """`demo`: the whole bridge at work on this machine, with nothing to set up and nothing left behind.
 
-A stand-in for DataFast and the bridge itself run as processes on 127.0.0.1; signed events of three providers are
-posted to the bridge; the table shows what became of each. It needs no network and reads no setting of yours.
+A stand-in for DataFast and the bridge itself run as processes on 127.0.0.1; signed events of five providers and of an
+application are posted to the bridge; the table shows what became of each. It needs no network and reads no setting of
+yours.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 ARRIVE_S: Final = 20.0
 _LOOK_S: Final = 0.1
 _KNOWS_ANYBODY: Final = ("--visitor", "any", "--option", "rate_per_minute=0")
-_SOURCES: Final = ("stripe", "lemonsqueezy", "generic")
+_SOURCES: Final = ("stripe", "lemonsqueezy", "generic", "tally", "calcom", "clerk")
 GIVE_UP_S: Final = 3.0  # when nothing moves any more
 
 
@@ -77,6 +78,7 @@ class Stage:
             "BRIDGE_ADMIN_TOKEN": self.admin,
             "BRIDGE_RATE_PER_MINUTE": "6000",
             "BRIDGE_MAX_AGE": "30d",
+            "BRIDGE_WEAK_AFTER": "1s",
             "BRIDGE_LOG_FORMAT": "json",
             **{simulator.secret_name(source): secret for source, secret in self.secrets.items()},
         }
@@ -103,9 +105,9 @@ def _secret() -> str:
 def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
     """See everything at work on this machine in a minute.
 
-    Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events of Stripe,
-    Lemon Squeezy and a custom application, and shows what became of each. Nothing leaves this machine, no
-    setting or database of yours is read or written, and nothing is left behind.
+    Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events of Tally,
+    Cal.com, Clerk, Stripe, Lemon Squeezy and a custom application, and shows what became of each. Nothing leaves
+    this machine, no setting or database of yours is read or written, and nothing is left behind.
     """
     screen = of_context()
     with _stopped_by_signals(), ExitStack() as stack:
@@ -135,7 +137,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sandbox_port: int | None) -> int:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-demo-", ignore_cleanup_errors=True)))
-    stage = Stage(folder, mappings(), port or free_port(), sandbox_port or free_port())
+    stage = Stage(folder, mappings(folder / "mappings", _SOURCES), port or free_port(), sandbox_port or free_port())
     environ = stage.environ(os.environ)
     parts = _start(stack, stage, environ)
     acts = demo_events.play(secrets.randbits(32), int(time.time()))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FORGED: Final = "forged"
 REPEATED: Final = "repeated"
-HERO: Final = "charge.refunded"  # the refund that names no visitor
+HERO: Final = "charge.refunded"  # of a sale on another device: neither of the two names a visitor
 # A dispute names its charge, a charge its payment intent, a session both the payment intent and the visitor.
 _EARLY: Final = ("charge.dispute.created", "charge.succeeded", "checkout.session.completed")
 
@@ -29,14 +29,14 @@ class Act:
 
 def play(seed: int, now_s: int) -> tuple[Act, ...]:
     """Everything that happens in the demo, in the order in which it is posted."""
-    refund = scenarios.build("stripe-refund", seed=seed, end_s=now_s, spread=True)
+    person = scenarios.build("across-tools", seed=seed, end_s=now_s, spread=True)
     early = {step.type: step for step in scenarios.build("stripe-dispute", seed=seed, end_s=now_s)}
     order = scenarios.build("lemonsqueezy-order", seed=seed, end_s=now_s)
     application = scenarios.build("generic-application", seed=seed, end_s=now_s)
     test = scenarios.build("stripe-purchase", seed=seed, end_s=now_s, test=True)[-1]
     forged = scenarios.build("lemonsqueezy-licence", seed=seed, end_s=now_s)[0]
-    played = [Act(step) for step in (*refund, *order, *application, *(early[name] for name in _EARLY), test)]
-    return (*played, Act(checkout(refund), REPEATED), Act(forged, FORGED))
+    played = [Act(step) for step in (*person, *order, *application, *(early[name] for name in _EARLY), test)]
+    return (*played, Act(checkout(person), REPEATED), Act(forged, FORGED))
 
 
 def checkout(steps: Iterable[Step]) -> Step:

@@ -24,7 +24,7 @@ from bridge.errors import BridgeError
 from bridge.settings.hosts import is_of_a_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 READY_S: Final = 20.0
 _LOOK_S: Final = 0.05
@@ -59,11 +59,14 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
 
 
-def mappings() -> Path:
-    """The shipped mapping files of this copy of the project."""
+def mappings(folder: Path, sources: Iterable[str]) -> Path:
+    """A folder of mapping files in which each source extends the shipped file of its name."""
     if not (rules.SHIPPED / "stripe.yaml").is_file():
         raise DemoError(f"the demo needs the shipped mapping files, but {rules.SHIPPED} has none: install it again")
-    return rules.SHIPPED
+    folder.mkdir()
+    for source in sources:
+        (folder / f"{source}.yaml").write_text(f"extends: {source}\n")
+    return folder
 
 
 class DemoProcess:

@@ -47,7 +47,8 @@ def _found_by(goal: GoalLine) -> str:
 _NOTES: Final = (
     "The repeated event made no second goal, the forged one was refused, and the test purchase is not sent.",
     "The dispute came before the checkout that names its visitor, and its goal waited for it.",
-    "BRIDGE_MAX_AGE=30d, for this demo's twelve days: by default no goal older than 7 days is sent.",
+    "BRIDGE_WEAK_AFTER=1s, for this demo: by default the sale waits two minutes for an event that names its visitor.",
+    "BRIDGE_MAX_AGE=30d, for this demo's ten days: by default no goal older than 7 days is sent.",
 )
 _STATES: Final = {"dry": "test mode"}
 
@@ -116,13 +117,16 @@ def _goal_text(record: Mapping[str, Any]) -> str:
     amount = metadata.get("amount") or metadata.get("refunded_total")
     if amount:
         return f"{record['name']} {amount} {metadata.get('currency', '')}".rstrip()
-    return " ".join([record["name"], *list(metadata.values())[:1]])
+    values = [value for name, value in metadata.items() if name not in ("provider", "occurred_at")]
+    return " ".join([record["name"], *values[:1]])
 
 
 def table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str]) -> None:
     """Each event, its verdict and the goal as the stand-in recorded it; then whether all is there."""
-    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in rows])
+    shown = [row for row in rows if row.verdict != "unmatched"]
+    screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in shown])
     screen.say()
+    screen.say(f"{len(rows) - len(shown)} more events made no goal; some of them tie the ids of a purchase together.")
     if not absent:
         screen.say(f"All {wanted} expected goals arrived, each once.", style=GOOD)
     else:
@@ -134,10 +138,10 @@ def table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str
 
 
 def hero(screen: Screen, rows: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
-    """The refund that names nobody: how its visitor was found, and the whole answer of `why`."""
+    """The refund of a sale on another device: how its visitor was found, and the whole answer of `why`."""
     row = next(row for row in rows if row.act.step.type == demo_events.HERO)
     screen.say()
-    screen.heading("The refund names no visitor, yet it is attributed:")
+    screen.heading("Neither the sale at Stripe nor its refund names a visitor, yet both are attributed:")
     for goal in row.seen.goals if row.seen else ():
         for part in (describe.how_known(goal) or "has no visitor").split(", "):
             screen.say(part, indent=2)

@@ -53,8 +53,27 @@ def lemonsqueezy(body: bytes, secret: str, event: str) -> dict[str, str]:
     }
 
 
-def standard_webhooks(body: bytes, secret: str, id: str, now_s: int, *, text_key: bool = False) -> dict[str, str]:  # noqa: A002
-    """`webhook-signature: v1,…` over `id.time.body`.
+def tally(body: bytes, secret: str) -> dict[str, str]:
+    """`Tally-Signature`: base64 over the exact bytes."""
+    signature = base64.b64encode(_mac(secret.encode(), body).digest()).decode()
+    return {"Content-Type": "application/json", "Tally-Signature": signature}
+
+
+def calcom(body: bytes, secret: str) -> dict[str, str]:
+    """`X-Cal-Signature-256`: hex over the exact bytes."""
+    return {"Content-Type": "application/json", "X-Cal-Signature-256": _mac(secret.encode(), body).hexdigest()}
+
+
+def standard_webhooks(
+    body: bytes,
+    secret: str,
+    id: str,  # noqa: A002 - the standard's word
+    now_s: int,
+    *,
+    text_key: bool = False,
+    prefix: str = "webhook",
+) -> dict[str, str]:
+    """`webhook-signature: v1,…` over `id.time.body`. prefix: of the three headers (Clerk: svix).
 
     text_key: the secret's own bytes are the key (Polar); otherwise `whsec_` and base64, UsageError if it is not.
     """
@@ -62,9 +81,9 @@ def standard_webhooks(body: bytes, secret: str, id: str, now_s: int, *, text_key
     signature = base64.b64encode(_mac(key, f"{id}.{now_s}.".encode() + body).digest()).decode()
     return {
         "Content-Type": "application/json",
-        "webhook-id": id,
-        "webhook-timestamp": str(now_s),
-        "webhook-signature": f"v1,{signature}",
+        f"{prefix}-id": id,
+        f"{prefix}-timestamp": str(now_s),
+        f"{prefix}-signature": f"v1,{signature}",
     }
 
 

@@ -100,6 +100,12 @@ _WIRES: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[Step, bytes, str
         encode.compact,
         lambda step, body, secret, now_s: sign.standard_webhooks(body, secret, step.id, now_s),
     ),
+    "tally": (encode.compact, lambda _step, body, secret, _now_s: sign.tally(body, secret)),
+    "calcom": (encode.compact, lambda _step, body, secret, _now_s: sign.calcom(body, secret)),
+    "clerk": (
+        encode.compact,
+        lambda step, body, secret, now_s: sign.standard_webhooks(body, secret, step.id, now_s, prefix="svix"),
+    ),
     "polar": (
         encode.compact,
         lambda step, body, secret, now_s: sign.standard_webhooks(body, secret, step.id, now_s, text_key=True),

@@ -47,12 +47,12 @@ def test_the_first_screen_has_a_clone_a_picture_for_each_width_and_links():
 @pytest.mark.parametrize("name", ["demo", "demo-narrow"])
 def test_the_picture_of_the_demo_has_its_hero(name):
     shown = drawn(name)
-    assert "stripe charge.refunded → refund 49.00 USD <six> by payment intent" in shown
-    assert "All 10 expected goals arrived, each once." in shown
+    assert "stripe charge.refunded → refund 49.00 USD <six> by user" in shown
+    assert "All 13 expected goals arrived, each once." in shown
 
 
 def test_the_demo_in_words_says_how_the_visitor_of_the_refund_is_known():
-    assert any("12 days before" in line and "How known" in line for line in shown_in_readme())
+    assert any("learned from Clerk user.created" in line and "How known" in line for line in shown_in_readme())
 
 
 def test_the_rule_of_the_readme_makes_the_goal_beside_it(sqlite_store, clock):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.errors import UsageError
-from bridge.sandbox.scenarios import generic, lemonsqueezy, shapes, stripe
+from bridge.sandbox.scenarios import generic, lemonsqueezy, shapes, stripe, tools
 from bridge.sandbox.scenarios.story import Expected, Ids, Step, Story, money
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ _ALL: Final = (
     Scenario("lemonsqueezy-paused", lemonsqueezy.paused),
     Scenario("generic-application", generic.application),
     Scenario("polar-order", generic.polar),
+    Scenario("across-tools", tools.across),
 )
 SCENARIOS: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}
 

@@ -47,7 +47,7 @@ class Step:
 
     at_s: int
     source: str
-    wire: str  # stripe | lemonsqueezy | standard-webhooks | polar
+    wire: str  # stripe | lemonsqueezy | standard-webhooks | polar | tally | calcom | clerk
     type: str
     id: str
     body: Object

@@ -34,16 +34,24 @@ class Account:
     """One account in one API version.
 
     carriers: where the shop's code puts the visitor id: session, subscription, payment_intent, client_reference_id.
+    user: the app's own id of the buyer, which the shop's code puts into client_reference_id instead.
     """
 
     def __init__(
-        self, story: Story, shape: str = "basil", *, connect: bool = False, carriers: Sequence[str] = ("session",)
+        self,
+        story: Story,
+        shape: str = "basil",
+        *,
+        connect: bool = False,
+        carriers: Sequence[str] = ("session",),
+        user: str | None = None,
     ) -> None:
         self.story = story
         self.make = Objects(story, shape)
         self._version = shapes.STRIPE[shape]
         self._account = story.ids.account() if connect else None
         self._carriers = frozenset(carriers)
+        self._user = user
 
     # ------------------------------------------------------------------------------------------------ telling
 
@@ -132,11 +140,10 @@ class Account:
         email: str,
         plan: str | None,
     ) -> Object:
-        reference = visitor if "client_reference_id" in self._carriers else None
         session = self.make.session(
             amount_subtotal=amount,
             amount_total=amount,
-            client_reference_id=f"dfv_{reference}" if reference else None,
+            client_reference_id=f"dfv_{visitor}" if "client_reference_id" in self._carriers else self._user,
             currency=currency,
             customer=customer and customer["id"],
             metadata=self.carried("session", visitor) | ({"plan": plan} if plan else {}),

@@ -16,7 +16,7 @@ from bridge.sandbox import scenarios, simulator
 ROOT = Path(__file__).parents[3]
 NOW_S = 1_790_000_000
 KEY = "whsec_" + base64.b64encode(b"k" * 24).decode()
-SECRETS = dict.fromkeys(("stripe", "lemonsqueezy", "generic", "polar"), KEY)
+SECRETS = dict.fromkeys(("stripe", "lemonsqueezy", "generic", "polar", "tally", "calcom", "clerk"), KEY)
 ENVIRON = {simulator.secret_name(source): secret for source, secret in SECRETS.items()}
 ALL = [
     f"{scenario.name}@{shape}" if shape else scenario.name
@@ -29,7 +29,8 @@ every = pytest.mark.parametrize("name", ALL)
 @cache
 def rule_set() -> rules.RuleSet:
     files = rules.read_files(ROOT / "mappings")
-    files["polar.yaml"] = (ROOT / "mappings" / "examples" / "polar.yaml").read_text()
+    for name in ("polar", "tally", "calcom", "clerk"):
+        files[f"{name}.yaml"] = (ROOT / "mappings" / "examples" / f"{name}.yaml").read_text()
     return rules.load(files, ENVIRON, sources.presets())
 
 
@@ -84,10 +85,10 @@ def _dedupe_keys(step: scenarios.Step) -> tuple[str, ...]:
 
 
 def _threads(name: str) -> list[tuple[set[str], set[str]]]:
-    """The strong keys of all events, joined where an event names two; and the visitors that their events carry."""
+    """The keys of all events, joined where an event names two; and the visitors that their events carry."""
     threads: list[tuple[set[str], set[str]]] = []
     for step in played(name):
-        keys = set(_strong(step))
+        keys = set(_tying(step))
         visitors = {step.visitor} - {None}
         for thread in [thread for thread in threads if thread[0] & keys]:
             keys |= thread[0]
@@ -98,22 +99,23 @@ def _threads(name: str) -> list[tuple[set[str], set[str]]]:
     return threads
 
 
-def _strong(step: scenarios.Step) -> list[str]:
+def _tying(step: scenarios.Step) -> list[str]:
     source, event = rule_set().sources[step.source], read(step)
     (document,) = sources.documents(source, event)
-    return [key.text for key in identity.keys(source, event.envelope, document) if key.strong]
+    keys = identity.keys(source, event.envelope, document)
+    return [key.text for key in keys if key.strong or (key.kind == "user" and step.source in ("clerk", "stripe"))]
 
 
 @every
 def test_the_thread_of_a_goal_leads_to_its_visitor_and_to_no_other(name: str) -> None:
-    """Whatever the order: it is the union of all events' strong keys that decides."""
+    """Whatever the order: it is the union of all events' strong keys, and of their users, that decides."""
     threads = _threads(name)
     for step in played(name):
         for goal in step.goals:
             if step.visitor:
                 assert step.visitor == goal.visitor
             else:
-                (visitors,) = (visitors for keys, visitors in threads if keys & set(_strong(step)))
+                (visitors,) = (visitors for keys, visitors in threads if keys & set(_tying(step)))
                 assert visitors == {goal.visitor}, step.type
 
 
