@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.presets import presets
-from bridge.rules.reading.folder import shipped
+from bridge.rules.reading.folder import provider_of, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,13 +41,12 @@ UNITS: Final = {  # of a value by its name, and what it is where the preset says
     "type": ("text", "the kind of booking"),
     "variant": ("text", "the name of the variant"),
 }
-_PROVIDER: Final = re.compile(r"^provider: (\S+)$", re.MULTILINE)
 _HEAD: Final = "| preset | value | events | meaning | unit |\n|---|---|---|---|---|\n"
 
 
 def providers() -> list[str]:
     """The presets of the shipped files, each once, in the order of the presets."""
-    used = {found[1] for text in shipped().values() if (found := _PROVIDER.search(text))}
+    used = {provider_of(text) for text in shipped().values()}
     return [name for name in presets() if name in used]
 
 

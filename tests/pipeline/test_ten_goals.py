@@ -22,9 +22,10 @@ SECTION = "### Ten goals, each in six lines"
 
 def the_ten():
     """(name of the source, the file, its plain tree) of each block."""
-    guide = (ROOT / "docs/rules.md").read_text("utf-8")
-    wanted = guide.split(SECTION, 1)[1].split("\n## ", 1)[0]
-    found = [block.text for block in blocks("yaml") if block.text in wanted and block.text.startswith("extends: ")]
+    guide = ROOT / "docs/rules.md"
+    wanted = guide.read_text("utf-8").split(SECTION, 1)[1].split("\n## ", 1)[0]
+    listed = blocks("yaml", pages=[guide])
+    found = [block.text for block in listed if block.text in wanted and block.text.startswith("extends: ")]
     plain = [parse(text)[0].plain() for text in found]
     return [(f"{each['extends']}-{n}", text, each) for n, (text, each) in enumerate(zip(found, plain, strict=True))]
 

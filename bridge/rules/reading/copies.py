@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bridge.rules.reading.folder import shipped
+from bridge.rules.reading.folder import provider_of, shipped
 from bridge.rules.reading.layers import default_id
 from bridge.rules.reading.payment import DEFAULTS
 from bridge.rules.reading.strict_yaml import parse
@@ -14,6 +14,7 @@ from bridge.rules.reading.strict_yaml import parse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SHARED: Final = 3
 _NAMED: Final = re.compile(r"\b(value|map)[.:](?P<name>[A-Za-z0-9_]+)")
 
 
@@ -26,17 +27,21 @@ class Copy(NamedTuple):
 
 
 def copy_of(text: str) -> Copy | None:
-    """What a file that extends none is a copy of: it has the provider and at least half of the rules."""
+    """What a file that extends none is a copy of: it has the provider and at least half of the rules.
+
+    Many files of one's own have one rule that a short shipped file has, too; `in_layers` is in no file but a copy.
+    """
     own = _plain(text)
     if own is None or "extends" in own:
         return None
     mine = _rules(own)
-    for name, theirs in ((name, _plain(text)) for name, text in shipped().items()):
-        if theirs is None or theirs.get("provider") != own.get("provider"):
+    for name, text_ in shipped().items():
+        theirs = _plain(text_) if provider_of(text_) == own.get("provider") else None
+        if theirs is None:
             continue
         ids = _rules(theirs)
         there = [each for each in ids if each in mine]
-        if there and 2 * len(there) >= len(ids):
+        if 2 * len(there) >= len(ids) and (len(there) >= _SHARED or "in_layers" in own):
             differs = tuple(each for each in there if _meaning(own, mine[each]) != _meaning(theirs, ids[each]))
             return Copy(name, differs, tuple(each for each in ids if each not in mine))
     return None

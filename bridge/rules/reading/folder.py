@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ EXAMPLES: Final = SHIPPED / "examples"  # what a layer may extend and no default
 BELOW: Final = "shipped/"  # begins the name of a shipped file in a set: it is no source, but what a layer extends
 SUFFIXES: Final = (".yaml", ".yml")
 FILES_MAX: Final = 500
+_PROVIDER: Final = re.compile(r"^provider: (\S+)", re.MULTILINE)
 
 
 def read_files(folder: Path) -> dict[str, str]:
@@ -85,6 +87,12 @@ def shipped() -> Mapping[str, str]:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
         found |= {p.stem: read_file(p) for p in paths if _is_mapping_file(p) and not p.is_symlink()}
     return found
+
+
+def provider_of(text: str) -> str:
+    """The provider of a shipped file, which writes it plainly; empty where there is none."""
+    found = _PROVIDER.search(text)
+    return found[1] if found else ""
 
 
 def _is_mapping_file(path: Path) -> bool:

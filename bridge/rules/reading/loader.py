@@ -20,7 +20,7 @@ from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, value_name
 from bridge.rules.reading.destinations import DEFAULT, Destinations
-from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, shipped, too_many
+from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider_of, shipped, too_many
 from bridge.rules.reading.handshakes import apart, without_computing
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
@@ -103,9 +103,11 @@ class _Reading:
     def _layer(self, tree: Node, report: Diagnostics) -> Layer | None:
         """The tree merged with that of the shipped file which it extends."""
         known = {**shipped(), **self.shipped}
-        name = extended(tree, report, known, self.names)
-        if name is None:
+        of_preset = {provider_of(text): name for name, text in known.items()}
+        written = extended(tree, report, {*known, *of_preset}, self.names)
+        if written is None:
             return None
+        name = written if written in known else of_preset[written]
         self.extended[name] = known[name]
         return merged(name, known[name], tree, self.presets, report)
 

@@ -75,6 +75,15 @@ def test_one_line_is_the_shipped_file(name):
     assert layer.mappings[name].tests == ()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_file_goes_by_the_name_of_its_preset_too(name):
+    folder = SHIPPED if (SHIPPED / f"{name}.yaml").exists() else SHIPPED / "examples"
+    plain = load((folder / f"{name}.yaml").read_text("utf-8"), "own.yaml")
+    layer = load(f"extends: {plain.sources['own'].provider}\n", "own.yaml")
+    assert on(layer, "own") == on(plain, "own")
+    assert f"shipped/{name}.yaml" in layer.files
+
+
 def test_use_lists_exactly_what_is_on():
     assert on(load("extends: stripe\nuse: []\n")) == []
     assert on(load("extends: stripe\nuse: [refund, purchase]\n")) == ["purchase", "refund"]
@@ -475,6 +484,9 @@ def test_a_copy_is_told_by_which_rules_it_differs():
 
 def test_a_layer_and_a_file_of_ones_own_are_no_copies():
     assert rules.copy_of("extends: stripe\n") is None
+    one = "provider: typeform\ngoals: [{goal: lead, event: form_response}]\n"
+    assert rules.copy_of(one) is None
+    assert rules.copy_of(one + "in_layers: [lead]\n") == ("typeform", ("lead",), ())
     assert rules.copy_of("provider: stripe\ngoals: [{goal: refund, event: a}]\n") is None
     assert rules.copy_of("provider: [") is None
     assert rules.copy_of("provider: github\ngoals: 5\n") is None
