@@ -160,6 +160,29 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
         yield Finding("warn", "database", doubt)
     yield from _processes(found, rule_set)
     yield from _judged(found, settings, rule_set, destinations)
+    if rule_set is not None:
+        yield from _improvements(store, rule_set, settings)
+
+
+def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterator[Finding]:
+    """What would find more visitors, by the stored events."""
+    from bridge.workbench import people
+
+    found = people.improvements(store, rule_set, settings)
+    for unread in found.fields:
+        known = f" ({unread.known} of them name a user whose visitor is known)" if unread.known else ""
+        sentence = (
+            f"{unread.goals} {unread.source.capitalize()} {'sale carries' if unread.goals == 1 else 'sales carry'}"
+            f" `{unread.name}`{known}; add `links: {{user: {unread.path}}}` to {unread.source}.yaml if that is your"
+            " users' id"
+        )
+        yield Finding("warn", f"source {unread.source}", sentence)
+    if found.by_email:
+        sentence = (
+            f"e-mail matching would have found {found.by_email} of {found.goals} goals without a visitor:"
+            " BRIDGE_MATCH_EMAIL=on switches it on (docs/privacy.md)"
+        )
+        yield Finding("warn", "visitors", sentence)
 
 
 def _processes(found: Snapshot, rule_set: RuleSet | None) -> Iterator[Finding]:

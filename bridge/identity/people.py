@@ -129,8 +129,17 @@ def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
             yield value
         return
     for name, one in value.items():
-        if name.replace("_", "").replace("-", "").lower() in names:
+        if _plain(name) in names:
             yield one
+
+
+def is_read(name: str) -> bool:
+    """Whether a field of metadata is read as a user's id or an address because of its name."""
+    return _plain(name) in _USER | _REFERENCE | _EMAIL
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
 
 
 def _user(source: Source, value: Json, mode: str, *, own: bool, sure: bool) -> Iterator[Key]:

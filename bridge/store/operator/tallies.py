@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, func, or_, select
 
 from bridge.model import FINAL, GoalState
-from bridge.store.schema import events, goals
+from bridge.store.schema import events, goals, link_keys, link_visitors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection
 
@@ -44,6 +44,15 @@ class RuleTally:
     rule_id: str
     goals: int
     last_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A goal without a visitor, from an event where one could have been handed over."""
+
+    id: int
+    source: str
+    event_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +158,48 @@ _WAITING: Final = (
     .where(goals.c.state.in_(sorted(state.value for state in GoalState if state not in FINAL)))
     .group_by(goals.c.state, goals.c.reason)
     .order_by(goals.c.state, goals.c.reason)
+)
+
+
+# ------------------------------------------------------------------------------------------------------- people
+
+_UNNAMED_MAX: Final = 500
+
+
+def unnamed(conn: Connection, since_ms: int) -> list[Unnamed]:
+    """The newest live goals without a visitor since then, one of each event, where one could have been handed over."""
+    return [Unnamed(*row) for row in conn.execute(_UNNAMED, {"since": since_ms})]
+
+
+def known_users(conn: Connection, ids: Iterable[str]) -> set[str]:
+    """Those of these ids that are live users whose visitor is known."""
+    wanted = sorted(ids)
+    found: set[str] = set()
+    for start in range(0, len(wanted), _UNNAMED_MAX):
+        found.update(conn.execute(_KNOWN_USERS, {"ids": wanted[start : start + _UNNAMED_MAX]}).scalars())
+    return found
+
+
+_UNNAMED: Final = (
+    select(func.max(goals.c.id), goals.c.source, goals.c.event_id)
+    .where(
+        goals.c.handover.is_not(None),
+        goals.c.created_at_ms >= bindparam("since"),
+        goals.c.visitor.is_(None),
+        goals.c.state.in_(("parked", "unattributed")),
+        func.coalesce(goals.c.reason, "") != "forgotten",
+    )
+    .group_by(goals.c.source, goals.c.event_id)
+    .order_by(func.max(goals.c.id).desc())
+    .limit(_UNNAMED_MAX)
+)
+_KNOWN_USERS: Final = (
+    select(link_keys.c.ref)
+    .join_from(link_keys, link_visitors, link_visitors.c.key == link_keys.c.key)
+    .where(
+        link_keys.c.ref.in_(bindparam("ids", expanding=True)),
+        link_keys.c.kind == "user",
+        link_keys.c.stopped_at_ms.is_(None),
+        ~link_keys.c.key.contains(":test:"),
+    )
 )
