@@ -157,7 +157,8 @@ class KnownLinks:
     ) -> FoundVisitor | None:
         """By the users, then by the e-mail addresses. Several who know visitors must agree.
 
-        They are those whom the keys name, else those whom the thread, else those whom the customer was seen with.
+        They are those whom the keys name, else those whom the thread, else those whom the customer was seen with; and
+        after all of them those whom these were named with: the address of the user.
         """
         seen_with = self._seen_with(strong)
         customers = {key.text: key for key in (*keys, *seen_with) if key.kind == "customer"}
@@ -167,17 +168,24 @@ class KnownLinks:
             (seen_with, strong),
             (of_customer, list(customers.values())),
         ]
-        for kind in (kind for kind in PEOPLE if kind in kinds):
-            for named, beside in stages:
-                people: dict[str, list[Key]] = {}
-                for key in named:
-                    if key.kind == kind and key.text not in self.mute:
-                        people.setdefault(key.id, []).append(key)
-                answers = [one for _, same in sorted(people.items()) if (one := ask(same)) is not None]
-                if answers:
-                    agreed = len({one.visitor for one in answers}) == 1
-                    return replace(answers[0], beside=_best(beside).text if beside else None) if agreed else None
+        named = [key for some, _ in stages for key in some if key.is_person and key.text not in self.mute]
+        last = [other for key in named if key.kind in kinds for other in self.people_of.get(key.text, ())]
+        for some in (stages, [(last, named)]):
+            for kind in (kind for kind in PEOPLE if kind in kinds):
+                for people, beside in some:
+                    answers = self._of_kind(kind, people, ask)
+                    if answers:
+                        agreed = len({one.visitor for one in answers}) == 1
+                        return replace(answers[0], beside=_best(beside).text if beside else None) if agreed else None
         return None
+
+    def _of_kind(self, kind: str, named: Iterable[Key], ask: Ask) -> list[FoundVisitor]:
+        """What those people of one kind answer who know a visitor."""
+        people: dict[str, list[Key]] = {}
+        for key in named:
+            if key.kind == kind and key.text not in self.mute:
+                people.setdefault(key.id, []).append(key)
+        return [one for _, same in sorted(people.items()) if (one := ask(same)) is not None]
 
     def _seen_with(self, strong: Iterable[Key]) -> list[Key]:
         """The customers and people that the threads of these keys were seen with."""
@@ -188,9 +196,11 @@ class KnownLinks:
         for key in keys:
             thread = self.threads.get(key.text, "")
             yield from self.by_thread.get(thread, {}).values()
-            for weak in self.seen_with.get(thread, ()) if key.strong else (key,):
-                for one in (weak, *self.people_of.get(weak.text, ())):
-                    yield from self.by_customer.get(one.text, {}).values()
+            weak = {one.text for one in self.seen_with.get(thread, ())} if key.strong else {key.text}
+            for _ in range(2):
+                weak |= {person.text for text in weak for person in self.people_of.get(text, ())}
+            for text in weak:
+                yield from self.by_customer.get(text, {}).values()
 
 
 def _best(keys: Iterable[Key]) -> Key:

@@ -66,9 +66,8 @@ def waiters(conn: Connection, key: Key) -> list[int]:
 def _may_find_by(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals whose visitor may be found through this key, in any state."""
     threads = [row.thread for row in link_statements.read_keys(conn, [key.text]) if row.thread is not None]
-    weak = [] if key.strong else [key.text]
-    customers = [customer.text for _, customer in link_statements.customers_with(conn, weak if key.is_person else ())]
-    return statements.of_links(conn, threads, [*weak, *customers])
+    weak = set() if key.strong else {key.text}
+    return statements.of_links(conn, threads, weak | learning.related(conn, weak if key.is_person else ()))
 
 
 def found_by(conn: Connection, key: Key) -> list[int]:

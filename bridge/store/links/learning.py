@@ -79,15 +79,23 @@ def recall_customers(conn: Connection, links: KnownLinks, keys: Iterable[Key]) -
     for thread, customer in statements.customers_of(conn, threads):
         links.seen_with[thread].append(customer)
     weak = [key for key in keys if not key.strong] + [key for thread in threads for key in links.seen_with[thread]]
-    customers = sorted({key.text for key in weak if not key.is_person} - links.people_of.keys())
-    links.people_of.update((customer, []) for customer in customers)
-    for named, person in statements.people_of(conn, customers):
-        links.people_of[named].append(person)
-    weak += [person for named in customers for person in links.people_of[named]]
+    for _ in range(2):  # a customer's people, and theirs: the user of a customer, the address of that user
+        weak += _recall_people(conn, links, weak)
     unread = sorted({key.text for key in keys if key.is_person} - links.people)
     links.people.update(unread)
     links.mute.update(row.key for row in statements.read_keys(conn, unread) if row.is_mute)
     _recall_evidence(conn, links, (), sorted({key.text for key in weak} - links.by_customer.keys()))
+
+
+def _recall_people(conn: Connection, links: KnownLinks, weak: Iterable[Key]) -> list[Key]:
+    """Recall the people whom these customers and people were named with; those of whom it was not known yet."""
+    new = sorted({key.text for key in weak} - links.people_of.keys())
+    links.people_of.update((text, []) for text in new)
+    found = [(text, person) for text, person in statements.people_of(conn, new) if person.text != text]
+    for text, person in found:
+        links.people_of[text].append(person)
+    links.people.update(person.text for _, person in found)
+    return [person for _, person in found]
 
 
 class _Round:
@@ -143,7 +151,8 @@ class _Round:
         customers = sorted(key.text for key in keys.values() if not key.strong)
         for thread in old:
             links.by_thread.pop(thread, None)
-        _recall_evidence(self._conn, links, old, customers)
+        beside = _recall_people(self._conn, links, (key for key in keys.values() if key.is_person))
+        _recall_evidence(self._conn, links, old, sorted({*customers, *(person.text for person in beside)}))
         self._before = {thread: _visitors(links.by_thread.get(thread)) for thread in old}
         self._customers_before = {key: _visitors(links.by_customer.get(key)) for key in customers}
 
@@ -233,7 +242,7 @@ class _Round:
         links.customers_gained |= {person for person in self._now_certain if links.by_customer.get(person)}
         for observation in learned:
             self._meet_customers(observation)
-        self._note_met({thread for customer, thread in pairs if links.by_customer.get(customer)})
+        self._note_met({thread for customer, thread in pairs if self._knows(customer)})
 
     def _told(self, item: Evidence, customer: str) -> Evidence:
         """What a thread knows, as evidence of a customer or a person it was seen with."""
@@ -242,14 +251,19 @@ class _Round:
         return replace(item, key=customer)
 
     def _meet_customers(self, observation: Observation) -> None:
-        """Customers of old who know nobody, and were named with a person who knows somebody, have gained by it."""
+        """Customers and people of old who know nobody, and were named with a person who knows somebody, gain by it."""
         links = self._links
-        if any(key.is_person and links.by_customer.get(key.text) for key in observation.keys):
+        if any(key.is_person and self._knows(key.text) for key in observation.keys):
             links.customers_gained.update(
                 key.text
                 for key in observation.keys
-                if key.kind == "customer" and key.text not in self._new and not links.by_customer.get(key.text)
+                if not key.strong and key.text not in self._new and not links.by_customer.get(key.text)
             )
+
+    def _knows(self, weak: str) -> bool:
+        """Whether a customer or a person knows a visitor, or a person who was named with it does."""
+        known = self._links.by_customer
+        return bool(known.get(weak)) or any(known.get(one.text) for one in self._links.people_of.get(weak, ()))
 
     def _note_met(self, with_customer: set[str]) -> None:
         """Older threads that know no visitor, and met a customer who knows one, or joined another thread.
@@ -360,8 +374,14 @@ def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Obs
 
 def _gain_by_people(conn: Connection, links: KnownLinks) -> None:
     """What people have learned, their customers can ask them for: goals that wait for those are looked at, too."""
-    people = sorted(text for text in links.customers_gained if text in links.people)
-    links.customers_gained.update(customer.text for _, customer in statements.customers_with(conn, people))
+    links.customers_gained |= related(conn, (text for text in links.customers_gained if text in links.people))
+
+
+def related(conn: Connection, people: Iterable[str]) -> set[str]:
+    """The people who were named with these, and the customers who were named with any of them."""
+    asked = sorted(people)
+    both = {*asked, *(person.text for _, person in statements.people_of(conn, asked))}
+    return both | {customer.text for _, customer in statements.customers_with(conn, sorted(both))}
 
 
 def _recall_evidence(conn: Connection, links: KnownLinks, threads: Sequence[str], customers: Sequence[str]) -> None:
