@@ -123,7 +123,7 @@ def test_the_trace_says_what_every_rule_and_candidate_came_to(desk):
     assert "visitor" not in undefined
     assert 'the word "undefined"' in undefined["why"]
     assert (bare["visitor"], bare["bare"], bare["borrowed"]) == (ALICE, True, True)
-    assert element["keys"] == ["stripe:live:cs_1", "stripe:live:pi_1"]
+    assert element["keys"] == ["stripe:live:cs_1", "stripe:live:pi_1", f"user:default:live:{ALICE}"]
     (goal,) = element["goals"]
     assert (goal["outcome"], goal["state"], goal.get("visitor")) == ("made", "parked", None)
     assert (goal["found"]["path"], goal["found"]["unproved"]) == ("data.object.client_reference_id", True)
