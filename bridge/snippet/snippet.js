@@ -233,7 +233,9 @@
 
   on(["mousedown", "click", "auxclick", "contextmenu"], clicked);
   on(["submit", "formdata"], submitted);
-  on(["load"], (event) => (event.target == doc ? scan(doc) : event.target.matches("script") && visitor() && wrapAll()));
+  on(["load"], () => scan(doc));
+  // A script of a tool's has run; the window does not hear of that.
+  doc.addEventListener("load", quietly((event) => event.target.matches("script") && visitor() && wrapAll()), true);
   new MutationObserver(quietly(changed)).observe(doc, {
     childList: true,
     subtree: true,

@@ -220,7 +220,7 @@ def test_links_inside_an_element_that_opts_out_stay_as_they_are(visit, around):
 def test_a_field_without_a_value_is_filled_and_what_is_written_beside_it_stays(visit):
     visit.open(links(["https://buy.stripe.com/b?client_reference_id=&locale=de", "https://tally.so/r/a?b=%20[c]+d#e"]))
     empty, strange = visit.page.evaluate(CLICK_ALL)
-    assert dict(parse_qsl(urlsplit(empty).query)) == {"locale": "de", "client_reference_id": MARKED}
+    assert empty == f"https://buy.stripe.com/b?locale=de&client_reference_id={MARKED}"
     assert strange == f"https://tally.so/r/a?b=%20[c]+d&datafast_visitor_id={VISITOR}#e"
 
 
@@ -422,8 +422,17 @@ def test_options_of_popups_have_the_visitor_beside_what_the_page_says(visit):
 
 
 def test_a_popup_that_opens_without_a_click_has_the_visitor(visit):
-    visit.open(script=TOOLS_OF_THE_PAGE)
-    visit.wait(lambda: visit.page.evaluate("document.readyState") == "complete")
+    visit.files[f"{visit.shop}/tools.js"] = ("text/javascript", TOOLS_OF_THE_PAGE, {})
+    visit.open("<main></main>")
+    visit.page.evaluate(
+        """(url) => new Promise((done) => {
+          const script = document.createElement("script");
+          script.onload = done;
+          script.src = trustedTypes.createPolicy("page", { createScriptURL: (text) => text }).createScriptURL(url);
+          document.querySelector("main").append(script);
+        })""",
+        f"{visit.shop}/tools.js",
+    )
     visit.page.evaluate("Paddle.Checkout.open({ items: [] })")
     assert visit.page.evaluate("window.said") == [{"items": [], "customData": {"datafast_visitor_id": VISITOR}}]
 

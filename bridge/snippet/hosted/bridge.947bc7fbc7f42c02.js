@@ -180,7 +180,8 @@ record.addedNodes.forEach((node) => (optedOut ? leftAlone.add(node) : scan(node)
 const on = (names, work) => names.forEach((name) => addEventListener(name, quietly(work), true));
 on(["mousedown", "click", "auxclick", "contextmenu"], clicked);
 on(["submit", "formdata"], submitted);
-on(["load"], (event) => (event.target == doc ? scan(doc) : event.target.matches("script") && visitor() && wrapAll()));
+on(["load"], () => scan(doc));
+doc.addEventListener("load", quietly((event) => event.target.matches("script") && visitor() && wrapAll()), true);
 new MutationObserver(quietly(changed)).observe(doc, {
 childList: true,
 subtree: true,
