@@ -29,7 +29,10 @@ from sqlalchemy import (
 from bridge.store.delivery.pauses import LAST_STEP_MS
 from bridge.store.delivery.rate_limit import BURST, interval_us
 from bridge.store.delivery.turns import UNKNOWN_SHARE
+from bridge.store.operator.alerting import STALE_MS
 from bridge.store.schema import (
+    alert_problems,
+    alerts,
     destinations,
     events,
     first_messages,
@@ -200,6 +203,10 @@ def _of_others() -> Iterator[Correction]:
     right = {"until_ms": NOW, "since_ms": _at_most(since, NOW)}
     wrong = or_(_beyond(until, pause_ms), _beyond(since))
     yield Correction("lookup_pauses.until_ms", lookup_pauses, wrong, right, cheap=True)
+    for column in (alert_problems.c.began_at_ms, alert_problems.c.gone_at_ms, alert_problems.c.told_at_ms):
+        yield _correction(column)
+    yield _correction(alerts.c.due_at_ms, STALE_MS, where=alerts.c.state == "due")
+    yield _correction(alerts.c.changed_at_ms, where=alerts.c.state == "sending")
     yield _correction(unknown_visitors.c.at_ms)
     yield _correction(first_messages.c.at_ms)
     yield _correction(workers.c.seen_at_ms, right={"started_at_ms": _at_most(workers.c.started_at_ms, NOW)})

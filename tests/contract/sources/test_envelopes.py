@@ -255,7 +255,7 @@ def test_a_borrowed_field_is_no_place_of_the_visitor_by_itself():
         (
             "clerk",
             {"type": "paymentAttempt.updated", "data": {"payer": {"user_id": "user_1"}}},
-            {"clerk:live:customer:user_1"},
+            {"clerk:live:customer:user_1", "user:default:live:user_1"},
         ),
         ("calcom", {"triggerEvent": "BOOKING_CANCELLED", "payload": {"bookingId": 91}}, {"calcom:live:booking:91"}),
         (

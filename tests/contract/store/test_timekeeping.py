@@ -93,6 +93,11 @@ def memory(store):
 HOURS = 3 * HOUR  # further than any of them can be
 KEY = {"key": "k", "question": "sessions", "goal_id": 1}
 PAUSE = {"key_fingerprint": "f", "reason": "r", "failures": 1}
+PROBLEM = {"key": "paused default", "sentence": "s", "detail": "d"}
+ALERT = {
+    "about": "a", "target": "t", "place": "slack (1)", "kind": "begin", "title": "t", "body": "b",
+    "made_at_ms": 1, "due_at_ms": 1, "changed_at_ms": 1,
+}  # fmt: skip
 PROOF = {"destination": "default", "visitor": "v"}
 
 
@@ -151,6 +156,17 @@ WRONG = {
         "workers",
         lambda now: {"id": "w", "kind": "web", "started_at_ms": now + HOUR, "seen_at_ms": now + HOUR},
         {"started_at_ms": 0, "seen_at_ms": 0},
+    ),
+    "problem": (
+        "alert_problems",
+        lambda now: PROBLEM | {"began_at_ms": now + HOUR, "gone_at_ms": now + HOUR, "told_at_ms": now + HOUR},
+        {"began_at_ms": 0, "gone_at_ms": 0, "told_at_ms": 0},
+    ),
+    "alert due": ("alerts", lambda now: ALERT | {"state": "due", "due_at_ms": now + YEAR}, {"due_at_ms": 0}),
+    "alert being sent": (
+        "alerts",
+        lambda now: ALERT | {"state": "sending", "changed_at_ms": now + YEAR},
+        {"changed_at_ms": 0},
     ),
     "due": ("goals", lambda now: {"due_at_ms": now + YEAR}, {"due_at_ms": 0}),
     "read-back due": ("goals", lambda now: {"state": "unconfirmed", "due_at_ms": now + YEAR}, {"due_at_ms": 0}),
@@ -246,6 +262,7 @@ RIGHT = {
         lambda now: parked(parked_until_ms=now + 96 * HOUR, weak_at_ms=now + 2 * MINUTE, due_at_ms=now + 2 * MINUTE),
     ),
     "not looked up": ("goals", lambda now: parked(parked_until_ms=now + 96 * HOUR, look_up_at_ms=now + 96 * HOUR)),
+    "alert": ("alerts", lambda now: ALERT | {"state": "due", "due_at_ms": now + 15 * MINUTE}),
     "delivered": (
         "goals",
         lambda now: {"state": "delivered", "changed_at_ms": now + YEAR, "created_at_ms": now + YEAR},
@@ -272,13 +289,15 @@ def test_every_time_that_keeps_something_waiting_has_its_most():
             "expires_at_ms",
             "first_try_at_ms",
             "delivered_at_ms",
+            "told_at_ms",
         },
+        "alerts": {"made_at_ms"},
         "attempts": {"started_at_ms", "ended_at_ms", "server_started_at_ms"},
         "destinations": {"last_success_at_ms"},
         "rule_sets": {"accepted_at_ms"},
         "workers": {"started_at_ms"},
         "source_counters": {"last_refused_at_ms", "last_accepted_at_ms", "row_began_at_ms", "gaps_began_at_ms"},
-        "link_keys": {"created_at_ms", "used_at_ms", "stopped_at_ms"},
+        "link_keys": {"created_at_ms", "used_at_ms", "stopped_at_ms", "certain_at_ms"},
         "link_visitors": {"first_at_ms", "last_at_ms"},
         "visitor_proofs": {"made_at_ms"},
         "lookup_pauses": {"since_ms"},
