@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bridge.sandbox.scenarios import Step
 
 SECOND, DAY = 1_000, 86_400_000
-BY_SOURCE = {"stripe": "STRIPE", "lemonsqueezy": "LEMONSQUEEZY", "generic": "GENERIC", "polar": "POLAR"}
 
 
 class Composed:
@@ -73,8 +72,7 @@ class Composed:
 
     def post(self, step: Step) -> str:
         """A step of a scenario, signed and posted; what it was answered."""
-        name = f"{BY_SOURCE[step.source]}_WEBHOOK_SECRET"
-        signed = simulator.request(step, self.environ[name], int(time.time()))
+        signed = simulator.request(step, self.environ[simulator.secret_name(step.source)], int(time.time()))
         answer = self.client.post(f"/webhooks/{step.source}", data=signed.body, headers=dict(signed.headers))
         assert answer.status_code == 200, (step.type, answer.get_data(as_text=True))
         return answer.get_json()["status"]
