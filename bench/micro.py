@@ -89,6 +89,7 @@ def run() -> dict[str, float]:
         for index in range(100)
     )
     hundred = _load("provider: stripe\ngoals:\n" + other)
+    elsewhere = _load("provider: stripe\ngoals:\n" + other.replace("checkout.session.completed", "invoice.paid"))
 
     def evaluate(rule_set: rules.RuleSet) -> Callable[[], rules.Evaluation]:
         source = rule_set.sources["stripe"]
@@ -103,5 +104,6 @@ def run() -> dict[str, float]:
         "verify_and_parse_us": micro_s(verify_and_parse) * 1e6,
         "one_rule_us": micro_s(evaluate(one)) * 1e6,
         "hundred_rules_us": micro_s(evaluate(hundred)) * 1e6,
+        "hundred_elsewhere_us": micro_s(evaluate(elsewhere)) * 1e6,
         "nearest_us": micro_s(lambda: nearest(table, range(100), missed, document)) * 1e6,
     }
