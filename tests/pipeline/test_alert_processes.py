@@ -10,24 +10,11 @@ import re
 import signal
 
 import pytest
-from alert_kit import Chat, Mail, running
 from running import ALICE, checkout, environment, eventually
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 LAYER = "extends: stripe\ngoals:\n  - {id: purchase, notify: true}\n"
-
-
-@pytest.fixture
-def chat():
-    with running(Chat()) as server:
-        yield server
-
-
-@pytest.fixture
-def mail():
-    with running(Mail()) as server:
-        yield server
 
 
 @pytest.fixture

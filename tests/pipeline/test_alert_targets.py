@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from alert_kit import Chat, Mail, running
 
 from bridge.alerts.targets import send, targets, unreadable
 from bridge.model import AlertMessage
@@ -18,18 +17,6 @@ from bridge.model import AlertMessage
 ROOT = Path(__file__).parents[2]
 MESSAGE = AlertMessage("x", "news", "purchase 29.00 USD", "purchase 29.00 USD, plan pro\nVisitor: not known.")
 GRUFF = "must-not-be-told"
-
-
-@pytest.fixture
-def chat():
-    with running(Chat()) as server:
-        yield server
-
-
-@pytest.fixture
-def mail():
-    with running(Mail()) as server:
-        yield server
 
 
 def to(url, **more):
