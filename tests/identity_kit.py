@@ -102,7 +102,7 @@ class Desk:
 
     def rows(self, table, *where):
         with self.store.read() as conn:
-            return conn.execute(select(table).where(*where)).all()
+            return conn.execute(select(table).where(*where).order_by(table.primary_key.columns[0])).all()
 
     def goals(self):
         return self.rows(schema.goals)
