@@ -94,6 +94,7 @@ events = Table(
     Column("tries", Integer, nullable=False, server_default="0"),  # how often routing began
     Column("lease_token", Text),
     Column("lease_until_ms", BigInteger),
+    Column("signature", Text),  # JSON: how it was verified; NULL: stored by a release that did not say
     UniqueConstraint("source", "dedupe_key"),
     UniqueConstraint("source", "dedupe_key_2"),
     Index("ix_events_state_id", "state", "id"),
@@ -479,4 +480,30 @@ alerts = Table(
     Index("ix_alerts_state_changed_at_ms", "state", "changed_at_ms"),
     Index("ix_alerts_goal_id", "goal_id"),
     Index("ix_alerts_made_at_ms", "made_at_ms"),
+)
+
+# --- the console (statements in store/operator/sessions.py and changes.py) ------------------------------------------
+
+# One row per browser that is signed in. The cookie's value is in neither column: `id` is its SHA-256, and `proof` the
+# HMAC of the admin token under it, so that another token ends the session.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("proof", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("seen_at_ms", BigInteger, nullable=False),
+    Column("notice", Text),  # what the next page says once
+)
+
+# What people changed: one row per action, however many goals or events it touched.
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("what", Text, nullable=False),  # replay, retry, cancel, …
+    Column("about", Text, nullable=False),  # ev_12, goal_7, stripe.yaml, …
+    Column("sentence", Text, nullable=False),
+    Index("ix_changes_at_ms", "at_ms"),
 )

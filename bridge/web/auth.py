@@ -77,10 +77,14 @@ def _given() -> bytes | None:
 
 
 def _is_one_of(given: bytes, tokens: Iterable[str | None]) -> bool:
-    """Compare every token, by hashes, so that not even their lengths can be measured."""
-    digest = hashlib.sha256(given).digest()
-    equal = [hmac.compare_digest(digest, hashlib.sha256(token.encode()).digest()) for token in tokens if token]
+    """Compare every token."""
+    equal = [is_right(given, token.encode()) for token in tokens if token]
     return any(equal)
+
+
+def is_right(given: bytes, token: bytes) -> bool:
+    """Compare by hashes, so that not even the length of a token can be measured."""
+    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(token).digest())
 
 
 def is_admin() -> bool:
@@ -94,10 +98,10 @@ def is_local() -> bool:
         return False  # HTTP/1.0 is what nginx speaks, which adds no header by itself
     if request.environ.get(DROPPED) or not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs
         return False
-    return _is_loopback(request.remote_addr or "") and _names_this_machine(request.environ.get("HTTP_HOST", ""))
+    return _is_loopback(request.remote_addr or "") and names_this_machine(request.environ.get("HTTP_HOST", ""))
 
 
-def _names_this_machine(host: str) -> bool:
+def names_this_machine(host: str) -> bool:
     """Whether this is a loopback name: a page elsewhere whose name resolves to 127.0.0.1 asks for its own name."""
     found = _HOST.fullmatch(host)
     if found is None:
@@ -171,6 +175,10 @@ def slow_down(application: Flask, bridge: Bridge) -> None:
     application.wsgi_app = Delayed(application.wsgi_app)  # type: ignore[method-assign]
 
 
+def _signs_in(environ: dict[str, Any]) -> bool:
+    return environ.get("REQUEST_METHOD") == "POST" and environ.get("PATH_INFO") == "/console/sign-in"
+
+
 class Delayed:
     """WSGI around the application: a delayed answer waits in the server, not in a thread.
 
@@ -181,7 +189,7 @@ class Delayed:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        if DEFERRED not in environ or "HTTP_AUTHORIZATION" not in environ:
+        if DEFERRED not in environ or not ("HTTP_AUTHORIZATION" in environ or _signs_in(environ)):
             return self._application(environ, start_response)
         started: list[Any] = []
         parts = self._application(environ, lambda *arguments: started.extend(arguments))

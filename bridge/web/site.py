@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response
+from flask import Flask, Response, redirect
 from werkzeug.exceptions import HTTPException
 
 from bridge import logs
-from bridge.web import auth, health, hooks, links, metrics, snippet
+from bridge.web import auth, console, health, hooks, links, metrics, snippet
 from bridge.web.messages import plain, unavailable
 
 if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
     from bridge.app import Bridge
 
 log = logs.get("web")
@@ -31,10 +33,10 @@ def create(bridge: Bridge) -> Flask:
     application.url_map.strict_slashes = False
     application.url_map.merge_slashes = False  # Werkzeug would answer `//` with a redirect, which no sender follows
     application.config["BRIDGE_SETTINGS"] = bridge.settings
-    for part in (hooks, links, health, metrics):
+    for part in (hooks, links, health, metrics, console):
         application.register_blueprint(part.blueprint(bridge))
     application.register_blueprint(snippet.blueprint())
-    application.add_url_rule("/", "root", _root)
+    application.add_url_rule("/", "root", _to_console if console.is_on(bridge.settings) else _root)
     application.register_error_handler(HTTPException, _as_sentence)
     application.register_error_handler(Exception, _failed)
     application.after_request(_with_headers)
@@ -42,8 +44,12 @@ def create(bridge: Bridge) -> Flask:
     return application
 
 
+def _to_console() -> ResponseReturnValue:
+    return redirect("/console/")
+
+
 def _root() -> Response:
-    return plain(404, "There is no page here. Webhooks go to /webhooks/<source>; /status says how the bridge is.")
+    return plain(404, f"There is no page here. Webhooks go to /webhooks/<source>. {console.OFF}")
 
 
 def _as_sentence(error: HTTPException) -> Response:

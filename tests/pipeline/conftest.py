@@ -1,6 +1,7 @@
 """`machine`: starts real processes for one test, or for all of a file (`shared_machine`), and ends what is left.
 
-`chat` and `mail`: what alerts are sent to, over HTTP and SMTP.
+`chat` and `mail`: what alerts are sent to, over HTTP and SMTP. `console` and `visit`: a bridge in this process whose
+console is on, and somebody who is signed in there.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from alert_kit import Chat, Mail, running
+from composed import Composed
+from console_kit import TOKEN, Visit
 from running import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from conftest import Clock
 
 
 @pytest.fixture
@@ -40,3 +45,25 @@ def chat() -> Iterator[Chat]:
 def mail() -> Iterator[Mail]:
     with running(Mail()) as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def console_url(request: pytest.FixtureRequest) -> str:
+    """A database whose time is `clock`, for a bridge in this process."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_url")
+    engine = request.getfixturevalue("postgres_store").engine
+    return engine.url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def console(console_url: str, clock: Clock) -> Iterator[Composed]:
+    """A bridge on each database, whose console is on."""
+    with Composed(console_url, clock, BRIDGE_ADMIN_TOKEN=TOKEN) as made:
+        yield made
+
+
+@pytest.fixture
+def visit(console: Composed) -> Visit:
+    """Somebody who is signed in there."""
+    return Visit(console)

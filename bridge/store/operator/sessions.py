@@ -1,0 +1,66 @@
+"""Who is signed in to the console: one row per browser, the same for every process.
+
+A session ends after a week without a visit, after thirty days, with sign-out, and with the admin token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, insert, or_, select, update
+
+from bridge.store.clock import now_ms
+from bridge.store.schema import sessions
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+IDLE_MS: Final = 7 * 86_400_000
+LONGEST_MS: Final = 30 * 86_400_000
+SEEN_MS: Final = 3_600_000  # a visit is written down once an hour, so that reading writes nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """proof: what shows which admin token opened it. stale: its last visit should be written down again."""
+
+    proof: str
+    notice: str | None
+    stale: bool
+
+
+def begin(conn: Connection, id_: str, proof: str) -> None:
+    """Someone signed in; sessions that are over are removed."""
+    conn.execute(delete(sessions).where(_over))
+    conn.execute(insert(sessions).values(id=id_, proof=proof, created_at_ms=now_ms(), seen_at_ms=now_ms()))
+
+
+def find(conn: Connection, id_: str) -> Session | None:
+    """The session of a cookie, unless it is over."""
+    stale = (sessions.c.seen_at_ms < now_ms() - SEEN_MS).label("stale")
+    row = conn.execute(select(sessions.c.proof, sessions.c.notice, stale).where(sessions.c.id == id_, ~_over)).first()
+    return None if row is None else Session(row.proof, row.notice, bool(row.stale))
+
+
+def touch(conn: Connection, id_: str) -> None:
+    """It was used."""
+    conn.execute(update(sessions).where(sessions.c.id == id_).values(seen_at_ms=now_ms()))
+
+
+def leave_notice(conn: Connection, id_: str, notice: str | None) -> None:
+    """What the next page says once; None: it was said."""
+    conn.execute(update(sessions).where(sessions.c.id == id_).values(notice=notice))
+
+
+def end(conn: Connection, id_: str) -> None:
+    """Someone signed out."""
+    conn.execute(delete(sessions).where(sessions.c.id == id_))
+
+
+# A clock that was set back makes no session eternal: one from the future is over, too.
+_over = or_(
+    sessions.c.seen_at_ms < now_ms() - IDLE_MS,
+    sessions.c.created_at_ms < now_ms() - LONGEST_MS,
+    sessions.c.created_at_ms > now_ms() + LONGEST_MS,
+)

@@ -1,0 +1,183 @@
+"""How a page becomes HTML: what every template knows, the headers of every answer, and errors as pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from flask import Response, g, render_template, request
+from jinja2 import StrictUndefined
+from werkzeug.exceptions import HTTPException, NotFound
+
+from bridge import logs
+from bridge.errors import BridgeError, StoreError
+from bridge.server.framing import BODY_LIMIT
+from bridge.store.operator import changes
+from bridge.web.console import static
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+    from flask.blueprints import BlueprintSetupState
+
+    from bridge.app import Bridge
+    from bridge.web.console.session import Sessions
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+SHORT: Final = 120  # characters of a value in a list
+
+log = logs.get("console")
+
+
+class NavItem(NamedTuple):
+    """A page that every page links to. key: what a page calls itself (`here`)."""
+
+    key: str
+    label: str
+    path: str
+
+
+NAVIGATION: Final = (
+    NavItem("home", "Home", "/console/"),
+    NavItem("activity", "Activity", "/console/activity"),
+    NavItem("people", "People", "/console/people"),
+    NavItem("rules", "Rules", "/console/rules"),
+    NavItem("sources", "Sources", "/console/sources"),
+)
+
+
+def page(template: str, *, title: str, here: str = "", code: int = 200, **values: Any) -> Response:
+    """A whole page. title: its heading; here: the key of its place in the navigation."""
+    return Response(render_template(template, title=title, here=here, **values), code)
+
+
+def fragment(template: str, **values: Any) -> Response:
+    """A part of a page that htmx swaps in."""
+    return Response(render_template(template, **values))
+
+
+def notice(sentence: str) -> None:
+    """Say this on the next page of the session."""
+    sessions: Sessions = g.sessions
+    sessions.leave_notice(sentence)
+
+
+def changed(bridge: Bridge, what: str, about: str, sentence: str) -> None:
+    """A person changed something: one log line, and one row of recent changes."""
+    log.info("console.changed", what=what, about=about, sentence=sentence, address=request.remote_addr)
+    bridge.store.run(lambda conn: changes.record(conn, what, about, sentence))
+
+
+# ------------------------------------------------------------------------------------------------------ templates
+
+
+def at(ms: int | None) -> str:
+    """A time as machines read it: `2026-11-28T12:03:07.123Z`."""
+    return "" if ms is None else _utc(ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+
+
+def utc(ms: int, *, precise: bool = False) -> str:
+    """A time as people read it without JavaScript: `2026-11-28 12:03:07 UTC`."""
+    return _utc(ms).strftime("%Y-%m-%d %H:%M:%S") + (f".{ms % 1000:03d}" if precise else "") + " UTC"
+
+
+def _utc(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms // 1000, UTC)
+
+
+def short(value: object, limit: int = SHORT) -> str:
+    """The beginning of a value that may be long, on one line."""
+    text = " ".join(str(value)[: 4 * limit].split())
+    return text if len(text) <= limit and len(str(value)) <= 4 * limit else text[: limit - 1] + "…"
+
+
+def visible(value: object) -> str:
+    """Replace characters that could change how the text around them is read: controls, and overrides of direction."""
+    return "".join(_shown(char) for char in str(value))
+
+
+def _shown(char: str) -> str:
+    if char in "\n\t" or (char.isprintable() and char not in _DIRECTIONS):
+        return char
+    return (
+        "\N{SYMBOL FOR DELETE}"
+        if char == "\x7f"
+        else chr(0x2400 + ord(char))
+        if char < " "
+        else "\N{REPLACEMENT CHARACTER}"
+    )
+
+
+_DIRECTIONS: Final = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def register(routes: Blueprint, sessions: Sessions) -> None:
+    """What every page of the blueprint shares."""
+
+    @routes.record
+    def prepare(state: BlueprintSetupState) -> None:
+        environment = state.app.jinja_env
+        environment.undefined = StrictUndefined
+        environment.trim_blocks = environment.lstrip_blocks = True
+        environment.filters.update(at=at, utc=utc, short=short, visible=visible)
+
+    @routes.before_request
+    def begin() -> None:
+        g.sessions = sessions
+        request.max_content_length = request.max_form_memory_size = BODY_LIMIT
+
+    @routes.context_processor
+    def shared() -> dict[str, Any]:
+        return {
+            "csrf_token": g.get("csrf"),
+            "take_notice": _take_notice,
+            "navigation": NAVIGATION,
+            "static_address": static.address,
+            "static_integrity": lambda name: static.of(name).integrity,
+        }
+
+    @routes.after_request
+    def guard(answer: Response) -> Response:
+        answer.headers.setdefault("Content-Security-Policy", POLICY)
+        return answer
+
+    @routes.route("/<path:rest>")
+    def nothing_here(rest: str) -> Response:  # noqa: ARG001 - every address that no page has
+        raise NotFound
+
+    routes.register_error_handler(HTTPException, _as_page)
+    routes.register_error_handler(BridgeError, _not_done)
+    routes.register_error_handler(StoreError, _no_database)
+
+
+def _take_notice() -> str | None:
+    """What the session is to be told, once."""
+    sentence: str | None = g.get("notice")
+    if sentence is not None:
+        g.notice = None
+        g.sessions.leave_notice(None)
+    return sentence
+
+
+def _as_page(error: HTTPException) -> Response:
+    code = error.code or 500
+    sentence = _SENTENCES.get(code, f"{error.name}.")
+    return page("error.html", title="There is nothing here" if code == 404 else error.name, code=code, problem=sentence)
+
+
+_SENTENCES: Final = {
+    404: "No page of the console has this address, or what it was about is no longer stored.",
+    413: "That was more than 1 MiB, which is the most that the bridge takes.",
+}
+
+
+def _not_done(error: BridgeError) -> Response:
+    return page("error.html", title="This was not done", code=400, problem=str(error))
+
+
+def _no_database(error: StoreError) -> Response:
+    answer = page("error.html", title="The database cannot be used", code=503, problem=str(error))
+    answer.headers["Retry-After"] = "5"
+    return answer
