@@ -1,11 +1,17 @@
-"""What every room asks of strings: what a database takes, how a JSON value is written, which word was meant."""
+"""What every room asks of strings: what a database takes, how a value, a time or a count is written, what was meant.
+
+Everything that came from outside goes through `clean` before a terminal sees it: a webhook may hold escape sequences.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
+from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -14,6 +20,9 @@ if TYPE_CHECKING:
 
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")
+_UNITS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "min"), (1_000, "s"))
+_UNPLAIN: Final = re.compile(r"[^\n -~]")
+_HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def storable(text: str) -> str:
@@ -56,3 +65,83 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     if suggestion is not None:
         return f'; did you mean "{suggestion}"?'
     return f"; known are {', '.join(sorted(known))}" if len(known) <= 30 else ""
+
+
+# ----------------------------------------------------------------------------------------------------- for people
+
+
+def clean(value: Any) -> str:
+    """A string with every control or invisible character spelled out; other values as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return "".join(c if unicodedata.category(c) not in _HIDDEN else _spelled(c) for c in text)
+
+
+def escaped(document: str) -> str:
+    """A JSON document in which such characters are JSON's own escapes: the same data. Line ends are its layout."""
+    return _UNPLAIN.sub(lambda found: _as_json_escape(found[0]), document)
+
+
+def _as_json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def shown(value: Any, limit: int = 120) -> str:
+    """A value of an event as evidence: JSON, cleaned, cut."""
+    text = clean(json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def when(ms: int | None) -> str:
+    """`2026-11-24 22:18:03 UTC`."""
+    if ms is None:
+        return "never"
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def when_short(ms: int | None) -> str:
+    """`11-24 22:18:03`, for tables."""
+    return "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+
+
+def span(ms: int) -> str:
+    """A duration as exactly as people need it: `12 days`, `1 hour 5 min`, `3 s`."""
+    left, parts = abs(ms), []
+    for size, name in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}{'s' if count > 1 and name in ('day', 'hour') else ''}")
+        elif parts:
+            break
+        if len(parts) == 2 or (parts and count >= 10):
+            break
+    return " ".join(parts) or f"{abs(ms)} ms"
+
+
+def ago(ms: int, now_ms: int) -> str:
+    """`3 min ago`, `in 2 hours`, `now`."""
+    distance = now_ms - ms
+    if abs(distance) < 1_000:
+        return "now"
+    return f"{span(distance)} ago" if distance > 0 else f"in {span(distance)}"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 rule`, `2 rules`."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `11th`, `23rd`."""
+    end = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{end}"
+
+
+def listing(items: list[str], none: str = "none") -> str:
+    """`a, b and c`."""
+    if not items:
+        return none
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -8,9 +8,9 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import Command, Section
-from bridge.cli.formatting import count, when_short
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, FaultsError
+from bridge.text import count, when_short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,9 +11,9 @@ import click
 from bridge.cli import parameters, redaction, resources
 from bridge.cli.catalogue import command
 from bridge.cli.coverage import print_unseen
-from bridge.cli.formatting import count, listing, span
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.text import count, listing, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

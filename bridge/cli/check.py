@@ -17,10 +17,9 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import count
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, FaultsError, SettingsError
-from bridge.text import nearest
+from bridge.text import count, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import parameters, resources, trace
+from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import count, listing, span, when_short
 from bridge.cli.screen import of_context
+from bridge.text import count, listing, span, when_short
+from bridge.workbench import trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import store
-from bridge.cli import demo_events, describe
+from bridge.cli import demo_events
 from bridge.cli.screen import BAD, GOOD
 from bridge.identity.evidence import FoundVisitor
 from bridge.store.operator import queries
@@ -139,11 +139,13 @@ def table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str
 
 def hero(screen: Screen, rows: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
     """The refund of a sale on another device: how its visitor was found, and the whole answer of `why`."""
+    from bridge.workbench.describe import how_known
+
     row = next(row for row in rows if row.act.step.type == demo_events.HERO)
     screen.say()
     screen.heading("Neither the sale at Stripe nor its refund names a visitor, yet both are attributed:")
     for goal in row.seen.goals if row.seen else ():
-        for part in (describe.how_known(goal) or "has no visitor").split(", "):
+        for part in (how_known(goal) or "has no visitor").split(", "):
             screen.say(part, indent=2)
     command = [sys.executable, "-m", "bridge", "why", row.act.step.id]
     answer = subprocess.run(command, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and module

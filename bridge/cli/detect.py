@@ -17,9 +17,9 @@ import click
 
 from bridge.cli import captured, parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import listing, span
 from bridge.cli.screen import of_context
 from bridge.errors import MappingError, SignatureError, UsageError
+from bridge.text import listing, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

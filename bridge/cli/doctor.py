@@ -17,10 +17,10 @@ import click
 from bridge import settings as settings_
 from bridge.cli import resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
 from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
 from bridge.model import Candidate, Outcome, OutcomeKind
+from bridge.text import ago, count, listing, when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import describe, parameters, redaction, rehearsal, resources
+from bridge.cli import parameters, printing, redaction, rehearsal, resources
 from bridge.cli.catalogue import Command, Section
-from bridge.cli.formatting import count, listing, when_short
 from bridge.cli.screen import clean_lines, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
+from bridge.text import count, listing, when_short
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -71,22 +71,14 @@ def list_(since: int | None, until: parameters.Point | None, limit: int, **filte
     redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
     heads = ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "RESULT")
     none = "No event has been received yet." if wanted == queries.EventFilter(limit=limit) else "No event like that."
-    describe.print_page(screen, heads, lines, _row, limit=limit, none=none)
+    printing.print_page(screen, heads, lines, _row, limit=limit, none=none)
 
 
 def _row(line: EventLine) -> tuple[str, ...]:
+    from bridge.workbench.describe import became
+
     mode = " (test)" if line.test else ""
-    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, _became(line))
-
-
-def _became(line: EventLine) -> str:
-    """Its goals; without any the verdict, and the reason if there is one."""
-    if line.goals:
-        return listing([f"{goal.name} {goal.state}" for goal in line.goals])
-    verdict = line.verdict if line.state == EventState.ROUTED else line.state
-    if verdict == Verdict.MATCHED:
-        return "matched, but the goal had been made before"
-    return f"{verdict}: {line.reason}" if line.reason else str(verdict)
+    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, became(line))
 
 
 @events.command(
@@ -101,18 +93,20 @@ def _became(line: EventLine) -> str:
 @click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
 def show(event: str, body: bool) -> None:
     """Show one event: when it came, every rule's reason, the visitor, its goals and their attempts."""
+    from bridge.workbench import describe
+
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = one(conn, event)
         made = describe.goals_of(conn, detail)
-        moment = describe.moment(conn)
+        moment = describe.moment(conn, resources.environ())
     redaction.hide_of(screen, [detail])
     if body:
         _write_body(screen, detail)
     elif screen.as_json:
         screen.write_json({**describe.as_json(detail), "goals": describe.as_json(made)})
     else:
-        describe.print_event(screen, detail, made, moment)
+        printing.print_event(screen, detail, made, moment)
 
 
 def one(conn: Connection, text: str) -> EventDetail:
@@ -131,8 +125,10 @@ def one(conn: Connection, text: str) -> EventDetail:
 
 
 def _write_body(screen: Screen, detail: EventDetail) -> None:
+    from bridge.workbench.describe import gone
+
     if detail.event.body is None:
-        raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
+        raise BridgeError(f"The body of {detail.line.label} is gone: {gone(detail.line)}.")
     body = redaction.masked_body(detail.event)
     if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would obey what the body holds
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")

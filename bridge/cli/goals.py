@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import describe, parameters, redaction, resources
+from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import Command, Section
-from bridge.cli.formatting import ago, count, listing, when_short
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
+from bridge.text import count, listing, when_short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
-    from bridge.cli.describe import Moment
     from bridge.store.operator.queries import GoalLine
+    from bridge.workbench.describe import Moment
 
 RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
 
@@ -61,34 +61,24 @@ def goals() -> None:
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
     from bridge.store.operator import queries
+    from bridge.workbench import describe
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         wanted = queries.GoalFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
         lines = queries.list_goals(conn, wanted)
         redaction.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
-        moment = describe.moment(conn)
+        moment = describe.moment(conn, resources.environ())
     heads = ("GOAL", "MADE (UTC)", "SOURCE", "NAME", "VISITOR", "STATE", "WHY OR WHEN")
     none = "No goal has been made yet." if wanted == queries.GoalFilter(limit=limit) else "No goal like that."
-    describe.print_page(screen, heads, lines, partial(_row, moment=moment), limit=limit, none=none)
+    printing.print_page(screen, heads, lines, partial(_row, moment=moment), limit=limit, none=none)
 
 
 def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
+    from bridge.workbench.describe import why_or_when
+
     made = when_short(line.created_at_ms)
-    return (line.label, made, line.source, line.called, line.visitor or "", line.state, _why_or_when(line, moment))
-
-
-def _why_or_when(line: GoalLine, moment: Moment) -> str:
-    if line.state == GoalState.DELIVERED:
-        told = f", {describe.told(line)}" if line.told_at_ms is not None else ""
-        return f"{when_short(line.delivered_at_ms)}{told}"
-    if line.state == GoalState.PENDING:
-        stopped = describe.held_up(line, moment)
-        if stopped:
-            return stopped
-        due = ago(line.due_at_ms, moment.now_ms) if line.due_at_ms > moment.now_ms else "now"
-        return f"due {due}{': ' + line.message if line.message else ''}"
-    return line.message or line.reason or ""
+    return (line.label, made, line.source, line.called, line.visitor or "", line.state, why_or_when(line, moment))
 
 
 @goals.command(
@@ -98,39 +88,22 @@ def _why_or_when(line: GoalLine, moment: Moment) -> str:
 def show(goal: int) -> None:
     """Show one goal: its visitor and how that is known, its event, every attempt, what happens next."""
     from bridge.store.operator import queries
+    from bridge.workbench import describe
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = queries.show_goal(conn, goal)
         redaction.hide_goals(screen, conn, [detail.goal] if detail else [])
-        moment = describe.moment(conn)
+        moment = describe.moment(conn, resources.environ())
     if detail is None:
         raise BridgeError(f"There is no goal_{goal}. `python -m bridge goals` lists the newest.")
     if screen.as_json:
         screen.write_json(describe.as_json(detail))
     else:
-        describe.print_goal_in_full(screen, detail, moment)
+        printing.print_goal_in_full(screen, detail, moment)
 
 
 # ----------------------------------------------------------------------------------------------- retry and cancel
-
-_RETRIED: Final = {
-    "queued": "is due now",
-    "rerouted": "has no visitor: its event is routed again, which looks for one",
-    "delivered": "was delivered, and was left alone",
-    "no_visitor": "has no visitor, and its event's body is gone, so none can be looked for",
-    "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
-    "waits": "waits for its visitor; bind one with `python -m bridge links add`",
-    "dry": "belongs to a test event and is never sent",
-    "looked_for": "was kept by a dry rule and has no visitor yet: it is looked for",
-    "unknown": "does not exist",
-}
-_CANCELLED: Final = {
-    "cancelled": "is cancelled and will never be sent",
-    "final": "is final already: there is nothing to cancel",
-    "under_way": "may have been sent already; try again in a minute",
-    "unknown": "does not exist",
-}
 
 
 @goals.command(
@@ -152,6 +125,7 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
     A delivered goal is sent a second time only after you confirm it, because DataFast counts both.
     """
     from bridge.store.operator import actions
+    from bridge.workbench.describe import retried
 
     with resources.store() as store:
         with store.read() as conn:
@@ -159,16 +133,10 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
         _ask_about(chosen, delivered, yes=yes, named=bool(ids))
         done = [store.run(partial(actions.retry, goal_id=one, again=one in delivered)) for one in chosen]
     rows = [
-        (one, outcome.value, _retried(outcome.value, number))
+        (one, outcome.value, retried(outcome.value, number))
         for one, (outcome, number) in zip(chosen, done, strict=True)
     ]
     return _answer(rows, fine=("queued", "again", "rerouted", "looked_for"))
-
-
-def _retried(outcome: str, number: int) -> str:
-    if outcome == "again":
-        return f"is sent again, as goal_{number}"
-    return f"was sent again before, as goal_{number}" if outcome == "already" else _RETRIED[outcome]
 
 
 def _chosen(
@@ -240,10 +208,11 @@ def send(rule: str, source: str | None, yes: bool) -> int:
 def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
     from bridge.store.operator import actions
+    from bridge.workbench.describe import CANCELLED
 
     with resources.store() as store:
         done = [store.run(partial(actions.cancel, goal_id=one)) for one in ids]
-    rows = [(one, outcome.value, _CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
+    rows = [(one, outcome.value, CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
     return _answer(rows, fine=("cancelled",))
 
 

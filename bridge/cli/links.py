@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge.cli import describe, parameters, resources, why
+from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Command, Section, command
-from bridge.cli.formatting import ago, count, listing
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.text import ago, count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
     from bridge.store.operator.queries import GoalDetail, GoalLine
+    from bridge.workbench.describe import Moment
 
 
 @click.group(
@@ -53,6 +54,7 @@ def show(key: str) -> None:
     `python -m bridge why KEY` shows the same with its events and goals.
     """
     from bridge.store.operator import threads
+    from bridge.workbench.describe import as_json
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
@@ -61,9 +63,9 @@ def show(key: str) -> None:
     if not thread.keys:
         raise BridgeError(f"No event has named {key!r} (or it was longer ago than 400 days).")
     if screen.as_json:
-        screen.write_json(describe.as_json(thread))
+        screen.write_json(as_json(thread))
     else:
-        why.print_thread(screen, thread)
+        printing.print_thread(screen, thread)
 
 
 @links.command(
@@ -89,6 +91,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     from bridge import identity
     from bridge.store.goals import parking
     from bridge.store.operator import queries
+    from bridge.workbench import describe
 
     given = resources.environ()
     settings = resources.settings()
@@ -108,7 +111,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
         links, goals = store.run(bind)
         with store.read() as conn:
-            moment = describe.moment(conn)
+            moment = describe.moment(conn, given)
     states = {detail.goal.label: detail.goal.state for detail in goals}
     of_context().answer(
         {"ok": True, "key": found.text, "visitor": known, "goals": states},
@@ -117,8 +120,10 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     )
 
 
-def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment: describe.Moment) -> Iterator[str]:
+def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment: Moment) -> Iterator[str]:
     """When each goal that waited for a key is sent, or why it is not sent."""
+    from bridge.workbench import describe
+
     if key.strong and key.text not in links.threads:
         yield f"But {key.text} was stopped and no longer links anything (`links show {key.id}`), so no goal is sent."
     if not goals:
@@ -186,6 +191,7 @@ def forget(key: str, yes: bool) -> None:
 def _the_key(conn: Connection, text: str) -> Key:
     """The only key of this name; that of a person goes before a customer's, because it is shared."""
     from bridge.model import Key
+    from bridge.workbench import why
 
     named = why.keys_named(conn, text)
     if not named:
@@ -264,6 +270,7 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     sent yet are never sent. At the end it says what remains to be done at DataFast and at the provider.
     """
     from bridge.store.operator import forgetting
+    from bridge.workbench import why
 
     screen = of_context()
     needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]

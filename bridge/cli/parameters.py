@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from bridge.cli.formatting import clean
 from bridge.errors import BridgeError, UsageError
 from bridge.settings import duration_ms
+from bridge.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,23 +25,17 @@ if TYPE_CHECKING:
 
 def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
     """Hide what is secret in these events, whatever part of them is shown."""
+    from bridge.workbench.describe import known_by
+
     for detail in details:
-        ids = _known(detail.line.provider_event_id, detail.line.account, detail.line.type)
-        for goal in detail.line.goals:
-            ids |= _known(goal.visitor, goal.name)
-        for element in (detail.trace or {}).get("elements", ()):
-            ids |= _known(element.get("id"), *(key.rpartition(":")[2] for key in element.get("keys", ())))
-        hide_event(screen, detail.event, ids)
+        hide_event(screen, detail.event, known_by(detail))
 
 
 def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source | None = None) -> None:
     """The same for one event. ids: by which it is found; they are not secret, whatever their fields are called."""
     from bridge import sources
 
-    source = source or source_of(event.source, event.provider)
-    if event.body is not None:
-        screen.hide(sources.named_secrets(source, event.body) - frozenset(ids))
-    hide_source(screen, source, event.body or b"")
+    screen.hide(sources.unshowable(source or source_of(event.source, event.provider), event.body, ids))
 
 
 def hide_goals(screen: Screen, conn: Connection, goals: Iterable[GoalLine]) -> None:
@@ -58,11 +52,10 @@ def hide_sources(screen: Screen, pairs: Iterable[tuple[str, str]]) -> None:
         hide_source(screen, source_of(name, provider))
 
 
-def hide_source(screen: Screen, source: Source | None, body: bytes = b"") -> None:
+def hide_source(screen: Screen, source: Source | None) -> None:
     from bridge import sources
 
-    if source is not None:
-        screen.hide(sources.known_secrets(source) | sources.sender_tokens(source, body))
+    screen.hide(sources.unshowable(source))
 
 
 def masked_body(event: Event) -> bytes:
@@ -96,7 +89,3 @@ def _read(file: Any) -> str | None:
     except OSError:
         return None
     return text
-
-
-def _known(*texts: str | None) -> set[str]:
-    return {text for text in texts if text}

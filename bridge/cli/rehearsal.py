@@ -7,24 +7,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.cli import redaction, resources
-from bridge.cli.formatting import count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bridge.cli.screen import Screen
     from bridge.store import Store
-    from bridge.store.goals.making import ForetoldGoal
     from bridge.workbench.replay import ForetoldEvent
 
 SHOWN: Final = 50  # events
-_WOULD: Final = {
-    "pending": "would be sent",
-    "parked": "would wait for its visitor",
-    "unattributed": "would find no visitor",
-    "dry": "would not be sent (it is dry)",
-    "expired": "would not be sent (it is too old)",
-}
 
 
 def show(screen: Screen, store: Store, ids: Sequence[int]) -> None:
@@ -60,49 +51,13 @@ def as_json(found: Sequence[ForetoldEvent]) -> dict[str, Any]:
 
 
 def _print(screen: Screen, found: Sequence[ForetoldEvent]) -> None:
-    screen.heading(_summary(found))
-    rows = [one for one in found if one.refused or one.verdict == "quarantined" or any(map(_is_news, one.goals))]
+    from bridge.workbench import replay
+
+    screen.heading(replay.summary(found))
+    rows = replay.news(found)
     if rows:
         screen.say()
-        screen.table(("EVENT", "TYPE", "WHAT WOULD BECOME OF IT"), [_row(one) for one in rows[:SHOWN]])
+        table = [(f"ev_{one.event_id}", one.type, replay.sentence(one)) for one in rows[:SHOWN]]
+        screen.table(("EVENT", "TYPE", "WHAT WOULD BECOME OF IT"), table)
     if len(rows) > SHOWN:
         screen.say(f"{len(rows) - SHOWN} more: --json shows all.")
-
-
-def _summary(found: Sequence[ForetoldEvent]) -> str:
-    routed = [one for one in found if one.refused is None]
-    if not routed:
-        return "No event would be routed again."
-    goals = [goal for one in routed for goal in one.goals]
-    states = Counter(goal.state.value for goal in goals if goal.outcome == "new")
-    new = sum(states.values())
-    told = [f"{number} {state}" for state, number in sorted(states.items())]
-    said = [f"{count(new, 'new goal')}{f' ({listing(told)})' if told else ''}"]
-    merged, known = (sum(goal.outcome == outcome for goal in goals) for outcome in ("merged", "known"))
-    if merged:
-        said.append(f"{count(merged, 'goal')} would take something from an event")
-    if known:
-        said.append(f"{count(known, 'goal')} would stay as {'it is' if known == 1 else 'they are'}")
-    return f"Routing {count(len(routed), 'event')} again: {listing(said)}. Nothing was changed."
-
-
-def _is_news(goal: ForetoldGoal) -> bool:
-    return goal.outcome != "known"
-
-
-def _row(one: ForetoldEvent) -> tuple[str, ...]:
-    if one.refused:
-        what = f"nothing: {one.refused}"
-    elif one.verdict == "quarantined":
-        what = f"quarantined: {one.reason}"
-    else:
-        what = "; ".join(map(_goal, one.goals))
-    return (f"ev_{one.event_id}", one.type, what)
-
-
-def _goal(goal: ForetoldGoal) -> str:
-    there = "" if goal.goal_id is None else f" goal_{goal.goal_id}"
-    if goal.outcome == "known":
-        return f"{goal.name} is there already{f' as{there}' if there else ''} and stays as it is"
-    to = f", {goal.visitor}" if goal.visitor else ""
-    return f"{goal.name} ({goal.outcome}{there}{to}): {_WOULD.get(goal.state.value, goal.state.value)}"

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bridge.cli import describe, parameters, resources
+from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import ago, count, listing, span
 from bridge.cli.screen import of_context
+from bridge.text import ago, count, listing, span
 
 if TYPE_CHECKING:
     from bridge.cli.screen import Screen
@@ -121,6 +121,7 @@ def _print(screen: Screen, found: Report, since: int) -> None:
 
 def _print_state(screen: Screen, found: Report) -> None:
     from bridge import alarms
+    from bridge.workbench.describe import stands
 
     if found.attribution:
         screen.say()
@@ -133,7 +134,7 @@ def _print_state(screen: Screen, found: Report) -> None:
             [
                 (
                     f"{one.goals} {one.state}",
-                    f"{describe.stands(one.state)}, the oldest {ago(one.oldest_at_ms, found.until_ms)}",
+                    f"{stands(one.state)}, the oldest {ago(one.oldest_at_ms, found.until_ms)}",
                 )
                 for one in found.waiting
             ]

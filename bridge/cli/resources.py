@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import settings as settings_
-from bridge.cli.formatting import listing
 from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable, UsageError
 from bridge.settings import database_file, hosts
 from bridge.settings import database_url as database_url_
+from bridge.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

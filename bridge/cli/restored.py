@@ -13,9 +13,9 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import ago, count, listing, when
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.text import ago, count, listing, when
 
 if TYPE_CHECKING:
     from bridge.cli.screen import Screen

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from bridge.cli.formatting import clean, escaped
 from bridge.masking import hidden, hidden_in
+from bridge.text import clean, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

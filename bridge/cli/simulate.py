@@ -17,10 +17,10 @@ import click
 
 from bridge.cli import captured, resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import count, listing
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import BodyForm
+from bridge.text import count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

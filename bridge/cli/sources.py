@@ -16,11 +16,11 @@ import click
 
 from bridge.cli import resources
 from bridge.cli.catalogue import command
-from bridge.cli.formatting import ago, count, listing
 from bridge.cli.screen import of_context
 from bridge.globs import compile_glob
 from bridge.model import ReplyKind
 from bridge.presets import event_names, stated
+from bridge.text import ago, count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

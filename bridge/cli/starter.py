@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import rules, sources
 from bridge.cli import wheel
-from bridge.cli.formatting import listing
 from bridge.cli.sources import PLACEHOLDER, setup
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.layers import default_id
 from bridge.rules.reading.strict_yaml import parse
 from bridge.settings import TABLE
+from bridge.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -2,7 +2,7 @@
 
 verify: raises SignatureError or returns · read: the event to store, never raises · documents: what rules read ·
 handshake: what a message that sets up a webhook is answered · ignored: trial messages and thin notifications ·
-known_secrets, sender_tokens, named_secrets, without: what of a source and of a body must not be seen ·
+unshowable, sender_tokens, without: what of a source and of a body must not be seen ·
 faults: what makes a source's stanza or secrets unusable · can_verify: whether any secret is usable ·
 presets: the providers as data (`bridge.presets`).
 """
@@ -11,10 +11,10 @@ from bridge.presets import presets
 from bridge.sources.body import parse
 from bridge.sources.events import documents, ignored, read
 from bridge.sources.handshake import handshake, sender_of
-from bridge.sources.tokens import known_secrets, named_secrets, sender_tokens, without
+from bridge.sources.tokens import sender_tokens, unshowable, without
 from bridge.sources.verifier import can_verify, faults, verify
 
 __all__ = [
-    "can_verify", "documents", "faults", "handshake", "ignored", "known_secrets", "named_secrets", "parse", "presets",
-    "read", "sender_of", "sender_tokens", "verify", "without",
+    "can_verify", "documents", "faults", "handshake", "ignored", "parse", "presets", "read", "sender_of",
+    "sender_tokens", "unshowable", "verify", "without",
 ]  # fmt: skip

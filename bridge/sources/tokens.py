@@ -18,7 +18,7 @@ from bridge.sources.facts import text_below
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bridge.model import Json, Place
 
@@ -30,6 +30,15 @@ _ANY: Final = (
     Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
     Source("", "custom", VerifySpec("token"), body=BodyForm.FORM),
 )
+
+
+def unshowable(source: Source | None, body: bytes | None = None, ids: Iterable[str] = ()) -> frozenset[str]:
+    """What of an event and its source nobody may see. source None: its mapping file is gone, and it has no preset.
+
+    ids: by which the event is found; they are not secret, whatever their fields are called.
+    """
+    found = frozenset() if body is None else named_secrets(source, body) - frozenset(ids)
+    return found if source is None else found | known_secrets(source) | sender_tokens(source, body or b"")
 
 
 def known_secrets(source: Source) -> frozenset[str]:

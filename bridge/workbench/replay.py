@@ -6,6 +6,7 @@ about visitors is not known before they are routed: a goal finds whom the event,
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from bridge.prepare import followed, settle
 from bridge.store.clock import read_ms
 from bridge.store.goals import making, statements
 from bridge.store.operator import history
+from bridge.text import count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 _PAGE: Final = 200  # events
 GONE: Final = "its body is gone"
 WAITS: Final = "it waits to be routed already"
+_WOULD: Final = {
+    "pending": "would be sent",
+    "parked": "would wait for its visitor",
+    "unattributed": "would find no visitor",
+    "dry": "would not be sent (it is dry)",
+    "expired": "would not be sent (it is too old)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +102,47 @@ def _one(conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: se
 def is_sent(goal: ForetoldGoal) -> bool:
     """Whether a goal would be sent, now or once its visitor is known."""
     return goal.outcome != "known" and goal.state in (GoalState.PENDING, GoalState.PARKED)
+
+
+def summary(found: Sequence[ForetoldEvent]) -> str:
+    """How many goals would be new, take something or stay as they are, in a sentence."""
+    routed = [one for one in found if one.refused is None]
+    if not routed:
+        return "No event would be routed again."
+    goals = [goal for one in routed for goal in one.goals]
+    states = Counter(goal.state.value for goal in goals if goal.outcome == "new")
+    new = sum(states.values())
+    told = [f"{number} {state}" for state, number in sorted(states.items())]
+    said = [f"{count(new, 'new goal')}{f' ({listing(told)})' if told else ''}"]
+    merged, known = (sum(goal.outcome == outcome for goal in goals) for outcome in ("merged", "known"))
+    if merged:
+        said.append(f"{count(merged, 'goal')} would take something from an event")
+    if known:
+        said.append(f"{count(known, 'goal')} would stay as {'it is' if known == 1 else 'they are'}")
+    return f"Routing {count(len(routed), 'event')} again: {listing(said)}. Nothing was changed."
+
+
+def news(found: Sequence[ForetoldEvent]) -> list[ForetoldEvent]:
+    """Those of which more is to be said than that nothing would change."""
+    return [
+        one
+        for one in found
+        if one.refused or one.verdict == "quarantined" or any(goal.outcome != "known" for goal in one.goals)
+    ]
+
+
+def sentence(one: ForetoldEvent) -> str:
+    """What would become of an event."""
+    if one.refused:
+        return f"nothing: {one.refused}"
+    if one.verdict == "quarantined":
+        return f"quarantined: {one.reason}"
+    return "; ".join(map(_goal, one.goals))
+
+
+def _goal(goal: ForetoldGoal) -> str:
+    there = "" if goal.goal_id is None else f" goal_{goal.goal_id}"
+    if goal.outcome == "known":
+        return f"{goal.name} is there already{f' as{there}' if there else ''} and stays as it is"
+    to = f", {goal.visitor}" if goal.visitor else ""
+    return f"{goal.name} ({goal.outcome}{there}{to}): {_WOULD.get(goal.state.value, goal.state.value)}"

@@ -9,8 +9,8 @@ from identity_kit import ALICE, Desk, stripe_event
 from sqlalchemy import text
 
 from bridge import rules, sources
-from bridge.cli.trace import rule_sentence
 from bridge.errors import MappingError
+from bridge.workbench.trace import rule_sentence
 
 SHIPPED = {"stripe.yaml": (rules.SHIPPED / "stripe.yaml").read_text("utf-8")}
 TWO_SITES = {

@@ -11,10 +11,10 @@ from identity_kit import ALICE, Desk, stripe_event
 
 from bridge import loading, rules, sources
 from bridge.cli import main
-from bridge.cli.trace import rule_sentence
 from bridge.prepare import Preparer
 from bridge.rulebook import Rulebook
 from bridge.settings import load
+from bridge.workbench.trace import rule_sentence
 
 TEXTS = {file.stem: file.read_text("utf-8") for file in golden.SHIPPED}
 PLAIN = rules.load({f"{name}.yaml": text for name, text in TEXTS.items()}, golden.ENVIRON, sources.presets())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from website import MINUTE, Sending, visitor
 
-from bridge.cli.describe import try_sentence
-from bridge.cli.formatting import when
 from bridge.model import CompletedGoal, Outcome, OutcomeKind, VisitorGoals
 from bridge.store import schema
 from bridge.store.operator import forgetting, queries, status
 from bridge.store.upkeep import jumps, retention
+from bridge.text import when
+from bridge.workbench.describe import try_sentence
 
 ANN = visitor(1)
 LOST = Outcome(OutcomeKind.UNCONFIRMED, message="the connection was closed")

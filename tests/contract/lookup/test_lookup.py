@@ -514,8 +514,8 @@ def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):
 
 
 def test_what_was_asked_is_told_with_the_goal(lone_shop):
-    from bridge.cli.describe import lookup_sentence
     from bridge.store.operator import queries
+    from bridge.workbench.describe import lookup_sentence
 
     lone_shop.stripe.permissions["rk_live_0123456789"] = ["checkout_session"]
     lone_shop.stripe.seed([session(visitor=None, subscription="sub_1")])

@@ -8,8 +8,8 @@ import io
 
 import pytest
 
+from bridge.cli.printing import print_elements
 from bridge.cli.screen import Screen
-from bridge.cli.trace import print_elements
 
 
 def other(name, types, origin="shipped"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rules_kit import HEAD, evaluate
 
-from bridge.cli.trace import nearest
+from bridge.workbench.trace import nearest
 
 THREE = """
   - {goal: free, event: sale, when: {mode: free}}

@@ -1,26 +1,27 @@
-"""Events and goals in words: one event with its reasons, one goal with its attempts.
+"""Events and goals in words: what became of an event, how a goal stands, what happens next, each attempt.
 
-`why`, `events show` and `goals show` print the same; they differ in what they look for. Ids are written in full.
+`why`, `events show`, `goals show` and the console show the same sentences. Ids are written in full.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from bridge.cli import resources, trace
-from bridge.cli.formatting import ago, count, ordinal, span, when
 from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
+from bridge.model import EventState, GoalState, Verdict
 from bridge.presets import stated
+from bridge.store.operator import queries, status
+from bridge.text import ago, count, listing, ordinal, span, when, when_short
+from bridge.workbench import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
 
-    from bridge.cli.screen import Screen
     from bridge.store.links.lookups import AskedQuestion
     from bridge.store.operator.queries import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
     from bridge.store.operator.status import DestinationState
@@ -58,50 +59,35 @@ class Moment:
 
 def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
     """The goals of an event, with their attempts."""
-    from bridge.store.operator import queries
-
     details = (queries.show_goal(conn, goal.id) for goal in event.line.goals)
     return [detail for detail in details if detail is not None]
 
 
-def moment(conn: Connection) -> Moment:
+def moment(conn: Connection, environ: Mapping[str, str]) -> Moment:
     """The database's clock, its paused destinations, and those whose key is not set."""
-    from bridge.store.operator import status
-
     seen = status.snapshot(conn, ())
-    given = frozenset(name for name, value in resources.environ().items() if value.strip())
+    given = frozenset(name for name, value in environ.items() if value.strip())
     keyless = {name: setting for name, setting in KEYS.items() if setting not in given}
     return Moment(seen.now_ms, {state.name: state for state in seen.destinations}, keyless, given)
-
-
-def print_page(
-    screen: Screen, heads: Sequence[str], lines: Sequence[Any], row: Callable[[Any], Any], *, limit: int, none: str
-) -> None:
-    """The newest events or goals, a row each, and how to see older ones."""
-    if screen.as_json:
-        screen.write_json(as_json(lines))
-        return
-    screen.table(heads, [row(line) for line in lines], none=none)
-    if len(lines) == limit:
-        screen.say(f"More: --before {lines[-1].label}")
 
 
 # -------------------------------------------------------------------------------------------------------- an event
 
 
-def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
-    """An event: when it came, what became of it, every rule, every candidate, its goals with their attempts."""
-    line, event = detail.line, detail.event
-    screen.heading(f"{line.label}  {line.type or '(no type)'}  {line.provider_event_id or '(no id of its own)'}")
-    screen.facts(_event_facts(detail, moment))
-    trace.print_elements(screen, (detail.trace or {}).get("elements", ()))
-    for key, reason in (detail.trace or {}).get("stopped", {}).items():
-        screen.say(f"{key}: {reason}", indent=2)
-    if detail.trace is None and event.body is None and line.state == "routed":
-        why = f"were {line.reason}" if forgotten(line.reason) else "were removed after BRIDGE_RETENTION_DAYS"
-        what = "Body, trace and personal keys" if forgotten(line.reason) else "Body and trace"
-        screen.say(f"{what} {why}; verdict and goals stay.", indent=2)
-    _print_goals_of(screen, detail, goals, moment)
+def event_title(detail: EventDetail) -> str:
+    """Its number here, its type, and the id that its provider gave it."""
+    line = detail.line
+    return f"{line.label}  {line.type or '(no type)'}  {line.provider_event_id or '(no id of its own)'}"
+
+
+def removed(detail: EventDetail) -> str:
+    """What of a routed event is not stored any more, and why; empty if all is there."""
+    line = detail.line
+    if detail.trace is not None or detail.event.body is not None or line.state != EventState.ROUTED:
+        return ""
+    if forgotten(line.reason):
+        return f"Body, trace and personal keys were {line.reason}; verdict and goals stay."
+    return "Body and trace were removed after BRIDGE_RETENTION_DAYS; verdict and goals stay."
 
 
 def forgotten(reason: str | None) -> bool:
@@ -114,7 +100,8 @@ def gone(line: EventLine) -> str:
     return f"it was {line.reason}" if forgotten(line.reason) else "it was older than BRIDGE_RETENTION_DAYS"
 
 
-def _event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
+def event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
+    """When it came, from where, and what became of it."""
     line, stated = detail.line, detail.event.envelope.time_ms
     facts = [("Source", f"{line.source} ({line.provider}), {'test' if line.test else 'live'} mode")]
     if line.account:
@@ -125,14 +112,15 @@ def _event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
     facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
     elements = (detail.trace or {}).get("elements", ())
     near = trace.nearest(elements[0]) if len(elements) == 1 and not line.goals else ""
-    return [*facts, ("Result", _result(detail, moment)), *([("Nearest", near)] if near else [])]
+    return [*facts, ("Result", result(detail, moment)), *([("Nearest", near)] if near else [])]
 
 
 def _again(duplicates: int) -> str:
     return f"; delivered {count(duplicates, 'more time')}, which changed nothing" if duplicates else ""
 
 
-def _result(detail: EventDetail, moment: Moment) -> str:
+def result(detail: EventDetail, moment: Moment) -> str:
+    """What became of an event, without its goals."""
     line = detail.line
     if line.state == "received":
         waits = span(moment.now_ms - line.received_at_ms)
@@ -155,29 +143,32 @@ def _way_out(line: EventLine) -> str:
     return f"; `python -m bridge events replay {line.label}` routes it again"
 
 
-def _print_goals_of(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
-    """The goals it made, then those that an earlier event had made already."""
-    for goal in goals:
-        screen.say()
-        print_goal(screen, goal.goal, moment)
-        _print_ways_out(screen, goal, moment)
-        _print_tries(screen, goal)
-    for element in (detail.trace or {}).get("elements", ()):
-        for earlier in element.get("goals", ()):
-            if earlier.get("outcome") != "made":
-                screen.say()
-                screen.say(
-                    f"Goal {earlier.get('goal')}: made before by ev_{earlier.get('event_id')} as"
-                    f" goal_{earlier.get('id')}, because there is only one per {earlier.get('once_key')}"
-                )
+def became(line: EventLine) -> str:
+    """What became of it, for a table: its goals; without any the verdict, and the reason if there is one."""
+    if line.goals:
+        return listing([f"{goal.name} {goal.state}" for goal in line.goals])
+    verdict = line.verdict if line.state == EventState.ROUTED else line.state
+    if verdict == Verdict.MATCHED:
+        return "matched, but the goal had been made before"
+    return f"{verdict}: {line.reason}" if line.reason else str(verdict)
+
+
+def made_before(detail: EventDetail) -> list[str]:
+    """The goals that it would have made, had an earlier event not made them already."""
+    told = (goal for element in (detail.trace or {}).get("elements", ()) for goal in element.get("goals", ()))
+    return [
+        f"Goal {goal.get('goal')}: made before by ev_{goal.get('event_id')} as goal_{goal.get('id')}, because there is"
+        f" only one per {goal.get('once_key')}"
+        for goal in told
+        if goal.get("outcome") != "made"
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- a goal
 
 
-def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
+def goal_facts(goal: GoalLine, moment: Moment) -> list[tuple[str, str]]:
     """A goal: its visitor and how that is known, its state, what happens next."""
-    screen.heading(f"{goal.label}  {goal.called}")
     facts = [
         ("Visitor", goal.visitor or ("forgotten" if forgotten(goal.reason) else "not known")),
         ("How known", how_known(goal)),
@@ -193,31 +184,23 @@ def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
         ("Destination", goal.destination),
         ("Only once per", "" if forgotten(goal.reason) else goal.once_key),
     ]
-    screen.facts([fact for fact in facts if fact[1]])
+    return [fact for fact in facts if fact[1]]
 
 
-def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
-    """A goal with its event and its attempts."""
-    event = detail.event
-    print_goal(screen, detail.goal, moment)
-    screen.facts(
-        [
-            ("Rule", f"{detail.goal.rule_id} of {detail.goal.source}{f' ({detail.origin})' if detail.origin else ''}"),
-            ("Event", f"{event.label}  {event.type}  {event.provider_event_id or ''}".rstrip()),
-        ],
-        width=15,
-    )
-    _print_ways_out(screen, detail, moment)
-    _print_tries(screen, detail)
+def origin_facts(detail: GoalDetail) -> list[tuple[str, str]]:
+    """The rule and the event that made a goal."""
+    goal, event = detail.goal, detail.event
+    return [
+        ("Rule", f"{goal.rule_id} of {goal.source}{f' ({detail.origin})' if detail.origin else ''}"),
+        ("Event", f"{event.label}  {event.type}  {event.provider_event_id or ''}".rstrip()),
+    ]
 
 
-def _print_ways_out(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
+def obstacles(detail: GoalDetail, moment: Moment) -> list[tuple[str, str]]:
     """What a person can do for a goal that has no visitor, and what stands in its way."""
     facts = [("Way out", sentence) for sentence in ways_out(detail, moment)]
     facts += [("Stopped", f"{key.key} no longer links anything: {key.stopped_reason}") for key in detail.stopped]
-    if detail.trouble:
-        facts.append(("No answer yet", detail.trouble))
-    screen.facts(facts, width=15)
+    return [*facts, ("No answer yet", detail.trouble)] if detail.trouble else facts
 
 
 def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
@@ -240,14 +223,9 @@ def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
     return ways
 
 
-def _print_tries(screen: Screen, detail: GoalDetail) -> None:
-    if detail.lookups:
-        screen.facts([(when(one.asked_at_ms), lookup_sentence(one)) for one in detail.lookups], width=25)
-    tries = [(when(attempt.started_at_ms), try_sentence(attempt)) for attempt in detail.attempts]
-    if not tries:
-        removed = detail.goal.state == "delivered"
-        tries = [("Attempts", "removed after BRIDGE_RETENTION_DAYS" if removed else "none yet")]
-    screen.facts(tries, width=25 if detail.attempts else 15)
+def no_attempts(goal: GoalLine) -> str:
+    """Why a goal has no attempts to show."""
+    return "removed after BRIDGE_RETENTION_DAYS" if goal.state == "delivered" else "none yet"
 
 
 def how_known(goal: GoalLine) -> str:
@@ -272,6 +250,20 @@ def standing(goal: GoalLine, moment: Moment) -> str:
         remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
         return f"{text} {when(goal.delivered_at_ms)}, {ago(goal.delivered_at_ms or 0, moment.now_ms)}{remote}{why}"
     return text + why
+
+
+def why_or_when(line: GoalLine, moment: Moment) -> str:
+    """When it was delivered or is due, else why it stands as it does, for a table."""
+    if line.state == GoalState.DELIVERED:
+        news = f", {told(line)}" if line.told_at_ms is not None else ""
+        return f"{when_short(line.delivered_at_ms)}{news}"
+    if line.state == GoalState.PENDING:
+        stopped = held_up(line, moment)
+        if stopped:
+            return stopped
+        due = ago(line.due_at_ms, moment.now_ms) if line.due_at_ms > moment.now_ms else "now"
+        return f"due {due}{': ' + line.message if line.message else ''}"
+    return line.message or line.reason or ""
 
 
 def told(goal: GoalLine) -> str:
@@ -370,10 +362,50 @@ def lookup_sentence(lookup: AskedQuestion) -> str:
     return f"asked Stripe for {asked}: {_ANSWERED[lookup.outcome].format(lookup.detail)}"
 
 
+# -------------------------------------------------------------------------------------------- what a person did
+
+
+_RETRIED: Final = {
+    "queued": "is due now",
+    "rerouted": "has no visitor: its event is routed again, which looks for one",
+    "delivered": "was delivered, and was left alone",
+    "no_visitor": "has no visitor, and its event's body is gone, so none can be looked for",
+    "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
+    "waits": "waits for its visitor; bind one with `python -m bridge links add`",
+    "dry": "belongs to a test event and is never sent",
+    "looked_for": "was kept by a dry rule and has no visitor yet: it is looked for",
+    "unknown": "does not exist",
+}
+CANCELLED: Final = {
+    "cancelled": "is cancelled and will never be sent",
+    "final": "is final already: there is nothing to cancel",
+    "under_way": "may have been sent already; try again in a minute",
+    "unknown": "does not exist",
+}
+
+
+def retried(outcome: str, number: int) -> str:
+    """What became of a request to send a goal, after the goal's name. number: of the goal that is sent."""
+    if outcome == "again":
+        return f"is sent again, as goal_{number}"
+    return f"was sent again before, as goal_{number}" if outcome == "already" else _RETRIED[outcome]
+
+
+# --------------------------------------------------------------------------------------------------------- as data
+
+
+def known_by(detail: EventDetail) -> set[str]:
+    """What an event is found by: ids that are not secret, whatever their fields are called."""
+    line = detail.line
+    found = {line.provider_event_id, line.account, line.type}
+    found |= {text for goal in line.goals for text in (goal.visitor, goal.name)}
+    for element in (detail.trace or {}).get("elements", ()):
+        found |= {element.get("id"), *(key.rpartition(":")[2] for key in element.get("keys", ()))}
+    return {text for text in found if text}
+
+
 def as_json(value: Any) -> Any:
     """An event or a goal as JSON; never with a body, nor with a header's value that is a secret."""
-    from dataclasses import fields, is_dataclass
-
     if is_dataclass(value) and not isinstance(value, type):
         found = {field.name: as_json(getattr(value, field.name)) for field in fields(value) if field.name != "body"}
         masks = {name: masked(found[name]) for name in ("headers", "query") if isinstance(found.get(name), dict)}

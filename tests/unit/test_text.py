@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.cli import formatting
+from bridge.text import ago, clean, count, listing, shown, span, when
 
 
 @given(st.text())
 def test_no_text_from_outside_can_steer_a_terminal(text):
-    shown = formatting.clean(text)
+    shown = clean(text)
     assert all(unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in shown)
     shown.encode("utf-8")
 
 
 def test_an_escape_sequence_is_spelled_out():
-    assert formatting.clean("\x1b[2Jgone") == "\\x1b[2Jgone"
+    assert clean("\x1b[2Jgone") == "\\x1b[2Jgone"
 
 
 @pytest.mark.parametrize(
@@ -36,23 +36,23 @@ def test_an_escape_sequence_is_spelled_out():
     ],
 )
 def test_a_span_has_at_most_its_two_greatest_units(ms, text):
-    assert formatting.span(ms) == text
+    assert span(ms) == text
 
 
 def test_times_are_utc_and_say_so():
-    assert formatting.when(1_700_000_000_000) == "2023-11-14 22:13:20 UTC"
+    assert when(1_700_000_000_000) == "2023-11-14 22:13:20 UTC"
 
 
 def test_a_moment_is_told_from_now_on():
-    assert formatting.ago(0, 180_000) == "3 min ago"
-    assert formatting.ago(180_000, 0) == "in 3 min"
-    assert formatting.ago(5, 0) == "now"
+    assert ago(0, 180_000) == "3 min ago"
+    assert ago(180_000, 0) == "in 3 min"
+    assert ago(5, 0) == "now"
 
 
 def test_evidence_is_cut_and_says_so():
-    assert formatting.shown("x" * 500, 10) == '"xxxxxxxx…'
+    assert shown("x" * 500, 10) == '"xxxxxxxx…'
 
 
 def test_counts_agree_with_their_noun():
-    assert (formatting.count(1, "rule"), formatting.count(0, "rule")) == ("1 rule", "0 rules")
-    assert formatting.listing(["a", "b", "c"]) == "a, b and c"
+    assert (count(1, "rule"), count(0, "rule")) == ("1 rule", "0 rules")
+    assert listing(["a", "b", "c"]) == "a, b and c"

@@ -1,6 +1,6 @@
 """A trace in words: which values might have been the visitor, what each rule said, which keys the event names.
 
-`explain` and `why` print the same trace (its form is in `bridge.route`), one before routing, the other after.
+`explain`, `why` and the console show the same trace (its form is in `bridge.route`), before routing or after it.
 This module reads nothing and decides nothing.
 """
 
@@ -10,39 +10,17 @@ import re
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.cli.formatting import count, shown
+from bridge.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from bridge.cli.screen import Screen
 
 _OTHERS_NAMED: Final = 3  # of the rules that are for other types of events
 _NEAR: Final = 0.3  # as `charge.refunded` is to `charge.refund.updated`
 
 
-def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> None:
-    """Everything about each event of a delivery; most deliveries have one."""
-    for number, element in enumerate(elements, 1):
-        screen.say()
-        if len(elements) > 1:
-            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
-        if "ignored" not in element:
-            _print_candidates(screen, element)
-            _print_keys(screen, element)
-            _print_rules(screen, element)
-
-
-def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
-    """The values that might be the visitor, each with its verdict."""
-    found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
-    screen.heading("Visitor in the event")
-    if not found:
-        screen.say("none of the places for a visitor id has a value", indent=2)
-    screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {_verdict(one)}") for one in found])
-
-
-def _verdict(candidate: Mapping[str, Any]) -> str:
+def verdict(candidate: Mapping[str, Any]) -> str:
+    """What a value that might be the visitor was taken for."""
     if candidate.get("why"):
         return str(candidate["why"])
     if candidate.get("borrowed"):
@@ -52,29 +30,7 @@ def _verdict(candidate: Mapping[str, Any]) -> str:
     return "is a visitor id"
 
 
-def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
-    """What may lead to a visitor whom another event names."""
-    keys: Sequence[str] = element.get("keys", ())
-    screen.heading("Keys that may lead to a visitor")
-    screen.say(", ".join(keys) if keys else "none", indent=2)
-
-
-def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
-    """Every rule for this type of event with its first failing condition; the others are counted."""
-    rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
-    mine = [rule for rule in rules if rule["result"] != "event"]
-    screen.heading("Rules")
-    if near := nearest(element):
-        screen.say(f"Nearest to a goal: {near}", indent=2)
-    screen.facts([(_called(rule), rule_sentence(rule)) for rule in mine])
-    others = [rule for rule in rules if rule["result"] == "event"]
-    if others:
-        screen.say(_of_other_types(others, str(element.get("type") or ""), bool(mine)), indent=2)
-    elif not rules:
-        screen.say("no rule was asked", indent=2)
-
-
-def _of_other_types(others: Sequence[Mapping[str, Any]], event_type: str, some_are_for_it: bool) -> str:
+def of_other_types(others: Sequence[Mapping[str, Any]], event_type: str, some_are_for_it: bool) -> str:
     """How many rules are for other types of events, and those whose types are most like this one."""
     noun = ("other is", "others are") if some_are_for_it else ("rule is", "rules are")
     told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}"
@@ -108,18 +64,18 @@ def nearest(element: Mapping[str, Any]) -> str:
     failing = int(near["failing"])
     seen = f"{near['path']} is {near.get('actual')}, expected {near.get('expected')}" if "path" in near else ""
     if not seen and failing == 1:
-        return f"{_called(near)}: {near.get('message')}"
+        return f"{called(near)}: {near.get('message')}"
     if not seen:
         others = count(failing - 1, "condition fails", "conditions fail")
-        return f"{_called(near)}: {near.get('message')}, and {others}"
+        return f"{called(near)}: {near.get('message')}, and {others}"
     if failing == 1:
         left = int(near["conditions"]) - 1
         hold = "; its other condition holds" if left == 1 else "; its other conditions hold" if left else ""
-        return f"{_called(near)}: {seen}{hold}"
-    return f"{_called(near)}: {seen}; {failing} of its {near['conditions']} conditions fail"
+        return f"{called(near)}: {seen}{hold}"
+    return f"{called(near)}: {seen}; {failing} of its {near['conditions']} conditions fail"
 
 
-def _called(rule: Mapping[str, Any]) -> str:
+def called(rule: Mapping[str, Any]) -> str:
     """A rule by its id; in a layer, whose it is: `refund (override)`."""
     return f"{rule['rule']} ({rule['origin']})" if rule.get("origin") else str(rule["rule"])
 

@@ -1,0 +1,152 @@
+"""What several commands print alike: an event with its reasons, a goal with its attempts, a trace, keys and visitors.
+
+The sentences come from `bridge.workbench`; here they get their places on the screen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bridge.identity.sentences import in_words
+from bridge.text import shown, when
+from bridge.workbench import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bridge.cli.screen import Screen
+    from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
+    from bridge.store.operator.threads import Thread
+    from bridge.workbench.describe import Moment
+
+
+def print_page(
+    screen: Screen, heads: Sequence[str], lines: Sequence[Any], row: Callable[[Any], Any], *, limit: int, none: str
+) -> None:
+    """The newest events or goals, a row each, and how to see older ones."""
+    from bridge.workbench import describe
+
+    if screen.as_json:
+        screen.write_json(describe.as_json(lines))
+        return
+    screen.table(heads, [row(line) for line in lines], none=none)
+    if len(lines) == limit:
+        screen.say(f"More: --before {lines[-1].label}")
+
+
+def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
+    """An event: when it came, what became of it, every rule, every candidate, its goals with their attempts."""
+    from bridge.workbench import describe
+
+    screen.heading(describe.event_title(detail))
+    screen.facts(describe.event_facts(detail, moment))
+    print_elements(screen, (detail.trace or {}).get("elements", ()))
+    for key, reason in (detail.trace or {}).get("stopped", {}).items():
+        screen.say(f"{key}: {reason}", indent=2)
+    if removed := describe.removed(detail):
+        screen.say(removed, indent=2)
+    for goal in goals:
+        screen.say()
+        print_goal(screen, goal.goal, moment)
+        screen.facts(describe.obstacles(goal, moment), width=15)
+        _print_tries(screen, goal)
+    for sentence in describe.made_before(detail):
+        screen.say()
+        screen.say(sentence)
+
+
+def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
+    """A goal: its visitor and how that is known, its state, what happens next."""
+    from bridge.workbench import describe
+
+    screen.heading(f"{goal.label}  {goal.called}")
+    screen.facts(describe.goal_facts(goal, moment))
+
+
+def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
+    """A goal with its event and its attempts."""
+    from bridge.workbench import describe
+
+    print_goal(screen, detail.goal, moment)
+    screen.facts(describe.origin_facts(detail), width=15)
+    screen.facts(describe.obstacles(detail, moment), width=15)
+    _print_tries(screen, detail)
+
+
+def _print_tries(screen: Screen, detail: GoalDetail) -> None:
+    from bridge.workbench import describe
+
+    if detail.lookups:
+        screen.facts([(when(one.asked_at_ms), describe.lookup_sentence(one)) for one in detail.lookups], width=25)
+    tries = [(when(attempt.started_at_ms), describe.try_sentence(attempt)) for attempt in detail.attempts]
+    screen.facts(
+        tries or [("Attempts", describe.no_attempts(detail.goal))],
+        width=25 if detail.attempts else 15,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- a trace
+
+
+def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> None:
+    """Everything about each event of a delivery; most deliveries have one."""
+    for number, element in enumerate(elements, 1):
+        screen.say()
+        if len(elements) > 1:
+            screen.heading(f"Event {number} of {len(elements)}: {element.get('type') or '(no type)'}")
+        if "ignored" not in element:
+            _print_candidates(screen, element)
+            _print_keys(screen, element)
+            _print_rules(screen, element)
+
+
+def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
+    """The values that might be the visitor, each with its verdict."""
+    found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
+    screen.heading("Visitor in the event")
+    if not found:
+        screen.say("none of the places for a visitor id has a value", indent=2)
+    screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {trace.verdict(one)}") for one in found])
+
+
+def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
+    """What may lead to a visitor whom another event names."""
+    keys: Sequence[str] = element.get("keys", ())
+    screen.heading("Keys that may lead to a visitor")
+    screen.say(", ".join(keys) if keys else "none", indent=2)
+
+
+def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
+    """Every rule for this type of event with its first failing condition; the others are counted."""
+    rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
+    mine = [rule for rule in rules if rule["result"] != "event"]
+    screen.heading("Rules")
+    if near := trace.nearest(element):
+        screen.say(f"Nearest to a goal: {near}", indent=2)
+    screen.facts([(trace.called(rule), trace.rule_sentence(rule)) for rule in mine])
+    others = [rule for rule in rules if rule["result"] == "event"]
+    if others:
+        screen.say(trace.of_other_types(others, str(element.get("type") or ""), bool(mine)), indent=2)
+    elif not rules:
+        screen.say("no rule was asked", indent=2)
+
+
+# ------------------------------------------------------------------------------------------------------- a thread
+
+
+def print_thread(screen: Screen, thread: Thread) -> None:
+    """The keys that belong together, and the visitors to which they lead."""
+    from bridge.workbench import why
+
+    screen.heading("Keys")
+    screen.facts([(in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
+    screen.say()
+    screen.heading("Visitors")
+    visitors = why.taught(thread)
+    if not visitors:
+        screen.say("none: no event with one of these keys carried a visitor id yet", indent=2)
+    for visitor, sentences in visitors.items():
+        screen.say(visitor, indent=2)
+        for sentence in sentences[:6]:
+            screen.say(sentence, indent=4)
+    screen.say()
