@@ -5,6 +5,8 @@ BridgeError
 │   ├── SettingsError    nothing starts
 │   └── MappingError     the last good set of rules stays in force
 ├── UsageError           exit code 2: the command was called in a way that it does not understand
+├── EditRefused          400: a mapping file cannot be shown for editing, or not be saved; it is as it was
+│   └── FileChanged      409: somebody else changed it in between
 ├── UnknownSource        404
 ├── SourceOff            503 for `retry_after_s`: the source has no usable secret, which may be set at any minute
 ├── SignatureError       401: the request is not authentic; `reason` is for the log only
@@ -53,6 +55,14 @@ class MappingError(FaultsError):
 
 class UsageError(BridgeError):
     """A command was called in a way that it does not understand."""
+
+
+class EditRefused(BridgeError):
+    """A mapping file cannot be shown for editing, or cannot be saved; it is as it was."""
+
+
+class FileChanged(EditRefused):
+    """The file on the disk is no longer the one that was opened."""
 
 
 class UnknownSource(BridgeError):

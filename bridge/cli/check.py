@@ -19,41 +19,17 @@ from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, FaultsError, SettingsError
-from bridge.text import count, nearest
+from bridge.text import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
-
+    from bridge.workbench.checking import FileReport
 
 _ALIKE: Final = 0.85  # DATAFAST_KEY is meant as DATAFAST_API_KEY
-_SECRETS_ALIKE: Final = 0.87  # GITHUB_… is not meant as GITLAB_WEBHOOK_SECRET
 _PATIENCE_S: Final = 2.0  # for a database that may not answer: what it holds only adds warnings
-
-
-@dataclass
-class FileReport:
-    """What was found in one mapping file.
-
-    extends: the shipped file below a layer; shipped: its rules that the layer leaves as they are. also: what these made
-    of the tests' events. differs, lacks: of a copy of a shipped file, the rules that are not as shipped, or not there.
-    """
-
-    file: str
-    rules: int = 0
-    off: int = 0
-    dry: int = 0
-    payments: int = 0
-    tests: int = 0
-    passed: int = 0
-    secrets: int = 0
-    extends: str | None = None
-    shipped: int = 0
-    also: list[str] = field(default_factory=list)
-    differs: list[str] = field(default_factory=list)
-    lacks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -112,13 +88,14 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
 
 def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
     from bridge import settings
+    from bridge.workbench import checking
 
     try:
         loaded = settings.load(given)
         report.warnings += loaded.warnings
         names = [setting.name for setting in settings.TABLE]
         ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
-        report.suspicions += _misspelt(set(given) - set(names), given, ours, _ALIKE)
+        report.suspicions += checking.misspelt(set(given) - set(names), given, ours, _ALIKE)
         _check_alerts(report, loaded.bridge_alerts)
         resources.demand_usable(loaded.database_url)
     except SettingsError as error:
@@ -132,13 +109,6 @@ def _check_alerts(report: CheckReport, urls: Sequence[str]) -> None:
 
         report.alerts = targets.summary(urls)
         report.faults += targets.unreadable(urls)
-
-
-def _misspelt(unread: Collection[str], given: Mapping[str, str], known: Collection[str], likeness: float) -> list[str]:
-    """Variables that are set and that nothing reads, beside one of nearly that name that is not set."""
-    unset = [name for name in known if not given.get(name)]
-    meant = {name: nearest(name, unset, likeness=likeness) for name in sorted(unread)}
-    return [f"{name} is set, but nothing reads it; did you mean {one}?" for name, one in meant.items() if one]
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
@@ -155,24 +125,16 @@ def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, d
 
 
 def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
-    from bridge import loading, sources
+    from bridge.workbench import checking
 
-    try:
-        rule_set = loading.load(texts, given, sources.presets(), folder=folder)
-    except FaultsError as error:
-        report.faults += error.faults
-        return
-    report.faults += rule_set.problems
-    report.warnings += [warning for warning in rule_set.warnings if warning not in report.warnings]
-    wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
-    report.suspicions += [
-        *rule_set.suspicions,
-        *_misspelt(set(given) - wanted, given, wanted, _SECRETS_ALIKE),
-        *_unseen(rule_set, given),
-    ]
-    report.warnings += _untold(rule_set, given)
-    report.files = _files(rule_set, texts, folder)
-    _run_tests(report, rule_set, given)
+    settings = resources.settings_or_defaults(given)
+    found = checking.check_files(texts, given, settings, folder, resources.now_ms())
+    report.faults += found.faults
+    report.warnings += [warning for warning in found.warnings if warning not in report.warnings]
+    report.suspicions += found.suspicions
+    report.files = found.files
+    if found.rule_set is not None:
+        report.suspicions += _unseen(found.rule_set, given)
 
 
 def _unseen(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
@@ -187,52 +149,10 @@ def _unseen(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
     return []
 
 
-def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
-    """Rules with `notify: true`, where nobody is told."""
-    if given.get("BRIDGE_ALERTS", "").strip():
-        return []
-    rules = ((name, rule) for name, found in sorted(rule_set.rules.items()) for rule in found)
-    names = ", ".join(f"{name}: {rule.id}" for name, rule in rules if rule.notify and rule.enabled)
-    return [f"`notify: true` tells nobody, because BRIDGE_ALERTS is not set ({names})"] if names else []
-
-
-def _files(rule_set: RuleSet, texts: dict[str, str], folder: str) -> list[FileReport]:
-    from bridge import rules
-
-    reports = []
-    for name in sorted(texts):
-        found = rule_set.rules.get(Path(name).stem, ())
-        on = [rule for rule in found if rule.enabled]
-        report = FileReport(str(Path(folder) / name), len(on), len(found) - len(on))
-        report.dry, report.payments = sum(rule.dry for rule in on), sum(rule.kind != "goal" for rule in on)
-        report.secrets = len(rule_set.sources[Path(name).stem].secrets)
-        report.extends = rule_set.mappings[Path(name).stem].extends
-        report.shipped = sum(rule.origin == "shipped" and rule.enabled for rule in found)
-        if (copy := rules.copy_of(texts[name])) is not None:
-            report.differs, report.lacks = list(copy.differs), list(copy.lacks)
-        reports.append(report)
-    return reports
-
-
-def _run_tests(report: CheckReport, rule_set: RuleSet, given: dict[str, str]) -> None:
-    from bridge import mapping_tests
-
-    by_file = {Path(file.file).name: file for file in report.files}
-    for result in mapping_tests.run_tests(rule_set, resources.settings_or_defaults(given), resources.now_ms()):
-        file = by_file[Path(result.file).name]
-        file.tests += 1
-        file.passed += result.ok
-        if result.also:
-            told = ", ".join(f"{name} (shipped)" for name in result.also)
-            file.also.append(f"{file.file}:{result.line}: test {result.name!r}: also: {told}")
-        if not result.ok:
-            report.faults.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")
-
-
 def _print(screen: Screen, report: CheckReport) -> None:
     for file in report.files:
-        screen.facts([(file.file, _summary(file))], indent=0, width=max(len(f.file) for f in report.files) + 2)
-        for sentence in (*file.also, *_as_a_copy(file)):
+        screen.facts([(file.file, file.summary)], indent=0, width=max(len(f.file) for f in report.files) + 2)
+        for sentence in (*file.also, *file.as_a_copy):
             screen.line(sentence)
     if report.alerts:
         screen.line(report.alerts)
@@ -249,21 +169,3 @@ def _verdict(report: CheckReport) -> str:
     if report.warnings:
         return f"{problems}, {warnings}." if report.faults else f"{warnings}."
     return f"{problems}." if report.faults else "Everything is right."
-
-
-def _summary(file: FileReport) -> str:
-    kinds = {"dry": file.dry, "sent as payments": file.payments, "switched off": file.off}
-    some = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
-    off = f" ({some})" if some else ""
-    tests = f"{file.passed} of {count(file.tests, 'test')} passed" if file.tests else "no tests"
-    secrets = count(file.secrets, "secret") if file.secrets else "no secret"
-    layer = f"extends {file.extends}: " if file.extends else ""
-    shipped = f", {file.shipped} of them as shipped" if file.extends else ""
-    return f"{layer}{count(file.rules, 'rule')}{shipped}{off}, {tests}, {secrets}"
-
-
-def _as_a_copy(file: FileReport) -> list[str]:
-    """How a copy differs from the shipped file of this release."""
-    told = [f"not as shipped: {', '.join(file.differs)}"] if file.differs else []
-    told += [f"only in the shipped file: {', '.join(file.lacks)}"] if file.lacks else []
-    return [f"{file.file} is a copy of a shipped file; {'; '.join(told)}"] if told else []

@@ -111,7 +111,7 @@ def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
         return None, reader.faults
 
 
-def _secret_lines(text: str) -> set[int]:
+def secret_lines(text: str) -> set[int]:
     """The lines (from 1) of which no part may be told: a key of a secret, and what belongs to it.
 
     Judged by the looks, because a file that is not understood has no tree. What is opened there and not closed, or
@@ -140,7 +140,7 @@ def _secret_lines(text: str) -> set[int]:
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.secret_lines = _secret_lines(text)
+        self.secret_lines = secret_lines(text)
         self.faults: list[YamlFault] = []
         self.nodes = 0
 

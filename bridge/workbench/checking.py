@@ -1,0 +1,142 @@
+"""Mapping files as `check` judges them: every problem at its place, and what their own tests make.
+
+It reads no environment, no clock and no database: what these say comes as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bridge import loading, mapping_tests, rules, sources
+from bridge.errors import MappingError
+from bridge.text import count, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+
+_SECRETS_ALIKE: Final = 0.87  # GITHUB_… is not meant as GITLAB_WEBHOOK_SECRET
+
+
+@dataclass
+class FileReport:
+    """What was found in one mapping file.
+
+    extends: the shipped file below a layer; shipped: its rules that the layer leaves as they are. also: what these made
+    of the tests' events. differs, lacks: of a copy of a shipped file, the rules that are not as shipped, or not there.
+    """
+
+    file: str
+    rules: int = 0
+    off: int = 0
+    dry: int = 0
+    payments: int = 0
+    tests: int = 0
+    passed: int = 0
+    secrets: int = 0
+    extends: str | None = None
+    shipped: int = 0
+    also: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        kinds = {"dry": self.dry, "sent as payments": self.payments, "switched off": self.off}
+        some = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+        off = f" ({some})" if some else ""
+        tests = f"{self.passed} of {count(self.tests, 'test')} passed" if self.tests else "no tests"
+        secrets = count(self.secrets, "secret") if self.secrets else "no secret"
+        layer = f"extends {self.extends}: " if self.extends else ""
+        shipped = f", {self.shipped} of them as shipped" if self.extends else ""
+        return f"{layer}{count(self.rules, 'rule')}{shipped}{off}, {tests}, {secrets}"
+
+    @property
+    def as_a_copy(self) -> list[str]:
+        """How a copy differs from the shipped file of this release."""
+        told = [f"not as shipped: {', '.join(self.differs)}"] if self.differs else []
+        told += [f"only in the shipped file: {', '.join(self.lacks)}"] if self.lacks else []
+        return [f"{self.file} is a copy of a shipped file; {'; '.join(told)}"] if told else []
+
+
+@dataclass
+class FolderReport:
+    """What is to be said of a set of mapping files. rule_set: None where they cannot be loaded.
+
+    suspicions: the warnings about what is written, which `check --strict` counts as problems; warnings: the others.
+    """
+
+    rule_set: RuleSet | None = None
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    suspicions: list[str] = field(default_factory=list)
+    files: list[FileReport] = field(default_factory=list)
+
+
+def check_files(
+    texts: Mapping[str, str], environ: Mapping[str, str], settings: Settings, folder: str, now_ms: int
+) -> FolderReport:
+    """Load these files and run their tests. folder: where messages say that they are. now_ms: when test events come."""
+    try:
+        rule_set = loading.load(texts, environ, sources.presets(), folder=folder)
+    except MappingError as error:
+        return FolderReport(faults=list(error.faults))
+    report = judged(rule_set, environ)
+    report.files = [_file(rule_set, name, texts[name], folder) for name in sorted(texts)]
+    _run_tests(report, rule_set, settings, now_ms)
+    return report
+
+
+def judged(rule_set: RuleSet, environ: Mapping[str, str]) -> FolderReport:
+    """What is to be said of a set that could be loaded, before its tests run."""
+    wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
+    suspicions = [*rule_set.suspicions, *misspelt(set(environ) - wanted, environ, wanted, _SECRETS_ALIKE)]
+    warnings = [warning for warning in rule_set.warnings if warning not in suspicions]
+    return FolderReport(rule_set, list(rule_set.problems), [*warnings, *_untold(rule_set, environ)], suspicions)
+
+
+def misspelt(unread: Collection[str], given: Mapping[str, str], known: Collection[str], likeness: float) -> list[str]:
+    """Variables that are set and that nothing reads, beside one of nearly that name that is not set."""
+    unset = [name for name in known if not given.get(name)]
+    meant = {name: nearest(name, unset, likeness=likeness) for name in sorted(unread)}
+    return [f"{name} is set, but nothing reads it; did you mean {one}?" for name, one in meant.items() if one]
+
+
+def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
+    """Rules with `notify: true`, where nobody is told."""
+    if given.get("BRIDGE_ALERTS", "").strip():
+        return []
+    found = ((name, rule) for name, mine in sorted(rule_set.rules.items()) for rule in mine)
+    names = ", ".join(f"{name}: {rule.id}" for name, rule in found if rule.notify and rule.enabled)
+    return [f"`notify: true` tells nobody, because BRIDGE_ALERTS is not set ({names})"] if names else []
+
+
+def _file(rule_set: RuleSet, name: str, text: str, folder: str) -> FileReport:
+    source = Path(name).stem
+    found = rule_set.rules.get(source, ())
+    on = [rule for rule in found if rule.enabled]
+    report = FileReport(str(Path(folder) / name), len(on), len(found) - len(on))
+    report.dry, report.payments = sum(rule.dry for rule in on), sum(rule.kind != "goal" for rule in on)
+    report.secrets = len(rule_set.sources[source].secrets)
+    report.extends = rule_set.mappings[source].extends
+    report.shipped = sum(rule.origin == "shipped" and rule.enabled for rule in found)
+    if (copy := rules.copy_of(text)) is not None:
+        report.differs, report.lacks = list(copy.differs), list(copy.lacks)
+    return report
+
+
+def _run_tests(report: FolderReport, rule_set: RuleSet, settings: Settings, now_ms: int) -> None:
+    by_file = {Path(file.file).name: file for file in report.files}
+    for result in mapping_tests.run_tests(rule_set, settings, now_ms):
+        file = by_file[Path(result.file).name]
+        file.tests += 1
+        file.passed += result.ok
+        if result.also:
+            told = ", ".join(f"{name} (shipped)" for name in result.also)
+            file.also.append(f"{file.file}:{result.line}: test {result.name!r}: also: {told}")
+        if not result.ok:
+            report.faults.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")

@@ -1,0 +1,300 @@
+"""One mapping file while a person edits it elsewhere than on the disk: what is there, the patch to it, saving it.
+
+A page carries text whose lines end with LF alone; a file keeps its line ends and its byte order mark. A name leads to a
+file of the folder and nowhere else. What was changed on the disk in between is never overwritten, and a file is old or
+new as a whole, whatever happens while it is written. A file that holds a secret is neither shown nor written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from bridge import rules
+from bridge.errors import EditRefused, FileChanged, MappingError
+from bridge.rules.reading.secrets import VARIABLE, is_secret
+from bridge.rules.reading.strict_yaml import SIZE_MAX, parse, secret_lines
+from bridge.settings import hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bridge.rules.reading.strict_yaml import Node
+
+NEW: Final = ""  # the digest of a file that is not there
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\.ya?ml")
+_BOM: Final = b"\xef\xbb\xbf"
+_UNCARRIED: Final = re.compile("[\x00\udc80-\udcff]")  # what no form field can hold
+_OPENERS: Final = re.compile(r"\b(?:whsec|pdl_ntfset|sk_live|rk_live|sk_test|rk_test|polar_whs|df|dft)_[\w+/=-]{16,}")
+_LINES_COMPARED: Final = 25_000_000  # product of the numbers of lines, above which a patch replaces all of them
+_AROUND: Final = 3  # lines of a patch around each change
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A mapping file on the disk. text: with LF alone. digest: of its bytes; NEW where there is no file yet."""
+
+    name: str
+    text: str = ""
+    digest: str = NEW
+    ends: str = "\n"
+    mark: bytes = b""
+
+    def encoded(self, text: str) -> bytes:
+        """The bytes of the file with this text."""
+        return self.mark + unified(text).replace("\n", self.ends).encode("utf-8", "surrogateescape")
+
+
+def unified(text: str) -> str:
+    """The text as a page carries it: a form sends CR LF, whatever it was given."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def names(folder: Path) -> list[str]:
+    """The mapping files of the folder, by their names; none where it cannot be read."""
+    try:
+        return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
+    except OSError:
+        return []
+
+
+def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
+    """The file of this name, or an empty one that can be made; EditRefused says why it cannot be shown.
+
+    known: secrets in use, which a page never shows.
+    """
+    path = _path(folder, name)
+    if not path.exists():
+        return StoredFile(name)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise EditRefused(f"{name} is a link out of the folder {folder.name}: edit the file that it leads to.")
+    try:
+        rules.read_file(path)  # refuses what is no ordinary file, or too large
+        data = path.read_bytes()
+    except MappingError as error:
+        raise EditRefused(error.faults[0]) from None
+    except OSError as error:
+        raise EditRefused(f"{name} cannot be read ({_reason(error)}).") from None
+    mark = _BOM if data.startswith(_BOM) else b""
+    text = data[len(mark) :].decode("utf-8", "surrogateescape")
+    if found := _UNCARRIED.search(text):
+        line = text[: found.start()].count("\n") + 1
+        raise EditRefused(
+            f"{name} is not UTF-8 text (line {line}), and a page would change its bytes: correct it with an editor."
+        )
+    demand_no_secret(name, text, known)
+    ends = "\r\n" if "\n" in text and text.count("\n") == text.count("\r\n") else "\n"
+    return StoredFile(name, unified(text), _digest(data), ends, mark)
+
+
+def _path(folder: Path, name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise EditRefused(
+            "A mapping file's name is that of its source and .yaml: letters, digits, - and _, at most 60 of them."
+        )
+    return folder / name
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+# -------------------------------------------------------------------------------------------------------- secrets
+
+
+def demand_no_secret(name: str, text: str, known: Sequence[str] = ()) -> None:
+    """EditRefused where a secret is written in the text itself."""
+    line = _secret_line(text, known)
+    if line is not None:
+        raise EditRefused(
+            f"{name} holds a secret itself (line {line}), which the console neither shows nor saves: write ${{NAME}}"
+            " there, and set the variable NAME where the bridge runs."
+        )
+
+
+def _secret_line(text: str, known: Sequence[str]) -> int | None:
+    for number, line in enumerate(text.splitlines(), 1):
+        if _OPENERS.search(line) or any(secret in line for secret in known if len(secret) >= 6):
+            return number
+    tree, _ = parse(text)
+    if tree is None:
+        return _by_looks(text)
+    return next((node.line for node in _places(tree) if _is_literal(node)), None)
+
+
+def _places(tree: Node) -> Iterator[Node]:
+    """The values where a mapping file may hold a secret. The events of its tests are nobody's."""
+    for key, node in tree.entries.items():
+        if key in ("secret", "require"):
+            yield from _scalars(node)
+        elif key != "tests":
+            yield from _keys(node)
+
+
+def _keys(node: Node) -> Iterator[Node]:
+    for key, child in node.entries.items():
+        yield from _scalars(child) if key == "api_key" else _keys(child)
+    for element in node.elements:
+        yield from _keys(element)
+
+
+def _scalars(node: Node) -> Iterator[Node]:
+    if node.kind == "scalar":
+        yield node
+    for child in (*node.entries.values(), *node.elements):
+        yield from _scalars(child)
+
+
+def _is_literal(node: Node) -> bool:
+    return isinstance(node.value, str) and is_secret(VARIABLE.sub("", node.value))
+
+
+def _by_looks(text: str) -> int | None:
+    """The same of a text that has no tree: a line that belongs to a secret and holds more than a variable."""
+    looks = secret_lines(text)
+    for number, line in enumerate(text.splitlines(), 1):
+        written = line.partition(" #")[0]
+        value = written.partition(":")[2] if ":" in written else written.lstrip("- ")
+        if number in looks and not line.lstrip().startswith("#") and is_secret(VARIABLE.sub("", value).strip("[]\"' ")):
+            return number
+    return None
+
+
+# --------------------------------------------------------------------------------------------------------- a patch
+
+
+def patch(folder: Path, stored: StoredFile, text: str) -> str:
+    """What `git apply` takes to make this of the file; empty where nothing differs."""
+    path = f"{_in_repository(folder)}/{stored.name}"
+    before = [] if stored.digest == NEW else _lines(stored.encoded(stored.text))
+    after = _lines(stored.encoded(text))
+    if before == after:
+        return ""
+    head = f"diff --git a/{path} b/{path}\n"
+    if stored.digest == NEW:
+        head += "new file mode 100644\n"
+    old = "/dev/null" if stored.digest == NEW else f"a/{path}"
+    return head + "".join(_told(line) for line in _hunks(before, after, old, f"b/{path}"))
+
+
+def _in_repository(folder: Path) -> str:
+    """The folder as its repository names it: below the next `.git`, else as it is configured, else by its own name."""
+    there = folder.resolve()
+    top = next((parent for parent in there.parents if (parent / ".git").exists()), None)
+    if top is not None:
+        return there.relative_to(top).as_posix()
+    return there.name if folder.is_absolute() or ".." in folder.parts else folder.as_posix()
+
+
+def _lines(data: bytes) -> list[str]:
+    """The lines with their ends. Only LF ends a line of a patch."""
+    pieces = data.decode("utf-8", "surrogateescape").split("\n")
+    return [*(f"{piece}\n" for piece in pieces[:-1]), *([pieces[-1]] if pieces[-1] else [])]
+
+
+def _hunks(before: list[str], after: list[str], old: str, new: str) -> Iterator[str]:
+    if len(before) * len(after) <= _LINES_COMPARED:
+        yield from difflib.unified_diff(before, after, old, new, n=_AROUND)
+        return
+    yield f"--- {old}\n+++ {new}\n@@ -1,{len(before)} +1,{len(after)} @@\n"  # quick, whatever the lines are
+    yield from (f"-{line}" for line in before)
+    yield from (f"+{line}" for line in after)
+
+
+def _told(line: str) -> str:
+    return line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+# ---------------------------------------------------------------------------------------------------------- saving
+
+
+def unsavable(folder: Path, environ: Mapping[str, str]) -> str | None:
+    """Why nothing can be saved here, and what to do instead; None: it can."""
+    instead = "download the patch, `git apply` it, and deploy"
+    host = hosts.host_of(environ)
+    if host is not None and not hosts.lasts(PurePosixPath(folder.resolve()), host, environ):
+        return f"On {host.name} a saved file would be gone with the next deploy or restart: {instead}."
+    if not folder.is_dir():
+        return f"The folder {folder.name} is not there: {instead}."
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"The bridge may not write to the folder {folder.name}: {instead}, or give it the right to write there."
+    return None
+
+
+def save(folder: Path, stored: StoredFile, text: str) -> bool:
+    """Write the file, whole and durable, if it is still as it was when it was read; whether anything changed.
+
+    FileChanged: it is not. EditRefused: it cannot be written; it is as it was.
+    """
+    path = _path(folder, stored.name)
+    data = stored.encoded(text)
+    if len(data) > SIZE_MAX:
+        raise EditRefused(f"The text has {len(data):,} bytes, at most {SIZE_MAX:,} are allowed in a mapping file.")
+    try:
+        with _alone(folder):
+            if path.is_symlink():
+                raise EditRefused(f"{stored.name} is a link, which saving would replace: edit the file it leads to.")
+            if (_digest(path.read_bytes()) if path.exists() else NEW) != stored.digest:
+                raise FileChanged(
+                    f"{stored.name} was changed on the disk since you opened it, so nothing is saved: compare both, and"
+                    " save again."
+                )
+            if stored.digest == _digest(data):
+                return False
+            _replace(path, data)
+    except OSError as error:
+        raise EditRefused(f"{stored.name} is not saved: {_trouble(folder, error)}; it is as it was.") from None
+    return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One saver at a time, in all processes of this machine."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+        os.fsync(opened)  # the rename, too, outlives a power cut
+    finally:
+        os.close(opened)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """A file beside it, which its readers do not look at, takes its name."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as opened:
+            if path.exists():
+                known = path.stat()
+                os.fchmod(opened.fileno(), stat.S_IMODE(known.st_mode))
+                with suppress(PermissionError):  # only root may give a file away
+                    os.fchown(opened.fileno(), known.st_uid, known.st_gid)
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _trouble(folder: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"the bridge may not write to the folder {folder.name} ({_reason(error)})"
+    return _reason(error)
