@@ -164,6 +164,14 @@ def hidden_in(value: Any, secrets: tuple[str, ...]) -> Any:
     return [hidden_in(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
 
 
+_ADDRESS: Final = re.compile(r"""([^\s@<>,;:"'`()\[\]\\])[^\s@<>,;:"'`()\[\]\\]*@[^\s@<>,;:"'`()\[\]\\]+""")
+
+
+def without_addresses(text: str) -> str:
+    """A sentence in which of each e-mail address only the first character is left: `a…@…`."""
+    return _ADDRESS.sub(rf"\g<1>{HIDDEN}@{HIDDEN}", text) if "@" in text else text
+
+
 def masked(named: Mapping[str, str]) -> dict[str, str]:
     """Headers or parameters as they may be shown."""
     return {name: HIDDEN if names_secret(name) else without_secret_parameters(value) for name, value in named.items()}

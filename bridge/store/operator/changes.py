@@ -1,17 +1,22 @@
-"""What people changed, newest first: a row per action."""
+"""What people changed, newest first: a row per action. No row holds an e-mail address."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
+from bridge.masking import without_addresses
 from bridge.store.clock import now_ms
 from bridge.store.schema import changes
 
 if TYPE_CHECKING:
+    import re
+
     from sqlalchemy import Connection
+
+KEPT_MS: Final = 400 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class Change:
 
 def record(conn: Connection, what: str, about: str, sentence: str) -> None:
     """Remember an action of now."""
-    conn.execute(insert(changes).values(at_ms=now_ms(), what=what, about=about, sentence=sentence))
+    texts = {"about": without_addresses(about), "sentence": without_addresses(sentence)}
+    conn.execute(insert(changes).values(at_ms=now_ms(), what=what, **texts))
 
 
 def recent(conn: Connection, limit: int, before: int | None = None) -> list[Change]:
@@ -36,3 +42,20 @@ def recent(conn: Connection, limit: int, before: int | None = None) -> list[Chan
     if before is not None:
         query = query.where(changes.c.id < before)
     return [Change(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def forget_old(conn: Connection, limit: int, now: int) -> int:
+    """Remove what was changed more than 400 days ago, the oldest first; how many."""
+    old = select(changes.c.id).where(changes.c.at_ms <= now - KEPT_MS).order_by(changes.c.at_ms).limit(limit)
+    return conn.execute(delete(changes).where(changes.c.id.in_(old))).rowcount
+
+
+def forget_person(conn: Connection, names: re.Pattern[bytes]) -> None:
+    """Remove what was changed about somebody. names: finds their keys and visitors in a text in lower case.
+
+    It reads every row: there are as many as people have clicked.
+    """
+    rows = conn.execute(select(changes.c.id, changes.c.about, changes.c.sentence)).all()
+    gone = [row.id for row in rows if names.search(f"{row.about} {row.sentence}".lower().encode())]
+    for start in range(0, len(gone), 400):
+        conn.execute(delete(changes).where(changes.c.id.in_(gone[start : start + 400])))

@@ -21,7 +21,7 @@ from bridge.model import FINAL, PEOPLE
 from bridge.store import clock
 from bridge.store.inbox import events as events_
 from bridge.store.links import statements as link_statements
-from bridge.store.operator import alerting
+from bridge.store.operator import alerting, changes
 from bridge.store.schema import attempts, events, goal_keys, goals, link_events, link_keys, link_visitors, lookups
 from bridge.store.schema import unknown_visitors as unknown
 from bridge.store.schema import visitor_proofs as proofs
@@ -38,6 +38,9 @@ T = TypeVar("T")
 FORGOTTEN: Final = "forgotten"  # the reason of a goal, and how that of an event begins
 CUT: Final = "cut by a person"  # why a person's key links nothing any more
 _REQUESTED: Final = "forgotten at a person's request on {:%Y-%m-%d %H:%M} UTC"
+NOT_SCRUBBED: Final = (
+    "The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them."
+)
 VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes of a SQLite file that is rewritten in a second or two
 _PIECE: Final = 400  # values of one IN
 _PAGE: Final = 100  # bodies looked through at a time
@@ -90,22 +93,46 @@ def bodies_with(
 
     words: strings that count only where they do not go on: `user_1` is not in `user_12`.
     """
+    holds = pattern(needles, words).search
+    found: set[int] = set()
+    last: int | None = 0
+    while last is not None:
+        some, last = search(store, holds, last, 1)
+        found |= some
+        if last is not None:
+            step(last)
+    return found
+
+
+def pattern(needles: Iterable[str], words: Iterable[str] = ()) -> re.Pattern[bytes]:
+    """What finds these strings in a body in lower case; see `bodies_with`."""
     wanted = [re.escape(form) for needle in needles for form in _forms(needle)]
     wanted += [rb"(?<![0-9a-z_-])" + re.escape(form) + rb"(?![0-9a-z_-])" for word in words for form in _forms(word)]
-    pattern = re.compile(b"|".join(wanted))
+    return re.compile(b"|".join(wanted or [rb"(?!)"]))
+
+
+def search(store: Store, holds: Callable[[bytes], object], after: int, pages: int) -> tuple[set[int], int | None]:
+    """Look through some pages of events behind this id: what was found, and the last id; None at the end.
+
+    holds: whether a body, in lower case, is meant.
+    """
     found: set[int] = set()
-    last = 0
-    while True:
+    for _ in range(pages):
         with store.read() as conn:
-            page = events_.after(conn, last, _PAGE)
+            page = events_.after(conn, after, _PAGE)
         if not page:
-            return found
+            return found, None
         for event in page:
             beside = repr((dict(event.headers), dict(event.query))).encode().lower()
-            if wanted and (pattern.search((event.body or b"").lower()) or pattern.search(beside)):
+            if holds((event.body or b"").lower()) or holds(beside):
                 found.add(event.id)
-        last = page[-1].id
-        step(last)
+        after = page[-1].id
+    return found, after
+
+
+def newest(conn: Connection) -> int:
+    """Our id of the last event, up to which a search goes."""
+    return conn.execute(select(events.c.id).order_by(events.c.id.desc()).limit(1)).scalar() or 0
 
 
 def _forms(needle: str) -> set[bytes]:
@@ -187,6 +214,7 @@ def remove(conn: Connection, person: Person) -> None:
     _forget_keys(conn, sorted(person.keys))
     for named in _pieces(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
+    changes.forget_person(conn, pattern((), {*person.keys, *visitors}))
     for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
         called_so = events.c.provider_event_id.in_(named), events.c.reason == why
         conn.execute(update(events).where(*called_so).values(provider_event_id=None))

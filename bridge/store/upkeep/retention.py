@@ -22,6 +22,7 @@ from bridge.store.database.failures import translated
 from bridge.store.goals.unknown import BARE_MS
 from bridge.store.inbox import first_messages
 from bridge.store.links import lookups, statements
+from bridge.store.operator import changes
 from bridge.store.operator.status import COUNTED
 from bridge.store.schema import (
     attempts,
@@ -71,6 +72,7 @@ def purge(
         "events": in_batches(lambda conn: forget_events(conn, BATCH, now)),
         "links": in_batches(lambda conn: forget_links(conn, BATCH, now)),
         "lookups": in_batches(lambda conn: lookups.forget_old(conn, BATCH, now)),
+        "changes": in_batches(lambda conn: changes.forget_old(conn, BATCH, now)),
         "first_messages": in_batches(lambda conn: first_messages.forget_old(conn, now)),
     }
     bound_log(store)

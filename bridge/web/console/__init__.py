@@ -46,9 +46,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 def _pages() -> tuple[ModuleType, ...]:
     """Imported only where the console is on: they know half of the workbench."""
-    from bridge.web.console import home  # noqa: PLC0415
+    from bridge.web.console import changes, home  # noqa: PLC0415
 
-    return (home,)
+    return (home, changes)
 
 
 def _off() -> Blueprint:
