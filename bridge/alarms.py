@@ -14,7 +14,7 @@ from bridge.settings import MS
 from bridge.store.delivery.pauses import UNKNOWN_IN_ROW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bridge.model import Destination, Source
     from bridge.store.goals.attribution import Attribution
@@ -79,6 +79,14 @@ def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
     )
 
 
+def of_source(found: Iterable[Alarm], source: str) -> tuple[Alarm, ...]:
+    """Those that are about this source; a destination may have the same name."""
+    return tuple(alarm for alarm in found if alarm.about == source and alarm.name in _OF_SOURCES)
+
+
+_OF_SOURCES: Final = frozenset({"refusals", "attribution", "no_secret", "refused", "failed_rules"})
+
+
 def _untold(seen: Snapshot) -> Iterator[Alarm]:
     """Only a note: an alarm about alerts could not be told either."""
     trouble = seen.alert_trouble
@@ -119,6 +127,7 @@ def _failed_rules(failed: FailedRules) -> Alarm:
         "Events made no goal because a rule failed.",
         f"In the last 24 hours {events} of {failed.source} made no goal: {failed.reason}. They are listed by `python -m"
         f" bridge events list --source {failed.source} --verdict unmatched`.",
+        failed.source,
     )
 
 
@@ -230,12 +239,11 @@ def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Ala
         source = sources.get(state.source)
         if source is None or not _has_lost_its_secret(state, seen.now_ms):
             continue
-        silent = span(seen.now_ms - (state.last_accepted_at_ms or 0))
         yield Alarm(
             "refusals",
             "A source refuses what it is sent.",
             f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
-            f" no genuine event has come for {silent}, at least twice as long as ever before. {_likely(source)}",
+            f" {silent(state, seen.now_ms)}. {_likely(source)}",
             state.source,
         )
 
@@ -296,11 +304,21 @@ def _cause(found: Attribution, source: Source) -> str:
 
 
 def _has_lost_its_secret(state: SourceState, now_ms: int) -> bool:
-    if state.last_accepted_at_ms is None or state.row_began_at_ms is None or state.refused_in_row < REFUSALS:
+    if state.row_began_at_ms is None or state.refused_in_row < REFUSALS:
         return False
     refusing_ms = (state.last_refused_at_ms or 0) - state.row_began_at_ms
+    return refusing_ms >= REFUSING_MS and silent(state, now_ms) is not None
+
+
+def silent(state: SourceState, now_ms: int) -> str | None:
+    """How long nothing has come from a source, if that is at least twice as long as ever before."""
+    if state.last_accepted_at_ms is None:
+        return None
     usual_ms = UNUSUAL_MS if state.longest_gap_ms is None else max(state.longest_gap_ms, USUAL_MS)
-    return refusing_ms >= REFUSING_MS and now_ms - state.last_accepted_at_ms >= 2 * usual_ms
+    silent_ms = now_ms - state.last_accepted_at_ms
+    if silent_ms < 2 * usual_ms:
+        return None
+    return f"no genuine event has come for {span(silent_ms)}, at least twice as long as ever before"
 
 
 def _likely(source: Source) -> str:
@@ -328,7 +346,10 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
         refused = f"Source {state.source} refused the last {requests}, {span(since_ms)} ago: "
         if source.secret_fault is not None:
             yield Alarm(
-                "no_secret", "A source was sent something, but has no secret.", f"{refused}{source.secret_fault}."
+                "no_secret",
+                "A source was sent something, but has no secret.",
+                f"{refused}{source.secret_fault}.",
+                state.source,
             )
         else:
             yield Alarm(
@@ -337,6 +358,7 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
                 f"{refused}{state.last_refusal}. Anybody can send such requests. If the provider sent them: is the"
                 " secret the one that the provider's page shows, and is this machine's clock right? `python -m bridge"
                 " sources` names the secret's variable.",
+                state.source,
             )
 
 

@@ -92,6 +92,7 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
 
     try:
         loaded = settings.load(given)
+        report.faults += loaded.problems
         report.warnings += loaded.warnings
         names = [setting.name for setting in settings.TABLE]
         ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]

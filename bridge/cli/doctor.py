@@ -94,7 +94,9 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     except SettingsError as error:
         yield from (Finding("fail", "settings", problem) for problem in error.faults)
     else:
-        yield Finding("ok", "settings", "every value is valid")
+        yield from (Finding("fail", "settings", problem) for problem in settings.problems)
+        if not settings.problems:
+            yield Finding("ok", "settings", "every value is valid")
         yield from (Finding("warn", "settings", warning) for warning in settings.warnings)
         yield from _alerts(settings)
     rule_set = None

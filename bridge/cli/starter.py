@@ -13,25 +13,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import rules, sources
 from bridge.cli import wheel
-from bridge.cli.sources import PLACEHOLDER, setup
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.layers import default_id
 from bridge.rules.reading.strict_yaml import parse
 from bridge.settings import TABLE
 from bridge.text import listing
+from bridge.workbench.setting_up import PLACEHOLDER, hand_over, of_recipe, setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bridge.cli.sources import Setup
     from bridge.rules.reading.strict_yaml import Node
+    from bridge.workbench.setting_up import Setup
 
 _DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
 _ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but asked for by whoever offers trials
 _NEEDED: Final = ("DATAFAST_API_KEY", "BRIDGE_ADMIN_TOKEN")
 _LONGEST: Final = 90  # characters of a comment
 _SENTENCE: Final = re.compile(r"(?<=[.:;])\s|\s\(")
-_HAND_OVER: Final = re.compile(r"^## Hand over the visitor\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
 _TRY: Final = re.compile(r"^\$ python -m bridge simulate --file docs/recipes/(samples/(\S+).*)$", re.MULTILINE)
 _LINK: Final = re.compile(r"\[([^]]+)\]\([^)]*\)")
 _IN_A_PAGE: Final = re.compile(r"^### Plain JavaScript\n.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
@@ -53,8 +52,8 @@ def files(tools: Sequence[str]) -> dict[str, bytes]:
     snippet = _snippet(tools)
     if snippet:
         texts["snippet.html"] = snippet
-    tried = {found[2]: found[1] for tool in tools if (found := _TRY.search(_recipe(f"{tool}.md")))}
-    samples = {f"samples/{name}": _recipe(f"samples/{name}") for name in tried}
+    tried = {found[2]: found[1] for tool in tools if (found := _TRY.search(of_recipe(f"{tool}.md")))}
+    samples = {f"samples/{name}": of_recipe(f"samples/{name}") for name in tried}
     texts |= {
         ".env.example": env_example(setups),
         "Procfile": _read("Procfile"),
@@ -183,9 +182,9 @@ def _snippet(tools: Sequence[str]) -> str:
 
 def _hand_over(tool: str, *, by_snippet: bool) -> str:
     """The part of the tool's recipe about handing over, or what its shipped file says at its top."""
-    found = _HAND_OVER.search(_recipe(f"{tool}.md"))
+    found = hand_over(tool)
     if found is not None:
-        text = _IN_A_PAGE.sub(_BY_SNIPPET, found[1]) if by_snippet else found[1]
+        text = _IN_A_PAGE.sub(_BY_SNIPPET, found) if by_snippet else found
         return re.sub(r"^### ", "#### ", _LINK.sub(r"\1", text).strip(), flags=re.MULTILINE)
     head = shipped()[tool].split("\n\n", 1)[0].splitlines()[1:]
     return "\n".join(["```text", *(line.removeprefix("#").removeprefix(" ") for line in head if line != "#"), "```"])
@@ -194,11 +193,6 @@ def _hand_over(tool: str, *, by_snippet: bool) -> str:
 def _title(tool: str) -> str:
     """The tool's own name, with which its shipped file begins."""
     return shipped()[tool].removeprefix("# ").partition(" → ")[0]
-
-
-def _recipe(name: str) -> str:
-    path = _DATA.joinpath("recipes", name)
-    return path.read_text("utf-8") if path.is_file() else ""
 
 
 def _read(name: str) -> str:

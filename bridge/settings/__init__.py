@@ -26,6 +26,7 @@ _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
 _FOREVER: Final = "36500d"
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - what a platform routes to must listen everywhere
 HERE: Final = "127.0.0.1"
+CONSOLE_TOKEN_MIN: Final = 16  # characters of an admin token that opens the console
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -272,7 +273,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "BRIDGE_ADMIN_TOKEN",
         None,
-        "token for the details of /status, for /metrics and for POST /links/<source>",
+        "token for the console (16 characters or more), the details of /status, /metrics and POST /links/<source>",
         secret=True,
     ),
     Setting("BRIDGE_LINKS_TOKEN", None, "token for POST /links/<source> only", secret=True),
@@ -359,6 +360,7 @@ TABLE: Final[tuple[Setting, ...]] = (
 class Settings:
     """What `load` returns. Field names are the settings' names in lower case; durations are milliseconds.
 
+    problems: what is wrong, although the bridge starts with it.
     environ: the whole environment, for the `${NAME}` of mapping files.
     """
 
@@ -397,6 +399,7 @@ class Settings:
     bridge_match_user: str
     bridge_match_email: str
     bridge_attribution_alarm: float
+    problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -448,7 +451,19 @@ def load(environ: Mapping[str, str]) -> Settings:
     problems += _combinations(environ, values)
     if problems:
         raise SettingsError(problems)
-    return Settings(**values, warnings=tuple(_warnings(values)), environ=dict(environ))
+    return Settings(
+        **values, problems=tuple(_short_token(values)), warnings=tuple(_warnings(values)), environ=dict(environ)
+    )
+
+
+def _short_token(values: Mapping[str, Any]) -> Iterator[str]:
+    """The bridge starts with such a token, because it opened `/status` before there was a console."""
+    token = values["bridge_admin_token"]
+    if token and len(token) < CONSOLE_TOKEN_MIN:
+        yield (
+            f"BRIDGE_ADMIN_TOKEN has fewer than {CONSOLE_TOKEN_MIN} characters, so the console is off: set a long"
+            " random token, such as `openssl rand -hex 32` prints"
+        )
 
 
 def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:

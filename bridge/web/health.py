@@ -54,10 +54,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
             seen = recent.get()
         except StoreError as error:
             return facts(503, _summary((_of_store(error),), ()))
-        share = bridge.settings.bridge_attribution_alarm
-        found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations(), share)
+        found, noted = judged(bridge, seen)
         details = _details(bridge, seen) if auth.is_admin() else {}
-        return facts(503 if found else 200, {**_summary(found, notes(seen, bridge.rules.sources)), **details})
+        return facts(503 if found else 200, {**_summary(found, noted), **details})
 
     return routes
 
@@ -109,6 +108,13 @@ def snapshot(bridge: Bridge) -> Snapshot:
     key = bridge.settings.stripe_api_key
     with bridge.store.read(quick=True) as conn:
         return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
+
+
+def judged(bridge: Bridge, seen: Snapshot) -> tuple[tuple[Alarm, ...], tuple[Alarm, ...]]:
+    """The alarms and the notes."""
+    share = bridge.settings.bridge_attribution_alarm
+    found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations(), share)
+    return found, notes(seen, bridge.rules.sources)
 
 
 def _summary(found: tuple[Alarm, ...], noted: tuple[Alarm, ...]) -> dict[str, Any]:

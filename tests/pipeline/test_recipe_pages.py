@@ -13,8 +13,8 @@ from sources_kit import secret_for
 
 from bridge import rules, sources
 from bridge.cli import main
-from bridge.cli.sources import setup
 from bridge.snippet import TOOLS
+from bridge.workbench.setting_up import setup
 
 VISITOR = "00000000-0000-4000-8000-000000000001"
 USER = "user_29w83sxmDNGwOuEthce5gg56FcC"  # of the sample of Clerk

@@ -56,7 +56,8 @@ def load(
     folder = folder.rstrip("/") or "/"
     given, files = files, own(files)
     if not files:
-        raise MappingError([f"{folder}: there is no mapping file (*.yaml)"])
+        made = "`python -m bridge init DIR --for stripe` writes a folder with one"
+        raise MappingError([f"{folder}: there is no mapping file (*.yaml); {made}"])
     if len(files) > FILES_MAX:
         raise MappingError([too_many(folder, len(files))])
     reading = _Reading(environ, presets, folder)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response
 
+from bridge.settings import CONSOLE_TOKEN_MIN
 from bridge.web.console import rendering, session, static
-from bridge.web.console.session import SHORTEST, Sessions
+from bridge.web.console.session import Sessions
 from bridge.web.messages import plain
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 OFF: Final = (
-    f"The console is off. Set BRIDGE_ADMIN_TOKEN to a token of at least {SHORTEST} characters, and restart the bridge."
+    f"The console is off. Set BRIDGE_ADMIN_TOKEN to a token of at least {CONSOLE_TOKEN_MIN} characters, and restart"
+    " the bridge."
 )
 
 
 def is_on(settings: Settings) -> bool:
     """Whether there is a token that is long enough to open it."""
-    return len(settings.bridge_admin_token or "") >= SHORTEST
+    return len(settings.bridge_admin_token or "") >= CONSOLE_TOKEN_MIN
 
 
 def blueprint(bridge: Bridge) -> Blueprint:
@@ -46,9 +48,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 def _pages() -> tuple[ModuleType, ...]:
     """Imported only where the console is on: they know half of the workbench."""
-    from bridge.web.console import changes, home  # noqa: PLC0415
+    from bridge.web.console import changes, home, sources  # noqa: PLC0415
 
-    return (home, changes)
+    return (home, changes, sources)
 
 
 def _off() -> Blueprint:

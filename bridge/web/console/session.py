@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 COOKIE: Final = "bridge_session"
 FORM_COOKIE: Final = "bridge_sign_in"  # until there is a session
 PATH: Final = "/console"
-SHORTEST: Final = 16  # characters of an admin token that opens the console
 _OPEN: Final = frozenset({"console.sign_in", "console.sign_in_sent", "console.static_file"})
 
 log = logs.get("console")

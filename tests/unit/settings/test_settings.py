@@ -22,6 +22,13 @@ def test_nothing_has_to_be_set():
     assert loaded.warnings == ("DATAFAST_API_KEY is not set: goals wait until it is set",)
 
 
+def test_an_admin_token_that_is_too_short_for_the_console_is_a_problem_but_no_fault():
+    short, enough = settings.load({"BRIDGE_ADMIN_TOKEN": "x" * 15}), settings.load({"BRIDGE_ADMIN_TOKEN": "x" * 16})
+    assert short.bridge_admin_token == "x" * 15
+    assert [problem.split(",")[0] for problem in short.problems] == ["BRIDGE_ADMIN_TOKEN has fewer than 16 characters"]
+    assert (enough.problems, settings.load({}).problems) == ((), ())
+
+
 def test_every_wrong_value_is_told_at_once():
     told = faults(PORT="99999", BRIDGE_WORKER="on", BRIDGE_LEASE="soon", DATAFAST_API_KEY="sk_live_123")
     assert [fault.split(" ")[0] for fault in told] == ["DATAFAST_API_KEY", "BRIDGE_WORKER", "PORT", "BRIDGE_LEASE"]

@@ -1,0 +1,134 @@
+"""`/console/sources`: what to enter at each provider, and what each of them has sent."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from flask import request
+from werkzeug.exceptions import NotFound
+
+from bridge import alarms, snippet
+from bridge.identity.sentences import advice
+from bridge.settings import MS
+from bridge.text import span
+from bridge.web import auth, health
+from bridge.web.cached import Cached
+from bridge.web.console.rendering import page
+from bridge.workbench import setting_up
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Response
+
+    from bridge.alarms import Alarm
+    from bridge.app import Bridge
+    from bridge.model import Source
+    from bridge.store.operator.status import Snapshot, SourceState
+    from bridge.workbench.setting_up import SecretVariable, Setup
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A source as the list shows it. state: of its counters, None before its first request. standing: words, kind."""
+
+    source: Source
+    state: SourceState | None
+    standing: tuple[str, str]
+    usual_gap: str | None
+    silent: str | None
+    findings: tuple[Alarm, ...]
+
+
+@dataclass(frozen=True)
+class SourceView:
+    """All about one source. url: what to paste; local: it leads to this machine only, where no provider can send."""
+
+    row: SourceRow
+    setup: Setup
+    url: str
+    local: bool
+    lists: tuple[tuple[str, tuple[str, ...]], ...]
+    secrets: tuple[SecretVariable, ...]
+    attributed: str | None
+    advice: str
+    recipe: str | None
+    hand_over: str | None
+    has_snippet: bool
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The list, and a page for each source."""
+    recent = Cached(lambda: health.snapshot(bridge))
+
+    @routes.get("/sources")
+    def sources() -> Response:
+        seen, found = recent.get(), bridge.rules.sources
+        rows = [_row(bridge, found[name], seen) for name in sorted(found)]
+        return page("sources.html", title="Sources", here="sources", rows=rows)
+
+    @routes.get("/sources/<name>")
+    def source(name: str) -> Response:
+        found = bridge.rules.sources.get(name)
+        if found is None:
+            raise NotFound
+        view = _view(bridge, found, recent.get())
+        return page("source.html", title=name, here="sources", view=view)
+
+
+def _row(bridge: Bridge, source: Source, seen: Snapshot) -> SourceRow:
+    state = next((one for one in seen.sources if one.source == source.name), None)
+    findings = alarms.of_source(itertools.chain(*health.judged(bridge, seen)), source.name)
+    silent = None if state is None else alarms.silent(state, seen.now_ms)
+    gap_ms = None if state is None else state.longest_gap_ms
+    usual_gap = None if gap_ms is None else f"up to {span(max(gap_ms, MS['min']))}"
+    return SourceRow(source, state, _standing(source, state, silent, findings), usual_gap, silent, findings)
+
+
+def _standing(
+    source: Source, state: SourceState | None, silent: str | None, findings: tuple[Alarm, ...]
+) -> tuple[str, str]:
+    if not source.secrets:
+        return "no secret: it answers 503", "bad"
+    if any(alarm.name == "refusals" for alarm in findings):
+        return "refuses what it is sent", "bad"
+    if state is None or state.last_accepted_at_ms is None:
+        return "nothing has come yet", "mute"
+    return ("silent", "wait") if silent else ("receives", "ok")
+
+
+def _view(bridge: Bridge, source: Source, seen: Snapshot) -> SourceView:
+    base, local = _base(bridge)
+    setup = setting_up.setup(bridge.rules, source.name, base)
+    recipe = setting_up.recipe(source)
+    attribution = next((one for one in seen.attribution if one.source == source.name), None)
+    return SourceView(
+        row=_row(bridge, source, seen),
+        setup=setup,
+        url=source.public_url or setup.url,
+        local=local and source.public_url is None,
+        lists=tuple(
+            (label, tuple(map(setting_up.shown_event, events)))
+            for label, events in (*setting_up.goal_lists(setup), (setting_up.VISITOR_EVENTS, setup.link_events))
+        ),
+        secrets=setting_up.secret_variables(source, bridge.settings.environ),
+        attributed=None if attribution is None else alarms.attributed(attribution),
+        advice=advice(source.provider, ()),
+        recipe=recipe,
+        hand_over=None if recipe is None else setting_up.hand_over(recipe),
+        has_snippet=recipe in snippet.TOOLS,
+    )
+
+
+def _base(bridge: Bridge) -> tuple[str, bool]:
+    """The public address: what the host says; else the one of this page, which is https except on this machine."""
+    told = setting_up.host_address(bridge.settings.environ)
+    if told is not None and _HOST.fullmatch(told.removeprefix("https://")):
+        return told, False
+    host = request.environ.get("HTTP_HOST", "")
+    if auth.names_this_machine(host):
+        return f"http://{host}", True
+    return (f"https://{host}" if _HOST.fullmatch(host) else setting_up.PLACEHOLDER), False

@@ -1,0 +1,257 @@
+"""What to enter at a provider: the URL, the secret, the event types, where to click, and what it sends first.
+
+`sources` prints it and the console shows it. The event types are exactly those that the rules name, and those that only
+teach which visitor a later event belongs to. Nothing here holds a secret, only whether it is set.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+from bridge import identity
+from bridge.globs import compile_glob
+from bridge.model import ReplyKind
+from bridge.presets import event_names, stated
+from bridge.rules.reading.secrets import OLD
+from bridge.text import count, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bridge.model import Handshake, Source
+    from bridge.rules import RuleSet
+
+PLACEHOLDER: Final = "https://YOUR-HOST"
+VISITOR_EVENTS: Final = "Events for finding the visitor of later ones"
+_RECIPES: Final = files("bridge").joinpath("cli/starter/recipes")  # in a clone: a link to docs/recipes
+_HAND_OVER: Final = re.compile(r"^## Hand over the visitor\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What one source needs at its provider.
+
+    goal_events: those that enabled rules match. link_events: those that only tell whose a later event is.
+    """
+
+    source: str
+    provider: str
+    url: str
+    secret: str
+    secret_is_set: bool
+    secrets: int
+    secret_names: tuple[str, ...]
+    goal_events: tuple[str, ...]
+    link_events: tuple[str, ...]
+    secret_hint: str | None
+    where: str | None
+    subscribe: tuple[str, ...]
+    cannot_be_set_up: str | None
+    set_up: tuple[tuple[str, str], ...]
+    get_answers: str
+    command: tuple[str, ...]
+
+
+def host_address(given: Mapping[str, str]) -> str | None:
+    """The app's own address, where Heroku's dyno metadata tell it."""
+    domain = given.get("HEROKU_APP_DEFAULT_DOMAIN_NAME")
+    return f"https://{domain}" if domain else None
+
+
+def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
+    """What one source needs, from its compiled mapping file."""
+    source = rule_set.sources[name]
+    url = f"{base}/webhooks/{name}"
+    for_goals = _in_order(event for rule in rule_set.rules[name] if rule.enabled for event in rule.events)
+    for_links = tuple(event for event in _links(source) if event not in for_goals)
+    return Setup(
+        source=name,
+        provider=source.provider,
+        url=url,
+        secret=_secret(source),
+        secret_is_set=bool(source.secrets),
+        secrets=len(source.secrets),
+        secret_names=source.secret_names,
+        goal_events=for_goals,
+        link_events=for_links,
+        secret_hint=stated(source.provider, "secret_hint"),
+        where=stated(source.provider, "where"),
+        subscribe=_calls(source, url, for_goals),
+        cannot_be_set_up=stated(source.provider, "cannot_be_set_up"),
+        set_up=tuple(_steps(source)),
+        get_answers=_get_answers(source),
+        command=_commands(source, url, (*for_goals, *for_links)),
+    )
+
+
+@dataclass(frozen=True)
+class SecretVariable:
+    """One variable of a source's secret. place: first, second, … or old. state: set, no secret, missing or not needed.
+
+    name None: the secret stands in the mapping file itself.
+    """
+
+    place: str
+    name: str | None
+    state: str
+
+
+def secret_variables(source: Source, environ: Mapping[str, str]) -> tuple[SecretVariable, ...]:
+    """What holds a source's secrets, each with the variable for the secret before it; never a value."""
+    known = source.secret_names
+    names = [name for name in known if not (name.endswith(OLD) and name.removesuffix(OLD) in known)]
+    if not names:
+        return (SecretVariable("first", None, "set" if source.secrets else "missing"),)
+    return tuple(
+        one
+        for place, name in zip(_PLACES, names, strict=False)
+        for one in (
+            SecretVariable(place, name, _state(source, environ, name, "missing")),
+            SecretVariable("old", name + OLD, _state(source, environ, name + OLD, "not needed")),
+        )
+    )
+
+
+_PLACES: Final = ("first", "second", "third", "fourth", "fifth")
+
+
+def _state(source: Source, environ: Mapping[str, str], name: str, unset: str) -> str:
+    if not environ.get(name, "").strip():
+        return unset
+    judged = [word for problem in source.secret_problems for word in problem.split()]
+    return "set" if source.secrets and name not in judged else "no secret"
+
+
+# ------------------------------------------------------------------------------------------------------------ recipes
+
+
+def recipe(source: Source) -> str | None:
+    """The name of the recipe for this sender, which is a page of docs/recipes."""
+    return next((name for name in (source.name, source.provider) if of_recipe(f"{name}.md")), None)
+
+
+def hand_over(name: str) -> str | None:
+    """The part of a recipe about handing over the visitor, in Markdown."""
+    found = _HAND_OVER.search(of_recipe(f"{name}.md"))
+    return None if found is None else found[1]
+
+
+def of_recipe(name: str) -> str:
+    """A file of the recipes; empty if there is none of this name."""
+    path = _RECIPES.joinpath(name)
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+# ------------------------------------------------------------------------------------------------- events and commands
+
+
+def _links(source: Source) -> tuple[str, ...]:
+    """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
+    return identity.tying(source, event_names(source.provider)) or _in_order(
+        event for link in source.links for event in link.events if event != "*"
+    )
+
+
+def _in_order(events: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(events))
+
+
+def _secret(source: Source) -> str:
+    if source.secrets:
+        state = (
+            f"set ({listing(list(source.secret_names), 'in the file')}): {count(len(source.secrets), 'secret')} read"
+        )
+        return "; ".join([state, *source.secret_problems])
+    return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
+
+
+def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, ...]:
+    """Lines that set the webhook up, as the preset has them; else one that asks whether the URL is there."""
+    spec = stated(source.provider, "commands")
+    if spec is None:
+        return (f"curl -i {shlex.quote(url)}",)
+    exact = [event for event in events if "*" not in event] or ["*"]
+    arguments = " ".join(shlex.join(spec["argument"].format(event=event).split()) for event in exact)
+    values = {"url": shlex.quote(url), "source": source.name, "events": ",".join(exact), "arguments": arguments}
+    return tuple(line.format(**values) for line in spec["lines"])
+
+
+def _calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
+    """The call for each event that the provider's page cannot choose, for a shell that knows the secrets in it."""
+    api = stated(source.provider, "subscribe")
+    if api is None:
+        return ()
+    secret = f"${source.secret_names[0]}" if source.secret_names else "YOUR-SECRET"
+    globs = [compile_glob(event) for event in events]
+    wanted = [name for name in api["events"] if any(glob.matches(name) for glob in globs)]
+    return tuple(api["call"].format(event=name, url=url, secret=secret) for name in wanted)
+
+
+def goal_lists(one: Setup) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The events of its rules, each list under its label: those first that its endpoint receives by itself."""
+    if not one.subscribe:
+        yield "Events for goals", one.goal_events
+        return
+    api = stated(one.provider, "subscribe")
+    yield f"Events for goals that {api['endpoint']} receives", (api["receives"],)
+    others = tuple(event for event in one.goal_events if event != api["receives"])
+    yield "Events for goals that it does not receive", others
+
+
+def shown_event(event: str) -> str:
+    """An event as a person chooses it."""
+    return "* (all)" if event == "*" else event
+
+
+# ------------------------------------------------------------------------------------- the set-up, and what came first
+
+_LOOKING: Final = "`python -m bridge sources {}` on a terminal"
+
+
+def _steps(source: Source) -> Iterator[tuple[str, str]]:
+    """What to know and to do beside the URL and the secret: pairs of a label and a sentence."""
+    for one in source.handshakes:
+        if one.does is ReplyKind.KEEP:
+            yield "Secret from", _first_message(source)
+        elif one.variable is not None:
+            yield "Verify token", _verify_token(one)
+    answered = [one for one in source.handshakes if one.does is not ReplyKind.KEEP]
+    if answered:
+        needs = any(one.signed or one.does is ReplyKind.HMAC for one in answered) and not source.secrets
+        yield "Set-up", _ANSWERED + (_LATER if needs else "")
+
+
+_ANSWERED: Final = "the bridge answers the request with which the provider checks the URL"
+_LATER: Final = ", once the secret is set"
+
+
+def _first_message(source: Source) -> str:
+    provider, command = source.provider.capitalize(), _LOOKING.format(source.name)
+    if not source.secrets:
+        return f"{provider}'s first message: have {provider} send it to the URL, then run {command} within the hour"
+    variables = listing(list(source.secret_names), "the secret in the file")
+    return (
+        f"{provider}'s first message, which is refused while a secret is set. To read it, unset {variables}, restart"
+        f" the bridge, have {provider} send it again, and run {command} within the hour"
+    )
+
+
+def _verify_token(one: Handshake) -> str:
+    if one.expected is not None:
+        return f"set ({one.variable}); enter the same string at the provider"
+    return f"missing: set {one.variable} to a string of your own, and enter the same at the provider"
+
+
+def _get_answers(source: Source) -> str:
+    """The answer to a plain GET of the URL."""
+    greets = any(one.does is ReplyKind.EMPTY and "GET" in one.methods for one in source.handshakes)
+    return "200" if greets else "405 and a sentence"
+
+
+def keeps_first_message(source: Source) -> bool:
+    """Whether there may be a first message to show: only as long as it can serve for anything."""
+    return not source.secrets and any(one.does is ReplyKind.KEEP for one in source.handshakes)
