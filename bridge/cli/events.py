@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
+    from bridge.store import Store
     from bridge.store.operator.queries import EventDetail, EventLine
 
 
@@ -181,7 +182,8 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
             return 0
         _confirm(lines, yes=yes, named=bool(names))
         done = [(line.label, store.run(partial(inbox.requeue, event_id=line.id))) for line in lines]
-    queued, gone = _parted(done)
+        queued, gone = _parted(done)
+        _record(store, "replay", queued, "routed again")
     taken = "its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed"
     screen.answer(
         {"ok": not gone, "queued": queued, "not_queued": gone},
@@ -194,6 +196,16 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
 def _parted(done: Collection[tuple[str, bool]]) -> tuple[list[str], list[str]]:
     """The labels of the events with which it was done, and of the others."""
     return [label for label, was in done if was], [label for label, was in done if not was]
+
+
+def _record(store: Store, what: str, labels: Sequence[str], became: str) -> None:
+    """Write one row of recent changes, if anything was done."""
+    from bridge.store.operator import changes
+
+    if labels:
+        verb = "is" if len(labels) == 1 else "are"
+        sentence = f"{changes.named(labels)} {verb} {became}."
+        store.run(lambda conn: changes.record(conn, what, labels[0], sentence))
 
 
 def _selected(
@@ -235,7 +247,8 @@ def ignore(names: Sequence[str]) -> int:
         with store.read() as conn:
             lines = [one(conn, name).line for name in names]
         done = {line.label: store.run(partial(inbox.ignore, event_id=line.id)) for line in lines}
-    ignored, others = _parted(done.items())
+        ignored, others = _parted(done.items())
+        _record(store, "ignore", ignored, "taken out of quarantine")
     became = {True: "ignored now", False: "not in quarantine, and was left alone"}
     of_context().answer(
         {"ok": not others, "ignored": ignored, "not_in_quarantine": others},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bridge.store import Store
     from bridge.store.operator.queries import GoalLine
     from bridge.workbench.describe import Moment
 
@@ -132,10 +133,11 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
             chosen, delivered = _chosen(conn, ids, state, since)
         _ask_about(chosen, delivered, yes=yes, named=bool(ids))
         done = [store.run(partial(actions.retry, goal_id=one, again=one in delivered)) for one in chosen]
-    rows = [
-        (one, outcome.value, retried(outcome.value, number))
-        for one, (outcome, number) in zip(chosen, done, strict=True)
-    ]
+        rows = [
+            (one, outcome.value, retried(outcome.value, number))
+            for one, (outcome, number) in zip(chosen, done, strict=True)
+        ]
+        _record(store, "retry", rows, ("queued", "again", "rerouted", "looked_for"), "are sent now")
     return _answer(rows, fine=("queued", "again", "rerouted", "looked_for"))
 
 
@@ -199,7 +201,8 @@ def send(rule: str, source: str | None, yes: bool) -> int:
             stay = f" ({over_age} more: older than max_age, left alone)" if over_age else ""
             parameters.confirm(f"Send {count(len(lines) - over_age, 'goal')} of {rule}{stay}?", yes=yes)
         done = [store.run(partial(actions.send_gathered, goal_id=line.id)) for line in lines]
-    rows = [(line.id, outcome.value, _SENT[outcome.value]) for line, outcome in zip(lines, done, strict=True)]
+        rows = [(line.id, outcome.value, _SENT[outcome.value]) for line, outcome in zip(lines, done, strict=True)]
+        _record(store, "send", rows, ("queued", "looked_for"), f"of the dry rule {rule} are sent now")
     return _answer(rows, fine=("queued", "looked_for", "over_age"))
 
 
@@ -212,8 +215,22 @@ def cancel(ids: Sequence[int]) -> int:
 
     with resources.store() as store:
         done = [store.run(partial(actions.cancel, goal_id=one)) for one in ids]
-    rows = [(one, outcome.value, CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
+        rows = [(one, outcome.value, CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
+        _record(store, "cancel", rows, ("cancelled",), "will never be sent")
     return _answer(rows, fine=("cancelled",))
+
+
+def _record(store: Store, what: str, rows: Sequence[tuple[int, str, str]], fine: Sequence[str], became: str) -> None:
+    """Write one row of recent changes, if anything was done."""
+    from bridge.store.operator import changes
+
+    done = [(f"goal_{one}", text) for one, outcome, text in rows if outcome in fine]
+    if len(done) == 1:
+        label, became = done[0]
+        store.run(lambda conn: changes.record(conn, what, label, f"{label} {became}."))
+    elif done:
+        labels = changes.named([label for label, _ in done])
+        store.run(lambda conn: changes.record(conn, what, done[0][0], f"{labels} {became}."))
 
 
 def _answer(rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> int:

@@ -14,20 +14,16 @@ from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Command, Section, command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
-from bridge.text import ago, count, listing
+from bridge.text import count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
-    from bridge.identity.choice import KnownLinks
     from bridge.model import Key
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
-    from bridge.store.operator.queries import GoalDetail, GoalLine
-    from bridge.workbench.describe import Moment
+    from bridge.workbench.linking import Cut
 
 
 @click.group(
@@ -89,9 +85,8 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     KIND is customer, subscription, order, session, charge … as `links show` writes it. The link holds for live events.
     """
     from bridge import identity
-    from bridge.store.goals import parking
-    from bridge.store.operator import queries
-    from bridge.workbench import describe
+    from bridge.store.operator import changes
+    from bridge.workbench import linking
 
     given = resources.environ()
     settings = resources.settings()
@@ -102,52 +97,18 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         found, known = identity.bound(rule_set.sources[source], kind, key, visitor, settings.bridge_visitor_id)
     except identity.BadBinding as error:
         raise UsageError(f"{error}.") from None
+
+    def bind(conn: Connection) -> linking.Binding:
+        binding = linking.bind(conn, found, known, settings, given)
+        changes.record(conn, "bind", found.text, binding.done)
+        return binding
+
     with resources.store() as store:
-
-        def bind(conn: Connection) -> tuple[KnownLinks, list[GoalDetail]]:
-            waiting = parking.waiters(conn, found)
-            links = parking.bind(conn, found, known, settings)
-            return links, [goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None]
-
-        links, goals = store.run(bind)
-        with store.read() as conn:
-            moment = describe.moment(conn, given)
-    states = {detail.goal.label: detail.goal.state for detail in goals}
+        binding = store.run(bind)
+    states = {detail.goal.label: detail.goal.state for detail in binding.goals}
     of_context().answer(
-        {"ok": True, "key": found.text, "visitor": known, "goals": states},
-        f"{found.text} leads to {known}.",
-        *_when_sent(found, links, goals, moment),
+        {"ok": True, "key": found.text, "visitor": known, "goals": states}, binding.done, *binding.sentences()
     )
-
-
-def _when_sent(key: Key, links: KnownLinks, goals: Sequence[GoalDetail], moment: Moment) -> Iterator[str]:
-    """When each goal that waited for a key is sent, or why it is not sent."""
-    from bridge.workbench import describe
-
-    if key.strong and key.text not in links.threads:
-        yield f"But {key.text} was stopped and no longer links anything (`links show {key.id}`), so no goal is sent."
-    if not goals:
-        yield "No goal waits for it."
-    for detail in goals:
-        goal = detail.goal
-        if goal.state == "pending":
-            yield f"{goal.label} {goal.name}: {describe.held_up(goal, moment) or 'is sent now'}."
-        elif goal.reason == "unproved":
-            stopped = describe.held_up(goal, moment)
-            yield f"{goal.label} {goal.name}: waits; {goal.message}{f'; {stopped}' if stopped else ''}."
-        elif not key.strong and (goal.weak_at_ms or 0) > moment.now_ms:
-            yield (
-                f"{goal.label} {goal.name}: is sent {ago(goal.weak_at_ms or 0, moment.now_ms)} (BRIDGE_WEAK_AFTER),"
-                " unless an event of its own purchase names another visitor before then."
-            )
-        else:
-            yield f"{goal.label} {goal.name}: is not sent because of it: {_why_not(detail)}."
-
-
-def _why_not(detail: GoalDetail) -> str:
-    if detail.stopped:
-        return f"{detail.stopped[0].key} between them no longer links anything ({detail.stopped[0].stopped_reason})"
-    return f"it still waits; `python -m bridge why {detail.goal.label}` says for what"
 
 
 @links.command(
@@ -163,29 +124,33 @@ def forget(key: str, yes: bool) -> None:
     and stay as they are, with DataFast's ids. To remove all that is stored about a person, use `python -m bridge
     forget`.
     """
-    from bridge.store.goals import parking
-    from bridge.store.operator import forgetting, queries
+    from bridge.store.operator import changes
+    from bridge.workbench import linking
 
     screen, settings = of_context(), resources.settings()
     with resources.store() as store:
         with store.read() as conn:
-            found = _the_key(conn, key)
-            goals = [one.goal for goal in parking.found_by(conn, found) if (one := queries.show_goal(conn, goal))]
-        again = [goal for goal in goals if goal.state in ("pending", "held")]
-        kept = [goal for goal in goals if goal.state not in ("pending", "held", "parked")]
-        _preview(screen, again, kept)
-        if again:
-            parameters.confirm(f"Forget {found.text}?", yes=yes)
+            what = linking.cut_of(conn, _the_key(conn, key))
+        if not screen.as_json:
+            _preview(screen, what)
+        if what.again:
+            parameters.confirm(f"Forget {what.key.text}?", yes=yes)
 
         def forgotten(conn: Connection) -> None:
-            forgetting.key(conn, found.text)
-            parking.look_anew(conn, [goal.id for goal in again], settings)
+            linking.cut(conn, what, settings)
+            changes.record(conn, "forget key", what.key.text, what.done)
 
         store.run(forgotten)
-    done = "is cut: it links nothing any more" if found.is_person else "is forgotten"
-    sent = {goal.label: goal.datafast_event_id for goal in kept}
-    answer = {"ok": True, "key": found.text, "goals": [goal.label for goal in again], "sent": sent}
-    screen.answer(answer, f"{found.text} {done}.")
+    sent = {goal.label: goal.datafast_event_id for goal in what.kept}
+    answer = {"ok": True, "key": what.key.text, "goals": [goal.label for goal in what.again], "sent": sent}
+    screen.answer(answer, what.done)
+
+
+def _preview(screen: Screen, what: Cut) -> None:
+    for heading, lines in what.sentences():
+        screen.say(heading)
+        for line in lines:
+            screen.say(line, indent=2)
 
 
 def _the_key(conn: Connection, text: str) -> Key:
@@ -204,21 +169,6 @@ def _the_key(conn: Connection, text: str) -> Key:
     return keys[0]
 
 
-def _preview(screen: Screen, again: Sequence[GoalLine], kept: Sequence[GoalLine]) -> None:
-    """What would change, and what would stay as it is."""
-    if screen.as_json:
-        return
-    if again:
-        screen.say("These goals found their visitor through it and would look for one again:")
-        for goal in again:
-            screen.say(f"{goal.label} {goal.called} to {goal.visitor}", indent=2)
-    if kept:
-        screen.say("These were sent, or are over, and stay as they are:")
-        for goal in kept:
-            remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
-            screen.say(f"{goal.label} {goal.called} to {goal.visitor}: {goal.state}{remote}", indent=2)
-
-
 @command(examples=[("relearn", "after an upgrade that reads more links out of events; safe at any time")])
 def relearn() -> None:
     """Learn links again from the stored events.
@@ -229,6 +179,7 @@ def relearn() -> None:
     import secrets
 
     from bridge import route
+    from bridge.store.operator import changes
 
     screen = of_context()
     given = resources.environ()
@@ -241,6 +192,8 @@ def relearn() -> None:
             while read:
                 step(total := total + read)
                 read, last = router.relearn(rule_set, last)
+        sentence = f"Links were learned again from {count(total, 'stored event')}."
+        store.run(lambda conn: changes.record(conn, "relearn", "", sentence))
     screen.answer({"ok": True, "events": total}, f"Learned from {count(total, 'stored event')}.")
 
 
@@ -269,8 +222,8 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     asks. Only counts stay: that an event of this type arrived, that a goal of this name was sent. Goals that were not
     sent yet are never sent. At the end it says what remains to be done at DataFast and at the provider.
     """
-    from bridge.store.operator import forgetting
-    from bridge.workbench import why
+    from bridge.store.operator import changes, forgetting
+    from bridge.workbench import linking, why
 
     screen = of_context()
     needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]
@@ -291,35 +244,30 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
             )
         if not (person.keys or person.events or person.goals):
             raise BridgeError(f"Nothing is stored about {listing([*needles, *users])}.")
-        parameters.confirm(f"Remove {_amount(person)}?", yes=yes)
-        store.run(lambda conn: forgetting.remove(conn, person))
+        how_much = linking.how_much(person)
+        parameters.confirm(f"Remove {how_much}?", yes=yes)
+
+        def removed(conn: Connection) -> None:
+            forgetting.remove(conn, person)
+            changes.record(conn, "forget", "", f"Removed: {how_much}.")
+
+        store.run(removed)
         scrubbed = forgetting.scrub(store)
     _print_forgotten(screen, person, scrubbed=scrubbed)
 
 
-def _amount(person: Person) -> str:
-    parts = [
-        count(len(person.events), "event"),
-        count(len(person.goals), "goal"),
-        count(len(person.keys), "key"),
-        count(len(person.visitors), "visitor id"),
-    ]
-    return listing(parts)
-
-
 def _print_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
+    from bridge.store.operator import forgetting
+    from bridge.workbench import linking
+
     visitors = sorted(person.visitors)
     if screen.as_json:
         counts = {"events": len(person.events), "goals": len(person.goals), "keys": len(person.keys)}
         screen.write_json({"ok": True, **counts, "visitors": visitors, "scrubbed": scrubbed})
         return
-    screen.say(f"Removed: {_amount(person)}.")
+    screen.say(f"Removed: {linking.how_much(person)}.")
     if not scrubbed:
-        screen.say("The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them.")
-    left = "What remains to be done: delete the customer at the provider"
-    if not visitors:
-        screen.say(f"{left}. No visitor was known, so there is nothing to delete at DataFast.")
-        return
-    screen.say(f"{left}, and at DataFast the {'visitor' if len(visitors) == 1 else 'visitors'}:")
+        screen.say(forgetting.NOT_SCRUBBED)
+    screen.say(linking.left_to_do(person))
     for visitor in visitors:
         screen.line(f"    {visitor}")

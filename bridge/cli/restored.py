@@ -18,9 +18,11 @@ from bridge.errors import BridgeError, UsageError
 from bridge.text import ago, count, listing, when
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from bridge.cli.screen import Screen
     from bridge.store import Store
-    from bridge.store.delivery.restoring import Unfinished
+    from bridge.store.delivery.restoring import Span, Unfinished
 
 BEATS_MS: Final = 12_000  # a process says every 5 s that it runs
 LOOK_AGAIN_S: Final = 0.5
@@ -53,6 +55,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     """
     from bridge.store import clock
     from bridge.store.delivery import restoring
+    from bridge.store.operator import changes
 
     screen = of_context()
     with resources.store() as store:
@@ -65,7 +68,13 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
         if not screen.as_json:
             _print(screen, from_ms, now_ms, waiting)
         parameters.confirm("Is this database a restored backup, and has every other bridge stopped sending?", yes=yes)
-        span = store.run(lambda conn: restoring.remember(conn, from_ms, clock.read_ms(conn)))
+
+        def noted(conn: Connection) -> Span:
+            sentence = f"The database is a backup of {when(from_ms)}: goals in it may have been sent already."
+            changes.record(conn, "restored", "", sentence)
+            return restoring.remember(conn, from_ms, clock.read_ms(conn))
+
+        span = store.run(noted)
     counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
     screen.answer(
         {"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **counts},

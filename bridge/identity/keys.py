@@ -73,15 +73,24 @@ def bound(source: Source, kind: str, value: str, visitor: str, form: str) -> tup
         raise BadBinding(
             "kind should be a word such as customer, subscription or order: lower-case letters, digits and _"
         )
-    judged = judge(Candidate("visitor", visitor), form)
-    if judged.visitor is None:
-        raise BadBinding(f"visitor {judged.why}; it is the value of the cookie datafast_visitor_id")
+    known = visitor_to_bind(visitor, form)
     if kind == "email":
-        raise BadBinding("an e-mail address cannot be bound: bind the user, or the provider's customer")
+        raise BadBinding(NO_ADDRESS)
     found = people.user(source, value) if kind == "user" else key(source, kind, value)
     if found is None:
         raise BadBinding("key cannot be remembered as an id: it should be the provider's own, such as cus_1")
-    return found, judged.visitor
+    return found, known
+
+
+def visitor_to_bind(visitor: str, form: str) -> str:
+    """The visitor id that somebody has typed; BadBinding."""
+    judged = judge(Candidate("visitor", visitor), form)
+    if judged.visitor is None:
+        raise BadBinding(f"visitor {judged.why}; it is the value of the cookie datafast_visitor_id")
+    return judged.visitor
+
+
+NO_ADDRESS: Final = "an e-mail address cannot be bound: bind the user, or the provider's customer"
 
 
 def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:

@@ -178,8 +178,7 @@ class _Adding:
         rule.with_visitor += goal.attributed
         if goal.state in _FAILED:
             self._fail(goal)
-        if '"amount"' in goal.metadata:
-            self._earn(goal)
+        self._earn(goal)
 
     def _fail(self, goal: GoalFacts) -> None:
         reason = goal.reason or ""
@@ -188,22 +187,42 @@ class _Adding:
         failure.example, failure.message = goal.id, goal.message or ""
 
     def _earn(self, goal: GoalFacts) -> None:
-        metadata: Mapping[str, str] = json.loads(goal.metadata)
-        try:
-            amount = Decimal(metadata.get("amount", ""))
-        except InvalidOperation:
+        worth = money_of(goal)
+        if worth is None:
             return
-        if not amount.is_finite():
-            return
-        if _goes_back(goal, metadata):
-            amount = -abs(amount)
-        currency = str(metadata.get("currency", "")).upper()
+        currency, amount = worth
         place = (goal.source, goal.rule_id, currency)
         money = self.money.setdefault(place, Money(currency, goal.source, goal.rule_id))
         money.add(amount, attributed=goal.attributed)
         if goal.handover == PURCHASE and (sale := (goal.event_id, currency, amount)) not in self.sold:
             self.sold.add(sale)
             self.sales.setdefault(currency, Money(currency)).add(amount, attributed=goal.attributed)
+
+
+def totals(goals: Iterable[GoalFacts]) -> dict[str, Decimal]:
+    """The money of some goals per currency, each event once, by whichever rule; without tests and rehearsals."""
+    found: dict[str, Decimal] = {}
+    seen: set[tuple[int, str, Decimal]] = set()
+    for goal in goals:
+        worth = None if goal.test or goal.state == GoalState.DRY else money_of(goal)
+        if worth is not None and (goal.event_id, *worth) not in seen:
+            seen.add((goal.event_id, *worth))
+            found[worth[0]] = found.get(worth[0], Decimal(0)) + worth[1]
+    return dict(sorted(found.items()))
+
+
+def money_of(goal: GoalFacts) -> tuple[str, Decimal] | None:
+    """Currency and amount of a goal, negative if it goes back to the customer; None if it speaks of no money."""
+    if '"amount"' not in goal.metadata:
+        return None
+    metadata: Mapping[str, str] = json.loads(goal.metadata)
+    try:
+        amount = Decimal(metadata.get("amount", ""))
+    except InvalidOperation:
+        return None
+    if not amount.is_finite():
+        return None
+    return str(metadata.get("currency", "")).upper(), -abs(amount) if _goes_back(goal, metadata) else amount
 
 
 def _goes_back(goal: GoalFacts, metadata: Mapping[str, str]) -> bool:

@@ -69,8 +69,8 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
 
 
 def keys_named(conn: Connection, text: str) -> list[KeyLine]:
-    """The keys that a string names; an e-mail address is hashed before it is looked up."""
-    return [key for name in hashes(conn, text) or [text] for key in threads.named(conn, name)]
+    """The keys that a string names; an e-mail address is looked up by its hash, too."""
+    return [key for name in (*hashes(conn, text), text) for key in threads.named(conn, name)]
 
 
 def hashes(conn: Connection, address: str) -> list[str]:

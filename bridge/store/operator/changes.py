@@ -13,10 +13,12 @@ from bridge.store.schema import changes
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
 KEPT_MS: Final = 400 * 86_400_000
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,12 @@ class Change:
     what: str
     about: str
     sentence: str
+
+
+def named(labels: Sequence[str]) -> str:
+    """What an action touched, in a sentence: `goal_7`, `goal_7, goal_8`, `goal_1, goal_2, goal_3 and 37 more`."""
+    rest = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def record(conn: Connection, what: str, about: str, sentence: str) -> None:

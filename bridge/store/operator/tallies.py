@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, func, or_, select
 
@@ -17,11 +17,12 @@ from bridge.store.schema import events, goals, link_keys, link_visitors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import CompoundSelect, Connection
 
     from bridge.model import Json
 
 _PAGE: Final = 5_000  # goals
+PERSON_MAX: Final = 5_000  # goals of one person that are added up
 _FACTS: Final = 9  # of a goal that are columns as they are
 
 
@@ -106,13 +107,23 @@ def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
     at_ms, after = since_ms, 0
     while True:
         rows = conn.execute(_GOALS, {"at": at_ms, "behind": after}).all()
-        for row in rows:
-            unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
-            attributed = row.visitor is not None and not unknown
-            yield GoalFacts(*row[:_FACTS], attributed, row.handover, bool(row.test), row.event_id, row.kind)
+        yield from map(_facts, rows)
         if len(rows) < _PAGE:
             return
         at_ms, after = rows[-1].created_at_ms, rows[-1].id
+
+
+def goals_of(conn: Connection, event_ids: CompoundSelect[Any]) -> list[GoalFacts]:
+    """The newest goals of some events, at most 5,000, but not those that a person sent again."""
+    made = _OF_GOALS.where(goals.c.event_id.in_(event_ids), goals.c.generation == 1)
+    return [_facts(row) for row in conn.execute(made.order_by(goals.c.id.desc()).limit(PERSON_MAX))]
+
+
+def _facts(row: Any) -> GoalFacts:
+    unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
+    attributed = row.visitor is not None and not unknown
+    values = (*row[:_FACTS], attributed, row.handover, bool(row.test), row.event_id, row.kind)
+    return GoalFacts(*values)
 
 
 def waiting(conn: Connection) -> list[WaitTally]:
@@ -131,24 +142,24 @@ _RULES: Final = (
     .where(goals.c.created_at_ms >= bindparam("since"))
     .group_by(goals.c.source, goals.c.rule_id)
 )
+_OF_GOALS: Final = select(
+    goals.c.id,
+    goals.c.source,
+    goals.c.rule_id,
+    goals.c.name,
+    goals.c.created_at_ms,
+    goals.c.state,
+    goals.c.reason,
+    goals.c.message,
+    goals.c.metadata,
+    goals.c.visitor,
+    goals.c.handover,
+    goals.c.test,
+    goals.c.event_id,
+    goals.c.kind,
+)
 _GOALS: Final = (
-    select(
-        goals.c.id,
-        goals.c.source,
-        goals.c.rule_id,
-        goals.c.name,
-        goals.c.created_at_ms,
-        goals.c.state,
-        goals.c.reason,
-        goals.c.message,
-        goals.c.metadata,
-        goals.c.visitor,
-        goals.c.handover,
-        goals.c.test,
-        goals.c.event_id,
-        goals.c.kind,
-    )
-    .where(goals.c.created_at_ms >= bindparam("at"), goals.c.generation == 1)
+    _OF_GOALS.where(goals.c.created_at_ms >= bindparam("at"), goals.c.generation == 1)
     .where(or_(goals.c.created_at_ms > bindparam("at"), goals.c.id > bindparam("behind")))
     .order_by(goals.c.created_at_ms, goals.c.id)
     .limit(_PAGE)

@@ -8,19 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, union
 
 from bridge.identity.evidence import Evidence, Mention
 from bridge.model import PEOPLE
-from bridge.store.schema import goal_keys, link_events, link_keys, link_visitors
+from bridge.store.schema import goal_keys, goals, link_events, link_keys, link_visitors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import CompoundSelect, Connection, Select
 
 KEYS_MAX: Final = 200
 EVENTS_MAX: Final = 100
+_SEEN: Final = 2_000  # of the keys that events named last, those of people and customers are shown
+_WHO: Final = ("customer", *PEOPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,16 @@ class Thread:
     events: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SharedVisitor:
+    """A visitor to whom the key of somebody else leads, too."""
+
+    visitor: str
+    key: str
+    kind: str
+    ref: str
+
+
 _COLUMNS: Final = tuple(link_keys.c[name] for name in KeyLine.__slots__)
 _KEYS: Final = select(*_COLUMNS).order_by(link_keys.c.created_at_ms, link_keys.c.key).limit(KEYS_MAX)
 _mate = link_events.alias("mate")
@@ -54,6 +66,12 @@ def named(conn: Connection, text: str) -> list[KeyLine]:
     """The keys that a string names: whole (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
     query = select(*_COLUMNS).where(or_(link_keys.c.key == text, link_keys.c.ref == text)).order_by(link_keys.c.key)
     return _lines(conn, query.limit(KEYS_MAX))
+
+
+def of_event(conn: Connection, event_id: int) -> list[KeyLine]:
+    """The keys that an event named."""
+    query = select(*_COLUMNS).distinct().join_from(link_events, link_keys, link_keys.c.key == link_events.c.key)
+    return _lines(conn, query.where(link_events.c.event_id == event_id).order_by(link_keys.c.key))
 
 
 def of_goal(conn: Connection, goal_id: int) -> tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]:
@@ -89,6 +107,52 @@ def of_visitor(conn: Connection, visitor: str) -> Thread:
     of_visitor = select(link_visitors.c.key).where(link_visitors.c.visitor == visitor)
     found = _lines(conn, _KEYS.where(link_keys.c.key.in_(of_visitor)))
     return about(conn, [key for key in found if key.thread is not None or key.kind in PEOPLE] or found)
+
+
+def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before: int | None, limit: int) -> list[int]:
+    """A page of our ids of the events that named one of these keys, or whose goals have this visitor, newest first."""
+    of_person = event_ids(keys, visitor, before).subquery()
+    newest = select(of_person.c.event_id).order_by(of_person.c.event_id.desc()).limit(limit)
+    return list(conn.execute(newest).scalars())
+
+
+def event_ids(keys: Sequence[str], visitor: str | None, before: int | None = None) -> CompoundSelect[Any]:
+    """The statement that finds all events of a person, each once."""
+    named = select(link_events.c.event_id).where(link_events.c.key.in_(keys))
+    of_visitor = select(goals.c.event_id).where(goals.c.visitor == visitor)
+    if before is not None:
+        named, of_visitor = named.where(link_events.c.event_id < before), of_visitor.where(goals.c.event_id < before)
+    return union(named, of_visitor)
+
+
+def shared(conn: Connection, thread: Thread) -> list[SharedVisitor]:
+    """Other customers, users and addresses whose keys lead to the visitors of this thread, too."""
+    visitors = {item.visitor for item in thread.evidence}
+    query = (
+        select(link_visitors.c.visitor, link_keys.c.key, link_keys.c.kind, link_keys.c.ref)
+        .join_from(link_visitors, link_keys, link_keys.c.key == link_visitors.c.key)
+        .where(link_visitors.c.visitor.in_(sorted(visitors)), link_keys.c.kind.in_(_WHO))
+        .where(link_keys.c.key.not_in([key.key for key in thread.keys]))
+        .order_by(link_visitors.c.visitor, link_keys.c.key)
+        .limit(EVENTS_MAX)
+    )
+    return [SharedVisitor(*row) for row in conn.execute(query)] if visitors else []
+
+
+def last_seen(conn: Connection, limit: int) -> list[KeyLine]:
+    """The customers, users and addresses that events named last."""
+    recent = select(link_keys.c.key).order_by(link_keys.c.used_at_ms.desc()).limit(_SEEN).subquery()
+    query = select(*_COLUMNS).where(link_keys.c.key.in_(select(recent.c.key)), link_keys.c.kind.in_(_WHO))
+    return _lines(conn, query.order_by(link_keys.c.used_at_ms.desc(), link_keys.c.key).limit(limit))
+
+
+def visitors_of(conn: Connection, keys: Sequence[str]) -> dict[str, list[str]]:
+    """The visitors to whom each of these keys leads."""
+    found: dict[str, list[str]] = {}
+    query = select(link_visitors.c.key, link_visitors.c.visitor).where(link_visitors.c.key.in_(keys))
+    for key, visitor in conn.execute(query.order_by(link_visitors.c.last_at_ms.desc(), link_visitors.c.visitor)):
+        found.setdefault(key, []).append(visitor)
+    return found
 
 
 def _in_threads(conn: Connection, threads: Collection[str]) -> list[KeyLine]:

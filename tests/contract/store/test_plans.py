@@ -8,15 +8,20 @@ import pytest
 from statements_kit import overheard, plan
 
 from bridge import settings
+from bridge.identity.evidence import Evidence, Mention
 from bridge.store import schema
 from bridge.store.inbox import events
-from bridge.store.operator import history, queries, status, tallies
+from bridge.store.operator import changes, history, queries, status, tallies, threads
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Longest, corrections
 
 NOW_MS = 1_790_000_000_000
 AHEAD = corrections(Longest.of(settings.load({})))
-BIG = ("events", "goals", "attempts", "link_events", "goal_keys")
+BIG = ("events", "goals", "attempts", "link_events", "link_keys", "link_visitors", "goal_keys", "changes")
+_ONCE = Mention(1, "a.b evt_1", 1)
+SHARED = threads.Thread(
+    (threads.KeyLine("a", "customer", "a", None, 1, 1, None),), (Evidence("a", "v1", True, _ONCE, _ONCE),)
+)
 
 
 def scans(store, work):
@@ -52,6 +57,13 @@ WORK = {
     "rules that fired": lambda conn: tallies.rules(conn, 1),
     "goals of some days": lambda conn: list(tallies.goals_since(conn, 1)),
     "what waits": tallies.waiting,
+    "a person's events": lambda conn: threads.events_of(conn, ["a", "b"], "v1", 9, 50),
+    "a person's newest events": lambda conn: queries.show_events(conn, threads.events_of(conn, ["a"], None, None, 50)),
+    "a person's goals": lambda conn: tallies.goals_of(conn, threads.event_ids(["a", "b"], "v1")),
+    "the keys of an event": lambda conn: threads.about(conn, threads.of_event(conn, 1)),
+    "who shares a visitor": lambda conn: threads.shared(conn, SHARED),
+    "the people of late": lambda conn: threads.visitors_of(conn, [one.key for one in threads.last_seen(conn, 9)]),
+    "what people changed": lambda conn: (changes.recent(conn, 50, 9), changes.forget_old(conn, 9, NOW_MS)),
     "times ahead": lambda conn: AHEAD.needed(conn, NOW_MS),
     "times ahead, all": lambda conn: AHEAD.needed(conn, NOW_MS, cheap=False),
 }

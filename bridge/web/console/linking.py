@@ -1,0 +1,199 @@
+"""What a person does about links: bind a visitor, forget a key, forget a person; each with a preview first.
+
+A key that holds an e-mail address stands in no address of the console: the commands take it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from flask import redirect, request, url_for
+
+from bridge import identity
+from bridge.errors import BridgeError
+from bridge.identity.sentences import best_first
+from bridge.model import Key
+from bridge.store.operator import forgetting, threads
+from bridge.web.console.person import address
+from bridge.web.console.rendering import changed, notice, page
+from bridge.workbench import linking, person
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+    from flask.typing import ResponseReturnValue
+    from sqlalchemy import Connection
+
+    from bridge.app import Bridge
+    from bridge.store.operator.threads import KeyLine
+    from bridge.workbench.linking import Cut
+    from bridge.workbench.person import Someone
+
+FOUND_MAX: Final = 300  # events that only their bodies tell, which an address can still carry
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The routes."""
+
+    @routes.get("/people/bind")
+    def bind() -> ResponseReturnValue:
+        return _bind_form(bridge)
+
+    @routes.post("/people/bind")
+    def bind_sent() -> ResponseReturnValue:
+        return _bind(bridge)
+
+    @routes.get("/people/forget")
+    def forget() -> ResponseReturnValue:
+        return _forget_key_form(bridge) if "key" in request.args else _forget_form(bridge)
+
+    @routes.post("/people/forget")
+    def forget_sent() -> ResponseReturnValue:
+        return _forget_key(bridge) if "key" in request.form else _forget(bridge)
+
+
+# ------------------------------------------------------------------------------------------------------------- bind
+
+
+def _bind_form(bridge: Bridge) -> ResponseReturnValue:
+    """Which key, which visitor; and once both are given, what would happen."""
+    visitor = request.args.get("visitor", "").strip()
+    with bridge.store.read() as conn:
+        keys = _bindable(conn)
+    chosen = keys[0] if len(keys) == 1 else None
+    binding, problem = None, None
+    if chosen is not None and visitor:
+        try:
+            known = identity.visitor_to_bind(visitor, bridge.settings.bridge_visitor_id)
+        except identity.BadBinding as error:
+            problem = f"{error}."
+        else:
+            settings = bridge.settings
+            binding = linking.foretold(bridge.store, _key(chosen), known, settings, settings.environ)
+    return page(
+        "bind.html",
+        title="Bind a visitor",
+        here="people",
+        keys=keys,
+        event=request.args.get("event", ""),
+        visitor=visitor,
+        binding=binding,
+        problem=problem,
+        code=400 if problem else 200,
+    )
+
+
+def _bindable(conn: Connection) -> list[KeyLine]:
+    """The keys that may be meant, the most telling first: of an event, or by name."""
+    event = re.fullmatch(r"ev_(\d{1,18})", request.args.get("event", ""))
+    named = request.values.get("key", "")
+    if named:
+        found = threads.named(conn, person.readable(named)[: person.LONGEST])
+    else:
+        found = threads.of_event(conn, int(event[1])) if event else []
+    return sorted(filter(person.may_be_bound, found), key=lambda key: best_first(key.kind))
+
+
+def _bind(bridge: Bridge) -> ResponseReturnValue:
+    with bridge.store.read() as conn:
+        keys = _bindable(conn)
+    if len(keys) != 1:
+        raise BridgeError("The key is not known any more. Open the person's page again.")
+    settings = bridge.settings
+    try:
+        visitor = identity.visitor_to_bind(request.form.get("visitor", ""), settings.bridge_visitor_id)
+    except identity.BadBinding as error:
+        raise BridgeError(f"{error}.") from None
+    binding = bridge.store.run(lambda conn: linking.bind(conn, _key(keys[0]), visitor, settings, settings.environ))
+    bridge.wake()
+    changed(bridge, "bind", keys[0].key, binding.done)
+    notice(" ".join([binding.done, *binding.sentences()]))
+    return redirect(address(keys[0].key), 303)
+
+
+def _key(line: KeyLine) -> Key:
+    return Key(line.key, line.kind, line.ref)
+
+
+# ------------------------------------------------------------------------------------------------------ forget a key
+
+
+def _forget_key_form(bridge: Bridge) -> ResponseReturnValue:
+    with bridge.store.read() as conn:
+        cut = _cut(conn)
+    return page("forget_key.html", title="Forget a key", here="people", cut=cut, address=address)
+
+
+def _cut(conn: Connection) -> Cut:
+    named = person.readable(request.values.get("key", ""))[: person.LONGEST]
+    keys = [key for key in threads.named(conn, named) if named in (key.key, person.public(key))]
+    if len(keys) != 1:
+        raise BridgeError("No key has this name any more. It may have been forgotten already.")
+    return linking.cut_of(conn, _key(keys[0]))
+
+
+def _forget_key(bridge: Bridge) -> ResponseReturnValue:
+    def forgotten(conn: Connection) -> Cut:
+        cut = _cut(conn)
+        linking.cut(conn, cut, bridge.settings)
+        return cut
+
+    cut = bridge.store.run(forgotten)
+    bridge.wake()
+    changed(bridge, "forget key", cut.key.text, cut.done)
+    notice(cut.done)
+    return redirect(url_for("console.people"), 303)
+
+
+# --------------------------------------------------------------------------------------------------- forget a person
+
+
+def _forget_form(bridge: Bridge) -> ResponseReturnValue:
+    """What is stored, as far as bodies were looked through; the page asks for the next part until all were."""
+    name = request.args.get("person", "")
+    someone = _someone(bridge, name)
+    after = request.args.get("after", "0")
+    found = _ids(request.args.get("found", ""))
+    what = linking.to_forget(bridge.store, someone, found, int(after) if after.isdecimal() else None)
+    if len(what.found) > FOUND_MAX:
+        raise BridgeError(
+            f"More than {FOUND_MAX} stored bodies hold an id of this person, though no link leads to their events. Use"
+            " `python -m bridge forget`, which says how to name the person."
+        )
+    with bridge.store.read() as conn:
+        newest = forgetting.newest(conn)
+    return page(
+        "forget.html",
+        title="Forget a person",
+        here="people",
+        someone=someone,
+        what=what,
+        found=",".join(map(str, sorted(what.found))),
+        newest=newest,
+        how_much=linking.how_much(what.person),
+        left=linking.left_to_do(what.person),
+        address=address,
+    )
+
+
+def _forget(bridge: Bridge) -> ResponseReturnValue:
+    someone = _someone(bridge, request.form.get("person", ""))
+    what = linking.to_forget(bridge.store, someone, _ids(request.form.get("found", "")), None)
+    bridge.store.run(lambda conn: forgetting.remove(conn, what.person))
+    scrubbed = forgetting.scrub(bridge.store)
+    done = f"Removed: {linking.how_much(what.person)}."
+    changed(bridge, "forget", "", done)
+    notice(done if scrubbed else f"{done} {forgetting.NOT_SCRUBBED}")
+    return redirect(url_for("console.people"), 303)
+
+
+def _someone(bridge: Bridge, name: str) -> Someone:
+    with bridge.store.read() as conn:
+        someone = person.who(conn, name)
+    if someone is None:
+        raise BridgeError("Nobody is known by this id. They may have been forgotten already.")
+    return someone
+
+
+def _ids(text: str) -> list[int]:
+    return [int(one) for one in re.findall(r"\d{1,18}", text)][: FOUND_MAX + 1]

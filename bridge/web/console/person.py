@@ -1,0 +1,88 @@
+"""`/console/people`: a search and the people of late; `/console/people/<id>`: one person over all sources.
+
+An e-mail address is looked for by its hash: it comes in the body of a form, and stands in no address and on no page.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import redirect, request, url_for
+
+from bridge.masking import without_addresses
+from bridge.store.operator import queries
+from bridge.web.console.rendering import notice, page
+from bridge.workbench import person
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+    from flask.typing import ResponseReturnValue
+
+    from bridge.app import Bridge
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The routes."""
+
+    @routes.get("/people")
+    def people() -> ResponseReturnValue:
+        if "who" in request.args:
+            return person_page(bridge, request.args["who"])
+        with bridge.store.read() as conn:
+            seen = person.lately(conn)
+        return page("people.html", title="People", here="people", seen=seen, **NAMING)
+
+    @routes.post("/people")
+    def find_person() -> ResponseReturnValue:
+        return _found(bridge, request.form.get("who", "").strip())
+
+    @routes.get("/people/<path:name>")
+    def show_person(name: str) -> ResponseReturnValue:
+        return _found(bridge, name) if "@" in name else person_page(bridge, name)
+
+
+def address(name: str, **more: Any) -> str:
+    """The address of a person's page. An id like `../a` would lead elsewhere as a path, so it becomes a parameter."""
+    if {"", ".", ".."} & set(name.split("/")):
+        return url_for("console.people", who=name, **more)
+    return url_for("console.show_person", name=name, **more)
+
+
+NAMING: Final[dict[str, Any]] = {"address": address, "public": person.public, "hidden": without_addresses}
+
+
+def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
+    """Lead to the page of whom was looked for."""
+    with bridge.store.read() as conn:
+        name = person.address_of(conn, text[: person.LONGEST])
+    if name is None:
+        what = "No such e-mail address is remembered" if text else "Type an id or an e-mail address"
+        notice(f"{what}. {NO_ADDRESSES}" if text else f"{what}.")
+        return redirect(url_for("console.people"), 303)
+    return redirect(address(name), 303)
+
+
+NO_ADDRESSES: Final = "Addresses are remembered, as hashes, once BRIDGE_MATCH_EMAIL is on."
+
+
+def person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
+    """Everything about one person, or what to do if nobody is known by this id."""
+    given = request.args.get("before", "")
+    before = int(given) if re.fullmatch(r"[0-9]{1,18}", given) else None
+    with bridge.store.read() as conn:
+        view = person.look(conn, name, bridge.settings.environ, before)
+        events = queries.find(conn, person.readable(name)[: person.LONGEST]).events if view is None else ()
+    if view is None:
+        return page(
+            "nobody.html", title="Nobody is known by this id", here="people", code=404, name=name, events=events
+        )
+    return page(
+        "person.html",
+        title=view.someone.called,
+        here="people",
+        view=view,
+        name=view.someone.name,
+        before=before,
+        **NAMING,
+    )

@@ -1,0 +1,225 @@
+"""What a person does about links: bind a key to a visitor, cut a key, forget a person; and what each would do.
+
+`links add`, `links forget` and `forget` do it, and so does the console. A preview of a binding is the binding itself,
+taken back before anybody can see it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.identity.people import email_hash
+from bridge.store import facts
+from bridge.store.goals import parking
+from bridge.store.operator import forgetting, queries
+from bridge.text import ago, count, listing
+from bridge.workbench import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from sqlalchemy import Connection
+
+    from bridge.identity.choice import KnownLinks
+    from bridge.model import Key
+    from bridge.settings import Settings
+    from bridge.store import Store
+    from bridge.store.operator.forgetting import Person
+    from bridge.store.operator.queries import GoalDetail, GoalLine
+    from bridge.workbench.describe import Moment
+    from bridge.workbench.person import Someone
+
+_OPEN: Final = ("pending", "held")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A key that leads to a visitor now, and the goals that waited for it."""
+
+    key: Key
+    visitor: str
+    links: KnownLinks
+    goals: tuple[GoalDetail, ...]
+    moment: Moment
+
+    @property
+    def done(self) -> str:
+        """What was bound."""
+        return f"{self.key.text} leads to {self.visitor}."
+
+    @property
+    def sent(self) -> int:
+        """How many goals are sent because of it."""
+        return sum(detail.goal.state == "pending" for detail in self.goals)
+
+    def sentences(self) -> Iterator[str]:
+        """When each goal that waited for the key is sent, or why it is not sent."""
+        key, moment = self.key, self.moment
+        if key.strong and key.text not in self.links.threads:
+            stopped = f"{key.text} was stopped and no longer links anything (`links show {key.id}`)"
+            yield f"But {stopped}, so no goal is sent."
+        if not self.goals:
+            yield "No goal waits for it."
+        for detail in self.goals:
+            yield f"{detail.goal.label} {detail.goal.name}: {_when_sent(key, detail, moment)}."
+
+
+def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
+    """Have a key lead to a visitor, and wake the goals that waited for that."""
+    waiting = parking.waiters(conn, key)
+    links = parking.bind(conn, key, visitor, settings)
+    goals = tuple(goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None)
+    return Binding(key, visitor, links, goals, describe.moment(conn, environ))
+
+
+def foretold(store: Store, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
+    """What `bind` would do; nothing of it stays."""
+    with store.write() as conn:
+        trial = conn.begin_nested()
+        binding = bind(conn, key, visitor, settings, environ)
+        trial.rollback()
+    return binding
+
+
+def _when_sent(key: Key, detail: GoalDetail, moment: Moment) -> str:
+    goal = detail.goal
+    stopped = describe.held_up(goal, moment)
+    if goal.state == "pending":
+        return stopped or "is sent now"
+    if goal.reason == "unproved":
+        return f"waits; {goal.message}{f'; {stopped}' if stopped else ''}"
+    if not key.strong and (goal.weak_at_ms or 0) > moment.now_ms:
+        return (
+            f"is sent {ago(goal.weak_at_ms or 0, moment.now_ms)} (BRIDGE_WEAK_AFTER), unless an event of its own"
+            " purchase names another visitor before then"
+        )
+    if detail.stopped:
+        first = detail.stopped[0]
+        return f"is not sent because of it: {first.key} between them no longer links anything ({first.stopped_reason})"
+    return f"is not sent because of it: it still waits; `python -m bridge why {goal.label}` says for what"
+
+
+# ------------------------------------------------------------------------------------------------------------ a key
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A key to be forgotten. again: the goals that look for their visitor once more; kept: those that stay."""
+
+    key: Key
+    again: tuple[GoalLine, ...] = ()
+    kept: tuple[GoalLine, ...] = ()
+
+    def sentences(self) -> Iterator[tuple[str, list[str]]]:
+        """What would change, and what would stay as it is: a heading, and a line for each goal."""
+        if self.again:
+            yield (
+                "These goals found their visitor through it and would look for one again:",
+                [f"{goal.label} {goal.called} to {goal.visitor}" for goal in self.again],
+            )
+        if self.kept:
+            yield "These were sent, or are over, and stay as they are:", [_kept(goal) for goal in self.kept]
+
+    @property
+    def done(self) -> str:
+        """What has become of the key."""
+        what = "is cut: it links nothing any more" if self.key.is_person else "is forgotten"
+        return f"{self.key.text} {what}."
+
+
+def _kept(goal: GoalLine) -> str:
+    remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
+    return f"{goal.label} {goal.called} to {goal.visitor}: {goal.state}{remote}"
+
+
+def cut_of(conn: Connection, key: Key) -> Cut:
+    """What forgetting a key would do."""
+    goals = [one.goal for goal in parking.found_by(conn, key) if (one := queries.show_goal(conn, goal))]
+    again = tuple(goal for goal in goals if goal.state in _OPEN)
+    return Cut(key, again, tuple(goal for goal in goals if goal.state not in (*_OPEN, "parked")))
+
+
+def cut(conn: Connection, what: Cut, settings: Settings) -> None:
+    """Forget a key; the goals that found their visitor through it look for one again."""
+    forgetting.key(conn, what.key.text)
+    parking.look_anew(conn, [goal.id for goal in what.again], settings)
+
+
+# --------------------------------------------------------------------------------------------------------- a person
+
+
+PAGES: Final = 20  # of a hundred bodies, that are looked through at a time
+_ADDRESS: Final = re.compile(rb"[a-z0-9.!#$&'*+/=?^_`{|}~%-]{1,80}(?:@|\\u0040|%40)[a-z0-9.-]{1,190}")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """All that is stored about a person, as far as stored bodies were looked through for their ids.
+
+    found: the events that only their bodies tell; looked_at: the last one that was looked at; None: all were.
+    """
+
+    person: Person
+    found: frozenset[int]
+    looked_at: int | None
+
+
+def to_forget(
+    store: Store, someone: Someone, found: Iterable[int] = (), after: int | None = 0, pages: int = PAGES
+) -> Forgetting:
+    """All that belongs to a person, and a part of the search through the bodies behind this event. None: no search."""
+    with store.read() as conn:
+        by_links = _whole(conn, someone, ())
+        email_key = facts.get(conn, facts.EMAIL_KEY)
+    seeds = set(found)
+    if after is not None:
+        some, after = forgetting.search(store, _holds(someone, (email_key or "").encode()), after, pages)
+        seeds |= some
+    seeds -= by_links.events
+    with store.read() as conn:
+        return Forgetting(_whole(conn, someone, seeds), frozenset(seeds), after)
+
+
+def _whole(conn: Connection, someone: Someone, seeds: Iterable[int]) -> Person:
+    keys = [key.key for key in someone.named]
+    return forgetting.whole(conn, visitor=someone.visitor, customer=None, seeds=seeds, people=keys)
+
+
+def _holds(someone: Someone, email_key: bytes) -> Callable[[bytes], object]:
+    """Whether a body names this person: by an id that is not a mere number, or by the address of a hash."""
+    ids = [key.ref for key in someone.named if key.kind != "email" and not key.ref.isdigit()]
+    by_id = forgetting.pattern((), [*ids, *([someone.visitor] if someone.visitor else [])]).search
+    hashes = {key.ref for key in someone.named if key.kind == "email"}
+    if not hashes:
+        return by_id
+
+    def holds(body: bytes) -> bool:
+        return bool(by_id(body)) or any(_hash(one, email_key) in hashes for one in _ADDRESS.findall(body))
+
+    return holds
+
+
+def _hash(address: bytes, email_key: bytes) -> str | None:
+    text = address.decode("ascii").replace("\\u0040", "@").replace("%40", "@").replace("%2b", "+")
+    return email_hash(text, email_key)
+
+
+def how_much(person: Person) -> str:
+    """All that is stored about a person, in numbers."""
+    parts = [
+        count(len(person.events), "event"),
+        count(len(person.goals), "goal"),
+        count(len(person.keys), "key"),
+        count(len(person.visitors), "visitor id"),
+    ]
+    return listing(parts)
+
+
+def left_to_do(person: Person) -> str:
+    """What only the owner can do after a person was forgotten; the visitors follow it."""
+    left = "What remains to be done: delete the customer at the provider"
+    if not person.visitors:
+        return f"{left}. No visitor was known, so there is nothing to delete at DataFast."
+    return f"{left}, and at DataFast the {'visitor' if len(person.visitors) == 1 else 'visitors'}:"
