@@ -90,7 +90,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 
 @dataclass(frozen=True)
 class SecretVariable:
-    """One variable of a source's secret. place: first, second, … or old. state: set, no secret, missing or not needed.
+    """One variable of a source's secret. place: first, second, … or old. state: set, no secret, missing or not set.
 
     name None: the secret stands in the mapping file itself.
     """
@@ -111,7 +111,7 @@ def secret_variables(source: Source, environ: Mapping[str, str]) -> tuple[Secret
         for place, name in zip(_PLACES, names, strict=False)
         for one in (
             SecretVariable(place, name, _state(source, environ, name, "missing")),
-            SecretVariable("old", name + OLD, _state(source, environ, name + OLD, "not needed")),
+            SecretVariable("old", name + OLD, _state(source, environ, name + OLD, "not set")),
         )
     )
 

@@ -148,7 +148,7 @@ def test_secrets_are_named_by_their_settings_and_never_shown(compose):
     assert "first STRIPE_WEBHOOK_SECRET set old STRIPE_WEBHOOK_SECRET_OLD set" in words(stripe)
     assert "2 secrets read" in words(stripe)
     told = words(plain)
-    assert "first PLAIN_NEW set old PLAIN_NEW_OLD not needed second PLAIN_MORE no secret" in told
+    assert "first PLAIN_NEW set old PLAIN_NEW_OLD not set second PLAIN_MORE no secret" in told
     assert "PLAIN_MORE holds a word that stands for no value: put the secret itself there" in told
     for secret in (*SECRETS.values(), "whsec_the_old_one", "the new one"):
         assert secret not in stripe + plain, secret
@@ -157,7 +157,7 @@ def test_secrets_are_named_by_their_settings_and_never_shown(compose):
 def test_a_secret_that_is_missing_is_named(compose):
     visit = Visit(compose({"plain": PLAIN}))
     told = words(look(visit, "/console/sources/plain"))
-    assert "first PLAIN_NEW missing old PLAIN_NEW_OLD not needed second PLAIN_MORE missing" in told
+    assert "first PLAIN_NEW missing old PLAIN_NEW_OLD not set second PLAIN_MORE missing" in told
 
 
 def test_a_refusal_is_shown_with_what_doctor_says_of_it(shop, monkeypatch, capsys):
