@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
     from bridge.store import Store
-    from bridge.workbench.backtest import Backtest, Difference, Example, RuleResult
+    from bridge.workbench.backtest import Backtest, Example, RuleResult
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def as_json(result: Backtest, names: tuple[str, str]) -> dict[str, Any]:
         "missing_sources": dict(result.missing),
         "new_sources": dict(result.new),
         "unstored": {name: list(reads) for name, reads in result.unstored.items()},
-        "rules": [_rule_json(rule) for rule in result.rules if rule.differs],
+        "rules": [_rule_json(rule) for rule in result.differing],
     }
 
 
@@ -191,73 +191,27 @@ def _example_json(example: Example) -> dict[str, Any]:
 
 
 def _print(screen: Screen, result: Backtest, names: tuple[str, str], since: int) -> None:
-    screen.heading(_summary(result))
+    screen.heading(result.summary)
     screen.say()
-    screen.facts([("Present", names[0]), ("Other", names[1]), ("Events", _events(result, since)), *_notes(result)])
-    differing = [rule for rule in result.rules if rule.differs]
-    if differing:
+    notes = [("Note", note) for note in result.notes]
+    screen.facts([("Present", names[0]), ("Other", names[1]), ("Events", _events(result, since)), *notes])
+    if result.differing:
         screen.say()
         heads = ("SOURCE", "RULE", "PRESENT", "OTHER", "LOST", "GAINED", "CHANGED")
-        screen.table(heads, [_row(rule) for rule in differing])
-    for rule in differing:
+        screen.table(heads, [_row(rule) for rule in result.differing])
+    for rule in result.differing:
         for kind in ("lost", "gained", "changed"):
-            examples = [example for example in rule.examples if example.kind == kind]
-            if examples:
+            if examples := rule.of_kind(kind):
                 screen.say()
-                screen.heading(f"{rule.source}: {_named(rule)}: {kind} {getattr(rule, kind)}")
-                screen.facts([(f"ev_{example.event_id}", _example(example)) for example in examples])
-
-
-def _summary(result: Backtest) -> str:
-    if not (result.lost or result.gained or result.changed):
-        return f"No goal differs: both sets make the same {count(result.same, 'goal')}."
-    parts = [
-        f"{number} {word}"
-        for number, word in ((result.lost, "lost"), (result.gained, "gained"), (result.changed, "changed"))
-        if number
-    ]
-    return f"Goals: {listing(parts)}; {result.same} the same."
+                screen.heading(f"{rule.source}: {rule.called}: {kind} {getattr(rule, kind)}")
+                screen.facts([(f"ev_{example.event_id}", example.sentence) for example in examples])
 
 
 def _events(result: Backtest, since: int) -> str:
-    gone = f"; the bodies of {result.gone} are gone, so nobody can say what becomes of these" if result.gone else ""
-    return f"{result.events - result.gone} of the last {span(since)}{gone}"
-
-
-def _notes(result: Backtest) -> list[tuple[str, str]]:
-    notes = []
-    for name, events in result.missing.items():
-        notes.append(("Note", f"only the present rules have a file for {name} ({count(events, 'event')})"))
-    for name, events in result.new.items():
-        notes.append(("Note", f"only the other rules have a file for {name} ({count(events, 'event')})"))
-    present, other = result.unreadable
-    if present or other:
-        told = f"quarantined by the present rules: {count(present, 'event')}, by the other ones: {other}"
-        notes.append(("Note", told))
-    for name, reads in result.unstored.items():
-        paths = listing(list(reads))
-        notes.append(("Note", f"{name}: the present file does not read {paths}, so stored events may lack it"))
-    return notes
+    told = f"{result.events - result.gone} of the last {span(since)}"
+    return f"{told}; {result.without_body}" if result.without_body else told
 
 
 def _row(rule: RuleResult) -> tuple[str, ...]:
     numbers = (rule.present, rule.other, rule.lost or "", rule.gained or "", rule.changed or "")
-    return (rule.source, _named(rule), *("no rule" if number is None else str(number) for number in numbers))
-
-
-def _named(rule: RuleResult) -> str:
-    return f"{rule.rule} ({rule.origin})" if rule.origin else rule.rule
-
-
-def _example(example: Example) -> str:
-    what = f"{example.event_type or '(no type)'}{' (test)' if example.test else ''}"
-    told = example.why or "; ".join(map(_difference, example.differences))
-    return f"{what}: {told}" if told else what
-
-
-def _difference(one: Difference) -> str:
-    return f"{one.what} {_value(one.before)} → {_value(one.after)}"
-
-
-def _value(value: str | None) -> str:
-    return "nothing" if value is None else f'"{value}"'
+    return (rule.source, rule.called, *("no rule" if number is None else str(number) for number in numbers))

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
-from bridge.text import count, listing, span, when_short
-from bridge.workbench import trace
+from bridge.text import when_short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bridge.cli.screen import Screen
-    from bridge.workbench.coverage import Coverage, RuleCoverage, TypeCoverage
+    from bridge.workbench.coverage import Coverage, TypeCoverage
     from bridge.workbench.unseen import UnseenPath
 
 
@@ -74,42 +73,18 @@ def as_json(found: Coverage) -> dict[str, Any]:
 
 
 def _print(screen: Screen, found: Coverage, since: int) -> None:
-    on = sum(rule.enabled for rule in found.rules)
-    screen.heading(
-        f"{count(found.events, 'event')} of {count(len(found.types), 'type')} in the last {span(since)}:"
-        f" no rule uses {count(len(found.unused), 'type')}; {len(found.idle)} of {count(on, 'rule')} made no goal."
-    )
+    screen.heading(found.summary(since))
     if found.unused:
         screen.say()
         screen.heading("Types that no rule uses")
         heads = ("SOURCE", "TYPE", "EVENTS", "LAST (UTC)", "NOTE")
-        origins = {(rule.source, rule.rule): _called(rule) for rule in found.rules}
-        screen.table(heads, [_type_row(one, origins) for one in found.unused])
+        screen.table(heads, [(*_came(one), found.note(one)) for one in found.unused])
     if found.idle:
         screen.say()
         screen.heading("Rules that made no goal")
-        screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), [_rule_row(one) for one in found.idle])
+        rows = [(one.source, one.called, str(one.events), one.why) for one in found.idle]
+        screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), rows)
 
 
-def _type_row(one: TypeCoverage, called: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
-    note = "" if one.known else "there is no mapping file"
-    if one.off:
-        note = f"switched off: {listing([called[one.source, rule] for rule in one.off])}"
-    return (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms), note)
-
-
-def _rule_row(one: RuleCoverage) -> tuple[str, ...]:
-    return (one.source, _called(one), str(one.events), _why(one))
-
-
-def _called(rule: RuleCoverage) -> str:
-    """A rule by its id; in a layer, whose it is."""
-    return f"{rule.rule} ({rule.origin})" if rule.origin else rule.rule
-
-
-def _why(one: RuleCoverage) -> str:
-    if not one.events:
-        return f"no {' or '.join(one.types)} came"
-    if one.trace is None:
-        return "its events came; what it said of the newest is not kept"
-    return f"ev_{one.event_id}: {trace.rule_sentence(one.trace)}"
+def _came(one: TypeCoverage) -> tuple[str, ...]:
+    return (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bridge import rules
 from bridge.prepare import followed, settle
 from bridge.store.operator import history
+from bridge.text import count, listing
 from bridge.workbench import stored
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
 
+KINDS: Final = ("lost", "gained", "changed")
 EXAMPLES: Final = 3  # of each kind, of each rule
 _REASONED: Final = 20  # goals of one rule, at most, of which the reason is kept until it is known which become examples
 
@@ -38,6 +40,11 @@ class Difference(NamedTuple):
     what: str
     before: str | None
     after: str | None
+
+    @property
+    def sentence(self) -> str:
+        before, after = ("nothing" if value is None else f'"{value}"' for value in (self.before, self.after))
+        return f"{self.what} {before} → {after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,12 @@ class Example:
     goal: str
     why: str | None = None
     differences: tuple[Difference, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        what = f"{self.event_type or '(no type)'}{' (test)' if self.test else ''}"
+        told = self.why or "; ".join(one.sentence for one in self.differences)
+        return f"{what}: {told}" if told else what
 
 
 @dataclass(slots=True)
@@ -75,6 +88,15 @@ class RuleResult:
     @property
     def differs(self) -> bool:
         return bool(self.lost or self.gained or self.changed)
+
+    @property
+    def called(self) -> str:
+        """The rule by its id; in a layer, whose it is."""
+        return f"{self.rule} ({self.origin})" if self.origin else self.rule
+
+    def of_kind(self, kind: str) -> list[Example]:
+        """Its examples that are lost, gained or changed."""
+        return [example for example in self.examples if example.kind == kind]
 
     def count(self, example: Example) -> None:
         """Count a goal; the first of each kind are kept."""
@@ -114,6 +136,42 @@ class Backtest:
     def changed(self) -> int:
         return sum(rule.changed for rule in self.rules)
 
+    @property
+    def differing(self) -> list[RuleResult]:
+        """The rules whose goals differ."""
+        return [rule for rule in self.rules if rule.differs]
+
+    @property
+    def summary(self) -> str:
+        """The answer in a sentence."""
+        if not self.differing:
+            return f"No goal differs: both sets make the same {count(self.same, 'goal')}."
+        parts = [f"{getattr(self, kind)} {kind}" for kind in KINDS if getattr(self, kind)]
+        return f"Goals: {listing(parts)}; {self.same} the same."
+
+    @property
+    def without_body(self) -> str:
+        """What is to be said of events without a body; empty where there are none."""
+        return f"the bodies of {self.gone} are gone, so nobody can say what becomes of these" if self.gone else ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What else both sets do not do alike."""
+        present, other = self.unreadable
+        told = f"quarantined by the present rules: {count(present, 'event')}, by the other ones: {other}"
+        return [
+            *(
+                f"only the present rules have a file for {name} ({count(n, 'event')})"
+                for name, n in self.missing.items()
+            ),
+            *(f"only the other rules have a file for {name} ({count(n, 'event')})" for name, n in self.new.items()),
+            *([told] if present or other else []),
+            *(
+                f"{name}: the present file does not read {listing(list(reads))}, so stored events may lack it"
+                for name, reads in self.unstored.items()
+            ),
+        ]
+
 
 def compare(
     store: Store,
@@ -125,13 +183,28 @@ def compare(
     """What two sets make of the events that came since then. step: hears how many events were looked at."""
     with store.read() as conn:
         span = history.span(conn, since_ms)
+    return _compared(store, present, other, stored.pages(store, span), span.first or 0, step)
 
+
+def compare_some(store: Store, present: Preparer, other: Preparer, ids: Sequence[int]) -> Backtest:
+    """The same for these events, in the order of their arrival."""
+    return _compared(store, present, other, stored.some(store, ids), min(ids, default=0), lambda _done: None)
+
+
+def _compared(
+    store: Store,
+    present: Preparer,
+    other: Preparer,
+    pages: Iterable[list[Event]],
+    first: int,
+    step: Callable[[int], None],
+) -> Backtest:
     def made_before(places: Iterable[Place]) -> set[Place]:
         with store.read() as conn:
-            return history.made_before(conn, places, span.first or 0)
+            return history.made_before(conn, places, first)
 
     comparison, done = Comparison(present, other, made_before), 0
-    for events in stored.pages(store, span):
+    for events in pages:
         comparison.add(events)
         done += len(events)
         step(done)

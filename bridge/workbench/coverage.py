@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.store.operator import tallies
+from bridge.text import count, listing, span
+from bridge.workbench import trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +63,20 @@ class RuleCoverage:
     trace: Mapping[str, Json] | None = None
     event_id: int | None = None
 
+    @property
+    def called(self) -> str:
+        """The rule by its id; in a layer, whose it is."""
+        return f"{self.rule} ({self.origin})" if self.origin else self.rule
+
+    @property
+    def why(self) -> str:
+        """Why it made no goal."""
+        if not self.events:
+            return f"no {' or '.join(self.types)} came"
+        if self.trace is None:
+            return "its events came; what it said of the newest is not kept"
+        return f"ev_{self.event_id}: {trace.rule_sentence(self.trace)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
@@ -78,6 +94,21 @@ class Coverage:
     def idle(self) -> tuple[RuleCoverage, ...]:
         """The rules that are switched on and made no goal."""
         return tuple(rule for rule in self.rules if rule.enabled and not rule.goals)
+
+    def summary(self, since: int) -> str:
+        """What was found, in a sentence. since: how many ms it covers."""
+        on = sum(rule.enabled for rule in self.rules)
+        return (
+            f"{count(self.events, 'event')} of {count(len(self.types), 'type')} in the last {span(since)}:"
+            f" no rule uses {count(len(self.unused), 'type')}; {len(self.idle)} of {count(on, 'rule')} made no goal."
+        )
+
+    def note(self, unused: TypeCoverage) -> str:
+        """What is to be said of a type that no rule uses."""
+        if unused.off:
+            called = {rule.rule: rule.called for rule in self.rules if rule.source == unused.source}
+            return f"switched off: {listing([called[rule] for rule in unused.off])}"
+        return "" if unused.known else "there is no mapping file"
 
 
 def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:

@@ -12,7 +12,7 @@ from bridge.store import facts
 from bridge.store.operator import history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bridge.model import Destination, Event
     from bridge.rules import RuleSet
@@ -38,3 +38,12 @@ def pages(store: Store, span: history.EventSpan) -> Iterator[list[Event]]:
             return
         yield events
         after = events[-1].id
+
+
+def some(store: Store, ids: Sequence[int]) -> Iterator[list[Event]]:
+    """These events, in the order of their arrival."""
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), history.PAGE):
+        with store.read() as conn:
+            events = history.some(conn, ordered[start : start + history.PAGE])
+        yield events

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, case, func, or_, select
 
 from bridge.model import FINAL, GoalState
 from bridge.store.schema import events, goals, link_keys, link_visitors
@@ -45,6 +45,18 @@ class RuleTally:
     rule_id: str
     goals: int
     last_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastGoal:
+    """What one rule has made: how many goals lately, and the newest of all its goals, with its event."""
+
+    source: str
+    rule_id: str
+    lately: int
+    goal_id: int
+    event_id: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,11 @@ def types(conn: Connection, since_ms: int) -> list[TypeTally]:
 def rules(conn: Connection, since_ms: int) -> list[RuleTally]:
     """Of the goals since then. Reads source and rule of each of them, by the index of their making."""
     return [RuleTally(*row) for row in conn.execute(_RULES, {"since": since_ms})]
+
+
+def last_goals(conn: Connection, since_ms: int) -> list[LastGoal]:
+    """Of every rule that ever made a goal; lately: since then. Reads all goals, so not for each request."""
+    return [LastGoal(*row) for row in conn.execute(_LAST_GOALS, {"since": since_ms})]
 
 
 def trace(conn: Connection, event_id: int) -> Json:
@@ -158,6 +175,17 @@ _OF_GOALS: Final = select(
     goals.c.event_id,
     goals.c.kind,
 )
+_NEWEST: Final = (
+    select(
+        func.max(goals.c.id).label("id"),
+        func.sum(case((goals.c.created_at_ms >= bindparam("since"), 1), else_=0)).label("lately"),
+    )
+    .group_by(goals.c.source, goals.c.rule_id)
+    .subquery()
+)
+_LAST_GOALS: Final = select(
+    goals.c.source, goals.c.rule_id, _NEWEST.c.lately, goals.c.id, goals.c.event_id, goals.c.created_at_ms
+).join_from(goals, _NEWEST, goals.c.id == _NEWEST.c.id)
 _GOALS: Final = (
     _OF_GOALS.where(goals.c.created_at_ms >= bindparam("at"), goals.c.generation == 1)
     .where(or_(goals.c.created_at_ms > bindparam("at"), goals.c.id > bindparam("behind")))
