@@ -116,6 +116,10 @@ class Bridge:
         """Why the mapping files as they are now were refused; None: they are in force."""
         return self._rulebook.fault
 
+    def look_at_rules(self) -> None:
+        """Look at the mapping files now, not only when it is time: somebody waits for what they saved."""
+        self._rulebook.look()
+
     def source(self, name: str) -> Source:
         """The source of this name; UnknownSource."""
         found = self._rulebook.current.sources.get(name)

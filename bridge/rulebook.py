@@ -9,6 +9,7 @@ good one goes on with those of its time. It knows no clock: its owner calls `loo
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from bridge import loading, logs, rules
@@ -28,7 +29,7 @@ log = logs.get("rules")
 
 
 class Rulebook:
-    """Holds the current rule set. `current` may be read from any thread; `look` is for one.
+    """Holds the current rule set. `current` may be read from any thread, and any may look.
 
     failing: runs the `tests:` of a set; a sentence for each that fails.
     """
@@ -48,6 +49,7 @@ class Rulebook:
         self._environ = environ
         self._presets = presets
         self._store = store
+        self._looking = threading.Lock()
         self._seen: dict[str, str] | None = None
         self.fault: str | None = None
         self._refused: tuple[str, ...] = ()
@@ -57,6 +59,10 @@ class Rulebook:
 
     def look(self) -> None:
         """Look at the folder once, and take a change that was already there at the last look."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         try:
             files = rules.read_files(self._folder)
         except MappingError as error:

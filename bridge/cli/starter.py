@@ -8,29 +8,23 @@ from __future__ import annotations
 import hashlib
 import re
 from importlib.resources import files as packaged
-from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bridge import rules, sources
 from bridge.cli import wheel
 from bridge.rules.reading.folder import shipped
-from bridge.rules.reading.layers import default_id
-from bridge.rules.reading.strict_yaml import parse
 from bridge.settings import TABLE
 from bridge.text import listing
+from bridge.workbench import drafts
 from bridge.workbench.setting_up import PLACEHOLDER, hand_over, of_recipe, setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bridge.rules.reading.strict_yaml import Node
     from bridge.workbench.setting_up import Setup
 
 _DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
-_ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but asked for by whoever offers trials
 _NEEDED: Final = ("DATAFAST_API_KEY", "BRIDGE_ADMIN_TOKEN")
-_LONGEST: Final = 90  # characters of a comment
-_SENTENCE: Final = re.compile(r"(?<=[.:;])\s|\s\(")
 _TRY: Final = re.compile(r"^\$ python -m bridge simulate --file docs/recipes/(samples/(\S+).*)$", re.MULTILINE)
 _LINK: Final = re.compile(r"\[([^]]+)\]\([^)]*\)")
 _IN_A_PAGE: Final = re.compile(r"^### Plain JavaScript\n.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
@@ -45,7 +39,7 @@ def names() -> list[str]:
 
 def files(tools: Sequence[str]) -> dict[str, bytes]:
     """Path below the folder -> content."""
-    layers = {f"{tool}.yaml": layer(tool) for tool in tools}
+    layers = {f"{tool}.yaml": drafts.layer(tool) for tool in tools}
     rule_set = rules.load(layers, {}, sources.presets())
     setups = [setup(rule_set, tool, PLACEHOLDER) for tool in tools]
     texts = {f"mappings/{name}": text for name, text in layers.items()}
@@ -91,57 +85,6 @@ _REQUIREMENTS: Final = """\
 # new release into another folder, and take both its wheel and its requirements.txt.
 {own}
 {pinned}"""
-
-
-# --------------------------------------------------------------------------------------------------------- layers
-
-
-def layer(tool: str) -> str:
-    """The mapping file of a tool: the shipped goals that are on, a line each, and below them those that are off."""
-    text = shipped()[tool]
-    lines = text.splitlines()
-    tree, _ = parse(text)
-    assert tree is not None
-    on: dict[str, str] = {}
-    off: dict[str, str] = {}
-    kept = tree.entries["in_layers"].plain() if "in_layers" in tree.entries else None
-    for node in tree.entries["goals"].elements:
-        goal = node.entries.get("goal")
-        if goal is not None:
-            name = str(goal.value)
-            used = name in _ALSO.get(tool, ()) or _is_on(node, kept)
-            (on if used else off).setdefault(name, _sentence(lines, node.line))
-    off = {name: meaning for name, meaning in off.items() if name not in on}
-    head = f"extends: {tool} # starts from the shipped file; `python -m bridge check` says whether this one is right\n"
-    listed = "".join(f"  {_use(name, meaning)}\n" for name, meaning in on.items())
-    use = f"\n# These goals are on.\nuse:\n{listed}" if on else "\nuse: []\n"
-    commented = "".join(f"#  {_use(name, meaning)}\n" for name, meaning in off.items())
-    rest = f"\n# These are off. To switch one on, move its line to the others.\n{commented}" if off else ""
-    return head + use + rest
-
-
-def _is_on(node: Node, kept: Any) -> bool:
-    """Whether a rule is on in a layer that names none."""
-    switch = node.entries.get("enabled")
-    own = node.entries.get("id")
-    rule_id = own.value if own is not None else default_id(str(node.entries["goal"].value))
-    return (switch is None or switch.value is True) and (kept is None or rule_id in kept)
-
-
-def _sentence(lines: Sequence[str], line: int) -> str:
-    """The first sentence of the comment above a rule."""
-    above: list[str] = []
-    for text in reversed(lines[: line - 1]):
-        if not text.lstrip().startswith("#"):
-            break
-        above.insert(0, text.strip().lstrip("# "))
-    first = _SENTENCE.split(" ".join(above), maxsplit=1)[0]
-    return "" if first.startswith("…") else first.rstrip(" .:;…")  # the end of a sentence says nothing by itself
-
-
-def _use(name: str, meaning: str) -> str:
-    item = f"- {name}" if re.fullmatch(r"\w+", name) else f'- "{name}"'
-    return f"{item} # {shorten(meaning, _LONGEST, placeholder='…')}" if meaning else item
 
 
 # ------------------------------------------------------------------------------------------------------- settings
