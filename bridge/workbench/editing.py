@@ -116,6 +116,14 @@ def _reason(error: OSError) -> str:
 # -------------------------------------------------------------------------------------------------------- secrets
 
 
+def demand_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
+    """EditRefused where a text is too large for a mapping file, or holds a secret."""
+    size = len(text.encode("utf-8", "surrogateescape"))
+    if size > SIZE_MAX:
+        raise EditRefused(f"The text has {size:,} bytes, at most {SIZE_MAX:,} are allowed in a mapping file.")
+    demand_no_secret(name, text, known)
+
+
 def demand_no_secret(name: str, text: str, known: Sequence[str] = ()) -> None:
     """EditRefused where a secret is written in the text itself."""
     line = _secret_line(text, known)
@@ -235,15 +243,20 @@ def unsavable(folder: Path, environ: Mapping[str, str]) -> str | None:
     return None
 
 
+def demand_savable(folder: Path, environ: Mapping[str, str]) -> None:
+    """EditRefused where nothing can be saved."""
+    if reason := unsavable(folder, environ):
+        raise EditRefused(reason)
+
+
 def save(folder: Path, stored: StoredFile, text: str) -> bool:
     """Write the file, whole and durable, if it is still as it was when it was read; whether anything changed.
 
     FileChanged: it is not. EditRefused: it cannot be written; it is as it was.
     """
     path = _path(folder, stored.name)
+    demand_takable(stored.name, text)
     data = stored.encoded(text)
-    if len(data) > SIZE_MAX:
-        raise EditRefused(f"The text has {len(data):,} bytes, at most {SIZE_MAX:,} are allowed in a mapping file.")
     try:
         with _alone(folder):
             if path.is_symlink():

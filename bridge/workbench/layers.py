@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from bridge.store.operator.tallies import LastGoal
 
 _ORIGINS: Final = {"shipped": "shipped", "override": "override", "layer": "added", "like": "added"}
-_COMPARED: Final = re.compile(r"\b(gte?|lte?) (?=-?\d|the value at )")
-_WORDS: Final = {"gt": "more than ", "gte": "at least ", "lt": "less than ", "lte": "at most "}
+_OPERATOR: Final = re.compile(r"\bis (not )?(gte?|lte?|prefix|suffix|contains) ")
+_WORDS: Final = {
+    "gt": ("is more than ", "is not more than "),
+    "gte": ("is at least ", "is not at least "),
+    "lt": ("is less than ", "is not less than "),
+    "lte": ("is at most ", "is not at most "),
+    "prefix": ("begins with ", "does not begin with "),
+    "suffix": ("ends with ", "does not end with "),
+    "contains": ("contains ", "does not contain "),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +94,5 @@ def _rule(rule: Rule, file: CompiledFile, last: LastGoal | None) -> RuleOverview
 
 
 def _in_words(condition: str) -> str:
-    return _COMPARED.sub(lambda found: _WORDS[found[1]], condition)
+    """`is gt 0` as a sentence has it. `not more than`, and never `at most`: a missing value is not more, either."""
+    return _OPERATOR.sub(lambda found: _WORDS[found[2]][bool(found[1])], condition)

@@ -1,0 +1,99 @@
+"""`/console/rules`: the rules in force, whose each is, when it last made a goal; and what they do not cover.
+
+What has to read every goal or every event of a month is kept for a while, and coverage has a request of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+
+from flask import request
+
+from bridge.store import clock
+from bridge.store.operator import tallies
+from bridge.web.cached import CachedInBackground
+from bridge.web.console.rendering import fragment, page
+from bridge.workbench import checking, coverage, layers, unseen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from flask import Blueprint, Response
+
+    from bridge.app import Bridge
+    from bridge.store.operator.tallies import LastGoal
+    from bridge.workbench.coverage import Coverage
+    from bridge.workbench.unseen import UnseenPath
+
+T = TypeVar("T")
+LATELY: Final = 30 * 86_400_000
+_FILE: Final = re.compile(r"([A-Za-z0-9_-]+\.ya?ml):\d+")
+
+
+class Covered(NamedTuple):
+    """What the events of a month say of the rules."""
+
+    coverage: Coverage
+    paths: Sequence[UnseenPath]
+
+    @property
+    def summary(self) -> str:
+        return self.coverage.summary(LATELY)
+
+
+class _OfRules(Generic[T]):
+    """A value of the rules in force: what is kept of other rules does not count."""
+
+    def __init__(self, bridge: Bridge, ask: Callable[[], T]) -> None:
+        self._bridge = bridge
+        self._ask = ask
+        self._kept: tuple[str, CachedInBackground[T]] | None = None
+
+    def get(self) -> T:
+        """The value, as `CachedInBackground` gives it."""
+        kept, now = self._kept, self._bridge.rules.hash
+        if kept is None or kept[0] != now:
+            kept = self._kept = (now, CachedInBackground(self._ask))
+        return kept[1].get()
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The routes."""
+    last_goals = CachedInBackground(lambda: _last_goals(bridge))
+    covered = _OfRules(bridge, lambda: _covered(bridge))
+
+    @routes.get("/rules")
+    def rules() -> Response:
+        rule_set, fault = bridge.rules, bridge.rules_fault
+        told = checking.judged(rule_set, bridge.settings.environ)
+        broken = _FILE.search(fault or "")
+        return page(
+            "rules.html",
+            title="Rules",
+            here="rules",
+            sources=layers.overview(rule_set, last_goals.get()),
+            fault=fault,
+            broken=broken[1] if broken else None,
+            warnings=[*told.faults, *told.suspicions, *told.warnings],
+        )
+
+    @routes.get("/rules/coverage")
+    def rules_coverage() -> Response:
+        found = covered.get()
+        if request.headers.get("HX-Request"):
+            return fragment("_coverage.html", found=found)
+        return page("coverage.html", title="Coverage", here="rules", found=found)
+
+
+def _last_goals(bridge: Bridge) -> list[LastGoal]:
+    with bridge.store.read() as conn:
+        return tallies.last_goals(conn, clock.read_ms(conn) - LATELY)
+
+
+def _covered(bridge: Bridge) -> Covered:
+    rule_set = bridge.rules
+    with bridge.store.read() as conn:
+        since_ms = clock.read_ms(conn) - LATELY
+    found = coverage.coverage(bridge.store, rule_set, since_ms)
+    return Covered(found, unseen.unseen(bridge.store, rule_set, bridge.settings, since_ms))

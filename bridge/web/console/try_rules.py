@@ -1,0 +1,264 @@
+"""`/console/rules/try`: edit one mapping file, see what it would make, and take it along or save it.
+
+Checking, comparing and downloading store nothing. Saving writes the file as an editor would, and waits until the bridge
+has taken it; where the disk does not last, the page says what to do instead.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Response, redirect, request, url_for
+
+from bridge import app
+from bridge.errors import EditRefused, FileChanged, MappingError
+from bridge.rules import read_file
+from bridge.rules.reading.folder import shipped
+from bridge.settings import TABLE
+from bridge.store.operator import history
+from bridge.web.console.rendering import changed, fragment, notice, page
+from bridge.workbench import drafts, editing, explain, trying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Blueprint
+
+    from bridge.app import Bridge
+    from bridge.model import Event
+    from bridge.rules import RuleSet
+    from bridge.workbench.backtest import Backtest
+    from bridge.workbench.editing import StoredFile
+    from bridge.workbench.explain import Explained
+    from bridge.workbench.trying import Trial
+
+_EVENT: Final = re.compile(r"\s*(?:ev_)?([0-9]{1,18})\s*")
+_LOOKS: Final = 12  # at the folder, after a save
+_LOOK_S: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the page shows of one file: the text as it is being edited, and what stands on the disk."""
+
+    stored: StoredFile
+    text: str
+    event: Event | None = None
+    asked: str = ""  # the event that was asked for
+
+    @property
+    def is_new(self) -> bool:
+        return self.stored.digest == editing.NEW
+
+    @property
+    def source(self) -> str:
+        return Path(self.stored.name).stem
+
+
+class Bench:
+    """The page's questions to one bridge."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+        self.folder = Path(bridge.settings.bridge_mappings)
+
+    def known(self) -> list[str]:
+        """Secrets in use, which no page shows."""
+        bridge = self.bridge
+        of_settings = (getattr(bridge.settings, one.field) for one in TABLE if one.secret)
+        of_sources = (secret for source in bridge.rules.sources.values() for secret in source.secrets)
+        return [text for text in (*of_settings, *of_sources) if isinstance(text, str)]
+
+    def opened(self) -> Attempt | None:
+        """What the address asks for; None: nothing yet."""
+        wanted, layer, event = request.args.get("file", ""), request.args.get("layer", ""), self.event()
+        names = editing.names(self.folder)
+        if not wanted and layer:
+            wanted = f"{layer}.yaml"
+        if not wanted and event is not None:
+            wanted = next((name for name in names if Path(name).stem == event.source), f"{event.source}.yaml")
+        if not wanted:
+            return None
+        stored = editing.read(self.folder, wanted, self.known())
+        text = stored.text
+        if layer in shipped():
+            if stored.digest != editing.NEW:
+                raise EditRefused(f"{wanted} is there already: choose another name for the new layer, or edit it.")
+            text = drafts.layer(layer)
+        if event is not None and request.args.get("new"):
+            found = self.explained(self.bridge.rules, event)
+            text = drafts.with_rule(text, found) if found is not None else text
+        return Attempt(stored, text, event, request.args.get("event", ""))
+
+    def sent(self) -> Attempt:
+        """What the form holds, whatever is on the disk now."""
+        name, text = request.form.get("file", "").strip(), editing.unified(request.form.get("text", ""))
+        stored = editing.read(self.folder, name, self.known())
+        editing.demand_takable(name, text, self.known())
+        return Attempt(stored, text, self.event(), request.values.get("event", ""))
+
+    def event(self) -> Event | None:
+        """The stored event that is asked for."""
+        found = _EVENT.fullmatch(request.values.get("event", ""))
+        if found is None:
+            return None
+        with self.bridge.store.read() as conn:
+            return next(iter(history.some(conn, [int(found[1])])), None)
+
+    def check(self, attempt: Attempt) -> Trial:
+        """What `check` says of the folder with this text."""
+        now_ms = time.time_ns() // 1_000_000
+        return trying.check(self.folder, attempt.stored.name, attempt.text, self.bridge.settings, now_ms)
+
+    def explained(self, rule_set: RuleSet | None, event: Event | None) -> Explained | None:
+        """What rules would make of the event."""
+        if rule_set is None or event is None:
+            return None
+        settings = self.bridge.settings
+        return trying.explain(self.bridge.store, rule_set, settings, app.destinations(settings, rule_set), event)
+
+    def compared(self, attempt: Attempt, trial: Trial) -> Backtest | None:
+        """What the text would have made of the last events, against the rules in force; None: it cannot be loaded."""
+        if trial.rule_set is None:
+            return None
+        settings = self.bridge.settings
+        sides = (trying.Side(one, app.destinations(settings, one)) for one in (self.bridge.rules, trial.rule_set))
+        return trying.compare(self.bridge.store, settings, attempt.source, *sides)
+
+    def show(self, attempt: Attempt | None, code: int = 200, **values: Any) -> Response:
+        """The page. values: trial, problem, theirs, compared."""
+        trial: Trial | None = values.get("trial")
+        rule_set = trial.rule_set if trial is not None else self.bridge.rules
+        explained = self.explained(rule_set, attempt.event) if attempt is not None else None
+        return page(
+            "try.html",
+            title="Try an edit",
+            here="rules",
+            code=code,
+            attempt=attempt,
+            names=editing.names(self.folder),
+            shipped=sorted(shipped()),
+            unsavable=editing.unsavable(self.folder, self.bridge.settings.environ),
+            folder=self.folder.name,
+            summary=explain.summary(explained) if explained is not None else None,
+            goals=_goals(explained),
+            **{"trial": None, "problem": None, "theirs": None, "compared": None, "events": trying.EVENTS, **values},
+        )
+
+    def answer(self, work: Callable[[], Response]) -> Response:
+        """What a request is answered; where the file cannot be shown or taken, why."""
+        try:
+            return work()
+        except EditRefused as error:
+            if request.headers.get("HX-Request"):
+                return fragment("_backtest.html", compared=None, problem=str(error))
+            return self.show(None, 400, problem=str(error))
+
+    # -------------------------------------------------------------------------------------------------------- saving
+
+    def save(self, attempt: Attempt) -> Response:
+        """Save the text, if it is sound and the file is still as it was; else the page says why not."""
+        name = attempt.stored.name
+        stored = replace(attempt.stored, digest=request.form.get("digest", editing.NEW))
+        trial = self.check(attempt)
+        try:
+            editing.demand_savable(self.folder, self.bridge.settings.environ)
+            trying.demand_sound(trial)
+            is_changed = editing.save(self.folder, stored, attempt.text)
+        except FileChanged as error:
+            return self.show(attempt, 409, trial=trial, problem=str(error), theirs=attempt.stored.text)
+        except EditRefused as error:
+            # What the form knew of the disk stays what counts, until a person has seen both.
+            return self.show(replace(attempt, stored=stored), 400, trial=trial, problem=str(error))
+        if is_changed:
+            sentence = f"{name} is saved{'' if stored.digest else ' as a new file'}{self._taken(name)}"
+            changed(self.bridge, "rules", name, sentence)
+            notice(sentence)
+        else:
+            notice(f"{name} is as it was: there is nothing to save.")
+        return redirect(url_for("console.try_rules", file=name, event=attempt.asked or None), 303)  # type: ignore[return-value]
+
+    def _taken(self, name: str) -> str:
+        """Wait until the bridge has taken the file, and say so."""
+        for look in range(_LOOKS):
+            self.bridge.look_at_rules()
+            try:
+                if self.bridge.rules.files.get(name) == read_file(self.folder / name):
+                    return ", and its rules are in force."
+            except MappingError:
+                break  # somebody has taken it away again
+            if look > 2 and self.bridge.rules_fault:
+                return f", but the rules before it stay in force: {self.bridge.rules_fault}"
+            time.sleep(_LOOK_S)
+        return ". The bridge takes it within a few seconds."
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The routes."""
+    bench = Bench(bridge)
+
+    @routes.get("/rules/try")
+    def try_rules() -> Response:
+        return bench.answer(lambda: _opened(bench))
+
+    @routes.post("/rules/try")
+    def try_rules_sent() -> Response:
+        return bench.answer(lambda: _sent(bench))
+
+    @routes.post("/rules/try/backtest")
+    def try_backtest() -> Response:
+        return bench.answer(lambda: _compared(bench))
+
+
+def _opened(bench: Bench) -> Response:
+    attempt = bench.opened()
+    drafted = attempt is not None and attempt.text != attempt.stored.text
+    return bench.show(attempt, trial=bench.check(attempt) if attempt is not None and drafted else None)
+
+
+def _sent(bench: Bench) -> Response:
+    attempt = bench.sent()
+    match request.form.get("action"):
+        case "save":
+            return bench.save(attempt)
+        case "patch":
+            return _download(bench, attempt)
+    stored = replace(attempt.stored, digest=request.form.get("digest", editing.NEW))  # a save compares it
+    return bench.show(replace(attempt, stored=stored), trial=bench.check(attempt))
+
+
+def _compared(bench: Bench) -> Response:
+    attempt = bench.sent()
+    trial = bench.check(attempt)
+    compared = bench.compared(attempt, trial)
+    if request.headers.get("HX-Request"):
+        return fragment("_backtest.html", compared=compared, problem=None, attempt=attempt)
+    return bench.show(attempt, trial=trial, compared=compared)
+
+
+def _download(bench: Bench, attempt: Attempt) -> Response:
+    patch = editing.patch(bench.folder, attempt.stored, attempt.text)
+    if not patch:
+        return bench.show(attempt, 400, problem="The text is as the file on the disk, so there is no patch.")
+    answer = Response(patch.encode("utf-8", "surrogateescape"), mimetype="text/x-patch")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{attempt.stored.name}.patch"'
+    return answer
+
+
+def _goals(explained: Explained | None) -> list[dict[str, Any]]:
+    """The goals as they would be sent."""
+    if explained is None:
+        return []
+    return [
+        {
+            "name": draft.planned.name,
+            "origin": "",
+            "fields": draft.planned.metadata,
+            **explain.as_sent(explained, draft),
+        }
+        for draft in (*explained.drafts, *explained.following)
+    ]
