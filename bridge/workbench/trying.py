@@ -30,7 +30,7 @@ _PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Remark:
     """What `check` says. line, column: in the file that is tried; None where it is about something else."""
 
     sentence: str
@@ -44,21 +44,21 @@ class Trial:
     """A file, checked. rule_set: of the whole folder; None where it cannot be loaded."""
 
     name: str
-    findings: tuple[Finding, ...]
+    remarks: tuple[Remark, ...]
     rule_set: RuleSet | None = None
     file: FileReport | None = None
 
     @property
     def problems(self) -> int:
-        return sum(finding.is_problem for finding in self.findings)
+        return sum(remark.is_problem for remark in self.remarks)
 
     @property
     def lines(self) -> dict[int, bool]:
         """The lines of which something is said, and whether that is a problem."""
         found: dict[int, bool] = {}
-        for finding in self.findings:
-            if finding.line is not None:
-                found[finding.line] = found.get(finding.line, False) or finding.is_problem
+        for remark in self.remarks:
+            if remark.line is not None:
+                found[remark.line] = found.get(remark.line, False) or remark.is_problem
         return found
 
 
@@ -67,13 +67,13 @@ def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -
     try:
         texts = rules.read_files(folder) if folder.exists() else {}
     except MappingError as error:
-        return Trial(name, tuple(Finding(fault, is_problem=True) for fault in error.faults))
+        return Trial(name, tuple(Remark(fault, is_problem=True) for fault in error.faults))
     report = checking.check_files({**texts, name: text}, settings.environ, settings, folder.name, now_ms)
     file = next((one for one in report.files if one.file == f"{folder.name}/{name}"), None)
-    return Trial(name, tuple(_findings(report, f"{folder.name}/{name}", folder.name)), report.rule_set, file)
+    return Trial(name, tuple(_remarks(report, f"{folder.name}/{name}", folder.name)), report.rule_set, file)
 
 
-def _findings(report: FolderReport, file: str, folder: str) -> Iterator[Finding]:
+def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
     """Of this file in the order of its lines, problems first; then problems of others."""
     own, others = [], []
     for sentences, is_problem in ((report.faults, True), (report.suspicions, False), (report.warnings, False)):
@@ -81,16 +81,16 @@ def _findings(report: FolderReport, file: str, folder: str) -> Iterator[Finding]
             place = _PLACE.match(sentence, len(file)) if sentence.startswith(file) else None
             if place is not None:
                 column = int(place[2]) if place[2] else None
-                own.append(Finding(sentence[place.end() :], is_problem, int(place[1]), column))
+                own.append(Remark(sentence[place.end() :], is_problem, int(place[1]), column))
             elif is_problem or not sentence.startswith(f"{folder}/"):
-                others.append(Finding(sentence, is_problem))
+                others.append(Remark(sentence, is_problem))
     yield from sorted(own, key=lambda one: (not one.is_problem, one.line or 0, one.column or 0))
     yield from others
 
 
 def demand_sound(trial: Trial) -> None:
     """EditRefused where something is wrong."""
-    first = next((one for one in trial.findings if one.is_problem), None)
+    first = next((one for one in trial.remarks if one.is_problem), None)
     if first is not None:
         more = f" (and {trial.problems - 1} more)" if trial.problems > 1 else ""
         place = f"line {first.line}: " if first.line is not None else ""
