@@ -73,7 +73,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
             title="Rules",
             here="rules",
             sources=layers.overview(rule_set, last_goals.get()),
-            fault=fault,
+            refusal=fault,
             broken=broken[1] if broken else None,
             warnings=[*told.faults, *told.suspicions, *told.warnings],
         )
