@@ -365,7 +365,7 @@ def lookup_sentence(lookup: AskedQuestion) -> str:
 # -------------------------------------------------------------------------------------------- what a person did
 
 
-_RETRIED: Final = {
+RETRIED: Final = {
     "queued": "is due now",
     "rerouted": "has no visitor: its event is routed again, which looks for one",
     "delivered": "was delivered, and was left alone",
@@ -388,7 +388,7 @@ def retried(outcome: str, number: int) -> str:
     """What became of a request to send a goal, after the goal's name. number: of the goal that is sent."""
     if outcome == "again":
         return f"is sent again, as goal_{number}"
-    return f"was sent again before, as goal_{number}" if outcome == "already" else _RETRIED[outcome]
+    return f"was sent again before, as goal_{number}" if outcome == "already" else RETRIED[outcome]
 
 
 # --------------------------------------------------------------------------------------------------------- as data

@@ -68,6 +68,27 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     return known
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an id names, without its details. person: how the page of a person, a purchase or a visitor is asked for."""
+
+    events: tuple[int, ...] = ()
+    goals: tuple[GoalLine, ...] = ()
+    person: str | None = None
+
+
+def named(conn: Connection, text: str) -> Named:
+    """Whatever `why` would show for this id; a bare number is the number of an event first."""
+    for name in (f"ev_{text}", text) if text.isascii() and text.isdecimal() and len(text) < 7 else (text,):
+        found = queries.find(conn, name)
+        goals = queries.goals_by_id(conn, found.goals)
+        if keys_named(conn, name) or threads.of_visitor(conn, name.lower()).keys:
+            return Named(found.events, (), name)  # whose goals its page shows
+        if found.events or goals:
+            return Named(found.events, tuple(goals))
+    return Named()
+
+
 def keys_named(conn: Connection, text: str) -> list[KeyLine]:
     """The keys that a string names; an e-mail address is looked up by its hash, too."""
     return [key for name in (*hashes(conn, text), text) for key in threads.named(conn, name)]

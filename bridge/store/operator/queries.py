@@ -197,14 +197,12 @@ class GoalFilter(_Filter):
 
 def list_events(conn: Connection, wanted: EventFilter) -> list[EventLine]:
     """Events, newest first, each with its goals."""
-    query = _filtered(select(*_EVENT_COLUMNS), events.c, events.c.received_at_ms, wanted)
-    return _with_goals(conn, conn.execute(query).all())
+    return event_lines(conn, _filtered(select(*EVENT_COLUMNS), events.c, events.c.received_at_ms, wanted))
 
 
 def list_goals(conn: Connection, wanted: GoalFilter) -> list[GoalLine]:
     """Goals, newest first."""
-    query = _filtered(select(*_GOAL_COLUMNS), goals.c, goals.c.created_at_ms, wanted)
-    return [_goal(row) for row in conn.execute(query)]
+    return goal_lines(conn, _filtered(select(*GOAL_COLUMNS), goals.c, goals.c.created_at_ms, wanted))
 
 
 _NOT_COLUMNS: Final = frozenset({"since_ms", "until_ms", "before", "limit"})
@@ -252,7 +250,7 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
     row = conn.execute(select(goals).where(goals.c.id == goal_id)).first()
     if row is None:
         return None
-    event = conn.execute(select(*_EVENT_COLUMNS, events.c.trace).where(events.c.id == row.event_id)).one()
+    event = conn.execute(select(*EVENT_COLUMNS, events.c.trace).where(events.c.id == row.event_id)).one()
     detail = GoalDetail(
         _goal(row),
         _with_goals(conn, [event])[0],
@@ -275,8 +273,8 @@ def _origin(trace: Json, goal_id: int) -> str | None:
 
 def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:
     """The attempts of a goal, oldest first."""
-    query = select(*_ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
-    return tuple(AttemptLine(**row._mapping) for row in conn.execute(query))  # noqa: SLF001 - public in SQLAlchemy
+    query = select(*ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
+    return tuple(attempt_lines(conn, query))
 
 
 def find(conn: Connection, text: str) -> Matches:
@@ -293,37 +291,57 @@ def find(conn: Connection, text: str) -> Matches:
 
 # --------------------------------------------------------------------------------------------------------- rows
 
-_EVENT_COLUMNS: Final = tuple(events.c[field.name] for field in fields(EventLine) if field.name != "goals")
-_GOAL_COLUMNS: Final = tuple(goals.c[field.name] for field in fields(GoalLine))
+EVENT_COLUMNS: Final = tuple(events.c[field.name] for field in fields(EventLine) if field.name != "goals")
+GOAL_COLUMNS: Final = tuple(goals.c[field.name] for field in fields(GoalLine))
 _LEFT_OUT: Final = {"body": null(), "trace": null(), "headers": literal("{}"), "query": literal("{}")}
 _WITHOUT_BODIES: Final = select(
     *(column for column in events.c if column.name not in _LEFT_OUT),
     *(value.label(name) for name, value in _LEFT_OUT.items()),
 )
-_ATTEMPT_COLUMNS: Final = (
+ATTEMPT_COLUMNS: Final = (
     *(attempts.c[field.name] for field in fields(AttemptLine) if field.name != "kind"),
     case((restoring.stands_for_a_restore(), "restored"), else_=attempts.c.kind).label("kind"),
 )
 
 
+def event_lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[EventLine]:
+    """The events of a query for EVENT_COLUMNS, each with its goals."""
+    return _with_goals(conn, conn.execute(query).all())
+
+
+def goal_lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[GoalLine]:
+    """The goals of a query for GOAL_COLUMNS."""
+    return [_goal(row) for row in conn.execute(query)]
+
+
+def goals_by_id(conn: Connection, ids: Iterable[int]) -> list[GoalLine]:
+    """These goals, in any order."""
+    return goal_lines(conn, select(*GOAL_COLUMNS).where(goals.c.id.in_(sorted(ids))))
+
+
+def attempt_lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[AttemptLine]:
+    """The attempts of a query for ATTEMPT_COLUMNS."""
+    return [AttemptLine(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - public in SQLAlchemy
+
+
 def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[EventLine]:
     made = _goals_of(conn, [row.id for row in rows])
     return [
-        EventLine(**{column.name: row._mapping[column] for column in _EVENT_COLUMNS}, goals=tuple(made.get(row.id, ())))  # noqa: SLF001
+        EventLine(**{column.name: row._mapping[column] for column in EVENT_COLUMNS}, goals=tuple(made.get(row.id, ())))  # noqa: SLF001
         for row in rows
     ]
 
 
 def _goals_of(conn: Connection, event_ids: Iterable[int]) -> dict[int, list[GoalLine]]:
     found: dict[int, list[GoalLine]] = {}
-    query = select(*_GOAL_COLUMNS).where(goals.c.event_id.in_(list(event_ids))).order_by(goals.c.id)
+    query = select(*GOAL_COLUMNS).where(goals.c.event_id.in_(list(event_ids))).order_by(goals.c.id)
     for row in conn.execute(query):
         found.setdefault(row.event_id, []).append(_goal(row))
     return found
 
 
 def _goal(row: Row[*tuple[Any, ...]]) -> GoalLine:
-    values: dict[str, Any] = {column.name: row._mapping[column] for column in _GOAL_COLUMNS}  # noqa: SLF001
+    values: dict[str, Any] = {column.name: row._mapping[column] for column in GOAL_COLUMNS}  # noqa: SLF001
     return GoalLine(**{**values, "metadata": json.loads(row.metadata), "provenance": _json(row.provenance)})
 
 

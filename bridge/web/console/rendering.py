@@ -9,13 +9,15 @@ from flask import Response, g, render_template, request
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException, NotFound
 
-from bridge import logs
+from bridge import logs, masking, sources
 from bridge.errors import BridgeError, StoreError
 from bridge.server.framing import BODY_LIMIT
 from bridge.store.operator import changes
 from bridge.web.console import static
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask import Blueprint
     from flask.blueprints import BlueprintSetupState
 
@@ -108,6 +110,13 @@ def _shown(char: str) -> str:
         if char < " "
         else "\N{REPLACEMENT CHARACTER}"
     )
+
+
+def showable(bridge: Bridge) -> Callable[[str], str]:
+    """What may be shown of a sentence: no secret of a source, and no e-mail address."""
+    known = {secret for source in bridge.rules.sources.values() for secret in sources.unshowable(source)}
+    secrets = sorted(known, key=len, reverse=True)
+    return lambda text: masking.without_addresses(masking.hidden(text, secrets))
 
 
 _DIRECTIONS: Final = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -1,0 +1,457 @@
+"""One page of events, goals or deliveries, whatever the filter: never a walk over a whole table.
+
+Most columns have no index of their own, and a filter may match nothing, or only what is old. So rows are looked at in
+the order of their ids, some at a time, until the page is full or enough has been looked at; the page says how far it
+came, and the next one goes on there. Rare values that an index knows (events in quarantine, a source that sent little,
+goals that are held) are found at once, however old they are. Columns are compared in a form that no index has, so that
+no statement costs more than the rows it is to look at. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import and_, func, literal, or_, select, tuple_
+
+from bridge.model import EventState
+from bridge.store.operator import queries
+from bridge.store.schema import attempts, events, goals, source_counters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy import Column, ColumnElement, Connection, Select
+
+    from bridge.store.operator.queries import AttemptLine, GoalLine
+
+    # The rows of a step, by a column that holds their ids.
+    Within = Callable[[Column[int]], ColumnElement[bool]]
+
+PAGE: Final = 50
+LOOKED_MAX: Final = 20_000  # rows whose columns are compared for a page
+BODIES_STEP: Final = 2_000  # events whose bodies are searched at a time
+NEW_MAX: Final = 99
+_FIRST: Final = 500  # rows: most pages need no more
+_STEP: Final = 1_000
+_FEW: Final = 1_000  # rows with a value: if there are no more, all of them are looked at
+_SOURCES_MAX: Final = 40  # that are asked for a rare verdict
+_OUT_OF_ORDER: Final = 500  # rows that may have come in another order than that of their ids
+_SLACK_MS: Final = 3_600_000
+_BATCH: Final = 2 << 20  # bytes of bodies in memory at a time
+
+EVENTS: Final = "events"
+GOALS: Final = "goals"
+DELIVERIES: Final = "deliveries"
+UNDER_WAY: Final = "under_way"  # a delivery without an outcome yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which rows; None: all. before, after: the id that all rows of a page come before, or after.
+
+    state: of an event or a goal; of a delivery its outcome. type, verdict: of an event. name and what follows: of a
+    goal; of an event, one of its goals. reason: a part of it.
+    """
+
+    source: str | None = None
+    state: str | None = None
+    test: bool | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    type: str | None = None
+    verdict: str | None = None
+    reason: str | None = None
+    name: str | None = None
+    rule_id: str | None = None
+    destination: str | None = None
+    visitor: bool | None = None
+    before: int | None = None
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDelivery:
+    """One attempt to send a goal, or one look whether it arrived, with its goal."""
+
+    attempt: AttemptLine
+    goal: GoalLine
+
+    @property
+    def id(self) -> int:
+        """Of the attempt."""
+        return self.attempt.id
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityPage:
+    """Rows, the newest first. looked: how many ids were looked at.
+
+    reached: down to this id (after a row: up to it) everything was looked at; None: nothing is left beyond.
+    """
+
+    rows: tuple[Any, ...]
+    looked: int
+    reached: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MatchCount:
+    """How many rows match, by their state. reached: as of a page."""
+
+    by_state: dict[str, int]
+    reached: int | None
+
+    @property
+    def number(self) -> int:
+        """In whatever state."""
+        return sum(self.by_state.values())
+
+
+def page(
+    conn: Connection, kind: str, wanted: Wanted, size: int = PAGE, enough: Callable[[], bool] = lambda: False
+) -> ActivityPage:
+    """The next rows that match. enough: whether to stop before LOOKED_MAX rows were looked at."""
+    of, down = _KINDS[kind], wanted.after is None
+    found: list[Any] = []
+    looked, reached = 0, None
+    for step in _steps(conn, of, wanted):
+        query = of.select.where(*step.filter).order_by(of.id.desc() if down else of.id)
+        found += of.rows(conn, query.limit(size + 1 - len(found)))
+        looked, reached = looked + step.looked, step.reached
+        if len(found) > size:
+            found, reached = found[:size], found[size - 1].id
+            break
+        if looked >= LOOKED_MAX or enough():
+            break
+    else:
+        reached = None
+    return ActivityPage(tuple(found if down else reversed(found)), looked, reached)
+
+
+def count(conn: Connection, kind: str, wanted: Wanted, enough: Callable[[], bool] = lambda: False) -> MatchCount:
+    """How many rows match, as far as a page would look for them."""
+    of, looked, reached, found = _KINDS[kind], 0, None, Counter[str]()
+    for step in _steps(conn, of, wanted):
+        query = of.select.with_only_columns(of.state, func.count()).where(*step.filter).group_by(of.state)
+        found.update({row[0]: row[1] for row in conn.execute(query)})
+        looked, reached = looked + step.looked, step.reached
+        if looked >= LOOKED_MAX or enough():
+            break
+    else:
+        reached = None
+    return MatchCount(dict(found), reached)
+
+
+def newer(conn: Connection, kind: str, wanted: Wanted, after: int) -> int:
+    """How many rows match that came after this one: at most NEW_MAX, and only of the next ones."""
+    of, within = _KINDS[kind], _between(after + 1, after + 1 + _STEP)
+    ids = of.select.with_only_columns(of.id).where(within(of.id), *of.filter(wanted, within))
+    return conn.execute(select(func.count()).select_from(ids.limit(NEW_MAX).subquery())).scalar_one()
+
+
+def newest_id(conn: Connection, kind: str) -> int:
+    """The id of the newest row; 0: there is none."""
+    return conn.execute(select(func.max(_KINDS[kind].id))).scalar() or 0
+
+
+def sources(conn: Connection) -> list[str]:
+    """The sources that ever sent something, or tried to: some more than are asked for a rare verdict, at most."""
+    return list(conn.execute(select(source_counters.c.source).limit(_SOURCES_MAX + 1)).scalars())
+
+
+# -------------------------------------------------------------------------------------------------------- bodies
+
+
+def search_bodies(
+    conn: Connection, wanted: Wanted, needles: Sequence[bytes], enough: Callable[[], bool] = lambda: False
+) -> ActivityPage:
+    """Of the next BODIES_STEP events, those that match and have one of these (in lower case) in their bodies."""
+    found: list[int] = []
+    looked, reached = 0, None
+    for step in _steps(conn, _KINDS[EVENTS], wanted, first=_FIRST // 2, then=_FIRST // 2):
+        looked, reached = looked + step.looked, step.reached
+        sizes = conn.execute(select(events.c.id, func.length(events.c.body)).where(*step.filter))
+        for ids in _batches((row[0], row[1]) for row in sizes if row[1]):
+            bodies = conn.execute(select(events.c.id, events.c.body).where(events.c.id.in_(ids)))
+            found += [row.id for row in bodies if _holds(row.body, needles)]
+        if len(found) >= PAGE or looked >= BODIES_STEP or enough():
+            break
+    else:
+        reached = None
+    of = _KINDS[EVENTS]
+    lines = of.rows(conn, of.select.where(events.c.id.in_(found)).order_by(events.c.id.desc())) if found else ()
+    return ActivityPage(tuple(lines), looked, reached)
+
+
+def _holds(body: bytes, needles: Sequence[bytes]) -> bool:
+    lower = bytes(body).lower()
+    return any(needle in lower for needle in needles)
+
+
+def _batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Ids of bodies that are in memory together."""
+    batch, total = list[int](), 0
+    for id_, size in sizes:
+        if batch and total + size > _BATCH:
+            yield batch
+            batch, total = [], 0
+        batch.append(id_)
+        total += size
+    if batch:
+        yield batch
+
+
+# --------------------------------------------------------------------------------------------------------- steps
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A table as the list shows it. few: the ids of all rows that may match, where an index says that they are few."""
+
+    id: Column[int]
+    state: Column[str]
+    came_at_ms: Column[int]
+    select: Select[*tuple[Any, ...]]
+    rows: Callable[[Connection, Select[*tuple[Any, ...]]], list[Any]]
+    filter: Callable[[Wanted, Within], list[ColumnElement[bool]]]
+    few: Callable[[Connection, Wanted], list[int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Some rows, and which of them match. reached: the last of them; None: there are no others."""
+
+    filter: Sequence[ColumnElement[bool]]
+    looked: int
+    reached: int | None
+
+
+def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, then: int = _STEP) -> Iterator[_Step]:
+    """All rows that may match, in the order of the page, some at a time."""
+    low, high = _bounds(conn, of, wanted)
+    few = of.few(conn, wanted)
+    if few is not None:
+        ids = [one for one in few if low <= one < high]
+        yield _step(of, wanted, lambda column: column.in_(ids), len(ids), None)
+    elif of.id is events.c.id and wanted.state in _BY_STATE:
+        yield from _in_state(conn, of, wanted, low, high)
+    else:
+        yield from _by_ids(conn, of, wanted, low, high, (first, then))
+
+
+def _step(of: _Kind, wanted: Wanted, within: Within, looked: int, reached: int | None) -> _Step:
+    return _Step((within(of.id), *of.filter(wanted, within)), looked, reached)
+
+
+def _by_ids(
+    conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int, sizes: tuple[int, int]
+) -> Iterator[_Step]:
+    """Each step begins at the next row that there is: ids may have gaps of any width."""
+    size, then = sizes
+    down = wanted.after is None
+    edge = func.max(of.id) if down else func.min(of.id)
+    while (at := conn.execute(select(edge).where(of.id >= low, of.id < high)).scalar()) is not None:
+        start, end = (max(low, at + 1 - size), at + 1) if down else (at, min(high, at + size))
+        low, high = (low, start) if down else (end, high)
+        yield _step(of, wanted, _between(start, end), end - start, start if down else end - 1)
+        size = then
+
+
+def _between(start: int, end: int) -> Within:
+    return lambda column: and_(column >= start, column < end)
+
+
+_BY_STATE: Final = (EventState.RECEIVED.value, EventState.QUARANTINED.value)  # which an index has in the order of ids
+
+
+def _in_state(conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int) -> Iterator[_Step]:
+    """The events in a state, by their index, whose order is asked for so that no other one is taken."""
+    place, down = tuple_(events.c.state, events.c.id), wanted.after is None
+    order = (events.c.state.desc(), events.c.id.desc()) if down else (events.c.state, events.c.id)
+    while low < high:
+        some = place >= tuple_(wanted.state, low), place < tuple_(wanted.state, high)
+        ids = list(conn.execute(select(events.c.id).where(*some).order_by(*order).limit(_FEW)).scalars())
+        full = len(ids) == _FEW
+        yield _step(of, wanted, _listed(ids), len(ids), ids[-1] if full else None)
+        low, high = (low, ids[-1] if full else low) if down else (ids[-1] + 1 if full else high, high)
+
+
+def _listed(ids: Sequence[int]) -> Within:
+    return lambda column: column.in_(ids)
+
+
+def _bounds(conn: Connection, of: _Kind, wanted: Wanted) -> tuple[int, int]:
+    """From which id on, and before which, rows may match."""
+    low, high = (conn.execute(select(end(of.id))).scalar() for end in (func.min, func.max))  # together: SQLite walks
+    if low is None or high is None:
+        return 0, 0
+    lows, highs = [low], [high + 1]
+    if wanted.after is not None:
+        lows.append(wanted.after + 1)
+    if wanted.before is not None:
+        highs.append(wanted.before)
+    if wanted.since_ms is not None:
+        ids = _nearest(conn, of, of.came_at_ms >= wanted.since_ms, of.came_at_ms)
+        lows.append(min(ids, default=high + 1))
+    until_ms = _until_ms(conn, of, wanted)
+    if until_ms is not None:
+        ids = _nearest(conn, of, of.came_at_ms < until_ms, of.came_at_ms.desc())
+        highs.append(max(ids, default=low - 1) + 1)
+    return max(lows), min(highs)
+
+
+def _nearest(conn: Connection, of: _Kind, reached: ColumnElement[bool], order: ColumnElement[int]) -> Sequence[int]:
+    """The ids of the first rows on that side of a time."""
+    return conn.execute(select(of.id).where(reached).order_by(order).limit(_OUT_OF_ORDER)).scalars().all()
+
+
+def _until_ms(conn: Connection, of: _Kind, wanted: Wanted) -> int | None:
+    """Before which time rows may match: of a source that fell silent, not long after its last event."""
+    if wanted.source is None or of.id is not events.c.id:
+        return wanted.until_ms
+    last = select(source_counters.c.last_accepted_at_ms).where(source_counters.c.source == wanted.source)
+    last_ms = conn.execute(last).scalar()
+    ends = [ms for ms in (wanted.until_ms, None if last_ms is None else last_ms + _SLACK_MS) if ms is not None]
+    return min(ends, default=None)
+
+
+# ------------------------------------------------------------------------------------------------------ rare values
+
+
+def _few_events(conn: Connection, wanted: Wanted) -> list[int] | None:
+    if wanted.source is None and wanted.verdict is None:
+        return None
+    of = [wanted.source] if wanted.source is not None else sources(conn)
+    rest = () if wanted.verdict is None else (EventState.ROUTED.value, wanted.verdict)
+    found: list[int] = []
+    for source in of:
+        found += _with_prefix(conn, events.c.id, _PLACE, (source, *rest), _FEW + 1 - len(found))
+    return found if 0 < len(of) <= _SOURCES_MAX and len(found) <= _FEW else None
+
+
+_PLACE: Final = (events.c.source, events.c.state, events.c.verdict)  # ix_events_source_state_verdict
+
+
+def _few_goals(conn: Connection, wanted: Wanted) -> list[int] | None:
+    if wanted.state is None:
+        return None
+    found = _with_prefix(conn, goals.c.id, (goals.c.state, goals.c.due_at_ms), (wanted.state,), _FEW + 1)
+    return found if len(found) <= _FEW else None
+
+
+def _with_prefix(
+    conn: Connection, id_: Column[int], index: Sequence[Column[Any]], values: Sequence[str], limit: int
+) -> list[int]:
+    """The first ids that an index has for its first columns. It is asked for in its order, so that it is taken."""
+    if limit <= 0:
+        return []
+    place = tuple_(*index[: len(values)])
+    query = select(id_).where(place >= tuple_(*values), place <= tuple_(*values)).order_by(*index).limit(limit)
+    return list(conn.execute(query).scalars())
+
+
+# --------------------------------------------------------------------------------------------------------- filters
+
+
+def _plain(column: Column[Any]) -> ColumnElement[Any]:
+    """A column as no index has it."""
+    return column + 0 if column.type.python_type is int else column.concat("")
+
+
+def _same(columns: Any, wanted: Wanted, *names: str) -> list[ColumnElement[bool]]:
+    given = ((columns[name], getattr(wanted, name)) for name in names)
+    return [
+        column == value if isinstance(value, bool) else _plain(column) == value
+        for column, value in given
+        if value is not None
+    ]
+
+
+def _period(came_at_ms: Column[int], wanted: Wanted) -> list[ColumnElement[bool]]:
+    since, until = wanted.since_ms, wanted.until_ms
+    return [
+        *([_plain(came_at_ms) >= since] if since is not None else ()),
+        *([_plain(came_at_ms) < until] if until is not None else ()),
+    ]
+
+
+def _has(text: str | None, *columns: Column[Any]) -> list[ColumnElement[bool]]:
+    """Whether one of the columns contains it, in whatever case."""
+    if text is None:
+        return []
+    return [or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))]
+
+
+def _of_goal(wanted: Wanted) -> list[ColumnElement[bool]]:
+    found = _same(goals.c, wanted, "name", "rule_id", "destination")
+    if wanted.visitor is not None:
+        known = _plain(goals.c.visitor).is_not(None)
+        found.append(known if wanted.visitor else ~known)
+    return found
+
+
+def _filter_events(wanted: Wanted, within: Within) -> list[ColumnElement[bool]]:
+    found = _same(events.c, wanted, "source", "state", "test", "type", "verdict")
+    found += [*_period(events.c.received_at_ms, wanted), *_has(wanted.reason, events.c.reason)]
+    of_goal = _of_goal(wanted)
+    if of_goal:
+        found.append(events.c.id.in_(select(goals.c.event_id).where(within(goals.c.event_id), *of_goal)))
+    return found
+
+
+def _filter_goals(wanted: Wanted, _within: Within) -> list[ColumnElement[bool]]:
+    found = _same(goals.c, wanted, "source", "state", "test")
+    found += [*_period(goals.c.created_at_ms, wanted), *_has(wanted.reason, goals.c.reason, goals.c.message)]
+    return found + _of_goal(wanted)
+
+
+def _filter_deliveries(wanted: Wanted, _within: Within) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    of_goal = _same(goals.c, wanted, "source", "test") + _of_goal(wanted)
+    if of_goal:  # a scalar: PostgreSQL would walk over all goals for a join
+        its_goal = select(literal(1)).where(goals.c.id == attempts.c.goal_id, *of_goal)
+        found.append(its_goal.scalar_subquery() == 1)
+    if wanted.state == UNDER_WAY:
+        found.append(attempts.c.outcome.is_(None))
+    elif wanted.state is not None:
+        found.append(attempts.c.outcome == wanted.state)
+    return found + _period(attempts.c.started_at_ms, wanted) + _has(wanted.reason, attempts.c.message)
+
+
+def _deliveries(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[ListedDelivery]:
+    tries = queries.attempt_lines(conn, query)
+    found = {goal.id: goal for goal in queries.goals_by_id(conn, {one.goal_id for one in tries})}
+    return [ListedDelivery(one, found[one.goal_id]) for one in tries]
+
+
+_KINDS: Final = {
+    EVENTS: _Kind(
+        events.c.id,
+        events.c.state,
+        events.c.received_at_ms,
+        select(*queries.EVENT_COLUMNS),
+        queries.event_lines,
+        _filter_events,
+        _few_events,
+    ),
+    GOALS: _Kind(
+        goals.c.id,
+        goals.c.state,
+        goals.c.created_at_ms,
+        select(*queries.GOAL_COLUMNS),
+        queries.goal_lines,
+        _filter_goals,
+        _few_goals,
+    ),
+    DELIVERIES: _Kind(
+        attempts.c.id,
+        attempts.c.outcome,
+        attempts.c.started_at_ms,
+        select(*queries.ATTEMPT_COLUMNS),
+        _deliveries,
+        _filter_deliveries,
+        lambda _conn, _wanted: None,
+    ),
+}

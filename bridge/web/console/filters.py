@@ -1,0 +1,137 @@
+"""The filter of the activity list, as an address has it: read, with a sentence about a wrong value, and written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from bridge.errors import UsageError
+from bridge.model import EventState, GoalState, LookOutcome, OutcomeKind, Verdict
+from bridge.settings import duration_ms
+from bridge.store.operator import activity
+from bridge.store.operator.activity import Wanted
+from bridge.text import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PATH: Final = "/console/activity"
+LONGEST: Final = 200  # characters of a value
+KINDS: Final = (activity.EVENTS, activity.GOALS, activity.DELIVERIES)
+STATES: Final[Mapping[str, tuple[str, ...]]] = {
+    activity.EVENTS: (*EventState, *Verdict),
+    activity.GOALS: tuple(GoalState),
+    activity.DELIVERIES: (activity.UNDER_WAY, *OutcomeKind, *LookOutcome),
+}
+_TEXTS: Final = {
+    "source": "source",
+    "type": "type",
+    "name": "name",
+    "rule": "rule_id",
+    "reason": "reason",
+    "destination": "destination",
+}
+_YES_OR_NO: Final = ("test", "visitor")
+_TIMES: Final = ("since", "until")
+_ROWS: Final = ("before", "after")
+
+
+class WrongFilter(UsageError):
+    """A value of a filter that means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter as its address has it, and what it wants. given: what narrows the list, without the rows of the page."""
+
+    kind: str
+    given: Mapping[str, str]
+    wanted: Wanted
+
+    def address(self, path: str = PATH, **others: object) -> str:
+        """The address of this list, or with other values; None leaves one out."""
+        pairs = {"kind": self.kind, **self.given, **others}
+        return f"{path}?{urlencode({name: str(value) for name, value in pairs.items() if value is not None})}"
+
+    def of_kind(self, kind: str) -> str:
+        """The address of the list of another kind, narrowed by what both have."""
+        return self.address(kind=kind, state=None, reason=None, type=None)
+
+    @property
+    def first(self) -> Filter:
+        """The same list from its newest row on."""
+        return replace(self, wanted=replace(self.wanted, before=None, after=None))
+
+
+def read(values: Mapping[str, str], now_ms: int) -> Filter:
+    """The filter of an address; WrongFilter with a sentence for a person."""
+    kind = _one_of("kind", values.get("kind") or activity.EVENTS, KINDS)
+    given = {name: found for name in _NARROW if (found := text(values, name))}
+    if kind != activity.EVENTS and "type" in given:
+        raise WrongFilter(f"`type` is of events, and this is the list of {kind}.")
+    if "verdict" in given:  # which says more than the state
+        given["state"] = given.pop("verdict")
+    state = given.get("state")
+    if state is not None:
+        _one_of("state", state, STATES[kind])
+    wanted: dict[str, Any] = {column: given[name] for name, column in _TEXTS.items() if name in given}
+    wanted |= {name: _one_of(name, given[name], ("yes", "no")) == "yes" for name in _YES_OR_NO if name in given}
+    wanted |= {f"{name}_ms": _time_ms(name, given[name], now_ms) for name in _TIMES if name in given}
+    wanted |= {name: number(values, name) for name in _ROWS if values.get(name)}
+    wanted["verdict" if kind == activity.EVENTS and state in tuple(Verdict) else "state"] = state
+    return Filter(kind, given, Wanted(**wanted))
+
+
+def within(seconds: float) -> Callable[[], bool]:
+    """Whether so much time has passed, from now on."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+def everything() -> Filter:
+    """All events."""
+    return Filter(activity.EVENTS, {}, Wanted())
+
+
+_NARROW: Final = (*_TEXTS, *_YES_OR_NO, *_TIMES, "state", "verdict")
+
+
+def text(values: Mapping[str, str], name: str) -> str:
+    """What somebody typed into a field; WrongFilter."""
+    found = values.get(name, "").strip()
+    if len(found) > LONGEST:
+        raise WrongFilter(f"`{name}` has {len(found)} characters; at most {LONGEST} are searched for.")
+    if not found.isprintable():
+        raise WrongFilter(f"`{name}` has a character that cannot be printed: {shown(found, 60)}.")
+    return found
+
+
+def number(values: Mapping[str, str], name: str) -> int:
+    """A number that our own links carry, 0 without one; WrongFilter."""
+    value = values.get(name) or "0"
+    if not (value.isascii() and value.isdecimal() and len(value) <= 18):
+        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is a number.")
+    return int(value)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        allowed = ", ".join(map(str, known))
+        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is one of {allowed}.")
+    return value
+
+
+def _time_ms(name: str, value: str, now_ms: int) -> int:
+    try:
+        return now_ms - duration_ms(value)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        example = "a duration such as 6h or 7d, or a time in UTC such as 2026-05-03 or 2026-05-03T14:00"
+        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is {example}.") from None

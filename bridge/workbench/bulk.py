@@ -1,0 +1,164 @@
+"""What is done with many listed events or goals: a round at a time, and what that would do.
+
+Each round takes the next rows of a list, the newest first, and goes on behind them, so that nothing is taken twice.
+It does to each what the command of the same name does: a goal that was delivered or is on its way is left alone, and an
+event makes no goal that it has made before. So two rounds over the same rows send nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import GoalState
+from bridge.store.inbox import events as inbox
+from bridge.store.operator import actions, activity
+from bridge.text import count
+from bridge.workbench import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection
+
+    from bridge.store import Store
+    from bridge.store.operator.activity import Wanted
+
+ROUND: Final = 200  # rows
+_AT_ONCE: Final = 50  # in one transaction: webhooks that come meanwhile wait for it
+_TAKEN: Final = "is waiting to be routed already, or its body is gone (BRIDGE_RETENTION_DAYS)"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkAction:
+    """What can be done with many rows of a kind. does, did: of a sentence: `5 goals are cancelled`.
+
+    fine: the outcomes by which something was done.
+    """
+
+    kind: str
+    does: str
+    act: Callable[[Connection, int], str]
+    fine: frozenset[str]
+    sentences: Mapping[str, str]
+
+
+def _replay(conn: Connection, event_id: int) -> str:
+    return "queued" if inbox.requeue(conn, event_id) else "taken"
+
+
+ACTIONS: Final = {
+    "replay": BulkAction(
+        activity.EVENTS,
+        "routed again",
+        _replay,
+        frozenset({"queued"}),
+        {"queued": "is routed again, by the rules that are in force then", "taken": _TAKEN},
+    ),
+    "retry": BulkAction(
+        activity.GOALS,
+        "sent now",
+        lambda conn, goal_id: actions.retry(conn, goal_id)[0].value,
+        frozenset({"queued", "rerouted", "looked_for"}),
+        describe.RETRIED,
+    ),
+    "cancel": BulkAction(
+        activity.GOALS,
+        "cancelled",
+        lambda conn, goal_id: actions.cancel(conn, goal_id).value,
+        frozenset({"cancelled"}),
+        describe.CANCELLED,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round did. outcomes: how often each; reached: where the next one begins; None: it was the last."""
+
+    action: BulkAction
+    outcomes: Mapping[str, int]
+    reached: int | None
+
+    @property
+    def done(self) -> int:
+        """With how many something was done."""
+        return sum(number for outcome, number in self.outcomes.items() if outcome in self.action.fine)
+
+    @property
+    def left(self) -> int:
+        """How many were left alone."""
+        return sum(self.outcomes.values()) - self.done
+
+    @property
+    def sentence(self) -> str:
+        """What is said of it, such as `200 goals are sent now. 3 were left alone`."""
+        return done_sentence(self.action, self.done, self.left)
+
+
+def done_sentence(action: BulkAction, done: int, left: int) -> str:
+    """How many rows of its kind an action changed, and how many it left alone."""
+    said = f"{count(done, action.kind[:-1])} {'is' if done == 1 else 'are'} {action.does}."
+    return f"{said} {left} {'was' if left == 1 else 'were'} left alone." if left else said
+
+
+def run(store: Store, action: BulkAction, wanted: Wanted, enough: Callable[[], bool]) -> Round:
+    """Do it with the next rows that match."""
+    with store.read() as conn:
+        found = activity.page(conn, action.kind, wanted, ROUND, enough)
+    ids = sorted(row.id for row in found.rows)  # the same order everywhere, so that there is no deadlock
+    outcomes = Counter[str]()
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        outcomes.update(store.run(lambda conn, part=part: [action.act(conn, one) for one in part]))  # type: ignore[misc]
+    return Round(action, dict(outcomes), found.reached)
+
+
+# ------------------------------------------------------------------------------------------------------- foretold
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What would become of the goals in one state: each of them `sentence`."""
+
+    state: str
+    number: int
+    changes: bool
+    sentence: str
+
+
+def foretell(what: str, by_state: Mapping[str, int]) -> list[Foretold]:
+    """What an action would do with goals, by their states: first those that it would change."""
+    action, outcome_of = ACTIONS[what], {"retry": would_retry, "cancel": would_cancel}[what]
+    found = []
+    for state, number in sorted(by_state.items()):
+        outcome = outcome_of(GoalState(state))
+        found.append(Foretold(state, number, outcome in action.fine, action.sentences[outcome]))
+    return sorted(found, key=lambda one: not one.changes)
+
+
+def would_retry(state: GoalState) -> str:
+    """What `actions.retry` does with most goals in a state."""
+    match state:
+        case GoalState.DELIVERED:
+            return "delivered"
+        case GoalState.LEASED | GoalState.SENDING | GoalState.UNCONFIRMED:
+            return "under_way"
+        case GoalState.PARKED:
+            return "waits"
+        case GoalState.DRY:
+            return "dry"
+        case GoalState.UNATTRIBUTED:
+            return "rerouted"
+    return "queued"
+
+
+def would_cancel(state: GoalState) -> str:
+    """What `actions.cancel` does with a goal in a state."""
+    match state:
+        case GoalState.PENDING | GoalState.PARKED | GoalState.HELD:
+            return "cancelled"
+        case GoalState.LEASED | GoalState.SENDING | GoalState.UNCONFIRMED:
+            return "under_way"
+    return "final"
