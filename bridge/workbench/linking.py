@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.identity.people import email_hash
 from bridge.store import facts
 from bridge.store.goals import parking
-from bridge.store.operator import forgetting, queries
+from bridge.store.operator import forgetting, queries, threads
 from bridge.text import ago, count, listing
 from bridge.workbench import describe
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bridge.store import Store
     from bridge.store.operator.forgetting import Person
     from bridge.store.operator.queries import GoalDetail, GoalLine
+    from bridge.store.operator.threads import KeyLine
     from bridge.workbench.describe import Moment
     from bridge.workbench.person import Someone
 
@@ -158,10 +159,12 @@ _ADDRESS: Final = re.compile(rb"[a-z0-9.!#$&'*+/=?^_`{|}~%-]{1,80}(?:@|\\u0040|%
 class Forgetting:
     """All that is stored about a person, as far as stored bodies were looked through for their ids.
 
-    found: the events that only their bodies tell; looked_at: the last one that was looked at; None: all were.
+    people: the customers, users and addresses among the keys. found: the events that only their bodies tell;
+    looked_at: the last one that was looked at; None: all were.
     """
 
     person: Person
+    people: tuple[KeyLine, ...]
     found: frozenset[int]
     looked_at: int | None
 
@@ -179,7 +182,8 @@ def to_forget(
         seeds |= some
     seeds -= by_links.events
     with store.read() as conn:
-        return Forgetting(_whole(conn, someone, seeds), frozenset(seeds), after)
+        person = _whole(conn, someone, seeds)
+        return Forgetting(person, tuple(threads.people_among(conn, sorted(person.keys))), frozenset(seeds), after)
 
 
 def _whole(conn: Connection, someone: Someone, seeds: Iterable[int]) -> Person:

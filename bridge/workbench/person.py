@@ -14,7 +14,7 @@ from bridge.identity.sentences import best_first, one_key
 from bridge.masking import without_addresses
 from bridge.store.operator import queries, tallies, threads
 from bridge.store.operator.threads import KEYS_MAX
-from bridge.text import count, storable, when
+from bridge.text import count, storable
 from bridge.workbench import describe, why
 from bridge.workbench.report import totals
 
@@ -60,12 +60,14 @@ class LineStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PersonPage:
-    """What is known of a person. older: the event before which there are more; bindable: the key to bind, if any.
+    """What is known of a person.
 
-    money_is_all: False where only the newest goals were added up.
+    seen_ms: when an event first and last named one of the keys. bindable: the key to bind, if any. money_is_all: False
+    where only the newest goals were added up. older: the event before which there are more.
     """
 
     someone: Someone
+    seen_ms: tuple[int, int] | None
     bindable: str | None
     summary: str
     visitors: Mapping[str, Sequence[str]]
@@ -108,7 +110,8 @@ def readable(text: str) -> str:
 def _called(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
     if by_event:
         return f"the person of {name}"
-    return without_addresses(one_key(keys[0].kind, keys[0].ref))
+    best = min(keys, key=lambda key: key.kind != "user")
+    return without_addresses(one_key(best.kind, best.ref))
 
 
 def look(conn: Connection, text: str, environ: Mapping[str, str], before: int | None = None) -> PersonPage | None:
@@ -124,6 +127,7 @@ def look(conn: Connection, text: str, environ: Mapping[str, str], before: int | 
     entries = why.timeline(queries.show_events(conn, ids[:PAGE]), ())
     return PersonPage(
         someone,
+        _seen_ms(someone.thread.keys),
         next((key.key for key in sorted(someone.thread.keys, key=_most_telling) if may_be_bound(key)), None),
         _summary(someone, len(visitors)),
         visitors,
@@ -162,15 +166,20 @@ def _brief(goal: GoalLine, moment: Moment) -> list[str]:
 
 
 def _summary(someone: Someone, visitors: int) -> str:
-    """Who it is, in one or two sentences."""
+    """How much is known, in a sentence."""
     keys = someone.thread.keys
     if not keys:
         return "Goals were sent for this visitor. No key of a customer or purchase leads to it."
-    first, last = min(key.created_at_ms for key in keys), max(key.used_at_ms for key in keys)
     many = f"More than {KEYS_MAX - 1} keys belong" if len(keys) >= KEYS_MAX else _belong(len(keys))
     to = f"lead to {count(visitors, 'visitor')}" if visitors else "lead to no visitor yet"
     to = to if len(keys) > 1 else to.replace("lead", "leads", 1)
-    return f"{many} to this person and {to}. First seen {when(first)}, last seen {when(last)}."
+    return f"{many} to this person and {to}."
+
+
+def _seen_ms(keys: Sequence[KeyLine]) -> tuple[int, int] | None:
+    if not keys:
+        return None
+    return min(key.created_at_ms for key in keys), max(key.used_at_ms for key in keys)
 
 
 def _belong(keys: int) -> str:

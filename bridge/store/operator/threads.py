@@ -118,11 +118,10 @@ def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before
 
 def event_ids(keys: Sequence[str], visitor: str | None, before: int | None = None) -> CompoundSelect[Any]:
     """The statement that finds all events of a person, each once."""
-    named = select(link_events.c.event_id).where(link_events.c.key.in_(keys))
-    of_visitor = select(goals.c.event_id).where(goals.c.visitor == visitor)
-    if before is not None:
-        named, of_visitor = named.where(link_events.c.event_id < before), of_visitor.where(goals.c.event_id < before)
-    return union(named, of_visitor)
+    ways = [select(link_events.c.event_id).distinct().where(link_events.c.key.in_(keys))]
+    if visitor is not None:
+        ways.append(select(goals.c.event_id).where(goals.c.visitor == visitor))
+    return union(*(way if before is None else way.where(way.selected_columns[0] < before) for way in ways))
 
 
 def shared(conn: Connection, thread: Thread) -> list[SharedVisitor]:
@@ -144,6 +143,11 @@ def last_seen(conn: Connection, limit: int) -> list[KeyLine]:
     recent = select(link_keys.c.key).order_by(link_keys.c.used_at_ms.desc()).limit(_SEEN).subquery()
     query = select(*_COLUMNS).where(link_keys.c.key.in_(select(recent.c.key)), link_keys.c.kind.in_(_WHO))
     return _lines(conn, query.order_by(link_keys.c.used_at_ms.desc(), link_keys.c.key).limit(limit))
+
+
+def people_among(conn: Connection, keys: Sequence[str]) -> list[KeyLine]:
+    """The customers, users and addresses among these keys, at most 200."""
+    return _lines(conn, _KEYS.where(link_keys.c.key.in_(keys[:_SEEN]), link_keys.c.kind.in_(_WHO)))
 
 
 def visitors_of(conn: Connection, keys: Sequence[str]) -> dict[str, list[str]]:

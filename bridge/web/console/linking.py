@@ -15,7 +15,7 @@ from bridge.errors import BridgeError
 from bridge.identity.sentences import best_first
 from bridge.model import Key
 from bridge.store.operator import forgetting, threads
-from bridge.web.console.person import address
+from bridge.web.console.person import NAMING, address
 from bridge.web.console.rendering import changed, notice, page
 from bridge.workbench import linking, person
 
@@ -79,6 +79,7 @@ def _bind_form(bridge: Bridge) -> ResponseReturnValue:
         visitor=visitor,
         binding=binding,
         problem=problem,
+        **NAMING,
         code=400 if problem else 200,
     )
 
@@ -121,7 +122,7 @@ def _key(line: KeyLine) -> Key:
 def _forget_key_form(bridge: Bridge) -> ResponseReturnValue:
     with bridge.store.read() as conn:
         cut = _cut(conn)
-    return page("forget_key.html", title="Forget a key", here="people", cut=cut, address=address)
+    return page("forget_key.html", title="Forget a key", here="people", cut=cut, **NAMING)
 
 
 def _cut(conn: Connection) -> Cut:
@@ -172,7 +173,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         newest=newest,
         how_much=linking.how_much(what.person),
         left=linking.left_to_do(what.person),
-        address=address,
+        **NAMING,
     )
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import redirect, request, url_for
 
+from bridge.identity.sentences import in_words
 from bridge.masking import without_addresses
 from bridge.store.operator import queries
+from bridge.text import count
 from bridge.web.console.rendering import notice, page
 from bridge.workbench import person
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from bridge.app import Bridge
+    from bridge.store.operator.threads import KeyLine, SharedVisitor
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
@@ -49,7 +52,18 @@ def address(name: str, **more: Any) -> str:
     return url_for("console.show_person", name=name, **more)
 
 
-NAMING: Final[dict[str, Any]] = {"address": address, "public": person.public, "hidden": without_addresses}
+def kind_of(key: KeyLine | SharedVisitor) -> str:
+    """What a key is the key of, in words."""
+    return "e-mail" if key.kind == "email" else in_words(key.kind)
+
+
+NAMING: Final[dict[str, Any]] = {
+    "address": address,
+    "public": person.public,
+    "hidden": without_addresses,
+    "kind_of": kind_of,
+    "counted": count,
+}
 
 
 def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
@@ -79,7 +93,7 @@ def person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
         )
     return page(
         "person.html",
-        title=view.someone.called,
+        title=view.someone.called[0].upper() + view.someone.called[1:],
         here="people",
         view=view,
         name=view.someone.name,
