@@ -6,10 +6,12 @@ sources work. Such a source is off like one whose secret is not set: a warning, 
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge import rules, sources
+from bridge.errors import FaultsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +38,15 @@ def load(
         warnings=(*read.warnings, *warnings, *_shared(read, found)),
         problems=tuple(_problems(read, found)),
     )
+
+
+def from_preset(name: str, provider: str, environ: Mapping[str, str]) -> Source | None:
+    """A source as its provider's preset has it, for stored events whose mapping file is gone; None without a preset."""
+    text = f"provider: {json.dumps(provider)}\ngoals: []\n"
+    try:
+        return load({f"{name}.yaml": text}, environ, sources.presets()).sources[name]
+    except FaultsError:
+        return None
 
 
 def _problems(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:

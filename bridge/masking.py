@@ -74,6 +74,36 @@ _LONG: Final = re.compile(
 )
 
 
+# What a field says of a person: by one of these words in its name, or by any name below what describes a person.
+_PERSONAL: Final = frozenset(
+    """
+    email emails mail phone phones telephone tel mobile fax firstname lastname fullname surname forename nickname
+    username street street1 street2 postcode postal zip zipcode city ip birthday birthdate dob passport iban ssn
+    latitude longitude avatar
+    """.split()  # noqa: SIM905
+)
+_WHOSE: Final = frozenset(
+    """
+    attendee author bill billing buyer card cardholder client contact customer donor first full given guest holder
+    invitee last lead member middle organizer owner parent payer person profile recipient responder ship shipping
+    student subscriber supporter user visitor
+    """.split()  # noqa: SIM905
+)
+_WHERE: Final = frozenset({"address", "addresses", "geo", "location"})
+_NOT_WHERE: Final = frozenset({"country", "currency", "id", "type", "object"})
+
+
+@lru_cache(maxsize=4_096)
+def names_person(name: str, within: str = "") -> bool:
+    """Whether a field tells who somebody is or where they live. within: the name of the object that it is in."""
+    words, around = frozenset(_words(name[:_LONGEST_NAME])), frozenset(_words(within[:_LONGEST_NAME]))
+    if words & _PERSONAL and not words & {"id", "verified", "count", "type", "check", "checks"}:
+        return True
+    if around & _WHERE or words & _WHERE:
+        return not words & _NOT_WHERE
+    return bool(words & {"name", "names"} and (words | around) & _WHOSE)
+
+
 @lru_cache(maxsize=4_096)
 def names_secret(name: str, *, in_body: bool = False) -> bool:
     """Whether a field of this name is a secret. in_body: it is a field of a body, where only clear names count."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from bridge.model import Source
+    from bridge.sources.verifier import Verified
     from bridge.store.inbox.counters import Refusals
     from bridge.store.inbox.first_messages import FirstMessages
     from bridge.store.inbox.group_commit import Inbox
@@ -133,17 +134,28 @@ def _handshake(bridge: Receiver, source: Source, request: Request, started: floa
 def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent:
     if not source.secrets:
         raise SourceOff(source.secret_fault or "no usable secret is set")
-    sources.verify(source, request, now_s)
+    signature = _remembered(source, sources.verify(source, request, now_s), now_s)
     try:
-        return sources.read(source, request)
+        return sources.read(source, request, signature)
     except Exception as error:  # noqa: BLE001 - authentic, so it is kept: reading may be fixed later
-        return _unread(source, request, f"reading it failed ({logs.where(error)})")
+        return _unread(source, request, f"reading it failed ({logs.where(error)})", signature)
 
 
-def _unread(source: Source, request: Request, problem: str) -> NewEvent:
+def _remembered(source: Source, verified: Verified, now_s: float) -> str:
+    """How a request was verified, as JSON: nothing of the signature or of a secret, and no word that needs escapes.
+
+    secret: its number, of how many, whether it is an old one; age_ms: of the timestamp; at_ms: by this machine's clock.
+    """
+    scheme, secret, age_ms = verified
+    old = ',"old":true' if secret in source.old_secrets else ""
+    age = "" if age_ms is None else f',"age_ms":{age_ms}'
+    return f'{{"scheme":"{scheme}","secret":{secret},"of":{len(source.secrets)}{old}{age},"at_ms":{int(now_s * 1000)}}}'
+
+
+def _unread(source: Source, request: Request, problem: str, signature: str) -> NewEvent:
     """The event for a body on which our own reading failed: nothing of it is trusted but its bytes."""
     key = "sha256:" + hashlib.sha256(request.body).hexdigest()
-    return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, problem)
+    return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, problem, (), signature)
 
 
 # ----------------------------------------------------------------------------------------------------- the log line

@@ -157,9 +157,10 @@ def _chosen(
 
 
 def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
+    from bridge.workbench.describe import again
+
     if delivered:
-        names = ", ".join(f"goal_{one}" for one in sorted(delivered))
-        parameters.confirm(f"Already delivered: {names}. Send again, so that DataFast counts it twice?", yes=yes)
+        parameters.confirm(again([f"goal_{one}" for one in sorted(delivered)]), yes=yes)
     elif chosen and not named:
         parameters.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
 

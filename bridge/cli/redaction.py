@@ -6,7 +6,6 @@ preset says so, so that events can still be shown.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +74,12 @@ def source_of(name: str, provider: str) -> Source | None:
     folder = resources.mappings_folder(given)
     presets = sources.presets()
     texts = [text for file in (f"{name}.yaml", f"{name}.yml") if (text := _read(folder / file)) is not None]
-    for text in (*texts, f"provider: {json.dumps(provider)}\ngoals: []\n"):
+    for text in texts:
         try:
             return loading.load({f"{name}.yaml": text}, given, presets).sources[name]
         except FaultsError:
             continue
-    return None
+    return loading.from_preset(name, provider, given)
 
 
 def _read(file: Any) -> str | None:

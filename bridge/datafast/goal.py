@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bridge.datafast import readback
 from bridge.limits import KEYS_MAX
@@ -50,7 +50,27 @@ class GoalAction:
         )
 
 
-def metadata_to_send(goal: Goal, now_ms: int) -> Mapping[str, str]:
+class Dated(Protocol):
+    """A goal with the time of its event: claimed, or as people see it."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def happened_at_ms(self) -> int: ...
+
+
+def body(visitor: str | None, name: str, description: str, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The request. visitor None: it is not known yet."""
+    written: dict[str, Any] = {"datafast_visitor_id": visitor, "name": name}
+    if description:
+        written["description"] = description
+    if metadata:
+        written["metadata"] = dict(metadata)
+    return written
+
+
+def metadata_to_send(goal: Dated, now_ms: int) -> Mapping[str, str]:
     """A goal that is more than an hour late says `occurred_at`, if there is room, because DataFast dates it now."""
     late = now_ms - goal.happened_at_ms > LATE_MS
     if not late or len(goal.metadata) >= KEYS_MAX or "occurred_at" in goal.metadata:

@@ -54,7 +54,8 @@ class NewEvent:
     dedupe_keys: one or two strings; the event is a duplicate if any of them was seen for this source.
     former_keys: what the previous release would have stored, each with its type of the event: (type, key). They are
     looked up and never written, and one counts only for a row of that type.
-    quarantine: why it cannot be read (None: it can). headers, query: without secrets.
+    quarantine: why it cannot be read (None: it can). headers, query: without secrets. signature: how it was
+    verified, as JSON (`bridge.receive`).
     """
 
     source: str
@@ -66,6 +67,7 @@ class NewEvent:
     body: bytes = field(repr=False)
     quarantine: str | None = None
     former_keys: tuple[tuple[str, str], ...] = ()
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

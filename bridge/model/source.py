@@ -178,6 +178,7 @@ class Source:
     """One inbound endpoint, compiled from its preset and its mapping file.
 
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
+    old_secrets: the numbers, from 1, of those that come from `<NAME>_OLD`.
     secret_problems: a sentence for each value that is evidently not a secret, also where another secret is usable.
     people: where it names users and e-mail addresses, whom all sources of a website share.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
@@ -202,6 +203,7 @@ class Source:
     verify: VerifySpec
     secrets: tuple[str, ...] = field(default=(), repr=False)
     secret_names: tuple[str, ...] = ()
+    old_secrets: frozenset[int] = frozenset()
     secret_fault: str | None = None
     secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()

@@ -31,7 +31,7 @@ _NEVER_HEADER: Final = re.compile(r"authorization|cookie|signature|hmac|token|se
 _NEVER_PARAMETER: Final = re.compile(r"token|secret|password|signature|api_?key|key|sig|auth", re.IGNORECASE)
 
 
-def read(source: Source, request: Request) -> NewEvent:
+def read(source: Source, request: Request, signature: str | None = None) -> NewEvent:
     """The event to store. Never raises: for a body that is not a document, the reason is in `quarantine`."""
     header = _one_id(source, request, _kept_headers(source, request))
     query = _kept_query(source, request)
@@ -42,11 +42,11 @@ def read(source: Source, request: Request) -> NewEvent:
         envelope = _legible_envelope(source, document)
         keys, former = dedupe.unreadable(source, request, envelope.type)
         return NewEvent(
-            source.name, source.provider, envelope, keys, header, query, request.body, str(error), former_keys=former
+            source.name, source.provider, envelope, keys, header, query, request.body, str(error), former, signature
         )
     envelope = _envelope(source, found)
     keys, former = dedupe.keys(source, request, envelope, found)
-    return NewEvent(source.name, source.provider, envelope, keys, header, query, request.body, former_keys=former)
+    return NewEvent(source.name, source.provider, envelope, keys, header, query, request.body, None, former, signature)
 
 
 def _legible_envelope(source: Source, document: Document) -> Envelope:

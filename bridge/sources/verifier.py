@@ -12,7 +12,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from bridge.errors import SignatureError
 from bridge.model import Document, Place
@@ -54,16 +54,28 @@ class _Scheme:
     """A source's `verify` stanza with its secrets, ready for use. Without a check nothing verifies."""
 
     template: SignedText | None
-    checks: tuple[tuple[Check, bytes], ...]  # each with its secret, for templates that sign the secret itself
+    checks: tuple[tuple[Check, bytes, int], ...]  # each with its secret, for templates that sign it, and its number
     faults: tuple[str, ...]
 
 
-def verify(source: Source, request: Request, now_s: float) -> None:
-    """Return if the request is authentic; otherwise raise SignatureError, and nothing else."""
+class Verified(NamedTuple):
+    """How a request was found to be authentic. secret: the number of the one that fits, from 1.
+
+    age_ms: of the signed timestamp when the request came; None where the scheme has none.
+    """
+
+    scheme: str
+    secret: int
+    age_ms: int | None = None
+
+
+def verify(source: Source, request: Request, now_s: float) -> Verified:
+    """Return how if the request is authentic; otherwise raise SignatureError, and nothing else."""
     facts = Facts(source, request)
-    _verify_any(source, facts, now_s)
+    verified = _verify_any(source, facts, now_s)
     if source.require:
         _meet_requirements(source, facts)
+    return verified
 
 
 def faults(source: Source) -> tuple[str, ...]:
@@ -77,34 +89,34 @@ def can_verify(source: Source) -> bool:
     return any(_compile(spec, source.secrets).checks for spec in source.verify.schemes)
 
 
-def _verify_any(source: Source, facts: Facts, now_s: float) -> None:
+def _verify_any(source: Source, facts: Facts, now_s: float) -> Verified:
     """By any scheme of the sender. If all fail, the reason is that of a scheme which the request uses."""
     failure: SignatureError | None = None
     for spec in source.verify.schemes:
         try:
-            _verify_by(spec, source.secrets, facts, now_s)
+            return _verify_by(spec, source.secrets, facts, now_s)
         except SignatureError as error:
             if failure is None or isinstance(failure, _Unsigned):
                 failure = error
-        else:
-            return
     assert failure is not None
     raise failure
 
 
-def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: float) -> None:
+def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: float) -> Verified:
     scheme = _compile(spec, secrets)
     if not scheme.checks:
         raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
     elements = _elements(spec, facts)
     candidates = _candidates(spec, elements)
-    timestamp = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else None
+    timestamp, age_ms = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else (None, None)
     if spec.timestamp and timestamp and (spec.timestamp.form or _shows_no_end(scheme)):
         _refuse_shifted(spec.timestamp.form, timestamp)
     if spec.type == "sha256" and facts.request.body:
         _refuse_lengthened(facts)
-    if not _any_matches(scheme, spec, facts, candidates, timestamp):
+    secret = _matching(scheme, spec, facts, candidates, timestamp)
+    if secret is None:
         raise SignatureError("no signature matches")
+    return Verified(spec.type, secret, age_ms)
 
 
 class _Unsigned(SignatureError):
@@ -152,7 +164,8 @@ def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
     return found
 
 
-def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s: float) -> str:
+def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s: float) -> tuple[str, int]:
+    """The timestamp as it is signed, and its age in ms."""
     assert spec.timestamp is not None
     text = _timestamp(spec, facts, elements)
     stated_ms = ms_of(text)
@@ -164,7 +177,7 @@ def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s:
         raise SignatureError(
             f"the timestamp is {abs(age_s):.0f} s {when}, at most {spec.timestamp.tolerance_s} s are allowed"
         )
-    return text
+    return text, round(age_s * 1000)
 
 
 def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
@@ -211,16 +224,19 @@ def _refuse_lengthened(facts: Facts) -> None:
     facts.body()
 
 
-def _any_matches(scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None) -> bool:
+def _matching(
+    scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None
+) -> int | None:
+    """The number of the secret by which one of the candidates is right."""
     event_id = facts.first(spec.id) if scheme.template is not None and scheme.template.uses_id else None
     message = b""
-    for index, (check, secret) in enumerate(scheme.checks):
+    for index, (check, secret, number) in enumerate(scheme.checks):
         template = scheme.template
         if template is not None and (index == 0 or template.uses_secret):
             message = template.render(facts, timestamp=timestamp, event_id=event_id, secret=secret)
         if check(candidates, message):
-            return True
-    return False
+            return number
+    return None
 
 
 def _meet_requirements(source: Source, facts: Facts) -> None:
@@ -255,7 +271,7 @@ def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
     for number, secret in enumerate(secrets, 1):
         try:
             given = secret.strip().encode("utf-8", "surrogatepass")
-            checks += [(check, given) for check in _checks(spec, secret)]
+            checks += [(check, given, number) for check in _checks(spec, secret)]
         except ValueError as error:
             found.append(f"secret {number} of {len(secrets)} is unusable: {error}")
     return _Scheme(template, tuple(checks), tuple(found))

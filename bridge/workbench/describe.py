@@ -13,12 +13,14 @@ from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
 from bridge.model import EventState, GoalState, Verdict
 from bridge.presets import stated
-from bridge.store.operator import queries, status
+from bridge.store.clock import read_ms
+from bridge.store.goals.parking import DRY_RULE
+from bridge.store.operator import actions, queries, status
 from bridge.text import ago, count, listing, ordinal, span, when, when_short
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -41,7 +43,7 @@ _STANDS = {
     "cancelled": "was cancelled",
 }
 KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
-_RETRIABLE = frozenset({"rejected", "expired", "unattributed", "held", "cancelled"})
+_TOLD: Final = 3  # goals of one event in a sentence
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,9 @@ def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
 
 def moment(conn: Connection, environ: Mapping[str, str]) -> Moment:
     """The database's clock, its paused destinations, and those whose key is not set."""
-    seen = status.snapshot(conn, ())
     given = frozenset(name for name, value in environ.items() if value.strip())
     keyless = {name: setting for name, setting in KEYS.items() if setting not in given}
-    return Moment(seen.now_ms, {state.name: state for state in seen.destinations}, keyless, given)
+    return Moment(read_ms(conn), {state.name: state for state in status.destination_states(conn)}, keyless, given)
 
 
 # -------------------------------------------------------------------------------------------------------- an event
@@ -110,8 +111,8 @@ def event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
         facts.append(("Happened", f"{when(stated)}, {ago(stated, moment.now_ms)}"))
     later = f", {span(line.received_at_ms - stated)} later" if stated and line.received_at_ms - stated > 1_000 else ""
     facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
-    elements = (detail.trace or {}).get("elements", ())
-    near = trace.nearest(elements[0]) if len(elements) == 1 and not line.goals else ""
+    found = elements(detail)
+    near = trace.nearest(found[0]) if len(found) == 1 and not line.goals else ""
     return [*facts, ("Result", result(detail, moment)), *([("Nearest", near)] if near else [])]
 
 
@@ -120,8 +121,13 @@ def _again(duplicates: int) -> str:
 
 
 def result(detail: EventDetail, moment: Moment) -> str:
-    """What became of an event, without its goals."""
+    """What became of an event and when, without its goals."""
     line = detail.line
+    at = f", routed {when(line.routed_at_ms)}" if line.state == EventState.ROUTED and line.routed_at_ms else ""
+    return f"{_became(line, moment)}{at}"
+
+
+def _became(line: EventLine, moment: Moment) -> str:
     if line.state == "received":
         waits = span(moment.now_ms - line.received_at_ms)
         return f"has waited to be routed for {waits} (is a worker running? `python -m bridge doctor`)"
@@ -129,8 +135,7 @@ def result(detail: EventDetail, moment: Moment) -> str:
         return f"in quarantine: {line.reason}{_way_out(line)}"
     reason = f": {line.reason}" if line.reason and not forgotten(line.reason) else ""
     verdict = {"matched": "matched a rule", "unmatched": "no rule matched", "ignored": "ignored"}
-    at = f", routed {when(line.routed_at_ms)}" if line.routed_at_ms else ""
-    return f"{verdict.get(line.verdict or '', line.state)}{reason}{at}"
+    return f"{verdict.get(line.verdict or '', line.state)}{reason}"
 
 
 def _way_out(line: EventLine) -> str:
@@ -153,9 +158,45 @@ def became(line: EventLine) -> str:
     return f"{verdict}: {line.reason}" if line.reason else str(verdict)
 
 
+def elements(detail: EventDetail) -> Sequence[Mapping[str, Any]]:
+    """What the trace says of each event of a delivery; nothing where it is not stored."""
+    found: Sequence[Mapping[str, Any]] = (detail.trace or {}).get("elements", ())
+    return found
+
+
+def outcome(detail: EventDetail, moment: Moment) -> str:
+    """What became of an event, in a sentence: of its goals, if it has any."""
+    goals = detail.line.goals
+    if goals:
+        more = f" And {count(len(goals) - _TOLD, 'more goal')}." if len(goals) > _TOLD else ""
+        return " ".join(f"{goal_outcome(goal, moment)}." for goal in goals[:_TOLD]) + more
+    before = made_before(detail)
+    if before:
+        return f"It made no new goal. {before[0]}."
+    found = elements(detail)
+    near = trace.nearest(found[0]) if len(found) == 1 and detail.line.verdict == Verdict.UNMATCHED else ""
+    said = _became(detail.line, moment)
+    return f"{said[0].upper()}{said[1:]}.{f' The nearest is {near}.' if near else ''}"
+
+
+def goal_outcome(goal: GoalLine, moment: Moment) -> str:
+    """What became of a goal, in a clause."""
+    known = f", {how_known(goal)}" if how_known(goal) else ""
+    to = f" for visitor {goal.visitor}{known}" if goal.visitor else ""
+    if goal.state == GoalState.DELIVERED:
+        return f"Sent {goal.called}{to}"
+    if forgotten(goal.reason):
+        return f"{goal.called}: {_what_was_forgotten(goal)}"
+    if goal.state == GoalState.PARKED and goal.message:
+        return f"{goal.called} {goal.message}"
+    why = f" ({goal.message})" if goal.message else ""
+    next_ = what_next(goal, moment) if goal.state in (GoalState.PENDING, GoalState.UNCONFIRMED) else ""
+    return f"{goal.called} {_STANDS[goal.state]}{to}{why}{f'; {next_}' if next_ else ''}"
+
+
 def made_before(detail: EventDetail) -> list[str]:
     """The goals that it would have made, had an earlier event not made them already."""
-    told = (goal for element in (detail.trace or {}).get("elements", ()) for goal in element.get("goals", ()))
+    told = (goal for element in elements(detail) for goal in element.get("goals", ()))
     return [
         f"Goal {goal.get('goal')}: made before by ev_{goal.get('event_id')} as goal_{goal.get('id')}, because there is"
         f" only one per {goal.get('once_key')}"
@@ -316,7 +357,7 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
             return f"DataFast's answer wakes it; {stopped}"
         wakes = "DataFast's answer" if goal.reason == "unproved" else "any event that names its visitor"
         return f"{wakes} wakes it; it is looked at again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
-    if goal.state in _RETRIABLE:
+    if goal.state in actions.SENDABLE:
         return f"`python -m bridge goals retry {goal.label}` sends it"
     return ""
 
@@ -362,7 +403,20 @@ def lookup_sentence(lookup: AskedQuestion) -> str:
     return f"asked Stripe for {asked}: {_ANSWERED[lookup.outcome].format(lookup.detail)}"
 
 
-# -------------------------------------------------------------------------------------------- what a person did
+# ------------------------------------------------------------------------------------- what a person may do, and did
+
+
+def may_be_sent(goal: GoalLine) -> bool:
+    """Whether a person can send it now: for the first time, before its time, or again."""
+    if forgotten(goal.reason):
+        return False
+    gathered = goal.state == GoalState.DRY and goal.reason == DRY_RULE
+    return goal.state in actions.SENDABLE or goal.state in (GoalState.PENDING, GoalState.DELIVERED) or gathered
+
+
+def may_be_cancelled(goal: GoalLine) -> bool:
+    """Whether a person can keep it from being sent."""
+    return goal.state in actions.CANCELLABLE
 
 
 RETRIED: Final = {
@@ -384,6 +438,16 @@ CANCELLED: Final = {
 }
 
 
+NOTHING_DONE: Final = frozenset(
+    actions.Retried(one) for one in ("already", "delivered", "no_visitor", "under_way", "waits", "dry", "unknown")
+)
+
+
+def again(labels: Sequence[str]) -> str:
+    """What is asked before delivered goals are sent again."""
+    return f"Already delivered: {', '.join(labels)}. Send again, so that DataFast counts it twice?"
+
+
 def retried(outcome: str, number: int) -> str:
     """What became of a request to send a goal, after the goal's name. number: of the goal that is sent."""
     if outcome == "again":
@@ -399,7 +463,7 @@ def known_by(detail: EventDetail) -> set[str]:
     line = detail.line
     found = {line.provider_event_id, line.account, line.type}
     found |= {text for goal in line.goals for text in (goal.visitor, goal.name)}
-    for element in (detail.trace or {}).get("elements", ()):
+    for element in elements(detail):
         found |= {element.get("id"), *(key.rpartition(":")[2] for key in element.get("keys", ()))}
     return {text for text in found if text}
 

@@ -50,6 +50,7 @@ class Secrets:
     problems: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
     literal: bool = False  # one stands in the file itself
+    old: frozenset[int] = frozenset()  # the numbers of the usable ones that come from `<NAME>_OLD`, from 1
 
 
 def is_secret(text: str) -> bool:
@@ -68,6 +69,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
     unset: list[str] = []
     problems: list[str] = []
     placeholders: list[str] = []
+    old: set[str] = set()
     literal = False
     for entry in entries:
         found = variables(entry)
@@ -82,7 +84,9 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
             judged = _judged(reading, text.strip(), environ, forms)
             problems += judged.problems
             placeholders += judged.placeholders
-            usable += [] if judged != _GOOD else _pieces(text.strip(), forms)
+            pieces = [] if judged != _GOOD else _pieces(text.strip(), forms)
+            old |= set() if reading is entry else set(pieces).difference(usable)
+            usable += pieces
     sentences = _distinct(problems), _distinct(placeholders)
     return Secrets(
         _distinct(usable),
@@ -90,6 +94,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
         _distinct(tellable(unset, environ)),
         *sentences,
         literal=literal,
+        old=frozenset(number for number, one in enumerate(_distinct(usable), 1) if one in old),
     )
 
 

@@ -76,10 +76,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics,
         name=around.name,
         provider=file.provider,
         verify=verify,
-        secrets=() if unset else keys.usable,
-        secret_names=keys.names,
-        secret_fault=_secret_fault(around.name, keys, unset),
-        secret_problems=keys.problems,
+        **_of_secrets(around.name, keys, unset),
         envelope=envelope,
         id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify, public_url=written.get("public_url")),
         former=_former(file, preset, envelope, verify, report),
@@ -311,6 +308,17 @@ def _secrets(
 def _refuse_malformed(text: str, where: Steps, report: Diagnostics) -> None:
     if malformed(text):
         report.fault(where, "a variable is written ${NAME}, with letters, digits and _")
+
+
+def _of_secrets(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, Any]:
+    """What a source knows of its secrets. unset: variables of `require` without a value, which switch it off."""
+    return {
+        "secrets": () if unset else keys.usable,
+        "secret_names": keys.names,
+        "old_secrets": keys.old,
+        "secret_fault": _secret_fault(name, keys, unset),
+        "secret_problems": keys.problems,
+    }
 
 
 def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | None:

@@ -41,7 +41,7 @@ _ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is repeated row by row, wh
 
 _COLUMNS: Final = (
     "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
-    "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason",
+    "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason", "signature",
 )  # fmt: skip
 _Row = tuple[Any, ...]
 _Entry = tuple["NewEvent", "Future[Ack]"]
@@ -229,6 +229,7 @@ def _row(event: NewEvent) -> _Row:
         event.body,
         (EventState.RECEIVED if event.quarantine is None else EventState.QUARANTINED).value,
         _text(event.quarantine),
+        event.signature,
     )
 
 

@@ -50,9 +50,9 @@ class Cancelled(StrEnum):
     UNKNOWN = "unknown"
 
 
-_SENDABLE: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
+SENDABLE: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
 _UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
-_CANCELLABLE: Final = ("pending", "parked", "held")
+CANCELLABLE: Final = ("pending", "parked", "held")
 
 
 def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retried, int]:
@@ -69,7 +69,7 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
             due_now = {"due_at_ms": now_ms(), "unknown_at_ms": 0, "changed_at_ms": now_ms()}
             conn.execute(update(goals).where(*_still(row), goals.c.due_at_ms > now_ms()).values(due_now))
             return Retried.QUEUED, goal_id
-        case state if state in _SENDABLE:
+        case state if state in SENDABLE:
             return _once_more(conn, row), goal_id
         case state if state in _UNDER_WAY:
             return Retried.UNDER_WAY, goal_id
@@ -106,7 +106,7 @@ def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, A
 def cancel(conn: Connection, goal_id: int) -> Cancelled:
     """Never send this goal, if it is not on its way or over already."""
     end = {"state": "cancelled", "reason": "by_hand", "message": "cancelled by a person", "changed_at_ms": now_ms()}
-    stopped = update(goals).where(goals.c.id == goal_id, goals.c.state.in_(_CANCELLABLE)).values(end)
+    stopped = update(goals).where(goals.c.id == goal_id, goals.c.state.in_(CANCELLABLE)).values(end)
     if conn.execute(stopped).rowcount == 1:
         return Cancelled.CANCELLED
     state = conn.execute(select(goals.c.state).where(goals.c.id == goal_id)).scalar()

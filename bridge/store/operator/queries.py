@@ -125,12 +125,16 @@ class EventLine:
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """One event with everything that is still stored: body and trace are None once retention removed them."""
+    """One event with everything that is still stored: body and trace are None once retention removed them.
+
+    signature: how it was verified (`bridge.receive`); None for what an earlier release stored.
+    """
 
     line: EventLine
     event: Event
     trace: Json
     rules_hash: str | None
+    signature: Json = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,13 @@ def show_event(conn: Connection, event_id: int) -> EventDetail | None:
     if row is None:
         return None
     (line,) = _with_goals(conn, [row])
-    return EventDetail(line, event_of(row), _json(row.trace), row.rules_hash)
+    return EventDetail(line, event_of(row), _json(row.trace), row.rules_hash, _json(row.signature))
+
+
+def traces_of(conn: Connection, ids: Sequence[int]) -> dict[int, Json]:
+    """The traces of some events, as far as they are still stored."""
+    query = select(events.c.id, events.c.trace).where(events.c.id.in_(ids), events.c.trace.is_not(None))
+    return {event_id: _json(trace) for event_id, trace in conn.execute(query)}
 
 
 def show_events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:

@@ -206,7 +206,7 @@ def durability_doubt(conn: Connection) -> str | None:
 
 def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Snapshot:
     """What may need attention now. names: the destinations that are configured. stripe_key: fingerprint of the key."""
-    known = tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
+    known = destination_states(conn)
     configured = {name: _oldest_due(conn, name) for name in names}
     others = {
         state.name: _oldest_due(conn, state.name) for state in known if configured and state.name not in configured
@@ -229,6 +229,11 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
         alert_trouble=_alert_trouble(conn, now),
     )
+
+
+def destination_states(conn: Connection) -> tuple[DestinationState, ...]:
+    """Every destination that was ever sent to, with its pause."""
+    return tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
 
 
 def _alert_trouble(conn: Connection, now: int) -> AlertTrouble | None:

@@ -212,7 +212,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
                     "retry_fields", "handshake", "handover",
         "links_named_by", "secret_form", "acknowledge", "cannot_be_set_up", "values", "decimals",
             "ignore", "event_names", "fingerprint", "id_note", "objects", "object_ids", "not_the_secret",
-            "advice", "commands", "subscribe", "lookup", "payments_by", "people",
+            "advice", "commands", "subscribe", "lookup", "page", "payments_by", "people",
     }  # fmt: skip
 
 

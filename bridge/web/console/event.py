@@ -1,0 +1,234 @@
+"""`/console/events/ev_12`: everything that is known of one event, and what can be done with it and its goals."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from flask import Response, redirect, request, url_for
+from werkzeug.exceptions import NotFound
+
+from bridge import loading, logs, sources
+from bridge.masking import masked
+from bridge.store.inbox import events as inbox
+from bridge.store.operator import actions, queries
+from bridge.web.console.rendering import changed, notice, page
+from bridge.workbench import describe, event, replay, stored
+from bridge.workbench.body import shown_body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flask import Blueprint
+    from flask.typing import ResponseReturnValue
+
+    from bridge.app import Bridge
+    from bridge.model import Source
+    from bridge.store.operator.queries import EventDetail, GoalDetail
+
+FIND_MAX: Final = 200  # characters of what is looked for in a body
+
+log = logs.get("console")
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The routes."""
+
+    @routes.get("/events/<name>")
+    def show_event(name: str) -> ResponseReturnValue:
+        return _show(bridge, name)
+
+    @routes.get("/events/<name>/body")
+    def download_body(name: str) -> ResponseReturnValue:
+        return _download(bridge, _event(bridge, name))
+
+    @routes.get("/events/<name>/replay")
+    def replay_event(name: str) -> ResponseReturnValue:
+        return _foretell(bridge, _event(bridge, name))
+
+    @routes.post("/events/<name>/replay")
+    def replay_sent(name: str) -> ResponseReturnValue:
+        return _replay(bridge, _event(bridge, name))
+
+    @routes.post("/events/<name>/ignore")
+    def ignore_sent(name: str) -> ResponseReturnValue:
+        return _ignore(bridge, _event(bridge, name))
+
+    @routes.get("/goals/<name>")
+    def show_goal(name: str) -> ResponseReturnValue:
+        return redirect(_of_goal(_goal(bridge, name)))
+
+    @routes.get("/goals/<name>/<any(retry, cancel):action>")
+    def ask_about_goal(name: str, action: str) -> ResponseReturnValue:
+        return _ask(bridge, _goal(bridge, name), action)
+
+    @routes.post("/goals/<name>/retry")
+    def retry_sent(name: str) -> ResponseReturnValue:
+        return _retry(bridge, _goal(bridge, name))
+
+    @routes.post("/goals/<name>/cancel")
+    def cancel_sent(name: str) -> ResponseReturnValue:
+        return _cancel(bridge, _goal(bridge, name))
+
+
+# ------------------------------------------------------------------------------------------------------------- look
+
+
+def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
+    ours = re.fullmatch(r"ev_[0-9]{1,18}", name)
+    if ours is None:
+        return _by_its_providers_id(bridge, name)
+    personal, find = request.args.get("show") == "personal", request.args.get("find", "").strip()[:FIND_MAX]
+    with bridge.store.read() as conn:
+        detail = queries.show_event(conn, int(name[3:]))
+        if detail is None:
+            raise NotFound
+        source, secrets = _unshowable(bridge, detail)
+        story = event.tell(conn, detail, source, bridge.settings.environ, secrets, personal=personal)
+    if personal:
+        log.info("console.personal_shown", about=name, address=request.remote_addr)
+    body = detail.event.body
+    kept = {"Headers": masked(detail.event.headers), "Parameters": masked(detail.event.query)}
+    return page(
+        "event.html",
+        title=detail.line.type or "(no type)",
+        here="activity",
+        line=detail.line,
+        story=story,
+        body=None if body is None else shown_body(detail.event, source, secrets, find, personal=personal),
+        gone=describe.gone(detail.line),
+        kept=event.showable(kept, secrets, personal=personal),
+        personal=personal,
+        find=find,
+    )
+
+
+def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
+    with bridge.store.read() as conn:
+        found = queries.find(conn, name).events
+    if not found:
+        raise NotFound
+    return redirect(_of_event(found[0]))
+
+
+def _download(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+    """The whole body as it came, but for what is secret."""
+    if detail.event.body is None:
+        raise NotFound
+    _, secrets = _unshowable(bridge, detail)
+    log.info("console.personal_shown", about=detail.line.label, address=request.remote_addr)
+    answer = Response(sources.without(detail.event.body, frozenset(secrets)), content_type="application/octet-stream")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{detail.line.label}.txt"'
+    return answer
+
+
+def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tuple[str, ...]]:
+    """The source of an event, and what nobody may see of both, the longest first."""
+    line = detail.line
+    source = bridge.rules.sources.get(line.source) or loading.from_preset(
+        line.source, line.provider, bridge.settings.environ
+    )
+    found = sources.unshowable(source, detail.event.body, describe.known_by(detail))
+    return source, tuple(sorted(found, key=len, reverse=True))
+
+
+def _event(bridge: Bridge, name: str) -> EventDetail:
+    number = re.fullmatch(r"ev_([0-9]{1,18})", name)
+    with bridge.store.read() as conn:
+        found = queries.show_event(conn, int(number[1])) if number else None
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _goal(bridge: Bridge, name: str) -> GoalDetail:
+    number = re.fullmatch(r"goal_([0-9]{1,18})", name)
+    with bridge.store.read() as conn:
+        found = queries.show_goal(conn, int(number[1])) if number else None
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _of_event(event_id: int) -> str:
+    return url_for("console.show_event", name=f"ev_{event_id}")
+
+
+def _of_goal(detail: GoalDetail) -> str:
+    return f"{_of_event(detail.goal.event_id)}#{detail.goal.label}"
+
+
+# ----------------------------------------------------------------------------------------------------------- change
+
+
+def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = False, again: bool = False) -> Response:
+    """What would be done, and the form that does it, at the same address. again: that DataFast counts it twice."""
+    form = {"back": back, "button": button, "danger": danger, "again": again}
+    return page("confirm.html", title=title, here="activity", sentences=sentences, form=form)
+
+
+def _done(bridge: Bridge, what: str, about: str, sentence: str, back: str) -> ResponseReturnValue:
+    bridge.wake()
+    changed(bridge, what, about, sentence)
+    notice(sentence)
+    return redirect(back, 303)
+
+
+def _foretell(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+    preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings, bridge.destinations())
+    found = list(replay.foretell(bridge.store, preparer, [detail.line.id]))
+    _, secrets = _unshowable(bridge, detail)
+    each = [f"{sentence}." for one in found if (sentence := replay.sentence(one))]
+    said: Sequence[str] = event.showable([replay.summary(found), *each], secrets, personal=False)
+    return _asked(f"Route {detail.line.label} again?", _of_event(detail.line.id), "Route it again", *said)
+
+
+def _replay(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+    line = detail.line
+    if not bridge.store.run(partial(inbox.requeue, event_id=line.id)):
+        notice(f"{line.label} is not routed again: {replay.WAITS if detail.event.body is not None else replay.GONE}.")
+        return redirect(_of_event(line.id), 303)
+    return _done(bridge, "events replay", line.label, f"{line.label} will be routed again.", _of_event(line.id))
+
+
+def _ignore(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+    line = detail.line
+    if not bridge.store.run(partial(inbox.ignore, event_id=line.id)):
+        notice(f"{line.label} is not in quarantine, and was left alone.")
+        return redirect(_of_event(line.id), 303)
+    return _done(bridge, "events ignore", line.label, f"{line.label} is ignored now.", _of_event(line.id))
+
+
+def _ask(bridge: Bridge, detail: GoalDetail, action: str) -> ResponseReturnValue:
+    """Whether a goal is to be sent, or never."""
+    goal = detail.goal
+    with bridge.store.read() as conn:
+        stands = describe.standing(goal, describe.moment(conn, bridge.settings.environ))
+    said = event.showable([f"{goal.called}: {stands}."], (), personal=False)
+    if action == "cancel":
+        return _asked(f"Cancel {goal.label}?", _of_goal(detail), "Never send it", *said, danger=True)
+    if goal.state == "delivered":
+        said.append(describe.again([goal.label]))
+        return _asked(f"Send {goal.label} again?", _of_goal(detail), "Send it again", *said, again=True)
+    return _asked(f"Send {goal.label} now?", _of_goal(detail), "Send it", *said)
+
+
+def _retry(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
+    goal = detail.goal
+    again = "again" in request.form  # only where the page said that it was delivered
+    outcome, number = bridge.store.run(partial(actions.retry, goal_id=goal.id, again=again))
+    sentence = f"{goal.label} {describe.retried(outcome.value, number)}."
+    if outcome in describe.NOTHING_DONE:
+        notice(sentence)
+        return redirect(_of_goal(detail), 303)
+    return _done(bridge, "goals retry", goal.label, sentence, _of_goal(detail))
+
+
+def _cancel(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
+    outcome = bridge.store.run(partial(actions.cancel, goal_id=detail.goal.id))
+    sentence = f"{detail.goal.label} {describe.CANCELLED[outcome.value]}."
+    if outcome is not actions.Cancelled.CANCELLED:
+        notice(sentence)
+        return redirect(_of_goal(detail), 303)
+    return _done(bridge, "goals cancel", detail.goal.label, sentence, _of_goal(detail))

@@ -1,0 +1,182 @@
+"""The body of an event as people read it: indented, searched, without secrets, and at first without what is personal.
+
+What a sender may have written is at most 1 MiB. Of that a page gets as much as a person looks at; a search looks at all
+of it, and shows the lines that it found. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bridge import sources
+from bridge.errors import UnreadableBody
+from bridge.masking import HIDDEN, hidden, names_person, without_addresses
+from bridge.text import clean, escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from bridge.model import Event, Json, Source
+
+SHOWN_MAX: Final = 40_000  # characters of a body on a page
+LINE_MAX: Final = 1_000  # characters of one line
+_AROUND: Final = 2  # lines that are shown before and behind one in which something was found
+_BEFORE: Final = 60  # characters of a long line that are shown before what was found
+
+
+class BodyPart(NamedTuple):
+    """A piece of a line. found: it is what was searched for."""
+
+    text: str
+    found: bool
+
+
+class BodyLine(NamedTuple):
+    """number: from 1; gap: lines were left out before it."""
+
+    number: int
+    parts: tuple[BodyPart, ...]
+    gap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBody:
+    """size: bytes as they came. found: how often what was searched for is there. cut: not all of it is shown.
+
+    unreadable: why it is shown as text, not as a document. masked: whether something personal was left out.
+    """
+
+    size: int
+    lines: tuple[BodyLine, ...]
+    found: int = 0
+    cut: bool = False
+    unreadable: str | None = None
+    masked: bool = False
+
+
+def shown_body(
+    event: Event, source: Source | None, secrets: Collection[str], find: str = "", *, personal: bool
+) -> ShownBody:
+    """The body of an event that still has one. secrets: what nobody may see, the longest first."""
+    body = event.body or b""
+    unreadable = None
+    try:
+        document = sources.parse(source, body) if source is not None else json.loads(body)
+        whole = indented(document, personal=personal)
+    except (UnreadableBody, ValueError, RecursionError) as error:
+        unreadable = str(error) if isinstance(error, UnreadableBody) else "the form of this body is not known"
+        text = body.decode("utf-8", "backslashreplace").splitlines() or [""]
+        whole = iter(text if personal else map(without_addresses, text))
+    spell = escaped if unreadable is None else clean
+    lines = (spell(hidden(line, secrets)) for line in whole)
+    shown, found, cut = _searched(list(lines), find) if find else _beginning(lines)
+    masked = not personal and any(HIDDEN in part.text for line in shown for part in line.parts)
+    return ShownBody(len(body), shown, found, cut, unreadable, masked)
+
+
+def indented(document: Json, *, personal: bool) -> Iterator[str]:
+    """A document as lines of indented JSON; without `personal`, what tells of a person is left out."""
+    return _lines(document, _Place(personal=personal))
+
+
+class _Place(NamedTuple):
+    """Where in a document a value is. within: the name of the object that it is in; end: what follows it."""
+
+    name: str | None = None
+    within: str = ""
+    indent: int = 0
+    end: str = ""
+    personal: bool = False
+
+
+def _lines(value: Json, place: _Place) -> Iterator[str]:
+    """A document as lines of indented JSON, numbers as the sender wrote them."""
+    space = "  " * place.indent
+    head = space if place.name is None else f"{space}{_text(place.name)}: "
+    if not isinstance(value, dict | list) or not value:
+        yield head + _leaf(value, place) + place.end
+        return
+    around, last = place.name or place.within, len(value) - 1  # elements belong to what their list is called
+    below = place._replace(within=around, indent=place.indent + 1)
+    if isinstance(value, dict):
+        yield head + "{"
+        for at, (name, inner) in enumerate(value.items()):
+            yield from _lines(inner, below._replace(name=name, end="," if at < last else ""))
+    else:
+        yield head + "["
+        for at, inner in enumerate(value):
+            yield from _lines(inner, below._replace(name=None, end="," if at < last else ""))
+    yield space + ("}" if isinstance(value, dict) else "]") + place.end
+
+
+def _leaf(value: Json, place: _Place) -> str:
+    if not place.personal and value not in (None, "", [], {}) and not isinstance(value, bool):
+        if names_person(place.name or place.within, place.within):
+            return _text(HIDDEN)
+        value = without_addresses(value) if isinstance(value, str) else value
+    return repr(value) if isinstance(value, float) else _text(value)
+
+
+def _text(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def _beginning(lines: Iterable[str]) -> tuple[tuple[BodyLine, ...], int, bool]:
+    """(lines, found, cut) of a body in which nothing is looked for."""
+    shown: list[BodyLine] = []
+    room = SHOWN_MAX
+    cut = False
+    for number, line in enumerate(lines, 1):
+        if room <= 0:
+            return tuple(shown), 0, True
+        cut = cut or len(line) > LINE_MAX
+        text = _cut(line)
+        shown.append(BodyLine(number, (BodyPart(text, found=False),), gap=False))
+        room -= len(text) + 20
+    return tuple(shown), 0, cut
+
+
+def _searched(lines: list[str], find: str) -> tuple[tuple[BodyLine, ...], int, bool]:
+    """The lines in which a text is found, and those around them; all of them where there is room."""
+    pattern = re.compile(re.escape(find), re.IGNORECASE)
+    hits = [at for at, line in enumerate(lines) if pattern.search(line)]
+    found = sum(len(pattern.findall(lines[at])) for at in hits)
+    small = sum(map(len, lines)) <= SHOWN_MAX and all(len(line) <= LINE_MAX for line in lines)
+    near = {at for hit in hits for at in range(hit - _AROUND, hit + _AROUND + 1) if 0 <= at < len(lines)}
+    wanted = range(len(lines)) if small else sorted(near)
+    shown: list[BodyLine] = []
+    room, last = SHOWN_MAX, -1
+    for at in wanted:
+        if room <= 0:
+            break
+        parts = tuple(_marked(lines[at], pattern))
+        shown.append(BodyLine(at + 1, parts, gap=at > last + 1))
+        room -= sum(len(part.text) for part in parts) + 20
+        last = at
+    return tuple(shown), found, not small
+
+
+def _marked(line: str, pattern: re.Pattern[str]) -> Iterator[BodyPart]:
+    """A line in pieces, those that were found marked; of a long one what is around the first of them."""
+    first = pattern.search(line)
+    if len(line) > LINE_MAX:
+        start = max(first.start() - _BEFORE, 0) if first else 0
+        line = ("…" if start else "") + line[start : start + LINE_MAX] + ("…" if start + LINE_MAX < len(line) else "")
+    end = 0
+    for hit in pattern.finditer(line):
+        if hit.start() > end:
+            yield BodyPart(line[end : hit.start()], found=False)
+        yield BodyPart(hit[0], found=True)
+        end = hit.end()
+    if end < len(line):
+        yield BodyPart(line[end:], found=False)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LINE_MAX else f"{line[:LINE_MAX]}…"

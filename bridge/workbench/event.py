@@ -1,0 +1,344 @@
+"""Everything about one event, in the order in which people ask: what became of it, when, by which rules, for whom.
+
+The sentences are those of `why` (`describe`, `trace`, `why`). What is not known is left out. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.identity.sentences import best_first, one_key
+from bridge.masking import HIDDEN, hidden, names_person, without_addresses
+from bridge.store.operator import queries, threads
+from bridge.text import count, ordinal, shown, span
+from bridge.workbench import describe, trace, why
+from bridge.workbench.goal import EventGoal, GoalField, goal_story, state_kind
+from bridge.workbench.provider import provider_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from bridge.model import Json, Source
+    from bridge.store.operator.queries import EventDetail, GoalDetail
+    from bridge.store.operator.threads import KeyLine
+    from bridge.workbench.describe import Moment
+
+GOALS_MAX: Final = 20  # that are told in full
+STEPS_MAX: Final = 60
+AROUND: Final = 40  # events of the same thread
+_SHARED: Final = 12
+_TOLD: Final = 6  # events that named a visitor
+_READ_MS: Final = 60_000  # what this machine's clock and the database's may differ, and still be told together
+
+
+@dataclass(frozen=True, slots=True)
+class EventStep:
+    """One moment. kind: ok | bad | wait | nothing."""
+
+    at_ms: int
+    sentence: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLine:
+    """What one rule said. result: as in a trace; path, expected, actual: of the condition that failed."""
+
+    called: str
+    result: str
+    sentence: str
+    path: str = ""
+    expected: str = ""
+    actual: str = ""
+    nearest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TriedPlace:
+    """A place where a visitor id may be: what stands there, and what it was taken for. taken: it named the visitor."""
+
+    path: str
+    value: str
+    verdict: str
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventElement:
+    """One event of a delivery; most deliveries have one. others: how many rules are for other types of events."""
+
+    number: int
+    type: str
+    id: str
+    ignored: str
+    nearest: str
+    rules: tuple[RuleLine, ...]
+    others: str
+    places: tuple[TriedPlace, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SameFact:
+    """Another event about the same fact."""
+
+    event_id: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An event of the same thread or person."""
+
+    at_ms: int
+    event_id: int
+    sentence: str
+    goals: tuple[str, ...]
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventStory:
+    """All of it, without the body."""
+
+    sentence: str
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+    steps: tuple[EventStep, ...]
+    signature: str
+    elements: tuple[EventElement, ...]
+    stopped: tuple[str, ...]
+    removed: str
+    goals: tuple[EventGoal, ...]
+    other_goals: tuple[tuple[int, str], ...]
+    visitors: tuple[tuple[str, tuple[str, ...]], ...]
+    shared: tuple[tuple[str, str], ...]
+    repeated: str
+    same: tuple[SameFact, ...]
+    neighbours: tuple[Neighbour, ...]
+    provider_page: str | None
+    bindable: bool
+    person: str | None
+
+
+def tell(
+    conn: Connection,
+    detail: EventDetail,
+    source: Source | None,
+    environ: Mapping[str, str],
+    secrets: Sequence[str],
+    *,
+    personal: bool,
+) -> EventStory:
+    """The story of an event. source: as it is now, if anything is known of it.
+
+    secrets: what nobody may see, the longest first. personal: whether people are named.
+    """
+    line, moment = detail.line, describe.moment(conn, environ)
+    goals = [goal for one in line.goals[:GOALS_MAX] if (goal := queries.show_goal(conn, one.id))]
+    named = threads.of_event(conn, line.id)
+    thread = threads.about(conn, named) if named else threads.Thread()
+    around = _around(thread.events, line.id)
+    story = EventStory(
+        sentence=describe.outcome(detail, moment),
+        kind=_kind(detail),
+        facts=tuple(fact for fact in describe.event_facts(detail, moment) if fact[0] in ("Source", "Account")),
+        steps=tuple(_steps(detail, goals)),
+        signature=signature(detail.signature),
+        elements=tuple(_element(number, one) for number, one in enumerate(describe.elements(detail), 1)),
+        stopped=tuple(f"{key}: {reason}" for key, reason in (detail.trace or {}).get("stopped", {}).items()),
+        removed=describe.removed(detail),
+        goals=tuple(goal_story(goal, detail, moment, personal=personal) for goal in goals),
+        other_goals=tuple((goal.id, describe.goal_outcome(goal, moment)) for goal in line.goals[GOALS_MAX:]),
+        visitors=tuple((visitor, tuple(told[:_TOLD])) for visitor, told in why.taught(thread).items()),
+        shared=tuple((one.visitor, one_key(one.kind, one.ref)) for one in threads.shared(conn, thread)[:_SHARED]),
+        repeated=f"Delivered {count(line.duplicates, 'more time')}, which changed nothing." if line.duplicates else "",
+        same=tuple(_same(conn, detail, around)),
+        neighbours=tuple(_neighbours(conn, around, line.id, moment)),
+        provider_page=provider_page(detail, source),
+        bindable=bool(named),
+        person=_person(goals, named),
+    )
+    found: EventStory = showable(story, secrets, personal=personal)
+    return found
+
+
+def _person(goals: Sequence[GoalDetail], named: Sequence[KeyLine]) -> str | None:
+    """By what the person of an event is found: the visitor, else the key that tells most about who it is."""
+    visitors = (detail.goal.visitor for detail in goals if detail.goal.visitor)
+    keys = sorted((key for key in named if key.kind != "email"), key=lambda key: best_first(key.kind), reverse=True)
+    return next(visitors, None) or next((key.key for key in keys), None)
+
+
+def _kind(detail: EventDetail) -> str:
+    kinds = [state_kind(goal.state) for goal in detail.line.goals]
+    if detail.line.state == "quarantined":
+        return "bad"
+    if detail.line.state == "received":
+        return "wait"
+    return next((kind for kind in ("bad", "wait", "ok") if kind in kinds), "")
+
+
+# ---------------------------------------------------------------------------------------------------- when it was what
+
+
+def _steps(detail: EventDetail, goals: Sequence[GoalDetail]) -> list[EventStep]:
+    """The moments that are known, in their order."""
+    line, stated_ms = detail.line, detail.event.envelope.time_ms
+    steps = [] if stated_ms is None else [EventStep(stated_ms, f"It happened, as {line.provider} states")]
+    steps += _received(detail)
+    if line.routed_at_ms is not None:
+        steps.append(EventStep(line.routed_at_ms, f"Routed: {_VERDICTS.get(line.verdict or '', 'done')}"))
+        steps += _found(detail, line.routed_at_ms)
+    for goal in goals:
+        steps += _sent(goal)
+    return sorted(steps, key=lambda step: step.at_ms)[:STEPS_MAX]
+
+
+_VERDICTS: Final = {"matched": "a rule matched", "unmatched": "no rule matched", "ignored": "ignored"}
+
+
+def _received(detail: EventDetail) -> Iterator[EventStep]:
+    """What receiving has remembered, by this machine's clock; the row's own time is the database's."""
+    stored_ms, remembered = detail.line.received_at_ms, detail.signature or {}
+    at_ms = remembered.get("at_ms")
+    if at_ms is None or not 0 <= stored_ms - at_ms <= _READ_MS:
+        yield EventStep(stored_ms, "Received, verified and stored")
+        return
+    if "age_ms" in remembered:
+        yield EventStep(at_ms - remembered["age_ms"], "Signed by its sender")
+    yield EventStep(at_ms, "Received and verified")
+    yield EventStep(stored_ms, "Stored and acknowledged")
+
+
+def _found(detail: EventDetail, at_ms: int) -> Iterator[EventStep]:
+    for element in describe.elements(detail):
+        for goal in element.get("goals", ()):
+            if goal.get("visitor") and goal.get("outcome") == "made":
+                yield EventStep(at_ms, f"Visitor found for {goal.get('goal')}", "ok")
+
+
+def _sent(detail: GoalDetail) -> Iterator[EventStep]:
+    goal = detail.goal
+    for attempt in detail.attempts:
+        asked = (
+            f"Asked DataFast about {goal.label}" if attempt.kind == "readback" else f"Sent {goal.called} ({goal.label})"
+        )
+        yield EventStep(attempt.started_at_ms, asked)
+        if attempt.ended_at_ms is not None:
+            answer = (attempt.outcome or "answered").replace("_", " ")
+            status = f" with {attempt.status}" if attempt.status else ""
+            kind = {"delivered": "ok", "found": "ok", "rejected": "bad"}.get(attempt.outcome or "", "wait")
+            yield EventStep(attempt.ended_at_ms, f"Answered{status}: {answer}", kind)
+
+
+def signature(remembered: Json) -> str:
+    """How an event was verified; empty where an earlier release stored it."""
+    if not remembered:
+        return ""
+    number, of = remembered["secret"], remembered["of"]
+    which = "its secret" if of == 1 else f"the {_ORDER.get(number, ordinal(number))} of its {of} secrets"
+    old = ", an old one (the variable ends in _OLD)" if remembered.get("old") else ""
+    age = f"; its timestamp was {_age(remembered['age_ms'])}" if "age_ms" in remembered else "; it has no timestamp"
+    return f"{remembered['scheme']}, right by {which}{old}{age}"
+
+
+_ORDER: Final = {1: "first", 2: "second", 3: "third"}
+
+
+def _age(age_ms: int) -> str:
+    return f"{span(age_ms)} old" if age_ms >= 0 else f"{span(age_ms)} ahead of our clock"
+
+
+# -------------------------------------------------------------------------------------------------- rules and visitor
+
+
+def _element(number: int, element: Mapping[str, Any]) -> EventElement:
+    rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
+    mine = [rule for rule in rules if rule["result"] != "event"]
+    others = [rule for rule in rules if rule["result"] == "event"]
+    near = element.get("nearest") or {}
+    lines = [_rule(rule, nearest=rule["rule"] == near.get("rule")) for rule in mine]
+    event_type = str(element.get("type") or "")
+    return EventElement(
+        number=number,
+        type=event_type,
+        id=str(element.get("id") or ""),
+        ignored=str(element.get("ignored") or ""),
+        nearest=trace.nearest(element),
+        rules=tuple(sorted(lines, key=lambda line: (line.result != "matched", not line.nearest))),
+        others=trace.of_other_types(others, event_type, bool(mine)) if others else "",
+        places=tuple(
+            TriedPlace(one["path"], shown(one.get("value"), 60), trace.verdict(one), "visitor" in one)
+            for one in element.get("candidates", ())
+        ),
+        keys=tuple(element.get("keys", ())),
+    )
+
+
+def _rule(rule: Mapping[str, Any], *, nearest: bool) -> RuleLine:
+    line = RuleLine(trace.called(rule), rule["result"], trace.rule_sentence(rule), nearest=nearest)
+    if rule["result"] != "condition":
+        return line
+    path, expected, actual = (str(rule.get(name) or "") for name in ("path", "expected", "actual"))
+    return replace(line, path=path, expected=expected, actual=actual)
+
+
+# ------------------------------------------------------------------------------------------------------ other events
+
+
+def _around(ids: Sequence[int], event_id: int) -> list[int]:
+    """The events of a thread that are nearest to this one."""
+    return sorted(sorted(ids, key=lambda one: abs(one - event_id))[:AROUND])
+
+
+def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Iterator[SameFact]:
+    """Events that made the goals of this one before it, that found its goals made, or that have the provider's id."""
+    mine = {goal.id for goal in detail.line.goals}
+    for goal in _known(detail.trace):
+        yield SameFact(goal["event_id"], f"made goal_{goal.get('id')}: there is only one per {goal.get('once_key')}")
+    others = [one for one in around if one != detail.line.id]
+    for event_id, other in sorted(queries.traces_of(conn, others).items()) if mine and others else ():
+        for goal in _known(other):
+            if goal.get("id") in mine:
+                yield SameFact(event_id, f"would have made goal_{goal['id']}, which was there already")
+    given = detail.line.provider_event_id
+    for event_id in queries.find(conn, given).events if given else ():
+        if event_id != detail.line.id:
+            yield SameFact(event_id, "has the same id of the provider")
+
+
+def _known(found: Json) -> Iterator[Mapping[str, Any]]:
+    for element in (found or {}).get("elements", ()):
+        yield from (goal for goal in element.get("goals", ()) if goal.get("outcome") != "made" and goal.get("event_id"))
+
+
+def _neighbours(conn: Connection, around: Sequence[int], event_id: int, moment: Moment) -> Iterator[Neighbour]:
+    if len(around) < 2:
+        return
+    for entry in why.timeline(queries.show_events(conn, around), ()):
+        told = tuple(describe.goal_outcome(goal, moment) for goal in entry.goals[:3])
+        yield Neighbour(entry.at_ms, entry.event_id, entry.sentence, told, entry.event_id == event_id)
+
+
+# ---------------------------------------------------------------------------------------------------- what is hidden
+
+
+def showable(value: Any, secrets: Sequence[str], *, personal: bool) -> Any:
+    """A story without secrets (the longest first) and, unless asked for, without what is personal."""
+    if isinstance(value, str):
+        text = hidden(value, secrets) if secrets else value
+        return text if personal else without_addresses(text)
+    if isinstance(value, GoalField) and not personal and names_person(value.name):
+        return replace(value, value=HIDDEN)
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {one.name: showable(getattr(value, one.name), secrets, personal=personal) for one in fields(value)}
+        return replace(value, **changed)
+    if isinstance(value, dict):
+        return {key: showable(inner, secrets, personal=personal) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(showable(inner, secrets, personal=personal) for inner in value)
+    return value
