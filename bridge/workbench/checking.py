@@ -5,7 +5,7 @@ It reads no environment, no clock and no database: what these say comes as argum
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -78,16 +78,26 @@ class FolderReport:
 
 
 def check_files(
-    texts: Mapping[str, str], environ: Mapping[str, str], settings: Settings, folder: str, now_ms: int
+    texts: Mapping[str, str],
+    environ: Mapping[str, str],
+    settings: Settings,
+    folder: str,
+    now_ms: int,
+    only: str | None = None,
 ) -> FolderReport:
-    """Load these files and run their tests. folder: where messages say that they are. now_ms: when test events come."""
+    """Load these files and run their tests. folder: where messages say that they are. now_ms: when test events come.
+
+    only: the one file of which the tests run and a report is made.
+    """
     try:
         rule_set = loading.load(texts, environ, sources.presets(), folder=folder)
     except MappingError as error:
         return FolderReport(faults=list(error.faults))
     report = judged(rule_set, environ)
-    report.files = [_file(rule_set, name, texts[name], folder) for name in sorted(texts)]
-    _run_tests(report, rule_set, settings, now_ms)
+    names = sorted(texts) if only is None else [only]
+    report.files = [_file(rule_set, name, texts[name], folder) for name in names]
+    told = {name: file for name, file in rule_set.mappings.items() if Path(file.file).name in names}
+    _run_tests(report, replace(rule_set, mappings=told), settings, now_ms)
     return report
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from bridge import rules
 from bridge.errors import EditRefused, MappingError
 from bridge.store.operator import history
-from bridge.workbench import backtest, checking, stored
+from bridge.workbench import backtest, checking, stored, unseen
 from bridge.workbench.explain import Explained
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -
         texts = rules.read_files(folder) if folder.exists() else {}
     except MappingError as error:
         return Trial(name, tuple(Remark(fault, is_problem=True) for fault in error.faults))
-    report = checking.check_files({**texts, name: text}, settings.environ, settings, folder.name, now_ms)
-    file = next((one for one in report.files if one.file == f"{folder.name}/{name}"), None)
-    return Trial(name, tuple(_remarks(report, f"{folder.name}/{name}", folder.name)), report.rule_set, file)
+    report = checking.check_files({**texts, name: text}, settings.environ, settings, folder.name, now_ms, only=name)
+    remarks = _remarks(report, f"{folder.name}/{name}", folder.name)
+    return Trial(name, tuple(remarks), report.rule_set, next(iter(report.files), None))
 
 
 def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
@@ -123,3 +123,8 @@ def compare(store: Store, settings: Settings, source: str, present: Side, other:
     sides: Sequence[Side] = (present, other)
     ours, theirs = (stored.preparer(store, side.rule_set, settings, side.destinations) for side in sides)
     return backtest.compare_some(store, ours, theirs, ids)
+
+
+def unseen_paths(store: Store, rule_set: RuleSet, settings: Settings, source: str) -> tuple[unseen.UnseenPath, ...]:
+    """The paths of one file that none of the stored events has."""
+    return unseen.unseen(store, replace(rule_set, sources={source: rule_set.sources[source]}), settings)

@@ -216,14 +216,32 @@ def test_a_new_rule_is_made_from_an_event_and_matches_it(console, visit):
         text = text_of(page)
         assert all(line in text for line in [*lines, "visitor: data.object.metadata.datafast_visitor_id"])
         assert text.endswith(RULES[RULES.index("  - goal: bought") :])
+        assert "This is a draft. Check says what it would make." in plain(page)
+        page = send(visit, page)
         assert re.search(r"1 goal: (checkout_session_completed|price_created)\.", plain(page))
         assert "No problem" in plain(page) or "Everything is right" in plain(page)
+
+
+def test_paths_that_no_event_has_are_told_and_addresses_are_masked(console, visit):
+    body = paid(1)
+    body["data"]["object"]["customer_email"] = "ada.lovelace@example.com"
+    tell(console, body)
+    text = RULES.replace(
+        "[amount, currency]", '{who: "{data.object.customer_email}", plan: "{data.object.metadta.plan}"}'
+    )
+    page = send(visit, visit.get("/console/rules/try?file=stripe.yaml&event=ev_1"), text=text)
+    part = send(visit, page, path="/console/rules/try/backtest", headers={"HX-Request": "true"})
+    assert "Paths that no event has mappings/stripe.yaml:7:" in plain(part)
+    assert "data.object.metadta.plan was never seen in 1 event of checkout.session.completed" in plain(part)
+    for told in (plain(page), plain(part)):
+        assert "a…@…" in told
+        assert "lovelace" not in told
 
 
 def test_a_layer_is_begun_and_does_not_replace_a_file(visit):
     page = visit.get("/console/rules/try?layer=tally")
     assert text_of(page).startswith("extends: tally")
-    assert "extends tally" in plain(page)
+    assert "extends tally" in plain(send(visit, page))
     assert "is there already" in plain(visit.get("/console/rules/try?layer=stripe"))
 
 

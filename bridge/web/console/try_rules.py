@@ -16,6 +16,7 @@ from flask import Response, redirect, request, url_for
 
 from bridge import app
 from bridge.errors import EditRefused, FileChanged, MappingError
+from bridge.masking import without_addresses
 from bridge.rules import read_file
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
@@ -24,7 +25,7 @@ from bridge.web.console.rendering import changed, fragment, notice, page
 from bridge.workbench import drafts, editing, explain, trying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from flask import Blueprint
 
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from bridge.workbench.editing import StoredFile
     from bridge.workbench.explain import Explained
     from bridge.workbench.trying import Trial
+    from bridge.workbench.unseen import UnseenPath
 
 _EVENT: Final = re.compile(r"\s*(?:ev_)?([0-9]{1,18})\s*")
+_NOTHING: Final[dict[str, Any]] = {"compared": None, "paths": (), "problem": None, "hidden": without_addresses}
 _LOOKS: Final = 12  # at the folder, after a save
 _LOOK_S: Final = 0.25
 
@@ -129,8 +132,14 @@ class Bench:
         sides = (trying.Side(one, app.destinations(settings, one)) for one in (self.bridge.rules, trial.rule_set))
         return trying.compare(self.bridge.store, settings, attempt.source, *sides)
 
+    def unseen(self, attempt: Attempt, trial: Trial) -> Sequence[UnseenPath]:
+        """The paths of the text that no stored event has."""
+        if trial.rule_set is None:
+            return ()
+        return trying.unseen_paths(self.bridge.store, trial.rule_set, self.bridge.settings, attempt.source)
+
     def show(self, attempt: Attempt | None, code: int = 200, **values: Any) -> Response:
-        """The page. values: trial, problem, theirs, compared."""
+        """The page. values: trial, problem, theirs, compared, paths."""
         trial: Trial | None = values.get("trial")
         rule_set = trial.rule_set if trial is not None else self.bridge.rules
         explained = self.explained(rule_set, attempt.event) if attempt is not None else None
@@ -146,7 +155,8 @@ class Bench:
             folder=self.folder.name,
             summary=explain.summary(explained) if explained is not None else None,
             goals=_goals(explained),
-            **{"trial": None, "problem": None, "theirs": None, "compared": None, "events": trying.EVENTS, **values},
+            events=trying.EVENTS,
+            **{**_NOTHING, "trial": None, "theirs": None, **values},
         )
 
     def answer(self, work: Callable[[], Response]) -> Response:
@@ -154,8 +164,8 @@ class Bench:
         try:
             return work()
         except EditRefused as error:
-            if request.headers.get("HX-Request"):
-                return fragment("_backtest.html", compared=None, problem=str(error))
+            if _is_part():
+                return fragment("_backtest.html", **_NOTHING, problem=str(error))
             return self.show(None, 400, problem=str(error))
 
     # -------------------------------------------------------------------------------------------------------- saving
@@ -215,9 +225,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 
 def _opened(bench: Bench) -> Response:
-    attempt = bench.opened()
-    drafted = attempt is not None and attempt.text != attempt.stored.text
-    return bench.show(attempt, trial=bench.check(attempt) if attempt is not None and drafted else None)
+    return bench.show(bench.opened())
 
 
 def _sent(bench: Bench) -> Response:
@@ -234,10 +242,15 @@ def _sent(bench: Bench) -> Response:
 def _compared(bench: Bench) -> Response:
     attempt = bench.sent()
     trial = bench.check(attempt)
-    compared = bench.compared(attempt, trial)
-    if request.headers.get("HX-Request"):
-        return fragment("_backtest.html", compared=compared, problem=None, attempt=attempt)
-    return bench.show(attempt, trial=trial, compared=compared)
+    found: dict[str, Any] = {"compared": bench.compared(attempt, trial), "paths": bench.unseen(attempt, trial)}
+    if _is_part():
+        return fragment("_backtest.html", **{**_NOTHING, **found}, attempt=attempt)
+    return bench.show(attempt, trial=trial, **found)
+
+
+def _is_part() -> bool:
+    """Whether the comparison alone is asked for, by a page that is open."""
+    return request.endpoint == "console.try_backtest" and bool(request.headers.get("HX-Request"))
 
 
 def _download(bench: Bench, attempt: Attempt) -> Response:
