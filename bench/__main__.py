@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from bench import backtest, claims, events, half_million, links, load, micro, node_red, routing, servers
+from bench import backtest, claims, console, events, half_million, links, load, micro, node_red, routing, servers
 
 CONNECTIONS = 32
 ROUNDS = 5
@@ -192,7 +192,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     parser.add_argument(
         "--only",
-        choices=("micro", "acks", "delivery", "routing", "backtest", "claims", "links", "half-million"),
+        choices=("micro", "acks", "delivery", "routing", "backtest", "claims", "links", "half-million", "console"),
         help="one part",
     )
     asked = parser.parse_args()
@@ -216,6 +216,7 @@ def main() -> int:
             ("claims", claims.run, 20_000, 1_000_000),
             ("links", links.run, 50_000, 1_000_000),
             ("half-million", half_million.run, 50_000, 500_000),
+            ("console", console.run, 50_000, 1_000_000),
         )
         for part, run, few, many in parts:
             for name, database in databases.items() if asked.only in (None, part) else ():

@@ -20,15 +20,16 @@ from bridge.store import schema
 RATE = 50
 PAGES = ("/metrics", "/status", "/readyz")
 PAUSE_S = 1.2  # what a page says is kept for a second
+BIG = 1_000_000_000  # the ids of what is put in are above it
 
 
 def run(add: Callable[..., None], name: str, folder: str, database: str, count: int) -> None:
     url = f"sqlite:///{folder}/half-million.db" if database.startswith("sqlite") else database
-    bridge_store.migrate(_driver(url))
+    bridge_store.migrate(driver(url))
     with _bridge(folder, url) as port:
         few_p50, few_p99 = _acks_ms(port, 1)
         pages = {path: _page_ms(port, path) for path in PAGES}
-    _fill(_driver(url), count)
+    fill(driver(url), count)
     with _bridge(folder, url) as port:
         for path in PAGES:
             first = _page_ms(port, path, times=1)
@@ -43,7 +44,7 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, count: 
         add(f"{name}: ack p99 at {RATE}/s with {count:,} events, against an empty database", p99 / few_p99, "×")
 
 
-def _driver(url: str) -> str:
+def driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
@@ -79,8 +80,8 @@ def _page_ms(port: int, path: str, times: int = 5) -> float:
     return statistics.median(found)
 
 
-def _fill(url: str, count: int) -> None:
-    """Four events in five make no goal; each goal has a key, a visitor and an attempt."""
+def fill(url: str, count: int, share: int = 5) -> None:
+    """So many events, of which one in `share` makes a goal; each goal has a key, a visitor and an attempt."""
     store = bridge_store.open(url)
     lite = store.dialect == "sqlite"
     now = int(time.time() * 1000)
@@ -99,8 +100,9 @@ def _fill(url: str, count: int) -> None:
                     body=f"CAST({_BODY.format(pad=pad)} AS BLOB)"
                     if lite
                     else f"convert_to({_BODY.format(pad=pad)}, 'UTF8')",
-                    big="1000000000",
+                    big=str(BIG),
                     pad=pad,
+                    share=share,
                 )
                 if not lite:
                     conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -118,31 +120,31 @@ _BODY = (
     """'{{"id": "evt_' || {pad} || '", "object": "event", "type": "invoice.paid", "livemode": true, "pad": "' || """
     """'0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"}}'"""
 )
-_FIFTH = "(n - n / 5 * 5)"  # no "%", which a driver would read as its own
+_PLACE = "(n - n / {share} * {share})"  # no "%", which a driver would read as its own
 _ROWS = (
     f"""INSERT INTO events (id, source, provider, type, provider_event_id, test, stated_at_ms, order_at_ms,
     received_at_ms, dedupe_key, dedupe_key_2, headers, query, body, state, verdict, trace, rules_hash, routed_at_ms,
-    tries) SELECT {{big}} + n, CASE {_FIFTH} WHEN 4 THEN 'lemonsqueezy' ELSE 'stripe' END, 'stripe', 'invoice.paid',
+    tries) SELECT {{big}} + n, CASE {_PLACE} WHEN 4 THEN 'lemonsqueezy' ELSE 'stripe' END, 'stripe', 'invoice.paid',
     'evt_' || {{pad}}, false, {{at}}, {{at}}, {{at}}, 'id:evt_' || {{pad}}, 'id:evt_' || {{pad}},
     '{{{{"stripe-signature": "t=1,v1=0123456789abcdef0123456789abcdef"}}}}', '{{{{}}}}', {{body}}, 'routed',
-    CASE {_FIFTH} WHEN 0 THEN 'matched' WHEN 1 THEN 'ignored' ELSE 'unmatched' END, '{{{{"rules": []}}}}', 'hash',
+    CASE {_PLACE} WHEN 0 THEN 'matched' WHEN 1 THEN 'ignored' ELSE 'unmatched' END, '{{{{"rules": []}}}}', 'hash',
     {{at}}, 1 FROM {{series}}""",
     f"""INSERT INTO goals (id, event_id, source, rule_id, rules_hash, destination, once_key, test, name, description,
     metadata, visitor, state, happened_at_ms, time_is_stated, ordered_at_ms, created_at_ms, changed_at_ms, due_at_ms,
     expires_at_ms, wait_ms, attempts, delivered_at_ms, datafast_event_id) SELECT {{big}} + n, {{big}} + n, 'stripe',
     'purchase', 'hash', 'default', 'purchase:evt_' || {{pad}}, false, 'purchase', 'stripe evt_' || {{pad}},
     '{{{{"amount": "49.00", "currency": "usd"}}}}', 'visitor-' || {{pad}}, 'delivered', {{at}}, true, {{at}}, {{at}},
-    {{at}}, {{at}}, {{at}} + 604800000, 3600000, 1, {{at}}, 'df_' || {{pad}} FROM {{series}} WHERE {_FIFTH} = 0""",
+    {{at}}, {{at}}, {{at}} + 604800000, 3600000, 1, {{at}}, 'df_' || {{pad}} FROM {{series}} WHERE {_PLACE} = 0""",
     f"""INSERT INTO attempts (id, goal_id, kind, started_at_ms, ended_at_ms, outcome, status, lease_token)
     SELECT {{big}} + n, {{big}} + n, 'send', {{at}}, {{at}} + 100, 'delivered', 200, 'token' FROM {{series}}
-    WHERE {_FIFTH} = 0""",
+    WHERE {_PLACE} = 0""",
     f"""INSERT INTO goal_keys (goal_id, key) SELECT {{big}} + n, 'stripe:live:sub_' || {{pad}} FROM {{series}}
-    WHERE {_FIFTH} = 0""",
+    WHERE {_PLACE} = 0""",
     """INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses) SELECT
     'stripe:live:sub_' || {pad}, 'subscription', 'sub_' || {pad}, 'stripe:live:sub_' || {pad}, {at}, {at}, 1
     FROM {series}""",
     "INSERT INTO link_events (key, event_id, element) SELECT 'stripe:live:sub_' || {pad}, {big} + n, 0 FROM {series}",
     f"""INSERT INTO link_visitors (key, visitor, sure, first_at_ms, first_event, last_at_ms, last_event) SELECT
     'stripe:live:sub_' || {{pad}}, 'visitor-' || {{pad}}, true, {{at}}, 'invoice.paid', {{at}}, 'invoice.paid'
-    FROM {{series}} WHERE {_FIFTH} = 0""",
+    FROM {{series}} WHERE {_PLACE} = 0""",
 )

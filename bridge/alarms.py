@@ -87,6 +87,13 @@ def of_source(found: Iterable[Alarm], source: str) -> tuple[Alarm, ...]:
 _OF_SOURCES: Final = frozenset({"refusals", "attribution", "no_secret", "refused", "failed_rules"})
 
 
+def well(seen: Snapshot) -> str:
+    """What is said while there is no alarm."""
+    delivered = max((one.last_success_at_ms for one in seen.destinations if one.last_success_at_ms), default=None)
+    last = "" if delivered is None else f" DataFast took the last goal {span(seen.now_ms - delivered)} ago."
+    return f"Everything works, and nothing needs your attention.{last}"
+
+
 def _untold(seen: Snapshot) -> Iterator[Alarm]:
     """Only a note: an alarm about alerts could not be told either."""
     trouble = seen.alert_trouble

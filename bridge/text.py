@@ -145,3 +145,16 @@ def listing(items: list[str], none: str = "none") -> str:
     if not items:
         return none
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+_SIGNS: Final = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "CAD": "CA$", "AUD": "A$", "BRL": "R$"}
+
+
+def money(amount: Decimal, currency: str) -> str:
+    """`$1,240`, `€9.99`, `49 CHF`."""
+    exponent = amount.as_tuple().exponent
+    places = 0 if amount == amount.to_integral_value() else max(2, -int(exponent))
+    sign = _SIGNS.get(currency.upper())
+    number = f"{abs(amount):,.{places}f}"
+    minus = "-" if amount < 0 else ""
+    return f"{minus}{sign}{number}" if sign else f"{minus}{number} {currency}".rstrip()

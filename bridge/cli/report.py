@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
-from bridge.text import ago, count, listing, span
+from bridge.text import ago
 
 if TYPE_CHECKING:
     from bridge.cli.screen import Screen
-    from bridge.workbench.report import Failure, Money, Report, RuleReport, Sum
+    from bridge.workbench.report import Money, Report, RuleReport
 
 
 @command(
@@ -56,7 +55,7 @@ def as_json(found: Report) -> dict[str, Any]:
         "dry_goals": found.dry,
         "dry_goals_with_visitor": found.dry_named,
         "states": dict(found.states),
-        "days": {day: sum(rule.days[day] for rule in found.rules) for day in found.days},
+        "days": {day: found.made_on(day) for day in found.days},
         "rules": [_rule_json(rule) for rule in found.rules],
         "money": [_money_json(money) for money in found.money],
         "sales": [_money_json(money) for money in found.sales],
@@ -96,11 +95,11 @@ def _money_json(money: Money) -> dict[str, Any]:
 
 
 def _print(screen: Screen, found: Report, since: int) -> None:
-    screen.heading(_summary(found, since))
+    screen.heading(found.summary(since))
     for money in found.sales:
         if money.without_visitor.goals:
             screen.say(
-                f"{_amount(money.without_visitor)} {money.currency} of sales have no visitor"
+                f"{money.without_visitor.text} {money.currency} of sales have no visitor"
                 f" ({money.without_visitor.goals} of {money.with_visitor.goals + money.without_visitor.goals})."
             )
     if found.rules:
@@ -109,7 +108,7 @@ def _print(screen: Screen, found: Report, since: int) -> None:
         screen.table(heads, [_row(rule) for rule in found.rules], numbers=range(2, len(heads)))
         screen.say()
         screen.heading("By day (UTC)")
-        screen.facts([(day, _day(found, day)) for day in found.days if _made_on(found, day)])
+        screen.facts([(day, f"{made}: {found.of_day(day)}") for day in found.days if (made := found.made_on(day))])
     if found.money:
         screen.say()
         screen.heading("Money")
@@ -142,62 +141,18 @@ def _print_state(screen: Screen, found: Report) -> None:
     if found.failures:
         screen.say()
         screen.heading("Not delivered")
-        screen.facts([(f"{one.goals} {one.state}", _failure(one)) for one in found.failures])
-
-
-def _summary(found: Report, since: int) -> str:
-    states = listing([f"{number} {state}" for state, number in sorted(found.states.items())])
-    apart = [
-        text
-        for number, text in (
-            (found.test, f"{found.test} of test events"),
-            (found.dry, f"{found.dry} of rules that only rehearse ({found.dry_named} with a visitor)"),
-        )
-        if number
-    ]
-    beside = f" Beside them {listing(apart)}." if apart else ""
-    if not found.goals:
-        return f"No goal in the last {span(since)}.{beside}"
-    payments = f" ({count(found.payments, 'payment')} among them)" if found.payments else ""
-    return f"{count(found.goals, 'goal')}{payments} in the last {span(since)}: {states}.{beside}"
+        screen.facts([(f"{one.goals} {one.state}", f"{one.why} (goal_{one.example})") for one in found.failures])
 
 
 def _row(rule: RuleReport) -> tuple[str, ...]:
     numbers = (rule.goals, rule.states["delivered"], rule.waiting, rule.goals - rule.with_visitor)
-    return (rule.source, _called(rule), *(str(number or "") for number in numbers))
-
-
-def _called(rule: RuleReport) -> str:
-    return rule.rule if rule.kind in ("goal", rule.rule) else f"{rule.rule} ({rule.kind})"
-
-
-def _made_on(found: Report, day: str) -> int:
-    return sum(rule.days[day] for rule in found.rules)
-
-
-def _day(found: Report, day: str) -> str:
-    """What was made on a day; the source where rules of several have one id."""
-    ids = Counter(rule.rule for rule in found.rules)
-    made = sorted(
-        (-rule.days[day], rule.rule if ids[rule.rule] == 1 else f"{rule.source} {rule.rule}")
-        for rule in found.rules
-        if rule.days[day]
-    )
-    return f"{_made_on(found, day)}: {', '.join(f'{rule} {-number}' for number, rule in made)}"
+    return (rule.source, rule.called, *(str(number or "") for number in numbers))
 
 
 def _money_row(money: Money) -> tuple[str, ...]:
     cells = [
         cell
         for one in (money.with_visitor, money.without_visitor)
-        for cell in ((_amount(one), str(one.goals)) if one.goals else ("", ""))
+        for cell in ((one.text, str(one.goals)) if one.goals else ("", ""))
     ]
     return (money.source or "all", money.rule or "sales", money.currency or "(none)", *cells)
-
-
-def _amount(one: Sum) -> str:
-    return f"{one.amount:,}"
-
-
-def _failure(one: Failure) -> str:
-    return f"{one.message or one.reason or 'no reason was kept'} (goal_{one.example})"

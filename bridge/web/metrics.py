@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import Snapshot, Totals
 
 
-TOTALS: Final = "bridge.totals"  # the application's extension that counts, started ahead of the first request
+AHEAD: Final = "bridge.ahead"  # the application's extension: what is counted ahead of the first request
 
 
 def blueprint(bridge: Bridge) -> Blueprint:
@@ -36,7 +36,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
     routes = Blueprint("metrics", __name__)
     totals = CachedInBackground(lambda: _totals(bridge))
     recent = Cached(lambda: render(totals.get(), _snapshot(bridge)))
-    routes.record_once(lambda state: state.app.extensions.update({TOTALS: totals}))
+    routes.record_once(lambda state: state.app.extensions.setdefault(AHEAD, []).append(totals))
 
     @routes.get("/metrics")
     def metrics() -> Response:

@@ -17,7 +17,7 @@ from bridge import logs, store, web
 from bridge import settings as table
 from bridge.errors import StoreError, StoreGone
 from bridge.web.hooks import answer, source_at, unavailable
-from bridge.web.metrics import TOTALS
+from bridge.web.metrics import AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -111,7 +111,8 @@ class Process:
 def _count_ahead(application: Flask) -> None:
     """Count once in advance: the first count of many rows takes seconds, and no request should wait for it."""
     with suppress(StoreError):
-        application.extensions[TOTALS].get()
+        for counted in application.extensions[AHEAD]:
+            counted.get()
 
 
 def _built(settings: Settings) -> root.Bridge:

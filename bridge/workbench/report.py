@@ -19,9 +19,12 @@ from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.goals import attribution
 from bridge.store.operator import tallies
+from bridge.text import count, listing, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection
 
     from bridge.store import Store
     from bridge.store.goals.attribution import Attribution
@@ -41,6 +44,11 @@ class Sum:
     def add(self, amount: Decimal) -> None:
         self.goals += 1
         self.amount += amount
+
+    @property
+    def text(self) -> str:
+        """Its money, as exact as the goals have it."""
+        return f"{self.amount:,}"
 
 
 @dataclass(slots=True)
@@ -77,6 +85,11 @@ class RuleReport:
         return sum(self.states.values())
 
     @property
+    def called(self) -> str:
+        """Its name; of payments, with what they are."""
+        return self.rule if self.kind in ("goal", self.rule) else f"{self.rule} ({self.kind})"
+
+    @property
     def waiting(self) -> int:
         """Those that are not final."""
         return sum(number for state, number in self.states.items() if GoalState(state) not in FINAL)
@@ -91,6 +104,10 @@ class Failure:
     goals: int = 0
     example: int = 0
     message: str = ""
+
+    @property
+    def why(self) -> str:
+        return self.message or self.reason or "no reason was kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +144,37 @@ class Report:
     def states(self) -> Counter[str]:
         return sum((rule.states for rule in self.rules), Counter())
 
+    def summary(self, since: int) -> str:
+        """All of it in a sentence or two. since: how many milliseconds it is about."""
+        states = listing([f"{number} {state}" for state, number in sorted(self.states.items())])
+        apart = [
+            text
+            for number, text in (
+                (self.test, f"{self.test} of test events"),
+                (self.dry, f"{self.dry} of rules that only rehearse ({self.dry_named} with a visitor)"),
+            )
+            if number
+        ]
+        beside = f" Beside them {listing(apart)}." if apart else ""
+        if not self.goals:
+            return f"No goal in the last {span(since)}.{beside}"
+        payments = f" ({count(self.payments, 'payment')} among them)" if self.payments else ""
+        return f"{count(self.goals, 'goal')}{payments} in the last {span(since)}: {states}.{beside}"
+
+    def made_on(self, day: str) -> int:
+        """How many goals were made on a day."""
+        return sum(rule.days[day] for rule in self.rules)
+
+    def of_day(self, day: str) -> str:
+        """How many of them each rule made; with the source where rules of several have one id."""
+        ids = Counter(rule.rule for rule in self.rules)
+        made = sorted(
+            (-rule.days[day], rule.rule if ids[rule.rule] == 1 else f"{rule.source} {rule.rule}")
+            for rule in self.rules
+            if rule.days[day]
+        )
+        return ", ".join(f"{rule} {-number}" for number, rule in made)
+
 
 def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
     """The report of the time since then. sources: of which the attribution is told, beside those that made goals."""
@@ -150,6 +198,14 @@ def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
             dry=adding.dry,
             dry_named=adding.dry_named,
         )
+
+
+def unnamed_sales(conn: Connection, since_ms: int) -> tuple[Money, ...]:
+    """Of the report's sales those without a visitor, without reading the others."""
+    adding = _Adding()
+    for goal in tallies.unnamed_since(conn, PURCHASE, since_ms):
+        adding.add(goal)
+    return tuple(sale for _, sale in sorted(adding.sales.items()) if sale.without_visitor.goals)
 
 
 class _Adding:

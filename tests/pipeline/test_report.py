@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from identity_kit import ALICE, DAY, SECRETS, Desk, stripe_event
+from identity_kit import ALICE, BOB, DAY, SECRETS, Desk, stripe_event
 from sqlalchemy import update
 
 from bridge.cli import main
@@ -105,6 +105,33 @@ def test_a_sale_that_two_rules_count_is_one_sale(store, clock):
     (sales,) = found.sales
     assert sales.with_visitor == reports.Sum(1, Decimal("49.00"))
     assert sales.without_visitor == reports.Sum(1, Decimal("10.10"))
+
+
+def test_the_sales_without_a_visitor_are_those_of_the_report_without_reading_the_others(store, clock):
+    twice = (
+        RULES
+        + """
+  - goal: whale
+    event: checkout.session.completed
+    metadata: {amount: "{value.amount}", currency: "{data.object.currency}"}
+"""
+    )
+    desk = Desk(store, clock, {"stripe.yaml": twice})
+    desk.route(
+        checkout("cs_1", 4900),
+        checkout("cs_2", 1010, visitor=None),
+        checkout("cs_3", 999, visitor=None),
+        checkout("cs_4", 500, visitor=None, currency="jpy"),
+        checkout("cs_5", 700, visitor=BOB),
+    )
+    with store.write() as conn:
+        unknown = {"state": "rejected", "reason": "unknown_visitor"}
+        conn.execute(update(schema.goals).where(schema.goals.c.visitor == BOB).values(**unknown))
+    wanted = {one.currency: one.without_visitor for one in reports.report(store, 0).sales}
+    assert wanted["USD"].goals == 3
+    with store.read() as conn:
+        assert {one.currency: one.without_visitor for one in reports.unnamed_sales(conn, 0)} == wanted
+        assert reports.unnamed_sales(conn, clock.now_ms + 1) == ()
 
 
 def test_payments_and_their_refunds_are_rows_of_their_own(store, clock):

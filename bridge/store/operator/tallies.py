@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, func, or_, select
+from sqlalchemy import and_, bindparam, case, func, or_, select
 
 from bridge.model import FINAL, GoalState
 from bridge.store.schema import events, goals, link_keys, link_visitors
@@ -136,6 +136,12 @@ def goals_of(conn: Connection, event_ids: CompoundSelect[Any]) -> list[GoalFacts
     return [_facts(row) for row in conn.execute(made.order_by(goals.c.id.desc()).limit(PERSON_MAX))]
 
 
+def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[GoalFacts]:
+    """Those of these goals whose events have a goal without a visitor where one could have been handed over."""
+    for row in conn.execute(_GOALS_UNNAMED, {"of_handover": handover, "since": since_ms}):
+        yield _facts(row)
+
+
 def _facts(row: Any) -> GoalFacts:
     unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
     attributed = row.visitor is not None and not unknown
@@ -192,6 +198,20 @@ _GOALS: Final = (
     .order_by(goals.c.created_at_ms, goals.c.id)
     .limit(_PAGE)
 )
+_GOALS_UNNAMED: Final = _OF_GOALS.where(
+    goals.c.created_at_ms >= bindparam("since"),
+    goals.c.generation == 1,
+    goals.c.event_id.in_(
+        select(goals.c.event_id).where(
+            goals.c.handover == bindparam("of_handover"),
+            goals.c.created_at_ms >= bindparam("since"),
+            or_(
+                goals.c.visitor.is_(None),
+                and_(goals.c.state == GoalState.REJECTED, goals.c.reason == "unknown_visitor"),
+            ),
+        )
+    ),
+).order_by(goals.c.created_at_ms, goals.c.id)
 _WAITING: Final = (
     select(goals.c.state, goals.c.reason, func.count(), func.min(goals.c.created_at_ms))
     .where(goals.c.state.in_(sorted(state.value for state in GoalState if state not in FINAL)))

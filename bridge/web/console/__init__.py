@@ -48,9 +48,20 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 def _pages() -> tuple[ModuleType, ...]:
     """Imported only where the console is on: they know half of the workbench."""
-    from bridge.web.console import activity, changes, event, home, linking, person, rules, sources, try_rules  # noqa: PLC0415
+    from bridge.web.console import (  # noqa: PLC0415
+        activity,
+        changes,
+        event,
+        home,
+        linking,
+        person,
+        report,
+        rules,
+        sources,
+        try_rules,
+    )
 
-    return (activity, changes, event, home, linking, person, rules, sources, try_rules)
+    return (activity, changes, event, home, linking, person, report, rules, sources, try_rules)
 
 
 def _off() -> Blueprint:

@@ -1,20 +1,241 @@
-"""`/console/`: how the bridge is."""
+"""`/console/`: before the first goal a checklist that ticks itself; then how the bridge is, and what came last.
+
+What is counted is kept for seconds, and counted in the background where that takes long (`bridge.web.cached`), so that
+pages which ask again and again cost the database little. The report has a page of its own.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
-from bridge.web.console.rendering import page
+from flask import Response, request
+
+from bridge import alarms
+from bridge.store.operator import changes, overview, queries
+from bridge.text import count
+from bridge.web import health
+from bridge.web.cached import Cached, CachedInBackground
+from bridge.web.console import charts, sources
+from bridge.web.console.rendering import fragment, page
+from bridge.web.metrics import AHEAD
+from bridge.workbench import describe, first_run, setting_up
+from bridge.workbench import overview as judged
 
 if TYPE_CHECKING:
-    from flask import Blueprint, Response
+    from flask import Blueprint
 
+    from bridge.alarms import Alarm
     from bridge.app import Bridge
+    from bridge.store.goals.attribution import Attribution
+    from bridge.store.operator.overview import Progress, Queue
+    from bridge.store.operator.queries import EventLine
+    from bridge.store.operator.status import DestinationState, Snapshot
+    from bridge.web.console.charts import Chart
+    from bridge.web.console.sources import SourceRow
+    from bridge.workbench.first_run import FirstStep
+    from bridge.workbench.overview import Figures
+
+LIVE: Final = 10  # events
+CHANGES: Final = 5
+FIGURES_S: Final = 2.0  # for which they are kept
+_LOW, _HIGH = 64, 110  # heights of charts
 
 
-def add(routes: Blueprint, bridge: Bridge) -> None:  # noqa: ARG001 - the interface of every page
-    """The route."""
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number of today, and the same of a week before. kind: how its goals stand, as a filter knows it."""
+
+    label: str
+    today: int
+    before: int
+    states: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """What waits for one destination, and when it will have been sent. pause: if it has one."""
+
+    queue: Queue
+    drains: str
+    pause: DestinationState | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributionRow:
+    """How many of a source's last goals have a visitor: in words, and as the share of a bar."""
+
+    source: str
+    sentence: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What the first page says of now. headline: one sentence on health; problems, notes: the others, in detail."""
+
+    headline: str
+    problems: tuple[Alarm, ...]
+    notes: tuple[Alarm, ...]
+    unnamed: str
+    weekday: str
+    tiles: tuple[Tile, ...]
+    queues: tuple[QueueRow, ...]
+    rate: int
+    sources: tuple[SourceRow, ...]
+    attribution: tuple[AttributionRow, ...]
+    now_ms: int
+
+
+class Overview:
+    """What the page asks for, each part as long as it may be kept."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        finished = judged.FinishedDays()
+        self.figures = Cached(lambda: judged.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S)
+        self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store))
+        self._unnamed = Cached(self.unnamed.get, FIGURES_S)
+        self._seen = Cached(lambda: health.snapshot(bridge))
+
+    def progress(self) -> Progress:
+        """How far the first run is."""
+        with self._bridge.store.read(quick=True) as conn:
+            return overview.progress(conn)
+
+    def steps(self, progress: Progress) -> tuple[FirstStep, ...]:
+        """The checklist."""
+        bridge, seen = self._bridge, self._seen.get()
+        found, noted = health.judged(bridge, seen)
+        base, _ = sources.base_address(bridge)
+        return first_run.steps(
+            progress,
+            database="SQLite" if bridge.store.dialect == "sqlite" else "PostgreSQL",
+            destinations=bridge.destinations(),
+            setups=[setting_up.setup(bridge.rules, name, base) for name in sorted(bridge.rules.sources)],
+            wrong={
+                "event": [one.detail for one in noted if one.name in ("refused", "no_secret")],
+                "goal": [one.detail for one in found],
+            },
+        )
+
+    def now(self) -> Now:
+        """Health, today, the queue, the sources."""
+        bridge, figures, seen = self._bridge, self.figures.get(), self._seen.get()
+        found, noted = health.judged(bridge, seen)
+        return Now(
+            headline=found[0].detail if found else alarms.well(seen),
+            problems=found,
+            notes=noted,
+            unnamed=self._unnamed.get(),
+            weekday=datetime.fromtimestamp(figures.now_ms / 1000, UTC).strftime("%A"),
+            tiles=_tiles(figures),
+            queues=tuple(self._queue(queue, seen) for queue in figures.queues),
+            rate=bridge.settings.bridge_rate_per_minute,
+            sources=tuple(sorted(sources.rows(bridge, seen), key=lambda row: row.silent is None)),
+            attribution=tuple(_attributed(one) for one in seen.attribution if one.source in bridge.rules.sources),
+            now_ms=figures.now_ms,
+        )
+
+    def _queue(self, queue: Queue, seen: Snapshot) -> QueueRow:
+        states = {state.name: state for state in seen.destinations}
+        state, destination = states.get(queue.destination), self._bridge.destinations().get(queue.destination)
+        pause = state if state is not None and state.pause_kind else None
+        drains = judged.drains(
+            queue,
+            self._bridge.settings.bridge_rate_per_minute,
+            has_key=destination is not None and bool(destination.api_key),
+            paused=pause is not None,
+        )
+        return QueueRow(queue, drains, pause)
+
+    def charts(self) -> dict[str, Any]:
+        """The charts and their tables."""
+        figures = self.figures.get()
+        hours = [datetime.fromtimestamp(one.at_ms / 1000, UTC).strftime("%H:00") for one in figures.hours]
+        days = [datetime.fromtimestamp(one.at_ms / 1000, UTC).strftime("%-d %b") for one in figures.days]
+        return {
+            "hours": list(zip(hours, figures.hours, strict=True)),
+            "days": list(zip(days, figures.days, strict=True)),
+            "events_chart": _hourly(hours, [one.events for one in figures.hours], "event"),
+            "goals_chart": _hourly(hours, [one.goals for one in figures.hours], "goal"),
+            "days_chart": charts.chart(
+                [(("bar", one.goals.delivered), ("bar second", one.goals.others)) for one in figures.days],
+                [
+                    f"{day}: {count(one.goals.all, 'goal')}, {one.goals.delivered} delivered"
+                    for day, one in zip(days, figures.days, strict=True)
+                ],
+                _HIGH,
+            ),
+        }
+
+    def live(self) -> list[EventLine]:
+        """The newest events with their goals."""
+        with self._bridge.store.read(quick=True) as conn:
+            return queries.list_events(conn, queries.EventFilter(limit=LIVE))
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The page, and the parts of it that are asked for again."""
+    found = Overview(bridge)
+    ahead = (found.figures, found.unnamed)
+    routes.record_once(lambda state: state.app.extensions.setdefault(AHEAD, []).extend(ahead))
 
     @routes.get("/")
     def home() -> Response:
-        return page("home.html", title="Home", here="home")
+        progress = found.progress()
+        live = {"live": found.live(), "after": None, "polls": request.args.get("live") != "off", **_words()}
+        if not progress.goal:
+            return page("first_run.html", title="First run", here="home", steps=found.steps(progress), **live)
+        with bridge.store.read(quick=True) as conn:
+            changed = changes.recent(conn, CHANGES)
+        return page("home.html", title="Home", here="home", now=found.now(), changes=changed, **found.charts(), **live)
+
+    @routes.get("/home/steps")
+    def home_steps() -> Response:
+        progress = found.progress()
+        answer = fragment("_first_steps.html", steps=found.steps(progress))
+        if progress.goal:
+            answer.headers["HX-Refresh"] = "true"  # the checklist is done: the page becomes another one
+        return answer
+
+    @routes.get("/home/now")
+    def home_now() -> Response:
+        return fragment("_home_now.html", now=found.now())
+
+    @routes.get("/home/state")
+    def home_state() -> Response:
+        return fragment("_home_state.html", now=found.now())
+
+    @routes.get("/home/live")
+    def home_live() -> Response:
+        after = request.args.get("after", "")
+        known = int(after) if after.isascii() and after.isdigit() else None
+        return fragment("_home_live.html", live=found.live(), after=known, polls=True, **_words())
+
+
+def _words() -> dict[str, Any]:
+    """What the rows of events are said with."""
+    return {"became": describe.became, "how_known": describe.how_known}
+
+
+def _tiles(figures: Figures) -> tuple[Tile, ...]:
+    today, before = figures.today, figures.before
+    return (
+        Tile("delivered", today.delivered, before.delivered, "delivered"),
+        Tile("waiting", today.waiting, before.waiting, "pending"),
+        Tile("parked for a visitor", today.parked, before.parked, "parked"),
+        Tile("rejected or given up", today.rejected, before.rejected, "rejected"),
+        Tile("without a visitor", today.unnamed, before.unnamed, "unattributed"),
+    )
+
+
+def _attributed(found: Attribution) -> AttributionRow:
+    percent = round(100 * found.named / found.goals) if found.goals else 0
+    return AttributionRow(found.source, alarms.attributed(found), percent)
+
+
+def _hourly(hours: list[str], numbers: list[int], noun: str) -> Chart:
+    titles = [f"{hour} UTC: {count(number, noun)}" for hour, number in zip(hours, numbers, strict=True)]
+    return charts.chart([(("bar", number),) for number in numbers], titles, _LOW)

@@ -66,9 +66,8 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/sources")
     def sources() -> Response:
-        seen, found = recent.get(), bridge.rules.sources
-        rows = [_row(bridge, found[name], seen) for name in sorted(found)]
-        return page("sources.html", title="Sources", here="sources", rows=rows)
+        found = rows(bridge, recent.get())
+        return page("sources.html", title="Sources", here="sources", rows=found)
 
     @routes.get("/sources/<name>")
     def source(name: str) -> Response:
@@ -77,6 +76,11 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
             raise NotFound
         view = _view(bridge, found, recent.get())
         return page("source.html", title=name, here="sources", view=view)
+
+
+def rows(bridge: Bridge, seen: Snapshot) -> list[SourceRow]:
+    """Every source, by name."""
+    return [_row(bridge, source, seen) for _, source in sorted(bridge.rules.sources.items())]
 
 
 def _row(bridge: Bridge, source: Source, seen: Snapshot) -> SourceRow:
@@ -101,7 +105,7 @@ def _standing(
 
 
 def _view(bridge: Bridge, source: Source, seen: Snapshot) -> SourceView:
-    base, local = _base(bridge)
+    base, local = base_address(bridge)
     setup = setting_up.setup(bridge.rules, source.name, base)
     recipe = setting_up.recipe(source)
     attribution = next((one for one in seen.attribution if one.source == source.name), None)
@@ -123,7 +127,7 @@ def _view(bridge: Bridge, source: Source, seen: Snapshot) -> SourceView:
     )
 
 
-def _base(bridge: Bridge) -> tuple[str, bool]:
+def base_address(bridge: Bridge) -> tuple[str, bool]:
     """The public address: what the host says; else the one of this page, which is https except on this machine."""
     told = setting_up.host_address(bridge.settings.environ)
     if told is not None and _HOST.fullmatch(told.removeprefix("https://")):

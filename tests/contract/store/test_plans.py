@@ -11,7 +11,7 @@ from bridge import settings
 from bridge.identity.evidence import Evidence, Mention
 from bridge.store import schema
 from bridge.store.inbox import events
-from bridge.store.operator import changes, history, queries, status, tallies, threads
+from bridge.store.operator import changes, history, overview, queries, status, tallies, threads
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Longest, corrections
 
@@ -64,6 +64,14 @@ WORK = {
     "who shares a visitor": lambda conn: threads.shared(conn, SHARED),
     "the people of late": lambda conn: threads.visitors_of(conn, [one.key for one in threads.last_seen(conn, 9)]),
     "what people changed": lambda conn: (changes.recent(conn, 50, 9), changes.forget_old(conn, 9, NOW_MS)),
+    "sales without a visitor": lambda conn: list(tallies.unnamed_since(conn, "purchase", 1)),
+    "the first page": lambda conn: (
+        overview.progress(conn),
+        overview.events_per_hour(conn, 1),
+        overview.goals_per_hour(conn, 1),
+        overview.states(conn, 1, 2),
+        overview.queues(conn, ["default"]),
+    ),
     "times ahead": lambda conn: AHEAD.needed(conn, NOW_MS),
     "times ahead, all": lambda conn: AHEAD.needed(conn, NOW_MS, cheap=False),
 }

@@ -1,0 +1,131 @@
+"""What the pages of the console cost beside a million events and a hundred thousand goals, over HTTP.
+
+The rows are those of `half_million`, with one goal in ten events, and made more like life: some goals have no visitor,
+some were rejected, some wait. Each page is asked for again and again as a browser does that is signed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import requests
+
+from bench import servers
+from bench.half_million import BIG, driver, fill
+from bridge import store as bridge_store
+
+TOKEN = "bench-admin-token-0123456789"
+TIMES = 40
+PAGES = (
+    "/console/",
+    "/console/home/now",
+    "/console/home/live",
+    "/console/activity",
+    "/console/activity?show=goals",
+    "/console/events/ev_{event}",
+    "/console/people",
+    "/console/people/visitor-{visitor}",
+    "/console/rules",
+    "/console/sources",
+    "/console/sources/stripe",
+)
+LONG = ("/console/report", "/console/report?since=30d")  # reads every goal of the days: no limit
+
+
+def run(add: Callable[..., None], name: str, folder: str, database: str, count: int) -> None:
+    url = f"sqlite:///{folder}/console.db" if database.startswith("sqlite") else database
+    bridge_store.migrate(driver(url))
+    fill(driver(url), count, share=10)
+    enliven(driver(url))
+    with _bridge(folder, url) as (port, pid):
+        plain_mb = _memory_mb(port, pid, ("/status",))
+    with _bridge(folder, url, BRIDGE_ADMIN_TOKEN=TOKEN) as (port, pid):
+        browser = signed_in(port)
+        place = {"event": BIG + count - 10, "visitor": f"{count - 10:09d}"}
+        for path in (*PAGES, *LONG):
+            _page(add, name, browser, port, path.format(**place), limit=path not in LONG)
+        add(f"{name}: first load of Home", _first_load_kb(browser, port), "KB", "≤ 60", lambda value: value <= 60)
+        gained = _memory_mb(port, pid, ("/status",)) - plain_mb
+        add(f"{name}: memory that a worker gains by the console (PSS)", gained, "MB", "≤ 8", lambda value: value <= 8)
+
+
+@contextlib.contextmanager
+def _bridge(folder: str, url: str, **settings: str) -> Iterator[tuple[int, int]]:
+    with (
+        servers.sandbox(folder, "--visitor", "any") as destination,
+        servers.bridge(folder, url, destination, **settings) as (port, pid, _),
+    ):
+        time.sleep(3)
+        yield port, pid
+
+
+def signed_in(port: int) -> requests.Session:
+    """A browser that has signed in."""
+    browser = requests.Session()
+    form = browser.get(f"http://127.0.0.1:{port}/console/").text
+    csrf = re.search(r'name="csrf_token" value="([^"]+)"', form)
+    assert csrf is not None, form[:500]
+    browser.post(f"http://127.0.0.1:{port}/console/sign-in", {"token": TOKEN, "csrf_token": csrf[1]})
+    return browser
+
+
+def _page(add: Callable[..., None], name: str, browser: requests.Session, port: int, path: str, *, limit: bool) -> None:
+    took, status = [], 0
+    for number in range(TIMES if limit else 3):
+        started = time.perf_counter()
+        status = browser.get(f"http://127.0.0.1:{port}{path}").status_code
+        took.append((time.perf_counter() - started) * 1000)
+        time.sleep(0.15 * (number % 8 == 0))  # beyond what is kept for a while, too
+    if status != 200:
+        print(f"{name}: {path} answers {status}")
+        return
+    add(f"{name}: {path}, the first time", took[0], "ms")
+    add(f"{name}: {path}, p50", statistics.median(took), "ms")
+    p95 = sorted(took)[int(len(took) * 0.95)]
+    budget = ("≤ 100", lambda value: value <= 100) if limit else ()
+    add(f"{name}: {path}, p95", p95, "ms", *budget)
+
+
+def _first_load_kb(browser: requests.Session, port: int) -> float:
+    """Home and everything that it loads, as it is sent."""
+    page = browser.get(f"http://127.0.0.1:{port}/console/")
+    parts = sorted(set(re.findall(r'(?:src|href)="(/console/static/[^"]+)"', page.text)))
+    answers = (page, *(browser.get(f"http://127.0.0.1:{port}{part}") for part in parts))
+    return sum(int(answer.headers["Content-Length"]) for answer in answers) / 1024
+
+
+def _memory_mb(port: int, pid: int, paths: tuple[str, ...]) -> float:
+    for path in paths:
+        requests.get(f"http://127.0.0.1:{port}{path}")
+    return servers.pss_mb(pid)
+
+
+def enliven(url: str) -> None:
+    """In a hundred goals: ten without a visitor, three rejected, two parked; five hundred wait to be sent."""
+    store = bridge_store.open(url)
+    place = f"((id - {BIG}) / 10 - (id - {BIG}) / 1000 * 100)"
+    with store.engine.connect() as conn:
+        if store.dialect != "sqlite":
+            conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            conn.connection.driver_connection.limit_s = 600  # type: ignore[union-attr]
+        for statement in _LIFE:
+            conn.exec_driver_sql(statement.format(place=place))
+        conn.commit()
+    store.close()
+
+
+_LIFE = (
+    """UPDATE goals SET handover = 'purchase',
+    reason = CASE WHEN {place} < 10 THEN 'no_visitor' WHEN {place} < 13 THEN 'unknown_visitor' END,
+    visitor = CASE WHEN {place} < 10 OR {place} IN (20, 21) THEN NULL ELSE visitor END,
+    state = CASE WHEN {place} < 10 THEN 'unattributed' WHEN {place} < 13 THEN 'rejected'
+    WHEN {place} IN (20, 21) THEN 'parked' ELSE state END""",
+    """UPDATE goals SET state = 'pending' WHERE state = 'delivered' AND id IN
+    (SELECT id FROM goals ORDER BY id DESC LIMIT 500)""",
+    """INSERT INTO source_counters (source, accepted, last_accepted_at_ms, longest_gap_ms)
+    SELECT 'stripe', count(*), max(received_at_ms), 3600000 FROM events""",
+)

@@ -1,0 +1,105 @@
+"""`/console/report`: what `report` prints, for 7, 30 or 90 days, and the same as a CSV file.
+
+It reads every goal of the days, so it is a request of its own, and what was added up is kept for a while.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Response, request
+from werkzeug.exceptions import NotFound
+
+from bridge import alarms
+from bridge.settings import MS
+from bridge.store.clock import read_ms
+from bridge.web.cached import Cached
+from bridge.web.console.rendering import fragment, page
+from bridge.workbench import describe, report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from flask import Blueprint
+
+    from bridge.app import Bridge
+    from bridge.workbench.report import Report
+
+PERIODS: Final = {"7d": 7, "30d": 30, "90d": 90}
+KEPT_S: Final = 30.0
+_HEADS: Final = (
+    "source", "rule", "kind", "goals", "delivered", "waiting", "without visitor", "currency",
+    "amount with visitor", "amount without visitor",
+)  # fmt: skip
+_FORMULA: Final = re.compile("\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # what a spreadsheet may take for one
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
+
+
+def add(routes: Blueprint, bridge: Bridge) -> None:
+    """The page, its summary for the first page, and the file."""
+    found = {name: Cached(partial(_report, bridge, days), KEPT_S) for name, days in PERIODS.items()}
+
+    def asked() -> tuple[str, Report]:
+        since = request.args.get("since", "7d")
+        if since not in PERIODS:
+            raise NotFound
+        return since, found[since].get()
+
+    @routes.get("/report")
+    def report_page() -> Response:
+        since, told = asked()
+        return page("report.html", title="Report", here="home", since=since, periods=PERIODS, **_shown(told, since))
+
+    @routes.get("/report/summary")
+    def report_summary() -> Response:
+        since, told = asked()
+        return fragment("_report_summary.html", since=since, **_shown(told, since))
+
+    @routes.get("/report.csv")
+    def report_csv() -> Response:
+        since, told = asked()
+        headers = {"Content-Disposition": f'attachment; filename="datafast-bridge-report-{since}.csv"'}
+        return Response(as_csv(told), headers=headers, content_type="text/csv; charset=utf-8")
+
+
+def _report(bridge: Bridge, days: int) -> Report:
+    with bridge.store.read() as conn:
+        since_ms = read_ms(conn) - days * MS["d"]
+    return report.report(bridge.store, since_ms, bridge.rules.sources)
+
+
+def _shown(told: Report, since: str) -> dict[str, Any]:
+    return {
+        "report": told,
+        "summary": told.summary(PERIODS[since] * MS["d"]),
+        "attributed": alarms.attributed,
+        "stands": describe.stands,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ CSV
+
+
+def as_csv(told: Report) -> str:
+    """A line for each rule and currency. No cell is taken for a formula, whatever a rule or a currency is called."""
+    written = io.StringIO()
+    csv.writer(written).writerows([_HEADS, *([_cell(value) for value in row] for row in _rows(told))])
+    return written.getvalue()
+
+
+def _rows(told: Report) -> Iterator[Iterable[object]]:
+    for rule in told.rules:
+        counts = (rule.goals, rule.states["delivered"], rule.waiting, rule.goals - rule.with_visitor)
+        money = [one for one in told.money if (one.source, one.rule) == (rule.source, rule.rule)]
+        sums = [(one.currency, str(one.with_visitor.amount), str(one.without_visitor.amount)) for one in money]
+        for amounts in sums or [("", "", "")]:
+            yield (rule.source, rule.rule, rule.kind, *counts, *amounts)
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -1,0 +1,166 @@
+"""The numbers of the console's first page: today, 24 hours, 30 days, sales without a visitor, the queue.
+
+Days and hours are UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.model import FINAL, GoalState
+from bridge.store.clock import read_ms
+from bridge.store.operator import overview
+from bridge.store.operator.overview import DAY_MS, HOUR_MS
+from bridge.text import count, listing, money, span
+from bridge.workbench import report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy import Connection
+
+    from bridge.store import Store
+    from bridge.store.operator.overview import Queue
+    from bridge.workbench.report import Money
+
+HOURS: Final = 24
+DAYS: Final = 30
+WEEK_MS: Final = 7 * DAY_MS
+AGAIN_MS: Final = 60_000  # for which a finished day is believed
+_AGAIN: Final = 2  # finished days are counted again at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What became of goals: waiting is to be sent or decided, rejected or given up, unnamed without a visitor."""
+
+    delivered: int = 0
+    waiting: int = 0
+    parked: int = 0
+    rejected: int = 0
+    unnamed: int = 0
+
+    @property
+    def others(self) -> int:
+        """Those that are not delivered."""
+        return self.waiting + self.parked + self.rejected + self.unnamed
+
+    @property
+    def all(self) -> int:
+        return self.delivered + self.others
+
+
+@dataclass(frozen=True, slots=True)
+class HourFigures:
+    """One hour: when it began, how many events came and goals were made."""
+
+    at_ms: int
+    events: int
+    goals: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayFigures:
+    """One day: when it began, and what became of the goals made on it."""
+
+    at_ms: int
+    goals: Stand
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """today: the goals made since midnight; before: those made on the same day a week before, until the same time.
+
+    hours: the last 24, the current one last. days: the last 30, today last. queues: of the destinations with goals that
+    are not final.
+    """
+
+    now_ms: int
+    today: Stand
+    before: Stand
+    hours: tuple[HourFigures, ...]
+    days: tuple[DayFigures, ...]
+    queues: tuple[Queue, ...]
+
+
+class FinishedDays:
+    """What became of the goals of days that are over, which changes little: each is counted again now and then only.
+
+    So many rows are read the first time alone. One process's own; not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[int, Stand]] = {}  # day -> when it was counted, what was counted
+
+    def get(self, conn: Connection, days: range, now_ms: int) -> dict[int, Stand]:
+        """Of each of these days."""
+        self._kept = {day: kept for day, kept in self._kept.items() if day in days}
+        oldest = sorted(self._kept, key=lambda day: self._kept[day][0])[:_AGAIN]
+        due = [day for day in oldest if now_ms - self._kept[day][0] >= AGAIN_MS]
+        for day in (*due, *(day for day in days if day not in self._kept)):
+            states = overview.states(conn, day * DAY_MS, (day + 1) * DAY_MS)
+            self._kept[day] = (now_ms, _stand(states))
+        return {day: self._kept[day][1] for day in days}
+
+
+def figures(store: Store, destinations: Iterable[str], finished: FinishedDays) -> Figures:
+    """All of it, as of now."""
+    with store.read() as conn:
+        now_ms = read_ms(conn)
+        hour, day = now_ms // HOUR_MS, now_ms // DAY_MS
+        first_hour, first_day = hour - HOURS + 1, day - DAYS + 1
+        came = overview.events_per_hour(conn, first_hour * HOUR_MS)
+        made = overview.goals_per_hour(conn, first_hour * HOUR_MS)
+        today = _stand(overview.states(conn, day * DAY_MS, now_ms + 1))
+        days = {**finished.get(conn, range(first_day, day), now_ms), day: today}
+        return Figures(
+            now_ms=now_ms,
+            today=today,
+            before=_stand(overview.states(conn, day * DAY_MS - WEEK_MS, now_ms - WEEK_MS)),
+            hours=tuple(
+                HourFigures(one * HOUR_MS, came.get(one, 0), made.get(one, 0)) for one in range(first_hour, hour + 1)
+            ),
+            days=tuple(DayFigures(one * DAY_MS, days[one]) for one in range(first_day, day + 1)),
+            queues=overview.queues(conn, destinations),
+        )
+
+
+def unnamed(store: Store) -> str:
+    """The sentence about the sales of the last 7 days that have no visitor."""
+    with store.read() as conn:
+        return unnamed_sales(report.unnamed_sales(conn, read_ms(conn) - WEEK_MS))
+
+
+def _stand(states: Mapping[str, int]) -> Stand:
+    waiting = {state for state in GoalState if state not in FINAL and state is not GoalState.PARKED}
+    return Stand(
+        delivered=states.get(GoalState.DELIVERED, 0),
+        waiting=sum(states.get(state, 0) for state in waiting),
+        parked=states.get(GoalState.PARKED, 0),
+        rejected=states.get(GoalState.REJECTED, 0) + states.get(GoalState.EXPIRED, 0),
+        unnamed=states.get(GoalState.UNATTRIBUTED, 0),
+    )
+
+
+def unnamed_sales(sales: Iterable[Money]) -> str:
+    """`$1,240 of sales this week without a visitor (4)`; empty if there is none."""
+    sums = [sale.without_visitor for sale in sales]
+    if not sums:
+        return ""
+    amounts = listing([money(sale.without_visitor.amount, sale.currency) for sale in sales])
+    return f"{amounts} of sales this week without a visitor ({sum(one.goals for one in sums)})"
+
+
+def drains(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> str:
+    """When all that is due now will have been sent, in a sentence. rate: requests per minute."""
+    requests = queue.due + queue.looks
+    if not requests:
+        return "Nothing is due."
+    minutes = -(-requests // rate)
+    takes = f"At {count(rate, 'request')} per minute that takes about {span(minutes * 60_000)}"
+    if not has_key:
+        return f"Nothing is sent until the key is set. {takes} from then on."
+    if paused:
+        return f"Nothing is sent during the pause. {takes} from its end on."
+    return f"{takes}, if no more comes and DataFast takes each at the first try."
