@@ -275,7 +275,7 @@ def test_goals_are_retried_round_by_round(visit, made, console, monkeypatch):
     goals = [made.goal(None, "rejected") for _ in range(5)]
     delivered = made.goal()
     preview = visit.get(f"{PATH}/retry?kind=goals&state=rejected&source=stripe")
-    assert "<strong>5 goals</strong> match" in preview.text
+    assert "<strong>5 goals</strong> match:" in preview.text
     assert "5 rejected: each is due now" in preview.text
     later = made.goal(None, "rejected")
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', preview.text.partition("<form class=")[2]))

@@ -255,7 +255,8 @@ def _by_ids(
     while (at := conn.execute(select(edge).where(of.id >= low, of.id < high)).scalar()) is not None:
         start, end = (max(low, at + 1 - size), at + 1) if down else (at, min(high, at + size))
         low, high = (low, start) if down else (end, high)
-        yield _step(of, wanted, _between(start, end), end - start, start if down else end - 1)
+        reached = None if low >= high else start if down else end - 1
+        yield _step(of, wanted, _between(start, end), end - start, reached)
         size = then
 
 

@@ -116,7 +116,7 @@ def _list(
     values = {
         "chosen": chosen,
         "rows": rows,
-        "moment": describe.moment(conn, bridge.settings.environ),
+        "moment": describe.moment(conn, bridge.settings.environ) if chosen.kind == activity.GOALS else None,
         "choices": _choices(bridge, conn, chosen),
         "kinds": filters.KINDS,
         "describe": describe,

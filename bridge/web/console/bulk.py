@@ -73,6 +73,7 @@ def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
         what,
         chosen,
         number=number,
+        size=ROUND if matching.reached is not None else min(ROUND, matching.number),
         any=bool(matching.number) or matching.reached is not None,
         states=bulk.foretell(what, matching.by_state) if what != "replay" else (),
         foretold=said,
@@ -115,6 +116,5 @@ def _page(what: str, chosen: Filter, **values: Any) -> Response:
         chosen=chosen,
         button=_BUTTONS[what],
         action=f"{PATH}/{what}",
-        size=ROUND,
-        **{**empty, **values},
+        **{**empty, "size": ROUND, **values},
     )
