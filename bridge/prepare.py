@@ -176,14 +176,15 @@ class Preparer:
         envelope = _envelope(document)
         times = _times(event, envelope)
         called = f"{envelope.type or 'an event'} {name}"
-        observation = Observation((), times[1], called, event.id, number, sender=source.name)
         why = sources.ignored(source, document)
         if why is not None:
+            observation = Observation((), times[1], called, event.id, number, sender=source.name)
             return ReadDocument(document, name, envelope, times, observation, ignored=why)
         keys = identity.keys(source, envelope, document, self._matching())
         judged = self._judged(identity.candidates(source, document))
         named = next(iter(identity.ranked(judged)), None)
-        return ReadDocument(document, name, envelope, times, replace(observation, keys=keys, named=named), judged)
+        observation = Observation(keys, times[1], called, event.id, number, named, source.name)
+        return ReadDocument(document, name, envelope, times, observation, judged)
 
     def _matching(self) -> identity.Matching:
         by_email = self.settings.bridge_match_email == "on"
@@ -203,7 +204,8 @@ class Preparer:
             hash_key=self.hash_key,
             near=self.near,
         )
-        made = bool(evaluation.planned or evaluation.following)
+        if not (evaluation.planned or evaluation.following):
+            return Element(envelope, read.observation, read.judged, evaluation)
         happened_ms, ordered_ms, is_stated = read.times
         of_element = {
             "happened_at_ms": happened_ms,
@@ -211,21 +213,15 @@ class Preparer:
             "time_is_stated": is_stated,
             "keys": (*keys, *identity.live_twins(keys)) if envelope.test else keys,
             "test": envelope.test,
-            "handover": source.handovers.of(document) if made and source.handovers is not None else None,
+            "handover": source.handovers.of(document) if source.handovers is not None else None,
         }
 
         def drafts(goals: Iterable[PlannedGoal]) -> tuple[GoalDraft, ...]:
             described = (_described(goal, event, read.name) for goal in goals)
             return tuple(self._draft(event, goal, read.judged, of_element) for goal in described)
 
-        return Element(
-            envelope,
-            read.observation,
-            read.judged,
-            evaluation,
-            drafts(evaluation.planned),
-            drafts(evaluation.following),
-        )
+        goals, following = drafts(evaluation.planned), drafts(evaluation.following)
+        return Element(envelope, read.observation, read.judged, evaluation, goals, following)
 
     def _draft(
         self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], of_element: Mapping[str, Any]

@@ -49,7 +49,7 @@ def text_of(value: Json | Missing) -> str | None:
 
 def is_fixture_id(event_id: str) -> bool:
     """`evt_00000000000000`, the id of every trial event of old and of every fixture: it names no event."""
-    return _ZEROS.fullmatch(event_id) is not None
+    return event_id.endswith(("0", "-")) and _ZEROS.fullmatch(event_id) is not None
 
 
 def nearest(word: str, known: Collection[str], likeness: float = 0.7) -> str | None:

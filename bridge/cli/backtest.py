@@ -67,9 +67,10 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         present, other = (
             stored.preparer(store, one, settings, app.destinations(settings, one)) for one in (sets.present, sets.other)
         )
-        with screen.progress("events") as step:
-            result = backtests.compare(store, present, other, since_ms, step)
-        paths = unseen.unseen(store, sets.other, settings, since_ms)
+        search = unseen.Search(store, sets.other, settings, since_ms)
+        with screen.progress("events") as step, resources.few_collections():
+            result = backtests.compare(store, present, other, since_ms, step, search.see)
+        paths = search.unseen()
         _hide(screen, store, result)
     failed = expect_no_loss and result.lost > 0
     if screen.as_json:

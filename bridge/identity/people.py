@@ -79,6 +79,8 @@ class Matching:
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching) -> Iterator[Key]:
     """The people whom one event (or one element of it) names, in the order of the file's paths and the preset's."""
     for spec in _named_by(source, envelope.type):
+        if not (matching.users if spec.kind != "email" else matching.email_key):
+            continue  # nobody is recognised by it
         if spec.only is not None and spec.only.of(document) is None:
             continue
         for path in spec.paths:
@@ -109,17 +111,16 @@ def _named_by(source: Source, event_type: str) -> tuple[PersonSpec, ...]:
 
 def _of(spec: PersonSpec, source: Source, value: Json | Missing, mode: str, matching: Matching) -> Iterator[Key]:
     if spec.kind == "email":
-        if matching.email_key is not None:
-            for address in _named(value, _EMAIL):
-                if (hashed := email_hash(address, matching.email_key)) is not None:
-                    yield Key(f"email:{source.destination}:{mode}:{hashed}", "email", hashed)
-    elif matching.users:
-        sure = spec.kind == "user"
-        for one in _named(value, _USER):
-            yield from _user(source, one, mode, own=spec.own and one is value, sure=sure)
-        if isinstance(value, dict):
-            for one in _named(value, _REFERENCE):
-                yield from _user(source, one, mode, own=False, sure=False)
+        for address in _named(value, _EMAIL):
+            if (hashed := email_hash(address, matching.email_key or b"")) is not None:
+                yield Key(f"email:{source.destination}:{mode}:{hashed}", "email", hashed)
+        return
+    sure = spec.kind == "user"
+    for one in _named(value, _USER):
+        yield from _user(source, one, mode, own=spec.own and one is value, sure=sure)
+    if isinstance(value, dict):
+        for one in _named(value, _REFERENCE):
+            yield from _user(source, one, mode, own=False, sure=False)
 
 
 def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
@@ -175,6 +176,11 @@ def user_id(value: Json) -> str | None:
     if not low.strip("0-"):
         return None
     return low if UUID4.fullmatch(text) else text
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an e-mail address, a person's or a role's."""
+    return _ADDRESS.fullmatch(text.strip()) is not None
 
 
 def email_hash(value: Json, key: bytes) -> str | None:

@@ -126,7 +126,8 @@ def _of(thing: dict[str, Json], name: str, depth: int) -> Iterator[tuple[str, Js
         return
     for field, kind in _FIELDS.get(name, _LOOSE):
         value = thing.get(field)
-        yield from _named(value, kind, depth)
+        if value is not None:
+            yield from _named(value, kind, depth)
     if name == "invoice":
         for value in _subscriptions(thing):
             yield from _named(value, "subscription", depth)

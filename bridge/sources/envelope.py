@@ -88,7 +88,10 @@ def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
     """Whether any of the places says so. An event of which none says it is live."""
     for path in spec.test:
         value = path.read(document)
-        if value is not MISSING and (value is spec.test_is or _marks_test(value, spec.test_is)):
+        if value.__class__ is bool is spec.test_is.__class__:  # most events: livemode, which is not false
+            if value is spec.test_is:
+                return True
+        elif value is not MISSING and _marks_test(value, spec.test_is):
             return True
     return False
 

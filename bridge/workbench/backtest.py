@@ -179,36 +179,38 @@ def compare(
     other: Preparer,
     since_ms: int,
     step: Callable[[int], None] = lambda _done: None,
+    see: Callable[[ReadEvent], None] = lambda _read: None,
 ) -> Backtest:
-    """What two sets make of the events that came since then. step: hears how many events were looked at."""
+    """What two sets make of the events that came since then.
+
+    step: hears how many events were looked at. see: is shown each of them, as the other set reads it.
+    """
     with store.read() as conn:
         span = history.span(conn, since_ms)
-    return _compared(store, present, other, stored.pages(store, span), span.first or 0, step)
-
-
-def compare_some(store: Store, present: Preparer, other: Preparer, ids: Sequence[int]) -> Backtest:
-    """The same for these events, in the order of their arrival."""
-    return _compared(store, present, other, stored.some(store, ids), min(ids, default=0), lambda _done: None)
-
-
-def _compared(
-    store: Store,
-    present: Preparer,
-    other: Preparer,
-    pages: Iterable[list[Event]],
-    first: int,
-    step: Callable[[int], None],
-) -> Backtest:
-    def made_before(places: Iterable[Place]) -> set[Place]:
-        with store.read() as conn:
-            return history.made_before(conn, places, first)
-
-    comparison, done = Comparison(present, other, made_before), 0
-    for events in pages:
+    comparison, done = Comparison(present, other, _made_before(store, span.first or 0), see), 0
+    for events in stored.pages(store, span):
         comparison.add(events)
         done += len(events)
         step(done)
     return comparison.result()
+
+
+def compare_some(store: Store, present: Preparer, other: Preparer, ids: Sequence[int]) -> Backtest:
+    """The same for these events, in the order of their arrival."""
+    comparison = Comparison(present, other, _made_before(store, min(ids, default=0)))
+    for events in stored.some(store, ids):
+        comparison.add(events)
+    return comparison.result()
+
+
+def _made_before(store: Store, first: int) -> Callable[[Iterable[Place]], set[Place]]:
+    """Asks which goals an event before the first one has made."""
+
+    def made_before(places: Iterable[Place]) -> set[Place]:
+        with store.read() as conn:
+            return history.made_before(conn, places, first)
+
+    return made_before
 
 
 class _Made(NamedTuple):
@@ -275,13 +277,18 @@ class Comparison:
     """Takes the stored events page by page, in the order of their arrival.
 
     made_before: which of some goals an event before the first one has made (`bridge.store.operator.history`).
+    see: as for `compare`.
     """
 
     def __init__(
-        self, present: Preparer, other: Preparer, made_before: Callable[[Iterable[Place]], set[Place]]
+        self,
+        present: Preparer,
+        other: Preparer,
+        made_before: Callable[[Iterable[Place]], set[Place]],
+        see: Callable[[ReadEvent], None] = lambda _read: None,
     ) -> None:
         self._present, self._other = _Side(present), _Side(other)
-        self._made_before = made_before
+        self._made_before, self._see = made_before, see
         self._alike = _alike(present.rule_set.sources, other.rule_set.sources)
         self._events = self._gone = self._same = 0
         self._of_source: defaultdict[str, int] = defaultdict(int)
@@ -310,14 +317,20 @@ class Comparison:
     def _by_other(self, read: ReadEvent) -> PreparedEvent:
         """Most sources differ in their rules alone, so that what was read of an event holds for both sets."""
         preparer = self._other.preparer
-        return preparer.judge(read) if read.event.source in self._alike else preparer.prepare(read.event)
+        if read.event.source not in self._alike:
+            read = preparer.read(read.event)
+        self._see(read)
+        return preparer.judge(read)
 
     def _compare(self, present: PreparedEvent, other: PreparedEvent) -> None:
         self._present.unreadable += present.quarantine is not None
         self._other.unreadable += other.quarantine is not None
         ours, theirs = self._present.new(present), self._other.new(other)
         for place in ours.keys() & theirs.keys():
-            self._pair(_made(present.event, *ours[place], None), _made(other.event, *theirs[place], None))
+            if _says_the_same(*ours[place], *theirs[place]):
+                self._same += 1
+            else:
+                self._pair(_made(present.event, *ours[place], None), _made(other.event, *theirs[place], None))
         for place in ours.keys() - theirs.keys():
             made = self._alone(present.event, *ours[place], other, self._other)
             self._meet(made, self._present, self._other)
@@ -412,6 +425,19 @@ def _all(of: Mapping[str, Sequence[Rule]]) -> Iterator[tuple[str, Rule]]:
 
 
 # ------------------------------------------------------------------------------------------------ what is compared
+
+
+def _says_the_same(element: int, ours: GoalDraft, other_element: int, theirs: GoalDraft) -> bool:
+    """Whether two goals of one event and place evidently do not differ; `_differences` tells how others do."""
+    one, other = ours.planned, theirs.planned
+    return (
+        element == other_element
+        and one.metadata == other.metadata
+        and one.description == other.description
+        and (one.max_age_ms, one.wait_ms, one.kind) == (other.max_age_ms, other.wait_ms, other.kind)
+        and ours.own[:1] == theirs.own[:1]
+        and ours.keys == theirs.keys
+    )
 
 
 _COMPARED: Final = ("description", "visitor", "max_age", "wait", "kind", "keys that lead to a visitor")

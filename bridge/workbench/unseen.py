@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from bridge.globs import Glob
     from bridge.model import Document, Event, Json
+    from bridge.prepare import ReadEvent
     from bridge.rules import RuleSet
     from bridge.rules.language.paths import Segment
     from bridge.rules.language.values import Value
@@ -68,31 +69,59 @@ class UnseenPath:
 
 def unseen(store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 0) -> tuple[UnseenPath, ...]:
     """Of all files of a set, by the newest events since then."""
-    asked = [one for name in sorted(rule_set.sources) for one in _questions(rule_set, name)]
-    waiting: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    with store.read() as conn:
-        for event_id, source, event_type in history.newest(conn, {one.source for one in asked}, since_ms):
-            waiting[source, event_type].append(event_id)
-    preparer, left = Preparer(rule_set, settings, {}, b""), _BYTES_MAX
-    for (source, event_type), ids in waiting.items():
-        mine = [one for one in asked if one.source == source and (event_type == _BATCH or one.is_for(event_type))]
-        for start in range(0, min(len(ids), EVENTS_MAX), _PAGE):
-            if left <= 0 or all(one.seen for one in mine):
-                break
-            with store.read() as conn:
-                events = history.some(conn, ids[start : min(start + _PAGE, EVENTS_MAX)])
-            left -= sum(len(event.body or b"") for event in events)
-            _look(events, mine, preparer)
-    return tuple(one.answer() for one in asked if one.types and not one.seen)
+    return Search(store, rule_set, settings, since_ms).unseen()
 
 
-def _look(events: Sequence[Event], questions: Sequence[_Question], preparer: Preparer) -> None:
-    for event in events:
-        for read in preparer.read(event).documents if event.body is not None else ():
-            source = preparer.rule_set.sources[event.source]
-            document = with_values(read.document, source, read.envelope.type, b"")
-            for one in questions:
-                one.look(document, read.envelope.type)
+class Search:
+    """Whoever reads the stored events for something else shows them first (`see`): few are then read once more."""
+
+    def __init__(self, store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 0) -> None:
+        self._store = store
+        self._preparer = Preparer(rule_set, settings, {}, b"")
+        self._asked = [one for name in sorted(rule_set.sources) for one in _questions(rule_set, name)]
+        ids: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        with store.read() as conn:
+            for event_id, source, event_type in history.newest(conn, {one.source for one in self._asked}, since_ms):
+                if len(ids[source, event_type]) < EVENTS_MAX:
+                    ids[source, event_type].append(event_id)
+        self._waiting = [(self._about(source, event_type), some) for (source, event_type), some in ids.items()]
+        self._by_event = {event_id: mine for mine, some in self._waiting for event_id in some}
+
+    def _about(self, source: str, event_type: str) -> list[_Question]:
+        return [one for one in self._asked if one.source == source and (event_type == _BATCH or one.is_for(event_type))]
+
+    def see(self, read: ReadEvent) -> None:
+        """Note which paths this event has."""
+        mine = [one for one in self._by_event.get(read.event.id, ()) if not one.seen]
+        for event_type, document in self._documents(read) if mine else ():
+            for one in mine:
+                one.see(document, event_type)
+
+    def unseen(self) -> tuple[UnseenPath, ...]:
+        """What none of the events has, read again as long as paths are open."""
+        left = _BYTES_MAX
+        for mine, ids in self._waiting:
+            for start in range(0, len(ids), _PAGE):
+                if left <= 0 or all(one.seen for one in mine):
+                    break
+                with self._store.read() as conn:
+                    events = history.some(conn, ids[start : start + _PAGE])
+                left -= sum(len(event.body or b"") for event in events)
+                self._look(events, mine)
+        return tuple(one.answer() for one in self._asked if one.types and not one.seen)
+
+    def _look(self, events: Sequence[Event], questions: Sequence[_Question]) -> None:
+        for event in events:
+            read = self._preparer.read(event) if event.body is not None else None
+            for event_type, document in self._documents(read) if read is not None else ():
+                for one in questions:
+                    one.look(document, event_type)
+
+    def _documents(self, read: ReadEvent) -> Iterator[tuple[str, Document]]:
+        """Each with its type and with room for its values."""
+        for one in read.documents:
+            source = self._preparer.rule_set.sources[read.event.source]
+            yield one.envelope.type, with_values(one.document, source, one.envelope.type, b"")
 
 
 @dataclass(slots=True)
@@ -111,13 +140,18 @@ class _Question:
     def is_for(self, event_type: str) -> bool:
         return any(glob.matches(event_type) for glob in self.globs)
 
+    def see(self, document: Document, event_type: str) -> bool:
+        """Whether it was seen, here or before."""
+        if not self.seen and self.is_for(event_type):
+            self.seen = any(_has(document, path) for path in self.written.paths)
+        return self.seen
+
     def look(self, document: Document, event_type: str) -> None:
         if self.seen or not self.is_for(event_type):
             return
         self.events += 1
         self.types[event_type] = None
-        self.seen = any(_has(document, path) for path in self.written.paths)
-        if not self.seen and len(self.known) < _KNOWN_MAX:
+        if not self.see(document, event_type) and len(self.known) < _KNOWN_MAX:
             path = self.written.paths[0]
             body = was(document).body if isinstance(path, WasPath) else document.body
             self.known |= dict.fromkeys(_all(document.root if path.root == "root" else body))

@@ -13,7 +13,9 @@ from sqlalchemy import update
 from bridge import rules
 from bridge.cli import main
 from bridge.store import schema
-from bridge.workbench.unseen import EVENTS_MAX, unseen
+from bridge.store.operator import history
+from bridge.workbench import stored
+from bridge.workbench.unseen import EVENTS_MAX, Search, unseen
 
 RULES = """provider: stripe
 goals:
@@ -45,7 +47,17 @@ def desk(store, clock):
 
 
 def told(desk, text, name="stripe.yaml"):
-    return [one.line for one in unseen(desk.store, rule_set({name: text}), settings())]
+    """As `check` finds it, and as `backtest` does, which has shown all events to the search before."""
+    rules = rule_set({name: text})
+    search = Search(desk.store, rules, settings())
+    preparer = stored.preparer(desk.store, rules, settings(), {})
+    with desk.store.read() as conn:
+        span = history.span(conn, 0)
+    for event in (event for page in stored.pages(desk.store, span) for event in page):
+        search.see(preparer.read(event))
+    found = unseen(desk.store, rules, settings())
+    assert search.unseen() == found
+    return [one.line for one in found]
 
 
 QUANTITY = "data.object.line_items.data.*.quantity"

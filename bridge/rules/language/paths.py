@@ -77,6 +77,10 @@ class CompiledPath:
     rest: tuple[Segment, ...]
 
     def read(self, document: Document) -> Json | Missing:
+        value = self.whole(document)
+        return identified(value) if value.__class__ is dict else value
+
+    def whole(self, document: Document) -> Json | Missing:
         # Written out because every event runs through here a hundred times: it only follows names down nested objects.
         value = document.body if self.root == "body" else self._start(document)
         for name in self.names:
@@ -90,12 +94,6 @@ class CompiledPath:
         else:
             if self.rest:
                 value = walk(value, self.rest)
-        if value.__class__ is dict:
-            return identified(value)
-        return MISSING if value is None else value
-
-    def whole(self, document: Document) -> Json | Missing:
-        value = walk(self._start(document), self.segments)
         return MISSING if value is None else value
 
     def _start(self, document: Document) -> Json:
