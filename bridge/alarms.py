@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.identity.sentences import advice
+from bridge.identity.sentences import WAYS, advice
 from bridge.settings import MS
 from bridge.store.delivery.pauses import UNKNOWN_IN_ROW
 
@@ -283,15 +283,12 @@ def _unnamed(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Ite
         yield replace(_UNNAMED, sentence=sentence, detail=f"{sentence} {_cause(found, source)}", about=found.source)
 
 
-_WAYS: Final = {"email": "through its e-mail address"}
-
-
 def attributed(found: Attribution) -> str:
     """How many of a source's last goals have a visitor, and through what."""
     others = f"; {_many(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
         return f"no goal yet at which a visitor can be handed over{others}"
-    ways = ", ".join(f"{count} {_WAYS.get(way, f'through its {way}')}" for way, count in sorted(found.through.items()))
+    ways = ", ".join(f"{found.through[way]} {text}" for way, text in WAYS.items() if way in found.through)
     what, _ = _KINDS.get(found.kind, ("goals", ""))
     return f"{found.named} of the last {found.goals} {what} have a visitor{f' ({ways})' if ways else ''}{others}"
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
+from bridge.identity.sentences import WAYS
 from bridge.text import ago
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bridge.cli.screen import Screen
     from bridge.workbench.report import Money, Report, RuleReport
+
+_HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # of a column, where the way is called otherwise
 
 
 @command(
@@ -59,6 +64,7 @@ def as_json(found: Report) -> dict[str, Any]:
         "rules": [_rule_json(rule) for rule in found.rules],
         "money": [_money_json(money) for money in found.money],
         "sales": [_money_json(money) for money in found.sales],
+        "through": {source: dict(ways) for source, ways in found.through.items()},
         "attribution": [
             {**asdict(one), "named": one.named, "sentence": alarms.attributed(one)} for one in found.attribution
         ],
@@ -76,6 +82,7 @@ def _rule_json(rule: RuleReport) -> dict[str, Any]:
         "goals": rule.goals,
         "states": dict(rule.states),
         "with_visitor": rule.with_visitor,
+        "through": dict(rule.through),
         "without_visitor": rule.goals - rule.with_visitor,
         "days": dict(sorted(rule.days.items())),
     }
@@ -115,17 +122,35 @@ def _print(screen: Screen, found: Report, since: int) -> None:
         columns = ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "GOALS", "WITHOUT", "GOALS")
         rows = [_money_row(money) for money in (*found.money, *found.sales)]
         screen.table(columns, rows, numbers=range(3, len(columns)))
+    _print_visitors(screen, found)
     _print_state(screen, found)
 
 
-def _print_state(screen: Screen, found: Report) -> None:
+def _print_visitors(screen: Screen, found: Report) -> None:
+    """Through what each source's goals found their visitors, and how its last sales fared."""
     from bridge import alarms
-    from bridge.workbench.describe import stands
 
+    ways = [way for way in WAYS if any(through[way] for through in found.through.values())]
+    if ways:
+        screen.say()
+        screen.heading("Visitors, and what they were found through")
+        heads = ("SOURCE", *(_HEADS.get(way, way.upper()) for way in ways), "NO VISITOR")
+        screen.table(heads, [_ways(found, source, ways) for source in found.through], numbers=range(1, len(heads)))
     if found.attribution:
         screen.say()
-        screen.heading("Visitors")
+        screen.heading("The last sales, sign-ups and so on")
         screen.facts([(one.source, alarms.attributed(one)) for one in found.attribution])
+
+
+def _ways(found: Report, source: str, ways: Sequence[str]) -> tuple[str, ...]:
+    through = found.through[source]
+    without = sum(rule.goals for rule in found.rules if rule.source == source) - through.total()
+    return (source, *(str(through[way] or "") for way in ways), str(without or ""))
+
+
+def _print_state(screen: Screen, found: Report) -> None:
+    from bridge.workbench.describe import stands
+
     if found.waiting:
         screen.say()
         screen.heading("Waiting now")

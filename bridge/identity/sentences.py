@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import PEOPLE
 from bridge.presets import stated
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from bridge.identity.evidence import FoundVisitor
 
 HINT: Final = "a hint"  # what the event of a hint from outside is called
+LOOKED_UP: Final = ", looked up"  # how the name of what was asked of the provider ends
+WAYS: Final = {  # what a goal found its visitor through, the nearest first: as counts name it, and in words
+    "event": "in the event itself",
+    "thread": "through its purchase",
+    "customer": "through its customer",
+    "user": "through its user",
+    "email": "through its e-mail address",
+    "look-up": "through a look-up at Stripe",
+    "by-hand": "bound by hand",
+}
 
 # Which key of an event tells a person most.
 _BEST: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
@@ -22,6 +32,19 @@ _WEAK: Final = ("customer", *PEOPLE)
 _ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
 _SOME: Final = 3
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+
+def way(found: Mapping[str, Any]) -> str:
+    """Through what a visitor was found: one of WAYS. found: a `FoundVisitor` as JSON.
+
+    Who named the visitor counts before the key that led there: a person or your site, then a look-up.
+    """
+    if found.get("by", "own") == "own":
+        return "event"
+    event = found.get("event") or ""
+    if event == HINT:
+        return "by-hand"
+    return "look-up" if event.endswith(LOOKED_UP) else str(found["by"])
 
 
 def provenance(found: FoundVisitor) -> str:
@@ -48,6 +71,8 @@ def _of_person(found: FoundVisitor) -> str:
     if found.event == HINT:
         return f"{via}, bound by {HINT} from outside"
     sender, _, event = (found.event or "").partition(" ")
+    if event.endswith(LOOKED_UP):
+        return f"{via}, learned from {event}, {_day(found)}"
     return f"{via}, learned from {sender.capitalize()} {event.rpartition(' ')[0] or event}, {_day(found)}"
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity
 from bridge.identity.evidence import Observation
+from bridge.identity.sentences import LOOKED_UP
 from bridge.model import Document, Envelope
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _observation(
 def named_after(thing: Mapping[str, Json]) -> str:
     """What people call the object that was looked up."""
     kind = str(thing.get("object"))
-    return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}, looked up"
+    return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}{LOOKED_UP}"
 
 
 def _made_at_ms(thing: Mapping[str, Json], now_ms: int) -> int:

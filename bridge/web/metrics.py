@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from bridge.errors import StoreError
+from bridge.identity.sentences import WAYS
 from bridge.store.operator import status
 from bridge.web import auth
 from bridge.web.cached import Cached, CachedInBackground
@@ -125,12 +126,15 @@ def _sources(seen: Snapshot) -> Iterator[Metric]:
 
 
 def _attribution(seen: Snapshot) -> Iterator[Metric]:
-    ways = {found.source: {**found.through, "none": found.goals - found.named} for found in seen.attribution}
+    ways = {
+        found.source: {**dict.fromkeys(WAYS, 0), **found.through, "none": found.goals - found.named}
+        for found in seen.attribution
+    }
     yield _gauge(
         "bridge_attribution_goals",
         "The last goals of purchases, sign-ups and so on by what they found their visitor through; none: not",
         ("source", "through"),
-        (((source, way), goals) for source, through in ways.items() for way, goals in sorted(through.items())),
+        (((source, way), goals) for source, through in ways.items() for way, goals in through.items()),
     )
     others = (((found.source,), found.others) for found in seen.attribution)
     text = "Goals of 30 days without a visitor from other events"

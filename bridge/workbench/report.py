@@ -69,7 +69,7 @@ class Money:
 class RuleReport:
     """The goals or payments (`kind`) of one rule: their names, states and days (`2026-11-28`).
 
-    with_visitor: how many of them have a visitor.
+    through: one of `bridge.identity.sentences.WAYS` -> how many of them found their visitor so.
     """
 
     source: str
@@ -78,7 +78,7 @@ class RuleReport:
     names: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     days: Counter[str] = field(default_factory=Counter)
-    with_visitor: int = 0
+    through: Counter[str] = field(default_factory=Counter)
 
     @property
     def goals(self) -> int:
@@ -88,6 +88,11 @@ class RuleReport:
     def called(self) -> str:
         """Its name; of payments, with what they are."""
         return self.rule if self.kind in ("goal", self.rule) else f"{self.rule} ({self.kind})"
+
+    @property
+    def with_visitor(self) -> int:
+        """How many of them have a visitor."""
+        return self.through.total()
 
     @property
     def waiting(self) -> int:
@@ -139,6 +144,14 @@ class Report:
     def payments(self) -> int:
         """How many of them are payments."""
         return sum(rule.goals for rule in self.rules if rule.kind == PAYMENT)
+
+    @property
+    def through(self) -> dict[str, Counter[str]]:
+        """Of each source: what its goals found their visitor through."""
+        found: dict[str, Counter[str]] = {}
+        for rule in self.rules:
+            found.setdefault(rule.source, Counter()).update(rule.through)
+        return found
 
     @property
     def states(self) -> Counter[str]:
@@ -231,7 +244,8 @@ class _Adding:
         rule.names[goal.name] += 1
         rule.states[goal.state] += 1
         rule.days[_day(goal.created_at_ms)] += 1
-        rule.with_visitor += goal.attributed
+        if goal.through is not None:
+            rule.through[goal.through] += 1
         if goal.state in _FAILED:
             self._fail(goal)
         self._earn(goal)

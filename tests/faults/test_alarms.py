@@ -442,7 +442,7 @@ def test_eight_purchases_without_a_visitor_are_red_until_it_is_handed_over_and_t
     stage.wait_recorded(*range(10, 18))
     stage.sql(f"UPDATE goals SET created_at_ms = created_at_ms - {16 * MIN}")
     monitor.green()
-    assert "8 of the last 16 purchases have a visitor (8 through its event)" in stage.doctor(fails=False)
+    assert "8 of the last 16 purchases have a visitor (8 in the event itself)" in stage.doctor(fails=False)
 
 
 # ---------------------------------------------------------------------------------------------------------- the rest

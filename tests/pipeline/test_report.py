@@ -9,8 +9,10 @@ import pytest
 from identity_kit import ALICE, BOB, DAY, SECRETS, Desk, stripe_event
 from sqlalchemy import update
 
+from bridge import identity
 from bridge.cli import main
 from bridge.store import schema
+from bridge.store.goals import parking
 from bridge.store.operator import tallies
 from bridge.workbench import report as reports
 
@@ -51,6 +53,16 @@ def test_goals_are_counted_by_source_rule_and_day(desk, clock):
     assert [found.rules[0].days[day] for day in found.days[-2:]] == [1, 2]
     assert (found.goals, dict(found.states)) == (4, {"pending": 3, "unattributed": 1})
     assert reports.report(desk.store, clock.now_ms - 1_000).goals == 3, "only what was made since then"
+
+
+def test_of_each_source_it_is_told_what_visitors_were_found_through(desk):
+    source = desk.rules.sources["stripe"]
+    with desk.store.write() as conn:
+        parking.bind(conn, identity.key(source, "session", "cs_2"), ALICE, desk.settings)
+    desk.route(checkout("cs_1"), checkout("cs_2", visitor=None), checkout("cs_3", visitor=None))
+    found = reports.report(desk.store, 0)
+    assert found.through == {"stripe": {"event": 1, "by-hand": 1}}
+    assert (found.rules[0].with_visitor, found.rules[0].goals) == (2, 3)
 
 
 def test_money_is_told_per_currency_with_and_without_a_visitor(desk):
@@ -228,6 +240,8 @@ def test_the_answer_is_for_a_screen_of_eighty_columns(command):
     assert lines[1] == "1,240.00 USD of sales have no visitor (1 of 2)."
     assert "SOURCE  RULE    GOALS  DELIVERED  WAIT  NO VISITOR" in lines
     assert "stripe  bought      2                1           1" in lines
+    assert "SOURCE  EVENT  NO VISITOR" in lines
+    assert "stripe      1           1" in lines
     assert "SOURCE  RULE    CURRENCY  WITH A VISITOR  GOALS   WITHOUT  GOALS" in lines
     assert "stripe  bought  USD                49.00      1  1,240.00      1" in lines
     assert "all     sales   USD                49.00      1  1,240.00      1" in lines
@@ -249,6 +263,7 @@ def test_as_json_amounts_are_exact(command):
             "without_visitor": {"goals": 1, "amount": "1240.00"},
         }
     ]
+    assert told["through"] == {"stripe": {"event": 1}}
     assert told["sales"][0]["without_visitor"] == {"goals": 1, "amount": "1240.00"}
     assert (told["goals"], told["states"]) == (2, {"pending": 1, "unattributed": 1})
     assert told["rejected"][0]["example"] == "goal_2"

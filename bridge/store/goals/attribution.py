@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, func, literal_column, select
 
-from bridge.identity.evidence import FoundVisitor
-from bridge.identity.sentences import HINT
+from bridge.identity.sentences import way
 from bridge.store.schema import events, goals
 
 if TYPE_CHECKING:
@@ -29,16 +28,15 @@ SETTLED_MS: Final = 15 * 60_000  # younger goals may still find their visitor
 LOOKED_INTO: Final = 8  # goals without a visitor are asked why they have none
 OTHERS_MS: Final = 30 * 86_400_000
 _MANY: Final = 1_000  # more than this is not counted
-_LOOKED_UP: Final = ", looked up"
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """How many of the last goals of a source have a visitor.
 
-    kind: what their events are (`purchase`, `sign-up`, …), `goal` if that is not one thing. through: event, thread,
-    customer, look-up or hint -> how many found their visitor so. causes: why others did not, the commonest first: a
-    word, the path it is about (or none), how many of those that were looked into. example: one of them.
+    kind: what their events are (`purchase`, `sign-up`, …), `goal` if that is not one thing. through: one of
+    `bridge.identity.sentences.WAYS` -> how many found their visitor so. causes: why others did not, the commonest
+    first: a word, the path it is about (or none), how many of those that were looked into. example: one of them.
     others: goals of 30 days without a visitor from other events, up to 1,000.
     """
 
@@ -74,7 +72,7 @@ def _of(conn: Connection, source: str, now: int) -> Attribution:
         source=source,
         kind=kinds.pop() if len(kinds) == 1 else "goal",
         goals=len(rows),
-        through=dict(Counter(_through(row.provenance) for row in rows if _has_visitor(row))),  # no Counter: asdict()
+        through=dict(Counter(through(row.provenance) for row in rows if _has_visitor(row))),  # no Counter: asdict()
         causes=_causes(conn, unnamed[:LOOKED_INTO]) if len(rows) >= LEAST else (),
         example=unnamed[0].id if unnamed else None,
         others=int(conn.execute(_OTHERS, {"of_source": source, "since": now - OTHERS_MS}).scalar_one()),
@@ -95,13 +93,9 @@ def _has_visitor(row: Any) -> bool:
     return row.visitor is not None and not (row.state == "rejected" and row.reason == "unknown_visitor")
 
 
-def _through(provenance: str | None) -> str:
-    found = FoundVisitor.from_json(json.loads(provenance)) if provenance else None
-    if found is None or found.by == "own":
-        return "event"
-    if found.event == HINT:
-        return "hint"
-    return "look-up" if (found.event or "").endswith(_LOOKED_UP) else found.by
+def through(provenance: str | None) -> str:
+    """Through what a goal with a visitor found it (`bridge.identity.sentences.WAYS`), by its column `provenance`."""
+    return way(json.loads(provenance)) if provenance else "event"
 
 
 # --------------------------------------------------------------------------------------------------------- causes

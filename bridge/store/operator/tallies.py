@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, case, func, or_, select
 
 from bridge.model import FINAL, GoalState
+from bridge.store.goals import attribution
 from bridge.store.schema import events, goals, link_keys, link_visitors
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Unnamed:
 
 @dataclass(frozen=True, slots=True)
 class GoalFacts:
-    """What a report says of one goal. attributed: it has a visitor, and DataFast did not say that it knows none."""
+    """What a report says of one goal. through: what it found its visitor through (`bridge.identity.sentences.WAYS`).
+
+    None: it has no visitor, or DataFast said that it knows none.
+    """
 
     id: int
     source: str
@@ -81,11 +85,15 @@ class GoalFacts:
     reason: str | None
     message: str | None
     metadata: str
-    attributed: bool
+    through: str | None
     handover: str | None
     test: bool
     event_id: int
     kind: str
+
+    @property
+    def attributed(self) -> bool:
+        return self.through is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +152,8 @@ def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[Go
 
 def _facts(row: Any) -> GoalFacts:
     unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
-    attributed = row.visitor is not None and not unknown
-    values = (*row[:_FACTS], attributed, row.handover, bool(row.test), row.event_id, row.kind)
+    way = None if row.visitor is None or unknown else attribution.through(row.provenance)
+    values = (*row[:_FACTS], way, row.handover, bool(row.test), row.event_id, row.kind)
     return GoalFacts(*values)
 
 
@@ -180,6 +188,7 @@ _OF_GOALS: Final = select(
     goals.c.test,
     goals.c.event_id,
     goals.c.kind,
+    goals.c.provenance,
 )
 _NEWEST: Final = (
     select(

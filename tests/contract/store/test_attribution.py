@@ -162,9 +162,10 @@ def test_through_what_they_found_it_is_told(shop):
     shop.desk.later(3 * MINUTE)
     shop.sell(1)
     found = shop.found()
-    assert dict(found.through) == {"event": 3, "thread": 1, "customer": 1, "hint": 1}
+    assert dict(found.through) == {"event": 3, "thread": 1, "customer": 1, "by-hand": 1}
     assert attributed(found).startswith(
-        "6 of the last 7 purchases have a visitor (1 through its customer, 3 through its event, 1 through its hint, 1"
+        "6 of the last 7 purchases have a visitor (3 in the event itself, 1 through its purchase, 1 through its"
+        " customer, 1 bound by hand)"
     )
 
 

@@ -138,6 +138,27 @@ def test_own_fields_and_hints_have_their_sentences():
     assert sentences.provenance(hint) == "found through customer cus_1, bound by a hint from outside"
 
 
+LOOKED_UP = "Stripe's invoice in_1, looked up"
+WAYS = [
+    (FoundVisitor(ALICE, "own", path="a.b"), "event"),
+    *((FoundVisitor(ALICE, by, event="x evt_1"), by) for by in ("thread", "customer", "user", "email")),
+    *((FoundVisitor(ALICE, by, event=LOOKED_UP), "look-up") for by in ("thread", "customer")),
+    *((FoundVisitor(ALICE, by, event=f"stripe {LOOKED_UP}"), "look-up") for by in ("user", "email")),
+    *((FoundVisitor(ALICE, by, event=HINT), "by-hand") for by in ("thread", "customer", "user")),
+]
+
+
+@pytest.mark.parametrize(("found", "way"), WAYS)
+def test_what_a_visitor_was_found_through_is_one_of_seven_ways(found, way):
+    assert sentences.way(found.to_json()) == way
+    assert way in sentences.WAYS
+
+
+def test_a_person_of_a_look_up_is_told_once():
+    found = FoundVisitor(ALICE, "user", kind="user", ref="u_1", event=f"stripe {LOOKED_UP}", at_ms=0, before_ms=0)
+    assert sentences.provenance(found) == "via user u_1, learned from Stripe's invoice in_1, looked up, 1 Jan"
+
+
 @pytest.mark.parametrize(
     ("ms", "text"),
     [(0, "at the same time"), (999, "at the same time"), (60_000, "1 minute before"), (-7_200_000, "2 hours after")],
