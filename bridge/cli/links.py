@@ -94,7 +94,9 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     resources.demand_source(rule_set, source)
     kind = kind.replace(" ", "_")  # as `links show` writes it
     try:
-        found, known = identity.bound(rule_set.sources[source], kind, key, visitor, settings.bridge_visitor_id)
+        users = settings.bridge_match_user == "on"
+        form = settings.bridge_visitor_id
+        found, known = identity.bound(rule_set.sources[source], kind, key, visitor, form, users=users)
     except identity.BadBinding as error:
         raise UsageError(f"{error}.") from None
 

@@ -67,16 +67,21 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
     return Key(f"{owner}:{mode}:{name}", kind, identifier)
 
 
-def bound(source: Source, kind: str, value: str, visitor: str, form: str) -> tuple[Key, str]:
-    """The live key and the visitor that a request or a command binds; BadBinding. form: as for `judge`."""
+def bound(source: Source, kind: str, value: str, visitor: str, form: str, *, users: bool = True) -> tuple[Key, str]:
+    """The live key and the visitor that a request or a command binds; BadBinding.
+
+    form: as for `judge`. users: whether people are recognised by their user ids.
+    """
     if not _KIND.fullmatch(kind):
         raise BadBinding(
             "kind should be a word such as customer, subscription or order: lower-case letters, digits and _"
         )
     known = visitor_to_bind(visitor, form)
-    if kind == "email":
+    if kind == "email" or people.is_address(value):
         raise BadBinding(NO_ADDRESS)
-    found = people.user(source, value) if kind == "user" else key(source, kind, value)
+    if kind == "user":
+        return _bound_user(source, value, users=users), known
+    found = key(source, kind, value)
     if found is None:
         raise BadBinding("key cannot be remembered as an id: it should be the provider's own, such as cus_1")
     return found, known
@@ -91,6 +96,18 @@ def visitor_to_bind(visitor: str, form: str) -> str:
 
 
 NO_ADDRESS: Final = "an e-mail address cannot be bound: bind the user, or the provider's customer"
+
+
+def _bound_user(source: Source, value: str, *, users: bool) -> Key:
+    if not users:
+        raise BadBinding("BRIDGE_MATCH_USER is off, so that users find nobody: bind the provider's customer")
+    found = people.user(source, value)
+    if found is None:
+        raise BadBinding(
+            "key cannot be remembered as a user: it should be your app's own user id, such as user_abc, and not a word"
+            " such as guest"
+        )
+    return found
 
 
 def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:

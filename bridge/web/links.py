@@ -72,8 +72,9 @@ def _fields(body: bytes) -> dict[str, str]:
 def _bind(bridge: Bridge, name: str, fields: dict[str, str]) -> None:
     """Remember the link. UnknownSource, BadBinding, StoreError."""
     settings = bridge.settings
+    source, by_user = bridge.source(name), settings.bridge_match_user == "on"
     key, visitor = identity.bound(
-        bridge.source(name), fields["kind"], fields["key"], fields["visitor"], settings.bridge_visitor_id
+        source, fields["kind"], fields["key"], fields["visitor"], settings.bridge_visitor_id, users=by_user
     )
     bridge.store.run(lambda conn: parking.bind(conn, key, visitor, settings))
     bridge.wake()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from shop import sale, signed
@@ -504,6 +506,21 @@ def test_a_link_is_bound_and_wakes_the_worker(client, bridge, token, address):
     assert bound == ["shop:live:customer:c_1"]
 
 
+@pytest.mark.parametrize(
+    ("user", "key"), [("user_abc", "user:default:live:user_abc"), ("42", "shop:live:user:42")], ids=str
+)
+def test_a_user_is_bound_for_all_sources_of_the_website_unless_it_is_a_number(client, bridge, user, key):
+    assert client.post("/links/shop", json=hint(kind="user", key=user), headers=LINKS).status_code == 200
+    with bridge.store.read() as conn:
+        assert conn.exec_driver_sql("SELECT key FROM link_keys").scalars().all() == [key]
+
+
+def test_a_user_is_not_bound_while_users_find_nobody(client, bridge):
+    bridge.settings = replace(bridge.settings, bridge_match_user="off")
+    answer = client.post("/links/shop", json=hint(kind="user", key="user_abc"), headers=LINKS)
+    assert (answer.status_code, "BRIDGE_MATCH_USER is off" in answer.text) == (400, True)
+
+
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "links-token"}])
 def test_a_link_needs_a_token(client, headers):
     answer = client.post("/links/shop", json=hint(), headers=headers)
@@ -524,6 +541,10 @@ def test_a_link_needs_a_token(client, headers):
         (hint(kind="Not a kind"), "kind"),
         (hint(key=" "), "key"),
         (hint(key="null"), "key"),
+        (hint(kind="user", key="guest"), "your app's own user id"),
+        (hint(kind="user", key="Ann+1@Example.com"), "an e-mail address cannot be bound"),
+        (hint(kind="email", key="ann@example.com"), "an e-mail address cannot be bound"),
+        (hint(key="Ann@bücher.example"), "an e-mail address cannot be bound"),
         (hint(more=1), "fields"),
     ],
 )
