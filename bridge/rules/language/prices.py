@@ -4,7 +4,8 @@
     stripe.monthly         the sum of unit amount times quantity over all items, a month, in whole units of the currency
     stripe.monthly_before  the same for the items before the change, with the quantities of now: so seats never decide
 
-`paddle.…`, `polar.…` and `dodo.…` are the same of their subscriptions, which are first written as Stripe's are.
+`paddle.…`, `polar.…`, `dodo.…`, `chargebee.…` and `creem.…` are the same of their subscriptions, which are first
+written as Stripe's are.
 Reckoned in fractions and rounded once, at the end. A sum is missing where an item has no fixed price of its own:
 metered, tiered, transformed (`transform_quantity`), in another currency, or when not all items are in the event.
 """
@@ -34,6 +35,13 @@ PER_MONTH: Final = {
     "week": Fraction(52, 12),
     "month": Fraction(1),
     "year": Fraction(1, 12),
+}
+_CREEM: Final = {  # its words for an interval
+    "every-day": ("day", 1),
+    "every-month": ("month", 1),
+    "every-three-months": ("month", 3),
+    "every-six-months": ("month", 6),
+    "every-year": ("year", 1),
 }
 _ALWAYS_WHOLE: Final = ("ISK", "UGX")  # Stripe gives them two decimals that are always 00
 _ITEMS_MAX: Final = 100  # Stripe allows 20; without a limit the fractions of a hostile body would grow and grow
@@ -119,6 +127,32 @@ def _dodo(document: Document) -> Item:
     interval, count = str(data.get("payment_frequency_interval")).lower(), data.get("payment_frequency_count")
     amount = data.get("recurring_pre_tax_amount")
     return _subscription(data.get("currency"), [_whole(amount, interval, count, metered=metered)])
+
+
+def _chargebee(document: Document) -> Item:
+    """A subscription of Chargebee, in either catalogue. Of an addon it does not say for which period its price is."""
+    stated = _map(_map(_map(document.body).get("content")).get("subscription"))
+    listed = stated.get("subscription_items")
+    items = [_map(item) for item in listed] if isinstance(listed, list) else []
+    items = [item for item in items if item.get("item_type") != "charge"]  # paid once
+    if not items:
+        items = [{"unit_price": stated.get("plan_unit_price"), "quantity": stated.get("plan_quantity")}]
+    unknown = [stated.get(key) for key in ("addons", "item_tiers")]
+    unknown += [item.get(key) for item in items for key in ("free_quantity", "metered_quantity")]
+    by_use = len(items) > 1 or any(unknown)
+    interval, count = stated.get("billing_period_unit"), stated.get("billing_period")
+    price = _whole(items[0].get("unit_price"), interval, count, metered=by_use)
+    return _subscription(stated.get("currency_code"), [{**price, "quantity": items[0].get("quantity")}])
+
+
+def _creem(document: Document) -> Item:
+    """A subscription of Creem: the price of its product, for each of its units."""
+    stated = _map(_map(document.body).get("object"))
+    product, listed = _map(stated.get("product")), stated.get("items")
+    items = [_map(item) for item in listed] if isinstance(listed, list) else []
+    interval, count = _CREEM.get(str(product.get("billing_period")), (None, 1))
+    price = _whole(product.get("price"), interval, count, metered=len(items) > 1)
+    return _subscription(product.get("currency"), [{**price, "quantity": items[0].get("units") if items else 1}])
 
 
 def _whole(amount: Json, interval: Json, count: Json, *, metered: bool) -> Item:
@@ -279,4 +313,6 @@ BUILTINS: Final[Mapping[str, Builtin]] = {
     "paddle.monthly": _monthly(_paddle),
     "polar.monthly": _monthly(_polar),
     "dodo.monthly": _monthly(_dodo),
+    "chargebee.monthly": _monthly(_chargebee),
+    "creem.monthly": _monthly(_creem),
 }

@@ -10,9 +10,10 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.globs import compile_glob, is_glob
+from bridge.rules.language.values import number as number_of
 from bridge.rules.reading.report import numbered
 from bridge.rules.reading.strict_yaml import KEY
-from bridge.rules.reading.when import AMOUNTS, OPERATORS
+from bridge.rules.reading.when import AMOUNT, AMOUNTS, OPERATORS
 from bridge.text import nearest
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _SMALL_CODE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([a-z]{3}|[
 _OPERATORS: Final = {">": "gt", ">=": "gte", "=>": "gte", "<": "lt", "<=": "lte", "=<": "lte", "!=": "not", "<>": "not"}
 _ROOTS: Final = frozenset({"value", "was", "header", "query", "envelope", "event"})
 _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in ("", "was."))
+_MONEY: Final = _AMOUNTS - {"value.prices", "was.value.prices"}  # and not the ids of prices
+_SOME_MONEY: Final = "1000 USD"
 _OF_STRINGS: Final = ("prefix", "suffix", "contains", "glob")
 _ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
 
@@ -58,6 +61,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
             _lint_values((*where, KEY), path, known_values, report)
         _lint_when(("goals", i, "when"), goal.when, report)
         _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
+        _lint_false(("goals", i, "metadata"), goal.metadata, report)
         _lint_events(i, goal, written.provider, known, report)
 
 
@@ -156,8 +160,10 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
                 report.suspect(at, f'"{text}" is read as a path; "after" takes the path of an earlier time')
             if found := _COMPARISON.match(text):
                 operator, number = found[1], text[text.index(found[1]) + len(found[1]) :].strip()
-                better = f"{{{_OPERATORS[operator]}: {number}}}" if operator in _OPERATORS else number
-                report.suspect(at, f'"{text}" is compared as a string; write {path}: {better}')
+                none = f', and "{number}" is no amount' if path in _MONEY and not _is_amount(number) else ""
+                wanted = _SOME_MONEY if none else number
+                better = f"{{{_OPERATORS[operator]}: {wanted}}}" if operator in _OPERATORS else wanted
+                report.suspect(at, f'"{text}" is compared as a string{none}; write {path}: {better}')
             elif path in _AMOUNTS and (found := _SMALL_CODE.fullmatch(text)):
                 report.suspect(at, f'"{text}" is compared as a string; write {path}: {found[1]} {found[2].upper()}')
             elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
@@ -165,6 +171,17 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
                 report.suspect(
                     at, f'"{text}" is compared as it stands; for a value of the event write {path}: {better}'
                 )
+            elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
+                report.suspect(at, f'"{text}" is no amount, so {path} never equals it; write {path}: {_SOME_MONEY}')
+
+
+def _is_amount(text: str) -> bool:
+    return AMOUNT.fullmatch(text) is not None or number_of(text) is not None
+
+
+def _is_compared(inner: Steps) -> bool:
+    """Whether a string at this place of an expectation is compared for being equal."""
+    return all(isinstance(step, int) or step in ("not", "in", "not_in", "any", "all") for step in inner)
 
 
 def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], report: Diagnostics) -> None:
@@ -176,6 +193,17 @@ def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], rep
             better = f"{number} USD"
             sentence = f"{path} is compared with {number} of any currency; write {better}, or name value.currency, too"
             report.suspect(steps, sentence)
+
+
+def _lint_false(where: Steps, metadata: Any, report: Diagnostics) -> None:
+    """In a rule that a layer changes or likes, `false` has taken the entry away before anybody looks here."""
+    for name, written in metadata.items() if isinstance(metadata, dict) else ():
+        if written is False:
+            report.suspect(
+                (*where, name),
+                f'"{name}: false" sends the word "false": it takes an entry away only from a shipped rule (one that'
+                f' "id" or "like" names); leave the entry out, or write {name}: "false"',
+            )
 
 
 def _numbers(expectation: Any) -> Iterator[Any]:

@@ -216,11 +216,35 @@ def dodo(items, currency):
                      "payment_frequency_interval": interval.capitalize(), "payment_frequency_count": count}}  # fmt: skip
 
 
+def chargebee(items, currency):
+    ((amount, quantity, interval, count),) = items
+    sold = [{"item_price_id": "p", "item_type": "plan", "unit_price": amount, "quantity": quantity, "free_quantity": 0},
+            {"item_price_id": "setup", "item_type": "charge", "unit_price": 7, "quantity": 1}]  # fmt: skip
+    return {"content": {"subscription": {"currency_code": currency, "billing_period_unit": interval,
+                                         "billing_period": count, "subscription_items": sold}}}  # fmt: skip
+
+
+def creem(items, currency):
+    ((amount, quantity, interval, count),) = items
+    period = CREEM.get((interval, count))
+    return {"object": {"product": {"price": amount, "currency": currency, "billing_period": period},
+                       "items": [{"product_id": "prod_1", "units": quantity}]}}  # fmt: skip
+
+
+CREEM = {
+    ("day", 1): "every-day",
+    ("month", 1): "every-month",
+    ("month", 3): "every-three-months",
+    ("month", 6): "every-six-months",
+    ("year", 1): "every-year",
+}
 MONTHLY = {  # preset -> (a subscription of items, how many it can have)
     "stripe": ("customer.subscription.updated", stripe, 5),
     "paddle": ("subscription.updated", paddle, 5),
     "polar": ("subscription.updated", polar, 1),
     "dodo": ("subscription.updated", dodo, 1),
+    "chargebee": ("subscription_changed", chargebee, 1),
+    "creem": ("subscription.update", creem, 1),
 }
 PER_MONTH = {"day": Fraction(365, 12), "week": Fraction(52, 12), "month": Fraction(1), "year": Fraction(1, 12)}
 ITEM = st.tuples(
@@ -241,6 +265,9 @@ def test_every_preset_with_a_cost_per_month_is_tried():
 def test_a_month_costs_the_exact_sum_rounded_once_in_any_order(items, currency, random):
     for preset, (_, _, most) in MONTHLY.items():
         some = items[:most]
+        if preset == "creem" and some[0][2:] not in CREEM:
+            assert monthly(preset, some, currency) is MISSING  # it has no such interval
+            continue
         exact = sum(amount * quantity * PER_MONTH[interval] / count for amount, quantity, interval, count in some)
         expected = Decimal(int(exact + Fraction(1, 2))).scaleb(-PLACES[currency])
         found = monthly(preset, some, currency)
@@ -255,7 +282,8 @@ def test_prices_of_equal_worth_cost_the_same_per_month(worth, quantity):
     same = [(year, quantity, "year", 1), (year // 12, quantity, "month", 1), (year // 4, quantity, "month", 3),
             (year // 52, quantity, "week", 1), (year // 365, quantity, "day", 1), (2 * year, quantity, "year", 2)]  # fmt: skip
     for preset in MONTHLY:
-        assert len({str(monthly(preset, [item])) for item in same}) == 1, preset
+        known = [item for item in same if preset != "creem" or item[2:] in CREEM]
+        assert len({str(monthly(preset, [item])) for item in known}) == 1, preset
 
 
 UNKNOWN = {  # preset -> what makes the cost of a month unknown
@@ -285,6 +313,21 @@ UNKNOWN = {  # preset -> what makes the cost of a month unknown
         lambda body: body["data"].update(recurring_pre_tax_amount=None),
         lambda body: body["data"].update(payment_frequency_interval=None),
     ],
+    "chargebee": [
+        lambda body: body["content"]["subscription"]["subscription_items"].append({"item_type": "addon"}),
+        lambda body: body["content"]["subscription"]["subscription_items"][0].update(metered_quantity="3"),
+        lambda body: body["content"]["subscription"]["subscription_items"][0].update(free_quantity=1),
+        lambda body: body["content"]["subscription"]["subscription_items"][0].pop("unit_price"),
+        lambda body: body["content"]["subscription"].update(item_tiers=[{"starting_unit": 1}]),
+        lambda body: body["content"]["subscription"].update(billing_period_unit=None),
+        lambda body: body["content"]["subscription"].update(currency_code=None),
+    ],
+    "creem": [
+        lambda body: body["object"]["product"].update(billing_period="once"),
+        lambda body: body["object"]["product"].update(price=None),
+        lambda body: body["object"]["items"].append({"product_id": "prod_2", "units": 1}),
+        lambda body: body["object"].update(product="prod_1"),
+    ],
 }
 
 
@@ -297,6 +340,15 @@ def test_a_month_whose_cost_cannot_be_known_is_missing(preset):
         changed = body(items, "usd")
         change(changed)
         assert value(preset, "monthly", event, changed) is MISSING
+
+
+def test_an_older_catalogue_of_chargebee_has_one_plan_and_addons_whose_period_is_not_told():
+    plan = {"plan_id": "pro", "plan_unit_price": 4900, "plan_quantity": 2, "currency_code": "USD"}
+    plan |= {"billing_period": 1, "billing_period_unit": "year"}
+    body = {"content": {"subscription": plan}}
+    assert str(value("chargebee", "monthly", "subscription_changed", body)) == "8.17"
+    body["content"]["subscription"]["addons"] = [{"id": "seats", "unit_price": 100}]
+    assert value("chargebee", "monthly", "subscription_changed", body) is MISSING
 
 
 KEYS = ["data", "object", "items", "price", "prices", "amount", "currency", "quantity", "payload", "content"]
