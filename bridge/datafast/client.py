@@ -20,7 +20,7 @@ import certifi
 import urllib3
 
 from bridge import __version__
-from bridge.datafast import answers, goal
+from bridge.datafast import answers
 from bridge.datafast.answers import Answer
 from bridge.datafast.classify import classify
 from bridge.datafast.transport import Exchange, Transport, read_body
@@ -71,7 +71,12 @@ class Client:
         self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
     ) -> Outcome:
         """Send one goal, as it is."""
-        return self._ask(destination, "POST", "/goals", body=goal.body(visitor, name, description, metadata))[0]
+        body: dict[str, Any] = {"datafast_visitor_id": visitor, "name": name}
+        if description:
+            body["description"] = description
+        if metadata:
+            body["metadata"] = dict(metadata)
+        return self._ask(destination, "POST", "/goals", body=body)[0]
 
     def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:
         """Send one payment, as it is."""

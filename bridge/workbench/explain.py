@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import identity, route, sources
 from bridge import settings as settings_
+from bridge.datafast import goal as goals_
 from bridge.datafast import payment
 from bridge.errors import SignatureError
 from bridge.text import ago, count, listing, when
@@ -101,12 +102,8 @@ def _request(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
     visitor, planned = draft.own[0].visitor if draft.own else None, draft.planned
     if planned.kind != "goal":
         return payment.body(planned.metadata, visitor or "", draft.happened_at_ms)
-    return {
-        "datafast_visitor_id": visitor,
-        "name": planned.name,
-        "description": planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}",
-        "metadata": dict(planned.metadata),
-    }
+    description = planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}"
+    return goals_.body(visitor, planned.name, description, planned.metadata)
 
 
 def _fate(explained: Explained, draft: GoalDraft) -> str:
