@@ -271,6 +271,7 @@ VALUES = {
     "rest": ("nothing", MARKUP),
     "digest": (NAME,),
     "action": ("retry", "cancel"),
+    "what": ("replay", "retry", "cancel"),
     "name": (
         "shop",
         "stripe",
