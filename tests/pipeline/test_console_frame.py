@@ -202,3 +202,11 @@ def test_files_are_named_by_their_content_and_checked_by_browsers(visit):
     assert packed + len(page) < 40_000
     assert visit.get("/console/static/0123456789abcdef/console.css").status_code == 404
     assert visit.get("/console/static/0123456789abcdef/session.py").status_code == 404
+
+
+@pytest.mark.parametrize("address", ["/console/", "/console/activity", "/console/sources", "/console/nothing"])
+def test_a_notice_is_told_once_also_by_a_page_that_reads_while_it_is_made(console, visit, address):
+    with console.bridge.store.write() as conn:
+        conn.execute(schema.sessions.update().values(notice="4 goals are sent again."))
+    assert visit.get(address).text.count("4 goals are sent again.") == 1
+    assert "4 goals are sent again." not in visit.get(address).text

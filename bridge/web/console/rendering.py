@@ -150,6 +150,8 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
     @routes.after_request
     def guard(answer: Response) -> Response:
         answer.headers.setdefault("Content-Security-Policy", POLICY)
+        if g.pop("notice_was_told", False):  # not while the page is made, because it may be reading then
+            sessions.leave_notice(None)
         return answer
 
     @routes.route("/<path:rest>")
@@ -165,8 +167,7 @@ def _take_notice() -> str | None:
     """What the session is to be told, once."""
     sentence: str | None = g.get("notice")
     if sentence is not None:
-        g.notice = None
-        g.sessions.leave_notice(None)
+        g.notice, g.notice_was_told = None, True
     return sentence
 
 
