@@ -224,11 +224,11 @@ def test_a_new_rule_is_made_from_an_event_and_matches_it(console, visit):
 
 def test_paths_that_no_event_has_are_told_and_addresses_are_masked(console, visit):
     body = paid(1)
-    body["data"]["object"]["customer_email"] = "ada.lovelace@example.com"
+    body["data"]["object"] |= {"customer_email": "ada.lovelace@example.com", "client_secret": "sesame_8F3kd03K2xQ"}
     tell(console, body)
-    text = RULES.replace(
-        "[amount, currency]", '{who: "{data.object.customer_email}", plan: "{data.object.metadta.plan}"}'
-    )
+    paths = {"who": "customer_email", "what": "client_secret", "plan": "metadta.plan"}
+    metadata = "{" + ", ".join(f"{key}: '{{data.object.{path}}}'" for key, path in paths.items()) + "}"
+    text = RULES.replace("[amount, currency]", metadata)
     page = send(visit, visit.get("/console/rules/try?file=stripe.yaml&event=ev_1"), text=text)
     part = send(visit, page, path="/console/rules/try/backtest", headers={"HX-Request": "true"})
     assert "Paths that no event has mappings/stripe.yaml:7:" in plain(part)
@@ -236,6 +236,7 @@ def test_paths_that_no_event_has_are_told_and_addresses_are_masked(console, visi
     for told in (plain(page), plain(part)):
         assert "a…@…" in told
         assert "lovelace" not in told
+        assert "sesame" not in told
 
 
 def test_a_layer_is_begun_and_does_not_replace_a_file(visit):
@@ -346,6 +347,10 @@ def test_a_file_that_holds_a_secret_is_not_shown(visit, folder):
     assert "shop.yaml holds a secret itself (line 2), which the console neither shows nor saves" in plain(page)
     assert "sesame" not in page.text
     assert "<textarea" not in page.text
+    page = visit.get("/console/rules/try?file=stripe.yaml")
+    part = send(visit, page, path="/console/rules/try/backtest", headers={"HX-Request": "true"}, file="shop.yaml")
+    assert "shop.yaml holds a secret itself" in plain(part)
+    assert "<html" not in part.text
 
 
 def test_where_the_disk_does_not_last_there_is_no_save(console_url, clock, folder):

@@ -67,6 +67,14 @@ def apply(folder, patch):
     subprocess.run(["git", "apply", "-"], cwd=folder.parent, input=patch.encode("utf-8", "surrogateescape"), check=True)
 
 
+def test_a_patch_shows_what_differs_and_little_around_it(folder):
+    lines = [f"# {n}" for n in range(1_000)]
+    (folder / "a.yaml").write_text("\n".join(lines))
+    patch = editing.patch(folder, editing.read(folder, "a.yaml"), "\n".join(lines).replace("# 500", "# five hundred"))
+    assert patch.startswith("diff --git a/mappings/a.yaml b/mappings/a.yaml\n--- a/mappings/a.yaml\n+++ b/")
+    assert len(patch.splitlines()) == 12
+
+
 def test_git_applies_the_patch_of_a_new_file_in_a_folder_below(tmp_path):
     folder = tmp_path / "deploy" / "mappings"
     folder.mkdir(parents=True)

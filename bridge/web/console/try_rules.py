@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, redirect, request, url_for
 
-from bridge import app
+from bridge import app, sources
 from bridge.errors import EditRefused, FileChanged, MappingError
-from bridge.masking import without_addresses
+from bridge.masking import hidden, without_addresses
 from bridge.rules import read_file
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bridge.workbench.unseen import UnseenPath
 
 _EVENT: Final = re.compile(r"\s*(?:ev_)?([0-9]{1,18})\s*")
-_NOTHING: Final[dict[str, Any]] = {"compared": None, "paths": (), "problem": None, "hidden": without_addresses}
+_NOTHING: Final[dict[str, Any]] = {"compared": None, "paths": (), "problem": None}
 _LOOKS: Final = 12  # at the folder, after a save
 _LOOK_S: Final = 0.25
 
@@ -155,9 +155,24 @@ class Bench:
             folder=self.folder.name,
             summary=explain.summary(explained) if explained is not None else None,
             goals=_goals(explained),
+            hidden=self.hider(values.get("compared"), explained),
             events=trying.EVENTS,
             **{**_NOTHING, "trial": None, "theirs": None, **values},
         )
+
+    def hider(self, compared: Backtest | None, explained: Explained | None = None) -> Callable[[str], str]:
+        """Takes out of a sentence what is secret in the events that are shown, and of whom they are."""
+        shown = {example.event_id for rule in (compared.rules if compared else ()) for example in rule.examples}
+        with self.bridge.store.read() as conn:
+            events = history.some(conn, sorted(shown)) if shown else []
+        secrets = set().union(*(self._unshowable(event, {event.envelope.type}) for event in events))
+        if explained is not None:
+            secrets |= self._unshowable(explained.event, explained.ids)
+        ordered = tuple(sorted(secrets, key=len, reverse=True))
+        return lambda text: without_addresses(hidden(text, ordered))
+
+    def _unshowable(self, event: Event, ids: set[str]) -> frozenset[str]:
+        return sources.unshowable(self.bridge.rules.sources.get(event.source), event.body, ids)
 
     def answer(self, work: Callable[[], Response]) -> Response:
         """What a request is answered; where the file cannot be shown or taken, why."""
@@ -165,7 +180,7 @@ class Bench:
             return work()
         except EditRefused as error:
             if _is_part():
-                return fragment("_backtest.html", **_NOTHING, problem=str(error))
+                return fragment("_backtest.html", **{**_NOTHING, "problem": str(error)})
             return self.show(None, 400, problem=str(error))
 
     # -------------------------------------------------------------------------------------------------------- saving
@@ -242,10 +257,11 @@ def _sent(bench: Bench) -> Response:
 def _compared(bench: Bench) -> Response:
     attempt = bench.sent()
     trial = bench.check(attempt)
-    found: dict[str, Any] = {"compared": bench.compared(attempt, trial), "paths": bench.unseen(attempt, trial)}
+    compared, paths = bench.compared(attempt, trial), bench.unseen(attempt, trial)
     if _is_part():
-        return fragment("_backtest.html", **{**_NOTHING, **found}, attempt=attempt)
-    return bench.show(attempt, trial=trial, **found)
+        hidden = bench.hider(compared)
+        return fragment("_backtest.html", attempt=attempt, compared=compared, paths=paths, problem=None, hidden=hidden)
+    return bench.show(attempt, trial=trial, compared=compared, paths=paths)
 
 
 def _is_part() -> bool:
