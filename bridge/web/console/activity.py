@@ -15,6 +15,7 @@ from bridge.web.console import bulk, download, filters
 from bridge.web.console.filters import Filter, WrongFilter, within
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.workbench import describe, why
+from bridge.workbench.goal import state_kind
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
@@ -24,18 +25,16 @@ if TYPE_CHECKING:
     from bridge.app import Bridge
     from bridge.store.operator.activity import ActivityPage
 
+    Answer = dict[str, Any] | str
+
 BODIES_MAX: Final = 10_000  # the newest events whose bodies can be searched
 _LOOK_S: Final = 0.05  # after which a page looks at no more rows
 _BODIES_S: Final = 0.3
-_TONES: Final = {
-    tone: frozenset(states.split())
-    for tone, states in {
-        "ok": "delivered found",
-        "wait": "received pending parked leased sending unconfirmed throttled not_sent refused_for_now under_way",
-        "bad": "quarantined rejected expired held unattributed configuration unknown_visitor",
-    }.items()
+_TONES: Final = {  # of events, and of deliveries where no goal has a state of this name
+    **dict.fromkeys(("received", "throttled", "not_sent", "refused_for_now", activity.UNDER_WAY), "wait"),
+    **dict.fromkeys(("quarantined", "configuration", "unknown_visitor"), "bad"),
+    "found": "ok",
 }
-
 _RARER: Final = frozenset({"type", "name", "rule", "reason", "destination", "test", "visitor"})  # fields of the form
 
 
@@ -48,9 +47,12 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     def activity_list() -> ResponseReturnValue:
         with bridge.store.read(quick=True) as conn:
             try:
-                return _answer(bridge, conn, filters.read(request.args, clock.read_ms(conn)))
+                answer = _answer(bridge, conn, filters.read(request.args, clock.read_ms(conn)))
             except WrongFilter as error:
-                return _list(bridge, conn, filters.everything(), None, problem=str(error), code=400)
+                answer = _list(bridge, conn, filters.everything(), None, problem=str(error), code=400)
+        if isinstance(answer, str):
+            return redirect(answer, 303)
+        return page("activity.html", title="Activity", here="activity", **answer)  # a notice needs a connection, too
 
     @routes.get("/activity/new")
     def activity_news() -> Response:
@@ -60,13 +62,14 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
         return fragment("_activity_news.html", found=found, many=found == activity.NEW_MAX, address=chosen.address())
 
 
-def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> ResponseReturnValue:
+def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> Answer:
+    """What the page says, or the address of another one."""
     text = filters.text(request.args, "q")
-    if text and request.args.get("in") == "bodies":
-        return redirect(chosen.of_kind(activity.EVENTS) + f"&body={quote_plus(text)}", 303)
+    body = filters.text(request.args, "body")
+    if (text and request.args.get("in") == "bodies") or (body and chosen.kind != activity.EVENTS):
+        return f"{chosen.of_kind(activity.EVENTS)}&body={quote_plus(text or body)}"
     if text:
         return _named(bridge, conn, chosen, text)
-    body = filters.text(request.args, "body")
     if body:
         return _in_bodies(bridge, conn, chosen, body)
     found = activity.page(conn, chosen.kind, chosen.wanted, PAGE, within(_LOOK_S))
@@ -79,7 +82,7 @@ def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> ResponseReturnV
 # ------------------------------------------------------------------------------------------------------- searches
 
 
-def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> ResponseReturnValue:
+def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
     """What an id names: its page, if it is one thing only."""
     found = why.named(conn, text)
     places = {f"ev_{one}": f"/console/events/ev_{one}" for one in found.events}
@@ -87,11 +90,11 @@ def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Respo
     if found.person is not None:
         places[found.person] = f"/console/people/{quote(found.person, safe='')}"
     if len(places) == 1:
-        return redirect(next(iter(places.values())), 303)
+        return next(iter(places.values()))
     return _list(bridge, conn, chosen, None, named=text, places=places)
 
 
-def _in_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Response:
+def _in_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
     """The events of a part of the newest that have a text in their bodies; then the next part is asked for."""
     scanned = filters.number(request.args, "scanned")
     written = (as_is for form in (text, text.lower()) for as_is in (form, json.dumps(form)[1:-1], quote_plus(form)))
@@ -110,8 +113,8 @@ def _in_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> R
 
 def _list(
     bridge: Bridge, conn: Connection, chosen: Filter, found: ActivityPage | None, code: int = 200, **others: Any
-) -> Response:
-    """The page. found: None where there is a problem instead."""
+) -> dict[str, Any]:
+    """What the page says. found: None where there is a problem instead."""
     rows = found.rows if found is not None else ()
     values = {
         "chosen": chosen,
@@ -125,7 +128,7 @@ def _list(
         "all_fields": bool(_RARER & set(chosen.given)),
     }
     empty = dict.fromkeys(("problem", "body", "more", "newer", "older", "news", "reached", "named", "places"))
-    return page("activity.html", title="Activity", here="activity", code=code, **values, **{**empty, **others})
+    return {"code": code, **values, **empty, **others}
 
 
 def _links(chosen: Filter, found: ActivityPage) -> dict[str, Any]:
@@ -156,4 +159,5 @@ def _choices(bridge: Bridge, conn: Connection, chosen: Filter) -> dict[str, list
 
 def _tone(state: str | None) -> str:
     """How a state is coloured: ok | wait | bad | mute."""
-    return next((found for found, states in _TONES.items() if (state or "under_way") in states), "mute")
+    name = state or activity.UNDER_WAY
+    return state_kind(name) or _TONES.get(name, "mute")

@@ -58,7 +58,7 @@ class Filter:
 
     def of_kind(self, kind: str) -> str:
         """The address of the list of another kind, narrowed by what both have."""
-        return self.address(kind=kind, state=None, reason=None, type=None)
+        return self.address() if kind == self.kind else self.address(kind=kind, state=None, reason=None, type=None)
 
     @property
     def first(self) -> Filter:
