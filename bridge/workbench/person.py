@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bridge.workbench.why import TimelineEntry
 
 PAGE: Final = 50  # events
+ADDED_UP: Final = 500  # events whose money is
 LONGEST: Final = 600  # characters of what names a person: a key is shorter
 NEWEST: Final = 30
 _WHO: Final = ("customer", "user")  # binding one of them helps with every purchase
@@ -63,7 +64,7 @@ class PersonPage:
     """What is known of a person.
 
     seen_ms: when an event first and last named one of the keys. bindable: the key to bind, if any. money_is_all: False
-    where only the newest goals were added up. older: the event before which there are more.
+    where only that of the newest events was added up. older: the event before which there are more.
     """
 
     someone: Someone
@@ -94,9 +95,9 @@ def who(conn: Connection, text: str) -> Someone | None:
     event = _EVENT.fullmatch(name)
     keys = threads.of_event(conn, int(event[1])) if event else why.keys_named(conn, name)
     if keys:
-        return Someone(name, _called(name, keys, event is not None), keys, threads.about(conn, keys))
+        return Someone(name, _called(name, keys, event is not None), keys, threads.about(conn, keys, ends=True))
     visitor = name.lower()
-    thread = threads.of_visitor(conn, visitor)
+    thread = threads.of_visitor(conn, visitor, ends=True)
     if thread.keys or queries.find(conn, visitor).goals:
         return Someone(visitor, f"visitor {visitor}", (), thread, visitor)
     return None
@@ -120,8 +121,8 @@ def look(conn: Connection, text: str, environ: Mapping[str, str], before: int | 
     if someone is None:
         return None
     keys = [key.key for key in someone.thread.keys]
-    ids = threads.events_of(conn, keys, someone.visitor, before, PAGE + 1)
-    goals = tallies.goals_of(conn, threads.event_ids(keys, someone.visitor))
+    newest = threads.events_of(conn, keys, someone.visitor, None, ADDED_UP + 1)
+    ids = newest if before is None else threads.events_of(conn, keys, someone.visitor, before, PAGE + 1)
     visitors = {name: list(map(without_addresses, told)) for name, told in why.taught(someone.thread).items()}
     moment = describe.moment(conn, environ)
     entries = why.timeline(queries.show_events(conn, ids[:PAGE]), ())
@@ -132,8 +133,8 @@ def look(conn: Connection, text: str, environ: Mapping[str, str], before: int | 
         _summary(someone, len(visitors)),
         visitors,
         threads.shared(conn, someone.thread),
-        totals(goals),
-        len(goals) < tallies.PERSON_MAX,
+        totals(tallies.goals_of(conn, newest[:ADDED_UP])),
+        len(newest) <= ADDED_UP,
         [_step(one, moment) for one in entries],
         ids[PAGE - 1] if len(ids) > PAGE else None,
     )

@@ -16,14 +16,13 @@ from bridge.store.goals import attribution
 from bridge.store.schema import events, goals, link_keys, link_visitors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import CompoundSelect, Connection
+    from sqlalchemy import Connection
 
     from bridge.model import Json
 
 _PAGE: Final = 5_000  # goals
-PERSON_MAX: Final = 5_000  # goals of one person that are added up
 _FACTS: Final = 9  # of a goal that are columns as they are
 
 
@@ -138,10 +137,10 @@ def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
         at_ms, after = rows[-1].created_at_ms, rows[-1].id
 
 
-def goals_of(conn: Connection, event_ids: CompoundSelect[Any]) -> list[GoalFacts]:
-    """The newest goals of some events, at most 5,000, but not those that a person sent again."""
+def goals_of(conn: Connection, event_ids: Sequence[int]) -> list[GoalFacts]:
+    """The goals of some events, but not those that a person sent again."""
     made = _OF_GOALS.where(goals.c.event_id.in_(event_ids), goals.c.generation == 1)
-    return [_facts(row) for row in conn.execute(made.order_by(goals.c.id.desc()).limit(PERSON_MAX))]
+    return [_facts(row) for row in conn.execute(made.order_by(goals.c.id))]
 
 
 def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[GoalFacts]:

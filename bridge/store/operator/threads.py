@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import or_, select, union
+from sqlalchemy import and_, or_, select, union
 
 from bridge.identity.evidence import Evidence, Mention
 from bridge.model import PEOPLE
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEYS_MAX: Final = 200
 EVENTS_MAX: Final = 100
 _SEEN: Final = 2_000  # of the keys that events named last, those of people and customers are shown
+_ENDS: Final = 500  # events
 _WHO: Final = ("customer", *PEOPLE)
 
 
@@ -85,28 +86,29 @@ def of_goal(conn: Connection, goal_id: int) -> tuple[tuple[KeyLine, ...], tuple[
     return tuple(own), tuple(stopped.values())
 
 
-def about(conn: Connection, keys: Sequence[KeyLine]) -> Thread:
+def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> Thread:
     """Everything that is linked to these keys; a customer brings the purchases that it was named with.
 
-    A person brings the customers, too.
+    A person brings the customers, too. ends: look only into the first and the last 500 events, so that a page of
+    somebody with very many is quick.
     """
     together = {key.key: key for key in keys}
     of_person = [key.key for key in keys if key.kind in PEOPLE]
     if of_person:
-        together |= {key.key: key for key in _named_with(conn, of_person)}
+        together |= {key.key: key for key in _named_with(conn, of_person, ends=ends)}
     customers = [key.key for key in (*keys, *together.values()) if key.thread is None and key.kind not in PEOPLE]
     if customers:
-        together |= {key.key: key for key in _named_with(conn, customers)}
+        together |= {key.key: key for key in _named_with(conn, customers, ends=ends)}
     threads = {key.thread for key in together.values() if key.thread is not None and not key.stopped_reason}
     together |= {key.key: key for key in _in_threads(conn, threads)}
     return _thread(conn, together.values())
 
 
-def of_visitor(conn: Connection, visitor: str) -> Thread:
-    """The purchases in which a visitor was named."""
+def of_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> Thread:
+    """The purchases in which a visitor was named. ends: see `about`."""
     of_visitor = select(link_visitors.c.key).where(link_visitors.c.visitor == visitor)
     found = _lines(conn, _KEYS.where(link_keys.c.key.in_(of_visitor)))
-    return about(conn, [key for key in found if key.thread is not None or key.kind in PEOPLE] or found)
+    return about(conn, [key for key in found if key.thread is not None or key.kind in PEOPLE] or found, ends=ends)
 
 
 def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before: int | None, limit: int) -> list[int]:
@@ -165,14 +167,21 @@ def _in_threads(conn: Connection, threads: Collection[str]) -> list[KeyLine]:
     return _lines(conn, _KEYS.where(link_keys.c.thread.in_(sorted(threads)), link_keys.c.stopped_at_ms.is_(None)))
 
 
-def _named_with(conn: Connection, keys: Sequence[str]) -> list[KeyLine]:
+def _named_with(conn: Connection, keys: Sequence[str], *, ends: bool = False) -> list[KeyLine]:
     """The keys that one event, or one element of it, named together with these."""
+    own: Any = link_events.c
+    of_keys = link_events.c.key.in_(keys)
+    if ends:
+        few = select(own.event_id, own.element).where(of_keys).limit(_ENDS)
+        parts = (few.order_by(own.event_id).subquery(), few.order_by(own.event_id.desc()).subquery())
+        own = union(*(select(part.c.event_id, part.c.element) for part in parts)).subquery().c
     named = (
         _KEYS.distinct()
-        .join_from(link_events, _mate, _mate.c.event_id == link_events.c.event_id)
+        .select_from(_mate)
+        .join(own.event_id.table, and_(own.event_id == _mate.c.event_id, own.element == _mate.c.element))
         .join(link_keys, link_keys.c.key == _mate.c.key)
     )
-    return _lines(conn, named.where(link_events.c.key.in_(keys), _mate.c.element == link_events.c.element))
+    return _lines(conn, named if ends else named.where(of_keys))
 
 
 def _lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[KeyLine]:

@@ -161,3 +161,17 @@ def test_a_person_who_asks_takes_a_turn_in_the_pace_and_waits_for_it(store):
     waits = [store.run(lambda conn: rate_limit.reserve(conn, "token", 58)) for _ in range(3)]
     assert waits[:2] == [0, 0]
     assert 900 < waits[2] < 1_100
+
+
+def test_of_very_many_events_the_first_and_the_last_tell_the_keys(store, teach, monkeypatch):
+    monkeypatch.setattr(threads, "_ENDS", 2)
+    customer = Key("stripe:live:cus_1", "customer", "cus_1")
+    for number in range(1, 8):
+        teach(number, customer, key(f"ch_{number}"))
+    with store.read() as conn:
+        named = threads.named(conn, "cus_1")
+        whole, ends = (
+            {one.ref for one in threads.about(conn, named, ends=ends).keys} - {"cus_1"} for ends in (False, True)
+        )
+    assert whole == {f"ch_{number}" for number in range(1, 8)}
+    assert ends == {"ch_1", "ch_2", "ch_6", "ch_7"}

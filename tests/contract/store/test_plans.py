@@ -19,9 +19,8 @@ NOW_MS = 1_790_000_000_000
 AHEAD = corrections(Longest.of(settings.load({})))
 BIG = ("events", "goals", "attempts", "link_events", "link_keys", "link_visitors", "goal_keys", "changes")
 _ONCE = Mention(1, "a.b evt_1", 1)
-SHARED = threads.Thread(
-    (threads.KeyLine("a", "customer", "a", None, 1, 1, None),), (Evidence("a", "v1", True, _ONCE, _ONCE),)
-)
+CUSTOMER = threads.KeyLine("a", "customer", "a", None, 1, 1, None)
+SHARED = threads.Thread((CUSTOMER,), (Evidence("a", "v1", True, _ONCE, _ONCE),))
 
 
 def scans(store, work):
@@ -59,8 +58,9 @@ WORK = {
     "what waits": tallies.waiting,
     "a person's events": lambda conn: threads.events_of(conn, ["a", "b"], "v1", 9, 50),
     "a person's newest events": lambda conn: queries.show_events(conn, threads.events_of(conn, ["a"], None, None, 50)),
-    "a person's goals": lambda conn: tallies.goals_of(conn, threads.event_ids(["a", "b"], "v1")),
+    "a person's goals": lambda conn: tallies.goals_of(conn, [1, 2]),
     "the keys of an event": lambda conn: threads.about(conn, threads.of_event(conn, 1)),
+    "a customer's keys": lambda conn: threads.about(conn, [CUSTOMER], ends=True),
     "who shares a visitor": lambda conn: threads.shared(conn, SHARED),
     "the people of late": lambda conn: threads.visitors_of(conn, [one.key for one in threads.last_seen(conn, 9)]),
     "what people changed": lambda conn: (changes.recent(conn, 50, 9), changes.forget_old(conn, 9, NOW_MS)),
