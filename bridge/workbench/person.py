@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bridge.settings import Settings
     from bridge.store.operator.queries import GoalLine
     from bridge.store.operator.threads import KeyLine, SharedVisitor, Thread
     from bridge.workbench.describe import Moment
@@ -115,7 +116,7 @@ def _called(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
     return without_addresses(one_key(best.kind, best.ref))
 
 
-def look(conn: Connection, text: str, environ: Mapping[str, str], before: int | None = None) -> PersonPage | None:
+def look(conn: Connection, text: str, settings: Settings, before: int | None = None) -> PersonPage | None:
     """Everything about the person whom this names, with a page of events; None if nobody is known by it."""
     someone = who(conn, text)
     if someone is None:
@@ -124,12 +125,12 @@ def look(conn: Connection, text: str, environ: Mapping[str, str], before: int | 
     newest = threads.events_of(conn, keys, someone.visitor, None, ADDED_UP + 1)
     ids = newest if before is None else threads.events_of(conn, keys, someone.visitor, before, PAGE + 1)
     visitors = {name: list(map(without_addresses, told)) for name, told in why.taught(someone.thread).items()}
-    moment = describe.moment(conn, environ)
+    moment = describe.moment(conn, settings.environ)
     entries = why.timeline(queries.show_events(conn, ids[:PAGE]), ())
     return PersonPage(
         someone,
         _seen_ms(someone.thread.keys),
-        next((key.key for key in sorted(someone.thread.keys, key=_most_telling) if may_be_bound(key)), None),
+        next((key.key for key in sorted(someone.thread.keys, key=_most_telling) if may_be_bound(key, settings)), None),
         _summary(someone, len(visitors)),
         visitors,
         threads.shared(conn, someone.thread),
@@ -153,9 +154,11 @@ def _stands(goals: Sequence[GoalLine]) -> str:
     return "wait" if states - {"delivered", "dry", "cancelled"} else "ok" if "delivered" in states else ""
 
 
-def may_be_bound(key: KeyLine) -> bool:
-    """As by `links add`: of live events, and no e-mail address."""
-    return key.kind != "email" and ":test:" not in key.key and public(key) is not None
+def may_be_bound(key: KeyLine, settings: Settings) -> bool:
+    """As by `links add`: of live events, no e-mail address, and a user only where users find somebody."""
+    if key.kind == "email" or (key.kind == "user" and settings.bridge_match_user == "off"):
+        return False
+    return ":test:" not in key.key and public(key) is not None
 
 
 def _most_telling(key: KeyLine) -> tuple[bool, tuple[int, str]]:

@@ -265,6 +265,16 @@ def test_an_event_offers_its_keys_the_most_telling_first(shop):
     assert "no key that could be bound" in shop.see("/console/people/bind?event=ev_7").text
 
 
+def test_a_user_is_offered_only_where_users_find_somebody(shop, console_url, clock, tmp_path):
+    shop.play(checkout(1, user="user_abc"))
+    assert "user:default:live:user_abc" in shop.see("/console/people/bind?event=ev_1").text
+    environ = {"BRIDGE_ADMIN_TOKEN": TOKEN, "BRIDGE_MATCH_USER": "off", **SECRETS}
+    with Composed(console_url, clock, mappings=tmp_path / "mappings", **environ) as other:
+        page = Visit(other).get("/console/people/bind?event=ev_1").text
+        assert "stripe:live:cus_1" in page
+        assert "user:default" not in page
+
+
 @pytest.mark.parametrize("visitor", ["x y", "<script>", "\u202e", "v" * 300])
 def test_what_is_no_visitor_is_not_bound(shop, visitor):
     shop.play(checkout(1))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.app import Bridge
+    from bridge.settings import Settings
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.linking import Cut
     from bridge.workbench.person import Someone
@@ -59,7 +60,7 @@ def _bind_form(bridge: Bridge) -> ResponseReturnValue:
     """Which key, which visitor; and once both are given, what would happen."""
     visitor = request.args.get("visitor", "").strip()
     with bridge.store.read() as conn:
-        keys = _bindable(conn)
+        keys = _bindable(conn, bridge.settings)
     chosen = keys[0] if len(keys) == 1 else None
     binding, problem = None, None
     if chosen is not None and visitor:
@@ -84,7 +85,7 @@ def _bind_form(bridge: Bridge) -> ResponseReturnValue:
     )
 
 
-def _bindable(conn: Connection) -> list[KeyLine]:
+def _bindable(conn: Connection, settings: Settings) -> list[KeyLine]:
     """The keys that may be meant, the most telling first: of an event, or by name."""
     event = re.fullmatch(r"ev_(\d{1,18})", request.args.get("event", ""))
     named = request.values.get("key", "")
@@ -92,12 +93,13 @@ def _bindable(conn: Connection) -> list[KeyLine]:
         found = threads.named(conn, person.readable(named)[: person.LONGEST])
     else:
         found = threads.of_event(conn, int(event[1])) if event else []
-    return sorted(filter(person.may_be_bound, found), key=lambda key: best_first(key.kind))
+    usable = [key for key in found if person.may_be_bound(key, settings)]
+    return sorted(usable, key=lambda key: best_first(key.kind))
 
 
 def _bind(bridge: Bridge) -> ResponseReturnValue:
     with bridge.store.read() as conn:
-        keys = _bindable(conn)
+        keys = _bindable(conn, bridge.settings)
     if len(keys) != 1:
         raise BridgeError("The key is not known any more. Open the person's page again.")
     settings = bridge.settings

@@ -85,7 +85,7 @@ def person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
     given = request.args.get("before", "")
     before = int(given) if re.fullmatch(r"[0-9]{1,18}", given) else None
     with bridge.store.read() as conn:
-        view = person.look(conn, name, bridge.settings.environ, before)
+        view = person.look(conn, name, bridge.settings, before)
         events = queries.find(conn, person.readable(name)[: person.LONGEST]).events if view is None else ()
     if view is None:
         return page(
