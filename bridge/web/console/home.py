@@ -79,6 +79,7 @@ class Now:
     problems: tuple[Alarm, ...]
     notes: tuple[Alarm, ...]
     unnamed: str
+    day: str
     weekday: str
     tiles: tuple[Tile, ...]
     queues: tuple[QueueRow, ...]
@@ -124,12 +125,14 @@ class Overview:
         """Health, today, the queue, the sources."""
         bridge, figures, seen = self._bridge, self.figures.get(), self._seen.get()
         found, noted = health.judged(bridge, seen)
+        today = datetime.fromtimestamp(figures.now_ms / 1000, UTC)
         return Now(
             headline=found[0].detail if found else alarms.well(seen),
             problems=found,
             notes=noted,
             unnamed=self._unnamed.get(),
-            weekday=datetime.fromtimestamp(figures.now_ms / 1000, UTC).strftime("%A"),
+            day=f"{today:%Y-%m-%d}",
+            weekday=f"{today:%A}",
             tiles=_tiles(figures),
             queues=tuple(self._queue(queue, seen) for queue in figures.queues),
             rate=bridge.settings.bridge_rate_per_minute,
