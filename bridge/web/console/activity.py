@@ -124,7 +124,7 @@ def _list(
         "kinds": filters.KINDS,
         "describe": describe,
         "said": showable(bridge),
-        "tone": _tone,
+        "tone": tone,
         "all_fields": bool(_RARER & set(chosen.given)),
     }
     empty = dict.fromkeys(("problem", "body", "more", "newer", "older", "news", "reached", "named", "places"))
@@ -157,7 +157,7 @@ def _choices(bridge: Bridge, conn: Connection, chosen: Filter) -> dict[str, list
     return {name: [(one, one.replace("_", " ")) for one in names] for name, names in found.items()}
 
 
-def _tone(state: str | None) -> str:
+def tone(state: str | None) -> str:
     """How a state is coloured: ok | wait | bad | mute."""
     name = state or activity.UNDER_WAY
     return state_kind(name) or _TONES.get(name, "mute")

@@ -18,7 +18,8 @@ from bridge.text import count
 from bridge.web import health
 from bridge.web.cached import Cached, CachedInBackground
 from bridge.web.console import charts, sources
-from bridge.web.console.rendering import fragment, page
+from bridge.web.console.activity import tone
+from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
 from bridge.workbench import describe, first_run, setting_up
 from bridge.workbench import overview as judged
@@ -188,7 +189,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/")
     def home() -> Response:
         progress = found.progress()
-        live = {"live": found.live(), "after": None, "polls": request.args.get("live") != "off", **_words()}
+        live = {"live": found.live(), "after": None, "polls": request.args.get("live") != "off", **_words(bridge)}
         if not progress.goal:
             return page("first_run.html", title="First run", here="home", steps=found.steps(progress), **live)
         with bridge.store.read(quick=True) as conn:
@@ -198,29 +199,30 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/home/steps")
     def home_steps() -> Response:
         progress = found.progress()
-        answer = fragment("_first_steps.html", steps=found.steps(progress))
+        answer = fragment("_first_steps.html", steps=found.steps(progress), said=showable(bridge))
         if progress.goal:
             answer.headers["HX-Refresh"] = "true"  # the checklist is done: the page becomes another one
         return answer
 
     @routes.get("/home/now")
     def home_now() -> Response:
-        return fragment("_home_now.html", now=found.now())
+        return fragment("_home_now.html", now=found.now(), said=showable(bridge))
 
     @routes.get("/home/state")
     def home_state() -> Response:
-        return fragment("_home_state.html", now=found.now())
+        return fragment("_home_state.html", now=found.now(), said=showable(bridge))
 
     @routes.get("/home/live")
     def home_live() -> Response:
         after = request.args.get("after", "")
         known = int(after) if after.isascii() and after.isdigit() else None
-        return fragment("_home_live.html", live=found.live(), after=known, polls=True, **_words())
+        return fragment("_home_live.html", live=found.live(), after=known, polls=True, **_words(bridge))
 
 
-def _words() -> dict[str, Any]:
+def _words(bridge: Bridge) -> dict[str, Any]:
     """What the rows of events are said with."""
-    return {"became": describe.became, "how_known": describe.how_known}
+    said = showable(bridge)
+    return {"became": describe.became, "how_known": describe.how_known, "said": said, "tone": tone}
 
 
 def _tiles(figures: Figures) -> tuple[Tile, ...]:

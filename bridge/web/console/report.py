@@ -18,7 +18,7 @@ from bridge import alarms
 from bridge.settings import MS
 from bridge.store.clock import read_ms
 from bridge.web.cached import Cached
-from bridge.web.console.rendering import fragment, page
+from bridge.web.console.rendering import fragment, page, showable
 from bridge.workbench import describe, report
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/report")
     def report_page() -> Response:
         since, told = asked()
-        return page("report.html", title="Report", here="home", since=since, periods=PERIODS, **_shown(told, since))
+        return page(
+            "report.html", title="Report", here="home", since=since, periods=PERIODS, **_shown(bridge, told, since)
+        )
 
     @routes.get("/report/summary")
     def report_summary() -> Response:
         since, told = asked()
-        return fragment("_report_summary.html", since=since, **_shown(told, since))
+        return fragment("_report_summary.html", since=since, **_shown(bridge, told, since))
 
     @routes.get("/report.csv")
     def report_csv() -> Response:
@@ -72,12 +74,13 @@ def _report(bridge: Bridge, days: int) -> Report:
     return report.report(bridge.store, since_ms, bridge.rules.sources)
 
 
-def _shown(told: Report, since: str) -> dict[str, Any]:
+def _shown(bridge: Bridge, told: Report, since: str) -> dict[str, Any]:
     return {
         "report": told,
         "summary": told.summary(PERIODS[since] * MS["d"]),
         "attributed": alarms.attributed,
         "stands": describe.stands,
+        "said": showable(bridge),
     }
 
 
