@@ -85,7 +85,7 @@ def fill(url: str, count: int, share: int = 5) -> None:
     store = bridge_store.open(url)
     lite = store.dialect == "sqlite"
     now = int(time.time() * 1000)
-    start = now - 30 * 86_400_000
+    start = now - 29 * 86_400_000
     pad = "printf('%09d', n)" if lite else "lpad(n::text, 9, '0')"
     step = max(1, 29 * 86_400_000 // count)
     with store.engine.connect() as conn:

@@ -61,7 +61,7 @@ def _key(destinations: Mapping[str, Destination]) -> FirstStep:
         sentence = f"Set for {listing(with_key)}. Whether DataFast takes it, `python -m bridge doctor` asks."
         return FirstStep("DataFast key", done=True, sentence=sentence)
     sentence = (
-        "Set DATAFAST_API_KEY to the API key of your website (df_…), which DataFast shows in the website's settings,"
+        "Set `DATAFAST_API_KEY` to the API key of your website (df_…), which DataFast shows in the website's settings,"
         " and restart the bridge. Until then goals are made and wait; none is lost."
     )
     return FirstStep("DataFast key", done=False, sentence=sentence)

@@ -149,7 +149,7 @@ def unnamed_sales(sales: Iterable[Money]) -> str:
     if not sums:
         return ""
     amounts = listing([money(sale.without_visitor.amount, sale.currency) for sale in sales])
-    return f"{amounts} of sales this week without a visitor ({sum(one.goals for one in sums)})"
+    return f"{amounts} of sales this week without a visitor ({sum(one.goals for one in sums):,})"
 
 
 def drains(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> str:

@@ -37,8 +37,8 @@ def test_sales_without_a_visitor_are_told_per_currency_and_counted_together():
     dollars, euros = Money("USD"), Money("EUR")
     dollars.without_visitor = Sum(3, Decimal("1240.00"))
     assert unnamed_sales([dollars]) == "$1,240 of sales this week without a visitor (3)"
-    euros.without_visitor = Sum(1, Decimal(99))
-    assert unnamed_sales([dollars, euros]) == "$1,240 and €99 of sales this week without a visitor (4)"
+    euros.without_visitor = Sum(1_000, Decimal(99))
+    assert unnamed_sales([dollars, euros]) == "$1,240 and €99 of sales this week without a visitor (1,003)"
     assert unnamed_sales([]) == ""
 
 
