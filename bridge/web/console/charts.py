@@ -36,12 +36,12 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """width: of a bar; step: of its place. peak: the largest sum, which is as high as the chart."""
+    """width: of a bar. ground: the outline of all places, full or empty. peak: the largest sum, which fills one."""
 
     bars: tuple[Bar, ...]
     height: int
     width: float
-    step: float
+    ground: str
     peak: int
 
 
@@ -54,7 +54,8 @@ def chart(values: Sequence[Sequence[tuple[str, int]]], titles: Sequence[str], he
         Bar(round(place * step + step * _GAP / 2, 2), _stacked(parts, peak, height), title)
         for place, (parts, title) in enumerate(zip(values, titles, strict=True))
     )
-    return Chart(bars, height, width, round(step, 2), peak)
+    ground = "".join(f"M{bar.x} 0h{width}v{height}h-{width}z" for bar in bars)
+    return Chart(bars, height, width, ground, peak)
 
 
 def _stacked(parts: Sequence[tuple[str, int]], peak: int, height: int) -> tuple[Rectangle, ...]:
