@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 
+import psycopg
 import pytest
 from docs_kit import ROOT, blocks
 from sources_kit import request
@@ -16,6 +17,43 @@ from bridge import rules, sources
 VISITOR = "00000000-0000-4000-8000-000000000001"
 SCRIPTS = blocks("js", "jsx", pages=sorted((ROOT / "docs/recipes").glob("*.md")))
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
+
+
+PAGES = sorted((ROOT / "docs/recipes").glob("*.md"))
+AROUND = """
+create schema auth;
+create table auth.users (id uuid, email text, raw_user_meta_data jsonb);
+create table public.profiles (id uuid, email text);
+"""
+SIGN_UP = f"""
+create trigger made after insert on auth.users for each row execute function public.handle_new_user();
+insert into auth.users values ('{VISITOR}', 'a@example.com', '{{"datafast_visitor_id": "{VISITOR}"}}');
+insert into auth.users values (null, null, '{{}}');
+"""
+
+
+def test_the_trigger_of_supabase_copies_the_visitor(postgres_url):
+    (block,) = blocks("sql", pages=PAGES)
+    with psycopg.connect(postgres_url.replace("+psycopg", "", 1)) as conn:
+        for statements in (AROUND, block.text, SIGN_UP):
+            conn.execute(statements)
+        rows = conn.execute("select datafast_visitor_id from public.profiles order by email").fetchall()
+    assert rows == [(VISITOR,), (None,)]
+
+
+def test_the_code_for_php_is_whole():
+    (block,) = blocks("php", pages=PAGES)
+    if shutil.which("php") is not None:
+        done = subprocess.run(["php", "-l"], input=f"<?php\n{block.text}", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    bare = re.sub(r"'(?:[^'\\\\]|\\\\.)*'", "s", block.text)
+    assert not {"'", '"'} & set(bare), "a string that does not end"
+    brackets = re.sub(r"[^()\[\]{}]", "", bare)
+    while (peeled := re.sub(r"\(\)|\[\]|\{\}", "", brackets)) != brackets:
+        brackets = peeled
+    assert brackets == ""
+    ends = [line.strip()[-1] for line in bare.splitlines() if line.strip()]
+    assert set(ends) <= set(";{}"), "a statement that does not end"
 
 
 @pytest.fixture(scope="module")

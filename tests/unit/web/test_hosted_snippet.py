@@ -8,6 +8,9 @@ import pytest
 
 from bridge import snippet
 
+# Each copy that a release or the main branch has served. Sites name these files, with `integrity`: a line is only ever
+# added, and neither a line nor its file is changed or taken away.
+SERVED = ["947bc7fbc7f42c029195b30c71d31d311e804dee1897066bc001394940de97e7"]
 NEWEST = snippet.file_name(snippet.script())
 
 
@@ -22,6 +25,11 @@ def test_a_copy_has_the_name_of_its_contents_and_may_be_kept_for_ever(client, na
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     again = client.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+
+
+def test_whatever_was_served_once_is_served_for_ever(client):
+    served = [hashlib.sha256(client.get(f"/{name}").data).hexdigest() for name in snippet.hosted()]
+    assert sorted(served) == sorted(SERVED), "add the new copy to the list; put one that is missing or changed back"
 
 
 def test_the_copy_of_this_release_is_among_them(client):
