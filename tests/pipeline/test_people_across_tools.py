@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 
 import people_corpus
 import pytest
@@ -109,6 +110,27 @@ def test_the_id_on_the_customer_is_enough(quick, order, at_once):
     told = [sign_up(), checkout(), customer(supabase_user_id="user_abc")]
     play(quick, *(told[place] for place in order), at_once=at_once)
     assert found(quick, "purchase") == ALICE
+
+
+def through_an_address():
+    """The customer of a checkout is a user, who signed up with the address of a form; it alone has the visitor."""
+    known = [form(), sign_up(visitor=None), customer(userId="user_abc")]
+    return [*known, refund(), renewal(), checkout(user=None)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_waits_is_woken_by_whatever_closes_the_way_to_its_visitor(sqlite_store, clock, seed):
+    desk = Desk(sqlite_store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
+    told = through_an_address()
+    order = list(range(len(told)))
+    if seed:  # in the order of 0 only the checkout, which comes last, tells whose refund it was
+        random.Random(seed).shuffle(order)
+    for place in order:
+        play(desk, told[place])
+        desk.later(10 * MINUTE)
+    assert {(goal.name, goal.visitor) for goal in desk.goals()} == {
+        (name, ALICE) for name in ("lead", "sign_up", "purchase", "paid", "refund")
+    }, order
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

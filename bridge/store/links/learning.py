@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bridge.identity.evidence import Observation
     from bridge.model import Key
 
+_STEPS: Final = 2  # from a customer to people: the user of a customer, the address of that user
+
 # --------------------------------------------------------------------------------------------------------- learn
 
 
@@ -79,17 +81,17 @@ def recall_customers(conn: Connection, links: KnownLinks, keys: Iterable[Key]) -
     for thread, customer in statements.customers_of(conn, threads):
         links.seen_with[thread].append(customer)
     weak = [key for key in keys if not key.strong] + [key for thread in threads for key in links.seen_with[thread]]
-    for _ in range(2):  # a customer's people, and theirs: the user of a customer, the address of that user
-        weak += _recall_people(conn, links, weak)
+    for _ in range(_STEPS):
+        weak += _recall_people(conn, links, (key.text for key in weak))
     unread = sorted({key.text for key in keys if key.is_person} - links.people)
     links.people.update(unread)
     links.mute.update(row.key for row in statements.read_keys(conn, unread) if row.is_mute)
     _recall_evidence(conn, links, (), sorted({key.text for key in weak} - links.by_customer.keys()))
 
 
-def _recall_people(conn: Connection, links: KnownLinks, weak: Iterable[Key]) -> list[Key]:
+def _recall_people(conn: Connection, links: KnownLinks, weak: Iterable[str]) -> list[Key]:
     """Recall the people whom these customers and people were named with; those of whom it was not known yet."""
-    new = sorted({key.text for key in weak} - links.people_of.keys())
+    new = sorted(set(weak) - links.people_of.keys())
     links.people_of.update((text, []) for text in new)
     found = [(text, person) for text, person in statements.people_of(conn, new) if person.text != text]
     for text, person in found:
@@ -151,7 +153,7 @@ class _Round:
         customers = sorted(key.text for key in keys.values() if not key.strong)
         for thread in old:
             links.by_thread.pop(thread, None)
-        beside = _recall_people(self._conn, links, (key for key in keys.values() if key.is_person))
+        beside = _recall_people(self._conn, links, (key.text for key in keys.values() if key.is_person))
         _recall_evidence(self._conn, links, old, sorted({*customers, *(person.text for person in beside)}))
         self._before = {thread: _visitors(links.by_thread.get(thread)) for thread in old}
         self._customers_before = {key: _visitors(links.by_customer.get(key)) for key in customers}
@@ -242,7 +244,7 @@ class _Round:
         links.customers_gained |= {person for person in self._now_certain if links.by_customer.get(person)}
         for observation in learned:
             self._meet_customers(observation)
-        self._note_met({thread for customer, thread in pairs if self._knows(customer)})
+        self._note_met(pairs)
 
     def _told(self, item: Evidence, customer: str) -> Evidence:
         """What a thread knows, as evidence of a customer or a person it was seen with."""
@@ -260,23 +262,36 @@ class _Round:
                 if not key.strong and key.text not in self._new and not links.by_customer.get(key.text)
             )
 
-    def _knows(self, weak: str) -> bool:
-        """Whether a customer or a person knows a visitor, or a person who was named with it does."""
-        known = self._links.by_customer
-        return bool(known.get(weak)) or any(known.get(one.text) for one in self._links.people_of.get(weak, ()))
+    def _knows(self, weak: str, steps: int = 1) -> bool:
+        """Whether a customer or a person knows a visitor, or a person who was named with it does, so many steps on."""
+        links = self._links
+        return bool(links.by_customer.get(weak)) or (
+            steps > 0 and any(self._knows(one.text, steps - 1) for one in links.people_of.get(weak, ()))
+        )
 
-    def _note_met(self, with_customer: set[str]) -> None:
-        """Older threads that know no visitor, and met a customer who knows one, or joined another thread.
+    def _note_met(self, pairs: set[tuple[str, str]]) -> None:
+        """Older threads that know no visitor, and met a customer who leads to one, or joined another thread.
 
-        A borrowed visitor does not count yet: a destination may not know it.
+        pairs: (customer, thread). A borrowed visitor does not count yet: a destination may not know it.
         """
         roots = [self._joined.find(thread) for thread in self._before]
+        known = self._links.by_thread
+        waiting = {root for root in roots if all(item.borrowed for item in known.get(root, {}).values())}
+        met = {(customer, thread) for customer, thread in pairs if thread in waiting}
+        self._recall_beside({customer for customer, _ in met})
+        with_customer = {thread for customer, thread in met if self._knows(customer, _STEPS)}
         self._met = {
             thread
             for thread, root in zip(self._before, roots, strict=True)
-            if (root in with_customer or roots.count(root) > 1)
-            and all(item.borrowed for item in self._links.by_thread.get(root, {}).values())
+            if root in waiting and (root in with_customer or roots.count(root) > 1)
         }
+
+    def _recall_beside(self, customers: set[str]) -> None:
+        """Recall the people to whom these customers lead, as far as a goal goes that looks for its visitor."""
+        links, beside = self._links, customers
+        for _ in range(_STEPS):
+            beside = {person.text for person in _recall_people(self._conn, links, beside)}
+            _recall_evidence(self._conn, links, (), sorted(beside - links.by_customer.keys()))
 
     def _rename_threads(self) -> None:
         """Give joined threads one name: that of the largest, so that few rows are written."""
