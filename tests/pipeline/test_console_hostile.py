@@ -71,6 +71,16 @@ OWN = {
 UNTOLD = {"sessions"}  # every page renews its own
 
 
+IN_A_FILE = "a-secret-that-stands-in-a-file"
+PLAIN = f"""\
+provider: custom
+verify: {{type: token, signature: {{in: "header:X-Token"}}}}
+secret: {IN_A_FILE}
+goals: []
+"""
+MORE = {"BRIDGE_LINKS_TOKEN": "links-token-not-to-be-told", "STRIPE_API_KEY": "rk_live_not_to_be_told"}
+
+
 class Page(HTMLParser):
     """What a browser would make of an answer, and what is wrong with it."""
 
@@ -141,8 +151,9 @@ class Walker(Visit):
 
     def __init__(self, shop):
         super().__init__(shop)
-        self._secrets = {TOKEN, STRIPE_SECRET, LEMON_SECRET, GENERIC_SECRET, KEY, self.cookie(), *shop.signatures}
-        self._told = {word for secret in self._secrets for word in (secret, html.escape(secret))}
+        secrets = {TOKEN, STRIPE_SECRET, LEMON_SECRET, GENERIC_SECRET, KEY, IN_A_FILE, *MORE.values()}
+        secrets |= {self.cookie(), *shop.signatures}
+        self._told = {word for secret in secrets for word in (secret, html.escape(secret))}
 
     def look(self, address):
         """The page at this address, None if it is a download."""
@@ -258,9 +269,10 @@ def written(told):
 def shop(console_url, clock, tmp_path):
     (tmp_path / "mappings").mkdir()
     (tmp_path / "mappings/shop.yaml").write_text(SHOP)
+    (tmp_path / "mappings/plain.yaml").write_text(PLAIN)
     (tmp_path / "mappings/stripe.yaml").write_text((ROOT / "mappings/stripe.yaml").read_text())
     clock.set(int(time.time()) * 1000)
-    with HostileShop(console_url, clock, tmp_path / "mappings", BRIDGE_ADMIN_TOKEN=TOKEN) as made:
+    with HostileShop(console_url, clock, tmp_path / "mappings", BRIDGE_ADMIN_TOKEN=TOKEN, **MORE) as made:
         made.fill()
         yield made
 
@@ -275,6 +287,7 @@ VALUES = {
     "what": ("replay", "retry", "cancel"),
     "name": (
         "shop",
+        "plain",
         "stripe",
         NAME,
         "console.css",
