@@ -121,6 +121,7 @@ def test_an_address_is_looked_for_by_its_hash_and_stands_nowhere(shop, capfd):
     told = capfd.readouterr()
     assert MAIL not in (told.out + told.err).lower()
     assert shop.see(f"/console/people/{MAIL}").location == answer.location
+    assert shop.see(f"/console/people?who={MAIL}").location == answer.location
     assert "an e-mail address" in shop.see("/console/people").text
     unknown = shop.find("ben@example.com")
     assert "ben@" not in unknown.location
@@ -135,6 +136,9 @@ def test_a_key_that_is_an_address_is_masked_and_found_by_an_event_of_its(shop):
         page = shop.see(path).text
         assert MAIL not in page
     assert "c…@…" in shop.see(answer.location).text
+    forget = shop.see(f"/console/people/forget?person={MAIL}")
+    assert forget.location == "/console/people/forget?person=ev_1"
+    assert MAIL not in shop.see(forget.location).text
 
 
 def test_without_a_remembered_address_it_says_why(console):

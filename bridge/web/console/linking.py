@@ -154,6 +154,10 @@ def _forget_key(bridge: Bridge) -> ResponseReturnValue:
 def _forget_form(bridge: Bridge) -> ResponseReturnValue:
     """What is stored, as far as bodies were looked through; the page asks for the next part until all were."""
     name = request.args.get("person", "")
+    if "@" in name:
+        with bridge.store.read() as conn:
+            name = person.address_of(conn, name) or ""
+        return redirect(url_for("console.forget", person=name), 303)
     someone = _someone(bridge, name)
     after = request.args.get("after", "0")
     found = _ids(request.args.get("found", ""))

@@ -31,7 +31,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/people")
     def people() -> ResponseReturnValue:
         if "who" in request.args:
-            return person_page(bridge, request.args["who"])
+            return show_person(request.args["who"])
         with bridge.store.read() as conn:
             seen = person.lately(conn)
         return page("people.html", title="People", here="people", seen=seen, **NAMING)
