@@ -3,15 +3,17 @@
 Before a goal goes to the visitor of a borrowed field, the website is asked whether it knows that visitor.
 
 `rule` is the pure table of what each class of answer does (Design 6); the retry schedule is the setting that a user
-reads. `Deliverer.step` does one claim and is called by the worker's threads. A request goes out only after its attempt
-is committed, and only while enough of the lease is left for the whole request.
+reads. `Deliverer.step` is called by the worker's threads. A request goes out only after its attempt is committed, and
+only while enough of the lease is left for the whole request. One transaction settles a goal that was delivered and
+claims the next one, so a queue costs one commit per goal.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge import logs
 from bridge.datafast.actions import action_of
@@ -223,6 +225,13 @@ def token_hash(destination: Destination) -> str:
     return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
 
 
+class _Held(NamedTuple):
+    """What was claimed. began_ms: by the monotonic clock, before its lease began."""
+
+    claimed: Claim | LookClaim | ProofClaim | NotYet
+    began_ms: int
+
+
 class Deliverer:
     """Delivers the goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
@@ -265,7 +274,7 @@ class Deliverer:
         self._turn = 0
 
     def step(self, stopping: Callable[[], bool] = lambda: False) -> int | None:
-        """Do one piece of work. None: done, call again; else for how many ms there is nothing to do (at most 1 s)."""
+        """Do some work. None: done, call again; else for how many ms there is nothing to do (at most 1 s)."""
         names = sorted(name for name, destination in self._destinations().items() if destination.api_key)
         if not names:
             return 1_000
@@ -286,16 +295,25 @@ class Deliverer:
                 nothing = turns.waits(conn, destination.name)
             if nothing is not None:
                 return _pause_of(nothing)
-        began_ms = self._monotonic_ms()
-        claimed = self._claim(destination)
+        first = self._claim(destination)
+        if isinstance(first.claimed, NotYet):
+            self._busy.discard(destination.name)
+            return _pause_of(first.claimed)
+        self._busy.add(destination.name)
+        held: _Held | None = first
+        while held is not None:
+            held = self._work(destination, held, stopping)
+        return None
+
+    def _work(self, destination: Destination, held: _Held, stopping: Callable[[], bool]) -> _Held | None:
+        """Do what was claimed; what was claimed after it."""
+        claimed, began_ms = held
         if isinstance(claimed, NotYet):
             self._busy.discard(destination.name)
-            return _pause_of(claimed)
-        self._busy.add(destination.name)
-        if stopping():
-            self._release(claimed)
+        elif stopping():
+            self._release(claimed, began_ms)
         elif isinstance(claimed, Claim):
-            self._send(destination, claimed, began_ms)
+            return self._send(destination, claimed, began_ms, stopping)
         elif isinstance(claimed, ProofClaim):
             self._prove(destination, claimed, began_ms)
         else:
@@ -310,39 +328,54 @@ class Deliverer:
             )
             self._registered[destination.name] = fingerprint
 
-    def _claim(self, destination: Destination) -> Claim | LookClaim | ProofClaim | NotYet:
-        """Claim what is next. A power cut may take the lease back: nothing is sent before `begin` is on the disk."""
-        claimed = self._store.run(
-            lambda conn: claims.claim(
-                conn,
-                destination=destination.name,
-                token_hash=token_hash(destination),
-                token=self._new_token(),
-                lease_ms=self._lease_ms,
-                rate=self._rate,
-                readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
-            ),
-            durable=False,
+    def _claim(self, destination: Destination) -> _Held:
+        """Claim what is next. If nobody confirms it, it is taken back, or its goal would be in doubt."""
+        taken: list[_Held] = []
+
+        def work(conn: Connection) -> _Held:
+            taken[:] = [self._take(conn, destination)]
+            return taken[0]
+
+        try:
+            return self._store.run(work)
+        except StoreError:
+            for claimed, began_ms in taken:
+                if isinstance(claimed, Claim):
+                    self._surely(lambda conn, claim=claimed: sends.take_back(conn, claim), began_ms)  # type: ignore[misc]
+            raise
+
+    def _take(self, conn: Connection, destination: Destination) -> _Held:
+        """Claim what is next. The attempt of a goal is recorded with it."""
+        began_ms = self._monotonic_ms()
+        claimed = claims.claim(
+            conn,
+            destination=destination.name,
+            token_hash=token_hash(destination),
+            token=self._new_token(),
+            lease_ms=self._lease_ms,
+            rate=self._rate,
+            readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
+            even=self._even if destination.name in self._dated else None,
         )
-        if not isinstance(claimed, Claim):
-            return claimed
-        return replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
+        if isinstance(claimed, Claim):
+            claimed = replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
+        return _Held(claimed, began_ms)
 
-    def _release(self, claimed: Claim | LookClaim | ProofClaim) -> None:
-        self._store.run(lambda conn: claims.release(conn, claimed))
+    def _release(self, claimed: Claim | LookClaim | ProofClaim, began_ms: int) -> None:
+        self._surely(lambda conn: claims.release(conn, claimed), began_ms)
 
-    def _send(self, destination: Destination, claim: Claim, began_ms: int) -> None:
-        attempt_id = self._begin(claim, began_ms)
-        if attempt_id is None:  # the database took too long; another claim sends it, with a whole lease
-            self._release(claim)
-            return
+    def _send(
+        self, destination: Destination, claim: Claim, began_ms: int, stopping: Callable[[], bool]
+    ) -> _Held | None:
+        if self._is_too_late(began_ms):
+            self._release(claim, began_ms)  # another claim sends it, with a whole lease
+            return None
         goal = claim.goal
-        if self._monotonic_ms() - began_ms > self._lease_ms - self._deadline_ms:
-            outcome = Outcome(OutcomeKind.NOT_SENT, message="this process was stopped for too long to send it safely")
-        else:
-            outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
+        outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
         ruled = rule(outcome, claim, self._settings, jitter=self._random())
-        settled, ruling = self._surely(lambda conn: self._settle(conn, claim, attempt_id, outcome, ruled), began_ms)
+        follows = ruled.state is GoalState.DELIVERED and self._is_alone(destination) and not stopping()
+        settle = self._settle_and_claim(destination, claim, outcome, ruled, follows=follows)
+        settled, ruling, held = self._surely(settle, began_ms)
         if settled.written and outcome.server_now_ms is not None:
             self._dated.add(destination.name)
         log.info(
@@ -358,15 +391,7 @@ class Deliverer:
             ms=self._monotonic_ms() - began_ms,
         )
         self._tell(destination, settled, ruling)
-
-    def _begin(self, claim: Claim, began_ms: int) -> int | None:
-        """Record the attempt; None: too little of the lease is left. If this fails, it may still have been recorded."""
-        even = self._even if claim.goal.destination in self._dated else None
-        try:
-            return self._store.run(lambda conn: sends.begin(conn, claim, need_ms=self._deadline_ms, even=even))
-        except StoreError:
-            self._surely(lambda conn: sends.take_back(conn, claim), began_ms)  # or the goal would be in doubt
-            raise
+        return held
 
     def _surely(self, work: Callable[[Connection], T], began_ms: int) -> T:
         """Write what only this process knows; if it were lost, the goal would be in doubt.
@@ -384,15 +409,47 @@ class Deliverer:
                     raise
                 self._sleep_ms(AGAIN_MS)
 
+    def _is_too_late(self, began_ms: int) -> bool:
+        """Whether less of the lease is left than a request takes: the database was slow, or this process stopped."""
+        return self._monotonic_ms() - began_ms >= self._lease_ms - self._deadline_ms
+
+    def _is_alone(self, destination: Destination) -> bool:
+        """Whether no other destination waits for its turn."""
+        return [other for other in self._destinations().values() if other.api_key] == [destination]
+
+    def _settle_and_claim(
+        self, destination: Destination, claim: Claim, outcome: Outcome, ruled: Settlement, *, follows: bool
+    ) -> Callable[[Connection], tuple[Settled, Settlement, _Held | None]]:
+        """What settles a goal and, if it follows, claims what is next.
+
+        Only the first try claims, because whatever holds up a claim must not hold up what DataFast answered. Others
+        take the claim back: the first try may have been committed, though nobody confirmed it.
+        """
+        taken: list[_Held] = []
+        tries = count()
+
+        def work(conn: Connection) -> tuple[Settled, Settlement, _Held | None]:
+            is_first = next(tries) == 0
+            for held in taken:
+                if isinstance(held.claimed, Claim):
+                    sends.take_back(conn, held.claimed)
+            settled, ruling = self._settle(conn, claim, outcome, ruled)
+            if not (follows and is_first and settled.written):
+                return settled, ruling, None
+            taken.append(self._take(conn, destination))
+            return settled, ruling, taken[0]
+
+        return work
+
     def _settle(
-        self, conn: Connection, claim: Claim, attempt_id: int, outcome: Outcome, ruling: Settlement
+        self, conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement
     ) -> tuple[Settled, Settlement]:
         """Settle. A visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
         if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
             link_statements.lock(conn)  # first of all: an answer about the next candidate may arrive at the same moment
         if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
             ruling = not_counted(outcome)
-        settled = sends.settle(conn, claim, attempt_id, outcome, ruling, even=self._even)
+        settled = sends.settle(conn, claim, outcome, ruling, even=self._even)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)

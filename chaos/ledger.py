@@ -18,9 +18,7 @@ from chaos.plan import Sent
 # By whom a goal may leave a state. What a stopped process writes late would be none of these.
 LEGAL = {
     ("parked", "pending"),
-    ("pending", "leased"),
-    ("leased", "pending"),
-    ("leased", "sending"),
+    ("pending", "sending"),
     ("sending", "delivered"),
     ("sending", "pending"),
     ("sending", "unconfirmed"),

@@ -197,8 +197,8 @@ class _Store:
         with self._play.store.read() as conn:
             yield Quick(conn, self._play.statements)
 
-    def run(self, work: Callable[[Any], Any], *, durable: bool = True) -> Any:
-        return self._play.store.run(lambda conn: work(Quick(conn, self._play.statements)), durable=durable)
+    def run(self, work: Callable[[Any], Any]) -> Any:
+        return self._play.store.run(lambda conn: work(Quick(conn, self._play.statements)))
 
 
 def holds(facts: dict[str, Any]) -> bool:

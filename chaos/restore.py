@@ -1,8 +1,8 @@
 """A back-up that is put in place, with real processes and the very commands of docs/operations.md.
 
-Events come in; the worker is killed in the middle, so that goals are pending, leased, sent without an answer, parked,
-and events not routed. That is backed up. Then everything is delivered, and more comes. The back-up is put in place,
-the provider sends everything again, and new events come. Counted is what the destination recorded.
+Events come in; the worker is killed in the middle, so that goals are pending, sent without an answer, parked, and
+events not routed. That is backed up. Then everything is delivered, and more comes. The back-up is put in place, the
+provider sends everything again, and new events come. Counted is what the destination recorded.
 """
 
 from __future__ import annotations

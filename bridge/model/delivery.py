@@ -107,12 +107,14 @@ class Settlement:
 class Claim:
     """A goal that only this worker may send, until the lease ends.
 
-    probe: it is sent to a paused destination, to see whether that works again.
+    attempt_id: of the attempt that was recorded with the lease. probe: it is sent to a paused destination, to see
+    whether that works again.
     """
 
     goal: Goal
     token: str
     claimed_at_ms: int
+    attempt_id: int
     paused_ms: int = 0
     probe: bool = False
 

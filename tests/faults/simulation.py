@@ -381,7 +381,7 @@ class _CrashingStore:
         with self._world.store.read() as conn:
             yield Quick(conn, self._world.statements)
 
-    def run(self, work: Callable[[Any], Any], *, durable: bool = True) -> Any:
+    def run(self, work: Callable[[Any], Any]) -> Any:
         world = self._world
         self._incident()
 
@@ -393,7 +393,7 @@ class _CrashingStore:
                 raise StoreUnavailable("the database is busy")
             return result
 
-        result = world.store.run(with_crash, durable=durable)
+        result = world.store.run(with_crash)
         world.check()
         if world.chance(0.02):
             raise StoreUnavailable("the answer to COMMIT was lost")

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, literal_column, update
 from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
 from bridge.store.clock import now_ms, read_ms
-from bridge.store.delivery import pauses, rate_limit, sends, statements, sweep
+from bridge.store.delivery import pauses, rate_limit, statements, sweep
 from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
 
@@ -80,18 +80,13 @@ def settling_asks_for_no_token(patch):
 
 
 @mutant
-def beginning_asks_for_no_token(patch):
-    patch(statements, "_BEGIN", without(statements._BEGIN, "state = 'leased'", "lease_token = ?"))
+def giving_back_asks_for_no_token(patch):
+    patch(statements, "_GIVE_BACK", without(statements._GIVE_BACK, "state = 'sending'", "lease_token = ?"))
 
 
 @mutant
-def beginning_does_not_look_at_the_clock(patch):
-    patch(statements, "_BEGIN", without(statements._BEGIN, "lease_until_ms > {now} + ?", "lease_token = ?"))
-
-
-@mutant
-def nobody_sweeps_what_was_leased(patch):
-    patch(statements, "_FREE_VANISHED", statements._FREE_VANISHED.replace("WHERE", "WHERE 1 = 0 AND"))
+def what_was_claimed_is_sent_however_late(patch):
+    patch(deliver.Deliverer, "_is_too_late", lambda self, began_ms: False)
 
 
 @mutant
@@ -145,9 +140,7 @@ def claiming_does_not_look_at_the_state(patch):
 
 @mutant
 def the_attempt_is_written_after_the_request(patch):
-    """Two transactions in the wrong order: the goal is sent while it still is only leased."""
-    patch(sends, "begin", lambda conn, claim, need_ms, even: 0)
-    patch(statements, "_SETTLE", without(statements._SETTLE, "state = 'sending'"))
+    patch(statements, "write_ahead", lambda conn, goal, token, at_ms: 0)
 
 
 @mutant
@@ -235,8 +228,6 @@ def a_clock_that_jumped_is_believed_at_once(patch):
 # Where the faults are rare: begin where one is near.
 FIRST = {
     "a_look_is_settled_without_its_token": 400,
-    "beginning_asks_for_no_token": 283,
-    "beginning_does_not_look_at_the_clock": 283,
     "forgetting_is_allowed_once_for_a_whole_round": 8_363,
     "settling_asks_for_no_token": 349,
 }

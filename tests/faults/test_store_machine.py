@@ -62,7 +62,7 @@ class Delivering(RuleBasedStateMachine):
     def __init__(self, stores, clock, empty, align):
         super().__init__()
         self.stores, self.clock, self.empty, self.align = stores, clock, empty, align
-        self.claims, self.tries, self.count = [], [], 0
+        self.claims, self.count = [], 0
 
     def both(self, work):
         one, two = [store.run(work) for store in self.stores]
@@ -72,7 +72,7 @@ class Delivering(RuleBasedStateMachine):
     @initialize()
     def begin_anew(self):
         self.empty()
-        self.claims, self.tries, self.count = [], [], 0
+        self.claims, self.count = [], 0
         self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash="t"))
 
     @rule(visitors=st.lists(VISITORS, min_size=1, max_size=3), keys=KEYS, name=NAMES)
@@ -136,6 +136,7 @@ class Delivering(RuleBasedStateMachine):
         claimed = self.both(work)
         if isinstance(claimed, Claim | LookClaim):
             self.claims.append(claimed)
+        self.align()
         return claimed
 
     @rule(kind=KINDS, found=st.integers(0, 2), again=st.integers(2, 5), pause_ms=st.sampled_from([40, 31_000, 61_000]))
@@ -144,35 +145,23 @@ class Delivering(RuleBasedStateMachine):
         for _ in range(again):
             claimed = self.claim_one()
             if isinstance(claimed, Claim):
-                self.begin_one(claimed, 10_000)
-                self.settle_one(*self.tries[-1], kind, 0.5)
+                self.settle_one(claimed, kind, 0.5)
             elif isinstance(claimed, LookClaim):
                 self.settle_look_one(claimed, found, fails=found == 2, told=found == 1)
             self.clock.advance(pause_ms)
 
-    @rule(which=WHICH, need_ms=st.sampled_from([0, 10_000]))
-    def begin(self, which, need_ms):
-        mine = [claim for claim in self.claims if isinstance(claim, Claim)]
-        if mine:
-            self.begin_one(mine[which % len(mine)], need_ms)
-
-    def begin_one(self, claim, need_ms):
-        attempt = self.both(lambda conn: sends.begin(conn, claim, need_ms))
-        self.align()
-        if attempt is not None:
-            self.tries.append((claim, attempt))
-
     @rule(which=WHICH, kind=KINDS, jitter=st.sampled_from([0.0, 0.99]))
     def settle(self, which, kind, jitter):
-        if self.tries:
-            self.settle_one(*self.tries[which % len(self.tries)], kind, jitter)
+        mine = [claim for claim in self.claims if isinstance(claim, Claim)]
+        if mine:
+            self.settle_one(mine[which % len(mine)], kind, jitter)
 
-    def settle_one(self, claim, attempt, kind, jitter):
+    def settle_one(self, claim, kind, jitter):
         outcome = Outcome(kind, 200 if kind is OutcomeKind.DELIVERED else None, "said", server_now_ms=self.clock.now_ms)
         ruling = ruling_of(outcome, claim, SETTINGS, jitter=jitter)
 
         def work(conn):
-            settled = sends.settle(conn, claim, attempt, outcome, ruling)
+            settled = sends.settle(conn, claim, outcome, ruling)
             if settled.written and ruling.unknown_visitor:
                 statements.note_unknown(conn, "default", claim.goal.visitor)
                 parking.next_visitor(conn, claim.goal.id, SETTINGS)
@@ -201,6 +190,12 @@ class Delivering(RuleBasedStateMachine):
         if self.claims:
             claim = self.claims[which % len(self.claims)]
             self.both(lambda conn: claims.release(conn, claim))
+
+    @rule(which=WHICH)
+    def take_back(self, which):
+        mine = [claim for claim in self.claims if isinstance(claim, Claim)]
+        if mine:
+            self.both(lambda conn: sends.take_back(conn, mine[which % len(mine)]))
 
     @rule()
     def sweep(self):

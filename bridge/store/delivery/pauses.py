@@ -147,9 +147,9 @@ def fingerprint(visitor: str) -> str:
 # --------------------------------------------------------------------------------------------- as the store has it
 
 
-def readiness(conn: Connection, destination: str) -> Readiness:
-    """Whether goals may be sent to this destination, which is registered."""
-    return Readiness(*statements.destination(conn, destination))
+def readiness(conn: Connection, destination: str, *, lock: bool = False) -> Readiness:
+    """Whether goals may be sent to this destination, which is registered. lock: nobody else changes its row."""
+    return Readiness(*statements.destination(conn, destination, lock=lock))
 
 
 def none_known(conn: Connection, destination: str, visitor: str) -> bool:

@@ -27,6 +27,8 @@ _DESTINATION: Final = (
     "SELECT not_before_ms, pause_kind IS NOT NULL, slots, {now},"
     " CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END FROM destinations WHERE name = ?"
 )
+# What settles a goal and claims the next one has this row before that of the slot; so does every claim.
+_DESTINATION_LOCKED: Final = f"{_DESTINATION} {{lock}}"
 _PAUSE: Final = (
     "SELECT pause_kind, pause_reason, not_before_ms, paused_since_ms, pause_step_ms, failures, unknown_since_ms,"
     " probe_token, unknown_visitors, clock_skew_ms, {now} FROM destinations WHERE name = ? {lock}"
@@ -124,13 +126,10 @@ _NEXT_DUE: Final = "SELECT min(due_at_ms) FROM goals WHERE destination = ? AND s
 # ------------------------------------------------------------------------------------------------- a goal on its way
 
 # The row of the slot lets one claim through after the other; what the one before leased is seen here at the latest.
-_LEASE: Final = (  # no value in it
-    "UPDATE goals SET state = 'leased', lease_token = ?, lease_until_ms = ?, changed_at_ms = ?"  # noqa: S608
+_BEGIN: Final = (  # no value in it
+    "UPDATE goals SET state = 'sending', lease_token = ?, lease_until_ms = ?,"  # noqa: S608
+    " first_try_at_ms = coalesce(first_try_at_ms, ?), changed_at_ms = ?"
     f" WHERE id = ? AND state = 'pending' AND {_HAS_NO_NAMESAKE} RETURNING id"
-)
-_BEGIN: Final = (
-    "UPDATE goals SET state = 'sending', first_try_at_ms = coalesce(first_try_at_ms, {now}), changed_at_ms = {now}"
-    " WHERE id = ? AND state = 'leased' AND lease_token = ? AND lease_until_ms > {now} + ? RETURNING id"
 )
 _WRITE_AHEAD: Final = (
     "INSERT INTO attempts (goal_id, kind, started_at_ms, server_started_at_ms, lease_token) VALUES (?, 'send', {now},"
@@ -159,13 +158,15 @@ _FREE: Final = (
     "UPDATE goals SET state = 'pending', lease_token = NULL, lease_until_ms = NULL, changed_at_ms = {now},"
     " due_at_ms = CASE WHEN due_at_ms > {now} THEN {now} ELSE due_at_ms END"
 )
-_GIVE_BACK: Final = f"{_FREE} WHERE id = ? AND lease_token = ? AND state = 'leased' RETURNING id"
-_TAKE_BACK: Final = f"{_FREE} WHERE id = ? AND lease_token = ? AND state IN ('leased', 'sending') RETURNING id"
+_GIVE_BACK: Final = (
+    f"{_FREE}, first_try_at_ms = CASE WHEN ? THEN NULL ELSE first_try_at_ms END"
+    " WHERE id = ? AND lease_token = ? AND state = 'sending' RETURNING id"
+)
 _FREE_VANISHED: Final = f"{_FREE} WHERE state = 'leased' AND lease_until_ms <= {{now}} RETURNING id"
-_NOT_BEGUN: Final = (
+_NOT_BEGUN: Final = "DELETE FROM attempts WHERE id = ?"
+_NOT_CONFIRMED: Final = (
     "UPDATE attempts SET ended_at_ms = {now}, outcome = 'not_sent',"
-    " message = 'the database did not confirm that this attempt was recorded, so nothing was sent'"
-    " WHERE goal_id = ? AND kind = 'send' AND lease_token = ? AND outcome IS NULL"
+    " message = 'the database did not confirm that this attempt was recorded, so nothing was sent' WHERE id = ?"
 )
 
 # --------------------------------------------------------------------------------------------- goals in doubt, visitors
@@ -243,9 +244,10 @@ def goal_of(values: Sequence[Any]) -> Goal:
     return Goal(**goal | {"time_is_stated": bool(goal["time_is_stated"])})
 
 
-def destination(conn: Connection, name: str) -> tuple[Any, ...]:
+def destination(conn: Connection, name: str, *, lock: bool) -> tuple[Any, ...]:
     """The values of `pauses.Readiness` of a destination that is registered."""
-    ((not_before_ms, probing, slots, now, unknown_turn_ms),) = driver_of(conn).ask(_DESTINATION, (name,))
+    statement = _DESTINATION_LOCKED if lock else _DESTINATION
+    ((not_before_ms, probing, slots, now, unknown_turn_ms),) = driver_of(conn).ask(statement, (name,))
     return not_before_ms, bool(probing), slots, now, unknown_turn_ms
 
 
@@ -361,20 +363,14 @@ def next_proof_ms(conn: Connection, name: str) -> int | None:
     return None if found is None else int(found)
 
 
-def lease(conn: Connection, goal: Goal, token: str, now: int, until_ms: int) -> bool:
-    """Lease a goal; False: another process was quicker with a goal of this visitor."""
-    return bool(driver_of(conn).ask(_LEASE, (token, until_ms, now, goal.id)))
+def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int) -> bool:
+    """Lease a goal and write `sending`; False: another process was quicker with a goal of this visitor."""
+    return bool(driver_of(conn).ask(_BEGIN, (token, until_ms, now, now, goal.id)))
 
 
-def begin(conn: Connection, claim: Claim, need_ms: int) -> bool:
-    """Write `sending`, if enough of the lease is left."""
-    return bool(driver_of(conn).ask(_BEGIN, (claim.goal.id, claim.token, need_ms)))
-
-
-def write_ahead(conn: Connection, claim: Claim, at_ms: int | None) -> int:
+def write_ahead(conn: Connection, goal: Goal, token: str, at_ms: int | None) -> int:
     """Write the attempt; its id. at_ms: our clock, if it was compared with DataFast's."""
-    values = (claim.goal.id, at_ms, claim.goal.destination, claim.token)
-    return int(driver_of(conn).ask(_WRITE_AHEAD, values)[0][0])
+    return int(driver_of(conn).ask(_WRITE_AHEAD, (goal.id, at_ms, goal.destination, token))[0][0])
 
 
 def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool:
@@ -403,29 +399,24 @@ def _settled(ruling: Settlement) -> tuple[Any, ...]:
     return ruling.state.value, ruling.reason, ruling.message, ruling.due_in_ms
 
 
-def end_attempt(conn: Connection, attempt_id: int, outcome: Outcome) -> None:
+def end_attempt(conn: Connection, claim: Claim, outcome: Outcome) -> None:
     """Write what was answered, and when the attempt began by DataFast's clock, if the answer shows that."""
     message = outcome.message or None
-    values = (outcome.kind.value, outcome.status, message, outcome.server_now_ms, attempt_id)
+    values = (outcome.kind.value, outcome.status, message, outcome.server_now_ms, claim.attempt_id)
     driver_of(conn).ask(_END_ATTEMPT, values)
 
 
-def give_back(conn: Connection, claim: Claim) -> bool:
-    """A leased goal is free again."""
-    return bool(driver_of(conn).ask(_GIVE_BACK, (claim.goal.id, claim.token)))
-
-
-def take_back(conn: Connection, claim: Claim) -> bool:
-    """A goal is free again and was not sent, whatever `begin` and `write_ahead` have written."""
+def give_back(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool:
+    """A goal is free again and was not sent. confirmed: whether the database had said that the attempt was recorded."""
     driver = driver_of(conn)
-    freed = bool(driver.ask(_TAKE_BACK, (claim.goal.id, claim.token)))
-    if freed:
-        driver.ask(_NOT_BEGUN, (claim.goal.id, claim.token))
-    return freed
+    if not driver.ask(_GIVE_BACK, (claim.goal.first_try_at_ms is None, claim.goal.id, claim.token)):
+        return False
+    driver.ask(_NOT_BEGUN if confirmed else _NOT_CONFIRMED, (claim.attempt_id,))
+    return True
 
 
 def free_vanished(conn: Connection) -> list[int]:
-    """Goals whose worker vanished before it sent them are free again; their ids."""
+    """Goals that a worker of a former release leased and did not send are free again; their ids."""
     return [goal_id for (goal_id,) in driver_of(conn).ask(_FREE_VANISHED)]
 
 

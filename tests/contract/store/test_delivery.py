@@ -111,17 +111,14 @@ class Desk:
             )
         )
 
-    def begin(self, claim):
-        return self.run(lambda conn: sends.begin(conn, claim))
-
-    def settle(self, claim, attempt_id, answer):
-        return self.run(lambda conn: sends.settle(conn, claim, attempt_id, *answer))
+    def settle(self, claim, answer):
+        return self.run(lambda conn: sends.settle(conn, claim, *answer))
 
     def send(self, answer):
-        """Claim, begin and settle one goal; its id."""
+        """Claim and settle one goal; its id."""
         claim = self.claim()
         assert isinstance(claim, Claim), claim
-        self.settle(claim, self.begin(claim), answer)
+        self.settle(claim, answer)
         return claim.goal.id
 
     def state(self, goal_id):
@@ -165,10 +162,10 @@ def test_a_goal_goes_from_pending_to_delivered_with_its_attempt_written_ahead(de
     goal = desk.goal()
     claim = desk.claim()
     assert isinstance(claim, Claim)
-    assert (claim.goal.id, desk.state(goal)) == (goal, "leased")
-    attempt = desk.begin(claim)
-    assert desk.state(goal) == "sending"
-    assert desk.settle(claim, attempt, DELIVERED).written
+    assert (claim.goal.id, desk.state(goal)) == (goal, "sending")
+    (ahead,) = desk.tries(goal)
+    assert (ahead.id, ahead.lease_token, ahead.outcome) == (claim.attempt_id, claim.token, None)
+    assert desk.settle(claim, DELIVERED).written
     row = desk.row(goal)
     assert (row.state, row.datafast_event_id, row.lease_token) == ("delivered", "e1", None)
     with desk.store.read() as conn:
@@ -191,7 +188,7 @@ def test_a_goal_waits_for_an_earlier_one_of_its_visitor_and_for_nobody_elses(des
     assert {first.goal.id, second.goal.id} == {earlier, other}
     assert isinstance(desk.claim(), NotYet)
     mine = first if first.goal.id == earlier else second
-    desk.settle(mine, desk.begin(mine), DELIVERED)
+    desk.settle(mine, DELIVERED)
     assert desk.claim().goal.id == later
 
 
@@ -253,24 +250,20 @@ def test_a_claim_that_finds_nothing_takes_no_slot(store, clock):
     assert isinstance(desk.claim(), Claim)
 
 
-def test_a_lease_that_ran_out_unsent_frees_the_goal_and_its_old_owner_may_not_send(desk, clock):
-    goal = desk.goal()
-    stale = desk.claim()
+def test_what_a_former_release_leased_and_did_not_send_is_free_when_its_lease_runs_out(desk, clock):
+    goal = desk.goal(state="leased", lease_token="theirs", lease_until_ms=clock.now_ms + 60_000)
+    assert isinstance(desk.claim(), NotYet)
     clock.advance(60_000)
-    assert desk.begin(stale) is None
     assert desk.sweep() == ([goal], [], [])
-    fresh = desk.claim()
-    assert desk.begin(stale) is None
-    assert desk.begin(fresh) is not None
+    assert desk.claim().goal.id == goal
 
 
 def test_a_vanished_sender_leaves_doubt_and_its_late_answer_writes_nothing(desk, clock):
     goal = desk.goal()
     claim = desk.claim()
-    attempt = desk.begin(claim)
     clock.advance(60_000)
     assert desk.sweep() == ([], [goal], [])
-    assert not desk.settle(claim, attempt, DELIVERED).written
+    assert not desk.settle(claim, DELIVERED).written
     assert desk.state(goal) == "unconfirmed"
 
 
@@ -282,11 +275,29 @@ def test_a_goal_older_than_its_max_age_expires_and_is_never_claimed(desk, clock)
     assert (desk.row(goal).state, desk.row(goal).reason) == ("expired", "max_age")
 
 
-def test_a_lease_can_be_given_back(desk):
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_lease_can_be_given_back_and_leaves_no_attempt(desk, clock, tried):
+    goal = desk.goal(first_try_at_ms=clock.now_ms - 5 if tried else None)
+    before = desk.row(goal)
+    claim = desk.claim()
+    assert desk.row(goal).first_try_at_ms == clock.now_ms - 5 * tried
+    assert desk.run(lambda conn: claims.release(conn, claim))
+    assert (desk.row(goal), desk.tries(goal)) == (before, []), "its retry schedule has not begun"
+    assert desk.claim().goal.id == goal
+
+
+def test_a_claim_that_nobody_confirmed_is_taken_back_and_its_attempt_says_so(desk):
     goal = desk.goal()
     claim = desk.claim()
-    assert desk.run(lambda conn: claims.release(conn, claim))
-    assert desk.claim().goal.id == goal
+    for _ in range(2):
+        desk.run(lambda conn: sends.take_back(conn, claim))
+        (attempt,) = desk.tries(goal)
+        assert (desk.state(goal), attempt.outcome, attempt.ended_at_ms is None) == ("pending", "not_sent", False)
+        assert desk.row(goal).first_try_at_ms is None
+    again = desk.claim()
+    desk.run(lambda conn: sends.take_back(conn, claim))
+    assert desk.state(goal) == "sending", "it is somebody else's by now"
+    assert desk.settle(again, DELIVERED).written
 
 
 def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk, clock):
@@ -354,11 +365,11 @@ def test_a_wrong_key_pauses_at_once_then_one_goal_probes_and_its_success_reopens
     probe = desk.claim()
     assert probe.probe
     assert isinstance(desk.claim(), NotYet)
-    desk.settle(probe, desk.begin(probe), WRONG_KEY)
+    desk.settle(probe, WRONG_KEY)
     assert desk.claim() == NotYet(clock.now_ms + 60_000, clock.now_ms)
     clock.advance(60_000)
     probe = desk.claim()
-    assert desk.settle(probe, desk.begin(probe), DELIVERED).news == "reopened"
+    assert desk.settle(probe, DELIVERED).news == "reopened"
     assert desk.destination().pause_kind is None
     assert isinstance(desk.claim(), Claim)
 
@@ -371,7 +382,7 @@ def test_five_failures_in_a_row_pause_and_the_pause_is_not_counted_for_the_goals
     assert desk.destination().pause_kind == "failures"
     clock.advance(5_000)
     probe = desk.claim()
-    desk.settle(probe, desk.begin(probe), DELIVERED)
+    desk.settle(probe, DELIVERED)
     assert desk.row(tried).paused_ms == 5_000
     assert desk.row(probe.goal.id).attempts == 0
 
@@ -413,10 +424,9 @@ def test_an_answer_in_flight_when_the_pause_began_does_not_lengthen_it(desk, clo
     for n in range(3):
         desk.goal(f"00000000-0000-4000-8000-00000000{n:04}")
     one, two = desk.claim(), desk.claim()
-    started = desk.begin(one), desk.begin(two)
-    desk.settle(one, started[0], WRONG_KEY)
+    desk.settle(one, WRONG_KEY)
     clock.advance(1_000)
-    assert desk.settle(two, started[1], WRONG_KEY).news is None
+    assert desk.settle(two, WRONG_KEY).news is None
     assert desk.destination().not_before_ms == clock.now_ms + 29_000
 
 
@@ -456,8 +466,7 @@ def test_an_entry_never_vouches_for_a_namesake_that_was_sent_meanwhile(desk, clo
 def test_a_try_whose_process_vanished_has_an_end(desk, clock):
     """Else its window grew until today, and any later goal of the same name was taken for it."""
     desk.goal()
-    claim = desk.claim()
-    desk.begin(claim)
+    desk.claim()
     began = clock.now_ms
     clock.advance(60_001)
     desk.run(lambda conn: sweep.sweep(conn, settling_ms=0))
@@ -465,16 +474,6 @@ def test_a_try_whose_process_vanished_has_an_end(desk, clock):
     look = desk.claim()
     assert isinstance(look, LookClaim)
     assert look.goals[0].windows == ((began, began + 60_001),)
-
-
-def test_nothing_is_begun_without_time_enough_to_end_it(desk, clock):
-    """On a slow database a try was begun at the lease's very end, not sent for that reason, and then in doubt."""
-    goal_id = desk.goal()
-    claim = desk.claim(lease_ms=60_000)
-    clock.advance(50_001)
-    assert desk.run(lambda conn: sends.begin(conn, claim, need_ms=10_000)) is None
-    assert desk.state(goal_id) == "leased"
-    assert desk.run(lambda conn: sends.begin(conn, claim, need_ms=9_000)) is not None
 
 
 # ------------------------------------------------------------------------------------------------------ pauses
@@ -512,7 +511,7 @@ def test_a_destination_remembers_its_last_success_and_what_changed_is_said_once(
     said = []
     for answer in (DELIVERED, REFUSED, WRONG_KEY):
         claim = desk.claim()
-        said.append(desk.settle(claim, desk.begin(claim), answer).news)
+        said.append(desk.settle(claim, answer).news)
         clock.advance(1_000)
     assert said == [None, None, "paused"]
     assert desk.destination().last_success_at_ms == clock.now_ms - 3_000
@@ -566,7 +565,7 @@ def test_the_row_of_unknown_visitors_begins_anew_with_a_new_key(desk):
     for n in range(11):
         desk.goal(f"v{n}")
         claim = desk.claim()
-        said.append(desk.settle(claim, desk.begin(claim), refused).news)
+        said.append(desk.settle(claim, refused).news)
     assert said == [*[None] * 9, "none_known", None]
     desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
     row = desk.destination()
@@ -613,8 +612,7 @@ def test_there_is_something_to_sweep_as_soon_as_it_is_over_and_not_before(desk, 
 
 def test_what_vanished_while_it_was_sent_waits_for_its_look_with_nothing_said_of_it(desk, clock):
     goal = desk.goal(looks=2, absent=1, attempts=1, state="pending")
-    claim = desk.claim()
-    desk.begin(claim)
+    desk.claim()
     clock.advance(60_000)
     desk.sweep()
     row = desk.row(goal)
@@ -626,8 +624,7 @@ def test_the_end_of_a_try_that_vanished_is_no_end_of_others(desk, clock):
     goal = desk.goal()
     desk.send(REFUSED)
     clock.advance(5_000)
-    claim = desk.claim()
-    desk.begin(claim)
+    desk.claim()
     asked = {"goal_id": goal, "kind": "readback", "started_at_ms": 1, "lease_token": "t"}
     desk.run(lambda conn: conn.execute(attempts.insert().values(**asked)))
     clock.advance(60_000)
@@ -719,10 +716,8 @@ def test_a_lease_that_is_no_longer_ours_is_not_given_back(desk, clock):
     stale = desk.claim()
     clock.advance(60_000)
     desk.sweep()
-    fresh = desk.claim()
-    assert not desk.run(lambda conn: claims.release(conn, stale))
-    assert desk.begin(fresh) is not None
-    assert not desk.run(lambda conn: claims.release(conn, fresh)), "it is being sent"
+    assert not desk.run(lambda conn: claims.release(conn, stale)), "it is in doubt"
+    assert [one.outcome for one in desk.tries(stale.goal.id)] == ["unconfirmed"]
 
 
 def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):

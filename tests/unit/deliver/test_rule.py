@@ -38,7 +38,7 @@ def a_goal(**more):
 
 
 def a_claim(*, probe=False, paused_ms=0, at=NOW, **goal):
-    return Claim(a_goal(**goal), "token", at, paused_ms, probe)
+    return Claim(a_goal(**goal), "token", at, 1, paused_ms, probe)
 
 
 def ruled(kind, claim=None, jitter=EVEN, **outcome):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from sqlalchemy import insert, select, update
 
@@ -21,16 +23,25 @@ class Unlucky:
     def __init__(self, store, clock):
         self.store = store
         self.clock = clock
-        self.luck = []  # of the next transactions: fine, before, after; or the ms until their answer comes
+        self.count = 0
+        self.luck = []  # of the next transactions: fine, before, undone, after; or the ms until their answer comes
 
     def read(self):
         return self.store.read()
 
-    def run(self, work, *, durable=True):
+    def run(self, work):
         fate = self.luck.pop(0) if self.luck else "fine"
         if fate == "before":
             raise StoreUnavailable("the database is busy")
-        result = self.store.run(work, durable=durable)
+
+        def played(conn):
+            result = work(conn)
+            if fate == "undone":
+                raise StoreUnavailable("a lock was waited for too long")
+            return result
+
+        result = self.store.run(played)
+        self.count += 1
         if isinstance(fate, int):
             self.clock.advance(fate)
         if fate == "after":
@@ -45,6 +56,8 @@ class Bridge:
         self.store, self.clock, self.unlucky = store, clock, Unlucky(store, clock)
         self.key, self.destinations, self.sent_to = "df_1", {}, []
         self.on_post = lambda: None
+        self.answer = Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
+        self.claims, self.fail_to_claim_after = itertools.count(), None
         self.slept_ms = 0
         self.deliverer = Deliverer(
             self.unlucky,
@@ -54,7 +67,7 @@ class Bridge:
             random=lambda: 0.5,
             monotonic_ms=lambda: clock.now_ms,
             sleep_ms=self.sleep,
-            new_token=lambda: "lease",
+            new_token=self.new_token,
         )
         with store.write() as conn:
             self.make_goal(conn)
@@ -87,14 +100,26 @@ class Bridge:
     def post_goal(self, destination, **_goal):
         self.sent_to.append(destination.name)
         self.on_post()
-        return Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
+        return self.answer
+
+    def new_token(self):
+        number = next(self.claims)
+        if number == self.fail_to_claim_after:
+            raise StoreUnavailable("the claim waited for somebody else's lock")
+        return f"lease-{number}"
+
+    def queue(self, *numbers):
+        """Goals of other visitors, which are due."""
+        with self.store.write() as conn:
+            for number in numbers:
+                self.make_goal(conn, number, visitor=f"v{number}")
 
     def sleep(self, ms):
         self.slept_ms += ms
         self.clock.advance(ms)
 
     def step(self, *luck):
-        """luck: of the step's transactions: register, claim, begin, settle, …"""
+        """luck: of the step's transactions: register, claim, settle, …"""
         self.unlucky.luck = list(luck)
         return self.deliverer.step()
 
@@ -102,6 +127,16 @@ class Bridge:
     def goal(self):
         with self.store.read() as conn:
             return conn.execute(select(schema.goals)).one()
+
+    @property
+    def states(self):
+        with self.store.read() as conn:
+            return conn.execute(select(schema.goals.c.state).order_by(schema.goals.c.id)).scalars().all()
+
+    @property
+    def transactions(self):
+        """How many were committed."""
+        return self.unlucky.count
 
     @property
     def tries(self):
@@ -115,19 +150,19 @@ def bridge(store, clock):
 
 
 def test_an_answer_that_cannot_be_written_at_once_is_written_later(bridge):
-    assert bridge.step("fine", "fine", "fine", *["before"] * 20) is None
+    assert bridge.step("fine", "fine", *["before"] * 20) is None
     assert (bridge.goal.state, bridge.sent, bridge.tries) == ("delivered", 1, ["delivered"])
     assert bridge.slept_ms == 20 * 200
 
 
 def test_an_answer_whose_commit_was_not_confirmed_is_written_once(bridge):
-    assert bridge.step("fine", "fine", "fine", "after") is None
+    assert bridge.step("fine", "fine", "after") is None
     assert (bridge.goal.state, bridge.tries) == ("delivered", ["delivered"])
 
 
 def test_an_answer_is_kept_no_longer_than_the_lease(bridge):
     with pytest.raises(StoreUnavailable):
-        bridge.step("fine", "fine", "fine", *["before"] * 10_000)
+        bridge.step("fine", "fine", *["before"] * 10_000)
     assert bridge.goal.state == "sending"
     assert LEASE_MS - 1_000 < bridge.slept_ms < LEASE_MS
 
@@ -135,7 +170,7 @@ def test_an_answer_is_kept_no_longer_than_the_lease(bridge):
 @pytest.mark.parametrize(("fate", "tries"), [("before", []), ("after", ["not_sent"])])
 def test_what_may_have_been_written_ahead_but_was_not_sent_is_taken_back(bridge, fate, tries):
     with pytest.raises(StoreUnavailable):
-        bridge.step("fine", "fine", fate, "before", "after")
+        bridge.step("fine", fate, "before", "after")
     assert (bridge.goal.state, bridge.goal.lease_token, bridge.sent) == ("pending", None, 0)
     assert bridge.tries == tries
     bridge.clock.advance(2_000)
@@ -153,15 +188,91 @@ def test_what_was_claimed_too_slowly_is_given_back_without_a_try(bridge, left_ms
     assert (bridge.sent, bridge.tries) == (sent, tries)
     assert bridge.goal.state == ("delivered" if sent else "pending")
     assert bridge.goal.lease_token is None
+    assert (bridge.goal.first_try_at_ms is None) is not bool(sent), "its retry schedule has not begun"
+
+
+def test_it_is_given_back_as_soon_as_the_database_is_there_again(bridge):
+    assert bridge.step("fine", LEASE_MS - DEADLINE_MS, "before", "after") is None
+    assert (bridge.goal.state, bridge.sent, bridge.tries) == ("pending", 0, [])
+
+
+def test_what_is_delivered_and_the_claim_of_the_next_are_one_transaction(bridge):
+    bridge.queue(2, 3)
+    began = []
+
+    def note():
+        began.append((bridge.transactions, bridge.states))
+        bridge.clock.advance(2_000)  # for the rate limit
+
+    bridge.on_post = note
+    assert bridge.step() is None
+    assert began == [
+        (2, ["sending", "pending", "pending"]),
+        (3, ["delivered", "sending", "pending"]),
+        (4, ["delivered", "delivered", "sending"]),
+    ]
+    assert (bridge.states, bridge.transactions) == (["delivered"] * 3, 5)
+    assert bridge.tries == ["delivered"] * 3
 
 
 @pytest.mark.parametrize(
-    ("left_ms", "sent", "outcome"), [(DEADLINE_MS, 1, "delivered"), (DEADLINE_MS - 1, 0, "not_sent")]
+    "fates", [("undone",), ("after",), ("before", "after"), ("after", "undone"), ("undone", "after")]
 )
-def test_a_process_that_was_stopped_before_it_sent_does_not_send(bridge, left_ms, sent, outcome):
-    """It was stopped between the attempt's commit and the request; somebody else may have the goal soon."""
-    assert bridge.step("fine", "fine", LEASE_MS - left_ms) is None
-    assert (bridge.sent, bridge.tries) == (sent, [outcome])
+def test_an_answer_is_written_without_the_next_claim_if_that_failed(bridge, fates):
+    """Whether or not the claim was committed, it is taken back: nothing was sent."""
+    bridge.queue(2)
+    assert bridge.step("fine", "fine", *fates) is None
+    assert (bridge.sent, bridge.states) == (1, ["delivered", "pending"])
+    assert bridge.tries == ["delivered", *["not_sent"] * (fates[0] != "undone")]
+    bridge.clock.advance(2_000)  # for the rate limit
+    assert bridge.step() is None
+    assert (bridge.sent, bridge.states) == (2, ["delivered", "delivered"])
+
+
+def test_a_claim_that_cannot_be_made_holds_no_answer_up(bridge):
+    bridge.queue(2)
+    bridge.fail_to_claim_after = 1
+    assert bridge.step() is None
+    assert (bridge.sent, bridge.states, bridge.slept_ms) == (1, ["delivered", "pending"], 200)
+
+
+def test_nothing_follows_an_answer_that_begins_a_pause(bridge):
+    bridge.queue(2)
+    bridge.answer = Outcome(OutcomeKind.CONFIGURATION, 401)
+    assert bridge.step() is None
+    assert (bridge.sent, bridge.states) == (1, ["pending", "pending"])
+    assert bridge.deliverer.step() == 1_000
+
+
+def test_nothing_is_claimed_with_an_answer_when_the_process_is_to_stop(bridge):
+    bridge.queue(2)
+    assert bridge.deliverer.step(lambda: bool(bridge.sent)) is None
+    assert (bridge.sent, bridge.states, bridge.tries) == (1, ["delivered", "pending"], ["delivered"])
+
+
+def test_what_was_claimed_with_an_answer_is_given_back_if_the_process_is_to_stop(bridge):
+    bridge.queue(2)
+    assert bridge.deliverer.step(lambda: bridge.states == ["delivered", "sending"]) is None
+    assert (bridge.sent, bridge.states, bridge.tries) == (1, ["delivered", "pending"], ["delivered"])
+
+
+def test_an_answer_that_came_too_late_claims_nothing(bridge):
+    bridge.queue(2)
+
+    def too_long():
+        bridge.clock.advance(LEASE_MS)
+        bridge.deliverer.sweep()
+
+    bridge.on_post = too_long
+    assert bridge.step() is None
+    assert (bridge.sent, bridge.states) == (1, ["unconfirmed", "pending"])
+
+
+def test_a_new_key_is_used_for_the_next_goal(bridge):
+    bridge.queue(2)
+    bridge.on_post = lambda: setattr(bridge, "key", "df_2")
+    assert bridge.step() is None
+    assert (bridge.sent, bridge.states) == (1, ["delivered", "pending"])
 
 
 def test_a_destination_is_registered_once_and_again_under_another_key(bridge):
