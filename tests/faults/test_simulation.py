@@ -135,7 +135,7 @@ def claiming_does_not_look_at_the_state(patch):
     loose = without(loose, statements._UNHINDERED, statements._HAS_NO_NAMESAKE, "expires_at_ms > ?")
     for name in ("_OLDEST", "_NEWEST"):
         patch(statements, name, f"{loose} ORDER BY due_at_ms LIMIT 1")
-    patch(statements, "_LEASE", without(statements._LEASE, "state = 'pending'"))
+    patch(statements, "_BEGIN", without(statements._BEGIN, "state = 'pending'"))
 
 
 @mutant
@@ -184,7 +184,7 @@ def nobody_waits_for_an_earlier_goal(patch):
 
 @mutant
 def two_of_a_name_are_under_way_at_once(patch):
-    for name in ("_OLDEST", "_NEWEST", "_LEASE"):
+    for name in ("_OLDEST", "_NEWEST", "_BEGIN"):
         patch(statements, name, without(getattr(statements, name), statements._HAS_NO_NAMESAKE))
 
 
@@ -229,6 +229,7 @@ def a_clock_that_jumped_is_believed_at_once(patch):
 FIRST = {
     "a_look_is_settled_without_its_token": 400,
     "forgetting_is_allowed_once_for_a_whole_round": 8_363,
+    "giving_back_asks_for_no_token": 280,
     "settling_asks_for_no_token": 349,
 }
 
