@@ -36,7 +36,7 @@ def claim(
     A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first. A
     proof comes last, except in every third slot. A look for the sake of a restore takes every second slot at most,
     while there is something to send. readback_ms: how long after a restore the first such look comes, and until the
-    second. even: our clock, if it was compared with DataFast's (`Timekeeper`).
+    second. even: our clock, if it was compared with DataFast's.
     """
     ready = pauses.readiness(conn, destination, lock=True)
     now = ready.now_ms
@@ -59,8 +59,11 @@ def claim(
         return _begin(conn, chosen, ready, token, lease_ms, even)
     if isinstance(chosen, statements.Group):
         return readbacks.lease(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
-    claimed = ProofClaim(destination, chosen, token, probe=ready.probing)
-    return replace(claimed, failures=statements.lease_proof(conn, claimed, now + lease_ms))
+    return _lease_proof(conn, ProofClaim(destination, chosen, token, probe=ready.probing), now + lease_ms)
+
+
+def _lease_proof(conn: Connection, claimed: ProofClaim, until_ms: int) -> ProofClaim:
+    return replace(claimed, failures=statements.lease_proof(conn, claimed, until_ms))
 
 
 def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval_us: int) -> None:
