@@ -112,6 +112,14 @@ def test_the_id_on_the_customer_is_enough(quick, order, at_once):
     assert found(quick, "purchase") == ALICE
 
 
+@pytest.mark.parametrize(
+    "told", list(itertools.permutations([sign_up(), checkout(user="user_abc")])), ids=["first", "last"]
+)
+def test_a_user_of_whom_one_event_of_a_batch_is_sure_is_a_user(quick, told):
+    play(quick, *told, at_once=True)
+    assert found(quick, "purchase") == ALICE
+
+
 def through_an_address():
     """The customer of a checkout is a user, who signed up with the address of a form; it alone has the visitor."""
     known = [form(), sign_up(visitor=None), customer(userId="user_abc")]

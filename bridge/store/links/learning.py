@@ -135,7 +135,8 @@ class _Round:
         return []
 
     def _load(self) -> None:
-        keys = {key.text: key for observation in self._observations for key in observation.keys}
+        named = [key for observation in self._observations for key in observation.keys]
+        keys = {key.text: key for key in sorted(named, key=lambda key: key.sure)}  # where one event is sure, it counts
         rows = statements.write_keys(self._conn, keys, self._now)
         links = self._links
         for row in rows:
