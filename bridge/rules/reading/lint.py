@@ -160,7 +160,7 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
                 report.suspect(at, f'"{text}" is read as a path; "after" takes the path of an earlier time')
             if found := _COMPARISON.match(text):
                 operator, number = found[1], text[text.index(found[1]) + len(found[1]) :].strip()
-                none = f', and "{number}" is no amount' if path in _MONEY and not _is_amount(number) else ""
+                none = f', and "{number}" is not an amount' if path in _MONEY and not _is_amount(number) else ""
                 wanted = _SOME_MONEY if none else number
                 better = f"{{{_OPERATORS[operator]}: {wanted}}}" if operator in _OPERATORS else wanted
                 report.suspect(at, f'"{text}" is compared as a string{none}; write {path}: {better}')
@@ -172,7 +172,7 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
                     at, f'"{text}" is compared as it stands; for a value of the event write {path}: {better}'
                 )
             elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
-                report.suspect(at, f'"{text}" is no amount, so {path} never equals it; write {path}: {_SOME_MONEY}')
+                report.suspect(at, f'"{text}" is not an amount, so {path} never equals it; write {path}: {_SOME_MONEY}')
 
 
 def _is_amount(text: str) -> bool:
