@@ -108,6 +108,10 @@ def test_every_rule_is_told_with_its_conditions_and_its_last_goal(console, visit
     row = next(row for row in page.text.split("<tr>") if "<bdi>bought</bdi>" in row)
     assert "/console/events/ev_2" in row
     assert re.search(r'data-label="In 30 days" class="number">2<', row)
+    console.clock.advance(31 * 86_400_000)
+    later = Visit(console).get("/console/rules")
+    row = next(row for row in later.text.split("<tr>") if "<bdi>bought</bdi>" in row)
+    assert re.search(r'/console/events/ev_2.*data-label="In 30 days" class="number">0<', row, re.DOTALL)
 
 
 def test_in_a_layer_it_says_whose_a_rule_is(console, visit, folder):
