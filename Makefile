@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo run lint quick test test-all oracles bench chaos mutants picture docs lock clean
+.PHONY: help setup setup-dev demo run lint quick test test-all oracles bench chaos mutants picture screens docs lock clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ chaos: setup-dev  ## count what is lost while processes are killed: MODE= EVENTS
 
 picture: setup  ## draw the README's picture of the demo, from a real one
 	@$(BIN)/python -m docs.picture
+
+screens: setup-dev  ## take the pictures of the console, from a real demo
+	@$(BIN)/python -m docs.screens
 
 mutants: setup-dev  ## what small wrong changes would no test notice? 300 of them, 40 minutes (ARGS="--count 10 --seed 2")
 	@$(BIN)/python -m bench.mutants $(ARGS)

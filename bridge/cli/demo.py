@@ -51,7 +51,7 @@ class Stage:
     port: int
     sandbox_port: int
     key: str = field(default_factory=lambda: f"df_demo_{secrets.token_hex(8)}", repr=False)
-    admin: str = field(default_factory=lambda: secrets.token_urlsafe(12), repr=False)
+    admin: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
     secrets: Mapping[str, str] = field(default_factory=lambda: {name: _secret() for name in _SOURCES}, repr=False)
 
     @property
@@ -209,7 +209,7 @@ def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
     screen.say()
     screen.heading("Look around:")
     screen.line(f"  {stage.sandbox_url}/  the goals as the stand-in for DataFast received them")
-    screen.line(f"  {stage.url}/status  what needs attention")
+    screen.line(f"  {stage.url}/console/  every event, goal and person; the token to sign in is {stage.admin}")
     screen.heading("Play more, and ask what became of it:")
     screen.line(f"  {name}={stage.secrets['stripe']} {me} simulate stripe-subscription --to {stage.url}")
     screen.line(f"  DATABASE_URL={stage.database} {me} events")

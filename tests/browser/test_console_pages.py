@@ -1,0 +1,133 @@
+"""Every page of the console in a real browser: accessible, within the policy, and no wider than the window."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from docs.screens import demo, looking, sign_in
+
+pytestmark = pytest.mark.browser
+WIDTHS = {"telephone": 390, "desk": 1280}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    with demo(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def addresses(browser, shown):
+    """Every page that can be reached by links, one of each kind: from Home on, as a person finds them."""
+    with looking(browser, shown, scripts=False) as page:
+        found, waiting, kinds = [], ["/console/"], {"/console/"}
+        while waiting:
+            path = waiting.pop(0)
+            answer = page.goto(shown.url + path)
+            assert answer.status == 200, (path, answer.status)
+            found.append(path)
+            for link in page.locator("a[href^='/console']").evaluate_all(
+                "links => links.map(a => a.getAttribute('href'))"
+            ):
+                kind = kind_of(link)
+                if kind not in kinds and not link.startswith("#") and "csv" not in link and "download" not in link:
+                    kinds.add(kind)
+                    waiting.append(link.partition("#")[0])
+    assert len(found) >= 8, found
+    return found
+
+
+def kind_of(link):
+    """Pages of one view differ in ids and in what their filters say, not in which filters there are."""
+    path, _, query = link.partition("#")[0].partition("?")
+    path = re.sub(r"/(ev|goal)_\d+", r"/\1_N", path)
+    path = re.sub(r"/console/(people|sources)/[^/]+", r"/console/\1/X", path)
+    return path, tuple(sorted(part.partition("=")[0] for part in query.split("&") if part))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, addresses, width, scheme):
+    axe = Axe()
+    wrong = {}
+    with looking(browser, shown, width=width, scheme=scheme) as page:
+        for path in addresses:
+            page.goto(shown.url + path)
+            page.wait_for_load_state("networkidle")
+            found = [f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in axe.run(page).response["violations"]]
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                found.append(f"is {page.evaluate('document.documentElement.scrollWidth')} pixels wide")
+            if found:
+                wrong[path] = found
+    assert wrong == {}
+
+
+def test_every_page_says_the_same_without_javascript(browser, shown, addresses):
+    """Headings, tables and links; what a page loads by itself is behind a link."""
+    with looking(browser, shown, scripts=False) as page:
+        for path in addresses:
+            page.goto(shown.url + path)
+            assert page.locator("h1").count() == 1, path
+            assert len(page.locator("main").inner_text().split()) > 5, path
+            assert page.locator("button[data-copy]:visible").count() == 0, path
+
+
+def test_one_can_sign_in_look_around_and_leave_with_the_keyboard_alone(browser, shown):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    try:
+        page.goto(f"{shown.url}/console/")
+        page.keyboard.type(shown.token)  # the field has the focus
+        page.keyboard.press("Enter")
+        page.get_by_role("navigation", name="Pages").wait_for()
+        page.keyboard.press("Tab")
+        assert page.locator(":focus").inner_text() == "Skip to the content"
+        for name in ("Home", "Activity", "People", "Rules", "Sources"):
+            tab_to(page, name)
+            page.keyboard.press("Enter")
+            page.locator("nav a[aria-current]", has_text=name).wait_for()
+        tab_to(page, "Sign out")
+        page.keyboard.press("Enter")
+        page.get_by_label("Admin token").wait_for()
+    finally:
+        context.close()
+
+
+def tab_to(page, name):
+    """Press Tab until what has the focus has this name; it must be visible that it has."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        focus = page.locator(":focus")
+        if focus.inner_text().strip() == name:
+            assert focus.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
+            return
+    raise AssertionError(f"no Tab leads to {name}")
+
+
+def test_a_link_from_elsewhere_opens_its_page_although_the_cookie_is_strict(browser, shown, internet):
+    link = f"{shown.url}/console/activity"
+    internet.files["https://chat.example/"] = ("text/html", f'<title>Chat</title><a href="{link}">look</a>', {})
+    with looking(browser, shown) as page:
+        page.goto("https://chat.example/")
+        page.get_by_text("look").click()
+        page.wait_for_url(f"{shown.url}/console/activity")
+        page.get_by_role("heading", name="Activity").wait_for()
+
+
+def test_times_are_in_the_viewers_zone_with_utc_on_hover(browser, shown):
+    with looking(browser, shown) as page:
+        page.goto(f"{shown.url}/console/events/ev_1")
+        first = page.locator("time[data-local]").first
+        assert "UTC" in first.get_attribute("title")
+        assert "UTC" not in first.inner_text()
+
+
+def test_a_session_that_ended_leads_a_page_that_is_open_to_the_door(browser, shown):
+    with looking(browser, shown) as page, looking(browser, shown) as _other:
+        page.context.clear_cookies()
+        page.evaluate("htmx.ajax('GET', '/console/', {target: 'main', swap: 'innerHTML'})")
+        page.get_by_label("Admin token").wait_for()
+        sign_in(page, shown)
