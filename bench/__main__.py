@@ -220,7 +220,8 @@ def main() -> int:
         )
         for part, run, few, many in parts:
             for name, database in databases.items() if asked.only in (None, part) else ():
-                run(report.add, name, folder, database, few if asked.quick else many)
+                own = servers.of_its_own(database, part)
+                run(report.add, name, folder, own, few if asked.quick else many)
     if asked.json:
         with open(asked.json, "w") as file:
             json.dump([asdict(figure) for figure in report.figures], file, indent=1, ensure_ascii=False)

@@ -14,6 +14,9 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "whsec_bench_secret_0123456789"
@@ -143,6 +146,16 @@ def postgres() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def of_its_own(database: str, part: str) -> str:
+    """An empty database for a part, beside one of PostgreSQL: what another part left would count. SQLite has files."""
+    if database.startswith("sqlite"):
+        return database
+    name = f"bench_{part.replace('-', '_')}"
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name}")
+    return urlsplit(database)._replace(path=f"/{name}").geturl()
 
 
 def tree(pid: int) -> list[int]:
