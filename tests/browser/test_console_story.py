@@ -87,7 +87,7 @@ def test_a_rule_is_corrected_and_its_goal_delivered_without_a_terminal(machine, 
         page.locator("textarea#text").fill(RULES.replace("100000", "1000"))
         page.get_by_role("button", name="Check").click()
         page.get_by_role("heading", name="Goal sale").wait_for()
-        page.locator("#result").get_by_text("would be new").first.wait_for(timeout=60_000)  # the last 500 events
+        page.locator("#result").get_by_text("1 gained").first.wait_for(timeout=60_000)  # the last 500 events
         page.get_by_role("button", name="Save").click()
         page.get_by_role("status").wait_for(timeout=60_000)
         assert (tmp_path / "mappings" / "stripe.yaml").read_text("utf-8") == RULES.replace("100000", "1000")
