@@ -126,8 +126,13 @@ def test_times_are_in_the_viewers_zone_with_utc_on_hover(browser, shown):
 
 
 def test_a_session_that_ended_leads_a_page_that_is_open_to_the_door(browser, shown):
-    with looking(browser, shown) as page, looking(browser, shown) as _other:
-        page.context.clear_cookies()
-        page.evaluate("htmx.ajax('GET', '/console/', {target: 'main', swap: 'innerHTML'})")
+    context = browser.new_context()
+    page = context.new_page()
+    try:
+        sign_in(page, shown)
+        context.clear_cookies()
+        page.evaluate("htmx.ajax('GET', '/console/home/now', '#now')")
         page.get_by_label("Admin token").wait_for()
         sign_in(page, shown)
+    finally:
+        context.close()
