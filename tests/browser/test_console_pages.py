@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from docs.screens import demo, looking, sign_in
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 WIDTHS = {"telephone": 390, "desk": 1280}
 
 
