@@ -120,7 +120,7 @@ class Shot(NamedTuple):
 
 def shots(page: Page, shown: Demo) -> list[Shot]:
     """What is pictured: the pages, one event and one person of the demo, and Home in a hand and at night."""
-    page.goto(f"{shown.url}/console/activity?kind=goals&name=refund")
+    page.goto(f"{shown.url}/console/activity?kind=goals&name=refund&source=stripe")
     event = page.locator("main a[href*='/events/']").first.get_attribute("href") or ""
     person = page.locator("main a[href*='/people/']").first.get_attribute("href") or ""
     pages = {
