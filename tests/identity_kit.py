@@ -100,12 +100,13 @@ class Desk:
         while self.router.sweep():
             pass
 
-    def rows(self, table, *where):
+    def rows(self, what, *where, order_by=()):
+        """Of a table or a column."""
         with self.store.read() as conn:
-            return conn.execute(select(table).where(*where).order_by(table.primary_key.columns[0])).all()
+            return conn.execute(select(what).where(*where).order_by(*order_by)).all()
 
     def goals(self):
-        return self.rows(schema.goals)
+        return self.rows(schema.goals, order_by=[schema.goals.c.id])
 
     def sent(self):
         """(destination, goal, once key, visitor) of every goal: what law 4 speaks of."""
