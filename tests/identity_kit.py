@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 
 from bridge import rules, sources
 from bridge.model import Destination
@@ -100,13 +100,14 @@ class Desk:
         while self.router.sweep():
             pass
 
-    def rows(self, what, *where, order_by=()):
-        """Of a table or a column."""
+    def rows(self, what, *where):
+        """Of a table, in the order of its key, or of a column."""
+        order = what.primary_key.columns if isinstance(what, Table) else ()
         with self.store.read() as conn:
-            return conn.execute(select(what).where(*where).order_by(*order_by)).all()
+            return conn.execute(select(what).where(*where).order_by(*order)).all()
 
     def goals(self):
-        return self.rows(schema.goals, order_by=[schema.goals.c.id])
+        return self.rows(schema.goals)
 
     def sent(self):
         """(destination, goal, once key, visitor) of every goal: what law 4 speaks of."""

@@ -188,7 +188,7 @@ class Life:
             for table in TABLES:
                 if backup[table]:
                     conn.execute(insert(table), backup[table])
-                if conn.dialect.name == "postgresql" and "id" in table.c and table.name != "workers":
+                if conn.dialect.name == "postgresql" and "id" in table.c and table.c.id.type.python_type is int:
                     top = conn.execute(select(func.max(table.c.id))).scalar()
                     name = f"{table.name}_id_seq"
                     conn.exec_driver_sql(f"SELECT setval('{name}', {top or 1}, {'true' if top else 'false'})")
