@@ -192,8 +192,8 @@ def two_of_a_name_are_under_way_at_once(patch):
 def a_probe_is_never_let_through(patch):
     real = pauses.readiness
 
-    def readiness(conn, destination):
-        found = real(conn, destination)
+    def readiness(conn, destination, **lock):
+        found = real(conn, destination, **lock)
         return pauses.Readiness(2**52, probing=True, slots=0, now_ms=found.now_ms) if found.probing else found
 
     patch(pauses, "readiness", readiness)
