@@ -140,7 +140,7 @@ def test_an_event_that_waits_is_shown_and_looked_at_again(console, visit):
     assert "Has waited to be routed for" in words(text)
     assert "No rule was asked yet." in section(text, "rules")
     assert "/replay" not in text
-    assert 'hx-trigger="every 5s"' in text
+    assert 'hx-trigger="every 3s"' in text
     console.work()
     assert "Routed: a rule matched" in section(page(visit, f"ev_{number}"), "when")
 

@@ -483,7 +483,8 @@ def test_ready_metrics_and_the_root_answer(shop):
     metrics = shop.web.get("/metrics", admin=True)
     assert metrics.status_code == 200
     assert 'source="stripe"' in metrics.text
-    assert shop.web.get("/").status_code == 404
+    root = shop.web.get("/")
+    assert (root.status_code, root.headers["Location"]) == (302, "/console/")
 
 
 # ------------------------------------------------------------------------------------------------- what is told
