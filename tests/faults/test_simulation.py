@@ -211,11 +211,6 @@ def forgetting_never_waits(patch):
 
 
 @mutant
-def forgetting_is_allowed_once_for_a_whole_round(patch):
-    patch(timekeeping.Timekeeper, "_has_not_jumped", lambda self, conn: True)
-
-
-@mutant
 def what_grew_too_old_by_a_jump_is_given_up(patch):
     patch(jumps, "hold_too_old", lambda conn, gaps: [])
 
@@ -228,7 +223,6 @@ def a_clock_that_jumped_is_believed_at_once(patch):
 # Where the faults are rare: begin where one is near.
 FIRST = {
     "a_look_is_settled_without_its_token": 400,
-    "forgetting_is_allowed_once_for_a_whole_round": 8_363,
     "giving_back_asks_for_no_token": 280,
     "settling_asks_for_no_token": 349,
 }

@@ -390,6 +390,37 @@ def test_500_days_ahead_for_a_minute_takes_nothing(store, rows, host):
     assert memory(store).wait.why == "jumped"
 
 
+class Stopped(Timekeeper):
+    """Of a process that is stopped inside a round of forgetting; the clock is set meanwhile."""
+
+    asked, clock = 0, None
+
+    def _has_not_jumped(self, conn):
+        self.asked += 1
+        if self.asked == 2:
+            self.clock.advance(-60 * DAY)
+        return super()._has_not_jumped(conn)
+
+
+def test_a_round_of_forgetting_ends_where_the_clock_was_set_meanwhile(store, rows, clock, host):
+    goal = rows.goal(rows.routed(), state="delivered")
+    rows.attempt(goal)
+    host.keeper = Stopped(store, SETTINGS, monotonic_ms=lambda: host.monotonic_ms)
+    host.keeper.clock = clock
+    host.keeper.look()
+    host.keeper.asked = 10
+    host.run(29 * DAY, step=DAY)
+    host.monotonic_ms += 2 * DAY
+    clock.advance(2 * DAY)
+    host.keeper.look()
+    host.keeper.asked = 0
+    done = host.keeper.forget(30)
+    assert host.keeper.asked > 2
+    assert done["bodies"] == 1  # before it was stopped
+    assert done["attempts"] == 0
+    assert left(rows)["attempts"] == 1
+
+
 def test_the_moment_of_a_jump_takes_nothing_either(store, rows, clock, host):
     """Between a look at the clock and what is decided by it, the clock may be set."""
     everything(store, rows)
