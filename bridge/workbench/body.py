@@ -143,7 +143,7 @@ def _beginning(lines: Iterable[str]) -> tuple[tuple[BodyLine, ...], int, bool]:
 
 
 def _searched(lines: list[str], find: str) -> tuple[tuple[BodyLine, ...], int, bool]:
-    """The lines in which a text is found, and those around them; all of them where there is room."""
+    """The lines in which a string is found, and those around them; all of them where there is room."""
     pattern = re.compile(re.escape(find), re.IGNORECASE)
     hits = [at for at, line in enumerate(lines) if pattern.search(line)]
     found = sum(len(pattern.findall(lines[at])) for at in hits)

@@ -117,7 +117,7 @@ def _reason(error: OSError) -> str:
 
 
 def demand_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
-    """EditRefused where a text is too large for a mapping file, or holds a secret."""
+    """EditRefused where the content is too large for a mapping file, or holds a secret."""
     size = len(text.encode("utf-8", "surrogateescape"))
     if size > SIZE_MAX:
         raise EditRefused(f"The text has {size:,} bytes, at most {SIZE_MAX:,} are allowed in a mapping file.")
@@ -172,7 +172,7 @@ def _is_literal(node: Node) -> bool:
 
 
 def _by_looks(text: str) -> int | None:
-    """The same of a text that has no tree: a line that belongs to a secret and holds more than a variable."""
+    """The same of content that has no tree: a line that belongs to a secret and holds more than a variable."""
     looks = secret_lines(text)
     for number, line in enumerate(text.splitlines(), 1):
         written = line.partition(" #")[0]

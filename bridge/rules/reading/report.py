@@ -43,9 +43,6 @@ class Diagnostics:
     def warn(self, where: Steps, sentence: str) -> None:
         self.warnings.append(self._told(where, sentence))
 
-    def warn_at(self, line: int, column: int, sentence: str) -> None:
-        self.warnings.append((line, column, one_line(sentence)))
-
     def suspect(self, where: Steps, sentence: str) -> None:
         self.suspicions.append(self._told(where, sentence))
 

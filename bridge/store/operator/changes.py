@@ -59,7 +59,7 @@ def forget_old(conn: Connection, limit: int, now: int) -> int:
 
 
 def forget_person(conn: Connection, names: re.Pattern[bytes]) -> None:
-    """Remove what was changed about somebody. names: finds their keys and visitors in a text in lower case.
+    """Remove what was changed about somebody. names: finds their keys and visitors in a sentence in lower case.
 
     It reads every row: there are as many as people have clicked.
     """

@@ -15,7 +15,6 @@ from bridge.web.console import bulk, download, filters
 from bridge.web.console.filters import Filter, WrongFilter, within
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.workbench import describe, why
-from bridge.workbench.goal import state_kind
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
 BODIES_MAX: Final = 10_000  # the newest events whose bodies can be searched
 _LOOK_S: Final = 0.05  # after which a page looks at no more rows
 _BODIES_S: Final = 0.3
-_TONES: Final = {  # of events, and of deliveries where no goal has a state of this name
-    **dict.fromkeys(("received", "throttled", "not_sent", "refused_for_now", activity.UNDER_WAY), "wait"),
-    **dict.fromkeys(("quarantined", "configuration", "unknown_visitor"), "bad"),
-    "found": "ok",
-}
 _RARER: Final = frozenset({"type", "name", "rule", "reason", "destination", "test", "visitor"})  # fields of the form
 
 
@@ -95,7 +89,7 @@ def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answe
 
 
 def _in_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
-    """The events of a part of the newest that have a text in their bodies; then the next part is asked for."""
+    """The events of a part of the newest that have a string in their bodies; then the next part is asked for."""
     scanned = filters.number(request.args, "scanned")
     written = (as_is for form in (text, text.lower()) for as_is in (form, json.dumps(form)[1:-1], quote_plus(form)))
     needles = {form.encode().lower() for form in written}
@@ -124,7 +118,6 @@ def _list(
         "kinds": filters.KINDS,
         "describe": describe,
         "said": showable(bridge),
-        "tone": tone,
         "all_fields": bool(_RARER & set(chosen.given)),
     }
     empty = dict.fromkeys(("problem", "body", "more", "newer", "older", "news", "reached", "named", "places"))
@@ -155,9 +148,3 @@ def _choices(bridge: Bridge, conn: Connection, chosen: Filter) -> dict[str, list
     found = {name: sorted(names | {chosen.given.get(name, "")} - {""}) for name, names in named.items()}
     found["state"] = [str(state) for state in filters.STATES[chosen.kind]]
     return {name: [(one, one.replace("_", " ")) for one in names] for name, names in found.items()}
-
-
-def tone(state: str | None) -> str:
-    """How a state is coloured: ok | wait | bad | mute."""
-    name = state or activity.UNDER_WAY
-    return state_kind(name) or _TONES.get(name, "mute")

@@ -76,12 +76,12 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 
 def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
-    ours = re.fullmatch(r"ev_[0-9]{1,18}", name)
-    if ours is None:
+    number = _number("ev", name)
+    if number is None:
         return _by_its_providers_id(bridge, name)
     personal, find = request.args.get("show") == "personal", request.args.get("find", "").strip()[:FIND_MAX]
     with bridge.store.read() as conn:
-        detail = queries.show_event(conn, int(name[3:]))
+        detail = queries.show_event(conn, number)
         if detail is None:
             raise NotFound
         source, secrets = _unshowable(bridge, detail)
@@ -133,19 +133,25 @@ def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tup
     return source, tuple(sorted(found, key=len, reverse=True))
 
 
+def _number(kind: str, name: str) -> int | None:
+    """12 of `ev_12`; None: it is another name."""
+    found = re.fullmatch(rf"{kind}_([0-9]{{1,18}})", name)
+    return None if found is None else int(found[1])
+
+
 def _event(bridge: Bridge, name: str) -> EventDetail:
-    number = re.fullmatch(r"ev_([0-9]{1,18})", name)
+    number = _number("ev", name)
     with bridge.store.read() as conn:
-        found = queries.show_event(conn, int(number[1])) if number else None
+        found = None if number is None else queries.show_event(conn, number)
     if found is None:
         raise NotFound
     return found
 
 
 def _goal(bridge: Bridge, name: str) -> GoalDetail:
-    number = re.fullmatch(r"goal_([0-9]{1,18})", name)
+    number = _number("goal", name)
     with bridge.store.read() as conn:
-        found = queries.show_goal(conn, int(number[1])) if number else None
+        found = None if number is None else queries.show_goal(conn, number)
     if found is None:
         raise NotFound
     return found

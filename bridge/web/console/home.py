@@ -18,7 +18,6 @@ from bridge.text import count
 from bridge.web import health
 from bridge.web.cached import Cached, CachedInBackground
 from bridge.web.console import charts, sources
-from bridge.web.console.activity import tone
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
 from bridge.workbench import describe, first_run, setting_up
@@ -46,7 +45,7 @@ _LOW, _HIGH = 64, 110  # heights of charts
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number of today, and the same of a week before. kind: how its goals stand, as a filter knows it."""
+    """A number of today, and the same of a week before. states: how its goals stand, as a filter knows it."""
 
     label: str
     today: int
@@ -222,7 +221,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 def _words(bridge: Bridge) -> dict[str, Any]:
     """What the rows of events are said with."""
     said = showable(bridge)
-    return {"became": describe.became, "how_known": describe.how_known, "said": said, "tone": tone}
+    return {"became": describe.became, "how_known": describe.how_known, "said": said}
 
 
 def _tiles(figures: Figures) -> tuple[Tile, ...]:

@@ -12,8 +12,9 @@ from werkzeug.exceptions import HTTPException, NotFound
 from bridge import logs, masking, sources
 from bridge.errors import BridgeError, StoreError
 from bridge.server.framing import BODY_LIMIT
-from bridge.store.operator import changes
+from bridge.store.operator import activity, changes
 from bridge.web.console import static
+from bridge.workbench.goal import state_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +113,19 @@ def _shown(char: str) -> str:
     )
 
 
+_TONES: Final = {  # of events, and of deliveries where no goal has a state of this name
+    **dict.fromkeys(("received", "throttled", "not_sent", "refused_for_now", activity.UNDER_WAY), "wait"),
+    **dict.fromkeys(("quarantined", "configuration", "unknown_visitor"), "bad"),
+    "found": "ok",
+}
+
+
+def tone(state: str | None) -> str:
+    """How the state of an event, goal or delivery is coloured: ok | wait | bad | mute. None: it is under way."""
+    name = state or activity.UNDER_WAY
+    return state_kind(name) or _TONES.get(name, "mute")
+
+
 def showable(bridge: Bridge) -> Callable[[str], str]:
     """What may be shown of a sentence: no secret of a source, and no e-mail address."""
     known = {secret for source in bridge.rules.sources.values() for secret in sources.unshowable(source)}
@@ -130,7 +144,7 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
         environment = state.app.jinja_env
         environment.undefined = StrictUndefined
         environment.trim_blocks = environment.lstrip_blocks = True
-        environment.filters.update(at=at, utc=utc, short=short, visible=visible)
+        environment.filters.update(at=at, utc=utc, short=short, visible=visible, tone=tone)
 
     @routes.before_request
     def begin() -> None:
