@@ -7,7 +7,9 @@ import re
 import pytest
 from composed import Composed
 from console_kit import TOKEN, Visit
+from werkzeug.test import create_environ
 
+from bridge.server import DEFERRED
 from bridge.store import schema
 
 PAGES = ("/console/", "/console/activity", "/console/events/ev_1", "/console/nothing")
@@ -93,6 +95,24 @@ def test_a_wrong_token_opens_nothing_and_is_counted(console):
         last = visit.sign_in("wrong")
     assert last.status_code == 429
     assert visit.sign_in().status_code == 303  # who knows it never waits for those who guess
+
+
+def test_the_answer_to_a_wrong_token_waits_in_the_server_and_in_no_thread(console):
+    visit = Visit(console, signed_in=False)
+    fields = {"token": "wrong", "csrf_token": visit.form_token()}
+    cookie = visit.client.get_cookie("bridge_sign_in", path="/console")
+    waits = []
+    for _ in range(8):
+        headers = {"Cookie": f"{cookie.key}={cookie.value}"}
+        environ = create_environ("/console/sign-in", method="POST", data=fields, headers=headers)
+        environ[DEFERRED] = None  # as the bridge's own server says that it can delay an answer
+        started = []
+        visit.client.application(environ, lambda status, _headers, started=started: started.append(status))
+        deferred = environ[DEFERRED]
+        waits.append(None if deferred is None else deferred.within_s)
+        assert started == ([] if deferred else ["401 UNAUTHORIZED"])
+    assert waits[:5] == [None] * 5
+    assert all(seconds > 0 for seconds in waits[5:])
 
 
 def test_a_form_of_another_browser_signs_nobody_in(console):
