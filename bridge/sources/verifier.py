@@ -177,7 +177,7 @@ def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s:
         raise SignatureError(
             f"the timestamp is {abs(age_s):.0f} s {when}, at most {spec.timestamp.tolerance_s} s are allowed"
         )
-    return text, round(age_s * 1000)
+    return text, int(now_s * 1000) - stated_ms
 
 
 def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
