@@ -34,18 +34,20 @@ _STATES = {
 @click.group(
     cls=Section,
     examples=[
-        ("alerts", "what holds now, and the newest messages"),
+        ("alerts", "the current problems, and the newest messages"),
         ("alerts test", "one message to each target of BRIDGE_ALERTS"),
     ],
 )
 def alerts() -> None:
-    """Show what BRIDGE_ALERTS was told, and try its targets."""
+    """Show the messages to BRIDGE_ALERTS, and test its targets."""
 
 
-@alerts.command("list", cls=Command, examples=[("alerts list --limit 5", "what holds now, and the last five messages")])
+@alerts.command(
+    "list", cls=Command, examples=[("alerts list --limit 5", "the current problems, and the last five messages")]
+)
 @parameters.LIMIT
 def list_(limit: int) -> None:
-    """Show the problems that hold now, and the newest messages with what became of them."""
+    """Show the current problems, and the newest messages with what became of each."""
     from bridge.alerts import messages, targets
     from bridge.store.operator import alerting
 
@@ -85,7 +87,7 @@ def _alarms(conn: Connection) -> tuple[Alarm, ...]:
     given = resources.environ()
     settings = resources.settings_or_defaults(given)
     try:
-        rule_set = resources.load_rules(given, resources.mappings_folder(given))
+        rule_set = resources.load_rules(given)
     except FaultsError:
         rule_set = None
     destinations, key = app.destinations(settings, rule_set), settings.stripe_api_key
@@ -118,11 +120,11 @@ def _row(row: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
     return when_short(row.made_at_ms), _KINDS.get(row.kind, row.kind), row.place, state, about
 
 
-@alerts.command("test", cls=Command, examples=[("alerts test", "says which targets took it")])
+@alerts.command("test", cls=Command, examples=[("alerts test", "says which targets accepted it")])
 def test() -> int:
-    """Send one test message to each target of BRIDGE_ALERTS, and say which took it.
+    """Send one test message to each target of BRIDGE_ALERTS, and say which accepted it.
 
-    The exit code is 1 if one did not. It needs no database, and nothing is stored.
+    The exit code is 1 if one did not. The command needs no database and stores nothing.
     """
     from bridge.alerts import messages, targets
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import parameters, redaction, resources
+from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
-from bridge.cli.coverage import print_unseen
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.text import count, listing, span
@@ -42,15 +41,15 @@ class _Sets:
     ]
 )
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--shipped", metavar="VERSION", help="The files that this release of the bridge shipped, instead of DIR.")
+@click.option("--shipped", metavar="VERSION", help="Instead of DIR: the files that this release of the bridge shipped.")
 @parameters.last("30d", "Events")
 @click.option("--expect-no-loss", is_flag=True, help="Exit code 1 if any goal is lost.")
 def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_loss: bool) -> None:
     """Show what other rules would have made of the stored events: goals lost, gained and changed, per rule.
 
     DIR is a folder of mapping files, or one file. The present rules are those of BRIDGE_MAPPINGS; without DIR and
-    --shipped these are the other ones, and the present rules are those that a running bridge took last. Nothing is
-    sent and nothing is written. A goal under another name is lost, and another one is gained.
+    --shipped these are the other ones, and the present rules are those that a running bridge loaded last. Nothing is
+    sent or written. A goal that gets another name counts as one goal lost and one gained.
     """
     from bridge import app
     from bridge.store import clock
@@ -78,7 +77,7 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         screen.write_json({"ok": not failed, "since_ms": since_ms, **found})
     else:
         _print(screen, result, sets.names, since)
-        print_unseen(screen, paths)
+        printing.print_unseen(screen, paths)
     if failed:
         raise BridgeError(f"{count(result.lost, 'goal')} would be lost, and --expect-no-loss allows none.")
 

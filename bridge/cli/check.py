@@ -50,9 +50,9 @@ class CheckReport:
 @command(
     examples=[
         ("check", "settings, and every file of the folder BRIDGE_MAPPINGS"),
-        ("check mappings/stripe.yaml", "one file, while you edit it; settings are left alone"),
+        ("check mappings/stripe.yaml", "one file, while you edit it; settings are not checked"),
         ("check --mappings ~/shop/mappings", "another folder"),
-        ("check --strict", "before a release: what is hardly meant as it is written is a problem, too"),
+        ("check --strict", "before a release: what was probably not meant as it is written is a problem, too"),
     ]
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -62,9 +62,10 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     """Check settings and mapping files, and run the tests inside the files.
 
     Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. The exit code
-    is 0 if there is no problem, and 1 otherwise. A warning is not a problem. With --strict, a warning about what is
-    written is one (`amount: data.object.amount_total` sends these words); a secret that is not set yet never is. Where
-    the database can be read, a path that none of its newest events has is such a warning, too.
+    is 0 if there is no problem, and 1 otherwise. Warnings are not problems, but with --strict those about the contents
+    of the files are (`amount: data.object.amount_total` would send these very words). A secret that is not set yet is
+    always only a warning. If the database can be read, the command also warns about paths that none of its newest
+    events has.
     """
     screen = of_context()
     report = CheckReport()
@@ -169,4 +170,4 @@ def _verdict(report: CheckReport) -> str:
     problems, warnings = count(len(report.faults), "problem"), count(len(report.warnings), "warning")
     if report.warnings:
         return f"{problems}, {warnings}." if report.faults else f"{warnings}."
-    return f"{problems}." if report.faults else "Everything is right."
+    return f"{problems}." if report.faults else "No problems."

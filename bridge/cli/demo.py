@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import demo_events, demo_results
+from bridge.cli import demo_events
 from bridge.cli.catalogue import command
 from bridge.cli.demo_processes import DemoProcess, clean_environment, free_port, get_json, mappings
 from bridge.cli.screen import of_context
@@ -143,14 +143,14 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     acts = demo_events.play(secrets.randbits(32), int(time.time()))
     sent = [_post(act, stage) for act in acts]
     missing = _await(parts, acts, stage)
-    rows = demo_results.rows(acts, sent, demo_results.read(stage.database), _recorded(stage))
+    rows = demo_events.rows(acts, sent, demo_events.read(stage.database), _recorded(stage))
     absent = [demo_events.sentence(step, goal) for step, goal in missing]
     if screen.as_json:
         found = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
         screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
     else:
-        demo_results.table(screen, rows, len(demo_events.expected(acts)), absent)
-        demo_results.hero(screen, rows, stage.folder, environ)
+        demo_events.table(screen, rows, len(demo_events.expected(acts)), absent)
+        demo_events.hero(screen, rows, stage.folder, environ)
     if not once and not screen.as_json:
         _stay(screen, stage, parts)
     return 1 if missing else 0
@@ -188,7 +188,7 @@ def _await(parts: Sequence[DemoProcess], acts: Sequence[Act], stage: Stage) -> l
     moved = time.monotonic()
     while True:
         missing = demo_events.missing(wanted, _recorded(stage))
-        settled, now = demo_results.settled(demo_results.read(stage.database)), time.monotonic()
+        settled, now = demo_events.settled(demo_events.read(stage.database)), time.monotonic()
         moved = moved if settled else now
         if (settled and not missing) or now > until or now - moved > GIVE_UP_S:
             return missing

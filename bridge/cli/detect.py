@@ -60,7 +60,7 @@ class Detected:
     examples=[
         (
             "detect captured.http --secret whsec_…",
-            "a request with its headers, as tools that catch webhooks show it",
+            "a request with its headers, as tools that catch webhooks export it",
         ),
         (
             "detect captured.http --source my-shop",
@@ -74,13 +74,13 @@ class Detected:
     "secrets",
     metavar="SECRET",
     multiple=True,
-    help="Its secret; by default those of --source, or the command asks.",
+    help="Its secret. Without it, the command takes those of --source, or asks.",
 )
 @click.option("--source", "name", metavar="NAME", help="Compare with this source, whose mapping file names its scheme.")
 @click.option("--url", metavar="URL", help="The webhook URL as the provider knows it, for schemes that sign it.")
 @parameters.MAPPINGS
-def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None, mappings: Path | None) -> None:
-    """Find the signature scheme of a captured request, and print it as a mapping file says it.
+def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None, mappings: Path | None) -> int:
+    """Find the signature scheme of a captured request, and print it as a mapping file has it.
 
     FILE is the request as it came (`POST /path HTTP/1.1`, headers, an empty line, the body), or its export as JSON
     (`headers` and `body` or `body_base64`); `-` reads standard input. Its age does not matter. The exit code is 1 if no
@@ -97,8 +97,7 @@ def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None,
         screen.write_json(as_json(found))
     else:
         show(screen, found, request, tried, name)
-    if not found.ok:
-        raise click.exceptions.Exit(1)
+    return 0 if found.ok else 1
 
 
 def _request(file: str, content: bytes, url: str | None) -> Request:
@@ -112,10 +111,7 @@ def _request(file: str, content: bytes, url: str | None) -> Request:
 
 
 def _source(name: str, mappings: Path | None) -> Source:
-    given = resources.environ()
-    rule_set = resources.load_rules(given, mappings or resources.mappings_folder(given))
-    resources.demand_source(rule_set, name)
-    return rule_set.sources[name]
+    return resources.source(resources.load_rules(resources.environ(), mappings), name)
 
 
 def _asked() -> str:

@@ -80,7 +80,7 @@ def doctor(visitor: str | None, destination: str) -> int:
             screen.mark(finding.level, f"{finding.about}: {finding.sentence}")
     failed = sum(finding.level == "fail" for finding in findings)
     answer = {"ok": failed == 0, "findings": [asdict(finding) for finding in findings]}
-    screen.answer(answer, "", f"{count(failed, 'problem')} to fix." if failed else "Nothing fails.")
+    screen.answer(answer, "", f"{count(failed, 'problem')} to fix." if failed else "No problems.")
     return 1 if failed else 0
 
 
@@ -101,7 +101,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         yield from _alerts(settings)
     rule_set = None
     try:
-        rule_set = resources.load_rules(given, resources.mappings_folder(given))
+        rule_set = resources.load_rules(given)
     except FaultsError as error:
         yield from (Finding("fail", "mappings", problem) for problem in error.faults)
     else:

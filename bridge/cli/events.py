@@ -6,12 +6,14 @@ Reading needs no mapping files; the worker does the routing, with the rules that
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import parameters, printing, redaction, rehearsal, resources
+from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import Command, Section
 from bridge.cli.screen import clean_lines, of_context
 from bridge.errors import BridgeError, UsageError
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.store import Store
     from bridge.store.operator.queries import EventDetail, EventLine
+    from bridge.workbench.replay import ForetoldEvent
+
+_SHOWN: Final = 50  # events whose replay is foretold
 
 
 @click.group(
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
         ("events --verdict unmatched --since 1d", "those that no rule matched"),
         ("events show ev_12", "one, with every rule's reason"),
         ("events replay ev_12", "route it again, after a rule was fixed"),
-        ("events ignore ev_12", "take it out of quarantine, if nothing can be done with it"),
+        ("events ignore ev_12", "take it out of quarantine, because nothing can be done with it"),
     ],
 )
 def events() -> None:
@@ -52,7 +57,7 @@ def events() -> None:
 @click.option(
     "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only those with this verdict."
 )
-@click.option("--source", metavar="NAME", help="Only those of this source.")
+@parameters.SOURCE
 @click.option("--type", metavar="TYPE", help="Only those of this type, such as charge.refunded.")
 @parameters.SINCE
 @parameters.UNTIL
@@ -146,15 +151,18 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
     cls=Command,
     examples=[
         ("events replay ev_12 ev_13", "these two"),
-        ("events replay --state quarantined --yes", "all that are in quarantine, without a question"),
+        ("events replay --state quarantined --yes", "all that are in quarantine, without asking"),
         ("events replay --verdict unmatched --since 7d --type charge.refunded", "after you have added a rule for them"),
-        ("events replay --verdict unmatched --since 7d --until 1d --dry-run", "what that would do; nothing is changed"),
+        (
+            "events replay --verdict unmatched --since 7d --until 1d --dry-run",
+            "what a replay would do; nothing is changed",
+        ),
     ],
 )
 @click.argument("names", metavar="[EVENT]...", nargs=-1)
 @click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All in this state.")
 @click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All with this verdict.")
-@click.option("--source", metavar="NAME", help="Only those of this source.")
+@parameters.SOURCE
 @click.option("--type", metavar="TYPE", help="Only those of this type.")
 @parameters.SINCE
 @parameters.UNTIL
@@ -178,7 +186,7 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
         with store.read() as conn:
             lines = _selected(conn, names, **filters)
         if dry_run:
-            rehearsal.show(screen, store, [line.id for line in lines])
+            _rehearse(screen, store, [line.id for line in lines])
             return 0
         _confirm(lines, yes=yes, named=bool(names))
         done = [(line.label, store.run(partial(inbox.requeue, event_id=line.id))) for line in lines]
@@ -229,6 +237,54 @@ def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
     were = "was" if sent == 1 else "were"
     delivered = f"; {count(sent, 'goal')} {were} already delivered and will not be sent again" if sent else ""
     parameters.confirm(f"Route {count(len(lines), 'event')} again{delivered}?", yes=yes)
+
+
+# --------------------------------------------------------------------------------------- a replay, before it is done
+
+
+def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
+    """Foretell what becomes of these events, by the mapping files as they are now, and show it."""
+    from bridge import app
+    from bridge.workbench import replay, stored
+
+    given = resources.environ()
+    settings = resources.settings_or_defaults(given)
+    rule_set = resources.load_rules(given)
+    for source in rule_set.sources.values():
+        redaction.hide_source(screen, source)
+    preparer = stored.preparer(store, rule_set, settings, app.destinations(settings, rule_set))
+    found = list(replay.foretell(store, preparer, ids))
+    if screen.as_json:
+        screen.write_json(_foretold_json(found))
+    else:
+        _print_foretold(screen, found)
+
+
+def _foretold_json(found: Sequence[ForetoldEvent]) -> dict[str, Any]:
+    """How many goals would be new, take something or stay as they are; then each event with its goals."""
+    goals = Counter(goal.outcome for one in found for goal in one.goals)
+    return {
+        "ok": True,
+        "dry_run": True,
+        "events": len(found),
+        "routed": sum(one.refused is None for one in found),
+        "not_routed": [f"ev_{one.event_id}" for one in found if one.refused is not None],
+        "goals": {outcome: goals[outcome] for outcome in ("new", "merged", "known")},
+        "foretold": [{**asdict(one), "event": f"ev_{one.event_id}"} for one in found],
+    }
+
+
+def _print_foretold(screen: Screen, found: Sequence[ForetoldEvent]) -> None:
+    from bridge.workbench import replay
+
+    screen.heading(replay.summary(found))
+    rows = replay.news(found)
+    if rows:
+        screen.say()
+        table = [(f"ev_{one.event_id}", one.type, replay.sentence(one)) for one in rows[:_SHOWN]]
+        screen.table(("EVENT", "TYPE", "WHAT WOULD BECOME OF IT"), table)
+    if len(rows) > _SHOWN:
+        screen.say(f"{len(rows) - _SHOWN} more: --json shows all.")
 
 
 # ---------------------------------------------------------------------------------------------------------- ignore

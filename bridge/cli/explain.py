@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @command(
     examples=[
         ("explain event.json --source stripe", "a body that you copied from the provider's dashboard"),
-        ("explain captured.http", "a whole request; its path names the source, and its signature is checked"),
+        ("explain captured.http", "a whole request: its path names the source, and its signature is checked"),
         (
             "events show ev_12 --body | python -m bridge explain - --source stripe",
             "a received event, by today's rules",
@@ -54,14 +54,14 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
 
     screen = of_context()
     given = resources.environ()
-    rule_set = resources.load_rules(given, mappings or resources.mappings_folder(given))
+    rule_set = resources.load_rules(given, mappings)
     content = captured.read_file(file)
     name = source or captured.source_in(content) or resources.only_source(rule_set)
-    resources.demand_source(rule_set, name)
+    receiver = resources.source(rule_set, name)
     settings = _settings(screen, given)
     preparer = Preparer(rule_set, settings, app.destinations(settings, rule_set), b"explain")
     request, signed = captured.request(content, name), captured.is_request(content)
-    explained = look_at(preparer, rule_set.sources[name], request, resources.now_ms(), signed=signed)
+    explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
     redaction.hide_event(screen, explained.event, explained.ids, explained.source)
     if screen.as_json:
         screen.write_json(as_json(explained))

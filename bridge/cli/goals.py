@@ -37,7 +37,7 @@ RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
         ("goals --state held", "those that wait for your decision"),
         ("goals show goal_7", "one, with every attempt"),
         ("goals retry goal_7", "send it now"),
-        ("goals send --rule upgrade", "send what a rule with `enabled: dry` has gathered"),
+        ("goals send --rule upgrade", "send the goals that a rule with `enabled: dry` has kept"),
         ("goals cancel goal_7", "never send it"),
     ],
 )
@@ -52,7 +52,7 @@ def goals() -> None:
 )
 @click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only those in this state.")
 @click.option("--name", metavar="NAME", help="Only those of this name, such as refund.")
-@click.option("--source", metavar="NAME", help="Only those of this source.")
+@parameters.SOURCE
 @click.option("--destination", metavar="NAME", help="Only those for this destination.")
 @click.option("--visitor", metavar="ID", help="Only those of this visitor.")
 @click.option("--event", "event_id", type=parameters.EVENT, metavar="EVENT", help="Only those that ev_12 made.")
@@ -111,7 +111,7 @@ def show(goal: int) -> None:
     cls=Command,
     examples=[
         ("goals retry goal_7", "send one now"),
-        ("goals retry --state rejected --since 1d --yes", "all that were rejected today, without a question"),
+        ("goals retry --state rejected --since 1d --yes", "all that were rejected within a day, without asking"),
     ],
 )
 @click.argument("ids", type=parameters.GOAL, metavar="[GOAL]...", nargs=-1)
@@ -167,24 +167,24 @@ def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, n
 
 _SENT: Final = {
     "queued": "is due now",
-    "looked_for": "has no visitor yet: it is looked for",
-    "over_age": "is older than its max_age and was left alone; `goals retry` sends it all the same",
+    "looked_for": "has no visitor yet; the bridge looks for one",
+    "over_age": "is older than its max_age and was left alone; `goals retry` sends it anyway",
     "unknown": "is not dry any more",
 }
 
 
 @goals.command(
     cls=Command,
-    examples=[("goals send --rule upgrade", "what the rule gathered while it had `enabled: dry`")],
+    examples=[("goals send --rule upgrade", "the goals that the rule kept while it had `enabled: dry`")],
 )
 @click.option("--rule", required=True, help="The id of the rule: its goal's name, unless it has an id of its own.")
-@click.option("--source", help="The source, where rules of several have this id.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--source", help="The source, if rules of several sources have this id.")
+@parameters.YES
 def send(rule: str, source: str | None, yes: bool) -> int:
-    """Send the goals that a rule with `enabled: dry` has gathered.
+    """Send the goals that a rule with `enabled: dry` has kept.
 
-    Asks first, and says how many there are. Those that are older than their max_age stay as they are, because DataFast
-    would date them today. Set the rule to `enabled: true` for what comes from now on.
+    The command says how many there are, and asks first. Goals that are older than their max_age stay as they are,
+    because DataFast would date them today. To have the rule's future goals sent, set it to `enabled: true`.
     """
     from bridge.store import clock
     from bridge.store.goals.parking import DRY_RULE

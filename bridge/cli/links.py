@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     cls=Section,
     default=None,
     examples=[
-        ("links show cus_9s6XKzkNRiz8i3", "what belongs together with it, and which visitor it leads to"),
+        ("links show cus_9s6XKzkNRiz8i3", "what belongs to it, and which visitor it leads to"),
         (
             "links add stripe customer cus_9s6XKzkNRiz8i3 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
             "bind this customer to that visitor",
@@ -45,7 +45,7 @@ def links() -> None:
 @links.command(cls=Command, examples=[("links show sub_1Abc", "a subscription, its customer, its visitor")])
 @click.argument("key", metavar="KEY")
 def show(key: str) -> None:
-    """Show what belongs together with a key (or a visitor), and which visitor it leads to.
+    """Show what belongs to a key (or a visitor), and which visitor the key leads to.
 
     `python -m bridge why KEY` shows the same with its events and goals.
     """
@@ -80,7 +80,7 @@ def show(key: str) -> None:
 def add(source: str, kind: str, key: str, visitor: str) -> None:
     """Bind KEY of SOURCE to VISITOR, and send the goals that wait for it.
 
-    The answer names the goals that are sent now, those that are sent later, and those that are not sent.
+    The answer says which goals are sent now, which are sent later, and which are not sent.
 
     KIND is customer, subscription, order, session, charge … as `links show` writes it. The link holds for live events.
     """
@@ -90,13 +90,11 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
     given = resources.environ()
     settings = resources.settings()
-    rule_set = resources.load_rules(given, resources.mappings_folder(given))
-    resources.demand_source(rule_set, source)
+    owner = resources.source(resources.load_rules(given), source)
+    users = settings.bridge_match_user == "on"
     kind = kind.replace(" ", "_")  # as `links show` writes it
     try:
-        users = settings.bridge_match_user == "on"
-        form = settings.bridge_visitor_id
-        found, known = identity.bound(rule_set.sources[source], kind, key, visitor, form, users=users)
+        found, known = identity.bound(owner, kind, key, visitor, settings.bridge_visitor_id, users=users)
     except identity.BadBinding as error:
         raise UsageError(f"{error}.") from None
 
@@ -114,17 +112,18 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
 
 @links.command(
-    cls=Command, examples=[("links forget stripe:live:cus_1", "by its whole name, where several keys have this id")]
+    cls=Command,
+    examples=[("links forget stripe:live:cus_1", "a key by its full name, because several keys have this id")],
 )
 @click.argument("key", metavar="KEY")
 @parameters.YES
 def forget(key: str, yes: bool) -> None:
     """Forget a key: it leads to no visitor until an event names it again.
 
-    The key of a person (a user, an e-mail address) is cut: it leads to no visitor any more, whatever names it. The
-    links of purchases stay. Before that, the command lists the goals that would wait again and those that were sent
-    and stay as they are, with DataFast's ids. To remove all that is stored about a person, use `python -m bridge
-    forget`.
+    If the key names a person (a user, an e-mail address), this is final: it never leads to a visitor again, even if an
+    event names it. The links of purchases stay. First, the command lists the goals that would wait again, and those
+    that were sent and stay as they are, with DataFast's ids. To remove all that is stored about a person, use
+    `python -m bridge forget`.
     """
     from bridge.store.operator import changes
     from bridge.workbench import linking
@@ -171,7 +170,7 @@ def _the_key(conn: Connection, text: str) -> Key:
     return keys[0]
 
 
-@command(examples=[("relearn", "after an upgrade that reads more links out of events; safe at any time")])
+@command(examples=[("relearn", "after an upgrade that finds more links in events; safe at any time")])
 def relearn() -> None:
     """Learn links again from the stored events.
 
@@ -186,7 +185,7 @@ def relearn() -> None:
     screen = of_context()
     given = resources.environ()
     settings: Settings = resources.settings()
-    rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    rule_set = resources.load_rules(given)
     with resources.store() as store:
         router = route.Router(store, settings, new_token=lambda: secrets.token_hex(16))
         total, (read, last) = 0, router.relearn(rule_set)
@@ -208,7 +207,7 @@ def relearn() -> None:
         ("forget --customer cus_9s6XKzkNRiz8i3", "shows what is stored about this customer, asks, and removes it"),
         (
             "forget --email ann@example.com --yes",
-            "everything that is linked to this address, without a question",
+            "everything that is linked to this address, without asking",
         ),
     ],
 )

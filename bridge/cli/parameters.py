@@ -109,9 +109,8 @@ MAPPINGS: Final = click.option(
     help="Folder of mapping files, instead of BRIDGE_MAPPINGS.",
 )
 SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
-
 UNTIL: Final = click.option(
-    "--until", type=POINT, metavar="TIME", help="Only those before 1d ago, or 2026-05-03T14:00Z."
+    "--until", type=POINT, metavar="TIME", help="Only those before a time: 1d (ago), or 2026-05-03T14:00Z."
 )
 
 
@@ -124,6 +123,8 @@ def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[...
 LIMIT: Final = click.option(
     "--limit", metavar="N", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most N."
 )
+SOURCE: Final = click.option("--source", metavar="NAME", help="Only those of this source.")
+BASE_URL: Final = click.option("--base-url", metavar="URL", help="The bridge's public address: https://…")
 YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import Thread
     from bridge.workbench.describe import Moment
+    from bridge.workbench.unseen import UnseenPath
 
 
 def print_page(
@@ -150,3 +151,12 @@ def print_thread(screen: Screen, thread: Thread) -> None:
         for sentence in sentences[:6]:
             screen.say(sentence, indent=4)
     screen.say()
+
+
+def print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
+    """The paths that none of the newest events has, a line each, as `check` prints them."""
+    if paths:
+        screen.say()
+        screen.heading("Paths that no event has")
+    for path in paths:
+        screen.line(path.line)

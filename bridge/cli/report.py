@@ -1,20 +1,26 @@
-"""`report`: what the goals of some days were, what they are worth, and what waits or was not delivered."""
+"""`report` and `coverage`: what came of the last days.
+
+The one has the goals, what they are worth, and what waits or was not delivered; the other the event types that no rule
+uses, the rules that made no goal, and the paths that no event has.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.cli import parameters, resources
+from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.identity.sentences import WAYS
-from bridge.text import ago
+from bridge.text import ago, when_short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from bridge.cli.screen import Screen
+    from bridge.workbench.coverage import Coverage, TypeCoverage
     from bridge.workbench.report import Money, Report, RuleReport
 
 _HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # of a column, where the way is called otherwise
@@ -30,8 +36,8 @@ _HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # of a column, where 
 def report(since: int) -> None:
     """Show the goals of the last days per source, rule and day: money, visitors, what waits, what was not delivered.
 
-    Days are UTC. Money is what the metadata `amount` and `currency` of a goal say, with and without a visitor. Goals of
-    test events are counted apart.
+    Days are UTC. Money comes from the metadata `amount` and `currency`, added up with and without a visitor. Goals of
+    test events are counted separately.
     """
     from bridge.store import clock
     from bridge.workbench import report as reports
@@ -181,3 +187,70 @@ def _money_row(money: Money) -> tuple[str, ...]:
         for cell in ((one.text, str(one.goals)) if one.goals else ("", ""))
     ]
     return (money.source or "all", money.rule or "sales", money.currency or "(none)", *cells)
+
+
+# --------------------------------------------------------------------------------------------------------- coverage
+
+
+@command(
+    examples=[
+        ("coverage", "the last 30 days"),
+        ("coverage --since 90d --json", "a quarter, for a script"),
+    ]
+)
+@parameters.last("30d", "Events and goals")
+@parameters.MAPPINGS
+def coverage(since: int, mappings: Path | None) -> None:
+    """List the event types that no rule uses, with how many came, and the rules that made no goal, with the reason.
+
+    It also names the paths in your rules that none of the newest events has; most of these are misspelt. If no rule
+    uses an event type, deselect it at its provider, or write a rule for it. Nothing is sent or changed.
+    """
+    from bridge.store import clock
+    from bridge.workbench import coverage as coverages
+    from bridge.workbench import unseen
+
+    screen = of_context()
+    given = resources.environ()
+    rule_set = resources.load_rules(given, mappings)
+    with resources.store() as store:
+        with store.read() as conn:
+            since_ms = clock.read_ms(conn) - since
+        found = coverages.coverage(store, rule_set, since_ms)
+        paths = unseen.unseen(store, rule_set, resources.settings_or_defaults(given), since_ms)
+    if screen.as_json:
+        screen.write_json(
+            {"since_ms": since_ms, **_coverage_json(found), "unseen_paths": [asdict(one) for one in paths]}
+        )
+    else:
+        _print_coverage(screen, found, since)
+        printing.print_unseen(screen, paths)
+
+
+def _coverage_json(found: Coverage) -> dict[str, Any]:
+    """Every type that came and every rule; those that no rule uses, and those that made no goal, once more."""
+    return {
+        "events": found.events,
+        "unused_types": [asdict(one) for one in found.unused],
+        "never_fired": [asdict(one) for one in found.idle],
+        "types": [{**asdict(one), "used": one.used} for one in found.types],
+        "rules": [asdict(one) for one in found.rules],
+    }
+
+
+def _print_coverage(screen: Screen, found: Coverage, since: int) -> None:
+    screen.heading(found.summary(since))
+    if found.unused:
+        screen.say()
+        screen.heading("Types that no rule uses")
+        heads = ("SOURCE", "TYPE", "EVENTS", "LAST (UTC)", "NOTE")
+        screen.table(heads, [(*_came(one), found.note(one)) for one in found.unused])
+    if found.idle:
+        screen.say()
+        screen.heading("Rules that made no goal")
+        rows = [(one.source, one.called, str(one.events), one.why) for one in found.idle]
+        screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), rows)
+
+
+def _came(one: TypeCoverage) -> tuple[str, ...]:
+    return (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms))

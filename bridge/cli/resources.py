@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.parameters import Point
+    from bridge.model import Source
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
@@ -80,10 +81,11 @@ def mappings_folder(given: Mapping[str, str]) -> Path:
     return Path(given.get("BRIDGE_MAPPINGS", "").strip() or "mappings")
 
 
-def load_rules(given: Mapping[str, str], folder: Path) -> RuleSet:
-    """The mapping files of a folder, compiled; MappingError names every problem."""
+def load_rules(given: Mapping[str, str], folder: Path | None = None) -> RuleSet:
+    """The mapping files of a folder (by default BRIDGE_MAPPINGS), compiled; MappingError names every problem."""
     from bridge import rules
 
+    folder = folder or mappings_folder(given)
     return compile_rules(given, rules.read_files(folder), str(folder))
 
 
@@ -94,10 +96,11 @@ def compile_rules(given: Mapping[str, str], files: Mapping[str, str], folder: st
     return loading.load(files, given, sources.presets(), folder=folder)
 
 
-def demand_source(rule_set: RuleSet, name: str) -> None:
-    """UsageError unless a mapping file of this name is there."""
+def source(rule_set: RuleSet, name: str) -> Source:
+    """The source of this name; UsageError unless there is a mapping file for it."""
     if name not in rule_set.sources:
         raise UsageError(f"There is no source {name!r}; there are {listing(sorted(rule_set.sources))}.")
+    return rule_set.sources[name]
 
 
 def only_source(rule_set: RuleSet) -> str:

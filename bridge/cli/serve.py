@@ -136,15 +136,15 @@ def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
 
 @command(
     examples=[
-        ("worker", "with BRIDGE_WORKER=off on the web processes; start as many as you like"),
+        ("worker", "where the web processes have BRIDGE_WORKER=off; start as many as you like"),
     ]
 )
 def worker() -> None:
     """Route events and send goals in a process of its own.
 
     Needed only where BRIDGE_WORKER is off: by default each web process has a worker of its own. Any number of workers
-    may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C it finishes what is being sent,
-    and ends.
+    may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C a worker finishes what it is sending,
+    and then ends.
     """
     import signal
     import threading

@@ -55,19 +55,23 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
     "targets",
     multiple=True,
     metavar="URL",
-    help="The bridge (several take turns), or one whole URL. Unset: the bridge of this folder's settings.",
+    help="The bridge, or a whole URL; several take turns. Without it: the bridge of this folder's settings.",
 )
 @click.option(
-    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="Put a value at this path of every body that has it."
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change the value at this path in every body that has it.",
 )
 @click.option(
-    "--seed", metavar="N", type=int, help="The same N gives the same ids; without it, every run is a new sale."
+    "--seed", metavar="N", type=int, help="The same N gives the same ids; without it, each run is a new sale."
 )
 @click.option("--test", is_flag=True, help="Send what the provider sends in test mode.")
-@click.option("--duplicates", is_flag=True, help="Send events again, as providers do.")
-@click.option("--shuffle", is_flag=True, help="Send the events in any order.")
+@click.option("--duplicates", is_flag=True, help="Send some events more than once, as providers do.")
+@click.option("--shuffle", is_flag=True, help="Send the events in random order.")
 @click.option("--list", "listed", is_flag=True, help="List the scenarios.")
-def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given: Any) -> None:
+def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given: Any) -> int:
     """Post the signed events of a named scenario to a bridge, or the body in a file.
 
     Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values.
@@ -76,7 +80,7 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
     screen = of_context()
     if listed:
         _list(screen)
-        return
+        return 0
     if (scenario is None) == (given["file"] is None):
         raise UsageError("Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json.")
     from bridge.sandbox import simulator
@@ -92,8 +96,7 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         screen.write_json(({"seed": seed} if seed is not None else {}) | {"sent": [_row(one) for one in sent]})
     elif not all(one.ok for one in sent):
         screen.say(f"{count(sum(not one.ok for one in sent), 'event')} not accepted.")
-    if not all(one.ok for one in sent):
-        raise click.exceptions.Exit(1)
+    return 0 if all(one.ok for one in sent) else 1
 
 
 def _own_address() -> str:
@@ -165,10 +168,9 @@ def _file(screen: Screen, given: Mapping[str, Any], targets: Sequence[str]) -> l
 def _source(name: str | None) -> Source:
     """The source that receives the file; UsageError unless it has a secret to sign with."""
     given = resources.environ()
-    rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    rule_set = resources.load_rules(given)
     name = name or resources.only_source(rule_set)
-    resources.demand_source(rule_set, name)
-    source = rule_set.sources[name]
+    source = resources.source(rule_set, name)
     if not source.secrets:
         names = listing(list(source.secret_names[:1])) if source.secret_names else "its secret"
         raise UsageError(f"To sign for {name}, set {names} to what the bridge has.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bridge.cli import parameters
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write a file into this folder, or to this name ending in .js, instead of printing the script.",
 )
-@click.option("--base-url", metavar="URL", help="The bridge's public address: https://…")
+@parameters.BASE_URL
 def snippet(tools: str | None, out: Path | None, base_url: str | None) -> None:
     """Print the script that hands the visitor over to payment links, bookings and forms.
 
-    The script gives links, embeds, popups and forms of these tools the visitor id of DataFast's cookie. It changes
-    nothing where a value is there already, where there is no visitor, or inside `data-datafast="off"`, and it sends
-    nothing. The bridge serves a copy for all tools, which never changes, as `/bridge.<hash>.js`. docs/snippet.md says
-    what the script cannot do.
+    The script gives links, embeds, popups and forms of these tools the visitor id of DataFast's cookie. It sends
+    nothing. It changes nothing if there is no visitor or a value is already there, nor inside `data-datafast="off"`.
+    The bridge serves a copy for all tools, which never changes, as `/bridge.<hash>.js`. docs/snippet.md says what the
+    script cannot do.
     """
     from bridge import snippet as scripts
 

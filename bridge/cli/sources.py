@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge.cli import resources
+from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.presets import stated
@@ -44,19 +44,20 @@ if TYPE_CHECKING:
     ]
 )
 @click.argument("source", required=False)
-@click.option("--base-url", metavar="URL", help="The bridge's public address: https://…")
+@parameters.BASE_URL
 def sources(source: str | None, base_url: str | None) -> None:
     """Show the URL of each source, whether its secret is set, and the event types to choose.
 
     The event types are those that the rules of the mapping file name, and those that tie together the ids in later
     events (a charge, its payment, its customer), so that their visitor is found. Select all of these at the provider,
-    and no others: others only cost requests, and without one of these a refund or a dispute may find no visitor.
+    and no others: any other event only costs requests, and if one of these is missing, a refund or a dispute may not
+    find its visitor.
     """
     screen = of_context()
     given = resources.environ()
-    rule_set = resources.load_rules(given, resources.mappings_folder(given))
+    rule_set = resources.load_rules(given)
     if source is not None:
-        resources.demand_source(rule_set, source)
+        resources.source(rule_set, source)
     base = (base_url or host_address(given) or PLACEHOLDER).rstrip("/")
     names = [source] if source else sorted(rule_set.sources)
     setups = [setup(rule_set, name, base) for name in names]

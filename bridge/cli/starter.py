@@ -5,13 +5,18 @@ Everything is derived: layers from the shipped files, what to click from the pre
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
+import os
 import re
+import zipfile
 from importlib.resources import files as packaged
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import bridge
 from bridge import rules, sources
-from bridge.cli import wheel
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.text import listing
@@ -19,7 +24,7 @@ from bridge.workbench import drafts
 from bridge.workbench.setting_up import PLACEHOLDER, hand_over, of_recipe, setup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bridge.workbench.setting_up import Setup
 
@@ -56,15 +61,15 @@ def files(tools: Sequence[str]) -> dict[str, bytes]:
         ".gitignore": _IGNORED,
     }
     pinned = _read("requirements.txt")
-    built = wheel.build(pinned)
-    own = f"./{wheel.name()} --hash=sha256:{hashlib.sha256(built).hexdigest()}\n"
+    built = wheel(pinned)
+    own = f"./{wheel_name()} --hash=sha256:{hashlib.sha256(built).hexdigest()}\n"
     texts |= {"requirements.txt": _REQUIREMENTS.format(pinned=pinned, own=own), **samples}
-    return {**{name: text.encode() for name, text in texts.items()}, wheel.name(): built}
+    return {**{name: text.encode() for name, text in texts.items()}, wheel_name(): built}
 
 
 def meanings(written: Iterable[str]) -> dict[str, str]:
     """What each of these files is for, in a few words."""
-    said = {**_MEANINGS, wheel.name(): "the bridge itself"}
+    said = {**_MEANINGS, wheel_name(): "the bridge itself"}
     return {name: said[name.partition("/")[0]] for name in written}
 
 
@@ -150,7 +155,7 @@ def _readme(setups: Sequence[Setup], tried: Sequence[str], *, has_snippet: bool)
     secrets = [name for one in setups for name in one.secret_names]
     return _read("README.md").format(
         tools=listing([_title(one.source) for one in setups]),
-        wheel=wheel.name(),
+        wheel=wheel_name(),
         trying=_read("TRYING.md").format(lines=lines) if lines else "",
         example=secrets[0] if secrets else "NAME",
         urls="\n".join(_row(one) for one in setups),
@@ -185,3 +190,68 @@ def _sections(setups: Sequence[Setup], *, has_snippet: bool) -> Iterator[str]:
     for one in setups:
         text = _hand_over(one.source, by_snippet=one.source in snippet.TOOLS)
         yield f"\n### {_title(one.source)}\n\n{text}\n"
+
+
+# -------------------------------------------------------------------------------------------------------- the wheel
+# No package index has the bridge, so the folder brings it along: the package's own files, and a demand for exactly the
+# versions that this release pins. The same files make the same bytes. It needs no build tool, so that it can also be
+# made from an installed wheel.
+
+_PACKAGE: Final = Path(bridge.__file__).parent
+_PINNED: Final = re.compile(r"^([A-Za-z0-9._-]+(?:\[[a-z,]+\])?==[^\s\\]+)", re.MULTILINE)
+_TAGS: Final = "py3-none-any"
+_LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file knows
+_WHEEL_METADATA: Final = """\
+Metadata-Version: 2.1
+Name: datafast-bridge
+Version: {version}
+Summary: The webhook URL that turns the world's sales, refunds and cancellations into DataFast goals.
+License: MIT
+Requires-Python: >=3.11
+{requires}"""
+_WHEEL_TAGS: Final = f"Wheel-Version: 1.0\nGenerator: datafast-bridge\nRoot-Is-Purelib: true\nTag: {_TAGS}\n"
+_ENTRY_POINTS: Final = "[console_scripts]\ndatafast-bridge = bridge.cli:main\n"
+
+
+def wheel_name() -> str:
+    """The file's name, which says the version."""
+    return f"datafast_bridge-{bridge.__version__}-{_TAGS}.whl"
+
+
+def wheel(requirements: str) -> bytes:
+    """The wheel. requirements: the pinned packages that it asks for, as pip writes them."""
+    about = f"datafast_bridge-{bridge.__version__}.dist-info"
+    requires = "".join(f"Requires-Dist: {pinned}\n" for pinned in _PINNED.findall(requirements))
+    contents = dict(_package_files()) | {
+        f"{about}/METADATA": _WHEEL_METADATA.format(version=bridge.__version__, requires=requires).encode(),
+        f"{about}/WHEEL": _WHEEL_TAGS.encode(),
+        f"{about}/entry_points.txt": _ENTRY_POINTS.encode(),
+    }
+    contents[f"{about}/RECORD"] = _record(contents, f"{about}/RECORD").encode()
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in contents.items():
+            entry = zipfile.ZipInfo(path, _LONG_AGO)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
+def _package_files() -> Iterator[tuple[str, bytes]]:
+    """The files of the package, in one order; in a clone, some of its folders are links."""
+    for folder, folders, names in os.walk(_PACKAGE, followlinks=True):
+        folders[:] = sorted(each for each in folders if each != "__pycache__" and not each.startswith("."))
+        for each in sorted(names):
+            path = Path(folder, each)
+            if path.suffix != ".pyc" and not each.startswith("."):
+                yield path.relative_to(_PACKAGE.parent).as_posix(), path.read_bytes()
+
+
+def _record(contents: Mapping[str, bytes], own: str) -> str:
+    """The list of files that pip compares with what it unpacks."""
+    lines = [f"{path},sha256={_digest(data)},{len(data)}" for path, data in contents.items()]
+    return "\n".join([*lines, f"{own},,", ""])
+
+
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")

@@ -41,11 +41,10 @@ from gunicorn.workers.gthread import ThreadWorker
 from bridge import logs
 from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
 from bridge.server.answers import FAILED, MALFORMED, NO_PLACE, TOO_LATE, Written, refusal, rendered
-from bridge.server.connections import HUNGRY, QUIET, Connection, State, places
+from bridge.server.connections import HUNGRY, QUIET, STRIDE, Connection, Room, State, places
 from bridge.server.crowd import Crowd
 from bridge.server.framing import BODY_LIMIT, SMALL_BODY
 from bridge.server.lanes import Lane
-from bridge.server.room import STRIDE, Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable

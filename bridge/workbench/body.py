@@ -1,7 +1,7 @@
 """The body of an event as people read it: indented, searched, without secrets, and at first without what is personal.
 
 What a sender may have written is at most 1 MiB. Of that a page gets as much as a person looks at; a search looks at all
-of it, and shows the lines that it found. Pure.
+of it, and shows the lines that it found. The provider's own page about the same event is found by the ids in it. Pure.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge import sources
 from bridge.errors import UnreadableBody
+from bridge.globs import event_types
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
+from bridge.presets import stated
 from bridge.text import clean, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from bridge.model import Event, Json, Source
+    from bridge.store.operator.queries import EventDetail
 
 SHOWN_MAX: Final = 40_000  # characters of a body on a page
 LINE_MAX: Final = 1_000  # characters of one line
 _AROUND: Final = 2  # lines that are shown before and behind one in which something was found
 _BEFORE: Final = 60  # characters of a long line that are shown before what was found
+_NAMED: Final = re.compile(r"\{([a-z_.]+)\}")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
 
 
 class BodyPart(NamedTuple):
@@ -180,3 +185,44 @@ def _marked(line: str, pattern: re.Pattern[str]) -> Iterator[BodyPart]:
 
 def _cut(line: str) -> str:
     return line if len(line) <= LINE_MAX else f"{line[:LINE_MAX]}…"
+
+
+# -------------------------------------------------------------------------------------------- the provider's own page
+
+
+def provider_page(detail: EventDetail, source: Source | None) -> str | None:
+    """The address of the provider's own page (`page` of its preset); None if there is none, or an id is missing."""
+    line = detail.line
+    pages: Sequence[Mapping[str, Any]] = stated(line.provider, "page") or ()
+    for one in pages:
+        pattern = one.get("test" if line.test else "live")
+        if pattern and ("event" not in one or line.type in event_types(one["event"])):
+            return _filled(pattern, {"id": line.provider_event_id, "account": line.account}, detail, source)
+    return None
+
+
+def _filled(pattern: str, known: Mapping[str, str | None], detail: EventDetail, source: Source | None) -> str | None:
+    """The pattern with its ids; an event that lacks one of them, or has something else there, gives no address."""
+    names = _NAMED.findall(pattern)
+    read = _document(detail, source) if set(names) - set(known) else {}
+    for name in names:
+        value = known[name] if name in known else _below(read, name)
+        if value is None or not _ID.fullmatch(value):
+            return None
+        pattern = pattern.replace(f"{{{name}}}", value)
+    return pattern
+
+
+def _document(detail: EventDetail, source: Source | None) -> Json:
+    if source is None or detail.event.body is None:
+        return {}
+    try:
+        return sources.parse(source, detail.event.body)
+    except UnreadableBody:
+        return {}
+
+
+def _below(document: Json, path: str) -> str | None:
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return None if document is None or isinstance(document, dict | list | bool) else str(document)

@@ -46,7 +46,7 @@ def layer(tool: str) -> str:
             used = name in _ALSO.get(tool, ()) or _is_on(node, kept)
             (on if used else off).setdefault(name, _sentence(lines, node.line))
     off = {name: meaning for name, meaning in off.items() if name not in on}
-    head = f"extends: {tool} # starts from the shipped file; `python -m bridge check` says whether this one is right\n"
+    head = f"extends: {tool} # starts from the shipped file; `python -m bridge check` checks this one\n"
     listed = "".join(f"  {_use(name, meaning)}\n" for name, meaning in on.items())
     use = f"\n# These goals are on.\nuse:\n{listed}" if on else "\nuse: []\n"
     commented = "".join(f"#  {_use(name, meaning)}\n" for name, meaning in off.items())

@@ -13,8 +13,8 @@ from bridge.masking import HIDDEN, hidden, names_person, without_addresses
 from bridge.store.operator import queries, threads
 from bridge.text import count, ordinal, shown, span
 from bridge.workbench import describe, trace, why
+from bridge.workbench.body import provider_page
 from bridge.workbench.goal import EventGoal, GoalField, goal_story, state_kind
-from bridge.workbench.provider import provider_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -243,7 +243,7 @@ def signature(remembered: Json) -> str:
     which = "its secret" if of == 1 else f"the {_ORDER.get(number, ordinal(number))} of its {of} secrets"
     old = ", an old one (the variable ends in _OLD)" if remembered.get("old") else ""
     age = f"; its timestamp was {_age(remembered['age_ms'])}" if "age_ms" in remembered else "; it has no timestamp"
-    return f"{remembered['scheme']}, right by {which}{old}{age}"
+    return f"{remembered['scheme']}, verified with {which}{old}{age}"
 
 
 _ORDER: Final = {1: "first", 2: "second", 3: "third"}
@@ -308,7 +308,7 @@ def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Itera
     given = detail.line.provider_event_id
     for event_id in queries.find(conn, given).events if given else ():
         if event_id != detail.line.id:
-            yield SameFact(event_id, "has the same id of the provider")
+            yield SameFact(event_id, "has the same id from the provider")
 
 
 def _known(found: Json) -> Iterator[Mapping[str, Any]]:

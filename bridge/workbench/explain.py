@@ -65,7 +65,7 @@ def _signature(source: Source, request: Request, now_s: float) -> str:
         sources.verify(source, request, now_s)
     except SignatureError as error:
         return f"would be refused (401): {error.reason}"
-    return "is right"
+    return "is valid"
 
 
 def as_json(explained: Explained) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One person over all sources: the keys that belong together, the visitors, a time line with goals, the money.
+"""One person over all sources: the keys that belong together, the visitors, a timeline with goals, the money.
 
 A person is whom a key names (a customer, a user of the app, the hash of an e-mail address), a visitor, or whoever an
 event is about. `why` says the same of them; here it is read in pages, so that ten thousand events are no burden.
@@ -51,7 +51,7 @@ class Someone:
 
 
 class LineStep(NamedTuple):
-    """An event of a time line; how its goals stand: ok, wait, bad, or empty; and sentences about each of them."""
+    """An event of a timeline; how its goals stand: ok, wait, bad, or empty; and sentences about each of them."""
 
     at_ms: int
     event_id: int

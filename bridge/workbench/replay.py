@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import EventState, GoalState
+from bridge.model import EventState
 from bridge.prepare import followed, settle
 from bridge.store.clock import read_ms
 from bridge.store.goals import making, statements
@@ -97,11 +97,6 @@ def _one(conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: se
         prepared.quarantine or prepared.reason,
         goals=tuple(goals),
     )
-
-
-def is_sent(goal: ForetoldGoal) -> bool:
-    """Whether a goal would be sent, now or once its visitor is known."""
-    return goal.outcome != "known" and goal.state in (GoalState.PENDING, GoalState.PARKED)
 
 
 def summary(found: Sequence[ForetoldEvent]) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.threads import KeyLine, Thread
     from bridge.workbench.describe import Moment
 
-_GAP_MS = 60_000  # between two events of a time line, from which on it is said
+_GAP_MS = 60_000  # between two events of a timeline, from which on it is said
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One event of a time line, by its own time, with the goals it made. sentence: what it is and what became of it.
+    """One event of a timeline, by its own time, with the goals it made. sentence: what it is and what became of it.
 
-    event_id names an event that is not among those of the time line itself where only its goal is known.
+    event_id names an event that is not among those of the timeline itself where only its goal is known.
     """
 
     at_ms: int
@@ -155,7 +155,7 @@ def timeline(details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> Itera
 
 
 def goal_in_brief(goal: GoalLine, moment: Moment) -> list[str]:
-    """A goal in a time line: what it is and whose, then how it stands."""
+    """A goal in a timeline: what it is and whose, then how it stands."""
     to = f" to {goal.visitor}" if goal.visitor else ""
     parts = (
         f"{goal.label} {goal.called}{to}",

@@ -522,7 +522,7 @@ def test_explain_says_that_an_old_event_would_not_be_sent(bridge):
 @pytest.mark.parametrize(
     ("age_s", "secret", "sentence"),
     [
-        (0, STRIPE_SECRET, "is right"),
+        (0, STRIPE_SECRET, "is valid"),
         (0, "whsec_other", "would be refused"),
         (9_000, STRIPE_SECRET, "would be refused"),
     ],

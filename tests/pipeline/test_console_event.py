@@ -87,7 +87,7 @@ def test_all_that_is_known_in_the_order_in_which_it_is_asked(console):
     assert at == sorted(at)
     assert "Sent refund for visitor" in words(text)
     assert re.search(r"\d\d:\d\d:\d\d\.\d{3} UTC Answered with 200: delivered", section(text, "when"))
-    assert "hmac-sha256, right by its secret; its timestamp was" in section(text, "signed")
+    assert "hmac-sha256, verified with its secret; its timestamp was" in section(text, "signed")
     assert "refund matched" in section(text, "rules")
     assert f'href="/console/events/ev_{taught}"' in text
     assert "12 days before" in section(text, "visitor")
@@ -208,14 +208,14 @@ def test_several_events_of_one_delivery(console_url, clock, tmp_path):
 @pytest.mark.parametrize(
     ("secrets", "said"),
     [
-        ({"STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}, "right by its secret;"),
+        ({"STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}, "verified with its secret;"),
         (
             {"STRIPE_WEBHOOK_SECRET": f"whsec_another {STRIPE_SECRET}"},
-            "right by the second of its 2 secrets;",
+            "verified with the second of its 2 secrets;",
         ),
         (
             {"STRIPE_WEBHOOK_SECRET": "whsec_another", "STRIPE_WEBHOOK_SECRET_OLD": STRIPE_SECRET},
-            "right by the second of its 2 secrets, an old one (the variable ends in _OLD);",
+            "verified with the second of its 2 secrets, an old one (the variable ends in _OLD);",
         ),
     ],
 )

@@ -8,8 +8,7 @@ import pytest
 
 from bridge import loading
 from bridge.masking import names_person
-from bridge.workbench.body import SHOWN_MAX, shown_body
-from bridge.workbench.provider import provider_page
+from bridge.workbench.body import SHOWN_MAX, provider_page, shown_body
 
 STRIPE = loading.from_preset("stripe", "stripe", {})
 

@@ -11,7 +11,7 @@ from bridge.model import Destination
 from bridge.store.operator.overview import Progress, Queue
 from bridge.text import money
 from bridge.web.console.charts import chart
-from bridge.workbench import first_run, setting_up
+from bridge.workbench import overview, setting_up
 from bridge.workbench.overview import Stand, drains, unnamed_sales
 from bridge.workbench.report import Money, Sum
 
@@ -92,7 +92,7 @@ GOAL = Progress(event=True, visitor=True, goal=True)
 
 def checklist(seen=NOTHING, *, key="df_key", files=None, wrong=None):
     rules = rule_set(files)
-    return first_run.steps(
+    return overview.steps(
         seen,
         database="SQLite",
         destinations={"default": Destination("default", key)},
@@ -124,11 +124,11 @@ def test_a_source_without_its_secret_is_listed_with_its_url_and_setting():
 
     bare = rules.load({"stripe.yaml": "provider: stripe\ngoals: []\n"}, {}, sources.presets())
     setups = [setting_up.setup(bare, "stripe", "https://hooks.example.com")]
-    _, _, secret, event, *_ = first_run.steps(NOTHING, database="SQLite", destinations={}, setups=setups, wrong={})
+    _, _, secret, event, *_ = overview.steps(NOTHING, database="SQLite", destinations={}, setups=setups, wrong={})
     assert (secret.done, secret.setups) == (False, tuple(setups))
     assert secret.setups[0].secret_names == ("STRIPE_WEBHOOK_SECRET",)
     assert event.sentence.startswith("As soon as a source has its secret")
-    _, _, secret, *_ = first_run.steps(NOTHING, database="SQLite", destinations={}, setups=[], wrong={})
+    _, _, secret, *_ = overview.steps(NOTHING, database="SQLite", destinations={}, setups=[], wrong={})
     assert "bridge init" in secret.sentence
 
 

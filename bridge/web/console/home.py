@@ -20,7 +20,7 @@ from bridge.web.cached import Cached, CachedInBackground
 from bridge.web.console import charts, sources
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
-from bridge.workbench import describe, first_run, setting_up
+from bridge.workbench import describe, setting_up
 from bridge.workbench import overview as judged
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import DestinationState, Snapshot
     from bridge.web.console.charts import Chart
     from bridge.web.console.sources import SourceRow
-    from bridge.workbench.first_run import FirstStep
-    from bridge.workbench.overview import Figures
+    from bridge.workbench.overview import Figures, FirstStep
 
 LIVE: Final = 10  # events
 CHANGES: Final = 5
@@ -110,7 +109,7 @@ class Overview:
         bridge, seen = self._bridge, self._seen.get()
         found, noted = health.judged(bridge, seen)
         base, _ = sources.base_address(bridge)
-        return first_run.steps(
+        return judged.steps(
             progress,
             database="SQLite" if bridge.store.dialect == "sqlite" else "PostgreSQL",
             destinations=bridge.destinations(),

@@ -14,7 +14,7 @@ from bridge.store import clock
 from bridge.store.operator import tallies
 from bridge.web.cached import CachedInBackground
 from bridge.web.console.rendering import fragment, page
-from bridge.workbench import checking, coverage, layers, unseen
+from bridge.workbench import checking, coverage, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +72,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
             "rules.html",
             title="Rules",
             here="rules",
-            sources=layers.overview(rule_set, last_goals.get()),
+            sources=coverage.overview(rule_set, last_goals.get()),
             refusal=fault,
             broken=broken[1] if broken else None,
             warnings=[*told.faults, *told.suspicions, *told.warnings],

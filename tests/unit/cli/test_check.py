@@ -49,7 +49,7 @@ def test_what_is_right_is_said_a_file_a_line(mappings, capsys, monkeypatch):
     assert main(["check"]) == 0
     out = capsys.readouterr().out
     assert "mappings/stripe.yaml  1 rule (1 switched off), 1 of 1 test passed, 2 secrets" in out
-    assert out.endswith("Everything is right.\n")
+    assert out.endswith("No problems.\n")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_of_a_layer_it_says_what_is_shipped_and_what_shipped_rules_made(mappings
         " 1 secret"
     )
     assert also == "mappings/stripe.yaml:6: test 'a big one': also: purchase (shipped)"
-    assert last == "Everything is right."
+    assert last == "No problems."
     assert main(["check", "--json", "mappings/stripe.yaml"]) == 0
     (file,) = json.loads(capsys.readouterr().out)["files"]
     assert (file["extends"], file["rules"], file["shipped"]) == ("stripe", 2, 1)
@@ -233,4 +233,4 @@ def test_of_a_copy_it_names_the_rules_that_differ(mappings, capsys, monkeypatch)
     )
     out = capsys.readouterr().out.splitlines()
     assert told in out
-    assert out[-1] == "Everything is right."
+    assert out[-1] == "No problems."
