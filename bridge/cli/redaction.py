@@ -52,6 +52,7 @@ def hide_sources(screen: Screen, pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def hide_source(screen: Screen, source: Source | None) -> None:
+    """The same of one source, if it is known."""
     from bridge import sources
 
     screen.hide(sources.unshowable(source))

@@ -31,7 +31,7 @@ LOOK_AGAIN_S: Final = 0.5
 @command(
     examples=[
         ("restored", "says what it will do, and asks"),
-        ("restored --yes", "for scripts: without a question"),
+        ("restored --yes", "for scripts: does not ask"),
         ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has already run on the restored database"),
     ],
 )

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     examples=[
         ("why ev_12", "an event, by our number or by the provider's id (evt_1Abc…)"),
         ("why goal_7", "a goal: its visitor, its attempts, what happens next"),
-        ("why cus_9s6XKzkNRiz8i3", "a customer, subscription, order, charge …: everything that belongs together"),
-        ("why user_2abc", "a user of your app: one line of time over all tools"),
+        ("why cus_9s6XKzkNRiz8i3", "a customer, subscription, order or charge, with everything that belongs to it"),
+        ("why user_2abc", "a user of your app, as one timeline across all tools"),
         ("why 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "a visitor"),
     ]
 )

@@ -427,7 +427,7 @@ RETRIED: Final = {
     "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
     "waits": "waits for its visitor; bind one with `python -m bridge links add`",
     "dry": "belongs to a test event and is never sent",
-    "looked_for": "was kept by a dry rule and has no visitor yet: it is looked for",
+    "looked_for": "was kept by a dry rule and has no visitor yet; the bridge looks for one",
     "unknown": "does not exist",
 }
 CANCELLED: Final = {

@@ -98,8 +98,9 @@ def _when_sent(key: Key, detail: GoalDetail, moment: Moment) -> str:
         )
     if detail.stopped:
         first = detail.stopped[0]
-        return f"is not sent because of it: {first.key} between them no longer links anything ({first.stopped_reason})"
-    return f"is not sent because of it: it still waits; `python -m bridge why {goal.label}` says for what"
+        why = f"{first.key}, which lies between them, no longer links anything ({first.stopped_reason})"
+        return f"is still not sent: {why}"
+    return f"is still not sent: it waits for something else; `python -m bridge why {goal.label}` says for what"
 
 
 # ------------------------------------------------------------------------------------------------------------ a key
