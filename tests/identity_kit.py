@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import cache
+from urllib.parse import urlencode
 
 from sqlalchemy import Table, insert, select
 
@@ -40,7 +42,12 @@ def settings(**more):
 
 
 def rule_set(files=None):
-    return rules.load(files or {"stripe.yaml": STRIPE}, SECRETS, sources.presets())
+    return _rule_set(tuple((files or {"stripe.yaml": STRIPE}).items()))
+
+
+@cache
+def _rule_set(files):
+    return rules.load(dict(files), SECRETS, sources.presets())
 
 
 def stripe_event(event_type, thing, *, at_s=1_789_990_000, number=[0], live=True, account=None, event_id=None):  # noqa: B006
@@ -76,8 +83,11 @@ class Desk:
 
     def put_all(self, bodies, source="stripe"):
         """Store events in one commit; their ids."""
-        compiled = self.rules.sources[source]
-        rows = [_row(body, compiled, self.clock.now_ms) for body in bodies]
+        return self.put_told((source, body) for body in bodies)
+
+    def put_told(self, told):
+        """Store events of several sources in one commit, in this order: (source, body); their ids."""
+        rows = [_row(body, self.rules.sources[source], self.clock.now_ms) for source, body in told]
         with self.store.write() as conn:
             return [conn.execute(insert(schema.events).values(**row)).inserted_primary_key[0] for row in rows]
 
@@ -143,9 +153,23 @@ def _row(body, source, now_ms):
         "dedupe_key": f"{next(_COUNT)}",
         "headers": "{}",
         "query": "{}",
-        "body": body if isinstance(body, bytes) else json.dumps(body).encode(),
+        "body": body if isinstance(body, bytes) else _written(body, source),
         "state": "received",
     }
+
+
+def _written(body, source):
+    from bridge.model import BodyForm
+
+    if source.body is BodyForm.FORM:
+        return urlencode(list(_fields(body))).encode()
+    return json.dumps(body).encode()
+
+
+def _fields(body, above=""):
+    for key, value in body.items():
+        name = f"{above}[{key}]" if above else key
+        yield from _fields(value, name) if isinstance(value, dict) else [(name, value)]
 
 
 _COUNT = itertools.count()

@@ -360,8 +360,7 @@ def play(store, clock, seed: int, *, by_email: bool) -> list[tuple[Case, list[st
     desk = Desk(store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on" if by_email else "off")
     events = [event for case in cases for event in case.events]
     random.Random(seed).shuffle(events)
-    for source, body in events:
-        desk.put(body, source)
+    desk.put_told(events)
     desk.route_all()
     desk.later(3 * MINUTE)
     found = {goal.once_key.rpartition(":")[2]: goal.visitor for goal in desk.goals()}
