@@ -157,12 +157,15 @@ class KnownLinks:
     ) -> FoundVisitor | None:
         """By the users, then by the e-mail addresses. Several who know visitors must agree.
 
-        They are those whom the keys name, else those whom the thread, else those whom the customer was seen with; and
-        after all of them those whom these were named with: the address of the user.
+        They are those whom the keys name, else those whom the thread, else those whom the customer was seen with (other
+        users of the customer only if no user was named: they may be colleagues); and after all of them those whom these
+        were named with: the address of the user.
         """
         seen_with = self._seen_with(strong)
         customers = {key.text: key for key in (*keys, *seen_with) if key.kind == "customer"}
         of_customer = self.people_of.get(next(iter(customers)), []) if len(customers) == 1 else []
+        if self.users(keys):
+            of_customer = [key for key in of_customer if key.kind != "user"]
         stages: list[tuple[Sequence[Key], Sequence[Key]]] = [
             (keys, ()),
             (seen_with, strong),

@@ -198,6 +198,20 @@ def test_users_who_disagree_say_nothing(quick):
 # ------------------------------------------------------------------------------------------------ nobody else's
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_colleague_of_the_same_customer_is_not_found_by_the_other_users_sign_up(quick, order):
+    told = [
+        sign_up("user_ann"),
+        checkout(1, user=None, metadata={"userId": "user_ann"}),
+        checkout(2, user=None, metadata={"userId": "user_bob"}),
+    ]
+    play(quick, *(told[place] for place in order))
+    assert {goal.once_key.rpartition(":")[2]: goal.visitor for goal in quick.goals() if goal.name == "purchase"} == {
+        "cs_1": ALICE,
+        "cs_2": None,
+    }
+
+
 def test_two_websites_never_mix(quick):
     play(quick, sign_up(), checkout(user="user_abc", source="shop"))
     assert found(quick, "bought") is None
