@@ -31,6 +31,7 @@ _KEPT: Final = 2_000
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
+_NO_CUSTOMER: Final = frozenset({"0", "-1", "guest", "anonymous"})  # whoever buys without an account
 _BY_USER: Final = Matching()
 
 
@@ -58,7 +59,7 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
 def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: str | None = None) -> Key | None:
     """The key of one thing of a sender; None if the value is not an id."""
     identifier = _id(value)
-    if identifier is None:
+    if identifier is None or (kind == "customer" and identifier.lower() in _NO_CUSTOMER):
         return None
     who = source.provider if source.links_named_by_provider else source.name
     owner = f"{who}:{account}" if account and source.links_named_by_provider else who

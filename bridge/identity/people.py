@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bridge.globs import compile_glob
-from bridge.model import MISSING, UUID4, Key
+from bridge.model import MISSING, Key
 from bridge.model import VISITOR_PREFIX as PREFIX
 
 if TYPE_CHECKING:
@@ -37,18 +37,33 @@ _USER: Final = _words(
     """
 )
 _REFERENCE: Final = frozenset({"referenceid", "clientreferenceid"})  # a user's id, or an organisation's
+_EXTERNAL: Final = frozenset({"externalid", "externalcustomerid", "customerexternalid"})  # likewise
 _EMAIL: Final = frozenset({"email", "useremail", "customeremail", "buyeremail", "emailaddress"})
 
+_CALLED: Final = ("name", "label", "key")  # how a list of fields says what each of them is
 _KEPT: Final = 2_000
 _USER_ID: Final = re.compile(r"[^\s\x00-\x1f\x7f{}<>\[\]$@]{1,200}")
-_NOBODY: Final = _words(
+_SIGNS: Final = re.compile(r"[\W_]+")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NOBODY: Final = _words(  # without `_`, other signs and capitals
     """
-    0 null undefined none nil nan n/a na false true guest anonymous anon unknown user users visitor customer me
-    self default test tester testing demo example sample admin administrator root system internal public userid
-    user_id id
+    null undefined none nil nan na false true guest guestuser guestcheckout guestcustomer anonymous anonymoususer
+    anonymouscustomer anon unknown unknownuser nouser nobody notloggedin loggedout unauthenticated user users visitor
+    customer me self default test tester testing testuser testaccount demo demouser example exampleuser sample admin
+    administrator root system internal public empty missing unset notset placeholder todo userid useruuid uid id
+    youruserid currentuser currentuserid
     """
 )
-_ANONYMOUS: Final = ("$rcanonymousid:", "anonymous:", "anon_", "anon-", "guest_", "guest-")
+# What begins like this is the id of something else, in whatever field it stands.
+_THING: Final = re.compile(
+    r"(?:(?:org|organi[sz]ation|team|workspace|tenant|company|order|cart)[_-]"
+    r"|(?:ws|prod|price|cus|cs|sub|in|pi|acct|ctm|txn)_)",
+    re.IGNORECASE,
+)
+_ANONYMOUS: Final = (
+    *("$rcanonymousid:", "anonymous:", "anonymous_", "anonymous-", "anon_", "anon-", "anon:"),
+    *("guest_", "guest-", "guest:", "visitor_", "visitor-"),
+)
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
 _ADDRESS_MAX: Final = 254
 _ROLES: Final = _words(
@@ -62,10 +77,11 @@ _ROLES: Final = _words(
     operations ops orders pagos partner partners payable payables payment payments post postmaster press privacy
     procurement purchase purchases purchasing receipts reception rechnung rechnungen recruiting root sales
     sales-team security service services shop staff store studio subscriptions support sysadmin team tech test
-    testing user users vendas ventas web webmaster welcome
+    testing user users vendas ventas web webmaster welcome anonymous guest noemail nomail none null undefined unknown
     """
 )
-_DIGITS: Final = re.compile(r"[0-9]+")
+_ALWAYS: Final = _words("admin billing contact hello help info noreply office sales support team")  # and info2, info-de
+_NUMBER: Final = re.compile(r"[\W\d_]+")  # no letter in it: `42`, `#1007`, `2026-1007`
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +131,25 @@ def _of(spec: PersonSpec, source: Source, value: Json | Missing, mode: str, matc
             if (hashed := email_hash(address, matching.email_key or b"")) is not None:
                 yield Key(f"email:{source.destination}:{mode}:{hashed}", "email", hashed)
         return
-    sure = spec.kind == "user"
+    own = spec.own and not isinstance(value, dict)
     for one in _named(value, _USER):
-        yield from _user(source, one, mode, own=spec.own and one is value, sure=sure)
+        if own or not _is_thing(one):
+            yield from _user(source, one, mode, own=own, sure=spec.kind == "user")
     if isinstance(value, dict):
-        for one in _named(value, _REFERENCE):
-            yield from _user(source, one, mode, own=False, sure=False)
+        for one in _named(value, _REFERENCE | _EXTERNAL):
+            if not _is_thing(one):
+                yield from _user(source, one, mode, own=False, sure=False)
+
+
+def _is_thing(value: Json | Missing) -> bool:
+    return isinstance(value, str) and _THING.match(value.strip()) is not None
 
 
 def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
-    """The value, or of an object (metadata) those of its fields that have one of these names."""
+    """The value, or of an object (metadata) those of its fields that have one of these names.
+
+    An object may be one field of a list: `{"name": "user_id", "value": "user_abc"}`.
+    """
     if not isinstance(value, dict):
         if value is not MISSING:
             yield value
@@ -132,6 +157,8 @@ def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
     for name, one in value.items():
         if _plain(name) in names:
             yield one
+    if "value" in value and any(_plain(str(value.get(word) or "")) in names for word in _CALLED):
+        yield value["value"]
 
 
 def is_read(name: str) -> bool:
@@ -139,15 +166,15 @@ def is_read(name: str) -> bool:
     return _plain(name) in _USER | _REFERENCE | _EMAIL
 
 
-def _plain(name: str) -> str:
-    return name.replace("_", "").replace("-", "").lower()
+def _plain(text: str) -> str:
+    return _SIGNS.sub("", text.lower())
 
 
 def _user(source: Source, value: Json, mode: str, *, own: bool, sure: bool) -> Iterator[Key]:
     identifier = user_id(value)
     if identifier is None:
         return
-    if own or _DIGITS.fullmatch(identifier) is None:
+    if own or _NUMBER.fullmatch(identifier) is None or _UUID.fullmatch(identifier):
         yield Key(f"user:{source.destination}:{mode}:{identifier}", "user", identifier, sure)
     elif sure:  # 42 is somebody else at the next tool
         who = source.provider if source.links_named_by_provider else source.name
@@ -165,17 +192,12 @@ def user_id(value: Json) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()
-    low = text.lower()
-    if (
-        not _USER_ID.fullmatch(text)
-        or not text.isprintable()
-        or low in _NOBODY
-        or low.startswith((*_ANONYMOUS, PREFIX))
-    ):
+    low, plain = text.lower(), _plain(text)
+    if not _USER_ID.fullmatch(text) or not text.isprintable() or low.startswith((*_ANONYMOUS, PREFIX)):
         return None
-    if not low.strip("0-"):
-        return None
-    return low if UUID4.fullmatch(text) else text
+    if plain in _NOBODY or not plain.strip("0") or low == "-1" or (len(set(plain)) == 1 and not plain.isdigit()):
+        return None  # a word for nobody, or no id at all: 0, --, xxx
+    return low if _UUID.fullmatch(text) else text
 
 
 def is_address(text: str) -> bool:
@@ -189,9 +211,16 @@ def email_hash(value: Json, key: bytes) -> str | None:
         return None
     address = value.strip().lower()
     local = address.partition("@")[0].partition("+")[0]
-    if len(address) > _ADDRESS_MAX or not _ADDRESS.fullmatch(address) or not address.isprintable() or local in _ROLES:
+    if len(address) > _ADDRESS_MAX or not _ADDRESS.fullmatch(address) or not address.isprintable() or _is_role(local):
         return None
     return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()
+
+
+def _is_role(local: str) -> bool:
+    """Whether what stands before the @ is a role: `info`, and `info2`, `info-de` and `sales.team` as well."""
+    words = {word.strip("0123456789") for word in re.split(r"[._-]+", local)}
+    rest = words - _ALWAYS
+    return local in _ROLES or (rest != words and all(len(word) <= 2 for word in rest))
 
 
 def live_twins(found: tuple[Key, ...]) -> tuple[Key, ...]:
