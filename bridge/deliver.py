@@ -34,7 +34,7 @@ from bridge.model import (
     Settlement,
 )
 from bridge.store import clock
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sends, sweep, turns
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sweep
 from bridge.store.delivery import statements as delivery_statements
 from bridge.store.delivery.restoring import REASON
 from bridge.store.goals import parking, unknown
@@ -292,7 +292,7 @@ class Deliverer:
         self._register(destination)
         if destination.name not in self._busy:  # otherwise the claim finds out by itself whether there is more
             with self._store.read() as conn:
-                nothing = turns.waits(conn, destination.name)
+                nothing = claims.waits(conn, destination.name)
             if nothing is not None:
                 return _pause_of(nothing)
         first = self._claim(destination)
@@ -341,7 +341,7 @@ class Deliverer:
         except StoreError:
             for claimed, began_ms in taken:
                 if isinstance(claimed, Claim):
-                    self._surely(lambda conn, claim=claimed: sends.take_back(conn, claim), began_ms)  # type: ignore[misc]
+                    self._surely(lambda conn, claim=claimed: claims.take_back(conn, claim), began_ms)  # type: ignore[misc]
             raise
 
     def _take(self, conn: Connection, destination: Destination) -> _Held:
@@ -432,7 +432,7 @@ class Deliverer:
             is_first = next(tries) == 0
             for held in taken:
                 if isinstance(held.claimed, Claim):
-                    sends.take_back(conn, held.claimed)
+                    claims.take_back(conn, held.claimed)
             settled, ruling = self._settle(conn, claim, outcome, ruled)
             if not (follows and is_first and settled.written):
                 return settled, ruling, None
@@ -449,7 +449,7 @@ class Deliverer:
             link_statements.lock(conn)  # first of all: an answer about the next candidate may arrive at the same moment
         if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
             ruling = not_counted(outcome)
-        settled = sends.settle(conn, claim, outcome, ruling, even=self._even)
+        settled = claims.settle(conn, claim, outcome, ruling, even=self._even)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)

@@ -32,7 +32,7 @@ from bridge.model import (
     VisitorGoals,
 )
 from bridge.store import schema
-from bridge.store.delivery import claims, rate_limit, readbacks, sends, sweep, turns
+from bridge.store.delivery import claims, rate_limit, readbacks, sweep
 from bridge.store.goals import making, parking, statements
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
@@ -161,7 +161,7 @@ class Delivering(RuleBasedStateMachine):
         ruling = ruling_of(outcome, claim, SETTINGS, jitter=jitter)
 
         def work(conn):
-            settled = sends.settle(conn, claim, outcome, ruling)
+            settled = claims.settle(conn, claim, outcome, ruling)
             if settled.written and ruling.unknown_visitor:
                 statements.note_unknown(conn, "default", claim.goal.visitor)
                 parking.next_visitor(conn, claim.goal.id, SETTINGS)
@@ -195,7 +195,7 @@ class Delivering(RuleBasedStateMachine):
     def take_back(self, which):
         mine = [claim for claim in self.claims if isinstance(claim, Claim)]
         if mine:
-            self.both(lambda conn: sends.take_back(conn, mine[which % len(mine)]))
+            self.both(lambda conn: claims.take_back(conn, mine[which % len(mine)]))
 
     @rule()
     def sweep(self):
@@ -216,7 +216,7 @@ class Delivering(RuleBasedStateMachine):
 
     @invariant()
     def they_would_do_the_same(self):
-        self.both(lambda conn: (turns.waits(conn, "default"), sweep.anything_to_sweep(conn)))
+        self.both(lambda conn: (claims.waits(conn, "default"), sweep.anything_to_sweep(conn)))
 
 
 @pytest.mark.timeout(600)

@@ -1,23 +1,34 @@
-"""Claim what is to be done next, together with its slot of the rate limit, and give it back undone.
+"""Claim what is to be done next at a destination, with its slot of the rate limit; settle it, or give it back undone.
 
-The claim of a goal to send records its attempt and `sending`. Nothing may leave before that is committed to the disk.
+Every transition is one guarded statement (`bridge.store.delivery.statements`); if it changes no row, somebody else won
+and the caller stops. The claim of a goal to send records its attempt and `sending`, which is committed to the disk
+before the request goes out, so a goal is in doubt only if it is `sending` and its worker vanished; the sweep makes it
+`unconfirmed`. Nothing here sends, waits or decides what an answer means: a `Settlement` says it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bridge.model import Claim, LookClaim, NotYet, ProofClaim
-from bridge.store.delivery import pauses, rate_limit, readbacks, restoring, statements, turns
+from bridge.model import Claim, LookClaim, NotYet, ProofClaim, Settled
+from bridge.store.clock import read_ms
+from bridge.store.delivery import pauses, rate_limit, readbacks, restoring, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
 
+    from bridge.model import Outcome, Settlement
     from bridge.store.delivery.pauses import Readiness
-    from bridge.store.delivery.statements import DueGoal
+    from bridge.store.delivery.statements import DueGoal, Group
+
+EVERY_FIFTH: Final = 5  # slot takes the newest goal
+EVERY_THIRD: Final = 3  # slot takes a proof, if one is due, whatever else is due
+UNKNOWN_SHARE: Final = 10  # while no visitor is known, one request in so many is for an unknown one
+ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about again after so long at the earliest
+IN_LINE: Final = 50  # so many of the goals that have waited longest are asked whether a look holds them up
 
 
 def claim(
@@ -43,7 +54,7 @@ def claim(
     if ready.not_before_ms > now:
         return NotYet(ready.not_before_ms, now)
     restores = restoring.spans(conn)
-    chosen = turns.choose(conn, destination, ready, restored=bool(restores))
+    chosen = _choose(conn, destination, ready, restored=bool(restores))
     if isinstance(chosen, NotYet):
         return chosen
     visitor = None if isinstance(chosen, str) else chosen.visitor
@@ -69,7 +80,7 @@ def _lease_proof(conn: Connection, claimed: ProofClaim, until_ms: int) -> ProofC
 def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval_us: int) -> None:
     """While no visitor is known, an unknown one is asked about in its turn only."""
     if due.unknown_at_ms and ready.unknown_turn_ms is not None:
-        at_ms = ready.now_ms + turns.UNKNOWN_SHARE * interval_us // 1000
+        at_ms = ready.now_ms + UNKNOWN_SHARE * interval_us // 1000
         statements.next_unknown(conn, due.goal.destination, at_ms)
 
 
@@ -102,3 +113,99 @@ def release(conn: Connection, claimed: Claim | LookClaim | ProofClaim) -> bool:
         statements.give_back_proof(conn, claimed)
     statements.release_probe(conn, claimed.destination, claimed.token)
     return True
+
+
+def settle(
+    conn: Connection,
+    claim: Claim,
+    outcome: Outcome,
+    ruling: Settlement,
+    *,
+    even: Callable[[Connection], int | None] = read_ms,
+) -> Settled:
+    """Write what became of an attempt, unless its lease ran out meanwhile. even: our clock (`Timekeeper`)."""
+    if not statements.settle(conn, claim, outcome, ruling):
+        return Settled(written=False)
+    statements.end_attempt(conn, claim, outcome)
+    return pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, even=even)
+
+
+def take_back(conn: Connection, claim: Claim) -> None:
+    """The answer to the claim was lost, so nothing was sent: the goal is free again, whatever was written."""
+    if statements.give_back(conn, claim, confirmed=False):
+        statements.release_probe(conn, claim.destination, claim.token)
+
+
+# ------------------------------------------------------------------------------------------------- whose turn it is
+
+
+def _choose(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | str | DueGoal | NotYet:
+    """Whose turn it is: a group to look up, a visitor to prove, or a goal to send. restored: was there a restore?"""
+    now = ready.now_ms
+    look = None if ready.probing else _look_first(conn, destination, ready, restored=restored)
+    if look is not None:
+        return look
+    proofs_turn = not ready.probing and ready.slots % EVERY_THIRD == EVERY_THIRD - 1
+    proof = statements.proof_due(conn, destination, now) if proofs_turn else None
+    chosen: Group | str | DueGoal | NotYet | None = proof or _next_goal(conn, destination, ready)
+    if chosen is None and (ready.probing or restored):
+        chosen = statements.look_due(conn, destination, now)
+    return chosen or statements.proof_due(conn, destination, now) or NotYet(_next_due(conn, destination, ready), now)
+
+
+def _look_first(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | None:
+    """A look that comes before any send. Of restored goals, those come first that hold up a goal of their visitor."""
+    now = ready.now_ms
+    look = statements.look_due(conn, destination, now, restored=False if restored else None)
+    if look is not None or not restored or ready.slots % 2 == 0:
+        return look
+    hindering = statements.look_that_hinders(conn, destination, now, IN_LINE)
+    return hindering or statements.look_due(conn, destination, now, restored=True)
+
+
+def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal | NotYet | None:
+    """The goal whose turn it is. NotYet: look again at once."""
+    now = ready.now_ms
+    newest = ready.slots % EVERY_FIFTH == EVERY_FIFTH - 1
+    if ready.unknown_turn_ms is None:
+        return statements.due_goal(conn, destination, now, newest=newest, fresh=False)
+    due = statements.due_goal(conn, destination, now, newest=newest, fresh=True)
+    if due is None and ready.unknown_turn_ms <= now:
+        due = statements.longest_ago(conn, destination, now, now - ASKED_AGAIN_MS)
+    if due is None:
+        return None
+    asked_at = statements.last_asked_ms(conn, due.goal)
+    if asked_at == due.unknown_at_ms:
+        return due
+    statements.note_asked(conn, due.goal, asked_at)  # the answer to another goal was about this visitor
+    return NotYet(now, now)
+
+
+def waits(conn: Connection, destination: str) -> NotYet | None:
+    """Whether there is anything to claim, cheaply and without a write. None: try it; else when to look again."""
+    ready = pauses.readiness(conn, destination)
+    now = ready.now_ms
+    if ready.not_before_ms > now:
+        return NotYet(ready.not_before_ms, now)
+    if _any_due(conn, destination, ready) or (statements.next_proof_ms(conn, destination) or now + 1) <= now:
+        return None
+    return NotYet(_next_due(conn, destination, ready), now)
+
+
+def _any_due(conn: Connection, destination: str, ready: Readiness) -> bool:
+    """Whether there is a goal to be sent or looked up."""
+    now, turn_ms = ready.now_ms, ready.unknown_turn_ms
+    if turn_ms is None:
+        return statements.any_due(conn, destination, now)
+    return statements.any_due_while_unknown(conn, destination, now, now - ASKED_AGAIN_MS if turn_ms <= now else None)
+
+
+def _next_due(conn: Connection, destination: str, ready: Readiness) -> int | None:
+    """When there will be something to do at the destination; None: nothing waits for a time."""
+    now = ready.now_ms
+    times = (
+        statements.next_due_ms(conn, destination, now),
+        statements.next_proof_ms(conn, destination),
+        ready.unknown_turn_ms,
+    )
+    return min((time for time in times if time is not None and time > now), default=None)

@@ -5,7 +5,7 @@ end of its lease, so that nothing follows until its answer is known. An answer t
 pause began changes nothing. `after` is the pure table of what an answer does; the rest reads and writes it.
 
 Ten different unknown visitors in a row, with no success between them, raise an alarm; they never pause a destination.
-While the alarm lasts they are asked about rarely (`bridge.store.delivery.turns`), and their attempts do not count.
+While the alarm lasts they are asked about rarely (`bridge.store.delivery.claims`), and their attempts do not count.
 """
 
 from __future__ import annotations

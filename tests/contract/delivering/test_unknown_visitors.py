@@ -12,7 +12,7 @@ from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 from bridge.alarms import alarms
 from bridge.model import Claim, Destination
 from bridge.store import schema
-from bridge.store.delivery import claims, turns
+from bridge.store.delivery import claims
 from bridge.store.operator import status
 
 
@@ -139,7 +139,7 @@ def test_a_claim_among_them_goes_by_an_index(store, sending):
     with overheard(store) as said, store.write() as conn:
         assert isinstance(claim(conn, "a"), Claim)
     with overheard(store) as waits, store.read() as conn:
-        turns.waits(conn, "default")
+        claims.waits(conn, "default")
     asked = [(statement, values) for statement, values in (*said, *waits) if "unknown_at_ms" in statement]
     assert len(asked) > 4
     for statement, values in asked:

@@ -19,7 +19,7 @@ from bridge.model import (
     ProofClaim,
     Settlement,
 )
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, sends, statements, sweep, turns
+from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, statements, sweep
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -112,7 +112,7 @@ class Desk:
         )
 
     def settle(self, claim, answer):
-        return self.run(lambda conn: sends.settle(conn, claim, *answer))
+        return self.run(lambda conn: claims.settle(conn, claim, *answer))
 
     def send(self, answer):
         """Claim and settle one goal; its id."""
@@ -290,12 +290,12 @@ def test_a_claim_that_nobody_confirmed_is_taken_back_and_its_attempt_says_so(des
     goal = desk.goal()
     claim = desk.claim()
     for _ in range(2):
-        desk.run(lambda conn: sends.take_back(conn, claim))
+        desk.run(lambda conn: claims.take_back(conn, claim))
         (attempt,) = desk.tries(goal)
         assert (desk.state(goal), attempt.outcome, attempt.ended_at_ms is None) == ("pending", "not_sent", False)
         assert desk.row(goal).first_try_at_ms is None
     again = desk.claim()
-    desk.run(lambda conn: sends.take_back(conn, claim))
+    desk.run(lambda conn: claims.take_back(conn, claim))
     assert desk.state(goal) == "sending", "it is somebody else's by now"
     assert desk.settle(again, DELIVERED).written
 
@@ -772,7 +772,7 @@ def test_what_is_due_is_taken_to_the_millisecond(desk, clock):
 def test_a_look_that_writes_nothing_says_whether_there_is_anything_to_claim(desk, clock):
     def waits():
         with desk.store.read() as conn:
-            return turns.waits(conn, "default")
+            return claims.waits(conn, "default")
 
     assert waits() == NotYet(None, clock.now_ms)
     soon = desk.goal(due_in=5_000)
@@ -814,7 +814,7 @@ def test_while_nobody_is_known_who_was_asked_about_waits_for_an_hour_and_for_a_t
     since = destinations.update().values(unknown_since_ms=now, unknown_turn_at_ms=now + turn_in)
     desk.run(lambda conn: conn.execute(since))
     with desk.store.read() as conn:
-        found = turns.waits(conn, "default")
+        found = claims.waits(conn, "default")
     if claimed:
         assert (found, waits_for) == (None, None)
     else:
