@@ -20,7 +20,7 @@ from bench import events
 from bench.servers import SECRET
 from bridge import rules, sources
 from bridge.model import Document, Request
-from bridge.rules.nearest import nearest
+from bridge.rules.engine import nearest
 from bridge.sources import detection
 
 VECTORS: Final = Path(__file__).parents[1] / "tests" / "contract" / "sources" / "vectors"

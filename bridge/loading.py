@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import rules, sources
 from bridge.errors import FaultsError
+from bridge.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,10 +65,9 @@ def _shared(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
         for secret in source.secrets:
             by_secret.setdefault(secret.strip(), []).append(name)
     for names in dict.fromkeys(tuple(names) for names in by_secret.values() if len(names) > 1):
-        several = f"{', '.join(names[:-1])} and {names[-1]}"
         yield (
-            f"{read.mappings[names[0]].secret_place}: {several} have the same secret, so that what is signed for one of"
-            " them is accepted at the other: give each a secret of its own"
+            f"{read.mappings[names[0]].secret_place}: {listing(list(names))} have the same secret, so that what is"
+            " signed for one of them is accepted at the other: give each a secret of its own"
         )
 
 

@@ -22,7 +22,7 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")
 _UNITS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "min"), (1_000, "s"))
 _UNPLAIN: Final = re.compile(r"[^\n -~]")
-_HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # what nobody can see, by Unicode
 
 
 def storable(text: str) -> str:
@@ -73,7 +73,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 def clean(value: Any) -> str:
     """A string with every control or invisible character spelled out; other values as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return "".join(c if unicodedata.category(c) not in _HIDDEN else _spelled(c) for c in text)
+    return "".join(c if unicodedata.category(c) not in HIDDEN else _spelled(c) for c in text)
 
 
 def escaped(document: str) -> str:
@@ -82,7 +82,7 @@ def escaped(document: str) -> str:
 
 
 def _as_json_escape(character: str) -> str:
-    return json.dumps(character)[1:-1] if unicodedata.category(character) in _HIDDEN else character
+    return json.dumps(character)[1:-1] if unicodedata.category(character) in HIDDEN else character
 
 
 def _spelled(character: str) -> str:

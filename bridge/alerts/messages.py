@@ -17,6 +17,7 @@ from bridge.alarms import span
 from bridge.identity.sentences import HINT, apart, in_words
 from bridge.model import AlertMessage, Problem
 from bridge.settings import MS
+from bridge.text import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,7 +213,7 @@ def cut(text: str, limit: int) -> str:
 def plain(text: str) -> str:
     """Without what no letter needs: control characters, invisible ones, and what a chat takes for a mention."""
     kept = text[: 4 * BODY_MAX]
-    seen = "".join(c if c == "\n" or unicodedata.category(c) not in _INVISIBLE else " " for c in kept)
+    seen = "".join(c if c == "\n" or unicodedata.category(c) not in HIDDEN else " " for c in kept)
     return seen.translate(_MENTIONS)
 
 
@@ -222,6 +223,5 @@ def value(text: str, limit: int = VALUE_MAX) -> str:
     return cut(words.replace("://", ": //").replace("](", "] ("), limit)
 
 
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MENTIONS: Final = str.maketrans({"@": "@\u200b", "<": "(", ">": ")"})
 _MARKUP: Final = str.maketrans({"`": "'", "*": "·", "~": "-", "|": "/", "\n": " "})

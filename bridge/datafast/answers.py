@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import CompletedGoal
+from bridge.text import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +26,6 @@ MESSAGE_MAX: Final = 300
 _LOOKED_AT: Final = 8 * 1024  # of an error page
 _SCRIPT: Final = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[a-z/!?][^<>]*(?:>|\Z)", re.IGNORECASE)
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SECONDS_BELOW: Final = 10**12  # a time since 1970 under this is in seconds
 
 
@@ -53,7 +53,7 @@ def plain(text: str, secret: str | None = None) -> str:
         text = pattern.sub(" ", text[:_LOOKED_AT])
     text = _TAG.sub(" ", html.unescape(text))
     if not text.isprintable():
-        text = "".join(" " if unicodedata.category(sign) in _HIDDEN else sign for sign in text)
+        text = "".join(" " if unicodedata.category(sign) in HIDDEN else sign for sign in text)
     text = " ".join(text.split())
     if secret:
         text = text.replace(secret, "…")

@@ -29,17 +29,7 @@ class GoalState(StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL: Final = frozenset(
-    {
-        GoalState.DELIVERED,
-        GoalState.REJECTED,
-        GoalState.EXPIRED,
-        GoalState.UNATTRIBUTED,
-        GoalState.DRY,
-        GoalState.CANCELLED,
-    }
-)
-
+FINAL: Final = frozenset(map(GoalState, ("delivered", "rejected", "expired", "unattributed", "dry", "cancelled")))
 
 # Kinds of which DataFast records one only, however often it is sent: in doubt they are sent again, never looked up.
 IDEMPOTENT: Final = ("payment",)

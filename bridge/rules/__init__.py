@@ -14,22 +14,6 @@ from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace
 
 __all__ = [
-    "SHIPPED",
-    "Evaluation",
-    "NearMiss",
-    "Rule",
-    "RuleSet",
-    "RuleTrace",
-    "compile_path",
-    "copy_of",
-    "describe",
-    "evaluate",
-    "hash_of",
-    "load",
-    "own",
-    "read_file",
-    "read_files",
-    "reference",
-    "schema_json",
-    "table",
-]
+    "SHIPPED", "Evaluation", "NearMiss", "Rule", "RuleSet", "RuleTrace", "compile_path", "copy_of", "describe",
+    "evaluate", "hash_of", "load", "own", "read_file", "read_files", "reference", "schema_json", "table",
+]  # fmt: skip

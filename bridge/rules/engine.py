@@ -17,7 +17,6 @@ from bridge.rules.goals import Making, RuleFailedError
 from bridge.rules.language.conditions import FieldTest, flat, shown_at
 from bridge.rules.language.named import with_values
 from bridge.rules.language.values import Value, shown
-from bridge.rules.nearest import nearest
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace, Table
 from bridge.text import text_of
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.rules.language.conditions import All, Condition
 
 IDLE_MAX: Final = 500
-_NOTHING: Final = Evaluation()
+_NO_RULES: Final = Table((), (), {}, ())
 _OFF: Final = "the rule is switched off (enabled: false)"
 
 
@@ -81,23 +80,7 @@ def evaluate(
     keys of rules without `once_per`. mode: `test` or `live`. hash_key: the key of the filter `hash`. near: whether the
     rule that came nearest is looked for where there is no goal. Never raises.
     """
-    found = rule_set.tables.get(source.name)
-    if found is None:
-        return _NOTHING
-    return evaluate_table(found, source, document, event_name=event_name, mode=mode, hash_key=hash_key, near=near)
-
-
-def evaluate_table(
-    rules: Table,
-    source: Source,
-    document: Document,
-    *,
-    event_name: str,
-    mode: str,
-    hash_key: bytes,
-    near: bool = True,
-) -> Evaluation:
-    """`evaluate`, for one indexed set of rules."""
+    rules = rule_set.tables.get(source.name, _NO_RULES)
     event_type = text_of(document.envelope.get("type", MISSING)) or ""
     idle = _idle(rules, event_type)
     positions = _positions(rules, event_type)
@@ -113,11 +96,11 @@ def evaluate_table(
     texts: dict[str, str] = {}  # the same as traces show it, where a rule missed it
     for position in positions:
         rule = rules.rules[position]
-        if not rule.enabled:
+        if rule.enabled:
+            goals = planned if rule.follows is None else following
+            traces[position] = _judge(rule, rules.conditions[position], making, values, texts, goals)
+        else:
             traces[position] = RuleTrace(rule.id, rule.goal, "disabled", message=_OFF, origin=rule.origin)
-            continue
-        goals = planned if rule.follows is None else following
-        traces[position] = _judge(rule, rules.conditions[position], making, values, texts, goals)
     miss = _nearest(rules, positions, traces, document) if near and not planned and not following else None
     return Evaluation(tuple(planned), tuple(traces), tuple(following), miss)
 
@@ -127,6 +110,40 @@ def _nearest(rules: Table, positions: tuple[int, ...], traces: list[RuleTrace], 
         return nearest(rules, positions, traces, document)
     except Exception:  # noqa: BLE001 - as of a rule: whatever a body does to it, the event is routed
         return None
+
+
+def nearest(rules: Table, positions: Sequence[int], traces: Sequence[RuleTrace], document: Document) -> NearMiss | None:
+    """Of an event without a goal: the rule that came nearest to making one, and the condition that kept it from it.
+
+    Nearest is the rule of which the fewest conditions fail; among those one that is switched on, then the one of which
+    the most conditions hold, then the first. Being switched off counts as a condition that fails. A rule that cannot
+    come nearer is not asked again, so that many rules with one condition each cost little. positions: of the rules for
+    this type. None where none of them was kept from its goal by a condition.
+    """
+    best: tuple[int, bool, int] | None = None
+    found = -1
+    for is_off, kept_by, least in ((False, "condition", 1), (True, "disabled", 0)):  # least: conditions that fail
+        if best is not None and best[0] == 1:
+            break  # no rule that is switched off comes nearer
+        for position in positions:
+            if traces[position].result != kept_by:
+                continue
+            conditions = rules.conditions[position]
+            if best is not None and best <= (1, is_off, least - len(conditions)):
+                continue  # it cannot come nearer, however few of its conditions fail
+            failing = _failing(conditions, document) if is_off or len(conditions) > 1 else 1
+            rank = (failing + is_off, is_off, failing - len(conditions))
+            if best is None or rank < best:
+                best, found = rank, position
+    if best is None:
+        return None
+    trace, total = traces[found], len(rules.conditions[found])
+    seen = (trace.path, trace.expected, trace.actual, trace.message, trace.origin)
+    return NearMiss(trace.rule_id, trace.goal, best[0], total, *seen)
+
+
+def _failing(conditions: Sequence[Condition], document: Document) -> int:
+    return sum(condition.test(document) is not None for condition in conditions)
 
 
 def _positions(rules: Table, event_type: str) -> tuple[int, ...]:

@@ -68,18 +68,8 @@ class RuleTrace(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """For the trace that is stored; what is None or empty is left out."""
-        fields = {
-            "rule": self.rule_id,
-            "goal": self.goal,
-            "origin": self.origin or None,
-            "result": self.result,
-            "path": self.path,
-            "expected": self.expected,
-            "actual": self.actual,
-            "message": self.message,
-            "notes": list(self.notes) or None,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
+        head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None, "result": self.result}
+        return _said({**head, **_why(self), "notes": list(self.notes) or None})
 
 
 class NearMiss(NamedTuple):
@@ -101,18 +91,16 @@ class NearMiss(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """For the trace that is stored; what is None or empty is left out."""
-        fields = {
-            "rule": self.rule_id,
-            "goal": self.goal,
-            "origin": self.origin or None,
-            "failing": self.failing,
-            "conditions": self.conditions,
-            "path": self.path,
-            "expected": self.expected,
-            "actual": self.actual,
-            "message": self.message,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
+        head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None}
+        return _said({**head, "failing": self.failing, "conditions": self.conditions, **_why(self)})
+
+
+def _why(trace: RuleTrace | NearMiss) -> dict[str, Any]:
+    return {"path": trace.path, "expected": trace.expected, "actual": trace.actual, "message": trace.message}
+
+
+def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 class Evaluation(NamedTuple):

@@ -27,44 +27,22 @@ class Host:
 HOSTS: Final = (
     Host("Heroku", ("DYNO",), instead="add a database with `heroku addons:create heroku-postgresql:essential-0`"),
     Host("Render", ("RENDER", "RENDER_SERVICE_ID", "RENDER_INSTANCE_ID")),
-    Host(
-        "Railway",
-        (
-            "RAILWAY_ENVIRONMENT",
-            "RAILWAY_ENVIRONMENT_NAME",
-            "RAILWAY_ENVIRONMENT_ID",
-            "RAILWAY_PROJECT_ID",
-            "RAILWAY_SERVICE_ID",
-            "RAILWAY_SERVICE_NAME",
-            "RAILWAY_DEPLOYMENT_ID",
-            "RAILWAY_REPLICA_ID",
-        ),
-    ),
+    Host("Railway", (
+        "RAILWAY_ENVIRONMENT", "RAILWAY_ENVIRONMENT_NAME", "RAILWAY_ENVIRONMENT_ID", "RAILWAY_PROJECT_ID",
+        "RAILWAY_SERVICE_ID", "RAILWAY_SERVICE_NAME", "RAILWAY_DEPLOYMENT_ID", "RAILWAY_REPLICA_ID",
+    )),
     Host("Fly.io", ("FLY_APP_NAME", "FLY_MACHINE_ID", "FLY_ALLOC_ID")),
-    Host(
-        "Google Cloud Run",
-        ("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_WORKER_POOL"),
-    ),
+    Host("Google Cloud Run", (
+        "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_WORKER_POOL",
+    )),
     Host("Google App Engine", ("GAE_ENV", "GAE_SERVICE", "GAE_APPLICATION", "GAE_INSTANCE", "GAE_VERSION")),
-    Host(
-        "Azure",
-        ("WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_NAME", "CONTAINER_APP_REVISION"),
-    ),
-    Host(
-        "Koyeb",
-        (
-            "KOYEB_APP_NAME",
-            "KOYEB_APP_ID",
-            "KOYEB_SERVICE_NAME",
-            "KOYEB_SERVICE_ID",
-            "KOYEB_INSTANCE_ID",
-            "KOYEB_PUBLIC_DOMAIN",
-            "KOYEB_REGION",
-            "KOYEB_DC",
-        ),
-    ),
+    Host("Azure", ("WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_NAME", "CONTAINER_APP_REVISION")),
+    Host("Koyeb", (
+        "KOYEB_APP_NAME", "KOYEB_APP_ID", "KOYEB_SERVICE_NAME", "KOYEB_SERVICE_ID", "KOYEB_INSTANCE_ID",
+        "KOYEB_PUBLIC_DOMAIN", "KOYEB_REGION", "KOYEB_DC",
+    )),
     Host("Northflank", (), ("NORTHFLANK_", "NF_")),
-)
+)  # fmt: skip
 _OF_A_TOOL: Final = ("TOKEN", "KEY")
 _OFF: Final = ("", "0", "false", "no", "off")  # `RENDER=false`, to try at home what an application does without it
 _VOLUME: Final = "RAILWAY_VOLUME_MOUNT_PATH"

@@ -52,14 +52,9 @@ def with_envelope(document: Document, envelope: Envelope) -> Document:
     return Document(document.body, document.header, document.query, root, document.key, document.root)
 
 
-def clean_text(text: str) -> str:
-    """The string as any database takes it; most are so already."""
-    return text if text.isascii() and "\0" not in text else storable(text)
-
-
 def bounded_text(text: str) -> str:
     """A clean string of at most MAX_TEXT characters; the rest is replaced by its hash."""
-    text = clean_text(text)
+    text = storable(text)
     if len(text) <= MAX_TEXT:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_DIGEST_CHARACTERS]

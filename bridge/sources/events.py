@@ -17,8 +17,9 @@ from bridge.model import MISSING, Document, Envelope, NewEvent
 from bridge.sources import dedupe
 from bridge.sources.body import MAX_EVENTS, legible, parse
 from bridge.sources.dedupe import signed_id
-from bridge.sources.envelope import clean_text, read_envelope, with_envelope
+from bridge.sources.envelope import read_envelope, with_envelope
 from bridge.sources.facts import query_of
+from bridge.text import storable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +138,7 @@ def _kept_headers(source: Source, request: Request) -> dict[str, str]:
     """The headers to store. A URL loses its secrets, unless a rule reads the header and must find what was sent."""
     signatures = _signature_names(source.verify, "header")
     return {
-        clean_text(name): clean_text(value if f"header.{name}" in source.reads else without_secret_parameters(value))
+        storable(name): storable(value if f"header.{name}" in source.reads else without_secret_parameters(value))
         for name, value in request.headers.items()
         if name not in signatures and _is_kept(name, "header", source.reads)
     }
@@ -151,7 +152,7 @@ def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[st
     """
     names = _id_headers(source.verify)
     signed = signed_id(source, request) if names else None
-    return header if signed is None else header | dict.fromkeys(names, clean_text(signed))
+    return header if signed is None else header | dict.fromkeys(names, storable(signed))
 
 
 @lru_cache(maxsize=1024)
@@ -167,7 +168,7 @@ def _kept_query(source: Source, request: Request) -> dict[str, str]:
         return {}
     signatures = _signature_names(source.verify, "query")
     return {
-        clean_text(name): clean_text(value)
+        storable(name): storable(value)
         for name, value in query_of(request).items()
         if name.lower() not in signatures and _is_kept(name, "query", source.reads)
     }

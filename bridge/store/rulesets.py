@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from bridge.store.clock import read_ms
+from bridge.store.schema import insert
 from bridge.store.schema import rule_sets as table
-from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ JSON is kept as text that this project writes and reads itself: a database never
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
@@ -27,6 +28,9 @@ from sqlalchemy import (
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 metadata = MetaData(
     naming_convention={
@@ -61,6 +65,15 @@ def complete(*dialects: str) -> MetaData:
 @event.listens_for(metadata, "before_create")
 def _complete_for(_metadata: MetaData, conn: Connection, **_options: Any) -> None:
     complete(conn.dialect.name)
+
+
+def insert(table: Table, dialect: str) -> Insert:
+    """INSERT … ON CONFLICT: both databases write it alike, but SQLAlchemy has it in two modules.
+
+    A process loads only that of its own database: PostgreSQL's costs 40 ms and 4 MB, for drivers it does not use.
+    """
+    made: Insert = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+    return made
 
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER

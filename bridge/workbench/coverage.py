@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from bridge.rules.language.conditions import flat
-from bridge.store.operator import tallies
+from bridge.store.operator import queries, tallies
 from bridge.text import count, listing, span
 from bridge.workbench import trace
 
@@ -148,7 +148,7 @@ def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
                     sum(one.events for one in mine),
                     tally.goals if tally else 0,
                     tally.last_at_ms if tally else None,
-                    _said(tallies.trace(conn, newest), rule.id) if looked_into and newest else None,
+                    _said(queries.traces_of(conn, [newest]).get(newest), rule.id) if looked_into and newest else None,
                     newest if looked_into else None,
                 )
             )

@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
 from bridge.model import MISSING, Document
-from bridge.rules.language.expectations import (
-    Expectation,
-    bound,
-    one_holds,
-)
+from bridge.rules.language.expectations import Expectation, bound, one_holds
 from bridge.rules.language.values import shown
 from bridge.text import text_of
 
@@ -141,12 +137,8 @@ _TYPES_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class ElementTest:
+class ElementTest(FieldTest):
     """One line of a `when:` map whose path reads a list (`*`): one of its elements is as expected."""
-
-    path: CompiledPath
-    expectation: Expectation
-    expected: str
 
     def test(self, document: Document) -> FailedCondition | None:
         found = self.path.read(document)
@@ -154,10 +146,6 @@ class ElementTest:
         if one_holds(bound(self.expectation, document), values, document):
             return None
         return FailedCondition(self.path.text, self.expected, shown_at(self.path.text, _some(values)))
-
-    @property
-    def text(self) -> str:
-        return f"{self.path.text} is {self.expected}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ event as it was before the change. A value that needs itself is missing.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from bridge.globs import Glob
     from bridge.model import Derived, Source
 
-NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 _TYPES_MAX: Final = 500
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.rules.reading.folder import provider_of, shipped
 from bridge.rules.reading.layers import default_id
-from bridge.rules.reading.payment import DEFAULTS
+from bridge.rules.reading.rule import DEFAULTS
 from bridge.rules.reading.strict_yaml import parse
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, compile_one
 from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.reading.named import check_template, check_text, check_when
-from bridge.rules.reading.payment import compile_payment
 from bridge.rules.reading.report import below, numbered, paths
+from bridge.rules.reading.schema import PaymentStanza
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import Rule
@@ -80,16 +80,6 @@ def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
     )
 
 
-def _payment(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...]:
-    if goal.goal != limits.PAYMENT:
-        fault(("goal", KEY), 'a rule has either "goal" or "payment"')
-    for key in ("metadata", "description"):
-        if getattr(goal, key) is not None:
-            fault((key, KEY), f'DataFast takes no {key} with a payment; what it takes is in "payment"')
-    assert goal.payment is not None
-    return compile_payment(goal.payment, context.maps, context.values, below(fault, "payment"))
-
-
 def _when(goal: GoalStanza, context: RuleContext, fault: Fault) -> All:
     if goal.when is None:
         return ALWAYS
@@ -97,11 +87,13 @@ def _when(goal: GoalStanza, context: RuleContext, fault: Fault) -> All:
     return compile_when(goal.when, fault)
 
 
-def _template(text: str | None, context: RuleContext, fault: Fault) -> Template | None:
+def _template(text: str | None, context: RuleContext, fault: Fault, payment_field: str = "") -> Template | None:
     if text is None:
         return None
     try:
         template = compile_template(text, context.maps)
+        if payment_field and template.literal is not None:
+            _check_payment(payment_field, template.literal)
     except ValueError as error:
         fault((), str(error))
         return None
@@ -246,3 +238,52 @@ def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
     if template.literal == "":
         fault((), "an empty value is never sent; leave the entry out")
     return template
+
+
+# ------------------------------------------------------------------------------------------------------ payments
+
+DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {  # by the names of values; nothing personal is sent unasked
+    "amount": ("amount",),
+    "currency": ("currency",),
+    "transaction_id": ("transaction_id", "transaction"),
+    "customer_id": ("customer_id",),
+    "renewal": ("renewal",),
+    "refunded": ("refunded",),
+    "is_free_trial": ("is_free_trial",),
+}
+
+
+def _payment(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...]:
+    """The fields of a payment, in the order of DataFast's documents."""
+    if goal.goal != limits.PAYMENT:
+        fault(("goal", KEY), 'a rule has either "goal" or "payment"')
+    for key in ("metadata", "description"):
+        if getattr(goal, key) is not None:
+            fault((key, KEY), f'DataFast takes no {key} with a payment; what it takes is in "payment"')
+    fields = []
+    for name in PaymentStanza.model_fields:
+        written, values = getattr(goal.payment, name), DEFAULTS.get(name, ())
+        if written is False and name not in limits.PAYMENT_FLAGS:
+            written, values = None, ()
+        default = next((value for value in values if value in context.values.choices), None)
+        if written is not None:
+            template = _template(text_of(written) or "", context, below(fault, "payment", name), payment_field=name)
+        else:
+            template = None if default is None else compile_template(f"{{value.{default}}}")
+        if template is not None:
+            fields.append((name, template))
+        elif written is None and name in limits.PAYMENT_NEEDS:
+            sentence = f'a payment needs "{name}": write it, because this file and its preset name no value {name}'
+            fault(("payment",), sentence)
+    return tuple(fields)
+
+
+def _check_payment(name: str, literal: str) -> None:
+    if name == "transaction_id":
+        raise ValueError(f'"{literal[:40]}" is the same for every event; put a path in braces')
+    if name == "timestamp":
+        raise ValueError("a timestamp is a template of the event's, such as {data.paid_at}")
+    try:
+        limits.payment_field(name, literal)
+    except ValueError as error:
+        raise ValueError(f"{error}; a path is written in braces") from None

@@ -69,10 +69,12 @@ def _enabled(value: Any) -> Any:
 
 
 Enabled = Annotated[Any, BeforeValidator(_enabled), WithJsonSchema({"enum": [True, False, "dry"]})]
-When = Annotated[
-    dict[str, Any],
-    WithJsonSchema({"type": "object", "description": "path: expectation"}),
-]
+When = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "description": "path: expectation"})]
+
+
+def optional(description: str, **more: Any) -> Any:
+    """A key that may be left out."""
+    return Field(default=None, description=description, **more)
 
 
 class Strict(BaseModel):
@@ -89,8 +91,14 @@ class DestinationStanza(Strict):
     called: ClassVar[str] = "datafast"
 
     name: StrictStr = Field(description="how the website is called here; it survives a new key")
-    api_key: StrictStr | None = Field(default=None, description="`${NAME}` of its `df_…` or `dft_…` key")
-    website_id: StrictStr | None = Field(default=None, description="needed with a `dft_…` key")
+    api_key: StrictStr | None = optional("`${NAME}` of its `df_…` or `dft_…` key")
+    website_id: StrictStr | None = optional("needed with a `dft_…` key")
+
+
+OtherWebsite = Annotated[
+    Annotated[StrictStr, Tag("~text")] | Annotated[DestinationStanza, Tag("~map")],
+    _either("the name of a website, or {name, api_key, website_id}"),
+]
 
 
 class PaymentStanza(Strict):
@@ -98,21 +106,18 @@ class PaymentStanza(Strict):
 
     called: ClassVar[str] = "payment"
 
-    amount: Scalar | None = Field(
-        default=None, description="in whole units (29.00), zero or more; default: `value.amount`"
+    amount: Scalar | None = optional("in whole units (29.00), zero or more; default: `value.amount`")
+    currency: Scalar | None = optional("three letters; default: `value.currency`")
+    transaction_id: Scalar | None = optional(
+        "DataFast records each once; default: `value.transaction_id`, else `value.transaction`"
     )
-    currency: Scalar | None = Field(default=None, description="three letters; default: `value.currency`")
-    transaction_id: Scalar | None = Field(
-        default=None,
-        description="DataFast records each once; default: `value.transaction_id`, else `value.transaction`",
-    )
-    customer_id: Scalar | None = Field(default=None, description="default: `value.customer_id`")
-    email: Scalar | None = Field(default=None, description="the customer's; sent only if it is written here")
-    name: Scalar | None = Field(default=None, description="the customer's; sent only if it is written here")
-    renewal: Scalar | None = Field(default=None, description="true or false; default: `value.renewal`")
-    refunded: Scalar | None = Field(default=None, description="true or false; default: `value.refunded`")
-    is_free_trial: Scalar | None = Field(default=None, description="true or false; default: `value.is_free_trial`")
-    timestamp: Scalar | None = Field(default=None, description="when it was paid; default: the event's time")
+    customer_id: Scalar | None = optional("default: `value.customer_id`")
+    email: Scalar | None = optional("the customer's; sent only if it is written here")
+    name: Scalar | None = optional("the customer's; sent only if it is written here")
+    renewal: Scalar | None = optional("true or false; default: `value.renewal`")
+    refunded: Scalar | None = optional("true or false; default: `value.refunded`")
+    is_free_trial: Scalar | None = optional("true or false; default: `value.is_free_trial`")
+    timestamp: Scalar | None = optional("when it was paid; default: the event's time")
 
 
 def _named_payment(written: Any) -> Any:
@@ -132,16 +137,12 @@ class GoalStanza(Strict):
     called: ClassVar[str] = "a goal"
 
     goal: StrictStr = Field(description="the goal's name in DataFast; may be a template; or `payment` instead")
-    payment: PaymentStanza | None = Field(default=None, description="instead of `goal`: this money, sent as a payment")
+    payment: PaymentStanza | None = optional("instead of `goal`: this money, sent as a payment")
     event: Texts = Field(description="the event type, a list, or a glob such as `customer.*`")
-    when: When | None = Field(default=None, description="conditions, beside those of the file")
-    visitor: Texts | None = Field(default=None, description="paths of the visitor id, tried before the file's")
-    once_per: Texts | None = Field(
-        default=None, description="a path, a list, or a template: at most one goal of this name per value"
-    )
-    description: StrictStr | None = Field(
-        default=None, description="a template; default: the source and the event's id"
-    )
+    when: When | None = optional("conditions, beside those of the file")
+    visitor: Texts | None = optional("paths of the visitor id, tried before the file's")
+    once_per: Texts | None = optional("a path, a list, or a template: at most one goal of this name per value")
+    description: StrictStr | None = optional("a template; default: the source and the event's id")
     metadata: (
         Annotated[
             Annotated[StrictStr, Tag("~text")]
@@ -150,19 +151,11 @@ class GoalStanza(Strict):
             _either('a map of names to templates, a list of values, or one template of an object ("{data.metadata}")'),
         ]
         | None
-    ) = Field(default=None, description="name: template; or a list of names of `values`; or one template of an object")
-    follows: StrictStr | None = Field(
-        default=None, description="only if a goal of this name with the same `once_per` value was made before"
-    )
-    max_age: StrictStr | None = Field(default=None, description="a goal older than this is not sent (`7d`)")
-    wait: StrictStr | None = Field(default=None, description="how long it waits for its visitor (`96h`)")
-    datafast: (
-        Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[DestinationStanza, Tag("~map")],
-            _either("the name of a website, or {name, api_key, website_id}"),
-        ]
-        | None
-    ) = Field(default=None, description="another DataFast website for this rule")
+    ) = optional("name: template; or a list of names of `values`; or one template of an object")
+    follows: StrictStr | None = optional("only if a goal of this name with the same `once_per` value was made before")
+    max_age: StrictStr | None = optional("a goal older than this is not sent (`7d`)")
+    wait: StrictStr | None = optional("how long it waits for its visitor (`96h`)")
+    datafast: OtherWebsite | None = optional("another DataFast website for this rule")
     enabled: Enabled = Field(
         default=True,
         description="`false` switches the rule off, `dry` keeps its goals for `goals send`; its tests still run",
@@ -170,16 +163,14 @@ class GoalStanza(Strict):
     notify: StrictBool = Field(
         default=False, description="`true`: BRIDGE_ALERTS is told when a goal of this rule is delivered"
     )
-    id: StrictStr | None = Field(
-        default=None,
-        description="default: the goal's name; two rules of a file need different ones. In a layer, the id of a shipped"
+    id: StrictStr | None = optional(
+        "default: the goal's name; two rules of a file need different ones. In a layer, the id of a shipped"
         " rule changes that rule: `when` is added, `metadata` merged by name (`name: false` takes one away), other keys"
-        " replace",
+        " replace"
     )
-    like: StrictStr | None = Field(
-        default=None,
-        description="in a new rule of a layer, a shipped rule (its id or goal), on or off: takes its `event`, `when`,"
-        " `once_per`, `follows` and `metadata`, and adds its own `when` and `metadata`",
+    like: StrictStr | None = optional(
+        "in a new rule of a layer, a shipped rule (its id or goal), on or off: takes its `event`, `when`,"
+        " `once_per`, `follows` and `metadata`, and adds its own `when` and `metadata`"
     )
 
     _payment = model_validator(mode="before")(_named_payment)
@@ -191,10 +182,10 @@ class ExpectedGoalStanza(Strict):
     model_config = ConfigDict(json_schema_extra=_goal_or_payment)
 
     goal: StrictStr = Field(description="the goal's name; or `payment` instead")
-    payment: dict[str, Scalar] | None = Field(default=None, description="a payment of exactly these fields")
-    metadata: dict[str, Scalar] | None = Field(default=None, description="if given: exactly this metadata")
-    visitor: StrictStr | None = Field(default=None, description="if given: this visitor id")
-    description: StrictStr | None = Field(default=None, description="if given: this description")
+    payment: dict[str, Scalar] | None = optional("a payment of exactly these fields")
+    metadata: dict[str, Scalar] | None = optional("if given: exactly this metadata")
+    visitor: StrictStr | None = optional("if given: this visitor id")
+    description: StrictStr | None = optional("if given: this description")
 
     _payment = model_validator(mode="before")(_named_payment)
 
@@ -209,21 +200,17 @@ class TestCaseStanza(Strict):
     headers: dict[str, Scalar] = Field(default_factory=dict, description="headers of the request")
     query: dict[str, Scalar] = Field(default_factory=dict, description="parameters of the URL")
     key: dict[str, Scalar] = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
-    after: Texts | None = Field(
-        default=None, description="names of goals that were made before, for rules with `follows`"
-    )
-    only: Texts | None = Field(default=None, description="ids of rules: just these are looked at, switched on or not")
+    after: Texts | None = optional("names of goals that were made before, for rules with `follows`")
+    only: Texts | None = optional("ids of rules: just these are looked at, switched on or not")
 
 
 class Signature(Strict):
     called: ClassVar[str] = "signature"
 
-    in_: Texts | None = Field(
-        default=None,
-        alias="in",
-        description="`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list. Needed, unless a preset says it",
+    in_: Texts | None = optional(
+        "`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list. Needed, unless a preset says it", alias="in"
     )
-    split: StrictStr | None = Field(default=None, description="what separates several signatures")
+    split: StrictStr | None = optional("what separates several signatures")
     prefix: StrictStr = Field(default="", description="only elements that begin so count")
     encoding: Literal["hex", "base64"] = Field(default="hex", description="`hex` or `base64`")
 
@@ -231,13 +218,10 @@ class Signature(Strict):
 class Timestamp(Strict):
     called: ClassVar[str] = "timestamp"
 
-    in_: Texts | None = Field(
-        default=None, alias="in", description="as for `signature`; or `signature`: an element of its text"
-    )
+    in_: Texts | None = optional("as for `signature`; or `signature`: an element of its text", alias="in")
     prefix: StrictStr = Field(default="", description="what the element begins with")
-    form: Literal["seconds", "milliseconds", "iso"] | None = Field(
-        default=None,
-        description="its exact form: `seconds`, `milliseconds` or `iso`; for a `signed` without separators",
+    form: Literal["seconds", "milliseconds", "iso"] | None = optional(
+        "its exact form: `seconds`, `milliseconds` or `iso`; for a `signed` without separators"
     )
     tolerance: Annotated[int, Field(ge=1, le=86_400)] = Field(default=300, description="seconds, in both directions")
 
@@ -247,16 +231,15 @@ class Scheme(Strict):
 
     called: ClassVar[str] = "an entry of or"
 
-    type: StrictStr | None = Field(default=None, description="one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
-    key: Texts | None = Field(
-        default=None,
-        description="form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; of several, any may match",
+    type: StrictStr | None = optional("one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
+    key: Texts | None = optional(
+        "form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; of several, any may match"
     )
-    signature: Signature | None = Field(default=None, description="where the signature is")
-    timestamp: Timestamp | None = Field(default=None, description="where the time of signing is")
-    id: Texts | None = Field(default=None, description="where the `{id}` of the signed text is")
-    signed: StrictStr | None = Field(
-        default=None, description="what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
+    signature: Signature | None = optional("where the signature is")
+    timestamp: Timestamp | None = optional("where the time of signing is")
+    id: Texts | None = optional("where the `{id}` of the signed text is")
+    signed: StrictStr | None = optional(
+        "what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
     )
 
 
@@ -265,11 +248,9 @@ class Verify(Scheme):
 
     called: ClassVar[str] = "verify"
 
-    preset: StrictStr | None = Field(default=None, description="take what is not said here from this preset")
-    or_: list[Scheme] | None = Field(
-        default=None,
-        alias="or",
-        description="other schemes that this sender uses, each said in full with the keys above; any may match",
+    preset: StrictStr | None = optional("take what is not said here from this preset")
+    or_: list[Scheme] | None = optional(
+        "other schemes that this sender uses, each said in full with the keys above; any may match", alias="or"
     )
 
 
@@ -281,9 +262,7 @@ class TestFlag(Strict):
     is_: Any = Field(
         default=True, alias="is", description="the value that marks a test event (default: true), or a list"
     )
-    prefix: StrictStr | None = Field(
-        default=None, min_length=1, description="instead of `is`: what the value of a test event begins with"
-    )
+    prefix: StrictStr | None = optional("instead of `is`: what the value of a test event begins with", min_length=1)
 
 
 class EnvelopeStanza(Strict):
@@ -291,13 +270,10 @@ class EnvelopeStanza(Strict):
 
     called: ClassVar[str] = "envelope"
 
-    type: Texts | None = Field(
-        default=None,
-        description='the type of the event; a template of its pieces: `"{object_type}.{action|lower}"`',
-    )
-    id: Texts | None = Field(default=None, description="the id of the event (not of its object)")
-    time: Texts | None = Field(default=None, description="when it happened")
-    order: Texts | None = Field(default=None, description="a time good for order only")
+    type: Texts | None = optional('the type of the event; a template of its pieces: `"{object_type}.{action|lower}"`')
+    id: Texts | None = optional("the id of the event (not of its object)")
+    time: Texts | None = optional("when it happened")
+    order: Texts | None = optional("a time good for order only")
     test: (
         Annotated[
             Annotated[StrictStr, Tag("~text")]
@@ -306,11 +282,8 @@ class EnvelopeStanza(Strict):
             _either("a path, {path, is}, or {path, prefix}"),
         ]
         | None
-    ) = Field(
-        default=None,
-        description="the flag of a test event: a path (true marks a test), `{path, is}` or `{path, prefix}`",
-    )
-    account: Texts | None = Field(default=None, description="the connected account")
+    ) = optional("the flag of a test event: a path (true marks a test), `{path, is}` or `{path, prefix}`")
+    account: Texts | None = optional("the connected account")
 
 
 class LinkStanza(Strict):
@@ -338,9 +311,9 @@ class HandoverStanza(Strict):
     called: ClassVar[str] = "an entry of handover"
 
     event: Texts = Field(description="event types (globs)")
-    when: When | None = Field(default=None, description="conditions: only of such events")
-    kind: Literal["purchase", "sign-up", "booking", "form"] | None = Field(
-        default=None, description="what they are called: `purchase`, `sign-up`, `booking` or `form`"
+    when: When | None = optional("conditions: only of such events")
+    kind: Literal["purchase", "sign-up", "booking", "form"] | None = optional(
+        "what they are called: `purchase`, `sign-up`, `booking` or `form`"
     )
 
 
@@ -350,9 +323,9 @@ class Chosen(Strict):
     called: ClassVar[str] = "an entry of a value"
 
     event: Texts = Field(default="*", description="only for events of these types (globs)")
-    value: Scalar | None = Field(default=None, description="a template")
-    builtin: StrictStr | None = Field(default=None, description="code of the bridge instead, as presets use it")
-    means: StrictStr | None = Field(default=None, description="what it is, for the table of docs/rules.md")
+    value: Scalar | None = optional("a template")
+    builtin: StrictStr | None = optional("code of the bridge instead, as presets use it")
+    means: StrictStr | None = optional("what it is, for the table of docs/rules.md")
 
 
 NamedValue = Annotated[
@@ -383,73 +356,69 @@ class HandshakeStanza(Strict):
     called: ClassVar[str] = "a handshake"
 
     method: Texts = Field(default="POST", description="`GET`, `HEAD` or `POST` (default), or a list")
-    when: dict[str, Scalars] | None = Field(
-        default=None,
-        description='place: value, or a list of values (`""`: nothing is there); all of them mark the handshake',
+    when: dict[str, Scalars] | None = optional(
+        'place: value, or a list of values (`""`: nothing is there); all of them mark the handshake'
     )
-    echo: StrictStr | None = Field(
-        default=None, description="the place of the value to say back, such as `query:challenge` or `body:challenge`"
+    echo: StrictStr | None = optional(
+        "the place of the value to say back, such as `query:challenge` or `body:challenge`"
     )
-    json_: dict[str, StrictStr] | None = Field(
-        default=None, alias="json", description='say it as JSON, such as `{challenge: "{value}"}`; default: plain text'
+    json_: dict[str, StrictStr] | None = optional(
+        'say it as JSON, such as `{challenge: "{value}"}`; default: plain text', alias="json"
     )
-    signed: StrictBool | None = Field(
-        default=None, description="whether its own signature must verify first; default: yes for `POST`, no for others"
+    signed: StrictBool | None = optional(
+        "whether its own signature must verify first; default: yes for `POST`, no for others"
     )
-    verify_token: StrictStr | None = Field(
-        default=None, description="the place of a value that must equal the variable `<SOURCE>_VERIFY_TOKEN`"
+    verify_token: StrictStr | None = optional(
+        "the place of a value that must equal the variable `<SOURCE>_VERIFY_TOKEN`"
     )
-    body: StrictStr | None = Field(default=None, description="in presets: the whole body, `{digits}` being a number")
-    hmac: StrictStr | None = Field(default=None, description="in presets: the place of a token to be signed")
-    keep: StrictStr | None = Field(default=None, description="in presets: the place of what a person must read")
-    answer: Literal["empty", "no_content"] | None = Field(
-        default=None, description="in presets: `empty` (200 without a body) or `no_content` (204)"
+    body: StrictStr | None = optional("in presets: the whole body, `{digits}` being a number")
+    hmac: StrictStr | None = optional("in presets: the place of a token to be signed")
+    keep: StrictStr | None = optional("in presets: the place of what a person must read")
+    answer: Literal["empty", "no_content"] | None = optional(
+        "in presets: `empty` (200 without a body) or `no_content` (204)"
     )
 
 
 class Stanzas(Strict):
     """What a preset and a mapping file have in common."""
 
-    visitor: Texts | None = Field(default=None, description="paths of the visitor id, tried in order; then memory")
+    visitor: Texts | None = optional("paths of the visitor id, tried in order; then memory")
     verify: (
         Annotated[
             Annotated[StrictStr, Tag("~text")] | Annotated[Verify, Tag("~map")],
             _either("the name of a preset, or a map"),
         ]
         | None
-    ) = Field(default=None, description="how the sender proves who it is; needed with `provider: custom`")
-    envelope: EnvelopeStanza | None = Field(default=None, description="where type, id, time and test flag are")
+    ) = optional("how the sender proves who it is; needed with `provider: custom`")
+    envelope: EnvelopeStanza | None = optional("where type, id, time and test flag are")
     body: (
         Annotated[
             Annotated[Literal["json", "form"], Tag("~text")] | Annotated[JsonField, Tag("~map")],
             _either("json, form, or {json_field: name}"),
         ]
         | None
-    ) = Field(default=None, description="`json`, `form`, or `{json_field: data}`")
-    require: dict[str, Scalars] | None = Field(
-        default=None, description="path: value that must be there, for senders that sign nothing"
-    )
-    public_url: StrictStr | None = Field(default=None, description="the URL as it is registered at the sender")
+    ) = optional("`json`, `form`, or `{json_field: data}`")
+    require: dict[str, Scalars] | None = optional("path: value that must be there, for senders that sign nothing")
+    public_url: StrictStr | None = optional("the URL as it is registered at the sender")
     handshake: (
         Annotated[
             Annotated[HandshakeStanza, Tag("~map")] | Annotated[list[HandshakeStanza], Tag("~list")],
             _either("a map, or a list of maps"),
         ]
         | None
-    ) = Field(default=None, description="messages that set up the webhook; with `provider: custom`, echoes only")
-    challenge: Any = Field(default=None, description='does nothing and is accepted for old files; use "handshake"')
+    ) = optional("messages that set up the webhook; with `provider: custom`, echoes only")
+    challenge: Any = optional('does nothing and is accepted for old files; use "handshake"')
     links: (
         Annotated[
             Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[LinkStanza], Tag("~list")],
             _either("a map of kind to path, or a list of {event, path, kind}"),
         ]
         | None
-    ) = Field(default=None, description="ids to remember, so that later events find their visitor")
-    handover: list[HandoverStanza] | None = Field(
-        default=None,
-        description="events by which a visitor can be handed over; that most of their goals have none is an alarm",
+    ) = optional("ids to remember, so that later events find their visitor")
+    handover: list[HandoverStanza] | None = optional(
+        "events by which a visitor can be handed over; that most of their goals have none is an alarm"
     )
-    each: StrictStr | None = Field(default=None, description="the path of a list: one event per element")
+    each: StrictStr | None = optional("the path of a list: one event per element")
     values: dict[str, NamedValue] = Field(
         default_factory=dict,
         description="templates by name, read as `{value.name}`; or a list of {event, value}, of which the first whose"
@@ -500,32 +469,23 @@ class Preset(Stanzas):
 class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
-    extends: StrictStr | None = Field(
-        default=None,
-        description="first line of a layer: the name of a shipped file, which this one changes (`stripe`). A layer"
-        " needs neither `provider` nor `goals`",
+    extends: StrictStr | None = optional(
+        "first line of a layer: the name of a shipped file, which this one changes (`stripe`). A layer"
+        " needs neither `provider` nor `goals`"
     )
-    use: list[StrictStr] | None = Field(
-        default=None,
-        description="in a layer, by goal name, exactly the shipped goals that are on (`[]`: none); default: those that"
-        " are on in the shipped file",
+    use: list[StrictStr] | None = optional(
+        "in a layer, by goal name, exactly the shipped goals that are on (`[]`: none); default: those that"
+        " are on in the shipped file"
     )
-    in_layers: list[StrictStr] | None = Field(
-        default=None,
-        description="in shipped files, the ids of the rules that are on in a layer without `use`, as the first release"
-        " had them: what comes later is off there",
+    in_layers: list[StrictStr] | None = optional(
+        "in shipped files, the ids of the rules that are on in a layer without `use`, as the first release"
+        " had them: what comes later is off there"
     )
     provider: StrictStr = Field(description="`stripe`, `lemonsqueezy`, any preset, or `custom`")
-    secret: Texts | None = Field(default=None, description="default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
-    when: When | None = Field(default=None, description="conditions of all rules")
+    secret: Texts | None = optional("default: `${<STEM>_WEBHOOK_SECRET}`, and `…_OLD` beside it")
+    when: When | None = optional("conditions of all rules")
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
-    datafast: (
-        Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[DestinationStanza, Tag("~map")],
-            _either("the name of a website, or {name, api_key, website_id}"),
-        ]
-        | None
-    ) = Field(default=None, description="another DataFast website for all rules")
+    datafast: OtherWebsite | None = optional("another DataFast website for all rules")
     goals: list[GoalStanza] = Field(description="the rules")
     tests: list[TestCaseStanza] = Field(default_factory=list, description="events and the goals that must come of them")
 

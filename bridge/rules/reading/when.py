@@ -147,7 +147,7 @@ def _outside(condition: Condition) -> list[CompiledPath]:
     if isinstance(condition, NotAll):
         return _outside(condition.inner)
     paths = _paths(condition)
-    if isinstance(condition, FieldTest | ElementTest):
+    if isinstance(condition, FieldTest):
         paths += compared_with(condition.expectation)
     return [path for path in paths if path.root != "body" or isinstance(path, ValuePath | WasPath)]
 
@@ -172,7 +172,7 @@ def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...],
 
 
 def _paths(condition: Condition) -> list[CompiledPath]:
-    if isinstance(condition, FieldTest | ElementTest | ElementWhere):
+    if isinstance(condition, FieldTest | ElementWhere):
         return [condition.path]
     if isinstance(condition, (All, Either)):
         return [path for part in condition.parts for path in _paths(part)]

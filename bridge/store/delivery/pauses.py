@@ -20,8 +20,7 @@ from sqlalchemy import case, delete, select, update
 from bridge.model import Health, Settled
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.delivery import statements
-from bridge.store.schema import destinations, goals, visitor_proofs
-from bridge.store.upsert import insert
+from bridge.store.schema import destinations, goals, insert, visitor_proofs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

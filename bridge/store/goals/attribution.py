@@ -126,15 +126,7 @@ def _cause(row: Any, trace: str | None) -> tuple[str, str]:
 # ----------------------------------------------------------------------------------------------------- statements
 
 _NEWEST: Final = (
-    select(
-        goals.c.id,
-        goals.c.event_id,
-        goals.c.handover,
-        goals.c.visitor,
-        goals.c.provenance,
-        goals.c.state,
-        goals.c.reason,
-    )
+    select(*(goals.c[name] for name in ("id", "event_id", "handover", "visitor", "provenance", "state", "reason")))
     .where(
         goals.c.source == bindparam("of_source"),
         goals.c.handover.is_not(None),

@@ -1,7 +1,8 @@
 """Drafts become goals: once, by their once key, with the visitor that is known by then, or parked until one is.
 
-The first event makes a goal; `bridge.store.goals.merging` sees to a later one with the same once key, and
-`bridge.store.goals.parking` to parked goals.
+The first event makes a goal. A later one with the same once key never makes a second one, but may add to it: while the
+goal is parked, unattributed or expired unsent, it takes the event's visitor, keys and a new wait.
+`bridge.store.goals.parking` sees to parked goals.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import bindparam, exists, or_, select
+
 from bridge.identity.choice import as_own, resolve
 from bridge.identity.sentences import unattributed, waiting
 from bridge.model import IDEMPOTENT, GoalState
-from bridge.store.goals import merging, statements
-from bridge.store.goals.parking import DRY_RULE, as_json, first_look, gathered, matched, to_prove, without_visitor
+from bridge.store.goals import parking, statements
+from bridge.store.goals.parking import as_json, first_look
 from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
+from bridge.store.schema import attempts, goals
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from bridge.identity.choice import KnownLinks
     from bridge.identity.evidence import FoundVisitor
@@ -123,7 +127,7 @@ def _foretold(
 ) -> ForetoldGoal:
     planned = draft.planned
     said = (planned.rule_id, planned.name, *draft.place)
-    goal, taken = merging.foretell(conn, draft, born, now)
+    goal, taken = _would_merge(conn, draft, born, now)
     if goal is not None and taken is None:
         return ForetoldGoal(*said, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
     if goal is None and draft.place in there:
@@ -142,7 +146,7 @@ def _foretold(
 def _merged(
     conn: Connection, draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
 ) -> MadeGoal:
-    goal, taken = merging.merge(conn, draft, _born(draft, found, links, settings, now), now)
+    goal, taken = _merge(conn, draft, _born(draft, found, links, settings, now), now)
     if taken is None:
         return MadeGoal(draft, "known", goal.id, GoalState(goal.state), None, None, goal.event_id)
     return MadeGoal(draft, "merged", goal.id, GoalState(taken["state"]), found, taken.get("message"), goal.event_id)
@@ -161,7 +165,7 @@ def _resolve(draft: GoalDraft, links: KnownLinks, unknown: Unknown, settings: Se
         unknown,
         weak=weak,
         first=first,
-        people=matched(settings),
+        people=parking.matched(settings),
     )
     return None if found is not None and found.unproved and draft.dry else found  # nobody is asked about a test
 
@@ -215,21 +219,21 @@ def _born(
         message = TEST if draft.planned.kind == "goal" else TEST_PAYMENT
         return values | {"state": "dry", "reason": "test", "message": message}
     if draft.planned.dry:
-        kept = {"reason": DRY_RULE, "message": gathered(draft.planned.rule_id)}
+        kept = {"reason": parking.DRY_RULE, "message": parking.gathered(draft.planned.rule_id)}
         return values | kept | {"state": "dry", "provenance": as_json(found) or _borrowed(draft)}
     if found and not found.unproved:
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in draft.keys]
     refused = _refused(draft)
     if not draft.keys and not found and draft.planned.kind in IDEMPOTENT:
-        return values | without_visitor(now)
+        return values | parking.without_visitor(now)
     if not draft.keys and not found:
         message = unattributed(draft.event.provider, pairs, refused)
         return values | {"state": "unattributed", "reason": "no_visitor", "message": message}
     until = draft.event.received_at_ms + wait_ms
     weak_at = draft.event.received_at_ms + settings.bridge_weak_after if links.strong(draft.keys) else None
     values |= {"state": "parked", "parked_until_ms": until, "weak_at_ms": weak_at}
-    values |= to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _borrowed(draft)}
+    values |= parking.to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _borrowed(draft)}
     return values | {"due_at_ms": first_look(until, weak_at)}
 
 
@@ -248,3 +252,64 @@ def _write_keys(conn: Connection, made: Iterable[MadeGoal], now: int) -> None:
     statements.write_keys(conn, [(item.goal_id, key.text) for item in kept for key in item.draft.keys])
     live = {key.text: key for item in kept if item.draft.test for key in item.draft.keys if key.is_person}
     link_statements.expect(conn, [live[text] for text in sorted(live)], now)
+
+
+# ------------------------------------------------------------------------------------------------------- merging
+
+
+def _merge(
+    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int
+) -> tuple[Row[Any], dict[str, Any] | None]:
+    """The existing goal, and the columns that it took from this draft; None: it took nothing.
+
+    born: the columns with which the draft would begin as a goal of its own.
+    """
+    goal = conn.execute(_BY_PLACE, dict(zip(("of", "once"), draft.place, strict=True))).one()
+    taken = None if draft.dry else _taken(conn, goal, born, now)
+    if taken is not None:
+        conn.execute(parking.CHANGE.values(changed_at_ms=now, **taken), {"goal": goal.id, "was": goal.state})
+    return goal, taken
+
+
+def _would_merge(
+    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int
+) -> tuple[Row[Any] | None, dict[str, Any] | None]:
+    """The same without changing anything; None where no goal is there."""
+    goal = conn.execute(_FIND, dict(zip(("of", "once"), draft.place, strict=True))).one_or_none()
+    return goal, None if goal is None or draft.dry else _taken(conn, goal, born, now)
+
+
+def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> dict[str, Any] | None:
+    if goal.state not in ("parked", "unattributed", "expired"):
+        return None
+    expires = max(goal.expires_at_ms, born["expires_at_ms"])
+    if goal.state == "expired" and (expires <= now or conn.execute(_MAYBE_SENT, {"goal": goal.id}).scalar()):
+        return None
+    given = {name: born[name] for name in _OF_VISITOR}
+    again = {"expires_at_ms": expires, "attempts": 0, "first_try_at_ms": None, "paused_ms": 0}
+    if born["state"] == "pending":
+        return given | again
+    if goal.visitor is not None:  # expired with its visitor known: sent after all
+        kept = {"state": "pending", "due_at_ms": now, "reason": None, "message": None}
+        return kept | again
+    if born["state"] == "unattributed":
+        return None
+    until = max(goal.parked_until_ms or 0, born["parked_until_ms"])
+    # The customer may answer after the grace of every event of the goal that has strong keys.
+    weak_at = max((at for at in (goal.weak_at_ms, born["weak_at_ms"]) if at is not None), default=None)
+    values = {"parked_until_ms": until, "weak_at_ms": weak_at, "wait_ms": born["wait_ms"]}
+    if goal.to_prove is not None and born["to_prove"] is None:
+        given |= {name: getattr(goal, name) for name in ("to_prove", "provenance", "reason", "message")}
+    return given | again | values | {"due_at_ms": first_look(until, weak_at)}
+
+
+_OF_VISITOR: Final = ("state", "visitor", "provenance", "to_prove", "reason", "message", "due_at_ms")
+_FIND: Final = select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once"))
+_BY_PLACE: Final = _FIND.with_for_update()
+_MAYBE_SENT: Final = select(
+    exists().where(
+        attempts.c.goal_id == bindparam("goal"),
+        attempts.c.kind == "send",
+        or_(attempts.c.outcome.is_(None), attempts.c.outcome.in_(("unconfirmed", "delivered"))),
+    )
+)

@@ -22,7 +22,7 @@ from bridge.store.goals import statements
 from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
-from bridge.store.schema import events, goal_keys, goals, link_keys
+from bridge.store.schema import events, goals
 from bridge.store.upkeep import jumps
 
 if TYPE_CHECKING:
@@ -155,9 +155,7 @@ class _Recalled:
     """What is remembered about some goals now: their keys, what these link, and which visitors are of no use."""
 
     def __init__(self, conn: Connection, some: Sequence[Row[Any]], settings: Settings, now: int) -> None:
-        self.keys: dict[int, list[Key]] = {goal.id: [] for goal in some}
-        for row in conn.execute(_GOAL_KEYS, {"ids": list(self.keys)}):
-            self.keys[row.goal_id].append(Key(row.key, row.kind, row.ref))
+        self.keys = statements.keys_of(conn, [goal.id for goal in some])
         keys = [key for of_goal in self.keys.values() for key in of_goal]
         self._links = learning.recall(conn, keys)
         learning.recall_customers(conn, self._links, keys)
@@ -337,11 +335,5 @@ _REJECTED: Final = (
     select(goals)
     .where(goals.c.id == bindparam("goal"), goals.c.state == "rejected", goals.c.reason == "unknown_visitor")
     .with_for_update()
-)
-_GOAL_KEYS: Final = (
-    select(goal_keys.c.goal_id, goal_keys.c.key, link_keys.c.kind, link_keys.c.ref)
-    .join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
-    .where(goal_keys.c.goal_id.in_(bindparam("ids", expanding=True)))
-    .order_by(goal_keys.c.goal_id, goal_keys.c.key)
 )
 _UNROUTED: Final = select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge.model import Key
 from bridge.store.database.driver import driver_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ _OF_THREADS: Final = (
     " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
 )
 _OF_KEYS: Final = "SELECT goal_id FROM goal_keys WHERE key IN ({names})"
+_KEYS_OF: Final = (
+    "SELECT g.goal_id, k.key, k.kind, k.ref FROM goal_keys g JOIN link_keys k ON k.key = g.key"
+    " WHERE g.goal_id IN ({names}) ORDER BY g.goal_id, g.key"
+)
 _SEEN_WITH: Final = (  # goals of the purchases that were seen with these customers
     "SELECT DISTINCT g.goal_id FROM link_events e"
     " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
@@ -64,6 +69,14 @@ def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[Place, int
 def write_keys(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
     """Remember which keys lead to which goals: (goal id, key)."""
     driver_of(conn).insert(_WRITE_KEYS, rows)
+
+
+def keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
+    """The keys that lead to each of these goals."""
+    found: dict[int, list[Key]] = {goal_id: [] for goal_id in goal_ids}
+    for goal_id, *key in driver_of(conn).among(_KEYS_OF, goal_ids):
+        found[goal_id].append(Key(*key))
+    return found
 
 
 def made_before(conn: Connection, places: Iterable[Place]) -> set[Place]:

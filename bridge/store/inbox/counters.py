@@ -16,8 +16,8 @@ from sqlalchemy import BigInteger, Text, case, cast, or_
 from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.schema import facts as facts_table
+from bridge.store.schema import insert
 from bridge.store.schema import source_counters as table
-from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

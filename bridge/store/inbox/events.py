@@ -140,12 +140,6 @@ def ignore(conn: Connection, event_id: int) -> bool:
     return conn.execute(statement).rowcount == 1
 
 
-def get(conn: Connection, event_id: int) -> Event | None:
-    """One event by our id."""
-    row = conn.execute(select(events).where(events.c.id == event_id)).first()
-    return None if row is None else event_of(row)
-
-
 def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
     """The next events that still have their bodies, in order of arrival, to go through them in batches."""
     those = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 
 from bridge.store.clock import now_ms
 from bridge.store.schema import first_messages as table
-from bridge.store.upsert import insert
+from bridge.store.schema import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

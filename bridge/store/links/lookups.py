@@ -15,8 +15,8 @@ from sqlalchemy import bindparam, delete, func, literal_column, select, update
 from bridge.model import Key
 from bridge.store import clock
 from bridge.store.delivery import pauses, rate_limit
-from bridge.store.schema import events, goal_keys, goals, link_keys, lookup_pauses, lookups, pace
-from bridge.store.upsert import insert
+from bridge.store.goals import statements
+from bridge.store.schema import events, goals, insert, link_keys, lookup_pauses, lookups, pace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -96,19 +96,11 @@ def any_due(conn: Connection, fingerprint: str) -> bool:
 def due(conn: Connection, limit: int) -> list[GoalToLookUp]:
     """The goals whose turn it is, held until the transaction ends; one that another worker holds is left out."""
     rows = conn.execute(_WAITING, {"now": clock.read_ms(conn), "most": limit}).all()
-    own = _own(conn, [row.goal_id for row in rows])
-    found = []
-    for row in rows:
-        mine = own.get(row.goal_id, ())
-        found.append(GoalToLookUp(**row._mapping, own=mine, thread=_mates(conn, mine)))  # noqa: SLF001 - public
-    return found
-
-
-def _own(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[Key, ...]]:
-    found: dict[int, tuple[Key, ...]] = {}
-    for row in conn.execute(_OWN, {"ids": goal_ids}) if goal_ids else ():
-        found[row.goal_id] = (*found.get(row.goal_id, ()), Key(row.key, row.kind, row.ref))
-    return found
+    own = statements.keys_of(conn, [row.goal_id for row in rows])
+    return [
+        GoalToLookUp(**row._mapping, own=tuple(mine), thread=_mates(conn, mine))  # noqa: SLF001 - public
+        for row, mine in zip(rows, own.values(), strict=True)
+    ]
 
 
 def _mates(conn: Connection, own: Sequence[Key]) -> tuple[Key, ...]:
@@ -261,12 +253,6 @@ _WAITING: Final = (
     .order_by(goals.c.look_up_at_ms, goals.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True, of=goals)
-)
-_OWN: Final = (
-    select(goal_keys.c.goal_id, goal_keys.c.key, link_keys.c.kind, link_keys.c.ref)
-    .join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
-    .where(goal_keys.c.goal_id.in_(bindparam("ids", expanding=True)))
-    .order_by(goal_keys.c.goal_id, goal_keys.c.key)
 )
 _THREADS: Final = (
     select(link_keys.c.thread)

@@ -17,8 +17,7 @@ from bridge.store.clock import now_ms, read_ms
 from bridge.store.goals import parking
 from bridge.store.inbox import events
 from bridge.store.operator.forgetting import FORGOTTEN
-from bridge.store.schema import goal_keys, goals
-from bridge.store.upsert import insert
+from bridge.store.schema import goal_keys, goals, insert
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row

@@ -7,6 +7,7 @@ have been sent, and is never sent again. `bridge.alerts` decides what is said, a
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal_column, or_, select, update
@@ -16,9 +17,8 @@ from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.delivery import restoring
 from bridge.store.operator import threads
-from bridge.store.schema import alert_problems, alerts, attempts, events, goals, link_events
+from bridge.store.schema import alert_problems, alerts, attempts, events, goals, insert, link_events
 from bridge.store.schema import facts as facts_table
-from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -144,17 +144,7 @@ def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tu
     now = read_ms(conn)
     times = {"made_at_ms": now, "due_at_ms": now, "changed_at_ms": now}
     rows = [
-        {
-            "about": message.about,
-            "kind": message.kind,
-            "goal_id": message.goal_id,
-            "title": message.title,
-            "body": message.body,
-            "target": fingerprint,
-            "place": place,
-            "state": "due",
-            **times,
-        }
+        {**asdict(message), "target": fingerprint, "place": place, "state": "due", **times}
         for message in messages
         for fingerprint, place in places
     ]

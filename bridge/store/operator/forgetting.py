@@ -130,11 +130,6 @@ def search(store: Store, holds: Callable[[bytes], object], after: int, pages: in
     return found, after
 
 
-def newest(conn: Connection) -> int:
-    """Our id of the last event, up to which a search goes."""
-    return conn.execute(select(events.c.id).order_by(events.c.id.desc()).limit(1)).scalar() or 0
-
-
 def _forms(needle: str) -> set[bytes]:
     """The forms of a string in a body: plain, JSON-escaped, URL-encoded."""
     low = needle.lower()

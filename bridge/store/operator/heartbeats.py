@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import delete, select
 
 from bridge.store.clock import now_ms
+from bridge.store.schema import insert
 from bridge.store.schema import workers as table
-from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

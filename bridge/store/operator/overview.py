@@ -114,16 +114,6 @@ _IS_DUE: Final = case((goals.c.due_at_ms <= now_ms(), literal_column("1")), else
 _QUEUE: Final = (
     select(goals.c.state, _IS_DUE, func.count())
     .where(goals.c.destination == bindparam("name"))
-    .where(
-        goals.c.state.in_(
-            [
-                GoalState.PARKED.value,
-                GoalState.PENDING.value,
-                GoalState.LEASED.value,
-                GoalState.SENDING.value,
-                GoalState.UNCONFIRMED.value,
-            ]
-        )
-    )
+    .where(goals.c.state.in_(["parked", "pending", "leased", "sending", "unconfirmed"]))
     .group_by(goals.c.state, "is_due")
 )

@@ -5,7 +5,6 @@ Each statement says what it reads. Nothing here writes.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Json
-
 _PAGE: Final = 5_000  # goals
-_FACTS: Final = 9  # of a goal that are columns as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +80,11 @@ class GoalFacts:
     reason: str | None
     message: str | None
     metadata: str
-    through: str | None
     handover: str | None
     test: bool
     event_id: int
     kind: str
+    through: str | None
 
     @property
     def attributed(self) -> bool:
@@ -120,12 +116,6 @@ def last_goals(conn: Connection, since_ms: int) -> list[LastGoal]:
     return [LastGoal(*row) for row in conn.execute(_LAST_GOALS, {"since": since_ms})]
 
 
-def trace(conn: Connection, event_id: int) -> Json:
-    """The trace of one event; None once retention took it."""
-    text = conn.execute(select(events.c.trace).where(events.c.id == event_id)).scalar()
-    return None if text is None else json.loads(text)
-
-
 def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
     """Every goal made since then, but not those that a person sent again. In pages, by the index of their making."""
     at_ms, after = since_ms, 0
@@ -150,9 +140,9 @@ def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[Go
 
 
 def _facts(row: Any) -> GoalFacts:
+    *facts, visitor, provenance = row
     unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
-    way = None if row.visitor is None or unknown else attribution.through(row.provenance)
-    values = (*row[:_FACTS], way, row.handover, bool(row.test), row.event_id, row.kind)
+    values: tuple[Any, ...] = (*facts, None if visitor is None or unknown else attribution.through(provenance))
     return GoalFacts(*values)
 
 
@@ -173,21 +163,7 @@ _RULES: Final = (
     .group_by(goals.c.source, goals.c.rule_id)
 )
 _OF_GOALS: Final = select(
-    goals.c.id,
-    goals.c.source,
-    goals.c.rule_id,
-    goals.c.name,
-    goals.c.created_at_ms,
-    goals.c.state,
-    goals.c.reason,
-    goals.c.message,
-    goals.c.metadata,
-    goals.c.visitor,
-    goals.c.handover,
-    goals.c.test,
-    goals.c.event_id,
-    goals.c.kind,
-    goals.c.provenance,
+    *(goals.c[name] for name in GoalFacts.__slots__ if name != "through"), goals.c.visitor, goals.c.provenance
 )
 _NEWEST: Final = (
     select(

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, or_, select, union
 
-from bridge.identity.evidence import Evidence, Mention
 from bridge.model import PEOPLE
+from bridge.store.links import statements
 from bridge.store.schema import goal_keys, goals, link_events, link_keys, link_visitors
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import CompoundSelect, Connection, Select
+
+    from bridge.identity.evidence import Evidence
 
 KEYS_MAX: Final = 200
 EVENTS_MAX: Final = 100
@@ -193,17 +195,7 @@ def _thread(conn: Connection, lines: Iterable[KeyLine]) -> Thread:
     names = [key.key for key in keys]
     if not names:
         return Thread()
-    evidence = tuple(
-        Evidence(
-            row.key,
-            row.visitor,
-            row.sure,
-            Mention(row.first_at_ms, row.first_event, row.first_event_id),
-            Mention(row.last_at_ms, row.last_event, row.last_event_id),
-            row.borrowed,
-        )
-        for row in conn.execute(select(link_visitors).where(link_visitors.c.key.in_(names)))
-    )
+    evidence = tuple(statements.evidence_of_keys(conn, names))
     event_id = link_events.c.event_id
     newest = select(event_id).distinct().where(link_events.c.key.in_(names)).order_by(event_id.desc()).limit(EVENTS_MAX)
     return Thread(keys, evidence, tuple(conn.execute(newest).scalars()))

@@ -29,6 +29,7 @@ from bridge.store.schema import (
     events,
     goal_keys,
     goals,
+    insert,
     link_events,
     link_keys,
     link_visitors,
@@ -36,7 +37,6 @@ from bridge.store.schema import (
     visitor_proofs,
 )
 from bridge.store.schema import totals as removed
-from bridge.store.upsert import insert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,7 +14,7 @@ from bridge import identity
 from bridge.errors import BridgeError
 from bridge.identity.sentences import best_first
 from bridge.model import Key
-from bridge.store.operator import forgetting, threads
+from bridge.store.operator import activity, forgetting, threads
 from bridge.web.console.person import NAMING, address
 from bridge.web.console.rendering import changed, notice, page
 from bridge.workbench import linking, person
@@ -168,7 +168,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
             " `python -m bridge forget`, which says how to name the person."
         )
     with bridge.store.read() as conn:
-        newest = forgetting.newest(conn)
+        newest = activity.newest_id(conn, activity.EVENTS)
     return page(
         "forget.html",
         title="Forget a person",

@@ -80,7 +80,7 @@ class Alike(RuleBasedStateMachine):
     @rule(id_=IDS, state=STATES)
     def make_goal(self, id_, state):
         def work(conn):
-            if events.get(conn, id_) is None:
+            if queries.show_event(conn, id_) is None:
                 return
             number = conn.execute(select(schema.goals.c.id).order_by(schema.goals.c.id.desc()).limit(1)).scalar() or 0
             now = self.clock.now_ms

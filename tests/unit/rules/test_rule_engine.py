@@ -11,7 +11,7 @@ from rules_kit import HEAD, KEY, VISITOR, evaluate, load
 
 from bridge import mapping_tests, rules, settings
 from bridge.model import Candidate, Document
-from bridge.rules.engine import evaluate_table, table
+from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
 
 
@@ -280,9 +280,9 @@ class Broken:
 def test_a_rule_that_breaks_is_its_own_trace_and_the_others_go_on():
     found = load(HEAD + "  - {goal: a, event: paid}\n  - {goal: b, event: paid}\n")
     first, second = found.rules["shop"]
-    broken = table((replace(first, when=Broken()), second), ALWAYS)
+    broken = replace(found, tables={"shop": table((replace(first, when=Broken()), second), ALWAYS)})
     read = Document(body={"type": "paid"}, envelope={"type": "paid"})
-    made = evaluate_table(broken, found.sources["shop"], read, event_name="e", mode="live", hash_key=KEY)
+    made = rules.evaluate(broken, found.sources["shop"], read, event_name="e", mode="live", hash_key=KEY)
     assert [(t.rule_id, t.result, t.message) for t in made.traces] == [
         ("a", "failed", "the rule failed (RuntimeError)"),
         ("b", "matched", None),
