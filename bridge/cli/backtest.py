@@ -70,7 +70,8 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         with screen.progress("events") as step, resources.few_collections():
             result = backtests.compare(store, present, other, since_ms, step, search.see)
         paths = search.unseen()
-        _hide(screen, store, result)
+        with store.read() as conn:
+            redaction.hide_goals(screen, conn, [example for rule in result.rules for example in rule.examples])
     failed = expect_no_loss and result.lost > 0
     if screen.as_json:
         found = {**as_json(result, sets.names), "unseen_paths": [asdict(one) for one in paths]}
@@ -133,15 +134,6 @@ def _in_force(store: Store, given: Mapping[str, str]) -> RuleSet:
 
 
 # --------------------------------------------------------------------------------------------------------- answer
-
-
-def _hide(screen: Screen, store: Store, result: Backtest) -> None:
-    """What is secret in the events that are shown as examples."""
-    from bridge.store.operator import queries
-
-    shown = sorted({example.event_id for rule in result.rules for example in rule.examples})
-    with store.read() as conn:
-        redaction.hide_of(screen, [detail for one in shown if (detail := queries.show_event(conn, one))])
 
 
 def as_json(result: Backtest, names: tuple[str, str]) -> dict[str, Any]:

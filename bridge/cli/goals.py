@@ -177,8 +177,10 @@ _SENT: Final = {
     cls=Command,
     examples=[("goals send --rule upgrade", "the goals that the rule kept while it had `enabled: dry`")],
 )
-@click.option("--rule", required=True, help="The id of the rule: its goal's name, unless it has an id of its own.")
-@click.option("--source", help="The source, if rules of several sources have this id.")
+@click.option(
+    "--rule", metavar="ID", required=True, help="The id of the rule: its goal's name, unless it has an id of its own."
+)
+@click.option("--source", metavar="NAME", help="The source, if rules of several sources have this id.")
 @parameters.YES
 def send(rule: str, source: str | None, yes: bool) -> int:
     """Send the goals that a rule with `enabled: dry` has kept.

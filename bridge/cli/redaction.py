@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bridge.cli.screen import Screen
     from bridge.model import Event, Source
     from bridge.store.operator.queries import EventDetail, GoalLine
+    from bridge.workbench.backtest import Example
 
 
 def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
@@ -37,8 +38,8 @@ def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source 
     screen.hide(sources.unshowable(source or source_of(event.source, event.provider), event.body, ids))
 
 
-def hide_goals(screen: Screen, conn: Connection, goals: Iterable[GoalLine]) -> None:
-    """Hide what is secret in the events that made these goals."""
+def hide_goals(screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example]) -> None:
+    """Hide what is secret in the events that made these goals, or would have."""
     from bridge.store.operator import queries
 
     shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))

@@ -43,7 +43,13 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real o
 )
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--key", "keys", multiple=True, default=("df_sandbox",), show_default="df_sandbox", help="A website's API key."
+    "--key",
+    "keys",
+    metavar="KEY",
+    multiple=True,
+    default=("df_sandbox",),
+    show_default="df_sandbox",
+    help="A website's API key.",
 )
 @click.option(
     "--visitor",

@@ -62,7 +62,7 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
     "sets",
     multiple=True,
     metavar="PATH=VALUE",
-    help="Change the value at this path in every body that has it.",
+    help="Set this path to VALUE in every body that has a place for it.",
 )
 @click.option(
     "--seed", metavar="N", type=int, help="The same N gives the same ids; without it, each run is a new sale."

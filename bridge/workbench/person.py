@@ -174,7 +174,8 @@ def _summary(someone: Someone, visitors: int) -> str:
     keys = someone.thread.keys
     if not keys:
         return "Goals were sent for this visitor. No key of a customer or purchase leads to it."
-    many = f"More than {KEYS_MAX - 1} keys belong" if len(keys) >= KEYS_MAX else _belong(len(keys))
+    belong = count(len(keys), "key belongs", "keys belong")
+    many = belong if len(keys) < KEYS_MAX else f"More than {KEYS_MAX - 1} keys belong"
     to = f"lead to {count(visitors, 'visitor')}" if visitors else "lead to no visitor yet"
     to = to if len(keys) > 1 else to.replace("lead", "leads", 1)
     return f"{many} to this person and {to}."
@@ -184,10 +185,6 @@ def _seen_ms(keys: Sequence[KeyLine]) -> tuple[int, int] | None:
     if not keys:
         return None
     return min(key.created_at_ms for key in keys), max(key.used_at_ms for key in keys)
-
-
-def _belong(keys: int) -> str:
-    return "1 key belongs" if keys == 1 else f"{keys} keys belong"
 
 
 def lately(conn: Connection) -> list[Seen]:

@@ -20,7 +20,7 @@ from bridge.rules.language.values import json_in_text, was
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.written import WrittenPaths, written_paths
 from bridge.store.operator import history
-from bridge.text import nearest
+from bridge.text import count, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,10 +56,9 @@ class UnseenPath:
     @property
     def sentence(self) -> str:
         seen = "was" if " or " not in self.path else "were"
-        many = f"{self.events} event{'' if self.events == 1 else 's'}"
         of = f" of {' or '.join(self.types[:3])}{' …' if self.types[3:] else ''}"
         meant = f'; did you mean "{self.meant}"?' if self.meant else ""
-        return f"{self.path} {seen} never seen in {many}{of}{meant}"
+        return f"{self.path} {seen} never seen in {count(self.events, 'event')}{of}{meant}"
 
     @property
     def line(self) -> str:
