@@ -155,7 +155,7 @@ def _preview(screen: Screen, what: Cut) -> None:
 
 
 def _the_key(conn: Connection, text: str) -> Key:
-    """The only key of this name; that of a person goes before a customer's, because it is shared."""
+    """The only key of this name; that of a person goes before a customer's, because it is shared, and the live one."""
     from bridge.model import Key
     from bridge.workbench import why
 
@@ -164,7 +164,8 @@ def _the_key(conn: Connection, text: str) -> Key:
         raise BridgeError(f"No event has named {text!r}.")
     keys = [Key(one.key, one.kind, one.ref) for one in named]
     people = [one for one in keys if one.is_person]
-    keys = people if len(people) == 1 else keys
+    live = [one for one in people if ":test:" not in one.text.removesuffix(one.id)] or people
+    keys = live if len(live) == 1 else keys
     if len(keys) > 1:
         raise UsageError(f"{text!r} names {listing([one.text for one in keys])}. Name one of them.")
     return keys[0]

@@ -106,6 +106,13 @@ def test_a_cut_key_takes_back_what_was_not_sent_and_lists_what_was(desk, bridge)
     assert {goal.name: goal.visitor for goal in desk.goals()}["refund"] is None  # it stays cut
 
 
+def test_the_name_of_a_person_is_that_of_live_events(desk, bridge):
+    play(desk, sign_up(), checkout(user="user_abc", live=False))
+    assert bridge("links", "forget", "user_abc", "--yes")[0] == 0
+    rows = desk.rows(schema.link_keys, schema.link_keys.c.kind == "user", schema.link_keys.c.stopped_at_ms.is_not(None))
+    assert [row.key for row in rows] == ["user:default:live:user_abc"]
+
+
 def test_a_cut_key_leaves_the_purchase(desk, bridge):
     play(desk, checkout(1, BOB, user="user_abc"), sign_up(), customer(userId="user_abc"))
     assert bridge("links", "forget", "user_abc", "--yes")[0] == 0
