@@ -41,6 +41,7 @@ def why(what: str) -> None:
     number), a person (your app's id of a user, an e-mail address) or a DataFast visitor id. The exit code is 1 if
     nothing of that name is known.
     """
+    from bridge.identity.people import is_address
     from bridge.workbench.why import look_up
 
     screen, given = of_context(), resources.environ()
@@ -52,6 +53,11 @@ def why(what: str) -> None:
         redaction.hide_of(screen, (*known.events, *known.line))
         redaction.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
+        if is_address(text):
+            raise BridgeError(
+                "Nobody is known by this e-mail address. Addresses are remembered only while BRIDGE_MATCH_EMAIL is on,"
+                " and only as hashes."
+            )
         raise BridgeError(
             f"Nothing is known of {what!r}: no event (ev_12, or the provider's id), no goal (goal_7), no visitor, and"
             " no key that an event named (cus_…, sub_…) has this name. If the provider says that it was delivered,"

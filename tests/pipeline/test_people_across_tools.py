@@ -189,6 +189,14 @@ def test_the_first_or_the_latest_visitor_of_a_user_counts(sqlite_store, clock, w
     assert found(desk, "purchase") == visitor
 
 
+@pytest.mark.parametrize(("which", "visitor"), [("first", ALICE), ("latest", BOB)])
+def test_the_first_or_the_latest_visitor_of_an_address_counts(sqlite_store, clock, which, visitor):
+    desk = Desk(sqlite_store, clock, FILES, BRIDGE_CUSTOMER_VISITOR=which, BRIDGE_MATCH_EMAIL="on")
+    play(desk, sign_up("user_2", BOB, at_s=AT_S - 100), sign_up("user_1", ALICE))
+    play(desk, checkout(customer_details={"email": "ann@example.com"}))
+    assert found(desk, "purchase") == visitor
+
+
 def test_users_who_disagree_say_nothing(quick):
     play(quick, sign_up(visitor=ALICE), sign_up("user_xyz", BOB))
     play(quick, checkout(user="user_abc", metadata={"userId": "user_xyz"}))

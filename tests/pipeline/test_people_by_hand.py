@@ -76,7 +76,9 @@ def test_why_shows_one_line_of_time_over_all_tools(desk, bridge, who):
 
 
 def test_an_address_that_nobody_remembers_is_not_known(bridge):
-    assert bridge("why", "nobody@example.com")[0] == 1
+    code, _, err = bridge("why", "nobody@example.com")
+    assert code == 1
+    assert "only while BRIDGE_MATCH_EMAIL is on" in err
 
 
 # ---------------------------------------------------------------------------------------------------- cutting
