@@ -16,12 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bridge import datafast, logs, mapping_tests, route, sources, store
+from bridge import datafast, loading, logs, mapping_tests, route, sources, store
 from bridge.alerts import telling
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
-from bridge.model import Destination
 from bridge.rulebook import Rulebook
 from bridge.store.inbox.counters import Refusals, WrongTokens
 from bridge.store.inbox.first_messages import FirstMessages
@@ -33,7 +32,7 @@ from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bridge.model import Source
+    from bridge.model import Destination, Source
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
@@ -50,14 +49,6 @@ UNREADY_MS: Final = 20  # for which senders wait until the clock was checked
 LEAVE_S: Final = 3.0  # for a stop, once what was under way is finished
 
 log = logs.get("app")
-
-
-def destinations(settings: Settings, rule_set: RuleSet | None = None) -> dict[str, Destination]:
-    """Every destination by its name: `default`, `test` if it has a key, and those of the mapping files."""
-    found = {"default": Destination("default", settings.datafast_api_key, settings.datafast_website_id)}
-    if settings.datafast_test_api_key:
-        found["test"] = Destination("test", settings.datafast_test_api_key)
-    return {**found, **(rule_set.destinations if rule_set else {})}
 
 
 class Bridge:
@@ -129,7 +120,7 @@ class Bridge:
 
     def destinations(self) -> Mapping[str, Destination]:
         """Every destination by its name."""
-        return destinations(self.settings, self.rules)
+        return loading.destinations(self.settings, self.rules)
 
     def now_s(self) -> float:
         """This machine's clock, for the tolerance of signatures."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import rules, sources
 from bridge.errors import FaultsError
+from bridge.model import Destination
 from bridge.text import listing
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Source
     from bridge.rules import RuleSet
+    from bridge.settings import Settings
 
 
 def load(
@@ -39,6 +41,14 @@ def load(
         warnings=(*read.warnings, *warnings, *_shared(read, found)),
         problems=tuple(_problems(read, found)),
     )
+
+
+def destinations(settings: Settings, rule_set: RuleSet | None = None) -> dict[str, Destination]:
+    """Every destination by its name: `default`, `test` if it has a key, and those of the mapping files."""
+    found = {"default": Destination("default", settings.datafast_api_key, settings.datafast_website_id)}
+    if settings.datafast_test_api_key:
+        found["test"] = Destination("test", settings.datafast_test_api_key)
+    return {**found, **(rule_set.destinations if rule_set else {})}
 
 
 def from_preset(name: str, provider: str, environ: Mapping[str, str]) -> Source | None:

@@ -66,7 +66,7 @@ def failures(rule_set: RuleSet, settings: Settings, now_ms: int) -> list[str]:
 
 def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCase, now_ms: int) -> TestResult:
     source = file.source
-    table = rules.table(tuple(_rules(file, test)), file.when)
+    table = rules.table(tuple(_rules(file, test)), file.when, source.values)
     preparer = Preparer(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
     prepared = _after(preparer.prepare_request(source, _request(source, test), now_ms, keys=test.key), test)
     result = TestResult(file.file, test.line, test.name, ok=False)

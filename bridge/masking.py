@@ -120,6 +120,7 @@ def names_secret(name: str, *, in_body: bool = False) -> bool:
     return not in_body and _opens(words, found)
 
 
+@lru_cache(maxsize=4_096)
 def path_is_secret(path: str) -> bool:
     """Whether a trace must not show the value at a path: `header.x-webhook-key`, `data.verification_token`."""
     root, _, name = path.partition(".")

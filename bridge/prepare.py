@@ -18,7 +18,7 @@ from bridge.model import Document, Envelope, Event, EventState, GoalDraft, Verdi
 from bridge.text import is_fixture_id
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from bridge.identity import JudgedCandidate
     from bridge.model import Destination, PlannedGoal, Request, Source
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
     Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+    Found = tuple[Observation, tuple[JudgedCandidate, ...]]
 
 TEST: Final = "test"  # the destination of test events, when it has a key
 
@@ -34,15 +35,24 @@ log = logs.get("route")
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One document of an event: what it teaches, the values judged as visitors, and the drafts of its goals."""
+    """One document of an event: what it names, and the drafts of its goals."""
 
     envelope: Envelope
-    observation: Observation
-    judged: tuple[JudgedCandidate, ...] = ()
+    names: Names
     evaluation: Evaluation | None = None
     drafts: tuple[GoalDraft, ...] = ()
     following: tuple[GoalDraft, ...] = ()  # goals only if those that they follow were made before (`settle`)
     ignored: str | None = None
+
+    @property
+    def observation(self) -> Observation:
+        """What it teaches."""
+        return self.names.found()[0]
+
+    @property
+    def judged(self) -> tuple[JudgedCandidate, ...]:
+        """The values that were judged as visitors."""
+        return self.names.found()[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,26 @@ class PreparedEvent:
         return self.ignored or next(failed, None)
 
 
+class Names:
+    """What a document teaches and the values judged as visitors: looked for once, when they are first needed."""
+
+    __slots__ = ("_found", "_look")
+
+    def __init__(self, look: Callable[[], Found]) -> None:
+        self._look: Callable[[], Found] | None = look
+        self._found: Found | None = None
+
+    def found(self) -> Found:
+        if self._look is not None:
+            self._found, self._look = self._look(), None  # with the look goes the document
+        assert self._found is not None
+        return self._found
+
+    def drop(self) -> None:
+        """Keep what was found, if anything, and not what would be looked at."""
+        self._look = None
+
+
 @dataclass(frozen=True, slots=True)
 class ReadDocument:
     """One document of an event, before the rules are asked: what it names, and what it is called in once keys.
@@ -90,9 +120,13 @@ class ReadDocument:
     name: str
     envelope: Envelope
     times: tuple[int, int, bool]
-    observation: Observation
-    judged: tuple[JudgedCandidate, ...] = ()
+    names: Names
     ignored: str | None = None
+
+    @property
+    def observation(self) -> Observation:
+        """What it teaches."""
+        return self.names.found()[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +175,11 @@ class Preparer:
         """Read the event and ask the rules. Never raises."""
         return self.judge(self.read(event))
 
-    def read(self, event: Event) -> ReadEvent:
-        """Take the event apart, and find what its documents name. Never raises."""
+    def read(self, event: Event, *, names: bool = True) -> ReadEvent:
+        """Take the event apart, and find what its documents name. Never raises.
+
+        names: False leaves what they name until it is needed, which it never is of most events without a goal.
+        """
         source = self.rule_set.sources.get(event.source)
         if source is None:
             return ReadEvent(
@@ -152,8 +189,10 @@ class Preparer:
             )
         try:
             documents = sources.documents(source, event)
-            names = _names(event, documents)
-            read = [self._document(source, event, i, document, names[i]) for i, document in enumerate(documents)]
+            called = _names(event, documents)
+            read = [self._document(source, event, i, document, called[i]) for i, document in enumerate(documents)]
+            for one in read if names else ():
+                one.names.found()
         except UnreadableBody as error:
             return ReadEvent(event, quarantine=str(error))
         except Exception as error:  # noqa: BLE001 - an error of ours must not stop the events behind this one
@@ -175,16 +214,18 @@ class Preparer:
     def _document(self, source: Source, event: Event, number: int, document: Document, name: str) -> ReadDocument:
         envelope = _envelope(document)
         times = _times(event, envelope)
-        called = f"{envelope.type or 'an event'} {name}"
-        why = sources.ignored(source, document)
-        if why is not None:
-            observation = Observation((), times[1], called, event.id, number, sender=source.name)
-            return ReadDocument(document, name, envelope, times, observation, ignored=why)
-        keys = identity.keys(source, envelope, document, self._matching())
-        judged = self._judged(identity.candidates(source, document))
-        named = next(iter(identity.ranked(judged)), None)
-        observation = Observation(keys, times[1], called, event.id, number, named, source.name)
-        return ReadDocument(document, name, envelope, times, observation, judged)
+        ignored = sources.ignored(source, document)
+
+        def look() -> Found:
+            called = f"{envelope.type or 'an event'} {name}"
+            if ignored is not None:
+                return Observation((), times[1], called, event.id, number, sender=source.name), ()
+            keys = identity.keys(source, envelope, document, self._matching())
+            judged = self._judged(identity.candidates(source, document))
+            named = next(iter(identity.ranked(judged)), None)
+            return Observation(keys, times[1], called, event.id, number, named, source.name), judged
+
+        return ReadDocument(document, name, envelope, times, Names(look), ignored)
 
     def _matching(self) -> identity.Matching:
         by_email = self.settings.bridge_match_email == "on"
@@ -192,9 +233,11 @@ class Preparer:
 
     def _element(self, source: Source, event: Event, read: ReadDocument) -> Element:
         if read.ignored is not None:
-            return Element(read.envelope, read.observation, ignored=read.ignored)
-        document, envelope, keys = read.document, read.envelope, read.observation.keys
-        ids = {**identity.by_kind(keys), **self.keys}
+            return Element(read.envelope, read.names, ignored=read.ignored)
+        document, envelope = read.document, read.envelope
+        table = self.rule_set.tables.get(source.name)
+        keyed = table is not None and table.keyed
+        ids = {**identity.by_kind(read.observation.keys), **self.keys} if keyed else self.keys
         evaluation = rules.evaluate(
             self.rule_set,
             source,
@@ -205,8 +248,9 @@ class Preparer:
             near=self.near,
         )
         if not (evaluation.planned or evaluation.following):
-            return Element(envelope, read.observation, read.judged, evaluation)
-        happened_ms, ordered_ms, is_stated = read.times
+            return Element(envelope, read.names, evaluation)
+        (observation, judged), (happened_ms, ordered_ms, is_stated) = read.names.found(), read.times
+        keys = observation.keys
         of_element = {
             "happened_at_ms": happened_ms,
             "ordered_at_ms": ordered_ms,
@@ -218,10 +262,10 @@ class Preparer:
 
         def drafts(goals: Iterable[PlannedGoal]) -> tuple[GoalDraft, ...]:
             described = (_described(goal, event, read.name) for goal in goals)
-            return tuple(self._draft(event, goal, read.judged, of_element) for goal in described)
+            return tuple(self._draft(event, goal, judged, of_element) for goal in described)
 
         goals, following = drafts(evaluation.planned), drafts(evaluation.following)
-        return Element(envelope, read.observation, read.judged, evaluation, goals, following)
+        return Element(envelope, read.names, evaluation, goals, following)
 
     def _draft(
         self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], of_element: Mapping[str, Any]

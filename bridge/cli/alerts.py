@@ -80,7 +80,7 @@ def list_(limit: int) -> None:
 
 def _alarms(conn: Connection) -> tuple[Alarm, ...]:
     """What `/status` says, as far as a command can know it."""
-    from bridge import alarms, app
+    from bridge import alarms, loading
     from bridge.lookup.step import fingerprint
     from bridge.store.operator import status
 
@@ -90,7 +90,7 @@ def _alarms(conn: Connection) -> tuple[Alarm, ...]:
         rule_set = resources.load_rules(given)
     except FaultsError:
         rule_set = None
-    destinations, key = app.destinations(settings, rule_set), settings.stripe_api_key
+    destinations, key = loading.destinations(settings, rule_set), settings.stripe_api_key
     seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
     sources = rule_set.sources if rule_set else {}
     return alarms.alarms(seen, None, sources, destinations, settings.bridge_attribution_alarm)

@@ -51,7 +51,7 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
     --shipped these are the other ones, and the present rules are those that a running bridge loaded last. Nothing is
     sent or written. A goal that gets another name counts as one goal lost and one gained.
     """
-    from bridge import app
+    from bridge import loading
     from bridge.store import clock
     from bridge.workbench import backtest as backtests
     from bridge.workbench import stored, unseen
@@ -64,14 +64,17 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
         present, other = (
-            stored.preparer(store, one, settings, app.destinations(settings, one)) for one in (sets.present, sets.other)
+            stored.preparer(store, one, settings, loading.destinations(settings, one))
+            for one in (sets.present, sets.other)
         )
         search = unseen.Search(store, sets.other, settings, since_ms)
         with screen.progress("events") as step, resources.few_collections():
             result = backtests.compare(store, present, other, since_ms, step, search.see)
         paths = search.unseen()
+        examples = [example for rule in result.rules for example in rule.examples]
         with store.read() as conn:
-            redaction.hide_goals(screen, conn, [example for rule in result.rules for example in rule.examples])
+            for rule_set in (sets.present, sets.other):
+                redaction.hide_goals(screen, conn, examples, rule_set.sources)
     failed = expect_no_loss and result.lost > 0
     if screen.as_json:
         found = {**as_json(result, sets.names), "unseen_paths": [asdict(one) for one in paths]}

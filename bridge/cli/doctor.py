@@ -144,11 +144,11 @@ def _rules(rule_set: RuleSet) -> Iterator[Finding]:
 
 
 def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
-    from bridge import app
+    from bridge import loading
     from bridge.lookup.step import fingerprint
     from bridge.store.operator import status
 
-    destinations = app.destinations(settings, rule_set)
+    destinations = loading.destinations(settings, rule_set)
     key = settings.stripe_api_key
     try:
         status.demand_ready(store)
@@ -292,9 +292,9 @@ def _short_pauses(store: Store | None, key: str) -> Iterator[Finding]:
 def _datafast(
     settings: Settings, rule_set: RuleSet | None, store: Store | None, visitor: str | None, name: str
 ) -> Iterator[Finding]:
-    from bridge import app, datafast
+    from bridge import datafast, loading
 
-    known = app.destinations(settings, rule_set)
+    known = loading.destinations(settings, rule_set)
     if visitor is not None and name not in known:
         raise UsageError(f"There is no destination {name!r}; there are {listing(sorted(known))}.")
     turn = _Turn(store, settings)

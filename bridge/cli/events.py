@@ -244,7 +244,7 @@ def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
 
 def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     """Foretell what becomes of these events, by the mapping files as they are now, and show it."""
-    from bridge import app
+    from bridge import loading
     from bridge.workbench import replay, stored
 
     given = resources.environ()
@@ -252,7 +252,7 @@ def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     rule_set = resources.load_rules(given)
     for source in rule_set.sources.values():
         redaction.hide_source(screen, source)
-    preparer = stored.preparer(store, rule_set, settings, app.destinations(settings, rule_set))
+    preparer = stored.preparer(store, rule_set, settings, loading.destinations(settings, rule_set))
     found = list(replay.foretell(store, preparer, ids))
     if screen.as_json:
         screen.write_json(_foretold_json(found))

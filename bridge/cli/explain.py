@@ -48,7 +48,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     line, the body); `-` reads standard input. Nothing is sent or stored. The exit code is 1 if the event could
     not be read.
     """
-    from bridge import app
+    from bridge import loading
     from bridge.prepare import Preparer
     from bridge.workbench.explain import as_json, look_at
 
@@ -59,7 +59,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     name = source or captured.source_in(content) or resources.only_source(rule_set)
     receiver = resources.source(rule_set, name)
     settings = _settings(screen, given)
-    preparer = Preparer(rule_set, settings, app.destinations(settings, rule_set), b"explain")
+    preparer = Preparer(rule_set, settings, loading.destinations(settings, rule_set), b"explain")
     request, signed = captured.request(content, name), captured.is_request(content)
     explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
     redaction.hide_event(screen, explained.event, explained.ids, explained.source)

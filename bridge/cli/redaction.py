@@ -13,7 +13,7 @@ from bridge.cli import resources
 from bridge.errors import FaultsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from bridge.workbench.backtest import Example
 
 
-def hide_of(screen: Screen, details: Iterable[EventDetail]) -> None:
-    """Hide what is secret in these events, whatever part of them is shown."""
+def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
+    """Hide what is secret in these events, whatever part of them is shown. known: sources that were read already."""
     from bridge.workbench.describe import known_by
 
     for detail in details:
-        hide_event(screen, detail.event, known_by(detail))
+        hide_event(screen, detail.event, known_by(detail), (known or {}).get(detail.event.source))
 
 
 def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source | None = None) -> None:
@@ -38,12 +38,14 @@ def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source 
     screen.hide(sources.unshowable(source or source_of(event.source, event.provider), event.body, ids))
 
 
-def hide_goals(screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example]) -> None:
-    """Hide what is secret in the events that made these goals, or would have."""
+def hide_goals(
+    screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example], known: Mapping[str, Source] | None = None
+) -> None:
+    """Hide what is secret in the events that made these goals, or would have. known: as for `hide_of`."""
     from bridge.store.operator import queries
 
     shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
-    hide_of(screen, (detail for detail in shown if detail is not None))
+    hide_of(screen, (detail for detail in shown if detail is not None), known)
 
 
 def hide_sources(screen: Screen, pairs: Iterable[tuple[str, str]]) -> None:

@@ -172,6 +172,10 @@ class NamedValues(Protocol):
     def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
         """What is to be computed of one event of this type."""
 
+    @property
+    def keyed(self) -> bool:
+        """Whether one of them may read `key.`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -1,11 +1,12 @@
 """The rule language: mapping files → a compiled set; an event and its source's rules → planned goals with a trace.
 
 read_files, read_file, load: files to a RuleSet, or every problem at once · copy_of: how a copy of a shipped file
-differs · table, evaluate: rules and an event to goals; never raise · schema_json, reference: for editors and the docs.
+differs · table, evaluate: rules and an event to goals; never raise · for_type: the rules that an event asks ·
+schema_json, reference: for editors and the docs.
 Pure: no web, no SQL, no clock, no environment.
 """
 
-from bridge.rules.engine import describe, evaluate, table
+from bridge.rules.engine import describe, evaluate, for_type, table
 from bridge.rules.language.paths import compile_path
 from bridge.rules.reading.copies import copy_of
 from bridge.rules.reading.folder import SHIPPED, hash_of, own, read_file, read_files
@@ -15,5 +16,5 @@ from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace
 
 __all__ = [
     "SHIPPED", "Evaluation", "NearMiss", "Rule", "RuleSet", "RuleTrace", "compile_path", "copy_of", "describe",
-    "evaluate", "hash_of", "load", "own", "read_file", "read_files", "reference", "schema_json", "table",
+    "evaluate", "for_type", "hash_of", "load", "own", "read_file", "read_files", "reference", "schema_json", "table",
 ]  # fmt: skip

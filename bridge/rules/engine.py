@@ -15,7 +15,7 @@ from bridge.globs import is_glob
 from bridge.model import MISSING, Document, Source
 from bridge.rules.goals import Making, RuleFailedError
 from bridge.rules.language.conditions import FieldTest, flat, shown_at
-from bridge.rules.language.named import with_values
+from bridge.rules.language.named import KEYED, with_values
 from bridge.rules.language.values import Value, shown
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace, Table
 from bridge.text import text_of
@@ -23,7 +23,7 @@ from bridge.text import text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bridge.model import PlannedGoal
+    from bridge.model import NamedValues, PlannedGoal
     from bridge.rules.language.conditions import All, Condition
 
 IDLE_MAX: Final = 500
@@ -31,8 +31,8 @@ _NO_RULES: Final = Table((), (), {}, ())
 _OFF: Final = "the rule is switched off (enabled: false)"
 
 
-def table(rules: Sequence[Rule], when: All) -> Table:
-    """Index the rules of one source."""
+def table(rules: Sequence[Rule], when: All, values: NamedValues | None = None) -> Table:
+    """Index the rules of one source. values: those that they may read."""
     exact: defaultdict[str, list[int]] = defaultdict(list)
     globs = []
     for position, rule in enumerate(rules):
@@ -40,17 +40,25 @@ def table(rules: Sequence[Rule], when: All) -> Table:
             if not is_glob(event) and position not in exact[event]:
                 exact[event].append(position)
         globs += [(glob, position) for glob in rule.globs]
+    texts = [when.text, *(text for rule in rules for text in _texts(rule))]
+    derives = any(map(_DERIVED.search, texts))
     return Table(
         rules=tuple(rules),
         conditions=tuple((*flat(when), *flat(rule.when)) for rule in rules),
         exact={event: tuple(positions) for event, positions in exact.items()},
         globs=tuple(globs),
-        derives=any(_DERIVED.search(text) for rule in rules for text in _texts(rule))
-        or bool(_DERIVED.search(when.text)),
+        derives=derives,
+        keyed=any(map(KEYED.search, texts)) or (derives and values is not None and values.keyed),
     )
 
 
 _DERIVED: Final = re.compile(r"\b(?:value|was)[.\[]")
+
+
+def for_type(rules: Table, event_type: str) -> list[tuple[Rule, tuple[Condition, ...]]]:
+    """The rules for a type of event that are switched on, each with all its conditions."""
+    found = ((rules.rules[position], rules.conditions[position]) for position in _positions(rules, event_type))
+    return [(rule, conditions) for rule, conditions in found if rule.enabled]
 
 
 def _texts(rule: Rule) -> Iterator[str]:

@@ -162,7 +162,8 @@ class Table:
     """The rules of one source, indexed by event type, ready for `evaluate`.
 
     conditions: of each rule, those of the file before its own. exact, globs: event type -> positions of rules.
-    derives: whether a rule reads named values or the event before the change.
+    derives: whether a rule reads named values or the event before the change. keyed: whether one reads the ids that
+    the bridge recognised (`key.`), itself or by a value.
     idle: the traces of an event type that no rule is for, remembered for the types that come (at most IDLE_MAX).
     """
 
@@ -171,6 +172,7 @@ class Table:
     exact: Mapping[str, tuple[int, ...]]
     globs: tuple[tuple[Glob, int], ...]
     derives: bool = True
+    keyed: bool = True
     idle: dict[str, tuple[RuleTrace, ...]] = field(default_factory=dict, compare=False, repr=False)
 
 

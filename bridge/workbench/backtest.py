@@ -246,6 +246,13 @@ class _Side:
         self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.unreadable = 0
 
+    def rules_for(self, source: str, event_type: str) -> list[object]:
+        """What these rules make of an event of this type depends on nothing else than this."""
+        table = self.preparer.rule_set.tables[source]
+        found = rules.for_type(table, event_type)
+        values = self.preparer.rule_set.sources[source].values if found and table.derives else None
+        return [values, *((replace(rule, line=0, origin=""), conditions) for rule, conditions in found)]
+
     def asks(self, prepared: Sequence[PreparedEvent]) -> set[Place]:
         """The goals of which it must be known whether an earlier event made them."""
         drafts = (
@@ -290,6 +297,7 @@ class Comparison:
         self._present, self._other = _Side(present), _Side(other)
         self._made_before, self._see = made_before, see
         self._alike = _alike(present.rule_set.sources, other.rule_set.sources)
+        self._same_rules: dict[tuple[str, str], bool] = {}
         self._events = self._gone = self._same = 0
         self._of_source: defaultdict[str, int] = defaultdict(int)
         self._changed: list[tuple[_Made, Example]] = []
@@ -304,9 +312,10 @@ class Comparison:
             self._of_source[event.source] += 1
         present, other = [], []
         for event in readable:
-            read = self._present.preparer.read(event)
-            present.append(self._present.preparer.judge(read))
-            other.append(self._by_other(read))
+            read = self._present.preparer.read(event, names=False)
+            ours, theirs = self._judged(read)
+            present.append(ours)
+            other.append(theirs)
         asked = self._present.asks(present) | self._other.asks(other)
         earlier = self._made_before(sorted(asked)) if asked else set()
         for one, another in zip(
@@ -314,13 +323,29 @@ class Comparison:
         ):
             self._compare(one, another)
 
-    def _by_other(self, read: ReadEvent) -> PreparedEvent:
-        """Most sources differ in their rules alone, so that what was read of an event holds for both sets."""
-        preparer = self._other.preparer
+    def _judged(self, read: ReadEvent) -> tuple[PreparedEvent, PreparedEvent]:
+        """By both sets. Most sources differ in some rules alone: what was read of an event then holds for both sets.
+
+        Where they have the same rules for its type, what one set makes of it is what both make.
+        """
+        ours, other, of_other = self._present.preparer.judge(read), self._other.preparer, read
         if read.event.source not in self._alike:
-            read = preparer.read(read.event)
-        self._see(read)
-        return preparer.judge(read)
+            of_other = other.read(read.event, names=False)
+        self._see(of_other)
+        types = {document.envelope.type for document in read.documents}
+        same = of_other is read and all(self._is_same(read.event.source, one) for one in types)
+        theirs = ours if same else other.judge(of_other)
+        for document in (*read.documents, *of_other.documents):
+            document.names.drop()  # a page of events is held, and their bodies may be large
+        return ours, theirs
+
+    def _is_same(self, source: str, event_type: str) -> bool:
+        """Whether both sets have the same rules for this type of event."""
+        known = self._same_rules.get((source, event_type))
+        if known is None:
+            known = self._present.rules_for(source, event_type) == self._other.rules_for(source, event_type)
+            self._same_rules[source, event_type] = known
+        return known
 
     def _compare(self, present: PreparedEvent, other: PreparedEvent) -> None:
         self._present.unreadable += present.quarantine is not None
@@ -430,7 +455,7 @@ def _all(of: Mapping[str, Sequence[Rule]]) -> Iterator[tuple[str, Rule]]:
 def _says_the_same(element: int, ours: GoalDraft, other_element: int, theirs: GoalDraft) -> bool:
     """Whether two goals of one event and place evidently do not differ; `_differences` tells how others do."""
     one, other = ours.planned, theirs.planned
-    return (
+    return ours is theirs or (
         element == other_element
         and one.metadata == other.metadata
         and one.description == other.description

@@ -86,6 +86,22 @@ def test_the_same_rules_make_the_same_goals(desk):
     assert (told(result), result.same) == ([], 3)
 
 
+def test_a_rule_that_reads_an_id_which_the_bridge_recognised_makes_what_it_makes_in_routing(desk):
+    desk.route(checkout(), checkout("cs_2"))
+    keyed = RULES.replace(
+        "  - {goal: gone", '  - {goal: of_cus, event: "checkout.*", when: {key.customer: cus_1}}\n  - {goal: gone'
+    )
+    assert told(compare(desk, keyed)) == [("of_cus", 0, 2, 0)]
+    by_value = 'values: {buyer: "{key.customer}"}\n' + keyed.replace("key.customer: cus_1", "value.buyer: cus_1")
+    assert told(compare(desk, by_value)) == [("of_cus", 0, 2, 0)]
+
+
+def test_goals_that_follow_others_differ_where_the_rules_for_their_own_type_are_the_same(desk):
+    desk.route(of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"))
+    result = compare(desk, RULES.replace("goal: failed, event", "goal: failed, enabled: false, event"))
+    assert told(result) == [("failed", 1, 0, 0), ("recovered", 1, 0, 0)]
+
+
 def test_of_a_lost_goal_the_condition_is_named_that_fails(desk):
     desk.route(checkout(amount=900), checkout("cs_2", amount=9900))
     result = compare(desk, RULES.replace("once_per", "when: {data.object.amount_total: {gt: 1000}}, once_per", 1))

@@ -207,7 +207,10 @@ class Cases:
             if len(self.by_type) >= _TYPES_MAX:
                 self.by_type.clear()
             self.by_type[event_type] = found
-        return next((case.answer for case in found if case.when.test(document) is None), None)
+        for case in found:
+            if case.when.test(document) is None:
+                return case.answer
+        return None
 
 
 def flat(condition: Condition) -> tuple[Condition, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -350,6 +351,12 @@ def compile_filter(text: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
     if kind.argument is True and not argument and name != "default":
         raise ValueError(f'filter "{name}" needs an argument, such as {kind.usage}')
     try:
-        return kind.compile(argument, maps)
+        return kind.compile(argument, maps) if name == "map" else _compiled(name, argument)
     except ValueError as error:
         raise ValueError(f'filter "{name}" {error}') from None
+
+
+@lru_cache(maxsize=500)
+def _compiled(name: str, argument: str) -> Filter:
+    """One and the same filter for the same text, so that rules can be compared; only `map` needs a file's tables."""
+    return FILTERS[name].compile(argument, {})

@@ -7,6 +7,7 @@ event as it was before the change. A value that needs itself is missing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bridge.globs import Glob
     from bridge.model import Derived, Source
 
+KEYED: Final = re.compile(r"\bkey\b")  # what reads the ids that the bridge recognised, or a field of that name
 _TYPES_MAX: Final = 500
 
 
@@ -47,6 +49,12 @@ class Values:
 
     choices: Mapping[str, tuple[Choice, ...]]
     by_type: dict[str, dict[str, Choice | None]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether one of them may read `key.`; those of code do not."""
+        sources = (choice.source for choices in self.choices.values() for choice in choices)
+        return any(isinstance(source, Template) and KEYED.search(source.text) for source in sources)
 
     def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
         """What is to be computed of one event. Threads may race to remember a type: they remember the same."""

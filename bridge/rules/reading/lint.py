@@ -21,23 +21,58 @@ if TYPE_CHECKING:
 
     from bridge.rules.reading.report import Diagnostics, Steps
     from bridge.rules.reading.schema import GoalStanza, MappingFile
+    from bridge.rules.reading.strict_yaml import Node
 
 _DOTTED: Final = re.compile(r"""(?:\$\.)?[A-Za-z_][A-Za-z0-9_-]*((\.[A-Za-z0-9_*-]+)|(\[[^\]]*\]))+""")
-_COMPARISON: Final = re.compile(r"\s*(>=|=>|<=|=<|!=|<>|==|[<>=])\s*\S")
+_COMPARISON: Final = re.compile(
+    r"\s*(?P<operator>>=|=>|<=|=<|!=|<>|==|[<>=≥≤≠]|!(?=\w)|[gl]te?(?=[ :=]+[0-9]))[\s:=]*(?P<operand>\S.*?)\s*"
+)
 _PATH: Final = r"""\s*(?P<path>[A-Za-z_][A-Za-z0-9_.\[\]*"'|=: -]*?)\s*"""
-_DOUBLED: Final = re.compile(r"\{\{" + _PATH + r"\}\}")
-_DOLLAR: Final = re.compile(r"\$\{(?P<path>[A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}")
+_DOUBLED: Final = re.compile(r"\{\{(?P<path>[^{}]*)\}\}")
+_SIGNED: Final = re.compile(  # "#{data.number}" is the number of something, "#{value.plan}" a value as Ruby has it
+    r"(?P<sign>[$%]|#(?!\{[^{}]*(?:id|no|number|order|name|key|code|ref\w*)[|}]))"
+    r"\{(?P<path>[A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}"
+)
 _TAGGED: Final = re.compile(r"<%[=-]?" + _PATH + r"%>")
-_VALUES: Final = (_DOUBLED, _DOLLAR, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # of the event, as others write them
+_VALUES: Final = (_DOUBLED, _SIGNED, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # of the event, as others write them
+_PLAIN: Final = re.compile(_PATH)
+_OTHERS: Final = re.compile(r"\$json\.(?:body\.)?|\$\.?|[0-9]+__")  # how n8n and Zapier begin a path
+_AROUND: Final = " $()[]<>%:@=#"  # what other languages put around a name
 _ROOTED: Final = re.compile(r"\$\.(?P<path>[^{}|]*)")
 _VALUES_OF: Final = re.compile(r"(?<![\w.])values\.(?P<path>[a-z][a-z0-9_]*)")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\S*")
 _SEVERAL: Final = re.compile(r"\s*[,;|]+\s*|\s+or\s+")
+_CODE: Final = re.compile(
+    r"\|\s*((?:money|minor):(usd|eur|gbp|jpy|chf|cad|aud|nzd|inr|brl|mxn|sek|nok|dkk|pln))\s*[|}]", re.IGNORECASE
+)
+_SUMMAND: Final = re.compile(r"\|\s*((plus|minus):\s*-?[0-9.]+)\s*[|}]")
+_SEVERAL_PATHS: Final = re.compile(r"\s+or\s+")
 _SMALL_CODE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([a-z]{3}|[A-Z][a-z]{2})\s*")
-_OPERATORS: Final = {">": "gt", ">=": "gte", "=>": "gte", "<": "lt", "<=": "lte", "=<": "lte", "!=": "not", "<>": "not"}
-_ROOTS: Final = frozenset({"value", "was", "header", "query", "envelope", "event"})
+_OPERATORS: Final = {
+    ">": "gt", ">=": "gte", "=>": "gte", "≥": "gte", "<": "lt", "<=": "lte", "=<": "lte", "≤": "lte",
+    "!=": "not", "<>": "not", "≠": "not", "!": "not", "gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte",
+}  # fmt: skip
+# Strings that are words of this language or of another one, and what says the same here.
+_WORDS: Final = {
+    "*": "{exists: true}", "exists": "{exists: true}", "not null": "{exists: true}", "not_null": "{exists: true}",
+    "null": "null", "NULL": "null", "None": "null", "nil": "null", "undefined": "null", "~": "null",
+    "changed": "{changed: true}",
+    "True": "true", "TRUE": "true", "False": "false", "FALSE": "false",
+}  # fmt: skip
+_STARRED: Final = re.compile(r"\*[^*]*\w[^*]*\*?|[^*]*\w[^*]*\*")
+_REGULAR: Final = re.compile(r"/.*[\\^$*+?()|\[\]].*/[a-z]*|\^.+|.*\.[*+].*|.*\\[.dws].*")
+_LISTED: Final = re.compile(
+    r"[a-z][a-z0-9_.-]*(?:\s*[,;|]\s*[a-z][a-z0-9_.-]*)+|[a-z][a-z0-9_.-]*(?: or [a-z][a-z0-9_.-]*)+"
+)
+_NUMBER: Final = re.compile(  # as people write one: 1,000 or $49 or 49 €
+    r"([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?)|[$€£¥]\s*([0-9][0-9.,]*)|([0-9][0-9.,]*)\s*[$€£¥]"
+)
+_TYPOGRAPHIC: Final = re.compile("[\u201c\u201d\u201e\u2018\u2019\u00ab].*[\u201c\u201d\u2018\u2019\u00bb]")
+_ROOTS: Final = frozenset({"value", "was", "header", "query", "envelope", "event", "body", "root", "key"})
+_VALUE: Final = re.compile(r"(?:was\.)?value\.")
 _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in ("", "was."))
 _MONEY: Final = _AMOUNTS - {"value.prices", "was.value.prices"}  # and not the ids of prices
+_CURRENCIES: Final = frozenset({"value.currency", "was.value.currency"})
 _SOME_MONEY: Final = "1000 USD"
 _OF_STRINGS: Final = ("prefix", "suffix", "contains", "glob")
 _ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
@@ -50,15 +85,23 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
     known = _event_types(preset)
     known_values = {*written.values, *preset.get("values", {})}
+    inside = _inside(preset, roots)
+    _lint_quotes(report.tree, report)
     types = {event for goal in written.goals for _, event in numbered(goal.event)}
     for where, text in _templates(written):
         if text not in types:
             _lint_template(where, text, (roots, named), report)
-        _lint_values(where, "".join(re.findall(r"\{[^{}]*\}", text)), known_values, report)
+        if "metadata" in where and text == where[-1] and text in known_values:
+            report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{value.{text}}}"')
+        read = re.findall(r"\{[^{}]*\}", text)
+        _lint_values(where, "".join(read), known_values, report)
+        for path in _SEVERAL_PATHS.split(" or ".join(one[1:-1].partition("|")[0] for one in read)):
+            _lint_beginning(where, path.strip(), inside, known_values, report)
     _lint_when(("when",), written.when, report)
     for i, goal in enumerate(written.goals):
         for where, path, _ in _conditions(("goals", i, "when"), goal.when):
             _lint_values((*where, KEY), path, known_values, report)
+            _lint_beginning((*where, KEY), path, inside, known_values, report)
         _lint_when(("goals", i, "when"), goal.when, report)
         _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
         _lint_false(("goals", i, "metadata"), goal.metadata, report)
@@ -113,19 +156,84 @@ def _lint_template(
 ) -> None:
     """paths: what paths begin with, and whole ones."""
     roots, named = paths
-    plain = text.removeprefix("$.")
-    if found := _DOUBLED.search(text):
-        report.suspect(where, f'"{found[0]}" is sent as "{{{found[1]}}}"; for the value write {{{found[1]}}}')
+    if (found := _DOUBLED.search(text)) and (_path_of(found["path"]) or "$" in found["path"]):
+        better = f"write {{{path}}}" if (path := _path_of(found["path"])) else "write its path in single braces"
+        report.suspect(where, f'"{found[0]}" is sent as "{{{found["path"].strip()}}}"; for the value {better}')
     elif found := _TAGGED.search(text):
         report.suspect(where, f'"{found[0]}" is sent as it stands; for the value write {{{found[1]}}}')
-    elif found := _DOLLAR.search(text):
-        report.suspect(where, f'"{found[0]}" puts a "$" before the value; for the value alone write {{{found[1]}}}')
+    elif found := _SIGNED.search(text):
+        sign, path = found["sign"], found["path"]
+        report.suspect(where, f'"{found[0]}" puts a "{sign}" before the value; for the value alone write {{{path}}}')
+    elif (found := _CODE.search(text)) and not found[2].isupper():
+        better = f"{found[1].partition(':')[0]}:{found[2].upper()}"
+        report.suspect(where, f'"{found[1]}" looks for a field "{found[2]}"; write {better}')
+    elif found := _SUMMAND.search(text):
+        report.suspect(where, f'"{found[1]}" looks for a field of that name; "{found[2]}" takes a path')
     elif "{" in text and (found := _ROOTED.search(text)):
         report.suspect(where, f'"{found[0]}" names a field "$"; a path begins in the body: write {found[1]}')
-    elif _DOTTED.fullmatch(text) and re.split(r"[.\[]", plain)[0] in roots:
-        report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{plain}}}"')
+    elif path := next((path for path in _as_words(text) if re.split(r"[.\[]", path)[0] in roots), ""):
+        report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{path}}}"')
     elif "_" in text and text in named:
         report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{{text}}}"')
+
+
+def _path_of(text: str) -> str:
+    """The path that another tool's expression names, `$json.body.id` or `12__data__id`; empty if that is no path."""
+    path = _OTHERS.sub("", text.strip(), count=1) if _OTHERS.match(text.strip()) else text.strip()
+    path = path.replace("__", ".") if "__" in path else path
+    return path if _PLAIN.fullmatch(path) else ""
+
+
+def _as_words(text: str) -> Iterator[str]:
+    """What may be a path without braces: the string, and without what other languages put around a name."""
+    for plain in (text, text.removeprefix("$."), text.strip(_AROUND), text.lstrip(_AROUND)):
+        if _DOTTED.fullmatch(plain) and not plain.startswith("$"):
+            yield plain
+
+
+def _inside(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]:
+    """Of a preset whose bodies are nested: what a path may begin with by mistake, and where it is in the body.
+
+    `metadata` is `data.object.metadata`. Empty for bodies that are flat, where any field may stand alone.
+    """
+    own = [*_paths(preset.get("visitor")), *(path for link in preset.get("links", ()) for path in _paths(link))]
+    if not own or any(not _DOTTED.fullmatch(path) for path in own):
+        return {}
+    written = [
+        path for value in preset.get("values", {}).values() for path in re.findall(r"[{ :]([a-z][\w.]*)", str(value))
+    ]
+    found: dict[str, str] = {}
+    for path in sorted((*own, *written), key=len):
+        names = path.split(".")
+        for depth in range(1, len(names) - 1):
+            if names[depth] not in roots and names[0] in roots:
+                found.setdefault(names[depth], ".".join(names[: depth + 1]))
+    return found
+
+
+def _lint_beginning(
+    where: Steps, path: str, inside: Mapping[str, str], known_values: Collection[str], report: Diagnostics
+) -> None:
+    """A path begins in the body: `metadata.plan` alone is nowhere, and `plan` is the name of a value."""
+    first, dot, rest = path.partition(".")
+    if inside and not dot and path in known_values:
+        report.suspect(where, f'"{path}" is no field of the body; for the value write value.{path}')
+    elif dot and first in inside:
+        report.suspect(where, f'"{path}" begins in the middle of the body; write {inside[first]}.{rest}')
+
+
+def _lint_quotes(node: Node | None, report: Diagnostics) -> None:
+    """Quotes of a word processor are part of the string. What a test holds is data."""
+    if node is None or node.file:
+        return
+    for key, child in node.entries.items():
+        if key != "tests":
+            _lint_quotes(child, report)
+    for child in node.elements:
+        _lint_quotes(child, report)
+    if isinstance(node.value, str) and _TYPOGRAPHIC.fullmatch(node.value):
+        told = f"{node.value} is in typographic quotes, which are part of the string"
+        report.suspect_at(node.line, node.column, f'{told}; write "{node.value[1:-1]}"')
 
 
 def _lint_values(where: Steps, paths: str, known: Collection[str], report: Diagnostics) -> None:
@@ -155,24 +263,49 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics
                 (*steps, KEY), f'"{path}" names a field "$"; a path begins in the body: write {found["path"]}'
             )
         for inner, text in _strings(expected):
-            at = (*steps, *inner)
-            if inner[-1:] == ("after",) and _DATE.fullmatch(text):
-                report.suspect(at, f'"{text}" is read as a path; "after" takes the path of an earlier time')
-            if found := _COMPARISON.match(text):
-                operator, number = found[1], text[text.index(found[1]) + len(found[1]) :].strip()
-                none = f', and "{number}" is not an amount' if path in _MONEY and not _is_amount(number) else ""
-                wanted = _SOME_MONEY if none else number
-                better = f"{{{_OPERATORS[operator]}: {wanted}}}" if operator in _OPERATORS else wanted
-                report.suspect(at, f'"{text}" is compared as a string{none}; write {path}: {better}')
-            elif path in _AMOUNTS and (found := _SMALL_CODE.fullmatch(text)):
-                report.suspect(at, f'"{text}" is compared as a string; write {path}: {found[1]} {found[2].upper()}')
-            elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
-                better = f"{{path: {found['path']}}}"
-                report.suspect(
-                    at, f'"{text}" is compared as it stands; for a value of the event write {path}: {better}'
-                )
-            elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
-                report.suspect(at, f'"{text}" is not an amount, so {path} never equals it; write {path}: {_SOME_MONEY}')
+            if (told := _misread(path, inner, text)) is not None:
+                report.suspect((*steps, *inner), told)
+
+
+def _misread(path: str, inner: Steps, text: str) -> str | None:
+    """What is wrong with a string that a path is compared with, and what to write. inner: where it stands behind it."""
+    as_string = f'"{text}" is compared as a string'
+    told, better = as_string, None
+    if inner[-1:] == ("after",) and _DATE.fullmatch(text):
+        return f'"{text}" is read as a path; "after" takes the path of an earlier time'
+    if found := _COMPARISON.fullmatch(text):
+        operator, number = _OPERATORS.get(found["operator"]), found["operand"]
+        if path in _MONEY and not _is_amount(number):
+            told, number = f'{as_string}, and "{number}" is not an amount', _SOME_MONEY
+        better = f"{{{operator}: {number}}}" if operator else number
+    elif path in _AMOUNTS and (found := _SMALL_CODE.fullmatch(text)):
+        better = f"{found[1]} {found[2].upper()}"
+    elif path in _CURRENCIES and _is_compared(inner) and re.fullmatch("[A-Za-z]{3}", text) and not text.isupper():
+        better = text.upper()
+    elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
+        told = f'"{text}" is compared as it stands; for a value of the event'
+        return f"{told} write {path}: {{path: {_path_of(found['path']) or 'another.path'}}}"
+    elif AMOUNT.fullmatch(text) and not _VALUE.match(path) and _is_compared(inner):
+        return f"{as_string}; an amount in a currency is for values: write value.amount: {text}"
+    elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
+        told, better = f'"{text}" is not an amount, so {path} never equals it', _SOME_MONEY
+    elif _is_compared(inner) and (better := _meant(text, path)) and inner == ("not",):
+        better = f"{{not: {better}}}"
+    return f"{told}; write {path}: {better}" if better else None
+
+
+def _meant(text: str, path: str) -> str | None:
+    """The expectation that a string looks like."""
+    better = _WORDS.get(text)
+    if better is None and _STARRED.fullmatch(text):
+        better = f'{{glob: "{text}"}}'
+    elif better is None and _REGULAR.fullmatch(text):
+        better = "{glob: …}, {prefix: …} or {contains: …}, because there are no regular expressions"
+    elif better is None and _LISTED.fullmatch(text):
+        better = f"[{', '.join(piece for piece in _SEVERAL.split(text) if piece)}]"
+    elif better is None and (found := _NUMBER.fullmatch(text)) and not _VALUE.match(path):
+        better = (found[1] or found[2] or found[3]).replace(",", "")
+    return better
 
 
 def _is_amount(text: str) -> bool:
@@ -208,7 +341,7 @@ def _lint_false(where: Steps, metadata: Any, report: Diagnostics) -> None:
 
 def _numbers(expectation: Any) -> Iterator[Any]:
     """The numbers that an amount is compared with; nothing is the same in every currency."""
-    if isinstance(expectation, (int, float)) and not isinstance(expectation, bool) and expectation:
+    if not isinstance(expectation, bool) and number_of(expectation):
         yield expectation
     elif isinstance(expectation, (list, dict)):
         entries = expectation.values() if isinstance(expectation, dict) else expectation
@@ -238,7 +371,13 @@ def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str],
     for where, event in numbered(goal.event):
         pieces = [piece for piece in _SEVERAL.split(event) if piece]
         at = ("goals", i, "event", *where)
-        if any(compile_glob(event).matches(one) for one in known) or not event.strip("*"):
+        glob = compile_glob(event)
+        if (
+            event in known
+            or not event.strip("*")
+            or _TYPOGRAPHIC.fullmatch(event)
+            or (is_glob(event) and any(glob.matches(one) for one in known))
+        ):
             continue
         if len(pieces) > 1:
             report.suspect(at, f'"{event}" is the name of one type of event; write [{", ".join(pieces)}]')

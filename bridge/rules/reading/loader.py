@@ -236,7 +236,7 @@ def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], readin
         warnings=reading.warnings(),
         suspicions=reading.suspicions(),
         mappings=by_name,
-        tables={name: table(file.rules, file.when) for name, file in by_name.items()},
+        tables={name: table(file.rules, file.when, file.source.values) for name, file in by_name.items()},
     )
 
 

@@ -201,6 +201,10 @@ class _Reader:
             if unclosed:
                 raise self.stop(line, column, unclosed) from None
             lines = self.text.splitlines()
+            for number, text in enumerate(lines[:line], 1):  # looks like a space and is read as a letter
+                if "\xa0" in text[: len(text) - len(text.lstrip())]:
+                    told = "this line is indented by a no-break space; YAML allows only spaces"
+                    raise self.stop(number, text.index("\xa0") + 1, told) from None
             source = lines[line - 1] if line <= len(lines) else ""
             secret = line in self.secret_lines
             if source[column - 2 : column - 1] == "*" and column > 1:
@@ -304,6 +308,8 @@ def _explained(source: str, column: int, error: yaml.MarkedYAMLError, *, secret:
         return f'a string cannot begin with "{here}"; {QUOTES}'
     if re.search(r"[:\-,]\s+[\[{]", before) or before.lstrip().startswith(("{", "[")):
         return f'a "{{" or "[" opens a map or list that is not understood here; if it is part of a string, {QUOTES}'
+    if "expected <block end>" in (error.problem or ""):
+        return "this line is indented differently from the entries that it belongs to: begin it in the same column"
     if here == "\t":
         return "this line is indented by a tab; YAML allows only spaces"
     if ": " in (error.problem or "") or "mapping values are not allowed" in (error.problem or ""):

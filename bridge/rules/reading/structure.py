@@ -27,6 +27,7 @@ VARIABLES_ARE_READ: Final = (
     ("tests",),  # what a test holds is data
 )
 _VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")  # "${plan}" is a dollar and a placeholder
+_CLOSE: Final = re.compile(r"[a-z_]+:\S")
 _ROUNDS_MAX: Final = 5
 # What replaces a required value that is wrong, while the rest is checked. # becomes the number of the place.
 _FILLERS: Final[dict[tuple[str, ...], Json]] = {
@@ -228,6 +229,17 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
         expected = details.get("ctx", {}).get("expected", "")
         return f"{subject} must be {expected}".replace("'", "")
     words = _WORDS.get(kind) or details["msg"]
+    if where and where[-1] == "when":
+        words += " of path to expectation, such as {data.status: paid, data.total: {gte: 100}}"
+    if isinstance(value, str) and kind in ("dict_type", "model_type") and _CLOSE.match(value):
+        words += '; a ":" behind a key has a space after it'
+    if (
+        kind == "list_type"
+        and isinstance(value, dict)
+        and value
+        and all(isinstance(one, bool) for one in value.values())
+    ):
+        return f"{subject} {words}, such as [{', '.join(map(str, value))}]"
     if kind == "list_type" and isinstance(value, str):
         return f"{subject} {words}, such as [{', '.join(value.replace(',', ' ').split())}]"
     return f"{subject} {words}{_quotes(value, words)}"

@@ -74,7 +74,8 @@ OPERATORS: Final = {
 }
 DEPTH_MAX: Final = 10
 AMOUNT: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([A-Z]{3})\s*")
-AMOUNTS: Final = ("amount", "monthly", "prices")  # the values that are an amount of `value.currency`
+# The values that are an amount of `value.currency`.
+AMOUNTS: Final = ("amount", "monthly", "monthly_before", "discount", "refunded_total", "prices")
 _JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
@@ -265,9 +266,12 @@ def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
     found = AMOUNT.fullmatch(operand) if isinstance(operand, str) and value_name(path) is not None else None
     if found is None:
         return None
-    currency = compile_one("was.value.currency" if isinstance(path, WasPath) else "value.currency")
     amount = Operand(found[1])
-    return AllOf((Compares(name, amount, number(amount.constant)), InCurrency(currency, found[2])))
+    compared = Compares(name, amount, number(amount.constant))
+    if str(value_name(path)).endswith(f"_{found[2].lower()}"):
+        return compared  # `amount_usd` is in that currency whatever the event's is
+    currency = compile_one("was.value.currency" if isinstance(path, WasPath) else "value.currency")
+    return AllOf((compared, InCurrency(currency, found[2])))
 
 
 def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:

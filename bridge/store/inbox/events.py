@@ -162,7 +162,7 @@ def event_from(row: Sequence[Any]) -> Event:
         envelope=Envelope(type_, provider_event_id, stated_at_ms, order_at_ms, bool(test), account),
         received_at_ms=received_at_ms,
         state=EventState(state),
-        headers=json.loads(headers),
+        headers=json.loads(headers) if headers != "{}" else {},
         query=json.loads(query) if query != "{}" else {},
         body=body,
         tries=tries,

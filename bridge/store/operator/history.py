@@ -65,7 +65,7 @@ def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tupl
     """
     last = conn.execute(_LAST).scalar() or 0
     values = {"behind": last - _LOOKED_AT, "since": since_ms, "sources": sorted(sources)}
-    return [(row.id, row.source, row.type) for row in conn.execute(_NEWEST, values)]
+    return [(event_id, source, event_type) for event_id, source, event_type in conn.execute(_NEWEST, values)]
 
 
 def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Response, redirect, request, url_for
 
-from bridge import app, sources
+from bridge import loading, sources
 from bridge.errors import EditRefused, FileChanged, MappingError
 from bridge.masking import hidden, without_addresses
 from bridge.rules import read_file
@@ -122,14 +122,14 @@ class Bench:
         if rule_set is None or event is None:
             return None
         settings = self.bridge.settings
-        return trying.explain(self.bridge.store, rule_set, settings, app.destinations(settings, rule_set), event)
+        return trying.explain(self.bridge.store, rule_set, settings, loading.destinations(settings, rule_set), event)
 
     def compared(self, attempt: Attempt, trial: Trial) -> Backtest | None:
         """What the text would have made of the last events, against the rules in force; None: it cannot be loaded."""
         if trial.rule_set is None:
             return None
         settings = self.bridge.settings
-        sides = (trying.Side(one, app.destinations(settings, one)) for one in (self.bridge.rules, trial.rule_set))
+        sides = (trying.Side(one, loading.destinations(settings, one)) for one in (self.bridge.rules, trial.rule_set))
         return trying.compare(self.bridge.store, settings, attempt.source, *sides)
 
     def unseen(self, attempt: Attempt, trial: Trial) -> Sequence[UnseenPath]:

@@ -17,8 +17,8 @@ goals:
 """
 
 
-def matches(when, amount, currency):
-    rule_set = rules.load({"stripe.yaml": FILE % when}, {}, sources.presets())
+def matches(when, amount, currency, values=""):
+    rule_set = rules.load({"stripe.yaml": FILE % when + values}, {}, sources.presets())
     source = rule_set.sources["stripe"]
     body = {
         "type": "invoice.paid",
@@ -48,6 +48,14 @@ def matches(when, amount, currency):
 )
 def test_an_amount_is_compared_in_its_own_currency(when, amount, currency, expected):
     assert matches(when, amount, currency) is expected
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"), [("{gte: 10 USD}", True), ("{gte: 60 USD}", False), ("{gte: 10 JPY}", False)]
+)
+def test_a_value_whose_name_says_a_currency_is_in_that_one_whatever_was_paid_with(when, expected):
+    values = 'values: {amount_usd: "{data.object.amount_paid|money:USD}"}\n'
+    assert matches(f"value.amount_usd: {when}", 4_900, "eur", values) is expected
 
 
 @pytest.mark.parametrize("wrong", ["1000USDX", "1.000,00 USD", "USD 1000", "-5 USD"])
