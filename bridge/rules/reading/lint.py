@@ -217,7 +217,7 @@ def _lint_beginning(
     """A path begins in the body: `metadata.plan` alone is nowhere, and `plan` is the name of a value."""
     first, dot, rest = path.partition(".")
     if inside and not dot and path in known_values:
-        report.suspect(where, f'"{path}" is no field of the body; for the value write value.{path}')
+        report.suspect(where, f'"{path}" looks for a field of that name; for the value write value.{path}')
     elif dot and first in inside:
         report.suspect(where, f'"{path}" begins in the middle of the body; write {inside[first]}.{rest}')
 
