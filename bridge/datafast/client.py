@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import certifi
-import urllib3
 
 from bridge import __version__
 from bridge.datafast import answers
@@ -193,10 +192,9 @@ class Client:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The errors beneath those of urllib3, outermost first."""
+    """An error and those beneath it, outermost first."""
     while error is not None:
-        if not isinstance(error, urllib3.exceptions.HTTPError):
-            yield error
+        yield error
         error = error.__cause__ or error.__context__
 
 

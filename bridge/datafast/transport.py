@@ -1,7 +1,8 @@
 """One HTTP request with one deadline for all of it, and the certain knowledge whether it was sent.
 
-urllib3 bounds each wait, but not their sum: an answer that arrives byte by byte can last for ever. Here every
-look-up, connect, handshake, send and receive gets only the time that is left, and an answer is read up to a limit.
+It is the standard library's client, which bounds each wait, but not their sum: an answer that arrives byte by byte can
+last for ever. Here every look-up, connect, handshake, send and receive gets only the time that is left, and an answer
+is read up to a limit. Whatever follows redirects or reads cookies, proxies and `.netrc` may get a delivery wrong.
 `Exchange` is what is known about a request under way. Nothing here knows DataFast.
 """
 
@@ -11,22 +12,21 @@ import http.client
 import io
 import ipaddress
 import queue
+import select
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Buffer
-    from urllib3 import BaseHTTPResponse
 
 Address: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]"
 
@@ -56,7 +56,7 @@ class Exchange:
         return left
 
 
-# urllib3 cannot hand a value of ours from the call down to the socket; each request stays in one thread.
+# http.client cannot hand a value of ours from the call down to the socket; each request stays in one thread.
 _thread = threading.local()
 
 
@@ -114,34 +114,6 @@ def _connect(addresses: Sequence[Address], exchange: Exchange) -> socket.socket:
     raise failure
 
 
-class _Deadline(HTTPConnection):
-    """A connection that gives each step only the time that is left for its request."""
-
-    idle_since_s = 0.0
-
-    def _new_conn(self) -> socket.socket:
-        exchange = _current()
-        try:
-            addresses = _look_up(self._dns_host, self.port or self.default_port, exchange.remaining_s())
-            return _connect(addresses, exchange)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, "no connection in time") from error
-        except OSError as error:
-            raise NewConnectionError(self, "no connection") from error
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        exchange = _current()
-        exchange.sent = True
-        view = memoryview(data)
-        for start in range(0, len(view), _PIECE):
-            self.sock.settimeout(exchange.remaining_s())
-            self.sock.sendall(view[start : start + _PIECE])
-
-
 # ------------------------------------------------------------------------------------------------------ receiving
 
 
@@ -173,7 +145,12 @@ class _BoundedRaw(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """Reads through `_BoundedRaw`, and keeps the status even if nothing readable follows."""
+    """Reads through `_BoundedRaw`, and keeps the status even if nothing readable follows.
+
+    end: says whether the answer was read as a whole, so that its connection may be used again.
+    """
+
+    end: Callable[..., None]
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -187,75 +164,140 @@ class _Response(http.client.HTTPResponse):
         return version, status, reason
 
 
-class _PlainConnection(_Deadline):
-    response_class = _Response
-
-
-class _TlsConnection(_Deadline, HTTPSConnection):
-    response_class = _Response
-
-
 # -------------------------------------------------------------------------------------------------------- pooling
 
 
-class _Reuse(HTTPConnectionPool):
-    """Keeps a connection for a moment only: if the peer closes it while it is idle, that looks like a lost answer."""
+class _Origin(NamedTuple):
+    """Where connections lead."""
 
-    max_idle_s = 1.0
+    secure: bool
+    host: str
+    port: int | None
 
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.idle_since_s = time.monotonic()
-        super()._put_conn(conn)
 
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        conn: Any = super()._get_conn(timeout)
-        if time.monotonic() - conn.idle_since_s > self.max_idle_s:
-            conn.close()  # urllib3 connects it again
-        return conn
+@lru_cache(maxsize=64)
+def _parts(url: str) -> tuple[_Origin, str]:
+    """Where to connect, and what to ask for there. What an address must not contain is quoted."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return _Origin(parts.scheme == "https", parts.hostname or "", parts.port), quote(target, safe="%/:=&?~+!$,;'@()*[]")
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that gives each step only the time that is left for its request."""
+
+    response_class = _Response
+
+    def __init__(self, origin: _Origin, tls: ssl.SSLContext | None) -> None:
+        self.default_port = 443 if origin.secure else 80
+        super().__init__(origin.host, origin.port or self.default_port)
+        self._tls = tls
+        self._pieces: list[Any] = []
+        self._idle_since_s = 0.0
+
+    def connect(self) -> None:
+        exchange = _current()
+        made = _connect(_look_up(self.host, self.port, exchange.remaining_s()), exchange)
+        try:
+            self.sock = self._tls.wrap_socket(made, server_hostname=self.host.rstrip(".")) if self._tls else made
+        except BaseException:
+            made.close()
+            raise
+
+    def send(self, data: Any) -> None:
+        """Keep what http.client hands on in pieces, because each would be a packet of its own."""
+        self._pieces.append(data)
+
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> _Response:
+        """Send a request, and read the head of its answer."""
+        self.request(method, target, body, dict(headers))
+        view, self._pieces = memoryview(b"".join(self._pieces)), []
+        if self.sock is None:
+            self.connect()
+        exchange = _current()
+        exchange.sent = True
+        with suppress(BrokenPipeError):  # it may have answered without having read everything
+            for start in range(0, len(view), _PIECE):
+                self.sock.settimeout(exchange.remaining_s())
+                self.sock.sendall(view[start : start + _PIECE])
+        response = self.getresponse()
+        assert isinstance(response, _Response)
+        return response
+
+    def rest(self) -> None:
+        """It is idle from now on."""
+        self._idle_since_s = time.monotonic()
+
+    def is_usable(self, max_idle_s: float) -> bool:
+        """Whether it has been idle for a moment only, and the peer has not closed it."""
+        if self.sock is None or time.monotonic() - self._idle_since_s > max_idle_s:
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
 
 
 class Transport:
-    """Sends requests that end at the deadline of their Exchange.
+    """Sends requests that end at the deadline of their Exchange. Thread-safe.
 
-    It is urllib3 alone: whatever follows redirects or reads cookies, proxies and `.netrc` may get a delivery wrong.
-    tls: made once, because urllib3 would load all certificates for every connection.
+    max_idle_s: how long a connection is kept: if the peer closes it while it is idle, that looks like a lost answer.
+    tls: for https.
     """
 
     def __init__(self, *, max_idle_s: float = 1.0, tls: ssl.SSLContext | None = None) -> None:
-        idle = {"max_idle_s": max_idle_s}
-        plain = type("Plain", (_Reuse,), {"ConnectionCls": _PlainConnection, **idle})
-        secure = type("Tls", (_Reuse, HTTPSConnectionPool), {"ConnectionCls": _TlsConnection, **idle})
-        self._pools = PoolManager(num_pools=2, maxsize=_KEPT, ssl_context=tls)
-        self._pools.pool_classes_by_scheme = {"http": plain, "https": secure}
+        self._max_idle_s = max_idle_s
+        self._tls = tls
+        self._idle: dict[_Origin, list[_Connection]] = {}
 
     def run(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, exchange: Exchange
-    ) -> BaseHTTPResponse:
+    ) -> _Response:
         """Send a request and read the head of its answer. Raises what the layers below raise."""
         _thread.exchange = exchange
-        return self._pools.urlopen(
-            method,
-            url,
-            body=body,
-            headers=headers,
-            timeout=exchange.remaining_s(),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+        origin, target = _parts(url)
+        connection = self._connection(origin)
+        try:
+            response = connection.ask(method, target, headers, body)
+        except BaseException:
+            connection.close()
+            raise
+        response.end = partial(self._end, origin, connection)
+        return response
+
+    def _connection(self, origin: _Origin) -> _Connection:
+        """A kept one, or a new one."""
+        idle = self._idle.setdefault(origin, [])
+        with suppress(IndexError):
+            while True:
+                kept = idle.pop()
+                if kept.is_usable(self._max_idle_s):
+                    return kept
+                kept.close()
+        if origin.secure and self._tls is None:
+            raise ValueError("https needs a TLS context")
+        return _Connection(origin, self._tls if origin.secure else None)
+
+    def _end(self, origin: _Origin, connection: _Connection, *, whole: bool) -> None:
+        """Keep a connection whose answer was read as a whole, unless it is to be closed."""
+        idle = self._idle.setdefault(origin, [])
+        if whole and connection.sock is not None and len(idle) < _KEPT:
+            connection.rest()
+            idle.append(connection)
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Close kept connections."""
-        self._pools.clear()
+        while self._idle:
+            for connection in self._idle.popitem()[1]:
+                connection.close()
 
 
-def read_body(response: BaseHTTPResponse, exchange: Exchange) -> tuple[bytes, bool]:
+def read_body(response: _Response, exchange: Exchange) -> tuple[bytes, bool]:
     """The body up to the exchange's limit, and whether the peer (not the limit) cut it short."""
     pieces, size, cut = [], 0, False
     try:
-        while size < exchange.body_limit:
+        while size < exchange.body_limit and response.length != 0:
             piece = response.read1(min(_PIECE, exchange.body_limit - size))
             if not piece:
                 break
@@ -263,8 +305,7 @@ def read_body(response: BaseHTTPResponse, exchange: Exchange) -> tuple[bytes, bo
             size += len(piece)
     except Exception:  # noqa: BLE001 - however a body breaks, it is cut short; the status line counts
         cut = True
-    if cut or size >= exchange.body_limit or response.length_remaining:
-        response.close()
-    else:
-        response.release_conn()
+    cut = cut or (size < exchange.body_limit and bool(response.length))
+    response.close()
+    response.end(whole=not cut and size < exchange.body_limit)
     return b"".join(pieces), cut

@@ -51,7 +51,7 @@ class _Http(stripe.HTTPClient):
         body, cut = read_body(response, exchange)
         if cut:
             raise TimeoutError("the answer broke off")
-        return body, response.status, response.headers
+        return body, response.status, dict(response.headers.items())
 
     def close(self) -> None:
         self._transport.close()

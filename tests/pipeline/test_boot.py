@@ -104,10 +104,10 @@ def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_n
     everywhere = {name for _, name in told}
     master = {name for pid, name in told if int(pid) == web.process.pid}
     assert {"bridge.server.gunicorn_conf", "gunicorn.arbiter"} <= master
-    assert {"bridge.app", "sqlalchemy", "flask", "pydantic", "urllib3"} <= everywhere
+    assert {"bridge.app", "sqlalchemy", "flask", "pydantic"} <= everywhere
     assert not everywhere & {"psycopg", "sqlalchemy.dialects.postgresql", "alembic", "rich", "rich.console", "stripe"}
-    assert not everywhere & {"apprise", "requests"}
-    assert not master & {"bridge.app", "bridge.store", "sqlalchemy", "flask", "pydantic", "urllib3", "yaml"}
+    assert not everywhere & {"apprise", "requests", "urllib3"}
+    assert not master & {"bridge.app", "bridge.store", "sqlalchemy", "flask", "pydantic", "yaml"}
 
 
 @pytest.mark.long
