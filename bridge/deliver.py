@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from bridge.datafast.actions import Api
     from bridge.datafast.readback import Recognized
-    from bridge.model import Destination, UnconfirmedGoal, VisitorGoals
+    from bridge.model import Destination, Readiness, UnconfirmedGoal, VisitorGoals
     from bridge.settings import Settings
     from bridge.store import Store
 
@@ -61,6 +61,7 @@ JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
 AGAIN_MS: Final = 200  # before what is known is written again
+TURN_MS: Final = 250  # how long a thread goes on with one destination while there are others
 
 log = logs.get("deliver")
 
@@ -301,19 +302,22 @@ class Deliverer:
             return _pause_of(first.claimed)
         self._busy.add(destination.name)
         held: _Held | None = first
+        until_ms = first.began_ms + TURN_MS
         while held is not None:
-            held = self._work(destination, held, stopping)
+            held = self._work(destination, held, until_ms, stopping)
         return None
 
-    def _work(self, destination: Destination, held: _Held, stopping: Callable[[], bool]) -> _Held | None:
-        """Do what was claimed; what was claimed after it."""
+    def _work(self, destination: Destination, held: _Held, until_ms: int, stopping: Callable[[], bool]) -> _Held | None:
+        """Do what was claimed; what was claimed after it. until_ms: when it is the turn of another destination."""
         claimed, began_ms = held
         if isinstance(claimed, NotYet):
             self._busy.discard(destination.name)
         elif stopping():
             self._release(claimed, began_ms)
         elif isinstance(claimed, Claim):
-            return self._send(destination, claimed, began_ms, stopping)
+            return self._send(
+                destination, claimed, began_ms, lambda: not stopping() and self._goes_on(destination, until_ms)
+            )
         elif isinstance(claimed, ProofClaim):
             self._prove(destination, claimed, began_ms)
         else:
@@ -333,7 +337,7 @@ class Deliverer:
         taken: list[_Held] = []
 
         def work(conn: Connection) -> _Held:
-            taken[:] = [self._take(conn, destination)]
+            taken[:] = [self._take(conn, destination, self._monotonic_ms())]
             return taken[0]
 
         try:
@@ -344,9 +348,11 @@ class Deliverer:
                     self._surely(lambda conn, claim=claimed: claims.take_back(conn, claim), began_ms)  # type: ignore[misc]
             raise
 
-    def _take(self, conn: Connection, destination: Destination) -> _Held:
-        """Claim what is next. The attempt of a goal is recorded with it."""
-        began_ms = self._monotonic_ms()
+    def _take(self, conn: Connection, destination: Destination, began_ms: int, ready: Readiness | None = None) -> _Held:
+        """Claim what is next. The attempt of a goal is recorded with it.
+
+        began_ms: before the time was read by which its lease begins. ready: see `claims.claim`.
+        """
         claimed = claims.claim(
             conn,
             destination=destination.name,
@@ -356,6 +362,7 @@ class Deliverer:
             rate=self._rate,
             readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
             even=self._even if destination.name in self._dated else None,
+            ready=ready,
         )
         if isinstance(claimed, Claim):
             claimed = replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
@@ -364,16 +371,14 @@ class Deliverer:
     def _release(self, claimed: Claim | LookClaim | ProofClaim, began_ms: int) -> None:
         self._surely(lambda conn: claims.release(conn, claimed), began_ms)
 
-    def _send(
-        self, destination: Destination, claim: Claim, began_ms: int, stopping: Callable[[], bool]
-    ) -> _Held | None:
+    def _send(self, destination: Destination, claim: Claim, began_ms: int, goes_on: Callable[[], bool]) -> _Held | None:
         if self._is_too_late(began_ms):
             self._release(claim, began_ms)  # another claim sends it, with a whole lease
             return None
         goal = claim.goal
         outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
         ruled = rule(outcome, claim, self._settings, jitter=self._random())
-        follows = ruled.state is GoalState.DELIVERED and self._is_alone(destination) and not stopping()
+        follows = ruled.state is GoalState.DELIVERED and goes_on()
         settle = self._settle_and_claim(destination, claim, outcome, ruled, follows=follows)
         settled, ruling, held = self._surely(settle, began_ms)
         if settled.written and outcome.server_now_ms is not None:
@@ -413,9 +418,10 @@ class Deliverer:
         """Whether less of the lease is left than a request takes: the database was slow, or this process stopped."""
         return self._monotonic_ms() - began_ms >= self._lease_ms - self._deadline_ms
 
-    def _is_alone(self, destination: Destination) -> bool:
-        """Whether no other destination waits for its turn."""
-        return [other for other in self._destinations().values() if other.api_key] == [destination]
+    def _goes_on(self, destination: Destination, until_ms: int) -> bool:
+        """Whether it is still the turn of this destination, under this key."""
+        keyed = [other for other in self._destinations().values() if other.api_key]
+        return destination in keyed and (len(keyed) == 1 or self._monotonic_ms() < until_ms)
 
     def _settle_and_claim(
         self, destination: Destination, claim: Claim, outcome: Outcome, ruled: Settlement, *, follows: bool
@@ -429,14 +435,14 @@ class Deliverer:
         tries = count()
 
         def work(conn: Connection) -> tuple[Settled, Settlement, _Held | None]:
-            is_first = next(tries) == 0
+            is_first, began_ms = next(tries) == 0, self._monotonic_ms()
             for held in taken:
                 if isinstance(held.claimed, Claim):
                     claims.take_back(conn, held.claimed)
             settled, ruling = self._settle(conn, claim, outcome, ruled)
             if not (follows and is_first and settled.written):
                 return settled, ruling, None
-            taken.append(self._take(conn, destination))
+            taken.append(self._take(conn, destination, began_ms, settled.ready))
             return settled, ruling, taken[0]
 
         return work
@@ -453,7 +459,7 @@ class Deliverer:
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
-        elif settled.written and ruling.health is Health.SUCCESS:
+        elif settled.doubted and ruling.health is Health.SUCCESS:
             goal_statements.forget_unknown(conn, claim.destination, claim.visitor)
         return settled, ruling
 

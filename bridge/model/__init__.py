@@ -19,6 +19,7 @@ from bridge.model.delivery import (
     OutcomeKind,
     OwnedGoal,
     ProofClaim,
+    Readiness,
     Settled,
     Settlement,
     UnconfirmedGoal,
@@ -65,7 +66,7 @@ __all__ = [
     "Event", "EventCases", "EventState", "EventTypes", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft",
     "GoalState", "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookOutcome", "LookRuling", "Missing",
     "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "OwnedGoal", "Path", "PersonSpec",
-    "Place", "PlannedGoal", "Problem", "ProofClaim", "Reply", "ReplyKind", "Request", "Requirement", "Settled",
-    "Settlement", "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec",
+    "Place", "PlannedGoal", "Problem", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement",
+    "Settled", "Settlement", "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec",
     "VisitorGoals",
 ]  # fmt: skip

@@ -224,8 +224,30 @@ class NotYet:
 
 
 @dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether goals may be sent to a destination. probing: only one, to see whether it works again.
+
+    now_ms: the database's clock when the row was read. unknown_turn_ms: when an unknown visitor may be asked about
+    again, while none of the last ones is known; None: some are known. restores: what is remembered of restores.
+    """
+
+    not_before_ms: int
+    probing: bool
+    slots: int
+    now_ms: int
+    unknown_turn_ms: int | None = None
+    restores: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether an answer was written; it is not, if the lease was over. news: see `pauses.learn`."""
+    """Whether an answer was written; it is not, if the lease was over.
+
+    news: see `pauses.learn`. ready: the destination after it, for the rest of the transaction. doubted: the destination
+    is remembered not to know the visitor.
+    """
 
     written: bool
     news: str | None = None
+    ready: Readiness | None = None
+    doubted: bool = False

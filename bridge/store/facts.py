@@ -15,6 +15,7 @@ HASH_KEY: Final = "hash_key"  # hex; of the filter `hash`
 EMAIL_KEY: Final = "email_key"  # hex; of the hash of e-mail addresses, made when it is first needed and kept for ever
 
 _GET: Final = "SELECT value FROM facts WHERE name = ?"  # runs for every goal: the fact of the clock, and of restores
+_GET_TIMED: Final = "SELECT {now}, (SELECT value FROM facts WHERE name = ?)"
 _GET_LOCKED: Final = f"{_GET} {{lock}}"
 _PUT: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _MAKE: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
@@ -24,6 +25,12 @@ def get(conn: Connection, name: str, *, lock: bool = False) -> str | None:
     """The value under a name. lock: nobody else changes it before the transaction ends."""
     rows = driver_of(conn).ask(_GET_LOCKED if lock else _GET, (name,))
     return rows[0][0] if rows else None
+
+
+def get_timed(conn: Connection, name: str) -> tuple[int, str | None]:
+    """The database's time, and the value under a name at that moment."""
+    [(now, value)] = driver_of(conn).ask(_GET_TIMED, (name,))
+    return int(now), value
 
 
 def put(conn: Connection, name: str, value: str) -> None:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Outcome, Settlement
-    from bridge.store.delivery.pauses import Readiness
+    from bridge.model import Outcome, Readiness, Settlement
     from bridge.store.delivery.statements import DueGoal, Group
 
 EVERY_FIFTH: Final = 5  # slot takes the newest goal
@@ -41,19 +40,19 @@ def claim(
     rate: int,
     readback_ms: tuple[int, int] = (0, 0),
     even: Callable[[Connection], int | None] | None = None,
+    ready: Readiness | None = None,
 ) -> Claim | LookClaim | ProofClaim | NotYet:
     """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's rate limit.
 
-    A look comes before a send, because it holds up its visitor; while a pause is being probed a goal comes first. A
-    proof comes last, except in every third slot. A look for the sake of a restore takes every second slot at most,
-    while there is something to send. readback_ms: how long after a restore the first such look comes, and until the
-    second. even: our clock, if it was compared with DataFast's.
+    A look comes before a send, because it holds up its visitor, but not while a pause is probed. A proof comes last,
+    except in every third slot. A look for the sake of a restore takes every second slot at most while others wait.
+    readback_ms: when its first and second look come. even: our clock, if it is known. ready: if it was read before.
     """
-    ready = pauses.readiness(conn, destination, lock=True)
+    ready = ready or pauses.readiness(conn, destination, lock=True)
     now = ready.now_ms
     if ready.not_before_ms > now:
         return NotYet(ready.not_before_ms, now)
-    restores = restoring.spans(conn)
+    restores = restoring.spans(ready.restores)
     chosen = _choose(conn, destination, ready, restored=bool(restores))
     if isinstance(chosen, NotYet):
         return chosen
@@ -124,10 +123,12 @@ def settle(
     even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write what became of an attempt, unless its lease ran out meanwhile. even: our clock (`Timekeeper`)."""
-    if not statements.settle(conn, claim, outcome, ruling):
+    doubted = statements.settle(conn, claim, outcome, ruling)
+    if doubted is None:
         return Settled(written=False)
     statements.end_attempt(conn, claim, outcome)
-    return pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, even=even)
+    settled = pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, even=even)
+    return replace(settled, doubted=doubted)
 
 
 def take_back(conn: Connection, claim: Claim) -> None:

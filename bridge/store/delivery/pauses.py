@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import astuple, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import case, delete, select, update
 
-from bridge.model import Health, Settled
+from bridge.model import Health, Readiness, Settled
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.delivery import statements
 from bridge.store.schema import destinations, goals, insert, visitor_proofs
@@ -33,22 +33,8 @@ FAILURES_IN_ROW: Final = 5
 UNKNOWN_IN_ROW: Final = 10
 FIRST_STEP_MS: Final = {"failures": 5_000, "configuration": 30_000}
 LAST_STEP_MS: Final = 300_000
+RECENT_MS: Final = 1_000  # after a success that was written
 _DOUBLED_MAX: Final = 20  # a million times the first; the longest pause is reached long before
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether goals may be sent to a destination. probing: only one, to see whether it works again.
-
-    now_ms: the database's clock when the row was read. unknown_turn_ms: when an unknown visitor may be asked about
-    again, while none of the last ones is known; None: some are known.
-    """
-
-    not_before_ms: int
-    probing: bool
-    slots: int
-    now_ms: int
-    unknown_turn_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +50,9 @@ class Pause:
     unknown_since_ms: int | None = None
     probe_token: str | None = None
     unknown: tuple[str, ...] = ()
+
+
+_PAUSE_VALUES: Final = len(fields(Pause))
 
 
 def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
@@ -154,7 +143,7 @@ def readiness(conn: Connection, destination: str, *, lock: bool = False) -> Read
 def none_known(conn: Connection, destination: str, visitor: str) -> bool:
     """Whether none of the last visitors is known, this one included. Locks the row."""
     found = _read(conn, destination)
-    return found is not None and _unknown(found[0], visitor, 0).unknown_since_ms is not None
+    return found is not None and _unknown(found.pause, visitor, 0).unknown_since_ms is not None
 
 
 def learn(
@@ -175,18 +164,28 @@ def learn(
     found = _read(conn, destination)
     if found is None:
         return Settled(written=True)
-    before, skew_ms, now = found
+    before, now = found.pause, found.now_ms
     then = after(before, ruling, visitor=claim.visitor, token=claim.token, now=now)
     delivered = ruling.health in _TOOK
-    if delivered or then != before:
+    if then != before or (delivered and not _is_recent(found.success_at_ms, now)):
         statements.write_pause(conn, destination, _values(then), now if delivered else None)
     if server_now_ms is not None and (our_now_ms := even(conn)) is not None:
         skew_now_ms = server_now_ms - our_now_ms
-        if skew_ms is None or abs(skew_ms - skew_now_ms) > 1_500:
+        if found.skew_ms is None or abs(found.skew_ms - skew_now_ms) > 1_500:
             statements.write_skew(conn, destination, skew_now_ms)
     if before.kind is not None and then.kind is None:
         _forgive(conn, destination, before, now)
-    return Settled(written=True, news=_news(before, then))
+    return Settled(written=True, news=_news(before, then), ready=_ready(found, then))
+
+
+def _is_recent(at_ms: int | None, now: int) -> bool:
+    """Whether a success need not be written again: it would only be read by people."""
+    return at_ms is not None and 0 <= now - at_ms < RECENT_MS
+
+
+def _ready(found: _Known, then: Pause) -> Readiness:
+    turn_ms = None if then.unknown_since_ms is None else found.unknown_turn_ms
+    return Readiness(then.not_before_ms, then.kind is not None, found.slots, found.now_ms, turn_ms, found.restores)
 
 
 def _news(before: Pause, then: Pause) -> str | None:
@@ -197,13 +196,25 @@ def _news(before: Pause, then: Pause) -> str | None:
     return None
 
 
-def _read(conn: Connection, destination: str) -> tuple[Pause, int | None, int] | None:
-    """The pause, the skew of DataFast's clock, and the time now. Locks the row."""
+class _Known(NamedTuple):
+    """A destination's row. skew_ms: DataFast's clock minus ours."""
+
+    pause: Pause
+    skew_ms: int | None
+    success_at_ms: int | None
+    slots: int
+    unknown_turn_ms: int | None
+    restores: str | None
+    now_ms: int
+
+
+def _read(conn: Connection, destination: str) -> _Known | None:
+    """What is known of a destination, and the time now. Locks the row."""
     row = statements.pause(conn, destination)
     if row is None:
         return None
-    *values, unknown, skew_ms, now = row
-    return Pause(*[*values, tuple(json.loads(unknown))]), skew_ms, int(now)
+    *values, unknown = row[:_PAUSE_VALUES]
+    return _Known(Pause(*[*values, tuple(json.loads(unknown))]), *row[_PAUSE_VALUES:])
 
 
 def _values(pause: Pause) -> tuple[Any, ...]:
@@ -223,10 +234,10 @@ def _forgive(conn: Connection, destination: str, pause: Pause, now: int) -> None
 def reopen(conn: Connection, destination: str) -> None:
     """End a pause, because a person says so or because the key is another one."""
     found = _read(conn, destination)
-    if found is None or found[0].kind is None:
+    if found is None or found.pause.kind is None:
         return
     statements.write_pause(conn, destination, _values(Pause()))
-    _forgive(conn, destination, found[0], found[2])
+    _forgive(conn, destination, found.pause, found.now_ms)
 
 
 def clock_skew_ms(conn: Connection, destination: str) -> int:

@@ -34,7 +34,7 @@ REPEATS_MS: Final = 7 * 86_400_000  # an event that states no time may repeat an
 VISITORS_MAX: Final = 200  # whose goals one transaction puts in doubt
 SPANS_MAX: Final = 20
 
-_FACT: Final = "restored"
+FACT: Final = "restored"  # as bridge.store.delivery.statements reads it, too
 
 
 class Span(NamedTuple):
@@ -58,19 +58,18 @@ class Unfinished:
 # -------------------------------------------------------------------------------------------------- the restore
 
 
-def spans(conn: Connection) -> tuple[Span, ...]:
-    """Every restore that was reported, the latest last."""
-    known = facts.get(conn, _FACT)
+def spans(known: str | None) -> tuple[Span, ...]:
+    """Every restore that was reported, the latest last. known: the fact that remembers them."""
     return () if known is None else tuple(Span(*span) for span in json.loads(known))
 
 
 def remember(conn: Connection, from_ms: int, at_ms: int) -> Span:
     """Remember a restore. If it is reported again before anything new was stored, it is the same one and ends now."""
-    known = list(spans(conn))
+    known = list(spans(facts.get(conn, FACT)))
     span = Span(from_ms, at_ms)
     if known and from_ms <= known[-1].at_ms:
         span = Span(min(from_ms, known.pop().from_ms), at_ms)
-    facts.put(conn, _FACT, json.dumps([*known, span][-SPANS_MAX:]))
+    facts.put(conn, FACT, json.dumps([*known, span][-SPANS_MAX:]))
     return span
 
 

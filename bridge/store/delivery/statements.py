@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 # ------------------------------------------------------------------------------------------------- a destination
 
+_RESTORES: Final = "(SELECT value FROM facts WHERE facts.name = 'restored')"  # bridge.store.delivery.restoring
 _DESTINATION: Final = (
-    "SELECT not_before_ms, pause_kind IS NOT NULL, slots, {now},"
-    " CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END FROM destinations WHERE name = ?"
+    "SELECT not_before_ms, pause_kind IS NOT NULL, slots, {now},"  # noqa: S608 - no value in it
+    f" CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END, {_RESTORES} FROM destinations WHERE name = ?"
 )
 # What settles a goal and claims the next one has this row before that of the slot; so does every claim.
 _DESTINATION_LOCKED: Final = f"{_DESTINATION} {{lock}}"
 _PAUSE: Final = (
-    "SELECT pause_kind, pause_reason, not_before_ms, paused_since_ms, pause_step_ms, failures, unknown_since_ms,"
-    " probe_token, unknown_visitors, clock_skew_ms, {now} FROM destinations WHERE name = ? {lock}"
+    "SELECT pause_kind, pause_reason, not_before_ms, paused_since_ms, pause_step_ms, failures, unknown_since_ms,"  # noqa: S608
+    " probe_token, unknown_visitors, clock_skew_ms, last_success_at_ms, slots, unknown_turn_at_ms,"
+    f" {_RESTORES}, {{now}} FROM destinations WHERE name = ? {{lock}}"
 )
 _WRITE_PAUSE: Final = (
     "UPDATE destinations SET pause_kind = ?, pause_reason = ?, not_before_ms = ?, paused_since_ms = ?,"
@@ -140,14 +142,16 @@ _SETTLED: Final = (
     " lease_token = NULL, lease_until_ms = NULL"
 )
 _SETTLE: Final = (
-    f"{_SETTLED}, attempts = attempts + ?, unknown_visitor_tries = unknown_visitor_tries + ?,"
+    f"{_SETTLED}, attempts = attempts + ?, unknown_visitor_tries = unknown_visitor_tries + ?,"  # noqa: S608
     " unknown_at_ms = CASE WHEN ? THEN {now} ELSE unknown_at_ms END,"
     " first_try_at_ms = CASE WHEN ? THEN NULL ELSE first_try_at_ms END,"
     " paused_ms = CASE WHEN ? THEN 0 ELSE paused_ms END,"
     " delivered_at_ms = CASE WHEN ? THEN {now} ELSE delivered_at_ms END,"
     " datafast_event_id = coalesce(?, datafast_event_id), looks = CASE WHEN ? THEN 0 ELSE looks END,"
     " absent = CASE WHEN ? THEN 0 ELSE absent END"
-    " WHERE id = ? AND state = 'sending' AND lease_token = ? RETURNING id"
+    " WHERE id = ? AND state = 'sending' AND lease_token = ?"
+    " RETURNING EXISTS (SELECT 1 FROM unknown_visitors"
+    " WHERE unknown_visitors.destination = goals.destination AND unknown_visitors.visitor = goals.visitor)"
 )
 _END_ATTEMPT: Final = (
     "UPDATE attempts SET ended_at_ms = {now}, outcome = ?, status = ?, message = ?,"
@@ -245,14 +249,13 @@ def goal_of(values: Sequence[Any]) -> Goal:
 
 
 def destination(conn: Connection, name: str, *, lock: bool) -> tuple[Any, ...]:
-    """The values of `pauses.Readiness` of a destination that is registered."""
-    statement = _DESTINATION_LOCKED if lock else _DESTINATION
-    ((not_before_ms, probing, slots, now, unknown_turn_ms),) = driver_of(conn).ask(statement, (name,))
-    return not_before_ms, bool(probing), slots, now, unknown_turn_ms
+    """The values of `Readiness` of a destination that is registered."""
+    [(not_before_ms, probing, *others)] = driver_of(conn).ask(_DESTINATION_LOCKED if lock else _DESTINATION, (name,))
+    return not_before_ms, bool(probing), *others
 
 
 def pause(conn: Connection, name: str) -> tuple[Any, ...] | None:
-    """The values of `pauses.Pause`, the skew of DataFast's clock, and the time now. Locks the row."""
+    """The values of `pauses.Pause`, and of what else is known of a destination. Locks the row."""
     return next(iter(driver_of(conn).ask(_PAUSE, (name,))), None)
 
 
@@ -373,8 +376,11 @@ def write_ahead(conn: Connection, goal: Goal, token: str, at_ms: int | None) -> 
     return int(driver_of(conn).ask(_WRITE_AHEAD, (goal.id, at_ms, goal.destination, token))[0][0])
 
 
-def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool:
-    """Write what becomes of a goal that was sent, if the claim still holds its lease."""
+def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool | None:
+    """Write what becomes of a goal that was sent; None: the claim no longer holds its lease.
+
+    The answer: whether the destination is remembered not to know the visitor.
+    """
     delivered, in_doubt = ruling.state is GoalState.DELIVERED, ruling.state is GoalState.UNCONFIRMED
     unknown = ruling.health is Health.UNKNOWN_VISITOR
     not_counted = unknown and not ruling.unknown_visitor  # then the retry schedule has not begun
@@ -392,7 +398,7 @@ def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement)
         claim.goal.id,
         claim.token,
     )
-    return bool(driver_of(conn).ask(_SETTLE, values))
+    return next((bool(doubted) for (doubted,) in driver_of(conn).ask(_SETTLE, values)), None)
 
 
 def _settled(ruling: Settlement) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import BigInteger, case, false, func, literal, or_, select, update
@@ -54,6 +55,12 @@ def recall(conn: Connection) -> Memory:
     return _read(facts.get(conn, FACT))
 
 
+def recall_now(conn: Connection) -> tuple[int, Memory]:
+    """The database's time, and what is known about the clock at that moment."""
+    now, text = facts.get_timed(conn, FACT)
+    return now, _read(text)
+
+
 def recall_locked(conn: Connection) -> Memory:
     """As `recall`, and nobody else changes it before the transaction ends."""
     facts.ensure(conn, FACT, lambda: json.dumps(asdict(Memory())))
@@ -64,6 +71,7 @@ def keep(conn: Connection, memory: Memory) -> None:
     facts.put(conn, FACT, json.dumps(asdict(memory)))
 
 
+@lru_cache(maxsize=4)
 def _read(text: str | None) -> Memory:
     if text is None:
         return Memory()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge import logs
 from bridge.errors import StoreUnavailable
-from bridge.store import clock
 from bridge.store.upkeep import jumps, retention
 from bridge.store.upkeep.ahead import SLACK_MS, Longest, corrections
 
@@ -72,13 +71,13 @@ class Timekeeper:
 
         Nobody can tell whether the clock was set, or this machine was suspended and DataFast's clock went on as well.
         """
-        clocks = self._clocks(conn)
-        return None if self._stepped(jumps.recall(conn), clocks) else clocks.now_ms
+        clocks, memory = self._clocks(conn)
+        return None if self._stepped(memory, clocks) else clocks.now_ms
 
     def judged(self, conn: Connection) -> int:
         """The time by which something may be given up."""
-        clocks = self._clocks(conn)
-        return clocks.now_ms - max(0, self._stepped(jumps.recall(conn), clocks))
+        clocks, memory = self._clocks(conn)
+        return clocks.now_ms - max(0, self._stepped(memory, clocks))
 
     def _step(self, clocks: _Clocks, moved_ms: int) -> int:
         """By how much the clock was set since the last look. moved_ms: as much of it other processes have dealt with.
@@ -92,13 +91,16 @@ class Timekeeper:
             return 0
         return step - moved_ms
 
-    def _clocks(self, conn: Connection) -> _Clocks:
-        """Both clocks at one moment: a slow answer, or a process that is stopped between them, looks like a step."""
+    def _clocks(self, conn: Connection) -> tuple[_Clocks, Memory]:
+        """Both clocks at one moment, and what is known about the database's.
+
+        A slow answer, or a process that is stopped between them, looks like a step.
+        """
         for _ in range(3):
             before = self._monotonic_ms()
-            now, after = clock.read_ms(conn), self._monotonic_ms()
+            (now, memory), after = jumps.recall_now(conn), self._monotonic_ms()
             if after - before <= STEP_MS // 2:
-                return _Clocks(now, after)
+                return _Clocks(now, after), memory
         raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
 
     def look(self) -> None:
@@ -107,7 +109,7 @@ class Timekeeper:
         if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
             return
         with self._store.read() as conn:
-            clocks, memory = self._clocks(conn), jumps.recall(conn)
+            clocks, memory = self._clocks(conn)
             now = clocks.now_ms
             probing = self._probed_ms is None or monotonic - self._probed_ms >= PROBE_MS
             wrong = probing and self._ahead.needed(conn, now, cheap=self._seen is not None)
@@ -119,7 +121,7 @@ class Timekeeper:
 
     def _deal_with_it(self, conn: Connection) -> tuple[_Clocks, Memory]:
         known = memory = jumps.recall_locked(conn)
-        clocks = self._clocks(conn)
+        clocks, _ = self._clocks(conn)
         now = clocks.now_ms
         if memory.heartbeat_ms is None:
             memory = replace(memory, heartbeat_ms=jumps.newest_ms(conn, now))
@@ -172,12 +174,12 @@ class Timekeeper:
 
     def _has_not_jumped(self, conn: Connection) -> bool:
         """Whether it has not since `_may_forget`: the process may have been stopped, and new rows may bear any time."""
-        memory = jumps.recall(conn)
-        return memory.wait is None and self._gap(memory, self._clocks(conn)) is None
+        clocks, memory = self._clocks(conn)
+        return memory.wait is None and self._gap(memory, clocks) is None
 
     def _may_forget(self, conn: Connection) -> int | None:
         """The time by which rows may be deleted. It stays the one that was judged: the clock may jump right after."""
-        clocks, memory = self._clocks(conn), jumps.recall(conn)
+        clocks, memory = self._clocks(conn)
         now = clocks.now_ms
         if self._seen is None or self._gap(memory, clocks) is not None:
             return None  # the next look deals with it

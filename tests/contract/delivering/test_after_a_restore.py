@@ -7,7 +7,7 @@ from sqlalchemy import insert, select, text, update
 from website import AWAY, DAY, HOUR, MINUTE, Sending, visitor
 
 from bridge.model import CompletedGoal, Outcome, OutcomeKind, VisitorGoals
-from bridge.store import schema
+from bridge.store import facts, schema
 from bridge.store.delivery import restoring
 from bridge.store.operator import actions
 
@@ -222,7 +222,11 @@ def test_told_twice_is_one_restore_and_one_later_is_another(store, clock):
     clock.advance(DAY)
     assert told(now + HOUR) == (now + HOUR, now + MINUTE + DAY)
     with store.read() as conn:
-        assert restoring.spans(conn) == ((now - HOUR, now + MINUTE), (now + HOUR, now + MINUTE + DAY))
+        known = facts.get(conn, restoring.FACT)
+        assert restoring.spans(known) == (
+            (now - HOUR, now + MINUTE),
+            (now + HOUR, now + MINUTE + DAY),
+        )
 
 
 def test_the_back_up_is_as_old_as_its_newest_time(sending, store, clock):

@@ -19,6 +19,7 @@ from bridge.model import (
     ProofClaim,
     Settlement,
 )
+from bridge.store import facts
 from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, statements, sweep
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
@@ -842,7 +843,7 @@ READBACK_MS = (30_000, 60_000)
 
 def doubted(desk, visitor):
     def doubt(conn):
-        return restoring.doubt(conn, restoring.spans(conn), "default", visitor, READBACK_MS)
+        return restoring.doubt(conn, restoring.spans(facts.get(conn, restoring.FACT)), "default", visitor, READBACK_MS)
 
     return desk.run(doubt)
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from bridge import settings as table
-from bridge.deliver import Deliverer
+from bridge.deliver import TURN_MS, Deliverer
 from bridge.errors import StoreUnavailable
 from bridge.model import Destination, Outcome, OutcomeKind
 from bridge.store import schema
@@ -304,9 +304,28 @@ def test_of_several_destinations_each_has_its_turn_and_the_shortest_wait_counts(
     for number in range(2, 8):
         with bridge.store.write() as conn:
             bridge.make_goal(conn, number, destination=("default", "b", "c")[number % 3], visitor=f"v{number}")
+    bridge.on_post = lambda: bridge.clock.advance(TURN_MS)
     for _ in range(6):
         assert bridge.deliverer.step() is None
     assert sorted(bridge.sent_to[:3]) == sorted(bridge.sent_to[3:]) == ["b", "c", "default"]
+
+
+def test_a_turn_of_a_destination_that_answers_quickly_takes_a_transaction_a_goal(bridge):
+    bridge.destinations = {name: Destination(name, f"df_{name}") for name in ("default", "b")}
+    for _ in range(2):
+        bridge.deliverer.step()
+    bridge.clock.advance(10_000)  # for the rate limit, as below
+    bridge.sent_to.clear()
+    for number in range(2, 8):
+        with bridge.store.write() as conn:
+            bridge.make_goal(conn, number, destination=("default", "b")[number % 2], visitor=f"v{number}")
+    before = bridge.transactions
+    bridge.on_post = lambda: bridge.clock.advance(2_000 if len(bridge.sent_to) == 2 else TURN_MS - 1)
+    assert bridge.deliverer.step() is None
+    first, second = bridge.sent_to
+    assert (first, bridge.transactions - before) == (second, 3)
+    assert bridge.deliverer.step() is None
+    assert bridge.sent_to[2] != first
 
 
 def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(bridge):
