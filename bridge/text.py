@@ -73,6 +73,8 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 def clean(value: Any) -> str:
     """A string with every control or invisible character spelled out; other values as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if text.isprintable():
+        return text
     return "".join(c if unicodedata.category(c) not in HIDDEN else _spelled(c) for c in text)
 
 

@@ -99,12 +99,13 @@ def _row(line: EventLine) -> tuple[str, ...]:
 @click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
 def show(event: str, body: bool) -> None:
     """Show one event: when it came, every rule's reason, the visitor, its goals and their attempts."""
+    from bridge.store.operator import queries
     from bridge.workbench import describe
 
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = one(conn, event)
-        made = describe.goals_of(conn, detail)
+        made = queries.goals_of(conn, detail)
         moment = describe.moment(conn, resources.environ())
     redaction.hide_of(screen, [detail])
     if body:

@@ -15,7 +15,7 @@ from bridge.model import EventState, GoalState, Verdict
 from bridge.presets import stated
 from bridge.store.clock import read_ms
 from bridge.store.goals.parking import DRY_RULE
-from bridge.store.operator import actions, queries, status
+from bridge.store.operator import actions, status
 from bridge.text import ago, count, listing, ordinal, span, when, when_short
 from bridge.workbench import trace
 
@@ -57,12 +57,6 @@ class Moment:
     pauses: Mapping[str, DestinationState]
     keyless: Mapping[str, str]
     settings: frozenset[str] = frozenset()
-
-
-def goals_of(conn: Connection, event: EventDetail) -> list[GoalDetail]:
-    """The goals of an event, with their attempts."""
-    details = (queries.show_goal(conn, goal.id) for goal in event.line.goals)
-    return [detail for detail in details if detail is not None]
 
 
 def moment(conn: Connection, environ: Mapping[str, str]) -> Moment:

@@ -17,6 +17,7 @@ import secrets
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -138,6 +139,12 @@ def _secret_line(text: str, known: Sequence[str]) -> int | None:
     for number, line in enumerate(text.splitlines(), 1):
         if _OPENERS.search(line) or any(secret in line for secret in known if len(secret) >= 6):
             return number
+    return _literal_line(text)
+
+
+@lru_cache(maxsize=4)
+def _literal_line(text: str) -> int | None:
+    """The line of the first value that is no variable where a secret may be. A file is opened many times."""
     tree, _ = parse(text)
     if tree is None:
         return _by_looks(text)

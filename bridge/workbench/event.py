@@ -138,7 +138,7 @@ def tell(
     secrets: what nobody may see, the longest first. personal: whether people are named.
     """
     line, moment = detail.line, describe.moment(conn, environ)
-    goals = [goal for one in line.goals[:GOALS_MAX] if (goal := queries.show_goal(conn, one.id))]
+    goals = queries.goals_of(conn, detail, GOALS_MAX)
     named = threads.of_event(conn, line.id)
     thread = threads.about(conn, named) if named else threads.Thread()
     around = _around(thread.events, line.id)
@@ -306,7 +306,7 @@ def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Itera
             if goal.get("id") in mine:
                 yield SameFact(event_id, f"would have made goal_{goal['id']}, which was there already")
     given = detail.line.provider_event_id
-    for event_id in queries.find(conn, given).events if given else ():
+    for event_id in queries.events_named(conn, given) if given else ():
         if event_id != detail.line.id:
             yield SameFact(event_id, "has the same id from the provider")
 

@@ -7,7 +7,7 @@ and notes of `/status`, which the caller hands in. Days and hours are UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from bridge.identity.sentences import advice
 from bridge.model import FINAL, GoalState
@@ -18,7 +18,7 @@ from bridge.text import count, listing, money, span
 from bridge.workbench import report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from bridge.workbench.report import Money
     from bridge.workbench.setting_up import Setup
 
+T = TypeVar("T")
 HOURS: Final = 24
 DAYS: Final = 30
 WEEK_MS: Final = 7 * DAY_MS
-AGAIN_MS: Final = 60_000  # for which a finished day is believed
-_AGAIN: Final = 2  # finished days are counted again at a time
+AGAIN_MS: Final = 60_000  # for which what was counted of a finished day or hour is believed
+_AGAIN: Final = 2  # of them are counted again at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,44 +89,58 @@ class Figures:
     queues: tuple[Queue, ...]
 
 
-class FinishedDays:
-    """What became of the goals of days that are over, which changes little: each is counted again now and then only.
+class _Finished(Generic[T]):
+    """What is counted of spans of time that are over, which changes little: each is counted again now and then only.
 
     So many rows are read the first time alone. One process's own; not thread-safe.
     """
 
+    def __init__(self, count: Callable[[Connection, int], T]) -> None:
+        self._count = count
+        self._kept: dict[int, tuple[int, T]] = {}  # number of the span -> when it was counted, what was counted
+
+    def get(self, conn: Connection, spans: range, now_ms: int) -> tuple[T, ...]:
+        """Of each of these spans."""
+        self._kept = {one: kept for one, kept in self._kept.items() if one in spans}
+        oldest = sorted(self._kept, key=lambda one: self._kept[one][0])[:_AGAIN]
+        due = [one for one in oldest if now_ms - self._kept[one][0] >= AGAIN_MS]
+        for one in (*due, *(one for one in spans if one not in self._kept)):
+            self._kept[one] = (now_ms, self._count(conn, one))
+        return tuple(self._kept[one][1] for one in spans)
+
+
+class Finished:
+    """The days and hours that are over."""
+
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[int, Stand]] = {}  # day -> when it was counted, what was counted
-
-    def get(self, conn: Connection, days: range, now_ms: int) -> dict[int, Stand]:
-        """Of each of these days."""
-        self._kept = {day: kept for day, kept in self._kept.items() if day in days}
-        oldest = sorted(self._kept, key=lambda day: self._kept[day][0])[:_AGAIN]
-        due = [day for day in oldest if now_ms - self._kept[day][0] >= AGAIN_MS]
-        for day in (*due, *(day for day in days if day not in self._kept)):
-            states = overview.states(conn, day * DAY_MS, (day + 1) * DAY_MS)
-            self._kept[day] = (now_ms, _stand(states))
-        return {day: self._kept[day][1] for day in days}
+        self.days = _Finished(_day)
+        self.hours = _Finished(_hour)
 
 
-def figures(store: Store, destinations: Iterable[str], finished: FinishedDays) -> Figures:
+def _day(conn: Connection, number: int) -> DayFigures:
+    at_ms = number * DAY_MS
+    return DayFigures(at_ms, _stand(overview.states(conn, at_ms, at_ms + DAY_MS)))
+
+
+def _hour(conn: Connection, number: int) -> HourFigures:
+    at_ms, until_ms = number * HOUR_MS, (number + 1) * HOUR_MS
+    made = overview.states(conn, at_ms, until_ms)
+    return HourFigures(at_ms, overview.came(conn, at_ms, until_ms), made.total())
+
+
+def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Figures:
     """All of it, as of now."""
     with store.read() as conn:
         now_ms = read_ms(conn)
         hour, day = now_ms // HOUR_MS, now_ms // DAY_MS
-        first_hour, first_day = hour - HOURS + 1, day - DAYS + 1
-        came = overview.events_per_hour(conn, first_hour * HOUR_MS)
-        made = overview.goals_per_hour(conn, first_hour * HOUR_MS)
         today = _stand(overview.states(conn, day * DAY_MS, now_ms + 1))
-        days = {**finished.get(conn, range(first_day, day), now_ms), day: today}
+        days = finished.days.get(conn, range(day - DAYS + 1, day), now_ms)
         return Figures(
             now_ms=now_ms,
             today=today,
             before=_stand(overview.states(conn, day * DAY_MS - WEEK_MS, now_ms - WEEK_MS)),
-            hours=tuple(
-                HourFigures(one * HOUR_MS, came.get(one, 0), made.get(one, 0)) for one in range(first_hour, hour + 1)
-            ),
-            days=tuple(DayFigures(one * DAY_MS, days[one]) for one in range(first_day, day + 1)),
+            hours=(*finished.hours.get(conn, range(hour - HOURS + 1, hour), now_ms), _hour(conn, hour)),
+            days=(*days, DayFigures(day * DAY_MS, today)),
             queues=overview.queues(conn, destinations),
         )
 

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge.limits import PAYMENT
@@ -19,6 +20,7 @@ from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.goals import attribution
 from bridge.store.operator import tallies
+from bridge.store.operator.overview import DAY_MS
 from bridge.text import count, listing, span
 
 if TYPE_CHECKING:
@@ -240,10 +242,13 @@ class _Adding:
             self.dry += 1
             self.dry_named += goal.attributed
             return
-        rule = self.rules.setdefault((goal.source, goal.rule_id), RuleReport(goal.source, goal.rule_id, goal.kind))
+        rule = self.rules.get((goal.source, goal.rule_id))
+        if rule is None:
+            rule = RuleReport(goal.source, goal.rule_id, goal.kind)
+            self.rules[goal.source, goal.rule_id] = rule
         rule.names[goal.name] += 1
         rule.states[goal.state] += 1
-        rule.days[_day(goal.created_at_ms)] += 1
+        rule.days[_day(goal.created_at_ms // DAY_MS)] += 1
         if goal.through is not None:
             rule.through[goal.through] += 1
         if goal.state in _FAILED:
@@ -262,11 +267,14 @@ class _Adding:
             return
         currency, amount = worth
         place = (goal.source, goal.rule_id, currency)
-        money = self.money.setdefault(place, Money(currency, goal.source, goal.rule_id))
-        money.add(amount, attributed=goal.attributed)
+        if place not in self.money:
+            self.money[place] = Money(currency, goal.source, goal.rule_id)
+        self.money[place].add(amount, attributed=goal.attributed)
         if goal.handover == PURCHASE and (sale := (goal.event_id, currency, amount)) not in self.sold:
             self.sold.add(sale)
-            self.sales.setdefault(currency, Money(currency)).add(amount, attributed=goal.attributed)
+            if currency not in self.sales:
+                self.sales[currency] = Money(currency)
+            self.sales[currency].add(amount, attributed=goal.attributed)
 
 
 def totals(goals: Iterable[GoalFacts]) -> dict[str, Decimal]:
@@ -285,24 +293,35 @@ def money_of(goal: GoalFacts) -> tuple[str, Decimal] | None:
     """Currency and amount of a goal, negative if it goes back to the customer; None if it speaks of no money."""
     if '"amount"' not in goal.metadata:
         return None
-    metadata: Mapping[str, str] = json.loads(goal.metadata)
+    worth = _worth(goal.metadata)
+    if worth is None:
+        return None
+    currency, amount, refunded = worth
+    return currency, -abs(amount) if _goes_back(goal, refunded=refunded) else amount
+
+
+@lru_cache(maxsize=1_024)
+def _worth(text: str) -> tuple[str, Decimal, bool] | None:
+    """Currency, amount, and whether it was refunded, by the metadata: many goals have the same."""
+    metadata: Mapping[str, str] = json.loads(text)
     try:
         amount = Decimal(metadata.get("amount", ""))
     except InvalidOperation:
         return None
     if not amount.is_finite():
         return None
-    return str(metadata.get("currency", "")).upper(), -abs(amount) if _goes_back(goal, metadata) else amount
+    return str(metadata.get("currency", "")).upper(), amount, metadata.get("refunded") == "true"
 
 
-def _goes_back(goal: GoalFacts, metadata: Mapping[str, str]) -> bool:
+def _goes_back(goal: GoalFacts, *, refunded: bool) -> bool:
     """Whether its money goes back: a refund by the name of the goal or rule, or by a payment's field."""
-    named = f"{goal.rule_id} {goal.name}".lower()
-    return "refund" in named or (goal.kind == PAYMENT and metadata.get("refunded") == "true")
+    return (refunded and goal.kind == PAYMENT) or "refund" in f"{goal.rule_id} {goal.name}".lower()
 
 
-def _day(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+@lru_cache(maxsize=128)
+def _day(number: int) -> str:
+    """A day by its number since 1970."""
+    return datetime.fromtimestamp(number * DAY_MS / 1000, UTC).date().isoformat()
 
 
 def _days(since_ms: int, until_ms: int) -> Iterable[str]:

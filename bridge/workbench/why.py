@@ -58,7 +58,7 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     known = Known(describe.moment(conn, environ))
     found = queries.find(conn, text)
     known.events = _events(conn, found.events)
-    known.made = {one.line.id: describe.goals_of(conn, one) for one in known.events}
+    known.made = {one.line.id: queries.goals_of(conn, one) for one in known.events}
     known.goals = [goal for one in found.goals if (goal := queries.show_goal(conn, one))]
     keys = keys_named(conn, text)
     thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())

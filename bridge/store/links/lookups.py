@@ -152,11 +152,15 @@ def failures(conn: Connection, key: str, question: str) -> int:
     return int(conn.execute(select(lookups.c.failures).where(*_is(key, question))).scalar() or 0)
 
 
-def of_goal(conn: Connection, goal_id: int) -> list[AskedQuestion]:
-    """What was asked for this goal, in its order."""
+def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AskedQuestion]]:
+    """What was asked for each of these goals, in its order."""
+    found: dict[int, list[AskedQuestion]] = {}
     columns = (lookups.c[name] for name in AskedQuestion.__slots__)
-    query = select(*columns).where(lookups.c.goal_id == goal_id).order_by(lookups.c.asked_at_ms, lookups.c.key)
-    return [AskedQuestion(*row) for row in conn.execute(query)]
+    query = select(lookups.c.goal_id, *columns).where(lookups.c.goal_id.in_(goal_ids))
+    ordered = query.order_by(lookups.c.asked_at_ms, lookups.c.key)
+    for goal_id, *asked in conn.execute(ordered) if goal_ids else ():
+        found.setdefault(goal_id, []).append(AskedQuestion(*asked))
+    return found
 
 
 def forget_old(conn: Connection, limit: int, now: int) -> int:

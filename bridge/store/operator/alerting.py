@@ -123,7 +123,7 @@ _DELIVERED: Final = select(goals).where(_IS_WANTED).order_by(goals.c.delivered_a
 
 def first_known(conn: Connection, goal_id: int, event_id: int, visitor: str | None) -> Row[*tuple[Any, ...]] | None:
     """The first event that is known of a goal's visitor or purchase: type, source, time; None: it is the goal's own."""
-    own, _ = threads.of_goal(conn, goal_id)
+    own, _ = threads.of_goals(conn, [goal_id])[goal_id]
     keys = {key.key for key in threads.about(conn, own).keys} if own else set()
     keys |= {key.key for key in threads.of_visitor(conn, visitor).keys} if visitor else set()
     queries = [select(func.min(link_events.c.event_id)).where(link_events.c.key.in_(sorted(keys)))] if keys else []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, literal, null, select
@@ -22,7 +22,7 @@ from bridge.store.schema import attempts, events, goals
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Column, Connection, Row, Select
+    from sqlalchemy import Column, ColumnElement, Connection, Row, Select
 
     from bridge.model import Event, Json
     from bridge.store.links.lookups import AskedQuestion
@@ -261,18 +261,38 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
     if row is None:
         return None
     event = conn.execute(select(*EVENT_COLUMNS, events.c.trace).where(events.c.id == row.event_id)).one()
-    detail = GoalDetail(
-        _goal(row),
-        _with_goals(conn, [event])[0],
-        attempts_of(conn, goal_id),
-        tuple(lookups.of_goal(conn, goal_id)),
-        origin=_origin(_json(event.trace), goal_id),
-    )
-    if row.state not in ("parked", "unattributed"):
-        return detail
-    keys, stopped = threads.of_goal(conn, goal_id)
-    trouble = goal_statements.trouble(conn, row.destination, row.to_prove) if row.to_prove else None
-    return replace(detail, keys=keys, stopped=stopped, trouble=trouble)
+    return _details(conn, [row], _with_goals(conn, [event])[0], _json(event.trace))[0]
+
+
+def goals_of(conn: Connection, event: EventDetail, most: int | None = None) -> list[GoalDetail]:
+    """The goals of an event, the first of them at most. They share the statements that one would need."""
+    ids = [goal.id for goal in event.line.goals[:most]]
+    rows = conn.execute(select(goals).where(goals.c.id.in_(ids)).order_by(goals.c.id)).all() if ids else []
+    return _details(conn, rows, event.line, event.trace)
+
+
+def _details(
+    conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]], event: EventLine, trace: Json
+) -> list[GoalDetail]:
+    """Goals of one event, by their rows."""
+    ids = [row.id for row in rows]
+    unnamed = [row for row in rows if row.state in ("parked", "unattributed")]
+    tries, asked = attempts_of(conn, ids), lookups.of_goals(conn, ids)
+    keys = threads.of_goals(conn, [row.id for row in unnamed])
+    to_prove = {(row.destination, row.to_prove) for row in unnamed if row.to_prove}
+    troubles = {place: goal_statements.trouble(conn, *place) for place in to_prove}
+    return [
+        GoalDetail(
+            _goal(row),
+            event,
+            tuple(tries.get(row.id, ())),
+            tuple(asked.get(row.id, ())),
+            *keys.get(row.id, ((), ())),
+            troubles.get((row.destination, row.to_prove)) if row.id in keys else None,
+            _origin(trace, row.id),
+        )
+        for row in rows
+    ]
 
 
 def _origin(trace: Json, goal_id: int) -> str | None:
@@ -281,10 +301,13 @@ def _origin(trace: Json, goal_id: int) -> str | None:
     return next((goal.get("origin") for goal in told if goal.get("id") == goal_id), None)
 
 
-def attempts_of(conn: Connection, goal_id: int) -> tuple[AttemptLine, ...]:
-    """The attempts of a goal, oldest first."""
-    query = select(*ATTEMPT_COLUMNS).where(attempts.c.goal_id == goal_id).order_by(attempts.c.id)
-    return tuple(attempt_lines(conn, query))
+def attempts_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AttemptLine]]:
+    """The attempts of each of these goals, oldest first."""
+    found: dict[int, list[AttemptLine]] = {}
+    query = select(*ATTEMPT_COLUMNS).where(attempts.c.goal_id.in_(goal_ids)).order_by(attempts.c.id)
+    for attempt in attempt_lines(conn, query) if goal_ids else ():
+        found.setdefault(attempt.goal_id, []).append(attempt)
+    return found
 
 
 def find(conn: Connection, text: str) -> Matches:
@@ -294,9 +317,19 @@ def find(conn: Connection, text: str) -> Matches:
         table = events if ours[1] == "ev" else goals
         ids = tuple(conn.execute(select(table.c.id).where(table.c.id == int(ours[2]))).scalars())
         return Matches(events=ids) if ours[1] == "ev" else Matches(goals=ids)
-    named = select(events.c.id).where(events.c.provider_event_id == text).order_by(events.c.id.desc()).limit(FOUND_MAX)
-    of_visitor = select(goals.c.id).where(goals.c.visitor == text).order_by(goals.c.id.desc()).limit(FOUND_MAX)
-    return Matches(tuple(conn.execute(named).scalars()), tuple(conn.execute(of_visitor).scalars()))
+    of_visitor = select(goals.c.id).where(goals.c.visitor == text).order_by(_newest(goals.c.id)).limit(FOUND_MAX)
+    return Matches(events_named(conn, text), tuple(conn.execute(of_visitor).scalars()))
+
+
+def events_named(conn: Connection, text: str) -> tuple[int, ...]:
+    """Our ids of the newest events that have this id of their provider, at most 50."""
+    named = select(events.c.id).where(events.c.provider_event_id == text)
+    return tuple(conn.execute(named.order_by(_newest(events.c.id)).limit(FOUND_MAX)).scalars())
+
+
+def _newest(id_: Column[int]) -> ColumnElement[int]:
+    """The order of ids as no index has it: without statistics PostgreSQL would walk down all ids to find a few rows."""
+    return (id_ + 0).desc()
 
 
 # --------------------------------------------------------------------------------------------------------- rows

@@ -6,7 +6,7 @@ Each statement says what it reads. Nothing here writes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, func, or_, select
 
@@ -64,11 +64,10 @@ class Unnamed:
     event_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class GoalFacts:
+class GoalFacts(NamedTuple):
     """What a report says of one goal. through: what it found its visitor through (`bridge.identity.sentences.WAYS`).
 
-    None: it has no visitor, or DataFast said that it knows none.
+    None: it has no visitor, or DataFast said that it knows none. A report reads very many of them.
     """
 
     id: int
@@ -141,9 +140,8 @@ def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[Go
 
 def _facts(row: Any) -> GoalFacts:
     *facts, visitor, provenance = row
-    unknown = row.state == GoalState.REJECTED and row.reason == "unknown_visitor"
-    values: tuple[Any, ...] = (*facts, None if visitor is None or unknown else attribution.through(provenance))
-    return GoalFacts(*values)
+    unknown = row.reason == "unknown_visitor" and row.state == GoalState.REJECTED
+    return GoalFacts(*facts, None if visitor is None or unknown else attribution.through(provenance))
 
 
 def waiting(conn: Connection) -> list[WaitTally]:
@@ -163,7 +161,7 @@ _RULES: Final = (
     .group_by(goals.c.source, goals.c.rule_id)
 )
 _OF_GOALS: Final = select(
-    *(goals.c[name] for name in GoalFacts.__slots__ if name != "through"), goals.c.visitor, goals.c.provenance
+    *(goals.c[name] for name in GoalFacts._fields if name != "through"), goals.c.visitor, goals.c.provenance
 )
 _NEWEST: Final = (
     select(

@@ -77,15 +77,22 @@ def of_event(conn: Connection, event_id: int) -> list[KeyLine]:
     return _lines(conn, query.where(link_events.c.event_id == event_id).order_by(link_keys.c.key))
 
 
-def of_goal(conn: Connection, goal_id: int) -> tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]:
-    """The keys of a goal; and those beside them that were stopped: what they joined is another purchase now."""
-    query = select(*_COLUMNS).join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
-    own = _lines(conn, query.where(goal_keys.c.goal_id == goal_id).order_by(link_keys.c.key))
+def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]]:
+    """Of each goal its keys; and those beside them that were stopped: what they joined is another purchase now."""
+    query = select(goal_keys.c.goal_id, *_COLUMNS).join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
+    of_goals = query.where(goal_keys.c.goal_id.in_(goal_ids)).order_by(link_keys.c.key)
+    own: dict[int, tuple[KeyLine, ...]] = dict.fromkeys(goal_ids, ())
+    for goal_id, *key in conn.execute(of_goals) if goal_ids else ():
+        own[goal_id] += (KeyLine(*key),)
+    stopped = {keys: _stopped(conn, keys) for keys in set(own.values())}  # goals of one event mostly have the same
+    return {goal_id: (keys, stopped[keys]) for goal_id, keys in own.items()}
+
+
+def _stopped(conn: Connection, own: Sequence[KeyLine]) -> tuple[KeyLine, ...]:
     threads = {key.thread for key in own if key.thread is not None}
     keys = {key.key for key in (*own, *_in_threads(conn, threads))}
-    beside = _named_with(conn, sorted(keys))
-    stopped = {key.key: key for key in (*own, *beside) if key.stopped_reason}
-    return tuple(own), tuple(stopped.values())
+    beside = _named_with(conn, sorted(keys)) if keys else ()
+    return tuple({key.key: key for key in (*own, *beside) if key.stopped_reason}.values())
 
 
 def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> Thread:
@@ -196,6 +203,6 @@ def _thread(conn: Connection, lines: Iterable[KeyLine]) -> Thread:
     if not names:
         return Thread()
     evidence = tuple(statements.evidence_of_keys(conn, names))
-    event_id = link_events.c.event_id
+    event_id = link_events.c.event_id + 0  # in an order that no index has, which PostgreSQL might walk down instead
     newest = select(event_id).distinct().where(link_events.c.key.in_(names)).order_by(event_id.desc()).limit(EVENTS_MAX)
     return Thread(keys, evidence, tuple(conn.execute(newest).scalars()))

@@ -93,7 +93,7 @@ class Overview:
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        finished = judged.FinishedDays()
+        finished = judged.Finished()
         self.figures = Cached(lambda: judged.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S)
         self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store))
         self._unnamed = Cached(self.unnamed.get, FIGURES_S)

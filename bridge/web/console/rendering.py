@@ -98,11 +98,12 @@ def short(value: object, limit: int = SHORT) -> str:
 
 def visible(value: object) -> str:
     """Replace characters that could change how the text around them is read: controls, and overrides of direction."""
-    return "".join(_shown(char) for char in str(value))
+    text = str(value)
+    return text if text.isprintable() else "".join(map(_shown, text))  # what has no such character is common
 
 
 def _shown(char: str) -> str:
-    if char in "\n\t" or (char.isprintable() and char not in _DIRECTIONS):
+    if char in "\n\t" or char.isprintable():  # no override of direction is
         return char
     return (
         "\N{SYMBOL FOR DELETE}"
@@ -131,9 +132,6 @@ def showable(bridge: Bridge) -> Callable[[str], str]:
     known = {secret for source in bridge.rules.sources.values() for secret in sources.unshowable(source)}
     secrets = sorted(known, key=len, reverse=True)
     return lambda text: masking.without_addresses(masking.hidden(text, secrets))
-
-
-_DIRECTIONS: Final = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def register(routes: Blueprint, sessions: Sessions) -> None:

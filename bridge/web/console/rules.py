@@ -5,6 +5,7 @@ What has to read every goal or every event of a month is kept for a while, and c
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ from flask import request
 
 from bridge.store import clock
 from bridge.store.operator import tallies
-from bridge.web.cached import CachedInBackground
+from bridge.web.cached import Cached, CachedInBackground
 from bridge.web.console.rendering import fragment, page
 from bridge.workbench import checking, coverage, unseen
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flask import Blueprint, Response
 
     from bridge.app import Bridge
+    from bridge.rules import RuleSet
     from bridge.store.operator.tallies import LastGoal
     from bridge.workbench.coverage import Coverage
     from bridge.workbench.unseen import UnseenPath
@@ -45,28 +47,28 @@ class Covered(NamedTuple):
 class _OfRules(Generic[T]):
     """A value of the rules in force: what is kept of other rules does not count."""
 
-    def __init__(self, bridge: Bridge, ask: Callable[[], T]) -> None:
+    def __init__(self, bridge: Bridge, keep: Callable[[], Cached[T] | CachedInBackground[T]]) -> None:
         self._bridge = bridge
-        self._ask = ask
-        self._kept: tuple[str, CachedInBackground[T]] | None = None
+        self._keep = keep
+        self._kept: tuple[RuleSet, Cached[T] | CachedInBackground[T]] | None = None
 
     def get(self) -> T:
-        """The value, as `CachedInBackground` gives it."""
-        kept, now = self._kept, self._bridge.rules.hash
-        if kept is None or kept[0] != now:
-            kept = self._kept = (now, CachedInBackground(self._ask))
+        """The value, as `Cached` or `CachedInBackground` gives it."""
+        kept, now = self._kept, self._bridge.rules
+        if kept is None or kept[0] is not now:
+            kept = self._kept = (now, self._keep())
         return kept[1].get()
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
     last_goals = CachedInBackground(lambda: _last_goals(bridge))
-    covered = _OfRules(bridge, lambda: _covered(bridge))
+    covered = _OfRules(bridge, lambda: CachedInBackground(lambda: _covered(bridge)))
+    warnings = _OfRules(bridge, lambda: Cached(lambda: _warnings(bridge), math.inf))
 
     @routes.get("/rules")
     def rules() -> Response:
         rule_set, fault = bridge.rules, bridge.rules_fault
-        told = checking.judged(rule_set, bridge.settings.environ)
         broken = _FILE.search(fault or "")
         return page(
             "rules.html",
@@ -75,7 +77,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
             sources=coverage.overview(rule_set, last_goals.get()),
             refusal=fault,
             broken=broken[1] if broken else None,
-            warnings=[*told.faults, *told.suspicions, *told.warnings],
+            warnings=warnings.get(),
         )
 
     @routes.get("/rules/coverage")
@@ -84,6 +86,11 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
         if request.headers.get("HX-Request"):
             return fragment("_coverage.html", found=found)
         return page("coverage.html", title="Coverage", here="rules", found=found)
+
+
+def _warnings(bridge: Bridge) -> list[str]:
+    told = checking.judged(bridge.rules, bridge.settings.environ)
+    return [*told.faults, *told.suspicions, *told.warnings]
 
 
 def _last_goals(bridge: Bridge) -> list[LastGoal]:

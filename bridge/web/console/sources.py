@@ -20,6 +20,8 @@ from bridge.web.console.rendering import page
 from bridge.workbench import setting_up
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flask import Blueprint, Response
 
     from bridge.alarms import Alarm
@@ -80,12 +82,13 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 def rows(bridge: Bridge, seen: Snapshot) -> list[SourceRow]:
     """Every source, by name."""
-    return [_row(bridge, source, seen) for _, source in sorted(bridge.rules.sources.items())]
+    found = tuple(itertools.chain(*health.judged(bridge, seen)))
+    return [_row(source, seen, found) for _, source in sorted(bridge.rules.sources.items())]
 
 
-def _row(bridge: Bridge, source: Source, seen: Snapshot) -> SourceRow:
+def _row(source: Source, seen: Snapshot, judged: Iterable[Alarm]) -> SourceRow:
     state = next((one for one in seen.sources if one.source == source.name), None)
-    findings = alarms.of_source(itertools.chain(*health.judged(bridge, seen)), source.name)
+    findings = alarms.of_source(judged, source.name)
     silent = None if state is None else alarms.silent(state, seen.now_ms)
     gap_ms = None if state is None else state.longest_gap_ms
     usual_gap = None if gap_ms is None else f"up to {span(max(gap_ms, MS['min']))}"
@@ -110,7 +113,7 @@ def _view(bridge: Bridge, source: Source, seen: Snapshot) -> SourceView:
     recipe = setting_up.recipe(source)
     attribution = next((one for one in seen.attribution if one.source == source.name), None)
     return SourceView(
-        row=_row(bridge, source, seen),
+        row=_row(source, seen, itertools.chain(*health.judged(bridge, seen))),
         setup=setup,
         url=source.public_url or setup.url,
         local=local and source.public_url is None,

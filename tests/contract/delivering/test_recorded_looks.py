@@ -35,7 +35,7 @@ def lost(sending):
 
 def attempts_of(sending, goal):
     with sending.store.read() as conn:
-        return queries.attempts_of(conn, goal)
+        return tuple(queries.attempts_of(conn, [goal]).get(goal, ()))
 
 
 def counted(sending):

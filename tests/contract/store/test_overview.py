@@ -37,24 +37,21 @@ def test_a_visitor_that_is_only_linked_and_a_goal_that_is_gone_count(store, cloc
     assert read(store, overview.progress) == Progress(event=False, visitor=True, goal=True)
 
 
-def test_events_and_goals_are_counted_by_the_hour_they_came_in(store, rows, clock):
+def test_events_are_counted_in_the_time_they_came_in(store, rows, clock):
     now = clock.now_ms - clock.now_ms % HOUR
-    clock.set(now - 3 * HOUR)
-    rows.event("too_old")
     clock.set(now - 1)
     rows.event("last_millisecond")
     clock.set(now)
-    rows.goal(rows.routed("first_millisecond"))
-    hour = now // HOUR
-    assert read(store, overview.events_per_hour, now - 2 * HOUR) == {hour - 1: 1, hour: 1}
-    assert read(store, overview.goals_per_hour, now - 2 * HOUR) == {hour: 1}
+    rows.event("first_millisecond")
+    assert read(store, overview.came, now - HOUR, now) == 1
+    assert read(store, overview.came, now, now + HOUR) == 1
+    assert read(store, overview.came, now - HOUR, now + 1) == 2
 
 
 @pytest.mark.parametrize("unlike", [{"test": True}, {"generation": 2}, {"state": "dry"}])
 def test_what_a_report_does_not_count_is_not_counted_here(store, rows, clock, unlike):
     rows.goal(**unlike)
     now = clock.now_ms
-    assert read(store, overview.goals_per_hour, now - HOUR) == {}
     assert read(store, overview.states, now - DAY, now + 1) == {}
 
 

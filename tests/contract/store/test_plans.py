@@ -14,6 +14,7 @@ from bridge.store.inbox import events
 from bridge.store.operator import changes, history, overview, queries, status, tallies, threads
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Longest, corrections
+from bridge.workbench import event as event_page
 
 NOW_MS = 1_790_000_000_000
 AHEAD = corrections(Longest.of(settings.load({})))
@@ -67,8 +68,7 @@ WORK = {
     "sales without a visitor": lambda conn: list(tallies.unnamed_since(conn, "purchase", 1)),
     "the first page": lambda conn: (
         overview.progress(conn),
-        overview.events_per_hour(conn, 1),
-        overview.goals_per_hour(conn, 1),
+        overview.came(conn, 1, 2),
         overview.states(conn, 1, 2),
         overview.queues(conn, ["default"]),
     ),
@@ -88,3 +88,24 @@ def test_it_goes_by_an_index(store, rows, name):
 def test_a_walk_over_a_table_would_be_seen(store, rows):
     rows.event()
     assert scans(store, lambda conn: conn.execute(schema.events.select().where(schema.events.c.reason == "x")))
+
+
+def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_one(store, rows):
+    with store.write() as conn:
+        key = {"key": "stripe:live:cus_1", "kind": "customer", "ref": "cus_1"}
+        conn.execute(schema.link_keys.insert().values(**key, created_at_ms=1, used_at_ms=1, uses=1))
+
+    def said_of(id_, goals):
+        event = rows.routed(id_)
+        for number in range(goals):
+            goal = rows.goal(event, state=("delivered", "parked")[number % 2], visitor=None)
+            with store.write() as conn:
+                conn.execute(schema.goal_keys.insert().values(goal_id=goal, key=key["key"]))
+            rows.attempt(goal, "not_sent")
+            rows.attempt(goal, "delivered")
+        with overheard(store) as said, store.read() as conn:
+            told = event_page.tell(conn, queries.show_event(conn, event), None, {}, (), personal=False)
+            assert [len(goal.tries) for goal in told.goals] == [2] * goals
+        return len(said)
+
+    assert said_of("evt_few", 2) == said_of("evt_many", 20) <= 20
