@@ -345,12 +345,17 @@ def _few_goals(conn: Connection, wanted: Wanted) -> list[int] | None:
 def _with_prefix(
     conn: Connection, id_: Column[int], index: Sequence[Column[Any]], values: Sequence[str], limit: int
 ) -> list[int]:
-    """The first ids that an index has for its first columns. It is asked for in its order, so that it is taken."""
+    """The first ids that an index has for its first columns. It is asked for in its order, so that it is taken.
+
+    The last of these columns is compared as a range: else its order would count for nothing. The others are not, or
+    PostgreSQL would take an index that begins alike, and sort.
+    """
     if limit <= 0:
         return []
-    place = tuple_(*index[: len(values)])
-    query = select(id_).where(place >= tuple_(*values), place <= tuple_(*values)).order_by(*index).limit(limit)
-    return list(conn.execute(query).scalars())
+    last = len(values) - 1
+    same = [column == value for column, value in zip(index[:last], values, strict=False)]
+    query = select(id_).where(*same, index[last] >= values[last], index[last] <= values[last])
+    return list(conn.execute(query.order_by(*index[last:]).limit(limit)).scalars())
 
 
 # --------------------------------------------------------------------------------------------------------- filters

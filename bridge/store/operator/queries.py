@@ -17,6 +17,7 @@ from bridge.store.goals import statements as goal_statements
 from bridge.store.inbox.events import event_of
 from bridge.store.links import lookups
 from bridge.store.operator import threads
+from bridge.store.operator.threads import among
 from bridge.store.schema import attempts, events, goals
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def _origin(trace: Json, goal_id: int) -> str | None:
 def attempts_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AttemptLine]]:
     """The attempts of each of these goals, oldest first."""
     found: dict[int, list[AttemptLine]] = {}
-    query = select(*ATTEMPT_COLUMNS).where(attempts.c.goal_id.in_(goal_ids)).order_by(attempts.c.id)
+    query = select(*ATTEMPT_COLUMNS).where(among(attempts.c.goal_id, goal_ids)).order_by(attempts.c.id)
     for attempt in attempt_lines(conn, query) if goal_ids else ():
         found.setdefault(attempt.goal_id, []).append(attempt)
     return found
@@ -377,7 +378,7 @@ def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list
 
 def _goals_of(conn: Connection, event_ids: Iterable[int]) -> dict[int, list[GoalLine]]:
     found: dict[int, list[GoalLine]] = {}
-    query = select(*GOAL_COLUMNS).where(goals.c.event_id.in_(list(event_ids))).order_by(goals.c.id)
+    query = select(*GOAL_COLUMNS).where(among(goals.c.event_id, list(event_ids))).order_by(goals.c.id)
     for row in conn.execute(query):
         found.setdefault(row.event_id, []).append(_goal(row))
     return found

@@ -12,6 +12,7 @@ from sqlalchemy import and_, bindparam, case, func, or_, select
 
 from bridge.model import FINAL, GoalState
 from bridge.store.goals import attribution
+from bridge.store.operator.threads import among
 from bridge.store.schema import events, goals, link_keys, link_visitors
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
 
 def goals_of(conn: Connection, event_ids: Sequence[int]) -> list[GoalFacts]:
     """The goals of some events, but not those that a person sent again."""
-    made = _OF_GOALS.where(goals.c.event_id.in_(event_ids), goals.c.generation == 1)
+    made = _OF_GOALS.where(among(goals.c.event_id, event_ids), goals.c.generation == 1)
     return [_facts(row) for row in conn.execute(made.order_by(goals.c.id))]
 
 

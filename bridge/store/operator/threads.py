@@ -17,7 +17,7 @@ from bridge.store.schema import goal_keys, goals, link_events, link_keys, link_v
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy import CompoundSelect, Connection, Select
+    from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, Select
 
     from bridge.identity.evidence import Evidence
 
@@ -65,22 +65,32 @@ _KEYS: Final = select(*_COLUMNS).order_by(link_keys.c.created_at_ms, link_keys.c
 _mate = link_events.alias("mate")
 
 
+def among(column: Column[int], ids: Sequence[int]) -> ColumnElement[bool]:
+    """Whether a column has one of these ids, in words that make an index of it the best way on both databases.
+
+    Without statistics PostgreSQL believes that each id has a 200th of all rows. That they lie between two ids, too, is
+    nothing new, but makes it expect few.
+    """
+    return and_(column.in_(ids), column >= min(ids, default=0), column <= max(ids, default=0))
+
+
 def named(conn: Connection, text: str) -> list[KeyLine]:
     """The keys that a string names: whole (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
-    query = select(*_COLUMNS).where(or_(link_keys.c.key == text, link_keys.c.ref == text)).order_by(link_keys.c.key)
-    return _lines(conn, query.limit(KEYS_MAX))
+    query = select(*_COLUMNS).where(or_(link_keys.c.key == text, link_keys.c.ref == text))
+    in_order = query.order_by(link_keys.c.key.concat(""))  # which no index has: PostgreSQL might walk down that index
+    return _lines(conn, in_order.limit(KEYS_MAX))
 
 
 def of_event(conn: Connection, event_id: int) -> list[KeyLine]:
     """The keys that an event named."""
     query = select(*_COLUMNS).distinct().join_from(link_events, link_keys, link_keys.c.key == link_events.c.key)
-    return _lines(conn, query.where(link_events.c.event_id == event_id).order_by(link_keys.c.key))
+    return _lines(conn, query.where(among(link_events.c.event_id, [event_id])).order_by(link_keys.c.key))
 
 
 def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]]:
     """Of each goal its keys; and those beside them that were stopped: what they joined is another purchase now."""
     query = select(goal_keys.c.goal_id, *_COLUMNS).join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
-    of_goals = query.where(goal_keys.c.goal_id.in_(goal_ids)).order_by(link_keys.c.key)
+    of_goals = query.where(among(goal_keys.c.goal_id, goal_ids)).order_by(link_keys.c.key)
     own: dict[int, tuple[KeyLine, ...]] = dict.fromkeys(goal_ids, ())
     for goal_id, *key in conn.execute(of_goals) if goal_ids else ():
         own[goal_id] += (KeyLine(*key),)
@@ -151,9 +161,9 @@ def shared(conn: Connection, thread: Thread) -> list[SharedVisitor]:
 
 def last_seen(conn: Connection, limit: int) -> list[KeyLine]:
     """The customers, users and addresses that events named last."""
-    recent = select(link_keys.c.key).order_by(link_keys.c.used_at_ms.desc()).limit(_SEEN).subquery()
-    query = select(*_COLUMNS).where(link_keys.c.key.in_(select(recent.c.key)), link_keys.c.kind.in_(_WHO))
-    return _lines(conn, query.order_by(link_keys.c.used_at_ms.desc(), link_keys.c.key).limit(limit))
+    recent = select(*_COLUMNS).order_by(link_keys.c.used_at_ms.desc()).limit(_SEEN).subquery()
+    people = select(recent).where(recent.c.kind.in_(_WHO)).order_by(recent.c.used_at_ms.desc(), recent.c.key)
+    return _lines(conn, people.limit(limit))
 
 
 def people_among(conn: Connection, keys: Sequence[str]) -> list[KeyLine]:

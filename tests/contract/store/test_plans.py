@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from statements_kit import overheard, plan
 
+from bench.half_million import BIG as BIG_ID
+from bench.half_million import fill
 from bridge import settings
 from bridge.identity.evidence import Evidence, Mention
+from bridge.store import open as open_store
 from bridge.store import schema
 from bridge.store.inbox import events
-from bridge.store.operator import changes, history, overview, queries, status, tallies, threads
+from bridge.store.operator import activity, changes, history, overview, queries, status, tallies, threads
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Longest, corrections
 from bridge.workbench import event as event_page
+from bridge.workbench import person
 
 NOW_MS = 1_790_000_000_000
 AHEAD = corrections(Longest.of(settings.load({})))
@@ -88,6 +93,40 @@ def test_it_goes_by_an_index(store, rows, name):
 def test_a_walk_over_a_table_would_be_seen(store, rows):
     rows.event()
     assert scans(store, lambda conn: conn.execute(schema.events.select().where(schema.events.c.reason == "x")))
+
+
+MANY = 60_000  # from which on a planner that guesses goes wrong
+PAGES = {
+    "one event": lambda conn: event_page.tell(
+        conn, queries.show_event(conn, BIG_ID + 10), None, {}, (), personal=False
+    ),
+    "one person": lambda conn: person.look(conn, "visitor-000000010", settings.load({})),
+    "people": person.lately,
+    "the list": lambda conn: activity.page(conn, "events", activity.Wanted()),
+    "a verdict": lambda conn: activity.page(conn, "events", activity.Wanted(source="stripe", verdict="unmatched")),
+    "an hour": lambda conn: overview.came(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
+}
+
+
+def test_postgresql_without_statistics_looks_at_few_rows(postgres_url):
+    """A server whose autovacuum never came round: it believes that a value is that of a 200th of all rows."""
+    fill(postgres_url, MANY, share=2)
+    store = open_store(postgres_url)
+    with store.read() as conn:
+        walks = {name: looked_at for name, ask in PAGES.items() if (looked_at := _looked_at(store, conn, ask))}
+    store.close()
+    assert walks == {}
+
+
+def _looked_at(store, conn, ask):
+    """The steps of plans that look at very many rows."""
+    with overheard(store) as said:
+        ask(conn)
+    plans = [conn.exec_driver_sql(f"EXPLAIN ANALYZE {said_}", values).all() for said_, values in said]
+    return [line.strip() for lines in plans for (line,) in lines if _MUCH.search(line)]
+
+
+_MUCH = re.compile(r"actual .*rows=\d{5}|Removed by Filter: \d{5}|Parallel")
 
 
 def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_one(store, rows):
