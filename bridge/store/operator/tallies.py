@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-_PAGE: Final = 5_000  # goals
+_PAGE: Final = 5_000  # goals, and those of the same millisecond as the last
+_EVER: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +119,12 @@ def last_goals(conn: Connection, since_ms: int) -> list[LastGoal]:
 
 def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
     """Every goal made since then, but not those that a person sent again. In pages, by the index of their making."""
-    at_ms, after = since_ms, 0
-    while True:
-        rows = conn.execute(_GOALS, {"at": at_ms, "behind": after}).all()
-        yield from map(_facts, rows)
-        if len(rows) < _PAGE:
-            return
-        at_ms, after = rows[-1].created_at_ms, rows[-1].id
+    at_ms: int | None = since_ms
+    while at_ms is not None:
+        last_ms = conn.execute(_END_OF_PAGE, {"since": at_ms, "page": _PAGE}).scalar()
+        rows = conn.execute(_GOALS, {"since": at_ms, "until": _EVER if last_ms is None else last_ms})
+        yield from map(_facts, rows.all())
+        at_ms = None if last_ms is None else last_ms + 1
 
 
 def goals_of(conn: Connection, event_ids: Sequence[int]) -> list[GoalFacts]:
@@ -175,11 +175,18 @@ _NEWEST: Final = (
 _LAST_GOALS: Final = select(
     goals.c.source, goals.c.rule_id, _NEWEST.c.lately, goals.c.id, goals.c.event_id, goals.c.created_at_ms
 ).join_from(goals, _NEWEST, goals.c.id == _NEWEST.c.id)
+# A page has both its ends: PostgreSQL without statistics would sort all goals after its beginning, for each page.
+_END_OF_PAGE: Final = (
+    select(goals.c.created_at_ms)
+    .where(goals.c.created_at_ms >= bindparam("since"))
+    .order_by(goals.c.created_at_ms)
+    .offset(bindparam("page"))
+    .limit(1)
+)
 _GOALS: Final = (
-    _OF_GOALS.where(goals.c.created_at_ms >= bindparam("at"), goals.c.generation == 1)
-    .where(or_(goals.c.created_at_ms > bindparam("at"), goals.c.id > bindparam("behind")))
+    _OF_GOALS.where(goals.c.created_at_ms >= bindparam("since"), goals.c.created_at_ms <= bindparam("until"))
+    .where(goals.c.generation == 1)
     .order_by(goals.c.created_at_ms, goals.c.id)
-    .limit(_PAGE)
 )
 _GOALS_UNNAMED: Final = _OF_GOALS.where(
     goals.c.created_at_ms >= bindparam("since"),
