@@ -42,6 +42,11 @@ def plan(conn, statement, values):
     if conn.dialect.name == "sqlite":
         return [row.detail for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
     conn.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    return explained(conn, f"EXPLAIN {statement}", values)
+
+
+def explained(conn, statement, values):
+    """The lines that PostgreSQL answers to an EXPLAIN."""
     if "$1" in statement:
-        return [line for (line,) in driver_of(conn).rows(f"EXPLAIN {statement}", values)]
-    return [row[0] for row in conn.exec_driver_sql(f"EXPLAIN {statement}", values)]
+        return [line for (line,) in driver_of(conn).rows(statement, values)]
+    return [row[0] for row in conn.exec_driver_sql(statement, values)]

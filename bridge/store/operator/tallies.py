@@ -142,7 +142,8 @@ def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[Go
 def _facts(row: Any) -> GoalFacts:
     *facts, visitor, provenance = row
     unknown = row.reason == "unknown_visitor" and row.state == GoalState.REJECTED
-    return GoalFacts(*facts, None if visitor is None or unknown else attribution.through(provenance))
+    values: tuple[Any, ...] = (*facts, None if visitor is None or unknown else attribution.through(provenance))
+    return GoalFacts(*values)
 
 
 def waiting(conn: Connection) -> list[WaitTally]:
