@@ -49,10 +49,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH: Final = 16  # events a claim: acknowledgements are slower while it lasts
-WRITTEN: Final = {
-    "sqlite": 8,
-    "postgresql": BATCH,
-}  # events a transaction: on SQLite acknowledgements wait for its end
+WRITTEN: Final = {"sqlite": 8, "postgresql": BATCH}  # events a transaction: on SQLite acknowledgements wait for its end
+RELEARNED: Final = 200  # events a transaction
 
 log = logs.get("route")
 
@@ -105,10 +103,10 @@ class Router:
         """Look at the parked goals whose grace or wait is over; how many changed their state."""
         return self._run(lambda conn: parking.sweep(conn, self._settings, judged=self._judged))
 
-    def relearn(self, rule_set: RuleSet, after_id: int = 0, limit: int = 200) -> tuple[int, int]:
+    def relearn(self, rule_set: RuleSet, after_id: int = 0) -> tuple[int, int]:
         """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""
         with self._store.read() as conn:
-            stored = events.after(conn, after_id, limit)
+            stored = events.after(conn, after_id, RELEARNED)
         preparer = self._preparer(rule_set, {})
         prepared = [preparer.prepare(event) for event in stored]
         observations = [element.observation for one in prepared for element in one.elements]

@@ -40,8 +40,7 @@ log = logs.get("alerts")
 class Teller:
     """One process's part in telling the owner.
 
-    process: a unique name. rules: those in force, and why newer ones are not. hold_ms: how long a problem lasts before
-    it is told.
+    process: a unique name. rules: those in force, and why newer ones are not.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Teller:
         destinations: Callable[[], Mapping[str, Destination]],
         stopping: Callable[[], bool] = lambda: False,
         send: Callable[[Target, AlertClaim], Delivery] = send,
-        hold_ms: int = messages.HOLD_MS,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -64,7 +62,6 @@ class Teller:
         self._destinations = destinations
         self._stopping = stopping
         self._send = send
-        self._hold_ms = hold_ms
 
     def step(self) -> None:
         """Look, if it is this process's turn, and send what is due."""
@@ -89,7 +86,7 @@ class Teller:
         if not alerting.take_turn(conn, self._process):
             return False
         now = read_ms(conn)
-        changes = messages.step(alerting.problems(conn), found, now, self._hold_ms)
+        changes = messages.step(alerting.problems(conn), found, now)
         alerting.remember(conn, changes.remembered, changes.forgotten)
         alerting.withdraw(conn, changes.over)
         rows = alerting.delivered(conn, now)

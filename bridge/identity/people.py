@@ -181,10 +181,10 @@ def _user(source: Source, value: Json, mode: str, *, own: bool, sure: bool) -> I
         yield Key(f"{who}:{mode}:user:{identifier}", "user", identifier, sure)
 
 
-def user(source: Source, value: str, mode: str = "live") -> Key | None:
-    """The key of a user whom a person or the site names."""
+def user(source: Source, value: str) -> Key | None:
+    """The live key of a user whom a person or the site names."""
     own = any(spec.own and spec.kind == "user" for spec in source.people)
-    return next(_user(source, value, mode, own=own, sure=True), None)
+    return next(_user(source, value, "live", own=own, sure=True), None)
 
 
 def user_id(value: Json) -> str | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from bridge.model import MISSING, Json
-from bridge.rules.language.paths import compile_one, is_many
+from bridge.rules.language.paths import compile_path, is_many
 from bridge.rules.language.values import EXACT, Value, decimals, major, minor, minor_text, number, plain
 from bridge.text import did_you_mean, text_of
 
@@ -58,7 +58,7 @@ class FilterKind:
 
 
 def _at(argument: str) -> Callable[[Scope], Value]:
-    path = compile_one(argument)
+    path = compile_path(argument)
     if is_many(path):
         raise ValueError(f'needs one value, but "{path}" reads a list')
     return lambda scope: path.read(scope.document)

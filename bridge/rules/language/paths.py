@@ -23,7 +23,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document, Json, Missing
-from bridge.rules.language.values import Value, equal, is_empty, json_in_text, was
+from bridge.rules.language.values import Value, equal, json_in_text, was
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,31 +192,6 @@ def _has_field(body: Json, name: str) -> bool:
     return body.__class__ is dict and name in body
 
 
-@dataclass(frozen=True, slots=True)
-class FirstPath:
-    """Several paths: the first that is not empty."""
-
-    text: str
-    paths: tuple[CompiledPath, ...]
-
-    def read(self, document: Document) -> Json | Missing:
-        for path in self.paths:
-            value = path.read(document)
-            if not is_empty(value):
-                return value
-        return MISSING
-
-    def whole(self, document: Document) -> Json | Missing:
-        for path in self.paths:
-            value = path.whole(document)
-            if not is_empty(value):
-                return value
-        return MISSING
-
-    def __str__(self) -> str:
-        return self.text
-
-
 def identified(value: dict[str, Json]) -> Json:
     """An expanded object reads as its id; an object without one stays as it is."""
     identifier = value.get("id")
@@ -254,15 +229,7 @@ def _element(elements: list[Json], where: Where) -> Value:
     return MISSING
 
 
-def compile_path(path: str | Sequence[str]) -> CompiledPath | FirstPath:
-    """Check and compile a path, or a list of which the first non-empty counts. ValueError is a sentence."""
-    if not isinstance(path, str):
-        paths = tuple(compile_one(text) for text in path)
-        return paths[0] if len(paths) == 1 else FirstPath(" or ".join(p.text for p in paths), paths)
-    return compile_one(path)
-
-
-def compile_one(path: str) -> CompiledPath:
+def compile_path(path: str) -> CompiledPath:
     """Compile one path; ValueError says where it cannot be read further."""
     text = path.strip()
     if not text:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.model import MISSING, Document, Json, Missing, Path
 from bridge.rules.language.filters import Filter, Scope, compile_filter
-from bridge.rules.language.paths import CompiledPath, compile_one
+from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.text import text_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _placeholder(inner: str, maps: Mapping[str, Mapping[str, Json]]) -> Placehol
     first, *filters = _split(inner, "|")
     if not first.strip():
         raise ValueError(f'"{{{inner}}}" names no path')
-    paths = tuple(compile_one(path) for path in _split(first, " or "))
+    paths = tuple(compile_path(path) for path in _split(first, " or "))
     return Placeholder("{" + inner + "}", paths, tuple(compile_filter(text, maps) for text in filters))
 
 

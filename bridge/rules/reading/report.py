@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.rules.language.paths import CompiledPath, compile_one
+from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.templates import Composed, compile_template
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
     found = []
     for where, text in numbered(texts):
         try:
-            found.append(compile_one(text))
+            found.append(compile_path(text))
         except ValueError as error:
             fault(where, str(error))
     return tuple(found)
@@ -107,7 +107,7 @@ def paths_or_templates(texts: Texts | None, fault: Fault) -> tuple[Path, ...]:
     found: list[Path] = []
     for where, text in numbered(texts):
         try:
-            found.append(_composed(text) if "{" in text and not text.startswith('"') else compile_one(text))
+            found.append(_composed(text) if "{" in text and not text.startswith('"') else compile_path(text))
         except ValueError as error:
             fault(where, str(error))
     return tuple(found)

@@ -10,7 +10,7 @@ from bridge import limits
 from bridge.globs import compile_glob, is_glob
 from bridge.rules.language.conditions import ALWAYS, All
 from bridge.rules.language.named import NO_VALUES, Values
-from bridge.rules.language.paths import CompiledPath, compile_one
+from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.reading.named import check_template, check_text, check_when
 from bridge.rules.reading.report import below, numbered, paths
@@ -138,7 +138,7 @@ def _once_per(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[Com
             found += [template] if template is not None else []
             continue
         try:
-            found.append(compile_one(text))
+            found.append(compile_path(text))
         except ValueError as error:
             fault(("once_per", *where), str(error))
         check_text(text, context.values, below(fault, "once_per", *where))

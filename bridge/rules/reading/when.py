@@ -40,7 +40,7 @@ from bridge.rules.language.expectations import (
     ValueChanged,
     compared_with,
 )
-from bridge.rules.language.paths import CompiledPath, ValuePath, WasPath, compile_one, is_many, value_name
+from bridge.rules.language.paths import CompiledPath, ValuePath, WasPath, compile_path, is_many, value_name
 from bridge.rules.language.values import number
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.settings import duration_ms
@@ -104,7 +104,7 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
         parts = _branches(key, expected, fault, at, depth)
         return Either(parts) if key == "any" and parts else All(parts)
     try:
-        path = compile_one(key)
+        path = compile_path(key)
     except ValueError as error:
         fault((*at, KEY), str(error))
         return None
@@ -270,14 +270,14 @@ def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
     compared = Compares(name, amount, number(amount.constant))
     if str(value_name(path)).endswith(f"_{found[2].lower()}"):
         return compared  # `amount_usd` is in that currency whatever the event's is
-    currency = compile_one("was.value.currency" if isinstance(path, WasPath) else "value.currency")
+    currency = compile_path("was.value.currency" if isinstance(path, WasPath) else "value.currency")
     return AllOf((compared, InCurrency(currency, found[2])))
 
 
 def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
     if isinstance(operand, dict) and set(operand) == {"path"}:
         try:
-            path = compile_one(str(operand["path"]))
+            path = compile_path(str(operand["path"]))
         except ValueError as error:
             fault(at, str(error))
             return Operand()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.model import MISSING, Document
 from bridge.rules.language.filters import Scope
-from bridge.rules.language.paths import CompiledPath, WasPath, compile_one
+from bridge.rules.language.paths import CompiledPath, WasPath, compile_path
 from bridge.rules.language.templates import compile_template
 from bridge.rules.reading.layers import default_id
 from bridge.rules.reading.strict_yaml import parse
@@ -95,7 +95,7 @@ def _paths_of(node: Node, key: str, maps: Maps) -> Iterator[WrittenPaths]:
         found += [path for one in templates for path in one.paths]
         if not templates and isinstance(each.value, str) and "{" not in each.value:
             with suppress(ValueError):
-                found.append(compile_one(each.value))
+                found.append(compile_path(each.value))
     if below is not None and found:
         yield WrittenPaths(below.line, below.column, tuple(found))
 
@@ -123,7 +123,7 @@ def _of_when(node: Node) -> Iterator[WrittenPaths]:
             for branch in below.elements or [below]:
                 yield from _of_when(branch)
         elif key != "not":
-            yield WrittenPaths(line, column, (compile_one(key),))
+            yield WrittenPaths(line, column, (compile_path(key),))
             yield from (one._replace(line=line, column=column) for one in _of_elements(key, below))
             yield from _operands(below)
 
@@ -142,14 +142,14 @@ def _of_elements(path: str, node: Node) -> Iterator[WrittenPaths]:
         return
     for one in _of_when(node):
         with suppress(ValueError):
-            yield one._replace(paths=tuple(compile_one(f"{path}.{inner.text}") for inner in one.paths))
+            yield one._replace(paths=tuple(compile_path(f"{path}.{inner.text}") for inner in one.paths))
 
 
 def _operands(node: Node) -> Iterator[WrittenPaths]:
     """What a value is compared with, if that is at another path."""
     for key, below in node.entries.items():
         if key in ("path", "after") and isinstance(below.value, str):
-            yield WrittenPaths(below.line, below.column, (compile_one(below.value),))
+            yield WrittenPaths(below.line, below.column, (compile_path(below.value),))
         elif key in OPERATORS and key not in _NEGATIONS:
             yield from _operands(below)
 

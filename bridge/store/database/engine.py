@@ -83,25 +83,25 @@ class Store:
             yield conn
 
     @contextmanager
-    def write(self, *, first: bool = False, durable: bool = True, quick: bool = False) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True, quick: bool = False) -> Iterator[Connection]:
         """A write transaction, committed at the block's end.
 
-        first: before other writers that wait (the ack path). durable: it is on the disk by then; otherwise a power cut
-        may take it back, but no crash of this process can, nor a power cut after any later durable commit.
-        quick: as of `read`. After StoreUnavailable at the very end, nobody knows whether it was committed.
+        durable: it is on the disk by then; otherwise a power cut may take it back, but no crash of this process can,
+        nor a power cut after any later durable commit. quick: as of `read`. After StoreUnavailable at the very end,
+        nobody knows whether it was committed.
         """
         self._demand_usable()
         with (
-            self._writers.turn(WAIT_S, first=first),
+            self._writers.turn(WAIT_S),
             translated(self.engine),
-            self._transaction(WRITE if durable else LAZY, first=first, quick=quick) as conn,
+            self._transaction(WRITE if durable else LAZY, quick=quick) as conn,
         ):
             yield conn
         self._file.demand()  # only now is it known that what was committed can be found
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
-        """A write transaction of the driver itself, without SQLAlchemy's cost: for the ack path alone."""
+        """A write transaction of the driver itself, without SQLAlchemy's cost, before others that wait: for acks."""
         self._demand_usable()
         with (
             self._writers.turn(WAIT_S, first=True),
@@ -114,12 +114,12 @@ class Store:
             pooled.commit()
         self._file.demand()
 
-    def run(self, work: Callable[[Connection], T], *, first: bool = False, durable: bool = True) -> T:
+    def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a write transaction, and again if it meets a deadlock or a serialization failure."""
         for _ in range(_TRIES - 1):
-            with suppress(StoreConflict), self.write(first=first, durable=durable) as conn:
+            with suppress(StoreConflict), self.write(durable=durable) as conn:
                 return work(conn)
-        with self.write(first=first, durable=durable) as conn:
+        with self.write(durable=durable) as conn:
             return work(conn)
 
     def run_driver(self, work: Callable[[Driver], T]) -> T:
@@ -160,9 +160,9 @@ class Store:
             self._pid = os.getpid()
 
     @contextmanager
-    def _transaction(self, kind: str, *, first: bool = False, quick: bool) -> Iterator[Connection]:
+    def _transaction(self, kind: str, *, quick: bool) -> Iterator[Connection]:
         with (
-            self._begun(partial(begin.with_sqlalchemy, kind=kind), first=first) as (conn, transaction),
+            self._begun(partial(begin.with_sqlalchemy, kind=kind)) as (conn, transaction),
             conn,
             transaction,
             begin.ended(conn),
@@ -172,7 +172,7 @@ class Store:
             yield conn
 
     @contextmanager
-    def _begun(self, begun: Callable[[Engine], T], *, first: bool) -> Iterator[T]:
+    def _begun(self, begun: Callable[[Engine], T], *, first: bool = False) -> Iterator[T]:
         """Begin a transaction when it is this thread's turn.
 
         If the server has no more connections, it is another thread's turn; if this process does not even have one, the

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bridge.identity.choice import KnownLinks
     from bridge.settings import Settings
 
+AT_ONCE: Final = 200  # goals per sweep
 LOOK_AGAIN_MS: Final = 1_000  # while events that may name a visitor wait to be routed
 FORGOTTEN_KEY: Final = "waits again: the key through which its visitor was found is forgotten"
 DRY_RULE: Final = "rule"  # why a goal is dry that a person may send
@@ -100,9 +101,7 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 # --------------------------------------------------------------------------------------------------- looking again
 
 
-def sweep(
-    conn: Connection, settings: Settings, *, limit: int = 200, judged: Callable[[Connection], int] = clock.read_ms
-) -> int:
+def sweep(conn: Connection, settings: Settings, *, judged: Callable[[Connection], int] = clock.read_ms) -> int:
     """Look at the parked goals whose grace or wait is over. Returns how many changed their state.
 
     judged: the time by which a wait may be ended (`Timekeeper.judged`).
@@ -113,7 +112,7 @@ def sweep(
     now = judged(conn)
     link_statements.lock(conn)
     jumps.lengthen(conn, jumps.recall(conn).gaps)
-    return _look(conn, conn.execute(_DUE, {"now": now, "limit": limit}).all(), settings, now)
+    return _look(conn, conn.execute(_DUE, {"now": now, "limit": AT_ONCE}).all(), settings, now)
 
 
 def gathered(rule_id: str) -> str:

@@ -9,7 +9,7 @@ from rules_kit import evaluate, fault, faults
 
 from bridge.model import Document, ExactFloat
 from bridge.rules.language.filters import Scope
-from bridge.rules.language.paths import compile_one
+from bridge.rules.language.paths import compile_path
 from bridge.rules.language.templates import compile_template
 
 BODY = {
@@ -53,12 +53,12 @@ BODY = {
     ],
 )
 def test_a_star_reads_every_element_of_a_list(path, values):
-    found = compile_one(path).read(Document(BODY, root=BODY))
+    found = compile_path(path).read(Document(BODY, root=BODY))
     assert (found or None if values is None else found) == values
 
 
 def test_whole_gives_the_elements_themselves():
-    assert compile_one("items.*.sku").whole(Document(BODY)) == ["a", "b", {"id": "c"}]
+    assert compile_path("items.*.sku").whole(Document(BODY)) == ["a", "b", {"id": "c"}]
 
 
 def render(template):

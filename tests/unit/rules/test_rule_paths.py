@@ -121,11 +121,6 @@ def test_an_object_whose_id_is_null_stays_an_object():
     assert compile_path("data.object.metadata").read(DOCUMENT) == BODY["data"]["object"]["metadata"]
 
 
-def test_a_list_of_paths_is_the_first_value_that_is_not_empty():
-    path = compile_path(["data.object.metadata.empty", "data.object.metadata.note", "data.object.amount", "id"])
-    assert path.read(DOCUMENT) == 0
-
-
 def test_the_text_of_a_float_in_a_text_is_kept():
     assert repr(compile_path("json.float").read(DOCUMENT)) == "4.1"
 
