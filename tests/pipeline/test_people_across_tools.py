@@ -241,9 +241,10 @@ def test_a_reference_counts_once_somebody_names_it_as_a_user(desk):
     assert {goal.visitor for goal in desk.goals()} == {ALICE}
 
 
-def test_an_id_of_more_than_three_customers_stops(desk):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_id_of_more_than_three_customers_stops(desk, at_once):
     play(desk, sign_up("demo-team", visitor=ALICE))
-    play(desk, *(customer(f"cus_{n}", userId="demo-team") for n in range(4)))
+    play(desk, *(customer(f"cus_{n}", userId="demo-team") for n in range(4)), at_once=at_once)
     play(desk, checkout(9, customer="cus_9", user="demo-team"))
     assert found(desk, "purchase") is None
     (row,) = desk.rows(schema.link_keys, schema.link_keys.c.kind == "user")

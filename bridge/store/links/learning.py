@@ -9,6 +9,7 @@ each other. All lookups go by an index. `bridge.identity.choice` chooses a visit
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -137,16 +138,17 @@ class _Round:
     def _load(self) -> None:
         named = [key for observation in self._observations for key in observation.keys]
         keys = {key.text: key for key in sorted(named, key=lambda key: key.sure)}  # where one event is sure, it counts
-        rows = statements.write_keys(self._conn, keys, self._now)
+        uses = Counter(key.text for key in named)
         links = self._links
-        for row in rows:
-            if row.uses == 1 and not links.stopped:  # in a later round its evidence is there already
+        for row in statements.write_keys(self._conn, keys, uses, self._now):
+            before = row.uses - uses[row.key]
+            if before == 0 and not links.stopped:  # in a later round its evidence is there already
                 self._new.add(row.key)
             if keys[row.key].is_person:
-                self._meet(row)
+                self._meet(row, before)
             elif row.thread is not None and row.stopped_at_ms is None:
                 links.threads[row.key] = row.thread
-                if row.uses % _LOOK_EVERY == 0:
+                if row.uses // _LOOK_EVERY > before // _LOOK_EVERY:
                     links.busy.add(row.key)
             else:
                 links.threads.pop(row.key, None)
@@ -159,12 +161,12 @@ class _Round:
         self._before = {thread: _visitors(links.by_thread.get(thread)) for thread in old}
         self._customers_before = {key: _visitors(links.by_customer.get(key)) for key in customers}
 
-    def _meet(self, row: statements.KeyRow) -> None:
-        """Note what the row of a person's key says."""
+    def _meet(self, row: statements.KeyRow, before: int) -> None:
+        """Note what the row of a person's key says. before: its uses before these events."""
         links = self._links
         links.people.add(row.key)
         (links.mute.add if row.is_mute else links.mute.discard)(row.key)
-        if row.certain_at_ms == self._now and row.uses > 1:
+        if row.certain_at_ms == self._now and before:
             self._now_certain.add(row.key)
         if row.uses > CUSTOMERS_A_PERSON and row.stopped_at_ms is None:
             links.often.add(row.key)

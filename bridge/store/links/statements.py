@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOCK_POSTGRESQL: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
 _WRITE_KEYS: Final = (
     "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses, certain_at_ms) VALUES {rows}"
-    " ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + 1,"
+    " ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + excluded.uses,"
     " certain_at_ms = coalesce(link_keys.certain_at_ms, excluded.certain_at_ms)"
     " RETURNING key, thread, stopped_at_ms, certain_at_ms, uses"
 )
@@ -100,7 +100,7 @@ def lock(conn: Connection) -> None:
 
 
 class KeyRow(NamedTuple):
-    """A key's row. thread: None for a weak one; uses: 1 when it was written just now for the first time.
+    """A key's row. thread: None for a weak one; uses: how many events have named it.
 
     certain_at_ms: since when a person's key is surely a person's.
     """
@@ -117,10 +117,13 @@ class KeyRow(NamedTuple):
         return self.stopped_at_ms is not None or self.certain_at_ms is None
 
 
-def write_keys(conn: Connection, keys: Mapping[str, Key], now: int) -> list[KeyRow]:
-    """Write the row of each key, in sorted order, and read it."""
+def write_keys(conn: Connection, keys: Mapping[str, Key], uses: Mapping[str, int], now: int) -> list[KeyRow]:
+    """Write the row of each key, in sorted order, and read it. uses: how many events name it now."""
     rows = [
-        (name, key.kind, key.id, name if key.strong else None, now, now, 1, now if key.is_person and key.sure else None)
+        (
+            *(name, key.kind, key.id, name if key.strong else None),
+            *(now, now, uses[name], now if key.is_person and key.sure else None),
+        )
         for name, key in sorted(keys.items())
     ]
     return [KeyRow(*row) for row in driver_of(conn).insert(_WRITE_KEYS, rows)]
