@@ -17,6 +17,8 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from bridge.masking import without_addresses
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -51,6 +53,7 @@ def configure(log_format: str = "auto") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _without_addresses,
             structlog.processors.ExceptionRenderer() if not console else _spelled,
             renderer,
         ],
@@ -58,6 +61,11 @@ def configure(log_format: str = "auto") -> None:
         logger_factory=_Lines,
         cache_logger_on_first_use=False,
     )
+
+
+def _without_addresses(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """An event's type or id, or a key, may be an e-mail address, or hold one."""
+    return {name: without_addresses(value) if isinstance(value, str) else value for name, value in line.items()}
 
 
 def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:

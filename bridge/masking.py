@@ -84,11 +84,15 @@ _PERSONAL: Final = frozenset(
 )
 _WHOSE: Final = frozenset(
     """
-    attendee author bill billing buyer card cardholder client contact customer donor first full given guest holder
+    attendee author bill billing buyer card cardholder client contact custom customer donor first full given guest
+    hidden holder
     invitee last lead member middle organizer owner parent payer person profile recipient responder ship shipping
     student subscriber supporter user visitor
     """.split()  # noqa: SIM905
 )
+_ASKED: Final = frozenset({"label", "question", "type", "field", "ref", "key"})  # what says what an answer is about
+_TYPED_IN: Final = frozenset("answer input long paragraph question short text textarea your".split())  # noqa: SIM905
+_NUMBER: Final = re.compile(r"\s*\+\d[\d\s().-]{7,20}\d\s*")  # of a telephone
 _WHERE: Final = frozenset({"address", "addresses", "geo", "location"})
 _NOT_WHERE: Final = frozenset({"country", "currency", "id", "type", "object"})
 
@@ -97,11 +101,36 @@ _NOT_WHERE: Final = frozenset({"country", "currency", "id", "type", "object"})
 def names_person(name: str, within: str = "") -> bool:
     """Whether a field tells who somebody is or where they live. within: the name of the object that it is in."""
     words, around = frozenset(_words(name[:_LONGEST_NAME])), frozenset(_words(within[:_LONGEST_NAME]))
+    around |= {word.removesuffix("s") for word in around}
     if words & _PERSONAL and not words & {"id", "verified", "count", "type", "check", "checks"}:
         return True
     if around & _WHERE or words & _WHERE:
         return not words & _NOT_WHERE
     return bool(words & {"name", "names"} and (words | around) & _WHOSE)
+
+
+def tells_of_person(thing: Mapping[str, Any]) -> bool:
+    """Whether an object is somebody, whose `name` is a person's: it has an e-mail address, too."""
+    return any(_words(name[:_LONGEST_NAME])[:1] in (("email",), ("mail",)) for name in thing)
+
+
+def is_typed_in(thing: Mapping[str, Any]) -> bool:
+    """Whether an object is what somebody has typed into a form: a string, or the answer to who they are.
+
+    Not a hidden field, which the site itself has filled in.
+    """
+    if not thing.keys() & {"value", "answer", "text"}:
+        return False
+    about = {name: value for name, value in thing.items() if name in _ASKED and isinstance(value, str)}
+    words = {word for value in about.values() for word in _words(value[:_LONGEST_NAME])}
+    if "hidden" in words:
+        return False
+    return bool(about) and ("question" in about or bool(words & (_TYPED_IN | _PERSONAL | {"name"})))
+
+
+def is_telephone_number(text: str) -> bool:
+    """Whether a string is the number of a telephone with its country's code: `+49 151 23456789`."""
+    return _NUMBER.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=4_096)
@@ -195,12 +224,23 @@ def hidden_in(value: Any, secrets: tuple[str, ...]) -> Any:
     return [hidden_in(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
 
 
-_ADDRESS: Final = re.compile(r"""([^\s@<>,;:"'`()\[\]\\])[^\s@<>,;:"'`()\[\]\\]*@[^\s@<>,;:"'`()\[\]\\]+""")
+_AT: Final = (
+    "@",
+    "%40",
+    "\\u0040",
+    "\uff20",
+    "\ufe6b",
+)  # as URLs, JSON and some keyboards write it
+_ENDS: Final = r"""\s@\uff20\ufe6b<>,;:"'`()\[\]\\"""  # between addresses
+_SOMEBODY: Final = rf"""(?<![^{_ENDS}])([^{_ENDS}])[^{_ENDS}]*?|\\?"([^"\n])[^"\n]{{0,63}}\""""
+_ADDRESS: Final = re.compile(rf"(?:{_SOMEBODY})(?:{'|'.join(map(re.escape, _AT))})[^{_ENDS}]+")
 
 
 def without_addresses(text: str) -> str:
     """A sentence in which of each e-mail address only the first character is left: `a…@…`."""
-    return _ADDRESS.sub(rf"\g<1>{HIDDEN}@{HIDDEN}", text) if "@" in text else text
+    if not any(at in text for at in _AT):
+        return text
+    return _ADDRESS.sub(lambda found: f"{found[1] or found[2]}{HIDDEN}@{HIDDEN}", text)
 
 
 def masked(named: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
 from bridge.identity.evidence import Observation
+from bridge.masking import without_addresses
 from bridge.model import Document, Envelope, Event, EventState, GoalDraft, Verdict
 from bridge.text import is_fixture_id
 
@@ -217,7 +218,7 @@ class Preparer:
         ignored = sources.ignored(source, document)
 
         def look() -> Found:
-            called = f"{envelope.type or 'an event'} {name}"
+            called = without_addresses(f"{envelope.type or 'an event'} {name}")
             if ignored is not None:
                 return Observation((), times[1], called, event.id, number, sender=source.name), ()
             keys = identity.keys(source, envelope, document, self._matching())
@@ -323,7 +324,7 @@ def _described(planned: PlannedGoal, event: Event, name: str) -> PlannedGoal:
     """The goal with the default description: one for each element of a batch, in the form that DataFast gives back."""
     if planned.description is not None or name == event.name:
         return planned
-    return planned._replace(description=limits.clean_value(f"{event.source} {name}"))
+    return planned._replace(description=limits.clean_value(without_addresses(f"{event.source} {name}")))
 
 
 def _names(event: Event, documents: Sequence[Document]) -> list[str]:

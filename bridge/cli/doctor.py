@@ -173,10 +173,11 @@ def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterat
     found = people.improvements(store, rule_set, settings)
     for unread in found.fields:
         known = f" ({unread.known} of them name a user whose visitor is known)" if unread.known else ""
+        noun = "sale" if unread.sales else "goal"
+        carry = f"{noun} carries" if unread.goals == 1 else f"{noun}s carry"
         sentence = (
-            f"{unread.goals} {unread.source.capitalize()} {'sale carries' if unread.goals == 1 else 'sales carry'}"
-            f" `{unread.name}`{known}; add `links: {{user: {unread.path}}}` to {unread.source}.yaml if that is your"
-            " users' id"
+            f"{unread.goals} {unread.source.capitalize()} {carry} `{unread.name}`{known}; add"
+            f" `links: {{user: {unread.path}}}` to {unread.source}.yaml if that is your users' id"
         )
         yield Finding("warn", f"source {unread.source}", sentence)
     if found.by_email:

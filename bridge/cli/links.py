@@ -134,7 +134,7 @@ def forget(key: str, yes: bool) -> None:
             what = linking.cut_of(conn, _the_key(conn, key))
         if not screen.as_json:
             _preview(screen, what)
-        if what.again:
+        if what.again or what.kept:
             parameters.confirm(f"Forget {what.key.text}?", yes=yes)
 
         def forgotten(conn: Connection) -> None:
@@ -225,27 +225,24 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     sent yet are never sent. At the end it says what remains to be done at DataFast and at the provider.
     """
     from bridge.store.operator import changes, forgetting
-    from bridge.workbench import linking, why
+    from bridge.workbench import linking
 
     screen = of_context()
-    needles = [needle.strip() for needle in (visitor, customer, email) if needle and needle.strip()]
-    users = [user.strip()] if user and user.strip() else []
-    if not (needles or users):
+    visitor, customer, user, email = ((given or "").strip() for given in (visitor, customer, user, email))
+    typed = [given for given in (visitor, customer, user, email) if given]
+    if not typed:
         raise UsageError("Name the person with --visitor, --customer, --user or --email.")
     with resources.store() as store:
-        with screen.progress("Looking through stored events") as step:
-            words = [word for word in users if not word.isdigit()]  # 42 is an amount as well
-            seeds = forgetting.bodies_with(store, needles, step, words=words)
         with store.read() as conn:
-            person = forgetting.whole(
-                conn,
-                visitor=visitor.strip().lower() if visitor else None,
-                customer=customer,
-                seeds=seeds,
-                people=[*users, *why.hashes(conn, email or "")],
-            )
+            keys = linking.keys_of(conn, customer=customer, user=user, email=email)
+            holds = linking.mentions(conn, keys, typed)
+        with screen.progress("Looking through stored events") as step:
+            seeds = forgetting.bodies_with(store, holds, step)
+        with store.read() as conn:
+            named = [key.key for key in keys]
+            person = forgetting.whole(conn, visitor=visitor.lower() or None, customer=None, seeds=seeds, people=named)
         if not (person.keys or person.events or person.goals):
-            raise BridgeError(f"Nothing is stored about {listing([*needles, *users])}.")
+            raise BridgeError(f"Nothing is stored about {listing(typed)}.")
         how_much = linking.how_much(person)
         parameters.confirm(f"Remove {how_much}?", yes=yes)
 

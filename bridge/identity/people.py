@@ -42,7 +42,7 @@ _EMAIL: Final = frozenset({"email", "useremail", "customeremail", "buyeremail", 
 
 _CALLED: Final = ("name", "label", "key")  # how a list of fields says what each of them is
 _KEPT: Final = 2_000
-_USER_ID: Final = re.compile(r"[^\s\x00-\x1f\x7f{}<>\[\]$@]{1,200}")
+_USER_ID: Final = re.compile(r"(?!.*%40)[^\s\x00-\x1f\x7f{}<>\[\]$@\uff20\ufe6b]{1,200}")
 _SIGNS: Final = re.compile(r"[\W_]+")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NOBODY: Final = _words(  # without `_`, other signs and capitals
@@ -133,15 +133,16 @@ def _of(spec: PersonSpec, source: Source, value: Json | Missing, mode: str, matc
         return
     own = spec.own and not isinstance(value, dict)
     for one in _named(value, _USER):
-        if own or not _is_thing(one):
+        if own or not is_thing(one):
             yield from _user(source, one, mode, own=own, sure=spec.kind == "user")
     if isinstance(value, dict):
         for one in _named(value, _REFERENCE | _EXTERNAL):
-            if not _is_thing(one):
+            if not is_thing(one):
                 yield from _user(source, one, mode, own=False, sure=False)
 
 
-def _is_thing(value: Json | Missing) -> bool:
+def is_thing(value: Json | Missing) -> bool:
+    """Whether a value says that it is the id of something else: `org_1`, `cus_1`."""
     return isinstance(value, str) and _THING.match(value.strip()) is not None
 
 

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bridge.masking import without_addresses
 from bridge.model import UUID4, NamedVisitor
 from bridge.model import VISITOR_PREFIX as PREFIX
 
@@ -25,6 +26,7 @@ _NOTHING: Final = frozenset(
 )
 _SESSION: Final = "is a session id (cookie datafast_session_id): send the cookie datafast_visitor_id"
 _BARE: Final = "client_reference_id"
+_LOOKED_AT: Final = 300  # characters, of what is shown of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def _kind(value: Json) -> str:
 def _shown(value: Json) -> str:
     """The value, shortened for the trace."""
     text = value if isinstance(value, str) else "" if isinstance(value, dict | list) else str(value)
-    text = text[:41]
+    text = without_addresses(text[:_LOOKED_AT])[:41]
     if not text.isprintable():
         text = "".join(character if character.isprintable() else "·" for character in text)
     return text if len(text) <= 40 else text[:40] + "…"

@@ -12,6 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from bridge.globs import is_glob
+from bridge.masking import without_addresses
 from bridge.model import MISSING, Document, Source
 from bridge.rules.goals import Making, RuleFailedError
 from bridge.rules.language.conditions import FieldTest, flat, shown_at
@@ -212,7 +213,7 @@ def _judge(
         goal = making.goal(rule)
     except Exception as error:  # noqa: BLE001 - whatever a body does to one rule, the others go on
         message = str(error) if isinstance(error, RuleFailedError) else f"the rule failed ({type(error).__name__})"
-        return RuleTrace(rule.id, rule.goal, "failed", message=message, origin=rule.origin)
+        return RuleTrace(rule.id, rule.goal, "failed", message=without_addresses(message), origin=rule.origin)
     goals.append(goal)
     return _made(rule, goal)
 

@@ -12,6 +12,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from bridge.masking import without_addresses
 from bridge.model import MISSING, Document, Envelope
 from bridge.text import storable, text_of
 
@@ -31,7 +32,7 @@ _LONGEST: Final = 40
 def read_envelope(spec: EnvelopeSpec, document: Document) -> Envelope:
     """The envelope of one document; what is not there is empty, None or live."""
     return Envelope(
-        type=first_text(spec.type, document) or "",
+        type=without_addresses(first_text(spec.type, document) or ""),
         id=first_text(spec.id, document),
         time_ms=_first_time(spec.time, document),
         order_ms=_first_time(spec.order, document),

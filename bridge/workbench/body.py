@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bridge import sources
 from bridge.errors import UnreadableBody
 from bridge.globs import event_types
-from bridge.masking import HIDDEN, hidden, names_person, without_addresses
+from bridge.masking import (
+    HIDDEN,
+    hidden,
+    is_telephone_number,
+    is_typed_in,
+    names_person,
+    tells_of_person,
+    without_addresses,
+)
 from bridge.presets import stated
 from bridge.text import clean, escaped
 
@@ -88,19 +96,24 @@ def indented(document: Json, *, personal: bool) -> Iterator[str]:
 
 
 class _Place(NamedTuple):
-    """Where in a document a value is. within: the name of the object that it is in; end: what follows it."""
+    """Where in a document a value is. within: the name of the object that it is in; end: what follows it.
+
+    of_person: the object is somebody; answer: somebody has typed it into a form.
+    """
 
     name: str | None = None
     within: str = ""
     indent: int = 0
     end: str = ""
     personal: bool = False
+    of_person: bool = False
+    answer: bool = False
 
 
 def _lines(value: Json, place: _Place) -> Iterator[str]:
     """A document as lines of indented JSON, numbers as the sender wrote them."""
     space = "  " * place.indent
-    head = space if place.name is None else f"{space}{_text(place.name)}: "
+    head = space if place.name is None else f"{space}{_text(_name(place))}: "
     if not isinstance(value, dict | list) or not value:
         yield head + _leaf(value, place) + place.end
         return
@@ -108,6 +121,8 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
     below = place._replace(within=around, indent=place.indent + 1)
     if isinstance(value, dict):
         yield head + "{"
+        if not place.personal:
+            below = below._replace(of_person=tells_of_person(value), answer=place.answer or is_typed_in(value))
         for at, (name, inner) in enumerate(value.items()):
             yield from _lines(inner, below._replace(name=name, end="," if at < last else ""))
     else:
@@ -117,12 +132,30 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
     yield space + ("}" if isinstance(value, dict) else "]") + place.end
 
 
+def _name(place: _Place) -> str:
+    """A field's name, which a sender may make of an address."""
+    name = place.name or ""
+    return name if place.personal else without_addresses(name)
+
+
 def _leaf(value: Json, place: _Place) -> str:
     if not place.personal and value not in (None, "", [], {}) and not isinstance(value, bool):
-        if names_person(place.name or place.within, place.within):
+        if names_person(place.name or place.within, place.within) or _is_persons(value, place):
             return _text(HIDDEN)
         value = without_addresses(value) if isinstance(value, str) else value
     return repr(value) if isinstance(value, float) else _text(value)
+
+
+def _is_persons(value: Json, place: _Place) -> bool:
+    """Whether what stands around a value says that it is a person's, or its own form does."""
+    name = place.name or place.within
+    if not isinstance(value, str):
+        return False
+    return (place.of_person and name in _NAMES) or (place.answer and name in _ANSWERS) or is_telephone_number(value)
+
+
+_NAMES: Final = frozenset({"name", "public_name"})
+_ANSWERS: Final = frozenset({"value", "answer", "text", "labels"})
 
 
 def _text(value: Json) -> str:

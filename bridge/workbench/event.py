@@ -338,7 +338,10 @@ def showable(value: Any, secrets: Sequence[str], *, personal: bool) -> Any:
         changed = {one.name: showable(getattr(value, one.name), secrets, personal=personal) for one in fields(value)}
         return replace(value, **changed)
     if isinstance(value, dict):
-        return {key: showable(inner, secrets, personal=personal) for key, inner in value.items()}
+        return {
+            showable(key, secrets, personal=personal): showable(inner, secrets, personal=personal)
+            for key, inner in value.items()
+        }
     if isinstance(value, tuple | list):
         return type(value)(showable(inner, secrets, personal=personal) for inner in value)
     return value

@@ -10,15 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.identity.people import email_hash
+from bridge.errors import UsageError
+from bridge.identity.people import email_hash, is_address
 from bridge.store import facts
 from bridge.store.goals import parking
 from bridge.store.operator import forgetting, queries, threads
 from bridge.text import ago, count, listing
-from bridge.workbench import describe
+from bridge.workbench import describe, why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -153,7 +154,10 @@ def cut(conn: Connection, what: Cut, settings: Settings) -> None:
 
 
 PAGES: Final = 20  # of a hundred bodies, that are looked through at a time
-_ADDRESS: Final = re.compile(rb"[a-z0-9.!#$&'*+/=?^_`{|}~%-]{1,80}(?:@|\\u0040|%40)[a-z0-9.-]{1,190}")
+_ADDRESS: Final = re.compile(r"[\w.+'-]{1,64}@[\w.-]{0,190}\w")
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_MARK: Final = re.compile(r"[\d_|]")
+_SHORT: Final = 5  # characters: what has fewer (`pro`, `v2`) stands in the bodies of others, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,41 +178,66 @@ def to_forget(
     store: Store, someone: Someone, found: Iterable[int] = (), after: int | None = 0, pages: int = PAGES
 ) -> Forgetting:
     """All that belongs to a person, and a part of the search through the bodies behind this event. None: no search."""
+    named = the_person(someone.name, someone.named)
     with store.read() as conn:
-        by_links = _whole(conn, someone, ())
-        email_key = facts.get(conn, facts.EMAIL_KEY)
+        by_links = forgetting.whole(conn, visitor=someone.visitor, customer=None, seeds=(), people=named)
+        holds = mentions(conn, someone.named, [someone.visitor or ""])
     seeds = set(found)
     if after is not None:
-        some, after = forgetting.search(store, _holds(someone, (email_key or "").encode()), after, pages)
+        some, after = forgetting.search(store, holds, after, pages)
         seeds |= some
     seeds -= by_links.events
     with store.read() as conn:
-        person = _whole(conn, someone, seeds)
+        person = forgetting.whole(conn, visitor=someone.visitor, customer=None, seeds=seeds, people=named)
         return Forgetting(person, tuple(threads.people_among(conn, sorted(person.keys))), frozenset(seeds), after)
 
 
-def _whole(conn: Connection, someone: Someone, seeds: Iterable[int]) -> Person:
-    keys = [key.key for key in someone.named]
-    return forgetting.whole(conn, visitor=someone.visitor, customer=None, seeds=seeds, people=keys)
+def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str = "") -> list[KeyLine]:
+    """The keys of the person whom somebody has named in one or more of these ways. UsageError: see `the_person`."""
+    if email and not is_address(email):
+        raise UsageError(f"--email should be a whole address such as ann@example.com, not {email!r}.")
+    found: list[KeyLine] = []
+    for text, kind in ((customer, "customer"), (user, "user"), (email, "email")):
+        named = why.keys_named(conn, text) if text else []
+        meant = [key for key in named if key.kind == kind or key.key == text]
+        chosen = named if kind == "email" or (kind == "customer" and not meant) else meant
+        the_person(text, chosen)
+        found += chosen
+    return found
 
 
-def _holds(someone: Someone, email_key: bytes) -> Callable[[bytes], object]:
-    """Whether a body names this person: by an id that is not a mere number, or by the address of a hash."""
-    ids = [key.ref for key in someone.named if key.kind != "email" and not key.ref.isdigit()]
-    by_id = forgetting.pattern((), [*ids, *([someone.visitor] if someone.visitor else [])]).search
-    hashes = {key.ref for key in someone.named if key.kind == "email"}
-    if not hashes:
-        return by_id
+def the_person(text: str, named: Sequence[KeyLine]) -> list[str]:
+    """The keys of one person, whom somebody has named. UsageError if they may be several: 42 is a number everywhere."""
+    keys = [key.key for key in named]
+    apart = {key.key.replace(":test:", ":live:", 1) if key.kind == "user" else key.key for key in named}
+    if len(apart) > 1 and any(not tells(key.ref) for key in named if key.kind != "email"):
+        raise UsageError(f"{text!r} names {listing(keys)}. Name one of them.")
+    return keys
 
-    def holds(body: bytes) -> bool:
-        return bool(by_id(body)) or any(_hash(one, email_key) in hashes for one in _ADDRESS.findall(body))
+
+def tells(identifier: str) -> bool:
+    """Whether an id names the same thing wherever it stands; 42 may be an amount, and `pro` what somebody bought."""
+    if "@" in identifier:
+        return True
+    return len(identifier) >= _SHORT and bool(_LETTER.search(identifier) and _MARK.search(identifier))
+
+
+def mentions(conn: Connection, named: Iterable[KeyLine], typed: Iterable[str] = ()) -> Callable[[str], bool]:
+    """Whether a reading of a body names this person: by an id that tells, or by the address of a hash.
+
+    typed: what somebody has typed besides. By other ids, only the links lead to their events.
+    """
+    ids = [key.ref for key in named if key.kind != "email"]
+    by_id = forgetting.naming(word for word in (*ids, *typed) if tells(word))
+    hashes = {key.ref for key in named if key.kind == "email"}
+    email_key = (facts.get(conn, facts.EMAIL_KEY) or "").encode()
+
+    def holds(text: str) -> bool:
+        return by_id(text) or bool(
+            hashes and any(email_hash(one, email_key) in hashes for one in _ADDRESS.findall(text))
+        )
 
     return holds
-
-
-def _hash(address: bytes, email_key: bytes) -> str | None:
-    text = address.decode("ascii").replace("\\u0040", "@").replace("%40", "@").replace("%2b", "+")
-    return email_hash(text, email_key)
 
 
 def how_much(person: Person) -> str:

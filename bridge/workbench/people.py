@@ -5,20 +5,21 @@ It reads the stored events of goals without a visitor, and those of 30 days for 
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.identity.people import is_read
+from bridge.identity.people import is_read, is_thing, user_id
 from bridge.store.clock import read_ms
 from bridge.store.operator import history, tallies
 from bridge.workbench import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from bridge.model import Document, Json, Key
+    from bridge.model import Document, Json, Key, Source
     from bridge.prepare import Preparer, ReadEvent
     from bridge.rules import RuleSet
     from bridge.settings import Settings
@@ -28,18 +29,37 @@ if TYPE_CHECKING:
 DAYS: Final = 30
 _BAGS: Final = ("metadata", "custom_data", "meta_data", "notes", "hidden", "passthrough", "url_params", "tags")
 _DEPTH: Final = 6
-_LIKELY: Final = ("account", "login", "username", "profile", "subject", "sub", "owner", "client", "person", "member")
-_OTHERS: Final = ("organi", "team", "workspace", "tenant", "order", "datafast", "company", "product", "plan", "price")
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_LIKELY: Final = frozenset({"account", "login", "username", "profile", "subject", "member", "person"})
+_OTHERS: Final = frozenset(
+    """
+    organi workspace tenant order datafast compan product affiliat referr invit
+    """.split()  # noqa: SIM905
+)
+_NO_USER: Final = frozenset(  # a word of what is somebody else's, or nobody's
+    """
+    org orgs team teams group company business firm tenant order invoice cart checkout session booking ticket quote
+    plan price variant item offer coupon promo campaign subscription license licence seat seats quantity amount total
+    version env app store shop site domain project channel region country locale lang language currency type kind
+    status date time at by from to name title email mail phone url link note message number count source medium seller
+    vendor merchant partner agent rep manager coach creator author host sales assignee recipient gift beneficiary parent
+    """.split()  # noqa: SIM905 - a list of words is read more easily
+)
+_ENOUGH: Final = 3  # different values, where none of them is known
 
 
 @dataclass(slots=True)
 class UnreadField:
-    """A field of your own in goals without a visitor. known: how many of its values are users with a visitor."""
+    """A field of your own in goals without a visitor. known: how many of its values are users with a visitor.
+
+    sales: whether all of these goals are purchases.
+    """
 
     source: str
     path: str
     goals: int = 0
     known: int = 0
+    sales: bool = True
     values: set[str] = field(default_factory=set)
 
     @property
@@ -49,9 +69,21 @@ class UnreadField:
 
     @property
     def is_likely(self) -> bool:
-        """Whether it may hold a user's id: some are known, or it is called so and tells people apart."""
-        own = self.path.rpartition(".")[2].lower()
-        return self.known > 0 or (own.startswith(_LIKELY) and 2 * len(self.values) > self.goals)
+        """Whether it may hold a user's id: it tells people apart, and some are known, or it is called so."""
+        if 2 * len(self.values) <= self.goals:
+            return False
+        called_so = bool(_words(self.path.rpartition(".")[2]) & _LIKELY)
+        numbers = any(map(str.isdigit, self.values))
+        if self.known:
+            return called_so or not numbers  # 42 is somebody's id, and a quantity
+        telling = len(self.values) >= _ENOUGH and all(any(map(str.isdigit, value)) for value in self.values)
+        return called_so and telling and not numbers
+
+
+def _words(name: str) -> set[str]:
+    """The words of a field's name, in lower case and without `id`: `orgId`, `org_id` and `orgid` are one."""
+    words = {word.lower() for word in _WORDS.findall(name)}
+    return words | {word.removesuffix("id") for word in words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +110,8 @@ def improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Improve
     if settings.bridge_match_email == "off":
         known = _addresses(store, preparer, now)
         by_email = sum(any(key.text in known for key in _emails(read.get(one.event_id))) for one in unnamed)
-    return Improvements(len(unnamed), _fields(store, unnamed, read), by_email)
+    by_user = settings.bridge_match_user == "on"
+    return Improvements(len(unnamed), _fields(store, rule_set, unnamed, read) if by_user else (), by_email)
 
 
 def _addresses(store: Store, preparer: Preparer, now: int) -> set[str]:
@@ -102,20 +135,24 @@ def _emails(read: ReadEvent | None) -> Iterator[Key]:
         yield from (key for key in document.observation.keys if key.kind == "email")
 
 
-def _fields(store: Store, unnamed: Sequence[Unnamed], read: Mapping[int, ReadEvent]) -> tuple[UnreadField, ...]:
+def _fields(
+    store: Store, rule_set: RuleSet, unnamed: Sequence[Unnamed], read: Mapping[int, ReadEvent]
+) -> tuple[UnreadField, ...]:
     """The likeliest field of each source, and how many goals have it."""
     found: dict[tuple[str, str], UnreadField] = {}
-    of_value: dict[str, list[UnreadField]] = defaultdict(list)
+    of_key: dict[str, list[UnreadField]] = defaultdict(list)
     for one in unnamed:
         for document in read[one.event_id].documents if one.event_id in read else ():
-            for path, value in _own_fields(document.document):
+            source = rule_set.sources[one.source]
+            for path, value in _own_fields(document.document, _read_paths(source)):
                 unread = found.setdefault((one.source, path), UnreadField(one.source, path))
                 unread.goals += 1
+                unread.sales &= one.handover == "purchase"
                 unread.values.add(value)
-                of_value[value].append(unread)
+                of_key[f"user:{source.destination}:live:{value}"].append(unread)
     with store.read() as conn:
-        for value in tallies.known_users(conn, of_value):
-            for unread in of_value[value]:
+        for key in tallies.known_users(conn, of_key):
+            for unread in of_key[key]:
                 unread.known += 1
     best: dict[str, UnreadField] = {}
     for unread in sorted(found.values(), key=lambda one: (-one.known, -one.goals, one.path)):
@@ -124,7 +161,14 @@ def _fields(store: Store, unnamed: Sequence[Unnamed], read: Mapping[int, ReadEve
     return tuple(best[source] for source in sorted(best))
 
 
-def _own_fields(document: Document) -> Iterator[tuple[str, str]]:
+def _read_paths(source: Source) -> set[str]:
+    """The paths at which a source's file or preset looks for something already."""
+    linked = (path for spec in source.links for path in spec.paths)
+    of_people = (path for spec in source.people for path in spec.paths)
+    return {path.text for path in (*linked, *of_people, *source.visitor, *source.borrowed)}
+
+
+def _own_fields(document: Document, known: Collection[str]) -> Iterator[tuple[str, str]]:
     """(path, value) of what the site itself has put into an event and nobody reads."""
     todo: list[tuple[str, Json]] = [("", document.body)]
     for _ in range(_DEPTH):
@@ -134,12 +178,16 @@ def _own_fields(document: Document) -> Iterator[tuple[str, str]]:
             if isinstance(thing, dict)
             for name, value in thing.items()
         ]
-        for path, value in todo:
-            if path.rpartition(".")[2] in _BAGS and isinstance(value, dict):
-                yield from ((f"{path}.{name}", str(one)) for name, one in value.items() if _may_be(name, one))
+        for path, bag in todo:
+            if path.rpartition(".")[2] in _BAGS and isinstance(bag, dict):
+                for name, one in bag.items():
+                    value = user_id(one)
+                    if value and not is_thing(value) and f"{path}.{name}" not in known and _may_be(name):
+                        yield f"{path}.{name}", value
 
 
-def _may_be(name: str, value: Json) -> bool:
-    if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)) <= 200:
+def _may_be(name: str) -> bool:
+    low = name.lower()
+    if not name.isidentifier() or is_read(name) or any(word in low for word in _OTHERS):
         return False
-    return name.isidentifier() and not is_read(name) and not any(word in name.lower() for word in _OTHERS)
+    return not _words(name) & _NO_USER

@@ -213,4 +213,4 @@ def address_of(conn: Connection, text: str) -> str | None:
 def public(key: KeyLine | SharedVisitor) -> str | None:
     """By what the person of a key is named where nobody may read an e-mail address; None if it holds one."""
     name = key.ref if key.kind == "email" else key.key
-    return None if "@" in name else name
+    return name if without_addresses(name) == name else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from identity_kit import ALICE, BOB, MINUTE, SECRETS, Desk
+from identity_kit import ALICE, BOB, CAROL, MINUTE, SECRETS, Desk
 from sqlalchemy import select, update
 from test_people_across_tools import FILES, checkout, customer, form, refund, renewal, sign_up
 
@@ -145,6 +147,82 @@ def test_a_forgotten_person_leaves_no_trace_as_text_or_as_hash(desk, bridge, who
     assert BOB in left
 
 
+def call(number, person, visitor=None):
+    """A call in the CRM, whose mapping file says where the user's id is."""
+    return "crm", {"type": "call", "id": f"call_{number}", "person": person, "visitor": visitor, "minutes": 42}
+
+
+def with_bodies(desk):
+    """The ids of the events whose bodies are still stored."""
+    return {row.id for row in desk.rows(schema.events) if row.body is not None}
+
+
+@pytest.mark.parametrize("whom", [("--customer", "stripe:live:customer:42"), ("--customer", "42"), ("--user", "42")])
+def test_a_number_is_forgotten_where_links_lead_and_not_where_it_is_something_else(desk, bridge, whom):
+    play(desk, checkout(1, ALICE, customer="42"), renewal(1))
+    play(desk, checkout(2, BOB, customer="7", amount_total=42, metadata={"seats": "42"}), call(1, "7", BOB))
+    play(desk, call(2, "42", CAROL))
+    mine = {1, 2} if whom[0] == "--customer" else {5}
+    code, out, err = bridge("forget", *whom, "--yes")
+    assert code == 0, err
+    assert with_bodies(desk) == {1, 2, 3, 4, 5} - mine
+    assert BOB in out or BOB in everything(desk)
+
+
+def test_a_number_that_several_people_have_is_nobody_in_particular(desk, bridge):
+    play(desk, checkout(1, ALICE, customer="42"), checkout(2, BOB, customer="42", live=False))
+    code, _, err = bridge("forget", "--customer", "42", "--yes")
+    assert code == 2
+    assert "names stripe:live:customer:42 and stripe:test:customer:42. Name one of them" in err
+    assert with_bodies(desk) == {1, 2}
+    assert bridge("forget", "--customer", "stripe:test:customer:42", "--yes")[0] == 0
+    assert with_bodies(desk) == {1}
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "jo-canary@example.com",
+        "canary@example.com.au",
+        "canary@example.company",
+        "jo.canary@example.com",
+    ],
+)
+@pytest.mark.parametrize("matching", ["on", "off"])
+def test_an_address_that_another_one_holds_is_another_address(sqlite_store, clock, bridge, theirs, matching):
+    desk = Desk(sqlite_store, clock, FILES, BRIDGE_MATCH_EMAIL=matching)
+    play(desk, form(ALICE, MAIL, "r1"), form(BOB, theirs, "r2"))
+    assert bridge("forget", "--email", MAIL.upper(), "--yes")[0] == 0
+    assert with_bodies(desk) == {2}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "canary@example.com", "CANARY@Example.com", "Ann <canary@example.com>", "canary%40example.com",
+        "https://x.example/?email=canary%40example.com&a=1", "Mail:\ncanary@example.com", "mailto:canary@example.com.",
+        "email=canary@example.com", "%63anary%2540example.com",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("escaped", [True, False])
+def test_an_address_is_forgotten_however_a_body_has_it(desk, bridge, written, escaped):
+    _, body = form(ALICE, "other@example.com")
+    body["data"]["note"] = written
+    text = json.dumps(body)
+    play(desk, ("tally", (text.replace("@", "\\u0040") if escaped else text).encode()))
+    assert bridge("forget", "--email", MAIL, "--yes")[0] == 0
+    assert with_bodies(desk) == set()
+
+
+def test_a_word_that_is_an_id_is_looked_for_only_where_links_lead(desk, bridge):
+    play(desk, sign_up("pro"), checkout(2, BOB, metadata={"plan": "pro"}))
+    assert bridge("forget", "--user", "pro", "--yes")[0] == 0
+    assert with_bodies(desk) == {2}
+    code, _, err = bridge("forget", "--email", "pro", "--yes")
+    assert code == 2
+    assert "--email should be a whole address" in err
+
+
 # ------------------------------------------------------------------------------------------- what would help
 
 
@@ -164,3 +242,107 @@ def test_doctor_names_the_field_that_nobody_reads_and_what_addresses_would_find(
     assert (unread.name, unread.path) == ("metadata.account", "data.object.metadata.account")
     assert (unread.goals, unread.known) == (3, 3)
     assert found.by_email == 1
+
+
+def sales(desk, name, values, **more):
+    """Purchases without a visitor whose metadata has this field."""
+    for number, value in enumerate(values, 1):
+        _, body = checkout(f"x{number}", customer=f"cus_x{number}", metadata={name: value, **more})
+        desk.put(body)
+    desk.route_all()
+
+
+def suggested(desk):
+    return [unread.path for unread in people.improvements(desk.store, desk.rules, desk.settings).fields]
+
+
+CONNECTED = [f"acct_{number}Nv0FGQ9RKHgCVd" for number in range(3)]  # accounts of Stripe Connect
+IDS = [f"u-{number}x" for number in range(5)]
+
+
+def known_users(desk):
+    """Users whose visitors are known, three of them with numbers, which one file alone calls users' ids."""
+    desk.put_all([sign_up(user, mail=f"m{user}@example.com")[1] for user in IDS], "clerk")
+    desk.put_all([call(number, str(number), ALICE)[1] for number in (42, 43, 44)], "crm")
+    desk.route_all()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("org", IDS), ("orgId", IDS), ("org_id", IDS), ("organization", IDS), ("teamId", IDS), ("workspace_id", IDS),
+        ("tenant", IDS), ("company", IDS), ("order_id", IDS), ("orderNumber", IDS), ("cart", IDS), ("invoice_no", IDS),
+        ("referrer", IDS), ("referred_by", IDS), ("affiliate_id", IDS), ("invitedBy", IDS), ("coach", IDS),
+        ("seller_id", IDS), ("created_by", IDS), ("account_manager", IDS), ("plan", IDS), ("productId", IDS),
+        ("account", ["org_1a", "org_2a", "org_3a", "org_4a"]), ("account", CONNECTED),
+        ("account", ["free", "pro", "team", "business"]), ("account", ["1001", "1002", "1003", "1004"]),
+        ("account", ["u-1x"] * 6), ("account", ["a@example.com", "b@example.com", "c@example.com"]),
+        ("account", ["new-1"]), ("profile", ["guest", "guest", "guest"]), ("member", ["true", "false", "true"]),
+        ("login", ["google", "github", "apple"]), ("seats", ["42", "43", "44"]), ("staff", ["u-1x"] * 9),
+        ("credits", ["42", "43", "44"]), ("credits", [42, 43, 44]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_doctor_suggests_no_field_that_is_not_the_buyers(sqlite_store, clock, name, values):
+    desk = Desk(sqlite_store, clock, FILES)
+    known_users(desk)
+    sales(desk, name, values)
+    assert suggested(desk) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("account", ["a-1", "a-2", "a-3"]),
+        ("account", IDS),
+        ("owner", IDS),
+        ("buyer", IDS[:1]),
+        ("account", ["42", "43"]),
+    ],
+    ids=str,
+)
+def test_doctor_suggests_a_field_whose_values_are_users_or_that_is_called_so(sqlite_store, clock, name, values):
+    desk = Desk(sqlite_store, clock, FILES)
+    known_users(desk)
+    sales(desk, name, values, note="thank you", plan="pro", orgId="org_1")
+    assert suggested(desk) == [f"data.object.metadata.{name}"]
+    read = {**FILES, "stripe.yaml": f"{FILES['stripe.yaml']}links: {{user: data.object.metadata.{name}}}\n"}
+    assert suggested(Desk(sqlite_store, clock, read)) == []  # it is read now
+    assert suggested(Desk(sqlite_store, clock, FILES, BRIDGE_MATCH_USER="off")) == []
+
+
+def test_the_users_of_another_website_are_not_known_here(sqlite_store, clock):
+    elsewhere = {**FILES, "clerk.yaml": f"{FILES['clerk.yaml']}datafast: {{name: other, api_key: df_other}}\n"}
+    desk = Desk(sqlite_store, clock, elsewhere, destinations=("default", "other"))
+    known_users(desk)
+    sales(desk, "owner", IDS)
+    assert suggested(desk) == []
+
+
+ORDER = {"id": 0, "type": "orders", "attributes": {}}
+SENT = {  # the event without the field, and what it belongs into
+    "paddle": ("transaction.completed", {"data": {"id": 0, "origin": "web", "custom_data": {}}}, "data.custom_data"),
+    "polar": ("order.paid", {"data": {"id": 0, "billing_reason": "purchase", "metadata": {}}}, "data.metadata"),
+    "lemonsqueezy": ("order_created", {"meta": {"custom_data": {}}, "data": ORDER}, "meta.custom_data"),
+    "tally": ("FORM_RESPONSE", {"data": {"responseId": 0, "fields": []}, "hidden": {}}, "hidden"),
+}
+
+
+@pytest.mark.parametrize("provider", SENT)
+def test_doctor_reads_what_other_tools_sent(sqlite_store, clock, provider):
+    event, body, path = SENT[provider]
+    rule = f'provider: {provider}\ngoals:\n  - {{goal: made, event: "*", once_per: "{{once}}"}}\n'
+    desk = Desk(sqlite_store, clock, {**FILES, f"{provider}.yaml": rule})
+    known_users(desk)
+    for number, user in enumerate(IDS):
+        one = json.loads(json.dumps(body).replace(": 0", f": {number + 1}"))
+        bag = one
+        for name in path.split("."):
+            bag = bag[name]
+        bag |= {"account": user, "organization": f"org_{number}", "order_number": f"{number}77", "plan": "pro"}
+        if provider == "lemonsqueezy":
+            one["meta"]["event_name"] = event
+        kind = dict.fromkeys(("eventType", "type", "event_type"), event)
+        desk.put({**one, **kind, "eventId": f"e{number}", "event_id": f"e{number}", "once": number}, provider)
+    desk.route_all()
+    assert suggested(desk) == [f"{path}.account"]

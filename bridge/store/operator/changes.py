@@ -12,8 +12,7 @@ from bridge.store.clock import now_ms
 from bridge.store.schema import changes
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -58,12 +57,12 @@ def forget_old(conn: Connection, limit: int, now: int) -> int:
     return conn.execute(delete(changes).where(changes.c.id.in_(old))).rowcount
 
 
-def forget_person(conn: Connection, names: re.Pattern[bytes]) -> None:
+def forget_person(conn: Connection, names: Callable[[str], bool]) -> None:
     """Remove what was changed about somebody. names: finds their keys and visitors in a sentence in lower case.
 
     It reads every row: there are as many as people have clicked.
     """
     rows = conn.execute(select(changes.c.id, changes.c.about, changes.c.sentence)).all()
-    gone = [row.id for row in rows if names.search(f"{row.about} {row.sentence}".lower().encode())]
+    gone = [row.id for row in rows if names(f"{row.about} {row.sentence}".lower())]
     for start in range(0, len(gone), 400):
         conn.execute(delete(changes).where(changes.c.id.in_(gone[start : start + 400])))

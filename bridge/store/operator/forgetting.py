@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import unquote
 
-from sqlalchemy import Text, case, cast, delete, literal, or_, select, text, update
+from sqlalchemy import Text, case, cast, delete, literal, null, or_, select, text, update
 
 from bridge.identity.threads import components
 from bridge.model import FINAL, PEOPLE
+from bridge.model import VISITOR_PREFIX as PREFIX
 from bridge.store import clock
 from bridge.store.inbox import events as events_
 from bridge.store.links import statements as link_statements
@@ -83,17 +86,9 @@ def key(conn: Connection, name: str) -> None:
 
 
 def bodies_with(
-    store: Store,
-    needles: Iterable[str],
-    step: Callable[[int], None] = lambda _done: None,
-    *,
-    words: Iterable[str] = (),
+    store: Store, holds: Callable[[str], object], step: Callable[[int], None] = lambda _done: None
 ) -> set[int]:
-    """The events whose stored bodies, headers or query hold one of these strings, in any case or escape.
-
-    words: strings that count only where they do not go on: `user_1` is not in `user_12`.
-    """
-    holds = pattern(needles, words).search
+    """The events whose stored bodies, headers or query are meant. holds: as for `search`."""
     found: set[int] = set()
     last: int | None = 0
     while last is not None:
@@ -104,17 +99,55 @@ def bodies_with(
     return found
 
 
-def pattern(needles: Iterable[str], words: Iterable[str] = ()) -> re.Pattern[bytes]:
-    """What finds these strings in a body in lower case; see `bodies_with`."""
-    wanted = [re.escape(form) for needle in needles for form in _forms(needle)]
-    wanted += [rb"(?<![0-9a-z_-])" + re.escape(form) + rb"(?![0-9a-z_-])" for word in words for form in _forms(word)]
-    return re.compile(b"|".join(wanted or [rb"(?!)"]))
+def naming(words: Iterable[str]) -> Callable[[str], bool]:
+    """What finds these strings in a reading (`readings`) where they neither begin earlier nor go on.
+
+    `user_1` is not in `user_12`, nor `ann@example.com` in `joann@example.com` or `ann@example.com.au`.
+    """
+    wanted = sorted({_plain(word) for word in words} - {""})
+    whole_words = re.compile("|".join(map(_whole_word, wanted)))
+
+    def names(text: str) -> bool:
+        return any(word in text for word in wanted) and whole_words.search(text) is not None
+
+    return names
 
 
-def search(store: Store, holds: Callable[[bytes], object], after: int, pages: int) -> tuple[set[int], int | None]:
+def _whole_word(word: str) -> str:
+    if "@" in word:
+        return rf"(?<![\w.-]){re.escape(word)}(?![\w-])(?!\.\w)"
+    return rf"(?<![\w-])(?:{PREFIX})?{re.escape(word)}(?![\w-])"
+
+
+def readings(raw: bytes) -> Iterator[str]:
+    """A body as text in lower case: as it came, and without the escapes of JSON and of URLs, layer after layer."""
+    text, before = _plain(raw.decode("utf-8", "replace")), ""
+    for _ in range(_LAYERS):
+        if text == before:
+            return
+        yield text
+        text, before = _plain(unquote(_ESCAPED.sub(_unescaped, text))), text
+
+
+_LAYERS: Final = 4  # a form in JSON in a form
+_ESCAPED: Final = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
+_SPACES: Final = "nrtbf"
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text.lower())
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    if found[1]:
+        return chr(int(found[1], 16))
+    return " " if found[2] in _SPACES else found[2]
+
+
+def search(store: Store, holds: Callable[[str], object], after: int, pages: int) -> tuple[set[int], int | None]:
     """Look through some pages of events behind this id: what was found, and the last id; None at the end.
 
-    holds: whether a body, in lower case, is meant.
+    holds: whether what an event says, in one of its readings, is meant.
     """
     found: set[int] = set()
     for _ in range(pages):
@@ -123,19 +156,11 @@ def search(store: Store, holds: Callable[[bytes], object], after: int, pages: in
         if not page:
             return found, None
         for event in page:
-            beside = repr((dict(event.headers), dict(event.query))).encode().lower()
-            if holds((event.body or b"").lower()) or holds(beside):
+            beside = json.dumps([dict(event.headers), dict(event.query)], ensure_ascii=False).encode("utf-8", "replace")
+            if any(holds(text_) for part in (event.body or b"", beside) for text_ in readings(part)):
                 found.add(event.id)
         after = page[-1].id
     return found, after
-
-
-def _forms(needle: str) -> set[bytes]:
-    """The forms of a string in a body: plain, JSON-escaped, URL-encoded."""
-    low = needle.lower()
-    return {
-        form.encode() for form in (low, low.replace("@", "\\u0040"), low.replace("@", "%40"), low.replace("+", "%2b"))
-    }
 
 
 def whole(
@@ -209,7 +234,7 @@ def remove(conn: Connection, person: Person) -> None:
     _forget_keys(conn, sorted(person.keys))
     for named in _pieces(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
-    changes.forget_person(conn, pattern((), {*person.keys, *visitors}))
+    changes.forget_person(conn, naming({*person.keys, *visitors}))
     for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
         called_so = events.c.provider_event_id.in_(named), events.c.reason == why
         conn.execute(update(events).where(*called_so).values(provider_event_id=None))
@@ -267,7 +292,17 @@ _EMPTY_GOAL: Final = {
     "lease_token": None,
     "lease_until_ms": None,
 }
+_FORGOTTEN_ID: Final = literal("forgotten:") + cast(events.c.id, Text)
 _EMPTY_EVENT: Final = {
+    # An id that holds an address goes, too, though the provider could bring such an event back.
+    **{
+        column.name: case((or_(column.contains("@"), column.contains("%40", autoescape=True)), other), else_=column)
+        for column, other in (
+            (events.c.provider_event_id, null()),
+            (events.c.dedupe_key, _FORGOTTEN_ID),
+            (events.c.dedupe_key_2, null()),
+        )
+    },
     "headers": "{}",
     "query": "{}",
     "body": None,

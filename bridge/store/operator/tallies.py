@@ -64,6 +64,7 @@ class Unnamed:
     id: int
     source: str
     event_id: int
+    handover: str
 
 
 class GoalFacts(NamedTuple):
@@ -221,17 +222,17 @@ def unnamed(conn: Connection, since_ms: int) -> list[Unnamed]:
     return [Unnamed(*row) for row in conn.execute(_UNNAMED, {"since": since_ms})]
 
 
-def known_users(conn: Connection, ids: Iterable[str]) -> set[str]:
-    """Those of these ids that are live users whose visitor is known."""
-    wanted = sorted(ids)
+def known_users(conn: Connection, keys: Iterable[str]) -> set[str]:
+    """Those of these keys of users that lead to a visitor."""
+    wanted = sorted(keys)
     found: set[str] = set()
     for start in range(0, len(wanted), _UNNAMED_MAX):
-        found.update(conn.execute(_KNOWN_USERS, {"ids": wanted[start : start + _UNNAMED_MAX]}).scalars())
+        found.update(conn.execute(_KNOWN_USERS, {"keys": wanted[start : start + _UNNAMED_MAX]}).scalars())
     return found
 
 
 _UNNAMED: Final = (
-    select(func.max(goals.c.id), goals.c.source, goals.c.event_id)
+    select(func.max(goals.c.id), goals.c.source, goals.c.event_id, func.min(goals.c.handover))
     .where(
         goals.c.handover.is_not(None),
         goals.c.created_at_ms >= bindparam("since"),
@@ -244,12 +245,11 @@ _UNNAMED: Final = (
     .limit(_UNNAMED_MAX)
 )
 _KNOWN_USERS: Final = (
-    select(link_keys.c.ref)
+    select(link_keys.c.key)
     .join_from(link_keys, link_visitors, link_visitors.c.key == link_keys.c.key)
     .where(
-        link_keys.c.ref.in_(bindparam("ids", expanding=True)),
-        link_keys.c.kind == "user",
+        link_keys.c.key.in_(bindparam("keys", expanding=True)),
         link_keys.c.stopped_at_ms.is_(None),
-        ~link_keys.c.key.contains(":test:"),
+        link_keys.c.certain_at_ms.is_not(None),
     )
 )

@@ -82,7 +82,8 @@ def _cells(row: Any, said: Callable[[str], str]) -> Sequence[Any]:
         goals = " ".join(goal.label for goal in row.goals)
         became = said(describe.became(row))
         mode = _mode(test=row.test)
-        return row.label, at(row.received_at_ms), row.source, said(row.type), row.provider_event_id, mode, became, goals
+        named = said(row.provider_event_id or "")
+        return row.label, at(row.received_at_ms), row.source, said(row.type), named, mode, became, goals
     if isinstance(row, GoalLine):
         how, why = said(describe.how_known(row)), said(row.message or row.reason or "")
         visitor = None if row.visitor is None else said(row.visitor)

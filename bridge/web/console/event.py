@@ -88,13 +88,13 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
         story = event.tell(conn, detail, source, bridge.settings.environ, secrets, personal=personal)
     if personal:
         log.info("console.personal_shown", about=name, address=request.remote_addr)
-    body = detail.event.body
+    body, line = detail.event.body, event.showable(detail.line, secrets, personal=personal)
     kept = {"Headers": masked(detail.event.headers), "Parameters": masked(detail.event.query)}
     return page(
         "event.html",
-        title=detail.line.type or "(no type)",
+        title=line.type or "(no type)",
         here="activity",
-        line=detail.line,
+        line=line,
         story=story,
         body=None if body is None else shown_body(detail.event, source, secrets, find, personal=personal),
         gone=describe.gone(detail.line),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -313,6 +315,32 @@ def test_every_look_up_goes_by_an_index(store):
     for statement, values in asked:
         with store.write() as conn:
             assert not _scans(plan(conn, statement, values)), statement
+
+
+def test_every_look_up_of_a_person_goes_by_an_index_and_walks_over_none(store):
+    user, mail = (Key(f"{kind}:default:live:{kind}1", kind, f"{kind}1") for kind in ("user", "email"))
+
+    def of_person(number, *keys, visitor=None):
+        own = lesson("", visitor, event_id=number)
+        return replace(own, keys=keys, sender="shop")
+
+    learn(store, of_person(900, user, mail, visitor=ALICE), of_person(901, user, key("cus1"), key("o1")))
+    with overheard(store) as said, store.write() as conn:
+        for number in range(2, 6):  # at the fourth customer it stops
+            learning.learn(conn, [of_person(900 + number, user, mail, key(f"cus{number}"))], 2_000)
+        for keys in ((user,), (mail,), (key("cus1"),), (key("o1"),)):
+            links = learning.recall(conn, keys)
+            learning.recall_customers(conn, links, keys)
+            links.find(keys, 5, weak=True)
+        learning.related(conn, [user.text])
+    asked = [(statement, values) for statement, values in said if "link_" in statement]
+    assert any("stopped_reason" in statement for statement, _ in asked)
+    assert sum("'email'" in statement for statement, _ in asked) > 4
+    for statement, values in asked:
+        with store.write() as conn:
+            lines = plan(conn, statement, values)
+            assert not _scans(lines), statement
+            assert not [line for line in lines if line.startswith("SCAN ") and "CONSTANT" not in line], statement
 
 
 def _scans(lines):

@@ -88,8 +88,8 @@ def test_a_person_is_all_that_hangs_together_and_nobody_else(store, purchase, ro
 
 @pytest.mark.parametrize("text_", ["ann@example.com", "ANN@example.com"])
 def test_an_address_is_found_in_bodies_however_it_is_written(store, purchase, text_):
-    assert forgetting.bodies_with(store, [text_]) == {purchase[2]}
-    assert forgetting.bodies_with(store, ["nobody@example.com"]) == set()
+    assert forgetting.bodies_with(store, forgetting.naming([text_])) == {purchase[2]}
+    assert forgetting.bodies_with(store, forgetting.naming(["nobody@example.com"])) == set()
 
 
 def test_nothing_that_tells_of_a_person_is_left_in_any_row(store, purchase, rows):
