@@ -48,10 +48,17 @@ def kind_of(link):
     return path, tuple(sorted(part.partition("=")[0] for part in query.split("&") if part))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, addresses, width, scheme):
-    axe = Axe()
+@pytest.mark.parametrize(
+    ("device", "scheme"),  # each of them once in `make test`
+    [
+        ("telephone", "light"),
+        ("desk", "dark"),
+        pytest.param("telephone", "dark", marks=pytest.mark.long),
+        pytest.param("desk", "light", marks=pytest.mark.long),
+    ],
+)
+def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, addresses, device, scheme):
+    axe, width = Axe(), WIDTHS[device]
     wrong = {}
     with looking(browser, shown, width=width, scheme=scheme) as page:
         for path in addresses:

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections import Counter
+from functools import cache
 
 from docs_kit import ROOT
 
@@ -23,12 +24,16 @@ def test_every_rule_that_is_off_has_its_reason_beside_it():
     assert [line for line in off + listed if not re.search(r"# *\S.{10,}", line)] == []
 
 
-def _defined(*kinds):
-    """The definitions of these kinds in the product, migrations apart: they are frozen."""
+@cache
+def _product():
+    """Every statement and expression of the product, migrations apart: they are frozen."""
     modules = [file for file in (ROOT / "bridge").rglob("*.py") if "migrations" not in file.parts]
     assert len(modules) > 100
-    trees = {file: ast.parse(file.read_text()) for file in modules}
-    return [(file, node) for file, tree in trees.items() for node in ast.walk(tree) if isinstance(node, kinds)]
+    return [(file, node) for file in modules for node in ast.walk(ast.parse(file.read_text()))]
+
+
+def _defined(*kinds):
+    return [(file, node) for file, node in _product() if isinstance(node, kinds)]
 
 
 def test_no_class_name_stands_twice():

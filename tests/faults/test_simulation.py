@@ -22,7 +22,7 @@ from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
 
 SEEDS = int(os.environ.get("BRIDGE_SEEDS", "2000"))
-PARTS = 16  # so that the processes of xdist share them
+PARTS = 32  # so that the processes of xdist share them
 SHORT = 1  # of them, in `make test`
 MUTANT_SEEDS = 1_000
 
@@ -231,6 +231,10 @@ RARE = {  # hundreds of seeds are played before one notices
     "a_clock_that_jumped_is_believed_at_once",
     "a_look_is_settled_without_its_token",
     "forgetting_never_waits",
+    "settling_asks_for_no_token",
+    "two_of_a_name_are_under_way_at_once",
+    "what_grew_too_old_by_a_jump_is_given_up",
+    "what_the_ledger_owns_is_counted_twice",
 }
 
 

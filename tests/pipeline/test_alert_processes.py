@@ -88,6 +88,7 @@ def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, 
         assert not re.search(r"(token|password)-that-must-not-be-told", process.log)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_process_that_is_killed_while_it_sends_doubles_nothing(machine, given, chat, sql):
     chat.hangs = True
