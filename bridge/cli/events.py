@@ -21,7 +21,7 @@ from bridge.model import EventState, Verdict
 from bridge.text import count, listing, when_short
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -190,9 +190,7 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
             _rehearse(screen, store, [line.id for line in lines])
             return 0
         _confirm(lines, yes=yes, named=bool(names))
-        done = [(line.label, store.run(partial(inbox.requeue, event_id=line.id))) for line in lines]
-        queued, gone = _parted(done)
-        _record(store, "replay", queued, "routed again")
+        queued, gone = _each(store, "replay", lines, inbox.requeue, "routed again")
     taken = "its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed"
     screen.answer(
         {"ok": not gone, "queued": queued, "not_queued": gone},
@@ -202,19 +200,16 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
     return 1 if gone or not queued else 0
 
 
-def _parted(done: Collection[tuple[str, bool]]) -> tuple[list[str], list[str]]:
-    """The labels of the events with which it was done, and of the others."""
-    return [label for label, was in done if was], [label for label, was in done if not was]
-
-
-def _record(store: Store, what: str, labels: Sequence[str], became: str) -> None:
-    """Write one row of recent changes, if anything was done."""
+def _each(
+    store: Store, what: str, lines: Sequence[EventLine], act: Callable[[Connection, int], bool], became: str
+) -> tuple[list[str], list[str]]:
+    """Do it to each, and list it as a change. The labels of the events with which it was done, and of the others."""
     from bridge.store.operator import changes
 
-    if labels:
-        verb = "is" if len(labels) == 1 else "are"
-        sentence = f"{changes.named(labels)} {verb} {became}."
-        store.run(lambda conn: changes.record(conn, what, labels[0], sentence))
+    labels = [(line.id, line.label) for line in lines]
+    done = changes.each(store, what, labels, act, lambda was: f"is {became}" if was else None, f"are {became}")
+    told = list(zip(labels, done, strict=True))
+    return [label for (_, label), was in told if was], [label for (_, label), was in told if not was]
 
 
 def _selected(
@@ -303,12 +298,10 @@ def ignore(names: Sequence[str]) -> int:
     with resources.store() as store:
         with store.read() as conn:
             lines = [one(conn, name).line for name in names]
-        done = {line.label: store.run(partial(inbox.ignore, event_id=line.id)) for line in lines}
-        ignored, others = _parted(done.items())
-        _record(store, "ignore", ignored, "taken out of quarantine")
+        ignored, others = _each(store, "ignore", lines, inbox.ignore, "taken out of quarantine")
     became = {True: "ignored now", False: "not in quarantine, and was left alone"}
     of_context().answer(
         {"ok": not others, "ignored": ignored, "not_in_quarantine": others},
-        *(f"{label} is {became[was]}." for label, was in done.items()),
+        *(f"{line.label} is {became[line.label in ignored]}." for line in lines),
     )
     return 1 if others else 0

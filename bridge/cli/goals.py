@@ -19,7 +19,7 @@ from bridge.model import GoalState
 from bridge.text import count, listing, when_short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
@@ -132,13 +132,12 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
         with store.read() as conn:
             chosen, delivered = _chosen(conn, ids, state, since)
         _ask_about(chosen, delivered, yes=yes, named=bool(ids))
-        done = [store.run(partial(actions.retry, goal_id=one, again=one in delivered)) for one in chosen]
-        rows = [
-            (one, outcome.value, retried(outcome.value, number))
-            for one, (outcome, number) in zip(chosen, done, strict=True)
-        ]
-        _record(store, "retry", rows, ("queued", "again", "rerouted", "looked_for"), "are sent now")
-    return _answer(rows, fine=("queued", "again", "rerouted", "looked_for"))
+
+        def act(conn: Connection, one: int) -> tuple[str, str]:
+            outcome, number = actions.retry(conn, one, again=one in delivered)
+            return outcome.value, retried(outcome.value, number)
+
+        return _each(store, "retry", chosen, act, ("queued", "again", "rerouted", "looked_for"), "are sent now")
 
 
 def _chosen(
@@ -203,10 +202,13 @@ def send(rule: str, source: str | None, yes: bool) -> int:
         if len(lines) > over_age:
             stay = f" ({over_age} more: older than max_age, left alone)" if over_age else ""
             parameters.confirm(f"Send {count(len(lines) - over_age, 'goal')} of {rule}{stay}?", yes=yes)
-        done = [store.run(partial(actions.send_gathered, goal_id=line.id)) for line in lines]
-        rows = [(line.id, outcome.value, _SENT[outcome.value]) for line, outcome in zip(lines, done, strict=True)]
-        _record(store, "send", rows, ("queued", "looked_for"), f"of the dry rule {rule} are sent now")
-    return _answer(rows, fine=("queued", "looked_for", "over_age"))
+        ids, became = [line.id for line in lines], f"of the dry rule {rule} are sent now"
+
+        def act(conn: Connection, one: int) -> tuple[str, str]:
+            outcome = actions.send_gathered(conn, one).value
+            return outcome, _SENT[outcome]
+
+        return _each(store, "send", ids, act, ("queued", "looked_for"), became, also_fine=("over_age",))
 
 
 @goals.command(cls=Command, examples=[("goals cancel goal_7 goal_8", "never send these two")])
@@ -216,24 +218,30 @@ def cancel(ids: Sequence[int]) -> int:
     from bridge.store.operator import actions
     from bridge.workbench.describe import CANCELLED
 
+    def act(conn: Connection, one: int) -> tuple[str, str]:
+        outcome = actions.cancel(conn, one).value
+        return outcome, CANCELLED[outcome]
+
     with resources.store() as store:
-        done = [store.run(partial(actions.cancel, goal_id=one)) for one in ids]
-        rows = [(one, outcome.value, CANCELLED[outcome.value]) for one, outcome in zip(ids, done, strict=True)]
-        _record(store, "cancel", rows, ("cancelled",), "will never be sent")
-    return _answer(rows, fine=("cancelled",))
+        return _each(store, "cancel", ids, act, ("cancelled",), "will never be sent")
 
 
-def _record(store: Store, what: str, rows: Sequence[tuple[int, str, str]], fine: Sequence[str], became: str) -> None:
-    """Write one row of recent changes, if anything was done."""
+def _each(
+    store: Store,
+    what: str,
+    ids: Sequence[int],
+    act: Callable[[Connection, int], tuple[str, str]],
+    fine: Sequence[str],
+    became: str,
+    also_fine: Sequence[str] = (),
+) -> int:
+    """Do it to each, list it as a change, and say what became of each. also_fine: nothing was done, and need not be."""
     from bridge.store.operator import changes
 
-    done = [(f"goal_{one}", text) for one, outcome, text in rows if outcome in fine]
-    if len(done) == 1:
-        label, became = done[0]
-        store.run(lambda conn: changes.record(conn, what, label, f"{label} {became}."))
-    elif done:
-        labels = changes.named([label for label, _ in done])
-        store.run(lambda conn: changes.record(conn, what, done[0][0], f"{labels} {became}."))
+    labels = [(one, f"goal_{one}") for one in ids]
+    done = changes.each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)
+    rows = [(one, outcome, text) for one, (outcome, text) in zip(ids, done, strict=True)]
+    return _answer(rows, fine=(*fine, *also_fine))
 
 
 def _answer(rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> int:

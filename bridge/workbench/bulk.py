@@ -8,17 +8,18 @@ event makes no goal that it has made before. So two rounds over the same rows se
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import GoalState
 from bridge.store.inbox import events as inbox
-from bridge.store.operator import actions, activity
+from bridge.store.operator import actions, activity, changes
 from bridge.text import count
 from bridge.workbench import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -103,16 +104,23 @@ def done_sentence(action: BulkAction, done: int, left: int) -> str:
     return f"{said} {left} {'was' if left == 1 else 'were'} left alone." if left else said
 
 
-def run(store: Store, action: BulkAction, wanted: Wanted, enough: Callable[[], bool]) -> Round:
-    """Do it with the next rows that match."""
+def run(store: Store, what: str, wanted: Wanted, about: str, enough: Callable[[], bool]) -> Round:
+    """Do it with the next rows that match, and list it as one change. about: the list, in a word."""
+    action = ACTIONS[what]
     with store.read() as conn:
         found = activity.page(conn, action.kind, wanted, ROUND, enough)
     ids = sorted(row.id for row in found.rows)  # the same order everywhere, so that there is no deadlock
-    outcomes = Counter[str]()
+    so_far, row = Round(action, {}, found.reached), None
+
+    def worked(conn: Connection, part: Sequence[int]) -> tuple[Round, int | None]:
+        outcomes = Counter(so_far.outcomes)
+        outcomes.update(action.act(conn, one) for one in part)
+        now = replace(so_far, outcomes=outcomes)
+        return now, changes.record(conn, what, about, now.sentence, row) if now.done else None
+
     for start in range(0, len(ids), _AT_ONCE):
-        part = ids[start : start + _AT_ONCE]
-        outcomes.update(store.run(lambda conn, part=part: [action.act(conn, one) for one in part]))  # type: ignore[misc]
-    return Round(action, dict(outcomes), found.reached)
+        so_far, row = store.run(partial(worked, part=ids[start : start + _AT_ONCE]))
+    return so_far
 
 
 # ------------------------------------------------------------------------------------------------------- foretold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import html
@@ -13,6 +14,7 @@ import pytest
 from composed import Composed
 from console_kit import TOKEN, Visit
 from running import ALICE, STRIPE_SECRET, checkout
+from sqlalchemy import text as sql
 from sqlalchemy import update
 
 from bridge import cli
@@ -132,6 +134,10 @@ def test_it_says_what_why_says(console, visit, capsys, monkeypatch, tmp_path):
         for element in (detail["trace"] or {}).get("elements", ()):
             assert all(rule["actual"] in text for rule in element.get("rules", ()) if rule["result"] == "condition")
             assert all(key in text for key in element.get("keys", ()))
+        assert cli.main(["why", f"ev_{number}"]) == 0
+        (signed,) = re.findall(r"^ *Signature +(.+?)(?:; its timestamp.*)?$", capsys.readouterr().out, re.MULTILINE)
+        assert signed == "hmac-sha256, verified with its secret"
+        assert signed in text
 
 
 def test_an_event_that_waits_is_shown_and_looked_at_again(console, visit):
@@ -155,7 +161,7 @@ def test_what_could_not_be_read_is_shown_as_text_and_can_be_set_aside(console, v
     assert f"ev_{number} is ignored now." in words(page(visit, f"ev_{number}"))
     assert visit.change(f"/console/events/ev_{number}/ignore").status_code == 303
     assert "is not in quarantine" in words(page(visit, f"ev_{number}"))
-    assert changed(console) == [("events ignore", f"ev_{number}", f"ev_{number} is ignored now.")]
+    assert changed(console) == [("ignore", f"ev_{number}", f"ev_{number} is ignored now.")]
 
 
 @pytest.mark.parametrize("how", ["retention", "forget"])
@@ -336,7 +342,7 @@ def test_routing_again_is_shown_before_it_is_done(console, visit):
     answer = visit.change(f"/console/events/ev_{number}/replay")
     assert (answer.status_code, answer.location) == (303, f"/console/events/ev_{number}")
     assert f"ev_{number} will be routed again." in words(page(visit, f"ev_{number}"))
-    assert changed(console) == [("events replay", f"ev_{number}", f"ev_{number} will be routed again.")]
+    assert changed(console) == [("replay", f"ev_{number}", f"ev_{number} will be routed again.")]
     assert visit.change(f"/console/events/ev_{number}/replay").status_code == 303
     assert "it waits to be routed already" in words(page(visit, f"ev_{number}"))
     assert len(changed(console)) == 1
@@ -352,11 +358,43 @@ def test_a_goal_is_cancelled_and_sent_after_all(console, visit):
     assert console.goals()[0].state == "cancelled"
     text = page(visit, "ev_1")
     assert "goal_1 is cancelled and will never be sent." in words(text)
-    assert "Send goal_1 now" in section(text, "actions")
+    assert "Retry goal_1" in section(text, "actions")
     assert visit.change("/console/goals/goal_1/cancel").status_code == 303
     assert "is final already" in words(page(visit, "ev_1"))
     assert visit.change("/console/goals/goal_1/retry").status_code == 303
-    assert [what for what, _, _ in changed(console)] == ["goals retry", "goals cancel"]
+    assert [what for what, _, _ in changed(console)] == ["retry", "cancel"]
+
+
+@pytest.fixture
+def no_changes(console):
+    """The table of changes cannot be found, so that its row cannot be written."""
+    for old, new in (("changes", "elsewhere"), ("elsewhere", "changes")):
+        with console.bridge.store.write() as conn:
+            conn.execute(sql(f"ALTER TABLE {old} RENAME TO {new}"))
+        if new == "elsewhere":
+            yield
+
+
+@pytest.mark.parametrize("way", ["console", "command", "list"])
+def test_a_change_and_its_row_are_made_together_or_not_at_all(console, visit, request, monkeypatch, capfd, way):
+    happened(console, 1)
+    request.getfixturevalue("no_changes")
+    if way == "command":
+        for name, value in console.environ.items():
+            monkeypatch.setenv(name, value)
+        with contextlib.suppress(SystemExit):
+            cli.main(["goals", "cancel", "goal_1"])
+        assert "Traceback" not in capfd.readouterr().err
+    elif way == "console":
+        assert visit.post("/console/goals/goal_1/cancel", csrf_token=csrf_of(visit)).status_code == 503
+    else:
+        form = {"csrf_token": csrf_of(visit), "kind": "goals", "state": "parked"}
+        assert visit.post("/console/activity/cancel", **form).status_code == 503
+    assert console.goals()[0].state == "parked"
+
+
+def csrf_of(visit):
+    return re.search(r'name="csrf_token" value="([0-9a-f]+)"', page(visit, "ev_1"))[1]
 
 
 def test_a_delivered_goal_is_sent_twice_only_by_who_was_asked(console, visit):
@@ -369,4 +407,4 @@ def test_a_delivered_goal_is_sent_twice_only_by_who_was_asked(console, visit):
     assert visit.change("/console/goals/goal_1/retry", again="1").status_code == 303
     console.work()
     assert console.sent() == [("purchase", ALICE)] * 2
-    assert changed(console) == [("goals retry", "goal_1", "goal_1 is sent again, as goal_2.")]
+    assert changed(console) == [("retry", "goal_1", "goal_1 is sent again, as goal_2.")]

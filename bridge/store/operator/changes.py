@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from bridge.masking import without_addresses
 from bridge.store.clock import now_ms
 from bridge.store.schema import changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Connection
 
+    from bridge.store.database.engine import Store
+
+T = TypeVar("T")
 KEPT_MS: Final = 400 * 86_400_000
 _NAMED: Final = 3
 
@@ -37,10 +41,45 @@ def named(labels: Sequence[str]) -> str:
     return ", ".join(labels[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def record(conn: Connection, what: str, about: str, sentence: str) -> None:
-    """Remember an action of now."""
+def record(conn: Connection, what: str, about: str, sentence: str, row: int | None = None) -> int:
+    """Remember an action, in the transaction that does it. Its row; given again, the sentence of that row grows."""
     texts = {"about": without_addresses(about), "sentence": without_addresses(sentence)}
-    conn.execute(insert(changes).values(at_ms=now_ms(), what=what, **texts))
+    if row is None:
+        new = insert(changes).values(at_ms=now_ms(), what=what, **texts).returning(changes.c.id)
+        return int(conn.execute(new).scalar_one())
+    conn.execute(update(changes).where(changes.c.id == row).values(**texts))
+    return row
+
+
+def each(
+    store: Store,
+    what: str,
+    rows: Iterable[tuple[int, str]],
+    act: Callable[[Connection, int], T],
+    said: Callable[[T], str | None],
+    became: str,
+) -> list[T]:
+    """Do something with each of these (id, label) in a transaction of its own, and list it as one change, which grows.
+
+    said: what became of one of them; None: nothing was done. became: the same of several.
+    """
+    results: list[T] = []
+    touched: list[str] = []
+    row: int | None = None
+
+    def worked(conn: Connection, id_: int, label: str) -> tuple[T, list[str], int | None]:
+        result = act(conn, id_)
+        text = said(result)
+        if text is None:
+            return result, touched, row
+        now = [*touched, label]
+        sentence = f"{label} {text}." if len(now) == 1 else f"{named(now)} {became}."
+        return result, now, record(conn, what, now[0], sentence, row)
+
+    for id_, label in rows:
+        result, touched, row = store.run(partial(worked, id_=id_, label=label))
+        results.append(result)
+    return results
 
 
 def recent(conn: Connection, limit: int, before: int | None = None) -> list[Change]:

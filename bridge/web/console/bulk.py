@@ -83,10 +83,10 @@ def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
 
 def _round(bridge: Bridge, what: str, chosen: Filter) -> ResponseReturnValue:
     """Do the next rows, then show how far it came."""
-    done = bulk.run(bridge.store, ACTIONS[what], chosen.wanted, within(2.0))
+    done = bulk.run(bridge.store, what, chosen.wanted, _about(chosen), within(2.0))
     if done.done:
         bridge.wake()
-        changed(bridge, f"{ACTIONS[what].kind} {what}", _about(chosen), done.sentence)
+        changed(what, _about(chosen), done.sentence)
     so_far = filters.number(request.form, "done") + done.done
     left = filters.number(request.form, "left") + done.left
     if done.reached is None:

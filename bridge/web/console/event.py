@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from flask import Response, redirect, request, url_for
@@ -13,7 +12,8 @@ from bridge import loading, logs, sources
 from bridge.masking import masked
 from bridge.store.inbox import events as inbox
 from bridge.store.operator import actions, queries
-from bridge.web.console.rendering import changed, notice, page
+from bridge.text import storable
+from bridge.web.console.rendering import Done, change, page
 from bridge.workbench import describe, event, replay, stored
 from bridge.workbench.body import shown_body
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flask import Blueprint
     from flask.typing import ResponseReturnValue
+    from sqlalchemy import Connection
 
     from bridge.app import Bridge
     from bridge.model import Source
@@ -106,7 +107,7 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
 
 def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
     with bridge.store.read() as conn:
-        found = queries.find(conn, name).events
+        found = queries.find(conn, storable(name)).events
     if not found:
         raise NotFound
     return redirect(_of_event(found[0]))
@@ -174,36 +175,38 @@ def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = F
     return page("confirm.html", title=title, here="activity", sentences=sentences, form=form)
 
 
-def _done(bridge: Bridge, what: str, about: str, sentence: str, back: str) -> ResponseReturnValue:
-    bridge.wake()
-    changed(bridge, what, about, sentence)
-    notice(sentence)
-    return redirect(back, 303)
-
-
 def _foretell(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
     preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings, bridge.destinations())
     found = list(replay.foretell(bridge.store, preparer, [detail.line.id]))
     _, secrets = _unshowable(bridge, detail)
     each = [f"{sentence}." for one in found if (sentence := replay.sentence(one))]
     said: Sequence[str] = event.showable([replay.summary(found), *each], secrets, personal=False)
-    return _asked(f"Route {detail.line.label} again?", _of_event(detail.line.id), "Route it again", *said)
+    return _asked(f"Replay {detail.line.label}?", _of_event(detail.line.id), "Replay it", *said)
 
 
 def _replay(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
     line = detail.line
-    if not bridge.store.run(partial(inbox.requeue, event_id=line.id)):
-        notice(f"{line.label} is not routed again: {replay.WAITS if detail.event.body is not None else replay.GONE}.")
-        return redirect(_of_event(line.id), 303)
-    return _done(bridge, "events replay", line.label, f"{line.label} will be routed again.", _of_event(line.id))
+
+    def replayed(conn: Connection) -> Done:
+        if inbox.requeue(conn, event_id=line.id):
+            return Done(line.label, f"{line.label} will be routed again.")
+        why = replay.WAITS if detail.event.body is not None else replay.GONE
+        return Done(line.label, f"{line.label} is not routed again: {why}.", nothing=True)
+
+    change(bridge, "replay", replayed)
+    return redirect(_of_event(line.id), 303)
 
 
 def _ignore(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
     line = detail.line
-    if not bridge.store.run(partial(inbox.ignore, event_id=line.id)):
-        notice(f"{line.label} is not in quarantine, and was left alone.")
-        return redirect(_of_event(line.id), 303)
-    return _done(bridge, "events ignore", line.label, f"{line.label} is ignored now.", _of_event(line.id))
+
+    def ignored(conn: Connection) -> Done:
+        if inbox.ignore(conn, event_id=line.id):
+            return Done(line.label, f"{line.label} is ignored now.")
+        return Done(line.label, f"{line.label} is not in quarantine, and was left alone.", nothing=True)
+
+    change(bridge, "ignore", ignored)
+    return redirect(_of_event(line.id), 303)
 
 
 def _ask(bridge: Bridge, detail: GoalDetail, action: str) -> ResponseReturnValue:
@@ -217,24 +220,29 @@ def _ask(bridge: Bridge, detail: GoalDetail, action: str) -> ResponseReturnValue
     if goal.state == "delivered":
         said.append(describe.again([goal.label]))
         return _asked(f"Send {goal.label} again?", _of_goal(detail), "Send it again", *said, again=True)
-    return _asked(f"Send {goal.label} now?", _of_goal(detail), "Send it", *said)
+    return _asked(f"Retry {goal.label}?", _of_goal(detail), "Send it now", *said)
 
 
 def _retry(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
     goal = detail.goal
     again = "again" in request.form  # only where the page said that it was delivered
-    outcome, number = bridge.store.run(partial(actions.retry, goal_id=goal.id, again=again))
-    sentence = f"{goal.label} {describe.retried(outcome.value, number)}."
-    if outcome in describe.NOTHING_DONE:
-        notice(sentence)
-        return redirect(_of_goal(detail), 303)
-    return _done(bridge, "goals retry", goal.label, sentence, _of_goal(detail))
+
+    def retried(conn: Connection) -> Done:
+        outcome, number = actions.retry(conn, goal.id, again=again)
+        sentence = f"{goal.label} {describe.retried(outcome.value, number)}."
+        return Done(goal.label, sentence, nothing=outcome in describe.NOTHING_DONE)
+
+    change(bridge, "retry", retried)
+    return redirect(_of_goal(detail), 303)
 
 
 def _cancel(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
-    outcome = bridge.store.run(partial(actions.cancel, goal_id=detail.goal.id))
-    sentence = f"{detail.goal.label} {describe.CANCELLED[outcome.value]}."
-    if outcome is not actions.Cancelled.CANCELLED:
-        notice(sentence)
-        return redirect(_of_goal(detail), 303)
-    return _done(bridge, "goals cancel", detail.goal.label, sentence, _of_goal(detail))
+    goal = detail.goal
+
+    def cancelled(conn: Connection) -> Done:
+        outcome = actions.cancel(conn, goal.id)
+        sentence = f"{goal.label} {describe.CANCELLED[outcome.value]}."
+        return Done(goal.label, sentence, nothing=outcome is not actions.Cancelled.CANCELLED)
+
+    change(bridge, "cancel", cancelled)
+    return redirect(_of_goal(detail), 303)

@@ -15,8 +15,9 @@ from bridge.errors import BridgeError
 from bridge.identity.sentences import best_first
 from bridge.model import Key
 from bridge.store.operator import activity, forgetting, threads
+from bridge.web.console import filters
 from bridge.web.console.person import NAMING, address
-from bridge.web.console.rendering import changed, notice, page
+from bridge.web.console.rendering import Done, change, notice, page
 from bridge.workbench import linking, person
 
 if TYPE_CHECKING:
@@ -107,10 +108,12 @@ def _bind(bridge: Bridge) -> ResponseReturnValue:
         visitor = identity.visitor_to_bind(request.form.get("visitor", ""), settings.bridge_visitor_id)
     except identity.BadBinding as error:
         raise BridgeError(f"{error}.") from None
-    binding = bridge.store.run(lambda conn: linking.bind(conn, _key(keys[0]), visitor, settings, settings.environ))
-    bridge.wake()
-    changed(bridge, "bind", keys[0].key, binding.done)
-    notice(" ".join([binding.done, *binding.sentences()]))
+
+    def bound(conn: Connection) -> Done:
+        binding = linking.bind(conn, _key(keys[0]), visitor, settings, settings.environ)
+        return Done(binding.key.text, binding.done, " ".join(binding.sentences()))
+
+    change(bridge, "bind", bound)
     return redirect(address(keys[0].key), 303)
 
 
@@ -136,15 +139,12 @@ def _cut(conn: Connection) -> Cut:
 
 
 def _forget_key(bridge: Bridge) -> ResponseReturnValue:
-    def forgotten(conn: Connection) -> Cut:
+    def forgotten(conn: Connection) -> Done:
         cut = _cut(conn)
         linking.cut(conn, cut, bridge.settings)
-        return cut
+        return Done(cut.key.text, cut.done)
 
-    cut = bridge.store.run(forgotten)
-    bridge.wake()
-    changed(bridge, "forget key", cut.key.text, cut.done)
-    notice(cut.done)
+    change(bridge, "forget key", forgotten)
     return redirect(url_for("console.people"), 303)
 
 
@@ -159,9 +159,8 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
             name = person.address_of(conn, name) or ""
         return redirect(url_for("console.forget", person=name), 303)
     someone = _someone(bridge, name)
-    after = request.args.get("after", "0")
     found = _ids(request.args.get("found", ""))
-    what = linking.to_forget(bridge.store, someone, found, int(after) if after.isdecimal() else None)
+    what = linking.to_forget(bridge.store, someone, found, filters.row(request.args, "after") or 0)
     if len(what.found) > FOUND_MAX:
         raise BridgeError(
             f"More than {FOUND_MAX} stored bodies hold an id of this person, though no link leads to their events. Use"
@@ -186,11 +185,14 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
 def _forget(bridge: Bridge) -> ResponseReturnValue:
     someone = _someone(bridge, request.form.get("person", ""))
     what = linking.to_forget(bridge.store, someone, _ids(request.form.get("found", "")), None)
-    bridge.store.run(lambda conn: forgetting.remove(conn, what.person))
-    scrubbed = forgetting.scrub(bridge.store)
-    done = f"Removed: {linking.how_much(what.person)}."
-    changed(bridge, "forget", "", done)
-    notice(done if scrubbed else f"{done} {forgetting.NOT_SCRUBBED}")
+
+    def removed(conn: Connection) -> Done:
+        forgetting.remove(conn, what.person)
+        return Done("", f"Removed: {linking.how_much(what.person)}.")
+
+    done = change(bridge, "forget", removed)
+    if not forgetting.scrub(bridge.store):
+        notice(f"{done.sentence} {forgetting.NOT_SCRUBBED}")
     return redirect(url_for("console.people"), 303)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,10 +19,11 @@ from bridge.web.console import static
 from bridge.workbench.goal import state_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flask import Blueprint
     from flask.blueprints import BlueprintSetupState
+    from sqlalchemy import Connection
 
     from bridge.app import Bridge
     from bridge.web.console.session import Sessions
@@ -67,10 +70,35 @@ def notice(sentence: str) -> None:
     sessions.leave_notice(sentence)
 
 
-def changed(bridge: Bridge, what: str, about: str, sentence: str) -> None:
-    """A person changed something: one log line, and one row of recent changes."""
+class Done(NamedTuple):
+    """What a person did, in a sentence. more: what else they are told; nothing: it was not done."""
+
+    about: str
+    sentence: str
+    more: str = ""
+    nothing: bool = False
+
+
+def change(bridge: Bridge, what: str, work: Callable[[Connection], Done]) -> Done:
+    """Do what a person asked for, with its row of recent changes, in one transaction; then say so and log it."""
+
+    def worked(conn: Connection) -> Done:
+        done = work(conn)
+        if not done.nothing:
+            changes.record(conn, what, done.about, done.sentence)
+        return done
+
+    done = bridge.store.run(worked)
+    if not done.nothing:
+        bridge.wake()
+        changed(what, done.about, done.sentence)
+    notice(f"{done.sentence} {done.more}".rstrip())
+    return done
+
+
+def changed(what: str, about: str, sentence: str) -> None:
+    """Log what a person changed."""
     log.info("console.changed", what=what, about=about, sentence=sentence, address=request.remote_addr)
-    bridge.store.run(lambda conn: changes.record(conn, what, about, sentence))
 
 
 # ------------------------------------------------------------------------------------------------------ templates
@@ -88,6 +116,21 @@ def utc(ms: int, *, precise: bool = False) -> str:
 
 def _utc(ms: int) -> datetime:
     return datetime.fromtimestamp(ms // 1000, UTC)
+
+
+def dated(text: str) -> Iterator[tuple[str, int | None]]:
+    """A sentence in parts, each with None; a time in it (as `bridge.text.when` writes it) is a part of its own."""
+    end = 0
+    for found in _MOMENT.finditer(text):
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
+            yield text[end : found.start()], None
+            yield found[0], round(moment.timestamp()) * 1000
+            end = found.end()
+    yield text[end:], None
+
+
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", re.ASCII)
 
 
 def short(value: object, limit: int = SHORT) -> str:
@@ -142,7 +185,7 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
         environment = state.app.jinja_env
         environment.undefined = StrictUndefined
         environment.trim_blocks = environment.lstrip_blocks = True
-        environment.filters.update(at=at, utc=utc, short=short, visible=visible, tone=tone)
+        environment.filters.update(at=at, utc=utc, dated=dated, short=short, visible=visible, tone=tone)
 
     @routes.before_request
     def begin() -> None:
@@ -191,6 +234,7 @@ def _as_page(error: HTTPException) -> Response:
 
 _SENTENCES: Final = {
     404: "No page of the console has this address, or what it was about is no longer stored.",
+    405: "Nothing can be sent to this address in this way. Go back, and use the page's own buttons.",
     413: "That was more than 1 MiB, which is the most that the bridge takes.",
 }
 

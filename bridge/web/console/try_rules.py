@@ -21,7 +21,7 @@ from bridge.rules import read_file
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.store.operator import history
-from bridge.web.console.rendering import changed, fragment, notice, page
+from bridge.web.console.rendering import Done, change, fragment, notice, page
 from bridge.workbench import drafts, editing, explain, trying
 
 if TYPE_CHECKING:
@@ -201,8 +201,7 @@ class Bench:
             return self.show(replace(attempt, stored=stored), 400, trial=trial, problem=str(error))
         if is_changed:
             sentence = f"{name} is saved{'' if stored.digest else ' as a new file'}{self._taken(name)}"
-            changed(self.bridge, "rules", name, sentence)
-            notice(sentence)
+            change(self.bridge, "rules", lambda _conn: Done(name, sentence))
         else:
             notice(f"{name} is as it was: there is nothing to save.")
         return redirect(url_for("console.try_rules", file=name, event=attempt.asked or None), 303)  # type: ignore[return-value]

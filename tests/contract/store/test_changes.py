@@ -29,6 +29,22 @@ def test_the_newest_comes_first_a_page_at_a_time(store, clock):
     assert [one.sentence for one in told(store, 9, first[-1].id)] == ["change 2", "change 1", "change 0"]
 
 
+def test_what_touches_many_rows_is_one_change_that_grows_with_each(store):
+    seen = []
+
+    def act(conn, number):
+        seen.append([one.sentence for one in changes.recent(conn, 9)])
+        return number
+
+    rows = [(number, f"goal_{number}") for number in range(1, 6)]
+    said = {2: "is sent now"}.get
+    assert changes.each(store, "retry", rows, act, said, "are sent now") == [1, 2, 3, 4, 5]
+    assert seen == [[], [], *[["goal_2 is sent now."]] * 3]
+    changes.each(store, "retry", rows, act, lambda _number: "is sent now", "are sent now")
+    assert seen[-1] == ["goal_1, goal_2, goal_3 and 1 more are sent now.", "goal_2 is sent now."]
+    assert [one.about for one in told(store)] == ["goal_1", "goal_2"]
+
+
 def test_no_row_holds_an_address(store):
     record(
         store,
