@@ -230,7 +230,9 @@ def provider_page(detail: EventDetail, source: Source | None) -> str | None:
     for one in pages:
         pattern = one.get("test" if line.test else "live")
         if pattern and ("event" not in one or line.type in event_types(one["event"])):
-            return _filled(pattern, {"id": line.provider_event_id, "account": line.account}, detail, source)
+            address = _filled(pattern, {"id": line.provider_event_id, "account": line.account}, detail, source)
+            if address is not None:
+                return address
     return None
 
 

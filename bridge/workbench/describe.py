@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from bridge.model import Json
     from bridge.store.links.lookups import AskedQuestion
     from bridge.store.operator.queries import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
     from bridge.store.operator.status import DestinationState
@@ -105,9 +106,29 @@ def event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
         facts.append(("Happened", f"{when(stated)}, {ago(stated, moment.now_ms)}"))
     later = f", {span(line.received_at_ms - stated)} later" if stated and line.received_at_ms - stated > 1_000 else ""
     facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
+    if signed := signature(detail.signature):
+        facts.append(("Signature", signed))
     found = elements(detail)
     near = trace.nearest(found[0]) if len(found) == 1 and not line.goals else ""
     return [*facts, ("Result", result(detail, moment)), *([("Nearest", near)] if near else [])]
+
+
+def signature(remembered: Json) -> str:
+    """How an event was verified; empty where an earlier release stored it."""
+    if not remembered:
+        return ""
+    number, of = remembered["secret"], remembered["of"]
+    which = "its secret" if of == 1 else f"the {_ORDER.get(number, ordinal(number))} of its {of} secrets"
+    old = ", an old one (the variable ends in _OLD)" if remembered.get("old") else ""
+    age = f"; its timestamp was {_age(remembered['age_ms'])}" if "age_ms" in remembered else "; it has no timestamp"
+    return f"{remembered['scheme']}, verified with {which}{old}{age}"
+
+
+_ORDER: Final = {1: "first", 2: "second", 3: "third"}
+
+
+def _age(age_ms: int) -> str:
+    return f"{span(age_ms)} old" if age_ms >= 0 else f"{span(age_ms)} ahead of our clock"
 
 
 def _again(duplicates: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.identity.sentences import best_first, one_key
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
 from bridge.store.operator import queries, threads
-from bridge.text import count, ordinal, shown, span
+from bridge.text import count, shown
 from bridge.workbench import describe, trace, why
 from bridge.workbench.body import provider_page
 from bridge.workbench.goal import EventGoal, GoalField, goal_story, state_kind
@@ -145,9 +145,9 @@ def tell(
     story = EventStory(
         sentence=describe.outcome(detail, moment),
         kind=_kind(detail),
-        facts=tuple(fact for fact in describe.event_facts(detail, moment) if fact[0] in ("Source", "Account")),
+        facts=tuple(fact for fact in describe.event_facts(detail, moment) if fact[0] == "Account"),
         steps=tuple(_steps(detail, goals)),
-        signature=signature(detail.signature),
+        signature=describe.signature(detail.signature),
         elements=tuple(_element(number, one) for number, one in enumerate(describe.elements(detail), 1)),
         stopped=tuple(f"{key}: {reason}" for key, reason in (detail.trace or {}).get("stopped", {}).items()),
         removed=describe.removed(detail),
@@ -193,8 +193,9 @@ def _steps(detail: EventDetail, goals: Sequence[GoalDetail]) -> list[EventStep]:
     if line.routed_at_ms is not None:
         steps.append(EventStep(line.routed_at_ms, f"Routed: {_VERDICTS.get(line.verdict or '', 'done')}"))
         steps += _found(detail, line.routed_at_ms)
+    at_once = {step.sentence for step in steps}
     for goal in goals:
-        steps += _sent(goal)
+        steps += [step for step in _sent(goal) if step.sentence not in at_once]
     return sorted(steps, key=lambda step: step.at_ms)[:STEPS_MAX]
 
 
@@ -214,15 +215,21 @@ def _received(detail: EventDetail) -> Iterator[EventStep]:
     yield EventStep(stored_ms, "Stored and acknowledged")
 
 
+_FOUND: Final = "Visitor found for {}"
+
+
 def _found(detail: EventDetail, at_ms: int) -> Iterator[EventStep]:
     for element in describe.elements(detail):
         for goal in element.get("goals", ()):
             if goal.get("visitor") and goal.get("outcome") == "made":
-                yield EventStep(at_ms, f"Visitor found for {goal.get('goal')}", "ok")
+                yield EventStep(at_ms, _FOUND.format(goal.get("goal")), "ok")
 
 
 def _sent(detail: GoalDetail) -> Iterator[EventStep]:
+    """The attempts. Before the first of them its visitor was found; when is kept only where that was in routing."""
     goal = detail.goal
+    if goal.visitor and detail.attempts:
+        yield EventStep(detail.attempts[0].started_at_ms, _FOUND.format(goal.name), "ok")
     for attempt in detail.attempts:
         asked = (
             f"Asked DataFast about {goal.label}" if attempt.kind == "readback" else f"Sent {goal.called} ({goal.label})"
@@ -233,24 +240,6 @@ def _sent(detail: GoalDetail) -> Iterator[EventStep]:
             status = f" with {attempt.status}" if attempt.status else ""
             kind = {"delivered": "ok", "found": "ok", "rejected": "bad"}.get(attempt.outcome or "", "wait")
             yield EventStep(attempt.ended_at_ms, f"Answered{status}: {answer}", kind)
-
-
-def signature(remembered: Json) -> str:
-    """How an event was verified; empty where an earlier release stored it."""
-    if not remembered:
-        return ""
-    number, of = remembered["secret"], remembered["of"]
-    which = "its secret" if of == 1 else f"the {_ORDER.get(number, ordinal(number))} of its {of} secrets"
-    old = ", an old one (the variable ends in _OLD)" if remembered.get("old") else ""
-    age = f"; its timestamp was {_age(remembered['age_ms'])}" if "age_ms" in remembered else "; it has no timestamp"
-    return f"{remembered['scheme']}, verified with {which}{old}{age}"
-
-
-_ORDER: Final = {1: "first", 2: "second", 3: "third"}
-
-
-def _age(age_ms: int) -> str:
-    return f"{span(age_ms)} old" if age_ms >= 0 else f"{span(age_ms)} ahead of our clock"
 
 
 # -------------------------------------------------------------------------------------------------- rules and visitor
@@ -280,11 +269,16 @@ def _element(number: int, element: Mapping[str, Any]) -> EventElement:
 
 
 def _rule(rule: Mapping[str, Any], *, nearest: bool) -> RuleLine:
-    line = RuleLine(trace.called(rule), rule["result"], trace.rule_sentence(rule), nearest=nearest)
+    line = RuleLine(trace.called(rule), rule["result"], _verdict(rule), nearest=nearest)
     if rule["result"] != "condition":
         return line
     path, expected, actual = (str(rule.get(name) or "") for name in ("path", "expected", "actual"))
     return replace(line, path=path, expected=expected, actual=actual)
+
+
+def _verdict(rule: Mapping[str, Any]) -> str:
+    """What is said beside the result, which the line has already."""
+    return trace.rule_sentence(rule).removeprefix(f"{rule['result']}: ")
 
 
 # ------------------------------------------------------------------------------------------------------ other events
@@ -299,6 +293,8 @@ def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Itera
     """Events that made the goals of this one before it, that found its goals made, or that have the provider's id."""
     mine = {goal.id for goal in detail.line.goals}
     for goal in _known(detail.trace):
+        if goal["event_id"] == detail.line.id:
+            continue  # it was routed again
         yield SameFact(goal["event_id"], f"made goal_{goal.get('id')}: there is only one per {goal.get('once_key')}")
     others = [one for one in around if one != detail.line.id]
     for event_id, other in sorted(queries.traces_of(conn, others).items()) if mine and others else ():
@@ -321,7 +317,8 @@ def _neighbours(conn: Connection, around: Sequence[int], event_id: int, moment: 
         return
     for entry in why.timeline(queries.show_events(conn, around), ()):
         told = tuple(describe.goal_outcome(goal, moment) for goal in entry.goals[:3])
-        yield Neighbour(entry.at_ms, entry.event_id, entry.sentence, told, entry.event_id == event_id)
+        sentence = entry.sentence.removeprefix(f"ev_{entry.event_id}").strip()
+        yield Neighbour(entry.at_ms, entry.event_id, sentence, told, entry.event_id == event_id)
 
 
 # ---------------------------------------------------------------------------------------------------- what is hidden

@@ -78,8 +78,8 @@ def test_these_do_not(name, within):
     assert not names_person(name, within)
 
 
-def at(provider, event_type, event_id, body=b"{}", *, test=False):
-    line = SimpleNamespace(provider=provider, type=event_type, provider_event_id=event_id, account=None, test=test)
+def at(provider, event_type, event_id, body=b"{}", *, test=False, account=None):
+    line = SimpleNamespace(provider=provider, type=event_type, provider_event_id=event_id, account=account, test=test)
     source = loading.from_preset(provider, provider, {})
     return provider_page(SimpleNamespace(line=line, event=SimpleNamespace(body=body)), source)
 
@@ -90,9 +90,13 @@ def test_the_providers_own_page():
     body = b'{"data": {"id": "txn_1"}}'
     assert at("paddle", "transaction.completed", "evt_1", body) == "https://vendors.paddle.com/transactions-v2/txn_1"
     assert at("paddle", "customer.created", "evt_1", body) is None
+    assert at("stripe", "x", "evt_1", account="acct_1") == "https://dashboard.stripe.com/acct_1/events/evt_1"
     assert (
-        at("lemonsqueezy", "order_created", None, b'{"data": {"id": 12}}') == "https://app.lemonsqueezy.com/orders/12"
+        at("stripe", "x", "evt_1", account="acct_1", test=True)
+        == "https://dashboard.stripe.com/acct_1/test/events/evt_1"
     )
+    body = b'{"data": {"id": 12, "attributes": {"identifier": "104e18a2-d755-4d4b"}}}'
+    assert at("lemonsqueezy", "order_created", None, body) == "https://app.lemonsqueezy.com/orders/104e18a2-d755-4d4b"
     assert at("clerk", "user.created", "evt_1") is None
 
 
