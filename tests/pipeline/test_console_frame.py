@@ -11,6 +11,7 @@ from werkzeug.test import create_environ
 
 from bridge.server import DEFERRED
 from bridge.store import schema
+from bridge.web.console.rendering import dated
 
 PAGES = ("/console/", "/console/activity", "/console/events/ev_1", "/console/nothing")
 
@@ -22,6 +23,8 @@ def test_it_is_off_until_there_is_a_long_token(console_url, clock, token):
             answer = console.client.get(path)
             assert answer.status_code == 404
             assert "Set BRIDGE_ADMIN_TOKEN to a token of at least 16 characters" in answer.text
+        for method in ("POST", "PUT", "OPTIONS"):
+            assert console.client.open("/console/sign-in", method=method).status_code == 404
 
 
 def test_the_root_leads_there(console):
@@ -32,8 +35,26 @@ def test_the_root_leads_there(console):
 def test_without_a_session_there_is_only_the_way_to_sign_in(console, path):
     answer = console.client.get(f"{path}?a=b")
     assert (answer.status_code, answer.location) == (303, f"/console/sign-in?next={path}?a%3Db")
-    assert console.client.post(path, data={"csrf_token": "x"}).status_code in (401, 405)
+    refused = console.client.post(path, data={"csrf_token": "x"})
+    assert refused.status_code in (401, 405)
     assert console.client.get(path, headers={"HX-Request": "true"}).headers["HX-Redirect"] == "/console/sign-in"
+
+
+def test_whoever_asks_for_the_head_of_a_page_is_sent_there_too(console):
+    answer = console.client.head("/console/activity")
+    assert (answer.status_code, answer.location) == (303, "/console/sign-in?next=/console/activity")
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "9" * 19, "-1", "1e3", "\u0663", "%00", ""])
+@pytest.mark.parametrize("path", ["home/live?after=", "changes?before=", "people/forget?person=x&after="])
+def test_no_number_in_an_address_is_an_error_of_ours(visit, path, number):
+    assert visit.get(f"/console/{path}{number}").status_code in (200, 400)
+
+
+@pytest.mark.parametrize("name", ["%00", "ev_%00", "ev_0", f"ev_{'9' * 20}", "a%2Fb", "%ED%A0%80", "%E2%80%AE"])
+@pytest.mark.parametrize("kind", ["events", "goals", "people", "sources"])
+def test_what_no_id_can_be_is_nowhere(visit, kind, name):
+    assert visit.get(f"/console/{kind}/{name}").status_code == 404
 
 
 def test_signing_in_leads_to_the_page_that_was_wanted(console):
@@ -134,6 +155,7 @@ def test_a_change_needs_the_token_of_its_own_session(console, visit):
     for token in ("", "x", other.csrf(), "\ud7ff", visit.csrf()[:-1]):
         answer = visit.post("/console/sign-out", csrf_token=token)
         assert (answer.status_code, "not of your session" in answer.text) == (403, True)
+        assert '<a class="button" href="/console/">Home</a>' in answer.text
     assert visit.get("/console/").status_code == 200
     assert visit.get(f"/console/sign-out?csrf_token={visit.csrf()}").status_code == 404
     assert visit.get("/console/").status_code == 200
@@ -230,3 +252,10 @@ def test_a_notice_is_told_once_also_by_a_page_that_reads_while_it_is_made(consol
         conn.execute(schema.sessions.update().values(notice="4 goals are sent again."))
     assert visit.get(address).text.count("4 goals are sent again.") == 1
     assert "4 goals are sent again." not in visit.get(address).text
+
+
+def test_a_time_in_a_sentence_is_a_time_of_the_page():
+    said = "delivered 2026-11-29 04:52:25 UTC, then 2026-99-29 04:52:25 UTC <b>"
+    first, moment, rest = dated(said)
+    assert (first, moment) == (("delivered ", None), ("2026-11-29 04:52:25 UTC", 1_795_927_945_000))
+    assert rest == (", then 2026-99-29 04:52:25 UTC <b>", None)

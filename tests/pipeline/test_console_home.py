@@ -160,7 +160,7 @@ def test_after_the_first_goal_the_page_says_how_the_bridge_is(busy, visit):
     assert "$49 of sales this week without a visitor (1): why" in page
     assert re.search(r"\b1 delivered last \w+day 0", page)
     assert re.search(r"\b1 parked for a visitor last \w+day 0", page)
-    assert "1 wait for their visitor. Nothing is due." in page
+    assert "1 parked for a visitor. Nothing is due." in page
     assert "purchase delivered" in page
     assert "in the event itself, at data.object.metadata.datafast_visitor_id" in page
     assert re.search(r'href="/console/events/ev_\d+"', visit.get("/console/").text)
@@ -274,7 +274,7 @@ def test_a_paused_destination_says_since_when_and_how_long_its_goals_take(busy, 
             )
         )
     page = read(visit, "/console/home/state")
-    assert "default : 100 to be sent now, 1 wait for their visitor." in page
+    assert "default : 100 to be sent now, 1 parked for a visitor." in page
     assert "Nothing is sent during the pause. At 60000 requests per minute that takes about 1 min" in page
     assert re.search(r"paused since \S+ \S+ UTC : DataFast does not answer", page)
 

@@ -64,11 +64,14 @@ def _pages() -> tuple[ModuleType, ...]:
     return (activity, changes, event, home, linking, person, report, rules, sources, try_rules)
 
 
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
 def _off() -> Blueprint:
     routes = Blueprint("console", __name__, url_prefix=session.PATH)
 
-    @routes.route("/", defaults={"rest": ""})
-    @routes.route("/<path:rest>")
+    @routes.route("/", defaults={"rest": ""}, methods=_METHODS, provide_automatic_options=False)
+    @routes.route("/<path:rest>", methods=_METHODS, provide_automatic_options=False)
     def off(rest: str) -> Response:  # noqa: ARG001 - every address
         return plain(404, OFF)
 

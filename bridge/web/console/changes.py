@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from flask import request
 
 from bridge.store.operator import changes
+from bridge.web.console import filters
 from bridge.web.console.rendering import page
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/changes")
     def recent_changes() -> Response:
-        given = request.args.get("before", "")
-        before = int(given) if re.fullmatch(r"[0-9]{1,18}", given) else None
+        before = filters.row(request.args, "before")
         with bridge.store.read() as conn:
             rows = changes.recent(conn, PAGE + 1, before)
         older = rows[PAGE - 1].id if len(rows) > PAGE else None

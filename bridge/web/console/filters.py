@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ _TEXTS: Final = {
     "reason": "reason",
     "destination": "destination",
 }
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")  # that a column of ids can be compared with
 _YES_OR_NO: Final = ("test", "visitor")
 _TIMES: Final = ("since", "until")
 _ROWS: Final = ("before", "after")
@@ -112,9 +114,15 @@ def text(values: Mapping[str, str], name: str) -> str:
 def number(values: Mapping[str, str], name: str) -> int:
     """A number that our own links carry, 0 without one; WrongFilter."""
     value = values.get(name) or "0"
-    if not (value.isascii() and value.isdecimal() and len(value) <= 18):
+    if not _NUMBER.fullmatch(value):
         raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is a number.")
     return int(value)
+
+
+def row(values: Mapping[str, str], name: str) -> int | None:
+    """The id of a row that our own links carry; None for anything else."""
+    value = values.get(name, "")
+    return int(value) if _NUMBER.fullmatch(value) else None
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:

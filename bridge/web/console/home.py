@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from flask import Response, request
 
@@ -17,7 +18,7 @@ from bridge.store.operator import changes, overview, queries
 from bridge.text import count
 from bridge.web import health
 from bridge.web.cached import Cached, CachedInBackground
-from bridge.web.console import charts, sources
+from bridge.web.console import charts, filters, sources
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
 from bridge.workbench import describe, setting_up
@@ -192,7 +193,8 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
             return page("first_run.html", title="First run", here="home", steps=found.steps(progress), **live)
         with bridge.store.read(quick=True) as conn:
             changed = changes.recent(conn, CHANGES)
-        return page("home.html", title="Home", here="home", now=found.now(), changes=changed, **found.charts(), **live)
+        now: dict[str, Any] = {"now": found.now(), "look": _look}
+        return page("home.html", title="Home", here="home", changes=changed, **now, **found.charts(), **live)
 
     @routes.get("/home/steps")
     def home_steps() -> Response:
@@ -204,7 +206,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/home/now")
     def home_now() -> Response:
-        return fragment("_home_now.html", now=found.now(), said=showable(bridge))
+        return fragment("_home_now.html", now=found.now(), look=_look, said=showable(bridge))
 
     @routes.get("/home/state")
     def home_state() -> Response:
@@ -212,9 +214,28 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/home/live")
     def home_live() -> Response:
-        after = request.args.get("after", "")
-        known = int(after) if after.isascii() and after.isdigit() else None
+        known = filters.row(request.args, "after")
         return fragment("_home_live.html", live=found.live(), after=known, polls=True, **_words(bridge))
+
+
+def _look(alarm: Alarm) -> str | None:
+    """The page that shows what is wrong; None: no page of the console does."""
+    address = _SHOWN.get(alarm.name)
+    return None if address is None else address.format(about=quote(alarm.about or "", safe=""))
+
+
+_SHOWN: Final = {
+    "quarantine": "/console/activity?kind=events&state=quarantined",
+    "unrouted": "/console/activity?kind=events&state=received",
+    "failed_rules": "/console/activity?kind=events&source={about}&state=unmatched",
+    "held": "/console/activity?kind=goals&state=held",
+    **dict.fromkeys(
+        ("late", "no_key", "no_destination", "paused", "none_known"),
+        "/console/activity?kind=goals&destination={about}&state=pending",
+    ),
+    **dict.fromkeys(("refusals", "refused", "no_secret", "attribution"), "/console/sources/{about}"),
+    "reload": "/console/rules",
+}
 
 
 def _words(bridge: Bridge) -> dict[str, Any]:

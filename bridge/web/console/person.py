@@ -5,7 +5,6 @@ An e-mail address is looked for by its hash: it comes in the body of a form, and
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import redirect, request, url_for
@@ -13,7 +12,8 @@ from flask import redirect, request, url_for
 from bridge.identity.sentences import in_words
 from bridge.masking import without_addresses
 from bridge.store.operator import queries
-from bridge.text import count
+from bridge.text import count, money
+from bridge.web.console import filters
 from bridge.web.console.rendering import notice, page
 from bridge.workbench import person
 
@@ -63,6 +63,7 @@ NAMING: Final[dict[str, Any]] = {
     "hidden": without_addresses,
     "kind_of": kind_of,
     "counted": count,
+    "money": money,
 }
 
 
@@ -82,8 +83,7 @@ NO_ADDRESSES: Final = "Addresses are remembered, as hashes, once BRIDGE_MATCH_EM
 
 def person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
     """Everything about one person, or what to do if nobody is known by this id."""
-    given = request.args.get("before", "")
-    before = int(given) if re.fullmatch(r"[0-9]{1,18}", given) else None
+    before = filters.row(request.args, "before")
     with bridge.store.read() as conn:
         view = person.look(conn, name, bridge.settings, before)
         events = queries.find(conn, person.readable(name)[: person.LONGEST]).events if view is None else ()

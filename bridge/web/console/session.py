@@ -17,7 +17,7 @@ from flask import Response, g, redirect, render_template, request, url_for
 from bridge import logs
 from bridge.store.operator import sessions
 from bridge.web import auth
-from bridge.web.messages import plain
+from bridge.web.console.rendering import page
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -73,7 +73,7 @@ class Sessions:
     def _turned_away(self) -> ResponseReturnValue:
         if request.headers.get("HX-Request"):  # a fragment of a page that was open when the session ended
             return Response(status=401, headers={"HX-Redirect": url_for("console.sign_in")})
-        if request.method != "GET":
+        if request.method not in ("GET", "HEAD"):
             return refused("You are not signed in. Sign in, and try again.", 401)
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             # A link in a message: a browser keeps a SameSite=Strict cookie back, until a page of ours asks.
@@ -106,7 +106,7 @@ class Sessions:
         log.info("console.signed_in", address=request.remote_addr)
         answer = redirect(url_for("console.sign_in", kept=1, next=_next()), 303)
         _set_cookie(answer, COOKIE, cookie)
-        answer.delete_cookie(FORM_COOKIE, path=PATH)
+        _set_cookie(answer, FORM_COOKIE, "")
         return answer
 
     def sign_out(self) -> ResponseReturnValue:
@@ -114,7 +114,7 @@ class Sessions:
         self._store.run(lambda conn: sessions.end(conn, g.session_id))
         log.info("console.signed_out", address=request.remote_addr)
         answer = redirect(url_for("console.sign_in"), 303)
-        answer.delete_cookie(COOKIE, path=PATH)
+        _set_cookie(answer, COOKIE, "")
         return answer
 
     def leave_notice(self, sentence: str | None) -> None:
@@ -148,7 +148,7 @@ def register(routes: Blueprint, found: Sessions) -> None:
 
 def refused(sentence: str, code: int = 403) -> Response:
     """A change that is not made."""
-    return plain(code, sentence)
+    return page("error.html", title="This was not done", code=code, problem=sentence)
 
 
 def _next() -> str:
@@ -164,7 +164,8 @@ def _here() -> str:
 
 def _set_cookie(answer: AnyResponse, name: str, value: str) -> None:
     secure = not auth.names_this_machine(request.environ.get("HTTP_HOST", ""))
-    answer.set_cookie(name, value, path=PATH, httponly=True, samesite="Strict", secure=secure)
+    age = None if value else 0  # an empty one is taken away
+    answer.set_cookie(name, value, max_age=age, path=PATH, httponly=True, samesite="Strict", secure=secure)
 
 
 def _id(cookie: str) -> str:
