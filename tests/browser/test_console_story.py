@@ -93,7 +93,7 @@ def test_a_rule_is_corrected_and_its_goal_delivered_without_a_terminal(machine, 
         assert (tmp_path / "mappings" / "stripe.yaml").read_text("utf-8") == RULES.replace("100000", "1000")
 
         page.goto(f"{shown.url}/console/events/ev_1")
-        page.get_by_role("link", name="Route it again").click()
+        page.get_by_role("link", name="Replay it").click()
         assert "sale" in page.locator("main").inner_text()  # the preview says which goal it would make
         page.get_by_role("button").last.click()
         page.get_by_role("region", name="Goals").get_by_text("delivered").first.wait_for(timeout=60_000)

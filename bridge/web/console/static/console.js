@@ -1,7 +1,7 @@
 // What is nicer with JavaScript; every page works without it.
 (() => {
   "use strict";
-  const zone = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+  const zone = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
 
   // Times in the viewer's zone; the title keeps UTC.
   function localise(root) {
@@ -42,6 +42,8 @@
     const button = event.target.closest("button[data-copy]");
     if (button) copy(button);
   });
+  const place = document.getElementById("zone");
+  if (place) place.textContent = `Times are in your zone (${Intl.DateTimeFormat().resolvedOptions().timeZone}), with UTC on hover.`;
   document.addEventListener("htmx:afterSwap", () => refresh(document));
   refresh(document);
 })();
