@@ -100,7 +100,7 @@ def test_the_page_says_what_why_says(shop, monkeypatch, capfd):
     shop.play(sign_up(), paid(user="user_abc"), renewal())
     for name, value in shop.console.environ.items():
         monkeypatch.setenv(name, value)
-    page = " ".join(shop.page("cus_1").split())
+    page = re.sub("</?time[^>]*>", "", " ".join(shop.page("cus_1").split()))
     assert main(["why", "cus_1"]) == 0
     keys, _, rest = capfd.readouterr().out.partition("Visitors")
     for key in re.findall(r"\S+:live:\S+", keys):
@@ -158,7 +158,7 @@ def test_money_is_added_up_per_currency_each_event_once(shop):
         again = dict(conn.execute(select(schema.goals).where(schema.goals.c.id == 1)).one()._mapping)
         conn.execute(schema.goals.insert().values(again | {"id": 9, "once_key": "twice", "name": "again"}))
     page = re.sub(r"<[^>]+>", " ", shop.page("cus_1").partition('class="figures few"')[2].partition("Visitors")[0])
-    assert re.findall(r"[-\d.,]+ [A-Z]{3}", " ".join(page.split())) == ["1,200.50 EUR", "49.00 USD"]
+    assert re.findall(r"[-\d.,]+ [A-Z]{3}", " ".join(page.split())) == ["1,200.50 EUR", "49 USD"]
 
 
 def test_a_visitor_of_two_customers_is_shown_as_shared(shop):
