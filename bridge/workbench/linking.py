@@ -210,7 +210,7 @@ def the_person(text: str, named: Sequence[KeyLine]) -> list[str]:
     """The keys of one person, whom somebody has named. UsageError if they may be several: 42 is a number everywhere."""
     keys = [key.key for key in named]
     apart = {key.key.replace(":test:", ":live:", 1) if key.kind == "user" else key.key for key in named}
-    if len(apart) > 1 and any(not tells(key.ref) for key in named if key.kind != "email"):
+    if len(apart) > 1 and any(key.ref == text and not tells(text) for key in named):
         raise UsageError(f"{text!r} names {listing(keys)}. Name one of them.")
     return keys
 
