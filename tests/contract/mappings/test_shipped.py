@@ -244,7 +244,8 @@ PERSONAL = re.compile(r"email(?!_confirmed|_id|[._]clicked)|user_name|customer_d
 def test_no_shipped_rule_takes_more_than_seven_keys_or_personal_data():
     for rule_set, name in ALL:
         said = rule_set.files[f"{name}.yaml"].partition("\ntests:")[0]
-        assert PERSONAL.search(re.sub(r"(?m)^ *#.*$", "", said)) is None, name
+        said = re.sub(r"(?m)^(?: *#|links:).*$", "", said)  # an address under `links:` is hashed
+        assert PERSONAL.search(said) is None, name
         for rule in rule_set.rules[name]:
             if isinstance(rule.metadata, tuple):
                 assert len(rule.metadata) <= (9 if rule.goal.startswith("plan_") else 7)
