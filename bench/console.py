@@ -120,6 +120,8 @@ def enliven(url: str) -> None:
             conn.connection.driver_connection.limit_s = 600  # type: ignore[union-attr]
         for statement in _LIFE:
             conn.exec_driver_sql(statement.format(place=place))
+        if store.dialect != "sqlite":
+            conn.exec_driver_sql("ANALYZE")  # as autovacuum has done long before there are a million rows
         conn.commit()
     store.close()
 

@@ -215,6 +215,15 @@ def test_an_id_with_zeros_in_it_is_an_id(event_id):
     assert keys(STRIPE, {"id": event_id, "type": "a"}) == (f"id:a:{event_id}",)
 
 
+@pytest.mark.parametrize("kind", ["order.paid@v1.2", "build@2024-01", "user@signup", "@channel"])
+def test_a_type_with_an_at_sign_keeps_its_name(kind):
+    assert read(STRIPE, {"type": kind}).envelope.type == kind
+
+
+def test_an_address_in_a_type_is_masked():
+    assert read(STRIPE, {"type": "signup of ann@example.com"}).envelope.type == "signup of a…@…"
+
+
 def test_an_unreadable_body_is_known_by_its_hash_and_kept():
     for body in (b"", b"rubbish", b'{"id": "evt_1", "id": "evt_2"}', b"[" * 5000, b'"text"', b"17", b"null", b"[]"):
         event = read(STRIPE, body)
