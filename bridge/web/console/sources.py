@@ -103,7 +103,7 @@ def _standing(
     if any(alarm.name == "refusals" for alarm in findings):
         return "refuses what it is sent", "bad"
     if state is None or state.last_accepted_at_ms is None:
-        return "nothing has come yet", "mute"
+        return "no events yet", "mute"
     return ("silent", "wait") if silent else ("receives", "ok")
 
 
