@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlencode
 
 import pytest
+import structlog
 from composed import Composed
 from console_kit import TOKEN, Visit
 from running import BOB, ROOT
@@ -228,6 +229,7 @@ def tools(request, console_url, clock, tmp_path, capfd):
     logs.configure("json")
     with Tools(console_url, clock, tmp_path / "mappings", BRIDGE_MATCH_EMAIL=request.param) as made:
         yield made
+    structlog.reset_defaults()
 
 
 def spelled(text):

@@ -363,7 +363,7 @@ def test_after_forget_nothing_is_left_and_why_says_so(typed, whom):
     assert BOB in rows
     for name in personal:
         assert typed("why", name)[0] == 1
-        assert b"Nothing is known of" in typed("why", name)[1]
+        assert re.search(b"(Nothing is known of|Nobody is known by)", typed("why", name)[1])
     day = time.strftime("%Y-%m-%d", time.gmtime())
     event_id = delivered["event_id"]
     _, told = typed("why", f"ev_{event_id}")
