@@ -224,16 +224,12 @@ def hidden_in(value: Any, secrets: tuple[str, ...]) -> Any:
     return [hidden_in(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
 
 
-_AT: Final = (
-    "@",
-    "%40",
-    "\\u0040",
-    "\uff20",
-    "\ufe6b",
-)  # as URLs, JSON and some keyboards write it
+_AT: Final = ("@", "%40", "\\u0040", "\uff20", "\ufe6b")  # as URLs, JSON and some keyboards write it
 _ENDS: Final = r"""\s@\uff20\ufe6b<>,;:"'`()\[\]\\"""  # between addresses
 _SOMEBODY: Final = rf"""(?<![^{_ENDS}])([^{_ENDS}])[^{_ENDS}]*?|\\?"([^"\n])[^"\n]{{0,63}}\""""
-_ADDRESS: Final = re.compile(rf"(?:{_SOMEBODY})(?:{'|'.join(map(re.escape, _AT))})[^{_ENDS}]+")
+_IN_DOMAIN: Final = rf"(?:[^{_ENDS}%]|%(?!40))"
+_DOMAIN: Final = rf"{_IN_DOMAIN}*(?:\.[^\W\d_]{{2}}|…){_IN_DOMAIN}*"  # whole or cut off; not that of `paid@v1.2`
+_ADDRESS: Final = re.compile(rf"(?:{_SOMEBODY})(?:{'|'.join(map(re.escape, _AT))}){_DOMAIN}")
 
 
 def without_addresses(text: str) -> str:

@@ -99,8 +99,8 @@ def _when_sent(key: Key, detail: GoalDetail, moment: Moment) -> str:
         )
     if detail.stopped:
         first = detail.stopped[0]
-        why = f"{first.key}, which lies between them, no longer links anything ({first.stopped_reason})"
-        return f"is still not sent: {why}"
+        between = f"{first.key}, which lies between them, no longer links anything ({first.stopped_reason})"
+        return f"is still not sent: {between}"
     return f"is still not sent: it waits for something else; `python -m bridge why {goal.label}` says for what"
 
 

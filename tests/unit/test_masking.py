@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.masking import hidden, hidden_in, masked, names_secret, url_without_password, without_secret_parameters
+from bridge.masking import (
+    hidden,
+    hidden_in,
+    masked,
+    names_secret,
+    url_without_password,
+    without_addresses,
+    without_secret_parameters,
+)
 
 SECRET = (
     "access_token client_secret X-Webhook-Key X-Amz-Signature X-Amz-Security-Token X-Amz-Credential X-Goog-Signature"
@@ -76,3 +84,19 @@ def test_a_url_is_shown_without_whoever_stands_in_front_of_its_host(url):
 def test_no_name_is_too_long_or_takes_long(name):
     assert names_secret(name) in (True, False)
     without_secret_parameters("?" * 4_000 + "&a" * 4_000 + "=")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ann@example.com", "ann+x@mail.example.co.uk", "ann%40example.com", "ann@ex%C3%A4mple.com", "änn@exämple.de",
+     '"ann lee"@example.com', "ann\uff20example.com", "ann@exam…", "ann@…"],
+)  # fmt: skip
+def test_of_an_address_only_the_first_character_is_shown_even_if_it_was_cut_off(address):
+    shown = without_addresses(f"to {address}, now")
+    assert shown in ("to a…@…, now", "to ä…@…, now")
+    assert without_addresses(shown) == shown
+
+
+@pytest.mark.parametrize("text", ["order.paid@v1.2", "build@2024-01", "@channel", "a @ b.com", "50% @ 3.99", "x@y"])
+def test_an_at_sign_alone_makes_no_address(text):
+    assert without_addresses(text) == text
