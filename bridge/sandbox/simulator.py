@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import NewConnectionError
 
 from bridge.errors import UsageError
 from bridge.presets import stated
@@ -166,8 +165,10 @@ def _post(session: requests.Session, step: Step, url: str, signed: Signed, deadl
 
 
 def _is_unreachable(error: requests.RequestException) -> bool:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
+    """Whether there was no connection: then what failed names the system's own error as its cause."""
+    cause = getattr(getattr(error.args[0], "reason", None), "__cause__", None) if error.args else None
+    refused = isinstance(cause, OSError) and not isinstance(error, requests.exceptions.SSLError)
+    return isinstance(error, requests.ConnectTimeout) or refused
 
 
 def _why(error: requests.RequestException) -> str:
