@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import certifi
 
 from bridge import __version__
-from bridge.datafast import answers
+from bridge.datafast import answers, goal
 from bridge.datafast.answers import Answer
 from bridge.datafast.classify import classify
 from bridge.datafast.transport import Exchange, Transport, read_body
@@ -70,11 +70,7 @@ class Client:
         self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
     ) -> Outcome:
         """Send one goal, as it is."""
-        body: dict[str, Any] = {"datafast_visitor_id": visitor, "name": name}
-        if description:
-            body["description"] = description
-        if metadata:
-            body["metadata"] = dict(metadata)
+        body = goal.body(visitor, name, description, metadata)
         return self._ask(destination, "POST", "/goals", body=body)[0]
 
     def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:

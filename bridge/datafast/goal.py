@@ -61,7 +61,7 @@ class Dated(Protocol):
 
 
 def body(visitor: str | None, name: str, description: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The request as the client makes it, for people to look at. visitor None: it is not known yet."""
+    """The request. visitor None: it is not known yet, and people look at what would be sent."""
     written: dict[str, Any] = {"datafast_visitor_id": visitor, "name": name}
     if description:
         written["description"] = description
