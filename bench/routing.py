@@ -132,7 +132,7 @@ def _route(rule_set: rules.RuleSet, url: str, arriving: Sequence[NewEvent], batc
         gates.append(Watched())
         return gates[-1]
 
-    store = bridge_store.Store(opened.engine, file=NoFile(), writers=gate) if opened.dialect == "sqlite" else opened
+    store = bridge_store.Store(opened.engine, file=NoFile(), gate=gate) if opened.dialect == "sqlite" else opened
     inbox, tokens = Inbox(store), itertools.count()
     with ThreadPoolExecutor(32) as senders:
         list(senders.map(lambda event: inbox.post(event).result(), arriving))

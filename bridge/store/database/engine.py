@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -30,7 +30,7 @@ from bridge.store.database import begin, sqlite
 from bridge.store.database.begin import LAZY, READ, WAIT_S, WRITE
 from bridge.store.database.driver import Driver
 from bridge.store.database.failures import translated
-from bridge.store.database.gate import Gate, OpenGate
+from bridge.store.database.gate import Gate
 from bridge.store.database.sqlite import NoFile
 
 if TYPE_CHECKING:
@@ -60,17 +60,16 @@ class Store:
         engine: Engine,
         *,
         file: File | NoFile,
-        writers: Callable[[], Gate | OpenGate] = OpenGate,
-        everybody: Callable[[], Gate | OpenGate] = OpenGate,
+        gate: Callable[[], Gate] = Gate,
         still_open: Callable[[], int] = int,
         patience_s: float = WAIT_S,
     ) -> None:
-        """writers, everybody: make their gates. still_open: how many connections are, where that matters."""
+        """gate: makes that of SQLite's writers, or of all that use a server. still_open: how many connections are."""
         self.engine = engine
         self.dialect = engine.dialect.name  # sqlite | postgresql
         self._file = file
-        self._new_gates = (writers, everybody)
-        self._writers, self._everybody = writers(), everybody()
+        self._new_gate = gate
+        self._gate = gate()
         self._still_open = still_open
         self._patience_s = patience_s
         self._pid = os.getpid()
@@ -91,11 +90,7 @@ class Store:
         nobody knows whether it was committed.
         """
         self._demand_usable()
-        with (
-            self._writers.turn(WAIT_S),
-            translated(self.engine),
-            self._transaction(WRITE if durable else LAZY, quick=quick) as conn,
-        ):
+        with translated(self.engine), self._transaction(WRITE if durable else LAZY, quick=quick) as conn:
             yield conn
         self._file.demand()  # only now is it known that what was committed can be found
 
@@ -104,7 +99,6 @@ class Store:
         """A write transaction of the driver itself, without SQLAlchemy's cost, before others that wait: for acks."""
         self._demand_usable()
         with (
-            self._writers.turn(WAIT_S, first=True),
             translated(self.engine),
             self._begun(begin.with_driver, first=True) as pooled,
             closing(pooled),  # which rolls back what was not committed
@@ -146,7 +140,7 @@ class Store:
             from bridge.store.database import postgresql  # noqa: PLC0415 - loaded long since, but not with SQLite
 
             postgresql.close_idle(self.engine, time.monotonic() - IDLE_S)
-            self._everybody.narrow(self._still_open())
+            self._gate.narrow(self._still_open())
 
     def _demand_usable(self) -> None:
         self._after_fork()
@@ -155,14 +149,14 @@ class Store:
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
             self.engine.dispose(close=False)  # they are the parent's
-            self._writers, self._everybody = (new() for new in self._new_gates)
+            self._gate = self._new_gate()
             self._file.forget()
             self._pid = os.getpid()
 
     @contextmanager
     def _transaction(self, kind: str, *, quick: bool) -> Iterator[Connection]:
         with (
-            self._begun(partial(begin.with_sqlalchemy, kind=kind)) as (conn, transaction),
+            self._begun(partial(begin.with_sqlalchemy, kind=kind), reads=kind == READ) as (conn, transaction),
             conn,
             transaction,
             begin.ended(conn),
@@ -172,8 +166,8 @@ class Store:
             yield conn
 
     @contextmanager
-    def _begun(self, begun: Callable[[Engine], T], *, first: bool = False) -> Iterator[T]:
-        """Begin a transaction when it is this thread's turn.
+    def _begun(self, begun: Callable[[Engine], T], *, first: bool = False, reads: bool = False) -> Iterator[T]:
+        """Begin a transaction when it is this thread's turn; SQLite lets in as many as read, at any time.
 
         If the server has no more connections, it is another thread's turn; if this process does not even have one, the
         server is asked again until patience ends.
@@ -181,13 +175,14 @@ class Store:
         until_s = time.monotonic() + self._patience_s
         while True:
             left_s = max(0.0, until_s - time.monotonic())
-            with self._everybody.turn(min(WAIT_S, left_s), first=first):
+            is_open = reads and self.dialect == "sqlite"
+            with nullcontext() if is_open else self._gate.turn(min(WAIT_S, left_s), first=first):
                 try:
                     found = begin.on_live_connection(self.engine, begun)
                 except begin.NotConnected as error:
                     if time.monotonic() > until_s or not (error.others or error.crowded):
                         raise error.driver from None
-                    self._everybody.narrow(error.others, NARROW_S)
+                    self._gate.narrow(error.others, NARROW_S)
                     pause_s = 0.0 if error.others else _AGAIN_S
                 else:
                     yield found
@@ -209,14 +204,14 @@ def open(  # noqa: A001 - read as store.open
         raise StoreError(f"DATABASE_URL is not a URL such as {EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite":
         engine, file = sqlite.engine(parsed, clock or system_ms, pool_size)
-        return Store(engine, file=file, writers=Gate)
+        return Store(engine, file=file)
     from bridge.store.database import postgresql  # noqa: PLC0415 - psycopg, which a process on SQLite does not need
 
     engine, made = postgresql.engine(parsed, pool_size, patience_s)
     return Store(
         engine,
         file=NoFile(),
-        everybody=lambda: Gate(pool_size),
+        gate=lambda: Gate(pool_size),
         still_open=made.still_open,
         patience_s=max(WAIT_S, patience_s),
     )

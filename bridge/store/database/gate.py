@@ -103,13 +103,3 @@ class Gate:
                 holder, bell = self._waiting.popleft()
                 self._holders.add(holder)
                 bell.release()
-
-
-class OpenGate:
-    """The gate of a database that takes everybody at once: there is nothing to wait for."""
-
-    @contextmanager
-    def turn(self, timeout_s: float, *, first: bool = False) -> Iterator[None]:  # noqa: ARG002 - Gate's signature
-        yield
-
-    def narrow(self, room: int, seconds: float = 0.0) -> None: ...
