@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.alarms import span
 from bridge.identity.sentences import HINT, apart, in_words
-from bridge.model import AlertMessage, Problem
 from bridge.settings import MS
+from bridge.store.operator.alerting import AlertMessage, Problem
 from bridge.text import HIDDEN
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.model import AlertClaim, AlertMessage
+    from bridge.store.operator.alerting import AlertClaim, AlertMessage
 
 LIMIT_S: Final = 30.0  # for one message; the process ends itself a little earlier
 _CHILD: Final = Path(__file__).with_name("child.py")

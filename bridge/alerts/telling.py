@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     from bridge.alarms import Alarm
     from bridge.alerts.targets import Delivery, Target
-    from bridge.model import AlertClaim, Destination
+    from bridge.model import Destination
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
+    from bridge.store.operator.alerting import AlertClaim
 
 LOOK_S: Final = 5.0
 AGAIN_MS: Final = (60_000, 5 * 60_000, 15 * 60_000)  # for what certainly did not leave

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from bridge.alarms import Alarm
-    from bridge.model import Problem
+    from bridge.store.operator.alerting import Problem
 
 _KINDS = {"begin": "problem", "over": "over", "news": "good news"}
 _STATES = {

@@ -5,7 +5,6 @@ becomes an `Outcome` (deliver). A `Source` is what a mapping file says about its
 Times are milliseconds since 1970 UTC (`_ms`), durations say their unit in their name.
 """
 
-from bridge.model.alert import AlertClaim, AlertMessage, Problem
 from bridge.model.delivery import (
     Claim,
     CompletedGoal,
@@ -31,7 +30,6 @@ from bridge.model.document import (
     VISITOR_PREFIX,
     Derived,
     Document,
-    EventTypes,
     ExactFloat,
     Json,
     Missing,
@@ -61,12 +59,11 @@ from bridge.model.source import (
 )
 
 __all__ = [
-    "FINAL", "IDEMPOTENT", "MISSING", "PEOPLE", "UUID4", "VISITOR_PREFIX", "Ack", "AlertClaim", "AlertMessage",
-    "BodyForm", "Candidate", "Claim", "CompletedGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec",
-    "Event", "EventCases", "EventState", "EventTypes", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft",
-    "GoalState", "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookOutcome", "LookRuling", "Missing",
-    "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "OwnedGoal", "Path", "PersonSpec",
-    "Place", "PlannedGoal", "Problem", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement",
-    "Settled", "Settlement", "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec",
-    "VisitorGoals",
+    "FINAL", "IDEMPOTENT", "MISSING", "PEOPLE", "UUID4", "VISITOR_PREFIX", "Ack", "BodyForm", "Candidate", "Claim",
+    "CompletedGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec", "Event", "EventCases",
+    "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft", "GoalState", "Handshake", "Health",
+    "Json", "Key", "LinkSpec", "LookClaim", "LookOutcome", "LookRuling", "Missing", "NamedValues", "NamedVisitor",
+    "NewEvent", "NotYet", "Outcome", "OutcomeKind", "OwnedGoal", "Path", "PersonSpec", "Place", "PlannedGoal",
+    "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement", "Settled", "Settlement", "SignatureSpec",
+    "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec", "VisitorGoals",
 ]  # fmt: skip

@@ -82,12 +82,6 @@ class Derived(Protocol):
         """The document before the change."""
 
 
-class EventTypes(Protocol):
-    """Event types, told apart by name or by glob (`bridge.globs` compiles them)."""
-
-    def __contains__(self, event_type: object, /) -> bool: ...
-
-
 class Path(Protocol):
     """A compiled path of the rule language (`bridge.rules.language.paths` makes them)."""
 

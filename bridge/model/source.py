@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
-    from bridge.model.document import Derived, Document, EventTypes, Json, Path
+    from bridge.model.document import Derived, Document, Json, Path
 
 
 class BodyForm(StrEnum):
@@ -188,7 +188,7 @@ class Source:
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
     borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
-    named_types: those that its rules and links name; the same bytes under two of them are two events.
+    named_types: those that its rules and links name, by name or glob; the same bytes under two of them are two events.
     former: how the previous release read type and id, if differently; only for recognising what it stored.
     retry_fields: form fields by which a retry differs from the first delivery.
     decimals: currencies whose minor units the provider counts differently, code -> decimals.
@@ -212,7 +212,7 @@ class Source:
     secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()
     id_is_signed: bool = True
-    named_types: EventTypes = frozenset()
+    named_types: Container[str] = frozenset()
     former: FormerSpec | None = None
     retry_fields: tuple[str, ...] = ()
     body: BodyForm = BodyForm.JSON

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.alerts.targets import send, targets, unreadable
-from bridge.model import AlertMessage
+from bridge.store.operator.alerting import AlertMessage
 
 ROOT = Path(__file__).parents[2]
 MESSAGE = AlertMessage("x", "news", "purchase 29.00 USD", "purchase 29.00 USD, plan pro\nVisitor: not known.")

@@ -7,12 +7,11 @@ have been sent, and is never sent again. `bridge.alerts` decides what is said, a
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, delete, func, literal_column, or_, select, update
 
-from bridge.model import AlertClaim, Problem
 from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.delivery import restoring
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-    from bridge.model import AlertMessage
-
 TURN_MS: Final = 30_000  # how long the turn of a process that does not come back lasts
 STALE_MS: Final = 3_600_000  # older good news, and messages that could not be sent for so long, are dropped
 LOST_MS: Final = 120_000  # a message that is being sent for so long: its process is gone
@@ -36,6 +33,47 @@ OVER: Final = ("sent", "failed", "unknown", "dropped")
 
 _TURN: Final = "alerts_turn"
 _REMOVED: Final = "alerts_removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem of `/status`. gone_at_ms: the first look that no longer saw it; None: it holds.
+
+    told: a message said that it began, and none yet that it is over. told_at_ms: when the last such message was made.
+    """
+
+    key: str
+    sentence: str
+    detail: str
+    began_at_ms: int
+    gone_at_ms: int | None = None
+    told: bool = False
+    told_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertMessage:
+    """One message. about: unique, so that it is made once. kind: begin | over | news | test. goal_id: of good news."""
+
+    about: str
+    kind: str
+    title: str
+    body: str
+    goal_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertClaim:
+    """A message to one target, which only this process may send. tries: with this one."""
+
+    id: int
+    target: str
+    place: str
+    kind: str
+    title: str
+    body: str
+    goal_id: int | None
+    tries: int
 
 
 # -------------------------------------------------------------------------------------------------------- whose turn

@@ -13,10 +13,11 @@ from bridge import settings as settings_
 from bridge.alerts import telling
 from bridge.alerts.messages import AGAIN_MS, HOLD_MS
 from bridge.alerts.targets import Delivery, targets
-from bridge.model import AlertMessage, Destination
+from bridge.model import Destination
 from bridge.rules import RuleSet
 from bridge.store.delivery import restoring
 from bridge.store.operator import actions, alerting, forgetting, heartbeats, queries, status
+from bridge.store.operator.alerting import AlertMessage
 from bridge.store.schema import alerts, goals
 
 URLS = "json://127.0.0.1:1/secret-one mailto://127.0.0.1:2/secret-two"
