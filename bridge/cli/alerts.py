@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bridge import alarms, loading
+from bridge.alerts import messages, targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import Command, Section
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, FaultsError
+from bridge.lookup.step import fingerprint
+from bridge.store.operator import alerting, status
 from bridge.text import count, when_short
 
 if TYPE_CHECKING:
@@ -48,9 +52,6 @@ def alerts() -> None:
 @parameters.LIMIT
 def list_(limit: int) -> None:
     """Show the current problems, and the newest messages with what became of each."""
-    from bridge.alerts import messages, targets
-    from bridge.store.operator import alerting
-
     screen = of_context()
     settings = resources.settings()
     with resources.store() as store, store.read() as conn:
@@ -80,10 +81,6 @@ def list_(limit: int) -> None:
 
 def _alarms(conn: Connection) -> tuple[Alarm, ...]:
     """What `/status` says, as far as a command can know it."""
-    from bridge import alarms, loading
-    from bridge.lookup.step import fingerprint
-    from bridge.store.operator import status
-
     given = resources.environ()
     settings = resources.settings_or_defaults(given)
     try:
@@ -126,8 +123,6 @@ def test() -> int:
 
     The exit code is 1 if one did not. The command needs no database and stores nothing.
     """
-    from bridge.alerts import messages, targets
-
     screen = of_context()
     urls = resources.settings().bridge_alerts
     if not urls:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bridge import loading, rules
 from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.store import clock, rulesets
 from bridge.text import count, listing, span
+from bridge.workbench import backtest as backtests
+from bridge.workbench import shipped, stored, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,11 +55,6 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
     --shipped these are the other ones, and the present rules are those that a running bridge loaded last. Nothing is
     sent or written. A goal that gets another name counts as one goal lost and one gained.
     """
-    from bridge import loading
-    from bridge.store import clock
-    from bridge.workbench import backtest as backtests
-    from bridge.workbench import stored, unseen
-
     screen = of_context()
     given = resources.environ()
     settings = resources.settings_or_defaults(given)
@@ -103,17 +102,12 @@ def _sets(store: Store, given: Mapping[str, str], folder: Path | None, shipped: 
 
 def _of_path(given: Mapping[str, str], own: Path, path: Path) -> RuleSet:
     """The rules of a folder; those of one file together with the other files of one's own."""
-    from bridge import rules
-
     if path.is_dir() or not path.exists():
         return resources.load_rules(given, path)
     return resources.compile_rules(given, {**rules.read_files(own), path.name: rules.read_file(path)}, str(path.parent))
 
 
 def _of_release(given: Mapping[str, str], own: Path, version: str) -> RuleSet:
-    from bridge import rules
-    from bridge.workbench import shipped
-
     try:
         of_release = shipped.files(version)
     except KeyError:
@@ -124,8 +118,6 @@ def _of_release(given: Mapping[str, str], own: Path, version: str) -> RuleSet:
 
 def _in_force(store: Store, given: Mapping[str, str]) -> RuleSet:
     """The rules that a running bridge took last."""
-    from bridge.store import rulesets
-
     with store.read() as conn:
         files = rulesets.last_accepted(conn)
     if files is None:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bridge import rules, settings
+from bridge.alerts import targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, FaultsError, SettingsError
 from bridge.text import count
+from bridge.workbench import checking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,9 +91,6 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
 
 
 def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
-    from bridge import settings
-    from bridge.workbench import checking
-
     try:
         loaded = settings.load(given)
         report.faults += loaded.problems
@@ -107,16 +107,12 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
 def _check_alerts(report: CheckReport, urls: Sequence[str]) -> None:
     """Whether apprise can read the targets; it is loaded only if there are any."""
     if urls:
-        from bridge.alerts import targets
-
         report.alerts = targets.summary(urls)
         report.faults += targets.unreadable(urls)
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
     """The folder as it is shown, and name -> text; None: it cannot be read, which the report names."""
-    from bridge import rules
-
     try:
         if file is None:
             return str(folder), rules.read_files(folder)
@@ -127,8 +123,6 @@ def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, d
 
 
 def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
-    from bridge.workbench import checking
-
     settings = resources.settings_or_defaults(given)
     found = checking.check_files(texts, given, settings, folder, resources.now_ms())
     report.faults += found.faults

@@ -16,6 +16,7 @@ from bridge.cli.screen import BAD, GOOD
 from bridge.identity.evidence import FoundVisitor
 from bridge.sandbox import scenarios
 from bridge.store.operator import queries
+from bridge.workbench.describe import how_known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -208,8 +209,6 @@ def table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str
 
 def hero(screen: Screen, rows: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
     """The refund of a sale on another device: how its visitor was found, and the whole answer of `why`."""
-    from bridge.workbench.describe import how_known
-
     row = next(row for row in rows if row.act.step.type == HERO)
     screen.say()
     screen.heading("Neither the sale at Stripe nor its refund names a visitor, yet both are attributed:")

@@ -14,11 +14,15 @@ from itertools import chain, product
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import yaml
 
+from bridge import loading, sources
 from bridge.cli import captured, parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import MappingError, SignatureError, UsageError
+from bridge.presets import event_names, presets
+from bridge.sources import detection
 from bridge.text import listing, span
 
 if TYPE_CHECKING:
@@ -137,8 +141,6 @@ def _bodies(request: Request) -> list[bytes]:
 
 
 def _find(sent: Request, secret: str, own: Source | None) -> Detected:
-    from bridge.sources import detection
-
     if own is not None and detection.fits(own, sent):
         return Detected(own, own.verify, [own.provider], fitting=True)
     fitting = _providers(sent, secret)
@@ -152,8 +154,6 @@ def _find(sent: Request, secret: str, own: Source | None) -> Detected:
 
 def _providers(request: Request, secret: str) -> list[Source]:
     """The presets that this request verifies by. First those that are known to send an event of its type."""
-    from bridge import sources
-    from bridge.sources import detection
 
     def likelihood(source: Source) -> tuple[bool, bool, bool]:
         event_type = sources.read(source, request).envelope.type
@@ -166,8 +166,6 @@ def _providers(request: Request, secret: str) -> list[Source]:
 
 def _known_types(provider: str) -> set[str]:
     """The event types that the preset names."""
-    from bridge.presets import event_names, presets
-
     handovers = presets()[provider].get("handover", ())
     named = [[entry["event"]] if isinstance(entry["event"], str) else entry["event"] for entry in handovers]
     return {*event_names(provider), *chain(*named)}
@@ -176,8 +174,6 @@ def _known_types(provider: str) -> set[str]:
 @cache
 def _presets() -> tuple[Source, ...]:
     """A source of every provider that signs: a token in its place says nothing of whose it is."""
-    from bridge import loading, sources
-
     presets = sources.presets()
     signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in ("token", "basic")]
     made = []
@@ -189,8 +185,6 @@ def _presets() -> tuple[Source, ...]:
 
 
 def _notes(verified: Source, sent: Request, *, shortened: bool) -> list[str]:
-    from bridge import sources
-
     notes = ["The file ends with a line end that was not sent: an editor added it."] if shortened else []
     try:
         sources.verify(replace(verified, require=()), sent, time.time())
@@ -237,16 +231,12 @@ def _show_scheme(screen: Screen, found: Detected) -> None:
 
 
 def _lines(screen: Screen, mapping: dict[str, Any]) -> None:
-    import yaml
-
     for line in yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=_WIDE).splitlines():
         screen.line(f"    {line}")
 
 
 def _advice(request: Request, secrets: Sequence[str]) -> list[str]:
     """What to look at next; without a word on the secret itself."""
-    from bridge.sources import detection
-
     where = detection.signatures(request, secrets[0])
     if not where:
         seen = "Nothing in its headers or its query looks like a signature. Was the request captured with all headers?"

@@ -14,13 +14,22 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bridge import alarms, datafast, deliver, identity, loading
 from bridge import settings as settings_
+from bridge.alerts import targets
 from bridge.cli import resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
+from bridge.lookup import STRIPE_URL, asking
+from bridge.lookup.step import DEADLINE_MS, fingerprint, is_test
 from bridge.model import Candidate, Outcome, OutcomeKind
+from bridge.store import clock
+from bridge.store.delivery import rate_limit
+from bridge.store.links import lookups
+from bridge.store.operator import status
 from bridge.text import ago, count, listing, when
+from bridge.workbench import people
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -122,8 +131,6 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
     """Can apprise read every target of BRIDGE_ALERTS? Nothing is sent to them."""
     if not settings.bridge_alerts:
         return
-    from bridge.alerts import targets
-
     wrong = targets.unreadable(settings.bridge_alerts)
     yield from (Finding("fail", "alerts", sentence) for sentence in wrong)
     if not wrong:
@@ -144,10 +151,6 @@ def _rules(rule_set: RuleSet) -> Iterator[Finding]:
 
 
 def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
-    from bridge import loading
-    from bridge.lookup.step import fingerprint
-    from bridge.store.operator import status
-
     destinations = loading.destinations(settings, rule_set)
     key = settings.stripe_api_key
     try:
@@ -168,8 +171,6 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
 
 def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterator[Finding]:
     """What would find more visitors, by the stored events."""
-    from bridge.workbench import people
-
     found = people.improvements(store, rule_set, settings)
     for unread in found.fields:
         known = f" ({unread.known} of them name a user whose visitor is known)" if unread.known else ""
@@ -208,8 +209,6 @@ def _judged(
 
     Where no process runs at all, nobody asks `/status`, so that the missing worker is only a warning.
     """
-    from bridge import alarms
-
     sources, share = rule_set.sources if rule_set else {}, settings.bridge_attribution_alarm
     for level, judged in (
         ("fail", alarms.alarms(found, None, sources, destinations, share)),
@@ -236,9 +235,7 @@ def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -
     key = settings.stripe_api_key
     if key is None:
         return
-    from bridge.lookup import STRIPE_URL, asking
     from bridge.lookup.client import StripeClient
-    from bridge.lookup.step import DEADLINE_MS, is_test
 
     missing = []
     with closing(StripeClient(key, url or STRIPE_URL, DEADLINE_MS)) as client:
@@ -269,10 +266,6 @@ def _no_more(answer: StripeAnswer) -> Finding | None:
 
 def _short_pauses(store: Store | None, key: str) -> Iterator[Finding]:
     """The short pauses; a lasting one is an alarm."""
-    from bridge.lookup.step import fingerprint
-    from bridge.store import clock
-    from bridge.store.links import lookups
-
     if store is None:
         return
     try:
@@ -293,8 +286,6 @@ def _short_pauses(store: Store | None, key: str) -> Iterator[Finding]:
 def _datafast(
     settings: Settings, rule_set: RuleSet | None, store: Store | None, visitor: str | None, name: str
 ) -> Iterator[Finding]:
-    from bridge import datafast, loading
-
     known = loading.destinations(settings, rule_set)
     if visitor is not None and name not in known:
         raise UsageError(f"There is no destination {name!r}; there are {listing(sorted(known))}.")
@@ -313,9 +304,6 @@ class _Turn:
         self._store, self._rate = store, settings.bridge_rate_per_minute
 
     def take(self, destination: Destination) -> None:
-        from bridge import deliver
-        from bridge.store.delivery import rate_limit
-
         store, token = self._store, deliver.token_hash(destination)
         if store is None:
             return
@@ -344,8 +332,6 @@ def _website(about: str, key: str, answer: Website | Outcome) -> Finding:
 
 
 def _visitor(text: str, settings: Settings) -> str:
-    from bridge import identity
-
     judged = identity.judge(Candidate("--visitor", text), settings.bridge_visitor_id)
     if judged.visitor is None:
         raise UsageError(f"--visitor {judged.why}")

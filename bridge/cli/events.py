@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from bridge import loading
 from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import Command, Section
 from bridge.cli.screen import clean_lines, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
+from bridge.store.inbox import events as inbox
+from bridge.store.operator import changes, queries
 from bridge.text import count, listing, when_short
+from bridge.workbench import describe, stored
+from bridge.workbench import replay as replays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,8 +70,6 @@ def events() -> None:
 @parameters.LIMIT
 def list_(since: int | None, until: parameters.Point | None, limit: int, **filters: Any) -> None:
     """List received webhooks, the newest first, with what became of them."""
-    from bridge.store.operator import queries
-
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         wanted = queries.EventFilter(
@@ -81,10 +84,8 @@ def list_(since: int | None, until: parameters.Point | None, limit: int, **filte
 
 
 def _row(line: EventLine) -> tuple[str, ...]:
-    from bridge.workbench.describe import became
-
     mode = " (test)" if line.test else ""
-    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, became(line))
+    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, describe.became(line))
 
 
 @events.command(
@@ -99,9 +100,6 @@ def _row(line: EventLine) -> tuple[str, ...]:
 @click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
 def show(event: str, body: bool) -> None:
     """Show one event: when it came, every rule's reason, the visitor, its goals and their attempts."""
-    from bridge.store.operator import queries
-    from bridge.workbench import describe
-
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = one(conn, event)
@@ -118,8 +116,6 @@ def show(event: str, body: bool) -> None:
 
 def one(conn: Connection, text: str) -> EventDetail:
     """The event of this name; BridgeError if there is none, UsageError if there are several."""
-    from bridge.store.operator import queries
-
     found = queries.find(conn, f"ev_{text}" if text.isdecimal() and len(text) < 7 else text).events
     if not found:
         raise BridgeError(f"There is no event {text!r}. `python -m bridge events` lists the newest.")
@@ -132,10 +128,8 @@ def one(conn: Connection, text: str) -> EventDetail:
 
 
 def _write_body(screen: Screen, detail: EventDetail) -> None:
-    from bridge.workbench.describe import gone
-
     if detail.event.body is None:
-        raise BridgeError(f"The body of {detail.line.label} is gone: {gone(detail.line)}.")
+        raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
     body = redaction.masked_body(detail.event)
     if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would obey what the body holds
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
@@ -175,8 +169,6 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
     Goals that an event has already made stay as they are: there is only one per once key, so nothing is sent twice.
     To send a delivered goal again, use `python -m bridge goals retry`.
     """
-    from bridge.store.inbox import events as inbox
-
     screen = of_context()
     if bool(names) == any(value is not None for value in filters.values()):
         raise UsageError(
@@ -204,8 +196,6 @@ def _each(
     store: Store, what: str, lines: Sequence[EventLine], act: Callable[[Connection, int], bool], became: str
 ) -> tuple[list[str], list[str]]:
     """Do it to each, and list it as a change. The labels of the events with which it was done, and of the others."""
-    from bridge.store.operator import changes
-
     labels = [(line.id, line.label) for line in lines]
     done = changes.each(store, what, labels, act, lambda was: f"is {became}" if was else None, f"are {became}")
     told = list(zip(labels, done, strict=True))
@@ -216,8 +206,6 @@ def _selected(
     conn: Connection, names: Sequence[str], since: int | None, until: parameters.Point | None, **filters: Any
 ) -> list[EventLine]:
     """The events to be routed again, in the order in which they came."""
-    from bridge.store.operator import queries
-
     if names:
         return [one(conn, name).line for name in reversed(names)]
     until_ms = resources.until_ms(conn, until)
@@ -240,16 +228,13 @@ def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
 
 def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     """Foretell what becomes of these events, by the mapping files as they are now, and show it."""
-    from bridge import loading
-    from bridge.workbench import replay, stored
-
     given = resources.environ()
     settings = resources.settings_or_defaults(given)
     rule_set = resources.load_rules(given)
     for source in rule_set.sources.values():
         redaction.hide_source(screen, source)
     preparer = stored.preparer(store, rule_set, settings, loading.destinations(settings, rule_set))
-    found = list(replay.foretell(store, preparer, ids))
+    found = list(replays.foretell(store, preparer, ids))
     if screen.as_json:
         screen.write_json(_foretold_json(found))
     else:
@@ -271,13 +256,11 @@ def _foretold_json(found: Sequence[ForetoldEvent]) -> dict[str, Any]:
 
 
 def _print_foretold(screen: Screen, found: Sequence[ForetoldEvent]) -> None:
-    from bridge.workbench import replay
-
-    screen.heading(replay.summary(found))
-    rows = replay.news(found)
+    screen.heading(replays.summary(found))
+    rows = replays.news(found)
     if rows:
         screen.say()
-        table = [(f"ev_{one.event_id}", one.type, replay.sentence(one)) for one in rows[:_SHOWN]]
+        table = [(f"ev_{one.event_id}", one.type, replays.sentence(one)) for one in rows[:_SHOWN]]
         screen.table(("EVENT", "TYPE", "WHAT WOULD BECOME OF IT"), table)
     if len(rows) > _SHOWN:
         screen.say(f"{len(rows) - _SHOWN} more: --json shows all.")
@@ -293,8 +276,6 @@ def ignore(names: Sequence[str]) -> int:
 
     Nothing is removed: they are kept as ignored, with the reason, and `events replay` can still route them again.
     """
-    from bridge.store.inbox import events as inbox
-
     with resources.store() as store:
         with store.read() as conn:
             lines = [one(conn, name).line for name in names]

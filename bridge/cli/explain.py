@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bridge import loading, route
 from bridge import settings as settings_
 from bridge.cli import captured, parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import SettingsError
 from bridge.masking import url_without_password
+from bridge.prepare import Preparer
+from bridge.workbench.explain import as_json, as_sent, event_read, look_at, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,10 +51,6 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     line, the body); `-` reads standard input. Nothing is sent or stored. The exit code is 1 if the event could
     not be read.
     """
-    from bridge import loading
-    from bridge.prepare import Preparer
-    from bridge.workbench.explain import as_json, look_at
-
     screen = of_context()
     given = resources.environ()
     rule_set = resources.load_rules(given, mappings)
@@ -82,9 +81,6 @@ def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
 
 def print_explanation(screen: Screen, explained: Explained) -> None:
     """The answer first, then the reasons."""
-    from bridge import route
-    from bridge.workbench.explain import event_read, summary
-
     screen.heading(summary(explained))
     screen.say()
     screen.facts(event_read(explained))
@@ -95,8 +91,6 @@ def print_explanation(screen: Screen, explained: Explained) -> None:
 
 
 def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
-    from bridge.workbench.explain import as_sent
-
     goal = as_sent(explained, draft)
     is_goal = draft.planned.kind == "goal"
     screen.heading(f"Goal {draft.planned.name}" if is_goal else "Payment")

@@ -16,7 +16,12 @@ from bridge.cli.catalogue import Command, Section
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
+from bridge.store import clock
+from bridge.store.goals.parking import DRY_RULE
+from bridge.store.operator import actions, changes, queries
 from bridge.text import count, listing, when_short
+from bridge.workbench import describe
+from bridge.workbench.describe import CANCELLED, again, retried, why_or_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,9 +66,6 @@ def goals() -> None:
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
-    from bridge.store.operator import queries
-    from bridge.workbench import describe
-
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         wanted = queries.GoalFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
@@ -76,8 +78,6 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
 
 
 def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
-    from bridge.workbench.describe import why_or_when
-
     made = when_short(line.created_at_ms)
     return (line.label, made, line.source, line.called, line.visitor or "", line.state, why_or_when(line, moment))
 
@@ -88,9 +88,6 @@ def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
 @click.argument("goal", type=parameters.GOAL, metavar="GOAL")
 def show(goal: int) -> None:
     """Show one goal: its visitor and how that is known, its event, every attempt, what happens next."""
-    from bridge.store.operator import queries
-    from bridge.workbench import describe
-
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = queries.show_goal(conn, goal)
@@ -125,9 +122,6 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
 
     A delivered goal is sent a second time only after you confirm it, because DataFast counts both.
     """
-    from bridge.store.operator import actions
-    from bridge.workbench.describe import retried
-
     with resources.store() as store:
         with store.read() as conn:
             chosen, delivered = _chosen(conn, ids, state, since)
@@ -144,8 +138,6 @@ def _chosen(
     conn: Connection, ids: Sequence[int], state: str | None, since: int | None
 ) -> tuple[Sequence[int], frozenset[int]]:
     """The ids of the goals that were selected, and of those among them that were delivered."""
-    from bridge.store.operator import queries
-
     if bool(ids) == bool(state):
         raise UsageError("Name goals (goals retry goal_7), or select them with --state.")
     if ids:
@@ -156,8 +148,6 @@ def _chosen(
 
 
 def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
-    from bridge.workbench.describe import again
-
     if delivered:
         parameters.confirm(again([f"goal_{one}" for one in sorted(delivered)]), yes=yes)
     elif chosen and not named:
@@ -187,10 +177,6 @@ def send(rule: str, source: str | None, yes: bool) -> int:
     The command says how many there are, and asks first. Goals that are older than their max_age stay as they are,
     because DataFast would date them today. To have the rule's future goals sent, set it to `enabled: true`.
     """
-    from bridge.store import clock
-    from bridge.store.goals.parking import DRY_RULE
-    from bridge.store.operator import actions, queries
-
     wanted = queries.GoalFilter(state="dry", reason=DRY_RULE, rule_id=rule, source=source)
     with resources.store() as store:
         with store.read() as conn:
@@ -215,8 +201,6 @@ def send(rule: str, source: str | None, yes: bool) -> int:
 @click.argument("ids", type=parameters.GOAL, metavar="GOAL...", nargs=-1, required=True)
 def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
-    from bridge.store.operator import actions
-    from bridge.workbench.describe import CANCELLED
 
     def act(conn: Connection, one: int) -> tuple[str, str]:
         outcome = actions.cancel(conn, one).value
@@ -236,8 +220,6 @@ def _each(
     also_fine: Sequence[str] = (),
 ) -> int:
     """Do it to each, list it as a change, and say what became of each. also_fine: nothing was done, and need not be."""
-    from bridge.store.operator import changes
-
     labels = [(one, f"goal_{one}") for one in ids]
     done = changes.each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)
     rows = [(one, outcome, text) for one, (outcome, text) in zip(ids, done, strict=True)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bridge.cli import starter
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
@@ -39,8 +40,6 @@ def init(folder: Path, tools: Sequence[str]) -> None:
     Each tool gets a mapping file of a few lines, which lists the shipped goals that are on. Nothing is overwritten: DIR
     must be new or empty.
     """
-    from bridge.cli import starter
-
     chosen = _chosen(tools, starter.names())
     _demand_empty(folder)
     files = starter.files(chosen)

@@ -6,21 +6,26 @@ has them learned again from the stored events after an upgrade, or removes every
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import click
 
+from bridge import identity, route
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Command, Section, command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.model import Key
+from bridge.store.operator import changes, forgetting, threads
 from bridge.text import count, listing
+from bridge.workbench import linking, why
+from bridge.workbench.describe import as_json
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen
-    from bridge.model import Key
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
     from bridge.workbench.linking import Cut
@@ -49,9 +54,6 @@ def show(key: str) -> None:
 
     `python -m bridge why KEY` shows the same with its events and goals.
     """
-    from bridge.store.operator import threads
-    from bridge.workbench.describe import as_json
-
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         named = threads.named(conn, key)
@@ -84,10 +86,6 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
     KIND is customer, subscription, order, session, charge … as `links show` writes it. The link holds for live events.
     """
-    from bridge import identity
-    from bridge.store.operator import changes
-    from bridge.workbench import linking
-
     given = resources.environ()
     settings = resources.settings()
     owner = resources.source(resources.load_rules(given), source)
@@ -125,9 +123,6 @@ def forget(key: str, yes: bool) -> None:
     that were sent and stay as they are, with DataFast's ids. To remove all that is stored about a person, use
     `python -m bridge forget`.
     """
-    from bridge.store.operator import changes
-    from bridge.workbench import linking
-
     screen, settings = of_context(), resources.settings()
     with resources.store() as store:
         with store.read() as conn:
@@ -156,9 +151,6 @@ def _preview(screen: Screen, what: Cut) -> None:
 
 def _the_key(conn: Connection, text: str) -> Key:
     """The only key of this name; that of a person goes before a customer's, because it is shared, and the live one."""
-    from bridge.model import Key
-    from bridge.workbench import why
-
     named = why.keys_named(conn, text)
     if not named:
         raise BridgeError(f"No event has named {text!r}.")
@@ -178,11 +170,6 @@ def relearn() -> None:
     Only events whose bodies are still stored (BRIDGE_RETENTION_DAYS) are read. No goal is made or sent twice. Goals
     whose visitor is found this way are sent.
     """
-    import secrets
-
-    from bridge import route
-    from bridge.store.operator import changes
-
     screen = of_context()
     given = resources.environ()
     settings: Settings = resources.settings()
@@ -224,9 +211,6 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     asks. Only counts stay: that an event of this type arrived, that a goal of this name was sent. Goals that were not
     sent yet are never sent. At the end it says what remains to be done at DataFast and at the provider.
     """
-    from bridge.store.operator import changes, forgetting
-    from bridge.workbench import linking
-
     screen = of_context()
     visitor, customer, user, email = ((given or "").strip() for given in (visitor, customer, user, email))
     typed = [given for given in (visitor, customer, user, email) if given]
@@ -256,9 +240,6 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
 
 
 def _print_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
-    from bridge.store.operator import forgetting
-    from bridge.workbench import linking
-
     visitors = sorted(person.visitors)
     if screen.as_json:
         counts = {"events": len(person.events), "goals": len(person.goals), "keys": len(person.keys)}

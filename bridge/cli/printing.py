@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.identity.sentences import in_words
 from bridge.text import shown, when
-from bridge.workbench import trace
+from bridge.workbench import describe, trace, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,6 @@ def print_page(
     screen: Screen, heads: Sequence[str], lines: Sequence[Any], row: Callable[[Any], Any], *, limit: int, none: str
 ) -> None:
     """The newest events or goals, a row each, and how to see older ones."""
-    from bridge.workbench import describe
-
     if screen.as_json:
         screen.write_json(describe.as_json(lines))
         return
@@ -37,8 +35,6 @@ def print_page(
 
 def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
     """An event: when it came, what became of it, every rule, every candidate, its goals with their attempts."""
-    from bridge.workbench import describe
-
     screen.heading(describe.event_title(detail))
     screen.facts(describe.event_facts(detail, moment))
     print_elements(screen, (detail.trace or {}).get("elements", ()))
@@ -58,16 +54,12 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
 
 def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
     """A goal: its visitor and how that is known, its state, what happens next."""
-    from bridge.workbench import describe
-
     screen.heading(f"{goal.label}  {goal.called}")
     screen.facts(describe.goal_facts(goal, moment))
 
 
 def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
     """A goal with its event and its attempts."""
-    from bridge.workbench import describe
-
     print_goal(screen, detail.goal, moment)
     screen.facts(describe.origin_facts(detail), width=15)
     screen.facts(describe.obstacles(detail, moment), width=15)
@@ -75,8 +67,6 @@ def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> No
 
 
 def _print_tries(screen: Screen, detail: GoalDetail) -> None:
-    from bridge.workbench import describe
-
     if detail.lookups:
         screen.facts([(when(one.asked_at_ms), describe.lookup_sentence(one)) for one in detail.lookups], width=25)
     tries = [(when(attempt.started_at_ms), describe.try_sentence(attempt)) for attempt in detail.attempts]
@@ -137,8 +127,6 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
 
 def print_thread(screen: Screen, thread: Thread) -> None:
     """The keys that belong together, and the visitors to which they lead."""
-    from bridge.workbench import why
-
     screen.heading("Keys")
     screen.facts([(in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
     screen.say()

@@ -9,8 +9,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from bridge import loading, sources
 from bridge.cli import resources
 from bridge.errors import FaultsError
+from bridge.store.operator import queries
+from bridge.workbench.describe import known_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,16 +28,12 @@ if TYPE_CHECKING:
 
 def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
     """Hide what is secret in these events, whatever part of them is shown. known: sources that were read already."""
-    from bridge.workbench.describe import known_by
-
     for detail in details:
         hide_event(screen, detail.event, known_by(detail), (known or {}).get(detail.event.source))
 
 
 def hide_event(screen: Screen, event: Event, ids: Iterable[str], source: Source | None = None) -> None:
     """The same for one event. ids: by which it is found; they are not secret, whatever their fields are called."""
-    from bridge import sources
-
     screen.hide(sources.unshowable(source or source_of(event.source, event.provider), event.body, ids))
 
 
@@ -42,8 +41,6 @@ def hide_goals(
     screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example], known: Mapping[str, Source] | None = None
 ) -> None:
     """Hide what is secret in the events that made these goals, or would have. known: as for `hide_of`."""
-    from bridge.store.operator import queries
-
     shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
     hide_of(screen, (detail for detail in shown if detail is not None), known)
 
@@ -56,15 +53,11 @@ def hide_sources(screen: Screen, pairs: Iterable[tuple[str, str]]) -> None:
 
 def hide_source(screen: Screen, source: Source | None) -> None:
     """The same of one source, if it is known."""
-    from bridge import sources
-
     screen.hide(sources.unshowable(source))
 
 
 def masked_body(event: Event) -> bytes:
     """The body as it came, but for the token of its sender: nothing is signed where there is one."""
-    from bridge import sources
-
     source, body = source_of(event.source, event.provider), event.body or b""
     return body if source is None else sources.without(body, sources.sender_tokens(source, body))
 
@@ -72,8 +65,6 @@ def masked_body(event: Event) -> bytes:
 @lru_cache(maxsize=64)
 def source_of(name: str, provider: str) -> Source | None:
     """The source as its file has it now, else as its provider's preset has it; None if neither can be read."""
-    from bridge import loading, sources
-
     given = resources.environ()
     folder = resources.mappings_folder(given)
     presets = sources.presets()

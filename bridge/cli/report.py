@@ -9,11 +9,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge import alarms
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.identity.sentences import WAYS
+from bridge.store import clock
 from bridge.text import ago, when_short
+from bridge.workbench import coverage as coverages
+from bridge.workbench import report as reports
+from bridge.workbench import unseen
+from bridge.workbench.describe import stands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +45,6 @@ def report(since: int) -> None:
     Days are UTC. Money comes from the metadata `amount` and `currency`, added up with and without a visitor. Goals of
     test events are counted separately.
     """
-    from bridge.store import clock
-    from bridge.workbench import report as reports
-
     screen = of_context()
     with resources.store() as store:
         with store.read() as conn:
@@ -55,8 +58,6 @@ def report(since: int) -> None:
 
 def as_json(found: Report) -> dict[str, Any]:
     """Amounts are strings, as exact as the goals have them."""
-    from bridge import alarms
-
     return {
         "since_ms": found.since_ms,
         "until_ms": found.until_ms,
@@ -134,8 +135,6 @@ def _print(screen: Screen, found: Report, since: int) -> None:
 
 def _print_visitors(screen: Screen, found: Report) -> None:
     """Through what each source's goals found their visitors, and how its last sales fared."""
-    from bridge import alarms
-
     ways = [way for way in WAYS if any(through[way] for through in found.through.values())]
     if ways:
         screen.say()
@@ -155,8 +154,6 @@ def _ways(found: Report, source: str, ways: Sequence[str]) -> tuple[str, ...]:
 
 
 def _print_state(screen: Screen, found: Report) -> None:
-    from bridge.workbench.describe import stands
-
     if found.waiting:
         screen.say()
         screen.heading("Waiting now")
@@ -206,10 +203,6 @@ def coverage(since: int, mappings: Path | None) -> None:
     It also names the paths in your rules that none of the newest events has; most of these are misspelt. If no rule
     uses an event type, deselect it at its provider, or write a rule for it. Nothing is sent or changed.
     """
-    from bridge.store import clock
-    from bridge.workbench import coverage as coverages
-    from bridge.workbench import unseen
-
     screen = of_context()
     given = resources.environ()
     rule_set = resources.load_rules(given, mappings)

@@ -15,6 +15,9 @@ from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.store import clock
+from bridge.store.delivery import restoring
+from bridge.store.operator import changes
 from bridge.text import ago, count, listing, when
 
 if TYPE_CHECKING:
@@ -53,10 +56,6 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     Stop every process of the bridge first, including the one that used the lost database. Running this twice does no
     harm.
     """
-    from bridge.store import clock
-    from bridge.store.delivery import restoring
-    from bridge.store.operator import changes
-
     screen = of_context()
     with resources.store() as store:
         _demand_quiet(store)
@@ -84,9 +83,6 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
 
 def _demand_quiet(store: Store) -> None:
     """BridgeError while a process runs. A backup holds the last heartbeat of its time, so only a newer one counts."""
-    from bridge.store import clock
-    from bridge.store.delivery import restoring
-
     with store.read() as conn:
         first_ms = restoring.last_beat_ms(conn)
         now_ms = clock.read_ms(conn)

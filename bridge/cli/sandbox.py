@@ -5,6 +5,7 @@ Together with `simulate` and `serve` it plays a whole sale, without a key and wi
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,9 @@ import click
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
+from bridge.sandbox import server
+from bridge.sandbox.options import Options, changed
+from bridge.sandbox.simulator import secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,9 +72,6 @@ def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Se
     point a bridge at it, set DATAFAST_API_URL and DATAFAST_API_KEY as it says when it starts. Nothing leaves this
     machine.
     """
-    from bridge.sandbox import server
-    from bridge.sandbox.options import Options, changed
-
     screen = of_context()
     try:
         chosen = changed(Options(keys=tuple(keys), known="any" if visitor == "any" else "seeded"), _switches(options))
@@ -87,8 +88,6 @@ def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Se
 
 
 def _switches(options: Sequence[str]) -> dict[str, Any]:
-    import json
-
     values: dict[str, Any] = {}
     for option in options:
         name, equals, text = option.partition("=")
@@ -102,8 +101,6 @@ def _switches(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _introduce(screen: Screen, url: str, api_url: str, key: str) -> None:
-    from bridge.sandbox.simulator import secret_name
-
     if screen.as_json:
         screen.write_json({"url": url, "api_url": api_url})
     else:

@@ -9,7 +9,10 @@ never migrated here: with an older schema the bridge answers 503 and says which 
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import sys
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -98,8 +101,6 @@ def _demand_address(host: str, port: int) -> None:
     """One sentence instead of gunicorn's eleven lines in five seconds, if another process listens there."""
     if "LISTEN_FDS" in os.environ:
         return  # systemd has opened the socket already
-    import socket
-
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -146,9 +147,6 @@ def worker() -> None:
     may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C a worker finishes what it is sending,
     and then ends.
     """
-    import signal
-    import threading
-
     from bridge import logs
 
     settings = resources.settings()

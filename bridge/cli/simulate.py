@@ -15,11 +15,14 @@ from urllib.parse import urlencode
 
 import click
 
+from bridge import sources
 from bridge.cli import captured, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import BodyForm
+from bridge.sandbox import encode, mix, scenarios, sign, simulator
+from bridge.sandbox.scenarios import SCENARIOS, Step
 from bridge.text import count, listing
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
     from bridge.cli.screen import Screen
     from bridge.model import Request, Source
-    from bridge.sandbox.scenarios import Step
     from bridge.sandbox.simulator import Sent
 
 _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
@@ -83,8 +85,6 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         return 0
     if (scenario is None) == (given["file"] is None):
         raise UsageError("Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json.")
-    from bridge.sandbox import simulator
-
     targets = targets or (_own_address(),)
     for to in targets:
         simulator.target(to, "")  # a wrong URL is said before anything is sent
@@ -106,8 +106,6 @@ def _own_address() -> str:
 
 
 def _list(screen: Screen) -> None:
-    from bridge.sandbox.scenarios import SCENARIOS
-
     rows = [(one.name, one.help, " ".join(one.shapes)) for one in SCENARIOS.values()]
     if screen.as_json:
         screen.write_json([{"name": name, "help": text, "versions": shapes.split()} for name, text, shapes in rows])
@@ -116,8 +114,6 @@ def _list(screen: Screen) -> None:
 
 
 def _scenario(screen: Screen, name: str, targets: Sequence[str], given: Mapping[str, Any]) -> tuple[list[Sent], int]:
-    from bridge.sandbox import mix, scenarios, simulator
-
     seed = random.randrange(1_000_000) if given["seed"] is None else given["seed"]  # noqa: S311 - a play, not a secret
     steps = scenarios.build(name, seed=seed, end_s=int(time.time()), test=given["test"])
     steps = mix.changed(steps, [mix.parse_set(text) for text in given["sets"]])
@@ -149,8 +145,6 @@ def _show(screen: Screen, one: Sent, before: int, of: int) -> None:
 
 
 def _file(screen: Screen, given: Mapping[str, Any], targets: Sequence[str]) -> list[Sent]:
-    from bridge.sandbox import simulator
-
     content = captured.read_file(given["file"])
     source = _source(given["source"] or captured.source_in(content))
     request = _request(source, content, given["sets"], given["headers"])
@@ -189,9 +183,6 @@ def _request(source: Source, content: bytes, sets: Sequence[str], headers: Seque
 
 def _body(source: Source, body: bytes, sets: Sequence[str]) -> bytes:
     """The bytes as they are; anew where values are set, or where JSON is given for a sender of forms."""
-    from bridge.sandbox import encode, mix
-    from bridge.sandbox.scenarios import Step
-
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -223,10 +214,6 @@ def _header(text: str) -> tuple[str, str]:
 
 def _signed(source: Source, request: Request) -> tuple[Step, Request]:
     """The request signed by the source's own scheme, and what the bridge will read in it."""
-    from bridge import sources
-    from bridge.sandbox import sign
-    from bridge.sandbox.scenarios import Step
-
     # The same file is the same event, as a provider's second try is.
     event_id = f"sim_{hashlib.sha256(request.body).hexdigest()[:24]}"
     inside = any(place.where == "body" for place in source.verify.signature.places)  # Ko-fi: in the JSON, not the form

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bridge import snippet as scripts
 from bridge.cli import parameters
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
@@ -40,8 +41,6 @@ def snippet(tools: str | None, out: Path | None, base_url: str | None) -> None:
     The bridge serves a copy for all tools, which never changes, as `/bridge.<hash>.js`. docs/snippet.md says what the
     script cannot do.
     """
-    from bridge import snippet as scripts
-
     screen = of_context()
     if base_url is not None and (tools is not None or out is not None):
         raise UsageError("--base-url loads the bridge's own copy, for all tools: leave out --for and --out.")
@@ -74,8 +73,6 @@ def _write(file: Path, code: str) -> None:
 
 
 def _show_tag(screen: Screen, names: list[str], code: str, address: str, file: Path | None = None) -> None:
-    from bridge import snippet as scripts
-
     html = scripts.tag(address, code)
     if screen.as_json:
         written = None if file is None else str(file)

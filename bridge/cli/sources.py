@@ -17,6 +17,7 @@ from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.presets import stated
+from bridge.store.inbox import first_messages
 from bridge.text import ago
 from bridge.workbench.setting_up import (
     PLACEHOLDER,
@@ -118,8 +119,6 @@ def _print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
             return
         for source in waiting:
             with store.read() as conn:
-                from bridge.store.inbox import first_messages
-
                 found = first_messages.of_source(conn, source.name)
             _print_messages(screen, source, found)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import bridge
-from bridge import rules, sources
+from bridge import rules, snippet, sources
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.text import listing
@@ -122,8 +122,6 @@ def _setting(name: str) -> list[str]:
 
 def _snippet(tools: Sequence[str]) -> str:
     """The inline script for those tools whose links and embeds it knows; empty if there is none."""
-    from bridge import snippet
-
     known = [tool for tool in tools if tool in snippet.TOOLS]
     return snippet.inline(known) if known else ""
 
@@ -183,8 +181,6 @@ def _quoted(events: Sequence[str]) -> str:
 
 
 def _sections(setups: Sequence[Setup], *, has_snippet: bool) -> Iterator[str]:
-    from bridge import snippet
-
     if has_snippet:
         yield "\nPaste `snippet.html` into the `<head>` of each page of your site.\n"
     for one in setups:

@@ -14,7 +14,10 @@ from bridge.cli import printing, redaction, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError
+from bridge.identity.people import is_address
 from bridge.text import when
+from bridge.workbench.describe import as_json
+from bridge.workbench.why import goal_in_brief, look_up, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +44,6 @@ def why(what: str) -> None:
     number), a person (your app's id of a user, an e-mail address) or a DataFast visitor id. The exit code is 1 if
     nothing of that name is known.
     """
-    from bridge.identity.people import is_address
-    from bridge.workbench.why import look_up
-
     screen, given = of_context(), resources.environ()
     text = what.strip()
     with resources.store() as store, store.read() as conn:
@@ -85,8 +85,6 @@ def _print(screen: Screen, known: Known) -> None:
 
 
 def _print_timeline(screen: Screen, known: Known, details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> None:
-    from bridge.workbench.why import goal_in_brief, timeline
-
     screen.heading("Timeline")
     for entry in timeline(details, goals):
         screen.facts([(when(entry.at_ms), entry.sentence)], width=25)
@@ -98,8 +96,6 @@ def _print_timeline(screen: Screen, known: Known, details: Sequence[EventDetail]
 
 
 def _as_json(known: Known) -> dict[str, Any]:
-    from bridge.workbench.describe import as_json
-
     return {
         "events": as_json(known.events),
         "goals": as_json([*(goal for made in known.made.values() for goal in made), *known.goals]),
