@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import rules, sources
 from bridge.errors import FaultsError
-from bridge.model import Destination
+from bridge.model import Destination, Source
 from bridge.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.model import Source
     from bridge.rules import RuleSet
     from bridge.settings import Settings
 

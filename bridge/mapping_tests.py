@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from bridge import rules
-from bridge.model import BodyForm, ExactFloat, Request
-from bridge.prepare import Preparer
+from bridge.model import BodyForm, ExactFloat, GoalDraft, Json, Request, Source
+from bridge.prepare import Element, PreparedEvent, Preparer
 from bridge.rules.language.values import shown
 from bridge.text import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.model import GoalDraft, Json, Source
-    from bridge.prepare import Element, PreparedEvent
     from bridge.rules import RuleSet, RuleTrace
     from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
     from bridge.settings import Settings

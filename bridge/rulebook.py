@@ -10,19 +10,17 @@ good one goes on with those of its time. It knows no clock: its owner calls `loo
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge import loading, logs, rules
 from bridge.errors import MappingError, StoreError
-from bridge.store import rulesets
+from bridge.store import Store, rulesets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from typing import Any
 
     from bridge.rules import RuleSet
-    from bridge.store import Store
 
 FAULTS_TOLD: Final = 3  # in the sentence of /status; the log line and `check` name every one
 log = logs.get("rules")

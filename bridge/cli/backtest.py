@@ -11,9 +11,9 @@ import click
 from bridge import loading, rules
 from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
-from bridge.store import clock, rulesets
+from bridge.store import Store, clock, rulesets
 from bridge.text import count, listing, span
 from bridge.workbench import backtest as backtests
 from bridge.workbench import shipped, stored, unseen
@@ -21,9 +21,7 @@ from bridge.workbench import shipped, stored, unseen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
-    from bridge.store import Store
     from bridge.workbench.backtest import Backtest, Example, RuleResult
 
 

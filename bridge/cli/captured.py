@@ -11,14 +11,11 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlsplit
 
 from bridge.errors import UsageError
 from bridge.model import Request
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 LIMIT: Final = 1_048_576  # bytes of a body, as the web accepts them
 HEAD_LIMIT: Final = 65_536  # bytes in front of it, in a captured request

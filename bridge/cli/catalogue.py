@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from bridge.cli.screen import hang_up
-from bridge.settings import TABLE
+from bridge.settings import TABLE, Setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bridge.settings import Setting
 
 EVERYDAY: Final = {
     "serve": ("serve", "Start the bridge: receive webhooks, send goals."),

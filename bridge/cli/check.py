@@ -19,7 +19,7 @@ from bridge import rules, settings
 from bridge.alerts import targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, FaultsError, SettingsError
 from bridge.text import count
 from bridge.workbench import checking
@@ -27,7 +27,6 @@ from bridge.workbench import checking
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bridge.cli.screen import Screen
     from bridge.rules import RuleSet
     from bridge.workbench.checking import FileReport
 

@@ -24,7 +24,7 @@ import click
 from bridge.cli import demo_events
 from bridge.cli.catalogue import command
 from bridge.cli.demo_processes import DemoProcess, clean_environment, free_port, get_json, mappings
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.sandbox import simulator
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from bridge.cli.demo_events import Act
-    from bridge.cli.screen import Screen
     from bridge.sandbox.simulator import Sent
 
 ARRIVE_S: Final = 20.0

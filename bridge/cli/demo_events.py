@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import store
-from bridge.cli.screen import BAD, GOOD
+from bridge.cli.screen import BAD, GOOD, Screen
 from bridge.identity.evidence import FoundVisitor
 from bridge.sandbox import scenarios
 from bridge.store.operator import queries
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bridge.cli.screen import Screen
     from bridge.sandbox.scenarios import Expected, Step
     from bridge.sandbox.simulator import Sent
     from bridge.store.operator.queries import EventLine, GoalLine

@@ -19,7 +19,7 @@ import yaml
 from bridge import loading, sources
 from bridge.cli import captured, parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import MappingError, SignatureError, UsageError
 from bridge.presets import event_names, presets
 from bridge.sources import detection
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bridge.cli.screen import Screen
     from bridge.model import Place, Request, Source, VerifySpec
 
 _MANY: Final = 6  # providers of one scheme that are named

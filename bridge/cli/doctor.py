@@ -23,8 +23,8 @@ from bridge.cli.screen import of_context
 from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
 from bridge.lookup import STRIPE_URL, asking
 from bridge.lookup.step import DEADLINE_MS, fingerprint, is_test
-from bridge.model import Candidate, Outcome, OutcomeKind
-from bridge.store import clock
+from bridge.model import Candidate, CompletedGoal, Destination, Outcome, OutcomeKind
+from bridge.store import Store, clock
 from bridge.store.delivery import rate_limit
 from bridge.store.links import lookups
 from bridge.store.operator import status
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 
     from bridge.datafast import Client, Website
     from bridge.lookup.asking import StripeAnswer
-    from bridge.model import CompletedGoal, Destination
     from bridge.rules import RuleSet
     from bridge.settings import Settings
-    from bridge.store import Store
     from bridge.store.operator.status import Snapshot
 
 GOAL: Final = "bridge_test"

@@ -16,7 +16,7 @@ import click
 from bridge import loading
 from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import Command, Section
-from bridge.cli.screen import clean_lines, of_context
+from bridge.cli.screen import Screen, clean_lines, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
 from bridge.store.inbox import events as inbox
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.cli.screen import Screen
     from bridge.store import Store
     from bridge.store.operator.queries import EventDetail, EventLine
     from bridge.workbench.replay import ForetoldEvent

@@ -15,20 +15,18 @@ from bridge import loading, route
 from bridge import settings as settings_
 from bridge.cli import captured, parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import SettingsError
 from bridge.masking import url_without_password
 from bridge.prepare import Preparer
-from bridge.workbench.explain import as_json, as_sent, event_read, look_at, summary
+from bridge.workbench.explain import Explained, as_json, as_sent, event_read, look_at, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bridge.cli.screen import Screen
     from bridge.model import GoalDraft
     from bridge.settings import Settings
-    from bridge.workbench.explain import Explained
 
 
 @command(

@@ -16,21 +16,19 @@ from bridge.cli.catalogue import Command, Section
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
-from bridge.store import clock
+from bridge.store import Store, clock
 from bridge.store.goals.parking import DRY_RULE
 from bridge.store.operator import actions, changes, queries
 from bridge.text import count, listing, when_short
 from bridge.workbench import describe
-from bridge.workbench.describe import CANCELLED, again, retried, why_or_when
+from bridge.workbench.describe import CANCELLED, Moment, again, retried, why_or_when
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection
 
-    from bridge.store import Store
     from bridge.store.operator.queries import GoalLine
-    from bridge.workbench.describe import Moment
 
 RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
 

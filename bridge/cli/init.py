@@ -11,14 +11,13 @@ import click
 
 from bridge.cli import starter
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.text import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from bridge.cli.screen import Screen
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
 

@@ -14,7 +14,7 @@ import click
 from bridge import identity, route
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Command, Section, command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import Key
 from bridge.store.operator import changes, forgetting, threads
@@ -25,7 +25,6 @@ from bridge.workbench.describe import as_json
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from bridge.cli.screen import Screen
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
     from bridge.workbench.linking import Cut

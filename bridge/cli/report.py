@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import alarms
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.identity.sentences import WAYS
 from bridge.store import clock
 from bridge.text import ago, when_short
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bridge.cli.screen import Screen
     from bridge.workbench.coverage import Coverage, TypeCoverage
     from bridge.workbench.report import Money, Report, RuleReport
 

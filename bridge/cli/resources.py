@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import settings as settings_
 from bridge.errors import BridgeError, SchemaError, SettingsError, StoreUnavailable, UsageError
-from bridge.settings import database_file, hosts
+from bridge.settings import Settings, database_file, hosts
 from bridge.settings import database_url as database_url_
 from bridge.text import listing
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from bridge.cli.parameters import Point
     from bridge.model import Source
     from bridge.rules import RuleSet
-    from bridge.settings import Settings
     from bridge.store import Store
 
 CONNECTION_S: Final = 10.0  # how long a command waits for the one connection that it needs

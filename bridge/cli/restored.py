@@ -13,9 +13,9 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
-from bridge.store import clock
+from bridge.store import Store, clock
 from bridge.store.delivery import restoring
 from bridge.store.operator import changes
 from bridge.text import ago, count, listing, when
@@ -23,8 +23,6 @@ from bridge.text import ago, count, listing, when
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from bridge.cli.screen import Screen
-    from bridge.store import Store
     from bridge.store.delivery.restoring import Span, Unfinished
 
 BEATS_MS: Final = 12_000  # a process says every 5 s that it runs

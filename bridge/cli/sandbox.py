@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.sandbox import server
 from bridge.sandbox.options import Options, changed
@@ -22,7 +22,6 @@ from bridge.sandbox.simulator import secret_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.cli.screen import Screen
 
 _SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - of a play
 _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real one must not go to the sandbox

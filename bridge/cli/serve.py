@@ -20,17 +20,15 @@ import click
 
 from bridge.cli import resources
 from bridge.cli.catalogue import Command, command, write_settings
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
-from bridge.settings import HERE, database_file, database_url
+from bridge.settings import HERE, Settings, database_file, database_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from threading import Event
 
     from bridge.app import Bridge
-    from bridge.cli.screen import Screen
-    from bridge.settings import Settings
 
 AGAIN_S = 1.0  # between two tries to reach the database
 _INSTEAD: Final = "put a backup there, or name another file in DATABASE_URL"

@@ -18,9 +18,9 @@ import click
 from bridge import sources
 from bridge.cli import captured, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
-from bridge.model import BodyForm
+from bridge.model import BodyForm, Request, Source
 from bridge.sandbox import encode, mix, scenarios, sign, simulator
 from bridge.sandbox.scenarios import SCENARIOS, Step
 from bridge.text import count, listing
@@ -28,8 +28,6 @@ from bridge.text import count, listing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bridge.cli.screen import Screen
-    from bridge.model import Request, Source
     from bridge.sandbox.simulator import Sent
 
 _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})

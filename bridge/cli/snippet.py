@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bridge import snippet as scripts
 from bridge.cli import parameters
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
-
-if TYPE_CHECKING:
-    from bridge.cli.screen import Screen
 
 
 @command(

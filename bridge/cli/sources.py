@@ -15,7 +15,7 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.presets import stated
 from bridge.store.inbox import first_messages
 from bridge.text import ago
@@ -32,7 +32,6 @@ from bridge.workbench.setting_up import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.cli.screen import Screen
     from bridge.model import Source
     from bridge.store.inbox.first_messages import FirstMessage
     from bridge.workbench.setting_up import Setup

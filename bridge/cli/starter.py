@@ -21,12 +21,11 @@ from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.text import listing
 from bridge.workbench import drafts
-from bridge.workbench.setting_up import PLACEHOLDER, hand_over, of_recipe, setup
+from bridge.workbench.setting_up import PLACEHOLDER, Setup, hand_over, of_recipe, setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from bridge.workbench.setting_up import Setup
 
 _DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
 _NEEDED: Final = ("DATAFAST_API_KEY", "BRIDGE_ADMIN_TOKEN")

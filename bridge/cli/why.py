@@ -12,19 +12,17 @@ import click
 
 from bridge.cli import printing, redaction, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError
 from bridge.identity.people import is_address
 from bridge.text import when
 from bridge.workbench.describe import as_json
-from bridge.workbench.why import goal_in_brief, look_up, timeline
+from bridge.workbench.why import Known, goal_in_brief, look_up, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.cli.screen import Screen
     from bridge.store.operator.queries import EventDetail, GoalLine
-    from bridge.workbench.why import Known
 
 
 @command(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.globs import is_glob
 from bridge.masking import without_addresses
-from bridge.model import MISSING, Document, Source
+from bridge.model import MISSING, Document, NamedValues, PlannedGoal, Source
 from bridge.rules.goals import Making, RuleFailedError
-from bridge.rules.language.conditions import FieldTest, flat, shown_at
+from bridge.rules.language.conditions import All, Condition, FieldTest, flat, shown_at
 from bridge.rules.language.named import KEYED, with_values
 from bridge.rules.language.values import Value, shown
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace, Table
@@ -24,8 +24,6 @@ from bridge.text import text_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bridge.model import NamedValues, PlannedGoal
-    from bridge.rules.language.conditions import All, Condition
 
 IDLE_MAX: Final = 500
 _NO_RULES: Final = Table((), (), {}, ())

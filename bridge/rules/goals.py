@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge import limits
-from bridge.model import MISSING, Candidate, Document, Follows, PlannedGoal, Source
+from bridge.model import MISSING, Candidate, Document, Follows, Path, PlannedGoal, Source
 from bridge.rules.language.filters import Scope, instant, slug
 from bridge.rules.language.templates import Placeholder, Template
 from bridge.rules.language.values import json_in_text
@@ -21,7 +21,6 @@ from bridge.text import text_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bridge.model import Path
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.ruleset import Rule
 

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import current_app, g, request
+from flask import Flask, Response, current_app, g, request
 
 from bridge import logs
 from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
@@ -27,8 +27,6 @@ from bridge.web.messages import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from flask import Flask, Response
 
     from bridge.app import Bridge
     from bridge.settings import Settings

@@ -8,9 +8,9 @@ for the disk without a thread. The same address is a route of the application fo
 
 from __future__ import annotations
 
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Response, request
@@ -26,16 +26,10 @@ from bridge.errors import (
     UnknownSource,
 )
 from bridge.model import Ack, Reply
-from bridge.receive import look_in, receive
+from bridge.receive import Receiver, look_in, receive
 from bridge.server import Deferred, HttpAnswer
 from bridge.store.inbox.group_commit import PATIENCE_S
-from bridge.web.messages import request_of
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from bridge.receive import Receiver
-    from bridge.web.messages import Environ
+from bridge.web.messages import Environ, request_of
 
 PREFIX: Final = "/webhooks/"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

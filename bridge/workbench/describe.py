@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
-from bridge.model import EventState, GoalState, Verdict
+from bridge.model import EventState, GoalState, Json, Verdict
 from bridge.presets import stated
 from bridge.store.clock import read_ms
 from bridge.store.goals.parking import DRY_RULE
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Json
     from bridge.store.links.lookups import AskedQuestion
     from bridge.store.operator.queries import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
     from bridge.store.operator.status import DestinationState

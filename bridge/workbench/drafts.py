@@ -13,13 +13,12 @@ from bridge.rules import compile_path
 from bridge.rules.language.values import shown
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.layers import default_id
-from bridge.rules.reading.strict_yaml import parse
+from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bridge.rules.reading.strict_yaml import Node
     from bridge.workbench.explain import Explained
 
 _ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but asked for by whoever offers trials

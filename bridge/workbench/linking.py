@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.errors import UsageError
 from bridge.identity.people import email_hash, is_address
-from bridge.store import facts
+from bridge.store import Store, facts
 from bridge.store.goals import parking
 from bridge.store.operator import forgetting, queries, threads
 from bridge.text import ago, count, listing
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from bridge.identity.choice import KnownLinks
     from bridge.model import Key
     from bridge.settings import Settings
-    from bridge.store import Store
     from bridge.store.operator.forgetting import Person
     from bridge.store.operator.queries import GoalDetail, GoalLine
     from bridge.store.operator.threads import KeyLine

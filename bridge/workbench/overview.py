@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from bridge.identity.sentences import advice
-from bridge.model import FINAL, GoalState
+from bridge.model import FINAL, Destination, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.operator import overview
-from bridge.store.operator.overview import DAY_MS, HOUR_MS
+from bridge.store.operator.overview import DAY_MS, HOUR_MS, Progress, Queue
 from bridge.text import count, listing, money, span
 from bridge.workbench import report
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Destination
     from bridge.store import Store
-    from bridge.store.operator.overview import Progress, Queue
     from bridge.workbench.report import Money
     from bridge.workbench.setting_up import Setup
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bridge.identity.sentences import best_first, one_key
 from bridge.masking import without_addresses
 from bridge.store.operator import queries, tallies, threads
-from bridge.store.operator.threads import KEYS_MAX
+from bridge.store.operator.threads import KEYS_MAX, KeyLine, SharedVisitor, Thread
 from bridge.text import count, storable
 from bridge.workbench import describe, why
 from bridge.workbench.report import totals
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
     from bridge.store.operator.queries import GoalLine
-    from bridge.store.operator.threads import KeyLine, SharedVisitor, Thread
     from bridge.workbench.describe import Moment
     from bridge.workbench.why import TimelineEntry
 

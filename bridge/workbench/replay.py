@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import EventState
-from bridge.prepare import followed, settle
+from bridge.model import Event, EventState
+from bridge.prepare import PreparedEvent, Preparer, followed, settle
 from bridge.store.clock import read_ms
 from bridge.store.goals import making, statements
 from bridge.store.operator import history
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Event
-    from bridge.prepare import PreparedEvent, Preparer
     from bridge.store import Store
     from bridge.store.goals.making import ForetoldGoal
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import identity
 from bridge.globs import compile_glob
-from bridge.model import ReplyKind
+from bridge.model import Handshake, ReplyKind, Source
 from bridge.presets import event_names, stated
 from bridge.rules.reading.secrets import OLD
 from bridge.text import count, listing
@@ -22,7 +22,6 @@ from bridge.text import count, listing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bridge.model import Handshake, Source
     from bridge.rules import RuleSet
 
 PLACEHOLDER: Final = "https://YOUR-HOST"

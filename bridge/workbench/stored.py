@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.prepare import Preparer
-from bridge.store import facts
+from bridge.store import Store, facts
 from bridge.store.operator import history
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bridge.model import Destination, Event
     from bridge.rules import RuleSet
     from bridge.settings import Settings
-    from bridge.store import Store
 
 
 def preparer(store: Store, rule_set: RuleSet, settings: Settings, destinations: Mapping[str, Destination]) -> Preparer:

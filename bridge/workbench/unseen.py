@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from bridge.globs import compile_glob
-from bridge.model import MISSING
-from bridge.prepare import Preparer
+from bridge.globs import Glob, compile_glob
+from bridge.model import MISSING, Document, Event, Json
+from bridge.prepare import Preparer, ReadEvent
 from bridge.rules.language.named import with_values
-from bridge.rules.language.paths import CompiledPath, Every, Field, Index, ValuePath, WasPath, Where, walk
-from bridge.rules.language.values import json_in_text, was
+from bridge.rules.language.paths import CompiledPath, Every, Field, Index, Segment, ValuePath, WasPath, Where, walk
+from bridge.rules.language.values import Value, json_in_text, was
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.written import WrittenPaths, written_paths
 from bridge.store.operator import history
@@ -25,12 +25,7 @@ from bridge.text import count, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bridge.globs import Glob
-    from bridge.model import Document, Event, Json
-    from bridge.prepare import ReadEvent
     from bridge.rules import RuleSet
-    from bridge.rules.language.paths import Segment
-    from bridge.rules.language.values import Value
     from bridge.settings import Settings
     from bridge.store import Store
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.masking import HIDDEN, path_is_secret, without_secret_parameters
-from bridge.model import MISSING, Document
+from bridge.model import MISSING, Document, Json
 from bridge.rules.language.expectations import Expectation, bound, one_holds
 from bridge.rules.language.values import shown
 from bridge.text import text_of
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bridge.globs import Glob
-    from bridge.model import Json
     from bridge.rules.language.paths import CompiledPath
 
 

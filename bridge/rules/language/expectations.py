@@ -11,9 +11,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bridge.model import MISSING, Document
+from bridge.model import MISSING, Document, Json
 from bridge.rules.language.filters import instant
-from bridge.rules.language.paths import CompiledPath, Field, identified, walk
+from bridge.rules.language.paths import CompiledPath, Field, Segment, identified, walk
 from bridge.rules.language.values import Value, equal, number, shown, was
 from bridge.text import text_of
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridge.globs import Glob
-    from bridge.model import Json
-    from bridge.rules.language.paths import Segment
 
 
 @dataclass(frozen=True, slots=True)

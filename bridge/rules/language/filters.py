@@ -15,16 +15,13 @@ from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from bridge.model import MISSING, Json
+from bridge.model import MISSING, Document, Json
 from bridge.rules.language.paths import compile_path, is_many
 from bridge.rules.language.values import EXACT, Value, decimals, major, minor, minor_text, number, plain
 from bridge.text import did_you_mean, text_of
-
-if TYPE_CHECKING:
-    from bridge.model import Document
 
 
 class Scope(NamedTuple):

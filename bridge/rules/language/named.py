@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import MISSING, Document
+from bridge.model import MISSING, Derived, Document, Source
 from bridge.rules.language.filters import Scope
 from bridge.rules.language.templates import Placeholder, Template
 from bridge.rules.language.values import Value, before, is_empty
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bridge.globs import Glob
-    from bridge.model import Derived, Source
 
 KEYED: Final = re.compile(r"\bkey\b")  # what reads the ids that the bridge recognised, or a field of that name
 _TYPES_MAX: Final = 500

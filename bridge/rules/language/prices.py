@@ -16,15 +16,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.model import MISSING
-from bridge.rules.language.values import decimals, major, number, was
+from bridge.model import MISSING, Document, Json
+from bridge.rules.language.values import Value, decimals, major, number, was
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bridge.model import Document, Json
     from bridge.rules.language.filters import Scope
-    from bridge.rules.language.values import Value
 
     Item = Mapping[str, Any]
     Reader = Callable[[Document], Item]

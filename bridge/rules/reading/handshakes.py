@@ -10,8 +10,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import BodyForm, Handshake, Place, ReplyKind
-from bridge.rules.reading.report import below, numbered
+from bridge.model import BodyForm, Handshake, Place, ReplyKind, Source, VerifySpec
+from bridge.rules.reading.report import Diagnostics, Fault, below, numbered
 from bridge.rules.reading.secrets import is_secret
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.verification import CUSTOM, in_preset, read_places
@@ -20,8 +20,6 @@ from bridge.text import text_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bridge.model import Source, VerifySpec
-    from bridge.rules.reading.report import Diagnostics, Fault
     from bridge.rules.reading.schema import HandshakeStanza, MappingFile, Preset, Scalars
 
 METHODS: Final = ("GET", "HEAD", "POST")

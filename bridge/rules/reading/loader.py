@@ -25,23 +25,20 @@ from bridge.rules.reading.handshakes import apart, without_computing
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
-from bridge.rules.reading.report import Diagnostics, numbered
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, numbered
 from bridge.rules.reading.rule import RuleContext, compile_rule
 from bridge.rules.reading.source import Surroundings, compile_source
-from bridge.rules.reading.strict_yaml import KEY, parse
+from bridge.rules.reading.strict_yaml import KEY, Node, parse
 from bridge.rules.reading.structure import structure
 from bridge.rules.reading.when import compile_when
-from bridge.rules.ruleset import CompiledFile, ExpectedGoal, RuleSet, TestCase
+from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, RuleSet, TestCase
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.model import Source
-    from bridge.rules.reading.report import Fault, Steps
     from bridge.rules.reading.schema import GoalStanza, MappingFile, TestCaseStanza
-    from bridge.rules.reading.strict_yaml import Node
-    from bridge.rules.ruleset import Rule
 
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 

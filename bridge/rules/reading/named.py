@@ -11,7 +11,7 @@ from bridge.globs import compile_glob
 from bridge.rules.language.named import Choice, Values
 from bridge.rules.language.prices import BUILTINS
 from bridge.rules.language.templates import Template, compile_template
-from bridge.rules.reading.report import below, numbered
+from bridge.rules.reading.report import Fault, Steps, below, numbered
 from bridge.rules.reading.schema import Chosen, NamedValue, Preset
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bridge.model import Json
-    from bridge.rules.reading.report import Fault, Steps
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,12 @@ from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.templates import Composed, compile_template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bridge.model import Path
     from bridge.rules.reading.schema import Texts
     from bridge.rules.reading.strict_yaml import Node
 
-    Steps = tuple[str | int, ...]
-    Fault = Callable[[Steps, str], None]
+Steps = tuple[str | int, ...]
+Fault = Callable[[Steps, str], None]
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.reading.named import check_template, check_text, check_when
-from bridge.rules.reading.report import below, numbered, paths
-from bridge.rules.reading.schema import PaymentStanza
+from bridge.rules.reading.report import Fault, below, numbered, paths
+from bridge.rules.reading.schema import GoalStanza, PaymentStanza
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import Rule
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.model import Json
-    from bridge.rules.reading.report import Fault
-    from bridge.rules.reading.schema import GoalStanza
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _NOWHERE: Final = template_of("", ())

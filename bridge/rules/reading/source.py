@@ -28,7 +28,7 @@ from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template
 from bridge.rules.reading.handshakes import compile_handshakes
 from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
-from bridge.rules.reading.report import below, numbered, paths, paths_or_templates
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.reading.secrets import Secrets, expand, malformed, secrets, tellable, variables
 from bridge.rules.reading.strict_yaml import KEY
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from bridge.model import Json
     from bridge.rules.language.named import Values
     from bridge.rules.language.paths import CompiledPath
-    from bridge.rules.reading.report import Diagnostics, Fault, Steps
     from bridge.rules.reading.schema import HandoverStanza, PersonStanza, Texts
 
 ANY_HANDOVER: Final = "goal"  # what they are called when a file does not say

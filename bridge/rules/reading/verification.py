@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from bridge.model import Place, SignatureSpec, TimestampSpec, VerifySpec
+from bridge.model import Path, Place, SignatureSpec, TimestampSpec, VerifySpec
 from bridge.rules.language.paths import CompiledPath
-from bridge.rules.reading.report import below, numbered
-from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Verify
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered
+from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Scheme, Texts, Verify
 from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bridge.model import Path
-    from bridge.rules.reading.report import Diagnostics, Fault, Steps
-    from bridge.rules.reading.schema import Scheme, Texts
 
 CUSTOM: Final = "custom"
 _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)

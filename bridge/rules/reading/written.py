@@ -10,19 +10,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.model import MISSING, Document
+from bridge.model import MISSING, Document, Json
 from bridge.rules.language.filters import Scope
 from bridge.rules.language.paths import CompiledPath, WasPath, compile_path
 from bridge.rules.language.templates import compile_template
 from bridge.rules.reading.layers import default_id
-from bridge.rules.reading.strict_yaml import parse
+from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.rules.reading.when import OPERATORS, compile_when
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from bridge.model import Json
-    from bridge.rules.reading.strict_yaml import Node
 
     Maps = Mapping[str, Mapping[str, Json]]
 
