@@ -7,6 +7,7 @@ sources work. Such a source is off like one whose secret is not set: a warning, 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from bridge.model import Destination, Source
 from bridge.text import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from bridge.rules import RuleSet
     from bridge.settings import Settings
 

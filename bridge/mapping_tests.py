@@ -10,6 +10,7 @@ compared where a test expects it, and else only told, so that no upgrade can bre
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
@@ -21,8 +22,6 @@ from bridge.rules.language.values import shown
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from bridge.rules import RuleSet, RuleTrace
     from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
     from bridge.settings import Settings

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Collection
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from bridge.model import Json, Missing
 
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")

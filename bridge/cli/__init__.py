@@ -9,16 +9,13 @@ when that command runs.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import click
 
 from bridge.cli.catalogue import Catalogue
 from bridge.cli.screen import Screen, hang_up, open_standard_streams, unwritten_reason
 from bridge.errors import BridgeError, FaultsError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FINE, NO, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,6 @@ from bridge.workbench import backtest as backtests
 from bridge.workbench import shipped, stored, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bridge.rules import RuleSet
     from bridge.workbench.backtest import Backtest, Example, RuleResult
 

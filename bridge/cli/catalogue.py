@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import click
 
 from bridge.cli.screen import hang_up
 from bridge.settings import TABLE, Setting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 
 EVERYDAY: Final = {
     "serve": ("serve", "Start the bridge: receive webhooks, send goals."),

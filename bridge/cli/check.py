@@ -8,6 +8,7 @@ A value that is evidently not a secret is a problem, although the bridge starts 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,8 +26,6 @@ from bridge.text import count
 from bridge.workbench import checking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from bridge.rules import RuleSet
     from bridge.workbench.checking import FileReport
 

@@ -12,9 +12,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import requests
 
@@ -22,9 +23,6 @@ import bridge
 from bridge import rules
 from bridge.errors import BridgeError
 from bridge.settings.hosts import is_of_a_host
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 READY_S: Final = 20.0
 _LOOK_S: Final = 0.05

@@ -8,6 +8,7 @@ sends the goal `bridge_test`. Requests to DataFast keep the rate limit that the 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
@@ -32,8 +33,6 @@ from bridge.text import ago, count, listing, when
 from bridge.workbench import people
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from bridge.datafast import Client, Website
     from bridge.lookup.asking import StripeAnswer
     from bridge.rules import RuleSet

@@ -6,6 +6,7 @@ and sends a new generation with a key of its own, once, however often the comman
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +25,6 @@ from bridge.workbench import describe
 from bridge.workbench.describe import CANCELLED, Moment, again, retried, why_or_when
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.store.operator.queries import GoalLine

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
@@ -14,10 +15,6 @@ from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.text import nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
 

@@ -6,18 +6,16 @@ Without a terminal nobody could answer, so a question becomes a refusal that nam
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
 from bridge.errors import BridgeError, UsageError
 from bridge.settings import duration_ms
 from bridge.text import clean
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class _Duration(click.ParamType[int]):

@@ -5,6 +5,7 @@ The sentences come from `bridge.workbench`; here they get their places on the sc
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bridge.identity.sentences import in_words
@@ -12,8 +13,6 @@ from bridge.text import shown, when
 from bridge.workbench import describe, trace, why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from bridge.cli.screen import Screen
     from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import Thread

@@ -6,6 +6,7 @@ preset says so, so that events can still be shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ from bridge.store.operator import queries
 from bridge.workbench.describe import known_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from sqlalchemy import Connection
 
     from bridge.cli.screen import Screen

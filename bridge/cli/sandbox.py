@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import click
 
@@ -18,10 +19,6 @@ from bridge.errors import BridgeError, UsageError
 from bridge.sandbox import server
 from bridge.sandbox.options import Options, changed
 from bridge.sandbox.simulator import secret_name
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 _SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - of a play
 _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real one must not go to the sandbox

@@ -9,6 +9,7 @@ import hashlib
 import json
 import random
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -26,8 +27,6 @@ from bridge.sandbox.scenarios import SCENARIOS, Step
 from bridge.text import count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from bridge.sandbox.simulator import Sent
 
 _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})

@@ -8,6 +8,7 @@ only while its source has no secret.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,6 @@ from bridge.workbench.setting_up import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bridge.model import Source
     from bridge.store.inbox.first_messages import FirstMessage
     from bridge.workbench.setting_up import Setup

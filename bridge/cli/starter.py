@@ -11,9 +11,10 @@ import io
 import os
 import re
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as packaged
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import bridge
 from bridge import rules, snippet, sources
@@ -22,10 +23,6 @@ from bridge.settings import TABLE
 from bridge.text import listing
 from bridge.workbench import drafts
 from bridge.workbench.setting_up import PLACEHOLDER, Setup, hand_over, of_recipe, setup
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
 
 _DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
 _NEEDED: Final = ("DATAFAST_API_KEY", "BRIDGE_ADMIN_TOKEN")

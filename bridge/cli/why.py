@@ -6,6 +6,7 @@ What it is given is looked up as each of these. It needs no mapping files and ma
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,8 +21,6 @@ from bridge.workbench.describe import as_json
 from bridge.workbench.why import Known, goal_in_brief, look_up, timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bridge.store.operator.queries import EventDetail, GoalLine
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from bridge.globs import is_glob
 from bridge.masking import without_addresses
@@ -20,10 +21,6 @@ from bridge.rules.language.named import KEYED, with_values
 from bridge.rules.language.values import Value, shown
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace, Table
 from bridge.text import text_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
 
 IDLE_MAX: Final = 500
 _NO_RULES: Final = Table((), (), {}, ())

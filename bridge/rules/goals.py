@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -19,8 +20,6 @@ from bridge.rules.language.values import json_in_text
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.ruleset import Rule
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import limits
@@ -26,8 +27,6 @@ from bridge.rules.reading.schema import (
 from bridge.rules.reading.when import OPERATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bridge.rules.reading.schema import Strict
 
 _TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (

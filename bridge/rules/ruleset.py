@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bridge.globs import Glob
     from bridge.model import Destination, Json, PlannedGoal, Source
     from bridge.rules.language.conditions import All, Condition

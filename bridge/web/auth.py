@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +27,6 @@ from bridge.server.crowd import origin_at
 from bridge.web.messages import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from bridge.app import Bridge
     from bridge.settings import Settings
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 from bridge import logs
 from bridge.errors import StoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = logs.get("web")
 

@@ -9,8 +9,9 @@ never a page and never a stack trace.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from flask import Response
@@ -18,9 +19,6 @@ from flask import Response
 from bridge.errors import BodyEncoded, BodyTooLarge
 from bridge.model import Request
 from bridge.server.framing import BODY_LIMIT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Environ = dict[str, Any]
 _PLAIN: Final = frozenset({"", "identity"})

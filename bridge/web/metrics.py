@@ -6,6 +6,7 @@ show sales, so the caller needs BRIDGE_ADMIN_TOKEN or, where none is set, must b
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,6 @@ from bridge.web.cached import Cached, CachedInBackground
 from bridge.web.messages import plain, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from bridge.app import Bridge
     from bridge.store.operator.status import Snapshot, Totals
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +21,6 @@ from bridge.web.hooks import answer, source_at, unavailable
 from bridge.web.metrics import AHEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from flask import Flask
 
     from bridge.server import Deferred, HttpAnswer

@@ -8,6 +8,7 @@ event makes no goal that it has made before. So two rounds over the same rows se
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,8 +20,6 @@ from bridge.text import count
 from bridge.workbench import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.store import Store

@@ -5,6 +5,7 @@ It reads no environment, no clock and no database: what these say comes as argum
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,8 +15,6 @@ from bridge.errors import MappingError
 from bridge.text import count, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from bridge.rules import RuleSet
     from bridge.settings import Settings
 

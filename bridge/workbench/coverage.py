@@ -6,6 +6,7 @@ A rule counts as having fired when it made a goal; that an earlier event had mad
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
@@ -16,8 +17,6 @@ from bridge.text import count, listing, span
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from bridge.model import Json
     from bridge.rules import Rule, RuleSet
     from bridge.rules.ruleset import CompiledFile

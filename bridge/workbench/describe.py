@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +21,6 @@ from bridge.text import ago, count, listing, ordinal, span, when, when_short
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.store.links.lookups import AskedQuestion

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +18,6 @@ from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from bridge.workbench.explain import Explained
 
 _ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but asked for by whoever offers trials

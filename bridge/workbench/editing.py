@@ -15,21 +15,18 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bridge import rules
 from bridge.errors import EditRefused, FileChanged, MappingError
 from bridge.rules.reading.secrets import VARIABLE, is_secret
 from bridge.rules.reading.strict_yaml import SIZE_MAX, Node, parse, secret_lines
 from bridge.settings import hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
 
 NEW: Final = ""  # the digest of a file that is not there
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\.ya?ml")

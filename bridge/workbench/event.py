@@ -5,6 +5,7 @@ The sentences are those of `why` (`describe`, `trace`, `why`). What is not known
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +18,6 @@ from bridge.workbench.body import provider_page
 from bridge.workbench.goal import EventGoal, GoalField, goal_story, state_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.model import Json, Source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +15,6 @@ from bridge.workbench import describe
 from bridge.workbench.body import indented
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from bridge.store.operator.queries import AttemptLine, EventDetail, GoalDetail, GoalLine
     from bridge.workbench.describe import Moment
 

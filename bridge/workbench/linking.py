@@ -7,6 +7,7 @@ taken back before anybody can see it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +20,6 @@ from bridge.text import ago, count, listing
 from bridge.workbench import describe, why
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.identity.choice import KnownLinks

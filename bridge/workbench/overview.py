@@ -6,6 +6,7 @@ and notes of `/status`, which the caller hands in. Days and hours are UTC.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -18,8 +19,6 @@ from bridge.text import count, listing, money, span
 from bridge.workbench import report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.store import Store

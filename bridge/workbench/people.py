@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +18,6 @@ from bridge.store.operator import history, tallies
 from bridge.workbench import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
     from bridge.model import Document, Json, Key, Source
     from bridge.prepare import Preparer, ReadEvent
     from bridge.rules import RuleSet

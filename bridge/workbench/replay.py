@@ -7,6 +7,7 @@ about visitors is not known before they are routed: a goal finds whom the event,
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +19,6 @@ from bridge.store.operator import history
 from bridge.text import count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from sqlalchemy import Connection
 
     from bridge.store import Store

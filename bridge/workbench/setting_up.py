@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
@@ -20,8 +21,6 @@ from bridge.rules.reading.secrets import OLD
 from bridge.text import count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from bridge.rules import RuleSet
 
 PLACEHOLDER: Final = "https://YOUR-HOST"

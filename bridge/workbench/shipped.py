@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import bridge
 from bridge.rules.reading.folder import BELOW, shipped
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _RELEASES: Final = Path(__file__).parent / "releases"
 _EXTENDS: Final = re.compile(r"^extends: *['\"]?([A-Za-z0-9_-]+)", re.MULTILINE)

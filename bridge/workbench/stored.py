@@ -5,6 +5,7 @@ Each page is a short transaction of its own, so that nothing waits for the workb
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.prepare import Preparer
@@ -12,8 +13,6 @@ from bridge.store import Store, facts
 from bridge.store.operator import history
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from bridge.model import Destination, Event
     from bridge.rules import RuleSet
     from bridge.settings import Settings

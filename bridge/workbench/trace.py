@@ -7,13 +7,11 @@ This module reads nothing and decides nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bridge.text import count
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _OTHERS_NAMED: Final = 3  # of the rules that are for other types of events
 _NEAR: Final = 0.3  # as `charge.refunded` is to `charge.refund.updated`

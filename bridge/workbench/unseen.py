@@ -7,6 +7,7 @@ names for the same type of event is left out: such a field is optional.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
@@ -23,8 +24,6 @@ from bridge.store.operator import history
 from bridge.text import count, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store

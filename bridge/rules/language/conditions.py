@@ -6,6 +6,7 @@ for the trace. A missing field fails every positive test, so it passes `not`, `n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,8 +17,6 @@ from bridge.rules.language.values import shown
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bridge.globs import Glob
     from bridge.rules.language.paths import CompiledPath
 

@@ -6,6 +6,7 @@ operands that are paths themselves. `text` completes "expected …" in a trace.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -18,8 +19,6 @@ from bridge.rules.language.values import Value, equal, number, shown, was
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bridge.globs import Glob
 
 

@@ -8,6 +8,7 @@ event as it was before the change. A value that needs itself is missing.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +18,6 @@ from bridge.rules.language.templates import Placeholder, Template
 from bridge.rules.language.values import Value, before, is_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from bridge.globs import Glob
 
 KEYED: Final = re.compile(r"\bkey\b")  # what reads the ids that the bridge recognised, or a field of that name

@@ -18,15 +18,13 @@ the body's size.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bridge.model import MISSING, Document, Json, Missing
 from bridge.rules.language.values import Value, equal, json_in_text, was
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 ROOTS: Final = ("header", "query", "envelope", "key", "root", "body")
 NAMED: Final = "value"

@@ -12,6 +12,7 @@ metered, tiered, transformed (`transform_quantity`), in another currency, or whe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +21,6 @@ from bridge.model import MISSING, Document, Json
 from bridge.rules.language.values import Value, decimals, major, number, was
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from bridge.rules.language.filters import Scope
 
     Item = Mapping[str, Any]

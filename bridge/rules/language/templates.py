@@ -6,6 +6,7 @@ the caller wants it to be empty (descriptions).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,6 @@ from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bridge.rules.language.values import Value
 
 TEMPLATE_MAX: Final = 2_000

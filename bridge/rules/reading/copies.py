@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 from bridge.rules.reading.folder import provider_of, shipped
 from bridge.rules.reading.layers import default_id
 from bridge.rules.reading.rule import DEFAULTS
 from bridge.rules.reading.strict_yaml import parse
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _SHARED: Final = 3
 _NAMED: Final = re.compile(r"\b(value|map)[.:](?P<name>[A-Za-z0-9_]+)")

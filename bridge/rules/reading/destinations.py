@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from bridge.model import Destination
@@ -14,8 +15,6 @@ from bridge.settings import WrongKind, api_key
 from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bridge.rules.reading.report import Diagnostics, Steps
     from bridge.rules.reading.schema import DestinationStanza
 

@@ -7,15 +7,13 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from bridge.errors import MappingError
 from bridge.rules.reading.strict_yaml import SIZE_MAX
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone a link to its `mappings`
 EXAMPLES: Final = SHIPPED / "examples"  # what a layer may extend and no default folder loads

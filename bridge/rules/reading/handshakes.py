@@ -7,6 +7,7 @@ cannot make the bridge sign what anyone asks for. Two sources with one secret ar
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +19,6 @@ from bridge.rules.reading.verification import CUSTOM, in_preset, read_places
 from bridge.text import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from bridge.rules.reading.schema import HandshakeStanza, MappingFile, Preset, Scalars
 
 METHODS: Final = ("GET", "HEAD", "POST")

@@ -7,6 +7,7 @@ merge can get wrong is told here, or by `Part.together`, with both places.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -17,8 +18,6 @@ from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
     from bridge.rules.reading.report import Diagnostics
     from bridge.rules.reading.schema import GoalStanza
 

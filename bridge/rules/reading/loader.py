@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -35,8 +36,6 @@ from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, RuleSet, Test
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from bridge.model import Source
     from bridge.rules.reading.schema import GoalStanza, MappingFile, TestCaseStanza
 

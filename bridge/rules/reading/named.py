@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +18,6 @@ from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from bridge.model import Json
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +23,6 @@ from bridge.settings import duration_ms
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bridge.model import Json
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")

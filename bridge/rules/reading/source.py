@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,8 +45,6 @@ from bridge.rules.reading.when import compile_when
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from bridge.model import Json
     from bridge.rules.language.named import Values
     from bridge.rules.language.paths import CompiledPath

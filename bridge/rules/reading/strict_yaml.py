@@ -8,8 +8,9 @@ of nodes are bounded. It uses PyYAML's parser (libyaml where it is there) but no
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 from yaml.events import (
@@ -24,9 +25,6 @@ from yaml.events import (
 )
 
 from bridge.model import ExactFloat, Json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SIZE_MAX: Final = 524_288
 DEPTH_MAX: Final = 40

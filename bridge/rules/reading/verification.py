@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -13,10 +14,6 @@ from bridge.rules.language.paths import CompiledPath
 from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered
 from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Scheme, Texts, Verify
 from bridge.text import did_you_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
 
 CUSTOM: Final = "custom"
 _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)

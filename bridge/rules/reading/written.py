@@ -7,6 +7,7 @@ together, because one of them is enough. Headers, parameters and what the bridge
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,8 +20,6 @@ from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.rules.reading.when import OPERATORS, compile_when
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     Maps = Mapping[str, Mapping[str, Json]]
 
 _ONE_PATH: Final = ("once_per", "visitor")
