@@ -10,7 +10,7 @@ import click
 from bridge import alarms, loading
 from bridge.alerts import messages, targets
 from bridge.cli import parameters, resources
-from bridge.cli.catalogue import Command, Section
+from bridge.cli.catalogue import Section
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, FaultsError
 from bridge.lookup.step import fingerprint
@@ -45,9 +45,7 @@ def alerts() -> None:
     """Show the messages to BRIDGE_ALERTS, and test its targets."""
 
 
-@alerts.command(
-    "list", cls=Command, examples=[("alerts list --limit 5", "the current problems, and the last five messages")]
-)
+@alerts.command("list", examples=[("alerts list --limit 5", "the current problems, and the last five messages")])
 @parameters.LIMIT
 def list_(limit: int) -> None:
     """Show the current problems, and the newest messages with what became of each."""
@@ -116,7 +114,7 @@ def _row(row: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
     return when_short(row.made_at_ms), _KINDS.get(row.kind, row.kind), row.place, state, about
 
 
-@alerts.command("test", cls=Command, examples=[("alerts test", "says which targets accepted it")])
+@alerts.command("test", examples=[("alerts test", "says which targets accepted it")])
 def test() -> int:
     """Send one test message to each target of BRIDGE_ALERTS, and say which accepted it.
 

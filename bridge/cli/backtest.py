@@ -186,8 +186,7 @@ def _print(screen: Screen, result: Backtest, names: tuple[str, str], since: int)
     for rule in result.differing:
         for kind in ("lost", "gained", "changed"):
             if examples := rule.of_kind(kind):
-                screen.say()
-                screen.heading(f"{rule.source}: {rule.called}: {kind} {getattr(rule, kind)}")
+                screen.section(f"{rule.source}: {rule.called}: {kind} {getattr(rule, kind)}")
                 screen.facts([(f"ev_{example.event_id}", example.sentence) for example in examples])
 
 

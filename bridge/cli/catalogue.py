@@ -71,6 +71,8 @@ class Command(click.Command):
 class Section(Command, click.Group):
     """A command with sub-commands, one of which runs when none is named."""
 
+    command_class = Command
+
     def __init__(self, *args: Any, default: str | None = "list", **kwargs: Any) -> None:
         super().__init__(*args, **{"no_args_is_help": default is None, **kwargs})
         self.default = default

@@ -205,8 +205,7 @@ def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
     """Wait until a person stops it."""
     me = f"{_short(sys.executable)} -m bridge"
     name = simulator.secret_name("stripe")
-    screen.say()
-    screen.heading("Look around:")
+    screen.section("Look around:")
     screen.line(f"  {stage.sandbox_url}/  the goals as the stand-in for DataFast received them")
     screen.line(f"  {stage.url}/console/  every event, goal and person; the token to sign in is {stage.admin}")
     screen.heading("Play more, and ask what became of it:")

@@ -209,15 +209,13 @@ def table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str
 def hero(screen: Screen, rows: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
     """The refund of a sale on another device: how its visitor was found, and the whole answer of `why`."""
     row = next(row for row in rows if row.act.step.type == HERO)
-    screen.say()
-    screen.heading("Neither the sale at Stripe nor its refund names a visitor, yet both are attributed:")
+    screen.section("Neither the sale at Stripe nor its refund names a visitor, yet both are attributed:")
     for goal in row.seen.goals if row.seen else ():
         for part in (how_known(goal) or "has no visitor").split(", "):
             screen.say(part, indent=2)
     command = [sys.executable, "-m", "bridge", "why", row.act.step.id]
     answer = subprocess.run(command, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter and module
     if answer.returncode == 0:
-        screen.say()
-        screen.heading(f"$ python -m bridge why {row.act.step.id}")
+        screen.section(f"$ python -m bridge why {row.act.step.id}")
         for line in answer.stdout.rstrip().splitlines():
             screen.line(line)

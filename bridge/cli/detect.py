@@ -125,18 +125,14 @@ def _asked() -> str:
 def find(request: Request, secrets: Sequence[str], source: Source | None) -> Detected:
     """Compare with the source first, then with every provider, then with whatever `verify:` can say."""
     found = Detected()
-    for body, secret in product(_bodies(request), secrets):
+    bodies = dict.fromkeys([request.body, request.body.rstrip(b"\r\n")])  # an editor may have put a line end behind it
+    for body, secret in product(bodies, secrets):
         sent = replace(request, body=body)
         found = _find(sent, secret, replace(source, secrets=(secret,)) if source else None)
         if found.verified is not None:
             found.notes = _notes(found.verified, sent, shortened=body != request.body)
             return found
     return found
-
-
-def _bodies(request: Request) -> list[bytes]:
-    """The body, and without the line end that an editor put behind it."""
-    return list(dict.fromkeys([request.body, request.body.rstrip(b"\r\n")]))
 
 
 def _find(sent: Request, secret: str, own: Source | None) -> Detected:

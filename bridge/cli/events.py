@@ -16,7 +16,7 @@ import click
 
 from bridge import loading
 from bridge.cli import parameters, printing, redaction, resources
-from bridge.cli.catalogue import Command, Section
+from bridge.cli.catalogue import Section
 from bridge.cli.screen import Screen, clean_lines, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
@@ -53,7 +53,6 @@ def events() -> None:
 
 @events.command(
     "list",
-    cls=Command,
     examples=[("events list --source stripe --limit 100", "the newest hundred of one source")],
 )
 @click.option("--state", type=click.Choice([state.value for state in EventState]), help="Only those in this state.")
@@ -87,7 +86,6 @@ def _row(line: EventLine) -> tuple[str, ...]:
 
 
 @events.command(
-    cls=Command,
     examples=[
         ("events show ev_12", "by its number here"),
         ("events show evt_1Abc", "by the provider's id"),
@@ -141,7 +139,6 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
 
 
 @events.command(
-    cls=Command,
     examples=[
         ("events replay ev_12 ev_13", "these two"),
         ("events replay --state quarantined --yes", "all that are in quarantine, without asking"),
@@ -267,7 +264,7 @@ def _print_foretold(screen: Screen, found: Sequence[ForetoldEvent]) -> None:
 # ---------------------------------------------------------------------------------------------------------- ignore
 
 
-@events.command(cls=Command, examples=[("events ignore ev_12 ev_13", "nothing can be done with these two")])
+@events.command(examples=[("events ignore ev_12 ev_13", "nothing can be done with these two")])
 @click.argument("names", metavar="EVENT...", nargs=-1, required=True)
 def ignore(names: Sequence[str]) -> int:
     """Take events that can never be read out of quarantine, so that /status is green again.

@@ -7,7 +7,7 @@ visitor of its own is shown as waiting for one. `why` is about events that reall
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -105,10 +105,7 @@ def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     ]
     screen.facts(facts)
     screen.say("As it would be sent:", indent=2)
+    said = {name: value for name, value in request.items() if value is not None}
     place = "goals" if is_goal else "payments"
     screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/{place}")
-    screen.line(f"    {_compact({name: value for name, value in request.items() if value is not None})}")
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    screen.line(f"    {json.dumps(said, ensure_ascii=False)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from bridge.cli import parameters, printing, redaction, resources
-from bridge.cli.catalogue import Command, Section
+from bridge.cli.catalogue import Section
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
@@ -49,7 +49,6 @@ def goals() -> None:
 
 @goals.command(
     "list",
-    cls=Command,
     examples=[("goals list --state rejected --since 7d", "what DataFast rejected this week")],
 )
 @click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only those in this state.")
@@ -79,9 +78,7 @@ def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
     return (line.label, made, line.source, line.called, line.visitor or "", line.state, why_or_when(line, moment))
 
 
-@goals.command(
-    cls=Command, examples=[("goals show goal_7", "its visitor and how that is known, its attempts, what happens next")]
-)
+@goals.command(examples=[("goals show goal_7", "its visitor and how that is known, its attempts, what happens next")])
 @click.argument("goal", type=parameters.GOAL, metavar="GOAL")
 def show(goal: int) -> None:
     """Show one goal: its visitor and how that is known, its event, every attempt, what happens next."""
@@ -102,7 +99,6 @@ def show(goal: int) -> None:
 
 
 @goals.command(
-    cls=Command,
     examples=[
         ("goals retry goal_7", "send one now"),
         ("goals retry --state rejected --since 1d --yes", "all that were rejected within a day, without asking"),
@@ -160,7 +156,6 @@ _SENT: Final = {
 
 
 @goals.command(
-    cls=Command,
     examples=[("goals send --rule upgrade", "the goals that the rule kept while it had `enabled: dry`")],
 )
 @click.option(
@@ -194,7 +189,7 @@ def send(rule: str, source: str | None, yes: bool) -> int:
         return _each(store, "send", ids, act, ("queued", "looked_for"), became, also_fine=("over_age",))
 
 
-@goals.command(cls=Command, examples=[("goals cancel goal_7 goal_8", "never send these two")])
+@goals.command(examples=[("goals cancel goal_7 goal_8", "never send these two")])
 @click.argument("ids", type=parameters.GOAL, metavar="GOAL...", nargs=-1, required=True)
 def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""

@@ -101,8 +101,7 @@ def _print(screen: Screen, folder: Path, meanings: Mapping[str, str]) -> None:
     wide = max(map(len, meanings))
     for name, meaning in meanings.items():
         screen.line(f"  {name:<{wide}}  {meaning}")
-    screen.say()
-    screen.heading("Next:")
+    screen.section("Next:")
     screen.line(f"  cd {shlex.quote(str(folder))} && python3 -m venv .venv && . .venv/bin/activate")
     screen.line("  pip install --require-hashes -r requirements.txt")
     screen.line("  python -m bridge check --strict")

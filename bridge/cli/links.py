@@ -13,7 +13,7 @@ import click
 
 from bridge import identity, route
 from bridge.cli import parameters, printing, resources
-from bridge.cli.catalogue import Command, Section, command
+from bridge.cli.catalogue import Section, command
 from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError
 from bridge.model import Key
@@ -46,7 +46,7 @@ def links() -> None:
     """Show, add and forget the links from keys to visitors."""
 
 
-@links.command(cls=Command, examples=[("links show sub_1Abc", "a subscription, its customer, its visitor")])
+@links.command(examples=[("links show sub_1Abc", "a subscription, its customer, its visitor")])
 @click.argument("key", metavar="KEY")
 def show(key: str) -> None:
     """Show what belongs to a key (or a visitor), and which visitor the key leads to.
@@ -66,7 +66,6 @@ def show(key: str) -> None:
 
 
 @links.command(
-    cls=Command,
     examples=[
         (
             "links add stripe subscription sub_1Abc 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
@@ -109,7 +108,6 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
 
 @links.command(
-    cls=Command,
     examples=[("links forget stripe:live:cus_1", "a key by its full name, because several keys have this id")],
 )
 @click.argument("key", metavar="KEY")

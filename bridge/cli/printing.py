@@ -128,8 +128,7 @@ def print_thread(screen: Screen, thread: Thread) -> None:
     """The keys that belong together, and the visitors to which they lead."""
     screen.heading("Keys")
     screen.facts([(in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
-    screen.say()
-    screen.heading("Visitors")
+    screen.section("Visitors")
     visitors = why.taught(thread)
     if not visitors:
         screen.say("none: no event with one of these keys carried a visitor id yet", indent=2)
@@ -143,7 +142,6 @@ def print_thread(screen: Screen, thread: Thread) -> None:
 def print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
     """The paths that none of the newest events has, a line each, as `check` prints them."""
     if paths:
-        screen.say()
-        screen.heading("Paths that no event has")
+        screen.section("Paths that no event has")
     for path in paths:
         screen.line(path.line)

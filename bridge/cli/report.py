@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bridge.workbench.coverage import Coverage, TypeCoverage
+    from bridge.workbench.coverage import Coverage
     from bridge.workbench.report import Money, Report, RuleReport
 
 _HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # of a column, where the way is called otherwise
@@ -119,12 +119,10 @@ def _print(screen: Screen, found: Report, since: int) -> None:
         screen.say()
         heads = ("SOURCE", "RULE", "GOALS", "DELIVERED", "WAIT", "NO VISITOR")
         screen.table(heads, [_row(rule) for rule in found.rules], numbers=range(2, len(heads)))
-        screen.say()
-        screen.heading("By day (UTC)")
+        screen.section("By day (UTC)")
         screen.facts([(day, f"{made}: {found.of_day(day)}") for day in found.days if (made := found.made_on(day))])
     if found.money:
-        screen.say()
-        screen.heading("Money")
+        screen.section("Money")
         columns = ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "GOALS", "WITHOUT", "GOALS")
         rows = [_money_row(money) for money in (*found.money, *found.sales)]
         screen.table(columns, rows, numbers=range(3, len(columns)))
@@ -136,13 +134,11 @@ def _print_visitors(screen: Screen, found: Report) -> None:
     """Through what each source's goals found their visitors, and how its last sales fared."""
     ways = [way for way in WAYS if any(through[way] for through in found.through.values())]
     if ways:
-        screen.say()
-        screen.heading("Visitors, and what they were found through")
+        screen.section("Visitors, and what they were found through")
         heads = ("SOURCE", *(_HEADS.get(way, way.upper()) for way in ways), "NO VISITOR")
         screen.table(heads, [_ways(found, source, ways) for source in found.through], numbers=range(1, len(heads)))
     if found.attribution:
-        screen.say()
-        screen.heading("The last sales, sign-ups and so on")
+        screen.section("The last sales, sign-ups and so on")
         screen.facts([(one.source, alarms.attributed(one)) for one in found.attribution])
 
 
@@ -154,8 +150,7 @@ def _ways(found: Report, source: str, ways: Sequence[str]) -> tuple[str, ...]:
 
 def _print_state(screen: Screen, found: Report) -> None:
     if found.waiting:
-        screen.say()
-        screen.heading("Waiting now")
+        screen.section("Waiting now")
         screen.facts(
             [
                 (
@@ -166,8 +161,7 @@ def _print_state(screen: Screen, found: Report) -> None:
             ]
         )
     if found.failures:
-        screen.say()
-        screen.heading("Not delivered")
+        screen.section("Not delivered")
         screen.facts([(f"{one.goals} {one.state}", f"{one.why} (goal_{one.example})") for one in found.failures])
 
 
@@ -233,16 +227,14 @@ def _coverage_json(found: Coverage) -> dict[str, Any]:
 def _print_coverage(screen: Screen, found: Coverage, since: int) -> None:
     screen.heading(found.summary(since))
     if found.unused:
-        screen.say()
-        screen.heading("Types that no rule uses")
+        screen.section("Types that no rule uses")
         heads = ("SOURCE", "TYPE", "EVENTS", "LAST (UTC)", "NOTE")
-        screen.table(heads, [(*_came(one), found.note(one)) for one in found.unused])
+        rows = [
+            (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms), found.note(one))
+            for one in found.unused
+        ]
+        screen.table(heads, rows)
     if found.idle:
-        screen.say()
-        screen.heading("Rules that made no goal")
-        rows = [(one.source, one.called, str(one.events), one.why) for one in found.idle]
-        screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), rows)
-
-
-def _came(one: TypeCoverage) -> tuple[str, ...]:
-    return (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms))
+        screen.section("Rules that made no goal")
+        others = [(one.source, one.called, str(one.events), one.why) for one in found.idle]
+        screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), others)

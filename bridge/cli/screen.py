@@ -112,6 +112,11 @@ class Screen:
         """The title of what follows."""
         self.say(text, style=STRONG)
 
+    def section(self, text: str) -> None:
+        """The title of what follows, apart from what was before."""
+        self.say()
+        self.heading(text)
+
     def mark(self, level: str, text: str) -> None:
         """A finding: `ok`, `warn` or `fail`, and its sentence."""
         self.facts([(level, text)], width=6, label_style=MARKS[level], indent=0)

@@ -82,7 +82,7 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         return 0
     if (scenario is None) == (given["file"] is None):
         raise UsageError("Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json.")
-    targets = targets or (_own_address(),)
+    targets = targets or (f"http://127.0.0.1:{resources.settings_or_defaults(resources.environ()).port}",)
     for to in targets:
         simulator.target(to, "")  # a wrong URL is said before anything is sent
     if given["file"] is None:
@@ -94,12 +94,6 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
     elif not all(one.ok for one in sent):
         screen.say(f"{count(sum(not one.ok for one in sent), 'event')} not accepted.")
     return 0 if all(one.ok for one in sent) else 1
-
-
-def _own_address() -> str:
-    """Where `serve` listens with the settings of this folder."""
-    settings = resources.settings_or_defaults(resources.environ())
-    return f"http://127.0.0.1:{settings.port}"
 
 
 def _list(screen: Screen) -> None:

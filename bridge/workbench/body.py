@@ -58,7 +58,7 @@ class BodyLine(NamedTuple):
 class ShownBody:
     """size: bytes as they came. found: how often what was searched for is there. cut: not all of it is shown.
 
-    unreadable: why it is shown as text, not as a document. masked: whether something personal was left out.
+    unreadable: why it is shown as text, not as a document.
     """
 
     size: int
@@ -66,7 +66,6 @@ class ShownBody:
     found: int = 0
     cut: bool = False
     unreadable: str | None = None
-    masked: bool = False
 
 
 def shown_body(
@@ -85,8 +84,7 @@ def shown_body(
     spell = escaped if unreadable is None else clean
     lines = (spell(hidden(line, secrets)) for line in whole)
     shown, found, cut = _searched(list(lines), find) if find else _beginning(lines)
-    masked = not personal and any(HIDDEN in part.text for line in shown for part in line.parts)
-    return ShownBody(len(body), shown, found, cut, unreadable, masked)
+    return ShownBody(len(body), shown, found, cut, unreadable)
 
 
 def indented(document: Json, *, personal: bool) -> Iterator[str]:

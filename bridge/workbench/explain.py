@@ -109,13 +109,8 @@ def _request(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
 def _fate(explained: Explained, draft: GoalDraft) -> str:
     """What would become of a goal, in a sentence."""
     told = draft.planned.notify and not (draft.test or draft.dry or draft.planned.dry)
-    return f"{_way(explained, draft)}; BRIDGE_ALERTS is told when it is delivered" if told else _way(explained, draft)
-
-
-def _way(explained: Explained, draft: GoalDraft) -> str:
-    if draft.planned.follows is not None:
-        return f"{_needs(draft)}; if it was: {_lot(explained, draft)}"
-    return _lot(explained, draft)
+    needed = "" if draft.planned.follows is None else f"{_needs(draft)}; if it was: "
+    return f"{needed}{_lot(explained, draft)}{'; BRIDGE_ALERTS is told when it is delivered' if told else ''}"
 
 
 def _lot(explained: Explained, draft: GoalDraft) -> str:

@@ -142,7 +142,7 @@ def look(conn: Connection, text: str, settings: Settings, before: int | None = N
 
 def _step(entry: TimelineEntry, moment: Moment) -> LineStep:
     sentence = without_addresses(entry.sentence.removeprefix(f"ev_{entry.event_id}").strip())
-    goals = [_brief(goal, moment) for goal in entry.goals]
+    goals = [list(map(without_addresses, why.goal_in_brief(goal, moment))) for goal in entry.goals]
     return LineStep(entry.at_ms, entry.event_id, sentence, _stands(entry.goals), goals)
 
 
@@ -162,10 +162,6 @@ def may_be_bound(key: KeyLine, settings: Settings) -> bool:
 
 def _most_telling(key: KeyLine) -> tuple[bool, tuple[int, str]]:
     return key.kind not in _WHO, best_first(key.kind)
-
-
-def _brief(goal: GoalLine, moment: Moment) -> list[str]:
-    return [without_addresses(sentence) for sentence in why.goal_in_brief(goal, moment)]
 
 
 def _summary(someone: Someone, visitors: int) -> str:

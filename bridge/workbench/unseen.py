@@ -224,7 +224,8 @@ def _all(value: Json, path: str = "", depth: int = 0) -> Iterator[str]:
 
 def _meant(path: CompiledPath, known: Sequence[str]) -> str | None:
     """The path that was meant: alike from where the event no longer follows, or of the same last name elsewhere."""
-    lists = [f"[{one.position}]" if isinstance(one, Index) else "" for one in path.segments if _is_of_list(one)]
+    of_lists = (one for one in path.segments if isinstance(one, Index | Every))
+    lists = [f"[{one.position}]" if isinstance(one, Index) else "" for one in of_lists]
     names = [one.name if isinstance(one, Field) else "*" for one in path.segments]
     if names[0] in ("was", "root", "body"):
         return _again(path, known, names)
@@ -236,10 +237,6 @@ def _meant(path: CompiledPath, known: Sequence[str]) -> str | None:
     for text in lists:
         found = found.replace(".*", text, 1) if found is not None and text else found
     return found
-
-
-def _is_of_list(segment: Segment) -> bool:
-    return isinstance(segment, Index | Every)
 
 
 def _again(path: CompiledPath, known: Sequence[str], names: list[str]) -> str | None:

@@ -86,12 +86,14 @@ def _map(value: Json) -> Item:
     return value if isinstance(value, dict) else {}
 
 
+def _maps(value: Json) -> list[Item]:
+    return [_map(item) for item in value] if isinstance(value, list) else []
+
+
 def _paddle(document: Document) -> Item:
     """A subscription or a transaction of Paddle. A price with another amount for some countries is not fixed."""
     data = _map(_map(document.body).get("data"))
-    listed = data.get("items")
-    items = [_of_paddle(_map(item)) for item in listed] if isinstance(listed, list) else []
-    return _subscription(data.get("currency_code"), items)
+    return _subscription(data.get("currency_code"), [_of_paddle(item) for item in _maps(data.get("items"))])
 
 
 def _of_paddle(item: Item) -> Item:
@@ -110,9 +112,7 @@ def _of_paddle(item: Item) -> Item:
 def _polar(document: Document) -> Item:
     """A subscription of Polar: its amount is that of all seats and prices, and unknown with a price by use."""
     data = _map(_map(document.body).get("data"))
-    listed = data.get("prices")
-    prices = listed if isinstance(listed, list) else []
-    metered = any(str(_map(price).get("amount_type")).startswith("metered") for price in prices)
+    metered = any(str(price.get("amount_type")).startswith("metered") for price in _maps(data.get("prices")))
     interval, count = data.get("recurring_interval"), data.get("recurring_interval_count")
     return _subscription(data.get("currency"), [_whole(data.get("amount"), interval, count, metered=metered)])
 
@@ -129,9 +129,7 @@ def _dodo(document: Document) -> Item:
 def _chargebee(document: Document) -> Item:
     """A subscription of Chargebee, in either catalogue. Of an addon it does not say for which period its price is."""
     stated = _map(_map(_map(document.body).get("content")).get("subscription"))
-    listed = stated.get("subscription_items")
-    items = [_map(item) for item in listed] if isinstance(listed, list) else []
-    items = [item for item in items if item.get("item_type") != "charge"]  # paid once
+    items = [one for one in _maps(stated.get("subscription_items")) if one.get("item_type") != "charge"]  # paid once
     if not items:
         items = [{"unit_price": stated.get("plan_unit_price"), "quantity": stated.get("plan_quantity")}]
     unknown = [stated.get(key) for key in ("addons", "item_tiers")]
@@ -145,8 +143,7 @@ def _chargebee(document: Document) -> Item:
 def _creem(document: Document) -> Item:
     """A subscription of Creem: the price of its product, for each of its units."""
     stated = _map(_map(document.body).get("object"))
-    product, listed = _map(stated.get("product")), stated.get("items")
-    items = [_map(item) for item in listed] if isinstance(listed, list) else []
+    product, items = _map(stated.get("product")), _maps(stated.get("items"))
     interval, count = _CREEM.get(str(product.get("billing_period")), (None, 1))
     price = _whole(product.get("price"), interval, count, metered=len(items) > 1)
     return _subscription(product.get("currency"), [{**price, "quantity": items[0].get("units") if items else 1}])
@@ -165,9 +162,8 @@ def _subscription(currency: Json, items: list[Item]) -> Item:
 def _items(subscription: Item) -> list[Item]:
     """The items; before 2018 a subscription had one plan and no items; an invoice has lines."""
     for key in ("items", "lines"):
-        listed = _map(subscription.get(key)).get("data")
-        if isinstance(listed, list) and listed:
-            return [_map(item) for item in listed]
+        if listed := _maps(_map(subscription.get(key)).get("data")):
+            return listed
     if subscription.get("plan"):
         return [{"plan": subscription["plan"], "quantity": subscription.get("quantity")}]
     return []

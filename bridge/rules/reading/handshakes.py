@@ -42,7 +42,7 @@ def compile_handshakes(
     """The handshakes of a source. Errors go to the report."""
     compiling = _Compiling(name, environ, report)
     if file.handshake is None:
-        return tuple(compiling.one(written, in_preset(report)) for _, written in _numbered(preset.handshake))
+        return tuple(compiling.one(written, in_preset(report)) for _, written in numbered(preset.handshake))
     if not report.is_sound("handshake"):
         return ()
     if file.provider != CUSTOM:
@@ -50,14 +50,8 @@ def compile_handshakes(
         return ()
     return tuple(
         compiling.one(written, report.below("handshake", *where), echo_only=True)
-        for where, written in _numbered(file.handshake)
+        for where, written in numbered(file.handshake)
     )
-
-
-def _numbered(written: HandshakeStanza | list[HandshakeStanza] | None) -> list[tuple[tuple[int, ...], HandshakeStanza]]:
-    if written is None:
-        return []
-    return [((i,), one) for i, one in enumerate(written)] if isinstance(written, list) else [((), written)]
 
 
 class _Compiling:
@@ -143,17 +137,13 @@ def apart(sources: Iterable[Source]) -> dict[str, tuple[str, ...]]:
     nonce (Mailgun) is another matter: there, who chooses the token chooses what is signed.
     """
     known = tuple(sources)
-    signable = [source for source in known if _a_token_signs(source)]
+    signable = [one for one in known if any(_is_a_tokens(scheme, one.body) for scheme in one.verify.schemes)]
     found = {
         source.name: tuple(other.name for other in signable if set(other.secrets) & set(source.secrets))
         for source in known
         if any(one.does is ReplyKind.HMAC for one in source.handshakes)
     }
     return {name: others for name, others in found.items() if others}
-
-
-def _a_token_signs(source: Source) -> bool:
-    return any(_is_a_tokens(scheme, source.body) for scheme in source.verify.schemes)
 
 
 def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:

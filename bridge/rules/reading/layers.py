@@ -262,7 +262,7 @@ def _goals(merge: _Merge) -> tuple[Node | None, list[Part]]:
     parts = {rule.id: Part(SHIPPED, below=rule.node) for rule in merge.shipped}
     added: list[tuple[Node, Part]] = []
     for node in own.elements if own is not None else ():
-        changed = next((rule for rule in merge.shipped if rule.id == _scalar(node, "id")), None)
+        changed = next((rule for rule in merge.shipped if rule.id == node.text("id")), None)
         if changed is None:
             added += _new(merge, node)
         elif changed.id in merge.changed:
@@ -294,7 +294,7 @@ def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
 def _read(node: Node) -> _Rule:
     goal, switch = _made(node), node.entries.get("enabled")
     on = switch is None or switch.value is True
-    return _Rule(_scalar(node, "id") or default_id(goal) or "", goal, node, on, node)
+    return _Rule(node.text("id") or default_id(goal) or "", goal, node, on, node)
 
 
 def _switched(node: Node, on: bool, at: Node | None) -> Node:
@@ -366,7 +366,7 @@ def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
 
 def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
     """A rule of the layer's own, perhaps like a shipped one."""
-    written, like = _scalar(own, "id"), own.entries.get("like")
+    written, like = own.text("id"), own.entries.get("like")
     ids = {rule.id: rule for rule in merge.shipped}
     if written is None and (shipped := ids.get(default_id(_made(own)) or "")):
         place = own.entries.get("goal") or own.entries["payment"]
@@ -404,7 +404,7 @@ def _liked(merge: _Merge, like: Node) -> _Rule | None:
         ids = ", ".join(rule.id for rule in found)
         merge.fault(like, f'several shipped rules make the goal "{name}": name one by its id ({ids})')
     else:
-        own = {_scalar(node, "id") or _made(node) for node in merge.own.entries["goals"].elements}
+        own = {node.text("id") or _made(node) for node in merge.own.entries["goals"].elements}
         known = did_you_mean(name, {rule.id for rule in merge.shipped})
         why = f'"{name}" is a rule of this file' if name in own else f'there is no shipped rule "{name[:60]}"{known}'
         merge.fault(like, f'{why}, and "like" takes a shipped one' if name in own else why)
@@ -460,14 +460,9 @@ def _named(node: Node) -> Node:
     return _map(node, {str(n.value): Node(n.line, n.column, f"{{value.{n.value}}}", file=n.file) for n in names})
 
 
-def _scalar(node: Node, key: str) -> str | None:
-    found = node.entries.get(key)
-    return found.value if found is not None and isinstance(found.value, str) else None
-
-
 def _made(node: Node) -> str:
     """The name of what a rule makes; empty if it does not say."""
-    return limits.PAYMENT if "payment" in node.entries else _scalar(node, "goal") or ""
+    return limits.PAYMENT if "payment" in node.entries else node.text("goal") or ""
 
 
 def default_id(goal: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.templates import Composed, compile_template
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bridge.rules.reading.schema import Texts
     from bridge.rules.reading.strict_yaml import Node
 
+T = TypeVar("T")
 Steps = tuple[str | int, ...]
 Fault = Callable[[Steps, str], None]
 
@@ -80,14 +81,14 @@ def one_line(sentence: str) -> str:
     return " ".join(sentence.split())
 
 
-# ------------------------------------------------------------------------------ one string or a list of strings
+# ------------------------------------------------------------------------------ one or a list of them
 
 
-def numbered(texts: Texts | None) -> list[tuple[Steps, str]]:
-    """Each text with the steps to it."""
-    if texts is None:
+def numbered(written: T | list[T] | None) -> list[tuple[Steps, T]]:
+    """Each with the steps to it."""
+    if written is None:
         return []
-    return [((), texts)] if isinstance(texts, str) else [((i,), text) for i, text in enumerate(texts)]
+    return [((i,), one) for i, one in enumerate(written)] if isinstance(written, list) else [((), written)]
 
 
 def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:

@@ -65,6 +65,11 @@ class Node:
             return [node.plain() for node in self.elements]
         return self.value
 
+    def text(self, key: str) -> str | None:
+        """The string behind a key; None where there is none, or something else."""
+        found = self.entries.get(key)
+        return found.value if found is not None and isinstance(found.value, str) else None
+
     def place(self, where: tuple[str | int, ...]) -> tuple[int, int, str]:
         """Line and column of what `where` leads to, as far as it leads; of the key itself where KEY follows it.
 
@@ -238,7 +243,7 @@ class _Reader:
             text = self.shown(line, f"&{event.anchor}")
             self.fault(line, column, f'anchors are not allowed; if "{text}" begins a string, {QUOTES}')
         if event.tag is not None:
-            text = self.shown(line, _tag(event.tag))
+            text = self.shown(line, event.tag.replace("tag:yaml.org,2002:", "!!")[:40])
             self.fault(line, column, f'tags are not allowed; if "{text}" begins a string, {QUOTES}')
 
     def _sequence(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
@@ -333,10 +338,6 @@ def _bounded(events: Iterator[Any]) -> Iterator[Any]:
 
 def _at(event: Any) -> tuple[int, int]:
     return event.start_mark.line + 1, event.start_mark.column + 1
-
-
-def _tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")[:40]
 
 
 def _word(source: str, column: int) -> str:

@@ -53,7 +53,7 @@ def written_paths(text: str) -> list[WrittenPaths]:
     maps: Maps = {name: {} for name in (tables.entries if tables is not None else ())}
     found = [*_paths_of(tree, "visitor", maps), *_values(tree.entries.get("values"), maps)]
     for node in tree.entries["goals"].elements if "goals" in tree.entries else ():
-        rule = _text(node, "id") or ("payment" if "payment" in node.entries else default_id(_text(node, "goal") or ""))
+        rule = node.text("id") or ("payment" if "payment" in node.entries else default_id(node.text("goal") or ""))
         events = tuple(_texts(node.entries.get("event")))
         found += [one._replace(rule=rule, events=events) for one in _of_rule(node, maps)]
     return [one for one in found if all(_is_looked_for(path) for path in one.paths)]
@@ -148,11 +148,6 @@ def _operands(node: Node) -> Iterator[WrittenPaths]:
             yield WrittenPaths(below.line, below.column, (compile_path(below.value),))
         elif key in OPERATORS and key not in _NEGATIONS:
             yield from _operands(below)
-
-
-def _text(node: Node, key: str) -> str | None:
-    found = node.entries.get(key)
-    return found.value if found is not None and isinstance(found.value, str) else None
 
 
 def _texts(node: Node | None) -> list[str]:
