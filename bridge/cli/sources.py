@@ -20,20 +20,11 @@ from bridge.cli.screen import Screen, of_context
 from bridge.presets import stated
 from bridge.store.inbox import first_messages
 from bridge.text import ago
-from bridge.workbench.setting_up import (
-    PLACEHOLDER,
-    VISITOR_EVENTS,
-    goal_lists,
-    host_address,
-    keeps_first_message,
-    setup,
-    shown_event,
-)
+from bridge.workbench import setting_up
 
 if TYPE_CHECKING:
     from bridge.model import Source
     from bridge.store.inbox.first_messages import FirstMessage
-    from bridge.workbench.setting_up import Setup
 
 
 @command(
@@ -57,20 +48,20 @@ def sources(source: str | None, base_url: str | None) -> None:
     rule_set = resources.load_rules(given)
     if source is not None:
         resources.source(rule_set, source)
-    base = (base_url or host_address(given) or PLACEHOLDER).rstrip("/")
+    base = (base_url or setting_up.host_address(given) or setting_up.PLACEHOLDER).rstrip("/")
     names = [source] if source else sorted(rule_set.sources)
-    setups = [setup(rule_set, name, base) for name in names]
+    setups = [setting_up.setup(rule_set, name, base) for name in names]
     if screen.as_json:
         screen.write_json([asdict(one) for one in setups])
         return
     for one in setups:
         _print(screen, one)
     _print_first_messages(screen, (rule_set.sources[name] for name in names))
-    if base == PLACEHOLDER:
+    if base == setting_up.PLACEHOLDER:
         screen.say("Add --base-url https://… to see the URLs ready to paste.")
 
 
-def _print(screen: Screen, one: Setup) -> None:
+def _print(screen: Screen, one: setting_up.Setup) -> None:
     screen.heading(f"{one.source} ({one.provider})")
     facts = [("URL", one.url), ("Secret", one.secret)]
     if one.secret_hint and not one.secret_is_set:
@@ -81,7 +72,7 @@ def _print(screen: Screen, one: Setup) -> None:
         facts.append(("Warning", f"it cannot be set up: {one.cannot_be_set_up}"))
     screen.facts([*facts, *one.set_up])
     _print_goal_events(screen, one)
-    _print_events(screen, VISITOR_EVENTS, one.link_events)
+    _print_events(screen, setting_up.VISITOR_EVENTS, one.link_events)
     by_command = stated(one.provider, "commands") is not None
     screen.say("Or by command:" if by_command else f"Is it there? (answers {one.get_answers})", indent=2)
     for line in one.command:
@@ -89,8 +80,8 @@ def _print(screen: Screen, one: Setup) -> None:
     screen.say()
 
 
-def _print_goal_events(screen: Screen, one: Setup) -> None:
-    for label, events in goal_lists(one):
+def _print_goal_events(screen: Screen, one: setting_up.Setup) -> None:
+    for label, events in setting_up.goal_lists(one):
         _print_events(screen, label, events)
     if one.subscribe:
         api = stated(one.provider, "subscribe")
@@ -103,12 +94,12 @@ def _print_events(screen: Screen, label: str, events: tuple[str, ...]) -> None:
     if events:
         screen.say(f"{label}:", indent=2)
         for event in events:
-            screen.line(f"    {shown_event(event)}")
+            screen.line(f"    {setting_up.shown_event(event)}")
 
 
 def _print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
     """On a terminal, from the database; elsewhere nothing, not even how many there are."""
-    waiting = [source for source in sources if keeps_first_message(source)]
+    waiting = [source for source in sources if setting_up.keeps_first_message(source)]
     if not waiting or not screen.terminal:
         return
     with resources.maybe_store() as (store, error):

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from bridge import limits
 from bridge.rules.language.filters import FILTERS
-from bridge.rules.reading.schema import (
-    Chosen,
-    DestinationStanza,
-    EnvelopeStanza,
-    ExpectedGoalStanza,
-    GoalStanza,
-    HandoverStanza,
-    HandshakeStanza,
-    LinkStanza,
-    MappingFile,
-    PaymentStanza,
-    Signature,
-    TestCaseStanza,
-    Timestamp,
-    Verify,
-)
+from bridge.rules.reading import schema as keys
 from bridge.rules.reading.when import OPERATORS
 
-if TYPE_CHECKING:
-    from bridge.rules.reading.schema import Strict
-
-_TABLES: Final[tuple[tuple[str, type[Strict]], ...]] = (
-    ("Keys of a mapping file", MappingFile),
-    ("Keys of a rule (an entry of `goals`)", GoalStanza),
-    ("`payment`", PaymentStanza),
-    ("Keys of a test (an entry of `tests`)", TestCaseStanza),
-    ("Keys of an expected goal (an entry of a test's `goals`)", ExpectedGoalStanza),
-    ("`envelope`", EnvelopeStanza),
-    ("`verify`", Verify),
-    ("`verify.signature`", Signature),
-    ("`verify.timestamp`", Timestamp),
-    ("An entry of `links`", LinkStanza),
-    ("`handshake`", HandshakeStanza),
-    ("An entry of `handover`", HandoverStanza),
-    ("An entry of a value", Chosen),
-    ("`datafast`", DestinationStanza),
+_TABLES: Final[tuple[tuple[str, type[keys.Strict]], ...]] = (
+    ("Keys of a mapping file", keys.MappingFile),
+    ("Keys of a rule (an entry of `goals`)", keys.GoalStanza),
+    ("`payment`", keys.PaymentStanza),
+    ("Keys of a test (an entry of `tests`)", keys.TestCaseStanza),
+    ("Keys of an expected goal (an entry of a test's `goals`)", keys.ExpectedGoalStanza),
+    ("`envelope`", keys.EnvelopeStanza),
+    ("`verify`", keys.Verify),
+    ("`verify.signature`", keys.Signature),
+    ("`verify.timestamp`", keys.Timestamp),
+    ("An entry of `links`", keys.LinkStanza),
+    ("`handshake`", keys.HandshakeStanza),
+    ("An entry of `handover`", keys.HandoverStanza),
+    ("An entry of a value", keys.Chosen),
+    ("`datafast`", keys.DestinationStanza),
 )
 _PATHS: Final = (
     ("`data.object.id`", "a field below a field of the body"),
@@ -64,7 +46,7 @@ _PATHS: Final = (
 
 def schema_json() -> dict[str, Any]:
     """The JSON Schema of a mapping file, for editors."""
-    published = json.dumps(MappingFile.model_json_schema(by_alias=True)).replace("Stanza", "")  # names of our classes
+    published = json.dumps(keys.MappingFile.model_json_schema(by_alias=True)).replace("Stanza", "")  # our classes
     schema = json.loads(published)
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]  # a layer takes the rest
     goal = schema["$defs"]["Goal"]
@@ -96,7 +78,7 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> list[str]:
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-def _fields(model: type[Strict]) -> Iterable[tuple[str, str]]:
+def _fields(model: type[keys.Strict]) -> Iterable[tuple[str, str]]:
     for name, field in model.model_fields.items():
         needed = "**needed**; " if field.is_required() else ""
         yield f"`{field.alias or name}`", needed + (field.description or "")

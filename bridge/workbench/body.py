@@ -12,18 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bridge import sources
+from bridge import masking, sources
 from bridge.errors import UnreadableBody
 from bridge.globs import event_types
-from bridge.masking import (
-    HIDDEN,
-    hidden,
-    is_telephone_number,
-    is_typed_in,
-    names_person,
-    tells_of_person,
-    without_addresses,
-)
 from bridge.presets import stated
 from bridge.text import clean, escaped
 
@@ -80,9 +71,9 @@ def shown_body(
     except (UnreadableBody, ValueError, RecursionError) as error:
         unreadable = str(error) if isinstance(error, UnreadableBody) else "the form of this body is not known"
         text = body.decode("utf-8", "backslashreplace").splitlines() or [""]
-        whole = iter(text if personal else map(without_addresses, text))
+        whole = iter(text if personal else map(masking.without_addresses, text))
     spell = escaped if unreadable is None else clean
-    lines = (spell(hidden(line, secrets)) for line in whole)
+    lines = (spell(masking.hidden(line, secrets)) for line in whole)
     shown, found, cut = _searched(list(lines), find) if find else _beginning(lines)
     return ShownBody(len(body), shown, found, cut, unreadable)
 
@@ -119,7 +110,9 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
     if isinstance(value, dict):
         yield head + "{"
         if not place.personal:
-            below = below._replace(of_person=tells_of_person(value), answer=place.answer or is_typed_in(value))
+            below = below._replace(
+                of_person=masking.tells_of_person(value), answer=place.answer or masking.is_typed_in(value)
+            )
         for at, (name, inner) in enumerate(value.items()):
             yield from _lines(inner, below._replace(name=name, end="," if at < last else ""))
     else:
@@ -132,14 +125,14 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
 def _name(place: _Place) -> str:
     """A field's name, which a sender may make of an address."""
     name = place.name or ""
-    return name if place.personal else without_addresses(name)
+    return name if place.personal else masking.without_addresses(name)
 
 
 def _leaf(value: Json, place: _Place) -> str:
     if not place.personal and value not in (None, "", [], {}) and not isinstance(value, bool):
-        if names_person(place.name or place.within, place.within) or _is_persons(value, place):
-            return _text(HIDDEN)
-        value = without_addresses(value) if isinstance(value, str) else value
+        if masking.names_person(place.name or place.within, place.within) or _is_persons(value, place):
+            return _text(masking.HIDDEN)
+        value = masking.without_addresses(value) if isinstance(value, str) else value
     return repr(value) if isinstance(value, float) else _text(value)
 
 
@@ -148,7 +141,11 @@ def _is_persons(value: Json, place: _Place) -> bool:
     name = place.name or place.within
     if not isinstance(value, str):
         return False
-    return (place.of_person and name in _NAMES) or (place.answer and name in _ANSWERS) or is_telephone_number(value)
+    return (
+        (place.of_person and name in _NAMES)
+        or (place.answer and name in _ANSWERS)
+        or masking.is_telephone_number(value)
+    )
 
 
 _NAMES: Final = frozenset({"name", "public_name"})

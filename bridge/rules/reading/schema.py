@@ -6,7 +6,7 @@ is checked by the compiler. Field descriptions are the reference that people rea
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -51,10 +51,11 @@ def _scalar(value: Any) -> Any:
 
 
 Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
-Texts = Annotated[
-    Annotated[StrictStr, Tag("~text")] | Annotated[list[StrictStr], Tag("~list")],
-    _either("a string or a list of strings"),
-]
+T = TypeVar("T")
+_Text = Annotated[T, Tag("~text")]  # the members of a union, by the shape that they have in a file
+_List = Annotated[list[T], Tag("~list")]
+_Map = Annotated[T, Tag("~map")]
+Texts = Annotated[_Text[StrictStr] | _List[StrictStr], _either("a string or a list of strings")]
 Scalars = Annotated[
     Any,
     BeforeValidator(lambda value: [_scalar(v) for v in value] if isinstance(value, list) else _scalar(value)),
@@ -96,8 +97,7 @@ class DestinationStanza(Strict):
 
 
 OtherWebsite = Annotated[
-    Annotated[StrictStr, Tag("~text")] | Annotated[DestinationStanza, Tag("~map")],
-    _either("the name of a website, or {name, api_key, website_id}"),
+    _Text[StrictStr] | _Map[DestinationStanza], _either("the name of a website, or {name, api_key, website_id}")
 ]
 
 
@@ -145,9 +145,7 @@ class GoalStanza(Strict):
     description: StrictStr | None = optional("a template; default: the source and the event's id")
     metadata: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")]
-            | Annotated[list[StrictStr], Tag("~list")]
-            | Annotated[dict[str, Scalar], Tag("~map")],
+            _Text[StrictStr] | _List[StrictStr] | _Map[dict[str, Scalar]],
             _either('a map of names to templates, a list of values, or one template of an object ("{data.metadata}")'),
         ]
         | None
@@ -276,10 +274,7 @@ class EnvelopeStanza(Strict):
     order: Texts | None = optional("a time good for order only")
     test: (
         Annotated[
-            Annotated[StrictStr, Tag("~text")]
-            | Annotated[list[StrictStr], Tag("~list")]
-            | Annotated[TestFlag, Tag("~map")],
-            _either("a path, {path, is}, or {path, prefix}"),
+            _Text[StrictStr] | _List[StrictStr] | _Map[TestFlag], _either("a path, {path, is}, or {path, prefix}")
         ]
         | None
     ) = optional("the flag of a test event: a path (true marks a test), `{path, is}` or `{path, prefix}`")
@@ -329,8 +324,7 @@ class Chosen(Strict):
 
 
 NamedValue = Annotated[
-    Annotated[StrictStr, Tag("~text")] | Annotated[Chosen, Tag("~map")] | Annotated[list[Chosen], Tag("~list")],
-    _either("a template, or a list of {event, value}"),
+    _Text[StrictStr] | _Map[Chosen] | _List[Chosen], _either("a template, or a list of {event, value}")
 ]
 
 
@@ -383,34 +377,22 @@ class Stanzas(Strict):
     """What a preset and a mapping file have in common."""
 
     visitor: Texts | None = optional("paths of the visitor id, tried in order; then memory")
-    verify: (
-        Annotated[
-            Annotated[StrictStr, Tag("~text")] | Annotated[Verify, Tag("~map")],
-            _either("the name of a preset, or a map"),
-        ]
-        | None
-    ) = optional("how the sender proves who it is; needed with `provider: custom`")
+    verify: Annotated[_Text[StrictStr] | _Map[Verify], _either("the name of a preset, or a map")] | None = optional(
+        "how the sender proves who it is; needed with `provider: custom`"
+    )
     envelope: EnvelopeStanza | None = optional("where type, id, time and test flag are")
     body: (
-        Annotated[
-            Annotated[Literal["json", "form"], Tag("~text")] | Annotated[JsonField, Tag("~map")],
-            _either("json, form, or {json_field: name}"),
-        ]
-        | None
+        Annotated[_Text[Literal["json", "form"]] | _Map[JsonField], _either("json, form, or {json_field: name}")] | None
     ) = optional("`json`, `form`, or `{json_field: data}`")
     require: dict[str, Scalars] | None = optional("path: value that must be there, for senders that sign nothing")
     public_url: StrictStr | None = optional("the URL as it is registered at the sender")
-    handshake: (
-        Annotated[
-            Annotated[HandshakeStanza, Tag("~map")] | Annotated[list[HandshakeStanza], Tag("~list")],
-            _either("a map, or a list of maps"),
-        ]
-        | None
-    ) = optional("messages that set up the webhook; with `provider: custom`, echoes only")
+    handshake: Annotated[_Map[HandshakeStanza] | _List[HandshakeStanza], _either("a map, or a list of maps")] | None = (
+        optional("messages that set up the webhook; with `provider: custom`, echoes only")
+    )
     challenge: Any = optional('does nothing and is accepted for old files; use "handshake"')
     links: (
         Annotated[
-            Annotated[dict[str, Texts], Tag("~map")] | Annotated[list[LinkStanza], Tag("~list")],
+            _Map[dict[str, Texts]] | _List[LinkStanza],
             _either("a map of kind to path, or a list of {event, path, kind}"),
         ]
         | None

@@ -13,16 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 
 from bridge.model import ExactFloat, Json
 
@@ -165,9 +155,9 @@ class _Reader:
         events = self._events()
         root: Node | None = None
         for event in events:
-            if isinstance(event, DocumentStartEvent) and root is not None:
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
                 raise self.stop(*_at(event), "a file holds one document; a second one begins here")
-            if isinstance(event, NodeEvent):
+            if isinstance(event, yaml.NodeEvent):
                 root = self.node(event, events, 0)
         if root is None or (root.kind == "scalar" and root.value is None):
             raise self.stop(1, 1, "the file is empty")
@@ -227,14 +217,14 @@ class _Reader:
             raise self.stop(line, column, f"the file is nested more than {DEPTH_MAX} levels deep")
         if self.nodes > NODES_MAX:
             raise self.stop(line, column, f"the file has more than {NODES_MAX} values")
-        if isinstance(event, AliasEvent):
+        if isinstance(event, yaml.AliasEvent):
             text = self.shown(line, f"*{event.anchor}")
             self.fault(line, column, f'aliases are not allowed; if "{text}" is a string, {QUOTES}')
             return Node(line, column, f"*{event.anchor}")
         self._refuse_decoration(event, line, column)
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, yaml.ScalarEvent):
             return Node(line, column, scalar(event.value) if event.implicit[0] and not event.style else event.value)
-        if isinstance(event, SequenceStartEvent):
+        if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, depth, line, column)
         return self._mapping(events, depth, line, column)
 
@@ -249,7 +239,7 @@ class _Reader:
     def _sequence(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
         node = Node(line, column, kind="sequence")
         for event in events:
-            if isinstance(event, SequenceEndEvent):
+            if isinstance(event, yaml.SequenceEndEvent):
                 break
             node.elements.append(self.node(event, events, depth + 1))
         return node
@@ -257,7 +247,7 @@ class _Reader:
     def _mapping(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
         node = Node(line, column, kind="mapping")
         for event in events:
-            if isinstance(event, MappingEndEvent):
+            if isinstance(event, yaml.MappingEndEvent):
                 break
             place = _at(event)
             key = self._key(event, events, depth)
@@ -273,9 +263,9 @@ class _Reader:
 
     def _key(self, event: Any, events: Iterator[Any], depth: int) -> str | None:
         line, column = _at(event)
-        if not isinstance(event, ScalarEvent):
+        if not isinstance(event, yaml.ScalarEvent):
             self.node(event, events, depth + 1)
-            if not isinstance(event, AliasEvent):
+            if not isinstance(event, yaml.AliasEvent):
                 self.fault(line, column, f"a key is a string, not a list or map; if it is meant as a string, {QUOTES}")
             return None
         self._refuse_decoration(event, line, column)
@@ -327,9 +317,9 @@ def _bounded(events: Iterator[Any]) -> Iterator[Any]:
     """Stop a parser that would go deeper, or on for longer, than the tree may be."""
     depth = 0
     for count, event in enumerate(events):
-        if isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
-        elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
         yield event
         if depth > DEPTH_MAX + 1 or count > 3 * NODES_MAX:
