@@ -123,3 +123,8 @@ class StoreGone(StoreUnavailable):
 
 class SchemaError(StoreError):
     """The database's schema is not the one this release works with."""
+
+
+def os_reason(error: OSError) -> str:
+    """What the operating system says of it, for the middle of a sentence: `permission denied`."""
+    return (error.strerror or type(error).__name__).lower()

@@ -13,7 +13,7 @@ import click
 from bridge.cli import starter
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
-from bridge.errors import BridgeError, UsageError
+from bridge.errors import BridgeError, UsageError, os_reason
 from bridge.text import nearest
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
@@ -70,7 +70,7 @@ def _demand_empty(folder: Path) -> None:
     try:
         there = folder.is_dir() and any(folder.iterdir())
     except OSError as error:
-        raise BridgeError(f"{folder} cannot be read ({_reason(error)}); nothing was written.") from None
+        raise BridgeError(f"{folder} cannot be read ({os_reason(error)}); nothing was written.") from None
     if there:
         raise BridgeError(f"{folder} is not empty: name a new folder. Nothing was written.")
 
@@ -88,11 +88,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise BridgeError(f"{folder} cannot be written ({_reason(error)}); no file was left in it.") from None
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+        raise BridgeError(f"{folder} cannot be written ({os_reason(error)}); no file was left in it.") from None
 
 
 def _print(screen: Screen, folder: Path, meanings: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
+from bridge.errors import os_reason
 from bridge.masking import hidden, hidden_in
 from bridge.text import clean, escaped
 
@@ -229,7 +230,7 @@ def unwritten_reason(error: Exception) -> str | None:
         sys.stdout.flush()
     except OSError as again:
         found = again
-    return None if found is None else (found.strerror or type(found).__name__).lower()
+    return None if found is None else os_reason(found)
 
 
 def hang_up() -> None:

@@ -11,7 +11,7 @@ from bridge import snippet as scripts
 from bridge.cli import parameters
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
-from bridge.errors import BridgeError, UsageError
+from bridge.errors import BridgeError, UsageError, os_reason
 
 
 @command(
@@ -65,7 +65,7 @@ def _write(file: Path, code: str) -> None:
         whole.write_text(code, "utf-8")
         whole.replace(file)
     except OSError as error:
-        raise BridgeError(f"{file} cannot be written: {(error.strerror or type(error).__name__).lower()}.") from None
+        raise BridgeError(f"{file} cannot be written: {os_reason(error)}.") from None
 
 
 def _show_tag(screen: Screen, names: list[str], code: str, address: str, file: Path | None = None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from bridge.errors import SettingsError
+from bridge.errors import SettingsError, os_reason
 from bridge.settings import database_url, hosts
 
 if TYPE_CHECKING:
@@ -524,8 +524,7 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
     try:
         below = dotenv_values(file) if file.is_file() else {}
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise SettingsError([f".env cannot be read ({reason}): correct it, or take it away"]) from None
+        raise SettingsError([f".env cannot be read ({os_reason(error)}): correct it, or take it away"]) from None
     except UnicodeError:
         raise SettingsError([".env is not UTF-8: save it as UTF-8, or take it away"]) from None
     found = {name: value for name, value in below.items() if value is not None}

@@ -15,7 +15,7 @@ from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bridge.errors import StoreGone, StoreUnavailable
+from bridge.errors import StoreGone, StoreUnavailable, os_reason
 from bridge.settings import database_url
 
 if TYPE_CHECKING:
@@ -178,8 +178,7 @@ def _found(file: Path, *, emptied: bool = True) -> Identity | None:
     except OSError as error:
         if error.errno in _LEADS_NOWHERE:
             return None
-        reason = (error.strerror or type(error).__name__).lower()
-        raise StoreUnavailable(f"the database file {file} cannot be looked at: {reason}") from None
+        raise StoreUnavailable(f"the database file {file} cannot be looked at: {os_reason(error)}") from None
     return _identity(found) if found.st_size or emptied else None
 
 

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from bridge import rules
-from bridge.errors import EditRefused, FileChanged, MappingError
+from bridge.errors import EditRefused, FileChanged, MappingError, os_reason
 from bridge.rules.reading.secrets import VARIABLE, is_secret
 from bridge.rules.reading.strict_yaml import SIZE_MAX, Node, parse, secret_lines
 from bridge.settings import hosts
@@ -81,7 +81,7 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
     except MappingError as error:
         raise EditRefused(error.faults[0]) from None
     except OSError as error:
-        raise EditRefused(f"{name} cannot be read ({_reason(error)}).") from None
+        raise EditRefused(f"{name} cannot be read ({os_reason(error)}).") from None
     mark = _BOM if data.startswith(_BOM) else b""
     text = data[len(mark) :].decode("utf-8", "surrogateescape")
     if found := _UNCARRIED.search(text):
@@ -104,10 +104,6 @@ def _path(folder: Path, name: str) -> Path:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
 
 
 # -------------------------------------------------------------------------------------------------------- secrets
@@ -312,5 +308,5 @@ def _trouble(folder: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the bridge may not write to the folder {folder.name} ({_reason(error)})"
-    return _reason(error)
+        return f"the bridge may not write to the folder {folder.name} ({os_reason(error)})"
+    return os_reason(error)

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from bridge.errors import MappingError
+from bridge.errors import MappingError, os_reason
 from bridge.rules.reading.strict_yaml import SIZE_MAX
 
 SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone a link to its `mappings`
@@ -113,7 +113,7 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         whose = "this process" if error.errno == errno.EMFILE else "this machine"
         return f"{whose} has as many files open as it may: raise the limit (`ulimit -n`)"
-    return (error.strerror or type(error).__name__).lower()
+    return os_reason(error)
 
 
 def own(files: Mapping[str, str]) -> dict[str, str]:
