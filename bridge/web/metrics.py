@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from bridge.errors import StoreError
@@ -68,11 +68,8 @@ def _snapshot(bridge: Bridge) -> Snapshot:
 
 def render(totals: Totals, seen: Snapshot) -> bytes:
     """The numbers as text."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(
-        _Collected([*_counts(totals), *_sources(seen), *_attribution(seen), *_destinations(seen), *_bridge(seen)])
-    )
-    return generate_latest(registry)
+    families = [*_counts(totals), *_sources(seen), *_attribution(seen), *_destinations(seen), *_bridge(seen)]
+    return generate_latest(_Collected(families))
 
 
 class _Collected:
