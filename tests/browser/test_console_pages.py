@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,6 +12,16 @@ from docs.screens import demo, looking, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 WIDTHS = {"telephone": 390, "desk": 1280}
+LOOKS = [("telephone", "light"), ("desk", "dark"), ("telephone", "dark"), ("desk", "light")]
+
+
+class Seen(NamedTuple):
+    """What a page says without JavaScript."""
+
+    path: str
+    headings: int
+    words: int
+    copiers: int
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +31,17 @@ def shown(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def addresses(browser, shown):
+def seen(browser, shown):
     """Every page that can be reached by links, one of each kind: from Home on, as a person finds them."""
     with looking(browser, shown, scripts=False) as page:
-        found, waiting, kinds = [], ["/console/"], {"/console/"}
+        found, waiting, kinds = [], ["/console/"], {kind_of("/console/")}
         while waiting:
             path = waiting.pop(0)
             answer = page.goto(shown.url + path)
             assert answer.status == 200, (path, answer.status)
-            found.append(path)
+            words = len(page.locator("main").inner_text().split())
+            copiers = page.locator("button[data-copy]:visible").count()
+            found.append(Seen(path, page.locator("h1").count(), words, copiers))
             for link in page.locator("a[href^='/console']:not([download])").evaluate_all(
                 "links => links.map(a => a.getAttribute('href'))"
             ):
@@ -48,38 +61,44 @@ def kind_of(link):
     return path, tuple(sorted(part.partition("=")[0] for part in query.split("&") if part))
 
 
-@pytest.mark.parametrize(
-    ("device", "scheme"),  # each of them once in `make test`
-    [
-        ("telephone", "light"),
-        ("desk", "dark"),
-        pytest.param("telephone", "dark", marks=pytest.mark.long),
-        pytest.param("desk", "light", marks=pytest.mark.long),
-    ],
-)
-def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, addresses, device, scheme):
-    axe, width = Axe(), WIDTHS[device]
-    wrong = {}
-    with looking(browser, shown, width=width, scheme=scheme) as page:
-        for path in addresses:
+def wrong_with(browser, shown, to_see):
+    """What keeps somebody out of pages, or is too wide; `to_see`: pages with the looks in which each is examined."""
+    axe, wrong = Axe(), {}
+    with looking(browser, shown) as page:
+        for path, looks in to_see:
             page.goto(shown.url + path)
             page.wait_for_load_state("networkidle")
-            found = [f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in axe.run(page).response["violations"]]
-            if page.evaluate("document.documentElement.scrollWidth") > width:
-                found.append(f"is {page.evaluate('document.documentElement.scrollWidth')} pixels wide")
-            if found:
-                wrong[path] = found
-    assert wrong == {}
+            for device, scheme in looks:
+                page.emulate_media(color_scheme=scheme)
+                page.set_viewport_size({"width": WIDTHS[device], "height": 900})
+                found = [
+                    f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in axe.run(page).response["violations"]
+                ]
+                if found:
+                    wrong[path, device, scheme] = found
+            for device, width in WIDTHS.items():
+                page.set_viewport_size({"width": width, "height": 900})
+                if (is_wide := page.evaluate("document.documentElement.scrollWidth")) > width:
+                    wrong[path, device] = f"is {is_wide} pixels wide"
+    return wrong
 
 
-def test_every_page_says_the_same_without_javascript(browser, shown, addresses):
+def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, seen):
+    """The first page of each view at both widths, and by turns on a telephone by day and on a desk at night."""
+    first = {kind_of(path)[0]: path for path, *_ in reversed(seen)}
+    assert len(first) >= 8, first
+    to_see = [(path, [LOOKS[number % 2]]) for number, path in enumerate(first.values())]
+    assert wrong_with(browser, shown, to_see) == {}
+
+
+@pytest.mark.long
+def test_nor_does_any_other_or_in_another_look(browser, shown, seen):
+    assert wrong_with(browser, shown, [(path, LOOKS) for path, *_ in seen]) == {}
+
+
+def test_every_page_says_the_same_without_javascript(seen):
     """Headings, tables and links; what a page loads by itself is behind a link."""
-    with looking(browser, shown, scripts=False) as page:
-        for path in addresses:
-            page.goto(shown.url + path)
-            assert page.locator("h1").count() == 1, path
-            assert len(page.locator("main").inner_text().split()) > 5, path
-            assert page.locator("button[data-copy]:visible").count() == 0, path
+    assert [page for page in seen if page.headings != 1 or page.words <= 5 or page.copiers] == []
 
 
 def test_one_can_sign_in_look_around_and_leave_with_the_keyboard_alone(browser, shown):
