@@ -52,8 +52,9 @@ def pytest_configure() -> None:
     """A shell starts what runs in its background without Ctrl-C, and so would every process that the tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # How fast a machine is decides no test. CI, which asks for all seeds, plays twice as many examples.
-    examples = 100 if "BRIDGE_SEEDS" in os.environ else 50
+    # How fast a machine is decides no test. CI, which asks for all seeds, plays four times as many examples; a test
+    # whose examples are dear takes its share of them (`settings.default.max_examples * 2 // 5`).
+    examples = 100 if "BRIDGE_SEEDS" in os.environ else 25
     hypothesis.settings.register_profile("untimed", deadline=None, max_examples=examples)
     hypothesis.settings.load_profile("untimed")
 
@@ -109,6 +110,12 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def still_clock() -> Clock:
+    """For what the tests of a file share: none of them moves it."""
     return Clock()
 
 

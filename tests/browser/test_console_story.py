@@ -45,6 +45,7 @@ def done(page):
     return page.locator("ol.steps > li.done").count()
 
 
+@pytest.mark.long
 def test_the_checklist_ticks_itself_from_nothing_to_the_first_goal(machine, given, browser):
     datafast = machine.datafast()
     bare = machine.web(given, "bare")

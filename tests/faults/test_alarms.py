@@ -162,6 +162,7 @@ def test_a_goal_that_is_due_for_long_is_red_until_it_is_sent_and_a_rate_limit_al
     stage.wait_recorded(1)
 
 
+@pytest.mark.long
 def test_held_goals_are_red_until_somebody_decides(stage):
     monitor = start(stage, BRIDGE_UNCONFIRMED="hold")
     stage.fault(kind="recorded_dropped")
@@ -223,6 +224,7 @@ def renewal():
 # ----------------------------------------------------------------------------------------------------------- sources
 
 
+@pytest.mark.long
 def test_quarantine_is_red_until_somebody_sets_it_aside(stage):
     monitor = start(stage)
     assert stage.post(monitor.web, b"no JSON").status_code == 200
@@ -329,6 +331,7 @@ def test_a_secret_that_was_lost_is_red_until_it_is_back(sqlite_stage):
     monitor.green()
 
 
+@pytest.mark.long
 def test_a_clock_that_is_wrong_is_red_in_time_until_it_is_right(sqlite_stage):
     """The sender's clock or ours: an hour lies between them."""
     stage = sqlite_stage

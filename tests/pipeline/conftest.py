@@ -1,11 +1,13 @@
 """`machine`: starts real processes for one test, or for all of a file (`shared_machine`), and ends what is left.
 
 `chat` and `mail`: what alerts are sent to, over HTTP and SMTP. `console` and `visit`: a bridge in this process whose
-console is on, and somebody who is signed in there.
+console is on, and somebody who is signed in there; `looker`: the same for tests that change nothing, of which those of
+a file share one bridge.
 """
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Clock
+    from conftest import Clock, Postgres
 
 
 @pytest.fixture
@@ -61,6 +63,34 @@ def console(console_url: str, clock: Clock) -> Iterator[Composed]:
     """A bridge on each database, whose console is on."""
     with Composed(console_url, clock, BRIDGE_ADMIN_TOKEN=TOKEN) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def still_sqlite_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("still") / "bridge.db"
+    shutil.copy(sqlite_template, file)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture(scope="module")
+def still_postgres_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    name = postgres.create(postgres_template)
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def still_console(request: pytest.FixtureRequest, still_clock: Clock) -> Iterator[Composed]:
+    """The same for the tests of a file that store nothing: each finds it as it was at first."""
+    url = request.getfixturevalue(f"still_{request.param}_url".replace("postgresql", "postgres"))
+    with Composed(url, still_clock, BRIDGE_ADMIN_TOKEN=TOKEN) as made:
+        yield made
+
+
+@pytest.fixture
+def looker(still_console: Composed) -> Visit:
+    """Somebody who is signed in there, and only looks."""
+    return Visit(still_console)
 
 
 @pytest.fixture

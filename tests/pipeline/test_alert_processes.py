@@ -1,6 +1,7 @@
 """Alerts with web processes, a worker and stand-ins for a chat and a mail server: each message once.
 
-Where a state takes time to come, the rows are made older, never the waits shorter.
+Where a state takes time to come, the rows are made older, never the waits shorter; but the processes look five times
+as often as they would.
 """
 
 from __future__ import annotations
@@ -14,6 +15,15 @@ from running import ALICE, checkout, environment, eventually
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+_OFTEN = """
+import sys
+from bridge.alerts import telling
+telling.LOOK_S = 1.0
+from bridge.cli import main
+sys.argv = ["bridge", "serve"]
+main()
+"""
+SERVE = ["python", "-c", _OFTEN]
 LAYER = "extends: stripe\ngoals:\n  - {id: purchase, notify: true}\n"
 
 
@@ -48,7 +58,7 @@ def looks_again(sql):
 
 @pytest.mark.timeout(300)
 def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, given, chat, mail, sql):
-    webs = [machine.web(given, name) for name in ("one", "two")]
+    webs = [machine.web(given, name, SERVE) for name in ("one", "two")]
     eventually(lambda: sql("UPDATE alert_problems SET began_at_ms = began_at_ms - 30000"), what="no worker runs")
     eventually(lambda: len(chat.messages) == len(mail.mails) == 1, what="that the problem began is told")
     assert chat.messages[0]["title"] == "No worker is running: events are stored, but nothing is sent."
@@ -92,7 +102,7 @@ def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, 
 @pytest.mark.timeout(300)
 def test_a_process_that_is_killed_while_it_sends_doubles_nothing(machine, given, chat, sql):
     chat.hangs = True
-    one = machine.web({**given, "BRIDGE_ALERTS": given["BRIDGE_ALERTS"].split()[0]}, "one")
+    one = machine.web({**given, "BRIDGE_ALERTS": given["BRIDGE_ALERTS"].split()[0]}, "one", SERVE)
     eventually(lambda: sql("UPDATE alert_problems SET began_at_ms = began_at_ms - 30000"), what="no worker runs")
     eventually(lambda: chat.messages, what="the chat is being told")
     os.killpg(one.process.pid, signal.SIGKILL)
@@ -100,7 +110,7 @@ def test_a_process_that_is_killed_while_it_sends_doubles_nothing(machine, given,
     chat.hangs = False
     sql("UPDATE alerts SET changed_at_ms = changed_at_ms - 180000")
     sql("UPDATE facts SET value = '0 nobody' WHERE name = 'alerts_turn'")
-    two = machine.web({**given, "BRIDGE_ALERTS": given["BRIDGE_ALERTS"].split()[0]}, "two")
+    two = machine.web({**given, "BRIDGE_ALERTS": given["BRIDGE_ALERTS"].split()[0]}, "two", SERVE)
     eventually(lambda: sql("SELECT 1 FROM alerts WHERE state = 'unknown'"), what="nobody knows what became of it")
     looks_again(sql)
     assert len(chat.messages) == 1

@@ -223,7 +223,7 @@ class Tools(Composed):
         self.answers.append(self.client.post("/webhooks/stripe", data=raw, headers=headers))
 
 
-@pytest.fixture(params=["on", "off"])
+@pytest.fixture(params=["on", pytest.param("off", marks=pytest.mark.long)])
 def tools(request, console_url, clock, tmp_path, capfd):
     clock.set(int(time.time()) * 1000)
     logs.configure("json")

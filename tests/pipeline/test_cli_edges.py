@@ -59,7 +59,7 @@ def test_with_closed_streams_the_database_does_not_become_one_of_them(folder):
 
 
 @pytest.mark.parametrize("line", ["bridge check", "bridge --version"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.long)])
 def test_a_full_disk_behind_stdout_is_a_sentence(line, unbuffered, folder):
     done = shell(f"{line} > /dev/full", folder, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
@@ -78,7 +78,9 @@ LOCALES = [
 ]
 
 
-@pytest.mark.parametrize("locale", LOCALES, ids=["ascii", "latin-1"])
+@pytest.mark.parametrize(
+    "locale", [LOCALES[0], pytest.param(LOCALES[1], marks=pytest.mark.long)], ids=["ascii", "latin-1"]
+)
 def test_another_locale_changes_letters_alone(locale, folder):
     (folder / "mappings" / "größe.yaml").write_text(MAPPING)  # no name of a source, and not to be spelled in ASCII
     done = shell("bridge check", folder, **locale)
@@ -92,7 +94,7 @@ def test_another_locale_changes_letters_alone(locale, folder):
         assert "error of the bridge itself" not in done.stderr
 
 
-@pytest.mark.parametrize("columns", ["", "1", "x", "9" * 30])
+@pytest.mark.parametrize("columns", ["1", "x", *(pytest.param(one, marks=pytest.mark.long) for one in ("", "9" * 30))])
 def test_a_width_that_is_none_changes_nothing_but_where_lines_end(columns, folder):
     line = f'script -qec "{sys.executable} -m bridge check" /dev/null'
     done = shell(line, folder, COLUMNS=columns, TERM="", NO_COLOR="1")
@@ -120,7 +122,9 @@ def test_ctrl_c_ends_a_command_with_130_and_a_sentence(folder):
     assert told.strip() == "Stopped; nothing more was done."
 
 
-@pytest.mark.parametrize("command", ["check", "serve", "worker", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["serve", *(pytest.param(one, marks=pytest.mark.long) for one in ("check", "worker", "doctor"))]
+)
 def test_a_dot_env_that_is_no_text_is_a_sentence(command, folder):
     (folder / ".env").write_bytes(b"PORT=\xff\n")
     done = shell(f"bridge {command}", folder)

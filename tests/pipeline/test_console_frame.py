@@ -27,34 +27,34 @@ def test_it_is_off_until_there_is_a_long_token(console_url, clock, token):
             assert console.client.open("/console/sign-in", method=method).status_code == 404
 
 
-def test_the_root_leads_there(console):
-    assert console.client.get("/").location == "/console/"
+def test_the_root_leads_there(still_console):
+    assert still_console.client.get("/").location == "/console/"
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_without_a_session_there_is_only_the_way_to_sign_in(console, path):
-    answer = console.client.get(f"{path}?a=b")
+def test_without_a_session_there_is_only_the_way_to_sign_in(still_console, path):
+    answer = still_console.client.get(f"{path}?a=b")
     assert (answer.status_code, answer.location) == (303, f"/console/sign-in?next={path}?a%3Db")
-    refused = console.client.post(path, data={"csrf_token": "x"})
+    refused = still_console.client.post(path, data={"csrf_token": "x"})
     assert refused.status_code in (401, 405)
-    assert console.client.get(path, headers={"HX-Request": "true"}).headers["HX-Redirect"] == "/console/sign-in"
+    assert still_console.client.get(path, headers={"HX-Request": "true"}).headers["HX-Redirect"] == "/console/sign-in"
 
 
-def test_whoever_asks_for_the_head_of_a_page_is_sent_there_too(console):
-    answer = console.client.head("/console/activity")
+def test_whoever_asks_for_the_head_of_a_page_is_sent_there_too(still_console):
+    answer = still_console.client.head("/console/activity")
     assert (answer.status_code, answer.location) == (303, "/console/sign-in?next=/console/activity")
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "9" * 19, "-1", "1e3", "\u0663", "%00", ""])
 @pytest.mark.parametrize("path", ["home/live?after=", "changes?before=", "people/forget?person=x&after="])
-def test_no_number_in_an_address_is_an_error_of_ours(visit, path, number):
-    assert visit.get(f"/console/{path}{number}").status_code in (200, 400)
+def test_no_number_in_an_address_is_an_error_of_ours(looker, path, number):
+    assert looker.get(f"/console/{path}{number}").status_code in (200, 400)
 
 
 @pytest.mark.parametrize("name", ["%00", "ev_%00", "ev_0", f"ev_{'9' * 20}", "a%2Fb", "%ED%A0%80", "%E2%80%AE"])
 @pytest.mark.parametrize("kind", ["events", "goals", "people", "sources"])
-def test_what_no_id_can_be_is_nowhere(visit, kind, name):
-    assert visit.get(f"/console/{kind}/{name}").status_code == 404
+def test_what_no_id_can_be_is_nowhere(looker, kind, name):
+    assert looker.get(f"/console/{kind}/{name}").status_code == 404
 
 
 def test_signing_in_leads_to_the_page_that_was_wanted(console):
@@ -78,8 +78,8 @@ def test_signing_in_leads_to_the_page_that_was_wanted(console):
         "/console/sign-out",
     ],
 )
-def test_signing_in_never_leads_elsewhere(console, elsewhere):
-    visit = Visit(console, signed_in=False)
+def test_signing_in_never_leads_elsewhere(still_console, elsewhere):
+    visit = Visit(still_console, signed_in=False)
     visit.sign_in(next=elsewhere)
     assert visit.get(f"/console/sign-in?next={elsewhere}".replace("\n", "%0A")).location == "/console/"
 
@@ -203,8 +203,8 @@ def test_neither_the_cookie_nor_the_token_is_in_the_database(console, visit):
     assert not any(secret in str(value) for value in rows[0] for secret in (TOKEN, visit.cookie(), visit.csrf()))
 
 
-def test_a_browser_that_drops_the_cookie_is_told_why(console):
-    answer = Visit(console, signed_in=False).get("/console/sign-in?kept=1")
+def test_a_browser_that_drops_the_cookie_is_told_why(still_console):
+    answer = Visit(still_console, signed_in=False).get("/console/sign-in?kept=1")
     assert answer.status_code == 400
     assert "did not keep the session&#39;s cookie" in answer.text
 
@@ -215,8 +215,8 @@ def test_a_link_in_a_message_works_though_the_cookie_is_kept_back(console, visit
 
 
 @pytest.mark.parametrize("path", ["/console/", "/console/sign-in", "/console/nothing"])
-def test_every_answer_forbids_what_no_page_needs(visit, path):
-    answer = visit.get(path, headers={"Accept-Encoding": "gzip"})
+def test_every_answer_forbids_what_no_page_needs(looker, path):
+    answer = looker.get(path, headers={"Accept-Encoding": "gzip"})
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -225,25 +225,25 @@ def test_every_answer_forbids_what_no_page_needs(visit, path):
     assert answer.headers["X-Frame-Options"] == "DENY"
 
 
-def test_an_address_without_a_page_is_a_page(visit):
-    answer = visit.get("/console/nothing")
+def test_an_address_without_a_page_is_a_page(looker):
+    answer = looker.get("/console/nothing")
     assert (answer.status_code, "No page of the console has this address" in answer.text) == (404, True)
 
 
-def test_files_are_named_by_their_content_and_checked_by_browsers(visit):
-    page = visit.get("/console/").text
+def test_files_are_named_by_their_content_and_checked_by_browsers(looker):
+    page = looker.get("/console/").text
     found = re.findall(r'(?:src|href)="(/console/static/[^"]+)"(?: integrity="([^"]+)")?', page)
     assert len({path for path, _ in found}) == 4
     packed = 0
     for path, integrity in found:
-        answer = visit.get(path, headers={"Accept-Encoding": "gzip"})
+        answer = looker.get(path, headers={"Accept-Encoding": "gzip"})
         assert answer.status_code == 200
         assert "immutable" in answer.headers["Cache-Control"]
         assert integrity.startswith("sha384-") or path.endswith(".svg")
         packed += len(answer.data)
     assert packed + len(page) < 40_000
-    assert visit.get("/console/static/0123456789abcdef/console.css").status_code == 404
-    assert visit.get("/console/static/0123456789abcdef/session.py").status_code == 404
+    assert looker.get("/console/static/0123456789abcdef/console.css").status_code == 404
+    assert looker.get("/console/static/0123456789abcdef/session.py").status_code == 404
 
 
 @pytest.mark.parametrize("address", ["/console/", "/console/activity", "/console/sources", "/console/nothing"])

@@ -26,7 +26,7 @@ EVERY = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def composed(request, clock):
     """A bridge on each database."""
     if request.param == "sqlite":

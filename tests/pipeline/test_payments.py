@@ -48,7 +48,7 @@ goals:
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def shop(request, clock, tmp_path):
     """A bridge with one source, on each database."""
     if request.param == "sqlite":

@@ -263,7 +263,7 @@ def moves_something(said: bytes, *, ours: bool):
     [("why", "ev_1"), ("goals", "show", "goal_1"), ("events", "show", "ev_1", "--body"), ("why", f"ev{WILD[:9]}")],
     ids=str,
 )
-@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_nothing_from_outside_moves_a_terminal(typed, words, as_json):
     _, said = typed(*words, *(["--json"] if as_json else []), terminal=True)
     assert moves_something(said, ours=not as_json) == set()

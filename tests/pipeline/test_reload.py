@@ -210,9 +210,17 @@ def test_a_first_start_with_a_broken_folder_names_every_fault_and_ends_with_1(sh
     ("value", "sentence"),
     [
         ("", "is not set, so nothing can be verified"),
-        ("changeme", "holds a placeholder: put the secret itself there; so nothing can be verified"),
-        ('"q7Kz9-a-pass-phrase"', "has quotes around its value: remove them; so nothing can be verified"),
-        ("q7Kz9-new,q7Kz9-old", "holds a comma and is one secret now"),
+        pytest.param(
+            "changeme",
+            "holds a placeholder: put the secret itself there; so nothing can be verified",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            '"q7Kz9-a-pass-phrase"',
+            "has quotes around its value: remove them; so nothing can be verified",
+            marks=pytest.mark.long,
+        ),
+        pytest.param("q7Kz9-new,q7Kz9-old", "holds a comma and is one secret now", marks=pytest.mark.long),
     ],
 )
 def test_a_source_without_a_usable_secret_is_off_alone(shop, value, sentence):

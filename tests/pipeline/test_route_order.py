@@ -173,7 +173,7 @@ LIFE = st.permutations(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings.default.max_examples * 2 // 5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(order=LIFE, sizes=st.lists(st.integers(1, 6), min_size=14, max_size=14), doubles=st.lists(st.integers(0, 13)))
 def test_any_order_in_any_batches_with_doubles_gives_the_same_goals(order, sizes, doubles, clock):
     arriving = order + [order[place] for place in doubles]

@@ -55,7 +55,15 @@ def device(file, _whole):
 
 @pytest.mark.parametrize(
     "rubbish",
-    [text, little_text, zeros, noise, cut_off, only_the_magic, folder, pipe, device],
+    [
+        text,
+        cut_off,
+        device,
+        *(
+            pytest.param(one, marks=pytest.mark.long)
+            for one in (little_text, zeros, noise, only_the_magic, folder, pipe)
+        ),
+    ],
     ids=lambda one: one.__name__,
 )
 def test_every_command_says_one_sentence_of_what_is_no_database(

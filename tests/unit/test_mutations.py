@@ -113,6 +113,7 @@ def test_another():
 """
 
 
+@pytest.mark.long
 def test_a_mutant_is_played_against_the_tests_that_run_its_line_or_read_what_it_makes(tmp_path):
     (tmp_path / "bridge").mkdir()
     module = tmp_path / "bridge/made.py"

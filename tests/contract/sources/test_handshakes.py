@@ -229,7 +229,7 @@ ANY_BODY = st.one_of(
 
 
 @pytest.mark.parametrize("name", SHAKING)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 5, deadline=None)
 @given(
     body=ANY_BODY,
     query=st.text(st.characters(codec="latin-1"), max_size=60)
@@ -402,7 +402,7 @@ def is_taken_as_an_event(target, sent, now):
 
 
 @pytest.mark.parametrize("name", HMACS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings.default.max_examples * 2 // 5, deadline=None)
 @given(
     token=st.one_of(
         st.from_regex(TOKEN, fullmatch=True),

@@ -134,7 +134,7 @@ anything = st.text(max_size=80) | st.text("0123456789abcdef=,;: vst1h-_/+\r\n\0Ã
 
 
 @every
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3 // 20, deadline=None)
 @given(data=st.data())
 def test_whatever_arrives_only_a_signature_error_comes_out(name, data):
     """Law 3, from nothing but rubbish and from a genuine request with anything of it replaced."""
@@ -169,7 +169,7 @@ def _vouched_for(made, sent, changed):
 
 
 @every
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10, deadline=None)
 @given(
     body=st.binary(max_size=80) | st.text(max_size=80).map(str.encode),
     headers=st.dictionaries(st.text(max_size=9), anything),

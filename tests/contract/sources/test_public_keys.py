@@ -47,7 +47,7 @@ def test_the_presets_with_a_key_pair_are_known():
     assert {"discord", "sendgrid", "standard-webhooks-ed25519"} <= set(PAIRED)
 
 
-@pytest.mark.parametrize("name", PAIRED)
+@pytest.mark.parametrize("name", [PAIRED[0], *(pytest.param(name, marks=pytest.mark.long) for name in PAIRED[1:])])
 def test_requirements_txt_alone_verifies(name):
     ended = run(ALONE, name)
     assert ended.returncode == 0, ended.stderr

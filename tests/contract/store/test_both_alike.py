@@ -166,7 +166,7 @@ def test_both_databases_give_the_same_answers(sqlite_store, postgres_store, cloc
     run_state_machine_as_test(
         lambda: Alike((sqlite_store, postgres_store), clock, empty, align),
         settings=settings(
-            max_examples=10,
+            max_examples=settings.default.max_examples // 10,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -215,6 +215,7 @@ def test_every_fifth_slot_takes_the_newest(desk):
     assert sent == [*ids[:4], ids[-1], ids[4]]
 
 
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_the_pace_of_a_token_is_never_exceeded_in_any_minute(store, clock):
     desk = Desk(store, clock, rate=58)
     for n in range(200):
