@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import Key
 from bridge.store.database.driver import driver_of
+from bridge.store.links.statements import MATES, USES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -40,9 +41,8 @@ _KEYS_OF: Final = (
     " WHERE g.goal_id IN ({names}) ORDER BY g.goal_id, g.key"
 )
 _SEEN_WITH: Final = (  # goals of the purchases that were seen with these customers
-    "SELECT DISTINCT g.goal_id FROM link_events e"
-    " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
-    " JOIN link_keys k ON k.key = mate.key JOIN link_keys t ON t.thread = k.thread"
+    "SELECT DISTINCT g.goal_id FROM link_events e"  # noqa: S608 - no value in it
+    f"{MATES} JOIN link_keys k ON k.key = mate.key JOIN link_keys t ON t.thread = k.thread AND t.{USES}"
     " JOIN goal_keys g ON g.key = t.key WHERE e.key IN ({names})"
 )
 _ASK_ABOUT: Final = (

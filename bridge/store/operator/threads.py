@@ -25,6 +25,7 @@ KEYS_MAX: Final = 200
 EVENTS_MAX: Final = 100
 _SEEN: Final = 2_000  # of the keys that events named last, those of people and customers are shown
 _ENDS: Final = 500  # events
+_ELEMENTS: Final = 999_999_999  # of one event; see `statements.MATES`
 _WHO: Final = ("customer", *PEOPLE)
 
 
@@ -189,15 +190,17 @@ def _in_threads(conn: Connection, threads: Collection[str]) -> list[KeyLine]:
 def _named_with(conn: Connection, keys: Sequence[str], *, ends: bool = False) -> list[KeyLine]:
     """The keys that one event, or one element of it, named together with these."""
     own: Any = link_events.c
-    of_keys = link_events.c.key.in_(keys)
+    of_keys = and_(own.key.in_(keys), own.element.between(0, _ELEMENTS))
     if ends:
-        few = select(own.event_id, own.element).where(of_keys).limit(_ENDS)
-        parts = (few.order_by(own.event_id).subquery(), few.order_by(own.event_id.desc()).subquery())
+        some = select(own.event_id, own.element).where(of_keys).limit(_ENDS)
+        parts = (some.order_by(own.event_id).subquery(), some.order_by(own.event_id.desc()).subquery())
         own = union(*(select(part.c.event_id, part.c.element) for part in parts)).subquery().c
+    same = and_(own.event_id == _mate.c.event_id, own.element == _mate.c.element)
+    few = _mate.c.event_id.between(own.event_id, own.event_id)
     named = (
         _KEYS.distinct()
         .select_from(_mate)
-        .join(own.event_id.table, and_(own.event_id == _mate.c.event_id, own.element == _mate.c.element))
+        .join(own.event_id.table, and_(same, few))
         .join(link_keys, link_keys.c.key == _mate.c.key)
     )
     return _lines(conn, named if ends else named.where(of_keys))

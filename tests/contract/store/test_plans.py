@@ -12,9 +12,13 @@ from bench.half_million import BIG as BIG_ID
 from bench.half_million import fill
 from bridge import settings
 from bridge.identity.evidence import Evidence, Mention
+from bridge.model import Key
 from bridge.store import open as open_store
 from bridge.store import schema
+from bridge.store.goals import statements as goal_statements
 from bridge.store.inbox import events
+from bridge.store.links import learning
+from bridge.store.links import statements as link_statements
 from bridge.store.operator import activity, changes, history, overview, queries, status, tallies, threads
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import Longest, corrections
@@ -105,13 +109,41 @@ PAGES = {
     "the list": lambda conn: activity.page(conn, "events", activity.Wanted()),
     "a verdict": lambda conn: activity.page(conn, "events", activity.Wanted(source="stripe", verdict="unmatched")),
     "an hour": lambda conn: overview.came(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
+    "a customer's people": lambda conn: _recall(conn, Key("stripe:live:cus_000000010", "customer", "")),
+    "a purchase's people": lambda conn: _recall(conn, Key("stripe:live:sub_000000010", "subscription", "")),
+    "a user's customers": lambda conn: learning.related(conn, [USER]),
+    "whose a key is": lambda conn: link_statements.with_one_customer(conn, ["stripe:live:sub_000000010"]),
+    "goals that people are asked for": lambda conn: goal_statements.of_links(conn, [], [USER]),
 }
+USER = "user:default:live:000000010"
+_BESIDE = (("stripe:live:cus_", "customer", "NULL"), ("user:default:live:", "user", "1"))  # …, since when it is certain
+
+
+def _recall(conn, key):
+    links = learning.recall(conn, [key])
+    learning.recall_customers(conn, links, [key])
+    assert USER in links.people
+
+
+def _name_people(conn):
+    """Let each event of `fill` name a customer and a user, too."""
+    for owner, kind, certain in _BESIDE:
+        conn.exec_driver_sql(
+            "INSERT INTO link_keys (key, kind, ref, created_at_ms, used_at_ms, uses, certain_at_ms) SELECT"
+            f" '{owner}' || right(key, 9), '{kind}', right(key, 9), 1, 1, 1, {certain} FROM link_keys"
+            " WHERE kind = 'subscription'"
+        )
+        conn.exec_driver_sql(
+            f"INSERT INTO link_events (key, event_id, element) SELECT '{owner}' || right(key, 9), event_id, 0"
+            " FROM link_events WHERE key LIKE 'stripe:live:sub%%'"
+        )
 
 
 def test_postgresql_without_statistics_looks_at_few_rows(postgres_url):
     """A server whose autovacuum never came round: it believes that a value is that of a 200th of all rows."""
     fill(postgres_url, MANY, share=2)
     store = open_store(postgres_url)
+    store.run(_name_people)
     with store.read() as conn:
         walks = {name: looked_at for name, ask in PAGES.items() if (looked_at := _looked_at(store, conn, ask))}
     store.close()
