@@ -163,6 +163,8 @@ def _written(body, source):
 
     if source.body is BodyForm.FORM:
         return urlencode(list(_fields(body))).encode()
+    if source.body is BodyForm.JSON_FIELD:
+        return urlencode({source.body_field: json.dumps(body)}).encode()
     return json.dumps(body).encode()
 
 

@@ -33,7 +33,8 @@ _USER: Final = _words(
     """
     userid useruid useruuid uid appuserid externaluserid internaluserid authuserid authid buyerid memberid
     clerkuserid clerkid supabaseuserid supabaseuid supabaseuuid supabaseid firebaseuserid firebaseuid firebaseid
-    auth0userid auth0id auth0sub workosuserid kindeuserid kindeid betterauthuserid nextauthuserid
+    auth0userid auth0id auth0sub workosuserid workosid kindeuserid kindeid betterauthuserid nextauthuserid
+    cognitouserid cognitosub stytchuserid privyuserid
     """
 )
 _REFERENCE: Final = frozenset({"referenceid", "clientreferenceid"})  # a user's id, or an organisation's
@@ -44,16 +45,27 @@ _CALLED: Final = ("name", "label", "key")  # how a list of fields says what each
 _KEPT: Final = 2_000
 _USER_ID: Final = re.compile(r"(?!.*%40)[^\s\x00-\x1f\x7f{}<>\[\]$@\uff20\ufe6b]{1,200}")
 _SIGNS: Final = re.compile(r"[\W_]+")
+_DIGITS: Final = "0123456789"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NOBODY: Final = _words(  # without `_`, other signs and capitals
     """
     null undefined none nil nan na false true guest guestuser guestcheckout guestcustomer anonymous anonymoususer
     anonymouscustomer anon unknown unknownuser nouser nobody notloggedin loggedout unauthenticated user users visitor
-    customer me self default test tester testing testuser testaccount demo demouser example exampleuser sample admin
-    administrator root system internal public empty missing unset notset placeholder todo userid useruuid uid id
-    youruserid currentuser currentuserid
+    customer buyer member owner me self current new default defaultuser test tester testing testuser testaccount demo
+    demouser example exampleuser sample dummy temp tmp foo bar baz foobar abc abc123 xyz xxx asdf johndoe janedoe admin
+    administrator root system internal public server api webhook bot cron backend authenticated servicerole empty
+    missing unset notset placeholder todo deleted deleteduser removed inactive disabled shared sharedaccount team
+    family company everyone someone anyone userid useruuid uid id youruserid currentuser currentuserid
+    12345678123412341234123456789012 12345678123412341234123456789abc
     """
 )
+_HOLLOW: Final = frozenset(
+    {"null", "undefined", "nan", "xxx"}
+)  # `user_undefined`: whatever was put together with nothing
+_TRIAL: Final = _words(
+    "test tester testing testuser demo dummy example sample guest anonymous anon unknown none nil temp tmp placeholder"
+)  # and `test-user-1`, `user_test`
+_FILLING: Final = _words("user account customer member id uid")
 # What begins like this is the id of something else, in whatever field it stands.
 _THING: Final = re.compile(
     r"(?:(?:org|organi[sz]ation|team|workspace|tenant|company|order|cart)[_-]"
@@ -66,21 +78,26 @@ _ANONYMOUS: Final = (
 )
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
 _ADDRESS_MAX: Final = 254
-_ROLES: Final = _words(
+_ROLES: Final = _words(  # without signs
     """
-    abuse account accounting accounts admin administration administrator all apps ap ar billing board booking
-    bookings bookkeeping buchhaltung careers ceo cfo commercial compta comptabilite contabilidad contact contacto
-    contato cto dev developer developers devops donotreply einkauf email engineering enquiries enquiry events
-    facturacion facturation faktura feedback finance finances founder founders general hallo hello help helpdesk
-    hey hi hola hostmaster hr info informacion inquiries inquiry invoice invoices invoicing it jobs kontakt legal
-    mail mailer mailer-daemon management marketing me media news newsletter no-reply nobody noreply office
-    operations ops orders pagos partner partners payable payables payment payments post postmaster press privacy
-    procurement purchase purchases purchasing receipts reception rechnung rechnungen recruiting root sales
-    sales-team security service services shop staff store studio subscriptions support sysadmin team tech test
-    testing user users vendas ventas web webmaster welcome anonymous guest noemail nomail none null undefined unknown
+    abuse account accounting accounts admin administration administrator alert alerts all apps ap ar atendimento
+    bestellung bestellungen billing board booking bookings bookkeeping buchhaltung careers ceo cfo client clients
+    commandes commercial compta comptabilite contabilidad contact contacto contato cto customer customers delivery dev
+    developer developers devops donotreply einkauf email engineering enquiries enquiry events everybody everyone
+    facturacion facturas facturation faktura family feedback finance finances founder founders frontdesk general group
+    groups hallo hello help helpdesk hey hi hola hostmaster hr info informacion inquiries inquiry invoice invoices
+    invoicing it jobs kontakt legal mail mailer mailerdaemon management marketing me media name news newsletter noreply
+    nobody notification notifications office operations ops orders pagos partner partners payable payables payment
+    payments pedidos post postmaster press privacy procurement purchase purchases purchasing receipts reception
+    rechnung rechnungen recruiting reply returns root sales salesteam school secretaria secretary security sekretariat
+    service services shared shop soporte staff store studio subscriptions suporte support sysadmin team tech test tester
+    testing testuser user users vendas ventas ventes verwaltung web webmaster welcome you your youremail yourname
+    anonymous deleted deleteduser guest noemail nomail none null undefined unknown
     """
 )
-_ALWAYS: Final = _words("admin billing contact hello help info noreply office sales support team")  # and info2, info-de
+_ALWAYS: Final = _words(  # and info2, info-de, sales.emea
+    "accounts admin billing contact customerservice hello help info noreply office sales support team"
+)
 _NUMBER: Final = re.compile(r"[\W\d_]+")  # no letter in it: `42`, `#1007`, `2026-1007`
 
 
@@ -104,7 +121,7 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
                 continue  # the file says that it is the visitor's
             value = path.read(document) if spec.own else path.whole(document)
             for one in value if isinstance(value, list) else (value,):
-                yield from _of(spec, source, one, envelope.mode, matching)
+                yield from _of(spec, source, one, envelope, matching)
 
 
 _cache: dict[tuple[int, str], tuple[object, tuple[PersonSpec, ...]]] = {}
@@ -125,20 +142,24 @@ def _named_by(source: Source, event_type: str) -> tuple[PersonSpec, ...]:
     return found
 
 
-def _of(spec: PersonSpec, source: Source, value: Json | Missing, mode: str, matching: Matching) -> Iterator[Key]:
+def _of(
+    spec: PersonSpec, source: Source, value: Json | Missing, envelope: Envelope, matching: Matching
+) -> Iterator[Key]:
+    where = f"{source.destination}:{envelope.mode}"
     if spec.kind == "email":
         for address in _named(value, _EMAIL):
             if (hashed := email_hash(address, matching.email_key or b"")) is not None:
-                yield Key(f"email:{source.destination}:{mode}:{hashed}", "email", hashed)
+                yield Key(f"email:{where}:{hashed}", "email", hashed)
         return
+    account = envelope.account
     own = spec.own and not isinstance(value, dict)
     for one in _named(value, _USER):
         if own or not is_thing(one):
-            yield from _user(source, one, mode, own=own, sure=spec.kind == "user")
+            yield from _user(source, one, where, account, own=own, sure=spec.kind == "user")
     if isinstance(value, dict):
         for one in _named(value, _REFERENCE | _EXTERNAL):
             if not is_thing(one):
-                yield from _user(source, one, mode, own=False, sure=False)
+                yield from _user(source, one, where, account, own=False, sure=False)
 
 
 def is_thing(value: Json | Missing) -> bool:
@@ -156,7 +177,7 @@ def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
             yield value
         return
     for name, one in value.items():
-        if _plain(name) in names:
+        if _plain(name.removeprefix("cf_")) in names:  # Chargebee's own fields
             yield one
     if "value" in value and any(_plain(str(value.get(word) or "")) in names for word in _CALLED):
         yield value["value"]
@@ -171,21 +192,23 @@ def _plain(text: str) -> str:
     return _SIGNS.sub("", text.lower())
 
 
-def _user(source: Source, value: Json, mode: str, *, own: bool, sure: bool) -> Iterator[Key]:
+def _user(
+    source: Source, value: Json, where: str, account: str | None = None, *, own: bool, sure: bool
+) -> Iterator[Key]:
     identifier = user_id(value)
     if identifier is None:
         return
     if own or _NUMBER.fullmatch(identifier) is None or _UUID.fullmatch(identifier):
-        yield Key(f"user:{source.destination}:{mode}:{identifier}", "user", identifier, sure)
-    elif sure:  # 42 is somebody else at the next tool
+        yield Key(f"user:{where}:{identifier}", "user", identifier, sure)
+    elif sure:  # 42 is somebody else at the next tool, and in another account of the same one
         who = source.provider if source.links_named_by_provider else source.name
-        yield Key(f"{who}:{mode}:user:{identifier}", "user", identifier, sure)
+        yield Key(f"user:{where}:{f'{who}:{account}' if account else who}:{identifier}", "user", identifier, sure)
 
 
 def user(source: Source, value: str) -> Key | None:
     """The live key of a user whom a person or the site names."""
     own = any(spec.own and spec.kind == "user" for spec in source.people)
-    return next(_user(source, value, "live", own=own, sure=True), None)
+    return next(_user(source, value, f"{source.destination}:live", own=own, sure=True), None)
 
 
 def user_id(value: Json) -> str | None:
@@ -196,9 +219,19 @@ def user_id(value: Json) -> str | None:
     low, plain = text.lower(), _plain(text)
     if not _USER_ID.fullmatch(text) or not text.isprintable() or low.startswith((*_ANONYMOUS, PREFIX)):
         return None
-    if plain in _NOBODY or not plain.strip("0") or low == "-1" or (len(set(plain)) == 1 and not plain.isdigit()):
-        return None  # a word for nobody, or no id at all: 0, --, xxx
-    return low if _UUID.fullmatch(text) else text
+    if plain in _NOBODY or not plain.strip("0") or low == "-1" or _is_trial(low):
+        return None  # a word for nobody, or no id at all: 0, --
+    is_uuid = _UUID.fullmatch(text) is not None
+    if len(set(plain)) == 1 and (is_uuid or not plain.isdigit()):
+        return None  # aaa, 11111111-1111-1111-1111-111111111111
+    return low if is_uuid else text
+
+
+def _is_trial(low: str) -> bool:
+    """Whether all words of an id stand for nobody: `user_undefined`, `test-user-1`; `user_1` may be somebody."""
+    words = {word.rstrip(_DIGITS) for word in _SIGNS.split(low)} - {""}
+    words = {"xxx" if len(word) > 2 and set(word) == {"x"} else word for word in words}
+    return bool(words & _HOLLOW or (words & _TRIAL and words <= _TRIAL | _FILLING))
 
 
 def is_address(text: str) -> bool:
@@ -218,10 +251,15 @@ def email_hash(value: Json, key: bytes) -> str | None:
 
 
 def _is_role(local: str) -> bool:
-    """Whether what stands before the @ is a role: `info`, and `info2`, `info-de` and `sales.team` as well."""
-    words = {word.strip("0123456789") for word in re.split(r"[._-]+", local)}
-    rest = words - _ALWAYS
-    return local in _ROLES or (rest != words and all(len(word) <= 2 for word in rest))
+    """Whether what stands before the @ is a role: `info`, and `info2`, `no_reply`, `sales.emea` and `team-blue` too.
+
+    A role comes first (`ana.sales` is called so), and no word of it is an initial (`a.p`).
+    """
+    words = [word.strip(_DIGITS) for word in re.split(r"[._-]+", local)]
+    first, *rest = words
+    if "".join(words) in _ROLES and (not rest or min(map(len, words)) > 1):
+        return True
+    return first in _ALWAYS or (words[-1] in _ALWAYS and max(map(len, words[:-1])) <= 2)
 
 
 def live_twins(found: tuple[Key, ...]) -> tuple[Key, ...]:
@@ -230,7 +268,5 @@ def live_twins(found: tuple[Key, ...]) -> tuple[Key, ...]:
 
 
 def _live(key: Key) -> str:
-    if key.text.startswith(f"{key.kind}:"):
-        kind, destination, _, identifier = key.text.split(":", 3)
-        return f"{kind}:{destination}:live:{identifier}"
-    return key.text.replace(":test:", ":live:", 1)
+    kind, destination, _, identifier = key.text.split(":", 3)
+    return f"{kind}:{destination}:live:{identifier}"

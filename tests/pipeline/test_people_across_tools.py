@@ -251,6 +251,20 @@ def test_an_id_of_more_than_three_customers_stops(desk, at_once):
     assert "more than three customers of stripe" in row.stopped_reason
 
 
+@pytest.mark.parametrize("guests", [3, 4])
+def test_an_id_of_more_than_three_guests_stops(store, clock, guests):
+    """A guest has no customer, but an address."""
+    desk = Desk(store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
+    bought = {"customer": None, "metadata": {"userId": "demo-team"}}
+    mails = [{"email": f"ann{number % guests}@mail.example"} for number in range(5)]
+    play(desk, sign_up("demo-team", visitor=ALICE))
+    play(desk, *(checkout(n, customer_details=mail, **bought) for n, mail in enumerate(mails)), at_once=guests == 4)
+    play(desk, checkout(9, **bought))
+    stopped = [row.stopped_reason or "" for row in desk.rows(schema.link_keys, schema.link_keys.c.kind == "user")]
+    assert ["more than three e-mail addresses of guests" in reason for reason in stopped] == [guests == 4]
+    assert (desk.goals()[-1].visitor is None) is (guests == 4)
+
+
 def test_three_customers_of_one_user_are_still_one_person(desk):
     play(desk, sign_up(), *(customer(f"cus_{n}", userId="user_abc") for n in range(2)))
     play(desk, checkout(9, customer="cus_9", user="user_abc"))

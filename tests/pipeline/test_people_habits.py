@@ -26,13 +26,18 @@ MORE = [
     "calendly",
     "beehiiv",
     "mailchimp",
+    "kofi",
+    "buymeacoffee",
 ]
+OTHER = "datafast: {name: other, api_key: df_other}\ngoals: [{goal: made, event: '*', once_per: body.once}]\n"
 FILES = {
     **{
         f"{n}.yaml": f'provider: {n}\ngoals: [{{goal: made, event: "*", once_per: body.once}}]\n'
         for n in (*RULES, *MORE)
     },
     "app.yaml": "extends: generic\n",
+    "other.yaml": f"provider: stripe\nsecret: whsec_other\n{OTHER}",
+    "other-lemons.yaml": f"provider: lemonsqueezy\nsecret: other-lemons\n{OTHER}",
 }
 GIVEN = {"datafast_visitor_id": "<visitor>"}
 
@@ -118,6 +123,7 @@ NAMES_THE_USER = {
     "stripe clerk_user_id": metadata(clerk_user_id="<id>"),
     "stripe uid": metadata(uid="<id>"),
     "stripe external_id": metadata(external_id="<id>"),
+    "stripe workosId": metadata(workosId="<id>"),
     "stripe an id with spaces around it": metadata(userId=" <id>\n"),
     "stripe an empty id beside it": metadata(userId="", user_id="<id>"),
     "stripe a word for nobody beside it": stripe(client_reference_id="anonymous", metadata={"userId": "<id>"}),
@@ -141,6 +147,7 @@ NAMES_THE_USER = {
     "chargebee customer.id": chargebee(customer={"id": "<id>"}),
     "chargebee meta_data": chargebee(customer={"id": "Azy", "meta_data": {"user_id": "<id>"}}),
     "chargebee a custom field": chargebee(subscription={"id": "s<n>", "cf_user_id": "<id>"}),
+    "chargebee a custom field of another name": chargebee(customer={"id": "c<n>", "cf_clerk_user_id": "<id>"}),
     "shopify an attribute of the cart": (
         "shopify",
         {"id": "<n>", "note_attributes": [{"name": "colour", "value": "red"}, {"name": "user_id", "value": "<id>"}]},
@@ -151,6 +158,9 @@ NAMES_THE_USER = {
     ),
     "revenuecat app_user_id": revenuecat(app_user_id="<id>"),
     "revenuecat an alias": revenuecat(app_user_id="$RCAnonymousID:8", aliases=["$RCAnonymousID:8", "<id>"]),
+    "revenuecat an attribute": revenuecat(
+        app_user_id="$RCAnonymousID:9", subscriber_attributes={"user_id": {"value": "<id>"}}
+    ),
     "intercom external_id": ("intercom", {"topic": "contact.created", "data": {"item": {"external_id": "<id>"}}}),
     "typeform a hidden field": (
         "typeform",
@@ -163,6 +173,10 @@ NAMES_THE_USER = {
     ),
     "savvycal metadata": ("savvycal", {"type": "event.created", "payload": {"metadata": {"user_id": "<id>"}}}),
     "calcom metadata": ("calcom", {"triggerEvent": "BOOKING_CREATED", "payload": {"metadata": {"userId": "<id>"}}}),
+    "calcom a hidden question": (
+        "calcom",
+        {"triggerEvent": "BOOKING_CREATED", "payload": {"responses": {"user_id": {"label": "id", "value": "<id>"}}}},
+    ),
     "kit a custom field": (
         "kit",
         {"type": "subscriber.activated", "data": {"subscriber": {"fields": {"user_id": "<id>"}}}},
@@ -251,6 +265,10 @@ NOBODY = [
         "USER",
         "unknown user",
     ),
+    *("null_user", "user_undefined", "undefined-undefined", "auth0|null", "uid:NaN", "user_xxx", "USER_XXXXXX"),
+    *("test-user-1", "testuser123", "user_test", "demo-account", "guest 2", "dummy", "temp", "foo", "johndoe"),
+    *("service_role", "authenticated", "server", "webhook", "buyer", "current", "deleted-user", "team", "default_user"),
+    *("11111111-1111-1111-1111-111111111111", "12345678-1234-1234-1234-123456789012"),
     *("org_2abc", "organization_7", "team_blue", "workspace-blue", "tenant_9", "company_3", "order_1001", "cart-9"),
     *("cus_A1b2", "prod_A1b2", "price_A1b2", "sub_A1b2", "cs_live_a1", "pi_3abc", "acct_1abc", "txn_01h", "ctm_01h"),
     *("info@shop.example", "ann@mail.example"),
@@ -341,6 +359,15 @@ NUMBERS = {
             {"id": "<n>", "customer_id": "<id>", "meta_data": [{"key": "_datafast_visitor_id", "value": "<visitor>"}]},
         ),
         PURCHASE,
+    ),
+    "two websites at stripe": (KNOWN, ("other", PURCHASE[1])),
+    "two websites at lemonsqueezy": (
+        lemonsqueezy(**GIVEN, user_id="<id>"),
+        ("other-lemons", lemonsqueezy(user_id="<id>")[1]),
+    ),
+    "two accounts at stripe": (
+        ("stripe", KNOWN[1] | {"account": "acct_A"}),
+        ("stripe", PURCHASE[1] | {"account": "acct_B"}),
     ),
     "an order of stripe and a user": (stripe(client_reference_id="<id>", metadata=GIVEN), PURCHASE),
 }
@@ -485,6 +512,8 @@ NAMES_THE_ADDRESS = {
     "mailchimp": ("mailchimp", {"type": "subscribe", "data": {"email": ADDRESS}}),
     "intercom": ("intercom", {"topic": "contact.created", "data": {"item": {"email": ADDRESS}}}),
     "your own code": ("app", {"event": "made", "id": "made:<n>", "email": ADDRESS}),
+    "kofi": ("kofi", {"type": "Donation", "email": ADDRESS}),
+    "buymeacoffee": ("buymeacoffee", {"type": "donation.created", "data": {"supporter_email": ADDRESS}}),
 }
 ROLES = [
     "info",
@@ -514,7 +543,10 @@ ROLES = [
     "unknown",
     "null",
     "undefined",
+    *("no_reply", "do-not-reply", "team-blue", "sales.emea", "accounts.payable", "eu-sales", "test1", "testuser"),
+    *("deleted-user", "customer", "everyone", "family", "you", "your.name", "reply", "notifications", "alerts"),
 ]
+PEOPLE = ["ana.sales", "ann", "a.p", "t.eam", "annabel.test-maier", "yourik", "o.neill1"]
 PAYS = stripe(customer_details={"email": ADDRESS})
 OTHERS_ADDRESSES = {
     "the host of a booking": (
@@ -574,7 +606,7 @@ def filled(written, words):
 def amiss(store, clock, cases, *, found, by_email=False, shared="user_h{}", seed=0):
     """The names of the cases that did not come out as they must. cases: (name, event that knows, purchase, id)."""
     settings = {"BRIDGE_MATCH_EMAIL": "on" if by_email else "off"}
-    desk = Desk(store, clock, FILES, **settings)
+    desk = Desk(store, clock, FILES, destinations=("default", "other"), **settings)
     numbers = itertools.count(1)
     events, asked = [], {}
     for name, known, bought, given in cases:
@@ -631,6 +663,7 @@ def test_the_id_of_something_else_is_no_users(sqlite_store, clock, seed):
 @pytest.mark.parametrize("seed", range(2))
 def test_an_address_is_found_wherever_a_provider_names_one(sqlite_store, clock, seed):
     cases = [(name, LEAD, bought, None) for name, bought in NAMES_THE_ADDRESS.items()]
+    cases += [(local, LEAD, PAYS, local) for local in PEOPLE]
     assert amiss(sqlite_store, clock, cases, found=True, by_email=True, shared="p{}", seed=seed) == []
 
 

@@ -333,6 +333,9 @@ _CROWD: Final = (
     " product's id?); it links nothing any more"
 )
 _SHARED_BY: Final = "{who} was seen with more than three customers of {provider}, so nobody can say whose it is"
+_SHARED_BY_GUESTS: Final = (
+    "{who} was seen with more than three e-mail addresses of guests, so nobody can say whose it is"
+)
 CUSTOMERS_A_PERSON: Final = 3  # of one provider
 _LOOK_EVERY: Final = 100  # uses of a key, between two looks at the size of its thread
 
@@ -370,22 +373,29 @@ def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
 
 
 def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Observation], now: int) -> None:
-    """Stop people's keys that were seen with more than three customers of one provider: a shared account, an order."""
-    with_customer = {
-        key.text: key
-        for observation in observations
-        if any(other.kind == "customer" for other in observation.keys)
-        for key in observation.keys
-        if key.text in links.often
-    }
-    customers: dict[tuple[str, str], int] = {}
-    for person, customer in statements.customers_with(conn, sorted(with_customer)):
-        pair = (person, customer.text.partition(":")[0])
-        customers[pair] = customers.get(pair, 0) + 1
-    for (person, provider), number in sorted(customers.items()):
+    """Stop people's keys that were seen with more than three customers of one provider: a shared account, an order.
+
+    Guests have no customer: the ids of users stop at more than three of their addresses.
+    """
+    often: dict[str, Key] = {}
+    as_guest: set[str] = set()
+    for observation in observations:
+        named = {key.text: key for key in observation.keys if key.text in links.often}
+        kinds = {key.kind for key in observation.keys}
+        if "customer" in kinds:
+            often |= named
+        elif "email" in kinds:
+            often |= {text: key for text, key in named.items() if key.kind == "user"}
+            as_guest |= named.keys()
+    seen = [
+        (person, customer.text.partition(":")[0]) for person, customer in statements.customers_with(conn, sorted(often))
+    ]
+    seen += [(person, "") for person, _ in statements.guests_with(conn, sorted(as_guest & often.keys()))]
+    for (person, provider), number in sorted(Counter(seen).items()):
         if number > CUSTOMERS_A_PERSON and person not in links.stopped:
-            links.stopped[person] = _SHARED_BY.format(
-                who=one_key(with_customer[person].kind, with_customer[person].id), provider=provider
+            who = one_key(often[person].kind, often[person].id)
+            links.stopped[person] = (
+                _SHARED_BY.format(who=who, provider=provider) if provider else _SHARED_BY_GUESTS.format(who=who)
             )
             statements.stop(conn, person, links.stopped[person], now, {})
 

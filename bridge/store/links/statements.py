@@ -82,6 +82,12 @@ _CUSTOMERS_WITH: Final = (
     "SELECT DISTINCT e.key, c.key, c.kind, c.ref FROM link_events e"  # noqa: S608 - no value in it
     f"{MATES} JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({{names}})"
 )
+_GUESTS: Final = (  # the addresses that events of these keys named without a customer
+    "SELECT DISTINCT e.key, a.key FROM link_events e"  # noqa: S608 - no value in it
+    f"{MATES} JOIN link_keys a ON a.key = mate.key AND a.kind = 'email' WHERE e.key IN ({{names}})"
+    " AND NOT EXISTS (SELECT 1 FROM link_events o JOIN link_keys c ON c.key = o.key AND c.kind = 'customer'"
+    " WHERE o.event_id = e.event_id AND o.element = e.element)"
+)
 _NAMED_TOGETHER: Final = (  # each event of these keys, with each customer that it named, or NULL
     "SELECT e.key, e.event_id, e.element, e.named, c.key FROM link_events e"  # noqa: S608 - no value in it
     f"{MATES} LEFT JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({{names}})"
@@ -200,6 +206,11 @@ def people_of(conn: Connection, customers: Sequence[str]) -> list[tuple[str, Key
 def customers_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, Key]]:
     """(person, customer): the customers that were named together with these people."""
     return [(one, Key(*other)) for one, *other in driver_of(conn).among(_CUSTOMERS_WITH, people)]
+
+
+def guests_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, str]]:
+    """(person, address): the addresses that were named together with these people, where no customer was named."""
+    return [(person, address) for person, address in driver_of(conn).among(_GUESTS, people) if address != person]
 
 
 def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
