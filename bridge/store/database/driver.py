@@ -81,9 +81,11 @@ class Driver:
     def _cursor(self) -> Any:
         if self.dialect == "sqlite":
             return self._connection.cursor()
-        from psycopg import RawCursor  # noqa: PLC0415 - loaded long since, but not where the database is SQLite
+        from psycopg import RawCursor, pq  # noqa: PLC0415 - loaded long since, but not where the database is SQLite
 
-        return RawCursor(self._connection)
+        cursor = RawCursor(self._connection)
+        cursor.format = pq.Format.BINARY  # as text a body is twice as long
+        return cursor
 
 
 def driver_of(conn: Connection) -> Driver:

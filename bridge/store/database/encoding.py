@@ -12,6 +12,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg import pq
 from psycopg.types.string import StrDumperUnknown, TextLoader
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def adapt(connection: psycopg.Connection[Any]) -> None:
     connection.adapters.register_dumper(str, dumper)
     for kind in ("text", "varchar", "bpchar"):
         connection.adapters.register_loader(kind, _Loader)
+        connection.adapters.register_loader(kind, _BinaryLoader)
 
 
 def escaped(text: str, codec: str) -> str:
@@ -75,3 +77,7 @@ class _Loader(TextLoader):
     def load(self, data: Buffer) -> bytes | str:
         text = super().load(data)
         return unescaped(text) if isinstance(text, str) else text
+
+
+class _BinaryLoader(_Loader):
+    format = pq.Format.BINARY

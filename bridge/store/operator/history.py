@@ -7,13 +7,15 @@ their bodies, and nothing else. `made_before` looks once per goal into the index
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import bindparam, func, select
 
+from bridge.store.database.driver import driver_of
 from bridge.store.inbox.events import event_from
 from bridge.store.inbox.statements import COLUMNS
-from bridge.store.schema import events, goals
+from bridge.store.schema import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
 
 PAGE: Final = 500  # events
-_ASKED: Final = 500  # once keys per statement
 _LOOKED_AT: Final = 10_000  # events, to find the newest of each type
 
 
@@ -48,14 +49,18 @@ def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Even
     """The next events of a span after the event `after`, with or without their bodies; none: that was all."""
     if of.first is None:
         return []
-    behind = of.first - 1 if after is None else after
-    rows = conn.execute(_PAGE, {"behind": behind, "last": of.last, "since": of.since_ms})
-    return [event_from(row) for row in rows]
+    driver, behind = driver_of(conn), of.first - 1 if after is None else after
+    while behind < of.last and (rows := driver.ask(_PAGE, (behind, PAGE))):
+        behind = rows[-1][0]
+        found = (event_from(row) for row in rows if row[0] <= of.last)
+        if inside := [event for event in found if event.received_at_ms >= of.since_ms]:
+            return inside
+    return []
 
 
 def some(conn: Connection, ids: Sequence[int]) -> list[Event]:
     """These events, in the order of their arrival."""
-    return [event_from(row) for row in conn.execute(_SOME, {"ids": list(ids)})]
+    return [event_from(row) for row in sorted(driver_of(conn).among(_SOME, ids), key=itemgetter(0))]
 
 
 def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tuple[int, str, str]]:
@@ -75,9 +80,8 @@ def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set
         by_destination.setdefault(destination, []).append(once_key)
     found: set[Place] = set()
     for destination, keys in by_destination.items():
-        for start in range(0, len(keys), _ASKED):
-            values = {"of": destination, "keys": keys[start : start + _ASKED], "event": event_id}
-            found.update((destination, key) for key in conn.execute(_MADE_BEFORE, values).scalars())
+        rows = driver_of(conn).among(_MADE_BEFORE, keys, (destination, event_id))
+        found.update((destination, key) for (key,) in rows)
     return found
 
 
@@ -88,26 +92,13 @@ _FIRST: Final = (
     .limit(1)
 )
 _LAST: Final = select(func.max(events.c.id))
-_PAGE: Final = (
-    select(*(events.c[name] for name in COLUMNS))
-    .where(events.c.id > bindparam("behind"), events.c.id <= bindparam("last"))
-    .where(events.c.received_at_ms >= bindparam("since"))
-    .order_by(events.c.id)
-    .limit(PAGE)
-)
+# With more conditions, a PostgreSQL without statistics would sort all events that are left for every page.
+_PAGE: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - no value in it
 _NEWEST: Final = (
     select(events.c.id, events.c.source, events.c.type)
     .where(events.c.id > bindparam("behind"), events.c.source.in_(bindparam("sources", expanding=True)))
     .where(events.c.received_at_ms >= bindparam("since"))
     .order_by(events.c.id.desc())
 )
-_SOME: Final = (
-    select(*(events.c[name] for name in COLUMNS))
-    .where(events.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(events.c.id)
-)
-_MADE_BEFORE: Final = select(goals.c.once_key).where(
-    goals.c.destination == bindparam("of"),
-    goals.c.once_key.in_(bindparam("keys", expanding=True)),
-    goals.c.event_id < bindparam("event"),
-)
+_SOME: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id IN ({{names}})"  # noqa: S608 - as above
+_MADE_BEFORE: Final = "SELECT once_key FROM goals WHERE destination = ? AND event_id < ? AND once_key IN ({names})"

@@ -40,7 +40,8 @@ def test_every_text_comes_back_and_is_found_again(url):
             for name in (text, f"by the driver {text}"):
                 assert conn.execute(select(table.c.value).where(table.c.name == name)).scalars().all() == [text]
     with store.driver() as driver:
-        assert driver.ask("SELECT value FROM facts WHERE name = ?", ("😀",)) == [("😀",)]
+        for text in TEXTS:
+            assert driver.ask("SELECT value FROM facts WHERE name = ?", (text,)) == [(text,)]
     store.close()
 
 

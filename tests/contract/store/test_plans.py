@@ -108,6 +108,7 @@ PAGES = {
     "people": person.lately,
     "the list": lambda conn: activity.page(conn, "events", activity.Wanted()),
     "a verdict": lambda conn: activity.page(conn, "events", activity.Wanted(source="stripe", verdict="unmatched")),
+    "a page of the workbench": lambda conn: history.page(conn, history.span(conn, 1)),
     "an hour": lambda conn: overview.came(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
     "a customer's people": lambda conn: _recall(conn, Key("stripe:live:cus_000000010", "customer", "")),
     "a purchase's people": lambda conn: _recall(conn, Key("stripe:live:sub_000000010", "subscription", "")),
