@@ -16,6 +16,7 @@ log = logs.get("web")
 T = TypeVar("T")
 FRESH_S: Final = 1.0
 LONG_S: Final = 0.1
+NOTICED_S: Final = 0.02  # long for a part of a page
 SHARE: Final = 20.0  # of the time that it took, before it is asked for again
 
 
@@ -50,11 +51,12 @@ class CachedInBackground(Generic[T]):
 
     Once it took long, it is computed in the background, for at most a twentieth of the time (also when that fails, for
     instance by a time limit), and callers get the last value meanwhile. The first call raises what `ask` raises; later
-    the last value stays.
+    the last value stays. long_s: from which time on it took long; LONG_S where nothing is said.
     """
 
-    def __init__(self, ask: Callable[[], T]) -> None:
+    def __init__(self, ask: Callable[[], T], long_s: float | None = None) -> None:
         self._ask = ask
+        self._long_s = LONG_S if long_s is None else long_s
         self._lock = threading.Lock()
         self._value: tuple[T] | None = None
         self._took_s = 0.0
@@ -64,7 +66,7 @@ class CachedInBackground(Generic[T]):
         """The value."""
         with self._lock:
             due = time.monotonic() >= self._next_s
-            if self._value is None or (due and self._took_s < LONG_S):
+            if self._value is None or (due and self._took_s < self._long_s):
                 self._value = (self._asked(),)
             elif due:
                 self._next_s = math.inf  # a thread is computing it
@@ -77,7 +79,7 @@ class CachedInBackground(Generic[T]):
             return self._ask()
         finally:
             self._took_s = time.monotonic() - began
-            self._next_s = time.monotonic() + (SHARE * self._took_s if self._took_s >= LONG_S else 0.0)
+            self._next_s = time.monotonic() + (SHARE * self._took_s if self._took_s >= self._long_s else 0.0)
 
     def _again(self) -> None:
         try:

@@ -17,7 +17,7 @@ from bridge import alarms
 from bridge.store.operator import changes, overview, queries
 from bridge.text import count
 from bridge.web import health
-from bridge.web.cached import Cached, CachedInBackground
+from bridge.web.cached import NOTICED_S, Cached, CachedInBackground
 from bridge.web.console import charts, filters, sources
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
@@ -96,7 +96,7 @@ class Overview:
         self._bridge = bridge
         finished = judged.Finished()
         self.figures = Cached(lambda: judged.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S)
-        self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store))
+        self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store), NOTICED_S)
         self._unnamed = Cached(self.unnamed.get, FIGURES_S)
         self._seen = Cached(lambda: health.snapshot(bridge))
 

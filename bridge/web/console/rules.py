@@ -13,7 +13,7 @@ from flask import request
 
 from bridge.store import clock
 from bridge.store.operator import tallies
-from bridge.web.cached import Cached, CachedInBackground
+from bridge.web.cached import NOTICED_S, Cached, CachedInBackground
 from bridge.web.console.rendering import fragment, page
 from bridge.workbench import checking, coverage, unseen
 
@@ -62,7 +62,7 @@ class _OfRules(Generic[T]):
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-    last_goals = CachedInBackground(lambda: _last_goals(bridge))
+    last_goals = CachedInBackground(lambda: _last_goals(bridge), NOTICED_S)
     covered = _OfRules(bridge, lambda: CachedInBackground(lambda: _covered(bridge)))
     warnings = _OfRules(bridge, lambda: Cached(lambda: _warnings(bridge), math.inf))
 

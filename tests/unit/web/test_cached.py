@@ -40,6 +40,17 @@ def test_what_is_quick_is_asked_for_each_time(monkeypatch):
     assert [counted.get() for _ in range(3)] == [1, 2, 3]
 
 
+def test_who_asks_says_what_is_long(monkeypatch):
+    monkeypatch.setattr(cached, "LONG_S", PATIENCE_S)
+    asked = Asked()
+    counted = CachedInBackground(asked, long_s=0.0)
+    assert [counted.get() for _ in range(3)] == [1, 1, 1]
+    asked.may_answer.set()
+    while counted.get() == 1:
+        threading.Event().wait(0.01)
+    assert counted.get() > 1
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_takes_long_is_asked_for_in_the_background_by_one(monkeypatch, fails):
     monkeypatch.setattr(cached, "LONG_S", 0.0)
