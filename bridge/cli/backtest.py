@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge import loading, rules
+from bridge import rules
 from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
@@ -59,10 +59,7 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         sets = _sets(store, given, folder, shipped)
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
-        present, other = (
-            stored.preparer(store, one, settings, loading.destinations(settings, one))
-            for one in (sets.present, sets.other)
-        )
+        present, other = (stored.preparer(store, one, settings) for one in (sets.present, sets.other))
         search = unseen.Search(store, sets.other, settings, since_ms)
         with screen.progress("events") as step, resources.few_collections():
             result = backtests.compare(store, present, other, since_ms, step, search.see)
@@ -148,18 +145,8 @@ def as_json(result: Backtest, names: tuple[str, str]) -> dict[str, Any]:
 
 
 def _rule_json(rule: RuleResult) -> dict[str, Any]:
-    return {
-        "source": rule.source,
-        "rule": rule.rule,
-        "goal": rule.goal,
-        **({"origin": rule.origin} if rule.origin else {}),
-        "present": rule.present,
-        "other": rule.other,
-        "lost": rule.lost,
-        "gained": rule.gained,
-        "changed": rule.changed,
-        "examples": [_example_json(example) for example in rule.examples],
-    }
+    said = asdict(rule) | {"examples": [_example_json(example) for example in rule.examples]}
+    return {name: value for name, value in said.items() if name != "origin" or value}
 
 
 def _example_json(example: Example) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge import loading
 from bridge.cli import parameters, printing, redaction, resources
 from bridge.cli.catalogue import Section
 from bridge.cli.screen import Screen, clean_lines, of_context
@@ -228,7 +227,7 @@ def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     rule_set = resources.load_rules(given)
     for source in rule_set.sources.values():
         redaction.hide_source(screen, source)
-    preparer = stored.preparer(store, rule_set, settings, loading.destinations(settings, rule_set))
+    preparer = stored.preparer(store, rule_set, settings)
     found = list(replays.foretell(store, preparer, ids))
     if screen.as_json:
         screen.write_json(_foretold_json(found))

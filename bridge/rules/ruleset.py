@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -196,3 +196,7 @@ class RuleSet:
     problems: tuple[str, ...] = ()
     mappings: Mapping[str, CompiledFile] = field(default_factory=dict, repr=False)
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
+
+    def each_rule(self) -> Iterator[tuple[str, Rule]]:
+        """Every rule with its source, in the order of the files."""
+        return ((source, rule) for source in sorted(self.rules) for rule in self.rules[source])

@@ -10,21 +10,18 @@ What a visitor is known by (`links`) is compared as the keys that a goal would h
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge import rules
-from bridge.prepare import followed, settle
+from bridge.prepare import PreparedEvent, Preparer, ReadEvent, followed, settle
 from bridge.store.operator import history
 from bridge.text import count, listing
 from bridge.workbench import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-
     from bridge.model import Event, GoalDraft, Source
-    from bridge.prepare import PreparedEvent, Preparer, ReadEvent
-    from bridge.rules import Rule
     from bridge.store import Store
 
     Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
@@ -239,7 +236,6 @@ class _Side:
 
     def __init__(self, preparer: Preparer) -> None:
         self.preparer = preparer
-        self.rules = preparer.rule_set.rules
         self.made: set[Place] = set()
         self.earlier: set[Place] = set()
         self.left: dict[Place, _Made] = {}  # made by this set alone, so far
@@ -427,7 +423,7 @@ class Comparison:
         """Every rule of both sets, in the order of the files."""
         results: dict[tuple[str, str], RuleResult] = {}
         for side, name in ((self._present, "present"), (self._other, "other")):
-            for source, rule in _all(side.rules):
+            for source, rule in side.preparer.rule_set.each_rule():
                 result = results.setdefault((source, rule.id), RuleResult(source, rule.id, rule.goal, rule.origin))
                 setattr(result, name, side.counts[source, rule.id])
         return results
@@ -441,12 +437,6 @@ def _alike(ours: Mapping[str, Source], theirs: Mapping[str, Source]) -> frozense
 def _reading(source: Source) -> Source:
     """A source without what only its rules use."""
     return replace(source, values=None, named_types=frozenset(), reads=frozenset(), handovers=None)
-
-
-def _all(of: Mapping[str, Sequence[Rule]]) -> Iterator[tuple[str, Rule]]:
-    for source in sorted(of):
-        for rule in of[source]:
-            yield source, rule
 
 
 # ------------------------------------------------------------------------------------------------ what is compared

@@ -119,8 +119,7 @@ def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
     """Rules with `notify: true`, where nobody is told."""
     if given.get("BRIDGE_ALERTS", "").strip():
         return []
-    found = ((name, rule) for name, mine in sorted(rule_set.rules.items()) for rule in mine)
-    names = ", ".join(f"{name}: {rule.id}" for name, rule in found if rule.notify and rule.enabled)
+    names = ", ".join(f"{name}: {rule.id}" for name, rule in rule_set.each_rule() if rule.notify and rule.enabled)
     return [f"`notify: true` tells nobody, because BRIDGE_ALERTS is not set ({names})"] if names else []
 
 

@@ -6,7 +6,7 @@ A rule counts as having fired when it made a goal; that an earlier event had mad
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
@@ -131,7 +131,7 @@ def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
         came = tallies.types(conn, since_ms)
         made = {(one.source, one.rule_id): one for one in tallies.rules(conn, since_ms)}
         rules = []
-        for source, rule in _all(rule_set):
+        for source, rule in rule_set.each_rule():
             mine = [one for one in came if one.source == source and is_for(rule, one.type)]
             tally = made.get((source, rule.id))
             newest = max((one.last_id for one in mine), default=None)
@@ -173,12 +173,6 @@ def _type(rule_set: RuleSet, came: TypeTally) -> TypeCoverage:
         source is not None,
         source is not None and source.each is not None and came.type == _BATCH,
     )
-
-
-def _all(rule_set: RuleSet) -> Iterator[tuple[str, Rule]]:
-    for source in sorted(rule_set.rules):
-        for rule in rule_set.rules[source]:
-            yield source, rule
 
 
 def _said(trace: Json, rule_id: str) -> Mapping[str, Json] | None:

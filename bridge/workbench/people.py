@@ -103,7 +103,7 @@ def improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Improve
     if not unnamed:
         return Improvements()
     on = replace(settings, bridge_match_email="on")
-    preparer = replace(stored.preparer(store, rule_set, on, {}), email_key=secrets.token_bytes(32))
+    preparer = replace(stored.preparer(store, rule_set, on), email_key=secrets.token_bytes(32))
     read = {number: preparer.read(event) for number, event in events.items() if event.body is not None}
     by_email = 0
     if settings.bridge_match_email == "off":

@@ -5,24 +5,26 @@ Each page is a short transaction of its own, so that nothing waits for the workb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from bridge import loading
 from bridge.prepare import Preparer
 from bridge.store import Store, facts
 from bridge.store.operator import history
 
 if TYPE_CHECKING:
-    from bridge.model import Destination, Event
+    from bridge.model import Event
     from bridge.rules import RuleSet
     from bridge.settings import Settings
 
 
-def preparer(store: Store, rule_set: RuleSet, settings: Settings, destinations: Mapping[str, Destination]) -> Preparer:
+def preparer(store: Store, rule_set: RuleSet, settings: Settings) -> Preparer:
     """What prepares events as routing does: also the filter `hash` gives what it gives there."""
     with store.read() as conn:
         key, email_key = (facts.get(conn, name) for name in (facts.HASH_KEY, facts.EMAIL_KEY))
     known = email_key.encode() if email_key else None
+    destinations = loading.destinations(settings, rule_set)
     return Preparer(rule_set, settings, destinations, (key or "").encode(), email_key=known, near=False)
 
 

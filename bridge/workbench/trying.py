@@ -16,10 +16,10 @@ from bridge.workbench import backtest, checking, stored, unseen
 from bridge.workbench.explain import Explained
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from bridge.model import Destination, Event
+    from bridge.model import Event
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
@@ -97,31 +97,20 @@ def demand_sound(trial: Trial) -> None:
         raise EditRefused(f"{trial.name} is not saved, because it has a problem: {place}{first.sentence}{more}")
 
 
-def explain(
-    store: Store, rule_set: RuleSet, settings: Settings, destinations: Mapping[str, Destination], event: Event
-) -> Explained | None:
+def explain(store: Store, rule_set: RuleSet, settings: Settings, event: Event) -> Explained | None:
     """What these rules would make of a stored event; None without a file for its source, or without its body."""
     source = rule_set.sources.get(event.source)
     if source is None or event.body is None:
         return None
-    preparer = replace(stored.preparer(store, rule_set, settings, destinations), near=True)
+    preparer = replace(stored.preparer(store, rule_set, settings), near=True)
     return Explained(source, event, preparer.prepare(event), settings, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of two sets that are compared."""
-
-    rule_set: RuleSet
-    destinations: Mapping[str, Destination]
-
-
-def compare(store: Store, settings: Settings, source: str, present: Side, other: Side) -> backtest.Backtest:
+def compare(store: Store, settings: Settings, source: str, present: RuleSet, other: RuleSet) -> backtest.Backtest:
     """What the file would have made of the newest events of its source, against the rules in force."""
     with store.read() as conn:
         ids = [event_id for event_id, _, _ in history.newest(conn, [source], 0)[:EVENTS]]
-    sides: Sequence[Side] = (present, other)
-    ours, theirs = (stored.preparer(store, side.rule_set, settings, side.destinations) for side in sides)
+    ours, theirs = (stored.preparer(store, rule_set, settings) for rule_set in (present, other))
     return backtest.compare_some(store, ours, theirs, ids)
 
 

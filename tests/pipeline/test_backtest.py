@@ -48,9 +48,7 @@ def compare(desk, text, since_ms=0, present=None, **files):
 
 
 def against(desk, other, since_ms=0, present=None):
-    ours, theirs = (
-        stored.preparer(desk.store, one, desk.settings, desk.destinations) for one in (present or desk.rules, other)
-    )
+    ours, theirs = (stored.preparer(desk.store, one, desk.settings) for one in (present or desk.rules, other))
     return backtest.compare(desk.store, ours, theirs, since_ms)
 
 

@@ -55,7 +55,7 @@ def desk(store, clock):
 
 
 def foretold(desk, *ids):
-    preparer = stored.preparer(desk.store, desk.rules, desk.settings, desk.destinations)
+    preparer = stored.preparer(desk.store, desk.rules, desk.settings)
     return list(replay.foretell(desk.store, preparer, ids or range(1, len(HAPPENED) + 1)))
 
 

@@ -50,7 +50,7 @@ def told(desk, text, name="stripe.yaml"):
     """As `check` finds it, and as `backtest` does, which has shown all events to the search before."""
     rules = rule_set({name: text})
     search = Search(desk.store, rules, settings())
-    preparer = stored.preparer(desk.store, rules, settings(), {})
+    preparer = stored.preparer(desk.store, rules, settings())
     with desk.store.read() as conn:
         span = history.span(conn, 0)
     for event in (event for page in stored.pages(desk.store, span) for event in page):

@@ -7,21 +7,18 @@ Nothing here is ever a reason to refuse a file: providers add names of events, a
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.globs import compile_glob, is_glob
 from bridge.rules.language.values import number as number_of
-from bridge.rules.reading.report import numbered
-from bridge.rules.reading.strict_yaml import KEY
+from bridge.rules.reading.report import Diagnostics, Steps, numbered
+from bridge.rules.reading.strict_yaml import KEY, Node
 from bridge.rules.reading.when import AMOUNT, AMOUNTS, OPERATORS
 from bridge.text import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
-    from bridge.rules.reading.report import Diagnostics, Steps
     from bridge.rules.reading.schema import GoalStanza, MappingFile
-    from bridge.rules.reading.strict_yaml import Node
 
 _DOTTED: Final = re.compile(r"""(?:\$\.)?[A-Za-z_][A-Za-z0-9_-]*((\.[A-Za-z0-9_*-]+)|(\[[^\]]*\]))+""")
 _COMPARISON: Final = re.compile(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response
 
-from bridge.settings import CONSOLE_TOKEN_MIN
+from bridge.settings import CONSOLE_TOKEN_MIN, Settings
 from bridge.web.console import rendering, session, static
 from bridge.web.console.session import Sessions
 from bridge.web.messages import plain
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from bridge.app import Bridge
-    from bridge.settings import Settings
 
 OFF: Final = (
     f"The console is off. Set BRIDGE_ADMIN_TOKEN to a token of at least {CONSOLE_TOKEN_MIN} characters, and restart"

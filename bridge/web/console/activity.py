@@ -6,23 +6,21 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus
 
-from flask import redirect, request
+from flask import Blueprint, Response, redirect, request
 
 from bridge.store import clock
 from bridge.store.operator import activity
-from bridge.store.operator.activity import PAGE
+from bridge.store.operator.activity import PAGE, ActivityPage
 from bridge.web.console import bulk, download, filters
 from bridge.web.console.filters import Filter, WrongFilter, within
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.workbench import describe, why
 
 if TYPE_CHECKING:
-    from flask import Blueprint, Response
     from flask.typing import ResponseReturnValue
     from sqlalchemy import Connection
 
     from bridge.app import Bridge
-    from bridge.store.operator.activity import ActivityPage
 
     Answer = dict[str, Any] | str
 

@@ -8,23 +8,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response, redirect, request
+from flask import Blueprint, Response, redirect, request
 
 from bridge.store import clock
 from bridge.store.operator import activity
 from bridge.text import count
 from bridge.web.console import filters
-from bridge.web.console.filters import PATH, within
+from bridge.web.console.filters import PATH, Filter, within
 from bridge.web.console.rendering import changed, notice, page
 from bridge.workbench import bulk, replay, stored
 from bridge.workbench.bulk import ACTIONS, ROUND
 
 if TYPE_CHECKING:
-    from flask import Blueprint
     from flask.typing import ResponseReturnValue
 
     from bridge.app import Bridge
-    from bridge.web.console.filters import Filter
 
 FORETOLD: Final = 25  # events of which is said what would become of them
 _LOOK_S: Final = 0.05
@@ -67,7 +65,7 @@ def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
     number = f"{'at least ' if matching.reached is not None else ''}{count(matching.number, action.kind[:-1])}"
     said = None
     if first is not None and first.rows:
-        preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings, bridge.destinations())
+        preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
         said = replay.summary(list(replay.foretell(bridge.store, preparer, [row.id for row in first.rows])))
     return _page(
         what,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from flask import request
+from flask import Blueprint, Response, request
 
 from bridge.store.operator import changes
 from bridge.web.console import filters
 from bridge.web.console.rendering import page
 
 if TYPE_CHECKING:
-    from flask import Blueprint, Response
-
     from bridge.app import Bridge
 
 PAGE: Final = 50

@@ -5,11 +5,9 @@ Nothing is scaled by a script: a chart is as wide as its place (`viewBox`), and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Final
 
 WIDTH: Final = 480
 _GAP: Final = 0.28  # of a bar's place

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response, request
+from flask import Blueprint, Response, request
 
-from bridge.store import clock
+from bridge.store import Store, clock
 from bridge.store.operator import activity
 from bridge.store.operator.queries import EventLine, GoalLine
 from bridge.web.console import filters
@@ -17,12 +18,7 @@ from bridge.web.console.rendering import at, showable, visible
 from bridge.workbench import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from flask import Blueprint
-
     from bridge.app import Bridge
-    from bridge.store import Store
     from bridge.web.console.filters import Filter
 
 ROWS_MAX: Final = 10_000

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from flask import Response, redirect, request, url_for
+from flask import Blueprint, Response, redirect, request, url_for
 from werkzeug.exceptions import NotFound
 
 from bridge import loading, logs, sources
@@ -18,9 +19,6 @@ from bridge.workbench import describe, event, replay, stored
 from bridge.workbench.body import shown_body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flask import Blueprint
     from flask.typing import ResponseReturnValue
     from sqlalchemy import Connection
 
@@ -176,7 +174,7 @@ def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = F
 
 
 def _foretell(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
-    preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings, bridge.destinations())
+    preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
     found = list(replay.foretell(bridge.store, preparer, [detail.line.id]))
     _, secrets = _unshowable(bridge, detail)
     each = [f"{sentence}." for one in found if (sentence := replay.sentence(one))]

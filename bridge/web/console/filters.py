@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from bridge.errors import UsageError
@@ -15,9 +16,6 @@ from bridge.settings import duration_ms
 from bridge.store.operator import activity
 from bridge.store.operator.activity import Wanted
 from bridge.text import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 PATH: Final = "/console/activity"
 LONGEST: Final = 200  # characters of a value

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from flask import redirect, request, url_for
+from flask import Blueprint, redirect, request, url_for
 
 from bridge import identity
 from bridge.errors import BridgeError
@@ -21,7 +21,6 @@ from bridge.web.console.rendering import Done, change, notice, page
 from bridge.workbench import linking, person
 
 if TYPE_CHECKING:
-    from flask import Blueprint
     from flask.typing import ResponseReturnValue
     from sqlalchemy import Connection
 

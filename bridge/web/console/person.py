@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import redirect, request, url_for
+from flask import Blueprint, redirect, request, url_for
 
 from bridge.identity.sentences import in_words
 from bridge.masking import without_addresses
@@ -18,7 +18,6 @@ from bridge.web.console.rendering import notice, page
 from bridge.workbench import person
 
 if TYPE_CHECKING:
-    from flask import Blueprint
     from flask.typing import ResponseReturnValue
 
     from bridge.app import Bridge

@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from bridge import alarms
@@ -22,10 +23,6 @@ from bridge.web.console.rendering import fragment, page, showable
 from bridge.workbench import describe, report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from flask import Blueprint
-
     from bridge.app import Bridge
     from bridge.workbench.report import Report
 

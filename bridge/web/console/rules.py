@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
-from flask import request
+from flask import Blueprint, Response, request
 
 from bridge.store import clock
 from bridge.store.operator import tallies
@@ -18,10 +19,6 @@ from bridge.web.console.rendering import fragment, page
 from bridge.workbench import checking, coverage, unseen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from flask import Blueprint, Response
-
     from bridge.app import Bridge
     from bridge.rules import RuleSet
     from bridge.store.operator.tallies import LastGoal

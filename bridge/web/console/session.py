@@ -12,7 +12,7 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from flask import Response, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
 
 from bridge import logs
 from bridge.store.operator import sessions
@@ -20,7 +20,6 @@ from bridge.web import auth
 from bridge.web.console.rendering import page
 
 if TYPE_CHECKING:
-    from flask import Blueprint
     from flask.typing import ResponseReturnValue
     from werkzeug.wrappers import Response as AnyResponse
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from flask import request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from bridge import alarms, snippet
@@ -20,10 +21,6 @@ from bridge.web.console.rendering import page
 from bridge.workbench import setting_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from flask import Blueprint, Response
-
     from bridge.alarms import Alarm
     from bridge.app import Bridge
     from bridge.model import Source

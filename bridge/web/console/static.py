@@ -11,14 +11,11 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from flask import Response, request, url_for
+from flask import Blueprint, Response, request, url_for
 
 from bridge.web.messages import plain
-
-if TYPE_CHECKING:
-    from flask import Blueprint
 
 _TYPES: Final = {
     "console.css": "text/css; charset=utf-8",

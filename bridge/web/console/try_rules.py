@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Response, redirect, request, url_for
+from flask import Blueprint, Response, redirect, request, url_for
 
-from bridge import loading, sources
+from bridge import sources
 from bridge.errors import EditRefused, FileChanged, MappingError
 from bridge.masking import hidden, without_addresses
-from bridge.rules import read_file
+from bridge.rules import RuleSet, read_file
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.store.operator import history
@@ -25,13 +26,8 @@ from bridge.web.console.rendering import Done, change, fragment, notice, page
 from bridge.workbench import drafts, editing, explain, trying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from flask import Blueprint
-
     from bridge.app import Bridge
     from bridge.model import Event
-    from bridge.rules import RuleSet
     from bridge.workbench.backtest import Backtest
     from bridge.workbench.editing import StoredFile
     from bridge.workbench.explain import Explained
@@ -121,16 +117,14 @@ class Bench:
         """What rules would make of the event."""
         if rule_set is None or event is None:
             return None
-        settings = self.bridge.settings
-        return trying.explain(self.bridge.store, rule_set, settings, loading.destinations(settings, rule_set), event)
+        return trying.explain(self.bridge.store, rule_set, self.bridge.settings, event)
 
     def compared(self, attempt: Attempt, trial: Trial) -> Backtest | None:
         """What the text would have made of the last events, against the rules in force; None: it cannot be loaded."""
         if trial.rule_set is None:
             return None
-        settings = self.bridge.settings
-        sides = (trying.Side(one, loading.destinations(settings, one)) for one in (self.bridge.rules, trial.rule_set))
-        return trying.compare(self.bridge.store, settings, attempt.source, *sides)
+        bridge = self.bridge
+        return trying.compare(bridge.store, bridge.settings, attempt.source, bridge.rules, trial.rule_set)
 
     def unseen(self, attempt: Attempt, trial: Trial) -> Sequence[UnseenPath]:
         """The paths of the text that no stored event has."""
