@@ -78,10 +78,9 @@ def list_(limit: int) -> None:
 
 def _alarms(conn: Connection) -> tuple[Alarm, ...]:
     """What `/status` says, as far as a command can know it."""
-    given = resources.environ()
-    settings = resources.settings_or_defaults(given)
+    settings = resources.settings_or_defaults()
     try:
-        rule_set = resources.load_rules(given)
+        rule_set = resources.load_rules()
     except FaultsError:
         rule_set = None
     destinations, key = loading.destinations(settings, rule_set), settings.stripe_api_key

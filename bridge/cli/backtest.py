@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +52,9 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
     sent or written. A goal that gets another name counts as one goal lost and one gained.
     """
     screen = of_context()
-    given = resources.environ()
-    settings = resources.settings_or_defaults(given)
+    settings = resources.settings_or_defaults()
     with resources.store() as store:
-        sets = _sets(store, given, folder, shipped)
+        sets = _sets(store, folder, shipped)
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
         present, other = (stored.preparer(store, one, settings) for one in (sets.present, sets.other))
@@ -82,35 +80,35 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
 # ------------------------------------------------------------------------------------------------- which rules
 
 
-def _sets(store: Store, given: Mapping[str, str], folder: Path | None, shipped: str | None) -> _Sets:
+def _sets(store: Store, folder: Path | None, shipped: str | None) -> _Sets:
     if folder is not None and shipped is not None:
         raise UsageError("Name a folder or --shipped VERSION, but not both.")
-    own = resources.mappings_folder(given)
+    own = resources.mappings_folder()
     if folder is not None:
-        return _Sets(resources.load_rules(given, own), _of_path(given, own, folder), (str(own), str(folder)))
+        return _Sets(resources.load_rules(own), _of_path(own, folder), (str(own), str(folder)))
     if shipped is not None:
-        other = _of_release(given, own, shipped)
-        return _Sets(resources.load_rules(given, own), other, (str(own), f"{own} on the files of {shipped}"))
-    return _Sets(_in_force(store, given), resources.load_rules(given, own), ("the rules in force", str(own)))
+        other = _of_release(own, shipped)
+        return _Sets(resources.load_rules(own), other, (str(own), f"{own} on the files of {shipped}"))
+    return _Sets(_in_force(store), resources.load_rules(own), ("the rules in force", str(own)))
 
 
-def _of_path(given: Mapping[str, str], own: Path, path: Path) -> RuleSet:
+def _of_path(own: Path, path: Path) -> RuleSet:
     """The rules of a folder; those of one file together with the other files of one's own."""
     if path.is_dir() or not path.exists():
-        return resources.load_rules(given, path)
-    return resources.compile_rules(given, {**rules.read_files(own), path.name: rules.read_file(path)}, str(path.parent))
+        return resources.load_rules(path)
+    return resources.compile_rules({**rules.read_files(own), path.name: rules.read_file(path)}, str(path.parent))
 
 
-def _of_release(given: Mapping[str, str], own: Path, version: str) -> RuleSet:
+def _of_release(own: Path, version: str) -> RuleSet:
     try:
         of_release = shipped.files(version)
     except KeyError:
         known = listing(shipped.versions())
         raise UsageError(f"The files of {version} are not known here; those of {known} are.") from None
-    return resources.compile_rules(given, shipped.instead(rules.read_files(own), of_release), str(own))
+    return resources.compile_rules(shipped.instead(rules.read_files(own), of_release), str(own))
 
 
-def _in_force(store: Store, given: Mapping[str, str]) -> RuleSet:
+def _in_force(store: Store) -> RuleSet:
     """The rules that a running bridge took last."""
     with store.read() as conn:
         files = rulesets.last_accepted(conn)
@@ -119,7 +117,7 @@ def _in_force(store: Store, given: Mapping[str, str]) -> RuleSet:
             "No bridge has taken any rules on this database yet, so there is nothing to compare with: name a folder"
             " (backtest ~/next/mappings), or --shipped VERSION."
         )
-    return resources.compile_rules(given, files, "the rules in force")
+    return resources.compile_rules(files, "the rules in force")
 
 
 # --------------------------------------------------------------------------------------------------------- answer

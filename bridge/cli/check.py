@@ -8,7 +8,7 @@ A value that is evidently not a secret is a problem, although the bridge starts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,7 +73,7 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     given = resources.environ()
     if file is None and mappings is None:
         _check_settings(report, given)
-    found = _texts(report, file, mappings or resources.mappings_folder(given))
+    found = _texts(report, file, mappings or resources.mappings_folder())
     if found is not None:
         _check_mappings(report, given, *found)
     report.warnings = [warning for warning in report.warnings if warning not in report.suspicions]
@@ -121,17 +121,17 @@ def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, d
 
 
 def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
-    settings = resources.settings_or_defaults(given)
+    settings = resources.settings_or_defaults()
     found = checking.check_files(texts, given, settings, folder, resources.now_ms())
     report.faults += found.faults
     report.warnings += [warning for warning in found.warnings if warning not in report.warnings]
     report.suspicions += found.suspicions
     report.files = found.files
     if found.rule_set is not None:
-        report.suspicions += _unseen(found.rule_set, given)
+        report.suspicions += _unseen(found.rule_set)
 
 
-def _unseen(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
+def _unseen(rule_set: RuleSet) -> list[str]:
     """The paths that no stored event has; nothing where the database cannot be read."""
     with resources.maybe_store(_PATIENCE_S) as (store, _):
         if store is None:
@@ -139,7 +139,7 @@ def _unseen(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
         from bridge.workbench import unseen
 
         with suppress(BridgeError):
-            return [one.line for one in unseen.unseen(store, rule_set, resources.settings_or_defaults(given))]
+            return [one.line for one in unseen.unseen(store, rule_set, resources.settings_or_defaults())]
     return []
 
 

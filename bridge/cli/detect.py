@@ -114,7 +114,7 @@ def _request(file: str, content: bytes, url: str | None) -> Request:
 
 
 def _source(name: str, mappings: Path | None) -> Source:
-    return resources.source(resources.load_rules(resources.environ(), mappings), name)
+    return resources.source(resources.load_rules(mappings), name)
 
 
 def _asked() -> str:

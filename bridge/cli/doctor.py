@@ -107,7 +107,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         yield from _alerts(settings)
     rule_set = None
     try:
-        rule_set = resources.load_rules(given)
+        rule_set = resources.load_rules()
     except FaultsError as error:
         yield from (Finding("fail", "mappings", problem) for problem in error.faults)
     else:
@@ -118,7 +118,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
         else:
             kind = "SQLite" if store.dialect == "sqlite" else "PostgreSQL"
             yield Finding("ok", "database", f"{kind} answers, its schema is current")
-            yield from _database(store, settings or resources.settings_or_defaults(given), rule_set)
+            yield from _database(store, settings or resources.settings_or_defaults(), rule_set)
         if settings is not None:
             yield from of_stripe(settings, store)
             yield from _datafast(settings, rule_set, store, visitor, destination)

@@ -222,9 +222,8 @@ def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
 
 def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     """Foretell what becomes of these events, by the mapping files as they are now, and show it."""
-    given = resources.environ()
-    settings = resources.settings_or_defaults(given)
-    rule_set = resources.load_rules(given)
+    settings = resources.settings_or_defaults()
+    rule_set = resources.load_rules()
     for source in rule_set.sources.values():
         redaction.hide_source(screen, source)
     preparer = stored.preparer(store, rule_set, settings)

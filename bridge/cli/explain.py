@@ -22,7 +22,6 @@ from bridge.prepare import Preparer
 from bridge.workbench.explain import Explained, as_json, as_sent, event_read, look_at, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from bridge.model import GoalDraft
@@ -50,12 +49,11 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     not be read.
     """
     screen = of_context()
-    given = resources.environ()
-    rule_set = resources.load_rules(given, mappings)
+    rule_set = resources.load_rules(mappings)
     content = captured.read_file(file)
     name = source or captured.source_in(content) or resources.only_source(rule_set)
     receiver = resources.source(rule_set, name)
-    settings = _settings(screen, given)
+    settings = _settings(screen)
     preparer = Preparer(rule_set, settings, loading.destinations(settings, rule_set), b"explain")
     request, signed = captured.request(content, name), captured.is_request(content)
     explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
@@ -67,10 +65,10 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     return 1 if explained.prepared.quarantine else 0
 
 
-def _settings(screen: Screen, given: Mapping[str, str]) -> Settings:
+def _settings(screen: Screen) -> Settings:
     """The settings; a wrong one that does not matter here must not keep anybody from an answer."""
     try:
-        return settings_.load(given)
+        return settings_.load(resources.environ())
     except SettingsError as error:
         for fault in error.faults:
             screen.warn(fault)

@@ -84,9 +84,8 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
     KIND is customer, subscription, order, session, charge … as `links show` writes it. The link holds for live events.
     """
-    given = resources.environ()
     settings = resources.settings()
-    owner = resources.source(resources.load_rules(given), source)
+    owner = resources.source(resources.load_rules(), source)
     users = settings.bridge_match_user == "on"
     kind = kind.replace(" ", "_")  # as `links show` writes it
     try:
@@ -95,7 +94,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
         raise UsageError(f"{error}.") from None
 
     def bind(conn: Connection) -> linking.Binding:
-        binding = linking.bind(conn, found, known, settings, given)
+        binding = linking.bind(conn, found, known, settings, resources.environ())
         changes.record(conn, "bind", found.text, binding.done)
         return binding
 
@@ -168,9 +167,8 @@ def relearn() -> None:
     whose visitor is found this way are sent.
     """
     screen = of_context()
-    given = resources.environ()
     settings: Settings = resources.settings()
-    rule_set = resources.load_rules(given)
+    rule_set = resources.load_rules()
     with resources.store() as store:
         router = route.Router(store, settings, new_token=lambda: secrets.token_hex(16))
         total, (read, last) = 0, router.relearn(rule_set)

@@ -65,7 +65,7 @@ def masked_body(event: Event) -> bytes:
 def source_of(name: str, provider: str) -> Source | None:
     """The source as its file has it now, else as its provider's preset has it; None if neither can be read."""
     given = resources.environ()
-    folder = resources.mappings_folder(given)
+    folder = resources.mappings_folder()
     presets = sources.presets()
     texts = [text for file in (f"{name}.yaml", f"{name}.yml") if (text := _read(folder / file)) is not None]
     for text in texts:

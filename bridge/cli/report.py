@@ -197,13 +197,12 @@ def coverage(since: int, mappings: Path | None) -> None:
     uses an event type, deselect it at its provider, or write a rule for it. Nothing is sent or changed.
     """
     screen = of_context()
-    given = resources.environ()
-    rule_set = resources.load_rules(given, mappings)
+    rule_set = resources.load_rules(mappings)
     with resources.store() as store:
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
         found = coverages.coverage(store, rule_set, since_ms)
-        paths = unseen.unseen(store, rule_set, resources.settings_or_defaults(given), since_ms)
+        paths = unseen.unseen(store, rule_set, resources.settings_or_defaults(), since_ms)
     if screen.as_json:
         screen.write_json(
             {"since_ms": since_ms, **_coverage_json(found), "unseen_paths": [asdict(one) for one in paths]}

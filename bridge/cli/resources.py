@@ -46,8 +46,9 @@ def settings() -> Settings:
     return loaded
 
 
-def settings_or_defaults(given: Mapping[str, str]) -> Settings:
+def settings_or_defaults() -> Settings:
     """The settings, or the defaults where one of them is wrong: for commands that have another question."""
+    given = environ()
     try:
         return settings_.load(given)
     except SettingsError:
@@ -74,24 +75,24 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def mappings_folder(given: Mapping[str, str]) -> Path:
+def mappings_folder() -> Path:
     """The folder of mapping files."""
-    return Path(given.get("BRIDGE_MAPPINGS", "").strip() or "mappings")
+    return Path(environ().get("BRIDGE_MAPPINGS", "").strip() or "mappings")
 
 
-def load_rules(given: Mapping[str, str], folder: Path | None = None) -> RuleSet:
+def load_rules(folder: Path | None = None) -> RuleSet:
     """The mapping files of a folder (by default BRIDGE_MAPPINGS), compiled; MappingError names every problem."""
     from bridge import rules
 
-    folder = folder or mappings_folder(given)
-    return compile_rules(given, rules.read_files(folder), str(folder))
+    folder = folder or mappings_folder()
+    return compile_rules(rules.read_files(folder), str(folder))
 
 
-def compile_rules(given: Mapping[str, str], files: Mapping[str, str], folder: str) -> RuleSet:
+def compile_rules(files: Mapping[str, str], folder: str) -> RuleSet:
     """Mapping files (name to text), compiled. folder: where messages say that they are."""
     from bridge import loading, sources
 
-    return loading.load(files, given, sources.presets(), folder=folder)
+    return loading.load(files, environ(), sources.presets(), folder=folder)
 
 
 def source(rule_set: RuleSet, name: str) -> Source:

@@ -82,7 +82,7 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         return 0
     if (scenario is None) == (given["file"] is None):
         raise UsageError("Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json.")
-    targets = targets or (f"http://127.0.0.1:{resources.settings_or_defaults(resources.environ()).port}",)
+    targets = targets or (f"http://127.0.0.1:{resources.settings_or_defaults().port}",)
     for to in targets:
         simulator.target(to, "")  # a wrong URL is said before anything is sent
     if given["file"] is None:
@@ -152,8 +152,7 @@ def _file(screen: Screen, given: Mapping[str, Any], targets: Sequence[str]) -> l
 
 def _source(name: str | None) -> Source:
     """The source that receives the file; UsageError unless it has a secret to sign with."""
-    given = resources.environ()
-    rule_set = resources.load_rules(given)
+    rule_set = resources.load_rules()
     name = name or resources.only_source(rule_set)
     source = resources.source(rule_set, name)
     if not source.secrets:

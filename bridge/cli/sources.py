@@ -44,11 +44,10 @@ def sources(source: str | None, base_url: str | None) -> None:
     find its visitor.
     """
     screen = of_context()
-    given = resources.environ()
-    rule_set = resources.load_rules(given)
+    rule_set = resources.load_rules()
     if source is not None:
         resources.source(rule_set, source)
-    base = (base_url or setting_up.host_address(given) or setting_up.PLACEHOLDER).rstrip("/")
+    base = (base_url or setting_up.host_address(resources.environ()) or setting_up.PLACEHOLDER).rstrip("/")
     names = [source] if source else sorted(rule_set.sources)
     setups = [setting_up.setup(rule_set, name, base) for name in names]
     if screen.as_json:
