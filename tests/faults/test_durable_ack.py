@@ -52,7 +52,7 @@ def proofs(trace):
 
 @needs_strace
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("worker", ["off", "inline"])
+@pytest.mark.parametrize("worker", [pytest.param("off", marks=pytest.mark.long), "inline"])
 def test_the_log_is_synced_before_each_answer(sqlite_stage, worker):
     stage = sqlite_stage
     trace = stage.folder / "trace"

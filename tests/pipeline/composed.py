@@ -9,26 +9,51 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import pytest
 from running import ADMIN, KEY, ROOT, SECRETS
 from sqlalchemy import event, select
 
-from bridge import app, web
+from bridge import app, rulebook, web
 from bridge.route import Router
 from bridge.sandbox import server, simulator
 from bridge.settings import load
 from bridge.store import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from conftest import Clock
 
+    from bridge.rules import RuleSet
     from bridge.sandbox.scenarios import Step
 
 SECOND, DAY = 1_000, 86_400_000
+OF_ONE_TEST = ("DATABASE_URL", "DATAFAST_API_URL")  # what no mapping file asks for
+
+
+class Rulebook(rulebook.Rulebook):
+    """Reads the same files with the same settings, and runs their tests, once for all bridges of this process."""
+
+    _sets: ClassVar[dict[Any, RuleSet]] = {}
+    _passed: ClassVar[set[int]] = set()  # `_sets` keeps them, so that no other set can have their ids
+
+    def __init__(self, *args: Any, failing: Callable[[RuleSet], Sequence[str]]) -> None:
+        def failing_once(rule_set: RuleSet) -> Sequence[str]:
+            told = () if id(rule_set) in self._passed else failing(rule_set)
+            self._passed.update([] if told else [id(rule_set)])
+            return told
+
+        super().__init__(*args, failing=failing_once)
+
+    def _load(self, files: Mapping[str, str]) -> RuleSet:
+        given = tuple(sorted((name, text) for name, text in self._environ.items() if name not in OF_ONE_TEST))
+        key = (self._folder.name, given, tuple(sorted(files.items())))
+        if key not in self._sets:
+            self._sets[key] = super()._load(files)
+        return self._sets[key]
 
 
 class Composed:
@@ -48,7 +73,9 @@ class Composed:
             **environ,
         }
         settings = load(self.environ)
-        self.bridge = app.build(settings, worker=False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(app, "Rulebook", Rulebook)
+            self.bridge = app.build(settings, worker=False)
         self._take_the_clock()
         self.client = web.create(self.bridge).test_client()
         tokens = itertools.count()

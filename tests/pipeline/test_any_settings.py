@@ -116,7 +116,9 @@ def starts(environ: dict[str, str]) -> bool:
 
 
 @pytest.mark.long
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(
+    max_examples=hypothesis_settings.default.max_examples * 2, deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(environ=ENVIRON, line=st.sampled_from(LINES))
 def test_a_command_ends_with_sentences_whatever_the_settings_are(
     place: Path, environ: dict[str, Any], line: tuple[str, ...]

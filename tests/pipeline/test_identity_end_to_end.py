@@ -285,7 +285,15 @@ def test_a_rehearsed_life_sends_nothing(name, embedded):
 # -------------------------------------------------------------------------------------------------- wrong visitors
 
 
-@pytest.mark.parametrize("value", ["", "undefined", "null", "None", "s-123", "user_42", "{{visitor}}"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "undefined",
+        "s-123",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("null", "None", "user_42", "{{visitor}}")),
+    ],
+)
 def test_a_value_that_is_no_visitor_id_is_refused_and_named(value, embedded, capsys, monkeypatch):
     embedded.clock.set(START_S * 1000)
     embedded.post(step(checkout(1, None, metadata={"datafast_visitor_id": value})))

@@ -128,7 +128,11 @@ def parts(secret):
     return {secret[at : at + 4] for at in range(len(secret) - 3)}
 
 
-@pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(place, marks=[pytest.mark.long] * (number % 4 > 0)) for number, place in enumerate(PLACES)],
+    ids=range(len(PLACES)),
+)
 def test_no_part_of_a_secret_stands_in_a_message(place):
     for way in WAYS:
         for text, sentences in told(place.format(*[way.replace("{}", PASS).replace("{{", "{").replace("}}", "}")] * 2)):

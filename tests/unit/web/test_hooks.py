@@ -264,7 +264,11 @@ def test_a_name_that_would_break_the_log_is_written_as_text(client, lines):
 # ------------------------------------------------------------------------------------------------------ any request
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=settings.default.max_examples * 3,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(
     data=st.binary(max_size=200),
     signature=st.one_of(st.none(), st.text(alphabet=st.characters(codec="latin-1", exclude_characters="\r\n"))),
