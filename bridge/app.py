@@ -22,7 +22,7 @@ from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup import STRIPE_URL, Lookup
 from bridge.rulebook import Rulebook
-from bridge.store.inbox.counters import Refusals, WrongTokens
+from bridge.store.inbox.counters import Refusals
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
 from bridge.store.operator import alerting, heartbeats
@@ -61,7 +61,6 @@ class Bridge:
             store.schema_state(self.store)  # SchemaError where the tables are another application's
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
-        self.wrong_tokens = WrongTokens()
         self.first_messages = FirstMessages()
         self._rulebook = Rulebook(
             Path(settings.bridge_mappings),
@@ -210,7 +209,6 @@ class Bridge:
                 Chore("file", LOOK_S, self.store.demand_file),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
-                Chore("wrong_tokens", 1.0, lambda: self.wrong_tokens.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._beat),
                 Chore("connections", GIVE_BACK_S, self.store.give_back),
             ),
@@ -249,7 +247,6 @@ class Bridge:
         """Record that this process ended in order, so that it does not count as a worker that vanished."""
         try:
             self.counters.flush(self.store)
-            self.wrong_tokens.flush(self.store)
             self.first_messages.flush(self.store)
             self.store.run(lambda conn: heartbeats.gone(conn, self._id))
         except StoreError as error:

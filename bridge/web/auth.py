@@ -160,7 +160,7 @@ def slow_down(application: Flask, bridge: Bridge) -> None:
     def keep_back(response: Response) -> Response:
         if not g.get("wrong_token"):
             return response
-        bridge.wrong_tokens.count()
+        bridge.counters.wrong_token()
         delay_s = guesses.wrong(request.remote_addr or "")
         if delay_s is None:
             return plain(429, "Too many wrong tokens. Try again later.", {"Retry-After": str(round(EACH_S) * 5)})

@@ -54,11 +54,15 @@ class _Sum:
 
 
 class Refusals:
-    """Refusals since the last `flush`. Thread-safe; what was not flushed when a process is killed was never counted."""
+    """Refusals and wrong bearer tokens since the last `flush`. Thread-safe.
+
+    What was not flushed when a process is killed was never counted.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sums: dict[str, _Sum] = {}
+        self._wrong_tokens = 0
 
     def refused(self, source: str, reason: str) -> None:
         """A request to a known source failed verification; `reason` is for its owner, without secrets."""
@@ -67,6 +71,11 @@ class Refusals:
             total.count += 1
             total.in_row += 1
             total.reason = reason
+
+    def wrong_token(self) -> None:
+        """A request brought a wrong bearer token."""
+        with self._lock:
+            self._wrong_tokens += 1
 
     def accepted(self, source: str) -> None:
         """An event of the source came through, which ends its row of refusals."""
@@ -78,26 +87,30 @@ class Refusals:
         """Write the sums. When the store is unavailable, they are kept for the next time."""
         with self._lock:
             sums, self._sums = self._sums, {}
-        if not sums:
+            wrong_tokens, self._wrong_tokens = self._wrong_tokens, 0
+        if not sums and not wrong_tokens:
             return
         try:
-            store.run(lambda conn: _write(conn, sums))
+            store.run(lambda conn: _write(conn, sums, wrong_tokens))
         except BaseException:
-            self._take_back(sums)
+            self._take_back(sums, wrong_tokens)
             raise
 
-    def _take_back(self, sums: dict[str, _Sum]) -> None:
+    def _take_back(self, sums: dict[str, _Sum], wrong_tokens: int) -> None:
         with self._lock:
+            self._wrong_tokens += wrong_tokens
             for source, old in sums.items():
                 new = self._sums.setdefault(source, _Sum(reason=old.reason))
                 new.count += old.count
                 new.in_row += old.in_row
 
 
-def _write(conn: Connection, sums: dict[str, _Sum]) -> None:
+def _write(conn: Connection, sums: dict[str, _Sum], wrong_tokens: int) -> None:
     for source in sorted(sums):  # the same order everywhere, so that there is no deadlock
         total = sums[source]
         refused(conn, source, count=total.count, in_row=total.in_row, reason=total.reason)
+    if wrong_tokens:
+        _add(conn, wrong_tokens)
 
 
 # -------------------------------------------------------------------------------------------------- wrong tokens
@@ -112,30 +125,6 @@ class TokenTries:
 
     count: int = 0
     last_at_ms: int | None = None
-
-
-class WrongTokens:
-    """Wrong bearer tokens since the last `flush`. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def count(self, more: int = 1) -> None:
-        with self._lock:
-            self._count += more
-
-    def flush(self, store: Store) -> None:
-        """Write the sum. When the store is unavailable, it is kept for the next time."""
-        with self._lock:
-            count, self._count = self._count, 0
-        if not count:
-            return
-        try:
-            store.run(lambda conn: _add(conn, count))
-        except BaseException:
-            self.count(count)
-            raise
 
 
 def tried(conn: Connection) -> TokenTries:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bridge.errors import UnknownSource
 from bridge.model import Destination, EnvelopeSpec, Place, SignatureSpec, Source, VerifySpec
 from bridge.rules.language.paths import compile_path
-from bridge.store.inbox.counters import Refusals, WrongTokens
+from bridge.store.inbox.counters import Refusals
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
 
@@ -62,7 +62,6 @@ class SmallBridge:
         self.inbox = Inbox(self.store)
         self.counters = Refusals()
         self.first_messages = FirstMessages()
-        self.wrong_tokens = WrongTokens()
 
     def source(self, name: str) -> Source:
         try:

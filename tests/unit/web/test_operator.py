@@ -477,8 +477,8 @@ def test_wrong_tokens_are_counted_once_a_request_and_noted(client, at_work):
     client.post("/links/shop", json={}, headers={"Authorization": "Bearer "})
     client.get("/metrics", headers=LINKS)  # the wrong one of two right ones
     client.get("/metrics")
-    at_work.wrong_tokens.flush(at_work.store)
-    at_work.wrong_tokens.flush(at_work.store)
+    at_work.counters.flush(at_work.store)
+    at_work.counters.flush(at_work.store)
     assert samples(client.get("/metrics", headers=ADMIN))["bridge_wrong_tokens_total",] == 3
     assert client.get("/status").json["notes"] == ["Wrong bearer tokens were refused."]
     (told,) = client.get("/status", headers=ADMIN).json["notes"]
