@@ -210,10 +210,6 @@ def _alert_urls(text: str) -> tuple[str, ...]:
     return urls
 
 
-def _text(text: str) -> str:
-    return text
-
-
 def _flag(text: str) -> bool:
     return text.strip().lower() in ("1", "true", "yes")
 
@@ -225,7 +221,7 @@ class Setting:
     name: str
     default: str | None
     help: str
-    parse: Callable[[str], Any] = _text
+    parse: Callable[[str], Any] = str
     secret: bool = False
     group: str = "everyday"
     is_path: bool = False
@@ -401,7 +397,7 @@ class Settings:
     bridge_attribution_alarm: float
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 
 
 def mask(value: str) -> str:

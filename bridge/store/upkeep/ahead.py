@@ -72,32 +72,11 @@ class Correction(NamedTuple):
     cheap: bool
 
 
-class Longest(NamedTuple):
-    """How far ahead some settings let a time be set."""
-
-    lease_ms: int
-    retry_ms: int
-    unknown_ms: int
-    readback_ms: int
-    weak_after_ms: int
-    rate_per_minute: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Longest:
-        return cls(
-            settings.bridge_lease,
-            max(settings.bridge_retry_schedule.steps_ms),
-            max(settings.bridge_unknown_visitor_schedule.steps_ms),
-            max(settings.bridge_readback),
-            settings.bridge_weak_after,
-            settings.bridge_rate_per_minute,
-        )
-
-
 @cache
-def corrections(longest: Longest) -> Corrections:
-    """What corrects the times that lie further ahead than that."""
-    return Corrections((*_of_waiting_goals(longest), *_of_parked_goals(longest), *_of_delivery(longest), *_of_others()))
+def corrections(settings: Settings) -> Corrections:
+    """What corrects the times that lie further ahead than these settings let a time be set."""
+    parked = _of_parked_goals(settings.bridge_weak_after)
+    return Corrections((*_of_waiting_goals(settings), *parked, *_of_delivery(settings), *_of_others()))
 
 
 class Corrections:
@@ -146,22 +125,24 @@ def _correction(
     return Correction(name, column.table, wrong, {column.name: NOW} | (right or {}), cheap)
 
 
-def _of_waiting_goals(longest: Longest) -> Iterator[Correction]:
+def _of_waiting_goals(settings: Settings) -> Iterator[Correction]:
     """A goal that was written by a clock ahead keeps the pause it was given."""
     column, state = goals.c, goals.c.state
     changed, due, lease = column.changed_at_ms, column.due_at_ms, column.lease_until_ms
     pause = case((due > changed, NOW + due - changed), else_=NOW)
-    longest_ms = max(round(max(longest.retry_ms, longest.unknown_ms) * JITTER), 3_600_000, longest.readback_ms)
+    steps_ms = (*settings.bridge_retry_schedule.steps_ms, *settings.bridge_unknown_visitor_schedule.steps_ms)
+    longest_ms = max(round(max(steps_ms) * JITTER), 3_600_000, *settings.bridge_readback)
+    lease_ms = settings.bridge_lease
     to_send = state.in_(("pending", "leased", "sending", "unconfirmed"))
     yield _correction(changed, where=to_send, right={"due_at_ms": pause}, cheap=False)
     yield _correction(due, longest_ms, where=state.in_(("pending", "unconfirmed")))
     yield _correction(column.unknown_at_ms, where=state == "pending", cheap=False)
-    yield _correction(lease, longest.lease_ms, where=state.in_(("leased", "unconfirmed")))
-    waits = {"lease_until_ms": NOW + longest.lease_ms}  # its worker may still be waiting for the answer
-    yield _correction(lease, longest.lease_ms, where=state == "sending", right=waits, suffix=" of what is being sent")
+    yield _correction(lease, lease_ms, where=state.in_(("leased", "unconfirmed")))
+    waits = {"lease_until_ms": NOW + lease_ms}  # its worker may still be waiting for the answer
+    yield _correction(lease, lease_ms, where=state == "sending", right=waits, suffix=" of what is being sent")
 
 
-def _of_parked_goals(longest: Longest) -> Iterator[Correction]:
+def _of_parked_goals(weak_after_ms: int) -> Iterator[Correction]:
     """A goal that waits for a visitor keeps its wait."""
     column, parked = goals.c, goals.c.state == "parked"
     over, weak, look_up = column.parked_until_ms, column.weak_at_ms, column.look_up_at_ms
@@ -169,19 +150,20 @@ def _of_parked_goals(longest: Longest) -> Iterator[Correction]:
     yield _correction(column.changed_at_ms, where=parked, right=right, cheap=False, suffix=" of parked ones")
     right = {"parked_until_ms": NOW + column.wait_ms, "due_at_ms": NOW}
     yield _correction(over, column.wait_ms, where=parked, right=right, cheap=False)
-    right = {"weak_at_ms": NOW + longest.weak_after_ms, "due_at_ms": NOW}
-    yield _correction(weak, longest.weak_after_ms, where=parked, right=right, cheap=False)
+    right = {"weak_at_ms": NOW + weak_after_ms, "due_at_ms": NOW}
+    yield _correction(weak, weak_after_ms, where=parked, right=right, cheap=False)
     later = parked & (look_up > func.coalesce(over, 0) + SLACK_MS)
     yield _correction(look_up, LOOKUP_MS, where=later, cheap=False)
 
 
-def _of_delivery(longest: Longest) -> Iterator[Correction]:
+def _of_delivery(settings: Settings) -> Iterator[Correction]:
     """What the rate limit, the destinations, the router and the proofs of visitors wait for."""
-    full_us = BURST * interval_us(longest.rate_per_minute)  # as full as it can be: what was sent just before counts
+    lease_ms, rate = settings.bridge_lease, settings.bridge_rate_per_minute
+    full_us = BURST * interval_us(rate)  # as full as it can be: what was sent just before counts
     full = pace.c.next_at_us > (NOW + SLACK_MS) * 1000 + full_us
     yield Correction("pace.next_at_us", pace, full, {"next_at_us": NOW * 1000 + full_us}, cheap=True)
     column = destinations.c
-    kept_ms = max(LAST_STEP_MS, longest.lease_ms)
+    kept_ms = max(LAST_STEP_MS, lease_ms)
     paused_ms = case((column.pause_kind == "throttled", max(RETRY_AFTER_MS, kept_ms)), else_=kept_ms)
     began_ahead = (column.not_before_ms > NOW) & _beyond(column.paused_since_ms)
     wrong = _beyond(column.not_before_ms, paused_ms) | began_ahead
@@ -189,8 +171,8 @@ def _of_delivery(longest: Longest) -> Iterator[Correction]:
     yield _correction(column.paused_since_ms)
     yield _correction(column.unknown_since_ms)
     yield _correction(column.unknown_turn_at_ms, UNKNOWN_SHARE * full_us // 1000)
-    yield _correction(events.c.lease_until_ms, longest.lease_ms, where=events.c.state == "received", cheap=False)
-    open_ms = max(longest.unknown_ms, longest.lease_ms)
+    yield _correction(events.c.lease_until_ms, lease_ms, where=events.c.state == "received", cheap=False)
+    open_ms = max(*settings.bridge_unknown_visitor_schedule.steps_ms, lease_ms)
     yield _correction(visitor_proofs.c.again_at_ms, open_ms, where=visitor_proofs.c.known.is_(None))
 
 

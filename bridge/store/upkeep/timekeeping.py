@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bridge import logs
 from bridge.errors import StoreUnavailable
 from bridge.store.upkeep import jumps, retention
-from bridge.store.upkeep.ahead import SLACK_MS, Longest, corrections
+from bridge.store.upkeep.ahead import SLACK_MS, corrections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ class Timekeeper:
 
     def __init__(self, store: Store, settings: Settings, *, monotonic_ms: Callable[[], int]) -> None:
         self._store = store
-        self._ahead = corrections(Longest.of(settings))
+        self._ahead = corrections(settings)
         self._monotonic_ms = monotonic_ms
         self._seen: _Clocks | None = None
         self._moved_ms = 0  # by how much the clock had been set until then

@@ -21,12 +21,12 @@ from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
 from bridge.store.operator import activity, changes, history, overview, queries, status, tallies, threads
 from bridge.store.upkeep import retention
-from bridge.store.upkeep.ahead import Longest, corrections
+from bridge.store.upkeep.ahead import corrections
 from bridge.workbench import event as event_page
 from bridge.workbench import person
 
 NOW_MS = 1_790_000_000_000
-AHEAD = corrections(Longest.of(settings.load({})))
+AHEAD = corrections(settings.load({}))
 BIG = ("events", "goals", "attempts", "link_events", "link_keys", "link_visitors", "goal_keys", "changes")
 _ONCE = Mention(1, "a.b evt_1", 1)
 CUSTOMER = threads.KeyLine("a", "customer", "a", None, 1, 1, None)

@@ -17,7 +17,7 @@ from bridge.store.inbox import counters
 from bridge.store.inbox import statements as inbox_statements
 from bridge.store.operator import status
 from bridge.store.upkeep import jumps, timekeeping
-from bridge.store.upkeep.ahead import Longest, corrections
+from bridge.store.upkeep.ahead import corrections
 from bridge.store.upkeep.timekeeping import Timekeeper
 
 SECOND = 1_000
@@ -234,7 +234,7 @@ def stored(rows, name, values):
 def test_a_time_that_can_never_have_been_set_is_brought_back_once(store, rows, clock, what):
     name, row, right = WRONG[what]
     stored(rows, name, row(clock.now_ms))
-    ahead = corrections(Longest.of(SETTINGS))
+    ahead = corrections(SETTINGS)
     with store.write() as conn:
         assert ahead.needed(conn, clock.now_ms, cheap=False)
         assert ahead.bring_back(conn, clock.now_ms)
@@ -275,7 +275,7 @@ def test_a_time_that_can_have_been_set_is_left_alone(store, rows, clock, what):
     name, row = RIGHT[what]
     stored(rows, name, row(clock.now_ms))
     with store.write() as conn:
-        assert not corrections(Longest.of(SETTINGS)).needed(conn, clock.now_ms, cheap=False)
+        assert not corrections(SETTINGS).needed(conn, clock.now_ms, cheap=False)
 
 
 def test_every_time_that_keeps_something_waiting_has_its_most():
@@ -305,7 +305,7 @@ def test_every_time_that_keeps_something_waiting_has_its_most():
         "changes": {"at_ms"},
     }
     lengths = {"wait_ms", "paused_ms", "pause_step_ms", "clock_skew_ms", "longest_gap_ms", "longest_gap_before_ms"}
-    known = {name.split(" ")[0] for name in corrections(Longest.of(SETTINGS)).names}
+    known = {name.split(" ")[0] for name in corrections(SETTINGS).names}
     known |= {f"{table}.{column}" for table, columns in history.items() for column in columns}
     times = {
         f"{table.name}.{column.name}"
@@ -338,7 +338,7 @@ def test_an_hour_ahead_for_ten_seconds_keeps_nothing_waiting(store, rows, clock,
     waits, under_way = sorted(goals, key=lambda row: row.state)
     assert (waits.state, under_way.state) == ("pending", "sending")
     # Whoever claimed it may be waiting for the answer: as long as for any request, and no longer.
-    assert under_way.lease_until_ms <= now + Longest.of(SETTINGS).lease_ms
+    assert under_way.lease_until_ms <= now + SETTINGS.bridge_lease
 
 
 def everything(store, rows):
