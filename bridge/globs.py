@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from bridge.model import LinkSpec, PersonSpec
+
+    Spec = TypeVar("Spec", LinkSpec, PersonSpec)
+
+_KEPT: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +71,19 @@ def event_types(patterns: Iterable[str]) -> EventTypeSet:
     named = {pattern for pattern in patterns if pattern.strip("*")}
     globs = sorted(pattern for pattern in named if is_glob(pattern))
     return EventTypeSet(frozenset(named.difference(globs)), tuple(compile_glob(glob) for glob in globs))
+
+
+_found: dict[tuple[int, str], tuple[object, tuple[Any, ...]]] = {}
+
+
+def of_type(specs: tuple[Spec, ...], event_type: str) -> tuple[Spec, ...]:
+    """Those of a source's specs that are about events of this type. Cached, because every event asks."""
+    place = (id(specs), event_type)
+    kept = _found.get(place)
+    if kept is not None and kept[0] is specs:
+        return kept[1]
+    found = tuple(spec for spec in specs if any(compile_glob(pattern).matches(event_type) for pattern in spec.events))
+    if len(_found) >= _KEPT:
+        _found.clear()
+    _found[place] = (specs, found)
+    return found

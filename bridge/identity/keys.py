@@ -7,10 +7,9 @@ Pure. A key's name carries who sent it and the mode, so that two senders never m
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bridge.globs import compile_glob
+from bridge.globs import compile_glob, of_type
 from bridge.identity import people, stripe
 from bridge.identity.people import Matching
 from bridge.identity.visitor import judge
@@ -20,13 +19,12 @@ from bridge.text import is_fixture_id
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bridge.model import Document, Envelope, Json, Path, Source
+    from bridge.model import Document, Envelope, Json, Source
 
 KEYS_AN_EVENT: Final = 40
 PEOPLE_AN_EVENT: Final = 10
 ID_MAX: Final = 200
 _LISTED: Final = 20  # values of one path that is a list
-_KEPT: Final = 2_000
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
@@ -131,7 +129,7 @@ def _tied(source: Source, event_type: str) -> tuple[object, ...]:
     own = tuple(
         (spec.kind, tuple(path.text for path in spec.paths))
         for spec in source.links
-        if any(pattern != "*" and _glob(pattern).matches(event_type) for pattern in spec.events)
+        if any(pattern != "*" and compile_glob(pattern).matches(event_type) for pattern in spec.events)
     )
     kinds = {kind for kind, _ in own} | {spec.kind for spec in source.links if "*" in spec.events}
     return own if len(kinds) > 1 else ()
@@ -175,36 +173,13 @@ def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[
     code = _OBJECTS.get(source.objects)
     if code is not None:
         yield from code.keys(envelope.type, document.body)
-    for kind, path in _places(source, envelope.type):
-        value = path.read(document)
-        for one in value[:_LISTED] if isinstance(value, list) else (value,):
-            yield kind, one
-
-
-_cache: dict[tuple[int, str], tuple[object, tuple[tuple[str, Path], ...]]] = {}
-
-
-def _places(source: Source, event_type: str) -> tuple[tuple[str, Path], ...]:
-    """Where the links of a source are for one type of event: (kind, path). Cached, because every event asks."""
-    place = (id(source.links), event_type)
-    kept = _cache.get(place)
-    if kept is not None and kept[0] is source.links:
-        return kept[1]
-    code = _OBJECTS.get(source.objects)
-    found = tuple(
-        (spec.kind, path)
-        for spec in source.links
-        if any(_glob(pattern).matches(event_type) for pattern in spec.events)
-        for path in spec.paths
-        if code is None or (spec.kind, path.text) not in code.COVERED
-    )
-    if len(_cache) >= _KEPT:
-        _cache.clear()
-    _cache[place] = (source.links, found)
-    return found
-
-
-_glob: Final = lru_cache(maxsize=512)(compile_glob)
+    for spec in of_type(source.links, envelope.type):
+        for path in spec.paths:
+            if code is not None and (spec.kind, path.text) in code.COVERED:
+                continue
+            value = path.read(document)
+            for one in value[:_LISTED] if isinstance(value, list) else (value,):
+                yield spec.kind, one
 
 
 def _id(value: Json) -> str | None:

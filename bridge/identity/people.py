@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bridge.globs import compile_glob
+from bridge.globs import of_type
 from bridge.model import MISSING, Key
 from bridge.model import VISITOR_PREFIX as PREFIX
 
@@ -42,7 +42,6 @@ _EXTERNAL: Final = frozenset({"externalid", "externalcustomerid", "customerexter
 _EMAIL: Final = frozenset({"email", "useremail", "customeremail", "buyeremail", "emailaddress"})
 
 _CALLED: Final = ("name", "label", "key")  # how a list of fields says what each of them is
-_KEPT: Final = 2_000
 _USER_ID: Final = re.compile(r"(?!.*%40)[^\s\x00-\x1f\x7f{}<>\[\]$@\uff20\ufe6b]{1,200}")
 _SIGNS: Final = re.compile(r"[\W_]+")
 _DIGITS: Final = "0123456789"
@@ -111,7 +110,7 @@ class Matching:
 
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching) -> Iterator[Key]:
     """The people whom one event (or one element of it) names, in the order of the file's paths and the preset's."""
-    for spec in _named_by(source, envelope.type):
+    for spec in of_type(source.people, envelope.type):
         if not (matching.users if spec.kind != "email" else matching.email_key):
             continue  # nobody is recognised by it
         if spec.only is not None and spec.only.of(document) is None:
@@ -122,24 +121,6 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
             value = path.read(document) if spec.own else path.whole(document)
             for one in value if isinstance(value, list) else (value,):
                 yield from _of(spec, source, one, envelope, matching)
-
-
-_cache: dict[tuple[int, str], tuple[object, tuple[PersonSpec, ...]]] = {}
-
-
-def _named_by(source: Source, event_type: str) -> tuple[PersonSpec, ...]:
-    """Where a source's events of one type name people. Cached, because every event asks."""
-    place = (id(source.people), event_type)
-    kept = _cache.get(place)
-    if kept is not None and kept[0] is source.people:
-        return kept[1]
-    found = tuple(
-        spec for spec in source.people if any(compile_glob(pattern).matches(event_type) for pattern in spec.events)
-    )
-    if len(_cache) >= _KEPT:
-        _cache.clear()
-    _cache[place] = (source.people, found)
-    return found
 
 
 def _of(
