@@ -252,7 +252,7 @@ class Deliverer:
         monotonic_ms: Callable[[], int],
         sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
-        steady: Callable[[int], int] = clock.believed,
+        steady: Callable[[int], int] = lambda now_ms: now_ms,
         even: Callable[[Connection], int | None] = clock.read_ms,
         judged: Callable[[Connection], int] = clock.read_ms,
     ) -> None:

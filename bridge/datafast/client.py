@@ -166,7 +166,8 @@ class Client:
                 case ssl.SSLCertVerificationError():
                     return f"the certificate of {self._host} was not accepted: {cause.verify_message}"
                 case ssl.SSLError():
-                    return f"no secure connection to {self._host}: {_ssl_reason(cause)}"
+                    reason = (cause.reason or "the handshake failed").replace("_", " ").lower()
+                    return f"no secure connection to {self._host}: {reason}"
                 case socket.gaierror():
                     return f"could not find the address of {self._host}: {_lower(cause.strerror)}"
                 case TimeoutError():
@@ -197,10 +198,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _lower(text: str | None) -> str:
     text = text or "unknown reason"
     return text[:1].lower() + text[1:]
-
-
-def _ssl_reason(error: ssl.SSLError) -> str:
-    return (error.reason or "the handshake failed").replace("_", " ").lower()
 
 
 def _website(body: bytes) -> Website | None:

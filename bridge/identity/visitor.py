@@ -54,12 +54,12 @@ class JudgedCandidate:
 def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
     """The verdict on one value. form: `uuid4`, or `any` for cookieless sites."""
     value, path = candidate.value, candidate.path
-    if candidate.borrowed and not _is_marked(value):
+    certain = isinstance(value, str) and value.strip().lower().startswith(PREFIX)
+    if candidate.borrowed and not certain:
         return _borrowed(candidate)
     if isinstance(value, bool) or not isinstance(value, str | int) or (not isinstance(value, str) and form != "any"):
         return JudgedCandidate(path, _shown(value), why=f"is {_kind(value)}, not a visitor id")
     text = str(value).strip()
-    certain = text.lower().startswith(PREFIX)
     why = _refusal(text[len(PREFIX) :] if certain else text, form)
     if why is not None:
         return JudgedCandidate(path, _shown(value), why=why)
@@ -67,10 +67,6 @@ def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
     if UUID4.fullmatch(visitor):
         visitor = visitor.lower()  # DataFast makes them so
     return JudgedCandidate(path, _shown(value), visitor, sure=certain or _BARE not in path)
-
-
-def _is_marked(value: Json) -> bool:
-    return isinstance(value, str) and value.strip().lower().startswith(PREFIX)
 
 
 def _borrowed(candidate: Candidate) -> JudgedCandidate:

@@ -151,7 +151,8 @@ class Lookup:
         again = lookups.again_at(conn, {question.key.text for question in asked})
         times = []
         for question in asked:
-            at = max(again.get((question.key.text, question.what), 0), _open_at(question, waiting, paused))
+            ends = [paused[what].until_ms for what in _stoppable(question, waiting) if what in paused]
+            at = max([again.get((question.key.text, question.what), 0), *ends])
             if at <= now:
                 return question
             times.append(at)
@@ -181,7 +182,8 @@ class Lookup:
                 return outcome, detail, now + lookups.DAY_MS
             case Kind.REFUSED:
                 log.warning("lookup.refused", question=question.what, key=question.key.text, reason=answer.message)
-                return "failed", answer.message, now + self._after_failure(conn, question)
+                failures = lookups.failures(conn, question.key.text, question.what)
+                return "failed", answer.message, now + _FAILED_MS[min(failures, len(_FAILED_MS) - 1)]
         until = self._pause(conn, question, waiting, answer)
         return "failed", answer.message, until
 
@@ -217,19 +219,11 @@ class Lookup:
         log.warning("lookup.paused", what=what, reason=answer.message)
         return until
 
-    def _after_failure(self, conn: Connection, question: Question) -> int:
-        failures = lookups.failures(conn, question.key.text, question.what)
-        return _FAILED_MS[min(failures, len(_FAILED_MS) - 1)]
-
 
 def _stoppable(question: Question, waiting: GoalToLookUp) -> list[str]:
     """The pauses that an answer to this question ends."""
     account = [f"account:{waiting.account}"] if waiting.account else [f"permission:{question.permission}"]
     return [lookups.ALL, *account]
-
-
-def _open_at(question: Question, waiting: GoalToLookUp, paused: dict[str, LookupPause]) -> int:
-    return max((paused[what].until_ms for what in _stoppable(question, waiting) if what in paused), default=0)
 
 
 def _client(api_key: str, url: str, deadline_ms: int) -> StripeApi:

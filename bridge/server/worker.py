@@ -48,7 +48,6 @@ from bridge.server.lanes import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from bridge.server.connections import Quick
 
@@ -523,7 +522,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     # ------------------------------------------------------------------------------------------------- writing
 
-    def _answer(self, connection: Connection, _done: Future[Any] | None = None) -> None:
+    def _answer(self, connection: Connection, _awaited: object = None) -> None:
         """In the loop: send the answer, as far as the client takes it without waiting."""
         if connection.deferred is not None:
             self._render(connection, connection.deferred)
@@ -560,9 +559,6 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.deadline = connection.moved_at + WRITE_S
             self._watch(connection, WRITE)
         self._room.hold(connection, len(connection.out))
-
-    def _on_writable(self, connection: Connection, _sock: object) -> None:
-        self._answer(connection)
 
     def _send(self, connection: Connection, answer: bytes) -> None:
         """Send a short answer of our own. A client that does not take it at once does not get it."""
@@ -620,6 +616,6 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if connection.watched:
             self.poller.unregister(connection.sock)
         if events:
-            callback: Callable[..., object] = self._on_writable if events == WRITE else self._read
+            callback: Callable[..., object] = self._answer if events == WRITE else self._read
             self.poller.register(connection.sock, events, partial(callback, connection))
         connection.watched = events

@@ -40,7 +40,8 @@ def read(source: Source, request: Request, signature: str | None = None) -> NewE
         found = _documents(source, request.body, header, query)
     except UnreadableBody as error:
         document = Document(body=legible(source, request.body), header=header, query=query)
-        envelope = _legible_envelope(source, document)
+        stated = read_envelope(source.envelope, document)
+        envelope = Envelope(stated.type, stated.id)  # as far as it can be read, for people who look for the event
         keys, former = dedupe.unreadable(source, request, envelope.type)
         return NewEvent(
             source.name, source.provider, envelope, keys, header, query, request.body, str(error), former, signature
@@ -48,12 +49,6 @@ def read(source: Source, request: Request, signature: str | None = None) -> NewE
     envelope = _envelope(source, found)
     keys, former = dedupe.keys(source, request, envelope, found)
     return NewEvent(source.name, source.provider, envelope, keys, header, query, request.body, None, former, signature)
-
-
-def _legible_envelope(source: Source, document: Document) -> Envelope:
-    """Type and id, as far as they can be read: for people who look for the event."""
-    read = read_envelope(source.envelope, document)
-    return Envelope(read.type, read.id)
 
 
 def documents(source: Source, event: Event) -> tuple[Document, ...]:

@@ -163,11 +163,8 @@ def compile_signed(text: str) -> SignedText:
             parts.append(_variable(piece))
         elif piece:
             parts.append(piece.encode())
-    return SignedText(tuple(parts), "secret" in parts, "id" in parts, _bares_timestamp(parts))
-
-
-def _bares_timestamp(parts: list[bytes | str | Place]) -> bool:
-    return any("timestamp" in pair and not any(isinstance(part, bytes) for part in pair) for pair in pairwise(parts))
+    bares = any("timestamp" in pair and not any(isinstance(part, bytes) for part in pair) for pair in pairwise(parts))
+    return SignedText(tuple(parts), "secret" in parts, "id" in parts, bares)
 
 
 def _variable(name: str) -> str | Place:

@@ -109,7 +109,8 @@ def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: 
     elements = _elements(spec, facts)
     candidates = _candidates(spec, elements)
     timestamp, age_ms = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else (None, None)
-    if spec.timestamp and timestamp and (spec.timestamp.form or _shows_no_end(scheme)):
+    shows_no_end = scheme.template is not None and scheme.template.bares_timestamp
+    if spec.timestamp and timestamp and (spec.timestamp.form or shows_no_end):
         _refuse_shifted(spec.timestamp.form, timestamp)
     if spec.type == "sha256" and facts.request.body:
         _refuse_lengthened(facts)
@@ -194,10 +195,6 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
     if len(found) != 1:
         raise SignatureError("the timestamp is missing" if not found else "the timestamp is repeated")
     return found[0]
-
-
-def _shows_no_end(scheme: _Scheme) -> bool:
-    return scheme.template is not None and scheme.template.bares_timestamp
 
 
 def _refuse_shifted(form: str | None, timestamp: str) -> None:

@@ -36,11 +36,6 @@ def system_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def believed(now_ms: int) -> int:
-    """The database's time as it is, for a process that keeps no time of its own."""
-    return now_ms
-
-
 def read_ms(conn: Connection) -> int:
     """The database's time."""
     return driver_of(conn).now_ms()

@@ -20,9 +20,10 @@ from bridge.model import IDEMPOTENT, PEOPLE, Key, NamedVisitor
 from bridge.store import clock
 from bridge.store.goals import statements
 from bridge.store.goals.unknown import WHY, Unknown
+from bridge.store.inbox.events import OLDEST_UNROUTED
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
-from bridge.store.schema import events, goals
+from bridge.store.schema import goals
 from bridge.store.upkeep import jumps
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now:
     if not parked:
         return 0
     recalled = _Recalled(conn, parked, settings, now)
-    unrouted_ms = conn.execute(_UNROUTED).scalar()
+    unrouted_ms = conn.execute(OLDEST_UNROUTED).scalar()
     changed, wanted = 0, []
     for goal in parked:
         over = goal.weak_at_ms is None or goal.weak_at_ms <= now
@@ -335,4 +336,3 @@ _REJECTED: Final = (
     .where(goals.c.id == bindparam("goal"), goals.c.state == "rejected", goals.c.reason == "unknown_visitor")
     .with_for_update()
 )
-_UNROUTED: Final = select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)

@@ -30,6 +30,11 @@ CRASHED: Final = (
     " `events replay` routes it again"
 )
 
+# When the event came that has waited longest for being routed.
+OLDEST_UNROUTED: Final = (
+    select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)
+)
+
 _held = and_(
     events.c.id == bindparam("event_id"), events.c.state == "received", events.c.lease_token == bindparam("token")
 )

@@ -273,7 +273,8 @@ def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] =
     left = sorted((at for at in range(len(rows)) if at not in answers), key=lambda at: _identity(rows[at]))
     while left:
         distinct = {_identity(rows[at]): at for at in reversed(left)}
-        inserted = _insert(driver, [rows[at] for at in reversed(distinct.values())])
+        values = [value for at in reversed(distinct.values()) for value in rows[at]]
+        inserted = set(driver.rows(_insert_text(len(distinct), driver.dialect), values))
         for identity, at in distinct.items():
             answers[at] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
         left = [at for at in left if at not in answers]
@@ -304,14 +305,9 @@ def _identity(row: _Row) -> _Row:
     return row[_SOURCE], row[_KEY]
 
 
-def _insert(driver: Driver, rows: Sequence[_Row]) -> set[_Row]:
-    """The (source, first key) of the rows that were new. No two of them may have the same."""
-    values = [value for row in rows for value in row]
-    return set(driver.rows(_insert_text(len(rows), driver.dialect), values))
-
-
 @cache
 def _insert_text(rows: int, dialect: str) -> str:
+    """Returns the (source, first key) of the rows that were new. No two of them may have the same."""
     row = f"({'?, ' * len(_COLUMNS)}{{now}})"
     return spelled(
         f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * rows)}"  # noqa: S608 - no value in it

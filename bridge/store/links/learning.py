@@ -45,7 +45,8 @@ def learn(conn: Connection, observations: Sequence[Observation], now: int) -> Kn
         todo = _Round(conn, links, todo, cleared, now).run()
     _stop_crowds(conn, links, now)
     _stop_shared(conn, links, observations, now)
-    _gain_by_people(conn, links)
+    # What people have learned, their customers can ask them for: goals that wait for those are looked at, too.
+    links.customers_gained |= related(conn, (text for text in links.customers_gained if text in links.people))
     return _again(conn, links, observations) if links.stopped else links
 
 
@@ -305,21 +306,17 @@ class _Round:
         joined = [threads for threads in parts.values() if len(threads - self._new) > 1]
         sizes = statements.sizes(self._conn, sorted(set().union(*joined)))
         names: dict[str, str] = {}
+        links, known = self._links, self._links.by_thread
         for root, threads in parts.items():
             name = min(threads, key=lambda thread: (thread in self._new, -sizes.get(thread, 0), thread))
             names.update(dict.fromkeys(threads, name))
-            self._rename_in_memory(root, name)
+            if root != name and root in known:
+                known[name] = known.pop(root)
         statements.rename(self._conn, {thread: name for thread, name in names.items() if thread != name})
-        links = self._links
         for key, thread in links.threads.items():
             links.threads[key] = names.get(thread, thread)
         links.gained.update(names.get(thread, thread) for thread in self._grown)
         links.met.update(names.get(thread, thread) for thread in self._met)
-
-    def _rename_in_memory(self, root: str, name: str) -> None:
-        known = self._links.by_thread
-        if root != name and root in known:
-            known[name] = known.pop(root)
 
 
 # ----------------------------------------------------------------------------------------------------- the guard
@@ -398,11 +395,6 @@ def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Obs
                 _SHARED_BY.format(who=who, provider=provider) if provider else _SHARED_BY_GUESTS.format(who=who)
             )
             statements.stop(conn, person, links.stopped[person], now, {})
-
-
-def _gain_by_people(conn: Connection, links: KnownLinks) -> None:
-    """What people have learned, their customers can ask them for: goals that wait for those are looked at, too."""
-    links.customers_gained |= related(conn, (text for text in links.customers_gained if text in links.people))
 
 
 def related(conn: Connection, people: Iterable[str]) -> set[str]:

@@ -19,6 +19,7 @@ from bridge.store.clock import now_ms, read_ms
 from bridge.store.database.failures import MIGRATE, forbidden
 from bridge.store.goals import attribution
 from bridge.store.inbox import counters
+from bridge.store.inbox.events import OLDEST_UNROUTED
 from bridge.store.links import lookups
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
@@ -212,11 +213,12 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         state.name: _oldest_due(conn, state.name) for state in known if configured and state.name not in configured
     }
     now = read_ms(conn)
+    troubles = alerting.troubles(conn, now - _DAY_MS)
     counted = tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES))  # noqa: SLF001 - public
     return Snapshot(
         now_ms=now,
         oldest_due_at_ms={**configured, **{name: due for name, due in others.items() if due is not None}},
-        oldest_unrouted_at_ms=conn.execute(_OLDEST_UNROUTED).scalar(),
+        oldest_unrouted_at_ms=conn.execute(OLDEST_UNROUTED).scalar(),
         quarantined=_up_to_many(conn, events, "quarantined"),
         held=_up_to_many(conn, goals, "held"),
         destinations=known,
@@ -227,7 +229,7 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         forgetting_waits=jumps.recall(conn).wait,
         wrong_tokens=counters.tried(conn),
         attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
-        alert_trouble=_alert_trouble(conn, now),
+        alert_trouble=AlertTrouble(len(troubles), *troubles[0]) if troubles else None,
     )
 
 
@@ -236,14 +238,6 @@ def destination_states(conn: Connection) -> tuple[DestinationState, ...]:
     return tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
 
 
-def _alert_trouble(conn: Connection, now: int) -> AlertTrouble | None:
-    found = alerting.troubles(conn, now - _DAY_MS)
-    return AlertTrouble(len(found), *found[0]) if found else None
-
-
-_OLDEST_UNROUTED: Final = (
-    select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)
-)
 _DESTINATIONS: Final = select(*(destinations.c[name] for name in DestinationState.__dataclass_fields__)).order_by(
     destinations.c.name
 )
