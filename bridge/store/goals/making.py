@@ -127,7 +127,7 @@ def _foretold(
 ) -> ForetoldGoal:
     planned = draft.planned
     said = (planned.rule_id, planned.name, *draft.place)
-    goal, taken = _would_merge(conn, draft, born, now)
+    goal, taken = _merge(conn, draft, born, now, write=False)
     if goal is not None and taken is None:
         return ForetoldGoal(*said, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
     if goal is None and draft.place in there:
@@ -147,6 +147,7 @@ def _merged(
     conn: Connection, draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
 ) -> MadeGoal:
     goal, taken = _merge(conn, draft, _born(draft, found, links, settings, now), now)
+    assert goal is not None
     if taken is None:
         return MadeGoal(draft, "known", goal.id, GoalState(goal.state), None, None, goal.event_id)
     return MadeGoal(draft, "merged", goal.id, GoalState(taken["state"]), found, taken.get("message"), goal.event_id)
@@ -258,25 +259,18 @@ def _write_keys(conn: Connection, made: Iterable[MadeGoal], now: int) -> None:
 
 
 def _merge(
-    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int
-) -> tuple[Row[Any], dict[str, Any] | None]:
-    """The existing goal, and the columns that it took from this draft; None: it took nothing.
+    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int, *, write: bool = True
+) -> tuple[Row[Any] | None, dict[str, Any] | None]:
+    """The existing goal, if there is one, and the columns that it takes from this draft; None: it takes nothing.
 
-    born: the columns with which the draft would begin as a goal of its own.
+    born: the columns with which the draft would begin as a goal of its own. write: whether it takes them now.
     """
-    goal = conn.execute(_BY_PLACE, dict(zip(("of", "once"), draft.place, strict=True))).one()
-    taken = None if draft.dry else _taken(conn, goal, born, now)
-    if taken is not None:
+    place = dict(zip(("of", "once"), draft.place, strict=True))
+    goal = conn.execute(_BY_PLACE if write else _FIND, place).one_or_none()
+    taken = None if goal is None or draft.dry else _taken(conn, goal, born, now)
+    if write and goal is not None and taken is not None:
         conn.execute(parking.CHANGE.values(changed_at_ms=now, **taken), {"goal": goal.id, "was": goal.state})
     return goal, taken
-
-
-def _would_merge(
-    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int
-) -> tuple[Row[Any] | None, dict[str, Any] | None]:
-    """The same without changing anything; None where no goal is there."""
-    goal = conn.execute(_FIND, dict(zip(("of", "once"), draft.place, strict=True))).one_or_none()
-    return goal, None if goal is None or draft.dry else _taken(conn, goal, born, now)
 
 
 def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> dict[str, Any] | None:
