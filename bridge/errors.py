@@ -17,7 +17,6 @@ BridgeError
     ├── StoreUnavailable 503 for `retry_after_s`: the same request may succeed later
     │   ├── StoreConflict run the same transaction again at once: two of them met
     │   ├── StoreLocked   wait, if there is time: another connection holds a lock
-    │   ├── StoreCrowded  wait, if there is time: the server has no connection to spare
     │   └── StoreGone     do not try again: only a restart helps
     └── SchemaError      run `migrate`, or start a newer release
 
@@ -111,10 +110,6 @@ class StoreConflict(StoreUnavailable):
 
 class StoreLocked(StoreUnavailable):
     """Another connection holds a lock and did not release it in time."""
-
-
-class StoreCrowded(StoreUnavailable):
-    """The server, or a pooler in front of it, has no connection to spare."""
 
 
 class StoreGone(StoreUnavailable):

@@ -15,7 +15,7 @@ import pytest
 from stage import checkout
 
 from bridge import store as bridge_store
-from bridge.errors import StoreCrowded, StoreUnavailable
+from bridge.errors import StoreUnavailable
 from chaos.family import wait
 from chaos.pooler import PROGRAM, pgbouncer
 from chaos.relay import Relay
@@ -57,7 +57,7 @@ def test_who_finds_no_connection_hears_it_in_one_sentence_or_waits_for_one(few):
     url, limit = few
     limit(1)
     with held(url):
-        with pytest.raises(StoreCrowded, match=r"no connection to spare .*docs/operations.md"):
+        with pytest.raises(StoreUnavailable, match=r"no connection to spare .*docs/operations.md"):
             bridge_store.schema_state(bridge_store.open(url))
         patient = bridge_store.open(url, pool_size=1, patience_s=30)
         found = []

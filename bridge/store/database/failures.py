@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from bridge.errors import SchemaError, StoreConflict, StoreCrowded, StoreLocked, StoreUnavailable
+from bridge.errors import SchemaError, StoreConflict, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in reason):
         return StoreLocked(f"the database cannot be used just now: {reason}")
     if not isinstance(error, sqlite3.Error) and is_crowded(error):
-        return StoreCrowded(
+        return StoreUnavailable(
             f"the database server has no connection to spare ({reason}): end what else uses it, or allow more"
             " (docs/operations.md, Connections)"
         )
