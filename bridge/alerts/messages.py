@@ -48,19 +48,13 @@ class AlertChanges(NamedTuple):
     over: tuple[str, ...]
 
 
-def step(
-    known: Mapping[str, Problem],
-    found: Mapping[str, Alarm],
-    now_ms: int,
-    hold_ms: int = HOLD_MS,
-    again_ms: int = AGAIN_MS,
-) -> AlertChanges:
+def step(known: Mapping[str, Problem], found: Mapping[str, Alarm], now_ms: int) -> AlertChanges:
     """Compare what was remembered with what holds now. found: alarms by `key_of`."""
     remembered, forgotten, messages, over = [], [], [], []
     for key, alarm in found.items():
-        problem = _seen(known.get(key), key, alarm, now_ms, hold_ms)
-        waits = problem.told_at_ms is not None and 0 <= now_ms - problem.told_at_ms < again_ms
-        if not problem.told and now_ms - problem.began_at_ms >= hold_ms and not waits:
+        problem = _seen(known.get(key), key, alarm, now_ms)
+        waits = problem.told_at_ms is not None and 0 <= now_ms - problem.told_at_ms < AGAIN_MS
+        if not problem.told and now_ms - problem.began_at_ms >= HOLD_MS and not waits:
             problem = replace(problem, told=True, told_at_ms=now_ms)
             messages.append(_begins(problem))
         if problem != known.get(key):
@@ -69,11 +63,11 @@ def step(
         if key in found:
             continue
         gone_at_ms = now_ms if problem.gone_at_ms is None else min(problem.gone_at_ms, now_ms)
-        ended = now_ms - gone_at_ms >= hold_ms
+        ended = now_ms - gone_at_ms >= HOLD_MS
         if ended and problem.told:
             messages.append(_is_over(problem, gone_at_ms))
             over.append(_about(problem, "begin"))
-        if ended and (problem.told_at_ms is None or now_ms - problem.told_at_ms >= again_ms):
+        if ended and (problem.told_at_ms is None or now_ms - problem.told_at_ms >= AGAIN_MS):
             forgotten.append(key)
         else:
             changed = replace(problem, gone_at_ms=gone_at_ms, told=problem.told and not ended)
@@ -86,12 +80,12 @@ def key_of(alarm: Alarm) -> str:
     return f"{alarm.name} {alarm.about}".rstrip()
 
 
-def _seen(known: Problem | None, key: str, alarm: Alarm, now_ms: int, hold_ms: int) -> Problem:
+def _seen(known: Problem | None, key: str, alarm: Alarm, now_ms: int) -> Problem:
     """The problem as it is now. One that came back before its end was told is still the same one."""
     detail = alarm.detail.removeprefix(alarm.sentence).strip()
     if known is None:
         return Problem(key, alarm.sentence, detail, now_ms)
-    ended = known.gone_at_ms is not None and not known.told and now_ms - known.gone_at_ms >= hold_ms
+    ended = known.gone_at_ms is not None and not known.told and now_ms - known.gone_at_ms >= HOLD_MS
     began_at_ms = now_ms if ended else min(known.began_at_ms, now_ms)
     return replace(known, sentence=alarm.sentence, detail=detail, began_at_ms=began_at_ms, gone_at_ms=None)
 
