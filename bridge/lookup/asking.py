@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.model import Json, Key, Source
+    from bridge.store.links.lookups import GoalToLookUp
 
 QUESTIONS_A_GOAL: Final = 8
 _OF_A_KIND: Final = 2  # subscriptions, payment intents … that are followed
@@ -147,24 +148,17 @@ def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
 
 
 def observations(
-    source: Source,
-    things: Iterable[Mapping[str, Json]],
-    *,
-    event_id: int,
-    account: str | None,
-    test: bool,
-    form: str,
-    now_ms: int,
+    source: Source, things: Iterable[Mapping[str, Json]], waiting: GoalToLookUp, form: str, now_ms: int
 ) -> list[Observation]:
     """What Stripe's objects teach, read as if each had come with an event of its own.
 
-    event_id: the event they were looked up for. Objects of the other mode teach nothing.
+    waiting: for whose event they were looked up. Objects of the other mode teach nothing.
     """
     found = []
     for thing in _with_invoices(things):
-        if thing.get("livemode") is not None and thing["livemode"] is test:
+        if thing.get("livemode") is not None and thing["livemode"] is waiting.test:
             continue
-        observation = _observation(source, thing, event_id, account, form, now_ms, test=test)
+        observation = _observation(source, thing, waiting, form, now_ms)
         if observation.keys:
             found.append(observation)
     return found
@@ -180,9 +174,9 @@ def _with_invoices(things: Iterable[Mapping[str, Json]]) -> Iterable[Mapping[str
 
 
 def _observation(
-    source: Source, thing: Mapping[str, Json], event_id: int, account: str | None, form: str, now_ms: int, *, test: bool
+    source: Source, thing: Mapping[str, Json], waiting: GoalToLookUp, form: str, now_ms: int
 ) -> Observation:
-    kind = str(thing.get("object"))
+    kind, test, account = str(thing.get("object")), waiting.test, waiting.account
     envelope = Envelope(type=_TYPES.get(kind, kind), test=test, account=account)
     body = {"type": envelope.type, "livemode": not test, "account": account, "data": {"object": thing}}
     facts = {"type": envelope.type, "test": test, "account": account}
@@ -192,7 +186,7 @@ def _observation(
         identity.keys(source, envelope, document),
         _made_at_ms(thing, now_ms),
         named_after(thing),
-        event_id,
+        waiting.event_id,
         _element(str(thing.get("id"))),
         named[0] if named else None,
     )

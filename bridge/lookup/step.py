@@ -189,19 +189,8 @@ class Lookup:
 
     def _teach(self, conn: Connection, waiting: GoalToLookUp, answer: StripeAnswer, now: int) -> str:
         source = self._rules().sources.get(waiting.source)
-        learned = (
-            asking.observations(
-                source,
-                answer.things,
-                event_id=waiting.event_id,
-                account=waiting.account,
-                test=waiting.test,
-                form=self._settings.bridge_visitor_id,
-                now_ms=now,
-            )
-            if source is not None
-            else []
-        )
+        form = self._settings.bridge_visitor_id
+        learned = [] if source is None else asking.observations(source, answer.things, waiting, form, now)
         links = parking.learn(conn, learned, self._settings, now)
         for key, why in links.stopped.items():
             log.warning("link.stopped", key=key, reason=why)

@@ -14,6 +14,7 @@ from identity_kit import ALICE, BOB, rule_set
 
 from bridge.lookup import asking
 from bridge.model import Key
+from bridge.store.links.lookups import GoalToLookUp
 
 NOW_MS = 1_790_000_000_000
 
@@ -101,9 +102,13 @@ def test_every_question_needs_a_permission_that_is_documented():
 # ------------------------------------------------------------------------------------------------------- learning
 
 
+def observed(things, test=False, account=None):
+    waiting = GoalToLookUp(3, "stripe", "stripe", account, test, 7, "invoice.paid", NOW_MS, None, NOW_MS, (), ())
+    return asking.observations(rule_set().sources["stripe"], things, waiting, "uuid4", NOW_MS)
+
+
 def taught(*things, test=False, account=None):
-    source = rule_set().sources["stripe"]
-    found = asking.observations(source, things, event_id=7, account=account, test=test, form="uuid4", now_ms=NOW_MS)
+    found = observed(things, test, account)
     return [({one.text for one in learning.keys}, learning.named and learning.named.visitor) for learning in found]
 
 
@@ -145,13 +150,8 @@ def test_an_object_of_the_other_mode_teaches_nothing(livemode, test):
 
 
 def test_an_objects_own_time_decides_among_visitors_and_one_in_the_future_is_now():
-    source = rule_set().sources["stripe"]
-
     def at(created):
-        thing = {"id": "sub_1", "object": "subscription", "created": created}
-        return asking.observations(source, [thing], event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)[
-            0
-        ]
+        return observed([{"id": "sub_1", "object": "subscription", "created": created}])[0]
 
     assert at(1_780_000_000).at_ms == 1_780_000_000_000
     for odd in (NOW_MS, -1, 0, "1780000000", None, True, 1.5):
@@ -159,10 +159,8 @@ def test_an_objects_own_time_decides_among_visitors_and_one_in_the_future_is_now
 
 
 def test_every_object_is_an_element_of_its_own_beside_those_of_the_event():
-    source = rule_set().sources["stripe"]
     things = [{"id": f"sub_{n}", "object": "subscription"} for n in range(1, 201)]
-    found = asking.observations(source, things, event_id=1, account=None, test=False, form="uuid4", now_ms=NOW_MS)
-    elements = {one.element for one in found}
+    elements = {one.element for one in observed(things)}
     assert len(elements) == 200
     assert all(1_000_000 < element < 2**31 for element in elements)
 
