@@ -305,25 +305,15 @@ def as_json(found: FoundVisitor | None) -> str | None:
 
 # ---------------------------------------------------------------------------------------------------- statements
 
-_PARKED: Final = (
-    select(goals)
-    .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state == "parked")
-    .order_by(goals.c.ordered_at_ms, goals.c.id)
+_OF_IDS: Final = goals.c.id.in_(bindparam("ids", expanding=True))
+_IN_ORDER: Final = select(goals).order_by(goals.c.ordered_at_ms, goals.c.id)
+_PARKED: Final = _IN_ORDER.where(_OF_IDS, goals.c.state == "parked")
+_NOT_SENT: Final = _IN_ORDER.where(_OF_IDS, goals.c.state.in_(("pending", "held")))
+_TO_PROVE: Final = _IN_ORDER.where(
+    goals.c.to_prove == bindparam("visitor"), goals.c.destination == bindparam("of"), goals.c.state == "parked"
 )
 _WITH_PROVENANCE: Final = (
-    select(goals.c.id, goals.c.provenance)
-    .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.provenance.is_not(None))
-    .order_by(goals.c.id)
-)
-_NOT_SENT: Final = (
-    select(goals)
-    .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state.in_(("pending", "held")))
-    .order_by(goals.c.ordered_at_ms, goals.c.id)
-)
-_TO_PROVE: Final = (
-    select(goals)
-    .where(goals.c.to_prove == bindparam("visitor"), goals.c.destination == bindparam("of"), goals.c.state == "parked")
-    .order_by(goals.c.ordered_at_ms, goals.c.id)
+    select(goals.c.id, goals.c.provenance).where(_OF_IDS, goals.c.provenance.is_not(None)).order_by(goals.c.id)
 )
 _DUE: Final = (
     select(goals)
