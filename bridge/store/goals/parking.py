@@ -39,6 +39,9 @@ LOOK_AGAIN_MS: Final = 1_000  # while events that may name a visitor wait to be 
 FORGOTTEN_KEY: Final = "waits again: the key through which its visitor was found is forgotten"
 DRY_RULE: Final = "rule"  # why a goal is dry that a person may send
 
+# The columns of a goal that was never tried.
+FRESH: Final = {"attempts": 0, "first_try_at_ms": None, "unknown_visitor_tries": 0, "unknown_at_ms": 0, "paused_ms": 0}
+
 # The first to change the state wins: a worker that sends, a sweep, or another event.
 CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.state == bindparam("was"))
 
@@ -141,14 +144,7 @@ def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
 def _other(goal: Row[Any], found: FoundVisitor, now: int) -> dict[str, Any]:
     until = now + goal.wait_ms
     waits = {"state": "parked", "visitor": None, "parked_until_ms": until, "due_at_ms": until}
-    return {
-        **(waits | to_prove(found) if found.unproved else _attributed(found, now)),
-        "attempts": 0,
-        "first_try_at_ms": None,
-        "unknown_visitor_tries": 0,
-        "unknown_at_ms": 0,
-        "paused_ms": 0,
-    }
+    return FRESH | (waits | to_prove(found) if found.unproved else _attributed(found, now))
 
 
 class _Recalled:
