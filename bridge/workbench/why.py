@@ -114,14 +114,14 @@ def key_sentence(key: KeyLine) -> str:
 
 def taught(thread: Thread) -> dict[str, list[str]]:
     """The visitors to which these keys lead, each with who named it and when."""
-    visitors: dict[str, list[str]] = {}
+    visitors: dict[str, dict[int | str, str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         for point in (item.first, item.last):
             by = "bound by a person or by your site" if point.event == HINT else f"named by {point.event}"
             sentence = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
-            if sentence not in visitors.setdefault(item.visitor, []):
-                visitors[item.visitor].append(sentence)
-    return visitors
+            told, event = visitors.setdefault(item.visitor, {}), point.event_id or sentence
+            told[event] = max(told.get(event, ""), sentence, key=len)  # to a person's key an event has its sender, too
+    return {visitor: list(told.values()) for visitor, told in visitors.items()}
 
 
 def _how_sure(item: Evidence) -> str:

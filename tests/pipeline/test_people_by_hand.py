@@ -77,6 +77,15 @@ def test_why_shows_one_line_of_time_over_all_tools(desk, bridge, who):
     assert MAIL not in out.lower()
 
 
+@pytest.mark.parametrize("who", ["user_abc", ALICE])
+def test_why_says_once_who_named_the_visitor(desk, bridge, who):
+    """A sign-up teaches the user of all tools, and Clerk's own customer."""
+    play(desk, sign_up(mail=MAIL))
+    out = bridge("why", who)[1].partition("Timeline")[0]
+    assert out.count("user.created") == 1
+    assert "named by clerk user.created" in out
+
+
 def test_an_address_that_nobody_remembers_is_not_known(bridge):
     code, _, err = bridge("why", "nobody@example.com")
     assert code == 1
