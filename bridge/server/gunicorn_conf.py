@@ -41,7 +41,8 @@ def give_memory_back() -> None:
     """Have the C library return a large body's memory when it is free, instead of keeping some for each thread.
 
     With 200 bodies of 1 MB at once (`make chaos MODE=memory`), a process grew to 287 MB without this, and to 206 MB
-    with it. Only glibc has these options.
+    with it. All threads share one heap, if none was started before: with one for each of them, the console takes 5 MB
+    more. Only glibc has these options.
     """
     from ctypes import CDLL  # noqa: PLC0415 - in the worker alone
 
@@ -142,6 +143,7 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork, build the bridge and start its threads, which stop with the process."""
+    give_memory_back()  # before there are threads
     try:
         worker.wsgi.start()
     except BridgeError as error:
@@ -152,7 +154,6 @@ def post_worker_init(worker: Any) -> None:
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(worker.wsgi.stop)
     sys.setswitchinterval(SWITCH_S)
-    give_memory_back()
     gc.freeze()  # collections need not look through the code again
     gc.set_threshold(*_USUAL)
 

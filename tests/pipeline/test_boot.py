@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from running import ALICE, KEY, ROOT, SECRETS, checkout, environment, eventually
+
+ARENA = 64 << 20  # bytes of addresses that glibc reserves for one
 
 # Stands in front of everything on the path: tells a file what a process does that it should not.
 TRAP = """
@@ -77,6 +80,20 @@ def test_starting_and_working_need_no_network_and_no_sdk(trap, machine):
     eventually(lambda: datafast.seen() == [("purchase", ALICE)])
     assert web.stop()[0] == 0
     assert told() == {"watching"}
+
+
+def test_the_threads_of_a_worker_share_one_heap(machine):
+    """By itself, glibc gives threads arenas of their own, each of which keeps the memory that is freed in it."""
+    datafast = machine.datafast()
+    web = machine.web(environment(datafast, f"sqlite:///{machine.folder / 'bridge.db'}"))
+    assert web.stripe(checkout()).status_code == 200
+    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
+    master = web.process.pid
+    [worker] = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    maps = Path(f"/proc/{worker}/maps").read_text()
+    used_and_spare = re.findall(r"^(\w+)-(\w+) rw-p .*\n\2-(\w+) ---p", maps, re.MULTILINE)
+    sizes = [int(end, 16) - int(begin, 16) for begin, _, end in used_and_spare]
+    assert ARENA not in sizes
 
 
 WATCH_IMPORTS = """
