@@ -247,6 +247,14 @@ def test_files_are_named_by_their_content_and_checked_by_browsers(looker):
     assert looker.get("/console/static/0123456789abcdef/session.py").status_code == 404
 
 
+def test_no_template_takes_megabytes_to_be_compiled(console):
+    """Python's compiler needs 80 bytes for each character that Jinja writes, and the process keeps them."""
+    jinja = console.client.application.jinja_env
+    for name in jinja.list_templates():
+        written = jinja.compile(jinja.loader.get_source(jinja, name)[0], name, raw=True)
+        assert len(written) <= 20_000, f"{name} is too long: move a part of it to a fragment"
+
+
 @pytest.mark.parametrize("address", ["/console/", "/console/activity", "/console/sources", "/console/nothing"])
 def test_a_notice_is_told_once_also_by_a_page_that_reads_while_it_is_made(console, visit, address):
     with console.bridge.store.write() as conn:
