@@ -103,12 +103,11 @@ _IN_DOUBT: Final = (
     "SELECT visitor, name, kind FROM goals WHERE destination = ? AND state = 'unconfirmed' AND due_at_ms <= ?"
     " AND (lease_token IS NULL OR lease_until_ms <= ?)"
 )
-_BY_TURN: Final = " ORDER BY due_at_ms, id LIMIT 1 {lock_free}"
-_LOOK_DUE: Final = _IN_DOUBT + _BY_TURN
+_LOOK_DUE: Final = _IN_DOUBT + _BY_AGE
 # After a restore thousands may have to be looked up: these take turns with what can be sent at once.
-_ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_BY_TURN}"
-_RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_BY_TURN}"
-_RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_BY_TURN}"
+_ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_BY_AGE}"
+_RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_BY_AGE}"
+_RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_BY_AGE}"
 _NEXT_IN_LINE: Final = (
     "SELECT visitor FROM goals WHERE destination = ? AND state = 'pending' AND due_at_ms <= ?"
     " ORDER BY due_at_ms LIMIT ?"
