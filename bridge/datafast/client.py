@@ -46,8 +46,6 @@ class Website:
 
     domain: str
     name: str | None = None
-    timezone: str | None = None
-    kpi: str | None = None
     currency: str | None = None
 
 
@@ -204,5 +202,5 @@ def _website(body: bytes) -> Website | None:
     row = answers.first_row(answers.document(body))
     if not isinstance(row.get("domain"), str):
         return None
-    shown = ("domain", "name", "timezone", "kpi", "currency")
+    shown = ("domain", "name", "currency")
     return Website(**{key: answers.plain(value) for key in shown if isinstance(value := row.get(key), str)})

@@ -225,7 +225,7 @@ def _born(
     if found and not found.unproved:
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in draft.keys]
-    refused = _refused(draft)
+    refused = WHY if draft.own else draft.refused  # its own visitors, if it names any, were passed over
     if not draft.keys and not found and draft.planned.kind in IDEMPOTENT:
         return values | parking.without_visitor(now)
     if not draft.keys and not found:
@@ -242,10 +242,6 @@ def _borrowed(draft: GoalDraft) -> str | None:
     """The borrowed candidates, although none is known: with a new key they are asked about again."""
     left = [item for item in draft.own if item.borrowed]
     return as_json(as_own(left)) if left else None
-
-
-def _refused(draft: GoalDraft) -> str | None:
-    return WHY if draft.own else draft.refused  # its own visitors, if it names any, were passed over
 
 
 def _write_keys(conn: Connection, made: Iterable[MadeGoal], now: int) -> None:

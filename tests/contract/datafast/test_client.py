@@ -279,7 +279,7 @@ def test_a_history_longer_than_64_kib_is_read(client, sandbox):
 
 
 def test_the_website_of_a_key(client):
-    expected = Website("shop.example", name="shop.example", timezone="UTC", kpi="purchase", currency="USD")
+    expected = Website("shop.example", name="shop.example", currency="USD")
     assert client.website(HERE) == expected
 
 
