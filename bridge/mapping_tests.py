@@ -103,10 +103,11 @@ def _request(source: Source, test: TestCase) -> Request:
     """The test's event as a request of its sender; nothing looks at its signature here."""
     path, query = f"/webhooks/{source.name}", urlencode(test.query)
     url = source.public_url or f"https://localhost{path}"
-    return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, _body(source, test.body))
+    return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, body_of(source, test.body))
 
 
-def _body(source: Source, event: Json) -> bytes:
+def body_of(source: Source, event: Json) -> bytes:
+    """An event as JSON, in the form in which this source sends bodies."""
     if source.body is BodyForm.JSON:
         return _encoded(event).encode("utf-8", "surrogatepass")
     if source.body is BodyForm.JSON_FIELD:

@@ -22,7 +22,7 @@ from bridge.presets import presets
 from bridge.server import answers as server_answers
 from bridge.settings import TABLE, Setting
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
-from docs import providers, rooms, values
+from docs import fields, providers, rooms, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +37,7 @@ _PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generate
 def pages() -> dict[str, str]:
     """Path below the repository -> text, of everything that is generated wholly or in part."""
     whole = {
+        "bridge/rules/reading/fields.json": fields.page(),
         ".env.example": env_example(),
         "docs/commands.md": commands(),
         "docs/mapping.schema.json": json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n",

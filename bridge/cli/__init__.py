@@ -47,6 +47,11 @@ def _run(words: list[str], screen: Screen) -> int:
     except click.ClickException as error:
         screen.refuse([error.format_message()], hint=_hint(error))
         return WRONG_USE
+    except UnicodeEncodeError as error:  # bytes of the terminal, on their way to the database
+        if not any("\udc80" <= sign <= "\udcff" for sign in str(error.object)):
+            raise
+        screen.refuse(["Something on this line is not UTF-8, so nothing has that name."])
+        return WRONG_USE
     except click.Abort as error:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise KeyboardInterrupt from None

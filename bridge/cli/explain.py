@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge import loading, route
+from bridge import loading, mapping_tests, route
 from bridge import settings as settings_
 from bridge.cli import captured, parameters, printing, redaction, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
 from bridge.errors import SettingsError
 from bridge.masking import url_without_password
+from bridge.model import BodyForm
 from bridge.prepare import Preparer
 from bridge.workbench.explain import Explained, as_json, as_sent, event_read, look_at, summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.model import GoalDraft
+    from bridge.model import GoalDraft, Source
     from bridge.settings import Settings
 
 
@@ -55,7 +56,8 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     receiver = resources.source(rule_set, name)
     settings = _settings(screen)
     preparer = Preparer(rule_set, settings, loading.destinations(settings, rule_set), b"explain")
-    request, signed = captured.request(content, name), captured.is_request(content)
+    signed = captured.is_request(content)
+    request = captured.request(content if signed else _as_sent(receiver, content), name)
     explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
     redaction.hide_event(screen, explained.event, explained.ids, explained.source)
     if screen.as_json:
@@ -63,6 +65,17 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     else:
         print_explanation(screen, explained)
     return 1 if explained.prepared.quarantine else 0
+
+
+def _as_sent(source: Source, content: bytes) -> bytes:
+    """A bare body; JSON for a source that sends forms becomes the form that its sender makes of it."""
+    if source.body is BodyForm.JSON:
+        return content
+    try:
+        event = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    return mapping_tests.body_of(source, event) if isinstance(event, dict) else content
 
 
 def _settings(screen: Screen) -> Settings:

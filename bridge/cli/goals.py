@@ -174,6 +174,10 @@ def send(rule: str, source: str | None, yes: bool) -> int:
         with store.read() as conn:
             lines = resources.every(partial(queries.list_goals, conn), wanted)
             now_ms = clock.read_ms(conn)
+        if not lines:
+            of = f"{rule} of {source}" if source else rule
+            shown = "`python -m bridge goals list --state dry` shows all goals that are kept"
+            raise BridgeError(f"No goal of the rule {of} is kept; {shown}.")
         if len(sources := sorted({line.source for line in lines})) > 1:
             raise UsageError(f"Rules of several sources have this id; name one with --source: {listing(sources)}.")
         over_age = sum(line.expires_at_ms <= now_ms for line in lines)

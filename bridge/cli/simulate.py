@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import click
 
-from bridge import sources
+from bridge import mapping_tests, sources
 from bridge.cli import captured, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
@@ -81,7 +81,12 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         _list(screen)
         return 0
     if (scenario is None) == (given["file"] is None):
-        raise UsageError("Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json.")
+        both = " Not both." if scenario is not None else ""
+        named = "Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json."
+        raise UsageError(f"{named}{both}")
+    of_scenarios = ("shuffle", "test", "seed")
+    if scenario is None and (odd := [name for name in of_scenarios if given[name] not in (None, False)]):
+        raise UsageError(f"--{odd[0]} is for scenarios; a file is posted as it is.")
     targets = targets or (f"http://127.0.0.1:{resources.settings_or_defaults().port}",)
     for to in targets:
         simulator.target(to, "")  # a wrong URL is said before anything is sent
@@ -183,16 +188,14 @@ def _body(source: Source, body: bytes, sets: Sequence[str]) -> bytes:
         step = Step(0, source.name, "", "", "", document)
         document = mix.changed([step], [mix.parse_set(text) for text in sets])[0].body
         body = encode.compact(document)
-    if source.body is BodyForm.FORM and isinstance(document, dict):
-        return urlencode(document, doseq=True).encode()
-    return body
+    return mapping_tests.body_of(source, document) if source.body is BodyForm.FORM else body
 
 
 def _in_its_field(source: Source, request: Request) -> Request:
     """The request with its JSON as the one field of a form, for senders that wrap it."""
     if source.body is not BodyForm.JSON_FIELD or not request.body.lstrip().startswith(b"{"):
         return request
-    return replace(request, body=urlencode({source.body_field or "": request.body.decode()}).encode())
+    return replace(request, body=urlencode({source.body_field or "": request.body}).encode())
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -207,11 +210,20 @@ def _signed(source: Source, request: Request) -> tuple[Step, Request]:
     # The same file is the same event, as a provider's second try is.
     event_id = f"sim_{hashlib.sha256(request.body).hexdigest()[:24]}"
     inside = any(place.where == "body" for place in source.verify.signature.places)  # Ko-fi: in the JSON, not the form
+    if inside and not _is_object(request.body):
+        raise UsageError(f"{source.name} has its token in its JSON, and the file is not a JSON object.")
     signed = _in_its_field(source, request) if not inside else request
     signed = sign.by_scheme(source.verify, signed, source.secrets[0], event_id, int(time.time()))
     signed = _in_its_field(source, signed)
     envelope = sources.read(source, signed).envelope
     return Step(0, source.name, "", envelope.type or "an event", envelope.id or "without an id", {}), signed
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _row(one: Sent) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.globs import compile_glob, is_glob
+from bridge.rules.language.filters import FILTERS
 from bridge.rules.language.values import number as number_of
+from bridge.rules.reading.fields import Fields
 from bridge.rules.reading.report import Diagnostics, Steps, numbered
 from bridge.rules.reading.strict_yaml import KEY, Node
 from bridge.rules.reading.when import AMOUNT, AMOUNTS, OPERATORS
@@ -45,6 +47,43 @@ _CODE: Final = re.compile(
 _SUMMAND: Final = re.compile(r"\|\s*((plus|minus):\s*-?[0-9.]+)\s*[|}]")
 _SEVERAL_PATHS: Final = re.compile(r"\s+or\s+")
 _SMALL_CODE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([a-z]{3}|[A-Z][a-z]{2})\s*")
+_CODE_OR_NUMBER: Final = re.compile(r"[A-Za-z]{3}|-?[0-9.]+")
+_COUNTRIES: Final = frozenset({"value.country", "was.value.country"})
+_CODES_OF_COUNTRIES: Final = {
+    "uk": "GB", "england": "GB", "usa": "US", "germany": "DE", "france": "FR", "india": "IN", "canada": "CA",
+}  # fmt: skip
+_DATE_FORM: Final = re.compile(r"\|\s*date:([^%|}]+)[|}]")
+_TWICE: Final = re.compile(
+    r"\{\s*(?P<path>(?:was\.)?value\.(?:amount|monthly|monthly_before|discount|refunded_total))\s*\|\s*(?P<filter>money)\b"
+)
+_SAID: Final = tuple(
+    (re.compile(form, re.IGNORECASE), better)
+    for form, better in (
+        (r"(?:is )?(?:not|non)[ -](?:empty|null|blank)|is set|is present|isset", "{{exists: true}}"),
+        (r"is (?:empty|null|blank|missing|not set)|not present", "{{exists: false}}"),
+        (r"contains '?\"?([^'\"]+?)'?\"?", '{{contains: "{0}"}}'),
+        (r"(?:starts|begins)[ _]?with '?\"?([^'\"]+?)'?\"?", '{{prefix: "{0}"}}'),
+        (r"ends[ _]?with '?\"?([^'\"]+?)'?\"?", '{{suffix: "{0}"}}'),
+        (r"(?:like )?'?%([^%']+)%'?", '{{contains: "{0}"}}'),
+        (r"(?:like )?'?([^%']+)%'", '{{prefix: "{0}"}}'),
+        (r"(?:not )?in ?\(.*\)", "[a, b] or {{not_in: [a, b]}}"),
+        (r"(?:at least|minimum|min\.?) [$€£]?([0-9][0-9,.]*)", "{{gte: {0}}}"),
+        (r"(?:more|greater|larger|bigger) than [$€£]?([0-9][0-9,.]*)", "{{gt: {0}}}"),
+        (r"(?:at most|maximum|max\.?|up to) [$€£]?([0-9][0-9,.]*)", "{{lte: {0}}}"),
+        (r"(?:less|smaller|lower|fewer) than [$€£]?([0-9][0-9,.]*)", "{{lt: {0}}}"),
+        (r"between [$€£]?([0-9][0-9,.]*) and [$€£]?([0-9][0-9,.]*)", "{{gte: {0}, lte: {1}}}"),
+        (r"'([^']+)'|\"([^\"]+)\"", "{0}, without quotes inside of quotes"),
+        (r"[\[(]\s*([\w'\" -]+(?:,\s*[\w'\" -]+)+)\s*[\])]", "[{0}], without quotes around it"),
+    )
+)
+_LIKELY: Final = (  # where the field is a number or one of a few words
+    (re.compile(r"([0-9]+)(?:\+| or more| and more| and up)"), "{{gte: {0}}}"),
+    (re.compile(r"(?:over|above) ([0-9]+)"), "{{gt: {0}}}"),
+    (re.compile(r"(?:under|below) ([0-9]+)"), "{{lt: {0}}}"),
+    (re.compile(r"([0-9]+)(?:-|\.\.\.?| to )([0-9]+)"), "{{gte: {0}, lte: {1}}}"),
+    (re.compile(r"not ([a-z_]+)"), "{{not: {0}}}"),
+    (re.compile(r"([a-z_]+) ?[/&] ?([a-z_]+)"), "[{0}, {1}]"),
+)
 _OPERATORS: Final = {
     ">": "gt", ">=": "gte", "=>": "gte", "≥": "gte", "<": "lt", "<=": "lte", "=<": "lte", "≤": "lte",
     "!=": "not", "<>": "not", "≠": "not", "!": "not", "gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte",
@@ -53,13 +92,13 @@ _OPERATORS: Final = {
 _WORDS: Final = {
     "*": "{exists: true}", "exists": "{exists: true}", "not null": "{exists: true}", "not_null": "{exists: true}",
     "null": "null", "NULL": "null", "None": "null", "nil": "null", "undefined": "null", "~": "null",
-    "changed": "{changed: true}",
+    "changed": "{changed: true}", "up": "{changed: up}", "down": "{changed: down}",
     "True": "true", "TRUE": "true", "False": "false", "FALSE": "false",
 }  # fmt: skip
 _STARRED: Final = re.compile(r"\*[^*]*\w[^*]*\*?|[^*]*\w[^*]*\*")
 _REGULAR: Final = re.compile(r"/.*[\\^$*+?()|\[\]].*/[a-z]*|\^.+|.*\.[*+].*|.*\\[.dws].*")
 _LISTED: Final = re.compile(
-    r"[a-z][a-z0-9_.-]*(?:\s*[,;|]\s*[a-z][a-z0-9_.-]*)+|[a-z][a-z0-9_.-]*(?: or [a-z][a-z0-9_.-]*)+"
+    r"[a-z][a-z0-9_.-]*(?:\s*(?:[,;|]|\|\|)\s*[a-z][a-z0-9_.-]*)+|[a-z][a-z0-9_.-]*(?: or [a-z][a-z0-9_.-]*)+"
 )
 _NUMBER: Final = re.compile(  # as people write one: 1,000 or $49 or 49 €
     r"([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?)|[$€£¥]\s*([0-9][0-9.,]*)|([0-9][0-9.,]*)\s*[$€£¥]"
@@ -80,26 +119,30 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     envelope = written.envelope.model_dump() if written.envelope is not None else {}
     named = frozenset(_places(preset)) | frozenset(_places({"envelope": envelope, "visitor": written.visitor}))
     roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
-    known = _event_types(preset)
     known_values = {*written.values, *preset.get("values", {})}
     inside = _inside(preset, roots)
+    fields = Fields(written.provider, _read_by(preset, written), preset.get("values", {}), nested=bool(inside))
+    lint_path = _PathLint(inside, known_values, fields, report)
+    known = _event_types(preset) | fields.types
     _lint_quotes(report.tree, report)
+    for where, path in _bare_paths(written):
+        lint_path(where, path)
     types = {event for goal in written.goals for _, event in numbered(goal.event)}
     for where, text in _templates(written):
         if text not in types:
-            _lint_template(where, text, (roots, named), report)
+            _lint_template(where, text, (roots, named), fields, report)
         if "metadata" in where and text == where[-1] and text in known_values:
             report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{value.{text}}}"')
-        read = re.findall(r"\{[^{}]*\}", text)
+        read = re.findall(r"\{[^{}]*\}", text.replace("{{", "").replace("}}", ""))
         _lint_values(where, "".join(read), known_values, report)
-        for path in _SEVERAL_PATHS.split(" or ".join(one[1:-1].partition("|")[0] for one in read)):
-            _lint_beginning(where, path.strip(), inside, known_values, report)
-    _lint_when(("when",), written.when, report)
+        for n, path in _paths_of(read):
+            lint_path(where, path, f'; a constant is written "|default:{path}"' if n else "")
+    _lint_when(("when",), written.when, fields, report)
     for i, goal in enumerate(written.goals):
         for where, path, _ in _conditions(("goals", i, "when"), goal.when):
             _lint_values((*where, KEY), path, known_values, report)
-            _lint_beginning((*where, KEY), path, inside, known_values, report)
-        _lint_when(("goals", i, "when"), goal.when, report)
+            lint_path((*where, KEY), _whole(where, path))
+        _lint_when(("goals", i, "when"), goal.when, fields, report)
         _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
         _lint_false(("goals", i, "metadata"), goal.metadata, report)
         _lint_events(i, goal, written.provider, known, report)
@@ -149,7 +192,7 @@ def _strings_of(where: Steps, value: Any) -> Iterator[tuple[Steps, str]]:
 
 
 def _lint_template(
-    where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], report: Diagnostics
+    where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], fields: Fields, report: Diagnostics
 ) -> None:
     """paths: what paths begin with, and whole ones."""
     roots, named = paths
@@ -172,6 +215,19 @@ def _lint_template(
         report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{path}}}"')
     elif "_" in text and text in named:
         report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{{text}}}"')
+    elif (told := _of_fields(where, text, fields)) is not None:
+        report.suspect(where, told)
+
+
+def _of_fields(where: Steps, text: str, fields: Fields) -> str | None:
+    """What is wrong with a template that no other form has found."""
+    if where[-1] != "goal" and (meant := _field_in_words(text, fields)) is not None:
+        return f'"{text}" is sent as it stands; for the value write "{{{meant}}}"'
+    if found := _DATE_FORM.search(text):
+        return f'"{found[1]}" is the same for every date; write it with "%": {_as_strftime(found[1])}'
+    if found := _TWICE.search(text):
+        return f"{found['path']} is in whole units already, and {found['filter']} divides it once more"
+    return None
 
 
 def _path_of(text: str) -> str:
@@ -208,15 +264,89 @@ def _inside(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]
     return found
 
 
-def _lint_beginning(
-    where: Steps, path: str, inside: Mapping[str, str], known_values: Collection[str], report: Diagnostics
-) -> None:
+class _PathLint(NamedTuple):
     """A path begins in the body: `metadata.plan` alone is nowhere, and `plan` is the name of a value."""
-    first, dot, rest = path.partition(".")
-    if inside and not dot and path in known_values:
-        report.suspect(where, f'"{path}" looks for a field of that name; for the value write value.{path}')
-    elif dot and first in inside:
-        report.suspect(where, f'"{path}" begins in the middle of the body; write {inside[first]}.{rest}')
+
+    inside: Mapping[str, str]
+    known_values: Collection[str]
+    fields: Fields
+    report: Diagnostics
+
+    def __call__(self, where: Steps, path: str, advice: str = "") -> None:
+        first, dot, rest = path.partition(".")
+        if first.startswith("$"):
+            return  # told as another language's
+        if self.inside and not dot and path in self.known_values:
+            self.report.suspect(where, f'"{path}" looks for a field of that name; for the value write value.{path}')
+        elif dot and first in self.inside:
+            self.report.suspect(where, f'"{path}" begins in the middle of the body; write {self.inside[first]}.{rest}')
+        elif (first != "values" or rest not in self.known_values) and (told := self.fields.misplaced(path)):
+            self.report.suspect(where, told + (advice if path.isalpha() and "did you mean" not in told else ""))
+
+
+def _read_by(preset: Mapping[str, Any], written: MappingFile) -> list[str]:
+    """What the preset reads, and what the file itself names as the place of something: fields that are there."""
+    own = written.envelope.model_dump() if written.envelope is not None else {}
+    borrowed = [*_paths(preset.get("borrowed")), *_paths(written.each), *_paths(preset.get("each"))]
+    return [path for path in (*_places(preset), *_places({"envelope": own}), *borrowed) if "{" not in path]
+
+
+def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
+    """Paths that stand without braces: of visitors, and of `once_per`."""
+    for where, path in numbered(written.visitor):
+        yield ("visitor", *where), path
+    for i, goal in enumerate(written.goals):
+        for key in ("visitor", "once_per"):
+            for where, path in numbered(getattr(goal, key)):
+                if "{" not in path and "$" not in path:
+                    yield ("goals", i, key, *where), path
+
+
+def _paths_of(read: list[str]) -> Iterator[tuple[int, str]]:
+    """The paths in the braces of a template, each with its place among the alternatives; those of filters, too."""
+    for one in read:
+        alternatives, *filters = one[1:-1].split("|")
+        yield from ((n, path.strip()) for n, path in enumerate(_SEVERAL_PATHS.split(alternatives)))
+        for filter_ in filters:
+            name, _, argument = filter_.strip().partition(":")
+            if name.strip() in ("money", "minor", "minus", "plus") and not _CODE_OR_NUMBER.fullmatch(argument.strip()):
+                yield 0, argument.strip()
+
+
+def _whole(where: Steps, path: str) -> str:
+    """The path of a condition on elements, behind that of their list."""
+    lists = [step for step in where[:-1] if isinstance(step, str) and "*" in step]
+    return ".".join([*lists, path])
+
+
+def _field_in_words(text: str, fields: Fields) -> str | None:
+    """The path that a string without braces names: the end of a field's, `amount_total`, or one with a filter."""
+    if "{" in text or fields.is_unknown or text in fields.values:
+        return None
+    path, bar, filters = text.partition("|")
+    if bar and filters.partition(":")[0].strip() in FILTERS and _DOTTED.fullmatch(path.strip()):
+        return text.strip()
+    for found in _DOTTED.finditer(text):
+        if fields.has(found[0]) or _VALUE.match(found[0]):
+            return found[0]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*", text):
+        return None
+    meant = fields.ending(text)
+    return meant if meant is not None and ("." in text or fields.is_value(meant)) else None
+
+
+def _as_strftime(text: str) -> str:
+    for moment, code in (
+        ("YYYY", "%Y"),
+        ("MM", "%m"),
+        ("DD", "%d"),
+        ("HH", "%H"),
+        ("ss", "%S"),
+        ("yyyy", "%Y"),
+        ("dd", "%d"),
+    ):
+        text = text.replace(moment, code)
+    return re.sub("(?<!%)mm", "%m", text)
 
 
 def _lint_quotes(node: Node | None, report: Diagnostics) -> None:
@@ -253,15 +383,66 @@ def _conditions(where: Steps, when: Any) -> Iterator[tuple[Steps, str, Any]]:
             yield (*where, path), path, expected
 
 
-def _lint_when(where: Steps, when: Mapping[str, Any] | None, report: Diagnostics) -> None:
+def _lint_when(where: Steps, when: Mapping[str, Any] | None, fields: Fields, report: Diagnostics) -> None:
     for steps, path, expected in _conditions(where, when):
+        told_of = _lint_literals(steps, _whole(steps, path), expected, fields, report)
         if found := _ROOTED.match(path):
             report.suspect(
                 (*steps, KEY), f'"{path}" names a field "$"; a path begins in the body: write {found["path"]}'
             )
         for inner, text in _strings(expected):
-            if (told := _misread(path, inner, text)) is not None:
+            if inner not in told_of and (told := _misread(path, inner, text)) is not None:
                 report.suspect((*steps, *inner), told)
+
+
+def _lint_literals(
+    where: Steps, path: str, expected: Any, fields: Fields, report: Diagnostics
+) -> set[tuple[str | int, ...]]:
+    """What a field can never be, as its provider's events show it. Gives the places of which it has told."""
+    told: set[tuple[str | int, ...]] = set()
+    for inner, literal in _literals(expected):
+        found = fields.impossible(path, literal)
+        if found is not None and not (isinstance(literal, str) and _misread(path, inner, literal)):
+            why, better = found
+            text = str(literal).lower() if isinstance(literal, bool) else literal
+            better = better or (_meant(text, path, likely=True) if isinstance(text, str) else None)
+            at = path.rpartition(".*.")[2]
+            advice = f"; write {at}: {_negated(better, inner)}" if better else ""
+            report.suspect((*where, *inner), f'"{text}" never equals {at}: {why}{advice}')
+            told.add(tuple(inner))
+    for inner, text in _resembled(expected):
+        plain = text.strip("*%^$")
+        if plain and plain != text and (text.strip("*") != text or text.strip("%") != text or text[0] == "^"):
+            report.suspect(
+                (*where, *inner), f'"{inner[-1]}" looks for "{text}" as it stands; write {inner[-1]}: {plain}'
+            )
+    return told
+
+
+def _negated(better: str, inner: Steps) -> str:
+    return f"{{not: {better}}}" if inner == ("not",) else better
+
+
+def _literals(expectation: Any) -> Iterator[tuple[Steps, Any]]:
+    """What a path is compared with for being equal."""
+    if isinstance(expectation, list):
+        for i, entry in enumerate(expectation):
+            yield from (((i, *steps), literal) for steps, literal in _literals(entry))
+    elif isinstance(expectation, dict):
+        for name in ("not", "in", "not_in", "any", "all"):
+            if name in expectation:
+                yield from (((name, *steps), literal) for steps, literal in _literals(expectation[name]))
+    else:
+        yield (), expectation
+
+
+def _resembled(expectation: Any) -> Iterator[tuple[Steps, str]]:
+    """The pieces of strings that `prefix`, `suffix` and `contains` look for."""
+    for name, entry in expectation.items() if isinstance(expectation, dict) else ():
+        if name in _OF_STRINGS and name != "glob" and isinstance(entry, str):
+            yield (name,), entry
+        elif name == "not":
+            yield from (((name, *steps), text) for steps, text in _resembled(entry))
 
 
 def _misread(path: str, inner: Steps, text: str) -> str | None:
@@ -277,8 +458,8 @@ def _misread(path: str, inner: Steps, text: str) -> str | None:
         better = f"{{{operator}: {number}}}" if operator else number
     elif path in _AMOUNTS and (found := _SMALL_CODE.fullmatch(text)):
         better = f"{found[1]} {found[2].upper()}"
-    elif path in _CURRENCIES and _is_compared(inner) and re.fullmatch("[A-Za-z]{3}", text) and not text.isupper():
-        better = text.upper()
+    elif path in _CURRENCIES and _is_compared(inner) and not re.fullmatch("[A-Z]{3}", text):
+        better = text.upper() if re.fullmatch("[A-Za-z]{3}", text) else "USD"
     elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
         told = f'"{text}" is compared as it stands; for a value of the event'
         return f"{told} write {path}: {{path: {_path_of(found['path']) or 'another.path'}}}"
@@ -286,14 +467,35 @@ def _misread(path: str, inner: Steps, text: str) -> str | None:
         return f"{as_string}; an amount in a currency is for values: write value.amount: {text}"
     elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
         told, better = f'"{text}" is not an amount, so {path} never equals it', _SOME_MONEY
-    elif _is_compared(inner) and (better := _meant(text, path)) and inner == ("not",):
-        better = f"{{not: {better}}}"
+    elif _is_compared(inner):
+        better = _country(text) if path in _COUNTRIES else _meant(text, path)
+        better = _negated(better, inner) if better else None
     return f"{told}; write {path}: {better}" if better else None
 
 
-def _meant(text: str, path: str) -> str | None:
-    """The expectation that a string looks like."""
-    better = _WORDS.get(text)
+def _country(text: str) -> str | None:
+    """The code that was meant, of two capitals; None where it is one."""
+    code = _CODES_OF_COUNTRIES.get(text.lower(), text.upper())
+    return None if code == text and len(code) == 2 else code if len(code) == 2 else "US"
+
+
+def _said(text: str) -> str | None:
+    """The expectation that words of English or of SQL stand for, `is not empty`, `LIKE '%pro%'`."""
+    for form, better in _SAID:
+        if found := form.fullmatch(text.strip()):
+            return better.format(
+                *(group.replace(",", "") if group[0].isdecimal() else group for group in found.groups() if group)
+            )
+    return None
+
+
+def _meant(text: str, path: str, *, likely: bool = False) -> str | None:
+    """The expectation that a string looks like. likely: the string itself can never be there."""
+    better = _WORDS.get(text) or _said(text)
+    if better is None and likely:
+        better = next(
+            (write.format(*found.groups()) for form, write in _LIKELY if (found := form.fullmatch(text))), None
+        )
     if better is None and _STARRED.fullmatch(text):
         better = f'{{glob: "{text}"}}'
     elif better is None and _REGULAR.fullmatch(text):
@@ -378,5 +580,24 @@ def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str],
             continue
         if len(pieces) > 1:
             report.suspect(at, f'"{event}" is the name of one type of event; write [{", ".join(pieces)}]')
+        elif (other := _other_event(event, known)) is not None:
+            report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{other}"?')
         elif (meant := nearest(event, families if is_glob(event) else known, likeness=_ALIKE)) not in (None, event):
             report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{meant}"?')
+
+
+def _other_event(event: str, known: frozenset[str]) -> str | None:
+    """The type that has the same words: with other separators, a word more or less, or another word for its end."""
+    words = re.split(r"[._:/ -]+", event.lower())
+    said = {one: re.split(r"[._:/ -]+", one.lower()) for one in known}
+    same = [one for one, theirs in said.items() if "".join(theirs).rstrip("s") == "".join(words).rstrip("s")]
+    longer = [one for one, theirs in said.items() if len(words) > 1 and theirs[-len(words) :] == words]
+    begun = [one for one, theirs in said.items() if len(theirs) > 2 and words[-len(theirs) :] == theirs]
+    inner = [one for one, theirs in said.items() if len(words) == 2 and (theirs[0], theirs[-1]) == tuple(words)]
+    ended = []
+    if words[-1] in ("canceled", "cancelled", "ended", "removed"):
+        ended = [one for one, theirs in said.items() if theirs == [*words[:-1], "deleted"]]
+    for found in (same, longer, begun, ended, inner):
+        if found:
+            return min(found, key=lambda one: (len(one), one))
+    return None

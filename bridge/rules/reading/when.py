@@ -76,6 +76,30 @@ DEPTH_MAX: Final = 10
 AMOUNT: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([A-Z]{3})\s*")
 # The values that are an amount of `value.currency`.
 AMOUNTS: Final = ("amount", "monthly", "monthly_before", "discount", "refunded_total", "prices")
+_ELSEWHERE: Final = {  # operators as other languages write them
+    **dict.fromkeys(("eq", "equals", "equal", "is", "=", "==", "==="), "the value itself: path: value"),
+    **dict.fromkeys(("ne", "neq", "isnot", "notequals", "notequal", "!=", "!==", "<>"), "not"),
+    **dict.fromkeys((">", "greaterthan", "morethan", "above", "over"), "gt"),
+    **dict.fromkeys((">=", "min", "atleast"), "gte"),
+    **dict.fromkeys(("<", "lessthan", "below", "under"), "lt"), **dict.fromkeys(("<=", "max", "atmost"), "lte"),
+    **dict.fromkeys(("startswith", "beginswith", "starts"), "prefix"), **dict.fromkeys(("endswith", "ends"), "suffix"),
+    **dict.fromkeys(("includes", "include", "has", "substring"), "contains"),
+    **dict.fromkeys(("regex", "regexp", "matches", "match", "like", "pattern"), "glob, prefix or contains"),
+    **dict.fromkeys(("oneof", "anyof"), "in"), **dict.fromkeys(("nin", "notin", "noneof"), "not_in"),
+    **dict.fromkeys(("isnull", "isempty", "empty", "missing"), "exists: false"),
+    **dict.fromkeys(("notnull", "isnotnull", "notempty", "isset", "present"), "exists: true"),
+    "between": "gte and lte", "to": "the value itself: path: value",
+    **dict.fromkeys(("from", "was", "before", "previous"), '"was." in front of the path: was.path: value'),
+}  # fmt: skip
+_OTHER_JOINTS: Final = {
+    "or": "any",
+    "and": "all",
+    "nor": "not",
+    "||": "any",
+    "&&": "all",
+    "some": "any",
+    "every": "all",
+}
 _JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
@@ -96,6 +120,12 @@ def compile_when(when: Json, fault: Fault, at: tuple[str | int, ...] = (), depth
     return All(tuple(parts))
 
 
+def _is_of_conditions(expected: Json) -> bool:
+    """Whether maps of paths stand here, and not operators."""
+    maps = expected if isinstance(expected, list) else [expected]
+    return all(isinstance(one, dict) and any("." in key for key in one) for one in maps)
+
+
 def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> Condition | None:
     if key == "not":
         inner = compile_when(expected, fault, at, depth + 1)
@@ -103,6 +133,10 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
     if key in ("any", "all"):
         parts = _branches(key, expected, fault, at, depth)
         return Either(parts) if key == "any" and parts else All(parts)
+    joint = _OTHER_JOINTS.get(key.lower().lstrip("$")) if isinstance(expected, (list, dict)) else None
+    if joint is not None and _is_of_conditions(expected):
+        fault((*at, KEY), f'"{key}" joins no conditions; write {joint}, with a list of maps')
+        return None
     try:
         path = compile_path(key)
     except ValueError as error:
@@ -257,7 +291,9 @@ def _operator(  # noqa: C901 - one branch an operator
             return _changed(operand, path, fault, at)
         case "path":
             return Equals(_operand({"path": operand}, fault, at))
-    fault((*at, KEY), f'unknown operator "{name}"' + did_you_mean(name, OPERATORS))
+    instead = _ELSEWHERE.get(name.lower().strip("$ ").replace("_", "").replace("-", ""))
+    told = f"; write {instead}" if instead else did_you_mean(name, OPERATORS)
+    fault((*at, KEY), f'unknown operator "{name}"{told}')
     return Exists(wanted=True)
 
 

@@ -73,7 +73,7 @@ def written(line):
     """A file that has this line where it belongs."""
     rule = {"event": "invoice.paid", "metadata": None, "when": None, "follows": None}
     kind = line.split(":")[0]
-    kind = kind if kind in rule else "when" if "." in kind else "metadata"
+    kind = kind if kind in rule else "when" if "." in kind or "{gte" in line else "metadata"
     parts = [f"{kind}: {{{line}}}" if kind in ("when", "metadata") else line]
     parts += ["event: invoice.paid"] if kind != "event" else []
     provider = (

@@ -73,10 +73,6 @@ def test_a_misspelt_event_type_is_named(provider, event, meant):
     assert suspicions(text) == [f'{provider} is not known to send "{event}"; did you mean "{meant}"?']
 
 
-def rule(provider, body):
-    return provider, body
-
-
 PLAUSIBLE = [
     ("stripe", "goal: big_purchase, event: checkout.session.completed, when: {value.amount: {gte: 1000 USD}}"),
     ("stripe", "goal: big, event: checkout.session.completed, when: {value.amount: {gte: 100}, value.currency: EUR}"),
