@@ -59,8 +59,8 @@ _TWICE: Final = re.compile(
 _SAID: Final = tuple(
     (re.compile(form, re.IGNORECASE), better)
     for form, better in (
-        (r"(?:is )?(?:not|non)[ -](?:empty|null|blank)|is set|is present|isset", "{{exists: true}}"),
-        (r"is (?:empty|null|blank|missing|not set)|not present", "{{exists: false}}"),
+        (r"(?:is )?(?:not|non)[ -](?:empty|null)|is set|is present|isset", "{{exists: true}}"),
+        (r"is (?:empty|null|missing|not set)|not present", "{{exists: false}}"),
         (r"contains '?\"?([^'\"]+?)'?\"?", '{{contains: "{0}"}}'),
         (r"(?:starts|begins)[ _]?with '?\"?([^'\"]+?)'?\"?", '{{prefix: "{0}"}}'),
         (r"ends[ _]?with '?\"?([^'\"]+?)'?\"?", '{{suffix: "{0}"}}'),

@@ -65,7 +65,7 @@ def test_json_is_explained_as_the_form_that_its_sender_makes_of_it(bridge):
     code, said = bridge("--json", "explain", "event", "--source", "kofi", file=json.dumps(event).encode())
     found = json.loads(said)
     assert (code, [goal["request"]["name"] for goal in found["goals"]]) == (0, ["donation"])
-    sale = {"sale_id": "s1", "variants": {"Size": "L"}, "test": False}
+    sale = {"resource_name": "sale", "sale_id": "s1", "seller_id": "s", "variants": {"Size": "L"}, "test": False}
     code, said = bridge("--json", "explain", "event", "--source", "gumroad", file=json.dumps(sale).encode())
     found = json.loads(said)
     assert (code, found["goals"][0]["request"]["metadata"]) == (0, {"size": "L"})
