@@ -41,26 +41,26 @@ _NUMBERED: Final = re.compile(r"\.([0-9]{1,2})(?=\.|$)")
 _FOREIGN: Final = re.compile(r"->|::|__|/|\?\.|\.\.")
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """One step of a path: its name, `*` for those into a list, and how it is written, `[0]`."""
 
     name: str
     written: str
 
 
-def steps_of(path: str) -> list[Step]:
+def steps_of(path: str) -> list[PathStep]:
     """`items[0].id` → items, *, id; a list is named at its first bracket."""
-    found: list[Step] = []
+    found: list[PathStep] = []
     for match in _STEP.finditer(path):
         text = match[0]
         if not text.startswith("["):
-            found.append(Step(match[1] if match[1] is not None else text, text))
+            found.append(PathStep(match[1] if match[1] is not None else text, text))
         elif not found or found[-1].name != "*":
-            found.append(Step("*", text))
+            found.append(PathStep("*", text))
     return found
 
 
-def _written(steps: Iterable[Step]) -> str:
+def _written(steps: Iterable[PathStep]) -> str:
     return "".join(step.written if step.written.startswith("[") else f".{step.written}" for step in steps)[1:]
 
 
@@ -128,7 +128,7 @@ class Fields:
             return f'"{path}" is not how a path is written; did you mean "{plain}"?'
         return None
 
-    def _told(self, path: str, steps: list[Step], before: str) -> str | None:
+    def _told(self, path: str, steps: list[PathStep], before: str) -> str | None:
         found, end = self._follow(steps)
         if found is None:
             return None
@@ -147,7 +147,7 @@ class Fields:
             return f'{self.provider} sends no field "{path}": a path begins with one of {allowed}'
         return None
 
-    def _follow(self, steps: Sequence[Step]) -> tuple[Any, int]:
+    def _follow(self, steps: Sequence[PathStep]) -> tuple[Any, int]:
         """What the last known step leads to, and how many are known; None where nobody can say more."""
         names = [step.name for step in steps]
         if any(names[: len(known)] == known or known[: len(names)] == names for known in self._named):
@@ -161,29 +161,29 @@ class Fields:
             tree = tree[name]
         return None, len(names)
 
-    def _meant(self, steps: list[Step], tree: dict[str, Any], end: int) -> str | None:
+    def _meant(self, steps: list[PathStep], tree: dict[str, Any], end: int) -> str | None:
         step, head, rest = steps[end], steps[:end], steps[end + 1 :]
         if "*" in tree:  # a list is read as if it were an object
             if step.name == "*" or not (step.name.isdecimal() or self._has(tree["*"], steps[end:])):
                 return None
-            return _written([*head, Step("*", f"[{step.name}]"), *rest] if step.name.isdecimal() else
-                            [*head, Step("*", "[0]"), *steps[end:]])  # fmt: skip
+            return _written([*head, PathStep("*", f"[{step.name}]"), *rest] if step.name.isdecimal() else
+                            [*head, PathStep("*", "[0]"), *steps[end:]])  # fmt: skip
         if step.name == "*":  # an object as if it were a list
             lists = [name for name, below in tree.items() if isinstance(below, dict) and "*" in below]
-            return _written([*head, Step(lists[0], lists[0]), *steps[end:]]) if len(lists) == 1 else None
+            return _written([*head, PathStep(lists[0], lists[0]), *steps[end:]]) if len(lists) == 1 else None
         alike = [name for name in tree if _folded(name) == _folded(step.name)]
         longer = [name for name in tree if name in (f"{step.name}_code", f"{step.name}_id")] if end and not rest else []
         if [*alike, *longer] and self._has(tree[[*alike, *longer][0]], rest):
             return _written([*head, _plain([*alike, *longer][0]), *rest])
         return self._elsewhere(steps, end, tree)
 
-    def _elsewhere(self, steps: list[Step], end: int, tree: dict[str, Any]) -> str | None:
+    def _elsewhere(self, steps: list[PathStep], end: int, tree: dict[str, Any]) -> str | None:
         """The same steps behind others, without one of them, or behind the one that wraps everything."""
         names = [step.name for step in steps]
         for name, below in tree.items():
             wraps = isinstance(below, dict) and len(tree) <= _WRAPPED < len(below)
             if end and wraps and self._has(below, steps[end:]) and names[end] in below:
-                return _written([*steps[:end], Step(name, name), *steps[end:]])
+                return _written([*steps[:end], PathStep(name, name), *steps[end:]])
         for gone in range(end + 1):
             left = steps[:gone] + steps[gone + 1 :]
             if len(left) > 0 and (end == 0 or "previous_attributes" in names) and self._has(self._tree, left, own=True):
@@ -204,7 +204,7 @@ class Fields:
                         return _written([*(_plain(name) for name in known[:-shared]), *steps])
         return None
 
-    def _has(self, tree: Any, steps: Sequence[Step], *, own: bool = False) -> bool:
+    def _has(self, tree: Any, steps: Sequence[PathStep], *, own: bool = False) -> bool:
         """Whether these steps lead somewhere from there. own: by fields that are known, all of them."""
         for n, step in enumerate(steps):
             if not isinstance(tree, dict):
@@ -285,8 +285,8 @@ def _paths(tree: dict[str, Any], head: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield from _paths(below, (*head, name))
 
 
-def _plain(name: str) -> Step:
-    return Step(name, "[0]" if name == "*" else name)
+def _plain(name: str) -> PathStep:
+    return PathStep(name, "[0]" if name == "*" else name)
 
 
 def _folded(name: str) -> str:
