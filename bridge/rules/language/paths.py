@@ -96,7 +96,7 @@ class CompiledPath:
 
     def _start(self, document: Document) -> Json:
         start = getattr(document, self.root)
-        return document.body if start is None and self.root == "root" else start
+        return document.body if start is None else start  # a document that is no element of a list is its own root
 
     def __str__(self) -> str:
         return self.text

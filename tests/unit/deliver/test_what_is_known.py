@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from sqlalchemy import insert, select, update
+from structlog.testing import capture_logs
 
 from bridge import settings as table
 from bridge.deliver import TURN_MS, Deliverer
@@ -347,3 +348,36 @@ def test_an_answer_that_comes_after_the_lease_says_nothing_about_its_visitor(bri
     assert (bridge.goal.state, bridge.sent) == ("unconfirmed", 1)
     with bridge.store.read() as conn:
         assert conn.execute(select(schema.unknown_visitors.c.visitor)).scalars().all() == ["v"]
+
+
+@pytest.mark.parametrize("says_its_time", [True, False])
+def test_the_time_at_datafast_is_noted_ahead_once_its_clock_was_compared_with_ours(bridge, says_its_time):
+    """A read-back looks for a goal by the time at DataFast, which only its answers tell."""
+    bridge.queue(2, 3)
+    ahead = []
+
+    def note():
+        with bridge.store.read() as conn:
+            newest = select(schema.attempts.c.server_started_at_ms).order_by(schema.attempts.c.id.desc()).limit(1)
+            ahead.append(conn.execute(newest).scalar_one() is not None)
+
+    bridge.on_post = note
+    server_now_ms = bridge.clock.now_ms if says_its_time else None
+    bridge.answer = Outcome(OutcomeKind.DELIVERED, 200, event_id="e1", server_now_ms=server_now_ms)
+    for _ in range(3):
+        bridge.step()
+        bridge.clock.advance(1_000)
+    assert ahead == [False, False, says_its_time]  # the second was claimed together with the first's answer
+
+
+def test_a_pause_and_its_end_are_logged_once_each(bridge):
+    bridge.queue(2, 3)
+    with capture_logs() as lines:
+        bridge.answer = Outcome(OutcomeKind.CONFIGURATION, 401)
+        bridge.step()
+        bridge.answer = Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
+        for _ in range(9):
+            bridge.clock.advance(3_600_000)
+            bridge.step()
+    told = [line["event"] for line in lines if line["event"].startswith("destination.")]
+    assert (told, bridge.states) == (["destination.paused", "destination.reopened"], ["delivered"] * 3)

@@ -1,4 +1,4 @@
-"""Whom a goal belongs to: its event's own visitor, its thread's, its customer's, a user's, an address's, in this order."""
+"""Whose a goal is: its event's own visitor, else its thread's, its customer's, a user's, an address's."""
 
 from __future__ import annotations
 
@@ -198,7 +198,10 @@ def test_a_user_who_knows_nobody_is_found_by_the_address_that_was_named_with_the
 
 
 def test_the_key_with_which_the_visitor_was_named_is_told_if_the_goal_has_it():
-    thread = {**seen(CHARGE, ALICE, 10), **{("cs", ALICE): Evidence(SESSION.text, ALICE, True, *[Mention(20, "e", 20)] * 2)}}
+    thread = {
+        **seen(CHARGE, ALICE, 10),
+        ("cs", ALICE): Evidence(SESSION.text, ALICE, True, *[Mention(20, "e", 20)] * 2),
+    }
     known = links(thread=thread, strong=(CHARGE, SESSION))
     near, far = found(known, [CHARGE, SESSION]), found(known, [CHARGE])
     assert (near.key, near.via) == (SESSION.text, None)

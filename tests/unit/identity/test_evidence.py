@@ -95,6 +95,8 @@ def test_what_a_goal_remembers_of_its_visitor_survives_the_database():
         ALICE, "own", path="p", others=(NamedVisitor(BOB, "q", sure=False, borrowed=True),), borrowed=True
     )
     assert FoundVisitor.from_json(own.to_json()) == own
+    waiting = FoundVisitor(ALICE, "own", path="p", borrowed=True, unproved=True)
+    assert FoundVisitor.from_json(waiting.to_json()) == waiting
 
 
 # -------------------------------------------------------------------------------------------------------- words

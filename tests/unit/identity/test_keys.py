@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from identity_kit import ALICE, rule_set, stripe_event
 
 from bridge import identity
+from bridge.identity import people
 from bridge.identity.keys import BadBinding, bound, tying
 from bridge.model import Document, Envelope, LinkSpec, Source, VerifySpec
 from bridge.rules import compile_path
@@ -354,6 +355,29 @@ def test_the_first_id_of_each_kind_is_what_paths_read():
     every = sender(("order", "a"))
     found = identity.keys(every, Envelope("x"), Document({"a": ["1", "2"]}))
     assert identity.by_kind(found) == {"order": "1"}
+
+
+@pytest.mark.parametrize(
+    ("event_type", "users"),
+    [("checkout.session.completed", ["u_1"]), ("product.updated", []), ("transfer.created", [])],
+)
+def test_people_are_read_in_events_of_the_types_that_name_them(event_type, users):
+    body = stripe_event(event_type, {"client_reference_id": "u_1", "metadata": {"user_id": "u_1"}})
+    found = people.keys(STRIPE, Envelope(event_type), Document(body), people.Matching())
+    assert sorted({key.id for key in found}) == users
+
+
+def test_nobody_is_recognised_by_what_is_switched_off():
+    body = stripe_event("checkout.session.completed", {"client_reference_id": "u_1", "customer_email": "a@example.com"})
+
+    def kinds(matching):
+        found = people.keys(STRIPE, Envelope("checkout.session.completed"), Document(body), matching)
+        return {key.kind for key in found}
+
+    assert kinds(people.Matching()) == {"user"}
+    assert kinds(people.Matching(email_key=b"k")) == {"user", "email"}
+    assert kinds(people.Matching(users=False)) == set()
+    assert kinds(people.Matching(users=False, email_key=b"k")) == {"email"}
 
 
 def test_expanded_objects_are_read_three_deep():

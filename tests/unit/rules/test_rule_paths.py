@@ -225,3 +225,21 @@ FORMS = {
 def test_there_is_one_event_before_the_change():
     with pytest.raises(ValueError, match="twice"):
         compile_path("was.was.a")
+
+
+CHANGED = Document(
+    body={"data": {"object": {"plan": {"id": "p_2"}}, "previous_attributes": {"plan": {"id": "p_1"}}}},
+    header={"plan": "of the header"},
+)
+
+
+def test_what_was_before_a_change_is_read_whole_too():
+    path = compile_path("was.data.object.plan")
+    assert path.read(CHANGED) == "p_1"
+    assert path.whole(CHANGED) == {"id": "p_1"}
+
+
+@pytest.mark.parametrize("read", ["read", "whole"])
+def test_a_field_that_is_called_was_is_that_field(read):
+    body = {"was": {"plan": "mine"}, "plan": "p_2"}
+    assert getattr(compile_path("was.plan"), read)(Document(body=body)) == "mine"
