@@ -53,6 +53,8 @@ MUTATED = (
 TESTS = (
     "tests/unit/deliver",
     "tests/unit/identity",
+    "tests/unit/rules/test_near_misses.py",
+    "tests/unit/rules/test_preset_values.py",
     "tests/unit/rules/test_rule_conditions.py",
     "tests/unit/rules/test_rule_engine.py",
     "tests/unit/rules/test_rule_lists.py",
@@ -77,6 +79,8 @@ TESTS = (
     "tests/contract/store/test_delivery.py",
     "tests/contract/store/test_links.py",
     "tests/contract/store/test_people.py",
+    "tests/contract/store/test_queries_and_actions.py",
+    "tests/contract/store/test_timekeeping.py",
 )
 
 

@@ -238,6 +238,11 @@ def test_the_back_up_is_as_old_as_its_newest_time(sending, store, clock):
         assert restoring.newest_ms(conn, clock.now_ms + HOUR) == clock.now_ms + 5 * S
         assert restoring.count_open(conn) == restoring.Unfinished(0, 1, 0, 1, 0)
         assert conn.execute(select(schema.facts)).all() == []
+    with store.write() as conn:
+        facts.put(conn, "ready_at_ms", str(clock.now_ms + MINUTE))  # a process that stored nothing was ready then
+    with store.read() as conn:
+        assert restoring.newest_ms(conn, clock.now_ms + HOUR) == clock.now_ms + MINUTE
+        assert restoring.newest_ms(conn, clock.now_ms + 10 * S) == clock.now_ms + 5 * S
 
 
 def test_the_next_candidate_of_a_goal_is_looked_up_as_well(sending, clock):

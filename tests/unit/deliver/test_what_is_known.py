@@ -381,3 +381,21 @@ def test_a_pause_and_its_end_are_logged_once_each(bridge):
             bridge.step()
     told = [line["event"] for line in lines if line["event"].startswith("destination.")]
     assert (told, bridge.states) == (["destination.paused", "destination.reopened"], ["delivered"] * 3)
+
+
+def test_a_probe_whose_claim_was_not_confirmed_leaves_the_destination_free_for_another(bridge):
+    bridge.answer = Outcome(OutcomeKind.CONFIGURATION, 401)
+    bridge.step()
+    bridge.clock.advance(3_600_000)
+    with pytest.raises(StoreUnavailable):
+        bridge.step("after")
+    with bridge.store.read() as conn:
+        assert conn.execute(select(schema.destinations.c.probe_token)).scalar_one() is None
+
+
+@pytest.mark.parametrize(("message", "kept"), [("There is no such visitor.", "There is no such visitor."), ("", None)])
+def test_what_datafast_said_is_kept_with_the_attempt(bridge, message, kept):
+    bridge.answer = Outcome(OutcomeKind.CONFIGURATION, 401, message=message)
+    bridge.step()
+    with bridge.store.read() as conn:
+        assert conn.execute(select(schema.attempts.c.message)).scalar_one() == kept

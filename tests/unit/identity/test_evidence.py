@@ -162,6 +162,16 @@ def test_a_person_of_a_look_up_is_told_once():
 
 
 @pytest.mark.parametrize(
+    ("before_ms", "day"),
+    [(0, "30 Dec"), (DAY, "30 Dec"), (2 * DAY, "30 Dec 1970"), (-363 * DAY, "30 Dec"), (-364 * DAY, "30 Dec 1970")],
+)
+def test_the_day_of_a_person_has_its_year_if_the_goal_is_of_another(before_ms, day):
+    at_ms = 363 * DAY  # 30 December 1970
+    found = FoundVisitor(ALICE, "user", kind="user", ref="u_1", event="x evt_1", at_ms=at_ms, before_ms=before_ms)
+    assert sentences.provenance(found).endswith(f", {day}")
+
+
+@pytest.mark.parametrize(
     ("ms", "text"),
     [(0, "at the same time"), (999, "at the same time"), (60_000, "1 minute before"), (-7_200_000, "2 hours after")],
 )

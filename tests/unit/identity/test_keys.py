@@ -367,6 +367,23 @@ def test_people_are_read_in_events_of_the_types_that_name_them(event_type, users
     assert sorted({key.id for key in found}) == users
 
 
+@pytest.mark.parametrize("metadata", [{}, {"user_id": "u_1"}])
+def test_a_user_is_sure_if_one_of_its_places_is(metadata):
+    body = stripe_event("checkout.session.completed", {"client_reference_id": "u_1", "metadata": metadata})
+    found = identity.keys(STRIPE, Envelope("checkout.session.completed"), Document(body))
+    assert [key.sure for key in found if key.kind == "user"] == [bool(metadata)]
+
+
+def test_of_one_event_ten_people_are_read_beside_forty_keys():
+    lines = [{"metadata": {"user_id": f"u_{number}"}, "subscription": f"sub_{number}"} for number in range(60)]
+    body = stripe_event("invoice.paid", {"id": "in_1", "lines": {"data": lines}})
+    found = identity.keys(STRIPE, Envelope("invoice.paid"), Document(body))
+    users = [key.id for key in found if key.is_person]
+    assert len(found) - len(users) <= 40
+    assert users[:10] == [f"u_{number}" for number in range(10)]
+    assert len(found) <= 50
+
+
 def test_nobody_is_recognised_by_what_is_switched_off():
     body = stripe_event("checkout.session.completed", {"client_reference_id": "u_1", "customer_email": "a@example.com"})
 

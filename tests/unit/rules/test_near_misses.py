@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from rules_kit import HEAD, evaluate
+from rules_kit import HEAD, evaluate, load
 
+from bridge import rules
+from bridge.model import Document
 from bridge.workbench.trace import nearest
 
 THREE = """
@@ -36,6 +38,19 @@ def test_the_rule_of_which_the_fewest_conditions_fail_is_the_nearest(event, expe
 
 def test_an_event_that_makes_a_goal_misses_nothing():
     assert near(THREE, mode="free") is None
+
+
+def test_nobody_has_to_ask_for_it():
+    """Routing remembers it; `replay --dry-run` and `backtest` need the goals alone, of many events."""
+    found = load(HEAD + THREE)
+    event = Document(body={"type": "sale", "mode": "trial"}, envelope={"type": "sale"})
+
+    def looked_for(*, near):
+        known = {"event_name": "evt_1", "mode": "live", "hash_key": b"k"}
+        return rules.evaluate(found, found.sources["shop"], event, **known, near=near).nearest
+
+    assert looked_for(near=True) is not None
+    assert looked_for(near=False) is None
 
 
 def test_a_rule_for_other_events_is_never_the_nearest():
