@@ -166,7 +166,7 @@ def texts(source, mode="live", **body):
 
 
 def test_a_number_is_one_users_at_one_tool_only_unless_the_file_says_where_users_are():
-    assert [key.text for key in _of_stripe("42")] == ["stripe:live:user:42"]
+    assert [key.text for key in _of_stripe("42")] == ["user:default:live:stripe:42"]
     assert [key.text for key in _of_stripe("u_42")] == ["user:default:live:u_42"]
     assert [key.text for key in _of_stripe(UUID)] == [f"user:default:live:{UUID.lower()}"]
     assert texts(APP, account="42") == ["user:default:live:42"]
@@ -184,7 +184,7 @@ def test_a_reference_that_is_a_number_is_nobodys():
 
 def test_who_is_named_by_hand_has_the_key_of_events():
     assert people.user(STRIPE, "u_42").text == "user:default:live:u_42"
-    assert people.user(STRIPE, "42").text == "stripe:live:user:42"
+    assert people.user(STRIPE, "42").text == "user:default:live:stripe:42"
     assert people.user(APP, "42").text == "user:default:live:42"
     assert people.user(APP, "guest") is None
 
@@ -193,12 +193,12 @@ def test_a_test_event_reads_the_live_keys_of_people_and_of_nothing_else():
     found = (
         Key("stripe:test:cs_1", "session", "cs_1"),
         Key("user:default:test:u:test:1", "user", "u:test:1"),
-        Key("stripe:test:user:42", "user", "42", sure=False),
+        Key("user:default:test:stripe:42", "user", "42", sure=False),
         Key("email:default:test:abc", "email", "abc"),
     )
     assert people.live_twins(found) == (
         Key("user:default:live:u:test:1", "user", "u:test:1"),
-        Key("stripe:live:user:42", "user", "42"),
+        Key("user:default:live:stripe:42", "user", "42"),
         Key("email:default:live:abc", "email", "abc"),
     )
     assert [key.sure for key in people.live_twins(found)] == [True, False, True]
