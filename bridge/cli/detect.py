@@ -155,8 +155,12 @@ def _providers(request: Request, secret: str) -> list[Source]:
         unknown = event_type not in _known_types(source.provider)
         return unknown, source.provider not in request.path, source.provider != "standard-webhooks"
 
-    signing = [replace(source, secrets=(secret,)) for source in _presets()]
-    return sorted((source for source in signing if detection.fits(source, request)), key=likelihood)
+    signing = [
+        replace(source, secrets=(secret,))
+        for source, timeless in _presets()
+        if detection.verifies(replace(timeless, secrets=(secret,)), request)
+    ]
+    return sorted(signing, key=likelihood)
 
 
 def _known_types(provider: str) -> set[str]:
@@ -167,8 +171,8 @@ def _known_types(provider: str) -> set[str]:
 
 
 @cache
-def _presets() -> tuple[Source, ...]:
-    """A source of every provider that signs: a token in its place says nothing of whose it is."""
+def _presets() -> tuple[tuple[Source, Source], ...]:
+    """A source of every provider that signs, and the same for any age: a token says nothing of whose it is."""
     presets = sources.presets()
     signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in ("token", "basic")]
     made = []
@@ -176,7 +180,7 @@ def _presets() -> tuple[Source, ...]:
         with suppress(MappingError):  # it cannot do with the secret alone
             text = f"provider: {name}\nsecret: ${{SECRET}}\ngoals: []\n"
             made.append(loading.load({"any.yaml": text}, {"SECRET": "unused-" + name}, presets).sources["any"])
-    return tuple(made)
+    return tuple((one, detection.timeless(one)) for one in made)
 
 
 def _notes(verified: Source, sent: Request, *, shortened: bool) -> list[str]:

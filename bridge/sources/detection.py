@@ -48,12 +48,18 @@ _TIMED: Final = (
     *(f"{{body}}{mark}{{timestamp}}" for mark in ("", ".", ":", "\n", "|", "_", "-", " ")),
     "v0:{timestamp}:{body}", "v1:{timestamp}:{body}", "v1.{timestamp}.{body}", "{method}{url}{body}{timestamp}",
     "{timestamp}{method}{path}{body}", "{timestamp}{url}{body}", "{timestamp}.{url}.{body}",
-    "{timestamp}.{method}.{path}.{body}", "{url}{timestamp}{body}",
+    "{timestamp}.{method}.{path}.{body}", "{url}{timestamp}{body}", "{method}\n{path}\n{timestamp}\n{body}",
+    "{timestamp}\n{method}\n{path}\n{body}", "{method}{path}{timestamp}{body}", "{timestamp}.{path}.{body}",
 )  # fmt: skip
 _NAMED: Final = (
     "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{id}{timestamp}{body}", "{timestamp}{id}{body}",
     "{id}:{timestamp}:{body}", "{id}|{timestamp}|{body}", "{timestamp}{id}", "{id}{timestamp}", "{timestamp}.{id}",
 )  # fmt: skip
+# Where a header says what happened: its place is written out, because that is no id.
+_OF_EVENT: Final = (
+    "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{timestamp}{id}{body}", "{id}{timestamp}{body}",
+)  # fmt: skip
+_EVENT: Final = re.compile(r"(.*[-_.])?(event|event-type|topic|type)", re.IGNORECASE)
 _NAMED_UNTIMED: Final = ("{id}.{body}", "{id}{body}", "{id}:{body}", "{body}{id}")
 
 
@@ -70,8 +76,18 @@ class Found:
 
 def fits(source: Source, request: Request) -> bool:
     """Whether the request verifies by this source, however old it is."""
+    return verifies(timeless(source), request)
+
+
+def timeless(source: Source) -> Source:
+    """The source, for requests of any age."""
+    return replace(source, verify=_timeless(source.verify), require=())
+
+
+def verifies(source: Source, request: Request) -> bool:
+    """Whether the request verifies by a source that is `timeless`."""
     try:
-        verify(replace(source, verify=_timeless(source.verify), require=()), request, 0)
+        verify(source, request, 0)
     except SignatureError:
         return False
     return True
@@ -223,16 +239,18 @@ def _messages(
     """What may have been signed: template, timestamp and id in it, and its bytes. The usual ones come first."""
     stamps = _distinct(one for one in strings if _TIME.fullmatch(one.text) and ms_of(one.text) is not None)
     ids = _distinct(one for one in strings if one.split is None and not one.prefix and _ID.fullmatch(one.place.name))
+    events = [one for one in strings if one.split is None and not one.prefix and _is_of_event(one)][:_FEW]
     tried = (
         *product(_PLAIN, (None,), (None,)),
         *product(_TIMED, stamps, (None,)),
         *product(_NAMED, stamps, ids),
         *product(_NAMED_UNTIMED, (None,), ids),
+        *product(_OF_EVENT, stamps, events),
         *product(_UNKEYED, (None,), (None,)),
     )
     for written, stamp, event_id in tried:
         template, key = written, secret.strip().encode("utf-8", "surrogatepass")
-        if event_id is not None and event_id.place.where != "header":
+        if event_id is not None and (event_id.place.where != "header" or _is_of_event(event_id)):
             template = written.replace("{id}", f"{{{event_id.place.where}:{event_id.place.name}}}")
         try:
             message = compile_signed(template).render(
@@ -244,6 +262,10 @@ def _messages(
         except (SignatureError, ValueError):
             continue
         yield template, stamp, event_id, message
+
+
+def _is_of_event(one: Found) -> bool:
+    return one.place.where == "header" and one.place.name != "content-type" and bool(_EVENT.fullmatch(one.place.name))
 
 
 def _distinct(found: Iterable[Found]) -> list[Found]:

@@ -106,3 +106,25 @@ def test_a_body_without_headers_is_refused_with_what_is_needed(alone, capsys):
 def test_a_secret_is_hidden_wherever_the_request_repeats_it(alone, capsys):
     (alone / "odd.http").write_bytes(f"POST / HTTP/1.1\nX-{SECRET}: {SECRET}\n\n".encode() + BODY)
     assert "type: token" in run(capsys, "odd.http", "--secret", SECRET).out
+
+
+METHOD_AND_PATH = "POST\n/hooks\n1700000000\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "signed_as"),
+    [
+        (METHOD_AND_PATH, "", "{method}\n{path}\n{timestamp}\n{body}"),
+        ("1700000000\n" + METHOD_AND_PATH.replace("1700000000\n", ""), "", "{timestamp}\n{method}\n{path}\n{body}"),
+        ("1700000000./hooks.", "", "{timestamp}.{path}.{body}"),
+        ("order.paid.1700000000.", "X-Event: order.paid\n", "{header:x-event}.{timestamp}.{body}"),
+        ("1700000000.order.paid.", "X-Shop-Topic: order.paid\n", "{timestamp}.{header:x-shop-topic}.{body}"),
+    ],
+)
+def test_method_path_and_what_happened_may_be_signed(alone, capsys, before, more, signed_as):
+    mac = hmac.new(SECRET.encode(), before.encode() + BODY, hashlib.sha256).hexdigest()
+    head = f"POST /hooks HTTP/1.1\nX-Sig: {mac}\nX-Timestamp: 1700000000\n{more}\n"
+    (alone / "captured.http").write_bytes(head.encode() + BODY)
+    found = json.loads(run(capsys, "captured.http", "--secret", SECRET, "--json").out)
+    assert (found["ok"], found["verify"]["signed"]) == (True, signed_as)
+    assert "id" not in found["verify"]
