@@ -90,7 +90,7 @@ _OF_SOURCES: Final = frozenset({"refusals", "attribution", "no_secret", "refused
 def well(seen: Snapshot) -> str:
     """What is said while there is no alarm."""
     delivered = max((one.last_success_at_ms for one in seen.destinations if one.last_success_at_ms), default=None)
-    last = "" if delivered is None else f" DataFast took the last goal {span(seen.now_ms - delivered)} ago."
+    last = "" if delivered is None else f" DataFast accepted the last goal {span(seen.now_ms - delivered)} ago."
     return f"Everything works, and nothing needs your attention.{last}"
 
 

@@ -131,8 +131,8 @@ def test() -> int:
         done = targets.send(target, messages.trial(number, len(found)))
         answers.append({"target": target.place, "ok": done.ok, "reason": done.reason or None})
         if not screen.as_json:
-            screen.mark("ok" if done.ok else "fail", f"{target.place}: {done.reason or 'it took the message'}")
+            screen.mark("ok" if done.ok else "fail", f"{target.place}: {done.reason or 'it accepted the message'}")
     failed = sum(not answer["ok"] for answer in answers)
-    took = "Every target took the message." if not failed else f"{count(failed, 'target')} did not take the message."
-    screen.answer({"ok": not failed, "targets": answers}, "", took)
+    said = f"{count(failed, 'target')} did not accept" if failed else "Every target accepted"
+    screen.answer({"ok": not failed, "targets": answers}, "", f"{said} the message.")
     return 1 if failed else 0

@@ -86,9 +86,9 @@ class RuleCoverage:
     def why(self) -> str:
         """Why it made no goal."""
         if not self.events:
-            return f"no {' or '.join(self.types)} came"
+            return f"no {' or '.join(self.types)} arrived"
         if self.trace is None:
-            return "its events came, but the trace of the newest is no longer stored"
+            return "its events arrived, but the trace of the newest is no longer stored"
         return f"ev_{self.event_id}: {trace.rule_sentence(self.trace)}"
 
 

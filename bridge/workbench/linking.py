@@ -251,7 +251,7 @@ def how_much(person: Person) -> str:
 
 def left_to_do(person: Person) -> str:
     """What only the owner can do after a person was forgotten; the visitors follow it."""
-    left = "What remains to be done: delete the customer at the provider"
+    left = "What is left for you to do: delete the customer at the provider"
     if not person.visitors:
         return f"{left}. No visitor was known, so there is nothing to delete at DataFast."
-    return f"{left}, and at DataFast the {'visitor' if len(person.visitors) == 1 else 'visitors'}:"
+    return f"{left}, and the {'visitor' if len(person.visitors) == 1 else 'visitors'} at DataFast:"

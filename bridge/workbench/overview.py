@@ -223,7 +223,7 @@ def steps(
 def _key(destinations: Mapping[str, Destination]) -> FirstStep:
     with_key = sorted(name for name, destination in destinations.items() if destination.api_key)
     if with_key:
-        sentence = f"Set for {listing(with_key)}. Whether DataFast takes it, `python -m bridge doctor` asks."
+        sentence = f"Set for {listing(with_key)}. `python -m bridge doctor` asks DataFast whether it is valid."
         return FirstStep("DataFast key", done=True, sentence=sentence)
     sentence = (
         "Set `DATAFAST_API_KEY` to the API key of your website (df_…), which DataFast shows in the website's settings,"
@@ -242,8 +242,8 @@ def _secret(setups: Sequence[Setup], ready: tuple[Setup, ...]) -> FirstStep:
             "There is no mapping file yet: `python -m bridge init` writes one for each of your tools.",
         )
     sentence = (
-        "Enter one of these URLs at its provider, set the setting beside it to the secret that the provider shows, and"
-        " restart the bridge."
+        "Enter one of these URLs at its provider, put the secret that the provider shows into the setting beside it,"
+        " and restart the bridge."
     )
     return FirstStep("Secret of a source", False, sentence, tuple(setups))
 
@@ -265,7 +265,7 @@ def _visitor(seen: Progress, setups: Sequence[Setup]) -> str:
 
 def _goal(seen: Progress) -> str:
     if seen.goal:
-        return "DataFast took a goal."
+        return "DataFast accepted a goal."
     return (
         "The first event that names a visitor and matches a rule makes a goal, which is sent at once; what became of"
         " each event is below."

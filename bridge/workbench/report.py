@@ -169,7 +169,7 @@ class Report:
             )
             if number
         ]
-        beside = f" Beside them {listing(apart)}." if apart else ""
+        beside = f" Not counted: {listing(apart)}." if apart else ""
         if not self.goals:
             return f"No goal in the last {span(since)}.{beside}"
         payments = f" ({count(self.payments, 'payment')} among them)" if self.payments else ""

@@ -132,8 +132,8 @@ def bridge(tmp_path):
 def test_alerts_test_says_which_targets_took_the_message(bridge, chat, mail):
     urls = f"{chat.url} {mail.url}"
     code, out = bridge("alerts", "test", BRIDGE_ALERTS=urls)
-    assert (code, out.splitlines()[-1]) == (0, "Every target took the message.")
-    assert "ok    json (1): it took the message" in out
+    assert (code, out.splitlines()[-1]) == (0, "Every target accepted the message.")
+    assert "ok    json (1): it accepted the message" in out
     assert (len(chat.messages), len(mail.mails)) == (1, 1)
     chat.status = 403
     code, out = bridge("alerts", "test", BRIDGE_ALERTS=urls)

@@ -24,7 +24,7 @@ def sentences(page):
 
 def test_before_anything_was_changed_it_says_what_will_be_listed(visit):
     page = visit.get("/console/changes")
-    assert (page.status_code, "Nothing was changed yet" in page.text) == (200, True)
+    assert (page.status_code, "Nothing has been changed yet" in page.text) == (200, True)
     assert "/console/changes" in visit.get("/console/").text
 
 

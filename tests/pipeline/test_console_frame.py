@@ -231,6 +231,18 @@ def test_an_address_without_a_page_is_a_page(looker):
     assert (answer.status_code, "No page of the console has this address" in answer.text) == (404, True)
 
 
+def test_an_error_of_our_own_is_a_page_that_quotes_nothing(console, visit, capfd):
+    def broken():
+        raise ValueError("the-body-of-somebody")
+
+    console.client.application.view_functions["console.people"] = broken
+    answer = visit.get("/console/people")
+    told = capfd.readouterr()
+    assert (answer.status_code, "Something went wrong" in answer.text) == (503, True)
+    assert "the-body-of-somebody" not in answer.text + told.out + told.err
+    assert "request.failed" in told.out + told.err
+
+
 def test_files_are_named_by_their_content_and_checked_by_browsers(looker):
     page = looker.get("/console/").text
     found = re.findall(r'(?:src|href)="(/console/static/[^"]+)"(?: integrity="([^"]+)")?', page)

@@ -120,11 +120,11 @@ def test_the_checklist_ticks_itself_from_nothing_to_the_first_goal(compose):
         pass
     assert steps(visit) == (expected := expected | {"First visitor": True})
     assert "HX-Refresh" not in visit.get("/console/home/steps").headers
-    assert "First run" in read(visit)
+    assert "First steps" in read(visit)
     shop.work()
     assert steps(visit) == expected | {"First goal": True}
     assert visit.get("/console/home/steps").headers["HX-Refresh"] == "true"
-    assert "First run" not in read(visit)
+    assert "First steps" not in read(visit)
 
 
 def test_what_keeps_the_first_goal_from_being_sent_is_said(compose, clock):
@@ -156,7 +156,7 @@ def test_after_the_first_goal_the_page_says_how_the_bridge_is(busy, visit):
         now = busy.clock.now_ms
         conn.execute(insert(schema.workers).values(id="w", kind="inline", started_at_ms=now, seen_at_ms=now))
     page = read(visit)
-    assert "Everything works, and nothing needs your attention. DataFast took the last goal" in page
+    assert "Everything works, and nothing needs your attention. DataFast accepted the last goal" in page
     assert "$49 of sales this week without a visitor (1): why" in page
     assert re.search(r"\b1 delivered last \w+day 0", page)
     assert re.search(r"\b1 parked for a visitor last \w+day 0", page)

@@ -85,7 +85,7 @@ def test_one_page_shows_a_person_over_all_tools(shop, who):
     shop.play(form(mail=MAIL), sign_up(mail=MAIL), paid(user="user_abc"), renewal(), refund())
     shop.play(checkout(7, customer="cus_7"), checkout(8, BOB, customer="cus_8"))  # of others
     page = shop.page(who)
-    line = page.partition("Time line")[2]
+    line = page.partition("Timeline")[2]
     for word in ("checkout.session.completed", "invoice.paid", "charge.refunded", "goal_", "via user user_abc"):
         assert word in line, word
     assert sorted(map(int, re.findall(r"/console/events/ev_(\d+)", line))) == [1, 2, 3, 4, 5]
@@ -107,6 +107,12 @@ def test_the_page_says_what_why_says(shop, monkeypatch, capfd):
         assert (key.rpartition(":")[2][:12] if key.startswith("email:") else key) in page
     for told in re.findall(r"named by .*", rest) + re.findall(r"goal_\d+ \w+ to \S+", rest):
         assert " ".join(told.split()) in page, told
+
+
+def test_an_event_that_named_a_visitor_under_two_keys_is_told_once(shop):
+    shop.play(sign_up(), paid(user="user_abc"))
+    named = re.findall(r"named by ([^,<]+)", shop.page("user_abc"))
+    assert named == ["clerk user.created ev_1"]
 
 
 def test_an_address_is_looked_for_by_its_hash_and_stands_nowhere(shop, capfd):
@@ -271,7 +277,7 @@ def test_an_event_offers_its_keys_the_most_telling_first(shop):
     assert keys[0] == "stripe:live:sub_1"
     assert "stripe:live:cus_1" in keys
     assert not any("email" in key for key in keys)
-    assert "no key that could be bound" in shop.see("/console/people/bind?event=ev_7").text
+    assert "no key to bind" in shop.see("/console/people/bind?event=ev_7").text
 
 
 def test_a_user_is_offered_only_where_users_find_somebody(shop, console_url, clock, tmp_path):

@@ -106,7 +106,7 @@ def test_every_rule_is_told_with_its_conditions_and_its_last_goal(console, visit
     assert "data.object.payment_status is paid" in told
     assert "data.object.amount_total is more than 1000000" in told
     assert "dry: kept, not sent" in told
-    assert "1 rule is disabled" in told
+    assert "1 rule is switched off" in told
     row = next(row for row in page.text.split("<tr>") if "<bdi>bought</bdi>" in row)
     assert "/console/events/ev_2" in row
     assert re.search(r'data-label="In 30 days" class="number">2<', row)
@@ -314,7 +314,7 @@ def test_what_is_wrong_is_not_saved(console, visit, folder, text, sentence):
     assert page.status_code == 400
     assert sentence in plain(page)
     assert (folder / "stripe.yaml").read_text() == RULES
-    assert "Nothing was changed yet" in plain(visit.get("/console/changes"))
+    assert "Nothing has been changed yet" in plain(visit.get("/console/changes"))
 
 
 def test_of_two_people_the_second_sees_both_texts(visit, folder):

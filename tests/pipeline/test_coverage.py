@@ -103,7 +103,7 @@ def test_the_answer_says_first_how_much_is_unused(command):
     assert lines[0] == "3 events of 3 types in the last 30 days: no rule uses 2 types; 2 of 3 rules made no goal."
     assert any(line.split()[:3] == ["stripe", "plan.created", "1"] for line in lines)
     assert any(line.endswith("switched off: priced") for line in lines)
-    assert "stripe  disputed  0       no charge.dispute.* came" in lines
+    assert "stripe  disputed  0       no charge.dispute.* arrived" in lines
     assert "stripe  large     1       ev_1: no: data.object.amount_total is 4900, expected gt 10000" in lines
 
 

@@ -116,7 +116,7 @@ def test_a_step_says_what_to_do_next_and_what_is_wrong():
     assert "datafast_visitor_id" in steps[4].sentence
     assert steps[5].wrong == ("It is paused.",)
     assert "DATAFAST_API_KEY" in checklist(key=None)[1].sentence
-    assert checklist(GOAL)[5].sentence == "DataFast took a goal."
+    assert checklist(GOAL)[5].sentence == "DataFast accepted a goal."
 
 
 def test_a_source_without_its_secret_is_listed_with_its_url_and_setting():

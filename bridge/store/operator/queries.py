@@ -248,7 +248,7 @@ def traces_of(conn: Connection, ids: Sequence[int]) -> dict[int, Json]:
 
 
 def show_events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
-    """Some events by our ids, in the order of their arrival, without bodies and traces: a time line needs neither."""
+    """Some events by our ids, in the order of their arrival, without bodies and traces: a timeline needs neither."""
     rows = conn.execute(_WITHOUT_BODIES.where(events.c.id.in_(ids)).order_by(events.c.id)).all()
     return [
         EventDetail(line, event_of(row), None, row.rules_hash)

@@ -190,7 +190,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
         progress = found.progress()
         live = {"live": found.live(), "after": None, "polls": request.args.get("live") != "off", **_words(bridge)}
         if not progress.goal:
-            return page("first_run.html", title="First run", here="home", steps=found.steps(progress), **live)
+            return page("first_run.html", title="First steps", here="home", steps=found.steps(progress), **live)
         with bridge.store.read(quick=True) as conn:
             changed = changes.recent(conn, CHANGES)
         now: dict[str, Any] = {"now": found.now(), "look": _look}

@@ -216,6 +216,7 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
     routes.register_error_handler(HTTPException, _as_page)
     routes.register_error_handler(BridgeError, _not_done)
     routes.register_error_handler(StoreError, _no_database)
+    routes.register_error_handler(Exception, _failed)
 
 
 def _take_notice() -> str | None:
@@ -247,3 +248,10 @@ def _no_database(error: StoreError) -> Response:
     answer = page("error.html", title="The database cannot be used", code=503, problem=str(error))
     answer.headers["Retry-After"] = "5"
     return answer
+
+
+def _failed(error: Exception) -> Response:
+    """An error of our own. Its message may quote what was sent, so only its kind is logged."""
+    log.error("request.failed", error=logs.where(error))
+    problem = "This is an error of the bridge's own; its log has it as `request.failed`. Go back and try again."
+    return page("error.html", title="Something went wrong", code=503, problem=problem)
