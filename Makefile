@@ -29,7 +29,7 @@ $(VENV)/dev: $(VENV)/pip requirements-dev.txt
 setup: $(VENV)/runtime  ## install what the bridge needs into .venv
 setup-dev: $(VENV)/dev  ## the same, and what its tests need
 
-demo: setup  ## show signed events of three providers become goals, on this machine alone (ARGS=--once ends by itself)
+demo: setup  ## show signed events of six sources become goals, on this machine alone (ARGS=--once ends by itself)
 	@$(BIN)/python -m bridge demo $(ARGS)
 
 run: setup  ## start the bridge, with the settings in .env if there is one

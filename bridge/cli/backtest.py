@@ -47,8 +47,8 @@ class _Sets:
 def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_loss: bool) -> None:
     """Show what other rules would have made of the stored events: goals lost, gained and changed, per rule.
 
-    DIR is a folder of mapping files, or one file. The present rules are those of BRIDGE_MAPPINGS; without DIR and
-    --shipped these are the other ones, and the present rules are those that a running bridge loaded last. Nothing is
+    DIR is a folder of mapping files, or one file. The present rules are those of BRIDGE_MAPPINGS. Without DIR and
+    --shipped, those are the other rules, and the present ones are those that a running bridge loaded last. Nothing is
     sent or written. A goal that gets another name counts as one goal lost and one gained.
     """
     screen = of_context()

@@ -117,7 +117,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
             yield Finding("fail", "database", str(reason))
         else:
             kind = "SQLite" if store.dialect == "sqlite" else "PostgreSQL"
-            yield Finding("ok", "database", f"{kind} answers, its schema is current")
+            yield Finding("ok", "database", f"{kind} answers, and its schema is current")
             yield from _database(store, settings or resources.settings_or_defaults(), rule_set)
         if settings is not None:
             yield from of_stripe(settings, store)

@@ -94,7 +94,7 @@ def _row(line: EventLine) -> tuple[str, ...]:
 @click.argument("event", metavar="EVENT")
 @click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
 def show(event: str, body: bool) -> None:
-    """Show one event: when it came, every rule's reason, the visitor, its goals and their attempts."""
+    """Show one event: when it arrived, every rule's reason, the visitor, its goals and their attempts."""
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = one(conn, event)

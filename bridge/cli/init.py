@@ -29,7 +29,7 @@ _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
     ],
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--for", "tools", metavar="TOOLS", multiple=True, help="The tools that send webhooks, with commas.")
+@click.option("--for", "tools", metavar="TOOLS", multiple=True, help="Tools that send webhooks, separated by commas.")
 def init(folder: Path, tools: Sequence[str]) -> None:
     """Write a folder that deploys: mapping files, settings, Procfile, requirements, the bridge itself, a README.
 

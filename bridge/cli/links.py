@@ -82,7 +82,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
     The answer says which goals are sent now, which are sent later, and which are not sent.
 
-    KIND is customer, subscription, order, session, charge … as `links show` writes it. The link holds for live events.
+    KIND is customer, subscription, order, session, charge … as `links show` writes it. It holds for live events only.
     """
     settings = resources.settings()
     owner = resources.source(resources.load_rules(), source)
@@ -203,8 +203,8 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 
     The command follows the links from what you name to everything that belongs together, shows how much that is, and
-    asks. Only counts stay: that an event of this type arrived, that a goal of this name was sent. Goals that were not
-    sent yet are never sent. At the end it says what remains to be done at DataFast and at the provider.
+    asks. What stays is only that an event of this type arrived and that a goal of this name was sent. Goals that have
+    not been sent yet are never sent. At the end it says what is left for you to do at DataFast and at the provider.
     """
     screen = of_context()
     visitor, customer, user, email = ((given or "").strip() for given in (visitor, customer, user, email))

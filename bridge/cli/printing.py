@@ -33,7 +33,7 @@ def print_page(
 
 
 def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
-    """An event: when it came, what became of it, every rule, every candidate, its goals with their attempts."""
+    """An event: when it arrived, what became of it, every rule, every candidate, its goals with their attempts."""
     screen.heading(describe.event_title(detail))
     screen.facts(describe.event_facts(detail, moment))
     print_elements(screen, (detail.trace or {}).get("elements", ()))

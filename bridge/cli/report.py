@@ -39,7 +39,7 @@ _HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # of a column, where 
 )
 @parameters.last("7d", "Goals")
 def report(since: int) -> None:
-    """Show the goals of the last days per source, rule and day: money, visitors, what waits, what was not delivered.
+    """Show the latest goals per source, rule and day: money, visitors, what waits, what was not delivered.
 
     Days are UTC. Money comes from the metadata `amount` and `currency`, added up with and without a visitor. Goals of
     test events are counted separately.
@@ -191,7 +191,7 @@ def _money_row(money: Money) -> tuple[str, ...]:
 @parameters.last("30d", "Events and goals")
 @parameters.MAPPINGS
 def coverage(since: int, mappings: Path | None) -> None:
-    """List the event types that no rule uses, with how many came, and the rules that made no goal, with the reason.
+    """List the event types that no rule uses, and how many of each arrived; and the rules that made no goal, and why.
 
     It also names the paths in your rules that none of the newest events has; most of these are misspelt. If no rule
     uses an event type, deselect it at its provider, or write a rule for it. Nothing is sent or changed.

@@ -48,7 +48,7 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
     "--file", "file", metavar="FILE", help="Post this body (or captured request) instead, signed as --source expects."
 )
 @click.option("--source", "source", metavar="NAME", help="The source (the mapping file's name) that receives FILE.")
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A further header of FILE's request.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="One more header for FILE's request.")
 @click.option(
     "--to",
     "targets",

@@ -21,7 +21,7 @@ from bridge.errors import BridgeError, UsageError, os_reason
         ("snippet --base-url https://hooks.example.com", "the tag that loads the bridge's own copy, for all tools"),
     ]
 )
-@click.option("--for", "tools", metavar="TOOLS", help="The tools of your pages, with commas; by default all.")
+@click.option("--for", "tools", metavar="TOOLS", help="The tools of your pages, separated by commas. [all]")
 @click.option(
     "--out",
     metavar="PATH",

@@ -51,7 +51,8 @@ class FileReport:
         tests = f"{self.passed} of {count(self.tests, 'test')} passed" if self.tests else "no tests"
         secrets = count(self.secrets, "secret") if self.secrets else "no secret"
         layer = f"extends {self.extends}: " if self.extends else ""
-        shipped = f", {self.shipped} of them as shipped" if self.extends else ""
+        number = "all" if self.shipped == self.rules else f"{self.shipped} of them"
+        shipped = f", {number} as shipped" if self.extends else ""
         return f"{layer}{count(self.rules, 'rule')}{shipped}{off}, {tests}, {secrets}"
 
     @property

@@ -112,10 +112,13 @@ class Coverage:
     def summary(self, since: int) -> str:
         """What was found, in a sentence. since: how many ms it covers."""
         on = sum(rule.enabled for rule in self.rules)
-        return (
-            f"{count(self.events, 'event')} of {count(len(self.types), 'type')} in the last {span(since)}:"
-            f" no rule uses {count(len(self.unused), 'type')}; {len(self.idle)} of {count(on, 'rule')} made no goal."
+        unused = f"no rule uses {count(len(self.unused), 'type')}" if self.unused else "every type has a rule"
+        arrived = (
+            f"{count(self.events, 'event')} of {count(len(self.types), 'type')} in the last {span(since)}: {unused}"
         )
+        if not self.events:
+            arrived = f"No event arrived in the last {span(since)}"
+        return f"{arrived}; {len(self.idle)} of {count(on, 'rule')} made no goal."
 
     def note(self, unused: TypeCoverage) -> str:
         """What is to be said of a type that no rule uses."""

@@ -188,4 +188,4 @@ def test_a_shipped_folder_may_hold_a_layer_of_another_name(tmp_path, capsys, mon
     (tmp_path / "mappings" / "shop.yaml").write_text("extends: stripe\nuse: [purchase]\n")
     monkeypatch.chdir(tmp_path)
     assert main(["check", "--mappings", "mappings"]) == 0
-    assert "extends stripe: 1 rule, 1 of them as shipped (20 switched off), no tests" in capsys.readouterr().out
+    assert "extends stripe: 1 rule, all as shipped (20 switched off), no tests" in capsys.readouterr().out
