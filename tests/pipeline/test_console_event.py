@@ -283,7 +283,7 @@ def test_what_is_found_is_marked_and_counted(console, visit):
     assert "<mark>needle</mark>" in text
     assert "1 found" in section(text, "body")
     text = page(visit, f"ev_{number}?find=nowhere")
-    assert "Nothing of it holds “ nowhere ”." in section(text, "body")
+    assert "The body does not contain “ nowhere ”." in section(text, "body")
 
 
 def test_what_is_personal_is_masked_until_it_is_asked_for_which_is_logged(console, visit, capsys):

@@ -258,7 +258,7 @@ def test_a_layer_is_begun_and_does_not_replace_a_file(visit):
 @pytest.mark.parametrize("event", ["ev_99", "nonsense", "ev_999999999999999999", "<script>", "\u202e"])
 def test_an_event_that_is_not_there_is_said(visit, event):
     page = visit.get("/console/rules/try", query_string={"file": "stripe.yaml", "event": event})
-    assert (page.status_code, "No event of this number is stored" in page.text) == (200, True)
+    assert (page.status_code, "No event with this number is stored" in page.text) == (200, True)
     assert "<script>" not in page.text
 
 
