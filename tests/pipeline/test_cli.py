@@ -445,7 +445,7 @@ def test_forget_asks_first_and_leaves_no_trace_of_the_person_in_the_file(bridge,
     assert "2 events, 2 goals" in asked.err
     done = bridge("forget", "--customer", "cus_1", "--yes")
     assert done.code == 0
-    assert f"and at DataFast the visitor:\n    {ALICE}" in done.out  # what remains to be done at DataFast
+    assert f"and the visitor at DataFast:\n    {ALICE}" in done.out  # what remains to be done at DataFast
     left = b"".join(file.read_bytes() for file in stage.database.parent.glob("bridge.db*"))
     assert [text for text in texts if text.encode() in left] == []
     assert BOB.encode() in left
