@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -348,10 +349,17 @@ class Deliverer:
                     self._surely(lambda conn, claim=claimed: claims.take_back(conn, claim), began_ms)  # type: ignore[misc]
             raise
 
-    def _take(self, conn: Connection, destination: Destination, began_ms: int, ready: Readiness | None = None) -> _Held:
+    def _take(
+        self,
+        conn: Connection,
+        destination: Destination,
+        began_ms: int,
+        ready: Readiness | None = None,
+        even: Callable[[Connection], int | None] | None = None,
+    ) -> _Held:
         """Claim what is next. The attempt of a goal is recorded with it.
 
-        began_ms: before the time was read by which its lease begins. ready: see `claims.claim`.
+        began_ms: before the time was read by which its lease begins. ready, even: see `claims.claim`.
         """
         claimed = claims.claim(
             conn,
@@ -361,7 +369,7 @@ class Deliverer:
             lease_ms=self._lease_ms,
             rate=self._rate,
             readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
-            even=self._even if destination.name in self._dated else None,
+            even=(even or self._even) if destination.name in self._dated else None,
             ready=ready,
         )
         if isinstance(claimed, Claim):
@@ -436,26 +444,32 @@ class Deliverer:
 
         def work(conn: Connection) -> tuple[Settled, Settlement, _Held | None]:
             is_first, began_ms = next(tries) == 0, self._monotonic_ms()
+            even = cache(self._even)  # one look at the clock serves both
             for held in taken:
                 if isinstance(held.claimed, Claim):
                     claims.take_back(conn, held.claimed)
-            settled, ruling = self._settle(conn, claim, outcome, ruled)
+            settled, ruling = self._settle(conn, claim, outcome, ruled, even)
             if not (follows and is_first and settled.written):
                 return settled, ruling, None
-            taken.append(self._take(conn, destination, began_ms, settled.ready))
+            taken.append(self._take(conn, destination, began_ms, settled.ready, even))
             return settled, ruling, taken[0]
 
         return work
 
     def _settle(
-        self, conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement
+        self,
+        conn: Connection,
+        claim: Claim,
+        outcome: Outcome,
+        ruling: Settlement,
+        even: Callable[[Connection], int | None],
     ) -> tuple[Settled, Settlement]:
         """Settle. A visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
         if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
             link_statements.lock(conn)  # first of all: an answer about the next candidate may arrive at the same moment
         if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
             ruling = not_counted(outcome)
-        settled = claims.settle(conn, claim, outcome, ruling, even=self._even)
+        settled = claims.settle(conn, claim, outcome, ruling, even=even)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)

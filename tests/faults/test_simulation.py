@@ -173,7 +173,7 @@ def a_look_is_settled_without_its_token(patch):
 
 @mutant
 def slots_are_not_counted(patch):
-    patch(rate_limit, "take_slot", lambda conn, token_hash, now, interval: now)
+    patch(rate_limit, "take_slot", lambda conn, token_hash, now, interval, counted: now)
 
 
 @mutant

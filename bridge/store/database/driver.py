@@ -46,6 +46,15 @@ class Driver:
         """The same, for a statement as it is written."""
         return self.rows(spelled(statement, self.dialect), values)
 
+    def ask_and(self, statement: str, values: Sequence[Any], then: str, more: Sequence[Any]) -> list[Row]:
+        """`ask`; if that returns a row, `then` is done as well, which ends in a condition. PostgreSQL answers once."""
+        if self.dialect == "postgresql":
+            return self.ask(_both(statement, then), (*values, *more))
+        found = self.ask(statement, values)
+        if found:
+            self.ask(then, more)
+        return found
+
     def among(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
         """Execute a statement with a list of names at `{names}`, after its other values."""
         found: list[Row] = []
@@ -103,6 +112,12 @@ def spelled(statement: str, dialect: str) -> str:
         number = count(1)
         text = re.sub(r"\?", lambda _: f"${next(number)}", text)
     return text
+
+
+@cache
+def _both(statement: str, then: str) -> str:
+    then = f"{then} AND EXISTS (SELECT FROM done)"
+    return f"WITH done AS ({statement}), more AS ({then}) SELECT * FROM done"  # noqa: S608 - no value in it
 
 
 @cache

@@ -60,10 +60,10 @@ def claim(
     if restores and visitor and restoring.doubt(conn, restores, destination, visitor, readback_ms):
         return NotYet(now, now)
     interval_us = rate_limit.interval_us(rate)
-    slot_at_ms = rate_limit.take_slot(conn, token_hash, now, interval_us)
+    probe = (token, now + lease_ms) if ready.probing else (None, None)
+    slot_at_ms = rate_limit.take_slot(conn, token_hash, now, interval_us, (*probe, destination))
     if slot_at_ms > now:
         return NotYet(slot_at_ms, now)
-    statements.count_slot(conn, destination, (token, now + lease_ms) if ready.probing else (None, None))
     if isinstance(chosen, statements.DueGoal):
         _take_turn(conn, chosen, ready, interval_us)
         return _begin(conn, chosen, ready, token, lease_ms, even)
@@ -126,7 +126,6 @@ def settle(
     doubted = statements.settle(conn, claim, outcome, ruling)
     if doubted is None:
         return Settled(written=False)
-    statements.end_attempt(conn, claim, outcome)
     settled = pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, even=even)
     return replace(settled, doubted=doubted)
 

@@ -22,10 +22,19 @@ def interval_us(rate_per_minute: int) -> int:
     return -(-60_000_000 // rate_per_minute)
 
 
-def take_slot(conn: Connection, token_hash: str, now: int, interval: int) -> int:
-    """Take the token's next slot if it is now; otherwise write nothing and return when it will be."""
+def take_slot(
+    conn: Connection,
+    token_hash: str,
+    now: int,
+    interval: int,
+    counted: tuple[str | None, int | None, str] | None = None,
+) -> int:
+    """Take the token's next slot if it is now; otherwise write nothing and return when it will be.
+
+    counted: see `statements.take_slot`.
+    """
     tolerance = interval * (BURST - 1)
-    if statements.take_slot(conn, token_hash, now * 1000, interval, tolerance):
+    if statements.take_slot(conn, token_hash, now * 1000, interval, tolerance, counted):
         return now
     next_at = statements.next_slot_us(conn, token_hash)
     assert next_at is not None

@@ -152,7 +152,7 @@ _SETTLE: Final = (
     " RETURNING EXISTS (SELECT 1 FROM unknown_visitors"
     " WHERE unknown_visitors.destination = goals.destination AND unknown_visitors.visitor = goals.visitor)"
 )
-_END_ATTEMPT: Final = (
+_END_ATTEMPT: Final = (  # what was answered, and when it began by DataFast's clock, if the answer shows that
     "UPDATE attempts SET ended_at_ms = {now}, outcome = ?, status = ?, message = ?,"
     " server_started_at_ms = coalesce(server_started_at_ms, ? - ({now} - started_at_ms)) WHERE id = ?"
 )
@@ -263,11 +263,6 @@ def write_pause(conn: Connection, name: str, values: Sequence[Any], success_at_m
     driver_of(conn).ask(_WRITE_PAUSE, (*values, success_at_ms, name))
 
 
-def count_slot(conn: Connection, name: str, probe: tuple[str | None, int | None] = (None, None)) -> None:
-    """Count a slot of the destination. probe: its token, and the end of its lease, until which nothing is claimed."""
-    driver_of(conn).ask(_COUNT_SLOT, (*probe, name))
-
-
 def next_unknown(conn: Connection, name: str, at_ms: int) -> None:
     """An unknown visitor is asked about now; the next one not before this time."""
     driver_of(conn).ask(_NEXT_UNKNOWN, (at_ms, name))
@@ -283,10 +278,23 @@ def write_skew(conn: Connection, name: str, skew_ms: int) -> None:
     driver_of(conn).ask(_WRITE_SKEW, (skew_ms, name))
 
 
-def take_slot(conn: Connection, token_hash: str, now_us: int, interval_us: int, tolerance_us: int) -> bool:
-    """Take the token's next slot, if it is now or within the tolerance."""
+def take_slot(
+    conn: Connection,
+    token_hash: str,
+    now_us: int,
+    interval_us: int,
+    tolerance_us: int,
+    counted: tuple[str | None, int | None, str] | None = None,
+) -> bool:
+    """Take the token's next slot, if it is now or within the tolerance.
+
+    counted: count it there: a probe's token, the end of its lease, until which nothing is claimed, and the destination.
+    """
     values = (now_us, now_us, interval_us, token_hash, now_us + tolerance_us)
-    return bool(driver_of(conn).ask(_TAKE_SLOT, values))
+    driver = driver_of(conn)
+    if counted is None:
+        return bool(driver.ask(_TAKE_SLOT, values))
+    return bool(driver.ask_and(_TAKE_SLOT, values, _COUNT_SLOT, counted))
 
 
 def next_slot_us(conn: Connection, token_hash: str) -> int | None:
@@ -376,7 +384,7 @@ def write_ahead(conn: Connection, goal: Goal, token: str, at_ms: int | None) -> 
 
 
 def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool | None:
-    """Write what becomes of a goal that was sent; None: the claim no longer holds its lease.
+    """Write what becomes of a goal that was sent, and of its attempt; None: the claim no longer holds its lease.
 
     The answer: whether the destination is remembered not to know the visitor.
     """
@@ -397,18 +405,13 @@ def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement)
         claim.goal.id,
         claim.token,
     )
-    return next((bool(doubted) for (doubted,) in driver_of(conn).ask(_SETTLE, values)), None)
+    answer = (outcome.kind.value, outcome.status, outcome.message or None, outcome.server_now_ms, claim.attempt_id)
+    rows = driver_of(conn).ask_and(_SETTLE, values, _END_ATTEMPT, answer)
+    return next((bool(doubted) for (doubted,) in rows), None)
 
 
 def _settled(ruling: Settlement) -> tuple[Any, ...]:
     return ruling.state.value, ruling.reason, ruling.message, ruling.due_in_ms
-
-
-def end_attempt(conn: Connection, claim: Claim, outcome: Outcome) -> None:
-    """Write what was answered, and when the attempt began by DataFast's clock, if the answer shows that."""
-    message = outcome.message or None
-    values = (outcome.kind.value, outcome.status, message, outcome.server_now_ms, claim.attempt_id)
-    driver_of(conn).ask(_END_ATTEMPT, values)
 
 
 def give_back(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool:
