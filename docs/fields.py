@@ -25,6 +25,7 @@ PAYLOADS: Final = Path(__file__).parents[1] / "tests" / "fixtures" / "payloads"
 WORDED: Final = re.compile(
     r"(?:^|_)(?:status|mode|currency|currency_code|reason|interval|billing_cycle|environment|store|origin|feedback)$"
 )
+_CURRENCY: Final = re.compile("[a-z]{3}|[A-Z]{3}")
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{1,40}")
 STRIPE: Final = (
     "account", "api_version", "context", "created", "data", "id", "livemode", "object", "pending_webhooks", "request",
@@ -38,7 +39,8 @@ _STRIPE_STATUS: Final = (
     " released submitted authorized blocked inactive reversed closed expired review_required"
 )
 _PERIODS: Final = "day month week year"
-# What a provider documents; `=` in front: these are all, so another word is told as well.
+_WHOLE: Final = ("stripe", "lemonsqueezy", "polar", "paddle")  # no event has another field at the top
+# What a provider documents; `=` in front: these are all, so another word is told as well. `~`: most of them.
 DOCUMENTED: Final = {
     "stripe": {
         "data.object.status": _STRIPE_STATUS,
@@ -116,7 +118,11 @@ def page() -> str:
                     _document(trees.setdefault(provider_of(text), {}), names, "o")
     trees["stripe"] = {name: below for name, below in trees["stripe"].items() if name in STRIPE}
     types = _types()
-    found = {name: {"fields": trees.get(name, {}), "types": types.get(name, [])} for name in sorted({*trees, *types})}
+    found: dict[str, dict[str, Any]] = {
+        name: {"fields": trees.get(name, {}), "types": types.get(name, [])} for name in sorted({*trees, *types})
+    }
+    for name in _WHOLE:
+        found[name]["whole"] = True
     lines = (
         f"{json.dumps(name)}:{json.dumps(one, separators=(',', ':'), sort_keys=True)}" for name, one in found.items()
     )
@@ -144,7 +150,7 @@ def _document(tree: dict[str, Any], steps: list[str], words: str) -> None:
         tree = tree[step]
     if words == "o" and steps[-1] in tree:
         return
-    kind = words if words in ("b", "n", "s", "o") else f"s {words}"
+    kind = words if words in ("b", "n", "s", "o") else f"s {words}" if words.startswith("=") else f"s ~ {words}"
     known = tree.get(steps[-1])
     if words.startswith("l "):
         tree[steps[-1]] = merged(known, {"*": dict.fromkeys(words.split()[1:], "s")})
@@ -190,7 +196,11 @@ def node(value: Any, name: str = "") -> Any:
         return "n"
     if value is None:
         return "?"
-    return f"s {value}" if WORDED.search(name) and _WORD.fullmatch(str(value)) else "s"
+    if WORDED.search(name) is None or not _WORD.fullmatch(str(value)):
+        return "s"
+    if name.endswith(("currency", "currency_code")) and not _CURRENCY.fullmatch(str(value)):
+        return "?"  # the sample says nothing
+    return f"s {value}"
 
 
 def merged(one: Any, other: Any) -> Any:
@@ -203,5 +213,5 @@ def merged(one: Any, other: Any) -> Any:
         return {name: merged(one.get(name), other[name]) if name in other else one[name] for name in {**one, **other}}
     if isinstance(one, str) and isinstance(other, str) and one[0] == other[0] == "s":
         words = {*one.split()[1:], *other.split()[1:]} if " " in one and " " in other else set()
-        return " ".join(["s", *sorted(words, key=lambda word: (word != "=", word))])
+        return " ".join(["s", *sorted(words, key=lambda word: (word not in "=~", word))])
     return "o"

@@ -30,6 +30,10 @@ _STEP: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|\[[^\]]*\]|[^.\[\]"]+')
 _OBJECTS: Final = 3  # of so few, a body that holds everything below one of them is an envelope
 _WRAPPED: Final = 6  # so few fields beside it, and more below it than that: `data.object`, not `data.customer`
 _ALIKE: Final = 0.85
+_COMPLETE: Final = "="  # a field's words are all that the provider sends
+_DOCUMENTED: Final = "~"  # they are those that it documents: most of them
+# What people put in front of a field of a body that has it at the top.
+_WRAPPERS: Final = frozenset({"data", "object", "payload", "event", "order", "sale", "json", "request", "attributes"})
 _TRUE, _FALSE = frozenset({"yes", "on", "y", "1", "ja", "oui"}), frozenset({"no", "off", "n", "0", "nein", "non"})
 
 
@@ -85,6 +89,7 @@ class Fields:
         self._roots = {*self._tree, *(names[0] for names in self._named if names)}
         objects = [below for below in self._tree.values() if isinstance(below, dict)]
         self._nested = nested and len(objects) <= _OBJECTS
+        self._is_whole = known.get("whole", False)
         self.values = values
         self._all = sorted([*_paths(self._tree), *map(tuple, self._named)], key=lambda one: (len(one), one))
 
@@ -142,7 +147,7 @@ class Fields:
         meant = self._meant(steps, found, end)
         if meant is not None:
             return f'{self.provider} sends no field "{path}"; did you mean "{before}{meant}"?'
-        if end == 0 and self._nested and steps[0].name not in self._roots:
+        if end == 0 and self._is_whole and steps[0].name not in self._roots:
             allowed = ", ".join(sorted(self._roots - {steps[0].name}))
             return f'{self.provider} sends no field "{path}": a path begins with one of {allowed}'
         return None
@@ -178,7 +183,10 @@ class Fields:
         return self._elsewhere(steps, end, tree)
 
     def _elsewhere(self, steps: list[PathStep], end: int, tree: dict[str, Any]) -> str | None:
-        """The same steps behind others, without one of them, or behind the one that wraps everything."""
+        """The same steps behind others, without one of them, or behind the one that wraps everything.
+
+        An object that no sample has is probably one that they lack: only what people put in front is taken away.
+        """
         names = [step.name for step in steps]
         for name, below in tree.items():
             wraps = isinstance(below, dict) and len(tree) <= _WRAPPED < len(below)
@@ -186,7 +194,8 @@ class Fields:
                 return _written([*steps[:end], PathStep(name, name), *steps[end:]])
         for gone in range(end + 1):
             left = steps[:gone] + steps[gone + 1 :]
-            if len(left) > 0 and (end == 0 or "previous_attributes" in names) and self._has(self._tree, left, own=True):
+            too_many = "previous_attributes" in names or (end == 0 and names[0] in _WRAPPERS)
+            if left and too_many and self._has(self._tree, left, own=True):
                 return _written(left)
         return self.ending(_written(steps)) if end == 0 and self._nested else None
 
@@ -255,11 +264,13 @@ class Fields:
             or any(kind[:1] != "s" or " " not in kind for kind in kinds)
         ):
             return ""
-        words = {word for kind in kinds for word in kind.split()[1:]} - {"="}
-        return " ".join(["s", *(["="] if all("=" in kind for kind in kinds) else []), *sorted(words)])
+        words = {word for kind in kinds for word in kind.split()[1:]} - {_COMPLETE, _DOCUMENTED}
+        signs = [{_COMPLETE, _DOCUMENTED} & set(kind.split()) for kind in kinds]
+        sign = _COMPLETE if all(_COMPLETE in one for one in signs) else _DOCUMENTED if any(signs) else ""
+        return " ".join(["s", *([sign] if sign else []), *sorted(words)])
 
     def _of_words(self, literal: str, words: list[str]) -> tuple[str, str | None] | None:
-        plain = [word for word in words if word != "="]
+        plain = [word for word in words if word not in (_COMPLETE, _DOCUMENTED)]
         if literal in plain or not literal:
             return None
         if all(re.fullmatch("[a-z]{3}|[A-Z]{3}", word) for word in plain):
@@ -272,10 +283,10 @@ class Fields:
         several = re.split(r" ?[/&+] ?| and ", literal)
         if len(several) > 1 and set(several) <= set(plain):
             return f"{self.provider} sends one of them", f"[{', '.join(several)}]"
-        meant = _like(literal, plain)
+        meant = _like(literal, plain, known=plain != words)
         if meant is not None:
             return f'{self.provider} writes "{meant}"', meant
-        return None if plain == words else (f"{self.provider} sends {_listed(plain)}", None)
+        return (f"{self.provider} sends {_listed(plain)}", None) if _COMPLETE in words else None
 
 
 def _paths(tree: dict[str, Any], head: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -293,16 +304,18 @@ def _folded(name: str) -> str:
     return re.sub("[_-]", "", name).lower()
 
 
-def _like(literal: str, words: Sequence[str]) -> str | None:
-    """The word that another spelling, another case, or its beginning stands for."""
+def _like(literal: str, words: Sequence[str], *, known: bool) -> str | None:
+    """The word that another case or other signs stand for; and, of words that are known, another spelling of one."""
     by_fold = {_folded(word.replace(" ", "")): word for word in words}
     folded = _folded(literal.replace(" ", ""))
     if folded in by_fold:
         return by_fold[folded]
+    if not known:
+        return None
     begun = [word for fold, word in by_fold.items() if len(folded) > 3 < len(fold) and _begins(folded, fold)]
     if len(begun) == 1:
         return begun[0]
-    close = get_close_matches(folded, list(by_fold), n=1, cutoff=_ALIKE)
+    close = get_close_matches(folded, [fold for fold in by_fold if not folded.endswith(fold)], n=1, cutoff=_ALIKE)
     return by_fold[close[0]] if close else None
 
 
