@@ -58,12 +58,10 @@ _NOBODY: Final = _words(  # without `_`, other signs and capitals
     12345678123412341234123456789012 12345678123412341234123456789abc
     """
 )
-_HOLLOW: Final = frozenset(
-    {"null", "undefined", "nan", "xxx"}
-)  # `user_undefined`: whatever was put together with nothing
-_TRIAL: Final = _words(
+_HOLLOW: Final = _words("null undefined nan xxx")  # `user_undefined`: whatever was put together with nothing
+_TRIAL: Final = _words(  # `test-user-1`, `user_test`
     "test tester testing testuser demo dummy example sample guest anonymous anon unknown none nil temp tmp placeholder"
-)  # and `test-user-1`, `user_test`
+)
 _FILLING: Final = _words("user account customer member id uid")
 # What begins like this is the id of something else, in whatever field it stands.
 _THING: Final = re.compile(
