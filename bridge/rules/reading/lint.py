@@ -121,7 +121,9 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
     known_values = {*written.values, *preset.get("values", {})}
     inside = _inside(preset, roots)
-    fields = Fields(written.provider, _read_by(preset, written), preset.get("values", {}), nested=bool(inside))
+    in_parts = written.each or preset.get("each")  # then a path is one of a part, and samples are of whole bodies
+    sampled = "" if in_parts else written.provider
+    fields = Fields(sampled, _read_by(preset, written), preset.get("values", {}), nested=bool(inside))
     lint_path = _PathLint(inside, known_values, fields, report)
     known = _event_types(preset) | fields.types
     _lint_quotes(report.tree, report)

@@ -218,7 +218,7 @@ def test_a_preset_says_all_that_a_person_needs(name):
 
 @every
 def test_a_mapping_file_of_two_lines_compiles_to_the_preset(name):
-    text = f"provider: {name}\npublic_url: https://x.example/y\nvisitor: [data.v]\ngoals: [{{goal: g, event: e}}]\n"
+    text = f"provider: {name}\npublic_url: https://x.example/y\nvisitor: [header.v]\ngoals: [{{goal: g, event: e}}]\n"
     secret = secret_for(source(name).verify)
     environ = {"MINE_WEBHOOK_SECRET": secret, "MINE_VERIFY_TOKEN": "chosen-by-the-operator"}
     loaded = rules.load({"mine.yaml": text}, environ, sources.presets())
