@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, func, select
-
 from bridge.store.database.driver import driver_of
 from bridge.store.inbox.events import event_from
 from bridge.store.inbox.statements import COLUMNS
-from bridge.store.schema import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,8 +38,8 @@ class EventSpan:
 
 def span(conn: Connection, since_ms: int) -> EventSpan:
     """Which events came since then."""
-    first = conn.execute(_FIRST, {"since": since_ms}).scalar()
-    return EventSpan(since_ms, first, conn.execute(_LAST).scalar() or 0)
+    first = next((event_id for (event_id,) in driver_of(conn).ask(_FIRST, (since_ms,))), None)
+    return EventSpan(since_ms, first, _last(conn))
 
 
 def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Event]:
@@ -68,9 +65,12 @@ def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tupl
 
     Only the last _LOOKED_AT events are looked at, by the primary key.
     """
-    last = conn.execute(_LAST).scalar() or 0
-    values = {"behind": last - _LOOKED_AT, "since": since_ms, "sources": sorted(sources)}
-    return [(event_id, source, event_type) for event_id, source, event_type in conn.execute(_NEWEST, values)]
+    rows = driver_of(conn).among(_NEWEST, sorted(sources), (_last(conn) - _LOOKED_AT, since_ms))
+    return sorted(((event_id, source, event_type) for event_id, source, event_type in rows), reverse=True)
+
+
+def _last(conn: Connection) -> int:
+    return driver_of(conn).ask(_LAST)[0][0] or 0
 
 
 def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:
@@ -85,20 +85,10 @@ def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set
     return found
 
 
-_FIRST: Final = (
-    select(events.c.id)
-    .where(events.c.received_at_ms >= bindparam("since"))
-    .order_by(events.c.received_at_ms, events.c.id)
-    .limit(1)
-)
-_LAST: Final = select(func.max(events.c.id))
+_FIRST: Final = "SELECT id FROM events WHERE received_at_ms >= ? ORDER BY received_at_ms, id LIMIT 1"
+_LAST: Final = "SELECT max(id) FROM events"
 # With more conditions, a PostgreSQL without statistics would sort all events that are left for every page.
 _PAGE: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - no value in it
-_NEWEST: Final = (
-    select(events.c.id, events.c.source, events.c.type)
-    .where(events.c.id > bindparam("behind"), events.c.source.in_(bindparam("sources", expanding=True)))
-    .where(events.c.received_at_ms >= bindparam("since"))
-    .order_by(events.c.id.desc())
-)
+_NEWEST: Final = "SELECT id, source, type FROM events WHERE id > ? AND received_at_ms >= ? AND source IN ({names})"
 _SOME: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id IN ({{names}})"  # noqa: S608 - as above
 _MADE_BEFORE: Final = "SELECT once_key FROM goals WHERE destination = ? AND event_id < ? AND once_key IN ({names})"
