@@ -52,4 +52,4 @@ def test_a_payment_goes_out_and_what_was_dry_is_sent_by_a_command(machine, sqlit
     assert [row["outcome"] for row in sent["goals"]] == ["queued"]
     eventually(lambda: [goal["name"] for goal in datafast.goals()] == ["bought"], what="what was dry arrives")
     nothing = command("goals", "send", "--rule", "bought", "--yes")
-    assert (nothing[0], "No goal like that." in nothing[1]) == (1, True)
+    assert (nothing[0], "No goal of the rule bought is kept" in nothing[1]) == (1, True)
