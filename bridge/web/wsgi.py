@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 AGAIN_S: Final = 1.0
+COUNTING_S: Final = 2.0
 NOT_YET: Final = unavailable("The database cannot be used just now. Try again soon.", 5)
 log = logs.get("serve")
 
@@ -41,6 +42,7 @@ class Process:
         self._reason = ""  # why it waits
         self._bridge: root.Bridge | None = None
         self._application: Flask | None = None
+        self._counting = threading.Thread(target=self._count_ahead, name="count", daemon=True)
 
     def start(self) -> None:
         """Build the bridge and start its threads, once. MappingError, SettingsError: it never will."""
@@ -60,7 +62,16 @@ class Process:
             return
         self._application = web.create(self._bridge)
         self._bridge.start()
-        threading.Thread(target=_count_ahead, args=(self._application,), name="count", daemon=True).start()
+        self._counting.start()
+
+    def _count_ahead(self) -> None:
+        """Count once in advance: the first count of many rows takes seconds, and no request should wait for it."""
+        assert self._application is not None
+        with suppress(StoreError):
+            for counted in self._application.extensions[AHEAD]:
+                if self._stopped.is_set():
+                    return
+                counted.get()
 
     def _retry_later(self) -> None:
         """Start one timer, however many requests come meanwhile: their threads must not wait for the database."""
@@ -87,6 +98,8 @@ class Process:
         """Stop the bridge's threads; requests are still answered."""
         self._stopped.set()
         with self._lock:
+            if self._counting.is_alive():
+                self._counting.join(COUNTING_S)  # with its connection open, SQLite's log would stay beside the file
             if self._bridge is not None:
                 self._bridge.stop()
 
@@ -105,13 +118,6 @@ class Process:
             start_response(NOT_YET.status, list(NOT_YET.headers))
             return (NOT_YET.body,)
         return self._application(environ, start_response)
-
-
-def _count_ahead(application: Flask) -> None:
-    """Count once in advance: the first count of many rows takes seconds, and no request should wait for it."""
-    with suppress(StoreError):
-        for counted in application.extensions[AHEAD]:
-            counted.get()
 
 
 def _built(settings: Settings) -> root.Bridge:

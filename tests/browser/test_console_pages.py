@@ -69,7 +69,7 @@ def wrong_with(browser, shown, to_see):
             page.goto(shown.url + path)
             page.wait_for_load_state("networkidle")
             for device, scheme in looks:
-                page.emulate_media(color_scheme=scheme)
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # no colour on its way to another
                 page.set_viewport_size({"width": WIDTHS[device], "height": 900})
                 found = [
                     f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in axe.run(page).response["violations"]

@@ -62,6 +62,7 @@ def test_why_says_how_the_bridge_knows_that_it_was_sent(machine, sqlite_url):
     asleep = machine.web({**environ, "BRIDGE_WORKER": "off"}, "asleep")
     assert asleep.stripe(checkout(1)).status_code == 200
     assert asleep.stop()[0] == 0
+    assert not file.with_name("bridge.db-wal").exists(), "the file is not whole by itself"
     shutil.copy(file, machine.folder / "back-up.db")
     lost = machine.web(environ, "lost")
     eventually(lambda: datafast.seen() == [("purchase", ALICE)])

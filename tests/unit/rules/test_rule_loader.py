@@ -528,7 +528,7 @@ def test_a_website_without_its_key_waits_and_is_warned_of():
     [
         ("lemonsqueezy", "subscription_canceled", "subscription_cancelled"),
         ("lemonsqueezy", "order_create", "order_created"),
-        ("stripe", "customer.subscription.cancelled", None),
+        ("stripe", "customer.subscription.cancelled", "customer.subscription.deleted"),
         ("stripe", "charge.refund", "charge.refunded"),
         ("stripe", "checkout.session.complete", "checkout.session.completed"),
         ("lemonsqueezy", "subscription_payment_success", None),

@@ -507,7 +507,7 @@ def test_a_link_is_bound_and_wakes_the_worker(client, bridge, token, address):
 
 
 @pytest.mark.parametrize(
-    ("user", "key"), [("user_abc", "user:default:live:user_abc"), ("42", "shop:live:user:42")], ids=str
+    ("user", "key"), [("user_abc", "user:default:live:user_abc"), ("42", "user:default:live:shop:42")], ids=str
 )
 def test_a_user_is_bound_for_all_sources_of_the_website_unless_it_is_a_number(client, bridge, user, key):
     assert client.post("/links/shop", json=hint(kind="user", key=user), headers=LINKS).status_code == 200
