@@ -125,7 +125,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     sampled = "" if in_parts else written.provider
     fields = Fields(sampled, _read_by(preset, written), preset.get("values", {}), nested=bool(inside))
     lint_path = _PathLint(inside, known_values, fields, report)
-    known = _event_types(preset) | fields.types
+    documented = _event_types(preset)
     _lint_quotes(report.tree, report)
     for where, path in _bare_paths(written):
         lint_path(where, path)
@@ -147,7 +147,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
         _lint_when(("goals", i, "when"), goal.when, fields, report)
         _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
         _lint_false(("goals", i, "metadata"), goal.metadata, report)
-        _lint_events(i, goal, written.provider, known, report)
+        _lint_events(i, goal, written.provider, (documented, fields.types), report)
 
 
 def _places(file: Mapping[str, Any]) -> Iterator[str]:
@@ -566,8 +566,15 @@ def _event_types(preset: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(preset.get("event_names", "")).split())
 
 
-def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str], report: Diagnostics) -> None:
-    """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse."""
+def _lint_events(
+    i: int, goal: GoalStanza, provider: str, types: tuple[frozenset[str], frozenset[str]], report: Diagnostics
+) -> None:
+    """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse.
+
+    types: those that the provider documents, and those of samples, which are a few of many.
+    """
+    documented, sampled = types
+    known = documented | sampled
     families = {f"{event[: dot.start()]}{dot[0]}*" for event in known for dot in re.finditer(r"[._:/]", event)}
     for where, event in numbered(goal.event):
         pieces = [piece for piece in _SEVERAL.split(event) if piece]
@@ -582,24 +589,34 @@ def _lint_events(i: int, goal: GoalStanza, provider: str, known: frozenset[str],
             continue
         if len(pieces) > 1:
             report.suspect(at, f'"{event}" is the name of one type of event; write [{", ".join(pieces)}]')
-        elif (other := _other_event(event, known)) is not None:
+        elif (other := _same_words(event, known) or _other_event(event, documented)) is not None:
             report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{other}"?')
         elif (meant := nearest(event, families if is_glob(event) else known, likeness=_ALIKE)) not in (None, event):
             report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{meant}"?')
 
 
-def _other_event(event: str, known: frozenset[str]) -> str | None:
-    """The type that has the same words: with other separators, a word more or less, or another word for its end."""
-    words = re.split(r"[._:/ -]+", event.lower())
-    said = {one: re.split(r"[._:/ -]+", one.lower()) for one in known}
-    same = [one for one, theirs in said.items() if "".join(theirs).rstrip("s") == "".join(words).rstrip("s")]
+def _words_of(event: str) -> list[str]:
+    return re.split(r"[._:/ -]+", event.lower())
+
+
+def _same_words(event: str, known: Collection[str]) -> str | None:
+    """The type that has the same words with other separators: `orders_paid`, `order.created`."""
+    plain = "".join(_words_of(event)).rstrip("s")
+    return min((one for one in known if "".join(_words_of(one)).rstrip("s") == plain), key=_shortest, default=None)
+
+
+def _other_event(event: str, known: Collection[str]) -> str | None:
+    """The type that has a word more or less, or another word for its end."""
+    words = _words_of(event)
+    said = {one: _words_of(one) for one in known}
     longer = [one for one, theirs in said.items() if len(words) > 1 and theirs[-len(words) :] == words]
     begun = [one for one, theirs in said.items() if len(theirs) > 2 and words[-len(theirs) :] == theirs]
     inner = [one for one, theirs in said.items() if len(words) == 2 and (theirs[0], theirs[-1]) == tuple(words)]
     ended = []
     if words[-1] in ("canceled", "cancelled", "ended", "removed"):
         ended = [one for one, theirs in said.items() if theirs == [*words[:-1], "deleted"]]
-    for found in (same, longer, begun, ended, inner):
-        if found:
-            return min(found, key=lambda one: (len(one), one))
-    return None
+    return next((min(found, key=_shortest) for found in (longer, begun, ended, inner) if found), None)
+
+
+def _shortest(event: str) -> tuple[int, str]:
+    return len(event), event

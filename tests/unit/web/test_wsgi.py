@@ -68,6 +68,38 @@ def test_requests_are_answered_while_the_process_stops(process, tmp_path):
     assert post(process).json == {"status": "accepted"}
 
 
+def test_a_stop_waits_for_what_is_counted_in_advance(process, tmp_path, monkeypatch):
+    """It reads the database, and SQLite keeps its log beside the file until the last connection is closed."""
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "shop.yaml").write_text(MAPPING)
+    (tmp_path / "disk").mkdir()
+    store.migrate(f"sqlite:///{tmp_path}/disk/bridge.db")
+    reading, stopping = threading.Event(), threading.Event()
+
+    class Counted:
+        def get(self):
+            with process._bridge.store.read() as conn:
+                conn.exec_driver_sql("SELECT count(*) FROM events")
+                reading.set()
+                stopping.wait(10)
+                time.sleep(0.2)
+
+    real = wsgi.web.create
+
+    def with_counted(bridge):
+        application = real(bridge)
+        application.extensions[wsgi.AHEAD] = [Counted()]
+        return application
+
+    monkeypatch.setattr(wsgi.web, "create", with_counted)
+    process.start()
+    assert reading.wait(10)
+    assert post(process).status_code == 200
+    stopping.set()
+    process.stop()
+    assert [one.name for one in (tmp_path / "disk").iterdir()] == ["bridge.db"]
+
+
 def test_mappings_that_were_never_good_end_the_start(process, tmp_path):
     (tmp_path / "disk").mkdir()
     store.migrate(f"sqlite:///{tmp_path}/disk/bridge.db")
