@@ -591,8 +591,11 @@ def _lint_events(
             report.suspect(at, f'"{event}" is the name of one type of event; write [{", ".join(pieces)}]')
         elif (other := _same_words(event, known) or _other_event(event, documented)) is not None:
             report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{other}"?')
-        elif (meant := nearest(event, families if is_glob(event) else known, likeness=_ALIKE)) not in (None, event):
-            report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{meant}"?')
+        else:
+            misspelt = documented | {one for one in sampled if len(_words_of(one)) == len(_words_of(event))}
+            meant = nearest(event, families if is_glob(event) else misspelt, likeness=_ALIKE)
+            if meant not in (None, event):
+                report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{meant}"?')
 
 
 def _words_of(event: str) -> list[str]:
