@@ -55,7 +55,6 @@ class Worker:
         self._route = route
         self._deliver = deliver
         self._chores = chores
-        self._senders = senders
         self._idle_s = idle_s
         self._monotonic = monotonic
         self._stopping = threading.Event()

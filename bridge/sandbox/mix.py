@@ -1,4 +1,4 @@
-"""What the network and the providers do to a sequence of webhooks: repeat, reorder, hold back, mix; and `--set`.
+"""What the network and the providers do to a sequence of webhooks, repeat and reorder it; and `--set`.
 
 Every function takes steps and gives steps, seeded where chance plays a part, so that a failure can be repeated.
 """
@@ -39,27 +39,6 @@ def reordered(steps: Sequence[Step], *, seed: int) -> tuple[Step, ...]:
     """Any order at all."""
     result = list(steps)
     _dice(seed, "reordered").shuffle(result)
-    return tuple(result)
-
-
-def held_back(steps: Sequence[Step], *, seed: int, share: float = 0.2) -> tuple[Step, ...]:
-    """Some steps arrive later than others that happened after them, as after a failed first delivery."""
-    dice, result = _dice(seed, "held back"), list(steps)
-    for step in steps:
-        if dice.random() < share:
-            place = result.index(step)
-            result.insert(dice.randint(place, len(result) - 1), result.pop(place))
-    return tuple(result)
-
-
-def interleaved(*sequences: Sequence[Step], seed: int) -> tuple[Step, ...]:
-    """Several sequences at once (live and test mode, several customers); each keeps its own order."""
-    dice, waiting = _dice(seed, "interleaved"), [list(sequence) for sequence in sequences if sequence]
-    result = []
-    while waiting:
-        queue = dice.choices(waiting, weights=[len(queue) for queue in waiting])[0]
-        result.append(queue.pop(0))
-        waiting = [queue for queue in waiting if queue]
     return tuple(result)
 
 

@@ -22,25 +22,16 @@ def test_each_event_comes_one_to_five_times_and_the_first_keep_their_order(seed:
     assert list(dict.fromkeys(played)) == IDS
 
 
-@pytest.mark.parametrize("change", [mix.reordered, mix.held_back])
-@given(seed=st.integers())
-def test_another_order_loses_and_adds_nothing(change: object, seed: int) -> None:
-    assert sorted(step.id for step in change(STEPS, seed=seed)) == sorted(IDS)
+@given(st.integers())
+def test_another_order_loses_and_adds_nothing(seed: int) -> None:
+    assert sorted(step.id for step in mix.reordered(STEPS, seed=seed)) == sorted(IDS)
 
 
-@pytest.mark.parametrize("change", [mix.reordered, mix.held_back, mix.duplicated])
+@pytest.mark.parametrize("change", [mix.reordered, mix.duplicated])
 def test_a_seed_repeats_an_order_and_another_seed_gives_another(change: object) -> None:
     orders = {tuple(step.id for step in change(STEPS, seed=seed)) for seed in (1, 1, 2, 3, 4)}
     assert len(orders) > 1
     assert change(STEPS, seed=7) == change(STEPS, seed=7)
-
-
-@given(st.integers())
-def test_interleaved_sequences_keep_their_own_orders(seed: int) -> None:
-    test = scenarios.build("stripe-purchase", seed=2, end_s=1_790_000_000, test=True)
-    played = mix.interleaved(STEPS, test, seed=seed)
-    assert tuple(step for step in played if not step.test) == STEPS
-    assert tuple(step for step in played if step.test) == test
 
 
 def test_a_value_is_set_in_every_body_that_has_its_place() -> None:
