@@ -12,9 +12,11 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from sqlalchemy import text
 
+from bench import servers
 from bridge import store as bridge_store
 from bridge.identity.evidence import Observation
 from bridge.model import Key
@@ -23,49 +25,66 @@ from bridge.store.links import learning as links
 SMALL = 10_000
 KINDS = ("session", "payment_intent", "charge", "invoice", "subscription", "customer")
 PEOPLE = ("user", "email", "customer")  # each by its own lookup
-TRIES = 300
+TRIES = 400
+WARM = 60
 
 
 def run(add: Callable[..., None], name: str, folder: str, database: str, large: int) -> None:
-    url = database if not database.startswith("sqlite") else f"sqlite:///{folder}/links.db"
+    few = _filled(servers.of_its_own(database, "few_links"), f"{folder}/few_links.db", SMALL)
+    many = _filled(database, f"{folder}/links.db", large)
+    found, learned, *of_people = _costs_ms((few, SMALL), (many, large))
+    few.close()
+    many.close()
+    for what, budget, costs in (
+        ("one lookup with {:,} links", 2.0, found),
+        ("learning an event with {:,} links", 2.0, learned),
+        *(
+            (f"one lookup through a person's {kind} with {{:,}} keys of people", 1.2, costs)
+            for kind, costs in zip(PEOPLE, of_people, strict=True)
+        ),
+    ):
+        add(f"{name}: {what.format(SMALL)}", costs[0], "ms")
+        against = f"{name}: {what.format(large)}, against {SMALL:,}"
+        add(against, costs[1] / costs[0], "×", f"≤ {budget:g}", lambda value, budget=budget: value <= budget)
+
+
+def _filled(database: str, path: str, size: int) -> bridge_store.Store:
+    """A store that has had time to settle: with statistics, and nothing left to write or to clean up."""
+    url = database if not database.startswith("sqlite") else f"sqlite:///{path}"
     bridge_store.migrate(url)
-    made = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    few_found, few_learned, few_people = _costs_ms(made, 0, SMALL)
-    many_found, many_learned, many_people = _costs_ms(made, SMALL, large)
-    made.close()
-    add(f"{name}: one lookup with {SMALL:,} links", few_found, "ms")
-    what = f"{name}: one lookup with {large:,} links, against {SMALL:,}"
-    add(what, many_found / few_found, "×", "≤ 2", lambda value: value <= 2)
-    add(f"{name}: learning an event with {SMALL:,} links", few_learned, "ms")
-    what = f"{name}: learning an event with {large:,} links, against {SMALL:,}"
-    add(what, many_learned / few_learned, "×", "≤ 2", lambda value: value <= 2)
-    for kind, few, many in zip(PEOPLE, few_people, many_people, strict=True):
-        add(f"{name}: one lookup through a person's {kind} with {SMALL:,} keys of people", few, "ms")
-        what = f"{name}: one lookup through a person's {kind} with {large:,} keys of people, against {SMALL:,}"
-        add(what, many / few, "×", "≤ 1.2", lambda value: value <= 1.2)
+    store = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    _fill(store, _rows, size // len(KINDS))
+    _fill(store, _person, size // 2)
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        for statement in _SETTLE[store.dialect]:
+            conn.exec_driver_sql(statement)
+    return store
 
 
-def _costs_ms(store: bridge_store.Store, first: int, last: int) -> tuple[float, float, list[float]]:
-    """(a lookup, learning one event, a lookup of each kind of person), any purchase, any person.
+_SETTLE = {"sqlite": ("ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"), "postgresql": ("VACUUM ANALYZE", "CHECKPOINT")}
 
-    It is the lower quartile, because other work disturbs it less.
+
+def _costs_ms(*stores: tuple[bridge_store.Store, int]) -> list[list[float]]:
+    """What it costs in each of the stores to look up, to learn an event, to look up by each kind of a person's keys.
+
+    Any purchase, any person, and the stores by turns, so that what else runs disturbs them alike. It is the lower
+    quartile, because other work disturbs it less.
     """
-    _fill(store, _rows, first // len(KINDS), last // len(KINDS))
-    _fill(store, _person, first // 2, last // 2)
-    dice = random.Random(last)
-    purchases = [dice.randrange(last // len(KINDS)) for _ in range(TRIES)]
-    for number in purchases[: TRIES // 5]:  # connections, caches and the statements' texts are made once
-        _find(store, number)
-        _learn(store, number)
-    found = [_find(store, number) for number in purchases]
-    learned = [_learn(store, number) for number in purchases]
-    people = [dice.randrange(last // 2) for _ in range(TRIES)]
-    of_people = [[_find_person(store, kind, number) for number in people][TRIES // 5 :] for kind in PEOPLE]
-    return _quartile(found), _quartile(learned), list(map(_quartile, of_people))
-
-
-def _quartile(costs_ms: list[float]) -> float:
-    return statistics.quantiles(costs_ms)[0]
+    dice = random.Random(len(stores))
+    tasks: list[tuple[Callable[[bridge_store.Store, int], float], int]] = [
+        (_find, len(KINDS)),
+        (_learn, len(KINDS)),
+        *((partial(_find_person, kind=kind), 2) for kind in PEOPLE),
+    ]
+    costs_ms = []
+    for task, keys in tasks:
+        tried: list[list[float]] = [[] for _ in stores]
+        for _ in range(WARM + TRIES):
+            for (store, size), times in zip(stores, tried, strict=True):
+                times.append(task(store, dice.randrange(size // keys)))
+        # connections, caches and the statements' texts are made once
+        costs_ms.append([statistics.quantiles(times[WARM:])[0] for times in tried])
+    return costs_ms
 
 
 def _find(store: bridge_store.Store, number: int) -> float:
@@ -76,7 +95,7 @@ def _find(store: bridge_store.Store, number: int) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def _find_person(store: bridge_store.Store, kind: str, number: int) -> float:
+def _find_person(store: bridge_store.Store, number: int, kind: str) -> float:
     keys = [_person_key(number, kind)]
     started = time.perf_counter()
     with store.read() as conn:
@@ -102,8 +121,8 @@ def _key(number: int, kind: str) -> Key:
     return Key(f"stripe:live:{ref}", kind, ref)
 
 
-def _fill(store: bridge_store.Store, rows: Callable[[int], Iterator[dict[str, object]]], first: int, last: int) -> None:
-    for start in range(first, last, 2_000):
+def _fill(store: bridge_store.Store, rows: Callable[[int], Iterator[dict[str, object]]], last: int) -> None:
+    for start in range(0, last, 2_000):
         keys = [key for number in range(start, min(last, start + 2_000)) for key in rows(number)]
         with store.write() as conn:
             conn.execute(_KEYS, keys)
@@ -112,8 +131,6 @@ def _fill(store: bridge_store.Store, rows: Callable[[int], Iterator[dict[str, ob
             again = [key | {"n": key["again"]} for key in keys if key.get("again")]
             if again:
                 conn.execute(_EVENTS, again)
-    with store.write() as conn:
-        conn.execute(text("ANALYZE"))
 
 
 def _rows(number: int) -> Iterator[dict[str, object]]:
