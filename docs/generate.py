@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,25 +35,30 @@ _DATABASE: Final = re.compile(r"^(?:SQLite|PostgreSQL)(?:: |, )")
 _PART: Final = re.compile(r"(<!-- generated: ([a-z]+) -->\n)(.*?)(<!-- /generated -->)", re.DOTALL)
 
 
-def pages() -> dict[str, str]:
-    """Path below the repository -> text, of everything that is generated wholly or in part."""
-    whole = {
-        "bridge/rules/reading/fields.json": fields.page(),
-        ".env.example": env_example(),
-        "docs/commands.md": commands(),
-        "docs/mapping.schema.json": json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n",
-        "docs/providers.md": providers.table() + verdicts(),
-        "docs/rooms.md": rooms.page(NOTE),
-        "docs/rooms.svg": rooms.picture(),
-        "docs/settings.md": settings(),
+def pages() -> dict[str, Callable[[], str]]:
+    """Path below the repository -> what writes its text, of everything that is generated wholly or in part."""
+    whole: dict[str, Callable[[], str]] = {
+        "bridge/rules/reading/fields.json": fields.page,
+        ".env.example": env_example,
+        "docs/commands.md": commands,
+        "docs/mapping.schema.json": schema,
+        "docs/providers.md": lambda: providers.table() + verdicts(),
+        "docs/rooms.md": lambda: rooms.page(NOTE),
+        "docs/rooms.svg": rooms.picture,
+        "docs/settings.md": settings,
     }
-    whole[f"bridge/snippet/hosted/{snippet.file_name(snippet.script())}"] = snippet.script()
-    partly = {f"docs/{name}.md": with_parts((ROOT / "docs" / f"{name}.md").read_text()) for name in PARTLY}
-    return whole | partly
+    whole[f"bridge/snippet/hosted/{snippet.file_name(snippet.script())}"] = snippet.script
+    return whole | {f"docs/{name}.md": partial(with_parts, f"docs/{name}.md") for name in PARTLY}
 
 
-def with_parts(text: str) -> str:
+def schema() -> str:
+    """What editors check mapping files with."""
+    return json.dumps(rules.schema_json(), indent=1, ensure_ascii=False) + "\n"
+
+
+def with_parts(name: str) -> str:
     """A page with its generated parts written anew."""
+    text = (ROOT / name).read_text()
     return _PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n{found[4]}", text)
 
 
@@ -375,8 +381,8 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
 
 def main() -> int:
     """Write what has changed, and say what it was."""
-    for name, text in pages().items():
-        file = ROOT / name
+    for name, write in pages().items():
+        file, text = ROOT / name, write()
         if not file.exists() or file.read_text() != text:
             file.write_text(text)
             print(f"wrote {name}")

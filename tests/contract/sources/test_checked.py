@@ -14,7 +14,7 @@ from oracles.differences import DIFFERENCES
 from oracles.rows import ROWS
 
 ROOT = Path(__file__).parents[3]
-WRITTEN = yaml.safe_load(files("bridge.sources").joinpath("presets.yaml").read_text(encoding="utf-8"))
+WRITTEN = yaml.load(files("bridge.sources").joinpath("presets.yaml").read_bytes(), yaml.CSafeLoader)
 KEPT = json.loads((ROOT / "docs/oracles.json").read_text())
 HOWS = {"run", "family", "captured", "read", "assumed"}
 
