@@ -1,4 +1,4 @@
-"""The bridge as people run it: real processes, real sockets, a stand-in for DataFast in a process of its own.
+"""The bridge as people run it: real processes, real sockets, and a stand-in for DataFast beside them.
 
 Every process is a child of the test, writes one log file, takes any free port, and is ended with its group by its own
 id. Waiting is by deadline and never by a fixed sleep. Nothing of the developer's environment reaches a process.
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from bridge.sandbox import sign
+from bridge.sandbox import server, sign
+from bridge.sandbox.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,22 +119,15 @@ class Process:
         self.process.wait()
 
 
-class DataFast(Process):
-    """`python -m bridge sandbox`, which knows every visitor and has no pace unless told otherwise."""
+class DataFast:
+    """The stand-in, in a thread here: it knows every visitor and has no rate limit unless told otherwise."""
 
-    def __init__(self, folder: Path, name: str = "datafast", *options: str) -> None:
-        chosen = [word for option in ("rate_per_minute=0", *options) for word in ("--option", option)]
-        command = ["python", "-m", "bridge", "sandbox", "--port", "0", "--json", "--visitor", "any", "--key", KEY]
-        super().__init__([*command, *chosen], folder, {}, name)
-        told = eventually(self._told, what="the stand-in says where it is")
-        self.url, self.api_url = told["url"], told["api_url"]
+    def __init__(self) -> None:
+        self._running = server.start(Options(keys=(KEY,), known="any", rate_per_minute=0))
+        self.url, self.api_url = self._running.url, self._running.api_url
 
-    def _told(self) -> Any:
-        assert self.process.poll() is None, self.log
-        try:
-            return json.loads(self.log)
-        except ValueError:
-            return None
+    def kill(self) -> None:
+        self._running.stop()
 
     def goals(self) -> list[dict[str, Any]]:
         """What it recorded, oldest first."""
@@ -150,6 +144,23 @@ class DataFast(Process):
     def tell(self, what: str, body: object) -> None:
         """`faults`, `options`, `visitors`: see bridge.sandbox.control."""
         requests.post(f"{self.url}/__fake__/{what}", json=body, timeout=20).raise_for_status()
+
+
+class Sandbox(Process, DataFast):
+    """The same as `python -m bridge sandbox`."""
+
+    def __init__(self, folder: Path) -> None:
+        command = ["python", "-m", "bridge", "sandbox", "--port", "0", "--json", "--visitor", "any", "--key", KEY]
+        super().__init__([*command, "--option", "rate_per_minute=0"], folder, {}, "datafast")
+        told = eventually(self._told, what="the stand-in says where it is")
+        self.url, self.api_url = told["url"], told["api_url"]
+
+    def _told(self) -> Any:
+        assert self.process.poll() is None, self.log
+        try:
+            return json.loads(self.log)
+        except ValueError:
+            return None
 
 
 class Web(Process):
@@ -192,9 +203,14 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.started: list[Process] = []
+        self._beside: list[DataFast] = []
 
-    def datafast(self, name: str = "datafast", *options: str) -> DataFast:
-        return self._keep(DataFast, self.folder, name, *options)
+    def datafast(self) -> DataFast:
+        self._beside.append(DataFast())
+        return self._beside[-1]
+
+    def sandbox(self) -> Sandbox:
+        return self._keep(Sandbox, self.folder)
 
     def web(self, environ: Mapping[str, str], name: str = "web", command: Sequence[str] | None = None) -> Web:
         return self._keep(Web, self.folder, environ, name, command)
@@ -216,6 +232,8 @@ class Machine:
         for process in reversed(self.started):
             if hasattr(process, "process"):
                 process.kill()
+        for stand_in in self._beside:
+            stand_in.kill()
 
 
 def environment(

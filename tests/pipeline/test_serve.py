@@ -126,7 +126,7 @@ def shop(shared_machine) -> Shop:
     (folder / "shop.yaml").write_text(SHOP)
     (folder / "unset.yaml").write_text("provider: github\ngoals:\n  - {goal: pushed, event: push}\n")
     database = shared_machine.folder / "bridge.db"
-    datafast = shared_machine.datafast()
+    datafast = shared_machine.sandbox()
     keys = ", ".join(f"whsec_{key}" for key in SHOP_KEYS)
     web = shared_machine.web(environment(datafast, f"sqlite:///{database}", folder, SHOP_KEYS=keys))
     return Shop(datafast, web, str(database))
