@@ -84,7 +84,31 @@ def rows(store, clock):
     made.inbox.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+# Their statements are written once for both databases (those that are texts are prepared on both in
+# test_statements.py) and take no lease.
+ALIKE = {
+    "test_activity",
+    "test_attribution",
+    "test_changes",
+    "test_overview",
+    "test_people",
+    "test_plans_made",
+    "test_queries_and_actions",
+    "test_retention",
+    "test_small_tables",
+    "test_status",
+    "test_timekeeping",
+}
+
+
+def pytest_generate_tests(metafunc):
+    """On both databases in `make test`, too: here are the statements' own tests. Those of ALIKE are on SQLite there."""
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "store" in metafunc.fixturenames and "store" not in chosen:
+        long = [pytest.mark.long] if metafunc.module.__name__ in ALIKE else []
+        metafunc.parametrize("store", ["sqlite", pytest.param("postgresql", marks=long)], indirect=True)
+
+
+@pytest.fixture
 def store(request):
-    """On both databases in `make test`, too: here are the statements' own tests."""
     return request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "postgres_store")

@@ -202,7 +202,6 @@ def test_bodies_are_searched_in_parts_and_in_any_case(store, listed):
     assert (part.rows, part.looked) == ((), 250)
 
 
-@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True)
 def test_no_filter_walks_over_a_table(store, listed):
     many(store, 1_200)
     for kind in ("events", "goals", "deliveries"):

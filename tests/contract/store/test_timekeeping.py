@@ -67,12 +67,6 @@ class Host:
         self.start()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
-def store(request):
-    """Whole days are played here; the statements are on both databases in test_statements.py."""
-    return request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "postgres_store")
-
-
 @pytest.fixture
 def host(store, clock):
     return Host(store, clock)
