@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import sys
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -15,7 +15,6 @@ from bridge import store as bridge_store
 from bridge.cli import main
 from bridge.store.inbox.first_messages import FirstMessages
 
-ROOT = Path(__file__).parents[3]
 RULE = "goals:\n  - {goal: a, event: b}\n"
 TOKEN = "secret_of_the_first_message_0123456789"
 
@@ -41,29 +40,37 @@ def keep(folder, source="notion", token=TOKEN, sender="192.0.2.7 by 10.0.0.1"):
     database.close()
 
 
-def on_a_terminal(folder, *words, **environ):
-    """What `python -m bridge …` writes to a terminal of 80 columns."""
-    master, slave = pty.openpty()
-    given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "80", "TERM": "dumb", **environ}
-    with subprocess.Popen(
-        [sys.executable, "-m", "bridge", *words], cwd=folder, env=given, stdin=slave, stdout=slave, stderr=slave
-    ) as process:
-        os.close(slave)
-        told = b""
-        try:
-            while more := os.read(master, 65536):
-                told += more
-        except OSError:  # Linux: the other side is closed
-            pass
-        assert process.wait(60) == 0, told
-    os.close(master)
+def all_of(master):
+    """What is written to a terminal until its other side is closed."""
+    told = b""
+    with suppress(OSError), os.fdopen(master, "rb", buffering=0) as terminal:  # Linux: EIO when it is closed
+        while more := terminal.read(65536):
+            told += more
     return told.decode().replace("\r\n", "\n")
 
 
-def test_a_first_message_is_shown_on_a_terminal_with_its_age_and_sender(files):
-    folder = files(notion="notion")
-    keep(folder)
-    told = on_a_terminal(folder, "sources", "notion")
+@pytest.fixture
+def on_a_terminal(monkeypatch):
+    """What a command writes to a terminal of 80 columns."""
+
+    def run(*words, **environ):
+        master, slave = pty.openpty()
+        with monkeypatch.context() as patch, ThreadPoolExecutor(1) as beside:
+            for name, value in {"COLUMNS": "80", "TERM": "dumb", **environ}.items():
+                patch.setenv(name, value)
+            told = beside.submit(all_of, master)
+            with os.fdopen(slave, "w") as terminal:
+                patch.setattr(sys, "stdout", terminal)
+                patch.setattr(sys, "stderr", terminal)
+                assert main(words) == 0
+            return told.result()
+
+    return run
+
+
+def test_a_first_message_is_shown_on_a_terminal_with_its_age_and_sender(files, on_a_terminal):
+    keep(files(notion="notion"))
+    told = on_a_terminal("sources", "notion")
     assert f"    {TOKEN}\n" in told
     assert "from 192.0.2.7 by 10.0.0.1" in told
     assert " ago" in told or "now" in told
@@ -79,31 +86,30 @@ def test_it_is_not_shown_to_a_pipe_nor_as_json(files, capsys):
         assert "on a terminal" in out
 
 
-def test_it_is_not_shown_once_there_is_a_secret_or_for_another_source(files):
-    folder = files(notion="notion", other="notion")
-    keep(folder)
-    assert TOKEN not in on_a_terminal(folder, "sources", "other")
-    assert TOKEN not in on_a_terminal(folder, "sources", "--json")
-    assert TOKEN not in on_a_terminal(folder, "sources", NOTION_WEBHOOK_SECRET="secret_that_is_set")
+def test_it_is_not_shown_once_there_is_a_secret_or_for_another_source(files, on_a_terminal):
+    keep(files(notion="notion", other="notion"))
+    assert TOKEN not in on_a_terminal("sources", "other")
+    assert TOKEN not in on_a_terminal("sources", "--json")
+    assert TOKEN not in on_a_terminal("sources", NOTION_WEBHOOK_SECRET="secret_that_is_set")
 
 
-def test_what_a_stranger_sent_cannot_move_the_cursor(files):
-    folder = files(notion="notion")
-    keep(folder, token="secret_\x1b[2J", sender="\x1b]0;x\x07")
-    told = on_a_terminal(folder, "sources", "notion")
+def test_what_a_stranger_sent_cannot_move_the_cursor(files, on_a_terminal):
+    keep(files(notion="notion"), token="secret_\x1b[2J", sender="\x1b]0;x\x07")
+    told = on_a_terminal("sources", "notion")
     assert "\x1b[2J" not in told
     assert "\x1b]0;" not in told
 
 
-def test_without_a_message_or_a_database_it_says_what_to_do(files):
+def test_without_a_message_or_a_database_it_says_what_to_do(files, on_a_terminal):
     folder = files(notion="notion")
-    assert "There is no database" in " ".join(on_a_terminal(folder, "sources").split())
+    assert "There is no database" in " ".join(on_a_terminal("sources").split())
     keep(folder, "another")
-    assert "None within the last hour. Have Notion send it" in " ".join(on_a_terminal(folder, "sources").split())
+    assert "None within the last hour. Have Notion send it" in " ".join(on_a_terminal("sources").split())
 
 
-def test_sources_that_have_no_first_message_need_no_database(files):
-    told = on_a_terminal(files(slack="slack", stripe="stripe"), "sources")
+def test_sources_that_have_no_first_message_need_no_database(files, on_a_terminal):
+    files(slack="slack", stripe="stripe")
+    told = on_a_terminal("sources")
     assert "database" not in told
     assert "First message" not in told
 
