@@ -110,7 +110,13 @@ def test_whoever_has_the_most_gives_way_and_a_slow_one_elsewhere_does_not(tmp_pa
             sock.close()
 
 
-@pytest.mark.parametrize("first", [ANNOUNCED, ANNOUNCED + b"x" * 33_000], ids=["nothing came", "a little came"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(ANNOUNCED, id="nothing came", marks=pytest.mark.long),
+        pytest.param(ANNOUNCED + b"x" * 33_000, id="a little came"),
+    ],
+)
 def test_room_is_taken_by_what_came_not_by_what_was_announced(tmp_path, first):
     with serving(tmp_path / "log", deadline_s=60) as server:
         announced = [server.connect(first) for _ in range(100)]

@@ -102,11 +102,17 @@ def written_after(*dialects):
     return subprocess.run([sys.executable, "-c", WRITTEN, *dialects], check=True, capture_output=True, text=True).stdout
 
 
-def test_a_migration_is_written_the_same_whichever_databases_tables_were_made_before():
-    alone = written_after()
-    assert alone.count("sqlite_where") == alone.count("postgresql_where") > 5
-    for used in (["sqlite"], ["postgresql"], ["postgresql", "sqlite"]):
-        assert written_after(*used) == alone, used
+@pytest.fixture(scope="module")
+def written_alone():
+    return written_after()
+
+
+@pytest.mark.parametrize(
+    "used", ["postgresql sqlite", *(pytest.param(one, marks=pytest.mark.long) for one in ("sqlite", "postgresql"))]
+)
+def test_a_migration_is_written_the_same_whichever_databases_tables_were_made_before(written_alone, used):
+    assert written_alone.count("sqlite_where") == written_alone.count("postgresql_where") > 5
+    assert written_after(*used.split()) == written_alone
 
 
 def test_an_empty_database_gets_what_all_migrations_make(empty):
@@ -163,7 +169,7 @@ def versions(conn, table):
     return sorted(conn.execute(text(f"SELECT version_num FROM {table}")).scalars())
 
 
-@pytest.mark.parametrize("revision", ["0001", "0003", "0004"])
+@pytest.mark.parametrize("revision", ["0001", pytest.param("0003", marks=pytest.mark.long), "0004"])
 def test_a_revision_in_alembics_default_table_is_taken_over_and_still_there_for_the_release_before(empty, revision):
     with empty.write() as conn:
         former(conn, revision)
@@ -176,16 +182,16 @@ def test_a_revision_in_alembics_default_table_is_taken_over_and_still_there_for_
         assert versions(conn, "alembic_version") == [REVISIONS[-1]]  # current, or of a later release: it runs on them
 
 
-OTHERS = {
-    "none": [],
-    "one": ["3f2a9c"],
-    "several heads": ["3f2a9c", "77aa01"],
-    "one that looks like ours": ["0001"],
-    "one that looks like our newest": [REVISIONS[-1]],
-}
-
-
-@pytest.mark.parametrize("theirs", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        pytest.param([], id="none"),
+        pytest.param(["3f2a9c"], id="one", marks=pytest.mark.long),
+        pytest.param(["3f2a9c", "77aa01"], id="several heads"),
+        pytest.param(["0001"], id="one that looks like ours", marks=pytest.mark.long),
+        pytest.param([REVISIONS[-1]], id="one that looks like our newest"),
+    ],
+)
 def test_the_alembic_version_of_another_application_is_left_alone(empty, theirs):
     with empty.write() as conn:
         conn.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
@@ -255,7 +261,9 @@ def test_a_schema_of_its_own_is_enough(postgres):
     postgres.drop(name)
 
 
-@pytest.mark.parametrize("name", ["Bridge", "my-app", "a b", "a.b"])
+@pytest.mark.parametrize(
+    "name", ["Bridge", *(pytest.param(one, marks=pytest.mark.long) for one in ("my-app", "a b")), "a.b"]
+)
 def test_tables_in_a_schema_whose_name_needs_quotes_are_named_as_well(postgres, name):
     database = postgres.create()
     postgres.execute(database, f'CREATE SCHEMA "{name}"; CREATE TABLE "{name}".events (id int)')
