@@ -13,6 +13,7 @@ from sources_kit import secret_for
 
 from bridge import rules, sources
 from bridge.cli import main
+from bridge.globs import compile_glob
 from bridge.snippet import TOOLS
 from bridge.workbench.setting_up import setup
 
@@ -90,6 +91,24 @@ def test_a_page_names_the_events_that_its_goals_need(recipe, secrets):
     wanted = setup(rule_set, recipe.source, "https://example.com").goal_events
     told = recipe.part("Events to select")
     assert [event for event in wanted if event != "*" and f"`{event}`" not in told] == []
+
+
+TELLING_WHOSE = [
+    ("auth0", "user.updated"),
+    ("calcom", "BOOKING_RESCHEDULED"),
+    ("clerk", "user.updated"),
+    ("supabase", "UPDATE"),
+    ("workos", "user.updated"),
+]
+
+
+@pytest.mark.parametrize(("page", "event"), TELLING_WHOSE)
+def test_sources_prints_the_events_that_a_page_selects_for_the_visitor_alone(page, event, secrets):
+    rule_set, _ = secrets
+    (recipe,) = (one for one in RECIPES if one.page == page)
+    assert f"`{event}`" in recipe.part("Events to select")
+    links = setup(rule_set, recipe.source, "https://example.com").link_events
+    assert any(compile_glob(link).matches(event) for link in links)
 
 
 @pytest.mark.timeout(600)  # a command per page, on a loaded machine
