@@ -91,6 +91,15 @@ def test_without_a_cookie_it_hands_over_nothing(block, told):
     assert re.findall(r"datafast_?visitor|dfv_|undefined|null", bare, re.IGNORECASE) == []
 
 
+FOR_SERVERS = {"@clerk/nextjs", "@workos-inc/authkit-nextjs"}  # beside files of one's own and Next.js itself
+
+
+@pytest.mark.parametrize("block", [one for one in SCRIPTS if "next/headers" in one.text], ids=str)
+def test_what_the_server_renders_imports_no_library_that_runs_only_in_a_browser(block):
+    imported = re.findall(r'^import .* from "([^"]+)"', block.text, re.MULTILINE)
+    assert [one for one in imported if not one.startswith(("./", "next/")) and one not in FOR_SERVERS] == []
+
+
 def test_a_recipe_for_a_browser_and_one_for_next_js_is_on_each_page_or_it_has_a_server_of_its_own():
     pages = {block.page.rpartition("/")[2] for block in SCRIPTS}
     recipes = {page.name for page in (ROOT / "docs/recipes").glob("*.md")} - {"README.md"}
