@@ -19,7 +19,7 @@ from bridge.errors import BridgeError, UsageError
 from bridge.model import Key
 from bridge.store.operator import changes, forgetting, threads
 from bridge.text import count, listing
-from bridge.workbench import linking, why
+from bridge.workbench import linking, stored, why
 from bridge.workbench.describe import as_json
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
-    from bridge.workbench.linking import Cut
+    from bridge.workbench.linking import Cut, Forgetting
 
 
 @click.group(
@@ -204,43 +204,49 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
 
     The command follows the links from what you name to everything that belongs together, shows how much that is, and
     asks. What stays is only that an event of this type arrived and that a goal of this name was sent. Goals that have
-    not been sent yet are never sent. At the end it says what is left for you to do at DataFast and at the provider.
+    not been sent yet are never sent. Events of others that only mention the person lose their bodies, and keep their
+    goals and links. At the end it says what is left for you to do at DataFast and at the provider.
     """
     screen = of_context()
     visitor, customer, user, email = ((given or "").strip() for given in (visitor, customer, user, email))
     typed = [given for given in (visitor, customer, user, email) if given]
     if not typed:
         raise UsageError("Name the person with --visitor, --customer, --user or --email.")
+    rule_set, settings = resources.load_rules(), resources.settings_or_defaults()
     with resources.store() as store:
+        preparer = stored.preparer(store, rule_set, settings)
         with store.read() as conn:
             keys = linking.keys_of(conn, customer=customer, user=user, email=email)
             holds = linking.mentions(conn, keys, typed)
         with screen.progress("Looking through stored events") as step:
             seeds = forgetting.bodies_with(store, holds, step)
-        with store.read() as conn:
-            named = [key.key for key in keys]
-            person = forgetting.whole(conn, visitor=visitor.lower() or None, customer=None, seeds=seeds, people=named)
-        if not (person.keys or person.events or person.goals):
+        wanted = linking.Sought(keys, visitor.lower() or None, typed)
+        what = linking.to_forget(store, preparer, wanted, seeds, None)
+        person = what.person
+        if not (person.keys or person.events or person.goals or person.mentions):
             raise BridgeError(f"Nothing is stored about {listing(typed)}.")
-        how_much = linking.how_much(person)
-        parameters.confirm(f"Remove {how_much}?", yes=yes)
-
-        def removed(conn: Connection) -> None:
-            forgetting.remove(conn, person)
-            changes.record(conn, "forget", "", f"Removed: {how_much}.")
-
-        store.run(removed)
+        if person.mentions and not screen.as_json:
+            screen.say(linking.mentioned(person))
+        parameters.confirm(f"Remove {linking.how_much(person)}?", yes=yes)
+        sentence = store.run(lambda conn: _remove(conn, what))
         scrubbed = forgetting.scrub(store)
-    _print_forgotten(screen, person, scrubbed=scrubbed)
+    _print_forgotten(screen, person, sentence, scrubbed=scrubbed)
 
 
-def _print_forgotten(screen: Screen, person: Person, *, scrubbed: bool) -> None:
+def _remove(conn: Connection, what: Forgetting) -> str:
+    sentence = linking.forget(conn, what)
+    changes.record(conn, "forget", "", sentence)
+    return sentence
+
+
+def _print_forgotten(screen: Screen, person: Person, sentence: str, *, scrubbed: bool) -> None:
     visitors = sorted(person.visitors)
     if screen.as_json:
-        counts = {"events": len(person.events), "goals": len(person.goals), "keys": len(person.keys)}
+        names = ("events", "goals", "keys", "mentions")
+        counts = {name: len(getattr(person, name)) for name in names}
         screen.write_json({"ok": True, **counts, "visitors": visitors, "scrubbed": scrubbed})
         return
-    screen.say(f"Removed: {linking.how_much(person)}.")
+    screen.say(sentence)
     if not scrubbed:
         screen.say(forgetting.NOT_SCRUBBED)
     screen.say(linking.left_to_do(person))

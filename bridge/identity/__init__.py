@@ -1,17 +1,17 @@
 """Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links.learning`.
 
-keys, key, by_kind: the keys of an event · Matching, live_twins: the people among them · bound, visitor_to_bind: a key
-and a visitor that a person or a site binds · tying: the event types worth having for them · candidates: the values that
-may be its visitor · judge, ranked: which are one · provenance, waiting, unattributed: how a visitor was found, or why
-none was, in a sentence for a person.
+keys, key, by_kind: the keys of an event · Matching, live_twins, owners: the people among them · bound,
+visitor_to_bind: a key and a visitor that a person or a site binds · tying: the event types worth having for them ·
+candidates: the values that may be its visitor · judge, ranked: which are one · provenance, waiting, unattributed: how a
+visitor was found, or why none was, in a sentence for a person.
 """
 
 from bridge.identity.keys import BadBinding, bound, by_kind, candidates, key, keys, tying, visitor_to_bind
-from bridge.identity.people import Matching, live_twins
+from bridge.identity.people import Matching, live_twins, owners
 from bridge.identity.sentences import provenance, unattributed, waiting
 from bridge.identity.visitor import JudgedCandidate, judge, ranked
 
 __all__ = [
     "BadBinding", "JudgedCandidate", "Matching", "bound", "by_kind", "candidates", "judge", "key", "keys", "live_twins",
-    "provenance", "ranked", "tying", "unattributed", "visitor_to_bind", "waiting",
+    "owners", "provenance", "ranked", "tying", "unattributed", "visitor_to_bind", "waiting",
 ]  # fmt: skip

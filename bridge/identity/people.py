@@ -106,8 +106,31 @@ class Matching:
     email_key: bytes | None = field(default=None, repr=False)
 
 
+_ANYBODY: Final = Matching(email_key=b"any")
+
+
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching) -> Iterator[Key]:
     """The people whom one event (or one element of it) names, in the order of the file's paths and the preset's."""
+    for spec, value in _values(source, envelope, document, matching):
+        yield from _of(spec, source, value, envelope, matching)
+
+
+def owners(source: Source, envelope: Envelope, document: Document) -> Iterator[tuple[str, bool]]:
+    """What one event says of whose it is: each string, and whether it certainly is one person's.
+
+    It does not matter by what people are recognised. An address of a role is here, too, but it is nobody's.
+    """
+    for spec, value in _values(source, envelope, document, _ANYBODY):
+        for one in _named(value, _EMAIL if spec.kind == "email" else _USER):
+            yield str(one), any(key.sure for key in _of(spec, source, one, envelope, _ANYBODY))
+        if spec.kind != "email" and isinstance(value, dict):
+            yield from ((str(one), False) for one in _named(value, _REFERENCE | _EXTERNAL))
+
+
+def _values(
+    source: Source, envelope: Envelope, document: Document, matching: Matching
+) -> Iterator[tuple[PersonSpec, Json | Missing]]:
+    """What stands at each place of a person's id: an id, or an object (metadata) that may hold one."""
     for spec in of_type(source.people, envelope.type):
         if not (matching.users if spec.kind != "email" else matching.email_key):
             continue  # nobody is recognised by it
@@ -118,7 +141,7 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
                 continue  # the file says that it is the visitor's
             value = path.read(document) if spec.own else path.whole(document)
             for one in value if isinstance(value, list) else (value,):
-                yield from _of(spec, source, one, envelope, matching)
+                yield spec, one
 
 
 def _of(

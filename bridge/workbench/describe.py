@@ -17,6 +17,7 @@ from bridge.presets import stated
 from bridge.store.clock import read_ms
 from bridge.store.goals.parking import DRY_RULE
 from bridge.store.operator import actions, status
+from bridge.store.operator.forgetting import MENTIONED
 from bridge.text import ago, count, listing, ordinal, span, when, when_short
 from bridge.workbench import trace
 
@@ -80,6 +81,8 @@ def removed(detail: EventDetail) -> str:
     if detail.trace is not None or detail.event.body is not None or line.state != EventState.ROUTED:
         return ""
     if forgotten(line.reason):
+        if (line.reason or "").endswith(MENTIONED):
+            return f"Body and trace were {line.reason}; verdict, goals and links stay."
         return f"Body, trace and personal keys were {line.reason}; verdict and goals stay."
     return "Body and trace were removed after BRIDGE_RETENTION_DAYS; verdict and goals stay."
 

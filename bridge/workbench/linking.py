@@ -7,29 +7,29 @@ taken back before anybody can see it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.errors import UsageError
-from bridge.identity.people import email_hash, is_address
+from bridge.identity.people import email_hash, is_address, owners
 from bridge.store import Store, facts
 from bridge.store.goals import parking
 from bridge.store.operator import forgetting, queries, threads
 from bridge.text import ago, count, listing
-from bridge.workbench import describe, why
+from bridge.workbench import describe, stored, why
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.identity.choice import KnownLinks
-    from bridge.model import Key
+    from bridge.model import Event, Key
+    from bridge.prepare import Preparer
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
     from bridge.store.operator.queries import GoalDetail, GoalLine
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.describe import Moment
-    from bridge.workbench.person import Someone
 
 _OPEN: Final = ("pending", "held")
 
@@ -162,32 +162,69 @@ _SHORT: Final = 5  # characters: what has fewer (`pro`, `v2`) stands in the bodi
 class Forgetting:
     """All that is stored about a person, as far as stored bodies were looked through for their ids.
 
-    people: the customers, users and addresses among the keys. found: the events that only their bodies tell;
-    looked_at: the last one that was looked at; None: all were.
+    holds: whether a reading of a body names the person. people: the customers, users and addresses among the keys.
+    found: the events that only their bodies tell; looked_at: the last one that was looked at; None: all were.
     """
 
     person: Person
+    holds: Callable[[str], bool]
     people: tuple[KeyLine, ...]
     found: frozenset[int]
     looked_at: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Whom somebody wants to be forgotten. keys: of one person; typed: what was typed besides."""
+
+    keys: Sequence[KeyLine]
+    visitor: str | None = None
+    typed: Sequence[str] = ()
+
+
 def to_forget(
-    store: Store, someone: Someone, found: Iterable[int] = (), after: int | None = 0, pages: int = PAGES
+    store: Store,
+    preparer: Preparer,
+    wanted: Sought,
+    found: Iterable[int] = (),
+    after: int | None = 0,
 ) -> Forgetting:
     """All that belongs to a person, and a part of the search through the bodies behind this event. None: no search."""
-    named = the_person(someone.name, someone.named)
+    names = [key.key for key in wanted.keys]
     with store.read() as conn:
-        by_links = forgetting.whole(conn, visitor=someone.visitor, customer=None, seeds=(), people=named)
-        holds = mentions(conn, someone.named, [someone.visitor or ""])
+        by_links = forgetting.whole(conn, visitor=wanted.visitor, customer=None, seeds=(), people=names)
+        holds = mentions(conn, wanted.keys, [*wanted.typed, wanted.visitor or ""])
     seeds = set(found)
     if after is not None:
-        some, after = forgetting.search(store, holds, after, pages)
+        some, after = forgetting.search(store, holds, after, PAGES)
         seeds |= some
     seeds -= by_links.events
+    others = {
+        event.id
+        for events in stored.some(store, list(seeds))
+        for event in events
+        if _is_anothers(preparer, event, by_links.keys, holds)
+    }
     with store.read() as conn:
-        person = forgetting.whole(conn, visitor=someone.visitor, customer=None, seeds=seeds, people=named)
-        return Forgetting(person, tuple(threads.people_among(conn, sorted(person.keys))), frozenset(seeds), after)
+        person = forgetting.whole(conn, visitor=wanted.visitor, customer=None, seeds=seeds - others, people=names)
+        person.mentions |= others - person.events
+        people = threads.people_among(conn, sorted(person.keys))
+    return Forgetting(person, holds, tuple(people), frozenset(seeds), after)
+
+
+def forget(conn: Connection, what: Forgetting) -> str:
+    """Remove all that belongs to a person; what was removed, in a sentence."""
+    forgetting.remove(conn, what.person, what.holds)
+    return f"Removed: {how_much(what.person)}."
+
+
+def _is_anothers(preparer: Preparer, event: Event, keys: Collection[str], holds: Callable[[str], bool]) -> bool:
+    """Whether an event that names the person is somebody else's: it says whose it is, and that is not the person."""
+    source, documents = preparer.rule_set.sources.get(event.source), preparer.read(event).documents
+    if source is None or any(key.text in keys for document in documents for key in document.observation.keys):
+        return False
+    whose = [one for document in documents for one in owners(source, document.envelope, document.document)]
+    return any(sure for _, sure in whose) and not any(forgetting.held(holds, text.encode()) for text, _ in whose)
 
 
 def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str = "") -> list[KeyLine]:
@@ -240,13 +277,27 @@ def mentions(conn: Connection, named: Iterable[KeyLine], typed: Iterable[str] = 
 
 def how_much(person: Person) -> str:
     """All that is stored about a person, in numbers."""
-    parts = [
-        count(len(person.events), "event"),
-        count(len(person.goals), "goal"),
-        count(len(person.keys), "key"),
-        count(len(person.visitors), "visitor id"),
-    ]
+    counted = {
+        "event": len(person.events),
+        "goal": len(person.goals),
+        "key": len(person.keys),
+        "visitor id": len(person.visitors),
+    }
+    parts = [count(number, name) for name, number in counted.items() if number]
+    if person.mentions:
+        one = len(person.mentions) == 1
+        parts.append(f"the {'body' if one else 'bodies'} of {count(len(person.mentions), 'event')} of others")
     return listing(parts)
+
+
+def mentioned(person: Person) -> str:
+    """What becomes of the events of others that mention a person; empty without such."""
+    number = len(person.mentions)
+    if not number:
+        return ""
+    if number == 1:
+        return "1 event of others mentions this person: it loses its body, and its goals and links stay."
+    return f"{number} events of others mention this person: they lose their bodies, and their goals and links stay."
 
 
 def left_to_do(person: Person) -> str:

@@ -353,6 +353,19 @@ def test_a_forgotten_person_leaves_nothing(shop, who):
     assert shop.visit.change("/console/people/forget", person=name).status_code == 400
 
 
+def test_whoever_mentions_the_person_is_said_apart_and_loses_a_body_only(shop):
+    shop.play(sign_up(visitor=BOB, mail=MAIL), checkout(1, ALICE, metadata={"userId": "user_9", "by": "user_abc"}))
+    person = forgettable(shop, "user_abc")
+    assert "and the body of 1 event of others?" in person["page"]
+    assert "1 event of others mentions this person: it loses its body" in person["page"]
+    assert ALICE not in person["page"]
+    shop.visit.change("/console/people/forget", person="user_abc", found=person["found"])
+    assert "user_abc" not in everything(shop)
+    assert [(row.body, row.verdict) for row in shop.desk.rows(schema.events)] == [(None, "matched")] * 2
+    assert [goal.visitor for goal in shop.desk.goals()] == [None, ALICE]
+    assert "user_9" in shop.page(ALICE)
+
+
 def test_who_else_is_forgotten_is_said_before(shop):
     shop.play(checkout(1, ALICE), checkout(2, ALICE, customer="cus_2"), checkout(3, BOB, customer="cus_3"))
     page = forgettable(shop, "cus_1")["page"]

@@ -12,7 +12,7 @@ from test_people_across_tools import FILES, checkout, customer, form, refund, re
 from bridge.cli import main
 from bridge.identity.people import email_hash
 from bridge.store import facts, schema
-from bridge.workbench import people
+from bridge.workbench import linking, people, stored
 
 MAIL = "canary@example.com"
 
@@ -230,6 +230,106 @@ def test_a_word_that_is_an_id_is_looked_for_only_where_links_lead(desk, bridge):
     code, _, err = bridge("forget", "--email", "pro", "--yes")
     assert code == 2
     assert "--email should be a whole address" in err
+
+
+# --------------------------------------------------------------------------------- forgetting whom others mention
+
+TELLING = {  # goals that say who invited the buyer
+    **FILES,
+    "stripe.yaml": """\
+provider: stripe
+goals:
+  - goal: purchase
+    event: checkout.session.completed
+    once_per: "{data.object.id}"
+    metadata: {from: "{data.object.metadata.inviter}", plan: "{data.object.metadata.plan}"}
+    description: "invited by {data.object.metadata.inviter}"
+  - {goal: invited, event: checkout.session.completed, once_per: data.object.metadata.inviter}
+  - {goal: refund, event: charge.refunded, once_per: data.object.id}
+""",
+}
+ANN = {"customer_details": {"email": "ann@example.com"}}
+
+
+def forgetting_of(desk, visitor=None, **named):
+    """What the command and the console would remove."""
+    with desk.store.read() as conn:
+        keys = linking.keys_of(conn, **named)
+    wanted = linking.Sought(keys, visitor, list(named.values()))
+    return linking.to_forget(desk.store, stored.preparer(desk.store, desk.rules, desk.settings), wanted)
+
+
+@pytest.mark.parametrize("matching", ["on", "off"])
+@pytest.mark.parametrize("whom", ["email", "user"])
+def test_whoever_mentions_a_forgotten_person_keeps_the_rest(store, clock, matching, whom):
+    desk = Desk(store, clock, TELLING, destinations=("default", "other"), BRIDGE_MATCH_EMAIL=matching)
+    called = {"email": MAIL, "user": "user_abc"}[whom]
+    play(desk, sign_up(visitor=BOB, mail=MAIL), form(BOB, MAIL))
+    play(desk, checkout(metadata={"userId": "user_ann", "inviter": f"by {called.upper()}", "plan": "pro"}, **ANN))
+    play(desk, sign_up("user_ann", mail="ann@example.com"))
+    with desk.store.read() as conn:
+        key = facts.get(conn, facts.EMAIL_KEY)
+    what = forgetting_of(desk, **{whom: called})
+    assert linking.mentioned(what.person).startswith("1 event of others mentions this person")
+    assert linking.how_much(what.person).endswith(" and the body of 1 event of others")
+    desk.store.run(lambda conn: linking.forget(conn, what))
+    left = everything(desk)
+    for text in (BOB, called, called.upper(), email_hash(MAIL, key.encode()) if key else MAIL.upper()):
+        assert text not in left, text
+    assert {row.id for row in desk.rows(schema.events) if row.body is not None} >= {4}
+    play(desk, refund())
+    kept = {goal.name: goal for goal in desk.goals() if goal.visitor == ALICE}
+    assert set(kept) == {"purchase", "invited", "sign_up", "refund"}
+    assert (json.loads(kept["purchase"].metadata), kept["purchase"].description) == ({"plan": "pro"}, "")
+    assert (kept["purchase"].state, kept["purchase"].once_key) == ("pending", "stripe:live:purchase:cs_1")
+    assert kept["invited"].once_key == f"forgotten:{kept['invited'].id}"
+    assert desk.rows(schema.link_events, schema.link_events.c.event_id == kept["purchase"].event_id) != []
+
+
+@pytest.mark.parametrize(
+    ("event", "theirs"),
+    [
+        (checkout(2, ALICE, metadata={"inviter": MAIL}, **ANN), True),
+        (checkout(2, ALICE, metadata={"inviter": MAIL, "userId": "user_ann"}), True),
+        (checkout(2, ALICE, metadata={"cc": MAIL, "userId": 42}), True),
+        (checkout(2, ALICE, metadata={"cc": MAIL}), False),  # nobody knows whose it is
+        (checkout(2, ALICE, metadata={"cc": MAIL, "userId": "guest"}), False),
+        (checkout(2, ALICE, user="order_2", metadata={"cc": MAIL}), False),
+        (checkout(2, ALICE, customer_details={"email": "billing@acme.example"}, metadata={"cc": MAIL}), False),
+        (checkout(2, ALICE, metadata={"email": MAIL}, **ANN), False),
+        (checkout(2, ALICE, customer_details={"email": f" {MAIL.upper()}"}, metadata={"userId": "user_1"}), False),
+        (checkout(2, ALICE, user="user_abc", metadata={"cc": MAIL}, **ANN), False),  # by the link of her sign-up
+    ],
+    ids=str,
+)  # fmt: skip
+def test_whose_an_event_is_that_names_a_forgotten_person(desk, event, theirs):
+    play(desk, sign_up(visitor=BOB, mail=MAIL), customer("cus_9", userId="user_abc"), event)
+    person = forgetting_of(desk, email=MAIL).person
+    assert (3 in person.mentions, 3 in person.events) == (theirs, not theirs)
+
+
+def test_the_address_of_a_role_is_its_owners(desk):
+    """Nobody is recognised by info@, but the event says whose it is."""
+    play(desk, sign_up(mail="info@acme.example"), checkout(2, BOB, metadata={"shop": "info@acme.example"}, **ANN))
+    person = forgetting_of(desk, email="info@acme.example").person
+    assert (person.events, person.mentions) == ({1}, {2})
+
+
+def test_who_is_only_mentioned_is_forgotten_too_and_why_says_what_is_gone(desk, bridge):
+    play(desk, checkout(1, ALICE, metadata={"inviter": MAIL}, **ANN), checkout(2, ALICE, metadata={"cc": MAIL}, **ANN))
+    code, out, err = bridge("forget", "--email", MAIL)
+    assert code == 2
+    assert "2 events of others mention this person: they lose their bodies" in out
+    assert "Remove the bodies of 2 events of others?" in err
+    code, out, _ = bridge("forget", "--email", MAIL, "--yes")
+    assert (code, "Removed: the bodies of 2 events of others." in out) == (0, True)
+    assert MAIL not in everything(desk)
+    assert {goal.visitor for goal in desk.goals()} == {ALICE}
+    out = bridge("why", "ev_1")[1]
+    assert "together with a person whom the event only mentioned; verdict, goals and links stay" in out
+    assert "purchase" in out
+    assert bridge("forget", "--email", MAIL, "--yes")[0] == 1
+    assert json.loads(bridge("forget", "--email", "ann@example.com", "--yes", "--json")[1])["mentions"] == 0
 
 
 # ------------------------------------------------------------------------------------------- what would help

@@ -3,7 +3,8 @@
 A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies hold
 that string, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
 new is found. An event keeps its type, time and dedupe key (otherwise its provider could bring everything back), a goal
-its name, state and times. `scrub` makes SQLite overwrite what it only marked as free.
+its name, state and times. Of an event that is somebody else's and only mentions the person, just what it says is
+removed: nothing is found through it. `scrub` makes SQLite overwrite what it only marked as free.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ T = TypeVar("T")
 
 FORGOTTEN: Final = "forgotten"  # the reason of a goal, and how that of an event begins
 CUT: Final = "cut by a person"  # why a person's key links nothing any more
-_REQUESTED: Final = "forgotten at a person's request on {:%Y-%m-%d %H:%M} UTC"
+_REQUESTED: Final = "forgotten at a person's request on {} UTC"
+MENTIONED: Final = "together with a person whom the event only mentioned"  # how the reason of such an event ends
+_BESIDE: Final = f"forgotten on {{}} UTC, {MENTIONED}"
 NOT_SCRUBBED: Final = (
     "The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them."
 )
@@ -52,12 +55,13 @@ _ROUNDS: Final = 50
 
 @dataclass
 class Person:
-    """All that belongs to one person, as far as the database knows."""
+    """All that belongs to one person, as far as the database knows. mentions: events of others that name the person."""
 
     visitors: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
     events: set[int] = field(default_factory=set)
     goals: set[int] = field(default_factory=set)
+    mentions: set[int] = field(default_factory=set)
 
     @property
     def size(self) -> int:
@@ -134,6 +138,11 @@ _ESCAPED: Final = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
 _SPACES: Final = "nrtbf"
 
 
+def held(holds: Callable[[str], object], *parts: bytes) -> bool:
+    """Whether one of these, in one of its readings, is meant."""
+    return any(holds(text_) for part in parts for text_ in readings(part))
+
+
 def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text.lower())
 
@@ -157,7 +166,7 @@ def search(store: Store, holds: Callable[[str], object], after: int, pages: int)
             return found, None
         for event in page:
             beside = json.dumps([dict(event.headers), dict(event.query)], ensure_ascii=False).encode("utf-8", "replace")
-            if any(holds(text_) for part in (event.body or b"", beside) for text_ in readings(part)):
+            if held(holds, event.body or b"", beside):
                 found.add(event.id)
         after = page[-1].id
     return found, after
@@ -215,12 +224,16 @@ def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
         yield values[start : start + _PIECE]
 
 
-def remove(conn: Connection, person: Person) -> None:
-    """Remove everything about the person; a goal that was not sent yet is never sent."""
+def remove(conn: Connection, person: Person, holds: Callable[[str], object] = lambda _text: False) -> None:
+    """Remove everything about the person; a goal that was not sent yet is never sent.
+
+    holds: as for `search`; finds the person in the goals of events that only mention them.
+    """
     link_statements.lock(conn)
     if conn.dialect.name == "sqlite":
         conn.execute(text("PRAGMA secure_delete = ON"))
-    why = _REQUESTED.format(datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC))
+    at = f"{datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC):%Y-%m-%d %H:%M}"
+    why = _REQUESTED.format(at)
     visitors = person.visitors | _borrowed(conn, person)
     ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
     for some in _pieces(sorted(person.goals)):
@@ -231,6 +244,7 @@ def remove(conn: Connection, person: Person) -> None:
     for some in _pieces(sorted(person.events)):
         conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
         _delete(conn, some, link_events.c.event_id)
+    _take_out(conn, sorted(person.mentions), holds, _BESIDE.format(at))
     _forget_keys(conn, sorted(person.keys))
     for named in _pieces(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
@@ -238,6 +252,23 @@ def remove(conn: Connection, person: Person) -> None:
     for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
         called_so = events.c.provider_event_id.in_(named), events.c.reason == why
         conn.execute(update(events).where(*called_so).values(provider_event_id=None))
+
+
+def _take_out(conn: Connection, mentions: Sequence[int], holds: Callable[[str], object], why: str) -> None:
+    """Empty events of others, and remove from their goals only what names the person."""
+    for some in _pieces(mentions):
+        conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
+        for goal in conn.execute(select(goals).where(goals.c.event_id.in_(some))).all():
+            told: dict[str, str] = json.loads(goal.metadata)
+            kept = {name: value for name, value in told.items() if not held(holds, f"{name} {value}".encode())}
+            values: dict[str, Any] = {} if kept == told else {"metadata": json.dumps(kept, ensure_ascii=False)}
+            if held(holds, goal.description.encode()):
+                values["description"] = ""
+            if held(holds, goal.once_key.encode()):
+                values["once_key"] = _EMPTY_GOAL["once_key"]
+            if values:
+                conn.execute(update(goals).where(goals.c.id == goal.id).values(values))
+                alerting.empty(conn, [goal.id])
 
 
 def _forget_keys(conn: Connection, keys: Sequence[str]) -> None:

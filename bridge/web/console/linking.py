@@ -18,16 +18,18 @@ from bridge.store.operator import activity, forgetting, threads
 from bridge.web.console import filters
 from bridge.web.console.person import NAMING, address
 from bridge.web.console.rendering import Done, change, notice, page
-from bridge.workbench import linking, person
+from bridge.workbench import linking, person, stored
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from flask.typing import ResponseReturnValue
     from sqlalchemy import Connection
 
     from bridge.app import Bridge
     from bridge.settings import Settings
     from bridge.store.operator.threads import KeyLine
-    from bridge.workbench.linking import Cut
+    from bridge.workbench.linking import Cut, Forgetting
     from bridge.workbench.person import Someone
 
 FOUND_MAX: Final = 300  # events that only their bodies tell, which an address can still carry
@@ -159,7 +161,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         return redirect(url_for("console.forget", person=name), 303)
     someone = _someone(bridge, name)
     found = _ids(request.args.get("found", ""))
-    what = linking.to_forget(bridge.store, someone, found, filters.row(request.args, "after") or 0)
+    what = _to_forget(bridge, someone, found, filters.row(request.args, "after") or 0)
     if len(what.found) > FOUND_MAX:
         raise BridgeError(
             f"More than {FOUND_MAX} stored bodies hold an id of this person, though no link leads to their events. Use"
@@ -176,6 +178,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         found=",".join(map(str, sorted(what.found))),
         newest=newest,
         how_much=linking.how_much(what.person),
+        mentioned=linking.mentioned(what.person),
         left=linking.left_to_do(what.person),
         **NAMING,
     )
@@ -183,16 +186,17 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
 
 def _forget(bridge: Bridge) -> ResponseReturnValue:
     someone = _someone(bridge, request.form.get("person", ""))
-    what = linking.to_forget(bridge.store, someone, _ids(request.form.get("found", "")), None)
-
-    def removed(conn: Connection) -> Done:
-        forgetting.remove(conn, what.person)
-        return Done("", f"Removed: {linking.how_much(what.person)}.")
-
-    done = change(bridge, "forget", removed)
+    what = _to_forget(bridge, someone, _ids(request.form.get("found", "")), None)
+    done = change(bridge, "forget", lambda conn: Done("", linking.forget(conn, what)))
     if not forgetting.scrub(bridge.store):
         notice(f"{done.sentence} {forgetting.NOT_SCRUBBED}")
     return redirect(url_for("console.people"), 303)
+
+
+def _to_forget(bridge: Bridge, someone: Someone, found: Iterable[int], after: int | None) -> Forgetting:
+    linking.the_person(someone.name, someone.named)
+    preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
+    return linking.to_forget(bridge.store, preparer, linking.Sought(someone.named, someone.visitor), found, after)
 
 
 def _someone(bridge: Bridge, name: str) -> Someone:
