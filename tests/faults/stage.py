@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
 from bridge.sandbox.server import start
-from chaos.family import Member, free_port, wait
+from chaos.family import Member, answers, free_port, wait
 from chaos.plan import KEY, SECRET
 from chaos.run import ROOT
 
@@ -92,6 +92,8 @@ class Stage:
     def answers(self, web: Member) -> bool:
         assert web.process is not None
         assert web.process.poll() is None, web.log_file.read_text()
+        if not answers(web.port):
+            return False
         try:
             return requests.get(f"http://127.0.0.1:{web.port}/healthz", timeout=20).status_code == 200
         except requests.RequestException:

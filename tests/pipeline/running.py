@@ -42,15 +42,19 @@ SECRETS = {
 
 
 def eventually(look: Callable[[], Any], timeout_s: float = PATIENCE_S, what: str = "") -> Any:
-    """What `look` gives as soon as it is something; AssertionError with its last answer when the time is over."""
+    """What `look` gives as soon as it is something; AssertionError with its last answer when the time is over.
+
+    To look takes a quarter of the time at most: the rest belongs to whoever is waited for.
+    """
     end = time.monotonic() + timeout_s
     while True:
+        began = time.monotonic()
         found = look()
         if found:
             return found
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout_s:.0f} s: {what or look}; last: {found!r}")
-        time.sleep(0.02)
+        time.sleep(max(0.02, 3 * (time.monotonic() - began)))
 
 
 class Process:
