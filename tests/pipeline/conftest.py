@@ -1,8 +1,8 @@
 """`machine`: starts real processes for one test, or for all of a file (`shared_machine`), and ends what is left.
 
-`chat` and `mail`: what alerts are sent to, over HTTP and SMTP. `console` and `visit`: a bridge in this process whose
-console is on, and somebody who is signed in there; `looker`: the same for tests that change nothing, of which those of
-a file share one bridge.
+`command`: a command in this process. `chat` and `mail`: what alerts are sent to, over HTTP and SMTP. `console` and
+`visit`: a bridge in this process whose console is on, and somebody who is signed in there; `looker`: the same for tests
+that change nothing, of which those of a file share one bridge.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from composed import Composed
 from console_kit import TOKEN, Visit
 from running import Machine
 
+from bridge.cli import main
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conftest import Clock, Postgres
@@ -35,6 +37,20 @@ def shared_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine
     made = Machine(tmp_path_factory.mktemp("machine"))
     yield made
     made.stop_all()
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """`python -m bridge …` in this process: its exit code and what it says. Its environment stays for the next one."""
+
+    def run(*words: str, **environ: str) -> tuple[int, str]:
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        code = main(words)
+        return code, "".join(capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture

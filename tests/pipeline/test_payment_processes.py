@@ -1,4 +1,4 @@
-"""Payments and dry rules with `serve`, the stand-in for DataFast and the commands, each a process of its own."""
+"""Payments and dry rules with `serve` as a process, the stand-in for DataFast, and the commands."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from test_payments import FILE
 SECRET = "a secret of the shop"
 
 
-def test_a_payment_goes_out_and_what_was_dry_is_sent_by_a_command(machine, sqlite_url):
+def test_a_payment_goes_out_and_what_was_dry_is_sent_by_a_command(machine, sqlite_url, command):
     (machine.folder / "mappings").mkdir()
     (machine.folder / "mappings" / "shop.yaml").write_text(FILE.replace("    max_age: 2d\n", ""))
     datafast = machine.datafast()
     environ = environment(datafast, sqlite_url, machine.folder / "mappings", SHOP_WEBHOOK_SECRET=SECRET)
     web = machine.web(environ)
     datafast.tell("faults", {"kind": "recorded_500", "path": "/payments"})  # its answer is lost, and it is sent again
-
-    def command(*words):
-        ran = machine.bridge(*words, environ=environ, name=f"command{len(machine.started)}")
-        return ran.ended(), ran.log
 
     def payments():
         return requests.get(f"{datafast.url}/__fake__/payments", timeout=10).json()["payments"]
@@ -32,7 +28,7 @@ def test_a_payment_goes_out_and_what_was_dry_is_sent_by_a_command(machine, sqlit
     (payment,) = eventually(payments, what="the payment is recorded")
     assert (payment["amount"], payment["transaction_id"]) == (29, "o1")
     eventually(lambda: web.told("attempt", state="pending"), what="its answer was lost")
-    assert command("goals", "retry", "--yes", "goal_1")[0] == 0  # not to wait for the next try
+    assert command("goals", "retry", "--yes", "goal_1", **environ)[0] == 0  # not to wait for the next try
     eventually(lambda: web.told("attempt", state="delivered"), what="it was taken once")
     assert [row["transaction_id"] for row in payments()] == ["o1"]
 
