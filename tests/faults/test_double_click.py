@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select, update
-from stage import PATIENCE_S, checkout
+from stage import PATIENCE_S, Stage, checkout
 
 from bridge import store as bridge_store
 from bridge.store import schema
@@ -36,15 +38,35 @@ def set_state(stage, goal_id, state):
     store.close()
 
 
-@pytest.fixture
-def delivered(stage):
-    """Some goals that were delivered, and nobody who would send more just now; two stores, as two processes have."""
+def deliver(stage):
+    """Five goals."""
     web = stage.web()
     for number in range(5):
         assert stage.post(web, checkout(number)).status_code == 200
     stage.wait_recorded(*range(5))
     wait(lambda: stage.sql("SELECT count(*) FROM goals WHERE state = 'delivered'")[0][0] == 5, PATIENCE_S, "written")
-    web.end()
+    web.signal(signal.SIGTERM, to="master")
+    assert web.process.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def delivered_file(tmp_path_factory, sqlite_template):
+    """A SQLite database with the goals, to copy."""
+    folder = tmp_path_factory.mktemp("delivered")
+    shutil.copy(sqlite_template, folder / "bridge.db")
+    made = Stage(folder, f"sqlite:///{folder / 'bridge.db'}")
+    deliver(made)
+    made.close()
+    return folder / "bridge.db"
+
+
+@pytest.fixture
+def delivered(request, stage, tmp_path):
+    """Some goals that were delivered, and nobody who would send more just now; two stores, as two processes have."""
+    if stage.database_url.startswith("sqlite"):
+        shutil.copy(request.getfixturevalue("delivered_file"), tmp_path / "bridge.db")
+    else:
+        deliver(stage)
     stores = [bridge_store.open(stage.database_url) for _ in range(2)]
     yield stores
     for store in stores:

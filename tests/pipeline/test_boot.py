@@ -38,17 +38,40 @@ def _watch(event, args):
 sys.addaudithook(_watch)
 _tell("watching")
 """
+WATCH_IMPORTS = """
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        with open(os.environ["IMPORTED"], "a") as file:
+            file.write(f"{os.getpid()} {name}\\n")
+
+sys.meta_path.insert(0, Watch())
+"""
+
+
+def trapped(folder):
+    """An environment in which a process tells on itself, and what it told."""
+    (folder / "trap").mkdir()
+    (folder / "trap" / "sitecustomize.py").write_text(TRAP + WATCH_IMPORTS)
+    told, imported = folder / "told.txt", folder / "imported.txt"
+    path = os.pathsep.join((str(folder / "trap"), str(ROOT)))
+    environ = {"PYTHONPATH": path, "TRAP": str(told), "IMPORTED": str(imported)}
+    return environ, lambda: set(told.read_text().splitlines())
 
 
 @pytest.fixture
 def trap(tmp_path):
-    """An environment in which a process tells on itself, and what it told."""
-    folder = tmp_path / "trap"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(TRAP)
-    told = tmp_path / "told.txt"
-    environ = {"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))), "TRAP": str(told)}
-    return environ, lambda: set(told.read_text().splitlines())
+    return trapped(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def served(shared_machine):
+    """A web process in the trap, on SQLite, up to its first goal; and what it told."""
+    environ, told = trapped(shared_machine.folder)
+    datafast = shared_machine.datafast()
+    web = shared_machine.web({**environment(datafast, f"sqlite:///{shared_machine.folder / 'bridge.db'}"), **environ})
+    assert web.stripe(checkout()).status_code == 200
+    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
+    return web, told
 
 
 def run(code: str, environ: dict[str, str]) -> str:
@@ -71,24 +94,9 @@ def test_the_hot_path_does_not_load_the_sdk_of_stripe():
     assert run(code, {"PYTHONPATH": str(ROOT)}) == ""
 
 
-def test_starting_and_working_need_no_network_and_no_sdk(trap, machine):
-    environ, told = trap
-    datafast = machine.datafast()
-    url = f"sqlite:///{machine.folder / 'bridge.db'}"
-    web = machine.web({**environment(datafast, url), **environ})
-    assert web.stripe(checkout()).status_code == 200
-    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
-    assert web.stop()[0] == 0
-    assert told() == {"watching"}
-
-
-def test_the_threads_of_a_worker_share_one_heap(machine):
+def test_the_threads_of_a_worker_share_one_heap(served):
     """By itself, glibc gives threads arenas of their own, each of which keeps the memory that is freed in it."""
-    datafast = machine.datafast()
-    web = machine.web(environment(datafast, f"sqlite:///{machine.folder / 'bridge.db'}"))
-    assert web.stripe(checkout()).status_code == 200
-    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
-    master = web.process.pid
+    master = served[0].process.pid
     [worker] = Path(f"/proc/{master}/task/{master}/children").read_text().split()
     maps = Path(f"/proc/{worker}/maps").read_text()
     used_and_spare = re.findall(r"^(\w+)-(\w+) rw-p .*\n\2-(\w+) ---p", maps, re.MULTILINE)
@@ -96,35 +104,22 @@ def test_the_threads_of_a_worker_share_one_heap(machine):
     assert ARENA not in sizes
 
 
-WATCH_IMPORTS = """
-import os, sys
-
-class Watch:
-    def find_spec(self, name, path=None, target=None):
-        with open(os.environ["TRAP"], "a") as file:
-            file.write(f"{os.getpid()} {name}\\n")
-
-sys.meta_path.insert(0, Watch())
-"""
-
-
-def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_nothing(trap, machine):
+def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_nothing(served, shared_machine):
     """Up to the first goal, and with a database that has to be created: what is loaded is start and memory."""
-    environ, _ = trap
-    (machine.folder / "trap").mkdir(exist_ok=True)
-    (machine.folder / "trap" / "sitecustomize.py").write_text(WATCH_IMPORTS)
-    datafast = machine.datafast()
-    web = machine.web({**environment(datafast, f"sqlite:///{machine.folder / 'bridge.db'}"), **environ})
-    assert web.stripe(checkout()).status_code == 200
-    eventually(lambda: datafast.seen() == [("purchase", ALICE)])
-    told = [line.split() for line in Path(environ["TRAP"]).read_text().splitlines()]
-    everywhere = {name for _, name in told}
-    master = {name for pid, name in told if int(pid) == web.process.pid}
+    imported = [line.split() for line in (shared_machine.folder / "imported.txt").read_text().splitlines()]
+    everywhere = {name for _, name in imported}
+    master = {name for pid, name in imported if int(pid) == served[0].process.pid}
     assert {"bridge.server.gunicorn_conf", "gunicorn.arbiter"} <= master
     assert {"bridge.app", "sqlalchemy", "flask", "pydantic"} <= everywhere
     assert not everywhere & {"psycopg", "sqlalchemy.dialects.postgresql", "alembic", "rich", "rich.console", "stripe"}
     assert not everywhere & {"apprise", "requests", "urllib3"}
     assert not master & {"bridge.app", "bridge.store", "sqlalchemy", "flask", "pydantic", "yaml"}
+
+
+def test_starting_working_and_stopping_need_no_network_and_no_sdk(served):
+    web, told = served
+    assert web.stop()[0] == 0  # so it is the last of those that share the process
+    assert told() == {"watching"}
 
 
 @pytest.mark.long
