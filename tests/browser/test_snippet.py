@@ -180,7 +180,9 @@ def test_a_link_of_each_tool_has_the_visitor_when_it_is_clicked_and_not_before(v
     assert visit.requests == []
 
 
-@pytest.mark.parametrize("how", ["click", "middle", "control", "enter"])
+@pytest.mark.parametrize(
+    "how", ["click", "middle", *(pytest.param(one, marks=pytest.mark.long) for one in ("control", "enter"))]
+)
 def test_whoever_follows_a_link_arrives_with_the_visitor(visit, how):
     visit.open('<a href="https://cal.com/acme/demo"><b>Book</b></a>')
     if how == "enter":
@@ -484,7 +486,11 @@ def sent_by(visit):
     return dict(parse_qsl(body if method == "POST" else urlsplit(address).query))
 
 
-@pytest.mark.parametrize("tool", FORMS, ids=lambda tool: tool[0])
+@pytest.mark.parametrize(
+    "tool",
+    [pytest.param(tool, marks=[pytest.mark.long] * (tool[0] not in ("kit", "stripe"))) for tool in FORMS],
+    ids=[tool[0] for tool in FORMS],
+)
 def test_a_form_to_each_tool_is_sent_with_the_visitor(visit, tool):
     _, action, field, value = tool
     visit.open(form(action, "get" if tool[0] in ("stripe", "tally") else "post"))
@@ -496,7 +502,7 @@ def test_a_form_to_each_tool_is_sent_with_the_visitor(visit, tool):
     "send",
     [
         "form.submit()",
-        "form.requestSubmit()",
+        pytest.param("form.requestSubmit()", marks=pytest.mark.long),
         "form.action.value = 'shadowed', HTMLFormElement.prototype.submit.call(form)",
     ],
 )
@@ -549,7 +555,15 @@ def test_the_address_of_the_button_counts_where_it_has_one(visit):
 EVERYTHING = links(known for _, known, _ in LINKS) + "".join(html for _, _, html, _, _ in ELEMENTS)
 
 
-@pytest.mark.parametrize("cookie", [None, "undefined", "null", "a%20b", "%E0%A4%A", "x" * 101])
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        None,
+        "undefined",
+        "%E0%A4%A",
+        *(pytest.param(one, marks=pytest.mark.long) for one in ("null", "a%20b", "x" * 101)),
+    ],
+)
 def test_without_a_visitor_nothing_is_changed(visit, cookie):
     visit.open(f"<main>{EVERYTHING}</main>", cookie=cookie, script=TOOLS_OF_THE_PAGE)
     shown = "document.querySelector('main').innerHTML"

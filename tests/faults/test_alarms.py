@@ -235,7 +235,7 @@ def test_quarantine_is_red_until_somebody_sets_it_aside(stage):
 
 REFUSED = "A source refuses what it is sent."
 NOBODYS_SECRET = "whsec_of_somebody_else"
-FLOOD = 5_000
+FLOOD = 2_000
 
 
 def forge(monitor, times=1, secret=NOBODYS_SECRET, at_s=None):

@@ -185,8 +185,9 @@ def test_a_log_that_nobody_reads_stops_neither_answers_nor_the_stop(sqlite_stage
     sqlite_stage.members.append(web)
     web.start()
     wait(lambda: sqlite_stage.answers(web), PATIENCE_S, "the bridge answers")
-    for number in range(600):  # a line each, and a pipe takes 64 KB
-        assert sqlite_stage.post(web, {"id": f"evt_{number}", "type": "x" * 100}).status_code == 200
+    for number in range(300):  # a line each of more than 400 bytes, and a pipe takes 64 KB
+        event = {"id": f"evt_{number:0100}", "type": "x" * 100}
+        assert sqlite_stage.post(web, event).status_code == 200
     web.signal(signal.SIGTERM, to="master")
     assert web.process is not None
     assert web.process.wait(25) == 0

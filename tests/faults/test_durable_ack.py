@@ -114,7 +114,10 @@ def test_what_is_acknowledged_survives_that_the_process_and_its_log_writers_die(
 
 
 @pytest.mark.timeout(300)
-def test_the_acknowledging_transaction_waits_for_the_disk_whatever_the_servers_default(postgres, postgres_stage):
+@pytest.mark.parametrize("setting", ["off", pytest.param("on", marks=pytest.mark.long)])
+def test_the_acknowledging_transaction_waits_for_the_disk_whatever_the_servers_default(
+    postgres, postgres_stage, setting
+):
     stage = postgres_stage
     address = stage.database_url.replace("+psycopg", "", 1)
     with psycopg.connect(address, autocommit=True) as conn:
@@ -125,10 +128,9 @@ def test_the_acknowledging_transaction_waits_for_the_disk_whatever_the_servers_d
             " INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$"
         )
         conn.execute("CREATE TRIGGER see AFTER INSERT ON events FOR EACH ROW EXECUTE FUNCTION see()")
-    for setting in ("off", "on"):
-        postgres.execute("postgres", f'ALTER DATABASE "{name}" SET synchronous_commit = {setting}')
-        web = stage.web(f"web-{setting}", BRIDGE_WORKER="off")
-        assert stage.post(web, checkout(setting)).status_code == 200
-        web.end()
+    postgres.execute("postgres", f'ALTER DATABASE "{name}" SET synchronous_commit = {setting}')
+    web = stage.web(BRIDGE_WORKER="off")
+    assert stage.post(web, checkout(1)).status_code == 200
+    web.end()
     with psycopg.connect(address) as conn:
-        assert conn.execute("SELECT setting FROM seen").fetchall() == [("on",), ("on",)]
+        assert conn.execute("SELECT setting FROM seen").fetchall() == [("on",)]

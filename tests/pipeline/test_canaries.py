@@ -236,7 +236,10 @@ def spelled(text):
     """A text as it is, and as it was before it was escaped, however often."""
     for _ in range(3):
         yield unicodedata.normalize("NFKC", text)
+        escaped = text
         text = unquote(html.unescape(re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)))
+        if text == escaped:
+            return
 
 
 def canaries(text):
