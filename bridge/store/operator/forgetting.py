@@ -203,7 +203,7 @@ def _grow(conn: Connection, person: Person) -> None:
     person.keys |= _find(conn, key.key, key.thread, threads, in_force)
     linking = _find(conn, key.key, key.key, person.keys, in_force)
     person.events |= _find(conn, together.event_id, together.key, linking)
-    person.visitors |= _find(conn, named.visitor, named.key, person.keys)
+    person.visitors |= _find(conn, named.visitor, named.key, linking)
     person.goals |= _find(conn, goals.c.id, goals.c.visitor, person.visitors)
     person.goals |= _find(conn, goals.c.id, goals.c.event_id, person.events)
     person.events |= _find(conn, goals.c.event_id, goals.c.id, person.goals)

@@ -109,26 +109,31 @@ def _stopped(conn: Connection, own: Sequence[KeyLine]) -> tuple[KeyLine, ...]:
 def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> Thread:
     """Everything that is linked to these keys; a customer brings the purchases that it was named with.
 
-    A person brings the customers, too. ends: look only into the first and the last 500 events, so that a page of
-    somebody with very many is quick.
+    A person brings the customers, too. A key that was stopped brings nothing, unless no other is given. ends: look
+    only into the first and the last 500 events, so that a page of somebody with very many is quick.
     """
+    given = _linking(keys) or list(keys)
     together = {key.key: key for key in keys}
-    of_person = [key.key for key in keys if key.kind in PEOPLE]
+    of_person = [key.key for key in given if key.kind in PEOPLE]
     if of_person:
         together |= {key.key: key for key in _named_with(conn, of_person, ends=ends)}
-    customers = [key.key for key in (*keys, *together.values()) if key.thread is None and key.kind not in PEOPLE]
-    if customers:
-        together |= {key.key: key for key in _named_with(conn, customers, ends=ends)}
-    threads = {key.thread for key in together.values() if key.thread is not None and not key.stopped_reason}
+    customers = [key for key in (*given, *_linking(together.values())) if key.thread is None]
+    if named_with := [key.key for key in customers if key.kind not in PEOPLE]:
+        together |= {key.key: key for key in _named_with(conn, named_with, ends=ends)}
+    threads = {key.thread for key in _linking(together.values()) if key.thread is not None}
     together |= {key.key: key for key in _in_threads(conn, threads)}
-    return _thread(conn, together.values())
+    return _thread(conn, together.values(), given)
 
 
 def of_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> Thread:
     """The purchases in which a visitor was named. ends: see `about`."""
     of_visitor = select(link_visitors.c.key).where(link_visitors.c.visitor == visitor)
     found = _lines(conn, _KEYS.where(link_keys.c.key.in_(of_visitor)))
-    return about(conn, [key for key in found if key.thread is not None or key.kind in PEOPLE] or found, ends=ends)
+    linking = _linking(found)
+    if not linking:
+        return _thread(conn, found)
+    given = [key for key in linking if key.thread is not None or key.kind in PEOPLE] or linking
+    return about(conn, [*given, *(key for key in found if key.stopped_reason)], ends=ends)
 
 
 def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before: int | None, limit: int) -> list[int]:
@@ -181,6 +186,10 @@ def visitors_of(conn: Connection, keys: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def _linking(keys: Iterable[KeyLine]) -> list[KeyLine]:
+    return [key for key in keys if not key.stopped_reason]
+
+
 def _in_threads(conn: Connection, threads: Collection[str]) -> list[KeyLine]:
     if not threads:
         return []
@@ -210,11 +219,13 @@ def _lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[KeyLine]:
     return [KeyLine(*row) for row in conn.execute(query)]
 
 
-def _thread(conn: Connection, lines: Iterable[KeyLine]) -> Thread:
+def _thread(conn: Connection, lines: Iterable[KeyLine], given: Iterable[KeyLine] = ()) -> Thread:
+    """These keys, with whom and which events they lead to: a stopped one to none, unless it is what was asked for."""
     keys = tuple(sorted(lines, key=lambda key: (key.created_at_ms, key.key)))[:KEYS_MAX]
-    names = [key.key for key in keys]
+    asked = {key.key for key in given}
+    names = [key.key for key in keys if key.key in asked or not key.stopped_reason]
     if not names:
-        return Thread()
+        return Thread(keys)
     evidence = tuple(statements.evidence_of_keys(conn, names))
     event_id = link_events.c.event_id + 0  # in an order that no index has, which PostgreSQL might walk down instead
     newest = select(event_id).distinct().where(link_events.c.key.in_(names)).order_by(event_id.desc()).limit(EVENTS_MAX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from bridge.identity.evidence import Observation
 from bridge.model import Key, NamedVisitor
@@ -84,6 +84,26 @@ def test_a_person_is_all_that_hangs_together_and_nobody_else(store, purchase, ro
     assert by_visitor == by_customer == by_seed
     assert by_visitor.events == set(purchase[:3])
     assert (by_visitor.visitors, by_visitor.goals) == ({ANN}, {goal})
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_key_that_was_stopped_leads_to_nobody_elses_purchases(store, teach, rows, stopped):
+    ids = [rows.routed(f"evt_{n}") for n in range(2)]
+    shared = key("info", "user")
+    teach(ids[0], key("cs_1", "session"), shared, visitor=ANN)
+    teach(ids[1], key("cs_2", "session"), shared, visitor=BOB)
+    if stopped:
+        with store.write() as conn:
+            row = schema.link_keys.c.key == "stripe:live:info"
+            conn.execute(update(schema.link_keys).where(row).values(stopped_at_ms=1, stopped_reason="shared"))
+    with store.read() as conn:
+        of_ann, of_key = threads.of_visitor(conn, ANN), threads.about(conn, threads.named(conn, "info"))
+        person = forgetting.whole(conn, visitor=ANN, customer=None, seeds=())
+    assert "info" in names(of_ann)
+    assert ("cs_2" in names(of_ann), BOB in {item.visitor for item in of_ann.evidence}) == (not stopped,) * 2
+    assert sorted(of_ann.events) == (ids[:1] if stopped else ids)
+    assert (person.visitors, person.events) == (({ANN}, {ids[0]}) if stopped else ({ANN, BOB}, set(ids)))
+    assert sorted(of_key.events) == ids, "what is asked for by its name is shown"
 
 
 @pytest.mark.parametrize("text_", ["ann@example.com", "ANN@example.com"])
