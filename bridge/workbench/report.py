@@ -2,7 +2,7 @@
 
 Days are UTC. Goals of test events, and those that a rule only rehearses, are counted apart. Money is what the metadata
 `amount` and `currency` say, added up per rule, because several rules may count the same money. What goes back to a
-customer is negative.
+customer, also by a dispute, is negative.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from bridge.store.operator.tallies import GoalFacts, WaitTally
 
 PURCHASE: Final = "purchase"  # the hand-over of a sale (`handover:`)
+_DISPUTES: Final = ("dispute", "chargeback")
+_KEPT: Final = ("won", "reverse")  # disputes that end well
 _FAILED: Final = frozenset({GoalState.REJECTED, GoalState.EXPIRED, GoalState.UNATTRIBUTED})
 
 
@@ -313,8 +315,10 @@ def _worth(text: str) -> tuple[str, Decimal, bool] | None:
 
 
 def _goes_back(goal: GoalFacts, *, refunded: bool) -> bool:
-    """Whether its money goes back: a refund by the name of the goal or rule, or by a payment's field."""
-    return (refunded and goal.kind == PAYMENT) or "refund" in f"{goal.rule_id} {goal.name}".lower()
+    """Whether its money goes back: a refund or dispute by the name of the goal or rule, or by a payment's field."""
+    called = f"{goal.rule_id} {goal.name}".lower()
+    disputed = any(word in called for word in _DISPUTES) and not any(word in called for word in _KEPT)
+    return (refunded and goal.kind == PAYMENT) or "refund" in called or disputed
 
 
 @lru_cache(maxsize=128)

@@ -101,6 +101,22 @@ def test_a_refund_is_no_sale(desk):
     assert found.money[0].with_visitor == reports.Sum(1, Decimal("-9.00")), "it goes back"
 
 
+DISPUTES = """
+provider: stripe
+goals:
+  - {goal: dispute, event: charge.dispute.created, metadata: [amount, currency]}
+  - {goal: dispute_won, event: charge.dispute.closed, metadata: [amount, currency]}
+"""
+
+
+def test_what_a_bank_takes_back_is_negative_and_what_is_won_again_is_not(store, clock):
+    desk = Desk(store, clock, {"stripe.yaml": DISPUTES})
+    disputed = {"object": "dispute", "id": "dp_1", "amount": 900, "currency": "usd"}
+    desk.route(*(stripe_event(f"charge.dispute.{what}", disputed) for what in ("created", "closed")))
+    money = {one.rule: one.without_visitor.amount for one in reports.report(desk.store, 0).money}
+    assert money == {"dispute": Decimal("-9.00"), "dispute_won": Decimal("9.00")}
+
+
 def test_a_sale_that_two_rules_count_is_one_sale(store, clock):
     twice = (
         RULES
