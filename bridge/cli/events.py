@@ -172,6 +172,8 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
     with resources.store() as store:
         with store.read() as conn:
             lines = _selected(conn, names, **filters)
+            if not lines:
+                _demand_known(conn, filters["source"], filters["type"])
         if dry_run:
             _rehearse(screen, store, [line.id for line in lines])
             return 0
@@ -205,6 +207,16 @@ def _selected(
     until_ms = resources.until_ms(conn, until)
     wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), until_ms=until_ms, **filters)
     return resources.every(partial(queries.list_events, conn), wanted)
+
+
+def _demand_known(conn: Connection, source: str | None, event_type: str | None) -> None:
+    """BridgeError for a source or type of which no event is stored: most likely a typing error."""
+    if source and not queries.list_events(conn, queries.EventFilter(source=source, limit=1)):
+        raise BridgeError(
+            f"There is no event from the source {source!r}. `python -m bridge sources` lists the sources."
+        )
+    if event_type and not queries.list_events(conn, queries.EventFilter(type=event_type, limit=1)):
+        raise BridgeError(f"There is no event of the type {event_type!r}. `python -m bridge coverage` lists the types.")
 
 
 def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:

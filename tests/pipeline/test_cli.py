@@ -347,6 +347,14 @@ def test_replay_of_nothing_in_particular_is_wrong_use(bridge):
     assert bridge("events", "replay", "--yes").code == 2
 
 
+@pytest.mark.parametrize("ending", ["--dry-run", "--yes"])
+def test_replay_of_a_source_or_type_of_which_nothing_is_stored_says_so(bridge, ending):
+    for option, said in (("--source", "from the source 'nobody'"), ("--type", "of the type 'nobody'")):
+        answer = bridge("events", "replay", option, "nobody", ending)
+        assert (answer.code, answer.out) == (1, "")
+        assert f"There is no event {said}." in answer.err
+
+
 # ----------------------------------------------------------------------------------------------------------- goals
 
 
