@@ -118,6 +118,19 @@ def test_the_near_miss_comes_first_with_what_was_expected_and_what_is_there(cons
     assert "19 others are for event types other than checkout.session.completed" in rules
 
 
+def test_an_event_without_a_goal_needed_no_visitor_and_one_given_up_would_be_sent(console, visit):
+    unpaid = happened(console, payment_status="unpaid", visitor=ALICE)
+    assert "It made no goal, so no visitor was needed." in section(page(visit, f"ev_{unpaid}"), "visitor")
+    number = happened(console, 2)
+    goals = section(page(visit, f"ev_{number}"), "goals")
+    assert "As it will be sent to DataFast" in goals
+    assert "visitor not known yet" in goals
+    assert visit.change("/console/goals/goal_1/cancel").status_code == 303
+    goals = section(page(visit, f"ev_{number}"), "goals")
+    assert "As it would be sent to DataFast" in goals
+    assert "not known yet" not in goals
+
+
 def test_it_says_what_why_says(console, visit, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name, value in console.environ.items():

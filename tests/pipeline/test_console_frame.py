@@ -231,6 +231,11 @@ def test_an_address_without_a_page_is_a_page(looker):
     assert (answer.status_code, "No page of the console has this address" in answer.text) == (404, True)
 
 
+def test_a_form_that_is_too_large_is_a_page(looker):
+    answer = looker.change("/console/rules/try", text="x" * 2_000_000)
+    assert (answer.status_code, "<h1>This is too large</h1>" in answer.text) == (413, True)
+
+
 def test_an_error_of_our_own_is_a_page_that_quotes_nothing(console, visit, capfd):
     def broken():
         raise ValueError("the-body-of-somebody")

@@ -128,6 +128,12 @@ def test_heroku_tells_the_address_itself(compose, domain, url):
     assert url_of(Visit(shop, host=PUBLIC)) == url
 
 
+def test_what_is_code_is_shown_as_code(compose):
+    text = look(Visit(compose({"tally": "extends: tally\n"})), "/console/sources/tally")
+    assert "<code>datafast_visitor_id</code> as a hidden field" in text
+    assert "the mapping file's <code>visitor:</code> looks for it" in html.unescape(text)
+
+
 def test_the_events_are_those_that_the_command_names(shop, monkeypatch, capsys):
     as_commands_see_it(shop, monkeypatch)
     assert main(["sources", "stripe", "--json"]) == 0

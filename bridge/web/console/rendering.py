@@ -230,9 +230,10 @@ def _take_notice() -> str | None:
 def _as_page(error: HTTPException) -> Response:
     code = error.code or 500
     sentence = _SENTENCES.get(code, f"{error.name}.")
-    return page("error.html", title="There is nothing here" if code == 404 else error.name, code=code, problem=sentence)
+    return page("error.html", title=_TITLES.get(code, error.name), code=code, problem=sentence)
 
 
+_TITLES: Final = {404: "There is nothing here", 405: "This was not done", 413: "This is too large"}
 _SENTENCES: Final = {
     404: "No page of the console has this address, or what it was about is no longer stored.",
     405: "Nothing can be sent to this address in this way. Go back, and use the page's own buttons.",
