@@ -141,11 +141,11 @@ def ordinal(number: int) -> str:
     return f"{number}{end}"
 
 
-def listing(items: list[str], none: str = "none") -> str:
-    """`a, b and c`."""
+def listing(items: list[str], none: str = "none", last: str = "and") -> str:
+    """`a, b and c`. last: the word before the last one."""
     if not items:
         return none
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
 _SIGNS: Final = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "CAD": "CA$", "AUD": "A$", "BRL": "R$"}

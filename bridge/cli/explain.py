@@ -20,6 +20,7 @@ from bridge.errors import SettingsError
 from bridge.masking import url_without_password
 from bridge.model import BodyForm
 from bridge.prepare import Preparer
+from bridge.workbench import trace
 from bridge.workbench.explain import Explained, as_json, as_sent, event_read, look_at, summary
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     screen.heading(f"Goal {draft.planned.name}" if is_goal else "Payment")
     request, metadata = goal["request"], draft.planned.metadata
     facts = [
-        *([("Rule", f"{goal['rule']} ({goal['origin']})")] if "origin" in goal else []),
+        *([("Rule", trace.called(goal))] if "origin" in goal else []),
         ("What", goal["what"]),
         ("Visitor", request.get("datafast_visitor_id") or "none in this event"),
         *([("Description", str(request.get("description", "")))] if is_goal else []),

@@ -18,7 +18,7 @@ from bridge import rules
 from bridge.prepare import PreparedEvent, Preparer, ReadEvent, followed, settle
 from bridge.store.operator import history
 from bridge.text import count, listing
-from bridge.workbench import stored
+from bridge.workbench import stored, trace
 
 if TYPE_CHECKING:
     from bridge.model import Event, GoalDraft, Source
@@ -89,7 +89,7 @@ class RuleResult:
     @property
     def called(self) -> str:
         """The rule by its id; in a layer, whose it is."""
-        return f"{self.rule} ({self.origin})" if self.origin else self.rule
+        return trace.with_origin(self.rule, self.origin)
 
     def of_kind(self, kind: str) -> list[Example]:
         """Its examples that are lost, gained or changed."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bridge.store.operator.tallies import LastGoal, TypeTally
 
 _BATCH: Final = "batch"  # the type of a delivery whose events are of several types
-_ORIGINS: Final = {"shipped": "shipped", "override": "override", "layer": "added", "like": "added"}
 _OPERATOR: Final = re.compile(r"\bis (not )?(gte?|lte?|prefix|suffix|contains) ")
 _WORDS: Final = {
     "gt": ("is more than ", "is not more than "),
@@ -80,15 +79,17 @@ class RuleCoverage:
     @property
     def called(self) -> str:
         """The rule by its id; in a layer, whose it is."""
-        return f"{self.rule} ({self.origin})" if self.origin else self.rule
+        return trace.with_origin(self.rule, self.origin)
 
     @property
     def why(self) -> str:
         """Why it made no goal."""
         if not self.events:
-            return f"no {' or '.join(self.types)} arrived"
+            return f"no {listing(list(self.types), last='or')} arrived"
         if self.trace is None:
-            return "its events arrived, but the trace of the newest is no longer stored"
+            return f"ev_{self.event_id}: routed before this rule was in force, or its trace is no longer stored"
+        if self.trace["result"] == "matched":
+            return f"ev_{self.event_id}: matched, but the goal {self.trace['goal']} had been made before"
         return f"ev_{self.event_id}: {trace.rule_sentence(self.trace)}"
 
 
@@ -244,7 +245,7 @@ def _rule(rule: Rule, file: CompiledFile, last: LastGoal | None) -> RuleOverview
     return RuleOverview(
         rule.id,
         rule.goal,
-        _ORIGINS.get(rule.origin, ""),
+        trace.origin_in_words(rule.origin),
         "disabled" if not rule.enabled else "dry" if rule.dry else "on",
         rule.kind != "goal",
         rule.notify,

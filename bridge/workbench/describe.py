@@ -248,7 +248,7 @@ def origin_facts(detail: GoalDetail) -> list[tuple[str, str]]:
     """The rule and the event that made a goal."""
     goal, event = detail.goal, detail.event
     return [
-        ("Rule", f"{goal.rule_id} of {goal.source}{f' ({detail.origin})' if detail.origin else ''}"),
+        ("Rule", trace.with_origin(f"{goal.rule_id} of {goal.source}", detail.origin)),
         ("Event", f"{event.label}  {event.type}  {event.provider_event_id or ''}".rstrip()),
     ]
 

@@ -34,7 +34,7 @@ def of_other_types(others: Sequence[Mapping[str, Any]], event_type: str, some_ar
     told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}"
     near = [rule for rule in others if _likeness(event_type, rule) >= _NEAR] if len(others) > _OTHERS_NAMED else others
     named = [
-        f"{rule['rule']} ({', '.join(filter(None, (rule.get('origin'), rule.get('expected'))))})"
+        f"{rule['rule']} ({', '.join(filter(None, (origin_in_words(rule.get('origin')), rule.get('expected'))))})"
         for rule in sorted(near, key=lambda rule: -_likeness(event_type, rule))[:_OTHERS_NAMED]
     ]
     if not named:
@@ -75,7 +75,17 @@ def nearest(element: Mapping[str, Any]) -> str:
 
 def called(rule: Mapping[str, Any]) -> str:
     """A rule by its id; in a layer, whose it is: `refund (override)`."""
-    return f"{rule['rule']} ({rule['origin']})" if rule.get("origin") else str(rule["rule"])
+    return with_origin(str(rule["rule"]), rule.get("origin"))
+
+
+def with_origin(rule: str, origin: str | None) -> str:
+    """A rule by its id, and in a layer whose it is."""
+    return f"{rule} ({origin_in_words(origin)})" if origin else rule
+
+
+def origin_in_words(origin: str | None) -> str:
+    """Whose a rule of a layer is: `shipped`, `override` or `added`; empty outside of layers."""
+    return "added" if origin in ("layer", "like") else origin or ""
 
 
 def rule_sentence(rule: Mapping[str, Any]) -> str:

@@ -57,6 +57,24 @@ def test_rules_that_made_no_goal_are_told_with_the_reason(desk):
     assert (by_rule["bought"].goals, by_rule["priced"].enabled) == (2, False)
 
 
+def test_a_rule_whose_goals_another_event_had_made_says_so(store, clock):
+    twice = RULES + "  - {goal: bought, id: again, event: checkout.session.expired, once_per: data.object.id}\n"
+    desk = Desk(store, clock, {"stripe.yaml": twice})
+    desk.route(checkout("cs_1"), stripe_event("checkout.session.expired", {"object": "checkout.session", "id": "cs_1"}))
+    (again,) = (one for one in coverage(desk.store, desk.rules, 0).idle if one.rule == "again")
+    assert again.why == "ev_2: matched, but the goal bought had been made before"
+
+
+def test_a_rule_that_came_after_its_events_says_so(desk):
+    newer = rule_set(
+        {"stripe.yaml": RULES + "  - {goal: planned, event: [plan.created, plan.deleted, plan.updated]}\n"}
+    )
+    (planned,) = (one for one in coverage(desk.store, newer, 0).idle if one.rule == "planned")
+    assert planned.why == "ev_5: routed before this rule was in force, or its trace is no longer stored"
+    (missed,) = (one for one in coverage(desk.store, newer, 4_000_000_000_000).idle if one.rule == "planned")
+    assert missed.why == "no plan.created, plan.deleted or plan.updated arrived"
+
+
 def test_only_the_time_span_counts(desk, clock):
     clock.advance(DAY)
     found = coverage(desk.store, desk.rules, clock.now_ms - 1_000)

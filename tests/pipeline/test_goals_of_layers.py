@@ -84,7 +84,7 @@ def test_why_says_whose_the_rule_of_a_goal_is(sqlite_store, sqlite_url, clock, c
     for goal in desk.goals():
         assert main(["why", f"goal_{goal.id}"]) == 0
         told += [line.split(None, 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  Rule ")]
-    assert sorted(told) == ["big_purchase of stripe (like)", "purchase of stripe (override)"]
+    assert sorted(told) == ["big_purchase of stripe (added)", "purchase of stripe (override)"]
     assert main(["why", "ev_1"]) == 0
     assert "card_added (shipped)" in capsys.readouterr().out
 
@@ -176,7 +176,7 @@ def test_explain_and_why_say_whose_a_rule_is(folder, capsys, monkeypatch, tmp_pa
     assert main(["explain", "event.json", "--source", "stripe", "--mappings", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "purchase (override)" in out
-    assert "big_purchase (like)" in out
+    assert "big_purchase (added)" in out
     assert "card_added (shipped)" in out
     assert main(["explain", "event.json", "--source", "stripe", "--mappings", str(folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -23,7 +23,7 @@ from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.store.operator import history
 from bridge.web.console.rendering import Done, change, fragment, notice, page
-from bridge.workbench import drafts, editing, explain, trying
+from bridge.workbench import drafts, editing, explain, trace, trying
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
@@ -278,9 +278,9 @@ def _goals(explained: Explained | None) -> list[dict[str, Any]]:
     return [
         {
             "name": draft.planned.name,
-            "origin": "",
             "fields": draft.planned.metadata,
             **explain.as_sent(explained, draft),
+            "called": trace.with_origin(draft.planned.rule_id, draft.planned.origin),
         }
         for draft in (*explained.drafts, *explained.following)
     ]
