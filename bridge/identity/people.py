@@ -55,25 +55,35 @@ _NOBODY: Final = _words(  # without `_`, other signs and capitals
     administrator root system internal public server api webhook bot cron backend authenticated servicerole empty
     missing unset notset placeholder todo deleted deleteduser removed inactive disabled shared sharedaccount team
     family company everyone someone anyone userid useruuid uid id youruserid currentuser currentuserid
-    12345678123412341234123456789012 12345678123412341234123456789abc
+    asd asdf qwerty fake noone external lead prospect walkin manual legacy unregistered signedout pending active free
+    basic starter pro premium trial lifetime monthly yearly yes no on off ok web website app ios android mobile desktop
+    browser stripe paddle paypal clerk auth0 supabase firebase google github apple facebook email password oauth sso
+    string number boolean object function promise symbol array json nouserid noid sessionuserid requserid requestuserid
+    12345678123412341234123456789012 12345678123412341234123456789abc 3fa85f6457174562b3fc2c963f66afa6
+    123e4567e89b12d3a456426614174000 123e4567e89b12d3a456426655440000 550e8400e29b41d4a716446655440000
+    f47ac10b58cc4372a5670e02b2c3d479 9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d deadbeefdeadbeefdeadbeefdeadbeef
     """
 )
 _HOLLOW: Final = _words("null undefined nan xxx")  # `user_undefined`: whatever was put together with nothing
 _TRIAL: Final = _words(  # `test-user-1`, `user_test`
     "test tester testing testuser demo dummy example sample guest anonymous anon unknown none nil temp tmp placeholder"
+    " deleted missing not public"
 )
-_FILLING: Final = _words("user account customer member id uid")
+_FILLING: Final = _words("user account customer member id uid available found given set")
 # What begins like this is the id of something else, in whatever field it stands.
 _THING: Final = re.compile(
-    r"(?:(?:org|organi[sz]ation|team|workspace|tenant|company|order|cart)[_-]"
-    r"|(?:ws|prod|price|cus|cs|sub|in|pi|acct|ctm|txn)_)",
+    r"(?:(?:org|organi[sz]ation|team|workspace|tenant|company|order|ord|cart|checkout|invoice|inv|booking|reservation"
+    r"|product|plan|price|session|quote|coupon)[_|:-]"
+    r"|(?:ws|wsp|prod|cus|cs|sub|in|pi|acct|ctm|txn|ch|py|pm|re|si|dp|evt|seti|plink|promo|sess)_"
+    r"|gid://[^/]+/(?!user|customer|member|account|person)"  # what Rails and Shopify call a row of any table
+    r"|\d{4}-\d\d-\d\d(?:[t ]|$))",
     re.IGNORECASE,
 )
 _ANONYMOUS: Final = (
     *("$rcanonymousid:", "anonymous:", "anonymous_", "anonymous-", "anon_", "anon-", "anon:"),
     *("guest_", "guest-", "guest:", "visitor_", "visitor-"),
 )
-_ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]+")
+_ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]{2,}")
 _ADDRESS_MAX: Final = 254
 _ROLES: Final = _words(  # without signs
     """
@@ -81,6 +91,8 @@ _ROLES: Final = _words(  # without signs
     bestellung bestellungen billing board booking bookings bookkeeping buchhaltung careers ceo cfo client clients
     commandes commercial compta comptabilite contabilidad contact contacto contato cto customer customers delivery dev
     developer developers devops donotreply einkauf email engineering enquiries enquiry events everybody everyone
+    accueil buero bureau caisse caja cash clientservice empfang kasse kundendienst kundenservice oficina pos recepcion
+    rezeption serviceclient verkauf
     facturacion facturas facturation faktura family feedback finance finances founder founders frontdesk general group
     groups hallo hello help helpdesk hey hi hola hostmaster hr info informacion inquiries inquiry invoice invoices
     invoicing it jobs kontakt legal mail mailer mailerdaemon management marketing me media name news newsletter noreply
@@ -95,7 +107,9 @@ _ROLES: Final = _words(  # without signs
 _ALWAYS: Final = _words(  # and info2, info-de, sales.emea
     "accounts admin billing contact customerservice hello help info noreply office sales support team"
 )
-_NUMBER: Final = re.compile(r"[\W\d_]+")  # no letter in it: `42`, `#1007`, `2026-1007`
+_TYPED: Final = 3  # characters, that somebody types to have typed something: `aaa`, `123`
+_NUMBER: Final = re.compile(r"0x[0-9a-f]{1,8}|\d{1,8}e\d{1,2}", re.IGNORECASE)  # beside what has no letter in it
+_SEED_ZEROS: Final = 24  # of the 32 digits of a UUID, that was made of a number: 00000000-0000-0000-0000-000000000042
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +214,18 @@ def _user(
     identifier = user_id(value)
     if identifier is None:
         return
-    if own or _NUMBER.fullmatch(identifier) is None or _UUID.fullmatch(identifier):
+    if own or not _is_number(identifier):
         yield Key(f"user:{where}:{identifier}", "user", identifier, sure)
     elif sure:  # 42 is somebody else at the next tool, and in another account of the same one
         who = source.provider if source.links_named_by_provider else source.name
         yield Key(f"user:{where}:{f'{who}:{account}' if account else who}:{identifier}", "user", identifier, sure)
+
+
+def _is_number(identifier: str) -> bool:
+    """Whether an id is a number, however it is written: `42`, `#1007`, `2026-1007`, `0x2a`."""
+    if _UUID.fullmatch(identifier):
+        return identifier.count("0") >= _SEED_ZEROS
+    return _NUMBER.fullmatch(identifier) is not None or not any(map(str.isalpha, identifier))
 
 
 def user(source: Source, value: str) -> Key | None:
@@ -221,7 +242,7 @@ def user_id(value: Json) -> str | None:
     low, plain = text.lower(), _plain(text)
     if not _USER_ID.fullmatch(text) or not text.isprintable() or low.startswith((*_ANONYMOUS, PREFIX)):
         return None
-    if plain in _NOBODY or not plain.strip("0") or low == "-1" or _is_trial(low):
+    if plain in _NOBODY or not plain.removeprefix("0x").strip("0") or low == "-1" or _is_trial(low):
         return None  # a word for nobody, or no id at all: 0, --
     is_uuid = _UUID.fullmatch(text) is not None
     if len(set(plain)) == 1 and (is_uuid or not plain.isdigit()):
@@ -247,7 +268,9 @@ def email_hash(value: Json, key: bytes) -> str | None:
         return None
     address = value.strip().lower()
     local = address.partition("@")[0].partition("+")[0]
-    if len(address) > _ADDRESS_MAX or not _ADDRESS.fullmatch(address) or not address.isprintable() or _is_role(local):
+    if len(address) > _ADDRESS_MAX or not _ADDRESS.fullmatch(address) or not address.isprintable():
+        return None
+    if _is_role(local) or address.endswith(".invalid"):
         return None
     return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()
 
@@ -255,11 +278,14 @@ def email_hash(value: Json, key: bytes) -> str | None:
 def _is_role(local: str) -> bool:
     """Whether what stands before the @ is a role: `info`, and `info2`, `no_reply`, `sales.emea` and `team-blue` too.
 
-    A role comes first (`ana.sales` is called so), and no word of it is an initial (`a.p`).
+    A role comes first (`ana.sales` is called so), and no word of it is an initial (`a.p`). What is typed where an
+    address is required counts as one: `asdf`, `aaa`, `123`, `guest-1`.
     """
     words = [word.strip(_DIGITS) for word in re.split(r"[._-]+", local)]
-    first, *rest = words
-    if "".join(words) in _ROLES and (not rest or min(map(len, words)) > 1):
+    (first, *rest), joined = words, "".join(words)
+    if (joined in _ROLES or _plain(local) in _NOBODY) and (not rest or min(map(len, words)) > 1):
+        return True
+    if (not joined and len(local) <= _TYPED) or (len(joined) >= _TYPED and len(set(joined)) == 1) or _is_trial(local):
         return True
     return first in _ALWAYS or (words[-1] in _ALWAYS and max(map(len, words[:-1])) <= 2)
 

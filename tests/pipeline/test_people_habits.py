@@ -272,6 +272,14 @@ NOBODY = [
     *("org_2abc", "organization_7", "team_blue", "workspace-blue", "tenant_9", "company_3", "order_1001", "cart-9"),
     *("cus_A1b2", "prod_A1b2", "price_A1b2", "sub_A1b2", "cs_live_a1", "pi_3abc", "acct_1abc", "txn_01h", "ctm_01h"),
     *("info@shop.example", "ann@mail.example"),
+    *("ORD-1001", "INV-1001", "org|abc", "wsp_1a", "plan_1a", "plan-pro-1", "product_1a", "booking_17", "session_1a"),
+    *("evt_1a", "ch_1a", "pm_1a", "re_1a", "plink_1a", "quote-7a", "coupon_x1", "2026-10-07T00:00:00Z", "2026-10-07"),
+    *("gid://shopify/Product/77", "gid://shopify/Order/77", "gid://shopify/Cart/c1-77", "gid://shop/LineItem/7"),
+    *("3fa85f64-5717-4562-b3fc-2c963f66afa6", "123e4567-e89b-12d3-a456-426614174000"),  # of Swagger, of Wikipedia
+    *("deadbeef-dead-beef-dead-beefdeadbeef", "550e8400-e29b-41d4-a716-446655440000", f"0x{'0' * 40}"),
+    *("yes", "no", "free", "pro", "web", "stripe", "string", "function", "pending", "lead", "prospect", "walk-in"),
+    *("no-user", "no_user_id", "missing_user", "public-user", "not-found", "not available", "signed_out", "deleted_7"),
+    *("session.user.id", "req.user.id", "unregistered", "external", "asdf", "qwerty"),
 ]
 # Fields that do not hold the buyer's id.
 NO_FIELD = [
@@ -545,8 +553,21 @@ ROLES = [
     "undefined",
     *("no_reply", "do-not-reply", "team-blue", "sales.emea", "accounts.payable", "eu-sales", "test1", "testuser"),
     *("deleted-user", "customer", "everyone", "family", "you", "your.name", "reply", "notifications", "alerts"),
+    *("asdf", "qwerty", "aaa", "1", "123", "foo", "fake", "noone", "demo", "example", "johndoe", "john.doe", "temp"),
+    *("guest-1", "deleted_1", "test.user", "placeholder", "pos", "kasse", "walk-in", "kundenservice", "service-client"),
 ]
-PEOPLE = ["ana.sales", "ann", "a.p", "t.eam", "annabel.test-maier", "yourik", "o.neill1"]
+PEOPLE = [
+    "ana.sales",
+    "ann",
+    "a.p",
+    "t.eam",
+    "annabel.test-maier",
+    "yourik",
+    "o.neill1",
+    "j",
+    "12345",
+    "al.foo",
+]
 PAYS = stripe(customer_details={"email": ADDRESS})
 OTHERS_ADDRESSES = {
     "the host of a booking": (
@@ -648,7 +669,10 @@ def test_a_field_of_something_else_names_no_user(sqlite_store, clock):
     assert amiss(sqlite_store, clock, cases, found=False) == []
 
 
-@pytest.mark.parametrize("shared", ["41{}", "#41{}", "20{}-1007", "00{}", "+49{}1"])
+@pytest.mark.parametrize(
+    "shared",
+    ["41{}", "#41{}", "20{}-1007", "00{}", "+49{}1", "0x4{}", "4{}e3", "④{}", "00000000-0000-0000-0000-{:012}"],
+)
 def test_a_number_is_somebody_else_at_the_next_provider(sqlite_store, clock, shared):
     cases = [(name, *events, None) for name, events in NUMBERS.items()]
     assert amiss(sqlite_store, clock, cases, found=False, shared=shared) == []

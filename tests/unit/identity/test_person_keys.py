@@ -34,6 +34,8 @@ SECRET = b"k"
         ("ab" * 100, "ab" * 100),
         ("111", "111"),
         ("auth0|5f7c", "auth0|5f7c"),
+        ("no-42", "no-42"),  # the number of somebody
+        ("0xA11CE", "0xA11CE"),
     ],
 )
 def test_what_is_a_users_id(value, read_as):
@@ -65,7 +67,8 @@ def test_what_is_no_users_id(value):
 
 
 @pytest.mark.parametrize(
-    "address", ["ann@example.com", " Ann@Example.COM ", "ann+shop@example.com", "anna2@example.com"]
+    "address",
+    ["ann@example.com", " Ann@Example.COM ", "ann+shop@example.com", "anna2@example.com", "j@ann.dev", "10001@qq.com"],
 )
 def test_what_is_a_persons_address(address):
     assert people.email_hash(address, SECRET) is not None
@@ -84,6 +87,7 @@ def test_the_address_in_any_case_and_with_any_space_is_one_person_and_hashed_wit
     [
         *("info@example.com", "info2@example.com", "info-de@example.com", "sales.team@example.com"),
         *("no-reply@example.com", "support+42@example.com", "billing@example.com"),
+        *("asdf@asdf.com", "aaa@aaa.com", "123@123.com", "guest-1@shop.com", "ann@noemail.invalid", "ann@b.c"),
         *("ann", "ann@example", "ann@@example.com", "ann @example.com", "<ann@example.com>", ""),
         *(
             "a" * 65 + "@example.com",
@@ -135,6 +139,11 @@ def test_a_reference_may_be_something_elses():
     assert named({}, client_reference_id="u_abc") == [("user", "u_abc", False)]
     assert named({"reference_id": "org_abc"}) == []
     assert named({"user_id": "org_abc"}) == []
+
+
+@pytest.mark.parametrize("value", ["gid://shop/User/7", "gid://shopify/Customer/7", "acct-7", "sub|7w", "cus-7-own"])
+def test_an_id_that_only_looks_like_the_id_of_a_thing(value):
+    assert named({"user_id": value}) == [("user", value, True)]
 
 
 @pytest.mark.parametrize("called", ["name", "label", "key"])
