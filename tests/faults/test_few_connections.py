@@ -173,6 +173,25 @@ def test_processes_and_commands_on_the_connections_of_a_small_plan(postgres_stag
 needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="needs pgbouncer (apt-get install pgbouncer)")
 
 
+@needs_pgbouncer
+def test_behind_a_pooler_nothing_is_prepared(postgres_url):
+    """The next transaction may run at a server process that does not have it."""
+    parts = psycopg.conninfo.conninfo_to_dict(postgres_url.replace("+psycopg", "", 1))
+    relay = Relay(next(Path(parts["host"]).glob(".s.PGSQL.*[0-9]")))
+    try:
+        with pgbouncer(relay.port, parts["user"], "transaction", size=2) as port:
+            url = f"postgresql://{parts['user']}@127.0.0.1:{port}/{parts['dbname']}"
+            made = [bridge_store.open(url, pool_size=1) for _ in range(3)]
+            for _ in range(4):
+                for store in made:
+                    with store.driver() as driver:
+                        assert driver.ask("SELECT count(*) FROM pg_prepared_statements") == [(0,)]
+            for store in made:
+                store.close()
+    finally:
+        relay.close()
+
+
 @pytest.mark.long
 @needs_pgbouncer
 @pytest.mark.timeout(300)

@@ -85,7 +85,7 @@ def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
         driver.execute(pooled.info[kind])
         return
     try:
-        driver.execute(pooled.info[kind])
+        driver.begin(pooled.info[kind])
     except Exception as error:
         if not driver.closed:
             raise

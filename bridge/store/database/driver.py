@@ -38,8 +38,12 @@ class Driver:
         self.dialect = dialect
 
     def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        """Execute a statement that `spelled` has prepared; the rows it returns, if any."""
-        cursor = self._cursor().execute(statement, values)
+        """Execute a statement in the driver's form; the rows it returns, if any. PostgreSQL keeps it prepared."""
+        cursor = self._cursor()
+        if self.dialect == "sqlite":
+            cursor.execute(statement, values)
+        else:
+            cursor.execute(statement, values, prepare=True)
         return cursor.fetchall() if cursor.description else []
 
     def ask(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:

@@ -8,7 +8,9 @@ Imported only where the database is PostgreSQL.
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
@@ -33,6 +35,8 @@ PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each
 _CONNECT_MOST_S: Final = 12  # where the URL has a limit of its own
 _EXTRA_S: Final = 1.0  # for one more connection to be let in, while others work (a pooler lets it wait in a queue)
 _POOL: Final = "bridge_pool"  # the pool that a connection was made for
+_PLANS_S: Final = 10.0  # how long a plan is kept: it was made for tables of another size
+_IF_TOLD: Final = sys.maxsize  # prepare what asks for it, and nothing because it came so often
 
 _LIMITS: Final = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
 _IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout"
@@ -40,7 +44,7 @@ _READS: Final = f"{_IDLE} = 30000"
 _WRITES: Final = f"{_IDLE} = 10000"  # a client that the server no longer hears must not keep its locks for long
 _SETTLED: Final = {  # whatever the URL says
     "autocommit": True,
-    "prepare_threshold": None,  # a transaction-mode pooler gives the next transaction another server connection
+    "prepare_threshold": None,  # until it is known that no pooler stands in between
     "client_encoding": "utf8",
 }
 _CONNECT: Final = {
@@ -109,8 +113,7 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
 
 def _begins(connection: Watched, path: str) -> dict[str, str]:
     """How a connection's transactions begin: with their limits, which a pooler would lose between them."""
-    row = connection.first_answer
-    lax = row is not None and row[0] == "off"  # a commit would be answered before it is on the disk
+    lax = connection.lax  # a commit would be answered before it is on the disk
     newer = connection.info.server_version >= 170_000
     limits = _LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
     return {
@@ -158,7 +161,15 @@ class Watched(psycopg.Connection[Any]):
     """
 
     limit_s: float = PROMPT_S
-    first_answer: Any = None  # whether a commit waits for the disk, as the server has it
+    lax: bool = False  # whether the server answers a commit before it is on the disk
+    _planned_s: float = 0.0
+
+    def begin(self, statement: str) -> None:
+        """Begin a transaction. Every few seconds all that is prepared is planned anew, because tables grow."""
+        now_s = time.monotonic()
+        if now_s - self._planned_s > _PLANS_S:
+            statement, self._planned_s = f"{statement}; DISCARD PLANS", now_s
+        self.execute(statement)
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         options.setdefault("timeout", self.limit_s)
@@ -173,15 +184,19 @@ def _connect(answer_s: float, args: list[Any], options: dict[str, Any]) -> Watch
     """A new connection that has answered once.
 
     answer_s: for its first answer. A pooler in session mode lets everybody in, and answers when one of its few is free.
+    One in transaction mode gives each transaction another server process, which does not have what an earlier one
+    prepared. It betrays itself: the number of a process that it names at first is its own, for requests to cancel.
     """
     connection = _connected(*args, **options)
     try:
         connection.limit_s = answer_s
-        connection.first_answer = connection.execute("SHOW synchronous_commit").fetchone()
+        first = connection.execute("SELECT current_setting('synchronous_commit') = 'off', pg_backend_pid()")
+        [(connection.lax, process)] = first.fetchall()
     except BaseException:
         connection.close()
         raise
     connection.limit_s = PROMPT_S
+    connection.prepare_threshold = _IF_TOLD if process == connection.info.backend_pid else None
     encoding.adapt(connection)
     return connection
 

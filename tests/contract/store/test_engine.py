@@ -369,6 +369,29 @@ def test_the_driver_takes_any_number_of_rows_and_names(store, count):
         assert driver.now_ms() == store_clock.read_ms(conn)
 
 
+def test_postgresql_keeps_statements_prepared_and_plans_them_anew_as_tables_grow(postgres_url, monkeypatch):
+    made = bridge_store.open(postgres_url, pool_size=1)
+
+    def write(*statements):
+        with made.write() as conn:
+            for statement in statements:
+                conn.execute(text(statement))
+
+    def plan():
+        with made.write() as conn:
+            conn.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+            assert driver_of(conn).ask("SELECT value FROM facts WHERE name = ?", ("7",)) == [("v",)]
+            [kept] = conn.execute(text("SELECT name FROM pg_prepared_statements")).scalars()
+            return conn.exec_driver_sql(f"EXPLAIN EXECUTE {kept}('7')").scalars().first()
+
+    write("INSERT INTO facts (name, value) VALUES ('7', 'v')", "ANALYZE facts")
+    assert plan().startswith("Seq Scan")
+    write("INSERT INTO facts (name, value) SELECT 'n' || n, 'v' FROM generate_series(1, 20000) n")
+    monkeypatch.setattr(postgresql, "_PLANS_S", 0.0)
+    assert plan().startswith("Index Scan")
+    made.close()
+
+
 class Opened:
     closed = False
 
