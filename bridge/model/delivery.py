@@ -229,6 +229,7 @@ class Readiness:
 
     now_ms: the database's clock when the row was read. unknown_turn_ms: when an unknown visitor may be asked about
     again, while none of the last ones is known; None: some are known. restores: what is remembered of restores.
+    looks: whether the time of any goal in doubt has come.
     """
 
     not_before_ms: int
@@ -237,6 +238,7 @@ class Readiness:
     now_ms: int
     unknown_turn_ms: int | None = None
     restores: str | None = None
+    looks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

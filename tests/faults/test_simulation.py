@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, literal_column, update
 from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
 from bridge.store.clock import now_ms, read_ms
+from bridge.store.database.driver import driver_of
 from bridge.store.delivery import pauses, rate_limit, statements, sweep
 from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
@@ -140,7 +141,10 @@ def claiming_does_not_look_at_the_state(patch):
 
 @mutant
 def the_attempt_is_written_after_the_request(patch):
-    patch(statements, "write_ahead", lambda conn, goal, token, at_ms: 0)
+    def begin(conn, goal, token, now, until_ms, at_ms):
+        return 0 if driver_of(conn).ask(statements._BEGIN, (token, until_ms, now, now, goal.id)) else None
+
+    patch(statements, "begin", begin)
 
 
 @mutant

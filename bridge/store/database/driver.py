@@ -25,6 +25,7 @@ NOW: Final = {  # milliseconds since 1970 (bridge.store.clock)
     "sqlite": "bridge_now_ms()",
     "postgresql": "(extract(epoch from clock_timestamp()) * 1000)::bigint",
 }
+_RETURNING: Final = " RETURNING "
 _LOCKS: Final = {"{lock}": "FOR UPDATE", "{lock_free}": "FOR UPDATE SKIP LOCKED"}
 
 
@@ -51,13 +52,15 @@ class Driver:
         return self.rows(spelled(statement, self.dialect), values)
 
     def ask_and(self, statement: str, values: Sequence[Any], then: str, more: Sequence[Any]) -> list[Row]:
-        """`ask`; if that returns a row, `then` is done as well, which ends in a condition. PostgreSQL answers once."""
+        """`ask`; if that returns a row, `then` is done as well, which has a condition. PostgreSQL answers once.
+
+        The rows are those of `then`, if it returns any, else those of the first statement.
+        """
         if self.dialect == "postgresql":
             return self.ask(_both(statement, then), (*values, *more))
         found = self.ask(statement, values)
-        if found:
-            self.ask(then, more)
-        return found
+        also = self.ask(then, more) if found else []
+        return also if _RETURNING in then else found
 
     def among(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
         """Execute a statement with a list of names at `{names}`, after its other values."""
@@ -120,8 +123,10 @@ def spelled(statement: str, dialect: str) -> str:
 
 @cache
 def _both(statement: str, then: str) -> str:
-    then = f"{then} AND EXISTS (SELECT FROM done)"
-    return f"WITH done AS ({statement}), more AS ({then}) SELECT * FROM done"  # noqa: S608 - no value in it
+    condition, returning, columns = then.partition(_RETURNING)
+    then = f"{condition} AND EXISTS (SELECT FROM done){returning}{columns}"
+    answer = "more" if returning else "done"
+    return f"WITH done AS ({statement}), more AS ({then}) SELECT * FROM {answer}"  # noqa: S608 - no value in it
 
 
 @cache

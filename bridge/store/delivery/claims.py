@@ -92,9 +92,9 @@ def _begin(
     even: Callable[[Connection], int | None] | None,
 ) -> Claim | NotYet:
     goal, now = due.goal, ready.now_ms
-    if not statements.begin(conn, goal, token, now, now + lease_ms):
+    attempt_id = statements.begin(conn, goal, token, now, now + lease_ms, None if even is None else even(conn))
+    if attempt_id is None:
         return NotYet(now, now)
-    attempt_id = statements.write_ahead(conn, goal, token, None if even is None else even(conn))
     return Claim(goal, token, now, attempt_id, due.paused_ms, ready.probing)
 
 
@@ -142,13 +142,13 @@ def take_back(conn: Connection, claim: Claim) -> None:
 def _choose(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | str | DueGoal | NotYet:
     """Whose turn it is: a group to look up, a visitor to prove, or a goal to send. restored: was there a restore?"""
     now = ready.now_ms
-    look = None if ready.probing else _look_first(conn, destination, ready, restored=restored)
+    look = _look_first(conn, destination, ready, restored=restored) if ready.looks and not ready.probing else None
     if look is not None:
         return look
     proofs_turn = not ready.probing and ready.slots % EVERY_THIRD == EVERY_THIRD - 1
     proof = statements.proof_due(conn, destination, now) if proofs_turn else None
     chosen: Group | str | DueGoal | NotYet | None = proof or _next_goal(conn, destination, ready)
-    if chosen is None and (ready.probing or restored):
+    if chosen is None and ready.looks and (ready.probing or restored):
         chosen = statements.look_due(conn, destination, now)
     return chosen or statements.proof_due(conn, destination, now) or NotYet(_next_due(conn, destination, ready), now)
 

@@ -185,7 +185,8 @@ def _is_recent(at_ms: int | None, now: int) -> bool:
 
 def _ready(found: _Known, then: Pause) -> Readiness:
     turn_ms = None if then.unknown_since_ms is None else found.unknown_turn_ms
-    return Readiness(then.not_before_ms, then.kind is not None, found.slots, found.now_ms, turn_ms, found.restores)
+    pausing = then.not_before_ms, then.kind is not None
+    return Readiness(*pausing, found.slots, found.now_ms, turn_ms, found.restores, found.looks)
 
 
 def _news(before: Pause, then: Pause) -> str | None:
@@ -204,8 +205,9 @@ class _Known(NamedTuple):
     success_at_ms: int | None
     slots: int
     unknown_turn_ms: int | None
-    restores: str | None
     now_ms: int
+    restores: str | None
+    looks: bool
 
 
 def _read(conn: Connection, destination: str) -> _Known | None:

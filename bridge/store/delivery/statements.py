@@ -24,16 +24,22 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------- a destination
 
 _RESTORES: Final = "(SELECT value FROM facts WHERE facts.name = 'restored')"  # bridge.store.delivery.restoring
+# The time as a query of its own, or PostgreSQL would ask it for each goal in doubt.
+_LOOKS: Final = (
+    "EXISTS (SELECT 1 FROM goals WHERE goals.destination = destinations.name AND goals.state = 'unconfirmed'"
+    " AND goals.due_at_ms <= (SELECT {now}))"
+)
 _DESTINATION: Final = (
     "SELECT not_before_ms, pause_kind IS NOT NULL, slots, {now},"  # noqa: S608 - no value in it
-    f" CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END, {_RESTORES} FROM destinations WHERE name = ?"
+    f" CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END, {_RESTORES}, {_LOOKS}"
+    " FROM destinations WHERE name = ?"
 )
 # What settles a goal and claims the next one has this row before that of the slot; so does every claim.
 _DESTINATION_LOCKED: Final = f"{_DESTINATION} {{lock}}"
 _PAUSE: Final = (
     "SELECT pause_kind, pause_reason, not_before_ms, paused_since_ms, pause_step_ms, failures, unknown_since_ms,"  # noqa: S608
     " probe_token, unknown_visitors, clock_skew_ms, last_success_at_ms, slots, unknown_turn_at_ms,"
-    f" {_RESTORES}, {{now}} FROM destinations WHERE name = ? {{lock}}"
+    f" {{now}}, {_RESTORES}, {_LOOKS} FROM destinations WHERE name = ? {{lock}}"
 )
 _WRITE_PAUSE: Final = (
     "UPDATE destinations SET pause_kind = ?, pause_reason = ?, not_before_ms = ?, paused_since_ms = ?,"
@@ -133,8 +139,9 @@ _BEGIN: Final = (  # no value in it
     f" WHERE id = ? AND state = 'pending' AND {_HAS_NO_NAMESAKE} RETURNING id"
 )
 _WRITE_AHEAD: Final = (
-    "INSERT INTO attempts (goal_id, kind, started_at_ms, server_started_at_ms, lease_token) VALUES (?, 'send', {now},"
-    " ? + (SELECT clock_skew_ms FROM destinations WHERE name = ?), ?) RETURNING id"
+    "INSERT INTO attempts (goal_id, kind, started_at_ms, server_started_at_ms, lease_token) SELECT id, 'send', {now},"
+    " ? + (SELECT clock_skew_ms FROM destinations WHERE name = goals.destination), ? FROM goals WHERE id = ?"
+    " RETURNING id"
 )
 _SETTLED: Final = (
     "UPDATE goals SET state = ?, reason = ?, message = ?, due_at_ms = {now} + ?, changed_at_ms = {now},"
@@ -249,8 +256,9 @@ def goal_of(values: Sequence[Any]) -> Goal:
 
 def destination(conn: Connection, name: str, *, lock: bool) -> tuple[Any, ...]:
     """The values of `Readiness` of a destination that is registered."""
-    [(not_before_ms, probing, *others)] = driver_of(conn).ask(_DESTINATION_LOCKED if lock else _DESTINATION, (name,))
-    return not_before_ms, bool(probing), *others
+    [row] = driver_of(conn).ask(_DESTINATION_LOCKED if lock else _DESTINATION, (name,))
+    not_before_ms, probing, *others, looks = row
+    return not_before_ms, bool(probing), *others, bool(looks)
 
 
 def pause(conn: Connection, name: str) -> tuple[Any, ...] | None:
@@ -373,14 +381,14 @@ def next_proof_ms(conn: Connection, name: str) -> int | None:
     return None if found is None else int(found)
 
 
-def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int) -> bool:
-    """Lease a goal and write `sending`; False: another process was quicker with a goal of this visitor."""
-    return bool(driver_of(conn).ask(_BEGIN, (token, until_ms, now, now, goal.id)))
+def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int, at_ms: int | None) -> int | None:
+    """Lease a goal, write `sending` and the attempt, whose id is returned.
 
-
-def write_ahead(conn: Connection, goal: Goal, token: str, at_ms: int | None) -> int:
-    """Write the attempt; its id. at_ms: our clock, if it was compared with DataFast's."""
-    return int(driver_of(conn).ask(_WRITE_AHEAD, (goal.id, at_ms, goal.destination, token))[0][0])
+    None: another process was quicker with a goal of this visitor. at_ms: our clock, if it was compared with DataFast's.
+    """
+    attempt = at_ms, token, goal.id
+    rows = driver_of(conn).ask_and(_BEGIN, (token, until_ms, now, now, goal.id), _WRITE_AHEAD, attempt)
+    return next((int(attempt_id) for (attempt_id,) in rows), None)
 
 
 def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool | None:
