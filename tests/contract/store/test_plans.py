@@ -8,6 +8,7 @@ import time
 import pytest
 from statements_kit import explained, overheard, plan
 
+from bench import claims as bench_claims
 from bench.half_million import BIG as BIG_ID
 from bench.half_million import fill
 from bridge import settings
@@ -15,6 +16,8 @@ from bridge.identity.evidence import Evidence, Mention
 from bridge.model import Key
 from bridge.store import open as open_store
 from bridge.store import schema
+from bridge.store.database.driver import spelled
+from bridge.store.delivery import statements as delivery_statements
 from bridge.store.goals import statements as goal_statements
 from bridge.store.inbox import events
 from bridge.store.links import learning
@@ -182,3 +185,14 @@ def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_o
         return len(said)
 
     assert said_of("evt_few", 2) == said_of("evt_many", 20) <= 20
+
+
+@pytest.mark.parametrize("statement", ["_OLDEST", "_NEWEST"])
+def test_whose_turn_it_is_is_found_without_reading_all_that_waits(postgres_store, statement):
+    bench_claims._fill(postgres_store, 1, 400)
+    asked = f"EXPLAIN {spelled(getattr(delivery_statements, statement), 'postgresql')}"
+    with postgres_store.write() as conn:
+        conn.exec_driver_sql("UPDATE goals SET state = 'delivered' WHERE id <= 1000000100")
+        lines = explained(conn, asked, ("bench", NOW_MS, NOW_MS, NOW_MS, NOW_MS))
+    candidates = [line for line in lines if " on goals  (" in line]
+    assert "using ix_goals_destination_state_due_at_ms_id" in candidates[0], lines
