@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.arbiter import Arbiter
@@ -23,6 +22,7 @@ from gunicorn.glogging import Logger
 from bridge import logs
 from bridge import settings as table
 from bridge.errors import BridgeError, FaultsError
+from bridge.server import memory
 from bridge.server.worker import EdgeWorker, keep_signals_over_forks
 from bridge.settings import database_file
 
@@ -33,23 +33,6 @@ if TYPE_CHECKING:
 # After this long a thread that computes (routing) hands the interpreter on. An acknowledgement needs it some twenty
 # times, because each system call gives it away; with Python's 5 ms it would wait for so long each time.
 SWITCH_S: Final = 0.0001
-_M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
-
-
-def give_memory_back() -> None:
-    """Have the C library return a large body's memory when it is free, instead of keeping some for each thread.
-
-    With 200 bodies of 1 MB at once (`make chaos MODE=memory`), a process grew to 287 MB without this, and to 206 MB
-    with it. All threads share one heap, if none was started before: with one for each of them, the console takes 5 MB
-    more. Only glibc has these options.
-    """
-    from ctypes import CDLL  # noqa: PLC0415 - in the worker alone
-
-    with suppress(AttributeError, OSError):
-        library = CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
-        library.mallopt(_M_ARENA_MAX, 1)
 
 
 def _settings() -> Settings:
@@ -143,7 +126,7 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork, build the bridge and start its threads, which stop with the process."""
-    give_memory_back()  # before there are threads
+    memory.share()
     try:
         worker.wsgi.start()
     except BridgeError as error:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flask import Response, g, render_template, request
+from flask.templating import Environment
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException, NotFound
 
 from bridge import logs, masking, sources
 from bridge.errors import BridgeError, StoreError
+from bridge.server import memory
 from bridge.server.framing import BODY_LIMIT
 from bridge.store.operator import activity, changes
 from bridge.web.console import static
@@ -177,11 +179,22 @@ def showable(bridge: Bridge) -> Callable[[str], str]:
     return lambda text: masking.without_addresses(masking.hidden(text, secrets))
 
 
+class _Templates(Environment):
+    """Compiles a template when it is first asked for, which takes many times the memory that is kept of it."""
+
+    def compile(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().compile(*args, **options)
+        finally:
+            memory.give_back()
+
+
 def register(routes: Blueprint, sessions: Sessions) -> None:
     """What every page of the blueprint shares."""
 
     @routes.record
     def prepare(state: BlueprintSetupState) -> None:
+        state.app.jinja_environment = _Templates
         environment = state.app.jinja_env
         environment.undefined = StrictUndefined
         environment.trim_blocks = environment.lstrip_blocks = True
