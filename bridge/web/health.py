@@ -102,9 +102,12 @@ def _of_store(error: StoreError) -> Alarm:
     return Alarm("store", "The database cannot be used.", str(error))
 
 
-def snapshot(bridge: Bridge) -> Snapshot:
-    """The snapshot for the configured destinations; StoreError also where the store can only be read."""
-    status.demand_ready(bridge.store)
+def snapshot(bridge: Bridge, *, durable: bool = True) -> Snapshot:
+    """The snapshot for the configured destinations; StoreError also where the store can only be read.
+
+    durable: what proves that it can be written is on the disk. A page for a person does not wait for that.
+    """
+    status.demand_ready(bridge.store, durable=durable)
     key = bridge.settings.stripe_api_key
     with bridge.store.read(quick=True) as conn:
         return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))

@@ -5,6 +5,7 @@ Each statement says what it reads. Nothing here writes.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,6 +13,7 @@ from sqlalchemy import and_, bindparam, case, func, or_, select
 
 from bridge.model import FINAL, GoalState
 from bridge.store.goals import attribution
+from bridge.store.operator import status
 from bridge.store.operator.threads import among
 from bridge.store.schema import events, goals, link_keys, link_visitors
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection
+
+    Rule = tuple[str, str]  # its source and its id
 
 _PAGE: Final = 5_000  # goals, and those of the same millisecond as the last
 _EVER: Final = 1 << 62
@@ -115,7 +119,17 @@ def rules(conn: Connection, since_ms: int) -> list[RuleTally]:
 
 def last_goals(conn: Connection, since_ms: int) -> list[LastGoal]:
     """Of every rule that ever made a goal; lately: since then. Reads all goals, so not for each request."""
-    return [LastGoal(*row) for row in conn.execute(_LAST_GOALS, {"since": since_ms})]
+    newest: dict[Rule, int] = {}
+    lately: Counter[Rule] = Counter()
+    for span in status.id_spans(conn, goals.c.id):
+        for source, rule_id, goal_id, count in conn.execute(_NEWEST, {"since": since_ms, **span}):
+            newest[source, rule_id] = goal_id
+            lately[source, rule_id] += count
+    made = {row.id: row for row in conn.execute(_OF_RULES, {"ids": list(newest.values())})}
+    return [
+        LastGoal(*rule, lately[rule], goal_id, made[goal_id].event_id, made[goal_id].created_at_ms)
+        for rule, goal_id in newest.items()
+    ]
 
 
 def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
@@ -168,15 +182,17 @@ _OF_GOALS: Final = select(
 )
 _NEWEST: Final = (
     select(
-        func.max(goals.c.id).label("id"),
-        func.sum(case((goals.c.created_at_ms >= bindparam("since"), 1), else_=0)).label("lately"),
+        goals.c.source,
+        goals.c.rule_id,
+        func.max(goals.c.id),
+        func.sum(case((goals.c.created_at_ms >= bindparam("since"), 1), else_=0)),
     )
+    .where(goals.c.id.between(bindparam("first"), bindparam("last")))
     .group_by(goals.c.source, goals.c.rule_id)
-    .subquery()
 )
-_LAST_GOALS: Final = select(
-    goals.c.source, goals.c.rule_id, _NEWEST.c.lately, goals.c.id, goals.c.event_id, goals.c.created_at_ms
-).join_from(goals, _NEWEST, goals.c.id == _NEWEST.c.id)
+_OF_RULES: Final = select(goals.c.id, goals.c.event_id, goals.c.created_at_ms).where(
+    goals.c.id.in_(bindparam("ids", expanding=True))
+)
 # A page has both its ends: PostgreSQL without statistics would sort all goals after its beginning, for each page.
 _END_OF_PAGE: Final = (
     select(goals.c.created_at_ms)

@@ -26,6 +26,7 @@ from bridge.workbench import overview as judged
 
 if TYPE_CHECKING:
     from flask import Blueprint
+    from sqlalchemy import Connection
 
     from bridge.alarms import Alarm
     from bridge.app import Bridge
@@ -98,12 +99,7 @@ class Overview:
         self.figures = Cached(lambda: judged.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S)
         self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store), NOTICED_S)
         self._unnamed = Cached(self.unnamed.get, FIGURES_S)
-        self._seen = Cached(lambda: health.snapshot(bridge))
-
-    def progress(self) -> Progress:
-        """How far the first run is."""
-        with self._bridge.store.read(quick=True) as conn:
-            return overview.progress(conn)
+        self._seen = Cached(lambda: health.snapshot(bridge, durable=False))
 
     def steps(self, progress: Progress) -> tuple[FirstStep, ...]:
         """The checklist."""
@@ -173,11 +169,6 @@ class Overview:
             ),
         }
 
-    def live(self) -> list[EventLine]:
-        """The newest events with their goals."""
-        with self._bridge.store.read(quick=True) as conn:
-            return queries.list_events(conn, queries.EventFilter(limit=LIVE))
-
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The page, and the parts of it that are asked for again."""
@@ -187,18 +178,18 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/")
     def home() -> Response:
-        progress = found.progress()
-        live = {"live": found.live(), "after": None, "polls": request.args.get("live") != "off", **_words(bridge)}
+        with bridge.store.read(quick=True) as conn:
+            progress, events, changed = overview.progress(conn), _live(conn), changes.recent(conn, CHANGES)
+        live = {"live": events, "after": None, "polls": request.args.get("live") != "off", **_words(bridge)}
         if not progress.goal:
             return page("first_run.html", title="First steps", here="home", steps=found.steps(progress), **live)
-        with bridge.store.read(quick=True) as conn:
-            changed = changes.recent(conn, CHANGES)
         now: dict[str, Any] = {"now": found.now(), "look": _look}
         return page("home.html", title="Home", here="home", changes=changed, **now, **found.charts(), **live)
 
     @routes.get("/home/steps")
     def home_steps() -> Response:
-        progress = found.progress()
+        with bridge.store.read(quick=True) as conn:
+            progress = overview.progress(conn)
         answer = fragment("_first_steps.html", steps=found.steps(progress), said=showable(bridge))
         if progress.goal:
             answer.headers["HX-Refresh"] = "true"  # the checklist is done: the page becomes another one
@@ -215,7 +206,14 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/home/live")
     def home_live() -> Response:
         known = filters.row(request.args, "after")
-        return fragment("_home_live.html", live=found.live(), after=known, polls=True, **_words(bridge))
+        with bridge.store.read(quick=True) as conn:
+            events = _live(conn)
+        return fragment("_home_live.html", live=events, after=known, polls=True, **_words(bridge))
+
+
+def _live(conn: Connection) -> list[EventLine]:
+    """The newest events with their goals."""
+    return queries.list_events(conn, queries.EventFilter(limit=LIVE))
 
 
 def _look(alarm: Alarm) -> str | None:

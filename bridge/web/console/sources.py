@@ -61,7 +61,7 @@ class SourceView:
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The list, and a page for each source."""
-    recent = Cached(lambda: health.snapshot(bridge))
+    recent = Cached(lambda: health.snapshot(bridge, durable=False))
 
     @routes.get("/sources")
     def sources() -> Response:

@@ -84,6 +84,8 @@ WORK = {
         overview.states(conn, 1, 2),
         overview.queues(conn, ["default"]),
     ),
+    "the newest goals of rules": lambda conn: tallies.last_goals(conn, 1),
+    "what attempts came to": status.attempts_made,
     "times ahead": lambda conn: AHEAD.needed(conn, NOW_MS),
     "times ahead, all": lambda conn: AHEAD.needed(conn, NOW_MS, cheap=False),
 }

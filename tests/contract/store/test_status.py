@@ -10,7 +10,7 @@ from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import schema
 from bridge.store.inbox import counters
 from bridge.store.links import lookups
-from bridge.store.operator import heartbeats, status
+from bridge.store.operator import heartbeats, status, tallies
 from bridge.store.upkeep import retention
 
 DAY = 86_400_000
@@ -181,3 +181,16 @@ def test_a_pause_of_look_ups_that_lasts_is_told_until_it_is_over_or_the_key_is_a
     with store.write() as conn:
         lookups.reopen(conn, [lookups.ALL])
     assert paused() == []
+
+
+def test_attempts_and_the_goals_of_rules_are_all_counted_however_far_apart_they_are(store, rows, clock):
+    ids = [2_000_000_000 + number for number in (0, 1, 19_999, 20_000, 900_000)]
+    for number, goal in enumerate(ids):
+        made = rows.goal(id=goal, rule_id=("a", "b")[number % 2], created_at_ms=clock.now_ms + number)
+        rows.attempt(made, ("delivered", "not_sent")[number % 2], id=goal)
+    rows.attempt(ids[0], None)
+    with store.read() as conn:
+        assert status.totals(conn).attempts == {("send", "delivered"): 3, ("send", "not_sent"): 2, ("send", ""): 1}
+        found = tallies.last_goals(conn, clock.now_ms + 1)
+    assert {(one.rule_id, one.lately, one.goal_id) for one in found} == {("a", 2, ids[4]), ("b", 2, ids[3])}
+    assert {one.at_ms - clock.now_ms for one in found} == {4, 3}
