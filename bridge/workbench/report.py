@@ -220,7 +220,8 @@ def unnamed_sales(conn: Connection, since_ms: int) -> tuple[Money, ...]:
     """Of the report's sales those without a visitor, without reading the others."""
     adding = _Adding()
     for goal in tallies.unnamed_since(conn, PURCHASE, since_ms):
-        adding.add(goal)
+        if not goal.test and goal.state != GoalState.DRY:
+            adding.earn(goal)
     return tuple(sale for _, sale in sorted(adding.sales.items()) if sale.without_visitor.goals)
 
 
@@ -254,7 +255,7 @@ class _Adding:
             rule.through[goal.through] += 1
         if goal.state in _FAILED:
             self._fail(goal)
-        self._earn(goal)
+        self.earn(goal)
 
     def _fail(self, goal: GoalFacts) -> None:
         reason = goal.reason or ""
@@ -262,7 +263,8 @@ class _Adding:
         failure.goals += 1
         failure.example, failure.message = goal.id, goal.message or ""
 
-    def _earn(self, goal: GoalFacts) -> None:
+    def earn(self, goal: GoalFacts) -> None:
+        """Add its money alone."""
         worth = money_of(goal)
         if worth is None:
             return
