@@ -34,7 +34,8 @@ LOOKED_MAX: Final = 20_000  # rows whose columns are compared for a page
 BODIES_STEP: Final = 2_000  # events whose bodies are searched at a time
 NEW_MAX: Final = 99
 _FIRST: Final = 500  # rows: most pages need no more
-_STEP: Final = 1_000
+_NEXT: Final = 1_000  # rows after one, of which the new ones are counted
+_STEP_MAX: Final = 4_000  # where few match, each step is twice as long as the one before
 _FEW: Final = 1_000  # rows with a value: if there are no more, all of them are looked at
 _SOURCES_MAX: Final = 40  # that are asked for a rare verdict
 _OUT_OF_ORDER: Final = 500  # rows that may have come in another order than that of their ids
@@ -146,7 +147,7 @@ def count(conn: Connection, kind: str, wanted: Wanted, enough: Callable[[], bool
 
 def newer(conn: Connection, kind: str, wanted: Wanted, after: int) -> int:
     """How many rows match that came after this one: at most NEW_MAX, and only of the next ones."""
-    of, within = _KINDS[kind], _between(after + 1, after + 1 + _STEP)
+    of, within = _KINDS[kind], _between(after + 1, after + 1 + _NEXT)
     ids = of.select.with_only_columns(of.id).where(within(of.id), *of.filter(wanted, within))
     return conn.execute(select(func.count()).select_from(ids.limit(NEW_MAX).subquery())).scalar_one()
 
@@ -170,7 +171,7 @@ def search_bodies(
     """Of the next BODIES_STEP events, those that match and have one of these (in lower case) in their bodies."""
     found: list[int] = []
     looked, reached = 0, None
-    for step in _steps(conn, _KINDS[EVENTS], wanted, first=_FIRST // 2, then=_FIRST // 2):
+    for step in _steps(conn, _KINDS[EVENTS], wanted, first=_FIRST // 2, most=_FIRST // 2):
         looked, reached = looked + step.looked, step.reached
         sizes = conn.execute(select(events.c.id, func.length(events.c.body)).where(*step.filter))
         for ids in _batches((row[0], row[1]) for row in sizes if row[1]):
@@ -228,7 +229,7 @@ class _Step:
     reached: int | None
 
 
-def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, then: int = _STEP) -> Iterator[_Step]:
+def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, most: int = _STEP_MAX) -> Iterator[_Step]:
     """All rows that may match, in the order of the page, some at a time."""
     low, high = _bounds(conn, of, wanted)
     few = of.few(conn, wanted)
@@ -238,7 +239,7 @@ def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, the
     elif of.id is events.c.id and wanted.state in _BY_STATE:
         yield from _in_state(conn, of, wanted, low, high)
     else:
-        yield from _by_ids(conn, of, wanted, low, high, (first, then))
+        yield from _by_ids(conn, of, wanted, low, high, (first, most))
 
 
 def _step(of: _Kind, wanted: Wanted, within: Within, looked: int, reached: int | None) -> _Step:
@@ -249,7 +250,7 @@ def _by_ids(
     conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int, sizes: tuple[int, int]
 ) -> Iterator[_Step]:
     """Each step begins at the next row that there is: ids may have gaps of any width."""
-    size, then = sizes
+    size, most = sizes
     down = wanted.after is None
     edge = func.max(of.id) if down else func.min(of.id)
     while (at := conn.execute(select(edge).where(of.id >= low, of.id < high)).scalar()) is not None:
@@ -257,7 +258,7 @@ def _by_ids(
         low, high = (low, start) if down else (end, high)
         reached = None if low >= high else start if down else end - 1
         yield _step(of, wanted, _between(start, end), end - start, reached)
-        size = then
+        size = min(2 * size, most)
 
 
 def _between(start: int, end: int) -> Within:

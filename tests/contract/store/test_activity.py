@@ -167,6 +167,15 @@ def test_what_no_index_knows_is_looked_for_in_parts(store, listed):
     assert rest.looked < 4_000  # ten million numbers lie between them
 
 
+def test_where_little_matches_few_statements_look_at_many_rows(store, rows):
+    event_id = rows.routed()
+    for number in range(20):
+        rows.goal(event_id, id=10_000_000 + 900 * number)
+    with overheard(store) as said, store.read() as conn:
+        assert activity.page(conn, "goals", Wanted(name="refund")).rows == ()
+    assert sum("FROM goals" in statement for statement, _ in said) <= 18  # two for each step, and some to begin
+
+
 def test_a_page_looks_at_no_more_than_so_many(store, listed, monkeypatch):
     many(store, 2_600)
     monkeypatch.setattr(activity, "LOOKED_MAX", 1_500)
