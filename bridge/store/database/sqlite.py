@@ -44,6 +44,7 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
         poolclass=QueuePool,
         pool_size=1 if in_memory else pool_size,
         max_overflow=0 if in_memory else pool_size,
+        pool_use_lifo=True,  # each has a cache of its own: the one that was used last has the pages
         pool_timeout=WAIT_S,
         connect_args={"isolation_level": None, "timeout": WAIT_S, "check_same_thread": False},
         hide_parameters=True,

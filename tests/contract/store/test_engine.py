@@ -270,6 +270,16 @@ def test_a_server_that_answers_commits_early_is_made_to_wait_for_the_disk(postgr
     made.close()
 
 
+def test_sqlite_uses_the_connection_that_was_used_last(sqlite_store):
+    engine = sqlite_store.engine
+    with engine.connect() as first, engine.connect() as second:
+        used = [conn.connection.driver_connection for conn in (first, second)]
+    with engine.connect() as again:  # the first was given back last
+        assert again.connection.driver_connection is used[0]
+    with engine.connect() as once_more:
+        assert once_more.connection.driver_connection is used[0]
+
+
 def test_sqlite_stands_as_the_design_says(sqlite_store):
     with sqlite_store.read() as conn:
         found = [
