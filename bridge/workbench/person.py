@@ -120,7 +120,7 @@ def look(conn: Connection, text: str, settings: Settings, before: int | None = N
     someone = who(conn, text)
     if someone is None:
         return None
-    keys = [key.key for key in someone.thread.keys]
+    keys = [key.key for key in someone.thread.leading]
     newest = threads.events_of(conn, keys, someone.visitor, None, ADDED_UP + 1)
     ids = newest if before is None else threads.events_of(conn, keys, someone.visitor, before, PAGE + 1)
     visitors = {name: list(map(without_addresses, told)) for name, told in why.taught(someone.thread).items()}
@@ -128,7 +128,7 @@ def look(conn: Connection, text: str, settings: Settings, before: int | None = N
     entries = why.timeline(queries.show_events(conn, ids[:PAGE]), ())
     return PersonPage(
         someone,
-        _seen_ms(someone.thread.keys),
+        _seen_ms(someone.thread.leading or someone.thread.keys),
         next((key.key for key in sorted(someone.thread.keys, key=_most_telling) if may_be_bound(key, settings)), None),
         _summary(someone, len(visitors)),
         visitors,

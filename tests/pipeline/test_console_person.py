@@ -314,6 +314,18 @@ def test_no_change_without_the_token_of_the_session_or_by_get(shop, path):
     assert {row.visitor for row in shop.desk.rows(schema.link_visitors)} == {ALICE}
 
 
+def test_an_address_that_many_share_brings_nobody_else_onto_a_page(shop):
+    shop.play(
+        *(
+            checkout(number, ALICE if number == 1 else BOB, customer=f"cus_{number}", customer_details={"email": MAIL})
+            for number in range(1, 6)
+        )
+    )
+    text = shop.page(ALICE)
+    assert "an e-mail address was seen with more than three customers of stripe" in text
+    assert [name for name in ("cs_1", "cs_2", "cs_5", BOB) if name in text] == ["cs_1"]
+
+
 # ---------------------------------------------------------------------------------------------------- cut and forget
 
 

@@ -44,11 +44,12 @@ class KeyLine:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Keys that belong together. events: our ids, the newest ones, at most 100."""
+    """Keys that belong together. events: our ids, the newest ones, at most 100. leading: the keys that lead to them."""
 
     keys: tuple[KeyLine, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     events: tuple[int, ...] = ()
+    leading: tuple[KeyLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +224,11 @@ def _thread(conn: Connection, lines: Iterable[KeyLine], given: Iterable[KeyLine]
     """These keys, with whom and which events they lead to: a stopped one to none, unless it is what was asked for."""
     keys = tuple(sorted(lines, key=lambda key: (key.created_at_ms, key.key)))[:KEYS_MAX]
     asked = {key.key for key in given}
-    names = [key.key for key in keys if key.key in asked or not key.stopped_reason]
-    if not names:
+    leading = tuple(key for key in keys if key.key in asked or not key.stopped_reason)
+    if not leading:
         return Thread(keys)
+    names = [key.key for key in leading]
     evidence = tuple(statements.evidence_of_keys(conn, names))
     event_id = link_events.c.event_id + 0  # in an order that no index has, which PostgreSQL might walk down instead
     newest = select(event_id).distinct().where(link_events.c.key.in_(names)).order_by(event_id.desc()).limit(EVENTS_MAX)
-    return Thread(keys, evidence, tuple(conn.execute(newest).scalars()))
+    return Thread(keys, evidence, tuple(conn.execute(newest).scalars()), leading)

@@ -102,6 +102,7 @@ def test_a_key_that_was_stopped_leads_to_nobody_elses_purchases(store, teach, ro
     assert "info" in names(of_ann)
     assert ("cs_2" in names(of_ann), BOB in {item.visitor for item in of_ann.evidence}) == (not stopped,) * 2
     assert sorted(of_ann.events) == (ids[:1] if stopped else ids)
+    assert ("info" in {line.ref for line in of_ann.leading}) == (not stopped)
     assert (person.visitors, person.events) == (({ANN}, {ids[0]}) if stopped else ({ANN, BOB}, set(ids)))
     assert sorted(of_key.events) == ids, "what is asked for by its name is shown"
 
