@@ -155,7 +155,7 @@ def _print_state(screen: Screen, found: Report) -> None:
             [
                 (
                     f"{one.goals} {one.state}",
-                    f"{stands(one.state)}, the oldest {ago(one.oldest_at_ms, found.until_ms)}",
+                    f"{stands(one.state, one.reason)}, the oldest {ago(one.oldest_at_ms, found.until_ms)}",
                 )
                 for one in found.waiting
             ]

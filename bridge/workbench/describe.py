@@ -294,9 +294,9 @@ def _what_was_forgotten(goal: GoalLine) -> str:
     return f"visitor, metadata and personal keys were {goal.message}" if forgotten(goal.reason) else ""
 
 
-def stands(state: str) -> str:
-    """A state in words."""
-    return _STANDS.get(state, "")
+def stands(state: str, reason: str | None = None) -> str:
+    """A state in words, with the reason for it, by its code, if there is one."""
+    return f"{_STANDS.get(state, '')} ({reason.replace('_', ' ')})" if reason else _STANDS.get(state, "")
 
 
 def standing(goal: GoalLine, moment: Moment) -> str:

@@ -267,6 +267,14 @@ def test_the_answer_is_for_a_screen_of_eighty_columns(command):
     )
 
 
+def test_what_waits_in_one_state_for_several_reasons_is_told_apart(command, sqlite_store):
+    with sqlite_store.write() as conn:
+        again = {"state": "pending", "reason": "unknown_visitor"}
+        conn.execute(update(schema.goals).where(schema.goals.c.id == 2).values(**again))
+    lines = [line for line in command("report").splitlines() if line.startswith("  1 pending")]
+    assert sorted("(unknown visitor), the oldest" in line for line in lines) == [False, True]
+
+
 def test_as_json_amounts_are_exact(command):
     told = json.loads(command("report", "--since", "1d", "--json"))
     assert told["money"] == [
