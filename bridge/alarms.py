@@ -288,9 +288,15 @@ def attributed(found: Attribution) -> str:
     others = f"; {_many(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
         return f"no goal yet at which a visitor can be handed over{others}"
-    ways = ", ".join(f"{found.through[way]} {text}" for way, text in WAYS.items() if way in found.through)
     what, _ = _KINDS.get(found.kind, ("goals", ""))
-    return f"{found.named} of the last {found.goals} {what} have a visitor{f' ({ways})' if ways else ''}{others}"
+    ways = [(found.through[way], text) for way, text in WAYS.items() if way in found.through]
+    if found.goals == 1:
+        has, told = f"the last {what[:-1]} has {'a' if found.named else 'no'} visitor", [text for _, text in ways]
+    else:
+        has = f"{found.named} of the last {found.goals} {what} have a visitor"
+        told = [f"{number} {text}" for number, text in ways]
+    how = f" ({', '.join(told)})" if told else ""
+    return f"{has}{how}{others}"
 
 
 def _cause(found: Attribution, source: Source) -> str:

@@ -169,6 +169,18 @@ def test_through_what_they_found_it_is_told(shop):
     )
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        (visitor(ALICE), "the last purchase has a visitor (in the event itself)"),
+        ({}, "the last purchase has no visitor"),
+    ],
+)
+def test_of_one_it_is_told_in_the_singular(shop, named, told):
+    shop.sell(1, **named)
+    assert attributed(shop.found()) == told
+
+
 def test_what_is_told_can_be_written_as_json(shop):
     """`/status` writes it for the owner."""
     shop.sell(2, **visitor(ALICE))
