@@ -5,7 +5,7 @@ The sentences are those of `why` (`describe`, `trace`, `why`). What is not known
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.model import Json, Source
-    from bridge.store.operator.queries import EventDetail, GoalDetail
+    from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.describe import Moment
 
@@ -90,13 +90,14 @@ class SameFact:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An event of the same thread or person."""
+    """An event of the same thread or person. kind: how its goals stand: ok | bad | wait | nothing."""
 
     at_ms: int
     event_id: int
     sentence: str
     goals: tuple[str, ...]
     here: bool
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +174,15 @@ def _person(goals: Sequence[GoalDetail], named: Sequence[KeyLine]) -> str | None
 
 
 def _kind(detail: EventDetail) -> str:
-    kinds = [state_kind(goal.state) for goal in detail.line.goals]
     if detail.line.state == "quarantined":
         return "bad"
     if detail.line.state == "received":
         return "wait"
+    return _worst(detail.line.goals)
+
+
+def _worst(goals: Iterable[GoalLine]) -> str:
+    kinds = {state_kind(goal.state) for goal in goals}
     return next((kind for kind in ("bad", "wait", "ok") if kind in kinds), "")
 
 
@@ -317,7 +322,7 @@ def _neighbours(conn: Connection, around: Sequence[int], event_id: int, moment: 
     for entry in why.timeline(queries.show_events(conn, around), ()):
         told = tuple(describe.goal_outcome(goal, moment) for goal in entry.goals[:3])
         sentence = entry.sentence.removeprefix(f"ev_{entry.event_id}").strip()
-        yield Neighbour(entry.at_ms, entry.event_id, sentence, told, entry.event_id == event_id)
+        yield Neighbour(entry.at_ms, entry.event_id, sentence, told, entry.event_id == event_id, _worst(entry.goals))
 
 
 # ---------------------------------------------------------------------------------------------------- what is hidden

@@ -333,6 +333,16 @@ def test_repeated_deliveries_and_the_same_fact(console, visit):
     assert f"ev_{second} would have made goal_1, which was there already" in section(page(visit, f"ev_{first}"), "same")
 
 
+@pytest.mark.parametrize(("state", "colour"), [("delivered", "ok"), ("rejected", "bad"), ("parked", "wait")])
+def test_in_the_timeline_of_a_purchase_a_goal_has_the_colour_of_its_state(console, visit, state, colour):
+    happened(console, 1, ALICE)
+    other = post(console, checkout(1, ALICE) | {"id": "evt_2", "created": console.clock.now_ms // 1000})
+    with console.bridge.store.write() as conn:
+        conn.execute(update(schema.goals).values(state=state))
+    shown = page(visit, f"ev_{other}").partition('aria-labelledby="thread"')[2].partition("</section>")[0]
+    assert re.findall(r'<li class="(\w*)">', shown) == [colour, ""]
+
+
 def test_addresses(console, visit):
     happened(console, 1, ALICE)
     found = {path: visit.get(f"/console/{path}").location for path in ("goals/goal_1", "events/evt_1")}
