@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 GOAL: Final = "bridge_test"
 LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
+_RELEARN: Final = "`python -m bridge relearn` for the goals that wait"
 STRIPE: Final = "Stripe lookups"
 STRIPE_KEYS: Final = "https://dashboard.stripe.com/apikeys"
 
@@ -175,13 +176,13 @@ def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterat
         carry = f"{noun} carries" if unread.goals == 1 else f"{noun}s carry"
         sentence = (
             f"{unread.goals} {unread.source.capitalize()} {carry} `{unread.name}`{known}; add"
-            f" `links: {{user: {unread.path}}}` to {unread.source}.yaml if that is your users' id"
+            f" `links: {{user: {unread.path}}}` to {unread.source}.yaml if that is your users' id, then {_RELEARN}"
         )
         yield Finding("warn", f"source {unread.source}", sentence)
     if found.by_email:
         sentence = (
             f"e-mail matching would have found {found.by_email} of {found.goals} goals without a visitor:"
-            " BRIDGE_MATCH_EMAIL=on switches it on (docs/privacy.md)"
+            f" BRIDGE_MATCH_EMAIL=on switches it on (docs/privacy.md), then {_RELEARN}"
         )
         yield Finding("warn", "visitors", sentence)
 

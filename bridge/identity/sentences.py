@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge.identity.evidence import FoundVisitor
 
 HINT: Final = "a hint"  # what the event of a hint from outside is called
+BOUND: Final = "bound by a person or by your site"
 LOOKED_UP: Final = ", looked up"  # how the name of what was asked of the provider ends
 WAYS: Final = {  # what a goal found its visitor through, the nearest first: as counts name it, and in words
     "event": "in the event itself",
@@ -59,7 +60,7 @@ def provenance(found: FoundVisitor) -> str:
     if found.via and found.via != found.key:
         through += f" (one purchase with {found.via.rpartition(':')[2]})"
     if found.event == HINT:
-        return f"found through {through}, bound by {HINT} from outside"
+        return f"found through {through}, {BOUND}"
     return f"found through {through}, learned from {found.event}, {apart(found.before_ms or 0)}"
 
 
@@ -69,7 +70,7 @@ def _of_person(found: FoundVisitor) -> str:
     if found.beside:
         via += f", seen with {found.beside.rpartition(':')[2]}"
     if found.event == HINT:
-        return f"{via}, bound by {HINT} from outside"
+        return f"{via}, {BOUND}"
     sender, _, event = (found.event or "").partition(" ")
     if event.endswith(LOOKED_UP):
         return f"{via}, learned from {event}, {_day(found)}"

@@ -57,10 +57,10 @@ class Binding:
     def sentences(self) -> Iterator[str]:
         """When each goal that waited for the key is sent, or why it is not sent."""
         key, moment = self.key, self.moment
-        if key.strong and key.text not in self.links.threads:
+        if key.text in self.links.mute or (key.strong and key.text not in self.links.threads):
             stopped = f"{key.text} was stopped and no longer links anything (`links show {key.id}`)"
             yield f"But {stopped}, so no goal is sent."
-        if not self.goals:
+        elif not self.goals:
             yield "No goal waits for it."
         for detail in self.goals:
             yield f"{detail.goal.label} {detail.goal.name}: {_when_sent(key, detail, moment)}."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.identity.people import email_hash
-from bridge.identity.sentences import HINT, apart
+from bridge.identity.sentences import BOUND, HINT, apart
 from bridge.store import facts
 from bridge.store.operator import queries, threads
 from bridge.text import when
@@ -117,7 +117,7 @@ def taught(thread: Thread) -> dict[str, list[str]]:
     visitors: dict[str, dict[int | str, str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         for point in (item.first, item.last):
-            by = "bound by a person or by your site" if point.event == HINT else f"named by {point.event}"
+            by = BOUND if point.event == HINT else f"named by {point.event}"
             sentence = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
             told, event = visitors.setdefault(item.visitor, {}), point.event_id or sentence
             told[event] = max(told.get(event, ""), sentence, key=len)  # to a person's key an event has its sender, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from identity_kit import ALICE, BOB, CAROL, MINUTE, SECRETS, Desk
@@ -124,6 +125,16 @@ def test_the_name_of_a_person_is_that_of_live_events(desk, bridge):
     assert bridge("links", "forget", "user_abc", "--yes")[0] == 0
     rows = desk.rows(schema.link_keys, schema.link_keys.c.kind == "user", schema.link_keys.c.stopped_at_ms.is_not(None))
     assert [row.key for row in rows] == ["user:default:live:user_abc"]
+
+
+def test_binding_a_cut_key_says_that_it_links_nothing(desk, bridge):
+    play(desk, sign_up(), checkout(user="user_abc"))
+    assert bridge("links", "forget", "user_abc", "--yes")[0] == 0
+    code, out, _ = bridge("links", "add", "stripe", "user", "user_abc", BOB)
+    assert code == 0
+    assert "But user:default:live:user_abc was stopped and no longer links anything" in out
+    assert "No goal waits" not in out
+    assert {goal.name: goal.visitor for goal in desk.goals()}["purchase"] is None
 
 
 def test_a_cut_key_leaves_the_purchase(desk, bridge):
@@ -351,6 +362,19 @@ def test_doctor_names_the_field_that_nobody_reads_and_what_addresses_would_find(
     assert (unread.name, unread.path) == ("metadata.account", "data.object.metadata.account")
     assert (unread.goals, unread.known) == (3, 3)
     assert found.by_email == 1
+
+
+def test_what_doctor_says_of_addresses_finds_the_visitors_that_it_counts(sqlite_store, clock, bridge, monkeypatch):
+    clock.set(time.time_ns() // 1_000_000 - 10 * MINUTE)  # the commands go by the real clock
+    desk = Desk(sqlite_store, clock, FILES)
+    play(desk, form(mail=MAIL), checkout(customer_details={"email": MAIL}))
+    monkeypatch.setenv("DATAFAST_API_URL", "http://127.0.0.1:9")
+    said = bridge("doctor")[1]
+    assert "would have found 1 of 1 goals without a visitor" in said
+    assert "BRIDGE_MATCH_EMAIL=on switches it on (docs/privacy.md), then `python -m bridge relearn`" in said
+    monkeypatch.setenv("BRIDGE_MATCH_EMAIL", "on")
+    assert bridge("relearn")[0] == 0
+    assert {goal.name: goal.visitor for goal in desk.goals()} == {"lead": ALICE, "purchase": ALICE}
 
 
 def sales(desk, name, values, **more):

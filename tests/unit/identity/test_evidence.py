@@ -137,7 +137,7 @@ def test_a_provenance_names_the_key_in_between():
 def test_own_fields_and_hints_have_their_sentences():
     assert sentences.provenance(FoundVisitor(ALICE, "own", path="a.b")) == "in the event itself, at a.b"
     hint = FoundVisitor(ALICE, "customer", key="c", kind="customer", ref="cus_1", event=HINT, before_ms=5)
-    assert sentences.provenance(hint) == "found through customer cus_1, bound by a hint from outside"
+    assert sentences.provenance(hint) == "found through customer cus_1, bound by a person or by your site"
 
 
 LOOKED_UP = "Stripe's invoice in_1, looked up"
