@@ -88,6 +88,7 @@ def rows(store, clock):
 # test_statements.py) and take no lease.
 ALIKE = {
     "test_activity",
+    "test_alerting",  # but what claims
     "test_attribution",
     "test_changes",
     "test_overview",

@@ -24,6 +24,7 @@ URLS = "json://127.0.0.1:1/secret-one mailto://127.0.0.1:2/secret-two"
 SENT = Delivery(ok=True)
 NOT_LEFT = Delivery(ok=False, left=False, reason="it could not be reached: connection refused")
 REFUSED = Delivery(ok=False, reason="it answered 500")
+on_both = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
 
 
 class Post:
@@ -100,6 +101,7 @@ def test_a_problem_is_told_to_each_target_when_it_begins_and_when_it_is_over(tel
     assert len(post.sent) == 4
 
 
+@on_both
 def test_another_process_takes_over_when_one_is_gone(teller, passes, post):
     one, two = teller("one"), teller("two")
     passes(HOLD_MS - 5_000, one, working=False)
@@ -109,6 +111,7 @@ def test_another_process_takes_over_when_one_is_gone(teller, passes, post):
     assert post.kinds() == ["begin", "over"]
 
 
+@on_both
 def test_only_one_process_looks_at_a_time_until_it_gives_its_turn_back(store, teller):
     assert store.run(lambda conn: alerting.take_turn(conn, "one"))
     assert not store.run(lambda conn: alerting.take_turn(conn, "two"))
@@ -125,6 +128,7 @@ def test_a_turn_that_was_taken_by_a_clock_ahead_ends(store, clock):
     assert store.run(lambda conn: alerting.take_turn(conn, "two"))
 
 
+@on_both
 def test_the_same_message_is_made_once(store):
     message = AlertMessage("x", "begin", "t", "b")
     for _ in range(2):
@@ -174,6 +178,7 @@ def test_what_may_have_left_is_not_sent_again(store, teller, passes, post, answe
     assert (seen.alert_trouble.count, seen.alert_trouble.reason) == (2, answer.reason)
 
 
+@on_both
 def test_a_process_that_dies_between_claim_and_answer_costs_the_message(store, teller, passes, post):
     class Killed(BaseException):
         pass
@@ -237,6 +242,7 @@ def wanted(rows, state="delivered", **values):
     return rows.goal(state=state, metadata=json.dumps({"amount": "29.00", "currency": "USD"}), **{**given, **values})
 
 
+@on_both
 def test_a_delivered_goal_is_told_once_by_any_number_of_processes(store, rows, teller, passes, post):
     goal = wanted(rows)
     one, two = teller("one"), teller("two")
