@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 import time
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from stage import checkout
@@ -25,6 +28,26 @@ def test_a_stop_that_comes_right_after_the_fork_is_heard(sqlite_stage):
     began = time.monotonic()
     assert web.process.wait(60) == 0
     assert time.monotonic() - began < 15, web.log_file.read_text()
+
+
+def heaps(pid):
+    """The heaps that glibc made for threads: 64 MiB each from a multiple of that, the first part in use."""
+    size = 64 * 2**20
+    lines = (line.split()[0].split("-") for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+    spans = [(int(start, 16), int(end, 16)) for start, end in lines]
+    pairs = [(one, other) for one, other in pairwise(spans) if one[1] == other[0]]
+    return [one for one, other in pairs if one[0] % size == 0 and other[1] == one[0] + size]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc makes a heap for each thread")
+def test_the_threads_of_a_worker_share_one_heap(sqlite_stage):
+    stage = sqlite_stage
+    web = stage.web(BRIDGE_WORKER="off")
+    assert stage.post(web, checkout(1)).status_code == 200
+    worker = stage.member("worker", ["-m", "bridge", "worker"], None, stage.environ())
+    stage.wait_recorded(1)
+    assert heaps(worker.process.pid) == []
 
 
 @pytest.mark.long
