@@ -1,8 +1,8 @@
 """What the drivers raise, mapped once to the three answers a caller can act on.
 
 StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction may
-be run again at once (deadlock, serialization). SchemaError: migrate. Anything else is an error of this program, and is
-raised as it is.
+be run again at once (deadlock, serialization, a statement that is not prepared any more). SchemaError: migrate.
+Anything else is an error of this program, and is raised as it is.
 The messages hold only the driver's first line: what follows may quote values.
 The drivers' classes are taken from the engine (PEP 249 gives them the same names), so only the driver in use is loaded.
 """
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 UNANSWERED: Final = "08006"  # connection_failure: our own limit was over (bridge.store.database.postgresql)
 _OVER: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})  # read-only; shutting down, starting up
 _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_UNPREPARED: Final = frozenset({"26000", "42P05"})  # a prepared statement is not there, or is there already
+_CACHED_PLAN: Final = "cached plan"  # how 0A000 says that a migration changed what a prepared statement returns
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
 _LOCKED: Final = "55P03"  # a lock did not come free within lock_timeout
 _SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named")
@@ -73,9 +75,10 @@ def translated(engine: Engine) -> Iterator[None]:
     except PoolTimeout:
         raise StoreUnavailable("the database is busy: no connection came free in time") from None
     except (DBAPIError, driver.Error) as error:
-        if getattr(error, "connection_invalidated", False) or is_over(error):
+        cause = getattr(error, "orig", error)
+        if getattr(error, "connection_invalidated", False) or is_over(error) or _is_unprepared(cause):
             engine.dispose()
-        mapped = _mapped(getattr(error, "orig", error), driver)
+        mapped = _mapped(cause, driver)
         if mapped is None:
             raise
         raise mapped from error
@@ -84,6 +87,12 @@ def translated(engine: Engine) -> Iterator[None]:
 def is_over(error: BaseException | None) -> bool:
     """Whether the server is useless on any connection from now on: the next one may reach another server."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
+
+
+def _is_unprepared(error: BaseException | None) -> bool:
+    """Whether what was prepared on a connection is of no use any more; on a new one it is."""
+    code = getattr(error, "sqlstate", None)
+    return code in _UNPREPARED or (code == "0A000" and _CACHED_PLAN in str(error))
 
 
 def is_crowded(error: BaseException | None) -> bool:
@@ -104,8 +113,8 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
         return SchemaError(f"{MIGRATE} ({reason}; or may its role not use their schema?)")
-    if code in _CONFLICT:
-        return StoreConflict("the database is busy: two transactions were in each other's way")
+    if code in _CONFLICT or _is_unprepared(error):
+        return StoreConflict(f"the database asked for one more try too often ({reason})")
     if code in _SENTENCES or READ_ONLY in reason:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(reason))
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in reason):

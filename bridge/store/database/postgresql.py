@@ -85,7 +85,7 @@ def _do_connect(
 ) -> Watched:
     others = made.still_open()
     try:
-        connection = _connect(_EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
+        connection = _connect(made, _EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
     except psycopg.OperationalError as error:
         raise begin.NotConnected(error, made.still_open(), crowded=is_crowded(error)) from None
     made.add(connection)
@@ -124,9 +124,13 @@ def _begins(connection: Watched, path: str) -> dict[str, str]:
 
 
 class Made:
-    """The connections that were made, for as long as they are used. Thread-safe, which a WeakSet is not."""
+    """The connections that were made, for as long as they are used. Thread-safe, which a WeakSet is not.
+
+    prepares: whether statements may be kept prepared, as far as is known.
+    """
 
     def __init__(self) -> None:
+        self.prepares = True
         self._lock = threading.Lock()
         self._all: WeakSet[Watched] = WeakSet()
 
@@ -162,6 +166,7 @@ class Watched(psycopg.Connection[Any]):
 
     limit_s: float = PROMPT_S
     lax: bool = False  # whether the server answers a commit before it is on the disk
+    made: Made | None = None
     _planned_s: float = 0.0
 
     def begin(self, statement: str) -> None:
@@ -178,9 +183,13 @@ class Watched(psycopg.Connection[Any]):
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - psycopg has no public name for it
             self.close()  # sends nothing that has to be answered
             raise Unanswered(f"it gave no answer for {self.limit_s:g} s") from None
+        except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
+            if self.made is not None:
+                self.made.prepares = False  # a pooler that did not betray itself (see `_connect`)
+            raise
 
 
-def _connect(answer_s: float, args: list[Any], options: dict[str, Any]) -> Watched:
+def _connect(made: Made, answer_s: float, args: list[Any], options: dict[str, Any]) -> Watched:
     """A new connection that has answered once.
 
     answer_s: for its first answer. A pooler in session mode lets everybody in, and answers when one of its few is free.
@@ -195,8 +204,9 @@ def _connect(answer_s: float, args: list[Any], options: dict[str, Any]) -> Watch
     except BaseException:
         connection.close()
         raise
-    connection.limit_s = PROMPT_S
-    connection.prepare_threshold = _IF_TOLD if process == connection.info.backend_pid else None
+    connection.limit_s, connection.made = PROMPT_S, made
+    direct = made.prepares and process == connection.info.backend_pid
+    connection.prepare_threshold = _IF_TOLD if direct else None
     encoding.adapt(connection)
     return connection
 

@@ -402,6 +402,40 @@ def test_postgresql_keeps_statements_prepared_and_plans_them_anew_as_tables_grow
     made.close()
 
 
+ASK = "SELECT count(*) FROM pg_prepared_statements WHERE name = ?"
+
+
+def test_a_pooler_that_is_not_noticed_costs_one_more_try_and_nothing_is_prepared_from_then_on(postgres_url):
+    made = bridge_store.open(postgres_url)
+    tries = []
+
+    def work(conn):
+        tries.append(1)
+        driver_of(conn).ask(ASK, ("",))
+        if len(tries) == 1:  # as if the pooler now gave another server process; the driver is not told
+            conn.exec_driver_sql("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+        return driver_of(conn).ask("SELECT count(*) FROM pg_prepared_statements WHERE name <> ?", ("",)), (
+            driver_of(conn).ask(ASK, ("",))
+        )
+
+    assert made.run(work) == ([(0,)], [(0,)])
+    assert len(tries) == 2
+    made.close()
+
+
+def test_a_migration_that_changes_what_a_prepared_statement_returns_costs_one_more_try(postgres_url):
+    made = bridge_store.open(postgres_url)
+    asked = "SELECT * FROM facts WHERE name = ?"
+    assert made.run(lambda conn: driver_of(conn).ask(asked, ("x",))) == []
+    release = bridge_store.open(postgres_url)
+    with release.write() as conn:
+        conn.execute(text("ALTER TABLE facts ADD COLUMN more text"))
+        conn.execute(text("INSERT INTO facts (name, value, more) VALUES ('x', 'v', 'm')"))
+    release.close()
+    assert made.run(lambda conn: driver_of(conn).ask(asked, ("x",))) == [("x", "v", "m")]
+    made.close()
+
+
 class Opened:
     closed = False
 
