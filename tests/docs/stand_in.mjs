@@ -48,12 +48,12 @@ async function run(code, visitor) {
     const values = names.split(/,\s*/).filter(Boolean).map((name) => (name.startsWith("{") ? { user } : given[name]))
     await called(...values)
   }
-  for (const listener of clicks) click(listener, told)
+  for (const listener of clicks) click(listener, told, visitor)
   return told
 }
 
-// What a browser does twice: the second time, nothing may change. A click beside any link does nothing.
-function click(listener, told) {
+// What a browser does twice: what is there the second time stays. A click beside any link does nothing.
+function click(listener, told, visitor) {
   listener({ target: { closest: () => null } })
   const link = {}
   const closest = (selector) => {
@@ -63,6 +63,7 @@ function click(listener, told) {
   }
   listener({ target: { closest } })
   told.push(["click", link.href])
+  if (visitor) link.href = link.href.replace(visitor, "somebody")
   listener({ target: { closest } })
   told.push(["click", link.href])
 }
