@@ -223,10 +223,11 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
         wanted = linking.Sought(keys, visitor.lower() or None, typed)
         what = linking.to_forget(store, preparer, wanted, seeds, None)
         person = what.person
+        if not screen.as_json and (mentioned := linking.mentioned(person)):
+            screen.say(mentioned)
         if not (person.keys or person.events or person.goals or person.mentions):
-            raise BridgeError(f"Nothing is stored about {listing(typed)}.")
-        if person.mentions and not screen.as_json:
-            screen.say(linking.mentioned(person))
+            now = " that could be removed now" if person.unrouted else ""
+            raise BridgeError(f"Nothing{now} is stored about {listing(typed)}.")
         parameters.confirm(f"Remove {linking.how_much(person)}?", yes=yes)
         sentence = store.run(lambda conn: _remove(conn, what))
         scrubbed = forgetting.scrub(store)

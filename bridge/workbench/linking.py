@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.errors import UsageError
 from bridge.identity.people import email_hash, is_address, owners
+from bridge.model import EventState
 from bridge.store import Store, facts
 from bridge.store.goals import parking
 from bridge.store.operator import forgetting, queries, threads
@@ -200,14 +201,15 @@ def to_forget(
         seeds |= some
     seeds -= by_links.events
     others = {
-        event.id
+        event.id: event.state
         for events in stored.some(store, list(seeds))
         for event in events
         if _is_anothers(preparer, event, by_links.keys, holds)
     }
     with store.read() as conn:
-        person = forgetting.whole(conn, visitor=wanted.visitor, customer=None, seeds=seeds - others, people=names)
-        person.mentions |= others - person.events
+        person = forgetting.whole(conn, visitor=wanted.visitor, customer=None, seeds=seeds - set(others), people=names)
+        for event_id in others.keys() - person.events:
+            (person.mentions if others[event_id] is EventState.ROUTED else person.unrouted).add(event_id)
         people = threads.people_among(conn, sorted(person.keys))
     return Forgetting(person, holds, tuple(people), frozenset(seeds), after)
 
@@ -292,12 +294,21 @@ def how_much(person: Person) -> str:
 
 def mentioned(person: Person) -> str:
     """What becomes of the events of others that mention a person; empty without such."""
-    number = len(person.mentions)
-    if not number:
-        return ""
+    number, sentences = len(person.mentions), []
     if number == 1:
-        return "1 event of others mentions this person: it loses its body, and its goals and links stay."
-    return f"{number} events of others mention this person: they lose their bodies, and their goals and links stay."
+        sentences = ["1 event of others mentions this person: it loses its body, and its goals and links stay."]
+    elif number:
+        sentences = [
+            f"{number} events of others mention this person: they lose their bodies, and their goals and links stay."
+        ]
+    if person.unrouted:
+        one = len(person.unrouted) == 1
+        sentences.append(
+            f"{count(len(person.unrouted), 'event')} of others that {'mentions' if one else 'mention'} this person"
+            f" {'has' if one else 'have'} not been routed, and {'stays as it is' if one else 'stay as they are'}:"
+            " forget the person again afterwards."
+        )
+    return " ".join(sentences)
 
 
 def left_to_do(person: Person) -> str:

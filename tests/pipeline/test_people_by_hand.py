@@ -479,3 +479,15 @@ def test_doctor_reads_what_other_tools_sent(sqlite_store, clock, provider):
         desk.put({**one, **kind, "eventId": f"e{number}", "event_id": f"e{number}", "once": number}, provider)
     desk.route_all()
     assert suggested(desk) == [f"{path}.account"]
+
+
+def test_a_sale_that_waits_to_be_routed_is_not_lost_because_it_mentions_somebody(desk, bridge):
+    desk.put_told([checkout(1, ALICE, metadata={"cc": MAIL}, **ANN)])
+    code, out, err = bridge("forget", "--email", MAIL, "--yes")
+    assert "1 event of others that mentions this person has not been routed, and stays as it is" in out
+    assert (code, "Nothing that could be removed now is stored about" in err) == (1, True)
+    desk.route_all()
+    assert [(goal.name, goal.visitor) for goal in desk.goals()] == [("purchase", ALICE)]
+    assert bridge("forget", "--email", MAIL, "--yes")[0] == 0
+    assert MAIL not in everything(desk)
+    assert [(goal.name, goal.visitor) for goal in desk.goals()] == [("purchase", ALICE)]

@@ -55,13 +55,17 @@ _ROUNDS: Final = 50
 
 @dataclass
 class Person:
-    """All that belongs to one person, as far as the database knows. mentions: events of others that name the person."""
+    """All that belongs to one person, as far as the database knows.
+
+    mentions: events of others that name the person; unrouted: those of them whose goals were not made yet, which stay.
+    """
 
     visitors: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
     events: set[int] = field(default_factory=set)
     goals: set[int] = field(default_factory=set)
     mentions: set[int] = field(default_factory=set)
+    unrouted: set[int] = field(default_factory=set)
 
     @property
     def size(self) -> int:
