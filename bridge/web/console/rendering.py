@@ -195,10 +195,8 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
     @routes.record
     def prepare(state: BlueprintSetupState) -> None:
         state.app.jinja_environment = _Templates
-        environment = state.app.jinja_env
-        environment.undefined = StrictUndefined
-        environment.trim_blocks = environment.lstrip_blocks = True
-        environment.filters.update(at=at, utc=utc, dated=dated, short=short, visible=visible, tone=tone)
+        state.app.jinja_options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+        state.app.jinja_env.filters.update(at=at, utc=utc, dated=dated, short=short, visible=visible, tone=tone)
 
     @routes.before_request
     def begin() -> None:
