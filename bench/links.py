@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
+from typing import Any
 
+import psycopg
 from sqlalchemy import text
 
 from bench import servers
@@ -55,10 +59,17 @@ def _filled(database: str, path: str, size: int) -> bridge_store.Store:
     store = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
     _fill(store, _rows, size // len(KINDS))
     _fill(store, _person, size // 2)
-    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+    with closing(_alone(url)) as conn:
         for statement in _SETTLE[store.dialect]:
-            conn.exec_driver_sql(statement)
+            conn.execute(statement)
     return store
+
+
+def _alone(url: str) -> Any:
+    """A connection of its own, because the store's answer within seconds."""
+    if url.startswith("sqlite"):
+        return sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    return psycopg.connect(url, autocommit=True)
 
 
 _SETTLE = {"sqlite": ("ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"), "postgresql": ("VACUUM ANALYZE", "CHECKPOINT")}
