@@ -212,12 +212,11 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     typed = [given for given in (visitor, customer, user, email) if given]
     if not typed:
         raise UsageError("Name the person with --visitor, --customer, --user or --email.")
-    rule_set, settings = resources.load_rules(), resources.settings_or_defaults()
     with resources.store() as store:
-        preparer = stored.preparer(store, rule_set, settings)
         with store.read() as conn:
             keys = linking.keys_of(conn, customer=customer, user=user, email=email)
             holds = linking.mentions(conn, keys, typed)
+        preparer = stored.preparer(store, resources.load_rules(), resources.settings_or_defaults())
         with screen.progress("Looking through stored events") as step:
             seeds = forgetting.bodies_with(store, holds, step)
         wanted = linking.Sought(keys, visitor.lower() or None, typed)

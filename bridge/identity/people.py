@@ -59,9 +59,7 @@ _NOBODY: Final = _words(  # without `_`, other signs and capitals
     basic starter pro premium trial lifetime monthly yearly yes no on off ok web website app ios android mobile desktop
     browser stripe paddle paypal clerk auth0 supabase firebase google github apple facebook email password oauth sso
     string number boolean object function promise symbol array json nouserid noid sessionuserid requserid requestuserid
-    12345678123412341234123456789012 12345678123412341234123456789abc 3fa85f6457174562b3fc2c963f66afa6
-    123e4567e89b12d3a456426614174000 123e4567e89b12d3a456426655440000 550e8400e29b41d4a716446655440000
-    f47ac10b58cc4372a5670e02b2c3d479 9b1deb4d3b7d4bad9bdd2b0d7b3dcb6d deadbeefdeadbeefdeadbeefdeadbeef
+    12345678123412341234123456789012 12345678123412341234123456789abc deadbeefdeadbeefdeadbeefdeadbeef
     """
 )
 _HOLLOW: Final = _words("null undefined nan xxx")  # `user_undefined`: whatever was put together with nothing
@@ -107,9 +105,12 @@ _ROLES: Final = _words(  # without signs
 _ALWAYS: Final = _words(  # and info2, info-de, sales.emea
     "accounts admin billing contact customerservice hello help info noreply office sales support team"
 )
+_MADE_UP: Final = _words(  # what is typed where an address is required
+    "asd asdf qwerty foo bar foobar abc xyz fake noone nouser nobody example demo temp dummy sample placeholder walkin"
+)
 _TYPED: Final = 3  # characters, that somebody types to have typed something: `aaa`, `123`
 _NUMBER: Final = re.compile(r"0x[0-9a-f]{1,8}|\d{1,8}e\d{1,2}", re.IGNORECASE)  # beside what has no letter in it
-_SEED_ZEROS: Final = 24  # of the 32 digits of a UUID, that was made of a number: 00000000-0000-0000-0000-000000000042
+_PADDED: Final = "0" * 8 + "-0000" * 3 + "-"  # how a UUID begins that was made of a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +225,7 @@ def _user(
 def _is_number(identifier: str) -> bool:
     """Whether an id is a number, however it is written: `42`, `#1007`, `2026-1007`, `0x2a`."""
     if _UUID.fullmatch(identifier):
-        return identifier.count("0") >= _SEED_ZEROS
+        return identifier.startswith(_PADDED)
     return _NUMBER.fullmatch(identifier) is not None or not any(map(str.isalpha, identifier))
 
 
@@ -283,7 +284,7 @@ def _is_role(local: str) -> bool:
     """
     words = [word.strip(_DIGITS) for word in re.split(r"[._-]+", local)]
     (first, *rest), joined = words, "".join(words)
-    if (joined in _ROLES or _plain(local) in _NOBODY) and (not rest or min(map(len, words)) > 1):
+    if (joined in _ROLES or joined in _MADE_UP) and (not rest or min(map(len, words)) > 1):
         return True
     if (not joined and len(local) <= _TYPED) or (len(joined) >= _TYPED and len(set(joined)) == 1) or _is_trial(local):
         return True

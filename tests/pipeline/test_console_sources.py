@@ -190,7 +190,7 @@ def test_the_first_message_of_notion_is_on_no_page_and_the_command_that_shows_it
     visit = Visit(shop)
     page = look(visit, "/console/sources/notion")
     assert "not_to_be_told" not in page + look(visit, "/console/sources")
-    assert "run `python -m bridge sources notion` on a terminal within the hour" in words(page)
+    assert "run python -m bridge sources notion on a terminal within the hour" in words(page)
 
 
 def test_the_recipe_is_named_and_its_part_about_the_visitor_is_there(shop):

@@ -275,8 +275,7 @@ NOBODY = [
     *("ORD-1001", "INV-1001", "org|abc", "wsp_1a", "plan_1a", "plan-pro-1", "product_1a", "booking_17", "session_1a"),
     *("evt_1a", "ch_1a", "pm_1a", "re_1a", "plink_1a", "quote-7a", "coupon_x1", "2026-10-07T00:00:00Z", "2026-10-07"),
     *("gid://shopify/Product/77", "gid://shopify/Order/77", "gid://shopify/Cart/c1-77", "gid://shop/LineItem/7"),
-    *("3fa85f64-5717-4562-b3fc-2c963f66afa6", "123e4567-e89b-12d3-a456-426614174000"),  # of Swagger, of Wikipedia
-    *("deadbeef-dead-beef-dead-beefdeadbeef", "550e8400-e29b-41d4-a716-446655440000", f"0x{'0' * 40}"),
+    *("deadbeef-dead-beef-dead-beefdeadbeef", f"0x{'0' * 40}"),
     *("yes", "no", "free", "pro", "web", "stripe", "string", "function", "pending", "lead", "prospect", "walk-in"),
     *("no-user", "no_user_id", "missing_user", "public-user", "not-found", "not available", "signed_out", "deleted_7"),
     *("session.user.id", "req.user.id", "unregistered", "external", "asdf", "qwerty"),
@@ -553,7 +552,7 @@ ROLES = [
     "undefined",
     *("no_reply", "do-not-reply", "team-blue", "sales.emea", "accounts.payable", "eu-sales", "test1", "testuser"),
     *("deleted-user", "customer", "everyone", "family", "you", "your.name", "reply", "notifications", "alerts"),
-    *("asdf", "qwerty", "aaa", "1", "123", "foo", "fake", "noone", "demo", "example", "johndoe", "john.doe", "temp"),
+    *("asdf", "qwerty", "aaa", "1", "123", "foo", "fake", "noone", "demo", "example", "temp"),
     *("guest-1", "deleted_1", "test.user", "placeholder", "pos", "kasse", "walk-in", "kundenservice", "service-client"),
 ]
 PEOPLE = [
@@ -567,6 +566,7 @@ PEOPLE = [
     "j",
     "12345",
     "al.foo",
+    *("john.doe", "buyer", "apple", "lead"),
 ]
 PAYS = stripe(customer_details={"email": ADDRESS})
 OTHERS_ADDRESSES = {
