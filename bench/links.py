@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import psycopg
-from sqlalchemy import text
 
 from bench import servers
 from bridge import store as bridge_store
@@ -57,12 +57,25 @@ def _filled(database: str, path: str, size: int) -> bridge_store.Store:
     url = database if not database.startswith("sqlite") else f"sqlite:///{path}"
     bridge_store.migrate(url)
     store = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    _fill(store, _rows, size // len(KINDS))
-    _fill(store, _person, size // 2)
     with closing(_alone(url)) as conn:
+        for table, columns, rows in _tables(size):
+            _write(conn, table, columns, rows)
         for statement in _SETTLE[store.dialect]:
             conn.execute(statement)
     return store
+
+
+def _write(conn: Any, table: str, columns: str, rows: Iterator[tuple[object, ...]]) -> None:
+    """Write many rows in one transaction, as fast as the database takes them."""
+    if isinstance(conn, sqlite3.Connection):
+        conn.execute("PRAGMA cache_size = -1000000")
+        conn.execute("BEGIN")
+        conn.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(columns.split()))})", rows)
+        conn.execute("COMMIT")
+        return
+    with conn.cursor().copy(f"COPY {table} ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def _alone(url: str) -> Any:
@@ -132,24 +145,46 @@ def _key(number: int, kind: str) -> Key:
     return Key(f"stripe:live:{ref}", kind, ref)
 
 
-def _fill(store: bridge_store.Store, rows: Callable[[int], Iterator[dict[str, object]]], last: int) -> None:
-    for start in range(0, last, 2_000):
-        keys = [key for number in range(start, min(last, start + 2_000)) for key in rows(number)]
-        with store.write() as conn:
-            conn.execute(_KEYS, keys)
-            conn.execute(_VISITORS, [key for key in keys if key["v"]])
-            conn.execute(_EVENTS, keys)
-            again = [key | {"n": key["again"]} for key in keys if key.get("again")]
-            if again:
-                conn.execute(_EVENTS, again)
+def _tables(size: int) -> Iterator[tuple[str, str, Iterator[tuple[object, ...]]]]:
+    """(table, columns, rows) of so many links of purchases, and as many keys of people."""
+
+    def named() -> Iterator[Named]:
+        yield from chain.from_iterable(map(_rows, range(size // len(KINDS))))
+        yield from chain.from_iterable(map(_person, range(size // 2)))
+
+    yield (
+        "link_keys",
+        "key, kind, ref, thread, created_at_ms, used_at_ms, uses, certain_at_ms",
+        ((*one.key, one.thread, 1000, 1000, 1, one.sure) for one in named()),
+    )
+    yield (
+        "link_visitors",
+        "key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms, last_event_id, last_event",
+        (
+            (one.key[0], one.visitor, True, *2 * (one.events[0], one.events[0], "session evt_1"))
+            for one in named()
+            if one.visitor
+        ),
+    )
+    yield "link_events", "key, event_id, element", ((one.key[0], n, 0) for one in named() for n in one.events)
 
 
-def _rows(number: int) -> Iterator[dict[str, object]]:
+class Named(NamedTuple):
+    """A key, as (key, kind, ref), and what is known of it. sure: since when it is surely a person's."""
+
+    key: tuple[str, str, str]
+    thread: str | None
+    sure: int | None
+    visitor: str | None
+    events: tuple[int, ...]
+
+
+def _rows(number: int) -> Iterator[Named]:
+    """What one event says of a purchase."""
     for kind in KINDS:
         key = _key(number, kind)
         thread = None if kind == "customer" else _key(number, "charge").text
-        named = {"key": key.text, "kind": kind, "ref": key.id, "thread": thread, "sure": None}
-        yield {**named, "n": number, "v": f"visitor-{number}"}
+        yield Named((key.text, kind, key.id), thread, None, f"visitor-{number}", (number,))
 
 
 def _person_key(number: int, kind: str) -> Key:
@@ -157,23 +192,15 @@ def _person_key(number: int, kind: str) -> Key:
     return Key(f"{'stripe' if kind == 'customer' else f'{kind}:default'}:live:{ref}", kind, ref)
 
 
-def _person(number: int) -> Iterator[dict[str, object]]:
+def _person(number: int) -> Iterator[Named]:
     """What a sign-up says of a person, and then a purchase, which names the user again."""
     signed_up = _PEOPLE_FROM + 2 * number
-    for kind in PEOPLE:
-        key, bought = _person_key(number, kind), kind == "customer"
-        named = {"key": key.text, "kind": kind, "ref": key.id, "thread": None, "sure": None if bought else 1000}
-        again = signed_up + 1 if kind == "user" else None
-        yield {**named, "n": signed_up + bought, "again": again, "v": None if bought else f"person-{number}"}
+    bought = signed_up + 1
+    for kind, events in (("user", (signed_up, bought)), ("email", (signed_up,)), ("customer", (bought,))):
+        key, told = _person_key(number, kind), kind != "customer"
+        yield Named(
+            (key.text, kind, key.id), None, 1000 if told else None, f"person-{number}" if told else None, events
+        )
 
 
-_KEYS = text(
-    "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses, certain_at_ms)"
-    " VALUES (:key, :kind, :ref, :thread, 1000, 1000, 1, :sure)"
-)
-_VISITORS = text(
-    "INSERT INTO link_visitors (key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms,"
-    " last_event_id, last_event) VALUES (:key, :v, true, :n, :n, 'session evt_1', :n, :n, 'session evt_1')"
-)
-_EVENTS = text("INSERT INTO link_events (key, event_id, element) VALUES (:key, :n, 0)")
 _PEOPLE_FROM = 1_000_000_000  # the number of their first event
