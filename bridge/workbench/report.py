@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PURCHASE: Final = "purchase"  # the hand-over of a sale (`handover:`)
 _DISPUTES: Final = ("dispute", "chargeback")
 _KEPT: Final = ("won", "reverse")  # disputes that end well
+_LOST: Final = "lost"  # one whose money had gone when it began
 _FAILED: Final = frozenset({GoalState.REJECTED, GoalState.EXPIRED, GoalState.UNATTRIBUTED})
 
 
@@ -293,14 +294,20 @@ def totals(goals: Iterable[GoalFacts]) -> dict[str, Decimal]:
 
 
 def money_of(goal: GoalFacts) -> tuple[str, Decimal] | None:
-    """Currency and amount of a goal, negative if it goes back to the customer; None if it speaks of no money."""
+    """Currency and amount of a goal, negative if it goes back to the customer; None if no money moves."""
     if '"amount"' not in goal.metadata:
         return None
-    worth = _worth(goal.metadata)
-    if worth is None:
+    worth, called = _worth(goal.metadata), f"{goal.rule_id} {goal.name}".lower()
+    if worth is None or (_is_dispute(called) and _LOST in called):
         return None
     currency, amount, refunded = worth
-    return currency, -abs(amount) if _goes_back(goal, refunded=refunded) else amount
+    back = (refunded and goal.kind == PAYMENT) or "refund" in called or _is_dispute(called)
+    return currency, -abs(amount) if back else amount
+
+
+def _is_dispute(called: str) -> bool:
+    """Whether a goal, by its rule's id and its own name, is of a dispute that takes money."""
+    return any(word in called for word in _DISPUTES) and not any(word in called for word in _KEPT)
 
 
 @lru_cache(maxsize=1_024)
@@ -314,13 +321,6 @@ def _worth(text: str) -> tuple[str, Decimal, bool] | None:
     if not amount.is_finite():
         return None
     return str(metadata.get("currency", "")).upper(), amount, metadata.get("refunded") == "true"
-
-
-def _goes_back(goal: GoalFacts, *, refunded: bool) -> bool:
-    """Whether its money goes back: a refund or dispute by the name of the goal or rule, or by a payment's field."""
-    called = f"{goal.rule_id} {goal.name}".lower()
-    disputed = any(word in called for word in _DISPUTES) and not any(word in called for word in _KEPT)
-    return (refunded and goal.kind == PAYMENT) or "refund" in called or disputed
 
 
 @lru_cache(maxsize=128)

@@ -106,10 +106,11 @@ provider: stripe
 goals:
   - {goal: dispute, event: charge.dispute.created, metadata: [amount, currency]}
   - {goal: dispute_won, event: charge.dispute.closed, metadata: [amount, currency]}
+  - {goal: dispute_lost, event: charge.dispute.closed, metadata: [amount, currency]}
 """
 
 
-def test_what_a_bank_takes_back_is_negative_and_what_is_won_again_is_not(store, clock):
+def test_what_a_bank_takes_back_is_negative_once_and_what_is_won_again_is_not(store, clock):
     desk = Desk(store, clock, {"stripe.yaml": DISPUTES})
     disputed = {"object": "dispute", "id": "dp_1", "amount": 900, "currency": "usd"}
     desk.route(*(stripe_event(f"charge.dispute.{what}", disputed) for what in ("created", "closed")))
