@@ -242,7 +242,7 @@ def _remove(conn: Connection, what: Forgetting) -> str:
 def _print_forgotten(screen: Screen, person: Person, sentence: str, *, scrubbed: bool) -> None:
     visitors = sorted(person.visitors)
     if screen.as_json:
-        names = ("events", "goals", "keys", "mentions")
+        names = ("events", "goals", "keys", "mentions", "unrouted")
         counts = {name: len(getattr(person, name)) for name in names}
         screen.write_json({"ok": True, **counts, "visitors": visitors, "scrubbed": scrubbed})
         return

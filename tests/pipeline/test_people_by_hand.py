@@ -491,3 +491,10 @@ def test_a_sale_that_waits_to_be_routed_is_not_lost_because_it_mentions_somebody
     assert bridge("forget", "--email", MAIL, "--yes")[0] == 0
     assert MAIL not in everything(desk)
     assert [(goal.name, goal.visitor) for goal in desk.goals()] == [("purchase", ALICE)]
+
+
+def test_what_has_to_be_forgotten_later_is_counted_for_programs_too(desk, bridge):
+    play(desk, sign_up(mail=MAIL))
+    desk.put_told([checkout(2, ALICE, metadata={"cc": MAIL}, **ANN)])
+    told = json.loads(bridge("forget", "--email", MAIL, "--yes", "--json")[1])
+    assert (told["events"], told["mentions"], told["unrouted"]) == (1, 0, 1)

@@ -114,7 +114,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     if code in _SCHEMA:
         return SchemaError(f"{MIGRATE} ({reason}; or may its role not use their schema?)")
     if code in _CONFLICT or _is_unprepared(error):
-        return StoreConflict(f"the database asked for one more try too often ({reason})")
+        return StoreConflict(f"the database ended the transaction, which can be tried again ({reason})")
     if code in _SENTENCES or READ_ONLY in reason:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(reason))
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in reason):

@@ -170,9 +170,9 @@ class Watched(psycopg.Connection[Any]):
     _planned_s: float = 0.0
 
     def begin(self, statement: str) -> None:
-        """Begin a transaction. Every few seconds all that is prepared is planned anew, because tables grow."""
+        """Begin a transaction. Every few seconds all that is kept prepared is planned anew, because tables grow."""
         now_s = time.monotonic()
-        if now_s - self._planned_s > _PLANS_S:
+        if self.prepare_threshold is not None and now_s - self._planned_s > _PLANS_S:
             statement, self._planned_s = f"{statement}; DISCARD PLANS", now_s
         self.execute(statement)
 
