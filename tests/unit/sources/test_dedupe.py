@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -211,7 +212,8 @@ def test_a_single_event_of_a_preset_with_each_has_the_type_that_the_previous_rel
     ],
 )
 def test_what_is_quarantined_keeps_the_type_and_id_that_are_legible(body):
-    event = read(source("stripe"), body)
+    with ThreadPoolExecutor(1) as fresh:  # what is left of C's stack in this thread depends on what ran before
+        event = fresh.submit(read, source("stripe"), body).result()
     assert event.quarantine
     assert (event.envelope.type, event.envelope.id) == ("charge.refunded", "evt_9")
     assert event.dedupe_keys == (sha(body),)
