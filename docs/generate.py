@@ -71,8 +71,8 @@ SETTINGS: Final = """\
 {note}
 
 Settings are environment variables. On your own machine the bridge also reads `.env` in the folder where you start it;
-it never overrides a variable, and is not read on a dyno (where `DYNO` is set). `python -m bridge check` names all wrong
-values at once. [.env.example](../.env.example) is a file to copy.
+it never overrides a variable, and is not read on a dyno (where `DYNO` is set). `python -m bridge check` lists every
+wrong value. Copy [.env.example](../.env.example) for a start.
 
 | name | default | meaning |
 |---|---|---|

@@ -48,7 +48,7 @@ def alerts() -> None:
 @alerts.command("list", examples=[("alerts list --limit 5", "the current problems, and the last five messages")])
 @parameters.LIMIT
 def list_(limit: int) -> None:
-    """Show the current problems, and the newest messages with what became of each."""
+    """Show the current problems, and the newest messages with the outcome of each."""
     screen = of_context()
     settings = resources.settings()
     with resources.store() as store, store.read() as conn:

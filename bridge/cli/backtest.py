@@ -36,16 +36,18 @@ class _Sets:
     examples=[
         ("backtest ~/next/mappings", "the rules of that folder against those of BRIDGE_MAPPINGS"),
         ("backtest stripe.yaml --since 7d", "one file, in place of the file of that name"),
-        ("backtest --shipped 0.1.0", "your rules on the files that release 0.1.0 shipped"),
+        ("backtest --shipped 0.1.0", "your rules on top of the files that release 0.1.0 shipped"),
         ("backtest --expect-no-loss", "in CI: the folder BRIDGE_MAPPINGS against the rules in force"),
     ]
 )
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@click.option("--shipped", metavar="VERSION", help="Instead of DIR: the files that this release of the bridge shipped.")
+@click.option(
+    "--shipped", metavar="VERSION", help="Instead of DIR, use the files that this release of the bridge shipped."
+)
 @parameters.last("30d", "Events")
 @click.option("--expect-no-loss", is_flag=True, help="Exit code 1 if any goal is lost.")
 def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_loss: bool) -> None:
-    """Show what other rules would have made of the stored events: goals lost, gained and changed, per rule.
+    """Show which goals other rules would have made from the stored events: lost, gained and changed, per rule.
 
     DIR is a folder of mapping files, or one file. The present rules are those of BRIDGE_MAPPINGS. Without DIR and
     --shipped, those are the other rules, and the present ones are those that a running bridge loaded last. Nothing is

@@ -53,16 +53,16 @@ class CheckReport:
         ("check", "settings, and every file of the folder BRIDGE_MAPPINGS"),
         ("check mappings/stripe.yaml", "one file, while you edit it; settings are not checked"),
         ("check --mappings ~/shop/mappings", "another folder"),
-        ("check --strict", "before a release: what was probably not meant as it is written is a problem, too"),
+        ("check --strict", "before a release: what is probably a mistake counts as a problem, too"),
     ]
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @parameters.MAPPINGS
-@click.option("--strict", is_flag=True, help="Also fail on warnings about what is written in the files.")
+@click.option("--strict", is_flag=True, help="Also fail on warnings about the contents of the files.")
 def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     """Check settings and mapping files, and run the tests inside the files.
 
-    Prints every problem at once, one line each: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. The exit code
+    Prints every problem, one per line: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. The exit code
     is 0 if there is no problem, and 1 otherwise. Warnings are not problems, but with --strict those about the contents
     of the files are (`amount: data.object.amount_total` would send these very words). A secret that is not set yet is
     always only a warning. If the database can be read, the command also warns about paths that none of its newest

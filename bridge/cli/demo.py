@@ -90,10 +90,10 @@ def _secret() -> str:
 @command(
     examples=[
         ("demo", "runs until Ctrl-C, so that you can look around"),
-        ("demo --once", "ends by itself: exit code 0 when every expected goal arrived, 1 otherwise"),
+        ("demo --once", "exits after the table: code 0 if every expected goal arrived, 1 otherwise"),
     ]
 )
-@click.option("--once", is_flag=True, help="End after the table.")
+@click.option("--once", is_flag=True, help="Exit after the table.")
 @click.option("--port", metavar="PORT", type=click.IntRange(1, 65_535), help="Port of the bridge. [any free one]")
 @click.option(
     "--sandbox-port",
@@ -102,10 +102,10 @@ def _secret() -> str:
     help="Port of the stand-in for DataFast. [any free one]",
 )
 def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
-    """See everything at work on this machine in a minute.
+    """See the bridge at work on this machine in a minute.
 
     Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events of Tally,
-    Cal.com, Clerk, Stripe, Lemon Squeezy and a custom application, and shows what became of each. Nothing leaves
+    Cal.com, Clerk, Stripe, Lemon Squeezy and a custom application, and shows what happened to each. Nothing leaves
     this machine, no setting or database of yours is read or written, and nothing is left behind.
     """
     screen = of_context()
@@ -208,10 +208,10 @@ def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
     screen.section("Look around:")
     screen.line(f"  {stage.sandbox_url}/  the goals as the stand-in for DataFast received them")
     screen.line(f"  {stage.url}/console/  every event, goal and person; the token to sign in is {stage.admin}")
-    screen.heading("Play more, and ask what became of it:")
+    screen.heading("Play more events, and look at the result:")
     screen.line(f"  {name}={stage.secrets['stripe']} {me} simulate stripe-subscription --to {stage.url}")
     screen.line(f"  DATABASE_URL={stage.database} {me} events")
-    screen.say("Ctrl-C ends everything and leaves nothing behind.")
+    screen.say("Ctrl-C stops everything and leaves nothing behind.")
     screen.out.flush()
     while True:
         for part in parts:

@@ -77,13 +77,13 @@ class Detected:
     "secrets",
     metavar="SECRET",
     multiple=True,
-    help="Its secret. Without it, the command takes those of --source, or asks.",
+    help="The secret of the sender. If you leave it out, the command takes the secrets of --source, or asks.",
 )
-@click.option("--source", "name", metavar="NAME", help="Compare with this source, whose mapping file names its scheme.")
+@click.option("--source", "name", metavar="NAME", help="Compare with the scheme in this source's mapping file.")
 @click.option("--url", metavar="URL", help="The webhook URL as the provider knows it, for schemes that sign it.")
 @parameters.MAPPINGS
 def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None, mappings: Path | None) -> int:
-    """Find the signature scheme of a captured request, and print it as a mapping file has it.
+    """Find the signature scheme of a captured request, and print it as a mapping file.
 
     FILE is the request as it came (`POST /path HTTP/1.1`, headers, an empty line, the body), or its export as JSON
     (`headers` and `body` or `body_base64`); `-` reads standard input. Its age does not matter. The exit code is 1 if no

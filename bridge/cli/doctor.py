@@ -73,7 +73,7 @@ class Finding:
     help="Destination that --visitor sends to.",
 )
 def doctor(visitor: str | None, destination: str) -> int:
-    """Test everything that the bridge needs, and say what is wrong and what to do.
+    """Test everything that the bridge needs, and say what is wrong and how to fix it.
 
     With --visitor it sends one goal named bridge_test to DataFast, reads it back, and says what arrived. ID is the
     value of the cookie datafast_visitor_id in a browser that has visited your website. The exit code is 1 if

@@ -38,12 +38,12 @@ _SHOWN: Final = 50  # events whose replay is foretold
 @click.group(
     cls=Section,
     examples=[
-        ("events", "the newest ones, with what became of them"),
-        ("events --state quarantined", "those that could not be read or routed"),
-        ("events --verdict unmatched --since 1d", "those that no rule matched"),
-        ("events show ev_12", "one, with every rule's reason"),
-        ("events replay ev_12", "route it again, after a rule was fixed"),
-        ("events ignore ev_12", "take it out of quarantine, because nothing can be done with it"),
+        ("events", "the newest events, and the outcome of each"),
+        ("events --state quarantined", "events that could not be read or routed"),
+        ("events --verdict unmatched --since 1d", "events that no rule matched"),
+        ("events show ev_12", "one event, with every rule's reason"),
+        ("events replay ev_12", "routes it again, after you have fixed a rule"),
+        ("events ignore ev_12", "takes it out of quarantine, because nothing can be done with it"),
     ],
 )
 def events() -> None:
@@ -54,18 +54,18 @@ def events() -> None:
     "list",
     examples=[("events list --source stripe --limit 100", "the newest hundred of one source")],
 )
-@click.option("--state", type=click.Choice([state.value for state in EventState]), help="Only those in this state.")
+@click.option("--state", type=click.Choice([state.value for state in EventState]), help="Only events in this state.")
 @click.option(
-    "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only those with this verdict."
+    "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only events with this verdict."
 )
 @parameters.SOURCE
-@click.option("--type", metavar="TYPE", help="Only those of this type, such as charge.refunded.")
+@click.option("--type", metavar="TYPE", help="Only events of this type, such as charge.refunded.")
 @parameters.SINCE
 @parameters.UNTIL
-@click.option("--before", type=parameters.EVENT, metavar="EVENT", help="Only those before this one (ev_12).")
+@click.option("--before", type=parameters.EVENT, metavar="EVENT", help="Only events before this one (ev_12).")
 @parameters.LIMIT
 def list_(since: int | None, until: parameters.Point | None, limit: int, **filters: Any) -> None:
-    """List received webhooks, the newest first, with what became of them."""
+    """List received webhooks, the newest first, with the outcome of each."""
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         wanted = queries.EventFilter(
@@ -86,13 +86,13 @@ def _row(line: EventLine) -> tuple[str, ...]:
 
 @events.command(
     examples=[
-        ("events show ev_12", "by its number here"),
+        ("events show ev_12", "by the bridge's number"),
         ("events show evt_1Abc", "by the provider's id"),
         ("events show ev_12 --body > event.json", "its raw body, to try rules on with `explain`"),
     ],
 )
 @click.argument("event", metavar="EVENT")
-@click.option("--body", is_flag=True, help="Write the raw body, and nothing else.")
+@click.option("--body", is_flag=True, help="Print only the raw body.")
 def show(event: str, body: bool) -> None:
     """Show one event: when it arrived, every rule's reason, the visitor, its goals and their attempts."""
     screen = of_context()
@@ -149,13 +149,15 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
     ],
 )
 @click.argument("names", metavar="[EVENT]...", nargs=-1)
-@click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All in this state.")
-@click.option("--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All with this verdict.")
+@click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All events in this state.")
+@click.option(
+    "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="All events with this verdict."
+)
 @parameters.SOURCE
-@click.option("--type", metavar="TYPE", help="Only those of this type.")
+@click.option("--type", metavar="TYPE", help="Only events of this type.")
 @parameters.SINCE
 @parameters.UNTIL
-@click.option("--dry-run", is_flag=True, help="Only show what it would do.")
+@click.option("--dry-run", is_flag=True, help="Only show what the replay would do.")
 @parameters.YES
 def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> int:
     """Route events again, by the rules that are in force now.

@@ -35,12 +35,12 @@ RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
 @click.group(
     cls=Section,
     examples=[
-        ("goals", "the newest ones and their states"),
-        ("goals --state held", "those that wait for your decision"),
-        ("goals show goal_7", "one, with every attempt"),
-        ("goals retry goal_7", "send it now"),
-        ("goals send --rule upgrade", "send the goals that a rule with `enabled: dry` has kept"),
-        ("goals cancel goal_7", "never send it"),
+        ("goals", "the newest goals and their states"),
+        ("goals --state held", "goals that wait for your decision"),
+        ("goals show goal_7", "one goal, with every attempt"),
+        ("goals retry goal_7", "sends it now"),
+        ("goals send --rule upgrade", "sends the goals that a rule with `enabled: dry` has kept"),
+        ("goals cancel goal_7", "makes sure that it is never sent"),
     ],
 )
 def goals() -> None:
@@ -51,14 +51,16 @@ def goals() -> None:
     "list",
     examples=[("goals list --state rejected --since 7d", "what DataFast rejected this week")],
 )
-@click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only those in this state.")
-@click.option("--name", metavar="NAME", help="Only those of this name, such as refund.")
+@click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only goals in this state.")
+@click.option("--name", metavar="NAME", help="Only goals of this name, such as refund.")
 @parameters.SOURCE
-@click.option("--destination", metavar="NAME", help="Only those for this destination.")
-@click.option("--visitor", metavar="ID", help="Only those of this visitor.")
-@click.option("--event", "event_id", type=parameters.EVENT, metavar="EVENT", help="Only those that ev_12 made.")
+@click.option("--destination", metavar="NAME", help="Only goals for this destination.")
+@click.option("--visitor", metavar="ID", help="Only goals of this visitor.")
+@click.option(
+    "--event", "event_id", type=parameters.EVENT, metavar="EVENT", help="Only goals that this event (ev_12) made."
+)
 @parameters.SINCE
-@click.option("--before", type=parameters.GOAL, metavar="GOAL", help="Only those before this one (goal_7).")
+@click.option("--before", type=parameters.GOAL, metavar="GOAL", help="Only goals before this one (goal_7).")
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
@@ -78,10 +80,10 @@ def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
     return (line.label, made, line.source, line.called, line.visitor or "", line.state, why_or_when(line, moment))
 
 
-@goals.command(examples=[("goals show goal_7", "its visitor and how that is known, its attempts, what happens next")])
+@goals.command(examples=[("goals show goal_7", "its visitor and how it was found, its attempts, what happens next")])
 @click.argument("goal", type=parameters.GOAL, metavar="GOAL")
 def show(goal: int) -> None:
-    """Show one goal: its visitor and how that is known, its event, every attempt, what happens next."""
+    """Show one goal: its visitor and how it was found, its event, every attempt, what happens next."""
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = queries.show_goal(conn, goal)
@@ -100,18 +102,21 @@ def show(goal: int) -> None:
 
 @goals.command(
     examples=[
-        ("goals retry goal_7", "send one now"),
-        ("goals retry --state rejected --since 1d --yes", "all that were rejected within a day, without asking"),
+        ("goals retry goal_7", "sends one goal now"),
+        (
+            "goals retry --state rejected --since 1d --yes",
+            "all goals that were rejected in the last day, without asking",
+        ),
     ],
 )
 @click.argument("ids", type=parameters.GOAL, metavar="[GOAL]...", nargs=-1)
-@click.option("--state", type=click.Choice(RETRIABLE), help="All in this state.")
+@click.option("--state", type=click.Choice(RETRIABLE), help="All goals in this state.")
 @click.option(
-    "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only those of the last 30min, 6h …"
+    "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only goals of the last 30min, 6h …"
 )
 @click.option("--yes", is_flag=True, help="Do not ask; also send delivered goals again.")
 def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> int:
-    """Send goals now: rejected, expired, held or cancelled ones, or pending ones before their time.
+    """Send goals now: rejected, expired, held or cancelled goals, or pending goals before their time.
 
     A delivered goal is sent a second time only after you confirm it, because DataFast counts both.
     """
@@ -166,8 +171,9 @@ _SENT: Final = {
 def send(rule: str, source: str | None, yes: bool) -> int:
     """Send the goals that a rule with `enabled: dry` has kept.
 
-    The command says how many there are, and asks first. Goals that are older than their max_age stay as they are,
-    because DataFast would date them today. To have the rule's future goals sent, set it to `enabled: true`.
+    The command says how many goals there are, and asks before it sends them. Goals that are older than their max_age
+    stay as they are, because DataFast would date them today. To have the rule's future goals sent, set it to
+    `enabled: true`.
     """
     wanted = queries.GoalFilter(state="dry", reason=DRY_RULE, rule_id=rule, source=source)
     with resources.store() as store:
@@ -193,7 +199,7 @@ def send(rule: str, source: str | None, yes: bool) -> int:
         return _each(store, "send", ids, act, ("queued", "looked_for"), became, also_fine=("over_age",))
 
 
-@goals.command(examples=[("goals cancel goal_7 goal_8", "never send these two")])
+@goals.command(examples=[("goals cancel goal_7 goal_8", "makes sure that these two are never sent")])
 @click.argument("ids", type=parameters.GOAL, metavar="GOAL...", nargs=-1, required=True)
 def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""

@@ -24,14 +24,14 @@ _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
     examples=[
         (
             "init shop --for stripe,clerk,calcom",
-            "a folder `shop` for these three tools, with Stripe's goals and theirs",
+            "a folder `shop` with the goals of these three tools",
         ),
     ],
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--for", "tools", metavar="TOOLS", multiple=True, help="Tools that send webhooks, separated by commas.")
 def init(folder: Path, tools: Sequence[str]) -> None:
-    """Write a folder that deploys: mapping files, settings, Procfile, requirements, the bridge itself, a README.
+    """Write a folder that is ready to deploy: mapping files, settings, Procfile, requirements, bridge and README.
 
     Each tool gets a mapping file of a few lines, which lists the shipped goals that are on. Nothing is overwritten: DIR
     must be new or empty.

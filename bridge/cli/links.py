@@ -39,7 +39,7 @@ if TYPE_CHECKING:
             "links add stripe customer cus_9s6XKzkNRiz8i3 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
             "bind this customer to that visitor",
         ),
-        ("links forget cus_9s6XKzkNRiz8i3", "it no longer leads to a visitor"),
+        ("links forget cus_9s6XKzkNRiz8i3", "the customer no longer leads to a visitor"),
     ],
 )
 def links() -> None:
@@ -51,7 +51,7 @@ def links() -> None:
 def show(key: str) -> None:
     """Show what belongs to a key (or a visitor), and which visitor the key leads to.
 
-    `python -m bridge why KEY` shows the same with its events and goals.
+    `python -m bridge why KEY` also shows its events and goals.
     """
     screen = of_context()
     with resources.store() as store, store.read() as conn:
@@ -82,7 +82,8 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
     The answer says which goals are sent now, which are sent later, and which are not sent.
 
-    KIND is customer, subscription, order, session, charge … as `links show` writes it. It holds for live events only.
+    KIND is customer, subscription, order, session, charge … as `links show` writes it. The link counts for live events
+    only.
     """
     settings = resources.settings()
     owner = resources.source(resources.load_rules(), source)
@@ -203,9 +204,9 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 
     The command follows the links from what you name to everything that belongs together, shows how much that is, and
-    asks. What stays is only that an event of this type arrived and that a goal of this name was sent. Goals that have
-    not been sent yet are never sent. Events of others that only mention the person lose their bodies, and keep their
-    goals and links. At the end it says what is left for you to do at DataFast and at the provider.
+    asks. Only the facts remain that an event of this type arrived and that a goal of this name was sent. Goals that
+    have not been sent yet are never sent. Other people's events that only mention the person lose their bodies, but
+    keep their goals and links. At the end the command says what is left for you to do at DataFast and at the provider.
     """
     screen = of_context()
     visitor, customer, user, email = ((given or "").strip() for given in (visitor, customer, user, email))

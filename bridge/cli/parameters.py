@@ -106,9 +106,9 @@ MAPPINGS: Final = click.option(
     type=click.Path(path_type=Path),
     help="Folder of mapping files, instead of BRIDGE_MAPPINGS.",
 )
-SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only those of the last 30min, 6h, 7d …")
+SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only the last 30min, 6h, 7d …")
 UNTIL: Final = click.option(
-    "--until", type=POINT, metavar="TIME", help="Only those before a time: 1d (ago), or 2026-05-03T14:00Z."
+    "--until", type=POINT, metavar="TIME", help="Only what came before a time: 1d (ago), or 2026-05-03T14:00Z."
 )
 
 
@@ -119,9 +119,9 @@ def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 LIMIT: Final = click.option(
-    "--limit", metavar="N", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most N."
+    "--limit", metavar="N", type=click.IntRange(1, 1000), default=20, show_default=True, help="Show at most N lines."
 )
-SOURCE: Final = click.option("--source", metavar="NAME", help="Only those of this source.")
+SOURCE: Final = click.option("--source", metavar="NAME", help="Only this source.")
 BASE_URL: Final = click.option("--base-url", metavar="URL", help="The bridge's public address: https://…")
 YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
@@ -131,6 +131,6 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} Nobody can answer here: add --yes to confirm.")
+        raise UsageError(f"{question} There is no terminal to answer on: add --yes to confirm.")
     if not click.confirm(clean(question), err=True):
         raise BridgeError("Nothing was done.")

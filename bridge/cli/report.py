@@ -193,7 +193,7 @@ def _money_row(money: Money) -> tuple[str, ...]:
 def coverage(since: int, mappings: Path | None) -> None:
     """List the event types that no rule uses, and how many of each arrived; and the rules that made no goal, and why.
 
-    It also names the paths in your rules that none of the newest events has; most of these are misspelt. If no rule
+    It also lists the paths in your rules that none of the newest events has; most of them are misspelt. If no rule
     uses an event type, deselect it at its provider, or write a rule for it. Nothing is sent or changed.
     """
     screen = of_context()

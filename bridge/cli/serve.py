@@ -55,7 +55,7 @@ class Serve(Command):
 def serve(port: int | None, host: str | None) -> None:
     """Start the bridge: receive webhooks, and send goals unless BRIDGE_WORKER is off.
 
-    All settings are checked first. A wrong one stops the start, and every problem is named at once. A broken mapping
+    The bridge checks all settings first; if one is wrong, it lists every problem and does not start. A broken mapping
     file does not stop it: the bridge goes on with the last good set and says so. A SQLite database is created or
     migrated automatically; for PostgreSQL, run `python -m bridge migrate` once per release.
     """
@@ -139,11 +139,11 @@ def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
     ]
 )
 def worker() -> None:
-    """Route events and send goals in a process of its own.
+    """Route events and send goals in a separate process.
 
     Needed only where BRIDGE_WORKER is off: by default each web process has a worker of its own. Any number of workers
-    may run; together they keep DataFast's rate limit. On SIGTERM or Ctrl-C a worker finishes what it is sending,
-    and then ends.
+    may run; together they keep to DataFast's rate limit. On SIGTERM or Ctrl-C a worker finishes what it is sending, and
+    then exits.
     """
     from bridge import logs
 
@@ -192,13 +192,13 @@ _WAITS: Final = (
 
 @command(
     examples=[
-        ("migrate", "needs nothing but DATABASE_URL; safe to run again, and from several places at once"),
+        ("migrate", "needs only DATABASE_URL; safe to run again, and in several places at the same time"),
     ]
 )
 def migrate() -> None:
     """Create the database's tables, or bring them to this release's schema.
 
-    Migrations only add, so the release before this one goes on working while it is replaced.
+    Migrations only add to the schema, so the previous release keeps working while you replace it.
     """
     from bridge import store
 

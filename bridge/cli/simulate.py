@@ -34,7 +34,7 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
 
 @command(
     examples=[
-        ("simulate --list", "every scenario, a line each"),
+        ("simulate --list", "every scenario, one per line"),
         ("simulate stripe-refund --to http://127.0.0.1:8000", "a purchase, and its refund that carries no visitor id"),
         (
             "simulate stripe-purchase --to http://127.0.0.1:8000 --set data.object.amount_total=0",
@@ -54,7 +54,7 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
     "targets",
     multiple=True,
     metavar="URL",
-    help="The bridge, or a whole URL; several take turns. Without it: the bridge of this folder's settings.",
+    help="The bridge's address, or a whole URL; several take turns. Default: the bridge of this folder's settings.",
 )
 @click.option(
     "--set",
@@ -64,7 +64,7 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
     help="Set this path to VALUE in every body that has a place for it.",
 )
 @click.option(
-    "--seed", metavar="N", type=int, help="The same N gives the same ids; without it, each run is a new sale."
+    "--seed", metavar="N", type=int, help="The same N gives the same ids. Without it, each run is a new sale."
 )
 @click.option("--test", is_flag=True, help="Send what the provider sends in test mode.")
 @click.option("--duplicates", is_flag=True, help="Send some events more than once, as providers do.")
@@ -73,8 +73,8 @@ _OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encodi
 def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given: Any) -> int:
     """Post the signed events of a named scenario to a bridge, or the body in a file.
 
-    Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values.
-    The exit code is 1 if an event was not answered with 200.
+    Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values. The
+    exit code is 1 if the bridge answered an event with anything but 200.
     """
     screen = of_context()
     if listed:

@@ -39,9 +39,8 @@ def sources(source: str | None, base_url: str | None) -> None:
     """Show the URL of each source, whether its secret is set, and the event types to choose.
 
     The event types are those that the rules of the mapping file name, and those that tie together the ids in later
-    events (a charge, its payment, its customer), so that their visitor is found. Select all of these at the provider,
-    and no others: any other event only costs requests, and if one of these is missing, a refund or a dispute may not
-    find its visitor.
+    events (a charge, its payment, its customer), so that their visitor is found. Select exactly these at the provider:
+    any other event only costs requests, and without one of these a refund or a dispute may not find its visitor.
     """
     screen = of_context()
     rule_set = resources.load_rules()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @command(
     examples=[
-        ("why ev_12", "an event, by our number or by the provider's id (evt_1Abc…)"),
+        ("why ev_12", "an event, by the bridge's number or by the provider's id (evt_1Abc…)"),
         ("why goal_7", "a goal: its visitor, its attempts, what happens next"),
         ("why cus_9s6XKzkNRiz8i3", "a customer, subscription, order or charge, with everything that belongs to it"),
         ("why user_2abc", "a user of your app, as one timeline across all tools"),
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 )
 @click.argument("what", metavar="X")
 def why(what: str) -> None:
-    """Show what became of X, and why.
+    """Show what happened to X, and why.
 
     X is an event (ev_12, or the provider's id), a goal (goal_7), a key of the provider (cus_…, sub_…, an order's
     number), a person (your app's id of a user, an e-mail address) or a DataFast visitor id. The exit code is 1 if
-    nothing of that name is known.
+    nothing has that name.
     """
     screen, given = of_context(), resources.environ()
     text = what.strip()

@@ -75,7 +75,7 @@ def _schedule(text: str) -> Schedule:
 def _pair(text: str) -> tuple[int, int]:
     parts = text.split(",")
     if len(parts) != 2:
-        raise ValueError("two durations such as 30s,60s (time before the first read-back, pause before the second)")
+        raise ValueError("two durations such as 30s,60s (delay before the first read-back, and before the second)")
     return _at_most("1d")(parts[0]), _at_most("1d")(parts[1])
 
 
@@ -236,7 +236,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "DATAFAST_API_KEY",
         None,
-        "DataFast website key (df_…) or account token (dft_…). Unset: goals wait until it is set",
+        "DataFast website key (df_…) or account token (dft_…); goals wait until it is set",
         api_key,
         secret=True,
     ),
@@ -248,7 +248,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "DATABASE_URL",
         "sqlite:///bridge.db",
-        "the database: SQLite (a file: three slashes) or PostgreSQL (options of its own library only)",
+        "the database: SQLite (three slashes, then the file) or PostgreSQL (only libpq's own options)",
         _database_url,
         secret=True,
     ),
@@ -256,7 +256,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "STRIPE_API_KEY",
         None,
-        "restricted Stripe key (rk_live_…), for lookups of customers from before the bridge; off when unset",
+        "restricted Stripe key (rk_live_…), to look up customers from before the bridge; unset: no lookups",
         _stripe_key,
         secret=True,
     ),
@@ -276,11 +276,14 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "BRIDGE_RETENTION_DAYS",
         "30",
-        "days for which bodies and attempts are kept; 0: until their goals are final",
+        "days to keep bodies and attempts; 0: until their goals are final",
         _days,
     ),
     Setting(
-        "BRIDGE_VISITOR_ID", "uuid4", "form of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")
+        "BRIDGE_VISITOR_ID",
+        "uuid4",
+        "format of a visitor id: uuid4, or any (cookieless sites)",
+        _one_of("uuid4", "any"),
     ),
     Setting(
         "BRIDGE_LOG_FORMAT", "auto", "auto: console on a terminal, json otherwise", _one_of("auto", "console", "json")
@@ -288,13 +291,13 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "BRIDGE_ALLOW_EPHEMERAL",
         None,
-        "1: the SQLite file is on a volume that lasts, although the host wipes its disks",
+        "1: allow SQLite on a host that wipes its disks, because the file is on a persistent volume",
         _flag,
     ),
     Setting(
         "BRIDGE_ALERTS",
         None,
-        "apprise URLs, separated by spaces, that are told when a problem begins and ends, and of goals with `notify`",
+        "apprise URLs, separated by spaces, for messages when a problem begins or ends, and about goals with `notify`",
         _alert_urls,
         secret=True,
     ),
@@ -302,14 +305,14 @@ TABLE: Final[tuple[Setting, ...]] = (
     Setting(
         "BRIDGE_HOST",
         HERE,
-        "address of the web process; 0.0.0.0 (everywhere) if it is unset and a platform has set PORT",
+        "address of the web process; if unset where a platform sets PORT, 0.0.0.0 (all interfaces)",
     ),
     Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
-    Setting("BRIDGE_THREADS", "32", "most threads that a web process uses for pages", _up_to(1_024)),
+    Setting("BRIDGE_THREADS", "32", "maximum number of threads for pages, per web process", _up_to(1_024)),
     _advanced("BRIDGE_RATE_PER_MINUTE", "58", "requests per minute for each DataFast token", _up_to(1_000_000)),
     _advanced("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256)),
     _advanced(
-        "BRIDGE_RETRY_SCHEDULE", "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed tries", _schedule
+        "BRIDGE_RETRY_SCHEDULE", "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed attempts", _schedule
     ),
     _advanced(
         "BRIDGE_UNKNOWN_VISITOR_SCHEDULE",
@@ -317,19 +320,26 @@ TABLE: Final[tuple[Setting, ...]] = (
         "pauses while DataFast does not know the visitor yet",
         _schedule,
     ),
-    _advanced("BRIDGE_READBACK", "30s,60s", "time before the first read-back, pause before the second", _pair),
+    _advanced("BRIDGE_READBACK", "30s,60s", "delay before the first read-back, and before the second", _pair),
     _advanced(
         "BRIDGE_UNCONFIRMED",
         "resend",
-        "when nobody can tell whether a goal arrived: resend, or hold",
+        "what to do if nobody can tell whether a goal arrived: resend, or hold",
         _one_of("resend", "hold"),
     ),
     _advanced("BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d")),
-    _advanced("BRIDGE_DEADLINE", "10s", "longest time for one request to DataFast", _at_most("1h")),
-    _advanced("BRIDGE_REQUEST_DEADLINE", "10s", "longest time for one inbound request", _at_most("1h")),
+    _advanced("BRIDGE_DEADLINE", "10s", "time limit for one request to DataFast", _at_most("1h")),
+    _advanced("BRIDGE_REQUEST_DEADLINE", "10s", "time limit for one inbound request", _at_most("1h")),
     _advanced("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER)),
-    _advanced("BRIDGE_WEAK_AFTER", "2min", "grace before a customer's visitor counts", _at_most(_FOREVER)),
-    _advanced("BRIDGE_MAX_AGE", "7d", "older goals are not sent, because DataFast dates them now", _at_most(_FOREVER)),
+    _advanced(
+        "BRIDGE_WEAK_AFTER", "2min", "how long a goal waits before its customer's visitor counts", _at_most(_FOREVER)
+    ),
+    _advanced(
+        "BRIDGE_MAX_AGE",
+        "7d",
+        "goals older than this are not sent, because DataFast would date them today",
+        _at_most(_FOREVER),
+    ),
     _advanced(
         "BRIDGE_CUSTOMER_VISITOR",
         "latest",
@@ -340,7 +350,7 @@ TABLE: Final[tuple[Setting, ...]] = (
     _advanced(
         "BRIDGE_MATCH_EMAIL",
         "off",
-        "find visitors by the hash of an e-mail address, too (docs/privacy.md)",
+        "also find visitors by the hash of an e-mail address (docs/privacy.md)",
         _one_of("on", "off"),
     ),
     _advanced(
