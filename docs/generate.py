@@ -20,7 +20,7 @@ import click
 from bridge import rules, snippet
 from bridge.cli.catalogue import EVERYDAY, MORE, Catalogue, Command
 from bridge.presets import presets
-from bridge.server import answers as server_answers
+from bridge.server import framing
 from bridge.settings import TABLE, Setting
 from bridge.web.hooks import FAILED, REFUSALS, USE_POST, HttpAnswer
 from docs import fields, providers, rooms, values
@@ -290,11 +290,11 @@ def door() -> str:
     """What is answered to bytes that never become a request."""
     told = dict.fromkeys(
         (
-            server_answers.MALFORMED,
-            server_answers.TOO_LATE,
-            *dict(server_answers.REFUSALS).values(),
-            server_answers.NO_PLACE,
-            server_answers.FAILED,
+            framing.MALFORMED,
+            framing.TOO_LATE,
+            *dict(framing.REFUSALS).values(),
+            framing.NO_PLACE,
+            framing.FAILED,
         )
     )
     rows = [_raw_answer(*answer.decode().split("\r\n\r\n")) for answer in told]

@@ -164,9 +164,9 @@ def worker() -> None:
 def _built(settings: Settings, stop: Event) -> Bridge | None:
     """The worker's bridge as soon as the database can be used; a restart of the database must not end the process."""
     from bridge import app, logs
-    from bridge.server import memory
+    from bridge.server import share_memory
 
-    memory.share()
+    share_memory()
     logged = ""
     while not stop.is_set():
         try:

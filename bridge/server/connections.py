@@ -1,20 +1,32 @@
-"""The clients' connections, and the room in memory that they share for requests that have arrived, or are arriving.
+"""The clients' connections, and what they share: memory, places and threads. Who waits for them, and who gives way.
 
-A connection knows what it is doing, what came of its request, and what it is to be sent. What arrives of bodies above
-32 KiB shares `ROOM` bytes, whatever was announced. When they are used up, bodies wait unread, except for `FAVOURED` at
-a time, those that lack the least first. A client that holds bytes meanwhile and sends none for `STALL_S` has stalled.
+A connection knows what it is doing, what came of its request, and what it is to be sent.
+Memory (`Room`): what arrives of bodies above 32 KiB shares `ROOM` bytes, whatever was announced. When they are used
+up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first. A client that holds bytes
+meanwhile and sends none for `STALL_S` has stalled.
+Places (`Crowd`): when they run short, the origin with the most connections (an address, or the IPv6 network of one
+customer) gives way first, and of its connections the one that has gone longest without progress. Behind a proxy all
+have one origin.
+Threads (`Lane`): few of them compute at a time, because each keeps the loop from the interpreter. While none of them
+finishes a request, they are waiting (for the database), and more may run.
 """
 
 from __future__ import annotations
 
+import logging
 import resource
 import socket
+import threading
 import time
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from heapq import heappop, heappush
+from ipaddress import IPv6Address, ip_address
+from itertools import count
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from bridge.server.crowd import origin_of
+from bridge import logs
 from bridge.server.framing import BODY_LIMIT, Inbound
 
 if TYPE_CHECKING:
@@ -24,12 +36,16 @@ if TYPE_CHECKING:
 
     Quick = Callable[[dict[str, Any]], HttpAnswer | Deferred]
 
+Member = TypeVar("Member")
+
 FILES: Final = 64  # open files that are not connections
 ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
 HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
 FAVOURED: Final = 2
 STALL_S: Final = 0.5
 STRIDE: Final = 4096  # bytes that count as progress: single bytes do not
+
+_gunicorn_log = logging.getLogger("gunicorn.error")
 
 
 class State(Enum):
@@ -87,13 +103,7 @@ class Connection:
         return True
 
 
-def places(wanted: int) -> int:
-    """How many connections there may be at once: what is wanted, if so many files may be open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted + FILES:
-        soft = wanted + FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(16, min(wanted, soft - FILES))
+# --------------------------------------------------------------------------------------------------------------- memory
 
 
 class Room:
@@ -172,3 +182,158 @@ class Room:
                 self._favoured[connection] = None
             del self._waiting[connection]
             self._resume(connection, now)
+
+
+# --------------------------------------------------------------------------------------------------------------- places
+
+
+def places(wanted: int) -> int:
+    """How many connections there may be at once: what is wanted, if so many files may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted + FILES:
+        soft = wanted + FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(16, min(wanted, soft - FILES))
+
+
+def origin_of(client: Any) -> str:
+    """The origin of a connection, by the peer address that `accept` returned."""
+    if not isinstance(client, tuple):
+        return ""  # a Unix socket: a client on this machine
+    return origin_at(str(client[0]))
+
+
+def origin_at(address: str) -> str:
+    """One name for all addresses that one customer may have, such as an IPv6 network. Empty for what is no address."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or found.packed[:8].hex())
+    return str(found)
+
+
+class Crowd(Generic[Member]):
+    """Members in the order in which they give way. Every step takes the same time, however many there are."""
+
+    def __init__(self) -> None:
+        self._origins: dict[Member, str] = {}
+        self._lines: dict[str, dict[Member, None]] = {}  # by origin; progress longest ago comes first
+        self._sizes: dict[int, dict[str, None]] = {}  # origins by the length of their line
+        self._most = 0
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    def put(self, member: Member, origin: str) -> None:
+        """Add a member, or note its progress: it is the last of its line now."""
+        line = self._lines.setdefault(origin, {})
+        before = len(line)
+        line.pop(member, None)
+        line[member] = None
+        self._origins[member] = origin
+        self._resize(origin, before, len(line))
+
+    def drop(self, member: Member) -> None:
+        """Remove a member, if it is one."""
+        origin = self._origins.pop(member, None)
+        if origin is None:
+            return
+        line = self._lines[origin]
+        del line[member]
+        if not line:
+            del self._lines[origin]
+        self._resize(origin, len(line) + 1, len(line))
+
+    def first(self) -> Member | None:
+        """The member that gives way now."""
+        if not self._most:
+            return None
+        return next(iter(self._lines[next(iter(self._sizes[self._most]))]))
+
+    def _resize(self, origin: str, before: int, after: int) -> None:
+        if before:
+            self._sizes[before].pop(origin)
+            if not self._sizes[before]:
+                del self._sizes[before]
+        if after:
+            self._sizes.setdefault(after, {})[origin] = None
+        self._most = max(self._most, after)
+        if self._most not in self._sizes:
+            self._most = after  # one less than before: lines change by one at a time
+
+
+# -------------------------------------------------------------------------------------------------------------- threads
+
+
+class Lane(Generic[Member]):
+    """Requests that wait for one of these threads: small ones first, otherwise in order of arrival.
+
+    Only the loop calls it. serve: is called in a thread with the request and this lane, and has the loop call `done`.
+    fail: is called in the loop with a request that no thread can take, because the system has none.
+    """
+
+    def __init__(
+        self,
+        few: int,
+        most: int,
+        serve: Callable[[Member, Lane[Member]], None],
+        fail: Callable[[Member, Lane[Member]], None],
+    ) -> None:
+        self.running = 0
+        self._few, self._most, self._limit = few, most, few
+        self._serve, self._fail = serve, fail
+        self._threads = 0
+        self._handed: SimpleQueue[Member | None] = SimpleQueue()
+        self._waiting: list[tuple[int, int, Member]] = []
+        self._count = count()
+        self._is_stuck = False
+
+    def put(self, request: Member, size: int) -> None:
+        """Let a request of so many bytes wait for a thread."""
+        heappush(self._waiting, (size, next(self._count), request))
+        self._hand_out()
+
+    def done(self) -> None:
+        """A request has come back from its thread."""
+        self.running -= 1
+        self._is_stuck = False
+        if not self._waiting:
+            self._limit = self._few
+        self._hand_out()
+
+    def look(self) -> None:
+        """Called now and then: requests must not wait for threads that are stuck."""
+        if self._waiting and self._is_stuck:
+            self._limit = min(2 * self._limit, self._most)
+        self._is_stuck = bool(self._waiting)
+        self._hand_out()
+
+    def end(self) -> None:
+        """Let each thread end after what it is doing."""
+        for _ in range(self._threads):
+            self._handed.put(None)
+
+    def _hand_out(self) -> None:
+        while self._waiting and self.running < self._limit:
+            self.running += 1
+            request = heappop(self._waiting)[2]
+            if self._threads < self.running:
+                self._start()
+            if self._threads:
+                self._handed.put(request)
+            else:
+                self._fail(request, self)
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name=f"web-{self._threads + 1}", daemon=True).start()
+        except RuntimeError as error:  # the system has no more; the existing ones must do
+            _gunicorn_log.error("No thread could be started: %s", logs.where(error))
+        else:
+            self._threads += 1
+
+    def _work(self) -> None:
+        while (request := self._handed.get()) is not None:
+            self._serve(request, self)

@@ -1,4 +1,4 @@
-"""Where a request begins and ends in the bytes of a connection. Bytes in, requests out; no socket, no clock.
+"""HTTP as bytes: where a request begins and ends in those of a connection, and those of answers. No socket, no clock.
 
 Nothing here is kept beyond fixed limits: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT`
 plus one byte (so that its reader can tell that it is too long), and what a chunked body spends on its framing
@@ -9,10 +9,16 @@ Trailers must be header lines, though they are dropped: otherwise the next reque
 from __future__ import annotations
 
 import re
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
+
+from gunicorn.http import errors as parse_errors
+from gunicorn.http import wsgi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bridge.server import HttpAnswer
 
 HEAD_LIMIT: Final = 32 * 1024
 BODY_LIMIT: Final = 1024 * 1024
@@ -235,3 +241,57 @@ class Chunked:
         if self._framing > _FRAMING_LIMIT:
             raise Malformed("more framing than body")
         return line
+
+
+# -------------------------------------------------------------------------------------------------------------- answers
+
+
+class Written:
+    """What gunicorn's response writes to instead of a socket: headers and body leave together."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+    def send(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
+
+
+def rendered(answer: HttpAnswer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
+    """An application's answer. version: of HTTP, as the request says it."""
+    head = (
+        f"HTTP/{version[0]}.{version[1]} {answer.status}",
+        f"Server: {wsgi.SERVER}",
+        f"Date: {formatdate(now_s, usegmt=True)}",
+        f"Connection: {'keep-alive' if kept else 'close'}",
+        *(f"{name}: {value}" for name, value in answer.headers if name != "Connection"),
+    )
+    return "\r\n".join((*head, "", "")).encode("latin-1") + answer.body
+
+
+def _plain(status: str, sentence: str, *headers: str) -> bytes:
+    """An answer that no application made. The connection ends with it."""
+    body = (sentence + "\n").encode()
+    head = (f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain; charset=utf-8", *headers)
+    return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body
+
+
+TOO_LATE: Final = _plain("408 Request Timeout", "The request did not arrive in time.")
+NO_PLACE: Final = _plain("503 Service Unavailable", "Too many connections. Try again soon.", "Retry-After: 5")
+FAILED: Final = _plain("503 Service Unavailable", "This could not be done just now. Try again soon.", "Retry-After: 30")
+MALFORMED: Final = _plain("400 Bad Request", "This is not a well-formed HTTP request.")
+_LONG_HEAD: Final = _plain("431 Request Header Fields Too Large", "The request's head is too large.")
+REFUSALS: Final[tuple[tuple[type[Exception], bytes], ...]] = (
+    (HeadTooLarge, _LONG_HEAD),
+    (parse_errors.LimitRequestHeaders, _LONG_HEAD),
+    (parse_errors.LimitRequestLine, _plain("414 URI Too Long", "The address is too long.")),
+    (parse_errors.ExpectationFailed, _plain("417 Expectation Failed", "Only 100-continue can be expected.")),
+)
+
+
+def refusal(error: Exception) -> bytes:
+    """The answer to bytes that the parser refused."""
+    return next((answer for kind, answer in REFUSALS if isinstance(error, kind)), MALFORMED)

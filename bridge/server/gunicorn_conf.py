@@ -22,7 +22,7 @@ from gunicorn.glogging import Logger
 from bridge import logs
 from bridge import settings as table
 from bridge.errors import BridgeError, FaultsError
-from bridge.server import memory
+from bridge.server import share_memory
 from bridge.server.worker import EdgeWorker, keep_signals_over_forks
 from bridge.settings import database_file
 
@@ -126,7 +126,7 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """After the fork, build the bridge and start its threads, which stop with the process."""
-    memory.share()
+    share_memory()
     try:
         worker.wsgi.start()
     except BridgeError as error:

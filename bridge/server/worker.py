@@ -1,9 +1,9 @@
 """The gunicorn worker: a request gets a thread only when all its bytes are here, so no slow client ever holds one.
 
 gunicorn's own `gthread` reads the request inside the thread, without a deadline, so slow clients stop it (ADR 19). Here
-one loop reads all connections without blocking, cuts them into requests (`framing`), and hands whole ones to threads
-(`lanes`); the loop writes the answers (`answers`), too. So a thread never waits for a client, and a slow client costs a
-few KB until the deadline.
+one loop reads all connections without blocking, cuts them into requests (`framing`), and hands whole ones to threads;
+the loop writes the answers, too. So a thread never waits for a client, and a slow client costs a few KB until the
+deadline.
 What the application can answer without waiting (`quick_for`: a webhook, whose answer waits for the disk but needs no
 thread to do so) is served in the loop itself.
 
@@ -11,7 +11,7 @@ The deadline runs from accept, or a kept connection's next first byte, to the re
 request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
 as long as it must.
 When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one,
-otherwise of one that has made no progress (`crowd`). Large bodies wait unread until there is room (`room`). Webhooks
+otherwise of one that has made no progress. Large bodies wait unread until there is room (`connections`). Webhooks
 with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
 Plain HTTP/1 only: TLS ends at the router in front.
 """
@@ -39,12 +39,9 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
-from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
-from bridge.server.answers import FAILED, MALFORMED, NO_PLACE, TOO_LATE, Written, refusal, rendered
-from bridge.server.connections import HUNGRY, QUIET, STRIDE, Connection, Room, State, places
-from bridge.server.crowd import Crowd
-from bridge.server.framing import BODY_LIMIT, SMALL_BODY
-from bridge.server.lanes import Lane
+from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer, framing
+from bridge.server.connections import HUNGRY, QUIET, STRIDE, Connection, Crowd, Lane, Room, State, places
+from bridge.server.framing import BODY_LIMIT, SMALL_BODY, Written, refusal, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -273,7 +270,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _turn_away(self, connection: Connection) -> None:
         if connection.state is not State.WRITING:
-            self._send(connection, NO_PLACE)
+            self._send(connection, framing.NO_PLACE)
         self._close(connection)
 
     def _pause_accepting(self) -> None:
@@ -418,7 +415,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 break
         if connection.state is State.READING and connection in self._connections:
             if connection.inbound.started:
-                self._send(connection, TOO_LATE)
+                self._send(connection, framing.TOO_LATE)
             self._close(connection)
 
     # ------------------------------------------------------------------------------------------------- serving
@@ -438,7 +435,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _fail(self, connection: Connection, lane: Lane[Connection]) -> None:
         """No thread can take its request."""
-        connection.out, connection.kept, connection.unread = FAILED, False, True
+        connection.out, connection.kept, connection.unread = framing.FAILED, False, True
         self._call(self._handled, connection, lane)
 
     def _handled(self, connection: Connection, lane: Lane[Connection]) -> None:
@@ -476,7 +473,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 written.data += rendered(answer, request.version, int(time.time()), kept=connection.kept)
         except Exception as error:  # noqa: BLE001 - the application answers its own errors; this is what escaped
             self.log.error("A request failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
-            written.data[:] = MALFORMED if isinstance(error, parse_errors.ParseException) else FAILED
+            written.data[:] = framing.MALFORMED if isinstance(error, parse_errors.ParseException) else framing.FAILED
             connection.kept = False
         connection.out = bytes(written.data)
 
@@ -544,7 +541,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.out = rendered(answer, connection.request.version, int(time.time()), kept=connection.kept)
         except Exception as error:  # noqa: BLE001 - as in `handle`
             self.log.error("An answer failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
-            connection.out, connection.kept = FAILED, False
+            connection.out, connection.kept = framing.FAILED, False
 
     def _sent(self, connection: Connection) -> None:
         """Wait until the client takes the rest; if there is none, go on to the next request, or the end."""

@@ -23,7 +23,7 @@ from flask import Flask, Response, current_app, g, request
 
 from bridge import logs
 from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer
-from bridge.server.crowd import origin_at
+from bridge.server.connections import origin_at
 from bridge.web.messages import plain
 
 if TYPE_CHECKING:

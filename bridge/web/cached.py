@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from bridge import logs
 from bridge.errors import StoreError
-from bridge.server import memory
+from bridge.server import give_back_memory
 
 log = logs.get("web")
 
@@ -82,7 +82,7 @@ class CachedInBackground(Generic[T]):
             self._took_s = time.monotonic() - began
             self._next_s = time.monotonic() + (SHARE * self._took_s if self._took_s >= self._long_s else 0.0)
             if self._took_s >= LONG_S:
-                memory.give_back()
+                give_back_memory()
 
     def _again(self) -> None:
         try:

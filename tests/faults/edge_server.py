@@ -11,7 +11,7 @@ import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
-from bridge.server import DEFERRED, Deferred, HttpAnswer, lanes
+from bridge.server import DEFERRED, Deferred, HttpAnswer, connections
 from bridge.server.worker import EdgeWorker
 
 bind = f"127.0.0.1:{os.environ['EDGE_PORT']}"
@@ -45,7 +45,7 @@ def deny_threads(count):
             super().start()
 
     if count:
-        lanes.threading = SimpleNamespace(Thread=Denied)
+        connections.threading = SimpleNamespace(Thread=Denied)
 
 
 def told(text):

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from bridge import logs, masking, sources
 from bridge.errors import BridgeError, StoreError
-from bridge.server import memory
+from bridge.server import give_back_memory
 from bridge.server.framing import BODY_LIMIT
 from bridge.store.operator import activity, changes
 from bridge.web.console import static
@@ -186,7 +186,7 @@ class _Templates(Environment):
         try:
             return super().compile(*args, **options)
         finally:
-            memory.give_back()
+            give_back_memory()
 
 
 def register(routes: Blueprint, sessions: Sessions) -> None:

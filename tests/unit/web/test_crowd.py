@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.server.crowd import Crowd, origin_of
+from bridge.server.connections import Crowd, origin_of
 
 
 def model_first(line: list[tuple[int, str]]) -> set[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.server import memory
+from bridge.server import give_back_memory
 
 MB = 1 << 20
 
@@ -30,6 +30,6 @@ def test_what_is_free_in_the_middle_of_the_heap_is_given_back():
     for block in rest:
         library.free(block)
     before = heap()
-    memory.give_back()
+    give_back_memory()
     assert before - heap() > 30 * MB
     library.free(last)
