@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.model import LinkSpec, PersonSpec
-
-    Spec = TypeVar("Spec", LinkSpec, PersonSpec)
-
-_KEPT: Final = 4_000
+_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +69,22 @@ def event_types(patterns: Iterable[str]) -> EventTypeSet:
     return EventTypeSet(frozenset(named.difference(globs)), tuple(compile_glob(glob) for glob in globs))
 
 
+class OfTypes(Protocol):
+    """What is about events of these types (globs)."""
+
+    @property
+    def events(self) -> tuple[str, ...]: ...
+
+
+Spec = TypeVar("Spec", bound=OfTypes)
 _found: dict[tuple[int, str], tuple[object, tuple[Any, ...]]] = {}
 
 
 def of_type(specs: tuple[Spec, ...], event_type: str) -> tuple[Spec, ...]:
-    """Those of a source's specs that are about events of this type. Cached, because every event asks."""
+    """Those of a source's specs that are about events of this type.
+
+    Cached, because every event asks. Threads may race to remember: they remember the same.
+    """
     place = (id(specs), event_type)
     kept = _found.get(place)
     if kept is not None and kept[0] is specs:

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from bridge import sources
-from bridge.globs import compile_glob
 from bridge.model import (
     BodyForm,
     EnvelopeSpec,
@@ -130,8 +129,9 @@ def refuse(where, sentence):
 
 def case(provider, said):
     when = compile_when(said.get("when", {}), refuse)
-    globs = tuple(compile_glob(text) for text in as_list(said.get("event", "*")))
-    return Case(globs, when, said.get("because", f"the handshake with which {provider} sets up or tries a webhook"))
+    because = said.get("because", f"the handshake with which {provider} sets up or tries a webhook")
+    because = said.get("because", f"the handshake with which {provider} sets up or tries a webhook")
+    return Case(tuple(as_list(said.get("event", "*"))), when, because)
 
 
 def require(**said):

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import Final
 
+from bridge.globs import of_type
 from bridge.model import MISSING, Derived, Document, Source
 from bridge.rules.language.filters import Scope
 from bridge.rules.language.templates import Placeholder, Template
 from bridge.rules.language.values import Value, before, is_empty
 
-if TYPE_CHECKING:
-    from bridge.globs import Glob
-
 KEYED: Final = re.compile(r"\bkey\b")  # what reads the ids that the bridge recognised, or a field of that name
-_TYPES_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way to compute a value, for events of these types."""
+    """One way to compute a value, for events of these types (globs)."""
 
-    globs: tuple[Glob, ...]
+    events: tuple[str, ...]
     source: Template | Callable[[Scope], Value]
 
     def read(self, scope: Scope) -> Value:
@@ -43,10 +40,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The values of one source. by_type: event type -> what is for it, remembered (at most _TYPES_MAX)."""
+    """The values of one source."""
 
     choices: Mapping[str, tuple[Choice, ...]]
-    by_type: dict[str, dict[str, Choice | None]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def keyed(self) -> bool:
@@ -55,27 +51,19 @@ class Values:
         return any(isinstance(source, Template) and KEYED.search(source.text) for source in sources)
 
     def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
-        """What is to be computed of one event. Threads may race to remember a type: they remember the same."""
-        found = self.by_type.get(event_type)
-        if found is None:
-            found = {name: _for(event_type, choices) for name, choices in self.choices.items()}
-            if len(self.by_type) >= _TYPES_MAX:
-                self.by_type.clear()
-            self.by_type[event_type] = found
-        return Computed(found, hash_key, counted)
-
-
-def _for(event_type: str, choices: tuple[Choice, ...]) -> Choice | None:
-    return next((choice for choice in choices if any(glob.matches(event_type) for glob in choice.globs)), None)
+        """What is to be computed of one event."""
+        return Computed(self.choices, event_type, hash_key, counted)
 
 
 class Computed:
     """What was computed of one document so far."""
 
-    __slots__ = ("_before", "_choices", "_counted", "_hash_key", "_known")
+    __slots__ = ("_before", "_choices", "_counted", "_event_type", "_hash_key", "_known")
 
-    def __init__(self, choices: Mapping[str, Choice | None], hash_key: bytes, counted: Mapping[str, int]) -> None:
-        self._choices, self._hash_key, self._counted = choices, hash_key, counted
+    def __init__(
+        self, choices: Mapping[str, tuple[Choice, ...]], event_type: str, hash_key: bytes, counted: Mapping[str, int]
+    ) -> None:
+        self._choices, self._event_type, self._hash_key, self._counted = choices, event_type, hash_key, counted
         self._known: dict[str, Value] = {}
         self._before: Document | None = None
 
@@ -86,14 +74,13 @@ class Computed:
         known = self._known
         if name not in known:
             known[name] = MISSING  # what it is while it is computed: a value that needs itself is missing
-            choice = self._choices.get(name)
-            if choice is not None:
+            for choice in of_type(self._choices.get(name, ()), self._event_type)[:1]:
                 known[name] = choice.read(Scope(document, self._hash_key, self._counted))
         return known[name]
 
     def was(self, document: Document) -> Document:
         if self._before is None:
-            made = before(document, Computed(self._choices, self._hash_key, self._counted))
+            made = before(document, Computed(self._choices, self._event_type, self._hash_key, self._counted))
             self._before = document if made.body is document.body else made
         return self._before
 

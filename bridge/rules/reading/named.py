@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bridge.globs import compile_glob
 from bridge.rules.language.named import Choice, Values
 from bridge.rules.language.prices import BUILTINS
 from bridge.rules.language.templates import Template, compile_template
@@ -55,8 +54,8 @@ def preset_values(written: str) -> tuple[Values, tuple[tuple[Steps, str], ...]]:
 def _choice(written: object, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Choice | None:
     if not isinstance(written, Chosen):
         source = _template(text_of(written) or "", maps, fault)
-        return Choice((compile_glob("*"),), source) if source is not None else None
-    globs = tuple(compile_glob(text) for _, text in numbered(written.event))
+        return Choice(("*",), source) if source is not None else None
+    events = tuple(text for _, text in numbered(written.event))
     if (written.value is None) is (written.builtin is None):
         fault((), 'an entry takes either "value" (a template) or "builtin"')
         return None
@@ -67,9 +66,9 @@ def _choice(written: object, maps: Mapping[str, Mapping[str, Json]], fault: Faul
                 ("builtin",), f'there is no builtin "{written.builtin[:60]}"' + did_you_mean(written.builtin, BUILTINS)
             )
             return None
-        return Choice(globs, compute)
+        return Choice(events, compute)
     template = _template(text_of(written.value) or "", maps, below(fault, "value"))
-    return Choice(globs, template) if template is not None else None
+    return Choice(events, template) if template is not None else None
 
 
 def _template(text: str, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Template | None:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.globs import compile_glob
 from bridge.masking import names_secret
 from bridge.model import (
     PEOPLE,
@@ -259,8 +258,8 @@ def _ignored(preset: Preset, provider: str, fault: Fault) -> Cases:
 
 
 def _case(events: Texts, when: Json, answer: str, fault: Fault) -> Case:
-    globs = tuple(compile_glob(text) for _, text in numbered(events))
-    return Case(globs, ALWAYS if when is None else compile_when(when, fault), answer)
+    types = tuple(text for _, text in numbered(events))
+    return Case(types, ALWAYS if when is None else compile_when(when, fault), answer)
 
 
 def _one(text: str | None, fault: Fault) -> CompiledPath | None:

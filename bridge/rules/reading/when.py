@@ -12,29 +12,27 @@ from bridge.globs import compile_glob
 from bridge.model import MISSING, Json
 from bridge.rules.language.conditions import (
     ALWAYS,
-    All,
-    Condition,
-    Either,
-    ElementTest,
-    ElementWhere,
-    FieldTest,
-    NotAll,
-)
-from bridge.rules.language.expectations import (
     COMPARISONS,
     NOW,
     RESEMBLANCES,
     After,
+    All,
     AllOf,
     AnyOf,
     Changed,
     Compares,
+    Condition,
+    Either,
+    ElementTest,
+    ElementWhere,
     Equals,
     Exists,
     Expectation,
+    FieldTest,
     Globs,
     InCurrency,
     Not,
+    NotAll,
     Operand,
     Resembles,
     ValueChanged,
@@ -356,7 +354,7 @@ def _changed(operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | in
         operand = True
     if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3 or is_many(path):
         if value_name(path) is not None and not isinstance(path, WasPath) and not is_many(path):
-            return ValueChanged(path, operand)
+            return ValueChanged(operand, path)
         needed = 'a path below data.object, or a value such as "value.plan"'
         fault((*at, KEY), f'"changed" looks into data.previous_attributes, so it needs {needed}, not "{path}"')
-    return Changed(path.segments[2:], operand)
+    return Changed(operand, path.segments[2:])
