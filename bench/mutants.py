@@ -46,7 +46,6 @@ MUTATED = (
     "bridge/sources/verifier.py",
     "bridge/rules/engine.py",
     "bridge/rules/language/conditions.py",
-    "bridge/rules/goals.py",
     "bridge/rules/language/paths.py",
     "bridge/rules/language/templates.py",
 )
