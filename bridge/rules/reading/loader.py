@@ -22,7 +22,6 @@ from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, value_name
 from bridge.rules.reading.destinations import DEFAULT, Destinations
 from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider_of, shipped, too_many
-from bridge.rules.reading.handshakes import apart, without_computing
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when

@@ -26,7 +26,6 @@ from bridge.model import (
 )
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template
-from bridge.rules.reading.handshakes import compile_handshakes
 from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
 from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
@@ -34,6 +33,7 @@ from bridge.rules.reading.secrets import Secrets, expand, malformed, secrets, te
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.verification import (
     CUSTOM,
+    compile_handshakes,
     compile_verify,
     id_is_signed,
     in_preset,
