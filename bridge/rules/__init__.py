@@ -8,8 +8,8 @@ Pure: no web, no SQL, no clock, no environment.
 
 from bridge.rules.engine import describe, evaluate, for_type, table
 from bridge.rules.language.paths import compile_path
-from bridge.rules.reading.copies import copy_of
 from bridge.rules.reading.folder import SHIPPED, hash_of, own, read_file, read_files
+from bridge.rules.reading.layers import copy_of
 from bridge.rules.reading.loader import load
 from bridge.rules.reference import reference, schema_json
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace

@@ -1,19 +1,24 @@
-"""A layer: a file that extends a shipped one. Both trees are merged, then read like any file.
+"""Files that begin from a shipped one: layers, which extend it, and full copies, which no upgrade reaches.
+
+The trees of a layer and of the shipped file below it are merged, then read like any file.
 
 Each node of the merged tree knows the file it stands in, so that every later check names the right place. What only the
-merge can get wrong is told here, or by `Part.together`, with both places.
+merge can get wrong is told here, or by `Part.together`, with both places. Of a copy it is told by which rules it
+differs from the shipped file of this release.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge import limits
-from bridge.rules.reading.folder import BELOW
+from bridge.rules.reading.folder import BELOW, provider_of, shipped
+from bridge.rules.reading.rule import DEFAULTS
 from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.text import did_you_mean
 
@@ -29,6 +34,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LIKED: Final = ("event", "when", "once_per", "follows", "metadata")
 _LIKED_BY_A_PAYMENT: Final = ("event", "when")  # its fields are its own, and it is made once per transaction
 _NOT_INHERITED: Final = ("secret", "goals", "tests", "in_layers")  # a layer's secret is that of its own source
+_SHARED: Final = 3  # rules that a copy has at least
+_READS: Final = re.compile(r"\b(value|map)[.:](?P<name>[A-Za-z0-9_]+)")
 _DIRECTION: Final = "a layer extends a shipped file; a layer of a layer is not possible"
 
 
@@ -102,10 +109,10 @@ class _Merge:
 # ---------------------------------------------------------------------------------------------- what is extended
 
 
-def extended(tree: Node, report: Diagnostics, shipped: Collection[str], files: Mapping[str, str]) -> str | None:
+def extended(tree: Node, report: Diagnostics, known: Collection[str], files: Mapping[str, str]) -> str | None:
     """The name of the shipped file that this file extends; None: it is no layer, or a broken one.
 
-    shipped: the names that there are. files: the names of the folder's own files by their stems.
+    known: the names that there are. files: the names of the folder's own files by their stems.
     """
     node = tree.entries.get("extends") if tree.kind == "mapping" else None
     if node is None:
@@ -113,23 +120,23 @@ def extended(tree: Node, report: Diagnostics, shipped: Collection[str], files: M
     line, column = tree.keys["extends"]
     if next(iter(tree.entries)) != "extends":
         report.fault_at(line, column, '"extends" is the first line of a layer: write it above all other keys')
-    sentence = _refusal(node.value, shipped, files)
+    sentence = _refusal(node.value, known, files)
     if sentence is None:
         return str(node.value)
     report.fault_at(node.line, node.column, sentence)
     return None
 
 
-def _refusal(name: Any, shipped: Collection[str], files: Mapping[str, str]) -> str | None:
+def _refusal(name: Any, known: Collection[str], files: Mapping[str, str]) -> str | None:
     """What is wrong with the name behind `extends:`."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         shown = f', not "{name[:60]}"' if isinstance(name, str) else ""
         return f'"extends" takes the name of one shipped file, such as stripe{shown}; no path, and no other file'
-    if name in shipped:
+    if name in known:
         return None
     if name in files:
         return f'"{name}" is {files[name]} of this folder, and {_DIRECTION}'
-    return f'there is no shipped file "{name}"{did_you_mean(name, shipped)}'
+    return f'there is no shipped file "{name}"{did_you_mean(name, known)}'
 
 
 @lru_cache(maxsize=64)
@@ -368,15 +375,15 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
     """A rule of the layer's own, perhaps like a shipped one."""
     written, like = own.text("id"), own.entries.get("like")
     ids = {rule.id: rule for rule in merge.shipped}
-    if written is None and (shipped := ids.get(default_id(_made(own)) or "")):
+    if written is None and (theirs := ids.get(default_id(_made(own)) or "")):
         place = own.entries.get("goal") or own.entries["payment"]
         merge.fault(
             place,
-            f'the shipped file has a rule "{shipped.id}" ({_place(shipped.node)}): write id: {shipped.id} to change it,'
-            f" or give this rule an id of its own, such as id: my-{shipped.id}",
+            f'the shipped file has a rule "{theirs.id}" ({_place(theirs.node)}): write id: {theirs.id} to change it,'
+            f" or give this rule an id of its own, such as id: my-{theirs.id}",
         )
         own = replace(own, entries=dict(own.entries), keys=dict(own.keys))
-        _put(own, "id", Node(place.line, place.column, f"my-{shipped.id}"), (place.line, place.column))
+        _put(own, "id", Node(place.line, place.column, f"my-{theirs.id}"), (place.line, place.column))
     if like is not None and isinstance(like.value, str):
         liked = _liked(merge, like)
         if liked is None:
@@ -477,3 +484,70 @@ def default_id(goal: str) -> str | None:
 
 def _place(node: Node | None) -> str:
     return "" if node is None else f"{node.file}:{node.line}:{node.column}"
+
+
+# -------------------------------------------------------------------------------------------------------- copies
+
+
+class Copy(NamedTuple):
+    """name: of the shipped file. differs: ids of rules that are not as shipped; lacks: those that are not there."""
+
+    name: str
+    differs: tuple[str, ...]
+    lacks: tuple[str, ...]
+
+
+def copy_of(text: str) -> Copy | None:
+    """What a file that extends none is a copy of: it has the provider and at least half of the rules.
+
+    Many files of one's own have one rule that a short shipped file has, too; `in_layers` is in no file but a copy.
+    """
+    own = _plain(text)
+    if own is None or "extends" in own:
+        return None
+    mine = _rules(own)
+    for name, text_ in shipped().items():
+        theirs = _plain(text_) if provider_of(text_) == own.get("provider") else None
+        if theirs is None:
+            continue
+        ids = _rules(theirs)
+        there = [each for each in ids if each in mine]
+        if 2 * len(there) >= len(ids) and (len(there) >= _SHARED or "in_layers" in own):
+            differs = tuple(each for each in there if _meaning(own, mine[each]) != _meaning(theirs, ids[each]))
+            return Copy(name, differs, tuple(each for each in ids if each not in mine))
+    return None
+
+
+def _plain(text: str) -> dict[str, Any] | None:
+    tree, _ = parse(text)
+    found = tree.plain() if tree is not None else None
+    return found if isinstance(found, dict) else None
+
+
+def _rules(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    listed = file.get("goals")
+    goals = [rule for rule in listed if isinstance(rule, dict)] if isinstance(listed, list) else []
+    made = [(rule, "payment" if "payment" in rule else str(rule.get("goal"))) for rule in goals]
+    return {str(rule.get("id") or default_id(name) or ""): rule for rule, name in made}
+
+
+def _meaning(file: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
+    """A rule with all that it reads of its file's `values` and `maps`."""
+    found: dict[str, Any] = {"rule": rule}
+    waiting = list(_names(rule))
+    while waiting:
+        kind, name = waiting.pop()
+        if f"{kind} {name}" not in found:
+            written = (file.get("values" if kind == "value" else "maps") or {}).get(name)
+            found[f"{kind} {name}"] = written
+            waiting += _names(written)
+    return found
+
+
+def _names(written: Any) -> Iterator[tuple[str, str]]:
+    """The named values and tables that something reads."""
+    if isinstance(written, dict) and isinstance(written.get("metadata"), list):
+        yield from (("value", str(name)) for name in written["metadata"])
+    if isinstance(written, dict) and isinstance(written.get("payment"), dict):
+        yield from (("value", name) for names in DEFAULTS.values() for name in names)
+    yield from ((match[1], match["name"]) for match in _READS.finditer(json.dumps(written, default=str)))

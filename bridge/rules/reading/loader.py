@@ -30,6 +30,7 @@ from bridge.rules.reading.rule import RuleContext, compile_rule
 from bridge.rules.reading.source import Surroundings, compile_source
 from bridge.rules.reading.strict_yaml import KEY, Node, parse
 from bridge.rules.reading.structure import structure
+from bridge.rules.reading.verification import apart, without_computing
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, RuleSet, TestCase
 from bridge.text import did_you_mean, text_of
