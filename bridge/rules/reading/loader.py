@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -16,29 +16,34 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.errors import MappingError
 from bridge.globs import event_types
 from bridge.limits import PAYMENT
+from bridge.model import Destination
 from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, value_name
-from bridge.rules.reading.destinations import DEFAULT, Destinations
 from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider_of, shipped, too_many
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, numbered
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, Told, numbered
 from bridge.rules.reading.rule import RuleContext, compile_rule
+from bridge.rules.reading.secrets import expand, is_secret, malformed, tellable, variables
 from bridge.rules.reading.source import Surroundings, compile_source
 from bridge.rules.reading.strict_yaml import KEY, Node, parse
 from bridge.rules.reading.structure import structure
 from bridge.rules.reading.verification import apart, without_computing
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, RuleSet, TestCase
+from bridge.settings import WrongKind, api_key
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from bridge.model import Source
-    from bridge.rules.reading.schema import GoalStanza, MappingFile, TestCaseStanza
+    from bridge.rules.reading.schema import DestinationStanza, GoalStanza, MappingFile, TestCaseStanza
 
+DEFAULT: Final = "default"
+_OF_SETTINGS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
+_WEBSITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
@@ -171,8 +176,7 @@ class _Reading:
 
     def finish(self) -> None:
         self.destinations.check_names()
-        faults = [line for report in self.reports for line in report.lines(report.faults)]
-        if faults:
+        if faults := self.told(lambda report: report.faults):
             raise MappingError(faults)
 
     def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
@@ -189,11 +193,9 @@ class _Reading:
         )
         return replace(file, source=without_computing(file.source))
 
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(line for report in self.reports for line in report.lines(report.warnings + report.suspicions))
-
-    def suspicions(self) -> tuple[str, ...]:
-        return tuple(line for report in self.reports for line in report.lines(report.suspicions))
+    def told(self, kind: Callable[[Diagnostics], list[Told]]) -> tuple[str, ...]:
+        """The sentences of one kind, of all files."""
+        return tuple(line for report in self.reports for line in report.lines(kind(report)))
 
 
 def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | None) -> Rule:
@@ -227,10 +229,10 @@ def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], readin
         hash=hash_of(files),
         files=dict(files),
         sources={name: file.source for name, file in by_name.items()},
-        destinations=reading.destinations.configured(),
+        destinations=reading.destinations.known,
         rules={name: file.rules for name, file in by_name.items()},
-        warnings=reading.warnings(),
-        suspicions=reading.suspicions(),
+        warnings=reading.told(lambda report: report.warnings + report.suspicions),
+        suspicions=reading.told(lambda report: report.suspicions),
         mappings=by_name,
         tables={name: table(file.rules, file.when, file.source.values) for name, file in by_name.items()},
     )
@@ -330,3 +332,84 @@ def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Diagnostics) 
             'nothing says where the type of an event is; add "envelope: {type: path}", or only event: "*" matches'
         )
         report.suspect((), sentence)
+
+
+# ---------------------------------------------------------------------------------------------------- destinations
+
+
+class Destinations:
+    """The DataFast websites that files name, each by a configured name, which survives a new key.
+
+    Collects what all files configure, then checks the names that they use. `default` and `test` belong to the settings.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.known: dict[str, Destination] = {}
+        self._used: list[tuple[str, Steps, Diagnostics]] = []
+
+    def name(self, written: str | DestinationStanza | None, where: Steps, report: Diagnostics, otherwise: str) -> str:
+        """The name of a destination that a file or rule gives; the entry may also configure it."""
+        if written is None:
+            return otherwise
+        if isinstance(written, str):
+            self._used.append((written, where, report))
+            return written
+        if written.api_key is None:
+            self._used.append((written.name, (*where, "name"), report))
+            if written.website_id is not None:
+                report.fault((*where, "website_id"), f'website_id of "{written.name}" needs its api_key beside it')
+        else:
+            self._configure(written, written.api_key, where, report)
+        return written.name
+
+    def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Diagnostics) -> None:
+        if written.name in _OF_SETTINGS:
+            setting = _OF_SETTINGS[written.name]
+            report.fault((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
+        elif not _WEBSITE.fullmatch(written.name):
+            report.fault((*where, "name"), f'"{written.name[:60]}" may hold only letters, digits, "-", "_" and "."')
+        website_id = self._read(written.website_id, "website_id", where, report)
+        found = Destination(written.name, self._key(written.name, key, where, report), website_id)
+        if self.known.setdefault(written.name, found) != found:
+            report.fault((*where, "name"), f'"{written.name}" is configured twice, differently')
+        self._check_website(found, where, report)
+
+    def _key(self, name: str, text: str, where: Steps, report: Diagnostics) -> str | None:
+        key = self._read(text, "api_key", where, report)
+        if key is None or not is_secret(key):
+            missing = " and ".join(tellable(variables(text), self._environ)) or "its api_key"
+            report.warn((*where, "api_key"), f'{missing} is not set: goals for the website "{name}" wait until it is')
+            return None
+        if not variables(text):
+            report.warn(
+                (*where, "api_key"), "a key is written in the file itself; write ${NAME} and set it in the environment"
+            )
+        try:
+            return api_key(key)
+        except WrongKind as error:
+            report.fault((*where, "api_key"), f'the key of the website "{name}" cannot be used: {error}')
+        except ValueError as error:
+            report.fault((*where, "api_key"), f'the key of the website "{name}" must be {error}')
+        return None
+
+    def _read(self, text: str | None, key: str, where: Steps, report: Diagnostics) -> str | None:
+        if text is not None and malformed(text):
+            report.fault((*where, key), "a variable is written ${NAME}, with letters, digits and _")
+        return None if text is None else expand(text, self._environ)
+
+    @staticmethod
+    def _check_website(found: Destination, where: Steps, report: Diagnostics) -> None:
+        if found.website_id is not None and not re.fullmatch(r"[0-9a-fA-F]{24}", found.website_id):
+            report.fault((*where, "website_id"), "website_id must be 24 hex digits (not the dfid_… of the script tag)")
+        if found.api_key is not None and found.api_key.startswith("dft_") and found.website_id is None:
+            report.fault(where, f'"{found.name}" has an account token (dft_…), which needs "website_id"')
+
+    def check_names(self) -> None:
+        """Every name that is used must be configured in one of the files."""
+        for name, where, report in self._used:
+            if name == "test":
+                report.fault(where, '"test" is the website of test-mode events; other goals cannot be sent there')
+            elif name != DEFAULT and name not in self.known:
+                guess = did_you_mean(name, [DEFAULT, *self.known])
+                report.fault(where, f'no website is named "{name}"{guess}')

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Steps = tuple[str | int, ...]
 Fault = Callable[[Steps, str], None]
+Told = tuple[int, int, str]  # line, column, sentence
 
 
 @dataclass(slots=True)
@@ -28,9 +29,9 @@ class Diagnostics:
 
     file: str  # with its folder, as messages name it
     tree: Node | None = None
-    faults: list[tuple[int, int, str]] = field(default_factory=list)
-    warnings: list[tuple[int, int, str]] = field(default_factory=list)
-    suspicions: list[tuple[int, int, str]] = field(default_factory=list)
+    faults: list[Told] = field(default_factory=list)
+    warnings: list[Told] = field(default_factory=list)
+    suspicions: list[Told] = field(default_factory=list)
     faulty: set[Steps] = field(default_factory=set)
 
     def fault(self, where: Steps, sentence: str) -> None:
@@ -68,12 +69,12 @@ class Diagnostics:
     def _place(self, where: Steps) -> tuple[int, int, str]:
         return self.tree.place(where) if self.tree is not None else (1, 1, "")
 
-    def _told(self, where: Steps, sentence: str) -> tuple[int, int, str]:
+    def _told(self, where: Steps, sentence: str) -> Told:
         """What the file below a layer holds is told where the layer leads to it, with both places."""
         line, column, other = self._place(where)
         return line, column, one_line(f"{sentence} ({other})" if other else sentence)
 
-    def lines(self, found: list[tuple[int, int, str]]) -> list[str]:
+    def lines(self, found: list[Told]) -> list[str]:
         return [f"{self.file}:{line}:{column}: {sentence}" for line, column, sentence in sorted(set(found))]
 
 
