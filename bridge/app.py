@@ -25,7 +25,7 @@ from bridge.rulebook import Rulebook
 from bridge.store.inbox.counters import Refusals
 from bridge.store.inbox.first_messages import FirstMessages
 from bridge.store.inbox.group_commit import Inbox
-from bridge.store.operator import alerting, heartbeats
+from bridge.store.operator import alerting, status
 from bridge.store.upkeep.timekeeping import Timekeeper
 from bridge.worker import WOKEN_IDLE_S, Chore, Worker
 
@@ -229,7 +229,7 @@ class Bridge:
     def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
         self.store.run(
-            lambda conn: heartbeats.beat(
+            lambda conn: status.beat(
                 conn, self._id, kind=kind, rules_hash=self.rules.hash, rules_fault=self.rules_fault
             )
         )
@@ -248,7 +248,7 @@ class Bridge:
         try:
             self.counters.flush(self.store)
             self.first_messages.flush(self.store)
-            self.store.run(lambda conn: heartbeats.gone(conn, self._id))
+            self.store.run(lambda conn: status.gone(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from bridge.identity.sentences import advice
 from bridge.model import FINAL, Destination, GoalState
 from bridge.store.clock import read_ms
-from bridge.store.operator import overview
-from bridge.store.operator.overview import DAY_MS, HOUR_MS, Progress, Queue
+from bridge.store.operator import tallies
+from bridge.store.operator.tallies import DAY_MS, HOUR_MS, Progress, Queue
 from bridge.text import count, listing, money, span
 from bridge.workbench import report
 
@@ -116,13 +116,13 @@ class Finished:
 
 def _day(conn: Connection, number: int) -> DayFigures:
     at_ms = number * DAY_MS
-    return DayFigures(at_ms, _stand(overview.states(conn, at_ms, at_ms + DAY_MS)))
+    return DayFigures(at_ms, _stand(tallies.states(conn, at_ms, at_ms + DAY_MS)))
 
 
 def _hour(conn: Connection, number: int) -> HourFigures:
     at_ms, until_ms = number * HOUR_MS, (number + 1) * HOUR_MS
-    made = overview.states(conn, at_ms, until_ms)
-    return HourFigures(at_ms, overview.came(conn, at_ms, until_ms), made.total())
+    made = tallies.states(conn, at_ms, until_ms)
+    return HourFigures(at_ms, tallies.came(conn, at_ms, until_ms), made.total())
 
 
 def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Figures:
@@ -130,15 +130,15 @@ def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Fi
     with store.read() as conn:
         now_ms = read_ms(conn)
         hour, day = now_ms // HOUR_MS, now_ms // DAY_MS
-        today = _stand(overview.states(conn, day * DAY_MS, now_ms + 1))
+        today = _stand(tallies.states(conn, day * DAY_MS, now_ms + 1))
         days = finished.days.get(conn, range(day - DAYS + 1, day), now_ms)
         return Figures(
             now_ms=now_ms,
             today=today,
-            before=_stand(overview.states(conn, day * DAY_MS - WEEK_MS, now_ms - WEEK_MS)),
+            before=_stand(tallies.states(conn, day * DAY_MS - WEEK_MS, now_ms - WEEK_MS)),
             hours=(*finished.hours.get(conn, range(hour - HOURS + 1, hour), now_ms), _hour(conn, hour)),
             days=(*days, DayFigures(day * DAY_MS, today)),
-            queues=overview.queues(conn, destinations),
+            queues=tallies.queues(conn, destinations),
         )
 
 

@@ -21,7 +21,7 @@ from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.goals import attribution
 from bridge.store.operator import tallies
-from bridge.store.operator.overview import DAY_MS
+from bridge.store.operator.tallies import DAY_MS
 from bridge.text import count, listing, span
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from bridge.model import Request
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
 from bridge.sandbox.server import start
-from bridge.store.operator import heartbeats, queries
+from bridge.store.operator import queries, status
 
 ROOT = Path(__file__).parents[2]
 MAIL = "somebody-whose-name-must-not-be-told@example.com"
@@ -628,7 +628,7 @@ def test_doctor_fails_where_a_process_is_seen_and_no_worker(bridge, stage):
     """That is where /status says 503; without a process nobody asks it."""
     opened = store.open(stage.environ["DATABASE_URL"])
     with opened.write() as conn:
-        heartbeats.beat(conn, "w", kind="web", rules_hash="h", rules_fault=None)
+        status.beat(conn, "w", kind="web", rules_hash="h", rules_fault=None)
     opened.close()
     answer = bridge("doctor", "--json")
     assert answer.code == 1

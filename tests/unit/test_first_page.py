@@ -8,7 +8,7 @@ import pytest
 from identity_kit import rule_set
 
 from bridge.model import Destination
-from bridge.store.operator.overview import Progress, Queue
+from bridge.store.operator.tallies import Progress, Queue
 from bridge.text import money
 from bridge.web.console.charts import chart
 from bridge.workbench import overview, setting_up

@@ -2,7 +2,8 @@
 
 `demand_ready` proves by a write that events can be received. `snapshot` reads what may need attention, by index only,
 however many rows there are. `totals` counts everything, rows that retention removed included, so that a counter never
-goes back; it walks over indexes and is for the owner's eyes. `bridge.alarms` judges all this.
+goes back; it walks over indexes and is for the owner's eyes. `bridge.alarms` judges all this. By the heartbeats of the
+bridge's processes any of them sees which workers run, and with which rules.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, func, literal_column, select, text
+from sqlalchemy import bindparam, case, delete, func, literal_column, select, text
 
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import facts
@@ -23,8 +24,8 @@ from bridge.store.inbox.events import OLDEST_UNROUTED
 from bridge.store.links import lookups
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
-from bridge.store.operator import alerting, heartbeats
-from bridge.store.schema import attempts, destinations, events, goals, source_counters
+from bridge.store.operator import alerting
+from bridge.store.schema import attempts, destinations, events, goals, insert, source_counters, workers
 from bridge.store.schema import totals as removed
 from bridge.store.upkeep import jumps
 
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
     from bridge.store.database.engine import Store
     from bridge.store.goals.attribution import Attribution
     from bridge.store.links.lookups import LookupPause
-    from bridge.store.operator.heartbeats import Heartbeat
     from bridge.store.upkeep.jumps import Wait
 
 SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
+FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after a day
 _MANY: Final = 1_000  # more than this is not counted
 _SPAN: Final = 20_000  # ids
 _DAY_MS: Final = 86_400_000
@@ -102,6 +103,18 @@ class AlertTrouble:
     place: str
     reason: str
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last heartbeat of a process. kind: inline | worker (these route and deliver) | web."""
+
+    id: str
+    kind: str
+    started_at_ms: int
+    seen_at_ms: int
+    rules_hash: str | None
+    rules_fault: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +219,28 @@ def durability_doubt(conn: Connection) -> str | None:
     return None
 
 
+# --------------------------------------------------------------------------------------------------- heartbeats
+
+
+def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules_fault: str | None) -> None:
+    """A process is alive and works with these rules; `rules_fault`: why it refused newer ones."""
+    seen = {"seen_at_ms": now_ms(), "rules_hash": rules_hash, "rules_fault": rules_fault}
+    new = insert(workers, conn.dialect.name).values(id=id_, kind=kind, started_at_ms=now_ms(), **seen)
+    conn.execute(new.on_conflict_do_update(index_elements=[workers.c.id], set_=seen))
+    conn.execute(delete(workers).where(workers.c.seen_at_ms < now_ms() - FORGOTTEN_MS))
+
+
+def gone(conn: Connection, id_: str) -> None:
+    """A process ended in order."""
+    conn.execute(delete(workers).where(workers.c.id == id_))
+
+
+def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
+    """The processes that were seen lately, the latest first."""
+    query = select(workers).where(workers.c.seen_at_ms >= now_ms() - within_ms).order_by(workers.c.seen_at_ms.desc())
+    return [Heartbeat(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+
+
 # --------------------------------------------------------------------------------------------------------- look
 
 
@@ -227,7 +262,7 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         held=_up_to_many(conn, goals, "held"),
         destinations=known,
         sources=counted,
-        heartbeats=tuple(heartbeats.all_seen(conn, SEEN_LATELY_MS)),
+        heartbeats=tuple(all_seen(conn, SEEN_LATELY_MS)),
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from flask import Response, request
 
 from bridge import alarms
-from bridge.store.operator import changes, overview, queries
+from bridge.store.operator import changes, queries, tallies
 from bridge.text import count
 from bridge.web import health
 from bridge.web.cached import NOTICED_S, Cached, CachedInBackground
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from bridge.alarms import Alarm
     from bridge.app import Bridge
     from bridge.store.goals.attribution import Attribution
-    from bridge.store.operator.overview import Progress, Queue
     from bridge.store.operator.queries import EventLine
     from bridge.store.operator.status import DestinationState, Snapshot
+    from bridge.store.operator.tallies import Progress, Queue
     from bridge.web.console.charts import Chart
     from bridge.web.console.sources import SourceRow
     from bridge.workbench.overview import Figures, FirstStep
@@ -179,7 +179,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/")
     def home() -> Response:
         with bridge.store.read(quick=True) as conn:
-            progress, events, changed = overview.progress(conn), _live(conn), changes.recent(conn, CHANGES)
+            progress, events, changed = tallies.progress(conn), _live(conn), changes.recent(conn, CHANGES)
         live = {"live": events, "after": None, "polls": request.args.get("live") != "off", **_words(bridge)}
         if not progress.goal:
             return page("first_run.html", title="First steps", here="home", steps=found.steps(progress), **live)
@@ -189,7 +189,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.get("/home/steps")
     def home_steps() -> Response:
         with bridge.store.read(quick=True) as conn:
-            progress = overview.progress(conn)
+            progress = tallies.progress(conn)
         answer = fragment("_first_steps.html", steps=found.steps(progress), said=showable(bridge))
         if progress.goal:
             answer.headers["HX-Refresh"] = "true"  # the checklist is done: the page becomes another one

@@ -16,7 +16,7 @@ from bridge.alerts.targets import Delivery, targets
 from bridge.model import Destination
 from bridge.rules import RuleSet
 from bridge.store.delivery import restoring
-from bridge.store.operator import actions, alerting, forgetting, heartbeats, queries, status
+from bridge.store.operator import actions, alerting, forgetting, queries, status
 from bridge.store.operator.alerting import AlertMessage
 from bridge.store.schema import alerts, goals
 
@@ -66,7 +66,7 @@ def healthy(store):
     """A worker is alive, whatever the clock says."""
 
     def beat():
-        store.run(lambda conn: heartbeats.beat(conn, "w", kind="worker", rules_hash=None, rules_fault=None))
+        store.run(lambda conn: status.beat(conn, "w", kind="worker", rules_hash=None, rules_fault=None))
 
     return beat
 

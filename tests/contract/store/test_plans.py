@@ -22,7 +22,7 @@ from bridge.store.goals import statements as goal_statements
 from bridge.store.inbox import events
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
-from bridge.store.operator import activity, changes, history, overview, queries, status, tallies, threads
+from bridge.store.operator import activity, changes, history, queries, status, tallies, threads
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import corrections
 from bridge.workbench import event as event_page
@@ -79,10 +79,10 @@ WORK = {
     "what people changed": lambda conn: (changes.recent(conn, 50, 9), changes.forget_old(conn, 9, NOW_MS)),
     "sales without a visitor": lambda conn: list(tallies.unnamed_since(conn, "purchase", 1)),
     "the first page": lambda conn: (
-        overview.progress(conn),
-        overview.came(conn, 1, 2),
-        overview.states(conn, 1, 2),
-        overview.queues(conn, ["default"]),
+        tallies.progress(conn),
+        tallies.came(conn, 1, 2),
+        tallies.states(conn, 1, 2),
+        tallies.queues(conn, ["default"]),
     ),
     "the newest goals of rules": lambda conn: tallies.last_goals(conn, 1),
     "what attempts came to": status.attempts_made,
@@ -114,7 +114,7 @@ PAGES = {
     "the list": lambda conn: activity.page(conn, "events", activity.Wanted()),
     "a verdict": lambda conn: activity.page(conn, "events", activity.Wanted(source="stripe", verdict="unmatched")),
     "a page of the workbench": lambda conn: history.page(conn, history.span(conn, 1)),
-    "an hour": lambda conn: overview.came(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
+    "an hour": lambda conn: tallies.came(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
     "a customer's people": lambda conn: _recall(conn, Key("stripe:live:cus_000000010", "customer", "")),
     "a purchase's people": lambda conn: _recall(conn, Key("stripe:live:sub_000000010", "subscription", "")),
     "a user's customers": lambda conn: learning.related(conn, [USER]),

@@ -10,7 +10,7 @@ from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import schema
 from bridge.store.inbox import counters
 from bridge.store.links import lookups
-from bridge.store.operator import heartbeats, status, tallies
+from bridge.store.operator import status, tallies
 from bridge.store.upkeep import retention
 
 DAY = 86_400_000
@@ -106,7 +106,7 @@ def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock
             insert(schema.destinations).values(name="default", pause_kind="failures", pause_reason="5 in a row")
         )
         counters.refused(conn, "stripe", count=3, in_row=2, reason="stale")
-        heartbeats.beat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
+        status.beat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
     found = look(store)
     assert [(row.name, row.pause_kind, row.pause_reason) for row in found.destinations] == [
         ("default", "failures", "5 in a row")
@@ -115,7 +115,7 @@ def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock
     assert found.heartbeats[0].rules_fault == "stripe.yaml:1:1: no"
     assert found.worker_seen_at_ms is None
     with store.write() as conn:
-        heartbeats.beat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
+        status.beat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
     assert look(store).worker_seen_at_ms == clock.now_ms
     clock.advance(status.SEEN_LATELY_MS + 1)
     assert look(store).worker_seen_at_ms is None

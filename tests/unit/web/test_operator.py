@@ -13,7 +13,7 @@ from bridge import settings as table
 from bridge import web
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.store import Store
-from bridge.store.operator import heartbeats
+from bridge.store.operator import status
 from bridge.store.schema import destinations, events, goals, source_counters
 from bridge.store.upkeep import jumps
 from bridge.web import cached
@@ -38,7 +38,7 @@ def at_work(bridge):
 
 def beat(bridge, **options):
     with bridge.store.write() as conn:
-        heartbeats.beat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
+        status.beat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
 
 
 def problems(client):
@@ -130,7 +130,7 @@ def test_no_worker_is_red_until_one_is_seen(client, bridge):
     assert problems(client)[0]
     beat_of_worker = {"kind": "worker", "rules_hash": "h", "rules_fault": None}
     with bridge.store.write() as conn:
-        heartbeats.beat(conn, "w2", **beat_of_worker)
+        status.beat(conn, "w2", **beat_of_worker)
     assert problems(client) == ([], [])
     bridge.clock.advance(MIN)
     assert problems(client)[0]
