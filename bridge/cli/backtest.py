@@ -16,7 +16,7 @@ from bridge.errors import BridgeError, UsageError
 from bridge.store import Store, clock, rulesets
 from bridge.text import count, listing, span
 from bridge.workbench import backtest as backtests
-from bridge.workbench import shipped, stored, unseen
+from bridge.workbench import stored, unseen
 
 if TYPE_CHECKING:
     from bridge.rules import RuleSet
@@ -103,11 +103,11 @@ def _of_path(own: Path, path: Path) -> RuleSet:
 
 def _of_release(own: Path, version: str) -> RuleSet:
     try:
-        of_release = shipped.files(version)
+        of_release = backtests.files_of(version)
     except KeyError:
-        known = listing(shipped.versions())
+        known = listing(backtests.versions())
         raise UsageError(f"The files of {version} are not known here; those of {known} are.") from None
-    return resources.compile_rules(shipped.instead(rules.read_files(own), of_release), str(own))
+    return resources.compile_rules(backtests.instead(rules.read_files(own), of_release), str(own))
 
 
 def _in_force(store: Store) -> RuleSet:

@@ -5,17 +5,26 @@ as routing does: the first event makes a goal, a later one with the same once ke
 another needs that other one before it. A goal is what DataFast counts: a name at a destination. Under another name it
 is lost, and another one is gained; with other contents, of another event or under another once key it has changed.
 What a visitor is known by (`links`) is compared as the keys that a goal would have, not by looking visitors up.
+
+One of the sets may be one's own on the mapping files of a release. Those of earlier releases are kept as data
+(`releases/<version>.json`, name → text), because the package of one release holds the files of that release alone. They
+are read by the grammar, the presets and the values of this release: what is compared is the rules.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import bridge
 from bridge import rules
 from bridge.prepare import PreparedEvent, Preparer, ReadEvent, followed, settle
+from bridge.rules.reading.folder import BELOW, shipped
 from bridge.store.operator import history
 from bridge.text import count, listing
 from bridge.workbench import stored, trace
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("lost", "gained", "changed")
 EXAMPLES: Final = 3  # of each kind, of each rule
+_RELEASES: Final = Path(__file__).parent / "releases"
+_EXTENDS: Final = re.compile(r"^extends: *['\"]?([A-Za-z0-9_-]+)", re.MULTILINE)
 _REASONED: Final = 20  # goals of one rule, at most, of which the reason is kept until it is known which become examples
 
 
@@ -526,3 +537,41 @@ def _why(draft: GoalDraft, element: int, instead: PreparedEvent, side: _Side) ->
     if side.there(made.place) and made.destination == draft.destination:
         return f"made before: only one per {made.planned.once_key}"
     return f"the rule sends it to {made.destination} instead"
+
+
+# ------------------------------------------------------------------------------------------- the files of a release
+
+
+def versions() -> list[str]:
+    """The releases whose files are known, the oldest first; the last one is this release."""
+    kept = (path.stem for path in _RELEASES.glob("*.json"))
+    earlier = sorted((name for name in kept if name != bridge.__version__), key=_in_order)
+    return [*earlier, bridge.__version__]
+
+
+def files_of(version: str) -> dict[str, str]:
+    """The mapping files that this release shipped, with its examples; KeyError for a version that is not known."""
+    if version == bridge.__version__:
+        return {f"{name}.yaml": text for name, text in shipped().items()}
+    if version not in versions():
+        raise KeyError(version)
+    found: dict[str, str] = json.loads((_RELEASES / f"{version}.json").read_text("utf-8"))
+    return found
+
+
+def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, str]:
+    """One's own set as it would be on the files of a release.
+
+    A layer stands on the release's file; a file of the same name gives way to it; any other stays as it is.
+    """
+    found = {}
+    for name, text in own.items():
+        below = _EXTENDS.search(text)
+        found[name] = text if below else of_release.get(name, text)
+        if below and (base := of_release.get(f"{below[1]}.yaml")) is not None:
+            found[f"{BELOW}{below[1]}.yaml"] = base
+    return found
+
+
+def _in_order(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from bridge.model import EventState, GoalState, Json, Verdict
 from bridge.presets import stated
 from bridge.store.clock import read_ms
 from bridge.store.goals.parking import DRY_RULE
-from bridge.store.operator import actions, status
+from bridge.store.operator import actions, queries, status
 from bridge.store.operator.forgetting import MENTIONED
 from bridge.text import ago, count, listing, ordinal, span, when, when_short
 from bridge.workbench import trace
@@ -42,6 +42,10 @@ _STANDS = {
     "dry": "is kept and not sent",
     "cancelled": "was cancelled",
 }
+_KINDS: Final = {
+    "delivered": "ok", "parked": "wait", "unconfirmed": "wait", "pending": "wait", "leased": "wait", "sending": "wait",
+    "held": "bad", "rejected": "bad", "expired": "bad", "unattributed": "bad",
+}  # fmt: skip
 KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 _TOLD: Final = 3  # goals of one event in a sentence
 
@@ -212,11 +216,10 @@ def goal_outcome(goal: GoalLine, moment: Moment) -> str:
 
 def made_before(detail: EventDetail) -> list[str]:
     """The goals that it would have made, had an earlier event not made them already."""
-    told = (goal for element in elements(detail) for goal in element.get("goals", ()))
     return [
         f"Goal {goal.get('goal')}: made before by ev_{goal.get('event_id')} as goal_{goal.get('id')}, because there is"
         f" only one per {goal.get('once_key')}"
-        for goal in told
+        for goal in queries.traced_goals(detail.trace)
         if goal.get("outcome") != "made"
     ]
 
@@ -297,6 +300,17 @@ def _what_was_forgotten(goal: GoalLine) -> str:
 def stands(state: str, reason: str | None = None) -> str:
     """A state in words, with the reason for it, by its code, if there is one."""
     return f"{_STANDS.get(state, '')} ({reason.replace('_', ' ')})" if reason else _STANDS.get(state, "")
+
+
+def state_kind(state: str) -> str:
+    """How a state is coloured: ok | wait | bad | nothing."""
+    return _KINDS.get(state, "")
+
+
+def worst_kind(goals: Iterable[GoalLine]) -> str:
+    """How the state of the worst of these goals is coloured."""
+    kinds = {state_kind(goal.state) for goal in goals}
+    return next((kind for kind in ("bad", "wait", "ok") if kind in kinds), "")
 
 
 def standing(goal: GoalLine, moment: Moment) -> str:

@@ -1,7 +1,8 @@
-"""One mapping file while a person edits it elsewhere than on the disk: what is there, the patch to it, saving it.
+"""One mapping file while a person edits it elsewhere than on the disk: what is there, trying it, a patch, saving it.
 
 A page carries text whose lines end with LF alone; a file keeps its line ends and its byte order mark. A name leads to a
-file of the folder and nowhere else. What was changed on the disk in between is never overwritten, and a file is old or
+file of the folder and nowhere else. It is tried (what `check` says, the goals of an event, a backtest) with the folder
+in memory, this one file replaced. What was changed on the disk in between is never overwritten, and a file is old or
 new as a whole, whatever happens while it is written. A file that holds a secret is neither shown nor written.
 """
 
@@ -17,19 +18,32 @@ import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bridge import rules
 from bridge.errors import EditRefused, FileChanged, MappingError, os_reason
 from bridge.rules.reading.secrets import VARIABLE, is_secret
 from bridge.rules.reading.strict_yaml import SIZE_MAX, Node, parse, secret_lines
 from bridge.settings import hosts
+from bridge.store.operator import history
+from bridge.workbench import backtest, checking, unseen
+from bridge.workbench.explain import Explained
+from bridge.workbench.stored import preparer
+
+if TYPE_CHECKING:
+    from bridge.model import Event
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+    from bridge.workbench.checking import FileReport, FolderReport
 
 NEW: Final = ""  # the digest of a file that is not there
+EVENTS: Final = 500  # of the source, the newest, that a backtest goes through
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\.ya?ml")
+_PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
 _BOM: Final = b"\xef\xbb\xbf"
 _UNCARRIED: Final = re.compile("[\x00\udc80-\udcff]")  # what no form field can hold
 _OPENERS: Final = re.compile(r"\b(?:whsec|pdl_ntfset|sk_live|rk_live|sk_test|rk_test|polar_whs|df|dft)_[\w+/=-]{16,}")
@@ -179,6 +193,99 @@ def _by_looks(text: str) -> int | None:
         if number in looks and not line.lstrip().startswith("#") and is_secret(VARIABLE.sub("", value).strip("[]\"' ")):
             return number
     return None
+
+
+# ----------------------------------------------------------------------------------------------------------- trying
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What `check` says. line, column: in the file that is tried; None where it is about something else."""
+
+    sentence: str
+    is_problem: bool
+    line: int | None = None
+    column: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A file, checked. rule_set: of the whole folder; None where it cannot be loaded."""
+
+    name: str
+    remarks: tuple[Remark, ...]
+    rule_set: RuleSet | None = None
+    file: FileReport | None = None
+
+    @property
+    def problems(self) -> int:
+        return sum(remark.is_problem for remark in self.remarks)
+
+    @property
+    def lines(self) -> dict[int, bool]:
+        """The lines of which something is said, and whether that is a problem."""
+        found: dict[int, bool] = {}
+        for remark in self.remarks:
+            if remark.line is not None:
+                found[remark.line] = found.get(remark.line, False) or remark.is_problem
+        return found
+
+
+def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -> Trial:
+    """Judge the folder with this text in place of one file. Never raises."""
+    try:
+        texts = rules.read_files(folder) if folder.exists() else {}
+    except MappingError as error:
+        return Trial(name, tuple(Remark(fault, is_problem=True) for fault in error.faults))
+    report = checking.check_files({**texts, name: text}, settings.environ, settings, folder.name, now_ms, only=name)
+    remarks = _remarks(report, f"{folder.name}/{name}", folder.name)
+    return Trial(name, tuple(remarks), report.rule_set, next(iter(report.files), None))
+
+
+def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
+    """Of this file in the order of its lines, problems first; then problems of others."""
+    own, others = [], []
+    for sentences, is_problem in ((report.faults, True), (report.suspicions, False), (report.warnings, False)):
+        for sentence in sentences:
+            place = _PLACE.match(sentence, len(file)) if sentence.startswith(file) else None
+            if place is not None:
+                column = int(place[2]) if place[2] else None
+                own.append(Remark(sentence[place.end() :], is_problem, int(place[1]), column))
+            elif is_problem or not sentence.startswith(f"{folder}/"):
+                others.append(Remark(sentence, is_problem))
+    yield from sorted(own, key=lambda one: (not one.is_problem, one.line or 0, one.column or 0))
+    yield from others
+
+
+def demand_sound(trial: Trial) -> None:
+    """EditRefused where something is wrong."""
+    first = next((one for one in trial.remarks if one.is_problem), None)
+    if first is not None:
+        more = f" (and {trial.problems - 1} more)" if trial.problems > 1 else ""
+        place = f"line {first.line}: " if first.line is not None else ""
+        raise EditRefused(f"{trial.name} is not saved, because it has a problem: {place}{first.sentence}{more}")
+
+
+def explain(store: Store, rule_set: RuleSet, settings: Settings, event: Event) -> Explained | None:
+    """What these rules would make of a stored event; None without a file for its source, or without its body."""
+    source = rule_set.sources.get(event.source)
+    if source is None or event.body is None:
+        return None
+    prepared = replace(preparer(store, rule_set, settings), near=True).prepare(event)
+    return Explained(source, event, prepared, settings, None)
+
+
+def compare(store: Store, settings: Settings, source: str, present: RuleSet, other: RuleSet) -> backtest.Backtest:
+    """What the file would have made of the newest events of its source, against the rules in force."""
+    with store.read() as conn:
+        ids = [event_id for event_id, _, _ in history.newest(conn, [source], 0)[:EVENTS]]
+    ours, theirs = (preparer(store, rule_set, settings) for rule_set in (present, other))
+    return backtest.compare_some(store, ours, theirs, ids)
+
+
+def unseen_paths(store: Store, rule_set: RuleSet, settings: Settings, source: str) -> tuple[unseen.UnseenPath, ...]:
+    """The paths of one file that none of the stored events has."""
+    return unseen.unseen(store, replace(rule_set, sources={source: rule_set.sources[source]}), settings)
 
 
 # --------------------------------------------------------------------------------------------------------- a patch

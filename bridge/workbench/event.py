@@ -1,27 +1,32 @@
 """Everything about one event, in the order in which people ask: what became of it, when, by which rules, for whom.
 
-The sentences are those of `why` (`describe`, `trace`, `why`). What is not known is left out. Nothing here writes.
+Then each of its goals: as it was or will be sent, what was done to its values, and what happened to it since. The
+sentences are those of `why` (`describe`, `trace`, `why`). What is not known is left out. Nothing here writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge.datafast import goal as goals_
+from bridge.datafast import payment
+from bridge.identity.evidence import FoundVisitor
 from bridge.identity.sentences import best_first, one_key
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
 from bridge.store.operator import queries, threads
-from bridge.text import count, shown
+from bridge.text import count, shown, span
 from bridge.workbench import describe, trace, why
-from bridge.workbench.body import provider_page
-from bridge.workbench.goal import EventGoal, GoalField, goal_story, state_kind
+from bridge.workbench.body import indented, provider_page
+from bridge.workbench.why import LineStep
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.model import Json, Source
-    from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
+    from bridge.store.operator.queries import AttemptLine, EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.describe import Moment
 
@@ -30,6 +35,7 @@ STEPS_MAX: Final = 60
 AROUND: Final = 40  # events of the same thread
 _SHARED: Final = 12
 _TOLD: Final = 6  # events that named a visitor
+_NOTE: Final = re.compile(r"(\S+) (?:was|lost) ")
 _READ_MS: Final = 60_000  # what this machine's clock and the database's may differ, and still be told together
 
 
@@ -81,28 +87,51 @@ class EventElement:
 
 
 @dataclass(frozen=True, slots=True)
-class SameFact:
-    """Another event about the same fact."""
+class GoalField:
+    """A line of a goal as it is sent. marks: what was cut, cleaned or left out."""
 
-    event_id: int
-    sentence: str
+    name: str
+    value: str
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An event of the same thread or person. kind: how its goals stand: ok | bad | wait | nothing."""
+class Try:
+    """An attempt to send, a look at DataFast, or a question to a provider. next: what followed."""
 
     at_ms: int
-    event_id: int
     sentence: str
-    goals: tuple[str, ...]
-    here: bool
-    kind: str = ""
+    took_ms: int | None
+    status: int | None
+    next: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventGoal:
+    """One goal. key: that led to its visitor; taught_by: the event that taught it; request: the JSON that is sent."""
+
+    id: int
+    called: str
+    state: str
+    kind: str
+    visitor: str | None
+    facts: tuple[tuple[str, str], ...]
+    how: str
+    key: str | None
+    taught_by: int | None
+    place: str
+    fields: tuple[GoalField, ...]
+    marks: tuple[str, ...]
+    request: str
+    tries: tuple[Try, ...]
+    no_attempts: str
+    may_be_sent: bool
+    may_be_cancelled: bool
 
 
 @dataclass(frozen=True, slots=True)
 class EventStory:
-    """All of it, without the body."""
+    """All of it, without the body. same: the other events about the same fact, with a sentence about each."""
 
     sentence: str
     kind: str
@@ -117,8 +146,8 @@ class EventStory:
     visitors: tuple[tuple[str, tuple[str, ...]], ...]
     shared: tuple[tuple[str, str], ...]
     repeated: str
-    same: tuple[SameFact, ...]
-    neighbours: tuple[Neighbour, ...]
+    same: tuple[tuple[int, str], ...]
+    neighbours: tuple[LineStep, ...]
     provider_page: str | None
     bindable: bool
     person: str | None
@@ -145,7 +174,7 @@ def tell(
     story = EventStory(
         sentence=describe.outcome(detail, moment),
         kind=_kind(detail),
-        facts=tuple(fact for fact in describe.event_facts(detail, moment) if fact[0] == "Account"),
+        facts=(("Account", line.account),) if line.account else (),
         steps=tuple(_steps(detail, goals)),
         signature=describe.signature(detail.signature),
         elements=tuple(_element(number, one) for number, one in enumerate(describe.elements(detail), 1)),
@@ -154,10 +183,10 @@ def tell(
         goals=tuple(goal_story(goal, detail, moment, personal=personal) for goal in goals),
         other_goals=tuple((goal.id, describe.goal_outcome(goal, moment)) for goal in line.goals[GOALS_MAX:]),
         visitors=tuple((visitor, tuple(told[:_TOLD])) for visitor, told in why.taught(thread).items()),
-        shared=tuple((one.visitor, one_key(one.kind, one.ref)) for one in threads.shared(conn, thread)[:_SHARED]),
+        shared=tuple((visitor, one_key(key.kind, key.ref)) for visitor, key in threads.shared(conn, thread)[:_SHARED]),
         repeated=f"Delivered {count(line.duplicates, 'more time')}, which changed nothing." if line.duplicates else "",
         same=tuple(_same(conn, detail, around)),
-        neighbours=tuple(_neighbours(conn, around, line.id, moment)),
+        neighbours=tuple(_neighbours(conn, around, moment)),
         provider_page=provider_page(detail, source),
         bindable=bool(named),
         person=_person(goals, named),
@@ -178,12 +207,7 @@ def _kind(detail: EventDetail) -> str:
         return "bad"
     if detail.line.state == "received":
         return "wait"
-    return _worst(detail.line.goals)
-
-
-def _worst(goals: Iterable[GoalLine]) -> str:
-    kinds = {state_kind(goal.state) for goal in goals}
-    return next((kind for kind in ("bad", "wait", "ok") if kind in kinds), "")
+    return describe.worst_kind(detail.line.goals)
 
 
 # ---------------------------------------------------------------------------------------------------- when it was what
@@ -223,10 +247,9 @@ _FOUND: Final = "Visitor found for {}"
 
 
 def _found(detail: EventDetail, at_ms: int) -> Iterator[EventStep]:
-    for element in describe.elements(detail):
-        for goal in element.get("goals", ()):
-            if goal.get("visitor") and goal.get("outcome") == "made":
-                yield EventStep(at_ms, _FOUND.format(goal.get("goal")), "ok")
+    for goal in queries.traced_goals(detail.trace):
+        if goal.get("visitor") and goal.get("outcome") == "made":
+            yield EventStep(at_ms, _FOUND.format(goal.get("goal")), "ok")
 
 
 def _sent(detail: GoalDetail) -> Iterator[EventStep]:
@@ -285,6 +308,101 @@ def _verdict(rule: Mapping[str, Any]) -> str:
     return trace.rule_sentence(rule).removeprefix(f"{rule['result']}: ")
 
 
+# ----------------------------------------------------------------------------------------------------------- one goal
+
+
+def goal_story(detail: GoalDetail, event: EventDetail, moment: Moment, *, personal: bool) -> EventGoal:
+    """A goal with all that is known of it. personal: whether people are named."""
+    goal, request = detail.goal, _request(detail, moment)
+    found = FoundVisitor.from_json(goal.provenance) if goal.provenance else None
+    written, rest = _fields(request, _marks(event, goal))
+    facts = [
+        *describe.goal_facts(goal, moment),
+        *describe.origin_facts(detail)[:1],
+        *describe.obstacles(detail, moment),
+    ]
+    left_out = ("Visitor", "How known", "Metadata", "Fields", "Description")
+    return EventGoal(
+        id=goal.id,
+        called=goal.called,
+        state=goal.state,
+        kind=describe.state_kind(goal.state) or "mute",
+        visitor=goal.visitor,
+        facts=tuple(fact for fact in facts if fact[0] not in left_out),
+        how=describe.how_known(goal),
+        key=found.key if found else None,
+        taught_by=found.event_id if found and found.event_id != goal.event_id else None,
+        place="goals" if goal.kind == "goal" else "payments",
+        fields=written,
+        marks=rest,
+        request="\n".join(indented(request, personal=personal)) if request else "",
+        tries=_tries(detail, moment),
+        no_attempts=describe.no_attempts(goal),
+        may_be_sent=describe.may_be_sent(goal),
+        may_be_cancelled=describe.may_be_cancelled(goal),
+    )
+
+
+def _request(detail: GoalDetail, moment: Moment) -> dict[str, Any]:
+    """The request as it was sent last, or would be sent now."""
+    goal = detail.goal
+    if describe.forgotten(goal.reason):
+        return {}
+    if goal.kind != "goal":
+        return payment.body(goal.metadata, goal.visitor or "", goal.happened_at_ms)
+    sent = [one.started_at_ms for one in detail.attempts if one.kind == "send"]
+    metadata = goals_.metadata_to_send(goal, sent[-1] if sent else moment.now_ms)
+    return goals_.body(goal.visitor, goal.name, goal.description, metadata)
+
+
+def _marks(event: EventDetail, goal: GoalLine) -> list[str]:
+    """What the trace says was cut, cleaned or left out."""
+    told = queries.traced_goals(event.trace)
+    return [str(note) for one in told if one.get("id") == goal.id for note in one.get("notes", ())]
+
+
+def _fields(request: Mapping[str, Any], marks: Sequence[str]) -> tuple[tuple[GoalField, ...], tuple[str, ...]]:
+    """The lines of a goal, each with what was done to it; then what was done to none of them."""
+    flat = {name: value for name, value in request.items() if name not in ("metadata", "datafast_visitor_id")}
+    flat |= request.get("metadata", {})
+    of_field: dict[str, list[str]] = {}
+    rest = []
+    for mark in marks:
+        head = _NOTE.match(mark.removeprefix("the "))
+        if head and head[1] in flat:
+            of_field.setdefault(head[1], []).append(mark)
+        else:
+            rest.append(mark)
+    lines = (GoalField(name, str(value), tuple(of_field.get(name, ()))) for name, value in flat.items())
+    return tuple(lines), tuple(rest)
+
+
+def _tries(detail: GoalDetail, moment: Moment) -> tuple[Try, ...]:
+    lookups = [Try(one.asked_at_ms, describe.lookup_sentence(one), None, None) for one in detail.lookups]
+    attempts = [
+        Try(
+            one.started_at_ms,
+            describe.try_sentence(one),
+            None if one.ended_at_ms is None else one.ended_at_ms - one.started_at_ms,
+            one.status,
+            _after(detail.attempts, at),
+        )
+        for at, one in enumerate(detail.attempts)
+    ]
+    if attempts:
+        attempts[-1] = replace(attempts[-1], next=describe.what_next(detail.goal, moment) or "nothing more")
+    return tuple(sorted([*lookups, *attempts], key=lambda one: one.at_ms))
+
+
+def _after(attempts: Sequence[AttemptLine], at: int) -> str:
+    """What followed an attempt that was not the last."""
+    if at + 1 == len(attempts):
+        return ""
+    following, ended_ms = attempts[at + 1], attempts[at].ended_at_ms or attempts[at].started_at_ms
+    what = "DataFast was asked" if following.kind == "readback" else "sent again"
+    return f"{what} {span(max(following.started_at_ms - ended_ms, 0))} later"
+
+
 # ------------------------------------------------------------------------------------------------------ other events
 
 
@@ -293,36 +411,35 @@ def _around(ids: Sequence[int], event_id: int) -> list[int]:
     return sorted(sorted(ids, key=lambda one: abs(one - event_id))[:AROUND])
 
 
-def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Iterator[SameFact]:
+def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Iterator[tuple[int, str]]:
     """Events that made the goals of this one before it, that found its goals made, or that have the provider's id."""
     mine = {goal.id for goal in detail.line.goals}
     for goal in _known(detail.trace):
         if goal["event_id"] == detail.line.id:
             continue  # it was routed again
-        yield SameFact(goal["event_id"], f"made goal_{goal.get('id')}: there is only one per {goal.get('once_key')}")
+        yield goal["event_id"], f"made goal_{goal.get('id')}: there is only one per {goal.get('once_key')}"
     others = [one for one in around if one != detail.line.id]
     for event_id, other in sorted(queries.traces_of(conn, others).items()) if mine and others else ():
         for goal in _known(other):
             if goal.get("id") in mine:
-                yield SameFact(event_id, f"would have made goal_{goal['id']}, which was there already")
+                yield event_id, f"would have made goal_{goal['id']}, which was there already"
     given = detail.line.provider_event_id
     for event_id in queries.events_named(conn, given) if given else ():
         if event_id != detail.line.id:
-            yield SameFact(event_id, "has the same id from the provider")
+            yield event_id, "has the same id from the provider"
 
 
 def _known(found: Json) -> Iterator[Mapping[str, Any]]:
-    for element in (found or {}).get("elements", ()):
-        yield from (goal for goal in element.get("goals", ()) if goal.get("outcome") != "made" and goal.get("event_id"))
+    return (goal for goal in queries.traced_goals(found) if goal.get("outcome") != "made" and goal.get("event_id"))
 
 
-def _neighbours(conn: Connection, around: Sequence[int], event_id: int, moment: Moment) -> Iterator[Neighbour]:
+def _neighbours(conn: Connection, around: Sequence[int], moment: Moment) -> Iterator[LineStep]:
     if len(around) < 2:
         return
     for entry in why.timeline(queries.show_events(conn, around), ()):
-        told = tuple(describe.goal_outcome(goal, moment) for goal in entry.goals[:3])
-        sentence = entry.sentence.removeprefix(f"ev_{entry.event_id}").strip()
-        yield Neighbour(entry.at_ms, entry.event_id, sentence, told, entry.event_id == event_id, _worst(entry.goals))
+        told = tuple((describe.goal_outcome(goal, moment),) for goal in entry.goals[:3])
+        stands = describe.worst_kind(entry.goals)
+        yield LineStep(entry.at_ms, entry.event_id, entry.without_label, stands, told)
 
 
 # ---------------------------------------------------------------------------------------------------- what is hidden

@@ -13,7 +13,7 @@ from bridge import loading, rules, sources
 from bridge.cli import main
 from bridge.sources.body import MAX_EVENTS
 from bridge.store import schema
-from bridge.workbench import backtest, shipped, stored
+from bridge.workbench import backtest, stored
 
 RULES = """
 provider: stripe
@@ -249,19 +249,19 @@ def test_every_release_that_the_changelog_names_has_its_files():
     released = [
         line[4:].split("]")[0] for line in changelog.splitlines() if line.startswith("## [") and "Unrel" not in line
     ]
-    assert released == shipped.versions()[-2::-1], "keep the shipped files of a release in bridge/workbench/releases"
+    assert released == backtest.versions()[-2::-1], "keep the shipped files of a release in bridge/workbench/releases"
 
 
-@pytest.mark.parametrize("version", shipped.versions())
+@pytest.mark.parametrize("version", backtest.versions())
 def test_the_files_of_a_release_are_read_by_this_one(version):
-    files = shipped.files(version)
+    files = backtest.files_of(version)
     assert {"stripe.yaml", "lemonsqueezy.yaml", "generic.yaml", "polar.yaml"} <= files.keys()
     assert loading.load(files, SECRETS, sources.presets()).rules["stripe"]
 
 
 def test_own_files_stand_on_those_of_a_release():
     own = {"stripe.yaml": "mine", "tally.yaml": "mine, too", "shop.yaml": "extends: stripe\ngoals: []\n"}
-    assert shipped.instead(own, {"stripe.yaml": "theirs", "polar.yaml": "unused"}) == {
+    assert backtest.instead(own, {"stripe.yaml": "theirs", "polar.yaml": "unused"}) == {
         "stripe.yaml": "theirs",
         "tally.yaml": "mine, too",
         "shop.yaml": "extends: stripe\ngoals: []\n",
@@ -281,7 +281,7 @@ def test_a_layer_stands_on_the_files_of_a_release(desk):
         checkout() | {"data": {"object": checkout()["data"]["object"] | {"mode": "payment", "payment_status": "paid"}}}
     )
     ours = loading.load(layer, SECRETS, sources.presets())
-    theirs = loading.load(shipped.instead(layer, {"stripe.yaml": base}), SECRETS, sources.presets())
+    theirs = loading.load(backtest.instead(layer, {"stripe.yaml": base}), SECRETS, sources.presets())
     result = against(desk, theirs, present=ours)
     found = {rule.rule: (rule.origin, rule.changed) for rule in result.rules}
     assert (found["purchase"], found["big"]) == (("shipped", 1), ("like", 0)), "`like` takes no max_age"
@@ -373,7 +373,7 @@ def test_a_release_is_named_by_its_version(command):
     code, _, err = command("--shipped", "9.9")
     assert (code, err) == (
         2,
-        f"The files of 9.9 are not known here; those of 0.1.0 and {shipped.versions()[-1]} are.\n",
+        f"The files of 9.9 are not known here; those of 0.1.0 and {backtest.versions()[-1]} are.\n",
     )
     assert command("next", "--shipped", "0.1.0")[0] == 2
 

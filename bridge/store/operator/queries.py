@@ -21,7 +21,7 @@ from bridge.store.operator.threads import among
 from bridge.store.schema import attempts, events, goals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Column, ColumnElement, Connection, Row, Select
 
@@ -297,9 +297,13 @@ def _details(
 
 
 def _origin(trace: Json, goal_id: int) -> str | None:
-    elements = trace.get("elements", ()) if isinstance(trace, dict) else ()
-    told = (goal for element in elements for goal in element.get("goals", ()))
-    return next((goal.get("origin") for goal in told if goal.get("id") == goal_id), None)
+    return next((goal.get("origin") for goal in traced_goals(trace) if goal.get("id") == goal_id), None)
+
+
+def traced_goals(trace: Json) -> Iterator[Mapping[str, Any]]:
+    """What a trace says of each goal; nothing where it is not stored."""
+    for element in (trace or {}).get("elements", ()):
+        yield from element.get("goals", ())
 
 
 def attempts_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AttemptLine]]:

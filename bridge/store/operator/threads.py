@@ -52,16 +52,6 @@ class Thread:
     leading: tuple[KeyLine, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SharedVisitor:
-    """A visitor to whom the key of somebody else leads, too."""
-
-    visitor: str
-    key: str
-    kind: str
-    ref: str
-
-
 _COLUMNS: Final = tuple(link_keys.c[name] for name in KeyLine.__slots__)
 _KEYS: Final = select(*_COLUMNS).order_by(link_keys.c.created_at_ms, link_keys.c.key).limit(KEYS_MAX)
 _mate = link_events.alias("mate")
@@ -152,18 +142,18 @@ def event_ids(keys: Sequence[str], visitor: str | None, before: int | None = Non
     return union(*(way if before is None else way.where(way.selected_columns[0] < before) for way in ways))
 
 
-def shared(conn: Connection, thread: Thread) -> list[SharedVisitor]:
-    """Other customers, users and addresses whose keys lead to the visitors of this thread, too."""
+def shared(conn: Connection, thread: Thread) -> list[tuple[str, KeyLine]]:
+    """The visitors of this thread to whom the keys of other customers, users and addresses lead, too, each with one."""
     visitors = {item.visitor for item in thread.evidence}
     query = (
-        select(link_visitors.c.visitor, link_keys.c.key, link_keys.c.kind, link_keys.c.ref)
+        select(link_visitors.c.visitor, *_COLUMNS)
         .join_from(link_visitors, link_keys, link_keys.c.key == link_visitors.c.key)
         .where(link_visitors.c.visitor.in_(sorted(visitors)), link_keys.c.kind.in_(_WHO))
         .where(link_keys.c.key.not_in([key.key for key in thread.keys]))
         .order_by(link_visitors.c.visitor, link_keys.c.key)
         .limit(EVENTS_MAX)
     )
-    return [SharedVisitor(*row) for row in conn.execute(query)] if visitors else []
+    return [(visitor, KeyLine(*key)) for visitor, *key in conn.execute(query)] if visitors else []
 
 
 def last_seen(conn: Connection, limit: int) -> list[KeyLine]:

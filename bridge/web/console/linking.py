@@ -18,7 +18,7 @@ from bridge.store.operator import activity, forgetting, threads
 from bridge.web.console import filters
 from bridge.web.console.person import NAMING, address
 from bridge.web.console.rendering import Done, change, notice, page
-from bridge.workbench import linking, person, stored
+from bridge.workbench import linking, stored, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.linking import Cut, Forgetting
-    from bridge.workbench.person import Someone
+    from bridge.workbench.why import Someone
 
 FOUND_MAX: Final = 300  # events that only their bodies tell, which an address can still carry
 
@@ -92,10 +92,10 @@ def _bindable(conn: Connection, settings: Settings) -> list[KeyLine]:
     event = re.fullmatch(r"ev_(\d{1,18})", request.args.get("event", ""))
     named = request.values.get("key", "")
     if named:
-        found = threads.named(conn, person.readable(named)[: person.LONGEST])
+        found = threads.named(conn, why.readable(named)[: why.LONGEST])
     else:
         found = threads.of_event(conn, int(event[1])) if event else []
-    usable = [key for key in found if person.may_be_bound(key, settings)]
+    usable = [key for key in found if why.may_be_bound(key, settings)]
     return sorted(usable, key=lambda key: best_first(key.kind))
 
 
@@ -132,8 +132,8 @@ def _forget_key_form(bridge: Bridge) -> ResponseReturnValue:
 
 
 def _cut(conn: Connection) -> Cut:
-    named = person.readable(request.values.get("key", ""))[: person.LONGEST]
-    keys = [key for key in threads.named(conn, named) if named in (key.key, person.public(key))]
+    named = why.readable(request.values.get("key", ""))[: why.LONGEST]
+    keys = [key for key in threads.named(conn, named) if named in (key.key, why.public(key))]
     if len(keys) != 1:
         raise BridgeError("No key has this name any more. It may have been forgotten already.")
     return linking.cut_of(conn, _key(keys[0]))
@@ -157,7 +157,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
     name = request.args.get("person", "")
     if "@" in name:
         with bridge.store.read() as conn:
-            name = person.address_of(conn, name) or ""
+            name = why.address_of(conn, name) or ""
         return redirect(url_for("console.forget", person=name), 303)
     someone = _someone(bridge, name)
     found = _ids(request.args.get("found", ""))
@@ -201,7 +201,7 @@ def _to_forget(bridge: Bridge, someone: Someone, found: Iterable[int], after: in
 
 def _someone(bridge: Bridge, name: str) -> Someone:
     with bridge.store.read() as conn:
-        someone = person.who(conn, name)
+        someone = why.who(conn, name)
     if someone is None:
         raise BridgeError("Nobody is known by this id. They may have been forgotten already.")
     return someone

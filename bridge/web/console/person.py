@@ -15,13 +15,13 @@ from bridge.store.operator import queries
 from bridge.text import count, money
 from bridge.web.console import filters
 from bridge.web.console.rendering import notice, page
-from bridge.workbench import person
+from bridge.workbench import why
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from bridge.app import Bridge
-    from bridge.store.operator.threads import KeyLine, SharedVisitor
+    from bridge.store.operator.threads import KeyLine
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
@@ -32,7 +32,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
         if "who" in request.args:
             return show_person(request.args["who"])
         with bridge.store.read() as conn:
-            seen = person.lately(conn)
+            seen = why.lately(conn)
         return page("people.html", title="People", here="people", seen=seen, **NAMING)
 
     @routes.post("/people")
@@ -51,14 +51,14 @@ def address(name: str, **more: Any) -> str:
     return url_for("console.show_person", name=name, **more)
 
 
-def kind_of(key: KeyLine | SharedVisitor) -> str:
+def kind_of(key: KeyLine) -> str:
     """What a key is the key of, in words."""
     return "e-mail" if key.kind == "email" else in_words(key.kind)
 
 
 NAMING: Final[dict[str, Any]] = {
     "address": address,
-    "public": person.public,
+    "public": why.public,
     "hidden": without_addresses,
     "kind_of": kind_of,
     "counted": count,
@@ -69,7 +69,7 @@ NAMING: Final[dict[str, Any]] = {
 def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
     """Lead to the page of whom was looked for."""
     with bridge.store.read() as conn:
-        name = person.address_of(conn, text[: person.LONGEST])
+        name = why.address_of(conn, text[: why.LONGEST])
     if name is None:
         what = "No such e-mail address is remembered" if text else "Type an id or an e-mail address"
         notice(f"{what}. {NO_ADDRESSES}" if text else f"{what}.")
@@ -84,8 +84,8 @@ def person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
     """Everything about one person, or what to do if nobody is known by this id."""
     before = filters.row(request.args, "before")
     with bridge.store.read() as conn:
-        view = person.look(conn, name, bridge.settings, before)
-        events = queries.find(conn, person.readable(name)[: person.LONGEST]).events if view is None else ()
+        view = why.person_page(conn, name, bridge.settings, before)
+        events = queries.find(conn, why.readable(name)[: why.LONGEST]).events if view is None else ()
     if view is None:
         return page(
             "nobody.html", title="Nobody is known by this id", here="people", code=404, name=name, events=events

@@ -18,7 +18,7 @@ from bridge.server import give_back_memory
 from bridge.server.framing import BODY_LIMIT
 from bridge.store.operator import activity, changes
 from bridge.web.console import static
-from bridge.workbench.goal import state_kind
+from bridge.workbench.describe import state_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

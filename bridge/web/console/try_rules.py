@@ -23,15 +23,14 @@ from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.store.operator import history
 from bridge.web.console.rendering import Done, change, fragment, notice, page
-from bridge.workbench import drafts, editing, explain, trace, trying
+from bridge.workbench import drafts, editing, explain, trace
 
 if TYPE_CHECKING:
     from bridge.app import Bridge
     from bridge.model import Event
     from bridge.workbench.backtest import Backtest
-    from bridge.workbench.editing import StoredFile
+    from bridge.workbench.editing import StoredFile, Trial
     from bridge.workbench.explain import Explained
-    from bridge.workbench.trying import Trial
     from bridge.workbench.unseen import UnseenPath
 
 _EVENT: Final = re.compile(r"\s*(?:ev_)?([0-9]{1,18})\s*")
@@ -111,26 +110,26 @@ class Bench:
     def check(self, attempt: Attempt) -> Trial:
         """What `check` says of the folder with this text."""
         now_ms = time.time_ns() // 1_000_000
-        return trying.check(self.folder, attempt.stored.name, attempt.text, self.bridge.settings, now_ms)
+        return editing.check(self.folder, attempt.stored.name, attempt.text, self.bridge.settings, now_ms)
 
     def explained(self, rule_set: RuleSet | None, event: Event | None) -> Explained | None:
         """What rules would make of the event."""
         if rule_set is None or event is None:
             return None
-        return trying.explain(self.bridge.store, rule_set, self.bridge.settings, event)
+        return editing.explain(self.bridge.store, rule_set, self.bridge.settings, event)
 
     def compared(self, attempt: Attempt, trial: Trial) -> Backtest | None:
         """What the text would have made of the last events, against the rules in force; None: it cannot be loaded."""
         if trial.rule_set is None:
             return None
         bridge = self.bridge
-        return trying.compare(bridge.store, bridge.settings, attempt.source, bridge.rules, trial.rule_set)
+        return editing.compare(bridge.store, bridge.settings, attempt.source, bridge.rules, trial.rule_set)
 
     def unseen(self, attempt: Attempt, trial: Trial) -> Sequence[UnseenPath]:
         """The paths of the text that no stored event has."""
         if trial.rule_set is None:
             return ()
-        return trying.unseen_paths(self.bridge.store, trial.rule_set, self.bridge.settings, attempt.source)
+        return editing.unseen_paths(self.bridge.store, trial.rule_set, self.bridge.settings, attempt.source)
 
     def show(self, attempt: Attempt | None, code: int = 200, **values: Any) -> Response:
         """The page. values: trial, problem, theirs, compared, paths."""
@@ -150,7 +149,7 @@ class Bench:
             summary=explain.summary(explained) if explained is not None else None,
             goals=_goals(explained),
             hidden=self.hider(values.get("compared"), explained),
-            events=trying.EVENTS,
+            events=editing.EVENTS,
             **{**_NOTHING, "trial": None, "theirs": None, **values},
         )
 
@@ -186,7 +185,7 @@ class Bench:
         trial = self.check(attempt)
         try:
             editing.demand_savable(self.folder, self.bridge.settings.environ)
-            trying.demand_sound(trial)
+            editing.demand_sound(trial)
             is_changed = editing.save(self.folder, stored, attempt.text)
         except FileChanged as error:
             return self.show(attempt, 409, trial=trial, problem=str(error), theirs=attempt.stored.text)

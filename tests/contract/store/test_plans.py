@@ -26,7 +26,7 @@ from bridge.store.operator import activity, changes, history, queries, status, t
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import corrections
 from bridge.workbench import event as event_page
-from bridge.workbench import person
+from bridge.workbench import why
 
 NOW_MS = 1_790_000_000_000
 AHEAD = corrections(settings.load({}))
@@ -109,8 +109,8 @@ PAGES = {
     "one event": lambda conn: event_page.tell(
         conn, queries.show_event(conn, BIG_ID + 10), None, {}, (), personal=False
     ),
-    "one person": lambda conn: person.look(conn, "visitor-000000010", settings.load({})),
-    "people": person.lately,
+    "one person": lambda conn: why.person_page(conn, "visitor-000000010", settings.load({})),
+    "people": why.lately,
     "the list": lambda conn: activity.page(conn, "events", activity.Wanted()),
     "a verdict": lambda conn: activity.page(conn, "events", activity.Wanted(source="stripe", verdict="unmatched")),
     "a page of the workbench": lambda conn: history.page(conn, history.span(conn, 1)),
