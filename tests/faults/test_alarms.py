@@ -176,6 +176,7 @@ def test_held_goals_are_red_until_somebody_decides(stage):
 # ----------------------------------------------------------------------------------------------------------- workers
 
 
+@pytest.mark.long
 def test_no_worker_and_events_that_wait_are_red_until_one_runs(stage):
     monitor = start(stage, BRIDGE_WORKER="off")
     nobody = "No worker is running: events are stored, but nothing is sent."

@@ -177,6 +177,7 @@ def server(tmp_path_factory):
         yield made
 
 
+@pytest.mark.long
 def test_a_log_that_nobody_reads_stops_neither_answers_nor_the_stop(sqlite_stage: Stage):
     port = free_port()
     environ = sqlite_stage.environ(PORT=str(port), BRIDGE_HOST="127.0.0.1")

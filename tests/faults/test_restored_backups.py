@@ -282,6 +282,7 @@ def test_each_goal_is_there_once_on_postgresql(postgres_store, clock):
     assert {seed: wrong for seed, wrong in told.items() if wrong != ([], [])} == {}
 
 
+@pytest.mark.long
 def test_whoever_does_not_say_so_sends_much_twice(sqlite_store, clock):
     doubled = sum(len(ledger(live(sqlite_store, clock, seed, tell=False))[1]) for seed in range(6))
     assert doubled > 6

@@ -82,6 +82,7 @@ def test_connections_that_fall_silent_for_good(postgres_stage, relay):
     assert stage.sql("SELECT duplicates FROM events WHERE provider_event_id = 'evt_commit-1'")[0][0] >= 1
 
 
+@pytest.mark.long
 @needs_pgbouncer
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["transaction", pytest.param("session", marks=pytest.mark.long)])

@@ -15,6 +15,7 @@ from chaos.family import answers, free_port, wait
 from chaos.run import ROOT
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_stop_that_comes_right_after_the_fork_is_heard(sqlite_stage):
     """The server's handler, inherited by the worker, swallowed it; after 20 s the worker was killed while sending."""

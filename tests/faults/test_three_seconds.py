@@ -179,6 +179,7 @@ def test_a_lock_that_another_session_of_postgresql_holds(postgres_stage, lock):
     assert web.children() == [pid]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_lock_that_another_process_of_sqlite_holds(sqlite_stage):
     stage = sqlite_stage

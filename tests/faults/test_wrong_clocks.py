@@ -15,6 +15,7 @@ from chaos.plan import Plan
 SHORT = Plan(mode="clock", events=30, seed=301, webs=1, workers=1, senders=4, drain_s=150)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_hour_ahead_for_two_seconds_keeps_nothing_waiting(tmp_path, database_url):
     play(tmp_path, database_url, replace(clocks.SCENARIOS["hour"], lasts_s=2.0))

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pytest
+from jinja2 import BytecodeCache
 from running import ADMIN, KEY, ROOT, SECRETS
 from sqlalchemy import event, select
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Clock
+    from jinja2.bccache import Bucket
 
     from bridge.rules import RuleSet
     from bridge.sandbox.scenarios import Step
@@ -56,6 +58,19 @@ class Rulebook(rulebook.Rulebook):
         return self._sets[key]
 
 
+class Templates(BytecodeCache):
+    """Compiles each template once for all bridges of this process."""
+
+    _compiled: ClassVar[dict[str, bytes]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if (code := self._compiled.get(bucket.key)) is not None:
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
 class Composed:
     """A bridge without threads: `post`, `work`, look."""
 
@@ -77,7 +92,9 @@ class Composed:
             patch.setattr(app, "Rulebook", Rulebook)
             self.bridge = app.build(settings, worker=False)
         self._take_the_clock()
-        self.client = web.create(self.bridge).test_client()
+        application = web.create(self.bridge)
+        application.jinja_env.bytecode_cache = Templates()
+        self.client = application.test_client()
         tokens = itertools.count()
         self.router = Router(self.bridge.store, settings, new_token=lambda: f"router-{next(tokens)}")
 

@@ -56,6 +56,7 @@ def looks_again(sql):
         eventually(lambda before=before: sql("SELECT value FROM facts WHERE name = 'alerts_turn'") != before)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, given, chat, mail, sql, command):
     webs = [machine.web(given, name, SERVE) for name in ("one", "two")]

@@ -57,6 +57,7 @@ def test_a_refusal_says_its_status_and_may_have_left(chat, status):
     assert (done.ok, done.left, done.reason) == (False, True, f"it answered {status}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "url",
     [
@@ -80,6 +81,7 @@ def test_a_name_that_does_not_exist_is_said():
     assert "its name was not found" in done.reason
 
 
+@pytest.mark.long
 def test_a_target_that_hangs_is_ended(chat):
     chat.hangs = True
     done = to(f"{chat.url}?rto=60", limit_s=8.0)  # apprise has to be loaded in that time
@@ -140,6 +142,7 @@ def test_alerts_test_says_which_targets_took_the_message(bridge, chat, mail):
     assert (len(chat.messages), len(mail.mails)) == (1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("as_json", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_alerts_test_says_which_target_refused_the_message(bridge, chat, mail, as_json):
     chat.status = 403
@@ -152,6 +155,7 @@ def test_alerts_test_says_which_target_refused_the_message(bridge, chat, mail, a
     assert (found["ok"], [one["ok"] for one in found["targets"]]) == (False, [False, True])
 
 
+@pytest.mark.long
 def test_alerts_test_without_targets_says_what_to_set(bridge):
     code, out = bridge("alerts", "test")
     assert (code, "BRIDGE_ALERTS is not set" in out) == (1, True)
@@ -182,6 +186,7 @@ def test_doctor_checks_that_targets_can_be_read(bridge):
     assert (code, "fail  alerts: BRIDGE_ALERTS: apprise cannot read target 1 of 1" in out) == (1, True)
 
 
+@pytest.mark.long
 def test_alerts_without_a_problem_and_without_targets(bridge):
     assert bridge("migrate")[0] == 0
     code, out = bridge("alerts")

@@ -88,12 +88,14 @@ def test_the_trap_catches_what_it_should(trap):
     assert told() >= {"watching", "connected to ('192.0.2.1', 9)", "imported stripe"}
 
 
+@pytest.mark.long
 def test_the_hot_path_does_not_load_the_sdk_of_stripe():
     parts = "bridge.web.wsgi, bridge.server.gunicorn_conf, bridge.app, bridge.cli.serve"
     code = f"import sys, {parts}; print(*sorted(n for n in sys.modules if n.split('.')[0] in ('stripe', 'alembic')))"
     assert run(code, {"PYTHONPATH": str(ROOT)}) == ""
 
 
+@pytest.mark.long
 def test_the_threads_of_a_worker_share_one_heap(served):
     """By itself, glibc gives threads arenas of their own, each of which keeps the memory that is freed in it."""
     master = served[0].process.pid

@@ -336,6 +336,7 @@ def test_nobody_sees_a_person_whom_the_tools_told_of(tools, capfd):
     assert leaks(stored(tools, *REQUEST)) == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tools", ["on"], indirect=True)
 def test_nobody_sees_an_address_that_is_where_no_address_belongs(tools, capfd):
     play(tools, hostile())

@@ -75,7 +75,7 @@ def datafast(shared_machine):
     return shared_machine.datafast()
 
 
-SHORT = {"09-recovered-by-hand", "24-a-subscription-of-three-visitors"}  # what follows, and a thread
+SHORT = {"24-a-subscription-of-three-visitors"}  # a thread
 
 
 @pytest.mark.parametrize(

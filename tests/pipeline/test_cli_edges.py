@@ -51,6 +51,7 @@ def test_a_closed_stream_changes_no_exit_code(line, code, folder):
     assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.long
 def test_with_closed_streams_the_database_does_not_become_one_of_them(folder):
     assert shell("bridge migrate >&- 2>&- <&-", folder).returncode == 0
     with closing(sqlite3.connect(folder / "bridge.db")) as conn:

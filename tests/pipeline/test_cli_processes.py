@@ -89,6 +89,7 @@ def test_a_reader_that_leaves_early_makes_no_noise(tmp_path):
     assert (done.stdout, done.stderr) == ("[\n", "")
 
 
+@pytest.mark.long
 def test_a_reader_that_leaves_in_the_middle_of_much_is_no_failure(tmp_path):
     """More than a pipe holds: the command is still writing, inside click, when `head` has gone."""
     file = tmp_path / "long.yaml"

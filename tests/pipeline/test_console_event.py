@@ -227,10 +227,11 @@ def test_several_events_of_one_delivery(console_url, clock, tmp_path):
 @pytest.mark.parametrize(
     ("secrets", "said"),
     [
-        ({"STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}, "verified with its secret;"),
-        (
+        pytest.param({"STRIPE_WEBHOOK_SECRET": STRIPE_SECRET}, "verified with its secret;", marks=pytest.mark.long),
+        pytest.param(
             {"STRIPE_WEBHOOK_SECRET": f"whsec_another {STRIPE_SECRET}"},
             "verified with the second of its 2 secrets;",
+            marks=pytest.mark.long,
         ),
         (
             {"STRIPE_WEBHOOK_SECRET": "whsec_another", "STRIPE_WEBHOOK_SECRET_OLD": STRIPE_SECRET},

@@ -330,6 +330,7 @@ def follow(page, path):
             yield from filled(form, path)
 
 
+@pytest.mark.long
 def test_no_page_download_or_answer_lets_through_what_came_and_looking_changes_nothing(shop):
     before, walker = shop.stored(), Walker(shop)
     waiting = [address for _, address in addresses(shop, "GET")]

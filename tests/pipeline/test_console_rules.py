@@ -301,11 +301,16 @@ def test_a_new_file_is_saved(visit, folder, console):
     [
         (BROKEN, 'stripe.yaml is not saved, because it has a problem: line 7: unknown key "metadatta"'),
         (RULES.replace("[{goal: bought}]", "[{goal: large}]"), "it has a problem: line 11: test 'a sale': expected"),
-        ("\ta: b", "indented by a tab"),
-        ("", "the file is empty"),
-        ("a: &a [x]\nb: [*a, *a]\n", "anchors are not allowed"),
-        ("a: \ufeffb", "the character U+FEFF is not allowed"),
-        ("x" * 530_000, "530,000 bytes, at most 524,288 are allowed"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                ("\ta: b", "indented by a tab"),
+                ("", "the file is empty"),
+                ("a: &a [x]\nb: [*a, *a]\n", "anchors are not allowed"),
+                ("a: \ufeffb", "the character U+FEFF is not allowed"),
+                ("x" * 530_000, "530,000 bytes, at most 524,288 are allowed"),
+            )
+        ),
         ("provider: stripe\nsecret: whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ=\ngoals: []\n", "holds a secret itself (line 2)"),
     ],
 )

@@ -208,6 +208,7 @@ def test_a_source_that_there_is_not_is_a_page_that_says_so(shop):
     assert "There is nothing here" in answer.text
 
 
+@pytest.mark.long
 def test_a_short_token_is_a_problem_of_check_and_doctor_but_not_of_the_start(
     machine: Machine, tmp_path, folder, command, monkeypatch
 ):

@@ -96,7 +96,7 @@ def everything(folder) -> Corpus:
         yield played
 
 
-@pytest.fixture(params=["plain", "injected", "everything"])
+@pytest.fixture(params=["everything", *(pytest.param(name, marks=pytest.mark.long) for name in ("plain", "injected"))])
 def played(request) -> Corpus:
     return request.getfixturevalue(request.param)
 

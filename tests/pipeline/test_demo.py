@@ -140,6 +140,7 @@ def test_it_stays_up_until_it_is_stopped(run: Run) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.long
 def test_stopped_while_it_starts_it_leaves_nothing_either(run: Run) -> None:
     process = run.start()
     until = time.monotonic() + 20

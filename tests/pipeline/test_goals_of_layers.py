@@ -113,6 +113,7 @@ def edited(book, folder, text):
     return book
 
 
+@pytest.mark.long
 def test_a_layer_is_reloaded_like_any_file_and_may_become_a_copy(store, folder):
     book = rulebook(folder, store)
     assert book.fault is None

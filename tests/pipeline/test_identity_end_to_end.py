@@ -131,6 +131,7 @@ def test_every_life_cycle_makes_its_goals_for_its_visitors(sqlite_url, clock):
         assert len(composed.sent()) > 50
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 4))])
 def test_in_any_order_and_doubled_they_are_the_same(seed, sqlite_url, clock):
     """All of Stripe's lives at once, within the time that a goal waits for its visitor."""
@@ -204,6 +205,7 @@ def test_an_invoice_before_its_checkout_is_parked_and_sent_within_a_second_of_it
     assert composed.goal("payment_recovered").delivered_at_ms - woken_ms <= SECOND
 
 
+@pytest.mark.long
 def test_the_same_with_processes_takes_less_than_a_second(machine, postgres_url):
     datafast = machine.datafast()
     web = machine.web(environment(datafast, postgres_url))

@@ -102,6 +102,7 @@ def secrets(tools) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tools", [TOOLS, pytest.param(TOOLS | MORE_TOOLS, marks=pytest.mark.long)], ids=["two tools", "five tools"]
 )

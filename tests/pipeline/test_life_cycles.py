@@ -37,6 +37,7 @@ def chosen(database):
         yield pytest.param(database, number, marks=[] if (database, number) == ("sqlite", 0) else pytest.mark.long)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("database", "number"), [each for database in FEW for each in chosen(database)])
 def test_every_order_of_arrival_gives_the_same_goals_with_the_right_visitors(request, clock, database, number):
     store = request.getfixturevalue("sqlite_store" if database == "sqlite" else "postgres_store")

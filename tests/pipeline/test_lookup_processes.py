@@ -52,6 +52,7 @@ def seed(datafast):
     answer.raise_for_status()
 
 
+@pytest.mark.long
 def test_a_renewal_of_an_old_customer_is_looked_up_by_the_worker(machine, database_url):
     datafast = machine.datafast()
     seed(datafast)

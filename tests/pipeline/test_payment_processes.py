@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import requests
 from running import ALICE, environment, eventually
 from test_payments import FILE
@@ -11,6 +12,7 @@ from test_payments import FILE
 SECRET = "a secret of the shop"
 
 
+@pytest.mark.long
 def test_a_payment_goes_out_and_what_was_dry_is_sent_by_a_command(machine, sqlite_url, command):
     (machine.folder / "mappings").mkdir()
     (machine.folder / "mappings" / "shop.yaml").write_text(FILE.replace("    max_age: 2d\n", ""))

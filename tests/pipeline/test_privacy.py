@@ -260,7 +260,12 @@ def moves_something(said: bytes, *, ours: bool):
 
 @pytest.mark.parametrize(
     "words",
-    [("why", "ev_1"), ("goals", "show", "goal_1"), ("events", "show", "ev_1", "--body"), ("why", f"ev{WILD[:9]}")],
+    [
+        ("why", "ev_1"),
+        pytest.param(("goals", "show", "goal_1"), marks=pytest.mark.long),
+        ("events", "show", "ev_1", "--body"),
+        pytest.param(("why", f"ev{WILD[:9]}"), marks=pytest.mark.long),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -280,6 +285,7 @@ def test_json_holds_the_same_data_on_a_terminal_and_in_a_pipe(typed):
     assert "\x1b[31mred" in told["goal"]["metadata"]["all"]
 
 
+@pytest.mark.long
 def test_a_file_name_moves_no_terminal(typed):
     name = "a\x1b[2Jb\u202e.json"
     (typed.folder / name).write_bytes(b"{")
@@ -324,7 +330,7 @@ def test_a_body_of_the_limit_is_read(typed):
     "url",
     [
         "https://ann:hunter2-pw@127.0.0.1:1/api",
-        "https://h.example/?token=hunter2-pw",
+        pytest.param("https://h.example/?token=hunter2-pw", marks=pytest.mark.long),
         pytest.param("https://ann:hunter2-pw@h.example:99999/", marks=pytest.mark.long),
         pytest.param("ann:hunter2-pw@h.example", marks=pytest.mark.long),
         pytest.param("https://ann:hunter2-pw%40h.example/", marks=pytest.mark.long),
@@ -356,7 +362,15 @@ def everything(database):
     return rows, files
 
 
-@pytest.mark.parametrize("whom", [("--customer", "cus_1"), ("--email", MAIL), ("--visitor", ALICE)], ids=str)
+@pytest.mark.parametrize(
+    "whom",
+    [
+        pytest.param(("--customer", "cus_1"), marks=pytest.mark.long),
+        ("--email", MAIL),
+        pytest.param(("--visitor", ALICE), marks=pytest.mark.long),
+    ],
+    ids=str,
+)
 def test_after_forget_nothing_is_left_and_why_says_so(typed, whom):
     before, _ = everything(typed.database)
     personal = (ALICE, "cus_1", "pi_1", "cs_live_1", "ch_live_77", MAIL)

@@ -138,6 +138,7 @@ def test_one_web_process_whatever_heroku_sets(dynos):
     assert (status.status_code, "No worker" in status.text) == (503, True)
 
 
+@pytest.mark.long
 def test_an_older_schema_is_503_with_the_command_to_run_and_heals(dynos):
     dynos.admin.execute("ALTER TABLE events RENAME COLUMN stated_at_ms TO of_a_later_release")
     web, worker = dynos.web(), dynos.worker("worker")
@@ -151,6 +152,7 @@ def test_an_older_schema_is_503_with_the_command_to_run_and_heals(dynos):
     assert "Traceback" not in web.log + worker.log
 
 
+@pytest.mark.long
 def test_what_postgresql_refuses_in_a_text_is_taken_all_the_same(dynos):
     web, _worker = dynos.web(), dynos.worker("worker")
     odd = [

@@ -160,6 +160,7 @@ def test_a_broken_an_empty_and_a_vanished_file_change_nothing_and_mending_heals(
     assert "Traceback" not in shop.web.log
 
 
+@pytest.mark.long
 def test_of_many_faults_status_names_three_and_the_log_every_one(shop):
     shop.start()
     shop.file.write_text(RULE.format(name="first") + "".join(f"wrong{number}: 1\n" for number in range(40)))
@@ -188,6 +189,7 @@ def test_a_restart_with_a_broken_folder_goes_on_with_the_last_good_set(shop):
     assert shop.makes() == "third"
 
 
+@pytest.mark.long
 def test_a_first_start_with_a_broken_folder_names_every_fault_and_ends_with_1(shop):
     shop.file.write_text(BROKEN)
     (shop.folder / "github.yaml").write_text("provider: github\ngoal: []\n")
@@ -235,6 +237,7 @@ def test_a_source_without_a_usable_secret_is_off_alone(shop, value, sentence):
     assert "q7Kz9" not in shop.web.log
 
 
+@pytest.mark.long
 def test_a_secret_that_can_verify_nothing_switches_its_source_off_instead_of_refusing_all(shop):
     shop.folder.joinpath("key.yaml").write_text(OTHER.replace("github", "standard-webhooks-ed25519"))
     shop.web = shop.machine.web(shop.environ | {"KEY_WEBHOOK_SECRET": "whpk_too-short"}, "web")

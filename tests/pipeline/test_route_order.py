@@ -135,7 +135,9 @@ def side_by_side(desk, lives):
 # --------------------------------------------------------------------------------------------------- all the orders
 
 
-@pytest.mark.parametrize("carrier", ["session", "invoice", "subscription"])
+@pytest.mark.parametrize(
+    "carrier", ["session", *(pytest.param(name, marks=pytest.mark.long) for name in ("invoice", "subscription"))]
+)
 def test_any_order_of_a_subscription_attributes_every_goal(carrier, quick, clock):
     desk, orders = Desk(quick, clock), list(itertools.permutations(range(5)))
     lives = []
@@ -149,6 +151,7 @@ def test_any_order_of_a_subscription_attributes_every_goal(carrier, quick, clock
     assert len(desk.goals()) == 4 * len(orders)
 
 
+@pytest.mark.long
 def test_two_purchases_of_one_customer_are_never_mixed_in_any_order(quick, clock):
     rng, desk = random.Random(4), Desk(quick, clock)
     lives = []

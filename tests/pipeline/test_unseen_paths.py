@@ -123,11 +123,13 @@ WITHOUT = [
 ]
 
 
+@pytest.mark.long
 def test_what_was_seen_once_or_is_declared_optional_is_not_told(desk):
     for metadata in OPTIONAL:
         assert told(desk, written(metadata=metadata)) == [], metadata
 
 
+@pytest.mark.long
 def test_a_condition_that_holds_without_its_path_is_not_told(desk):
     for when in WITHOUT:
         assert told(desk, written(when=when)) == [], when
@@ -171,6 +173,7 @@ goals:
     ]
 
 
+@pytest.mark.long
 def test_of_very_many_events_the_newest_are_read(sqlite_store, clock):
     desk = Desk(sqlite_store, clock, {"stripe.yaml": written()})
     desk.put_all([sale(number) for number in range(EVENTS_MAX + 20)])
@@ -218,6 +221,7 @@ LINE = (
 )
 
 
+@pytest.mark.long
 def test_check_warns_and_fails_with_strict(command):
     code, out = command("check")
     assert (code, out.splitlines()[-2:]) == (0, [f"warn  {LINE}", "1 warning."])

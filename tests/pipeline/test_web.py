@@ -57,7 +57,15 @@ def connect(web: Web) -> socket.socket:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(("extra", "status"), [(-1, 200), (0, 200), (1, 413), (3_000_000, 413)])
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [
+        pytest.param(-1, 200, marks=pytest.mark.long),
+        (0, 200),
+        (1, 413),
+        pytest.param(3_000_000, 413, marks=pytest.mark.long),
+    ],
+)
 def test_the_limit_of_a_body_is_exact(web, chunked, extra, status):
     body = event(f"limit_{chunked}_{extra}", LIMIT + extra)
     sent = iter([body[:70_000], body[70_000:]]) if chunked else body
@@ -143,6 +151,7 @@ def _forged(chance: random.Random, body: bytes) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1_000, pytest.param(MALFORMED, marks=pytest.mark.long)])
 def test_malformed_requests_are_never_our_fault(web, count):
     seed = random.randrange(1 << 32)

@@ -64,6 +64,7 @@ def test_the_package_and_what_it_needs_are_pinned_with_hashes():
         assert re.search(rf"^{name}==\S+ \\\n    --hash=sha256:[0-9a-f]{{64}}", text, re.MULTILINE), name
 
 
+@pytest.mark.long
 def test_a_start_without_such_a_source_does_not_load_it():
     told = "sys.exit('cryptography' in sys.modules)"
     assert run(f"import sys, bridge.web, bridge.worker, bridge.app; {told}").returncode == 0

@@ -145,6 +145,7 @@ def _name_people(conn):
         )
 
 
+@pytest.mark.long
 def test_postgresql_without_statistics_looks_at_few_rows(postgres_url):
     """A server whose autovacuum never came round: it believes that a value is that of a 200th of all rows."""
     fill(postgres_url, MANY, share=2)

@@ -550,7 +550,7 @@ def test_running_is_added_up_over_restarts(host):
     assert host.run(2 * HOUR, step=30 * MINUTE) > 0
 
 
-@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("restarts", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_it_goes_on_within_seven_days_on_a_host_that_sleeps_most_of_the_day(host, restarts):
     awake = 2 * MINUTE
     host.stop(30 * DAY)

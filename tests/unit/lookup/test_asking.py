@@ -188,6 +188,7 @@ def test_whatever_comes_back_teaches_or_not_but_never_raises(things):
     taught(*things)
 
 
+@pytest.mark.long
 def test_the_step_imports_no_stripe_before_it_asks():
     code = "import sys, bridge.lookup, bridge.app, bridge.cli.doctor; print(json.dumps('stripe' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True)

@@ -320,6 +320,7 @@ def test_a_shipped_file_that_cannot_be_read_is_told_in_one_line():
         assert why in told
 
 
+@pytest.mark.long
 def test_a_link_among_the_shipped_files_is_no_shipped_file(tmp_path):
     """In a copy of the package: what a link leads to is never read."""
     shutil.copytree(ROOT / "bridge", tmp_path / "bridge", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))

@@ -140,6 +140,7 @@ def test_no_part_of_a_secret_stands_in_a_message(place):
             assert shown == [], text
 
 
+@pytest.mark.long
 @given(st.text(alphabet="*&!|>%@`'\"[]{},:#-? \n\\", max_size=6), st.text(alphabet="*&!|>'\"[]{},:# \n\\", max_size=4))
 @settings(max_examples=150)
 def test_no_part_of_a_secret_stands_in_a_message_whatever_is_around_it(before, behind):

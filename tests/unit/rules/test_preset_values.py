@@ -358,6 +358,7 @@ BODIES = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(st.sampled_from(HAVING), BODIES)
 def test_no_body_makes_a_value_raise(preset, body):
     for name in PRESETS[preset]["values"]:

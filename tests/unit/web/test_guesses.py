@@ -64,6 +64,7 @@ def test_a_network_of_one_person_is_one_address(guesses, one, other, same):
     assert (guesses.wrong(other) > 0) is same
 
 
+@pytest.mark.long
 def test_what_is_remembered_and_kept_back_is_bounded(guesses):
     kept_back = 0
     for number in range(20_000):
