@@ -22,6 +22,7 @@ def tell(capsys, what):
         print(f"\nhostile: {what} (BRIDGE_SEED={SEED})")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_none_of_many_forged_requests_is_accepted(count, capsys):
     statuses, stored = hostile.ask_forged(count, SEED)

@@ -72,6 +72,7 @@ def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_
     wait(lambda: problems(web) == [], PATIENCE_S, "/status is green")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_an_event_on_which_a_rule_raises_is_quarantined_at_once_and_mended_by_replay(stage):
     web = stage.web(BRIDGE_WORKER="off")

@@ -44,12 +44,14 @@ def test_a_mail_server_takes_a_message(mail):
     assert "to: me@example.com" in found.lower()
 
 
+@pytest.mark.long
 def test_a_title_is_one_header_whatever_it_contains(mail):
     (target,) = targets([mail.url])
     send(target, AlertMessage("x", "news", "a\r\nBcc: you@example.com", "b"))
     assert not any(re.search(r"^Bcc:", found, re.MULTILINE) for found in mail.mails)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [401, pytest.param(503, marks=pytest.mark.long)])
 def test_a_refusal_says_its_status_and_may_have_left(chat, status):
     chat.status = status
@@ -173,6 +175,7 @@ def test_check_says_how_many_targets_there_are_and_which_cannot_be_read(bridge):
     assert (code, "BRIDGE_ALERTS: target 2 of 2 is not an apprise URL" in out) == (1, True)
 
 
+@pytest.mark.long
 def test_check_warns_of_notify_where_nobody_is_told(bridge):
     code, out = bridge("check")
     assert (code, "`notify: true` tells nobody, because BRIDGE_ALERTS is not set (stripe: refund)" in out) == (0, True)

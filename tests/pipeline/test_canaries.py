@@ -370,6 +370,7 @@ def everything(bridge):
     return "\n".join(rows), key
 
 
+@pytest.mark.long
 def test_after_forget_there_is_no_trace_of_an_address_however_it_was_written(tools, forget):
     play(tools, [(tool, with_a_person(tool)) for tool in TOOLS])
     play(tools, ((tool, body) for tool, body in hostile()))

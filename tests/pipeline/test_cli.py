@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cases_kit import one_in
 from running import ALICE, BOB, KEY, SECRETS, STRIPE_SECRET, checkout, environment, event, eventually
 
 from bridge import app, receive, settings, store
@@ -651,7 +652,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize("line", EVERY, ids=" ".join)
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("form", one_in(2, ["text", "json"]))
 def test_no_command_shows_a_secret_or_a_body(bridge, line, form):
     answer = bridge(*line, *(["--json"] if form == "json" else []))
     assert answer.code == 0

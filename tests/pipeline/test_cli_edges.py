@@ -39,11 +39,11 @@ def shell(line: str, folder: Path, **more: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("bridge check >&-", 0),
+        pytest.param("bridge check >&-", 0, marks=pytest.mark.long),
         pytest.param("bridge check 2>&-", 0, marks=pytest.mark.long),
         ("bridge events >&- 2>&- <&-", 1),
         pytest.param("bridge check none.yaml >&-", 1, marks=pytest.mark.long),
-        ("bridge chek 2>&-", 2),
+        pytest.param("bridge chek 2>&-", 2, marks=pytest.mark.long),
     ],
 )
 def test_a_closed_stream_changes_no_exit_code(line, code, folder):
@@ -68,6 +68,7 @@ def test_a_full_disk_behind_stdout_is_a_sentence(line, unbuffered, folder):
     assert shell(f"{line} > /dev/full 2> /dev/full", folder, PYTHONUNBUFFERED=unbuffered).returncode == 1
 
 
+@pytest.mark.long
 def test_a_reader_of_errors_that_has_gone_is_no_traceback(folder):
     done = shell("bridge events 2>&1 >/dev/null | true; echo ${PIPESTATUS[0]}", folder)
     assert (done.stdout, done.stderr) == ("1\n", "")
@@ -84,6 +85,7 @@ every_locale = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @every_locale
 def test_another_locale_changes_letters_alone(locale, folder):
     (folder / "mappings" / "größe.yaml").write_text(MAPPING)  # no name of a source, and not to be spelled in ASCII
@@ -111,6 +113,7 @@ def test_no_letter_is_an_error_of_the_bridge_in_another_locale(locale, line, fol
     assert "error of the bridge itself" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("columns", ["1", *(pytest.param(one, marks=pytest.mark.long) for one in ("x", "", "9" * 30))])
 def test_a_width_that_is_none_changes_nothing_but_where_lines_end(columns, folder):
     line = f'script -qec "{sys.executable} -m bridge check" /dev/null'

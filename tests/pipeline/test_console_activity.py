@@ -165,6 +165,7 @@ def test_hostile_rows_are_text(visit, made):
         assert len(text) < 60_000
 
 
+@pytest.mark.long
 def test_pages_lead_to_each_other(visit, made):
     for _ in range(120):
         made.event()

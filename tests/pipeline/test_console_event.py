@@ -261,6 +261,7 @@ def test_which_secret_was_right_is_remembered_and_no_secret_is(console_url, cloc
     assert (remembered["at_ms"] - remembered["age_ms"]) % 1000 == 0  # Stripe signs whole seconds
 
 
+@pytest.mark.long
 def test_of_what_an_earlier_release_stored_it_invents_nothing(console, visit):
     number = happened(console)
     console.bridge.store.run(lambda conn: conn.execute(update(schema.events).values(signature=None)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from cases_kit import one_in
 from composed import Composed
 from console_kit import TOKEN, Visit
 from werkzeug.test import create_environ
@@ -45,13 +46,15 @@ def test_whoever_asks_for_the_head_of_a_page_is_sent_there_too(still_console):
     assert (answer.status_code, answer.location) == (303, "/console/sign-in?next=/console/activity")
 
 
-@pytest.mark.parametrize("number", ["9" * 5_000, "9" * 19, "-1", "1e3", "\u0663", "%00", ""])
+@pytest.mark.parametrize("number", one_in(3, ["9" * 5_000, "9" * 19, "-1", "1e3", "\u0663", "%00", ""]))
 @pytest.mark.parametrize("path", ["home/live?after=", "changes?before=", "people/forget?person=x&after="])
 def test_no_number_in_an_address_is_an_error_of_ours(looker, path, number):
     assert looker.get(f"/console/{path}{number}").status_code in (200, 400)
 
 
-@pytest.mark.parametrize("name", ["%00", "ev_%00", "ev_0", f"ev_{'9' * 20}", "a%2Fb", "%ED%A0%80", "%E2%80%AE"])
+@pytest.mark.parametrize(
+    "name", one_in(2, ["%00", "ev_%00", "ev_0", f"ev_{'9' * 20}", "a%2Fb", "%ED%A0%80", "%E2%80%AE"])
+)
 @pytest.mark.parametrize("kind", ["events", "goals", "people", "sources"])
 def test_what_no_id_can_be_is_nowhere(looker, kind, name):
     assert looker.get(f"/console/{kind}/{name}").status_code == 404

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+from cases_kit import one_in
 from identity_kit import ALICE, BOB, CAROL, MINUTE, SECRETS, Desk
 from sqlalchemy import select, update
 from test_people_across_tools import FILES, checkout, customer, form, refund, renewal, sign_up
@@ -208,7 +209,7 @@ def test_a_number_that_several_people_have_is_nobody_in_particular(desk, bridge)
         "jo.canary@example.com",
     ],
 )
-@pytest.mark.parametrize("matching", ["on", "off"])
+@pytest.mark.parametrize("matching", one_in(2, ["on", "off"]))
 def test_an_address_that_another_one_holds_is_another_address(sqlite_store, clock, bridge, theirs, matching):
     desk = Desk(sqlite_store, clock, FILES, BRIDGE_MATCH_EMAIL=matching)
     play(desk, form(ALICE, MAIL, "r1"), form(BOB, theirs, "r2"))
@@ -224,7 +225,7 @@ def test_an_address_that_another_one_holds_is_another_address(sqlite_store, cloc
         "email=canary@example.com", "%63anary%2540example.com",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("escaped", [True, False])
+@pytest.mark.parametrize("escaped", one_in(2, [True, False]))
 def test_an_address_is_forgotten_however_a_body_has_it(desk, bridge, written, escaped):
     _, body = form(ALICE, "other@example.com")
     body["data"]["note"] = written

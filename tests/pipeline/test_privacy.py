@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote_plus, urlencode
 
 import pytest
+from cases_kit import one_in
 from running import ALICE, BOB, KEY, STRIPE_SECRET, checkout, environment, event, eventually
 
 from bridge import app, receive, settings, store
@@ -202,7 +203,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", one_in(2, COMMANDS), ids=" ".join)
 def test_no_secret_is_in_any_answer(typed, words):
     for more in ((), ("--json",)):
         code, said = typed(*words, *more)
@@ -275,6 +276,7 @@ def test_nothing_from_outside_moves_a_terminal(typed, words, as_json):
     assert len(said) > 40
 
 
+@pytest.mark.long
 def test_json_holds_the_same_data_on_a_terminal_and_in_a_pipe(typed):
     piped, shown = (
         typed("goals", "show", "goal_1", "--json")[1],

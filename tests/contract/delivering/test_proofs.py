@@ -323,6 +323,7 @@ def test_answers_that_are_no_404_are_no_unknown_visitors(shop):
     assert none_known(shop) == []
 
 
+@pytest.mark.long
 def test_strangers_of_a_borrowed_field_do_not_starve_a_known_visitor(shop):
     for number in range(200):
         shop.sell(number, client_reference_id=f"00000000-0000-4000-8000-{number:012}")

@@ -58,6 +58,7 @@ def test_while_none_is_known_their_tries_are_not_counted_and_none_is_rejected(se
     assert {sending.row(goal).attempts for goal in goals} == {0}
 
 
+@pytest.mark.long
 def test_the_days_in_which_their_tries_were_not_counted_are_not_counted_either(sending):
     """A broken connection after them is the first failure, not the end of the retry schedule."""
     goals = strangers(sending)
@@ -158,6 +159,7 @@ def _token_hash(conn):
     return conn.execute(schema.pace.select()).first().token_hash
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("many", [20_000])
 def test_a_claim_among_many_of_them_costs_what_it_costs_among_few(sqlite_store, clock, many):
     """Counted in rows that the database looks at, not in time: its step counter does not depend on the machine."""

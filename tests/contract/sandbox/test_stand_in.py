@@ -691,6 +691,7 @@ def test_every_kind_of_fault_has_a_name_that_is_its_key():
 # ------------------------------------------------------------------------------------------------------ the server
 
 
+@pytest.mark.long
 def test_goals_can_be_read_while_others_arrive(api):
     api.set(rate_per_minute=0)
     failures = []
@@ -712,6 +713,7 @@ def test_goals_can_be_read_while_others_arrive(api):
     assert len({goal.event_id for goal in api.world.goals()}) == 300
 
 
+@pytest.mark.long
 def test_twenty_thousand_goals_stay_cheap(api):
     from bridge.sandbox.goals import Draft
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cases_kit import one_in
 
 from bridge import identity, rules, sources
 from bridge.errors import SignatureError
@@ -23,7 +24,7 @@ ALL = [
     for scenario in scenarios.SCENARIOS.values()
     for shape in scenario.shapes or ("",)
 ]
-every = pytest.mark.parametrize("name", ALL)
+every = pytest.mark.parametrize("name", one_in(3, ALL))
 
 
 @cache

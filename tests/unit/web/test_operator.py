@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cases_kit import one_in
 from prometheus_client.parser import text_string_to_metric_families
 from shop import sale, signed
 from sqlalchemy import insert, update
@@ -267,6 +268,7 @@ def test_of_a_source_with_one_event_a_day_of_silence_is_needed(client, at_work):
     assert problems(client)[0] == [REFUSED]
 
 
+@pytest.mark.long
 def test_a_long_silence_is_forgotten_after_two_months_and_not_before(client, at_work):
     sell(client, at_work, 0)
     sell(client, at_work, 1, after_ms=100 * HOUR)
@@ -415,7 +417,7 @@ OF_PROXIES = """
 """
 
 
-@pytest.mark.parametrize("name", OF_PROXIES.split())
+@pytest.mark.parametrize("name", one_in(4, OF_PROXIES.split()))
 def test_any_header_that_no_client_sends_by_itself_may_be_a_proxys(open_client, name):
     assert metrics(open_client, headers={name: "1"} | CURL) == 401
 
