@@ -164,7 +164,7 @@ def _example_json(example: Example) -> dict[str, Any]:
 def _print(screen: Screen, result: Backtest, names: tuple[str, str], since: int) -> None:
     screen.heading(result.summary)
     screen.say()
-    notes = [("Note", note) for note in result.notes]
+    notes = [("Note", note) for note in result.notes()]
     screen.facts([("Present", names[0]), ("Other", names[1]), ("Events", _events(result, since)), *notes])
     if result.differing:
         screen.say()

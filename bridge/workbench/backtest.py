@@ -153,27 +153,23 @@ class Backtest:
     def summary(self) -> str:
         """The answer in a sentence."""
         if not self.differing:
-            return f"No goal differs: both sets make the same {count(self.same, 'goal')}."
+            return f"No goal differs: both sets of rules make the same {count(self.same, 'goal')}."
         parts = [f"{getattr(self, kind)} {kind}" for kind in KINDS if getattr(self, kind)]
         return f"Goals: {listing(parts)}; {self.same} the same."
 
     @property
     def without_body(self) -> str:
         """What is to be said of events without a body; empty where there are none."""
-        return f"the bodies of {self.gone} are gone, so nobody can say what becomes of these" if self.gone else ""
+        return f"the bodies of {self.gone} more are gone, so they cannot be compared" if self.gone else ""
 
-    @property
-    def notes(self) -> list[str]:
-        """What else both sets do not do alike."""
-        present, other = self.unreadable
-        told = f"quarantined by the present rules: {count(present, 'event')}, by the other ones: {other}"
+    def notes(self, present: str = "the present rules", other: str = "the other rules") -> list[str]:
+        """What else the two sets do differently. present, other: what they are called."""
+        before, after = self.unreadable
+        quarantined = f"{present} would quarantine {count(before, 'event')}, and {other} {after}"
         return [
-            *(
-                f"only the present rules have a file for {name} ({count(n, 'event')})"
-                for name, n in self.missing.items()
-            ),
-            *(f"only the other rules have a file for {name} ({count(n, 'event')})" for name, n in self.new.items()),
-            *([told] if present or other else []),
+            *(f"only {present} include a file for {name} ({count(n, 'event')})" for name, n in self.missing.items()),
+            *(f"only {other} include a file for {name} ({count(n, 'event')})" for name, n in self.new.items()),
+            *([quarantined] if before or after else []),
             *(
                 f"{name}: the present file does not read {listing(list(reads))}, so stored events may lack it"
                 for name, reads in self.unstored.items()

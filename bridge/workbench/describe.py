@@ -33,10 +33,10 @@ _STANDS = {
     "pending": "waits to be sent",
     "leased": "is about to be sent",
     "sending": "is being sent",
-    "unconfirmed": "may have arrived, so DataFast is asked",
+    "unconfirmed": "may have arrived, so the bridge asks DataFast",
     "delivered": "delivered",
-    "rejected": "was rejected for good",
-    "expired": "was given up",
+    "rejected": "was rejected and will not be sent again",
+    "expired": "could not be sent in time",
     "unattributed": "found no visitor",
     "held": "is held until you decide: nobody can tell whether it arrived",
     "dry": "is kept and not sent",
@@ -164,7 +164,7 @@ def _way_out(line: EventLine) -> str:
     if "events replay" in reason:
         return ""
     if reason.startswith(("the body", "the form")) and "`each`" not in reason:
-        return f"; its bytes are kept as they came (`python -m bridge events show {line.label} --body`)"
+        return f"; its bytes are kept as they arrived (`python -m bridge events show {line.label} --body`)"
     return f"; `python -m bridge events replay {line.label}` routes it again"
 
 
@@ -200,25 +200,25 @@ def outcome(detail: EventDetail, moment: Moment) -> str:
 
 
 def goal_outcome(goal: GoalLine, moment: Moment) -> str:
-    """What became of a goal, in a clause."""
-    known = f", {how_known(goal)}" if how_known(goal) else ""
-    to = f" for visitor {goal.visitor}{known}" if goal.visitor else ""
+    """What happened to a goal, in a sentence without its full stop."""
+    visitor = ", ".join(filter(None, (goal.visitor, how_known(goal))))
     if goal.state == GoalState.DELIVERED:
-        return f"Sent {goal.called}{to}"
+        return f"Sent {goal.called} for visitor {visitor}" if visitor else f"Sent {goal.called}"
     if forgotten(goal.reason):
         return f"{goal.called}: {_what_was_forgotten(goal)}"
     if goal.state == GoalState.PARKED and goal.message:
         return f"{goal.called} {goal.message}"
     why = f" ({goal.message})" if goal.message else ""
     next_ = what_next(goal, moment) if goal.state in (GoalState.PENDING, GoalState.UNCONFIRMED) else ""
-    return f"{goal.called} {_STANDS[goal.state]}{to}{why}{f'; {next_}' if next_ else ''}"
+    then, whose = f"; {next_}" if next_ else "", f". Its visitor is {visitor}" if visitor else ""
+    return f"{goal.called} {_STANDS[goal.state]}{why}{then}{whose}"
 
 
 def made_before(detail: EventDetail) -> list[str]:
     """The goals that it would have made, had an earlier event not made them already."""
     return [
-        f"Goal {goal.get('goal')}: made before by ev_{goal.get('event_id')} as goal_{goal.get('id')}, because there is"
-        f" only one per {goal.get('once_key')}"
+        f"ev_{goal.get('event_id')} had already made the goal {goal.get('goal')} (goal_{goal.get('id')}), and there"
+        f" is only one per {goal.get('once_key')}"
         for goal in queries.traced_goals(detail.trace)
         if goal.get("outcome") != "made"
     ]
@@ -258,7 +258,7 @@ def origin_facts(detail: GoalDetail) -> list[tuple[str, str]]:
 
 def obstacles(detail: GoalDetail, moment: Moment) -> list[tuple[str, str]]:
     """What a person can do for a goal that has no visitor, and what stands in its way."""
-    facts = [("Way out", sentence) for sentence in ways_out(detail, moment)]
+    facts = [("To fix", sentence) for sentence in ways_out(detail, moment)]
     facts += [("Stopped", f"{key.key} no longer links anything: {key.stopped_reason}") for key in detail.stopped]
     return [*facts, ("No answer yet", detail.trouble)] if detail.trouble else facts
 
@@ -340,18 +340,18 @@ def why_or_when(line: GoalLine, moment: Moment) -> str:
 def told(goal: GoalLine) -> str:
     """Whether BRIDGE_ALERTS was told of a goal whose rule says `notify: true`; empty for others."""
     if goal.told_at_ms is not None:
-        return f"told BRIDGE_ALERTS at {when(goal.told_at_ms)[11:16]}"
+        return f"BRIDGE_ALERTS was notified at {when(goal.told_at_ms)[11:16]}"
     if goal.notify == "wanted" and goal.state not in _NOT_TOLD:
         return (
-            "BRIDGE_ALERTS is told when it is delivered" if goal.state != "delivered" else "BRIDGE_ALERTS is told next"
+            "BRIDGE_ALERTS is notified on delivery" if goal.state != "delivered" else "BRIDGE_ALERTS is notified next"
         )
     return _UNTOLD.get(goal.notify or "", "")
 
 
 _NOT_TOLD = frozenset({"rejected", "expired", "unattributed", "dry", "cancelled"})
 _UNTOLD = {
-    "queued": "BRIDGE_ALERTS was not told, as far as is known: `python -m bridge alerts` says why",
-    "missed": "BRIDGE_ALERTS was not told: it was set, or could be reached, only later than an hour after the delivery",
+    "queued": "BRIDGE_ALERTS was probably not notified: `python -m bridge alerts` says why",
+    "missed": "BRIDGE_ALERTS was not notified: it was not set, or not reachable, within an hour of the delivery",
 }
 
 
@@ -380,22 +380,22 @@ def what_next(goal: GoalLine, moment: Moment) -> str:
             return f"next attempt {ago(goal.due_at_ms, moment.now_ms)} ({ordinal(goal.attempts + 1)})"
         return "is sent when its turn comes (58 requests per minute; the goals of one visitor one after another)"
     if goal.state == "unconfirmed":
-        return f"DataFast is asked {ago(max(goal.due_at_ms, moment.now_ms), moment.now_ms)}"
+        return f"the bridge asks DataFast {ago(max(goal.due_at_ms, moment.now_ms), moment.now_ms)}"
     if goal.state == "parked":
         stopped = held_up(goal, moment) if goal.reason == "unproved" else ""
         if stopped:
-            return f"DataFast's answer wakes it; {stopped}"
-        wakes = "DataFast's answer" if goal.reason == "unproved" else "any event that names its visitor"
-        return f"{wakes} wakes it; it is looked at again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
+            return f"it waits for DataFast's answer; {stopped}"
+        what = "DataFast's answer" if goal.reason == "unproved" else "an event that names its visitor"
+        return f"it waits for {what}; the bridge checks again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
     if goal.state in actions.SENDABLE:
         return f"`python -m bridge goals retry {goal.label}` sends it"
     return ""
 
 
 _RESTORED = {
-    "delivered": "the backup holds nothing of this time; DataFast says that the goal was sent then",
-    "not_sent": "the backup holds nothing of this time; DataFast says that the goal was not sent then",
-    "unconfirmed": "the backup holds nothing of this time; DataFast has not said yet whether the goal was sent then",
+    "delivered": "the backup does not cover this time; DataFast says that the goal was sent then",
+    "not_sent": "the backup does not cover this time; DataFast says that the goal was not sent then",
+    "unconfirmed": "the backup does not cover this time; DataFast has not said yet whether the goal was sent then",
 }
 
 
@@ -451,18 +451,18 @@ def may_be_cancelled(goal: GoalLine) -> bool:
 
 RETRIED: Final = {
     "queued": "is due now",
-    "rerouted": "has no visitor: its event is routed again, which looks for one",
+    "rerouted": "has no visitor: its event is routed again to look for one",
     "delivered": "was delivered, and was left alone",
-    "no_visitor": "has no visitor, and its event's body is gone, so none can be looked for",
+    "no_visitor": "has no visitor, and without its event's body the bridge cannot look for one",
     "under_way": "is being sent, or DataFast is asked whether it arrived; try again in a minute",
     "waits": "waits for its visitor; bind one with `python -m bridge links add`",
     "dry": "belongs to a test event and is never sent",
-    "looked_for": "was kept by a dry rule and has no visitor yet; the bridge looks for one",
+    "looked_for": "was kept by a dry rule and has no visitor yet; the bridge is looking for one",
     "unknown": "does not exist",
 }
 CANCELLED: Final = {
     "cancelled": "is cancelled and will never be sent",
-    "final": "is final already: there is nothing to cancel",
+    "final": "is already final, so there is nothing to cancel",
     "under_way": "may have been sent already; try again in a minute",
     "unknown": "does not exist",
 }

@@ -216,7 +216,7 @@ def _kind(detail: EventDetail) -> str:
 def _steps(detail: EventDetail, goals: Sequence[GoalDetail]) -> list[EventStep]:
     """The moments that are known, in their order."""
     line, stated_ms = detail.line, detail.event.envelope.time_ms
-    steps = [] if stated_ms is None else [EventStep(stated_ms, f"It happened, as {line.provider} states")]
+    steps = [] if stated_ms is None else [EventStep(stated_ms, f"It happened, according to {line.provider}")]
     steps += _received(detail)
     if line.routed_at_ms is not None:
         steps.append(EventStep(line.routed_at_ms, f"Routed: {_VERDICTS.get(line.verdict or '', 'done')}"))

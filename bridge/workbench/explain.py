@@ -110,7 +110,7 @@ def _fate(explained: Explained, draft: GoalDraft) -> str:
     """What would become of a goal, in a sentence."""
     told = draft.planned.notify and not (draft.test or draft.dry or draft.planned.dry)
     needed = "" if draft.planned.follows is None else f"{_needs(draft)}; if it was: "
-    return f"{needed}{_lot(explained, draft)}{'; BRIDGE_ALERTS is told when it is delivered' if told else ''}"
+    return f"{needed}{_lot(explained, draft)}{'; BRIDGE_ALERTS is notified on delivery' if told else ''}"
 
 
 def _lot(explained: Explained, draft: GoalDraft) -> str:

@@ -98,9 +98,9 @@ def _when_sent(key: Key, detail: GoalDetail, moment: Moment) -> str:
         )
     if detail.stopped:
         first = detail.stopped[0]
-        between = f"{first.key}, which lies between them, no longer links anything ({first.stopped_reason})"
-        return f"is still not sent: {between}"
-    return f"is still not sent: it waits for something else; `python -m bridge why {goal.label}` says for what"
+        between = f"{first.key}, the link between them, no longer links anything ({first.stopped_reason})"
+        return f"is not sent yet: {between}"
+    return f"is not sent yet, because it waits for something else; `python -m bridge why {goal.label}` says for what"
 
 
 # ------------------------------------------------------------------------------------------------------------ a key
@@ -127,7 +127,7 @@ class Cut:
     @property
     def done(self) -> str:
         """What has become of the key."""
-        what = "is cut: it links nothing any more" if self.key.is_person else "is forgotten"
+        what = "is cut: it no longer links anything" if self.key.is_person else "is forgotten"
         return f"{self.key.text} {what}."
 
 

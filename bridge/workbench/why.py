@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.identity.people import email_hash
 from bridge.identity.sentences import BOUND, HINT, apart, best_first, one_key
 from bridge.masking import without_addresses
+from bridge.model import PEOPLE
 from bridge.store import facts
 from bridge.store.operator import queries, tallies, threads
 from bridge.store.operator.threads import KEYS_MAX, KeyLine, Thread
@@ -135,11 +136,13 @@ def taught(thread: Thread) -> dict[str, list[str]]:
     """The visitors to which these keys lead, each with who named it and when."""
     visitors: dict[str, dict[int | str, str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
+        sender = item.key.partition(":")[0]
         for point in (item.first, item.last):
-            by = BOUND if point.event == HINT else f"named by {point.event}"
+            event = point.event if sender in PEOPLE else f"{sender} {point.event}"  # a person's has its sender already
+            by = BOUND if point.event == HINT else f"named by {event}"
             sentence = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
-            told, event = visitors.setdefault(item.visitor, {}), point.event_id or sentence
-            told[event] = max(told.get(event, ""), sentence, key=len)  # to a person's key an event has its sender, too
+            told, by_event = visitors.setdefault(item.visitor, {}), point.event_id or sentence
+            told[by_event] = max(told.get(by_event, ""), sentence, key=len)
     return {visitor: list(told.values()) for visitor, told in visitors.items()}
 
 

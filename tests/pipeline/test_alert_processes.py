@@ -84,7 +84,7 @@ def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, 
     assert ALICE in news["message"]
     for text in (news["message"], mail.mails[2]):
         assert not re.search(r"must-not-be-told|whsec_|cus_7|pi_7|evt_7|https?://", text)
-    told = r"told BRIDGE_ALERTS at \d\d:\d\d"
+    told = r"BRIDGE_ALERTS was notified at \d\d:\d\d"
     for words in (("goals",), ("why", "goal_1"), ("goals", "show", "goal_1")):
         code, shown = command(*words, **given)
         assert code == 0

@@ -80,5 +80,5 @@ def test_explain_says_that_the_owner_is_told(tmp_path, monkeypatch, capsys):
     for test in (False, True):
         event.write_text(json.dumps({"type": "paid", "id": "e1", "order": "o1", "visitor": ALICE, "test": test}))
         assert main(["explain", str(event), "--source", "shop"]) == 0
-        told.append(capsys.readouterr().out.count("BRIDGE_ALERTS is told when it is delivered"))
+        told.append(capsys.readouterr().out.count("BRIDGE_ALERTS is notified on delivery"))
     assert told == [1, 0]

@@ -79,5 +79,5 @@ def test_why_says_how_the_bridge_knows_that_it_was_sent(machine, sqlite_url):
     assert [one["path"] for one in datafast.asked() if one["method"] == "GET"] == [f"/api/v1/visitors/{ALICE}"]
     code, told, _ = command(machine.folder, environ, "goals", "show", "goal_1")
     assert "DataFast recorded it at 20" in told
-    assert "the backup holds nothing of this time; DataFast says that the goal was sent then" in told
+    assert "the backup does not cover this time; DataFast says that the goal was sent then" in told
     assert KEY not in told

@@ -159,7 +159,7 @@ class GoalStanza(Strict):
         description="`false` switches the rule off, `dry` keeps its goals for `goals send`; its tests still run",
     )
     notify: StrictBool = Field(
-        default=False, description="`true`: BRIDGE_ALERTS is told when a goal of this rule is delivered"
+        default=False, description="`true`: BRIDGE_ALERTS is notified when a goal of this rule is delivered"
     )
     id: StrictStr | None = optional(
         "default: the goal's name; two rules of a file need different ones. In a layer, the id of a shipped"
