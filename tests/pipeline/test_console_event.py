@@ -385,7 +385,7 @@ def test_a_goal_is_cancelled_and_sent_after_all(console, visit):
     assert "goal_1 is cancelled and will never be sent." in words(text)
     assert "Retry goal_1" in section(text, "actions")
     assert visit.change("/console/goals/goal_1/cancel").status_code == 303
-    assert "is final already" in words(page(visit, "ev_1"))
+    assert "is already final" in words(page(visit, "ev_1"))
     assert visit.change("/console/goals/goal_1/retry").status_code == 303
     assert [what for what, _, _ in changed(console)] == ["retry", "cancel"]
 
