@@ -390,7 +390,7 @@ def test_a_parked_goal_can_be_cancelled_and_a_delivered_one_not(bridge):
     assert bridge("goals", "cancel", f"goal_{parked}").code == 0
     answer = bridge("goals", "cancel", str(purchase(bridge)), "goal_99")
     assert answer.code == 1
-    assert "final already" in answer.out
+    assert "already final" in answer.out
     assert "goal_99 does not exist" in answer.out
 
 
