@@ -5,10 +5,37 @@ becomes an `Outcome` (deliver). A `Source` is what a mapping file says about its
 Times are milliseconds since 1970 UTC (`_ms`), durations say their unit in their name.
 """
 
-from bridge.model.delivery import (
+from bridge.model.event import (
+    MISSING,
+    PEOPLE,
+    UUID4,
+    VISITOR_PREFIX,
+    Ack,
+    Derived,
+    Document,
+    Envelope,
+    Event,
+    EventState,
+    ExactFloat,
+    Json,
+    Key,
+    Missing,
+    NamedVisitor,
+    NewEvent,
+    Path,
+    Verdict,
+)
+from bridge.model.goal import (
+    FINAL,
+    IDEMPOTENT,
+    Candidate,
     Claim,
     CompletedGoal,
     Destination,
+    Follows,
+    Goal,
+    GoalDraft,
+    GoalState,
     Health,
     LookClaim,
     LookOutcome,
@@ -17,6 +44,7 @@ from bridge.model.delivery import (
     Outcome,
     OutcomeKind,
     OwnedGoal,
+    PlannedGoal,
     ProofClaim,
     Readiness,
     Settled,
@@ -24,20 +52,6 @@ from bridge.model.delivery import (
     UnconfirmedGoal,
     VisitorGoals,
 )
-from bridge.model.document import (
-    MISSING,
-    UUID4,
-    VISITOR_PREFIX,
-    Derived,
-    Document,
-    ExactFloat,
-    Json,
-    Missing,
-    Path,
-)
-from bridge.model.event import Ack, Envelope, Event, EventState, NewEvent, Verdict
-from bridge.model.goal import FINAL, IDEMPOTENT, Candidate, Follows, Goal, GoalDraft, GoalState, PlannedGoal
-from bridge.model.link import PEOPLE, Key, NamedVisitor
 from bridge.model.source import (
     BodyForm,
     EnvelopeSpec,

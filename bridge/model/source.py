@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from bridge.model.document import Derived, Document, Json, Path
+    from bridge.model.event import Derived, Document, Json, Path
 
 
 class BodyForm(StrEnum):
