@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.datafast.actions import Api
-    from bridge.datafast.readback import Recognized
+    from bridge.datafast.goal import Recognized
     from bridge.model import Destination, Readiness, UnconfirmedGoal, VisitorGoals
     from bridge.settings import Settings
     from bridge.store import Store

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from bridge.datafast.goal import GoalAction
+from bridge.datafast.goal import GoalAction, Recognized
 from bridge.datafast.payment import PaymentAction
-from bridge.datafast.readback import Recognized
 from bridge.model import Outcome, OutcomeKind
 
 if TYPE_CHECKING:

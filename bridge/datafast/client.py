@@ -20,8 +20,7 @@ import certifi
 
 from bridge import __version__
 from bridge.datafast import answers, goal
-from bridge.datafast.answers import Answer
-from bridge.datafast.classify import classify
+from bridge.datafast.answers import Answer, classify
 from bridge.datafast.transport import Exchange, Transport, read_body
 from bridge.model import Outcome, OutcomeKind, VisitorGoals
 from bridge.settings import duration_text

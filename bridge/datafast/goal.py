@@ -1,21 +1,29 @@
-"""The action `goal`: a row becomes a `POST /goals`, and is recognized among the goals of its visitor."""
+"""The action `goal`: a row becomes a `POST /goals`, and is recognized among the goals of its visitor.
+
+A read-back (Design 6) decides about all goals of one visitor and name together. An entry vouches for a goal if it has
+the goal's name, does not come from the browser, lies within the goal's window, and has no other description. Entries
+vouch first for the goals that are known to be delivered, then for the unconfirmed ones, the oldest first; each vouches
+for one goal only.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from bridge.datafast import readback
 from bridge.limits import KEYS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.datafast.actions import Api
-    from bridge.model import Destination, Goal, LookClaim, Outcome, VisitorGoals
+    from bridge.model import CompletedGoal, Destination, Goal, LookClaim, Outcome, VisitorGoals
 
 LATE_MS: Final = 3_600_000
 CLOCKS_MS: Final = 15_000  # a request takes up to 10 s
+SLACK_MS: Final = 10_000  # an entry may lie by so much outside a goal's window
+_DROPPED: Final = str.maketrans("", "", "<>'\"&")  # characters that DataFast removes
 
 
 class GoalAction:
@@ -31,20 +39,18 @@ class GoalAction:
             metadata=metadata_to_send(goal, now_ms),
         )
 
-    def recognize(self, look: LookClaim, answer: VisitorGoals) -> readback.Recognized:
+    def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
         """Find the goals of a group among the visitor's."""
         off_ms = _off_ms(look, answer)
-        return readback.recognize(
+        return recognize(
             answer.goals if answer.known else (),
             name=look.name,
             unconfirmed=[
-                readback.SentGoal(doubtful.goal.description, _window(doubtful.windows, off_ms), doubtful.goal.id)
+                SentGoal(doubtful.goal.description, _window(doubtful.windows, off_ms), doubtful.goal.id)
                 for doubtful in look.goals
             ],
             owned=[
-                readback.SentGoal(
-                    delivered.description, _window(delivered.windows, off_ms), event_id=delivered.event_id
-                )
+                SentGoal(delivered.description, _window(delivered.windows, off_ms), event_id=delivered.event_id)
                 for delivered in look.owned
             ],
         )
@@ -98,3 +104,108 @@ def _window(windows: tuple[tuple[int, int], ...], off_ms: int) -> tuple[int, int
     """
     starts, ends = zip(*windows, strict=True)
     return min(starts) + min(off_ms, 0), max(ends) + max(off_ms, 0)
+
+
+# ------------------------------------------------------------------------------------------------------ read-back
+
+
+class SentGoal(NamedTuple):
+    """A goal that may have been recorded. window: when its attempts were under way, by DataFast's clock.
+
+    goal_id: of an unconfirmed goal. A goal that is known to be delivered has none, and perhaps DataFast's id of it.
+    """
+
+    description: str
+    window: tuple[int, int]
+    goal_id: int = 0
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """What a read-back shows, by goal id.
+
+    delivered: with the entry that vouches for it. absent: no entry can be it. unclear: an entry without time and
+    description is left over, and might be it.
+    """
+
+    delivered: Mapping[int, CompletedGoal]
+    absent: frozenset[int]
+    unclear: frozenset[int] = frozenset()
+
+
+def recognize(
+    entries: Iterable[CompletedGoal], *, name: str, unconfirmed: Iterable[SentGoal], owned: Iterable[SentGoal] = ()
+) -> Recognized:
+    """Decide for all unconfirmed goals of one visitor and name. The order of the arguments does not matter."""
+    waiting = sorted(unconfirmed, key=lambda goal: (goal.window[0], goal.goal_id))
+    sent = sorted((entry for entry in entries if entry.name == name and entry.by_server is not False), key=_order)
+    free, claims = _without_known_ids(sent, list(owned))
+    vouching = _vouch(free, [*claims, *waiting])
+    found = {goal.goal_id: vouching.get(len(claims) + place) for place, goal in enumerate(waiting)}
+    delivered = {goal_id: free[index] for goal_id, index in found.items() if index is not None}
+    missing = frozenset(found) - delivered.keys()
+    left = (entry for index, entry in enumerate(free) if index not in vouching.values())
+    undated = any(entry.at_ms is None and entry.description is None for entry in left)
+    return Recognized(delivered, frozenset() if undated else missing, missing if undated else frozenset())
+
+
+def _order(entry: CompletedGoal) -> tuple[int, str, str]:
+    return (entry.at_ms or 0, entry.description or "", entry.event_id or "")
+
+
+def _without_known_ids(
+    entries: Sequence[CompletedGoal], owned: Sequence[SentGoal]
+) -> tuple[list[CompletedGoal], list[SentGoal]]:
+    """Take out the entries whose id is known, and the goals that therefore need no other entry."""
+    ids = {goal.event_id for goal in owned if goal.event_id}
+    free = [entry for entry in entries if entry.event_id is None or entry.event_id not in ids]
+    any_id = any(entry.event_id for entry in entries)
+    return free, [goal for goal in owned if not (any_id and goal.event_id)]
+
+
+def _vouch(entries: Sequence[CompletedGoal], goals: Sequence[SentGoal]) -> dict[int, int]:
+    """Give each goal in turn an entry, moving earlier goals to others where they have a choice: goal's index → entry's.
+
+    A goal that has an entry keeps one, so earlier goals come first, and as many goals as possible get one. Which goals
+    get one does not depend on the order of the entries (augmenting paths of a bipartite graph).
+    """
+    fitting = [[index for index, entry in enumerate(entries) if _fits(entry, goal)] for goal in goals]
+    holds: dict[int, int] = {}
+    for goal in range(len(goals)):
+        _place(goal, fitting, holds)
+    return holds
+
+
+def _place(goal: int, fitting: Sequence[Sequence[int]], holds: dict[int, int]) -> None:
+    holder = {entry: one for one, entry in holds.items()}
+    asked_by: dict[int, int] = {}
+    asking, free = [goal], None
+    for one in asking:  # grows while it is walked: breadth first
+        for entry in fitting[one]:
+            if entry in asked_by:
+                continue
+            asked_by[entry] = one
+            if entry not in holder:
+                free = entry
+                break
+            asking.append(holder[entry])
+        if free is not None:
+            break
+    while free is not None:  # back along the path: each takes the entry it asked for and leaves its own
+        one, taken = asked_by[free], free
+        free = holds.get(one)
+        holds[one] = taken
+
+
+def _fits(entry: CompletedGoal, goal: SentGoal) -> bool:
+    if entry.description is not None and _as_kept(entry.description) != _as_kept(goal.description):
+        return False
+    if entry.at_ms is None:
+        return entry.description is not None
+    from_ms, to_ms = goal.window
+    return from_ms - SLACK_MS <= entry.at_ms <= to_ms + SLACK_MS
+
+
+def _as_kept(description: str) -> str:
+    return " ".join(description.translate(_DROPPED).split())

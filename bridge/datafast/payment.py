@@ -10,8 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.datafast.goal import utc
-from bridge.datafast.readback import Recognized
+from bridge.datafast.goal import Recognized, utc
 from bridge.limits import PAYMENT_FLAGS
 from bridge.model import Outcome, OutcomeKind
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.datafast.readback import SentGoal, recognize
+from bridge.datafast.goal import SentGoal, recognize
 from bridge.model import CompletedGoal
 
 if TYPE_CHECKING:
