@@ -17,20 +17,16 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.errors import SignatureError
 from bridge.model import BodyForm, FormerSpec
-from bridge.sources import lemonsqueezy
 from bridge.sources.body import repaired
 from bridge.sources.envelope import bounded_text, first_text, read_envelope
 from bridge.sources.facts import Facts
-from bridge.text import is_fixture_id
+from bridge.text import is_fixture_id, text_of
 
 if TYPE_CHECKING:
-    from bridge.model import Document, Envelope, Request, Source
+    from bridge.model import Document, Envelope, Json, Request, Source
 
     Keys = tuple[str, ...]
     Former = tuple[tuple[str, str], ...]  # (type of the stored event, key)
-
-
-_FINGERPRINTS: Final = {"lemonsqueezy": lemonsqueezy.dedupe_keys}
 
 
 def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Document, ...]) -> tuple[Keys, Former]:
@@ -135,3 +131,51 @@ def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document
     batch = source.each is not None and document.body is document.root
     stated = [] if source.former is None else [first_text(spec.type, document) or ""]
     return [*stated, envelope.type] if batch or not stated else stated
+
+
+# ------------------------------------------------------------------------------------------- without ids of events
+
+
+def _of_lemonsqueezy(body: Json) -> list[str]:
+    """Two keys, either one seen is a duplicate: `id:…` if there is a webhook_id, and `fp:…`, of what happened.
+
+    Lemon Squeezy has no documented event id and no timestamp in its signature. Nothing if the body is no event at all.
+    """
+    meta, data = _object_at(body, "meta"), _object_at(body, "data")
+    event_name = text_of(meta.get("event_name"))
+    if not event_name or not data:
+        return []
+    kind, number = text_of(data.get("type")) or "", text_of(data.get("id")) or ""
+    found = [_fingerprint(meta, data, [event_name, kind, number])]
+    webhook_id = text_of(meta.get("webhook_id"))
+    if webhook_id:
+        # Nobody has written down what a webhook_id names; with the object beside it, it can only be too fine.
+        parts = (event_name, kind, number, webhook_id)
+        found.insert(0, "id:" + ":".join(bounded_text(part) for part in parts))
+    return found
+
+
+def _fingerprint(meta: dict[str, Json], data: dict[str, Json], names: list[str]) -> str:
+    attributes = _object_at(data, "attributes")
+    test = meta.get("test_mode") is True or attributes.get("test_mode") is True
+    canonical = json.dumps([*names, test, _without_renderings(attributes)], sort_keys=True, separators=(",", ":"))
+    return "fp:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_renderings(value: Json) -> Json:
+    """Without signed URLs and formatted amounts, at any depth."""
+    if isinstance(value, dict):
+        return {
+            key: _without_renderings(below)
+            for key, below in value.items()
+            if key != "urls" and not key.endswith("_formatted")
+        }
+    return [_without_renderings(below) for below in value] if isinstance(value, list) else value
+
+
+def _object_at(value: Json, key: str) -> dict[str, Json]:
+    below = value.get(key) if isinstance(value, dict) else None
+    return below if isinstance(below, dict) else {}
+
+
+_FINGERPRINTS: Final = {"lemonsqueezy": _of_lemonsqueezy}  # by `Source.fingerprint`
