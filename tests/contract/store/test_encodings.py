@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 
 from bridge import store as bridge_store
 from bridge.store import schema
-from bridge.store.database import encoding
+from bridge.store.database import postgresql
 
 TEXTS = ("plain", "Zoë", "☕ 日本", "😀", "\x1a", "\x1a1f600;", "é\x1a😀;", "İ", "\x85")
 
@@ -58,6 +58,6 @@ def test_what_the_encoding_has_stands_there_as_it_is(url):
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
 def test_an_escape_is_read_as_what_it_stands_for(text):
-    there = encoding.escaped(text, "iso8859-1")
+    there = postgresql.escaped(text, "iso8859-1")
     there.encode("iso8859-1")
-    assert encoding.unescaped(there) == text
+    assert postgresql.unescaped(there) == text
