@@ -22,7 +22,7 @@ import psycopg
 
 from bench import servers
 from bridge import store as bridge_store
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.model import Key
 from bridge.store.links import learning as links
 

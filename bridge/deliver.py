@@ -20,6 +20,7 @@ from bridge import logs
 from bridge.datafast.actions import action_of
 from bridge.datafast.goal import utc
 from bridge.errors import StoreError, StoreGone
+from bridge.identity.sentences import NEVER_SEEN
 from bridge.model import (
     IDEMPOTENT,
     Claim,
@@ -38,7 +39,7 @@ from bridge.store import clock
 from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sweep
 from bridge.store.delivery import statements as delivery_statements
 from bridge.store.delivery.restoring import REASON
-from bridge.store.goals import parking, unknown
+from bridge.store.goals import parking
 from bridge.store.goals import statements as goal_statements
 from bridge.store.links import statements as link_statements
 
@@ -121,7 +122,7 @@ def _unknown_visitor(outcome: Outcome, claim: Claim, settings: Settings, jitter:
     steps_ms, tries = settings.bridge_unknown_visitor_schedule.steps_ms, claim.goal.unknown_visitor_tries
     if tries < len(steps_ms):
         return replace(settlement, due_in_ms=_spread(steps_ms[tries], jitter))
-    message = f"{claim.visitor} {unknown.WHY} ({outcome.message})"
+    message = f"{claim.visitor} {NEVER_SEEN} ({outcome.message})"
     return replace(settlement, state=GoalState.REJECTED, message=message)
 
 

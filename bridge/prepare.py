@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity, limits, logs, rules, sources
 from bridge.errors import UnreadableBody
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.masking import without_addresses
 from bridge.model import Document, Envelope, Event, EventState, GoalDraft, Verdict
 from bridge.text import is_fixture_id

@@ -14,7 +14,7 @@ The trace of an event (`events.trace`, JSON) answers every "why":
                         proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
         "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
-                   "destination", "once_key", "visitor", "found" (bridge.identity.evidence.FoundVisitor), "message",
+                   "destination", "once_key", "visitor", "found" (bridge.identity.choice.FoundVisitor), "message",
                    "refused" (a value that is not a visitor id), "notes"}]}],
      "stopped": {key: why it links nothing any more}}
 """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.alarms import Alarm
-    from bridge.identity.evidence import FoundVisitor
+    from bridge.identity.choice import FoundVisitor
 
 HOLD_MS: Final = 30 * MS["s"]  # what passes sooner is not told, and neither is an end that is none
 AGAIN_MS: Final = MS["h"]  # between two messages that the same problem begins

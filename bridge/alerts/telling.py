@@ -14,7 +14,7 @@ from bridge import logs
 from bridge.alarms import alarms
 from bridge.alerts import messages
 from bridge.alerts.targets import send, targets
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 from bridge.lookup.step import fingerprint
 from bridge.store.clock import read_ms
 from bridge.store.operator import alerting, status

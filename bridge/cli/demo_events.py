@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import store
 from bridge.cli.screen import BAD, GOOD, Screen
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 from bridge.sandbox import scenarios
 from bridge.store.operator import queries
 from bridge.workbench.describe import how_known

@@ -1,36 +1,170 @@
 """Why this visitor: a goal's own event, else its thread's evidence, its customer's, its user's, its e-mail address's.
 
-Pure. `resolve` decides for one goal, by `KnownLinks`, which `bridge.store.links.learning` loads once for many goals.
+Pure. The values come first: what one event shows, what is remembered of it, and whom a goal found. `resolve` decides
+for one goal, by `KnownLinks`, which `bridge.store.links.learning` loads once for many goals, and by what destinations
+have said of visitors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from bridge.identity.evidence import Evidence, FoundVisitor
 from bridge.identity.sentences import best_first
-from bridge.model import PEOPLE
+from bridge.model import PEOPLE, NamedVisitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from bridge.identity.evidence import Mention
-    from bridge.model import Key, NamedVisitor
+    from bridge.model import Key
 
-    Usable = Callable[[Evidence], bool]
-    Ask = Callable[[Sequence[Key]], FoundVisitor | None]
+    Usable = Callable[["Evidence"], bool]
+    Ask = Callable[[Sequence[Key]], "FoundVisitor | None"]
+
+_DAY_MS: Final = 86_400_000
+SURE_MS: Final = _DAY_MS  # after which a visitor who was never known is tried again
+BARE_MS: Final = 30 * _DAY_MS  # the same of a bare `client_reference_id`
 
 
-class AtDestination(Protocol):
-    """What a destination has said about visitors (`bridge.store.goals.unknown.Unknown`)."""
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one event, or one element of it, teaches: keys that belong together, and perhaps their visitor.
+
+    event_id: None for a hint from outside. event: what people call it, `checkout.session.completed evt_1`.
+    at_ms: the event's own time, for the choice among visitors. sender: its source.
+    """
+
+    keys: tuple[Key, ...]
+    at_ms: int
+    event: str
+    event_id: int | None = None
+    element: int = 0
+    named: NamedVisitor | None = None
+    sender: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One event that named a visitor."""
+
+    at_ms: int
+    event: str
+    event_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A visitor was named together with this key: for the first and for the last time by the events' own clocks."""
+
+    key: str
+    visitor: str
+    sure: bool
+    first: Mention
+    last: Mention
+    borrowed: bool = False  # named by nothing but a borrowed field
+
+    def told(self, key: str, sender: str) -> Evidence:
+        """The same of a person's key, whose events are called `clerk user.created evt_1`: it may be any tool's."""
+        first, last = (
+            mention if mention.event_id is None else replace(mention, event=f"{sender} {mention.event}")
+            for mention in (self.first, self.last)
+        )
+        return replace(self, key=key, first=first, last=last)
+
+    def joined(self, other: Evidence) -> Evidence:
+        """Both together; the order does not matter."""
+        return Evidence(
+            self.key,
+            self.visitor,
+            self.sure or other.sure,
+            min(self.first, other.first, key=_order),
+            max(self.last, other.last, key=_order),
+            self.borrowed and other.borrowed,
+        )
+
+
+def _order(mention: Mention) -> tuple[int, int, str]:
+    return mention.at_ms, mention.event_id or 0, mention.event
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVisitor:
+    """A visitor and how it was found: the goal's provenance.
+
+    by: own (a field of the event) | thread | customer | user | email. path: of the own field. key, kind, ref: the
+    goal's own key that led there (of a customer or a person that only the thread or the customer was seen with: that
+    one, and `beside` is the goal's own key); via: another key of the thread, where the visitor was named. event: what
+    named it. before_ms: how long before the goal's event (negative: after it). at_ms: of a person, when. others: own
+    candidates that were not taken.
+    """
+
+    visitor: str
+    by: str
+    sure: bool = True
+    path: str | None = None
+    key: str | None = None
+    kind: str | None = None
+    ref: str | None = None
+    via: str | None = None
+    event: str | None = None
+    event_id: int | None = None
+    before_ms: int | None = None
+    others: tuple[NamedVisitor, ...] = ()
+    borrowed: bool = False
+    beside: str | None = None
+    at_ms: int | None = None
+    unproved: bool = False  # borrowed, and the destination has not said yet that it knows it
+
+    @property
+    def own(self) -> tuple[NamedVisitor, ...]:
+        """The candidates that the event names itself, this one first."""
+        mine = (NamedVisitor(self.visitor, self.path or "", self.sure, self.borrowed),) if self.by == "own" else ()
+        return (*mine, *self.others)
+
+    def to_json(self) -> dict[str, Any]:
+        """The entries that say something."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values["others"] = [[other.visitor, other.path, other.sure, other.borrowed] for other in self.others]
+        values["borrowed"], values["unproved"] = self.borrowed or None, self.unproved or None
+        return {name: value for name, value in values.items() if value not in (None, [])}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        known = {name: value for name, value in values.items() if name in cls.__slots__}
+        known["others"] = tuple(NamedVisitor(*other) for other in known.get("others", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """What destinations have said of some visitors: which are passed over now, and which still have to be proved.
+
+    A visitor who was never known (404 to the end) is passed over, so that the next candidate is tried, but not for
+    ever: one from metadata may still be seen (a blocked pageview) and is tried again after a day; a bare
+    `client_reference_id` is probably a user id of the app and is passed over for a month.
+
+    A bare UUID in a field that a site may use for its own user ids counts as a visitor only after the destination has
+    said that it knows it. It is asked about each once (`GET /visitors/{id}`, by the worker that claims it), and the
+    answer is remembered.
+
+    since_ms: (destination, visitor) → when it was answered for good that nobody knows it; known: → the proof.
+    """
+
+    since_ms: Mapping[tuple[str, str], int]
+    known: Mapping[tuple[str, str], bool]
+    now_ms: int
 
     def passed_over(self, destination: str, item: NamedVisitor | Evidence) -> bool:
         """Whether this candidate is of no use at this destination."""
+        if item.borrowed and self.known.get((destination, item.visitor)) is False:
+            return True
+        since_ms = self.since_ms.get((destination, item.visitor))
+        return since_ms is not None and self.now_ms - since_ms < (SURE_MS if item.sure else BARE_MS)
 
     def unproved(self, destination: str, item: NamedVisitor | Evidence | FoundVisitor) -> bool:
-        """Whether this destination must be asked first."""
+        """Whether this destination has to be asked first."""
+        return item.borrowed and (destination, item.visitor) not in self.known
 
 
 def resolve(
@@ -39,7 +173,7 @@ def resolve(
     keys: Sequence[Key],
     at_ms: int,
     links: KnownLinks,
-    unknown: AtDestination,
+    strangers: Strangers,
     *,
     weak: bool,
     first: bool,
@@ -59,14 +193,14 @@ def resolve(
     def usable(item: Evidence | NamedVisitor) -> bool:
         if item.visitor == without or (item.borrowed and item.visitor in users):
             return False
-        if unknown.passed_over(destination, item):
+        if strangers.passed_over(destination, item):
             return False
-        return not (proved and unknown.unproved(destination, item))
+        return not (proved and strangers.unproved(destination, item))
 
     left = [item for item in own if usable(item)]
     mine = [key for key in keys if key.is_of(destination)]
     found = as_own(left) if left else links.find(mine, at_ms, weak=weak, first=first, usable=usable, people=people)
-    return found and replace(found, unproved=unknown.unproved(destination, found))
+    return found and replace(found, unproved=strangers.unproved(destination, found))
 
 
 def as_own(left: Sequence[NamedVisitor]) -> FoundVisitor:

@@ -12,10 +12,11 @@ from bridge.settings import MS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bridge.identity.evidence import FoundVisitor
+    from bridge.identity.choice import FoundVisitor
 
 HINT: Final = "a hint"  # what the event of a hint from outside is called
 BOUND: Final = "bound by a person or by your site"
+NEVER_SEEN: Final = "looks like a visitor id, but DataFast has never seen it; is it your own user id?"
 LOOKED_UP: Final = ", looked up"  # how the name of what was asked of the provider ends
 WAYS: Final = {  # what a goal found its visitor through, the nearest first: as counts name it, and in words
     "event": "in the event itself",

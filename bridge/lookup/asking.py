@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import identity
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.identity.sentences import LOOKED_UP
 from bridge.model import Document, Envelope
 

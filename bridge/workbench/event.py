@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.datafast import goal as goals_
 from bridge.datafast import payment
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 from bridge.identity.sentences import best_first, one_key
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
 from bridge.store.operator import queries, threads

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.identity.evidence import Evidence
+    from bridge.identity.choice import Evidence
     from bridge.settings import Settings
     from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.workbench.describe import Moment

@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, text
 from bridge import settings as table
 from bridge.deliver import rule as ruling_of
 from bridge.deliver import rule_look
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.model import (
     Claim,
     CompletedGoal,

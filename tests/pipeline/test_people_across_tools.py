@@ -12,7 +12,7 @@ from identity_kit import ALICE, BOB, DAY, MINUTE, Desk, stripe_event
 from sqlalchemy import select
 
 from bridge.identity import sentences
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 from bridge.store import facts, schema
 
 FILES = {

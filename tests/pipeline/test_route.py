@@ -9,7 +9,7 @@ from identity_kit import ALICE, BOB, DAY, HOUR, Desk, stripe_event
 from sqlalchemy import delete, text, update
 
 from bridge import identity, route
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 from bridge.store import schema
 from bridge.store.inbox import events as stored_events
 

@@ -9,7 +9,7 @@ import pytest
 from identity_kit import ALICE, BOB, CAROL, MINUTE, Desk, stripe_event
 
 from bridge.identity import sentences
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 
 DAVE = "00000000-0000-4000-8000-00000000000d"
 

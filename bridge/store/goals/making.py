@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, exists, or_, select
 
 from bridge.identity.choice import as_own, resolve
-from bridge.identity.sentences import unattributed, waiting
+from bridge.identity.sentences import NEVER_SEEN, unattributed, waiting
 from bridge.model import IDEMPOTENT, GoalState
 from bridge.store.goals import parking, statements
 from bridge.store.goals.parking import as_json, first_look
-from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
 from bridge.store.schema import attempts, goals
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-    from bridge.identity.choice import KnownLinks
-    from bridge.identity.evidence import FoundVisitor
+    from bridge.identity.choice import FoundVisitor, KnownLinks, Strangers
     from bridge.model import GoalDraft
     from bridge.settings import Settings
 
@@ -64,8 +62,10 @@ def make(
     at_once = [draft for draft in drafts if draft.dry or draft.test or not (draft.own or links.strong(draft.keys))]
     learning.recall_customers(conn, links, (key for draft in at_once for key in draft.keys))
     named = [named for draft in drafts for named in draft.own]
-    unknown = Unknown(conn, [*named, *links.evidence(key for draft in drafts for key in draft.keys)], now)
-    found = [_resolve(draft, links, unknown, settings) for draft in drafts]
+    strangers = statements.strangers(
+        conn, [*named, *links.evidence(key for draft in drafts for key in draft.keys)], now
+    )
+    found = [_resolve(draft, links, strangers, settings) for draft in drafts]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for draft, visitor in zip(drafts, found, strict=True):
         if draft.place not in rows:
@@ -112,10 +112,10 @@ def foretell(
     links = learning.recall(conn, keys)
     learning.recall_customers(conn, links, keys)
     named = [named for draft in drafts for named in draft.own]
-    unknown = Unknown(conn, [*named, *links.evidence(keys)], now)
+    strangers = statements.strangers(conn, [*named, *links.evidence(keys)], now)
     there, found = set(made), []
     for draft in drafts:
-        visitor = _resolve(draft, links, unknown, settings)
+        visitor = _resolve(draft, links, strangers, settings)
         born = _born(draft, visitor, links, settings, now)
         found.append(_foretold(conn, draft, born, now, there))
         there.add(draft.place)
@@ -153,7 +153,7 @@ def _merged(
     return MadeGoal(draft, "merged", goal.id, GoalState(taken["state"]), found, taken.get("message"), goal.event_id)
 
 
-def _resolve(draft: GoalDraft, links: KnownLinks, unknown: Unknown, settings: Settings) -> FoundVisitor | None:
+def _resolve(draft: GoalDraft, links: KnownLinks, strangers: Strangers, settings: Settings) -> FoundVisitor | None:
     """The visitor: of the event, else of its thread, else (without strong keys, or in a test) of its customer."""
     weak = draft.dry or not links.strong(draft.keys)
     first = settings.bridge_customer_visitor == "first"
@@ -163,7 +163,7 @@ def _resolve(draft: GoalDraft, links: KnownLinks, unknown: Unknown, settings: Se
         draft.keys,
         draft.ordered_at_ms,
         links,
-        unknown,
+        strangers,
         weak=weak,
         first=first,
         people=parking.matched(settings),
@@ -225,7 +225,7 @@ def _born(
     if found and not found.unproved:
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in draft.keys]
-    refused = WHY if draft.own else draft.refused  # its own visitors, if it names any, were passed over
+    refused = NEVER_SEEN if draft.own else draft.refused  # its own visitors, if it names any, were passed over
     if not draft.keys and not found and draft.planned.kind in IDEMPOTENT:
         return values | parking.without_visitor(now)
     if not draft.keys and not found:

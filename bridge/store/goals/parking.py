@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, select, update
 
-from bridge.identity.choice import resolve
-from bridge.identity.evidence import FoundVisitor, Observation
-from bridge.identity.sentences import HINT, disproved, proving, unattributed, waiting
+from bridge.identity.choice import FoundVisitor, Observation, resolve
+from bridge.identity.sentences import HINT, NEVER_SEEN, disproved, proving, unattributed, waiting
 from bridge.model import IDEMPOTENT, PEOPLE, Key, NamedVisitor
 from bridge.store import clock
 from bridge.store.goals import statements
-from bridge.store.goals.unknown import WHY, Unknown
 from bridge.store.inbox.events import OLDEST_UNROUTED
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
@@ -134,7 +132,7 @@ def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
         return False
     now = clock.read_ms(conn)
     found = _Recalled(conn, [goal], settings, now).find(goal, weak=True, without=goal.visitor)
-    values = {"message": WHY} if found is None else _other(goal, found, now)
+    values = {"message": NEVER_SEEN} if found is None else _other(goal, found, now)
     conn.execute(CHANGE.values(changed_at_ms=now, **values), {"goal": goal_id, "was": "rejected"})
     if found is not None and found.unproved:
         statements.ask_about(conn, [(goal.destination, found.visitor)], now)
@@ -157,7 +155,7 @@ class _Recalled:
         learning.recall_customers(conn, self._links, keys)
         self._own = {goal.id: _own_of(goal) for goal in some}
         named = [item for own in self._own.values() for item in own]
-        self._unknown = Unknown(conn, [*named, *self._links.evidence(keys)], now)
+        self._strangers = statements.strangers(conn, [*named, *self._links.evidence(keys)], now)
         self._first = settings.bridge_customer_visitor == "first"
         self._people = matched(settings)
 
@@ -171,7 +169,7 @@ class _Recalled:
             self.keys[goal.id],
             goal.ordered_at_ms,
             self._links,
-            self._unknown,
+            self._strangers,
             weak=weak,
             first=self._first,
             without=without,

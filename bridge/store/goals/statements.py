@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge.identity.choice import Strangers
 from bridge.model import Key
 from bridge.store.database.driver import driver_of
 from bridge.store.links.statements import MATES, USES
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
+
+    from bridge.identity.choice import Evidence
+    from bridge.model import NamedVisitor
 
     Place = tuple[str, str]  # a destination and what is unique there: a once key, a visitor
 
@@ -96,21 +100,24 @@ def ask_about(conn: Connection, pairs: Iterable[Place], now: int) -> None:
     driver_of(conn).insert(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
 
 
-def proofs(conn: Connection, visitors: Iterable[str]) -> dict[Place, bool]:
-    """Which of these visitors destinations know, as far as they were asked: (destination, visitor) → known."""
-    rows = driver_of(conn).among(_PROOFS, sorted(visitors))
-    return {(destination, visitor): bool(known) for destination, visitor, known in rows}
-
-
 def trouble(conn: Connection, destination: str, visitor: str) -> str | None:
     """Why the last request about this visitor had no answer."""
     return next((message for (message,) in driver_of(conn).ask(_TROUBLE, (destination, visitor))), None)
 
 
-def unknown(conn: Connection, visitors: Iterable[str]) -> dict[Place, int]:
-    """When destinations finally said that they do not know these visitors: (destination, visitor) → time."""
-    rows = driver_of(conn).among(_UNKNOWN, sorted(visitors))
-    return {(destination, visitor): at_ms for destination, visitor, at_ms in rows}
+def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], now: int) -> Strangers:
+    """What destinations have said of these visitors, as far as they were asked."""
+    borrowed: dict[str, bool] = {}
+    for item in candidates:
+        borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
+    driver = driver_of(conn)
+    unknown = driver.among(_UNKNOWN, sorted(borrowed))
+    proved = driver.among(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
+    return Strangers(
+        {(destination, visitor): at_ms for destination, visitor, at_ms in unknown},
+        {(destination, visitor): bool(known) for destination, visitor, known in proved},
+        now,
+    )
 
 
 def note_unknown(conn: Connection, destination: str, visitor: str) -> None:

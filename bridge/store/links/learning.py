@@ -13,8 +13,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.identity.choice import KnownLinks
-from bridge.identity.evidence import Evidence, Mention
+from bridge.identity.choice import Evidence, KnownLinks, Mention
 from bridge.identity.sentences import one_key
 from bridge.identity.threads import KEYS_A_THREAD, VISITORS_A_THREAD, DisjointSets, components, overlinking_key
 from bridge.store.links import statements
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.identity.evidence import Observation
+    from bridge.identity.choice import Observation
     from bridge.model import Key
 
 _STEPS: Final = 2  # from a customer to people: the user of a customer, the address of that user

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bridge.identity.evidence import Evidence, Mention
+from bridge.identity.choice import Evidence, Mention
 from bridge.identity.threads import keys_of_one_customer
 from bridge.model import Key
 from bridge.store.database.driver import driver_of
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.identity.evidence import Observation
+    from bridge.identity.choice import Observation
 
 # -------------------------------------------------------------------- what runs for each event
 

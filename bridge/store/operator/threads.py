@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, Select
 
-    from bridge.identity.evidence import Evidence
+    from bridge.identity.choice import Evidence
 
 KEYS_MAX: Final = 200
 EVENTS_MAX: Final = 100

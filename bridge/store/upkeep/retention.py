@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, update
 
+from bridge.identity.choice import BARE_MS
 from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.database.failures import translated
-from bridge.store.goals.unknown import BARE_MS
 from bridge.store.inbox import first_messages
 from bridge.store.links import lookups, statements
 from bridge.store.operator import changes

@@ -9,7 +9,7 @@ import time
 import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, stripe_event
 
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 from bridge.identity.sentences import provenance
 from bridge.store import schema
 from bridge.store.links import lookups

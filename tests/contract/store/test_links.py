@@ -12,12 +12,11 @@ from sqlalchemy import delete, select
 from statements_kit import overheard, plan
 
 from bridge import store as bridge_store
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.identity.threads import components
 from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.goals import statements as goal_statements
-from bridge.store.goals.unknown import Unknown
 from bridge.store.links import learning, statements
 from bridge.store.upkeep import retention
 
@@ -283,16 +282,18 @@ def test_a_visitor_nobody_knows_is_passed_over_there_for_a_while(store, clock):
         goal_statements.note_unknown(conn, "default", ALICE)
     clock.advance(DAY - 1)
     with store.read() as conn:
-        asked = Unknown(conn, [named(ALICE), named(BOB)], clock.now_ms)
+        asked = goal_statements.strangers(conn, [named(ALICE), named(BOB)], clock.now_ms)
         assert asked.passed_over("default", named(ALICE))
         assert not asked.passed_over("default", named(BOB))
         assert not asked.passed_over("other", named(ALICE))
-        later = Unknown(conn, [named(ALICE)], clock.now_ms + 1)
+        later = goal_statements.strangers(conn, [named(ALICE)], clock.now_ms + 1)
         assert not later.passed_over("default", named(ALICE))
         assert later.passed_over("default", named(ALICE, sure=False))
     with store.write() as conn:
         goal_statements.forget_unknown(conn, "default", ALICE)
-        assert not Unknown(conn, [named(ALICE)], clock.now_ms).passed_over("default", named(ALICE, sure=False))
+        assert not goal_statements.strangers(conn, [named(ALICE)], clock.now_ms).passed_over(
+            "default", named(ALICE, sure=False)
+        )
 
 
 # -------------------------------------------------------------------------------------------------- by an index
@@ -306,7 +307,7 @@ def test_every_look_up_goes_by_an_index(store):
         learning.learn(conn, [lesson("a x", CAROL), lesson("x d"), lesson("x cus1")], 2_000)
         learning.recall(conn, keys).find(keys, 5, weak=True)
         statements.customers_of(conn, ["s:live:a"])
-        Unknown(conn, [NamedVisitor(ALICE, "p", sure=False, borrowed=True)], 5)
+        goal_statements.strangers(conn, [NamedVisitor(ALICE, "p", sure=False, borrowed=True)], 5)
         goal_statements.of_links(conn, ["s:live:a"], ["s:live:cus1"])
         links = learning.recall(conn, keys[1:2])
         learning.recall_customers(conn, links, keys[1:2])

@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlalchemy import select, update
 
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.clock import read_ms

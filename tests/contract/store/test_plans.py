@@ -12,7 +12,7 @@ from bench import claims as bench_claims
 from bench.half_million import BIG as BIG_ID
 from bench.half_million import fill
 from bridge import settings
-from bridge.identity.evidence import Evidence, Mention
+from bridge.identity.choice import Evidence, Mention
 from bridge.model import Key
 from bridge.store import open as open_store
 from bridge.store import schema

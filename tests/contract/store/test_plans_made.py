@@ -9,7 +9,7 @@ import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, settings
 from sqlalchemy import insert, select, update
 
-from bridge.identity.evidence import Observation
+from bridge.identity.choice import Observation
 from bridge.model import Envelope, Event, EventState, GoalDraft, Key, NamedVisitor, PlannedGoal
 from bridge.store import schema
 from bridge.store.goals import making, parking, statements

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridge.alarms import Alarm
 from bridge.alerts import messages
 from bridge.alerts.messages import GoalStory, key_of, news, plain, step, value
-from bridge.identity.evidence import FoundVisitor
+from bridge.identity.choice import FoundVisitor
 
 HOLD, HOUR = messages.HOLD_MS, messages.AGAIN_MS
 PAUSED = Alarm("paused", "A destination is paused.", "Destination default has been paused for 5 s: 401", "default")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 from identity_kit import ALICE, BOB
 
-from bridge.identity.choice import KnownLinks, resolve
-from bridge.identity.evidence import Evidence, Mention
+from bridge.identity.choice import Evidence, KnownLinks, Mention, Strangers, resolve
 from bridge.model import Key, NamedVisitor
 
 CAROL = "00000000-0000-4000-8000-0000000000c0"
@@ -22,18 +19,10 @@ COLLEAGUE = Key("user:default:live:u_2", "user", "u_2")
 EMAIL = Key("email:default:live:abc", "email", "abc")
 
 
-@dataclass
-class Website:
-    """What a destination said: whom it does not know, and about whom it has to be asked."""
-
-    unknown: set[str] = field(default_factory=set)
-    asked: set[str] = field(default_factory=set)
-
-    def passed_over(self, _destination, item):
-        return item.visitor in self.unknown
-
-    def unproved(self, _destination, item):
-        return item.visitor in self.asked
+def website(*, unknown=(), asked=()):
+    """What a destination said: whom it does not know, and about whom it has still to be asked."""
+    known = {("default", visitor): True for visitor in (ALICE, BOB, CAROL) if visitor not in asked}
+    return Strangers({("default", visitor): 50 for visitor in unknown}, known, 50)
 
 
 def seen(key, visitor, at_ms=10, *, sure=True, borrowed=False):
@@ -52,9 +41,9 @@ def links(*, thread=None, weak=(), strong=(CHARGE,), **more):
     )
 
 
-def found(known, keys, own=(), website=None, **more):
+def found(known, keys, own=(), said=None, **more):
     more = {"weak": True, "first": False, **more}
-    return resolve("default", own, keys, 50, known, website or Website(), **more)
+    return resolve("default", own, keys, 50, known, said or website(), **more)
 
 
 def who(*args, **more):
@@ -96,8 +85,8 @@ def test_of_several_own_candidates_the_first_that_is_of_use_counts():
     own = [NamedVisitor(ALICE, "a"), NamedVisitor(BOB, "b"), NamedVisitor(CAROL, "c")]
     assert found(links(), (), own).others == tuple(own[1:])
     assert who(links(), (), own, without=ALICE) == ("own", BOB)
-    assert who(links(), (), own, Website(unknown={ALICE, BOB})) == ("own", CAROL)
-    assert who(EVERYBODY, ALL, own[:1], Website(unknown={ALICE, BOB})) == ("customer", CAROL)
+    assert who(links(), (), own, website(unknown={ALICE, BOB})) == ("own", CAROL)
+    assert who(EVERYBODY, ALL, own[:1], website(unknown={ALICE, BOB})) == ("customer", CAROL)
 
 
 def test_a_borrowed_value_that_is_the_users_id_names_no_visitor():
@@ -115,10 +104,10 @@ def test_a_borrowed_value_that_is_the_users_id_names_no_visitor():
 
 
 def test_a_visitor_to_be_proved_is_waited_for_even_if_another_one_would_come_next():
-    own, website = [NamedVisitor(ALICE, "a", borrowed=True)], Website(asked={ALICE})
-    waiting = found(EVERYBODY, ALL, own, website)
+    own, said = [NamedVisitor(ALICE, "a", borrowed=True)], website(asked={ALICE})
+    waiting = found(EVERYBODY, ALL, own, said)
     assert (waiting.visitor, waiting.unproved) == (ALICE, True)
-    given_up = found(EVERYBODY, ALL, own, website, proved=True)
+    given_up = found(EVERYBODY, ALL, own, said, proved=True)
     assert (given_up.by, given_up.visitor, given_up.unproved) == ("thread", BOB, False)
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from identity_kit import ALICE, BOB, DAY
 
 from bridge.identity import sentences, threads
-from bridge.identity.choice import choose
-from bridge.identity.evidence import Evidence, FoundVisitor, Mention
+from bridge.identity.choice import Evidence, FoundVisitor, Mention, choose
 from bridge.identity.sentences import HINT
 from bridge.model import NamedVisitor
 
