@@ -36,7 +36,7 @@ from bridge.model import (
     Settlement,
 )
 from bridge.store import clock
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, sweep
+from bridge.store.delivery import claims, pauses, sweep
 from bridge.store.delivery import statements as delivery_statements
 from bridge.store.delivery.restoring import REASON
 from bridge.store.goals import parking
@@ -329,9 +329,7 @@ class Deliverer:
     def _register(self, destination: Destination) -> None:
         fingerprint = token_hash(destination)
         if self._registered.get(destination.name) != fingerprint:
-            self._store.run(
-                lambda conn: rate_limit.register(conn, destination=destination.name, token_hash=fingerprint)
-            )
+            self._store.run(lambda conn: claims.register(conn, destination=destination.name, token_hash=fingerprint))
             self._registered[destination.name] = fingerprint
 
     def _claim(self, destination: Destination) -> _Held:
@@ -504,7 +502,7 @@ class Deliverer:
         answer = self._api.visitor_goals(destination, look.visitor)
         rulings, health = rule_look(look, answer, self._settings)
         settled = self._surely(
-            lambda conn: readbacks.settle(
+            lambda conn: claims.settle_look(
                 conn, look, rulings, health=health, server_now_ms=answer.server_now_ms, even=self._even
             ),
             began_ms,

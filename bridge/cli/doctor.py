@@ -26,7 +26,7 @@ from bridge.lookup import STRIPE_URL, asking
 from bridge.lookup.step import DEADLINE_MS, fingerprint, is_test
 from bridge.model import Candidate, CompletedGoal, Destination, Outcome, OutcomeKind
 from bridge.store import Store, clock
-from bridge.store.delivery import rate_limit
+from bridge.store.delivery import claims
 from bridge.store.links import lookups
 from bridge.store.operator import status
 from bridge.text import ago, count, listing, when
@@ -306,7 +306,7 @@ class _Turn:
         if store is None:
             return
         for _ in range(5):
-            wait_ms = store.run(lambda conn: rate_limit.reserve(conn, token, self._rate))
+            wait_ms = store.run(lambda conn: claims.reserve(conn, token, self._rate))
             if wait_ms == 0:
                 return
             time.sleep(wait_ms / 1000)

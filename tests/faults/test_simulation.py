@@ -18,7 +18,7 @@ from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.database.driver import driver_of
-from bridge.store.delivery import pauses, rate_limit, statements, sweep
+from bridge.store.delivery import claims, pauses, statements, sweep
 from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
 
@@ -177,7 +177,7 @@ def a_look_is_settled_without_its_token(patch):
 
 @mutant
 def slots_are_not_counted(patch):
-    patch(rate_limit, "take_slot", lambda conn, token_hash, now, interval, counted: now)
+    patch(claims, "take_slot", lambda conn, token_hash, now, interval, counted: now)
 
 
 @mutant

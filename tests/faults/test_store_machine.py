@@ -32,7 +32,7 @@ from bridge.model import (
     VisitorGoals,
 )
 from bridge.store import schema
-from bridge.store.delivery import claims, rate_limit, readbacks, sweep
+from bridge.store.delivery import claims, sweep
 from bridge.store.goals import making, parking, statements
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
@@ -73,7 +73,7 @@ class Delivering(RuleBasedStateMachine):
     def begin_anew(self):
         self.empty()
         self.claims, self.count = [], 0
-        self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash="t"))
+        self.both(lambda conn: claims.register(conn, destination="default", token_hash="t"))
 
     @rule(visitors=st.lists(VISITORS, min_size=1, max_size=3), keys=KEYS, name=NAMES)
     def plan_some(self, visitors, keys, name):
@@ -183,7 +183,7 @@ class Delivering(RuleBasedStateMachine):
         failure = Outcome(OutcomeKind.UNCONFIRMED, message="lost") if fails else None
         answer = VisitorGoals(known=bool(entries), goals=tuple(entries), failure=failure)
         rulings, health = rule_look(look, answer, SETTINGS)
-        self.both(lambda conn: readbacks.settle(conn, look, rulings, health=health))
+        self.both(lambda conn: claims.settle_look(conn, look, rulings, health=health))
 
     @rule(which=WHICH)
     def give_back(self, which):
@@ -207,8 +207,8 @@ class Delivering(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(["t", "t2"]))
     def another_key(self, key):
-        self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash=key))
-        self.both(lambda conn: rate_limit.register(conn, destination="default", token_hash="t"))
+        self.both(lambda conn: claims.register(conn, destination="default", token_hash=key))
+        self.both(lambda conn: claims.register(conn, destination="default", token_hash="t"))
 
     @invariant()
     def they_hold_the_same(self):

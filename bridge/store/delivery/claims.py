@@ -1,5 +1,7 @@
 """Claim what is to be done next at a destination, with its slot of the rate limit; settle it, or give it back undone.
 
+DataFast counts per token, so all processes that use a token take their slots from one row (of `pace`, by GCRA, and by
+the database's clock). One read-back of a visitor settles all its goals of one name that a lost answer left in doubt.
 Every transition is one guarded statement (`bridge.store.delivery.statements`); if it changes no row, somebody else won
 and the caller stops. The claim of a goal to send records its attempt and `sending`, which is committed to the disk
 before the request goes out, so a goal is in doubt only if it is `sending` and its worker vanished; the sweep makes it
@@ -11,18 +13,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import Claim, LookClaim, NotYet, ProofClaim, Settled
+from bridge.model import Claim, GoalState, LookClaim, NotYet, OwnedGoal, ProofClaim, Settled, UnconfirmedGoal
 from bridge.store.clock import read_ms
-from bridge.store.delivery import pauses, rate_limit, readbacks, restoring, statements
+from bridge.store.delivery import pauses, restoring, statements
+from bridge.store.schema import pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy import Connection
 
-    from bridge.model import Outcome, Readiness, Settlement
+    from bridge.model import LookRuling, Outcome, Readiness, Settlement
     from bridge.store.delivery.statements import DueGoal, Group
 
+    Window = tuple[int, int]  # milliseconds, both ends included
+
+BURST: Final = 2  # slots of the rate limit
 EVERY_FIFTH: Final = 5  # slot takes the newest goal
 EVERY_THIRD: Final = 3  # slot takes a proof, if one is due, whatever else is due
 UNKNOWN_SHARE: Final = 10  # while no visitor is known, one request in so many is for an unknown one
@@ -59,27 +65,24 @@ def claim(
     visitor = None if isinstance(chosen, str) else chosen.visitor
     if restores and visitor and restoring.doubt(conn, restores, destination, visitor, readback_ms):
         return NotYet(now, now)
-    interval_us = rate_limit.interval_us(rate)
+    interval = interval_us(rate)
     probe = (token, now + lease_ms) if ready.probing else (None, None)
-    slot_at_ms = rate_limit.take_slot(conn, token_hash, now, interval_us, (*probe, destination))
+    slot_at_ms = take_slot(conn, token_hash, now, interval, (*probe, destination))
     if slot_at_ms > now:
         return NotYet(slot_at_ms, now)
     if isinstance(chosen, statements.DueGoal):
-        _take_turn(conn, chosen, ready, interval_us)
+        _take_turn(conn, chosen, ready, interval)
         return _begin(conn, chosen, ready, token, lease_ms, even)
     if isinstance(chosen, statements.Group):
-        return readbacks.lease(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
-    return _lease_proof(conn, ProofClaim(destination, chosen, token, probe=ready.probing), now + lease_ms)
+        return _lease_group(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
+    proof = ProofClaim(destination, chosen, token, probe=ready.probing)
+    return replace(proof, failures=statements.lease_proof(conn, proof, now + lease_ms))
 
 
-def _lease_proof(conn: Connection, claimed: ProofClaim, until_ms: int) -> ProofClaim:
-    return replace(claimed, failures=statements.lease_proof(conn, claimed, until_ms))
-
-
-def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval_us: int) -> None:
+def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval: int) -> None:
     """While no visitor is known, an unknown one is asked about in its turn only."""
     if due.unknown_at_ms and ready.unknown_turn_ms is not None:
-        at_ms = ready.now_ms + UNKNOWN_SHARE * interval_us // 1000
+        at_ms = ready.now_ms + UNKNOWN_SHARE * interval // 1000
         statements.next_unknown(conn, due.goal.destination, at_ms)
 
 
@@ -128,6 +131,26 @@ def settle(
         return Settled(written=False)
     settled = pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, even=even)
     return replace(settled, doubted=doubted)
+
+
+def settle_look(
+    conn: Connection,
+    look: LookClaim,
+    rulings: Iterable[LookRuling],
+    *,
+    health: Settlement,
+    server_now_ms: int | None = None,
+    even: Callable[[Connection], int | None] = read_ms,
+) -> Settled:
+    """Write what a read-back showed, unless the lease ran out meanwhile."""
+    mine = [ruling for ruling in rulings if statements.settle_look(conn, look, ruling)]
+    for ruling in mine:
+        state = ruling.settlement.state
+        if ruling.goal.restored and state in (GoalState.DELIVERED, GoalState.PENDING):
+            restoring.end_doubt(conn, ruling.goal.goal.id, sent=state is GoalState.DELIVERED)
+    if not mine:
+        return Settled(written=False)
+    return pauses.learn(conn, look, health, server_now_ms=server_now_ms, even=even)
 
 
 def take_back(conn: Connection, claim: Claim) -> None:
@@ -209,3 +232,97 @@ def _next_due(conn: Connection, destination: str, ready: Readiness) -> int | Non
         ready.unknown_turn_ms,
     )
     return min((time for time in times if time is not None and time > now), default=None)
+
+
+# ----------------------------------------------------------------------------------------------- what is in doubt
+
+
+def _lease_group(
+    conn: Connection, destination: str, group: Group, token: str, now: int, lease_ms: int, *, probe: bool
+) -> LookClaim | NotYet:
+    """Lease all unconfirmed goals of one visitor, name and kind, because they can only be told apart together."""
+    leased = statements.lease_group(conn, destination, group, token, now, now + lease_ms)
+    if not leased:
+        return NotYet(now, now)
+    skew = pauses.clock_skew_ms(conn, destination)
+    delivered = statements.delivered(conn, destination, group)
+    ids = [goal.id for goal, *_ in leased] + [goal_id for goal_id, *_ in delivered]
+    windows = _windows(conn, ids, skew, now, lease_ms)
+    doubtful = tuple(
+        UnconfirmedGoal(goal, looks, absent, windows.get(goal.id, ()), reason == restoring.REASON)
+        for goal, looks, absent, reason in leased
+    )
+    owned = tuple(
+        OwnedGoal(description, event_id, windows[goal_id])
+        for goal_id, description, event_id in delivered
+        if goal_id in windows  # else retention took its attempts, which were long ago
+    )
+    visitor, name, kind = group
+    return LookClaim(destination, visitor, name, token, doubtful, owned, probe, now + skew, now, kind)
+
+
+def _windows(
+    conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int, lease_ms: int
+) -> dict[int, tuple[Window, ...]]:
+    """When the attempts of each goal that may have arrived were under way, by DataFast's clock.
+
+    If an attempt was answered, only that one counts. When a read-back found the goal says nothing: it may have arrived
+    long before. If our own clock was set meanwhile, an attempt took at most a lease. Before DataFast's clock was known,
+    it may have been equal to ours, or as far away as it was found to be later.
+    """
+    found: dict[int, list[Window]] = {}
+    attempts = statements.arrived(conn, goal_ids)
+    answered = {goal_id for goal_id, outcome, *_ in attempts if outcome == "delivered"}
+    for goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms in attempts:
+        if goal_id in answered and outcome != "delivered":
+            continue
+        took_ms = (now if ended_at_ms is None else ended_at_ms) - started_at_ms
+        took_ms = took_ms if took_ms >= 0 else lease_ms
+        start = end = server_started_at_ms
+        if start is None or end is None:
+            start, end = started_at_ms + min(skew_ms, 0), started_at_ms + max(skew_ms, 0)
+            start = start if started_at_ms <= now + lease_ms else 0  # by a clock that was ahead: at any time
+        found.setdefault(goal_id, []).append((start, end + took_ms))
+    return {goal_id: tuple(spans) for goal_id, spans in found.items()}
+
+
+# ------------------------------------------------------------------------------------------------- the rate limit
+
+
+def interval_us(rate_per_minute: int) -> int:
+    """The pause between two requests of a token, in microseconds, rounded up."""
+    return -(-60_000_000 // rate_per_minute)
+
+
+def take_slot(
+    conn: Connection,
+    token_hash: str,
+    now: int,
+    interval: int,
+    counted: tuple[str | None, int | None, str] | None = None,
+) -> int:
+    """Take the token's next slot if it is now; otherwise write nothing and return when it will be.
+
+    counted: see `statements.take_slot`.
+    """
+    tolerance = interval * (BURST - 1)
+    if statements.take_slot(conn, token_hash, now * 1000, interval, tolerance, counted):
+        return now
+    next_at = statements.next_slot_us(conn, token_hash)
+    assert next_at is not None
+    return max(-((tolerance - next_at) // 1000), now + 1)
+
+
+def reserve(conn: Connection, token_hash: str, rate: int) -> int:
+    """Take a slot for a request that a person asked for (`doctor`); 0: taken, else how many ms to wait."""
+    if statements.next_slot_us(conn, token_hash) is None:
+        return 0  # no worker has ever used this token
+    now = read_ms(conn)
+    return take_slot(conn, token_hash, now, interval_us(rate)) - now
+
+
+def register(conn: Connection, *, destination: str, token_hash: str) -> None:
+    """Make the rows of a destination and of its token; a new key ends a pause that the old one caused."""
+    pauses.ensure(conn, destination, token_hash)
+    if statements.next_slot_us(conn, token_hash) is None:
+        pauses.insert_once(conn, pace, {"token_hash": token_hash, "next_at_us": 0})

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, func, literal_column, select, update
 
 from bridge.model import Key
 from bridge.store import clock
-from bridge.store.delivery import pauses, rate_limit
+from bridge.store.delivery import claims, pauses
 from bridge.store.goals import statements
 from bridge.store.schema import events, goals, insert, link_keys, lookup_pauses, lookups, pace
 
@@ -232,7 +232,7 @@ def take_turn(conn: Connection, fingerprint: str, per_minute: int) -> bool:
     """A slot of the rate limit that all workers share; False: not yet."""
     if conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == fingerprint)).first() is None:
         pauses.insert_once(conn, pace, {"token_hash": fingerprint, "next_at_us": 0})
-    return rate_limit.reserve(conn, fingerprint, per_minute) == 0
+    return claims.reserve(conn, fingerprint, per_minute) == 0
 
 
 # ------------------------------------------------------------------------------------------------------ statements

@@ -26,9 +26,8 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.store.delivery.claims import UNKNOWN_SHARE
+from bridge.store.delivery.claims import BURST, UNKNOWN_SHARE, interval_us
 from bridge.store.delivery.pauses import LAST_STEP_MS
-from bridge.store.delivery.rate_limit import BURST, interval_us
 from bridge.store.operator.alerting import STALE_MS
 from bridge.store.schema import (
     alert_problems,

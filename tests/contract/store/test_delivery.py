@@ -20,7 +20,7 @@ from bridge.model import (
     Settlement,
 )
 from bridge.store import facts
-from bridge.store.delivery import claims, pauses, rate_limit, readbacks, restoring, statements, sweep
+from bridge.store.delivery import claims, pauses, restoring, statements, sweep
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -48,7 +48,7 @@ class Desk:
 
     def __init__(self, store, clock, rate=None):
         self.store, self.clock, self.rate = store, clock, rate or 60
-        self.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1"))
+        self.run(lambda conn: claims.register(conn, destination="default", token_hash="t1"))
         self.events = 0
         self.paced = rate is not None
 
@@ -317,7 +317,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     assert desk.run(
-        lambda conn: readbacks.settle(conn, look, [LookRuling(look.goals[0], found)], health=health)
+        lambda conn: claims.settle_look(conn, look, [LookRuling(look.goals[0], found)], health=health)
     ).written
     assert desk.state(lost) == "delivered"
 
@@ -330,7 +330,7 @@ def test_a_goal_that_was_sent_again_owns_the_entry_of_the_try_that_was_answered(
     look = desk.claim()
     again = [LookRuling(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
     health = Settlement(GoalState.UNCONFIRMED, Health.SILENT)
-    desk.run(lambda conn: readbacks.settle(conn, look, again, health=health))
+    desk.run(lambda conn: claims.settle_look(conn, look, again, health=health))
     clock.advance(60_000)
     answered_at = clock.now_ms
     desk.send(DELIVERED)
@@ -352,7 +352,7 @@ def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     again = Settlement(GoalState.PENDING, Health.ANSWERED)
     rulings = [LookRuling(stale.goals[0], again, absent=True)]
-    assert not desk.run(lambda conn: readbacks.settle(conn, stale, rulings, health=health)).written
+    assert not desk.run(lambda conn: claims.settle_look(conn, stale, rulings, health=health)).written
     assert desk.state(lost) == "unconfirmed"
 
 
@@ -436,7 +436,7 @@ def test_a_new_key_ends_the_pause_of_the_old_one(desk):
     desk.goal()
     desk.send(WRONG_KEY)
     assert isinstance(desk.claim(), NotYet)
-    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
+    desk.run(lambda conn: claims.register(conn, destination="default", token_hash="t1-new"))
     assert isinstance(desk.claim(), Claim)
 
 
@@ -482,7 +482,7 @@ def test_a_try_whose_process_vanished_has_an_end(desk, clock):
 
 
 def test_a_pause_is_forgiven_from_the_first_try_on_to_what_is_still_to_be_sent_there(desk, clock):
-    desk.run(lambda conn: rate_limit.register(conn, destination="other", token_hash="t2"))
+    desk.run(lambda conn: claims.register(conn, destination="other", token_hash="t2"))
     later = {"due_in": DAY, "first_try_at_ms": clock.now_ms - 9}
     tried, held = desk.goal("a", **later), desk.goal("b", state="held", **later)
     elsewhere, never = desk.goal("c", destination="other", **later), desk.goal("d", due_in=DAY)
@@ -520,7 +520,7 @@ def test_a_destination_remembers_its_last_success_and_what_changed_is_said_once(
 
 
 def test_only_the_probe_itself_gives_its_turn_back(desk, clock):
-    desk.run(lambda conn: rate_limit.register(conn, destination="other", token_hash="t2"))
+    desk.run(lambda conn: claims.register(conn, destination="other", token_hash="t2"))
     desk.goal()
     desk.send(WRONG_KEY)
     clock.advance(30_000)
@@ -534,12 +534,12 @@ def test_the_same_key_again_ends_no_pause(desk):
     desk.goal()
     desk.send(WRONG_KEY)
     before = desk.destination()
-    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1"))
+    desk.run(lambda conn: claims.register(conn, destination="default", token_hash="t1"))
     assert desk.destination() == before
 
 
 def test_a_new_key_has_strangers_asked_about_anew_at_its_own_destination(desk, clock):
-    desk.run(lambda conn: rate_limit.register(conn, destination="other", token_hash="t2"))
+    desk.run(lambda conn: claims.register(conn, destination="other", token_hash="t2"))
     unknown = {"unknown_at_ms": clock.now_ms - 1, "unknown_visitor_tries": 3, "due_in": DAY}
     given_up = {"state": "unattributed", "provenance": "{}", "due_in": DAY}
     stranger, fresh = desk.goal("a", **unknown), desk.goal("b", due_in=DAY)
@@ -547,7 +547,7 @@ def test_a_new_key_has_strangers_asked_about_anew_at_its_own_destination(desk, c
     again, nobody = desk.goal("e", **given_up), desk.goal("f", **given_up | {"provenance": None})
     too_old, sent = desk.goal("g", expires_in=0, **given_up), desk.goal("h", state="delivered", **unknown)
     clock.advance(1_000)
-    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
+    desk.run(lambda conn: claims.register(conn, destination="default", token_hash="t1-new"))
     now, later = clock.now_ms, clock.now_ms - 1_000 + DAY
     row = desk.row(stranger)
     assert (row.unknown_at_ms, row.unknown_visitor_tries, row.due_at_ms) == (0, 0, now)
@@ -569,7 +569,7 @@ def test_the_row_of_unknown_visitors_begins_anew_with_a_new_key(desk):
         claim = desk.claim()
         said.append(desk.settle(claim, refused).news)
     assert said == [*[None] * 9, "none_known", None]
-    desk.run(lambda conn: rate_limit.register(conn, destination="default", token_hash="t1-new"))
+    desk.run(lambda conn: claims.register(conn, destination="default", token_hash="t1-new"))
     row = desk.destination()
     assert (row.unknown_since_ms, row.unknown_visitors, row.key_fingerprint) == (None, "[]", "t1-new")
 
@@ -641,7 +641,7 @@ def test_a_person_waits_for_a_slot_of_the_token_as_workers_do(store, clock):
     desk = Desk(store, clock, rate=60)
 
     def waits(token):
-        return desk.run(lambda conn: rate_limit.reserve(conn, token, 60))
+        return desk.run(lambda conn: claims.reserve(conn, token, 60))
 
     assert [waits("t1") for _ in range(3)] == [0, 0, 1_000]
     clock.advance(400)
@@ -731,13 +731,13 @@ def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):
     for number, more in enumerate(({"absent": True}, {"looked": True}), 1):
         look = desk.look()
         rulings = [LookRuling(look.goals[0], again, **more)]
-        desk.run(lambda conn, look=look, rulings=rulings: readbacks.settle(conn, look, rulings, health=health))
+        desk.run(lambda conn, look=look, rulings=rulings: claims.settle_look(conn, look, rulings, health=health))
         row = desk.row(lost)
         assert (row.absent, row.looks, row.due_at_ms - clock.now_ms) == (1, number - 1, 30_000)
         assert (row.message, row.delivered_at_ms) == ("not there yet", None)
     look = desk.look()
     ruling = LookRuling(look.goals[0], found, remote_id="e9", at_ms=clock.now_ms - 5_000)
-    desk.run(lambda conn: readbacks.settle(conn, look, [ruling], health=health))
+    desk.run(lambda conn: claims.settle_look(conn, look, [ruling], health=health))
     row = desk.row(lost)
     assert (row.state, row.datafast_event_id, row.delivered_at_ms) == ("delivered", "e9", clock.now_ms)
     sent, *looks = desk.tries(lost)

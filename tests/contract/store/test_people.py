@@ -11,7 +11,7 @@ from bridge.identity.choice import Observation
 from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.clock import read_ms
-from bridge.store.delivery import rate_limit
+from bridge.store.delivery import claims
 from bridge.store.links import learning as links
 from bridge.store.operator import actions, forgetting, status, threads
 
@@ -177,9 +177,9 @@ def test_a_database_that_does_not_wait_for_the_disk_is_told(store):
 
 def test_a_person_who_asks_takes_a_turn_in_the_pace_and_waits_for_it(store):
     with store.write() as conn:
-        assert rate_limit.reserve(conn, "token", 58) == 0  # nobody has ever used this token
-        rate_limit.register(conn, destination="default", token_hash="token")
-    waits = [store.run(lambda conn: rate_limit.reserve(conn, "token", 58)) for _ in range(3)]
+        assert claims.reserve(conn, "token", 58) == 0  # nobody has ever used this token
+        claims.register(conn, destination="default", token_hash="token")
+    waits = [store.run(lambda conn: claims.reserve(conn, "token", 58)) for _ in range(3)]
     assert waits[:2] == [0, 0]
     assert 900 < waits[2] < 1_100
 
