@@ -36,7 +36,7 @@ from bridge.model import (
     Settlement,
 )
 from bridge.store import clock
-from bridge.store.delivery import claims, pauses, sweep
+from bridge.store.delivery import claims, pauses
 from bridge.store.delivery import statements as delivery_statements
 from bridge.store.delivery.restoring import REASON
 from bridge.store.goals import parking
@@ -531,10 +531,10 @@ class Deliverer:
     def sweep(self) -> None:
         """Take over what vanished workers left, and expire goals that became too old."""
         with self._store.read() as conn:
-            if not sweep.anything_to_sweep(conn):
+            if not claims.anything_to_sweep(conn):
                 return
         free, doubtful, old = self._store.run(
-            lambda conn: sweep.sweep(conn, settling_ms=self._settings.bridge_readback[0], judged=self._judged)
+            lambda conn: claims.sweep(conn, settling_ms=self._settings.bridge_readback[0], judged=self._judged)
         )
         log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
 

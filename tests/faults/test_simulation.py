@@ -18,7 +18,7 @@ from bridge import deliver
 from bridge.model import GoalState, Health, OutcomeKind, Settlement
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.database.driver import driver_of
-from bridge.store.delivery import claims, pauses, statements, sweep
+from bridge.store.delivery import claims, pauses, statements
 from bridge.store.schema import goals
 from bridge.store.upkeep import ahead, jumps, timekeeping
 
@@ -92,7 +92,7 @@ def what_was_claimed_is_sent_however_late(patch):
 
 @mutant
 def nobody_sweeps_what_was_being_sent(patch):
-    patch(sweep, "_IN_DOUBT", sweep._IN_DOUBT.where(literal_column("1") == 0))
+    patch(claims, "_IN_DOUBT", claims._IN_DOUBT.where(literal_column("1") == 0))
 
 
 @mutant
@@ -103,7 +103,7 @@ def doubt_becomes_pending_silently(patch):
         .values(state="pending", lease_token=None, due_at_ms=now_ms() + 0 * bindparam("settling_ms"))
         .returning(goals.c.id)
     )
-    patch(sweep, "_IN_DOUBT", again)
+    patch(claims, "_IN_DOUBT", again)
 
 
 @mutant

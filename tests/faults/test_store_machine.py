@@ -32,7 +32,7 @@ from bridge.model import (
     VisitorGoals,
 )
 from bridge.store import schema
-from bridge.store.delivery import claims, sweep
+from bridge.store.delivery import claims
 from bridge.store.goals import making, parking, statements
 
 SETTINGS = table.load({"BRIDGE_PARK": "2h", "BRIDGE_WEAK_AFTER": "2min"})
@@ -199,7 +199,7 @@ class Delivering(RuleBasedStateMachine):
 
     @rule()
     def sweep(self):
-        self.both(lambda conn: [sorted(ids) for ids in sweep.sweep(conn, settling_ms=30_000)])
+        self.both(lambda conn: [sorted(ids) for ids in claims.sweep(conn, settling_ms=30_000)])
 
     @rule(ms=st.sampled_from([1, 1_100, 31_000, LEASE + 1, 31_000, 300_000, 3 * 3_600_000]))
     def wait(self, ms):
@@ -216,7 +216,7 @@ class Delivering(RuleBasedStateMachine):
 
     @invariant()
     def they_would_do_the_same(self):
-        self.both(lambda conn: (claims.waits(conn, "default"), sweep.anything_to_sweep(conn)))
+        self.both(lambda conn: (claims.waits(conn, "default"), claims.anything_to_sweep(conn)))
 
 
 @pytest.mark.timeout(600)

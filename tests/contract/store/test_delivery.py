@@ -20,7 +20,7 @@ from bridge.model import (
     Settlement,
 )
 from bridge.store import facts
-from bridge.store.delivery import claims, pauses, restoring, statements, sweep
+from bridge.store.delivery import claims, pauses, restoring, statements
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -151,7 +151,7 @@ class Desk:
         self.run(lambda conn: pauses.learn(conn, claim, silent, server_now_ms=now, **more))
 
     def sweep(self):
-        return self.run(lambda conn: sweep.sweep(conn, settling_ms=30_000))
+        return self.run(lambda conn: claims.sweep(conn, settling_ms=30_000))
 
 
 @pytest.fixture
@@ -471,7 +471,7 @@ def test_a_try_whose_process_vanished_has_an_end(desk, clock):
     desk.claim()
     began = clock.now_ms
     clock.advance(60_001)
-    desk.run(lambda conn: sweep.sweep(conn, settling_ms=0))
+    desk.run(lambda conn: claims.sweep(conn, settling_ms=0))
     clock.advance(DAY // 2)
     look = desk.claim()
     assert isinstance(look, LookClaim)
@@ -607,7 +607,7 @@ def test_there_is_something_to_sweep_as_soon_as_it_is_over_and_not_before(desk, 
     for after_ms in (4_999, 5_000):
         clock.set(now + after_ms)
         with desk.store.read() as conn:
-            found = sweep.anything_to_sweep(conn)
+            found = claims.anything_to_sweep(conn)
         assert found is (over_at == after_ms)
         assert any(desk.sweep()) is found
 

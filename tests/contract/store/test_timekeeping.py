@@ -12,7 +12,7 @@ from bridge import settings as bridge_settings
 from bridge.alarms import _has_lost_its_secret
 from bridge.store import clock as store_clock
 from bridge.store import schema
-from bridge.store.delivery import claims, sweep
+from bridge.store.delivery import claims
 from bridge.store.goals import parking
 from bridge.store.inbox import counters
 from bridge.store.inbox import statements as inbox_statements
@@ -59,7 +59,7 @@ class Host:
 
     def sweep(self):
         judged = self.keeper.judged
-        self.store.run(lambda conn: sweep.sweep(conn, settling_ms=30_000, judged=judged))
+        self.store.run(lambda conn: claims.sweep(conn, settling_ms=30_000, judged=judged))
         self.store.run(lambda conn: parking.sweep(conn, SETTINGS, judged=judged))
 
     def stop(self, ms):
@@ -524,7 +524,7 @@ def test_what_another_process_made_while_goals_were_held_is_not_given_up(store, 
         conn.exec_driver_sql("UPDATE goals SET state = 'pending'")
         return host.keeper.judged(conn)
 
-    swept = store.run(lambda conn: sweep.sweep(conn, settling_ms=30_000, judged=meanwhile))
+    swept = store.run(lambda conn: claims.sweep(conn, settling_ms=30_000, judged=meanwhile))
     assert (swept, rows.one(schema.goals, goal).state) == (([], [], []), "pending")
     host.sweep()
     assert (rows.one(schema.goals, goal).state, rows.one(schema.goals, goal).reason) == ("held", "clock")
