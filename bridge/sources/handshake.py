@@ -12,7 +12,6 @@ import hmac
 import json
 import re
 from base64 import b64encode
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -114,7 +113,7 @@ def _reply(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
     if one.does is ReplyKind.HMAC:
         return _computed(one, facts, value, now_s)
     if one.signed:
-        _verifying_secrets(facts, now_s)
+        _verifying_secret(facts, now_s)
     if one.verify_token is not None:
         _meet_verify_token(one, one.verify_token, facts)
     if one.does is ReplyKind.ECHO:
@@ -131,28 +130,19 @@ def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
 
 
 def _computed(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
-    secrets = _verifying_secrets(facts, now_s) if one.signed else facts.source.secrets
+    secrets = (_verifying_secret(facts, now_s),) if one.signed else facts.source.secrets
     if not TOKEN.fullmatch(value):
         raise SignatureError("the token of the handshake is not 1 to 128 letters, digits, - and _")
     digest = hmac.digest(_key(facts.source, secrets), value.encode(), "sha256")
     return _json(one, {"value": value, "hex": digest.hex(), "base64": b64encode(digest).decode()})
 
 
-def _verifying_secrets(facts: Facts, now_s: float) -> tuple[str, ...]:
-    """The secrets by which the request is authentic; there is at least one."""
-    source, request = facts.source, facts.request
+def _verifying_secret(facts: Facts, now_s: float) -> str:
+    """The secret by which the request is authentic."""
+    source = facts.source
     if not source.secrets:
         raise SourceOff(source.secret_fault or "no usable secret is set")
-    verify(source, request, now_s)
-    return tuple(secret for secret in source.secrets if _verifies(replace(source, secrets=(secret,)), request, now_s))
-
-
-def _verifies(source: Source, request: Request, now_s: float) -> bool:
-    try:
-        verify(source, request, now_s)
-    except SignatureError:
-        return False
-    return True
+    return source.secrets[verify(source, facts.request, now_s).secret - 1]
 
 
 def _key(source: Source, secrets: tuple[str, ...]) -> bytes:

@@ -23,6 +23,7 @@ from bridge.errors import BridgeError, StoreError, StoreUnavailable
 from bridge.model import Ack, EventState
 from bridge.store.database.driver import spelled
 from bridge.store.inbox import statements
+from bridge.text import storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -240,18 +241,11 @@ def _former(event: NewEvent) -> _Former:
 def _key(key: str) -> str:
     if len(key) > _KEY_MAX:
         return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-    return _storable(key)
+    return storable(key)
 
 
 def _text(text: str | None) -> str | None:
-    return None if text is None else _storable(text[:_TEXT_MAX])
-
-
-def _storable(text: str) -> str:
-    """Without NUL, which PostgreSQL refuses, and lone surrogates, which are not UTF-8."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return None if text is None else storable(text[:_TEXT_MAX])
 
 
 def _ms(value: int | None) -> int | None:
