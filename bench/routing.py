@@ -26,7 +26,7 @@ from bridge.prepare import Preparer
 from bridge.route import BATCH, Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
-from bridge.store.database.gate import Gate
+from bridge.store.database.begin import Gate
 from bridge.store.database.sqlite import NoFile
 from bridge.store.inbox.group_commit import Inbox
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from bridge import logs
 from bridge.lookup import asking
-from bridge.lookup.asking import Kind, StripeAnswer
+from bridge.lookup.asking import Kind
 from bridge.store import clock
 from bridge.store.goals import parking
 from bridge.store.links import lookups
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.lookup.asking import Question
+    from bridge.lookup.asking import Question, StripeAnswer
+    from bridge.lookup.client import StripeClient
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
@@ -40,16 +41,6 @@ _FAILED_MS: Final = (3_600_000, 6 * 3_600_000, 24 * 3_600_000)
 _MODE: Final = re.compile(r"[a-z]+_(live|test)_")
 
 log = logs.get("lookup")
-
-
-class StripeApi(Protocol):
-    """What the step needs of a client of Stripe (`bridge.lookup.client.StripeClient`)."""
-
-    def ask(self, question: Question, account: str | None) -> StripeAnswer:
-        """Never raises."""
-
-    def close(self) -> None:
-        """Close kept connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ class Lookup:
         *,
         url: str = STRIPE_URL,
         deadline_ms: int = DEADLINE_MS,
-        new_api: Callable[[str, str, int], StripeApi] | None = None,
+        new_api: Callable[[str, str, int], StripeClient] | None = None,
     ) -> None:
         assert settings.stripe_api_key is not None
         self._key = settings.stripe_api_key
@@ -92,7 +83,7 @@ class Lookup:
         self._fingerprint = fingerprint(self._key)
         self._test = is_test(self._key)
         self._grace_ms = min(GRACE_MS, settings.bridge_weak_after // 4)
-        self._api: StripeApi | None = None
+        self._api: StripeClient | None = None
 
     def step(self) -> int:
         """Ask one question, if there is one; how many were asked. StoreError: try again later."""
@@ -215,7 +206,7 @@ def _stoppable(question: Question, waiting: GoalToLookUp) -> list[str]:
     return [lookups.ALL, *account]
 
 
-def _client(api_key: str, url: str, deadline_ms: int) -> StripeApi:
-    from bridge.lookup.client import StripeClient  # noqa: PLC0415 - it imports stripe: 32 MB and 0.3 s
+def _client(api_key: str, url: str, deadline_ms: int) -> StripeClient:
+    from bridge.lookup import client  # noqa: PLC0415 - it imports stripe: 32 MB and 0.3 s
 
-    return StripeClient(api_key, url, deadline_ms)
+    return client.StripeClient(api_key, url, deadline_ms)

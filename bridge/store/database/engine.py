@@ -27,10 +27,9 @@ from bridge.errors import StoreConflict, StoreError
 from bridge.settings.database_url import EXAMPLE
 from bridge.store.clock import system_ms
 from bridge.store.database import begin, sqlite
-from bridge.store.database.begin import LAZY, READ, WAIT_S, WRITE
+from bridge.store.database.begin import LAZY, READ, WAIT_S, WRITE, Gate
 from bridge.store.database.driver import Driver
 from bridge.store.database.failures import translated
-from bridge.store.database.gate import Gate
 from bridge.store.database.sqlite import NoFile
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from bridge.errors import SchemaError, StoreError, StoreUnavailable
 from bridge.store import clock as store_clock
 from bridge.store import schema
 from bridge.store.database import postgresql
+from bridge.store.database.begin import Gate
 from bridge.store.database.driver import driver_of, spelled
-from bridge.store.database.gate import Gate
 
 
 def until(true):
