@@ -20,7 +20,7 @@ from bridge import datafast, loading, logs, mapping_tests, route, sources, store
 from bridge.alerts import telling
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable, UnknownSource
-from bridge.lookup import STRIPE_URL, Lookup
+from bridge.lookup.step import STRIPE_URL, Lookup
 from bridge.rulebook import Rulebook
 from bridge.store.inbox.counters import Refusals
 from bridge.store.inbox.first_messages import FirstMessages

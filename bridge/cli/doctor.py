@@ -22,8 +22,8 @@ from bridge.cli import resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
 from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
-from bridge.lookup import STRIPE_URL, asking
-from bridge.lookup.step import DEADLINE_MS, fingerprint, is_test
+from bridge.lookup import asking
+from bridge.lookup.step import DEADLINE_MS, STRIPE_URL, fingerprint, is_test
 from bridge.model import Candidate, CompletedGoal, Destination, Outcome, OutcomeKind
 from bridge.store import Store, clock
 from bridge.store.delivery import claims

@@ -4,7 +4,3 @@ It is a step of the worker beside route and deliver. A parked goal's keys become
 step goes to Stripe (`client`, which imports the SDK, and is imported only then), and the answer is learned as events
 are, so that threads join and goals wake in the ordinary way. Nothing ever waits for it.
 """
-
-from bridge.lookup.step import STRIPE_URL, Lookup
-
-__all__ = ["STRIPE_URL", "Lookup"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from identity_kit import MINUTE, Desk
 
-from bridge.lookup import Lookup
+from bridge.lookup.step import Lookup
 from bridge.sandbox import server
 from bridge.store import schema
 
