@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.globs import compile_glob, is_glob
@@ -52,6 +53,7 @@ _COUNTRIES: Final = frozenset({"value.country", "was.value.country"})
 _CODES_OF_COUNTRIES: Final = {
     "uk": "GB", "england": "GB", "usa": "US", "germany": "DE", "france": "FR", "india": "IN", "canada": "CA",
 }  # fmt: skip
+_MOMENTS: Final = {"YYYY": "%Y", "MM": "%m", "DD": "%d", "HH": "%H", "ss": "%S", "yyyy": "%Y", "dd": "%d"}
 _DATE_FORM: Final = re.compile(r"\|\s*date:([^%|}]+)[|}]")
 _TWICE: Final = re.compile(
     r"\{\s*(?P<path>(?:was\.)?value\.(?:amount|monthly|monthly_before|discount|refunded_total))\s*\|\s*(?P<filter>money)\b"
@@ -110,29 +112,33 @@ _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in 
 _MONEY: Final = _AMOUNTS - {"value.prices", "was.value.prices"}  # and not the ids of prices
 _CURRENCIES: Final = frozenset({"value.currency", "was.value.currency"})
 _SOME_MONEY: Final = "1000 USD"
-_OF_STRINGS: Final = ("prefix", "suffix", "contains", "glob")
+_PIECES: Final = (("prefix",), ("suffix",), ("contains",))
+_OF_STRINGS: Final = frozenset({"prefix", "suffix", "contains", "glob"})
 _ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
 
 
 def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -> None:
     """Warn of every such place."""
-    envelope = written.envelope.model_dump() if written.envelope is not None else {}
-    named = frozenset(_places(preset)) | frozenset(_places({"envelope": envelope, "visitor": written.visitor}))
+    own = {"envelope": written.envelope.model_dump() if written.envelope is not None else {}}
+    places = [*_places(preset), *_places(own)]
+    named = {*places, *_paths(written.visitor)}
     roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
     known_values = {*written.values, *preset.get("values", {})}
     inside = _inside(preset, roots)
-    in_parts = written.each or preset.get("each")  # then a path is one of a part, and samples are of whole bodies
-    sampled = "" if in_parts else written.provider
-    fields = Fields(sampled, _read_by(preset, written), preset.get("values", {}), nested=bool(inside))
+    parts = [*_paths(written.each), *_paths(preset.get("each"))]
+    sampled = "" if parts else written.provider  # a path is one of a part, and samples are of whole bodies
+    read_by = [path for path in (*places, *_paths(preset.get("borrowed")), *parts) if "{" not in path]
+    fields = Fields(sampled, read_by, preset.get("values", {}), nested=bool(inside))
     lint_path = _PathLint(inside, known_values, fields, report)
-    documented = _event_types(preset)
+    documented = frozenset(str(preset.get("event_names", "")).split())
     _lint_quotes(report.tree, report)
     for where, path in _bare_paths(written):
         lint_path(where, path)
     types = {event for goal in written.goals for _, event in numbered(goal.event)}
     for where, text in _templates(written):
-        if text not in types:
-            _lint_template(where, text, (roots, named), fields, report)
+        found = chain(_of_others(text), _of_words(where, text, (roots, named), fields))
+        if text not in types and (told := next(found, None)):
+            report.suspect(where, told)
         if "metadata" in where and text == where[-1] and text in known_values:
             report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{value.{text}}}"')
         read = re.findall(r"\{[^{}]*\}", text.replace("{{", "").replace("}}", ""))
@@ -168,68 +174,60 @@ def _paths(place: Any) -> Iterator[str]:
 
 def _templates(written: MappingFile) -> Iterator[tuple[Steps, str]]:
     """Every string of a file that is sent, computed with or made a key of."""
-    for name, value in (written.values or {}).items():
+    for name, value in written.values.items():
         for i, choice in enumerate(value if isinstance(value, list) else [value]):
             at: Steps = ("values", name, i, "value") if isinstance(value, list) else ("values", name)
-            yield from _strings_of(at, getattr(choice, "value", choice))
+            text = getattr(choice, "value", choice)
+            yield from [(at, text)] if isinstance(text, str) else []
     for i, goal in enumerate(written.goals):
-        fields: dict[str, Any] = {"goal": goal.goal, "description": goal.description, "once_per": goal.once_per}
-        fields["metadata"] = None if isinstance(goal.metadata, list) else goal.metadata
-        fields["payment"] = goal.payment.model_dump() if goal.payment is not None else None
-        for key, written_ in fields.items():
-            for where, text in _strings_of(("goals", i, key), written_):
-                if key != "once_per" or "{" in text or "$" in text:
-                    yield where, text
+        sent = goal.model_dump(include={"goal", "description", "once_per", "metadata", "payment"})
+        for where, text in _leaves(sent, ("goals", i)):
+            names_value = where[2] == "metadata" and isinstance(goal.metadata, list)
+            is_path = where[2] == "once_per" and not ("{" in str(text) or "$" in str(text))
+            if isinstance(text, str) and not names_value and not is_path:
+                yield where, text
 
 
-def _strings_of(where: Steps, value: Any) -> Iterator[tuple[Steps, str]]:
-    if isinstance(value, str):
-        yield where, value
-    elif isinstance(value, dict):
-        for name, below in value.items():
-            yield from _strings_of((*where, name), below)
-    elif isinstance(value, list):
-        for i, below in enumerate(value):
-            yield from _strings_of((*where, i), below)
+def _leaves(written: Any, where: Steps = ()) -> Iterator[tuple[Steps, Any]]:
+    """What stands at the ends of maps and lists, each with the steps to it."""
+    if isinstance(written, (dict, list)):
+        for step, below in written.items() if isinstance(written, dict) else enumerate(written):
+            yield from _leaves(below, (*where, step))
+    else:
+        yield where, written
 
 
-def _lint_template(
-    where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], fields: Fields, report: Diagnostics
-) -> None:
-    """paths: what paths begin with, and whole ones."""
-    roots, named = paths
+def _of_others(text: str) -> Iterator[str]:
+    """What is wrong with a template that is written as other languages have it."""
     if (found := _DOUBLED.search(text)) and (_path_of(found["path"]) or "$" in found["path"]):
         better = f"write {{{path}}}" if (path := _path_of(found["path"])) else "write its path in single braces"
-        report.suspect(where, f'"{found[0]}" is sent as "{{{found["path"].strip()}}}"; for the value {better}')
-    elif found := _TAGGED.search(text):
-        report.suspect(where, f'"{found[0]}" is sent as it stands; for the value write {{{found[1]}}}')
-    elif found := _SIGNED.search(text):
-        sign, path = found["sign"], found["path"]
-        report.suspect(where, f'"{found[0]}" puts a "{sign}" before the value; for the value alone write {{{path}}}')
-    elif (found := _CODE.search(text)) and not found[2].isupper():
-        better = f"{found[1].partition(':')[0]}:{found[2].upper()}"
-        report.suspect(where, f'"{found[1]}" looks for a field "{found[2]}"; write {better}')
-    elif found := _SUMMAND.search(text):
-        report.suspect(where, f'"{found[1]}" looks for a field of that name; "{found[2]}" takes a path')
-    elif "{" in text and (found := _ROOTED.search(text)):
-        report.suspect(where, f'"{found[0]}" names a field "$"; a path begins in the body: write {found[1]}')
-    elif path := next((path for path in _as_words(text) if re.split(r"[.\[]", path)[0] in roots), ""):
-        report.suspect(where, f'"{text}" is sent as these very words; for the value write "{{{path}}}"')
-    elif "_" in text and text in named:
-        report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{{text}}}"')
-    elif (told := _of_fields(where, text, fields)) is not None:
-        report.suspect(where, told)
+        yield f'"{found[0]}" is sent as "{{{found["path"].strip()}}}"; for the value {better}'
+    if found := _TAGGED.search(text):
+        yield f'"{found[0]}" is sent as it stands; for the value write {{{found["path"]}}}'
+    if found := _SIGNED.search(text):
+        yield f'"{found[0]}" puts a "{found["sign"]}" before the value; for the value alone write {{{found["path"]}}}'
+    if (found := _CODE.search(text)) and not found[2].isupper():
+        yield f'"{found[1]}" looks for a field "{found[2]}"; write {found[1].partition(":")[0]}:{found[2].upper()}'
+    if found := _SUMMAND.search(text):
+        yield f'"{found[1]}" looks for a field of that name; "{found[2]}" takes a path'
+    if "{" in text and (found := _ROOTED.search(text)):
+        yield f'"{found[0]}" names a field "$"; a path begins in the body: write {found[1]}'
 
 
-def _of_fields(where: Steps, text: str, fields: Fields) -> str | None:
-    """What is wrong with a template that no other form has found."""
+def _of_words(where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], fields: Fields) -> Iterator[str]:
+    """What is wrong with one that is sent as it stands, or twice divided. paths: what paths begin with, whole ones."""
+    roots, named = paths
+    for path in _as_words(text):
+        if re.split(r"[.\[]", path)[0] in roots:
+            yield f'"{text}" is sent as these very words; for the value write "{{{path}}}"'
+    if "_" in text and text in named:
+        yield f'"{text}" is sent as this very word; for the value write "{{{text}}}"'
     if where[-1] != "goal" and (meant := _field_in_words(text, fields)) is not None:
-        return f'"{text}" is sent as it stands; for the value write "{{{meant}}}"'
+        yield f'"{text}" is sent as it stands; for the value write "{{{meant}}}"'
     if found := _DATE_FORM.search(text):
-        return f'"{found[1]}" is the same for every date; write it with "%": {_as_strftime(found[1])}'
+        yield f'"{found[1]}" is the same for every date; write it with "%": {_as_strftime(found[1])}'
     if found := _TWICE.search(text):
-        return f"{found['path']} is in whole units already, and {found['filter']} divides it once more"
-    return None
+        yield f"{found['path']} is in whole units already, and {found['filter']} divides it once more"
 
 
 def _path_of(text: str) -> str:
@@ -286,13 +284,6 @@ class _PathLint(NamedTuple):
             self.report.suspect(where, told + (advice if path.isalpha() and "did you mean" not in told else ""))
 
 
-def _read_by(preset: Mapping[str, Any], written: MappingFile) -> list[str]:
-    """What the preset reads, and what the file itself names as the place of something: fields that are there."""
-    own = written.envelope.model_dump() if written.envelope is not None else {}
-    borrowed = [*_paths(preset.get("borrowed")), *_paths(written.each), *_paths(preset.get("each"))]
-    return [path for path in (*_places(preset), *_places({"envelope": own}), *borrowed) if "{" not in path]
-
-
 def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
     """Paths that stand without braces: of visitors, and of `once_per`."""
     for where, path in numbered(written.visitor):
@@ -338,15 +329,7 @@ def _field_in_words(text: str, fields: Fields) -> str | None:
 
 
 def _as_strftime(text: str) -> str:
-    for moment, code in (
-        ("YYYY", "%Y"),
-        ("MM", "%m"),
-        ("DD", "%d"),
-        ("HH", "%H"),
-        ("ss", "%S"),
-        ("yyyy", "%Y"),
-        ("dd", "%d"),
-    ):
+    for moment, code in _MOMENTS.items():
         text = text.replace(moment, code)
     return re.sub("(?<!%)mm", "%m", text)
 
@@ -392,8 +375,9 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, fields: Fields, rep
             report.suspect(
                 (*steps, KEY), f'"{path}" names a field "$"; a path begins in the body: write {found["path"]}'
             )
-        for inner, text in _strings(expected):
-            if inner not in told_of and (told := _misread(path, inner, text)) is not None:
+        for inner, text in _leaves(expected):
+            is_read = isinstance(text, str) and inner not in told_of and not _OF_STRINGS & set(inner)
+            if is_read and (told := _misread(path, inner, text)) is not None:
                 report.suspect((*steps, *inner), told)
 
 
@@ -402,8 +386,8 @@ def _lint_literals(
 ) -> set[tuple[str | int, ...]]:
     """What a field can never be, as its provider's events show it. Gives the places of which it has told."""
     told: set[tuple[str | int, ...]] = set()
-    for inner, literal in _literals(expected):
-        found = fields.impossible(path, literal)
+    for inner, literal in _leaves(expected):
+        found = fields.impossible(path, literal) if _is_compared(inner) else None
         if found is not None and not (isinstance(literal, str) and _misread(path, inner, literal)):
             why, better = found
             text = str(literal).lower() if isinstance(literal, bool) else literal
@@ -425,26 +409,11 @@ def _negated(better: str, inner: Steps) -> str:
     return f"{{not: {better}}}" if inner == ("not",) else better
 
 
-def _literals(expectation: Any) -> Iterator[tuple[Steps, Any]]:
-    """What a path is compared with for being equal."""
-    if isinstance(expectation, list):
-        for i, entry in enumerate(expectation):
-            yield from (((i, *steps), literal) for steps, literal in _literals(entry))
-    elif isinstance(expectation, dict):
-        for name in ("not", "in", "not_in", "any", "all"):
-            if name in expectation:
-                yield from (((name, *steps), literal) for steps, literal in _literals(expectation[name]))
-    else:
-        yield (), expectation
-
-
 def _resembled(expectation: Any) -> Iterator[tuple[Steps, str]]:
     """The pieces of strings that `prefix`, `suffix` and `contains` look for."""
-    for name, entry in expectation.items() if isinstance(expectation, dict) else ():
-        if name in _OF_STRINGS and name != "glob" and isinstance(entry, str):
-            yield (name,), entry
-        elif name == "not":
-            yield from (((name, *steps), text) for steps, text in _resembled(entry))
+    for where, text in _leaves(expectation):
+        if where[-1:] in _PIECES and set(where[:-1]) <= {"not"} and isinstance(text, str):
+            yield where, text
 
 
 def _misread(path: str, inner: Steps, text: str) -> str | None:
@@ -493,20 +462,20 @@ def _said(text: str) -> str | None:
 
 def _meant(text: str, path: str, *, likely: bool = False) -> str | None:
     """The expectation that a string looks like. likely: the string itself can never be there."""
-    better = _WORDS.get(text) or _said(text)
-    if better is None and likely:
-        better = next(
-            (write.format(*found.groups()) for form, write in _LIKELY if (found := form.fullmatch(text))), None
-        )
-    if better is None and _STARRED.fullmatch(text):
-        better = f'{{glob: "{text}"}}'
-    elif better is None and _REGULAR.fullmatch(text):
-        better = "{glob: …}, {prefix: …} or {contains: …}, because there are no regular expressions"
-    elif better is None and _LISTED.fullmatch(text):
-        better = f"[{', '.join(piece for piece in _SEVERAL.split(text) if piece)}]"
-    elif better is None and (found := _NUMBER.fullmatch(text)) and not _VALUE.match(path):
-        better = (found[1] or found[2] or found[3]).replace(",", "")
-    return better
+    if (better := _WORDS.get(text) or _said(text)) is not None:
+        return better
+    for form, write in _LIKELY if likely else ():
+        if found := form.fullmatch(text):
+            return write.format(*found.groups())
+    if _STARRED.fullmatch(text):
+        return f'{{glob: "{text}"}}'
+    if _REGULAR.fullmatch(text):
+        return "{glob: …}, {prefix: …} or {contains: …}, because there are no regular expressions"
+    if _LISTED.fullmatch(text):
+        return f"[{', '.join(piece for piece in _SEVERAL.split(text) if piece)}]"
+    if (found := _NUMBER.fullmatch(text)) and not _VALUE.match(path):
+        return (found[1] or found[2] or found[3]).replace(",", "")
+    return None
 
 
 def _is_amount(text: str) -> bool:
@@ -523,7 +492,9 @@ def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], rep
     if any(path.endswith("value.currency") for when in whens for _, path, _ in _conditions((), when)):
         return
     for steps, path, expected in _conditions(where, whens[-1]):
-        for number in _numbers(expected) if path in _AMOUNTS else ():
+        for _, number in _leaves(expected) if path in _AMOUNTS else ():
+            if isinstance(number, bool) or not number_of(number):
+                continue  # nothing is the same in every currency
             better = f"{number} USD"
             sentence = f"{path} is compared with {number} of any currency; write {better}, or name value.currency, too"
             report.suspect(steps, sentence)
@@ -538,32 +509,6 @@ def _lint_false(where: Steps, metadata: Any, report: Diagnostics) -> None:
                 f'"{name}: false" sends the word "false": it takes an entry away only from a shipped rule (one that'
                 f' "id" or "like" names); leave the entry out, or write {name}: "false"',
             )
-
-
-def _numbers(expectation: Any) -> Iterator[Any]:
-    """The numbers that an amount is compared with; nothing is the same in every currency."""
-    if not isinstance(expectation, bool) and number_of(expectation):
-        yield expectation
-    elif isinstance(expectation, (list, dict)):
-        entries = expectation.values() if isinstance(expectation, dict) else expectation
-        for entry in entries:
-            yield from _numbers(entry)
-
-
-def _strings(expectation: Any) -> Iterator[tuple[Steps, str]]:
-    if isinstance(expectation, str):
-        yield (), expectation
-    elif isinstance(expectation, list):
-        for i, entry in enumerate(expectation):
-            yield from (((i, *steps), text) for steps, text in _strings(entry))
-    elif isinstance(expectation, dict):
-        for name, entry in expectation.items():
-            if name not in _OF_STRINGS:
-                yield from (((name, *steps), text) for steps, text in _strings(entry))
-
-
-def _event_types(preset: Mapping[str, Any]) -> frozenset[str]:
-    return frozenset(str(preset.get("event_names", "")).split())
 
 
 def _lint_events(
