@@ -17,13 +17,14 @@ from urllib.parse import urlencode
 
 from bridge import rules
 from bridge.model import BodyForm, ExactFloat, GoalDraft, Json, Request, Source
-from bridge.prepare import Element, PreparedEvent, Preparer
+from bridge.prepare import PreparedEvent, Preparer
 from bridge.rules.language.values import shown
 from bridge.text import text_of
 
 if TYPE_CHECKING:
     from bridge.rules import RuleSet, RuleTrace
-    from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, TestCase
+    from bridge.rules.reading.schema import ExpectedGoalStanza, TestCaseStanza
+    from bridge.rules.ruleset import CompiledFile, Rule
     from bridge.settings import Settings
 
 _HASH_KEY: Final = b"tests"
@@ -46,9 +47,9 @@ class TestResult:
 def run_tests(rule_set: RuleSet, settings: Settings, now_ms: int) -> tuple[TestResult, ...]:
     """Run the tests of all files, in their order. now_ms: when their events arrive."""
     return tuple(
-        _run(rule_set, settings, file, test, now_ms)
+        _run(rule_set, settings, file, line, test, now_ms)
         for _, file in sorted(rule_set.mappings.items())
-        for test in file.tests
+        for line, test in file.tests
     )
 
 
@@ -61,31 +62,31 @@ def failures(rule_set: RuleSet, settings: Settings, now_ms: int) -> list[str]:
     ]
 
 
-def _run(rule_set: RuleSet, settings: Settings, file: CompiledFile, test: TestCase, now_ms: int) -> TestResult:
+def _run(
+    rule_set: RuleSet, settings: Settings, file: CompiledFile, line: int, test: TestCaseStanza, now_ms: int
+) -> TestResult:
     source = file.source
     table = rules.table(tuple(_rules(file, test)), file.when, source.values)
     preparer = Preparer(replace(rule_set, tables={source.name: table}), settings, {}, _HASH_KEY)
     prepared = _after(preparer.prepare_request(source, _request(source, test), now_ms, keys=test.key), test)
-    result = TestResult(file.file, test.line, test.name, ok=False)
+    result = TestResult(file.file, line, test.name, ok=False)
     if prepared.quarantine:
         return replace(result, message=f"the event would be put into quarantine: {prepared.quarantine}")
     message, also = _difference(test, prepared, {rule.id for rule in file.rules if rule.origin == "shipped"})
     return replace(result, ok=not message, message=message, also=also)
 
 
-def _after(prepared: PreparedEvent, test: TestCase) -> PreparedEvent:
+def _after(prepared: PreparedEvent, test: TestCaseStanza) -> PreparedEvent:
     """With the goals that follow one which was made before, as the test says in `after`."""
-    elements = (replace(element, drafts=(*element.drafts, *_made(element, test))) for element in prepared.elements)
+    before = {*(test.after or ())}
+    elements = []
+    for element in prepared.elements:
+        made = (one for one in element.following if one.planned.follows and one.planned.follows.goal in before)
+        elements.append(replace(element, drafts=(*element.drafts, *made)))
     return replace(prepared, elements=tuple(elements))
 
 
-def _made(element: Element, test: TestCase) -> Iterator[GoalDraft]:
-    for draft in element.following:
-        if draft.planned.follows is not None and draft.planned.follows.goal in test.after:
-            yield draft
-
-
-def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
+def _rules(file: CompiledFile, test: TestCaseStanza) -> Iterator[Rule]:
     """The rules that take part: those switched on, and those that the test wants."""
     expected = {goal.goal for goal in test.goals}
     for rule in file.rules:
@@ -99,11 +100,11 @@ def _rules(file: CompiledFile, test: TestCase) -> Iterator[Rule]:
 # ------------------------------------------------------------------------------------------------------ the request
 
 
-def _request(source: Source, test: TestCase) -> Request:
+def _request(source: Source, test: TestCaseStanza) -> Request:
     """The test's event as a request of its sender; nothing looks at its signature here."""
     path, query = f"/webhooks/{source.name}", urlencode(test.query)
     url = source.public_url or f"https://localhost{path}"
-    return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, body_of(source, test.body))
+    return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, body_of(source, test.event))
 
 
 def body_of(source: Source, event: Json) -> bytes:
@@ -141,7 +142,7 @@ def _flat(event: Mapping[str, Json], above: str = "") -> Iterator[tuple[str, str
 # ---------------------------------------------------------------------------------------------------- comparison
 
 
-def _difference(test: TestCase, prepared: PreparedEvent, shipped: set[str]) -> tuple[str, tuple[str, ...]]:
+def _difference(test: TestCaseStanza, prepared: PreparedEvent, shipped: set[str]) -> tuple[str, tuple[str, ...]]:
     """What is wrong, or nothing; and the goals of shipped rules that a layer's test does not expect."""
     drafts = [draft for element in prepared.elements for draft in element.drafts]
     left = sorted(drafts, key=lambda draft: draft.planned.rule_id in shipped)
@@ -184,11 +185,12 @@ def _traces(name: str, prepared: PreparedEvent, *results: str) -> Iterator[RuleT
                 yield trace
 
 
-def _mismatches(expected: ExpectedGoal, draft: GoalDraft) -> list[str]:
+def _mismatches(expected: ExpectedGoalStanza, draft: GoalDraft) -> list[str]:
     found, goal = [], draft.planned
-    if expected.metadata is not None:
-        for key in sorted({*expected.metadata, *goal.metadata}):
-            wanted, got = expected.metadata.get(key), goal.metadata.get(key)
+    fields = expected.metadata if expected.payment is None else expected.payment
+    if fields is not None:
+        for key in sorted({*fields, *goal.metadata}):
+            wanted, got = fields.get(key), goal.metadata.get(key)
             if wanted != got:
                 found.append(f"{goal.name}: expected {key} {_quoted(wanted)}, got {_quoted(got)}")
     if expected.visitor is not None:

@@ -271,7 +271,7 @@ def _nearest(element: Element) -> dict[str, Any] | None:
         return None
     for trace in element.evaluation.traces:
         if trace.result in ("failed", "follows"):
-            return NearMiss(trace.rule_id, trace.goal, 1, 1, message=trace.message, origin=trace.origin).to_json()
+            return NearMiss(trace, 1, 1).to_json()
     near = element.evaluation.nearest
     return None if near is None else near.to_json()
 

@@ -155,9 +155,7 @@ def nearest(rules: Table, positions: Sequence[int], traces: Sequence[RuleTrace],
                 best, found = rank, position
     if best is None:
         return None
-    trace, total = traces[found], len(rules.conditions[found])
-    seen = (trace.path, trace.expected, trace.actual, trace.message, trace.origin)
-    return NearMiss(trace.rule_id, trace.goal, best[0], total, *seen)
+    return NearMiss(traces[found], best[0], len(rules.conditions[found]))
 
 
 def _failing(conditions: Sequence[Condition], document: Document) -> int:

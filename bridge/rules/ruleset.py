@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from bridge.globs import Glob
-    from bridge.model import Destination, Json, PlannedGoal, Source
+    from bridge.model import Destination, PlannedGoal, Source
     from bridge.rules.language.conditions import All, Condition
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.language.templates import Placeholder, Template
+    from bridge.rules.reading.schema import TestCaseStanza
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +68,29 @@ class RuleTrace(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """For the trace that is stored; what is None or empty is left out."""
-        head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None, "result": self.result}
-        return _said({**head, **_why(self), "notes": list(self.notes) or None})
+        return self.said(result=self.result) | ({"notes": list(self.notes)} if self.notes else {})
+
+    def said(self, **more: Any) -> dict[str, Any]:
+        """Whose trace it is, this, and the reason."""
+        head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None}
+        why = {"path": self.path, "expected": self.expected, "actual": self.actual, "message": self.message}
+        return {name: value for name, value in {**head, **more, **why}.items() if value is not None}
 
 
 class NearMiss(NamedTuple):
     """The rule that came nearest to a goal, of an event without one.
 
-    failing: how many of its `conditions` fail; that it is switched off counts as one more. path, expected and actual
-    are those of the first that fails; message: what else kept it from its goal.
+    failing: how many of its `conditions` fail; that it is switched off counts as one more. trace: of the first that
+    fails, or what else kept it from its goal.
     """
 
-    rule_id: str
-    goal: str
+    trace: RuleTrace
     failing: int
     conditions: int
-    path: str | None = None
-    expected: str | None = None
-    actual: str | None = None
-    message: str | None = None
-    origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the trace that is stored; what is None or empty is left out."""
-        head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None}
-        return _said({**head, "failing": self.failing, "conditions": self.conditions, **_why(self)})
-
-
-def _why(trace: RuleTrace | NearMiss) -> dict[str, Any]:
-    return {"path": trace.path, "expected": trace.expected, "actual": trace.actual, "message": trace.message}
-
-
-def _said(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+        return self.trace.said(failing=self.failing, conditions=self.conditions)
 
 
 class Evaluation(NamedTuple):
@@ -116,42 +107,17 @@ class Evaluation(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ExpectedGoal:
-    goal: str
-    metadata: Mapping[str, str] | None = None
-    visitor: str | None = None
-    description: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TestCase:
-    """One entry of `tests:`."""
-
-    __test__ = False  # pytest must not collect it
-
-    name: str
-    line: int
-    body: Json
-    goals: tuple[ExpectedGoal, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
-    key: Mapping[str, str] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    only: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CompiledFile:
     """One mapping file, compiled. secret_place: `file:line:column`, for what is to be said of its secrets.
 
-    extends: the name of the shipped file below a layer.
+    tests: each with its line. extends: the name of the shipped file below a layer.
     """
 
     file: str
     source: Source
     rules: tuple[Rule, ...]
     when: All
-    tests: tuple[TestCase, ...] = ()
+    tests: tuple[tuple[int, TestCaseStanza], ...] = ()
     secret_place: str = ""
     extends: str | None = None
 

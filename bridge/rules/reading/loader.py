@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -25,17 +25,17 @@ from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, Told, numbered
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, Told
 from bridge.rules.reading.rule import RuleContext, compile_rule
-from bridge.rules.reading.secrets import expand, is_secret, malformed, tellable, variables
+from bridge.rules.reading.secrets import expand, is_secret, refuse_malformed, tellable, variables
 from bridge.rules.reading.source import Surroundings, compile_source
 from bridge.rules.reading.strict_yaml import KEY, Node, parse
 from bridge.rules.reading.structure import structure
 from bridge.rules.reading.verification import apart, without_computing
 from bridge.rules.reading.when import compile_when
-from bridge.rules.ruleset import CompiledFile, ExpectedGoal, Rule, RuleSet, TestCase
+from bridge.rules.ruleset import CompiledFile, Rule, RuleSet
 from bridge.settings import WrongKind, api_key
-from bridge.text import did_you_mean, text_of
+from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
     from bridge.model import Source
@@ -248,35 +248,13 @@ def _fields_read(*texts: str) -> frozenset[str]:
     )
 
 
-def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Diagnostics) -> Iterable[TestCase]:
+def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Diagnostics) -> Iterator[tuple[int, TestCaseStanza]]:
     ids = {rule.id for rule in rules}
     for i, test in enumerate(written.tests):
-        for where, name in numbered(test.only):
+        for n, name in enumerate(test.only or ()):
             if name not in ids:
-                report.fault(("tests", i, "only", *where), f'there is no rule with the id "{name}"')
-        yield _test(test, report.line(("tests", i)))
-
-
-def _test(test: TestCaseStanza, line: int) -> TestCase:
-    return TestCase(
-        name=test.name,
-        line=line,
-        body=test.event,
-        goals=tuple(
-            ExpectedGoal(goal.goal, None if fields is None else _texts(fields), goal.visitor, goal.description)
-            for goal in test.goals
-            for fields in (goal.metadata if goal.payment is None else goal.payment,)
-        ),
-        headers={name.lower(): text for name, text in _texts(test.headers).items()},
-        query=_texts(test.query),
-        key=_texts(test.key),
-        after=tuple(text for _, text in numbered(test.after)),
-        only=None if test.only is None else tuple(text for _, text in numbered(test.only)),
-    )
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: text_of(value) or "" for key, value in values.items()}
+                report.fault(("tests", i, "only", n), f'there is no rule with the id "{name}"')
+        yield report.line(("tests", i)), test
 
 
 def _check_follows(rules: tuple[Rule, ...], report: Diagnostics) -> None:
@@ -394,9 +372,10 @@ class Destinations:
         return None
 
     def _read(self, text: str | None, key: str, where: Steps, report: Diagnostics) -> str | None:
-        if text is not None and malformed(text):
-            report.fault((*where, key), "a variable is written ${NAME}, with letters, digits and _")
-        return None if text is None else expand(text, self._environ)
+        if text is None:
+            return None
+        refuse_malformed(text, report.below(*where, key))
+        return expand(text, self._environ)
 
     @staticmethod
     def _check_website(found: Destination, where: Steps, report: Diagnostics) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bridge.limits import PAYMENT
+from bridge.text import text_of
 
 VERIFY_TYPES: Final = (
     "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
@@ -60,6 +62,10 @@ Scalars = Annotated[
     Any,
     BeforeValidator(lambda value: [_scalar(v) for v in value] if isinstance(value, list) else _scalar(value)),
     WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
+]
+Listed = Annotated[Texts, AfterValidator(lambda texts: [texts] if isinstance(texts, str) else texts)]
+Sent = Annotated[  # as it is sent or read: `true` of a file is the text true
+    dict[str, Scalar], AfterValidator(lambda found: {name: text_of(value) or "" for name, value in found.items()})
 ]
 
 
@@ -180,8 +186,8 @@ class ExpectedGoalStanza(Strict):
     model_config = ConfigDict(json_schema_extra=_goal_or_payment)
 
     goal: StrictStr = Field(description="the goal's name; or `payment` instead")
-    payment: dict[str, Scalar] | None = optional("a payment of exactly these fields")
-    metadata: dict[str, Scalar] | None = optional("if given: exactly this metadata")
+    payment: Sent | None = optional("a payment of exactly these fields")
+    metadata: Sent | None = optional("if given: exactly this metadata")
     visitor: StrictStr | None = optional("if given: this visitor id")
     description: StrictStr | None = optional("if given: this description")
 
@@ -195,11 +201,13 @@ class TestCaseStanza(Strict):
     name: StrictStr = Field(description="a sentence")
     event: Any = Field(description="the body that the provider would send")
     goals: list[ExpectedGoalStanza] = Field(default_factory=list, description="what must come of it; `[]`: nothing")
-    headers: dict[str, Scalar] = Field(default_factory=dict, description="headers of the request")
-    query: dict[str, Scalar] = Field(default_factory=dict, description="parameters of the URL")
-    key: dict[str, Scalar] = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
-    after: Texts | None = optional("names of goals that were made before, for rules with `follows`")
-    only: Texts | None = optional("ids of rules: just these are looked at, switched on or not")
+    headers: Annotated[Sent, AfterValidator(lambda sent: {name.lower(): text for name, text in sent.items()})] = Field(
+        default_factory=dict, description="headers of the request"
+    )
+    query: Sent = Field(default_factory=dict, description="parameters of the URL")
+    key: Sent = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
+    after: Listed | None = optional("names of goals that were made before, for rules with `follows`")
+    only: Listed | None = optional("ids of rules: just these are looked at, switched on or not")
 
 
 class Signature(Strict):

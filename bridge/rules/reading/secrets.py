@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from bridge.rules.reading.report import Fault
+
 OLD: Final = "_OLD"  # behind a variable's name: the secret before this one
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
@@ -81,10 +83,11 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
             names += [name for name in read if name not in found]
             if text is None or not text.strip():
                 continue
-            judged = _judged(reading, text.strip(), environ, forms)
-            problems += judged.problems
-            placeholders += judged.placeholders
-            pieces = [] if judged != _GOOD else _pieces(text.strip(), forms)
+            sentence, is_placeholder = _judged(reading, text.strip(), environ, forms)
+            if sentence:
+                (placeholders if is_placeholder else problems).append(sentence)
+                continue
+            pieces = _pieces(text.strip(), forms)
             old |= set() if reading is entry else set(pieces).difference(usable)
             usable += pieces
     sentences = _distinct(problems), _distinct(placeholders)
@@ -136,17 +139,11 @@ def _without_version(text: str) -> str:
 # ------------------------------------------------------------------------------------------ what is evidently no secret
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    problems: tuple[str, ...] = ()
-    placeholders: tuple[str, ...] = ()
+def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> tuple[str, bool]:
+    """Why this value cannot be a secret, and what to do about it, as a sentence; empty if it can be one.
 
-
-_GOOD: Final = _Judged()
-
-
-def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> _Judged:
-    """Why this value cannot be a secret, and what to do about it, as a sentence; _GOOD if it can be one."""
+    Also whether it is a placeholder, which has yet to be filled in.
+    """
     names = variables(entry)
     who = " and ".join(tellable(names, environ)) or "the secret in the file"
     values = dict.fromkeys((text, *(environ[name].strip() for name in names)))
@@ -154,18 +151,17 @@ def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[s
     for piece in pieces:
         found = _evident(piece, names, forms)
         if found:
-            return _Judged(problems=(f"{who} {found}",))
+            return f"{who} {found}", False
     if any(_is_placeholder(piece, forms) for piece in pieces):
-        return _Judged(placeholders=(f"{who} holds a placeholder: put the secret itself there",))
+        return f"{who} holds a placeholder: put the secret itself there", True
     old = f"{names[0].removesuffix(OLD)}{OLD}" if names else None
     if old is not None and _was_several(text, forms) and environ.get(old, "").strip() != text:
         cut = (
             f"{who} holds a comma and is one secret now, no longer several: keep the new one there and put the old one"
             f" into {old} (if the comma belongs to the one secret, set both variables to it)"
         )
-        return _Judged(problems=(cut,))
-    mixed = _mixed(text, who, old, forms)
-    return _Judged(problems=(mixed,)) if mixed else _GOOD
+        return cut, False
+    return _mixed(text, who, old, forms) or "", False
 
 
 def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | None:
@@ -262,6 +258,7 @@ def tellable(names: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...
     return tuple(name if name in environ or _NAME.fullmatch(name) else "${…}" for name in names)
 
 
-def malformed(text: str) -> bool:
-    """Whether a `${` is written that is no variable."""
-    return "${" in VARIABLE.sub("", text)
+def refuse_malformed(text: str, fault: Fault) -> None:
+    """Tell of a `${` that is no variable."""
+    if "${" in VARIABLE.sub("", text):
+        fault((), "a variable is written ${NAME}, with letters, digits and _")

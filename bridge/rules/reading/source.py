@@ -29,7 +29,7 @@ from bridge.rules.language.templates import BeginsWith, Template
 from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
 from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
-from bridge.rules.reading.secrets import Secrets, expand, malformed, secrets, tellable, variables
+from bridge.rules.reading.secrets import Secrets, expand, refuse_malformed, secrets, tellable, variables
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.verification import (
     CUSTOM,
@@ -289,7 +289,7 @@ def _secrets(
 ) -> Secrets:
     entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
     for where, text in numbered(entries):
-        _refuse_malformed(text, ("secret", *where), report)
+        refuse_malformed(text, report.below("secret", *where))
     found = secrets([text for _, text in numbered(entries)], around.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret is written in the file itself; write ${NAME} and set it in the environment")
@@ -300,11 +300,6 @@ def _secrets(
             form = " or ".join(text for _, text in numbered(preset.secret_form))
             report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins {form}")
     return found
-
-
-def _refuse_malformed(text: str, where: Steps, report: Diagnostics) -> None:
-    if malformed(text):
-        report.fault(where, "a variable is written ${NAME}, with letters, digits and _")
 
 
 def _of_secrets(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, Any]:
@@ -341,7 +336,7 @@ def _require(
     for key, value in (written.get("require") or {}).items():
         texts = [text_of(v) or "" for v in (value if isinstance(value, list) else [value])]
         for text in texts:
-            _refuse_malformed(text, ("require", key), report)
+            refuse_malformed(text, report.below("require", key))
             unset += [name for name in variables(text) if not around.environ.get(name, "").strip()]
         expected = tuple(filled for text in texts if (filled := expand(text, around.environ)))
         if not expected and not unset:
@@ -363,7 +358,7 @@ def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, repo
                 (), 'this sender signs its URL: set "public_url" to the URL exactly as it is registered there'
             )
         return None
-    _refuse_malformed(text, ("public_url",), report)
+    refuse_malformed(text, report.below("public_url"))
     url = expand(text, around.environ)
     if url is None:
         report.warn(

@@ -196,14 +196,14 @@ def test_the_tests_inside_the_file_pass_and_reach_every_rule(rule_set, name):
     alone = replace(rule_set, mappings={name: rule_set.mappings[name]})
     found = mapping_tests.run_tests(alone, settings.load({}), 1_790_000_000_000)
     assert [result for result in found if not result.ok] == []
-    expected = {goal.goal for test in rule_set.mappings[name].tests for goal in test.goals}
+    expected = {goal.goal for _, test in rule_set.mappings[name].tests for goal in test.goals}
     assert {rule.goal for rule in rule_set.rules[name] if rule.id != "any"} <= expected | {"renewal"}
 
 
 @pytest.mark.parametrize(("rule_set", "name"), ALL)
 def test_a_test_shows_where_the_visitor_comes_from_if_the_provider_hands_one_over(rule_set, name):
     source = rule_set.sources[name]
-    found = {goal.visitor for test in rule_set.mappings[name].tests for goal in test.goals} - {None}
+    found = {goal.visitor for _, test in rule_set.mappings[name].tests for goal in test.goals} - {None}
     assert bool(found) is bool(source.visitor or source.borrowed)
 
 

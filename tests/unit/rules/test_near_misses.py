@@ -31,9 +31,9 @@ def near(text, **event):
 )
 def test_the_rule_of_which_the_fewest_conditions_fail_is_the_nearest(event, expected):
     found = near(THREE, **event)
-    assert (found.rule_id, found.failing, found.conditions, found.path) == expected[:4]
-    assert expected[4] in found.actual
-    assert expected[5] in found.expected
+    assert (found.trace.rule_id, found.failing, found.conditions, found.trace.path) == expected[:4]
+    assert expected[4] in found.trace.actual
+    assert expected[5] in found.trace.expected
 
 
 def test_an_event_that_makes_a_goal_misses_nothing():
@@ -60,18 +60,18 @@ def test_a_rule_for_other_events_is_never_the_nearest():
 def test_that_it_is_switched_off_is_what_a_rule_is_missing():
     off = "  - {goal: sold, event: sale, enabled: false, when: {mode: paid}}\n"
     found = near(off, mode="paid")
-    assert (found.rule_id, found.failing, found.path) == ("sold", 1, None)
-    assert "switched off" in found.message
+    assert (found.trace.rule_id, found.failing, found.trace.path) == ("sold", 1, None)
+    assert "switched off" in found.trace.message
     assert near(off, mode="free").failing == 2
     on = "  - {goal: free, event: sale, when: {mode: free}}\n"
-    assert near(off + on, mode="paid").rule_id == "free", "of two as near, the one that is switched on"
-    assert near(off + on.replace("mode: free", "mode: free, status: done"), mode="paid").rule_id == "sold"
+    assert near(off + on, mode="paid").trace.rule_id == "free", "of two as near, the one that is switched on"
+    assert near(off + on.replace("mode: free", "mode: free, status: done"), mode="paid").trace.rule_id == "sold"
 
 
 def test_the_conditions_of_the_file_count_too():
     text = HEAD.replace("goals:", "when: {shop: mine}\ngoals:") + "  - {goal: sold, event: sale, when: {mode: paid}}\n"
     found = evaluate(text, {"type": "sale", "mode": "paid", "shop": "theirs"}).nearest
-    assert (found.failing, found.conditions, found.path) == (1, 2, "shop")
+    assert (found.failing, found.conditions, found.trace.path) == (1, 2, "shop")
 
 
 def test_in_words_it_says_what_was_there_and_what_was_expected():
