@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.rules.language.named import Choice, Values
 from bridge.rules.language.prices import BUILTINS
 from bridge.rules.language.templates import Template, compile_template
-from bridge.rules.reading.report import Fault, Steps, below, numbered
+from bridge.rules.reading.report import Fault, Steps, below, listed
 from bridge.rules.reading.schema import Chosen, NamedValue, Preset
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
@@ -55,7 +55,7 @@ def _choice(written: object, maps: Mapping[str, Mapping[str, Json]], fault: Faul
     if not isinstance(written, Chosen):
         source = _template(text_of(written) or "", maps, fault)
         return Choice(("*",), source) if source is not None else None
-    events = tuple(text for _, text in numbered(written.event))
+    events = listed(written.event)
     if (written.value is None) is (written.builtin is None):
         fault((), 'an entry takes either "value" (a template) or "builtin"')
         return None

@@ -92,29 +92,34 @@ def numbered(written: T | list[T] | None) -> list[tuple[Steps, T]]:
     return [((i,), one) for i, one in enumerate(written)] if isinstance(written, list) else [((), written)]
 
 
+def listed(written: T | list[T] | None) -> tuple[T, ...]:
+    """Each, without the steps."""
+    return tuple(one for _, one in numbered(written))
+
+
 def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
     """Compile a path or a list of paths; what is not a valid path is reported to `fault` and left out."""
-    found = []
-    for where, text in numbered(texts):
-        try:
-            found.append(compile_path(text))
-        except ValueError as error:
-            fault(where, str(error))
-    return tuple(found)
+    return _compiled(texts, compile_path, fault)
 
 
 def paths_or_templates(texts: Texts | None, fault: Fault) -> tuple[Path, ...]:
     """Compile each as a template if it has a brace, else as a path; what is neither is reported and left out."""
-    found: list[Path] = []
+    return _compiled(texts, _path_or_template, fault)
+
+
+def _compiled(texts: Texts | None, compile_: Callable[[str], T], fault: Fault) -> tuple[T, ...]:
+    found = []
     for where, text in numbered(texts):
         try:
-            found.append(_composed(text) if "{" in text and not text.startswith('"') else compile_path(text))
+            found.append(compile_(text))
         except ValueError as error:
             fault(where, str(error))
     return tuple(found)
 
 
-def _composed(text: str) -> Composed:
+def _path_or_template(text: str) -> Path:
+    if "{" not in text or text.startswith('"'):
+        return compile_path(text)
     template = compile_template(text)
     if template.literal is not None:
         raise ValueError(f'"{text}" names no path')

@@ -14,7 +14,7 @@ from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
 from bridge.rules.reading.named import check_template, check_text, check_when
-from bridge.rules.reading.report import Fault, below, numbered, paths
+from bridge.rules.reading.report import Fault, below, listed, numbered, paths
 from bridge.rules.reading.schema import GoalStanza, PaymentStanza
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.when import compile_when
@@ -46,7 +46,7 @@ def compile_rule(goal: GoalStanza, context: RuleContext, fault: Fault) -> Rule:
     """Compile a rule; every error goes to `fault`, and the result may be used only if there are none."""
     payment = goal.payment is not None
     name = _PAYMENT if payment else _name(goal.goal, context, below(fault, "goal"))
-    events = tuple(text for _, text in numbered(goal.event))
+    events = listed(goal.event)
     if not events:
         fault(("event",), 'a list without an event type matches nothing; "*" means every type')
     for where, text in numbered(goal.event):

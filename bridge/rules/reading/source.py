@@ -27,7 +27,7 @@ from bridge.model import (
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template
 from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered, paths, paths_or_templates
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, listed, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.reading.secrets import Secrets, expand, refuse_malformed, secrets, tellable, variables
 from bridge.rules.reading.strict_yaml import KEY
@@ -214,7 +214,7 @@ def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault)
             LinkSpec(
                 _kind(link.kind, (i, "kind"), fault),
                 paths(link.path, below(fault, i, "path")),
-                tuple(text for _, text in numbered(link.event)),
+                listed(link.event),
             )
             for i, link in enumerate(written)
         )
@@ -228,7 +228,7 @@ def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], fault: F
     found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PEOPLE]
     for one in stanzas:
         only = None if one.when is None else Cases((_case("*", one.when, one.kind, fault),))
-        found.append(PersonSpec(one.kind, paths(one.path, fault), tuple(text for _, text in numbered(one.event)), only))
+        found.append(PersonSpec(one.kind, paths(one.path, fault), listed(one.event), only))
     return tuple(found)
 
 
@@ -258,7 +258,7 @@ def _ignored(preset: Preset, provider: str, fault: Fault) -> Cases:
 
 
 def _case(events: Texts, when: Json, answer: str, fault: Fault) -> Case:
-    types = tuple(text for _, text in numbered(events))
+    types = listed(events)
     return Case(types, ALWAYS if when is None else compile_when(when, fault), answer)
 
 
@@ -290,14 +290,14 @@ def _secrets(
     entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
     for where, text in numbered(entries):
         refuse_malformed(text, report.below("secret", *where))
-    found = secrets([text for _, text in numbered(entries)], around.environ, forms)
+    found = secrets(listed(entries), around.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret is written in the file itself; write ${NAME} and set it in the environment")
     for sentence in found.placeholders if found.usable else ():
         report.warn(("secret",), sentence)
     for prefix, kind in preset.not_the_secret.items():
         if any(secret.startswith(prefix) for secret in found.usable):
-            form = " or ".join(text for _, text in numbered(preset.secret_form))
+            form = " or ".join(listed(preset.secret_form))
             report.warn(("secret",), f"a secret begins with {prefix}: that is {kind}, the signing secret begins {form}")
     return found
 
@@ -334,7 +334,7 @@ def _require(
     requirements, unset = [], []
     fault = written.fault("require")
     for key, value in (written.get("require") or {}).items():
-        texts = [text_of(v) or "" for v in (value if isinstance(value, list) else [value])]
+        texts = [text_of(one) or "" for one in listed(value)]
         for text in texts:
             refuse_malformed(text, report.below("require", key))
             unset += [name for name in variables(text) if not around.environ.get(name, "").strip()]

@@ -27,7 +27,7 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.language.paths import CompiledPath
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, numbered
+from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, listed, numbered
 from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Scheme, Texts, Verify
 from bridge.rules.reading.secrets import is_secret
 from bridge.rules.reading.strict_yaml import KEY
@@ -276,7 +276,7 @@ class _Compiling:
         does, place = _does(written, fault)
         if echo_only and (does is not ReplyKind.ECHO or written.body is not None):
             fault((), ECHO_ONLY)
-        methods = tuple(method for _, method in numbered(written.method))
+        methods = listed(written.method)
         for where, method in numbered(written.method):
             if method not in METHODS:
                 fault(("method", *where), f'a handshake is sent by {", ".join(METHODS)}, not "{method[:20]}"')
@@ -323,7 +323,7 @@ def _place(text: str | None, fault: Fault) -> Place | None:
 
 def _condition(text: str, value: Scalars, fault: Fault) -> tuple[Place, tuple[str, ...]]:
     place = _place(text, lambda _where, sentence: fault((text, KEY), sentence))
-    values = tuple(text_of(one) or "" for one in (value if isinstance(value, list) else [value]))
+    values = tuple(text_of(one) or "" for one in listed(value))
     return place or Place("header", ""), values
 
 

@@ -6,6 +6,7 @@ There are no regular expressions: a sender must not be able to keep the bridge b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from bridge.globs import compile_glob
@@ -39,13 +40,13 @@ from bridge.rules.language.conditions import (
     compared_with,
 )
 from bridge.rules.language.paths import CompiledPath, ValuePath, WasPath, compile_path, is_many, value_name
-from bridge.rules.language.values import number
+from bridge.rules.language.values import Value, number
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.settings import duration_ms
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from bridge.rules.reading.report import Fault
+    from bridge.rules.reading.report import Fault, Steps
 
 OPERATORS: Final = {
     "gt": "a number greater than this; of a value also `1000 USD`, which is true in that currency alone",
@@ -90,19 +91,13 @@ _ELSEWHERE: Final = {  # operators as other languages write them
     **dict.fromkeys(("from", "was", "before", "previous"), '"was." in front of the path: was.path: value'),
 }  # fmt: skip
 _OTHER_JOINTS: Final = {
-    "or": "any",
-    "and": "all",
-    "nor": "not",
-    "||": "any",
-    "&&": "all",
-    "some": "any",
-    "every": "all",
-}
+    **dict.fromkeys(("or", "||", "some"), "any"), **dict.fromkeys(("and", "&&", "every"), "all"), "nor": "not",
+}  # fmt: skip
 _JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 
-def compile_when(when: Json, fault: Fault, at: tuple[str | int, ...] = (), depth: int = 0) -> All:
+def compile_when(when: Json, fault: Fault, at: Steps = (), depth: int = 0) -> All:
     """Compile a `when:` map. Every error goes to `fault(where, sentence)`; what is wrong is left out."""
     if not isinstance(when, dict):
         fault(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
@@ -124,7 +119,7 @@ def _is_of_conditions(expected: Json) -> bool:
     return all(isinstance(one, dict) and any("." in key for key in one) for one in maps)
 
 
-def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> Condition | None:
+def _entry(key: str, expected: Json, fault: Fault, at: Steps, depth: int) -> Condition | None:
     if key == "not":
         inner = compile_when(expected, fault, at, depth + 1)
         return NotAll(inner, tuple(_paths(inner)))
@@ -147,7 +142,7 @@ def _entry(key: str, expected: Json, fault: Fault, at: tuple[str | int, ...], de
     return FieldTest(path, expectation, expectation.text, constant)
 
 
-def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> Condition:
+def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: Steps, depth: int) -> Condition:
     """What is expected of a list's elements: of each alone by operators, or of one as a whole by a map of paths."""
     if isinstance(expected, dict) and _is_when(expected):
         negated = set(expected) == {"not"}
@@ -162,7 +157,7 @@ def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: tuple[str
     return ElementTest(path, expectation, expectation.text)
 
 
-def _refuse_operators(when: Json, fault: Fault, at: tuple[str | int, ...]) -> None:
+def _refuse_operators(when: Json, fault: Fault, at: Steps) -> None:
     """Tell of operators among the paths of an element's map: they would be read as names of fields."""
     for name in when if isinstance(when, dict) else ():
         if name in OPERATORS and name not in _JOINTS:
@@ -194,7 +189,7 @@ def _is_when(expected: Json) -> bool:
     return any(_is_when(value) if key in _JOINTS else key not in OPERATORS for key, value in expected.items())
 
 
-def _branches(key: str, branches: Json, fault: Fault, at: tuple[str | int, ...], depth: int) -> tuple[Condition, ...]:
+def _branches(key: str, branches: Json, fault: Fault, at: Steps, depth: int) -> tuple[Condition, ...]:
     if isinstance(branches, dict):
         branches = [{path: expected} for path, expected in branches.items()]
         return tuple(compile_when(branch, fault, at, depth + 1) for branch in branches)
@@ -212,9 +207,7 @@ def _paths(condition: Condition) -> list[CompiledPath]:
     return list(condition.paths) if isinstance(condition, NotAll) else []
 
 
-def compile_expectation(
-    expected: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int = 0
-) -> Expectation:
+def compile_expectation(expected: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int = 0) -> Expectation:
     """Compile what one path is expected to hold."""
     if depth > DEPTH_MAX:
         fault(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
@@ -238,7 +231,7 @@ def compile_expectation(
     return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
-def _after(expected: dict[str, Json], fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+def _after(expected: dict[str, Json], fault: Fault, at: Steps) -> Expectation:
     within, within_ms = expected.get("within"), None
     if within is not None:
         try:
@@ -253,9 +246,7 @@ def _after(expected: dict[str, Json], fault: Fault, at: tuple[str | int, ...]) -
     return After(operand, within_ms, "" if within is None else str(within))
 
 
-def _several(
-    options: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
-) -> tuple[Expectation, ...]:
+def _several(options: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int) -> tuple[Expectation, ...]:
     if not isinstance(options, list) or not options:
         fault(at, "this must be a list with at least one entry")
         return ()
@@ -263,15 +254,16 @@ def _several(
 
 
 def _operator(  # noqa: C901 - one branch an operator
-    name: str, operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...], depth: int
+    name: str, operand: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int
 ) -> Expectation:
     if name in COMPARISONS and name != "eq":
         if (money := _money(name, operand, path)) is not None:
             return money
-        compared = _number_operand(name, operand, fault, at)
+        needed = f'"{name}" takes a number, of a value also "1000 USD"'
+        compared = _checked(operand, lambda constant: number(constant) is not None, needed, fault, at)
         return Compares(name, compared, number(compared.constant))
     if name in RESEMBLANCES:
-        return Resembles(name, _text_operand(name, operand, fault, at))
+        return Resembles(name, _checked(operand, text_of, f'"{name}" takes a string', fault, at))
     match name:
         case "not":
             return Not(compile_expectation(operand, path, fault, at, depth + 1))
@@ -308,7 +300,7 @@ def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
     return AllOf((compared, InCurrency(currency, found[2])))
 
 
-def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
+def _operand(operand: Json, fault: Fault, at: Steps) -> Operand:
     if isinstance(operand, dict) and set(operand) == {"path"}:
         try:
             path = compile_path(str(operand["path"]))
@@ -321,34 +313,28 @@ def _operand(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
     return Operand(operand)
 
 
-def _number_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
+def _checked(operand: Json, valid: Callable[[Value], object], needed: str, fault: Fault, at: Steps) -> Operand:
+    """A constant has to be of the kind that its operator needs."""
     compiled = _operand(operand, fault, at)
-    if compiled.path is None and compiled.constant is not MISSING and number(compiled.constant) is None:
-        fault(at, f'"{name}" takes a number, of a value also "1000 USD", or {{path: another.path}}')
+    if compiled.path is None and compiled.constant is not MISSING and not valid(compiled.constant):
+        fault(at, f"{needed}, or {{path: another.path}}")
     return compiled
 
 
-def _text_operand(name: str, operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Operand:
-    compiled = _operand(operand, fault, at)
-    if compiled.path is None and compiled.constant is not MISSING and not text_of(compiled.constant):
-        fault(at, f'"{name}" takes a string, or {{path: another.path}}')
-    return compiled
-
-
-def _glob(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+def _glob(operand: Json, fault: Fault, at: Steps) -> Expectation:
     text = text_of(operand)
     if not text:
         fault(at, '"glob" takes a string such as "customer.*"')
     return Globs(compile_glob(text or "*"))
 
 
-def _exists(operand: Json, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+def _exists(operand: Json, fault: Fault, at: Steps) -> Expectation:
     if not isinstance(operand, bool):
         fault(at, '"exists" takes true or false')
     return Exists(wanted=bool(operand))
 
 
-def _changed(operand: Json, path: CompiledPath, fault: Fault, at: tuple[str | int, ...]) -> Expectation:
+def _changed(operand: Json, path: CompiledPath, fault: Fault, at: Steps) -> Expectation:
     if not isinstance(operand, bool) and operand not in ("up", "down"):
         fault(at, '"changed" takes true, false, up or down')
         operand = True
