@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from bridge.model import MISSING, Document, Json
@@ -39,6 +39,7 @@ class Scope(NamedTuple):
 _TAKE_PATHS: Final = ("money", "minor", "minus", "plus")
 _COMMON: Final = 10**15  # amounts below it are rendered without decimals' arithmetic
 Filter = Callable[[Value, Scope], Value]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class FilterKind:
     does: str
     compile: Callable[[str, Mapping[str, Mapping[str, Json]]], Filter]
     argument: bool | None = field(default=False)  # True: needed, False: none, None: may be left out
+
+
+def _taking(read: Callable[[Value], T | None], compute: Callable[[T], Value]) -> Filter:
+    """A filter of what can be read from its value: a number, a string, a list, a moment."""
+
+    def apply(value: Value, _scope: Scope) -> Value:
+        taken = read(value)
+        return MISSING if taken is None else compute(taken)
+
+    return apply
 
 
 # ------------------------------------------------------------------------------------------------------- numbers
@@ -94,14 +105,6 @@ def _money(convert: Callable[[Decimal, int], Decimal]) -> Callable[[str, object]
     return compile_
 
 
-def _numeric(compute: Callable[[Decimal], Value]) -> Filter:
-    def apply(value: Value, _scope: Scope) -> Value:
-        exact = number(value)
-        return MISSING if exact is None else compute(exact)
-
-    return apply
-
-
 def _positive(_argument: str, _maps: object) -> Filter:
     return lambda value, _scope: value if (number(value) or 0) > 0 else MISSING
 
@@ -123,12 +126,12 @@ def _with_number_at(compute: Callable[[Decimal, Decimal], Decimal]) -> Callable[
 
 
 def _int(_argument: str, _maps: object) -> Filter:
-    return _numeric(lambda exact: EXACT.plus(exact.quantize(Decimal(1), ROUND_DOWN, EXACT)))
+    return _taking(number, lambda exact: EXACT.plus(exact.quantize(Decimal(1), ROUND_DOWN, EXACT)))
 
 
 def _round(argument: str, _maps: object) -> Filter:
     unit = Decimal(1).scaleb(-_count(argument, 0, 20))
-    return _numeric(lambda exact: EXACT.plus(exact.quantize(unit, ROUND_HALF_UP, EXACT)))
+    return _taking(number, lambda exact: EXACT.plus(exact.quantize(unit, ROUND_HALF_UP, EXACT)))
 
 
 def _count(argument: str, least: int, most: int) -> int:
@@ -140,15 +143,11 @@ def _count(argument: str, least: int, most: int) -> int:
 # --------------------------------------------------------------------------------------------------------- lists
 
 
-def _listed(compute: Callable[[list[Json]], Value]) -> Filter:
-    """A filter of a list; a single value is a list of one."""
-
-    def apply(value: Value, _scope: Scope) -> Value:
-        if value is MISSING or value is None:
-            return MISSING
-        return compute(value if isinstance(value, list) else [value])
-
-    return apply
+def _listed(value: Value) -> list[Json] | None:
+    """A list; a single value is a list of one."""
+    if value is MISSING or value is None:
+        return None
+    return value if isinstance(value, list) else [value]
 
 
 def _numbers(values: list[Json]) -> list[Decimal] | None:
@@ -174,27 +173,21 @@ def _extreme(choose: Callable[[list[Decimal]], Decimal]) -> Filter:
         exact = _numbers(values)
         return values[exact.index(choose(exact))] if exact else MISSING
 
-    return _listed(compute)
+    return _taking(_listed, compute)
 
 
 def _element(position: int) -> Filter:
-    return _listed(lambda values: values[position] if values else MISSING)
+    return _taking(_listed, lambda values: values[position] if values else MISSING)
 
 
 def _join(argument: str, _maps: object) -> Filter:
     between = argument or ", "
-    return _listed(lambda values: between.join(text for value in values if (text := text_of(value))) or MISSING)
+    return _taking(
+        _listed, lambda values: between.join(text for value in values if (text := text_of(value))) or MISSING
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- strings
-
-
-def _textual(compute: Callable[[str], Value]) -> Filter:
-    def apply(value: Value, _scope: Scope) -> Value:
-        text = text_of(value)
-        return MISSING if text is None else compute(text)
-
-    return apply
 
 
 def _default(argument: str, _maps: object) -> Filter:
@@ -206,7 +199,7 @@ def _max(argument: str, _maps: object) -> Filter:
     if not argument:
         return _extreme(max)
     most = _count(argument, 1, 9_999)
-    return _textual(lambda text: text[:most])
+    return _taking(text_of, lambda text: text[:most])
 
 
 def _map(argument: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
@@ -214,7 +207,7 @@ def _map(argument: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
         known = did_you_mean(argument, maps) if maps else "; this file has no maps"
         raise ValueError(f'names the table "{argument}", which is not in maps{known}')
     table = maps[argument]
-    return _textual(lambda text: table.get(text, text))
+    return _taking(text_of, lambda text: table.get(text, text))
 
 
 def slug(text: str) -> str:
@@ -224,7 +217,7 @@ def slug(text: str) -> str:
 
 
 def _slug(_argument: str, _maps: object) -> Filter:
-    return _textual(lambda text: slug(text[:1000]) or MISSING)
+    return _taking(text_of, lambda text: slug(text[:1000]) or MISSING)
 
 
 def domain(text: str) -> Value:
@@ -258,12 +251,7 @@ def _date(argument: str, _maps: object) -> Filter:
     form = argument or "%Y-%m-%d"
     if "%" in _DIRECTIVE.sub("", form):
         raise ValueError('needs a format such as "%Y-%m-%d" or "%H:%M"')
-
-    def apply(value: Value, _scope: Scope) -> Value:
-        moment = instant(value)
-        return MISSING if moment is None else moment.strftime(form) or MISSING
-
-    return apply
+    return _taking(instant, lambda moment: moment.strftime(form) or MISSING)
 
 
 def instant(value: Value) -> datetime | None:
@@ -308,8 +296,8 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
     "int": FilterKind("int", "the number without its decimals", _int),
     "round": FilterKind("round:2", "rounded half up to so many decimals", _round, argument=True),
     "default": FilterKind("default:unknown", "this value where there is none", _default, argument=True),
-    "sum": FilterKind("sum", "of a list: the exact sum of its numbers", lambda _a, _m: _listed(_sum)),
-    "count": FilterKind("count", "of a list: how many elements it has", lambda _a, _m: _listed(len)),
+    "sum": FilterKind("sum", "of a list: the exact sum of its numbers", lambda _a, _m: _taking(_listed, _sum)),
+    "count": FilterKind("count", "of a list: how many elements it has", lambda _a, _m: _taking(_listed, len)),
     "min": FilterKind("min", "of a list: the smallest of its numbers", lambda _a, _m: _extreme(min)),
     "max": FilterKind("max", "of a list: the greatest of its numbers; `max:40`: the first 40 characters", _max, None),
     "first": FilterKind("first", "of a list: its first element", lambda _a, _m: _element(0)),
@@ -322,11 +310,11 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
         argument=True,
     ),
     "date": FilterKind("date:%Y-%m-%d", "a date in UTC, from seconds, milliseconds or ISO 8601", _date, argument=None),
-    "lower": FilterKind("lower", "in lower case", lambda _a, _m: _textual(str.lower)),
-    "upper": FilterKind("upper", "in upper case", lambda _a, _m: _textual(str.upper)),
+    "lower": FilterKind("lower", "in lower case", lambda _a, _m: _taking(text_of, str.lower)),
+    "upper": FilterKind("upper", "in upper case", lambda _a, _m: _taking(text_of, str.upper)),
     "slug": FilterKind("slug", "fit for names: `Crème & Co` → creme-co", _slug),
     "domain": FilterKind(
-        "domain", "the part of an address after its `@`, or the host of a URL", lambda _a, _m: _textual(domain)
+        "domain", "the part of an address after its `@`, or the host of a URL", lambda _a, _m: _taking(text_of, domain)
     ),
     "hash": FilterKind("hash", "16 hex digits that stand for the value (HMAC with a key of this installation)", _hash),
 }

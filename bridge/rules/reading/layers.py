@@ -301,7 +301,7 @@ def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
 def _read(node: Node) -> _Rule:
     goal, switch = _made(node), node.entries.get("enabled")
     on = switch is None or switch.value is True
-    return _Rule(node.text("id") or default_id(goal) or "", goal, node, on, node)
+    return _Rule(id_of(node) or "", goal, node, on, node)
 
 
 def _switched(node: Node, on: bool, at: Node | None) -> Node:
@@ -470,6 +470,11 @@ def _named(node: Node) -> Node:
 def _made(node: Node) -> str:
     """The name of what a rule makes; empty if it does not say."""
     return limits.PAYMENT if "payment" in node.entries else node.text("goal") or ""
+
+
+def id_of(node: Node) -> str | None:
+    """The id of a rule as its file says it, or the one that it has by default."""
+    return node.text("id") or default_id(_made(node))
 
 
 def default_id(goal: str) -> str | None:

@@ -174,12 +174,8 @@ def _metadata(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tup
     if isinstance(goal.metadata, list):
         return _named(goal.metadata, context, fault)
     _check_keys(goal.metadata, fault)
-    pairs = []
-    for key, value in goal.metadata.items():
-        template = _value(value, context, below(fault, key))
-        if template is not None:
-            pairs.append((key, template))
-    return tuple(pairs)
+    found = [(key, _value(value, context, below(fault, key))) for key, value in goal.metadata.items()]
+    return tuple((key, template) for key, template in found if template is not None)
 
 
 def _object(text: str, context: RuleContext, fault: Fault) -> Placeholder | tuple[()]:

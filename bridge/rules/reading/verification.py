@@ -304,12 +304,8 @@ class _Compiling:
 
 def _does(written: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]:
     """What is done, and with the value at which place."""
-    wanted = [
-        (ReplyKind.ECHO, written.echo, "echo"),
-        (ReplyKind.HMAC, written.hmac, "hmac"),
-        (ReplyKind.KEEP, written.keep, "keep"),
-    ]
-    found = [(does, _place(text, below(fault, key))) for does, text, key in wanted if text is not None]
+    at = {ReplyKind.ECHO: written.echo, ReplyKind.HMAC: written.hmac, ReplyKind.KEEP: written.keep}
+    found = [(does, _place(text, below(fault, does.value))) for does, text in at.items() if text is not None]
     if written.answer is not None:
         found.append((ReplyKind(written.answer), None))
     if len(found) != 1:

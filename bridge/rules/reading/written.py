@@ -15,7 +15,7 @@ from bridge.model import MISSING, Document, Json
 from bridge.rules.language.filters import Scope
 from bridge.rules.language.paths import CompiledPath, WasPath, compile_path
 from bridge.rules.language.templates import compile_template
-from bridge.rules.reading.layers import default_id
+from bridge.rules.reading.layers import id_of
 from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.rules.reading.when import OPERATORS, compile_when
 
@@ -53,9 +53,8 @@ def written_paths(text: str) -> list[WrittenPaths]:
     maps: Maps = {name: {} for name in (tables.entries if tables is not None else ())}
     found = [*_paths_of(tree, "visitor", maps), *_values(tree.entries.get("values"), maps)]
     for node in tree.entries["goals"].elements if "goals" in tree.entries else ():
-        rule = node.text("id") or ("payment" if "payment" in node.entries else default_id(node.text("goal") or ""))
         events = tuple(_texts(node.entries.get("event")))
-        found += [one._replace(rule=rule, events=events) for one in _of_rule(node, maps)]
+        found += [one._replace(rule=id_of(node), events=events) for one in _of_rule(node, maps)]
     return [one for one in found if all(_is_looked_for(path) for path in one.paths)]
 
 
