@@ -36,7 +36,7 @@ MORE: Final = {
     "alerts": ("alerts", "Show the messages to BRIDGE_ALERTS, and test its targets."),
     "report": ("report", "Show the goals, money and visitors of the last few days."),
     "coverage": ("report", "Show event types that no rule uses, and rules that made no goal."),
-    "backtest": ("backtest", "Show which goals other rules would have made from the stored events."),
+    "backtest": ("report", "Show which goals other rules would have made from the stored events."),
     "relearn": ("links", "Learn links again from the stored events."),
     "forget": ("links", "Remove everything that is stored about a person."),
     "snippet": ("snippet", "Print the script that hands visitors over to links, bookings and forms."),

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import parameters, printing, redaction, resources
+from bridge import sources
+from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Section
 from bridge.cli.screen import Screen, clean_lines, of_context
 from bridge.errors import BridgeError, UsageError
@@ -28,6 +29,7 @@ from bridge.workbench import replay as replays
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from bridge.model import Source
     from bridge.store import Store
     from bridge.store.operator.queries import EventDetail, EventLine
     from bridge.workbench.replay import ForetoldEvent
@@ -72,8 +74,9 @@ def list_(since: int | None, until: parameters.Point | None, limit: int, **filte
             since_ms=resources.since_ms(conn, since), until_ms=resources.until_ms(conn, until), limit=limit, **filters
         )
         lines = queries.list_events(conn, wanted)
-        redaction.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
-    redaction.hide_sources(screen, ((line.source, line.provider) for line in lines))
+        printing.hide_goals(screen, conn, [goal for line in lines for goal in line.goals] if screen.as_json else ())
+    for name, provider in sorted({(line.source, line.provider) for line in lines}):
+        screen.hide(sources.unshowable(printing.source_of(name, provider)))
     heads = ("EVENT", "RECEIVED (UTC)", "SOURCE", "TYPE", "RESULT")
     none = "No event has been received yet." if wanted == queries.EventFilter(limit=limit) else "No event like that."
     printing.print_page(screen, heads, lines, _row, limit=limit, none=none)
@@ -100,7 +103,7 @@ def show(event: str, body: bool) -> None:
         detail = one(conn, event)
         made = queries.goals_of(conn, detail)
         moment = describe.moment(conn, resources.environ())
-    redaction.hide_of(screen, [detail])
+    printing.hide_of(screen, [detail])
     if body:
         _write_body(screen, detail)
     elif screen.as_json:
@@ -125,13 +128,18 @@ def one(conn: Connection, text: str) -> EventDetail:
 def _write_body(screen: Screen, detail: EventDetail) -> None:
     if detail.event.body is None:
         raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
-    body = redaction.masked_body(detail.event)
+    body = _without_token(detail.event.body, printing.source_of(detail.event.source, detail.event.provider))
     if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would obey what the body holds
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
         return
     sys.stdout.flush()
     sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
+
+
+def _without_token(body: bytes, source: Source | None) -> bytes:
+    """The body as it came, but for the token of its sender: nothing is signed where there is one."""
+    return body if source is None else sources.without(body, sources.sender_tokens(source, body))
 
 
 # ---------------------------------------------------------------------------------------------------------- replay
@@ -239,7 +247,7 @@ def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     settings = resources.settings_or_defaults()
     rule_set = resources.load_rules()
     for source in rule_set.sources.values():
-        redaction.hide_source(screen, source)
+        screen.hide(sources.unshowable(source))
     preparer = stored.preparer(store, rule_set, settings)
     found = list(replays.foretell(store, preparer, ids))
     if screen.as_json:

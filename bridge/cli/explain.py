@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bridge import loading, mapping_tests, route
+from bridge import loading, mapping_tests, route, sources
 from bridge import settings as settings_
-from bridge.cli import captured, parameters, printing, redaction, resources
+from bridge.cli import captured, parameters, printing, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
 from bridge.errors import SettingsError
@@ -60,7 +60,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     signed = captured.is_request(content)
     request = captured.request(content if signed else _as_sent(receiver, content), name)
     explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
-    redaction.hide_event(screen, explained.event, explained.ids, explained.source)
+    screen.hide(sources.unshowable(receiver, explained.event.body, explained.ids))
     if screen.as_json:
         screen.write_json(as_json(explained))
     else:

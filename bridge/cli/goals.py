@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from bridge.cli import parameters, printing, redaction, resources
+from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Section
 from bridge.cli.screen import of_context
 from bridge.errors import BridgeError, UsageError
@@ -68,7 +68,7 @@ def list_(since: int | None, limit: int, **filters: Any) -> None:
     with resources.store() as store, store.read() as conn:
         wanted = queries.GoalFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
         lines = queries.list_goals(conn, wanted)
-        redaction.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
+        printing.hide_goals(screen, conn, lines if screen.as_json else ())  # the table shows nothing of a body
         moment = describe.moment(conn, resources.environ())
     heads = ("GOAL", "MADE (UTC)", "SOURCE", "NAME", "VISITOR", "STATE", "WHY OR WHEN")
     none = "No goal has been made yet." if wanted == queries.GoalFilter(limit=limit) else "No goal like that."
@@ -87,7 +87,7 @@ def show(goal: int) -> None:
     screen = of_context()
     with resources.store() as store, store.read() as conn:
         detail = queries.show_goal(conn, goal)
-        redaction.hide_goals(screen, conn, [detail.goal] if detail else [])
+        printing.hide_goals(screen, conn, [detail.goal] if detail else [])
         moment = describe.moment(conn, resources.environ())
     if detail is None:
         raise BridgeError(f"There is no goal_{goal}. `python -m bridge goals` lists the newest.")

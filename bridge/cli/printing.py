@@ -1,23 +1,35 @@
 """What several commands print alike: an event with its reasons, a goal with its attempts, a trace, keys and visitors.
 
-The sentences come from `bridge.workbench`; here they get their places on the screen.
+The sentences come from `bridge.workbench`; here they get their places on the screen, and what an answer must not show
+is hidden: the tokens in the bodies of events, and the secrets of their sources. A source's mapping file says where its
+sender writes its token; where the file is missing or wrong, the provider's preset says so, so that events can still be
+shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from bridge import loading, sources
+from bridge.cli import resources
+from bridge.errors import FaultsError
 from bridge.identity.sentences import in_words
+from bridge.store.operator import queries
 from bridge.text import shown, when
 from bridge.workbench import describe, trace, why
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from bridge.cli.screen import Screen
+    from bridge.model import Source
     from bridge.store.operator.queries import EventDetail, GoalDetail, GoalLine
     from bridge.store.operator.threads import Thread
+    from bridge.workbench.backtest import Example
     from bridge.workbench.describe import Moment
-    from bridge.workbench.unseen import UnseenPath
 
 
 def print_page(
@@ -139,9 +151,31 @@ def print_thread(screen: Screen, thread: Thread) -> None:
     screen.say()
 
 
-def print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
-    """The paths that none of the newest events has, a line each, as `check` prints them."""
-    if paths:
-        screen.section("Paths that no event has")
-    for path in paths:
-        screen.line(path.line)
+# ----------------------------------------------------------------------------------------------- what stays hidden
+
+
+def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
+    """Hide what is secret in these events, whatever part of them is shown. known: sources that were read already."""
+    for detail in details:
+        event = detail.event
+        source = (known or {}).get(event.source) or source_of(event.source, event.provider)
+        screen.hide(sources.unshowable(source, event.body, describe.known_by(detail)))
+
+
+def hide_goals(
+    screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example], known: Mapping[str, Source] | None = None
+) -> None:
+    """Hide what is secret in the events that made these goals, or would have. known: as for `hide_of`."""
+    shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
+    hide_of(screen, (detail for detail in shown if detail is not None), known)
+
+
+@lru_cache(maxsize=64)
+def source_of(name: str, provider: str) -> Source | None:
+    """The source as its file has it now, else as its provider's preset has it; None if neither can be read."""
+    given, presets = resources.environ(), sources.presets()
+    for file in (f"{name}.yaml", f"{name}.yml"):
+        with suppress(OSError, FaultsError):
+            text = (resources.mappings_folder() / file).read_bytes().decode("utf-8-sig", "surrogateescape")
+            return loading.load({f"{name}.yaml": text}, given, presets).sources[name]
+    return loading.from_preset(name, provider, given)

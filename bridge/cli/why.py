@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bridge.cli import printing, redaction, resources
+from bridge.cli import printing, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError
@@ -47,8 +47,8 @@ def why(what: str) -> None:
         known = look_up(conn, f"ev_{text}" if re.fullmatch(r"\d{1,6}", text) else text, given)
         if not known.events and not known.goals and known.thread is None and text.isdigit():
             known = look_up(conn, text, given)
-        redaction.hide_of(screen, (*known.events, *known.line))
-        redaction.hide_goals(screen, conn, [detail.goal for detail in known.goals])
+        printing.hide_of(screen, (*known.events, *known.line))
+        printing.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         if is_address(text):
             raise BridgeError(

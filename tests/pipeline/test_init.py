@@ -19,7 +19,8 @@ from running import KEY, eventually
 from sources_kit import secret_for
 
 from bridge import rules, sources
-from bridge.cli import main, starter
+from bridge.cli import init, main
+from bridge.rules.reading.folder import shipped
 
 VISITOR = "00000000-0000-4000-8000-000000000001"
 TOOLS = {"stripe": "purchase", "tally": "lead"}
@@ -109,7 +110,7 @@ def secrets(tools) -> dict[str, str]:
 @pytest.mark.timeout(600)  # a build, two installations and ten processes, on a loaded machine
 def test_a_folder_that_deploys_as_it_is(machine, tools):
     built = wheel_of_this_checkout(machine.folder)
-    assert package_of(built) == package_of(io.BytesIO(starter.wheel("")))
+    assert package_of(built) == package_of(io.BytesIO(init.wheel("")))
     asked = machine.folder / "wheel.txt"
     asked.write_text(f"./{built.name}\n")
     first = environment_with(machine.folder / "first", asked)
@@ -180,7 +181,7 @@ def test_each_file_says_what_it_is_for(said):
     written = {path.relative_to("shop").as_posix() for path in Path("shop").rglob("*") if path.is_file()}
     assert written == {
         ".env.example", ".gitignore", ".python-version", "Procfile", "README.md", "requirements.txt", "snippet.html",
-        starter.wheel_name(), *(f"{folder}/{tool}.{end}" for tool in ("stripe", "calcom", "tally")
+        init.wheel_name(), *(f"{folder}/{tool}.{end}" for tool in ("stripe", "calcom", "tally")
                         for folder, end in (("mappings", "yaml"), ("samples", "json"))),
     }  # fmt: skip
     assert all(name in told for name in written)
@@ -202,13 +203,13 @@ def test_each_file_says_what_it_is_for(said):
 
 
 def test_every_tool_that_ships_a_file_can_be_named(said):
-    code, told = said("all", "--for", ",".join(starter.names()))
+    code, told = said("all", "--for", ",".join(shipped()))
     assert code == 0, told
     files = rules.read_files(Path("all/mappings"))
     rule_set = rules.load(files, {}, sources.presets())
     assert (rule_set.suspicions, rule_set.problems) == ((), ())
     bare = rules.load({name: f"extends: {name[:-5]}\n" for name in files}, {}, sources.presets())
-    for name in starter.names():
+    for name in shipped():
         on = {rule.id for rule in rule_set.rules[name] if rule.enabled}
         usual = {rule.id for rule in bare.rules[name] if rule.enabled and rule.kind == "goal"}
         assert on - usual == ({"trial_converted"} if name == "stripe" else set())
@@ -250,4 +251,4 @@ def test_an_empty_folder_will_do(said):
 
 def test_the_bridge_in_the_folder_has_the_same_bytes_each_time():
     pinned = (ROOT / "requirements.txt").read_text()
-    assert starter.wheel(pinned) == starter.wheel(pinned)
+    assert init.wheel(pinned) == init.wheel(pinned)

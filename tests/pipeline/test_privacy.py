@@ -25,7 +25,7 @@ from cases_kit import one_in
 from running import ALICE, BOB, KEY, STRIPE_SECRET, checkout, environment, event, eventually
 
 from bridge import app, receive, settings, store
-from bridge.cli import main, redaction
+from bridge.cli import main, printing
 from bridge.model import Request
 from bridge.sandbox import sign
 from bridge.sandbox.options import Options
@@ -158,7 +158,7 @@ def typed(happened, tmp_path, monkeypatch, capfdbinary):
         if terminal:
             return on_a_terminal(words, tmp_path, environ)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        redaction.source_of.cache_clear()
+        printing.source_of.cache_clear()
         code = main(list(words))
         told = capfdbinary.readouterr()
         return code, told.out + told.err
