@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bridge.cli import demo_events
+from bridge.cli import demo
 
 NOW_S = 1_790_000_000
-ACTS = demo_events.play(7, NOW_S)
-WANTED = demo_events.expected(ACTS)
+ACTS = demo.play(7, NOW_S)
+WANTED = demo.expected(ACTS)
 
 
 def record(goal: object, **changes: object) -> dict[str, object]:
@@ -14,8 +14,8 @@ def record(goal: object, **changes: object) -> dict[str, object]:
 
 
 def test_the_hero_and_its_sale_name_no_visitor_and_belong_to_the_one_of_the_lead() -> None:
-    hero = next(act.step for act in ACTS if act.step.type == demo_events.HERO)
-    checkout = demo_events.checkout([act.step for act in ACTS])
+    hero = next(act.step for act in ACTS if act.step.type == demo.HERO)
+    checkout = demo.checkout([act.step for act in ACTS])
     lead = next(act.step for act in ACTS if act.step.source == "tally")
     assert (hero.visitor, checkout.visitor) == (None, None)
     assert (hero.at_s - lead.at_s) / 86_400 > 10
@@ -24,7 +24,7 @@ def test_the_hero_and_its_sale_name_no_visitor_and_belong_to_the_one_of_the_lead
 
 def test_it_shows_five_providers_a_repetition_a_forgery_and_test_mode() -> None:
     assert {act.step.source for act in ACTS} == {"stripe", "lemonsqueezy", "generic", "tally", "calcom", "clerk"}
-    assert {act.how for act in ACTS} == {"", demo_events.REPEATED, demo_events.FORGED}
+    assert {act.how for act in ACTS} == {"", demo.REPEATED, demo.FORGED}
     assert [act.step.test for act in ACTS].count(True) == 1
     assert all(step.goals for step, _ in WANTED)
 
@@ -37,18 +37,18 @@ def test_a_repetition_and_a_forgery_promise_no_goal_of_their_own() -> None:
 
 def test_nothing_is_missing_when_every_goal_was_recorded_whatever_else_was() -> None:
     records = [record(goal) for _, goal in reversed(WANTED)] + [record(WANTED[0][1], name="another")]
-    assert demo_events.missing(WANTED, records) == []
+    assert demo.not_arrived(WANTED, records) == []
 
 
 def test_one_record_answers_for_one_goal_only() -> None:
     records = [record(goal) for _, goal in WANTED]
     twice = [WANTED[0], *WANTED]
-    assert demo_events.missing(twice, records) == [WANTED[0]]
+    assert demo.not_arrived(twice, records) == [WANTED[0]]
 
 
 def test_a_record_of_another_visitor_name_or_value_is_not_the_goal() -> None:
     step, goal = WANTED[0]
     for wrong in ({"visitor": "other"}, {"name": "other"}, {"metadata": {}}):
-        assert demo_events.missing([(step, goal)], [record(goal, **wrong)]) == [(step, goal)]
-    assert goal.name in demo_events.sentence(step, goal)
-    assert step.id in demo_events.sentence(step, goal)
+        assert demo.not_arrived([(step, goal)], [record(goal, **wrong)]) == [(step, goal)]
+    assert goal.name in demo.sentence(step, goal)
+    assert step.id in demo.sentence(step, goal)
