@@ -64,7 +64,7 @@ def events() -> None:
 @click.option("--type", metavar="TYPE", help="Only events of this type, such as charge.refunded.")
 @parameters.SINCE
 @parameters.UNTIL
-@click.option("--before", type=parameters.EVENT, metavar="EVENT", help="Only events before this one (ev_12).")
+@click.option("--before", type=parameters.event, metavar="EVENT", help="Only events before this one (ev_12).")
 @parameters.LIMIT
 def list_(since: int | None, until: parameters.Point | None, limit: int, **filters: Any) -> None:
     """List received webhooks, the newest first, with the outcome of each."""

@@ -57,10 +57,10 @@ def goals() -> None:
 @click.option("--destination", metavar="NAME", help="Only goals for this destination.")
 @click.option("--visitor", metavar="ID", help="Only goals of this visitor.")
 @click.option(
-    "--event", "event_id", type=parameters.EVENT, metavar="EVENT", help="Only goals that this event (ev_12) made."
+    "--event", "event_id", type=parameters.event, metavar="EVENT", help="Only goals that this event (ev_12) made."
 )
 @parameters.SINCE
-@click.option("--before", type=parameters.GOAL, metavar="GOAL", help="Only goals before this one (goal_7).")
+@click.option("--before", type=parameters.goal, metavar="GOAL", help="Only goals before this one (goal_7).")
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
@@ -81,7 +81,7 @@ def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
 
 
 @goals.command(examples=[("goals show goal_7", "its visitor and how it was found, its attempts, what happens next")])
-@click.argument("goal", type=parameters.GOAL, metavar="GOAL")
+@click.argument("goal", type=parameters.goal, metavar="GOAL")
 def show(goal: int) -> None:
     """Show one goal: its visitor and how it was found, its event, every attempt, what happens next."""
     screen = of_context()
@@ -109,10 +109,10 @@ def show(goal: int) -> None:
         ),
     ],
 )
-@click.argument("ids", type=parameters.GOAL, metavar="[GOAL]...", nargs=-1)
+@click.argument("ids", type=parameters.goal, metavar="[GOAL]...", nargs=-1)
 @click.option("--state", type=click.Choice(RETRIABLE), help="All goals in this state.")
 @click.option(
-    "--since", type=parameters.DURATION, metavar="DURATION", help="With --state: only goals of the last 30min, 6h …"
+    "--since", type=parameters.duration, metavar="DURATION", help="With --state: only goals of the last 30min, 6h …"
 )
 @click.option("--yes", is_flag=True, help="Do not ask; also send delivered goals again.")
 def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -> int:
@@ -200,7 +200,7 @@ def send(rule: str, source: str | None, yes: bool) -> int:
 
 
 @goals.command(examples=[("goals cancel goal_7 goal_8", "makes sure that these two are never sent")])
-@click.argument("ids", type=parameters.GOAL, metavar="GOAL...", nargs=-1, required=True)
+@click.argument("ids", type=parameters.goal, metavar="GOAL...", nargs=-1, required=True)
 def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
 

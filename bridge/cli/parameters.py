@@ -1,4 +1,4 @@
-"""The types of command-line parameters (durations, times, names of events and goals), and the question to confirm.
+"""How command-line parameters are read (durations, times, names of events and goals), and the question to confirm.
 
 Without a terminal nobody could answer, so a question becomes a refusal that names `--yes`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,16 +19,25 @@ from bridge.settings import duration_ms
 from bridge.text import clean
 
 
-class _Duration(click.ParamType[int]):
+def duration(value: str) -> int:
     """`30min`, `6h`, `7d`, in milliseconds."""
+    try:
+        return duration_ms(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not {error}") from None
 
-    name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return value if isinstance(value, int) else duration_ms(value)
-        except ValueError as error:
-            self.fail(f"{value!r} is not {error}", param, ctx)
+def moment(value: str) -> int:
+    """`2026-05-03T14:00:00Z`, in milliseconds; UTC unless it says otherwise."""
+    try:
+        return _moment_ms(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a time like 2026-05-03T14:00:00Z") from None
+
+
+def _moment_ms(value: str) -> int:
+    moment = datetime.fromisoformat(value)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class Point(NamedTuple):
@@ -40,63 +50,26 @@ class Point(NamedTuple):
         return now_ms - self.ms if self.is_ago else self.ms
 
 
-class _Point(click.ParamType[Point]):
+def _point(value: str) -> Point:
     """`6h` ago, or `2026-05-03T14:00:00Z`."""
-
-    name = "point"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Point:
-        if isinstance(value, Point):
-            return value
-        try:
-            return Point(duration_ms(value), is_ago=True)
-        except ValueError:
-            pass
-        try:
-            return Point(_moment_ms(value), is_ago=False)
-        except ValueError:
-            self.fail(f"{value!r} is neither a duration (6h, 7d) nor a time like 2026-05-03T14:00:00Z", param, ctx)
+    with suppress(ValueError):
+        return Point(duration_ms(value), is_ago=True)
+    with suppress(ValueError):
+        return Point(_moment_ms(value), is_ago=False)
+    raise click.BadParameter(f"{value!r} is neither a duration (6h, 7d) nor a time like 2026-05-03T14:00:00Z")
 
 
-class _Label(click.ParamType[int]):
-    """`ev_12` or `12`; `goal_7` or `7`."""
-
-    name = "label"
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        number = value.removeprefix(self._prefix)
-        if not (number.isascii() and number.isdecimal() and len(number) < 19):
-            self.fail(f"{value!r} is not like {self._prefix}12", param, ctx)
-        return int(number)
+def event(value: str, prefix: str = "ev_") -> int:
+    """`ev_12` or `12`."""
+    number = value.removeprefix(prefix)
+    if not (number.isascii() and number.isdecimal() and len(number) < 19):
+        raise click.BadParameter(f"{value!r} is not like {prefix}12")
+    return int(number)
 
 
-class _Moment(click.ParamType[int]):
-    """`2026-05-03T14:00:00Z`, in milliseconds; UTC unless it says otherwise."""
-
-    name = "moment"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return _moment_ms(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time like 2026-05-03T14:00:00Z", param, ctx)
-
-
-def _moment_ms(value: str) -> int:
-    moment = datetime.fromisoformat(value)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-DURATION: Final = _Duration()
-MOMENT: Final = _Moment()
-POINT: Final = _Point()
-EVENT: Final = _Label("ev_")
-GOAL: Final = _Label("goal_")
+def goal(value: str) -> int:
+    """`goal_7` or `7`."""
+    return event(value, "goal_")
 
 
 # Options that several commands have.
@@ -106,16 +79,16 @@ MAPPINGS: Final = click.option(
     type=click.Path(path_type=Path),
     help="Folder of mapping files, instead of BRIDGE_MAPPINGS.",
 )
-SINCE: Final = click.option("--since", type=DURATION, metavar="DURATION", help="Only the last 30min, 6h, 7d …")
+SINCE: Final = click.option("--since", type=duration, metavar="DURATION", help="Only the last 30min, 6h, 7d …")
 UNTIL: Final = click.option(
-    "--until", type=POINT, metavar="TIME", help="Only what came before a time: 1d (ago), or 2026-05-03T14:00Z."
+    "--until", type=_point, metavar="TIME", help="Only what came before a time: 1d (ago), or 2026-05-03T14:00Z."
 )
 
 
 def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--since`, of a command that always looks at some span of time."""
     shown = f"{what} of the last 6h, 7d, 30d …"
-    return click.option("--since", type=DURATION, metavar="DURATION", default=default, show_default=True, help=shown)
+    return click.option("--since", type=duration, metavar="DURATION", default=default, show_default=True, help=shown)
 
 
 LIMIT: Final = click.option(

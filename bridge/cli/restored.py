@@ -38,7 +38,7 @@ LOOK_AGAIN_S: Final = 0.5
 )
 @click.option(
     "--backed-up-at",
-    type=parameters.MOMENT,
+    type=parameters.moment,
     metavar="TIME",
     help="When the backup was made; by default the newest time in the database.",
 )
