@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 from bridge.model import GoalState
 from bridge.store import schema
 from bridge.store.operator import actions, activity, changes
-from bridge.web.console import download
+from bridge.web.console import activity as listing
 from bridge.workbench import bulk
 
 PATH = "/console/activity"
@@ -239,7 +239,7 @@ def test_no_more_bodies_are_searched_than_it_says(visit, made):
 
 
 def test_a_download_has_what_the_list_has(visit, made, monkeypatch):
-    monkeypatch.setattr(download, "_PAGE", 2)
+    monkeypatch.setattr(listing, "_ROWS_AT_ONCE", 2)
     for formula in ("=1+1", "+1", "-1", "@x", "\tx", "\rx", " =1", "\uff1d1", "plain"):
         made.event(type=formula)
     goal = made.goal(name="refund", visitor="=cmd|' /C calc'!A0", message="for jane@example.com", state="rejected")
@@ -259,7 +259,7 @@ def test_a_download_has_what_the_list_has(visit, made, monkeypatch):
 
 
 def test_a_download_ends_where_it_says(visit, made, monkeypatch):
-    monkeypatch.setattr(download, "ROWS_MAX", 3)
+    monkeypatch.setattr(listing, "ROWS_MAX", 3)
     for _ in range(5):
         made.event()
     assert len(visit.get(f"{PATH}.csv").text.splitlines()) == 4

@@ -10,7 +10,7 @@ from identity_kit import rule_set
 from bridge.model import Destination
 from bridge.store.operator.tallies import Progress, Queue
 from bridge.text import money
-from bridge.web.console.charts import chart
+from bridge.web.console.home import chart
 from bridge.workbench import overview, setting_up
 from bridge.workbench.overview import Stand, drains, unnamed_sales
 from bridge.workbench.report import Money, Sum

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from flask import Blueprint, Response
 
 from bridge.settings import CONSOLE_TOKEN_MIN, Settings
-from bridge.web.console import rendering, session, static
+from bridge.web.console import rendering, session
 from bridge.web.console.session import Sessions
 from bridge.web.messages import plain
 
@@ -39,7 +39,6 @@ def blueprint(bridge: Bridge) -> Blueprint:
     sessions = Sessions(bridge)
     rendering.register(routes, sessions)
     session.register(routes, sessions)
-    static.register(routes)
     for page in _pages():
         page.add(routes, bridge)
     return routes
@@ -49,18 +48,16 @@ def _pages() -> tuple[ModuleType, ...]:
     """Imported only where the console is on: they know half of the workbench."""
     from bridge.web.console import (  # noqa: PLC0415
         activity,
-        changes,
         event,
         home,
-        linking,
-        person,
+        people,
         report,
         rules,
         sources,
         try_rules,
     )
 
-    return (activity, changes, event, home, linking, person, report, rules, sources, try_rules)
+    return (activity, event, home, people, report, rules, sources, try_rules)
 
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -1,20 +1,31 @@
-"""`/console/activity`: events, goals and deliveries in one list, with filters, a search, and a download."""
+"""`/console/activity`: events, goals and deliveries in one list, with filters and a search; and what is done with it.
+
+It can be downloaded, its events replayed, and its goals retried or cancelled: a preview first, then a round at a time
+until it is over. htmx sends the next round by itself; without JavaScript a button does. Whoever leaves the page has
+stopped it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus
 
 from flask import Blueprint, Response, redirect, request
 
-from bridge.store import clock
+from bridge.store import Store, clock
 from bridge.store.operator import activity
 from bridge.store.operator.activity import PAGE, ActivityPage
-from bridge.web.console import bulk, download, filters
-from bridge.web.console.filters import Filter, WrongFilter, within
-from bridge.web.console.rendering import fragment, page, showable
-from bridge.workbench import describe, why
+from bridge.store.operator.queries import EventLine, GoalLine
+from bridge.text import count
+from bridge.web.console import filters
+from bridge.web.console.filters import PATH, Filter, WrongFilter, within
+from bridge.web.console.rendering import as_csv, at, changed, fragment, notice, page, showable
+from bridge.workbench import bulk, describe, replay, stored, why
+from bridge.workbench.bulk import ACTIONS, ROUND
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -25,33 +36,48 @@ if TYPE_CHECKING:
     Answer = dict[str, Any] | str
 
 BODIES_MAX: Final = 10_000  # the newest events whose bodies can be searched
+FORETOLD: Final = 25  # events of which is said what would become of them
+ROWS_MAX: Final = 10_000  # of a download
+_ROWS_AT_ONCE: Final = 500
 _LOOK_S: Final = 0.05  # after which a page looks at no more rows
 _BODIES_S: Final = 0.3
 _RARER: Final = frozenset({"type", "name", "rule", "reason", "destination", "test", "visitor"})  # fields of the form
+_HEADS: Final = {
+    activity.EVENTS: ("event", "received", "source", "type", "id", "mode", "result", "goals"),
+    activity.GOALS: (
+        *("goal", "made", "source", "name", "visitor", "how known", "state", "why", "rule", "destination", "mode"),
+        *("event", "delivered"),
+    ),
+    activity.DELIVERIES: ("delivery", "began", "goal", "name", "visitor", "destination", "kind", "outcome", "status"),
+}
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-    bulk.add(routes, bridge)
-    download.add(routes, bridge)
+    path = "/activity/<any(replay, retry, cancel):what>"
+    routes.add_url_rule("/activity", "activity_list", partial(_show, bridge))
+    routes.add_url_rule("/activity/new", "activity_news", partial(_news, bridge))
+    routes.add_url_rule("/activity.csv", "activity_download", partial(_download, bridge))
+    routes.add_url_rule(path, "activity_asked", partial(_asked, bridge))
+    routes.add_url_rule(path, "activity_done", partial(_round, bridge), methods=["POST"])
 
-    @routes.get("/activity")
-    def activity_list() -> ResponseReturnValue:
-        with bridge.store.read(quick=True) as conn:
-            try:
-                answer = _answer(bridge, conn, filters.read(request.args, clock.read_ms(conn)))
-            except WrongFilter as error:
-                answer = _list(bridge, conn, filters.everything(), None, problem=str(error), code=400)
-        if isinstance(answer, str):
-            return redirect(answer, 303)
-        return page("activity.html", title="Activity", here="activity", **answer)  # a notice needs a connection, too
 
-    @routes.get("/activity/new")
-    def activity_news() -> Response:
-        with bridge.store.read(quick=True) as conn:
-            chosen = filters.read(request.args, clock.read_ms(conn))
-            found = activity.newer(conn, chosen.kind, chosen.wanted, chosen.wanted.after or 0)
-        return fragment("_activity_news.html", found=found, many=found == activity.NEW_MAX, address=chosen.address())
+def _show(bridge: Bridge) -> ResponseReturnValue:
+    with bridge.store.read(quick=True) as conn:
+        try:
+            answer = _answer(bridge, conn, filters.read(request.args, clock.read_ms(conn)))
+        except WrongFilter as error:
+            answer = _list(bridge, conn, filters.everything(), None, problem=str(error), code=400)
+    if isinstance(answer, str):
+        return redirect(answer, 303)
+    return page("activity.html", title="Activity", here="activity", **answer)  # a notice needs a connection, too
+
+
+def _news(bridge: Bridge) -> Response:
+    with bridge.store.read(quick=True) as conn:
+        chosen = filters.read(request.args, clock.read_ms(conn))
+        found = activity.newer(conn, chosen.kind, chosen.wanted, chosen.wanted.after or 0)
+    return fragment("_activity_news.html", found=found, many=found == activity.NEW_MAX, address=chosen.address())
 
 
 def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> Answer:
@@ -146,3 +172,140 @@ def _choices(bridge: Bridge, conn: Connection, chosen: Filter) -> dict[str, list
     found = {name: sorted(names | {chosen.given.get(name, "")} - {""}) for name, names in named.items()}
     found["state"] = [str(state) for state in filters.STATES[chosen.kind]]
     return {name: [(one, one.replace("_", " ")) for one in names] for name, names in found.items()}
+
+
+# ------------------------------------------------------------------------------------------------------------- download
+
+
+def _download(bridge: Bridge) -> Response:
+    """The list as CSV: at most ROWS_MAX rows, without bodies."""
+    with bridge.store.read(quick=True) as conn:
+        chosen = filters.read(request.args, clock.read_ms(conn)).first
+    answer = Response(_lines(bridge.store, chosen, showable(bridge)), mimetype="text/csv")
+    answer.headers["Content-Disposition"] = f'attachment; filename="{chosen.kind}.csv"'
+    return answer
+
+
+def _lines(store: Store, chosen: Filter, said: Callable[[str], str]) -> Iterator[str]:
+    """Page after page, each read in a short transaction of its own."""
+    yield as_csv([_HEADS[chosen.kind]])
+    left, before = ROWS_MAX, chosen.wanted.before
+    while left > 0:
+        with store.read() as conn:
+            wanted = replace(chosen.wanted, before=before)
+            found = activity.page(conn, chosen.kind, wanted, min(left, _ROWS_AT_ONCE))
+        yield as_csv([_cells(row, said) for row in found.rows])
+        left, before = left - len(found.rows), found.reached
+        if before is None:
+            return
+
+
+def _cells(row: Any, said: Callable[[str], str]) -> Sequence[Any]:
+    if isinstance(row, EventLine):
+        goals = " ".join(goal.label for goal in row.goals)
+        became = said(describe.became(row))
+        mode = _mode(test=row.test)
+        named = said(row.provider_event_id or "")
+        return row.label, at(row.received_at_ms), row.source, said(row.type), named, mode, became, goals
+    if isinstance(row, GoalLine):
+        how, why = said(describe.how_known(row)), said(row.message or row.reason or "")
+        visitor = None if row.visitor is None else said(row.visitor)
+        return (
+            *(row.label, at(row.created_at_ms), row.source, said(row.called), visitor, how, row.state, why),
+            *(row.rule_id, row.destination, _mode(test=row.test), f"ev_{row.event_id}", at(row.delivered_at_ms)),
+        )
+    attempt, goal = row.attempt, row.goal
+    visitor = None if goal.visitor is None else said(goal.visitor)
+    began = at(attempt.started_at_ms)
+    what = (attempt.kind, attempt.outcome or activity.UNDER_WAY, attempt.status)
+    return attempt.id, began, goal.label, said(goal.called), visitor, goal.destination, *what
+
+
+def _mode(*, test: bool) -> str:
+    return "test" if test else "live"
+
+
+# ------------------------------------------------------------------------------------------------------------ many rows
+
+
+_TITLES: Final = {
+    "replay": "Replay these events?",
+    "retry": "Retry these goals?",
+    "cancel": "Cancel these goals?",
+}
+
+
+def _asked(bridge: Bridge, what: str) -> Response:
+    chosen = _chosen(bridge, what, request.args)
+    return _under_way(what, chosen) if "done" in request.args else _preview(bridge, what, chosen)
+
+
+def _chosen(bridge: Bridge, what: str, values: Any) -> Filter:
+    """The list, from a row on: what comes after the preview is not part of it."""
+    kind = ACTIONS[what].kind
+    with bridge.store.read(quick=True) as conn:
+        chosen = filters.read({**values.to_dict(), "kind": kind}, clock.read_ms(conn))
+        before = chosen.wanted.before or activity.newest_id(conn, kind) + 1
+    return replace(chosen, wanted=replace(chosen.wanted, before=before, after=None))
+
+
+def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
+    action = ACTIONS[what]
+    with bridge.store.read(quick=True) as conn:
+        matching = activity.count(conn, action.kind, chosen.wanted, within(_LOOK_S))
+        first = activity.page(conn, action.kind, chosen.wanted, FORETOLD, within(_LOOK_S)) if what == "replay" else None
+    number = f"{'at least ' if matching.reached is not None else ''}{count(matching.number, action.kind[:-1])}"
+    said = None
+    if first is not None and first.rows:
+        preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
+        said = replay.summary(list(replay.foretell(bridge.store, preparer, [row.id for row in first.rows])))
+    return _bulk_page(
+        what,
+        chosen,
+        number=number,
+        size=ROUND if matching.reached is not None else min(ROUND, matching.number),
+        any=bool(matching.number) or matching.reached is not None,
+        states=bulk.foretell(what, matching.by_state) if what != "replay" else (),
+        foretold=said,
+        foretold_of=len(first.rows) if first is not None else 0,
+    )
+
+
+def _round(bridge: Bridge, what: str) -> ResponseReturnValue:
+    """Do the next rows, then show how far it came."""
+    chosen = _chosen(bridge, what, request.form)
+    done = bulk.run(bridge.store, what, chosen.wanted, _about(chosen), within(2.0))
+    if done.done:
+        bridge.wake()
+        changed(what, _about(chosen), done.sentence)
+    so_far = filters.number(request.form, "done") + done.done
+    left = filters.number(request.form, "left") + done.left
+    if done.reached is None:
+        notice(bulk.done_sentence(ACTIONS[what], so_far, left))
+        if request.headers.get("HX-Request"):  # which would put the list where the round was
+            return Response(headers={"HX-Redirect": chosen.address()})
+        return redirect(chosen.address(), 303)
+    return redirect(chosen.address(f"{PATH}/{what}", before=done.reached, done=so_far, left=left), 303)
+
+
+def _about(chosen: Filter) -> str:
+    """The filter, for the row of recent changes."""
+    return " ".join(f"{name}={value}" for name, value in sorted(chosen.given.items())) or f"all {chosen.kind}"
+
+
+def _under_way(what: str, chosen: Filter) -> Response:
+    done, left = filters.number(request.args, "done"), filters.number(request.args, "left")
+    return _bulk_page(what, chosen, so_far=bulk.done_sentence(ACTIONS[what], done, left), done=done, left=left)
+
+
+def _bulk_page(what: str, chosen: Filter, **values: Any) -> Response:
+    empty = dict.fromkeys(("number", "any", "states", "foretold", "foretold_of", "so_far", "done", "left"))
+    return page(
+        "activity_bulk.html",
+        title=_TITLES[what],
+        here="activity",
+        chosen=chosen,
+        button=what.capitalize(),
+        action=f"{PATH}/{what}",
+        **{**empty, "size": ROUND, **values},
+    )

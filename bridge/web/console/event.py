@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from flask import Blueprint, Response, redirect, request, url_for
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.app import Bridge
     from bridge.model import Source
-    from bridge.store.operator.queries import EventDetail, GoalDetail
+    from bridge.store.operator.queries import EventDetail, GoalLine
 
 FIND_MAX: Final = 200  # characters of what is looked for in a body
 
@@ -33,42 +34,18 @@ log = logs.get("console")
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-
-    @routes.get("/events/<name>")
-    def show_event(name: str) -> ResponseReturnValue:
-        return _show(bridge, name)
-
-    @routes.get("/events/<name>/body")
-    def download_body(name: str) -> ResponseReturnValue:
-        return _download(bridge, _event(bridge, name))
-
-    @routes.get("/events/<name>/replay")
-    def replay_event(name: str) -> ResponseReturnValue:
-        return _foretell(bridge, _event(bridge, name))
-
-    @routes.post("/events/<name>/replay")
-    def replay_sent(name: str) -> ResponseReturnValue:
-        return _replay(bridge, _event(bridge, name))
-
-    @routes.post("/events/<name>/ignore")
-    def ignore_sent(name: str) -> ResponseReturnValue:
-        return _ignore(bridge, _event(bridge, name))
-
-    @routes.get("/goals/<name>")
-    def show_goal(name: str) -> ResponseReturnValue:
-        return redirect(_of_goal(_goal(bridge, name)))
-
-    @routes.get("/goals/<name>/<any(retry, cancel):action>")
-    def ask_about_goal(name: str, action: str) -> ResponseReturnValue:
-        return _ask(bridge, _goal(bridge, name), action)
-
-    @routes.post("/goals/<name>/retry")
-    def retry_sent(name: str) -> ResponseReturnValue:
-        return _retry(bridge, _goal(bridge, name))
-
-    @routes.post("/goals/<name>/cancel")
-    def cancel_sent(name: str) -> ResponseReturnValue:
-        return _cancel(bridge, _goal(bridge, name))
+    for path, endpoint, view, method in (
+        ("/events/<name>", "show_event", _show, "GET"),
+        ("/events/<name>/body", "download_body", _download, "GET"),
+        ("/events/<name>/replay", "replay_event", _foretell, "GET"),
+        ("/events/<name>/replay", "replay_sent", _replay, "POST"),
+        ("/events/<name>/ignore", "ignore_sent", _ignore, "POST"),
+        ("/goals/<name>", "show_goal", _show_goal, "GET"),
+        ("/goals/<name>/<any(retry, cancel):action>", "ask_about_goal", _ask, "GET"),
+        ("/goals/<name>/retry", "retry_sent", _retry, "POST"),
+        ("/goals/<name>/cancel", "cancel_sent", _cancel, "POST"),
+    ):
+        routes.add_url_rule(path, endpoint, partial(view, bridge), methods=[method])
 
 
 # ------------------------------------------------------------------------------------------------------------- look
@@ -103,6 +80,10 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
     )
 
 
+def _show_goal(bridge: Bridge, name: str) -> ResponseReturnValue:
+    return redirect(_of_goal(_goal(bridge, name)))
+
+
 def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
     with bridge.store.read() as conn:
         found = queries.find(conn, storable(name)).events
@@ -111,8 +92,9 @@ def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
     return redirect(_of_event(found[0]))
 
 
-def _download(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+def _download(bridge: Bridge, name: str) -> ResponseReturnValue:
     """The whole body as it came, but for what is secret."""
+    detail = _event(bridge, name)
     if detail.event.body is None:
         raise NotFound
     _, secrets = _unshowable(bridge, detail)
@@ -147,21 +129,21 @@ def _event(bridge: Bridge, name: str) -> EventDetail:
     return found
 
 
-def _goal(bridge: Bridge, name: str) -> GoalDetail:
+def _goal(bridge: Bridge, name: str) -> GoalLine:
     number = _number("goal", name)
     with bridge.store.read() as conn:
         found = None if number is None else queries.show_goal(conn, number)
     if found is None:
         raise NotFound
-    return found
+    return found.goal
 
 
 def _of_event(event_id: int) -> str:
     return url_for("console.show_event", name=f"ev_{event_id}")
 
 
-def _of_goal(detail: GoalDetail) -> str:
-    return f"{_of_event(detail.goal.event_id)}#{detail.goal.label}"
+def _of_goal(goal: GoalLine) -> str:
+    return f"{_of_event(goal.event_id)}#{goal.label}"
 
 
 # ----------------------------------------------------------------------------------------------------------- change
@@ -173,7 +155,8 @@ def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = F
     return page("confirm.html", title=title, here="activity", sentences=sentences, form=form)
 
 
-def _foretell(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+def _foretell(bridge: Bridge, name: str) -> ResponseReturnValue:
+    detail = _event(bridge, name)
     preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
     found = list(replay.foretell(bridge.store, preparer, [detail.line.id]))
     _, secrets = _unshowable(bridge, detail)
@@ -182,7 +165,8 @@ def _foretell(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
     return _asked(f"Replay {detail.line.label}?", _of_event(detail.line.id), "Replay it", *said)
 
 
-def _replay(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
+def _replay(bridge: Bridge, name: str) -> ResponseReturnValue:
+    detail = _event(bridge, name)
     line = detail.line
 
     def replayed(conn: Connection) -> Done:
@@ -195,8 +179,8 @@ def _replay(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
     return redirect(_of_event(line.id), 303)
 
 
-def _ignore(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
-    line = detail.line
+def _ignore(bridge: Bridge, name: str) -> ResponseReturnValue:
+    line = _event(bridge, name).line
 
     def ignored(conn: Connection) -> Done:
         if inbox.ignore(conn, event_id=line.id):
@@ -207,22 +191,22 @@ def _ignore(bridge: Bridge, detail: EventDetail) -> ResponseReturnValue:
     return redirect(_of_event(line.id), 303)
 
 
-def _ask(bridge: Bridge, detail: GoalDetail, action: str) -> ResponseReturnValue:
+def _ask(bridge: Bridge, name: str, action: str) -> ResponseReturnValue:
     """Whether a goal is to be sent, or never."""
-    goal = detail.goal
+    goal = _goal(bridge, name)
     with bridge.store.read() as conn:
         stands = describe.standing(goal, describe.moment(conn, bridge.settings.environ))
     said = event.showable([f"{goal.called}: {stands}."], (), personal=False)
     if action == "cancel":
-        return _asked(f"Cancel {goal.label}?", _of_goal(detail), "Never send it", *said, danger=True)
+        return _asked(f"Cancel {goal.label}?", _of_goal(goal), "Never send it", *said, danger=True)
     if goal.state == "delivered":
         said.append(describe.again([goal.label]))
-        return _asked(f"Send {goal.label} again?", _of_goal(detail), "Send it again", *said, again=True)
-    return _asked(f"Retry {goal.label}?", _of_goal(detail), "Send it now", *said)
+        return _asked(f"Send {goal.label} again?", _of_goal(goal), "Send it again", *said, again=True)
+    return _asked(f"Retry {goal.label}?", _of_goal(goal), "Send it now", *said)
 
 
-def _retry(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
-    goal = detail.goal
+def _retry(bridge: Bridge, name: str) -> ResponseReturnValue:
+    goal = _goal(bridge, name)
     again = "again" in request.form  # only where the page said that it was delivered
 
     def retried(conn: Connection) -> Done:
@@ -231,11 +215,11 @@ def _retry(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
         return Done(goal.label, sentence, nothing=outcome in describe.NOTHING_DONE)
 
     change(bridge, "retry", retried)
-    return redirect(_of_goal(detail), 303)
+    return redirect(_of_goal(goal), 303)
 
 
-def _cancel(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
-    goal = detail.goal
+def _cancel(bridge: Bridge, name: str) -> ResponseReturnValue:
+    goal = _goal(bridge, name)
 
     def cancelled(conn: Connection) -> Done:
         outcome = actions.cancel(conn, goal.id)
@@ -243,4 +227,4 @@ def _cancel(bridge: Bridge, detail: GoalDetail) -> ResponseReturnValue:
         return Done(goal.label, sentence, nothing=outcome is not actions.Cancelled.CANCELLED)
 
     change(bridge, "cancel", cancelled)
-    return redirect(_of_goal(detail), 303)
+    return redirect(_of_goal(goal), 303)

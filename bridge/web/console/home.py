@@ -1,13 +1,17 @@
 """`/console/`: before the first goal a checklist that ticks itself; then how the bridge is, and what came last.
 
 What is counted is kept for seconds, and counted in the background where that takes long (`bridge.web.cached`), so that
-pages which ask again and again cost the database little. The report has a page of its own.
+pages which ask again and again cost the database little. The report has a page of its own. Nothing is drawn or scaled
+by a script: a chart is as wide as its place (`viewBox`), and has its numbers in a table beside it. `/console/changes`
+lists all of what the first page shows a few of: what people changed, in the console and by commands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -18,7 +22,7 @@ from bridge.store.operator import changes, queries, tallies
 from bridge.text import count
 from bridge.web import health
 from bridge.web.cached import NOTICED_S, Cached, CachedInBackground
-from bridge.web.console import charts, filters, sources
+from bridge.web.console import filters, sources
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
 from bridge.workbench import describe, setting_up
@@ -34,14 +38,17 @@ if TYPE_CHECKING:
     from bridge.store.operator.queries import EventLine
     from bridge.store.operator.status import DestinationState, Snapshot
     from bridge.store.operator.tallies import Progress, Queue
-    from bridge.web.console.charts import Chart
     from bridge.web.console.sources import SourceRow
     from bridge.workbench.overview import Figures, FirstStep
 
 LIVE: Final = 10  # events
 CHANGES: Final = 5
 FIGURES_S: Final = 2.0  # for which they are kept
+CHANGES_PAGE: Final = 50
+WIDTH: Final = 480  # of a chart
 _LOW, _HIGH = 64, 110  # heights of charts
+_GAP: Final = 0.28  # of a bar's place
+_LEAST: Final = 2.0  # so that one event beside a thousand is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ class Overview:
             "days": list(zip(days, figures.days, strict=True)),
             "events_chart": _hourly(hours, [one.events for one in figures.hours], "event"),
             "goals_chart": _hourly(hours, [one.goals for one in figures.hours], "goal"),
-            "days_chart": charts.chart(
+            "days_chart": chart(
                 [(("bar", one.goals.delivered), ("bar second", one.goals.others)) for one in figures.days],
                 [
                     f"{day}: {count(one.goals.all, 'goal')}, {one.goals.delivered} delivered"
@@ -171,7 +178,8 @@ class Overview:
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
-    """The page, and the parts of it that are asked for again."""
+    """The page and the parts of it that are asked for again; and the recent changes."""
+    routes.add_url_rule("/changes", "recent_changes", partial(_changes, bridge))
     found = Overview(bridge)
     ahead = (found.figures, found.unnamed)
     routes.record_once(lambda state: state.app.extensions.setdefault(AHEAD, []).extend(ahead))
@@ -209,6 +217,15 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
         with bridge.store.read(quick=True) as conn:
             events = _live(conn)
         return fragment("_home_live.html", live=events, after=known, polls=True, **_words(bridge))
+
+
+def _changes(bridge: Bridge) -> Response:
+    before = filters.row(request.args, "before")
+    with bridge.store.read() as conn:
+        rows = changes.recent(conn, CHANGES_PAGE + 1, before)
+    older = rows[CHANGES_PAGE - 1].id if len(rows) > CHANGES_PAGE else None
+    shown = rows[:CHANGES_PAGE]
+    return page("changes.html", title="Recent changes", rows=shown, older=older, newest=before is None)
 
 
 def _live(conn: Connection) -> list[EventLine]:
@@ -260,4 +277,59 @@ def _attributed(found: Attribution) -> AttributionRow:
 
 def _hourly(hours: list[str], numbers: list[int], noun: str) -> Chart:
     titles = [f"{hour} UTC: {count(number, noun)}" for hour, number in zip(hours, numbers, strict=True)]
-    return charts.chart([(("bar", number),) for number in numbers], titles, _LOW)
+    return chart([(("bar", number),) for number in numbers], titles, _LOW)
+
+
+# --------------------------------------------------------------------------------------------------------------- charts
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A part of a bar. kind: a class of the stylesheet."""
+
+    y: float
+    height: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One place of a chart: its bar, from below, and what it says on hover."""
+
+    x: float
+    parts: tuple[Rectangle, ...]
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """width: of a bar. ground: the outline of all places, full or empty. peak: the largest sum, which fills one."""
+
+    bars: tuple[Bar, ...]
+    height: int
+    width: float
+    ground: str
+    peak: int
+
+
+def chart(values: Sequence[Sequence[tuple[str, int]]], titles: Sequence[str], height: int) -> Chart:
+    """A bar for each of `values`: (kind, number) of its parts, from below."""
+    step = WIDTH / max(len(values), 1)
+    width = round(step * (1 - _GAP), 2)
+    peak = max((sum(number for _, number in parts) for parts in values), default=0)
+    bars = tuple(
+        Bar(round(place * step + step * _GAP / 2, 2), _stacked(parts, peak, height), title)
+        for place, (parts, title) in enumerate(zip(values, titles, strict=True))
+    )
+    ground = "".join(f"M{bar.x} 0h{width}v{height}h-{width}z" for bar in bars)
+    return Chart(bars, height, width, ground, peak)
+
+
+def _stacked(parts: Sequence[tuple[str, int]], peak: int, height: int) -> tuple[Rectangle, ...]:
+    found, top = [], float(height)
+    for kind, number in parts:
+        if number:
+            size = max(number / peak * (height - _LEAST * len(parts)), _LEAST)
+            top -= size
+            found.append(Rectangle(round(top, 2), round(size, 2), kind))
+    return tuple(found)

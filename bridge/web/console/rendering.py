@@ -1,13 +1,24 @@
-"""How a page becomes HTML: what every template knows, the headers of every answer, and errors as pages."""
+"""How a page becomes HTML: what every template knows, the headers of every answer, and errors as pages.
+
+The stylesheet and scripts are here, too: each under a name that changes with its content, so that browsers keep it for
+ever. They are the only answers of the console that need no session, and are packed once per process.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import csv
+import gzip
+import hashlib
+import io
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from flask import Response, g, render_template, request
+from flask import Response, g, render_template, request, url_for
 from flask.templating import Environment
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException, NotFound
@@ -17,11 +28,11 @@ from bridge.errors import BridgeError, StoreError
 from bridge.server import give_back_memory
 from bridge.server.framing import BODY_LIMIT
 from bridge.store.operator import activity, changes
-from bridge.web.console import static
+from bridge.web.messages import plain
 from bridge.workbench.describe import state_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from flask import Blueprint
     from flask.blueprints import BlueprintSetupState
@@ -35,6 +46,13 @@ POLICY: Final = (
     " base-uri 'none'; frame-ancestors 'none'"
 )
 SHORT: Final = 120  # characters of a value in a list
+_TYPES: Final = {
+    "console.css": "text/css; charset=utf-8",
+    "console.js": "text/javascript; charset=utf-8",
+    "htmx.min.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_FOR_EVER: Final = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 
 log = logs.get("console")
 
@@ -101,6 +119,22 @@ def change(bridge: Bridge, what: str, work: Callable[[Connection], Done]) -> Don
 def changed(what: str, about: str, sentence: str) -> None:
     """Log what a person changed."""
     log.info("console.changed", what=what, about=about, sentence=sentence, address=request.remote_addr)
+
+
+def as_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Lines of a CSV file. No string in it is taken for a formula by a spreadsheet, whatever an event put there."""
+    text = io.StringIO()
+    csv.writer(text).writerows([[_inert(cell) for cell in row] for row in rows])
+    return text.getvalue()
+
+
+def _inert(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    return f"'{visible(cell)}" if _FORMULA.match(cell) else visible(cell)
+
+
+_FORMULA: Final = re.compile("\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]| *[\t\r\n]")  # \uff1d to \uff20: their wide forms
 
 
 # ------------------------------------------------------------------------------------------------------ templates
@@ -191,6 +225,7 @@ class _Templates(Environment):
 
 def register(routes: Blueprint, sessions: Sessions) -> None:
     """What every page of the blueprint shares."""
+    routes.add_url_rule("/static/<digest>/<name>", "static_file", _static_file)
 
     @routes.record
     def prepare(state: BlueprintSetupState) -> None:
@@ -209,8 +244,8 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
             "csrf_token": g.get("csrf"),
             "take_notice": _take_notice,
             "navigation": NAVIGATION,
-            "static_address": static.address,
-            "static_integrity": lambda name: static.of(name).integrity,
+            "static_address": lambda name: url_for("console.static_file", digest=_static(name).digest, name=name),
+            "static_integrity": lambda name: _static(name).integrity,
         }
 
     @routes.after_request
@@ -228,6 +263,34 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
     routes.register_error_handler(BridgeError, _not_done)
     routes.register_error_handler(StoreError, _no_database)
     routes.register_error_handler(Exception, _failed)
+
+
+class StaticFile(NamedTuple):
+    """integrity: as browsers check it (`sha384-…`)."""
+
+    content: bytes
+    packed: bytes
+    digest: str
+    integrity: str
+
+
+@lru_cache(maxsize=len(_TYPES))
+def _static(name: str) -> StaticFile:
+    content = files("bridge.web.console").joinpath("static", name).read_bytes()
+    digest = hashlib.sha384(content).digest()
+    integrity = f"sha384-{base64.b64encode(digest).decode()}"
+    return StaticFile(content, gzip.compress(content, 9, mtime=0), digest.hex()[:16], integrity)
+
+
+def _static_file(digest: str, name: str) -> Response:
+    if name not in _TYPES or _static(name).digest != digest:
+        return plain(404, "There is no file of this name. Reload the page.")
+    found = _static(name)
+    answer = Response(found.content, headers=_FOR_EVER, content_type=_TYPES[name])
+    if request.accept_encodings.quality("gzip"):
+        answer.set_data(found.packed)
+        answer.content_encoding = "gzip"
+    return answer
 
 
 def _take_notice() -> str | None:

@@ -5,9 +5,6 @@ It reads every goal of the days, so it is a request of its own, and what was add
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +16,7 @@ from bridge import alarms
 from bridge.settings import MS
 from bridge.store.clock import read_ms
 from bridge.web.cached import Cached
-from bridge.web.console.rendering import fragment, page, showable
+from bridge.web.console.rendering import as_csv, fragment, page, showable
 from bridge.workbench import describe, report
 
 if TYPE_CHECKING:
@@ -32,8 +29,6 @@ _HEADS: Final = (
     "source", "rule", "kind", "goals", "delivered", "waiting", "without visitor", "currency",
     "amount with visitor", "amount without visitor",
 )  # fmt: skip
-_FORMULA: Final = re.compile("\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")  # what a spreadsheet may take for one
-_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
@@ -62,7 +57,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     def report_csv() -> Response:
         since, told = asked()
         headers = {"Content-Disposition": f'attachment; filename="datafast-bridge-report-{since}.csv"'}
-        return Response(as_csv(told), headers=headers, content_type="text/csv; charset=utf-8")
+        return Response(as_csv(_rows(told)), headers=headers, content_type="text/csv; charset=utf-8")
 
 
 def _report(bridge: Bridge, days: int) -> Report:
@@ -81,25 +76,14 @@ def _shown(bridge: Bridge, told: Report, since: str) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------ CSV
-
-
-def as_csv(told: Report) -> str:
-    """A line for each rule and currency. No cell is taken for a formula, whatever a rule or a currency is called."""
-    written = io.StringIO()
-    csv.writer(written).writerows([_HEADS, *([_cell(value) for value in row] for row in _rows(told))])
-    return written.getvalue()
-
-
 def _rows(told: Report) -> Iterator[Iterable[object]]:
+    """A line for each rule and currency."""
+    yield _HEADS
     for rule in told.rules:
         counts = (rule.goals, rule.states["delivered"], rule.waiting, rule.goals - rule.with_visitor)
-        money = [one for one in told.money if (one.source, one.rule) == (rule.source, rule.rule)]
-        sums = [(one.currency, str(one.with_visitor.amount), str(one.without_visitor.amount)) for one in money]
-        for amounts in sums or [("", "", "")]:
-            yield (rule.source, rule.rule, rule.kind, *counts, *amounts)
-
-
-def _cell(value: object) -> str:
-    text = str(value)
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+        sums = [one for one in told.money if (one.source, one.rule) == (rule.source, rule.rule)]
+        begin = (rule.source, rule.rule, rule.kind, *counts)
+        for one in sums:
+            yield (*begin, one.currency, one.with_visitor.amount, one.without_visitor.amount)
+        if not sums:
+            yield (*begin, "", "", "")

@@ -1,22 +1,26 @@
-"""What a person does about links: bind a visitor, forget a key, forget a person; each with a preview first.
+"""`/console/people`: a search and the people of late; one person over all sources; and what is done about links.
 
-A key that holds an e-mail address stands in no address of the console: the commands take it.
+A visitor is bound, a key or a person forgotten, each with a preview first. An e-mail address is looked for by its hash:
+it comes in the body of a form, and stands in no address and on no page. A key that holds one stands in no address
+either: the commands take it.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, redirect, request, url_for
 
 from bridge import identity
 from bridge.errors import BridgeError
-from bridge.identity.sentences import best_first
+from bridge.identity.sentences import best_first, in_words
+from bridge.masking import without_addresses
 from bridge.model import Key
-from bridge.store.operator import activity, forgetting, threads
+from bridge.store.operator import activity, forgetting, queries, threads
+from bridge.text import count, money
 from bridge.web.console import filters
-from bridge.web.console.person import NAMING, address
 from bridge.web.console.rendering import Done, change, notice, page
 from bridge.workbench import linking, stored, why
 
@@ -33,26 +37,91 @@ if TYPE_CHECKING:
     from bridge.workbench.why import Someone
 
 FOUND_MAX: Final = 300  # events that only their bodies tell, which an address can still carry
+NO_ADDRESSES: Final = "Addresses are remembered, as hashes, once BRIDGE_MATCH_EMAIL is on."
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
+    for path, endpoint, view, method in (
+        ("/people", "people", _people, "GET"),
+        ("/people", "find_person", _find, "POST"),
+        ("/people/<path:name>", "show_person", _show, "GET"),
+        ("/people/bind", "bind", _bind_form, "GET"),
+        ("/people/bind", "bind_sent", _bind, "POST"),
+        ("/people/forget", "forget", _forget_form, "GET"),
+        ("/people/forget", "forget_sent", _forget, "POST"),
+    ):
+        routes.add_url_rule(path, endpoint, partial(view, bridge), methods=[method])
 
-    @routes.get("/people/bind")
-    def bind() -> ResponseReturnValue:
-        return _bind_form(bridge)
 
-    @routes.post("/people/bind")
-    def bind_sent() -> ResponseReturnValue:
-        return _bind(bridge)
+def _people(bridge: Bridge) -> ResponseReturnValue:
+    if "who" in request.args:
+        return _show(bridge, request.args["who"])
+    with bridge.store.read() as conn:
+        seen = why.lately(conn)
+    return page("people.html", title="People", here="people", seen=seen, **NAMING)
 
-    @routes.get("/people/forget")
-    def forget() -> ResponseReturnValue:
-        return _forget_key_form(bridge) if "key" in request.args else _forget_form(bridge)
 
-    @routes.post("/people/forget")
-    def forget_sent() -> ResponseReturnValue:
-        return _forget_key(bridge) if "key" in request.form else _forget(bridge)
+def _find(bridge: Bridge) -> ResponseReturnValue:
+    return _found(bridge, request.form.get("who", "").strip())
+
+
+def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
+    return _found(bridge, name) if "@" in name else _person_page(bridge, name)
+
+
+def address(name: str, **more: Any) -> str:
+    """The address of a person's page. An id like `../a` would lead elsewhere as a path, so it becomes a parameter."""
+    if {"", ".", ".."} & set(name.split("/")):
+        return url_for("console.people", who=name, **more)
+    return url_for("console.show_person", name=name, **more)
+
+
+def kind_of(key: KeyLine) -> str:
+    """What a key is the key of, in words."""
+    return "e-mail" if key.kind == "email" else in_words(key.kind)
+
+
+NAMING: Final[dict[str, Any]] = {
+    "address": address,
+    "public": why.public,
+    "hidden": without_addresses,
+    "kind_of": kind_of,
+    "counted": count,
+    "money": money,
+}
+
+
+def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
+    """Lead to the page of whom was looked for."""
+    with bridge.store.read() as conn:
+        name = why.address_of(conn, text[: why.LONGEST])
+    if name is None:
+        what = "No such e-mail address is remembered" if text else "Type an id or an e-mail address"
+        notice(f"{what}. {NO_ADDRESSES}" if text else f"{what}.")
+        return redirect(url_for("console.people"), 303)
+    return redirect(address(name), 303)
+
+
+def _person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
+    """Everything about one person, or what to do if nobody is known by this id."""
+    before = filters.row(request.args, "before")
+    with bridge.store.read() as conn:
+        view = why.person_page(conn, name, bridge.settings, before)
+        events = queries.find(conn, why.readable(name)[: why.LONGEST]).events if view is None else ()
+    if view is None:
+        return page(
+            "nobody.html", title="Nobody is known by this id", here="people", code=404, name=name, events=events
+        )
+    return page(
+        "person.html",
+        title=view.someone.called[0].upper() + view.someone.called[1:],
+        here="people",
+        view=view,
+        name=view.someone.name,
+        before=before,
+        **NAMING,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- bind
@@ -154,6 +223,8 @@ def _forget_key(bridge: Bridge) -> ResponseReturnValue:
 
 def _forget_form(bridge: Bridge) -> ResponseReturnValue:
     """What is stored, as far as bodies were looked through; the page asks for the next part until all were."""
+    if "key" in request.args:
+        return _forget_key_form(bridge)
     name = request.args.get("person", "")
     if "@" in name:
         with bridge.store.read() as conn:
@@ -185,6 +256,8 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
 
 
 def _forget(bridge: Bridge) -> ResponseReturnValue:
+    if "key" in request.form:
+        return _forget_key(bridge)
     someone = _someone(bridge, request.form.get("person", ""))
     what = _to_forget(bridge, someone, _ids(request.form.get("found", "")), None)
     done = change(bridge, "forget", lambda conn: Done("", linking.forget(conn, what)))
