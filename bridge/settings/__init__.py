@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -79,15 +79,18 @@ def _pair(text: str) -> tuple[int, int]:
     return _at_most("1d")(parts[0]), _at_most("1d")(parts[1])
 
 
-def _up_to(most: int) -> Callable[[str], int]:
-    """A number of things of which more would only fail later, because each costs something."""
-
+def _whole(least: int, most: int, allowed: str) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not 0 < int(text) <= most:
-            raise ValueError(f"a whole number above zero, at most {most}")
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or not least <= int(text) <= most:
+            raise ValueError(allowed)
         return int(text)
 
     return parse
+
+
+def _up_to(most: int) -> Callable[[str], int]:
+    """A number of things of which more would only fail later, because each costs something."""
+    return _whole(1, most, f"a whole number above zero, at most {most}")
 
 
 def _at_most(longest: str) -> Callable[[str], int]:
@@ -101,12 +104,6 @@ def _at_most(longest: str) -> Callable[[str], int]:
     return parse
 
 
-def _days(text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", text, re.ASCII):
-        raise ValueError("a number of days, 0 or more")
-    return int(text)
-
-
 def _share(text: str) -> float:
     """A share of all; `off` is 0."""
     if text == "off":
@@ -114,12 +111,6 @@ def _share(text: str) -> float:
     if not re.fullmatch(r"0?\.\d{1,4}|1(\.0{1,4})?", text, re.ASCII) or float(text) == 0:
         raise ValueError("a share above 0 and at most 1, such as 0.5, or off")
     return float(text)
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > 65_535:
-        raise ValueError("a port number from 0 to 65535")
-    return int(text)
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -131,15 +122,6 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-_WRONG_KEYS: Final = {
-    "dfid_": "this is the tracking id of the script tag; an API key begins with df_ (website settings, API)",
-    "eyJ": "this is the token of a shared dashboard link; an API key begins with df_",
-    "sk_": "this is a Stripe key; a DataFast API key begins with df_",
-    "rk_": "this is a Stripe key; a DataFast API key begins with df_",
-    "we_": "this is the id of a Stripe webhook endpoint; a DataFast API key begins with df_",
-}
-
-
 class WrongKind(ValueError):
     """The value is of another known kind; the message says which."""
 
@@ -148,34 +130,43 @@ class WrongPart(ValueError):
     """A part of the value is wrong; the message names that part, and shows nothing else of the value."""
 
 
-def api_key(text: str) -> str:
-    """Check a DataFast key by its prefix only; WrongKind says what else it is."""
-    for prefix, sentence in _WRONG_KEYS.items():
-        if text.startswith(prefix):
-            raise WrongKind(sentence)
-    if not re.fullmatch(r"dft?_[!-~]+", text):
-        raise ValueError("a DataFast website key (df_…) or account token (dft_…)")
-    return text
+def _key(form: str, allowed: str, others: Mapping[str, str]) -> Callable[[str], str]:
+    """Check a key by its prefix only; WrongKind says what else it is."""
+
+    def parse(text: str) -> str:
+        for prefix, sentence in others.items():
+            if text.startswith(prefix):
+                raise WrongKind(sentence)
+        if not re.fullmatch(form, text):
+            raise ValueError(allowed)
+        return text
+
+    return parse
 
 
-_WRONG_STRIPE_KEYS: Final = {
-    "pk_": "this is a publishable key, which may read nothing; create a restricted key (rk_live_…)",
-    "whsec_": "this is the signing secret of a webhook endpoint; it belongs into STRIPE_WEBHOOK_SECRET",
-    "we_": "this is the id of a Stripe webhook endpoint; create a restricted key (rk_live_…)",
-    "acct_": "this is the id of a Stripe account; create a restricted key (rk_live_…)",
-    "sk_org_": "this is the key of an organization; create a restricted key of the account (rk_live_…)",
-    "df": "this is a DataFast key; it belongs into DATAFAST_API_KEY",
-}
-
-
-def _stripe_key(text: str) -> str:
-    """Check a Stripe key by its prefix only, which also tells the mode."""
-    for prefix, sentence in _WRONG_STRIPE_KEYS.items():
-        if text.startswith(prefix):
-            raise WrongKind(sentence)
-    if not re.fullmatch(r"[rs]k_(live|test)_[!-~]+", text):
-        raise ValueError("a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)")
-    return text
+api_key: Final = _key(
+    r"dft?_[!-~]+",
+    "a DataFast website key (df_…) or account token (dft_…)",
+    {
+        "dfid_": "this is the tracking id of the script tag; an API key begins with df_ (website settings, API)",
+        "eyJ": "this is the token of a shared dashboard link; an API key begins with df_",
+        "sk_": "this is a Stripe key; a DataFast API key begins with df_",
+        "rk_": "this is a Stripe key; a DataFast API key begins with df_",
+        "we_": "this is the id of a Stripe webhook endpoint; a DataFast API key begins with df_",
+    },
+)
+_stripe_key: Final = _key(  # which also tells the mode
+    r"[rs]k_(live|test)_[!-~]+",
+    "a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)",
+    {
+        "pk_": "this is a publishable key, which may read nothing; create a restricted key (rk_live_…)",
+        "whsec_": "this is the signing secret of a webhook endpoint; it belongs into STRIPE_WEBHOOK_SECRET",
+        "we_": "this is the id of a Stripe webhook endpoint; create a restricted key (rk_live_…)",
+        "acct_": "this is the id of a Stripe account; create a restricted key (rk_live_…)",
+        "sk_org_": "this is the key of an organization; create a restricted key of the account (rk_live_…)",
+        "df": "this is a DataFast key; it belongs into DATAFAST_API_KEY",
+    },
+)
 
 
 def _api_url(text: str) -> str:
@@ -221,193 +212,147 @@ class Setting:
     name: str
     default: str | None
     help: str
-    parse: Callable[[str], Any] = str
-    secret: bool = False
-    group: str = "everyday"
-    is_path: bool = False
+    parse: Callable[[str], Any]
+    secret: bool
+    group: str
+    is_path: bool
 
     @property
     def field(self) -> str:
         return self.name.lower()
 
 
-_advanced: Final = partial(Setting, group="advanced")
-TABLE: Final[tuple[Setting, ...]] = (
-    Setting(
-        "DATAFAST_API_KEY",
-        None,
-        "DataFast website key (df_…) or account token (dft_…); goals wait until it is set",
-        api_key,
-        secret=True,
-    ),
-    Setting("DATAFAST_WEBSITE_ID", None, "the website's id (24 hex digits); needed with a dft_… token"),
-    Setting("DATAFAST_TEST_API_KEY", None, "key of a second website for test-mode events", api_key, secret=True),
-    Setting(
-        "DATAFAST_API_URL", "https://datafa.st/api/v1", "base URL of DataFast; https, except on loopback", _api_url
-    ),
-    Setting(
-        "DATABASE_URL",
-        "sqlite:///bridge.db",
-        "the database: SQLite (three slashes, then the file) or PostgreSQL (only libpq's own options)",
-        _database_url,
-        secret=True,
-    ),
-    Setting("BRIDGE_MAPPINGS", "mappings", "folder of mapping files (not its sub-folders)", is_path=True),
-    Setting(
-        "STRIPE_API_KEY",
-        None,
-        "restricted Stripe key (rk_live_…), to look up customers from before the bridge; unset: no lookups",
-        _stripe_key,
-        secret=True,
-    ),
-    Setting(
-        "BRIDGE_WORKER",
-        "inline",
-        "inline: a worker thread in every web process; off: run `worker` processes",
-        _one_of("inline", "off"),
-    ),
-    Setting(
-        "BRIDGE_ADMIN_TOKEN",
-        None,
-        "token for the console (16 characters or more), the details of /status, /metrics and POST /links/<source>",
-        secret=True,
-    ),
-    Setting("BRIDGE_LINKS_TOKEN", None, "token for POST /links/<source> only", secret=True),
-    Setting(
-        "BRIDGE_RETENTION_DAYS",
-        "30",
-        "days to keep bodies and attempts; 0: until their goals are final",
-        _days,
-    ),
-    Setting(
-        "BRIDGE_VISITOR_ID",
-        "uuid4",
-        "format of a visitor id: uuid4, or any (cookieless sites)",
-        _one_of("uuid4", "any"),
-    ),
-    Setting(
-        "BRIDGE_LOG_FORMAT", "auto", "auto: console on a terminal, json otherwise", _one_of("auto", "console", "json")
-    ),
-    Setting(
-        "BRIDGE_ALLOW_EPHEMERAL",
-        None,
-        "1: allow SQLite on a host that wipes its disks, because the file is on a persistent volume",
-        _flag,
-    ),
-    Setting(
-        "BRIDGE_ALERTS",
-        None,
-        "apprise URLs, separated by spaces, for messages when a problem begins or ends, and about goals with `notify`",
-        _alert_urls,
-        secret=True,
-    ),
-    Setting("PORT", "8000", "port of the web process", _port),
-    Setting(
-        "BRIDGE_HOST",
-        HERE,
-        "address of the web process; if unset where a platform sets PORT, 0.0.0.0 (all interfaces)",
-    ),
-    Setting("BRIDGE_PROCESSES", "1", "web processes", _up_to(256)),
-    Setting("BRIDGE_THREADS", "32", "maximum number of threads for pages, per web process", _up_to(1_024)),
-    _advanced("BRIDGE_RATE_PER_MINUTE", "58", "requests per minute for each DataFast token", _up_to(1_000_000)),
-    _advanced("BRIDGE_CONCURRENCY", "2", "requests to DataFast in flight, per process", _up_to(256)),
-    _advanced(
-        "BRIDGE_RETRY_SCHEDULE", "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed attempts", _schedule
-    ),
-    _advanced(
-        "BRIDGE_UNKNOWN_VISITOR_SCHEDULE",
-        "30s,2min,10min,1h",
-        "pauses while DataFast does not know the visitor yet",
-        _schedule,
-    ),
-    _advanced("BRIDGE_READBACK", "30s,60s", "delay before the first read-back, and before the second", _pair),
-    _advanced(
-        "BRIDGE_UNCONFIRMED",
-        "resend",
-        "what to do if nobody can tell whether a goal arrived: resend, or hold",
-        _one_of("resend", "hold"),
-    ),
-    _advanced("BRIDGE_LEASE", "60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d")),
-    _advanced("BRIDGE_DEADLINE", "10s", "time limit for one request to DataFast", _at_most("1h")),
-    _advanced("BRIDGE_REQUEST_DEADLINE", "10s", "time limit for one inbound request", _at_most("1h")),
-    _advanced("BRIDGE_PARK", "96h", "how long a goal waits for its visitor", _at_most(_FOREVER)),
-    _advanced(
-        "BRIDGE_WEAK_AFTER", "2min", "how long a goal waits before its customer's visitor counts", _at_most(_FOREVER)
-    ),
-    _advanced(
-        "BRIDGE_MAX_AGE",
-        "7d",
-        "goals older than this are not sent, because DataFast would date them today",
-        _at_most(_FOREVER),
-    ),
-    _advanced(
-        "BRIDGE_CUSTOMER_VISITOR",
-        "latest",
-        "which visitor of a customer counts: latest, or first",
-        _one_of("latest", "first"),
-    ),
-    _advanced("BRIDGE_MATCH_USER", "on", "find visitors by your app's user ids, across sources", _one_of("on", "off")),
-    _advanced(
-        "BRIDGE_MATCH_EMAIL",
-        "off",
-        "also find visitors by the hash of an e-mail address (docs/privacy.md)",
-        _one_of("on", "off"),
-    ),
-    _advanced(
-        "BRIDGE_ATTRIBUTION_ALARM",
-        "0.5",
-        "alarm when fewer than this share of a source's last purchases, sign-ups and so on have a visitor; or off",
-        _share,
-    ),
-)
+def _setting(
+    default: str | None,
+    help_: str,
+    parse: Callable[[str], Any] = str,
+    *,
+    secret: bool = False,
+    shown: bool = True,
+    group: str = "everyday",
+    is_path: bool = False,
+) -> Any:
+    """A field of `Settings` with its row of the table. shown: in a `repr`, which a secret never is."""
+    row = {"default": default, "help": help_, "parse": parse, "secret": secret, "group": group, "is_path": is_path}
+    return field(repr=shown and not secret, metadata=row)
+
+
+_advanced: Final = partial(_setting, group="advanced")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `load` returns. Field names are the settings' names in lower case; durations are milliseconds.
+    """What `load` returns. A field is named as its setting, in lower case; durations are milliseconds.
 
     problems: what is wrong, although the bridge starts with it.
     environ: the whole environment, for the `${NAME}` of mapping files.
     """
 
-    datafast_api_key: str | None = field(repr=False)
-    datafast_website_id: str | None
-    datafast_test_api_key: str | None = field(repr=False)
-    datafast_api_url: str = field(repr=False)  # may hold a password
-    database_url: str = field(repr=False)
-    bridge_mappings: str
-    stripe_api_key: str | None = field(repr=False)
-    bridge_worker: str
-    bridge_admin_token: str | None = field(repr=False)
-    bridge_links_token: str | None = field(repr=False)
-    bridge_retention_days: int
-    bridge_visitor_id: str
-    bridge_log_format: str
-    bridge_allow_ephemeral: bool
-    bridge_alerts: tuple[str, ...] = field(repr=False)
-    port: int
-    bridge_host: str
-    bridge_processes: int
-    bridge_threads: int
-    bridge_rate_per_minute: int
-    bridge_concurrency: int
-    bridge_retry_schedule: Schedule
-    bridge_unknown_visitor_schedule: Schedule
-    bridge_readback: tuple[int, int]
-    bridge_unconfirmed: str
-    bridge_lease: int
-    bridge_deadline: int
-    bridge_request_deadline: int
-    bridge_park: int
-    bridge_weak_after: int
-    bridge_max_age: int
-    bridge_customer_visitor: str
-    bridge_match_user: str
-    bridge_match_email: str
-    bridge_attribution_alarm: float
+    datafast_api_key: str | None = _setting(
+        None, "DataFast website key (df_…) or account token (dft_…); goals wait until it is set", api_key, secret=True
+    )
+    datafast_website_id: str | None = _setting(None, "the website's id (24 hex digits); needed with a dft_… token")
+    datafast_test_api_key: str | None = _setting(
+        None, "key of a second website for test-mode events", api_key, secret=True
+    )
+    datafast_api_url: str = _setting(
+        "https://datafa.st/api/v1",
+        "base URL of DataFast; https, except on loopback",
+        _api_url,
+        shown=False,  # it may hold a password
+    )
+    database_url: str = _setting(
+        "sqlite:///bridge.db",
+        "the database: SQLite (three slashes, then the file) or PostgreSQL (only libpq's own options)",
+        _database_url,
+        secret=True,
+    )
+    bridge_mappings: str = _setting("mappings", "folder of mapping files (not its sub-folders)", is_path=True)
+    stripe_api_key: str | None = _setting(
+        None,
+        "restricted Stripe key (rk_live_…), to look up customers from before the bridge; unset: no lookups",
+        _stripe_key,
+        secret=True,
+    )
+    bridge_worker: str = _setting(
+        "inline", "inline: a worker thread in every web process; off: run `worker` processes", _one_of("inline", "off")
+    )
+    bridge_admin_token: str | None = _setting(
+        None,
+        "token for the console (16 characters or more), the details of /status, /metrics and POST /links/<source>",
+        secret=True,
+    )
+    bridge_links_token: str | None = _setting(None, "token for POST /links/<source> only", secret=True)
+    bridge_retention_days: int = _setting(
+        "30",
+        "days to keep bodies and attempts; 0: until their goals are final",
+        _whole(0, 99_999, "a number of days, 0 or more"),
+    )
+    bridge_visitor_id: str = _setting(
+        "uuid4", "format of a visitor id: uuid4, or any (cookieless sites)", _one_of("uuid4", "any")
+    )
+    bridge_log_format: str = _setting(
+        "auto", "auto: console on a terminal, json otherwise", _one_of("auto", "console", "json")
+    )
+    bridge_allow_ephemeral: bool = _setting(
+        None, "1: allow SQLite on a host that wipes its disks, because the file is on a persistent volume", _flag
+    )
+    bridge_alerts: tuple[str, ...] = _setting(
+        None,
+        "apprise URLs, separated by spaces, for messages when a problem begins or ends, and about goals with `notify`",
+        _alert_urls,
+        secret=True,
+    )
+    port: int = _setting("8000", "port of the web process", _whole(0, 65_535, "a port number from 0 to 65535"))
+    bridge_host: str = _setting(
+        HERE, "address of the web process; if unset where a platform sets PORT, 0.0.0.0 (all interfaces)"
+    )
+    bridge_processes: int = _setting("1", "web processes", _up_to(256))
+    bridge_threads: int = _setting("32", "maximum number of threads for pages, per web process", _up_to(1_024))
+    bridge_rate_per_minute: int = _advanced("58", "requests per minute for each DataFast token", _up_to(1_000_000))
+    bridge_concurrency: int = _advanced("2", "requests to DataFast in flight, per process", _up_to(256))
+    bridge_retry_schedule: Schedule = _advanced(  # noqa: RUF009 - a field, and frozen
+        "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed attempts", _schedule
+    )
+    bridge_unknown_visitor_schedule: Schedule = _advanced(  # noqa: RUF009 - a field, and frozen
+        "30s,2min,10min,1h", "pauses while DataFast does not know the visitor yet", _schedule
+    )
+    bridge_readback: tuple[int, int] = _advanced(
+        "30s,60s", "delay before the first read-back, and before the second", _pair
+    )
+    bridge_unconfirmed: str = _advanced(
+        "resend", "what to do if nobody can tell whether a goal arrived: resend, or hold", _one_of("resend", "hold")
+    )
+    bridge_lease: int = _advanced("60s", "how long a claim lasts (at least twice the deadline)", _at_most("1d"))
+    bridge_deadline: int = _advanced("10s", "time limit for one request to DataFast", _at_most("1h"))
+    bridge_request_deadline: int = _advanced("10s", "time limit for one inbound request", _at_most("1h"))
+    bridge_park: int = _advanced("96h", "how long a goal waits for its visitor", _at_most(_FOREVER))
+    bridge_weak_after: int = _advanced(
+        "2min", "how long a goal waits before its customer's visitor counts", _at_most(_FOREVER)
+    )
+    bridge_max_age: int = _advanced(
+        "7d", "goals older than this are not sent, because DataFast would date them today", _at_most(_FOREVER)
+    )
+    bridge_customer_visitor: str = _advanced(
+        "latest", "which visitor of a customer counts: latest, or first", _one_of("latest", "first")
+    )
+    bridge_match_user: str = _advanced(
+        "on", "find visitors by your app's user ids, across sources", _one_of("on", "off")
+    )
+    bridge_match_email: str = _advanced(
+        "off", "also find visitors by the hash of an e-mail address (docs/privacy.md)", _one_of("on", "off")
+    )
+    bridge_attribution_alarm: float = _advanced(
+        "0.5",
+        "alarm when fewer than this share of a source's last purchases, sign-ups and so on have a visitor; or off",
+        _share,
+    )
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+
+
+TABLE: Final = tuple(Setting(row.name.upper(), **row.metadata) for row in fields(Settings) if row.metadata)
 
 
 def mask(value: str) -> str:
