@@ -199,15 +199,10 @@ class RuleOverview:
     conditions: in words, all of which must hold. last: the newest of its goals; None if it never made one.
     """
 
-    id: str
-    goal: str
+    rule: Rule
     origin: str
     state: str
-    is_payment: bool
-    notify: bool
-    events: tuple[str, ...]
     conditions: tuple[str, ...]
-    follows: str | None
     last: LastGoal | None
 
 
@@ -243,15 +238,10 @@ def _source(name: str, file: CompiledFile, last: Mapping[tuple[str, str], LastGo
 
 def _rule(rule: Rule, file: CompiledFile, last: LastGoal | None) -> RuleOverview:
     return RuleOverview(
-        rule.id,
-        rule.goal,
+        rule,
         trace.origin_in_words(rule.origin),
         "disabled" if not rule.enabled else "dry" if rule.dry else "on",
-        rule.kind != "goal",
-        rule.notify,
-        rule.events,
         tuple(_in_words(condition.text) for condition in (*flat(file.when), *flat(rule.when))),
-        rule.follows,
         last,
     )
 
