@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.model import GoalState
 from bridge.store.inbox import events as inbox
 from bridge.store.operator import actions, activity, changes
 from bridge.text import count
@@ -60,7 +59,7 @@ ACTIONS: Final = {
         activity.GOALS,
         "sent now",
         lambda conn, goal_id: actions.retry(conn, goal_id)[0].value,
-        frozenset({"queued", "rerouted", "looked_for"}),
+        actions.DONE,
         describe.RETRIED,
     ),
     "cancel": BulkAction(
@@ -140,32 +139,21 @@ def foretell(what: str, by_state: Mapping[str, int]) -> list[Foretold]:
     action, outcome_of = ACTIONS[what], {"retry": would_retry, "cancel": would_cancel}[what]
     found = []
     for state, number in sorted(by_state.items()):
-        outcome = outcome_of(GoalState(state))
+        outcome = outcome_of(state)
         found.append(Foretold(state, number, outcome in action.fine, action.sentences[outcome]))
     return sorted(found, key=lambda one: not one.changes)
 
 
-def would_retry(state: GoalState) -> str:
+def would_retry(state: str) -> str:
     """What `actions.retry` does with most goals in a state."""
-    match state:
-        case GoalState.DELIVERED:
-            return "delivered"
-        case GoalState.LEASED | GoalState.SENDING | GoalState.UNCONFIRMED:
-            return "under_way"
-        case GoalState.PARKED:
-            return "waits"
-        case GoalState.DRY:
-            return "dry"
-        case GoalState.UNATTRIBUTED:
-            return "rerouted"
-    return "queued"
+    return "under_way" if state in actions.UNDER_WAY else _RETRIED.get(state, "queued")
 
 
-def would_cancel(state: GoalState) -> str:
+_RETRIED: Final = {"delivered": "delivered", "parked": "waits", "dry": "dry", "unattributed": "rerouted"}
+
+
+def would_cancel(state: str) -> str:
     """What `actions.cancel` does with a goal in a state."""
-    match state:
-        case GoalState.PENDING | GoalState.PARKED | GoalState.HELD:
-            return "cancelled"
-        case GoalState.LEASED | GoalState.SENDING | GoalState.UNCONFIRMED:
-            return "under_way"
-    return "final"
+    if state in actions.CANCELLABLE:
+        return "cancelled"
+    return "under_way" if state in actions.UNDER_WAY else "final"

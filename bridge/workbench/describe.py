@@ -468,11 +468,6 @@ CANCELLED: Final = {
 }
 
 
-NOTHING_DONE: Final = frozenset(
-    actions.Retried(one) for one in ("already", "delivered", "no_visitor", "under_way", "waits", "dry", "unknown")
-)
-
-
 def again(labels: Sequence[str]) -> str:
     """What is asked before delivered goals are sent again."""
     return f"Already delivered: {', '.join(labels)}. Send again, so that DataFast counts it twice?"

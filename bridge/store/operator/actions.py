@@ -50,7 +50,8 @@ class Cancelled(StrEnum):
 
 
 SENDABLE: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
-_UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
+UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
+DONE: Final = frozenset({Retried.QUEUED, Retried.AGAIN, Retried.REROUTED, Retried.LOOKED_FOR})  # of `retry`
 CANCELLABLE: Final = ("pending", "parked", "held")
 
 
@@ -70,7 +71,7 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
             return Retried.QUEUED, goal_id
         case state if state in SENDABLE:
             return _once_more(conn, row), goal_id
-        case state if state in _UNDER_WAY:
+        case state if state in UNDER_WAY:
             return Retried.UNDER_WAY, goal_id
         case "dry" if row.reason == parking.DRY_RULE:
             return _out_of_dry(conn, row, {}), goal_id
@@ -111,7 +112,7 @@ def cancel(conn: Connection, goal_id: int) -> Cancelled:
     state = conn.execute(select(goals.c.state).where(goals.c.id == goal_id)).scalar()
     if state is None:
         return Cancelled.UNKNOWN
-    return Cancelled.UNDER_WAY if state in _UNDER_WAY else Cancelled.FINAL
+    return Cancelled.UNDER_WAY if state in UNDER_WAY else Cancelled.FINAL
 
 
 def _still(row: Row[*tuple[Any, ...]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -212,7 +212,7 @@ def _retry(bridge: Bridge, name: str) -> ResponseReturnValue:
     def retried(conn: Connection) -> Done:
         outcome, number = actions.retry(conn, goal.id, again=again)
         sentence = f"{goal.label} {describe.retried(outcome.value, number)}."
-        return Done(goal.label, sentence, nothing=outcome in describe.NOTHING_DONE)
+        return Done(goal.label, sentence, nothing=outcome not in actions.DONE)
 
     change(bridge, "retry", retried)
     return redirect(_of_goal(goal), 303)
