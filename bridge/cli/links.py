@@ -219,7 +219,7 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
             holds = linking.mentions(conn, keys, typed)
         preparer = stored.preparer(store, resources.load_rules(), resources.settings_or_defaults())
         with screen.progress("Looking through stored events") as step:
-            seeds = forgetting.bodies_with(store, holds, step)
+            seeds, _ = forgetting.search(store, holds, step=step)
         wanted = linking.Sought(keys, visitor.lower() or None, typed)
         what = linking.to_forget(store, preparer, wanted, seeds, None)
         person = what.person

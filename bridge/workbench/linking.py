@@ -193,7 +193,7 @@ def to_forget(
     """All that belongs to a person, and a part of the search through the bodies behind this event. None: no search."""
     names = [key.key for key in wanted.keys]
     with store.read() as conn:
-        by_links = forgetting.whole(conn, visitor=wanted.visitor, customer=None, seeds=(), people=names)
+        by_links = forgetting.whole(conn, visitor=wanted.visitor, people=names)
         holds = mentions(conn, wanted.keys, [*wanted.typed, wanted.visitor or ""])
     seeds = set(found)
     if after is not None:
@@ -207,7 +207,7 @@ def to_forget(
         if _is_anothers(preparer, event, by_links.keys, holds)
     }
     with store.read() as conn:
-        person = forgetting.whole(conn, visitor=wanted.visitor, customer=None, seeds=seeds - set(others), people=names)
+        person = forgetting.whole(conn, visitor=wanted.visitor, seeds=seeds - set(others), people=names)
         for event_id in others.keys() - person.events:
             (person.mentions if others[event_id] is EventState.ROUTED else person.unrouted).add(event_id)
         people = threads.people_among(conn, sorted(person.keys))

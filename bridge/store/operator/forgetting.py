@@ -9,6 +9,7 @@ removed: nothing is found through it. `scrub` makes SQLite overwrite what it onl
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import unicodedata
@@ -93,20 +94,6 @@ def key(conn: Connection, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------- a person
 
 
-def bodies_with(
-    store: Store, holds: Callable[[str], object], step: Callable[[int], None] = lambda _done: None
-) -> set[int]:
-    """The events whose stored bodies, headers or query are meant. holds: as for `search`."""
-    found: set[int] = set()
-    last: int | None = 0
-    while last is not None:
-        some, last = search(store, holds, last, 1)
-        found |= some
-        if last is not None:
-            step(last)
-    return found
-
-
 def naming(words: Iterable[str]) -> Callable[[str], bool]:
     """What finds these strings in a reading (`readings`) where they neither begin earlier nor go on.
 
@@ -157,13 +144,20 @@ def _unescaped(found: re.Match[str]) -> str:
     return " " if found[2] in _SPACES else found[2]
 
 
-def search(store: Store, holds: Callable[[str], object], after: int, pages: int) -> tuple[set[int], int | None]:
-    """Look through some pages of events behind this id: what was found, and the last id; None at the end.
+def search(
+    store: Store,
+    holds: Callable[[str], object],
+    after: int = 0,
+    pages: int | None = None,
+    step: Callable[[int], None] = lambda _last: None,
+) -> tuple[set[int], int | None]:
+    """Look through the events behind this id: which of them are meant, and the last id; None: there are no more.
 
-    holds: whether what an event says, in one of its readings, is meant.
+    holds: whether what an event says (body, headers, query), in one of its readings, is meant. pages: how many at the
+    most; None: all. step: hears the last id of each.
     """
     found: set[int] = set()
-    for _ in range(pages):
+    for _ in itertools.count() if pages is None else range(pages):
         with store.read() as conn:
             page = events_.after(conn, after, _PAGE)
         if not page:
@@ -173,20 +167,19 @@ def search(store: Store, holds: Callable[[str], object], after: int, pages: int)
             if held(holds, event.body or b"", beside):
                 found.add(event.id)
         after = page[-1].id
+        step(after)
     return found, after
 
 
-def whole(
-    conn: Connection, *, visitor: str | None, customer: str | None, seeds: Iterable[int], people: Iterable[str] = ()
-) -> Person:
+def whole(conn: Connection, *, visitor: str | None, seeds: Iterable[int] = (), people: Iterable[str] = ()) -> Person:
     """Everything that is linked to what is known of a person. seeds: events that hold one of their strings.
 
-    customer: a key, whole or by its bare id. people: likewise, of users and hashes of e-mail addresses.
+    people: keys, whole or by their bare ids: of customers, users and hashes of e-mail addresses.
     """
     person = Person(events=set(seeds))
     if visitor is not None:
         person.visitors.add(visitor)
-    names = [name for name in (customer, *people) if name]
+    names = list(people)
     wanted = or_(link_keys.c.key.in_(names), link_keys.c.ref.in_(names))
     person.keys.update(conn.execute(select(link_keys.c.key).where(wanted)).scalars())
     for _ in range(_ROUNDS):

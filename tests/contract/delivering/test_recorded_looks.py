@@ -95,7 +95,7 @@ def test_retention_counts_what_it_removes_and_forgetting_takes_the_answers_words
     sending.website.failure = GONE
     sending.run_for(15_000)
     with sending.store.write() as conn:
-        person = forgetting.whole(conn, visitor=ANN, customer=None, seeds=())
+        person = forgetting.whole(conn, visitor=ANN)
         forgetting.remove(conn, person)
     assert [(attempt.kind, attempt.message) for attempt in attempts_of(sending, lost)] == [
         ("send", None),

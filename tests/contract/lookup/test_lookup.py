@@ -540,7 +540,7 @@ def test_forgetting_a_person_takes_what_was_asked_along(shop):
     shop.later()
     assert shop.goals_of_visitor(ALICE) == 1
     with shop.store.write() as conn:
-        forgetting.remove(conn, forgetting.whole(conn, visitor=ALICE, customer=None, seeds=()))
+        forgetting.remove(conn, forgetting.whole(conn, visitor=ALICE))
     with shop.store.read() as conn:
         left = repr([conn.execute(select(table)).all() for table in schema.metadata.sorted_tables])
     for text in (ALICE, "sub_1'", "cus_1'", "cs_live_1", "in_1'"):
@@ -553,7 +553,7 @@ def test_a_person_who_is_forgotten_meanwhile_is_asked_about_no_more(shop):
 
     shop.desk.route(renewal())
     with shop.store.write() as conn:
-        forgetting.remove(conn, forgetting.whole(conn, visitor=None, customer="cus_1", seeds=()))
+        forgetting.remove(conn, forgetting.whole(conn, visitor=None, people=["cus_1"]))
     assert shop.later() == 0
     assert shop.stripe.asked() == []
 
