@@ -32,8 +32,7 @@ from bridge.workbench import stored, trace
 if TYPE_CHECKING:
     from bridge.model import Event, GoalDraft, Source
     from bridge.store import Store
-
-    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+    from bridge.store.operator.history import Place
 
 KINDS: Final = ("lost", "gained", "changed")
 EXAMPLES: Final = 3  # of each kind, of each rule

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from bridge.store import Store
     from bridge.store.goals.making import ForetoldGoal
-
-    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+    from bridge.store.operator.history import Place
 
 _PAGE: Final = 200  # events
 GONE: Final = "its body is gone"

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -204,7 +204,7 @@ def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
         return Report(
             since_ms=since_ms,
             until_ms=now_ms,
-            days=tuple(_days(since_ms, now_ms)),
+            days=tuple(map(_day, range(since_ms // DAY_MS, now_ms // DAY_MS + 1))),
             rules=tuple(adding.rules[key] for key in sorted(adding.rules)),
             money=tuple(adding.money[key] for key in sorted(adding.money)),
             sales=tuple(adding.sales[key] for key in sorted(adding.sales)),
@@ -327,10 +327,3 @@ def _worth(text: str) -> tuple[str, Decimal, bool] | None:
 def _day(number: int) -> str:
     """A day by its number since 1970."""
     return datetime.fromtimestamp(number * DAY_MS / 1000, UTC).date().isoformat()
-
-
-def _days(since_ms: int, until_ms: int) -> Iterable[str]:
-    day, last = (datetime.fromtimestamp(ms / 1000, UTC).date() for ms in (since_ms, until_ms))
-    while day <= last:
-        yield day.isoformat()
-        day += timedelta(days=1)
