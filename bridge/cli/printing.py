@@ -120,16 +120,13 @@ def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
 
 def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     """Every rule for this type of event with its first failing condition; the others are counted."""
-    rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
-    mine = [rule for rule in rules if rule["result"] != "event"]
     screen.heading("Rules")
     if near := trace.nearest(element):
         screen.say(f"Nearest to a goal: {near}", indent=2)
-    screen.facts([(trace.called(rule), trace.rule_sentence(rule)) for rule in mine])
-    others = [rule for rule in rules if rule["result"] == "event"]
-    if others:
-        screen.say(trace.of_other_types(others, str(element.get("type") or ""), bool(mine)), indent=2)
-    elif not rules:
+    screen.facts([(trace.called(rule), trace.rule_sentence(rule)) for rule in trace.for_its_type(element)])
+    if others := trace.of_other_types(element):
+        screen.say(others, indent=2)
+    elif not element.get("rules"):
         screen.say("no rule was asked", indent=2)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Event, Json, Request, Source, VerifySpec
 
+BATCH: Final = "batch"  # the type of a delivery whose events are of several types
 # What no release has kept, so that no rule can miss it. Beside it a name is judged by its words, but what the source's
 # own file or preset reads by its name (an `Idempotency-Key`) is kept, and masked wherever it is shown.
 _NEVER_HEADER: Final = re.compile(r"authorization|cookie|signature|hmac|token|secret|password|api-?key")
@@ -106,7 +107,7 @@ def _envelope(source: Source, documents: tuple[Document, ...]) -> Envelope:
     types = {envelope.type for envelope in envelopes}
     return replace(
         read_envelope(source.envelope, whole),
-        type=types.pop() if len(types) == 1 else "batch",
+        type=types.pop() if len(types) == 1 else BATCH,
         test=any(envelope.test for envelope in envelopes),
     )
 

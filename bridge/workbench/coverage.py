@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from bridge.rules.language.conditions import flat
+from bridge.sources.events import BATCH
 from bridge.store.operator import queries, tallies
 from bridge.text import count, listing, span
 from bridge.workbench import trace
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from bridge.store import Store
     from bridge.store.operator.tallies import LastGoal, TypeTally
 
-_BATCH: Final = "batch"  # the type of a delivery whose events are of several types
 _OPERATOR: Final = re.compile(r"\bis (not )?(gte?|lte?|prefix|suffix|contains) ")
 _WORDS: Final = {
     "gt": ("is more than ", "is not more than "),
@@ -175,7 +175,7 @@ def _type(rule_set: RuleSet, came: TypeTally) -> TypeCoverage:
         tuple(rule.id for rule in mine if rule.enabled),
         tuple(rule.id for rule in mine if not rule.enabled),
         source is not None,
-        source is not None and source.each is not None and came.type == _BATCH,
+        source is not None and source.each is not None and came.type == BATCH,
     )
 
 

@@ -273,20 +273,16 @@ def _sent(detail: GoalDetail) -> Iterator[EventStep]:
 
 
 def _element(number: int, element: Mapping[str, Any]) -> EventElement:
-    rules: Sequence[Mapping[str, Any]] = element.get("rules", ())
-    mine = [rule for rule in rules if rule["result"] != "event"]
-    others = [rule for rule in rules if rule["result"] == "event"]
     near = element.get("nearest") or {}
-    lines = [_rule(rule, nearest=rule["rule"] == near.get("rule")) for rule in mine]
-    event_type = str(element.get("type") or "")
+    lines = [_rule(rule, nearest=rule["rule"] == near.get("rule")) for rule in trace.for_its_type(element)]
     return EventElement(
         number=number,
-        type=event_type,
+        type=str(element.get("type") or ""),
         id=str(element.get("id") or ""),
         ignored=str(element.get("ignored") or ""),
         nearest=trace.nearest(element),
         rules=tuple(sorted(lines, key=lambda line: (line.result != "matched", not line.nearest))),
-        others=trace.of_other_types(others, event_type, bool(mine)) if others else "",
+        others=trace.of_other_types(element),
         places=tuple(
             TriedPlace(one["path"], shown(one.get("value"), 60), trace.verdict(one), "visitor" in one)
             for one in element.get("candidates", ())

@@ -28,9 +28,18 @@ def verdict(candidate: Mapping[str, Any]) -> str:
     return "is a visitor id"
 
 
-def of_other_types(others: Sequence[Mapping[str, Any]], event_type: str, some_are_for_it: bool) -> str:
-    """How many rules are for other types of events, and those whose types are most like this one."""
-    noun = ("other is", "others are") if some_are_for_it else ("rule is", "rules are")
+def for_its_type(element: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the rules said that are for events of this type."""
+    return [rule for rule in element.get("rules", ()) if rule["result"] != "event"]
+
+
+def of_other_types(element: Mapping[str, Any]) -> str:
+    """How many rules are for other types of events, and those whose types are most like this one; empty for none."""
+    rules, event_type = element.get("rules", ()), str(element.get("type") or "")
+    others: Sequence[Mapping[str, Any]] = [rule for rule in rules if rule["result"] == "event"]
+    if not others:
+        return ""
+    noun = ("other is", "others are") if len(others) < len(rules) else ("rule is", "rules are")
     told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}"
     near = [rule for rule in others if _likeness(event_type, rule) >= _NEAR] if len(others) > _OTHERS_NAMED else others
     named = [

@@ -20,6 +20,7 @@ from bridge.rules.language.paths import CompiledPath, Every, Field, Index, Segme
 from bridge.rules.language.values import Value, json_in_text, was
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.written import WrittenPaths, written_paths
+from bridge.sources.events import BATCH
 from bridge.store.operator import history
 from bridge.text import count, nearest
 
@@ -32,7 +33,6 @@ EVENTS_MAX: Final = 500  # of one type that are looked into
 _BYTES_MAX: Final = 16_000_000  # of bodies, all together
 _PAGE: Final = 50
 _KNOWN_MAX: Final = 2_000  # paths of an event that are remembered, to name the one that was meant
-_BATCH: Final = "batch"  # the type of a delivery whose events are of several types
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Search:
         self._by_event = {event_id: mine for mine, some in self._waiting for event_id in some}
 
     def _about(self, source: str, event_type: str) -> list[_Question]:
-        return [one for one in self._asked if one.source == source and (event_type == _BATCH or one.is_for(event_type))]
+        return [one for one in self._asked if one.source == source and (event_type == BATCH or one.is_for(event_type))]
 
     def see(self, read: ReadEvent) -> None:
         """Note which paths this event has."""
