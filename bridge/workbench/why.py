@@ -234,14 +234,6 @@ class PersonPage:
     older: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A customer, user or address that was seen lately, and the visitors to whom it leads."""
-
-    key: KeyLine
-    visitors: Sequence[str]
-
-
 def who(conn: Connection, text: str) -> Someone | None:
     """Whom a string names; None if nobody is known by it."""
     name = readable(text)
@@ -330,11 +322,11 @@ def _seen_ms(keys: Sequence[KeyLine]) -> tuple[int, int] | None:
     return min(key.created_at_ms for key in keys), max(key.used_at_ms for key in keys)
 
 
-def lately(conn: Connection) -> list[Seen]:
-    """The people whom events named last."""
+def lately(conn: Connection) -> list[tuple[KeyLine, Sequence[str]]]:
+    """The customers, users and addresses that events named last, each with the visitors to whom it leads."""
     keys = threads.last_seen(conn, NEWEST)
     visitors = threads.visitors_of(conn, [key.key for key in keys])
-    return [Seen(key, visitors.get(key.key, ())) for key in keys]
+    return [(key, visitors.get(key.key, ())) for key in keys]
 
 
 def address_of(conn: Connection, text: str) -> str | None:
