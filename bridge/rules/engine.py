@@ -22,8 +22,7 @@ from bridge.masking import without_addresses
 from bridge.model import MISSING, Candidate, Document, Follows, NamedValues, Path, PlannedGoal, Source
 from bridge.rules.language.conditions import All, Condition, FieldTest, flat, shown_at
 from bridge.rules.language.filters import Scope, instant, slug
-from bridge.rules.language.named import KEYED, with_values
-from bridge.rules.language.templates import Placeholder, Template
+from bridge.rules.language.templates import KEYED, Placeholder, Template, with_values
 from bridge.rules.language.values import Value, json_in_text, shown
 from bridge.rules.ruleset import Evaluation, NearMiss, Rule, RuleSet, RuleTrace, Table
 from bridge.text import text_of

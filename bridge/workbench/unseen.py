@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from bridge.globs import Glob, compile_glob
 from bridge.model import MISSING, Document, Event, Json
 from bridge.prepare import Preparer, ReadEvent
-from bridge.rules.language.named import with_values
 from bridge.rules.language.paths import CompiledPath, Every, Field, Index, Segment, ValuePath, WasPath, Where, walk
+from bridge.rules.language.templates import with_values
 from bridge.rules.language.values import Value, json_in_text, was
 from bridge.rules.reading.folder import shipped
 from bridge.rules.reading.written import WrittenPaths, written_paths

@@ -19,8 +19,8 @@ from bridge.limits import PAYMENT
 from bridge.model import Destination
 from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
-from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, value_name
+from bridge.rules.language.templates import NO_VALUES, Values
 from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider_of, shipped, too_many
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from bridge.rules.language.named import Choice, Values
 from bridge.rules.language.prices import BUILTINS
-from bridge.rules.language.templates import Template, compile_template
+from bridge.rules.language.templates import Choice, Template, Values, compile_template
 from bridge.rules.reading.report import Fault, Steps, below, listed
 from bridge.rules.reading.schema import Chosen, NamedValue, Preset
 from bridge.rules.reading.strict_yaml import KEY

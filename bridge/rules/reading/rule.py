@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import limits
 from bridge.globs import compile_glob, is_glob
 from bridge.rules.language.conditions import ALWAYS, All
-from bridge.rules.language.named import NO_VALUES, Values
 from bridge.rules.language.paths import CompiledPath, compile_path
-from bridge.rules.language.templates import Placeholder, Template, compile_template, template_of
+from bridge.rules.language.templates import NO_VALUES, Placeholder, Template, Values, compile_template, template_of
 from bridge.rules.reading.named import check_template, check_text, check_when
 from bridge.rules.reading.report import Fault, below, listed, numbered, paths
 from bridge.rules.reading.schema import GoalStanza, PaymentStanza

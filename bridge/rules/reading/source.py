@@ -25,7 +25,7 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
-from bridge.rules.language.templates import BeginsWith, Template
+from bridge.rules.language.templates import BeginsWith, Template, Values
 from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
 from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, listed, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
@@ -45,7 +45,6 @@ from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
     from bridge.model import Json
-    from bridge.rules.language.named import Values
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.reading.schema import HandoverStanza, PersonStanza, Texts
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge import rules, sources
 from bridge.model import MISSING, Document
-from bridge.rules.language.named import with_values
+from bridge.rules.language.templates import with_values
 from docs import values as table
 
 PRESETS = sources.presets()

@@ -9,7 +9,7 @@ from rules_kit import HEAD, KEY, PRESETS, evaluate, fault, faults
 
 from bridge import mapping_tests, rules, settings
 from bridge.model import Document
-from bridge.rules.language.named import Choice, Values
+from bridge.rules.language.templates import Choice, Values
 
 STRIPE = "provider: stripe\n"
 
