@@ -6,10 +6,21 @@ candidates: the values that may be its visitor Â· judge, ranked: which are one Â
 visitor was found, or why none was, in a sentence for a person.
 """
 
-from bridge.identity.keys import BadBinding, bound, by_kind, candidates, key, keys, tying, visitor_to_bind
+from bridge.identity.keys import (
+    BadBinding,
+    JudgedCandidate,
+    bound,
+    by_kind,
+    candidates,
+    judge,
+    key,
+    keys,
+    ranked,
+    tying,
+    visitor_to_bind,
+)
 from bridge.identity.people import Matching, live_twins, owners
 from bridge.identity.sentences import provenance, unattributed, waiting
-from bridge.identity.visitor import JudgedCandidate, judge, ranked
 
 __all__ = [
     "BadBinding", "JudgedCandidate", "Matching", "bound", "by_kind", "candidates", "judge", "key", "keys", "live_twins",

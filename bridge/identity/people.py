@@ -45,7 +45,7 @@ _CALLED: Final = ("name", "label", "key")  # how a list of fields says what each
 _USER_ID: Final = re.compile(r"(?!.*%40)[^\s\x00-\x1f\x7f{}<>\[\]$@\uff20\ufe6b]{1,200}")
 _SIGNS: Final = re.compile(r"[\W_]+")
 _DIGITS: Final = "0123456789"
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NOBODY: Final = _words(  # without `_`, other signs and capitals
     """
     null undefined none nil nan na false true guest guestuser guestcheckout guestcustomer anonymous anonymoususer
@@ -224,7 +224,7 @@ def _user(
 
 def _is_number(identifier: str) -> bool:
     """Whether an id is a number, however it is written: `42`, `#1007`, `2026-1007`, `0x2a`."""
-    if _UUID.fullmatch(identifier):
+    if UUID.fullmatch(identifier):
         return identifier.startswith(_PADDED)
     return _NUMBER.fullmatch(identifier) is not None or not any(map(str.isalpha, identifier))
 
@@ -245,7 +245,7 @@ def user_id(value: Json) -> str | None:
         return None
     if plain in _NOBODY or not plain.removeprefix("0x").strip("0") or low == "-1" or _is_trial(low):
         return None  # a word for nobody, or no id at all: 0, --
-    is_uuid = _UUID.fullmatch(text) is not None
+    is_uuid = UUID.fullmatch(text) is not None
     if len(set(plain)) == 1 and (is_uuid or not plain.isdigit()):
         return None  # aaa, 11111111-1111-1111-1111-111111111111
     return low if is_uuid else text
