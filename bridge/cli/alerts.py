@@ -54,15 +54,13 @@ def list_(limit: int) -> None:
     with resources.store() as store, store.read() as conn:
         found = {messages.key_of(alarm): alarm for alarm in _alarms(conn)}
         known, rows = alerting.problems(conn), alerting.latest(conn, limit)
-    if screen.as_json:
-        screen.write_json(
-            {
-                "targets": [target.place for target in targets.targets(settings.bridge_alerts)],
-                "problems": [_problem(key, alarm, known) for key, alarm in found.items()],
-                "messages": [dict(row._mapping) for row in rows],  # noqa: SLF001 - SQLAlchemy's public name
-            }
-        )
-        return
+    screen.write_json(
+        {
+            "targets": [target.place for target in targets.targets(settings.bridge_alerts)],
+            "problems": [_problem(key, alarm, known) for key, alarm in found.items()],
+            "messages": [dict(row._mapping) for row in rows],  # noqa: SLF001 - SQLAlchemy's public name
+        }
+    )
     if not settings.bridge_alerts:
         screen.say("BRIDGE_ALERTS is not set, so nobody is told (docs/alerts.md).")
     else:
@@ -130,8 +128,7 @@ def test() -> int:
     for number, target in enumerate(found, 1):
         done = targets.send(target, messages.trial(number, len(found)))
         answers.append({"target": target.place, "ok": done.ok, "reason": done.reason or None})
-        if not screen.as_json:
-            screen.mark("ok" if done.ok else "fail", f"{target.place}: {done.reason or 'it accepted the message'}")
+        screen.mark("ok" if done.ok else "fail", f"{target.place}: {done.reason or 'it accepted the message'}")
     failed = sum(not answer["ok"] for answer in answers)
     said = f"{count(failed, 'target')} did not accept" if failed else "Every target accepted"
     screen.answer({"ok": not failed, "targets": answers}, "", f"{said} the message.")

@@ -81,10 +81,8 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
         report.faults += report.suspicions
     else:
         report.warnings += report.suspicions
-    if screen.as_json:
-        screen.write_json({"ok": report.ok, **asdict(report)})
-    else:
-        _print(screen, report)
+    screen.write_json({"ok": report.ok, **asdict(report)})
+    _print(screen, report)
     return 0 if report.ok else 1
 
 

@@ -96,10 +96,8 @@ def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None,
     tried = [*secrets] or [*(source.secrets if source else ())] or [_asked()]
     screen.hide([secret for secret in tried if len(secret) >= _HIDDEN_FROM])
     found = find(request, tried, source)
-    if screen.as_json:
-        screen.write_json(as_json(found))
-    else:
-        show(screen, found, request, tried, name)
+    screen.write_json(as_json(found))
+    show(screen, found, request, tried, name)
     return 0 if found.ok else 1
 
 

@@ -83,8 +83,7 @@ def doctor(visitor: str | None, destination: str) -> int:
     findings = []
     for finding in examine(visitor, destination):
         findings.append(finding)
-        if not screen.as_json:
-            screen.mark(finding.level, f"{finding.about}: {finding.sentence}")
+        screen.mark(finding.level, f"{finding.about}: {finding.sentence}")
     failed = sum(finding.level == "fail" for finding in findings)
     answer = {"ok": failed == 0, "findings": [asdict(finding) for finding in findings]}
     screen.answer(answer, "", f"{count(failed, 'problem')} to fix." if failed else "No problems.")

@@ -106,9 +106,8 @@ def show(event: str, body: bool) -> None:
     printing.hide_of(screen, [detail])
     if body:
         _write_body(screen, detail)
-    elif screen.as_json:
-        screen.write_json({**describe.as_json(detail), "goals": describe.as_json(made)})
     else:
+        screen.write_json({**describe.as_json(detail), "goals": describe.as_json(made)})
         printing.print_event(screen, detail, made, moment)
 
 
@@ -250,10 +249,8 @@ def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
         screen.hide(sources.unshowable(source))
     preparer = stored.preparer(store, rule_set, settings)
     found = list(replays.foretell(store, preparer, ids))
-    if screen.as_json:
-        screen.write_json(_foretold_json(found))
-    else:
-        _print_foretold(screen, found)
+    screen.write_json(_foretold_json(found))
+    _print_foretold(screen, found)
 
 
 def _foretold_json(found: Sequence[ForetoldEvent]) -> dict[str, Any]:

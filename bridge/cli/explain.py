@@ -61,10 +61,8 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     request = captured.request(content if signed else _as_sent(receiver, content), name)
     explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
     screen.hide(sources.unshowable(receiver, explained.event.body, explained.ids))
-    if screen.as_json:
-        screen.write_json(as_json(explained))
-    else:
-        print_explanation(screen, explained)
+    screen.write_json(as_json(explained))
+    print_explanation(screen, explained)
     return 1 if explained.prepared.quarantine else 0
 
 

@@ -91,10 +91,8 @@ def show(goal: int) -> None:
         moment = describe.moment(conn, resources.environ())
     if detail is None:
         raise BridgeError(f"There is no goal_{goal}. `python -m bridge goals` lists the newest.")
-    if screen.as_json:
-        screen.write_json(describe.as_json(detail))
-    else:
-        printing.print_goal_in_full(screen, detail, moment)
+    screen.write_json(describe.as_json(detail))
+    printing.print_goal_in_full(screen, detail, moment)
 
 
 # ----------------------------------------------------------------------------------------------- retry and cancel

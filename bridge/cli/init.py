@@ -63,10 +63,8 @@ def init(folder: Path, tools: Sequence[str]) -> None:
     files = files_for(chosen)
     _write(folder, files)
     screen = of_context()
-    if screen.as_json:
-        screen.write_json({"folder": str(folder), "files": list(files)})
-    else:
-        _print(screen, folder, _meanings(files))
+    screen.write_json({"folder": str(folder), "files": list(files)})
+    _print(screen, folder, _meanings(files))
 
 
 def _chosen(given: Sequence[str], known: Collection[str]) -> list[str]:

@@ -59,10 +59,8 @@ def show(key: str) -> None:
         thread = threads.about(conn, named) if named else threads.of_visitor(conn, key.lower())
     if not thread.keys:
         raise BridgeError(f"No event has named {key!r} (or it was longer ago than 400 days).")
-    if screen.as_json:
-        screen.write_json(as_json(thread))
-    else:
-        printing.print_thread(screen, thread)
+    screen.write_json(as_json(thread))
+    printing.print_thread(screen, thread)
 
 
 @links.command(
@@ -124,8 +122,7 @@ def forget(key: str, yes: bool) -> None:
     with resources.store() as store:
         with store.read() as conn:
             what = linking.cut_of(conn, _the_key(conn, key))
-        if not screen.as_json:
-            _preview(screen, what)
+        _preview(screen, what)
         if what.again or what.kept:
             parameters.confirm(f"Forget {what.key.text}?", yes=yes)
 
@@ -223,7 +220,7 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
         wanted = linking.Sought(keys, visitor.lower() or None, typed)
         what = linking.to_forget(store, preparer, wanted, seeds, None)
         person = what.person
-        if not screen.as_json and (mentioned := linking.mentioned(person)):
+        if mentioned := linking.mentioned(person):
             screen.say(mentioned)
         if not (person.keys or person.events or person.goals or person.mentions):
             now = " that could be removed now" if person.unrouted else ""
@@ -242,11 +239,9 @@ def _remove(conn: Connection, what: Forgetting) -> str:
 
 def _print_forgotten(screen: Screen, person: Person, sentence: str, *, scrubbed: bool) -> None:
     visitors = sorted(person.visitors)
-    if screen.as_json:
-        names = ("events", "goals", "keys", "mentions", "unrouted")
-        counts = {name: len(getattr(person, name)) for name in names}
-        screen.write_json({"ok": True, **counts, "visitors": visitors, "scrubbed": scrubbed})
-        return
+    names = ("events", "goals", "keys", "mentions", "unrouted")
+    counts = {name: len(getattr(person, name)) for name in names}
+    screen.write_json({"ok": True, **counts, "visitors": visitors, "scrubbed": scrubbed})
     screen.say(sentence)
     if not scrubbed:
         screen.say(forgetting.NOT_SCRUBBED)

@@ -36,9 +36,7 @@ def print_page(
     screen: Screen, heads: Sequence[str], lines: Sequence[Any], row: Callable[[Any], Any], *, limit: int, none: str
 ) -> None:
     """The newest events or goals, a row each, and how to see older ones."""
-    if screen.as_json:
-        screen.write_json(describe.as_json(lines))
-        return
+    screen.write_json(describe.as_json(lines))
     screen.table(heads, [row(line) for line in lines], none=none)
     if len(lines) == limit:
         screen.say(f"More: --before {lines[-1].label}")

@@ -57,10 +57,8 @@ def report(since: int) -> None:
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
         found = reports.report(store, since_ms)
-    if screen.as_json:
-        screen.write_json(as_json(found))
-    else:
-        _print(screen, found, since)
+    screen.write_json(as_json(found))
+    _print(screen, found, since)
 
 
 def as_json(found: Report) -> dict[str, Any]:
@@ -211,13 +209,9 @@ def coverage(since: int, mappings: Path | None) -> None:
             since_ms = clock.read_ms(conn) - since
         found = coverages.coverage(store, rule_set, since_ms)
         paths = unseen.unseen(store, rule_set, resources.settings_or_defaults(), since_ms)
-    if screen.as_json:
-        screen.write_json(
-            {"since_ms": since_ms, **_coverage_json(found), "unseen_paths": [asdict(one) for one in paths]}
-        )
-    else:
-        _print_coverage(screen, found, since)
-        _print_unseen(screen, paths)
+    screen.write_json({"since_ms": since_ms, **_coverage_json(found), "unseen_paths": [asdict(one) for one in paths]})
+    _print_coverage(screen, found, since)
+    _print_unseen(screen, paths)
 
 
 def _coverage_json(found: Coverage) -> dict[str, Any]:
@@ -304,12 +298,10 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
             for rule_set in (sets.present, sets.other):
                 printing.hide_goals(screen, conn, examples, rule_set.sources)
     failed = expect_no_loss and result.lost > 0
-    if screen.as_json:
-        found = {**_backtest_json(result, sets.names), "unseen_paths": [asdict(one) for one in paths]}
-        screen.write_json({"ok": not failed, "since_ms": since_ms, **found})
-    else:
-        _print_backtest(screen, result, sets.names, since)
-        _print_unseen(screen, paths)
+    found = {**_backtest_json(result, sets.names), "unseen_paths": [asdict(one) for one in paths]}
+    screen.write_json({"ok": not failed, "since_ms": since_ms, **found})
+    _print_backtest(screen, result, sets.names, since)
+    _print_unseen(screen, paths)
     if failed:
         raise BridgeError(f"{count(result.lost, 'goal')} would be lost, and --expect-no-loss allows none.")
 

@@ -62,8 +62,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
             newest_ms = restoring.newest_ms(conn, now_ms)
             waiting = restoring.count_open(conn)
         from_ms = _since(backed_up_at, newest_ms, now_ms)
-        if not screen.as_json:
-            _print(screen, from_ms, now_ms, waiting)
+        _print(screen, from_ms, now_ms, waiting)
         parameters.confirm("Is this database a restored backup, and has every other bridge stopped sending?", yes=yes)
 
         def noted(conn: Connection) -> Span:

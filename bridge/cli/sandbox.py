@@ -97,15 +97,13 @@ def _switches(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _introduce(screen: Screen, url: str, api_url: str, key: str) -> None:
-    if screen.as_json:
-        screen.write_json({"url": url, "api_url": api_url})
-    else:
-        screen.say(f"The sandbox listens on {url}: open it in a browser to see the goals. Ctrl-C stops it.")
-        me = f"{shlex.quote(sys.executable)} -m bridge"
-        secret = f"{secret_name('stripe')}={_SECRET}"
-        screen.say("For the bridge, with a database of its own:")
-        there = f"DATAFAST_API_URL={api_url} DATAFAST_API_KEY={key} {_DATABASE}"
-        screen.line(f"    {there} {secret} {me} serve --port 8000")
-        screen.say("For a sale, once the bridge listens:")
-        screen.line(f"    {secret} {me} simulate stripe-purchase --to http://127.0.0.1:8000")
+    screen.write_json({"url": url, "api_url": api_url})
+    screen.say(f"The sandbox listens on {url}: open it in a browser to see the goals. Ctrl-C stops it.")
+    me = f"{shlex.quote(sys.executable)} -m bridge"
+    secret = f"{secret_name('stripe')}={_SECRET}"
+    screen.say("For the bridge, with a database of its own:")
+    there = f"DATAFAST_API_URL={api_url} DATAFAST_API_KEY={key} {_DATABASE}"
+    screen.line(f"    {there} {secret} {me} serve --port 8000")
+    screen.say("For a sale, once the bridge listens:")
+    screen.line(f"    {secret} {me} simulate stripe-purchase --to http://127.0.0.1:8000")
     screen.out.flush()

@@ -1,7 +1,8 @@
 """Where a command's answer goes: a terminal (rich), a pipe (plain, one line per fact, never wrapped), or JSON.
 
-A command gives its answer once, in headings, sentences, facts and tables; this module decides how that looks. rich is
-imported for a terminal only. Strings from outside are cleaned, so that no webhook can move the cursor.
+A command gives its answer as a value, and for people in headings, sentences, facts and tables. This module writes the
+one that was asked for, and decides how it looks. rich is imported for a terminal only. Strings from outside are
+cleaned, so that no webhook can move the cursor.
 """
 
 from __future__ import annotations
@@ -58,23 +59,23 @@ class Screen:
         self._hidden = tuple(sorted({*self._hidden, *secrets}, key=len, reverse=True))
 
     def write_json(self, value: Any) -> None:
-        """One JSON document for scripts. A terminal may show it, so what moves a cursor is written as an escape."""
+        """One JSON document, for scripts alone. A terminal may show it: what moves a cursor is written as an escape."""
+        if not self.as_json:
+            return
         spelled = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
         value = hidden_in(value, self._hidden) if self._hidden else value
         self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
 
     def answer(self, value: Any, *sentences: str) -> None:
         """The whole answer: as JSON, or as these sentences."""
-        if self.as_json:
-            self.write_json(value)
-        for sentence in () if self.as_json else sentences:
+        self.write_json(value)
+        for sentence in sentences:
             self.say(sentence)
 
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
         """Say on stderr, one reason per line, why a command did not do what it was asked."""
         faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
-        if self.as_json:
-            self.write_json({"ok": False, "faults": faults})
+        self.write_json({"ok": False, "faults": faults})
         with suppress(OSError):  # nobody reads it; the exit code says it too
             for fault in faults:
                 click.echo(fault, file=self.err)
@@ -98,7 +99,7 @@ class Screen:
     def say(self, text: str = "", *, style: str = "", indent: int = 0) -> None:
         """A sentence, or an empty line."""
         if not self.terminal:
-            self.out.write(f"{' ' * indent}{self._clean(text)}\n")
+            self._write(f"{' ' * indent}{self._clean(text)}")
             return
         from rich.padding import Padding
         from rich.text import Text
@@ -107,7 +108,7 @@ class Screen:
 
     def line(self, text: str) -> None:
         """A line that is never wrapped: a place in a file, a command to copy."""
-        self.out.write(self._clean(text) + "\n")
+        self._write(self._clean(text))
 
     def heading(self, text: str) -> None:
         """The title of what follows."""
@@ -134,7 +135,7 @@ class Screen:
         wide = width or max((len(label) for label, _ in pairs), default=0) + 2
         if not self.terminal:
             for label, value in pairs:
-                self.out.write(f"{' ' * indent}{self._clean(label):<{wide}}{self._clean(value)}".rstrip() + "\n")
+                self._write(f"{' ' * indent}{self._clean(label):<{wide}}{self._clean(value)}".rstrip())
             return
         from rich.padding import Padding
         from rich.table import Table
@@ -180,6 +181,11 @@ class Screen:
 
     # --------------------------------------------------------------------------------------------------- means
 
+    def _write(self, line: str) -> None:
+        """A line for people: nothing where the answer is JSON."""
+        if not self.as_json:
+            self.out.write(f"{line}\n")
+
     def _clean(self, value: Any) -> str:
         return clean(hidden_in(value, self._hidden) if self._hidden else value)
 
@@ -189,7 +195,7 @@ class Screen:
         for row in [heads, *rows]:
             cells = zip(row, sides, widths, strict=True)
             line = "  ".join(getattr(cell, side)(width) for cell, side, width in cells)
-            self.out.write(line.rstrip() + "\n")
+            self._write(line.rstrip())
 
     def _rich_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> None:
         from rich.table import Table

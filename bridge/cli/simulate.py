@@ -94,18 +94,16 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         sent, seed = _scenario(screen, str(scenario), targets, given)
     else:
         sent, seed = _file(screen, given, targets), None
-    if screen.as_json:
-        screen.write_json(({"seed": seed} if seed is not None else {}) | {"sent": [_row(one) for one in sent]})
-    elif not all(one.ok for one in sent):
-        screen.say(f"{count(sum(not one.ok for one in sent), 'event')} not accepted.")
-    return 0 if all(one.ok for one in sent) else 1
+    screen.write_json(({"seed": seed} if seed is not None else {}) | {"sent": [_row(one) for one in sent]})
+    refused = sum(not one.ok for one in sent)
+    if refused:
+        screen.say(f"{count(refused, 'event')} not accepted.")
+    return 1 if refused else 0
 
 
 def _list(screen: Screen) -> None:
     rows = [(one.name, one.help, " ".join(one.shapes)) for one in SCENARIOS.values()]
-    if screen.as_json:
-        screen.write_json([{"name": name, "help": text, "versions": shapes.split()} for name, text, shapes in rows])
-        return
+    screen.write_json([{"name": name, "help": text, "versions": shapes.split()} for name, text, shapes in rows])
     screen.table(("SCENARIO", "WHAT HAPPENS", "VERSIONS (name@version)"), rows)
 
 
@@ -132,9 +130,8 @@ def _show(screen: Screen, one: Sent, before: int, of: int) -> None:
             f"{one.url} cannot be reached ({one.answer}): start the bridge with `python -m bridge serve`, or name"
             f" another --to; {before} of {count(of, 'event')} sent before"
         )
-    if not screen.as_json:
-        answer = one.answer if one.status is None else f"{one.status} {one.answer}"
-        screen.mark("ok" if one.ok else "fail", f"{one.step.type} {one.step.id}: {answer}")
+    answer = one.answer if one.status is None else f"{one.status} {one.answer}"
+    screen.mark("ok" if one.ok else "fail", f"{one.step.type} {one.step.id}: {answer}")
 
 
 # ------------------------------------------------------------------------------------------------- a file of one's own

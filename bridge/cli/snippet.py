@@ -48,12 +48,10 @@ def snippet(tools: str | None, out: Path | None, base_url: str | None) -> None:
         file = out if out.suffix == ".js" else out / scripts.file_name(code)
         _write(file, code)
         _show_tag(screen, names, code, f"/{file.name}", file)
-    elif screen.as_json:
-        screen.write_json(
-            {"tools": names, "script": code, "csp": scripts.integrity(code), "html": scripts.inline(names)}
-        )
     else:
-        for line in scripts.inline(names).splitlines():
+        html = scripts.inline(names)
+        screen.write_json({"tools": names, "script": code, "csp": scripts.integrity(code), "html": html})
+        for line in html.splitlines():
             screen.line(line)
 
 
@@ -70,12 +68,10 @@ def _write(file: Path, code: str) -> None:
 
 def _show_tag(screen: Screen, names: list[str], code: str, address: str, file: Path | None = None) -> None:
     html = scripts.tag(address, code)
-    if screen.as_json:
-        written = None if file is None else str(file)
-        screen.write_json(
-            {"tools": names, "file": written, "src": address, "integrity": scripts.integrity(code), "html": html}
-        )
-        return
+    written = None if file is None else str(file)
+    screen.write_json(
+        {"tools": names, "file": written, "src": address, "integrity": scripts.integrity(code), "html": html}
+    )
     if file is not None:
         size = len(gzip.compress(code.encode(), mtime=0)) / 1024
         screen.mark("ok", f"{file} has the script for {', '.join(names)}: {size:.1f} KB gzipped.")

@@ -49,9 +49,7 @@ def sources(source: str | None, base_url: str | None) -> None:
     base = (base_url or setting_up.host_address(resources.environ()) or setting_up.PLACEHOLDER).rstrip("/")
     names = [source] if source else sorted(rule_set.sources)
     setups = [setting_up.setup(rule_set, name, base) for name in names]
-    if screen.as_json:
-        screen.write_json([asdict(one) for one in setups])
-        return
+    screen.write_json([asdict(one) for one in setups])
     for one in setups:
         _print(screen, one)
     _print_first_messages(screen, (rule_set.sources[name] for name in names))

@@ -60,10 +60,8 @@ def why(what: str) -> None:
             " no key that an event named (cus_…, sub_…) has this name. If the provider says that it was delivered,"
             " `python -m bridge doctor` says whether requests are refused."
         )
-    if screen.as_json:
-        screen.write_json(_as_json(known))
-    else:
-        _print(screen, known)
+    screen.write_json(_as_json(known))
+    _print(screen, known)
 
 
 def _print(screen: Screen, known: Known) -> None:

@@ -77,6 +77,16 @@ def test_an_empty_table_is_a_sentence():
     assert piped.out.getvalue() == "No goal has been made yet.\n"
 
 
+@pytest.mark.parametrize(("as_json", "written"), [(True, '{\n  "goals": 1\n}\n'), (False, "1 goal\nA\n1\n  a  b\n")])
+def test_a_script_gets_the_value_alone_and_people_the_words_alone(as_json, written):
+    shown = Screen(io.StringIO(), io.StringIO(), as_json=as_json)
+    shown.write_json({"goals": 1})
+    shown.say("1 goal")
+    shown.table(("A",), [("1",)])
+    shown.facts([("a", "b")])
+    assert shown.out.getvalue() == written
+
+
 def test_a_refusal_is_sentences_on_stderr_and_with_json_an_answer_too():
     shown = Screen(io.StringIO(), io.StringIO(), as_json=True)
     shown.refuse(["one", "two\x1b"])
