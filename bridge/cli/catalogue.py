@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import click
 
+import bridge
 from bridge.cli.screen import hang_up
 from bridge.settings import TABLE, Setting
 
@@ -123,8 +124,10 @@ class Catalogue(click.Group):
                 "The webhook URL that you paste into Stripe, Lemon Squeezy and others. The bridge verifies each event,"
                 " finds the DataFast visitor it belongs to, and sends the goal that your mapping files describe."
             ),
-            params=[_json_option(), _version_option()],
+            params=[_json_option()],
         )
+        shown = "datafast-bridge %(version)s"
+        click.version_option(bridge.__version__, message=shown, help="Show the version.")(self)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does it, except that a reader that has gone (`| head`) is not a failure: click would exit with 1."""
@@ -194,16 +197,3 @@ def write_settings(formatter: click.HelpFormatter, *, advanced: bool) -> None:
 
 def _meaning(setting: Setting) -> str:
     return setting.help if setting.default is None else f"{setting.help} [{setting.default}]"
-
-
-def _version_option() -> click.Option:
-    def show(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-        if value:
-            import bridge
-
-            click.echo(f"datafast-bridge {bridge.__version__}")
-            ctx.exit()
-
-    return click.Option(
-        ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show the version."
-    )

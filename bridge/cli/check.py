@@ -8,7 +8,6 @@ A value that is evidently not a secret is a problem, although the bridge starts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,17 +93,12 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
         names = [setting.name for setting in settings.TABLE]
         ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
         report.suspicions += checking.misspelt(set(given) - set(names), given, ours, _ALIKE)
-        _check_alerts(report, loaded.bridge_alerts)
+        if loaded.bridge_alerts:  # apprise is loaded only if there are any
+            report.alerts = targets.summary(loaded.bridge_alerts)
+            report.faults += targets.unreadable(loaded.bridge_alerts)
         resources.demand_usable(loaded.database_url)
     except SettingsError as error:
         report.faults += error.faults
-
-
-def _check_alerts(report: CheckReport, urls: Sequence[str]) -> None:
-    """Whether apprise can read the targets; it is loaded only if there are any."""
-    if urls:
-        report.alerts = targets.summary(urls)
-        report.faults += targets.unreadable(urls)
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:

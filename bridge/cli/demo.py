@@ -119,14 +119,13 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     missing = _await(parts, acts, stage)
     rows = _rows(acts, sent, _read(stage.database), _recorded(stage))
     absent = [sentence(step, goal) for step, goal in missing]
-    if screen.as_json:
-        found = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
-        screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
-    else:
-        _table(screen, rows, len(expected(acts)), absent)
+    found = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
+    screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
+    _table(screen, rows, len(expected(acts)), absent)
+    if not screen.as_json:
         _hero(screen, rows, stage.folder, environ)
-    if not once and not screen.as_json:
-        _stay(screen, stage, parts)
+        if not once:
+            _stay(screen, stage, parts)
     return 1 if missing else 0
 
 

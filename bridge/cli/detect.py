@@ -61,14 +61,8 @@ class Detected:
 
 @command(
     examples=[
-        (
-            "detect captured.http --secret whsec_…",
-            "a request with its headers, as tools that catch webhooks export it",
-        ),
-        (
-            "detect captured.http --source my-shop",
-            "the one wrong setting in the `verify:` of mappings/my-shop.yaml",
-        ),
+        ("detect captured.http --secret whsec_…", "a request with its headers, as tools that catch webhooks export it"),
+        ("detect captured.http --source my-shop", "the one wrong setting in the `verify:` of mappings/my-shop.yaml"),
     ]
 )
 @click.argument("file", metavar="FILE")
@@ -92,7 +86,7 @@ def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None,
     screen = of_context()
     content = captured.read_file(file)
     request = _request(file, content, url)
-    source = _source(name, mappings) if name is not None else None
+    source = None if name is None else resources.source(resources.load_rules(mappings), name)
     tried = [*secrets] or [*(source.secrets if source else ())] or [_asked()]
     screen.hide([secret for secret in tried if len(secret) >= _HIDDEN_FROM])
     found = find(request, tried, source)
@@ -109,10 +103,6 @@ def _request(file: str, content: bytes, url: str | None) -> Request:
             " and the body, byte for byte as it came; or JSON with `headers` and `body`."
         )
     return replace(request, url=url) if url else request
-
-
-def _source(name: str, mappings: Path | None) -> Source:
-    return resources.source(resources.load_rules(mappings), name)
 
 
 def _asked() -> str:

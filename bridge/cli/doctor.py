@@ -66,11 +66,7 @@ class Finding:
 )
 @click.option("--visitor", metavar="ID", help="Your own cookie datafast_visitor_id: send the goal bridge_test for it.")
 @click.option(
-    "--destination",
-    metavar="NAME",
-    default="default",
-    show_default=True,
-    help="Destination that --visitor sends to.",
+    "--destination", metavar="NAME", default="default", show_default=True, help="Destination that --visitor sends to."
 )
 def doctor(visitor: str | None, destination: str) -> int:
     """Test everything that the bridge needs, and say what is wrong and how to fix it.

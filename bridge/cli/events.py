@@ -52,10 +52,7 @@ def events() -> None:
     """List, show, replay and ignore received webhooks (events)."""
 
 
-@events.command(
-    "list",
-    examples=[("events list --source stripe --limit 100", "the newest hundred of one source")],
-)
+@events.command("list", examples=[("events list --source stripe --limit 100", "the newest hundred of one source")])
 @click.option("--state", type=click.Choice([state.value for state in EventState]), help="Only events in this state.")
 @click.option(
     "--verdict", type=click.Choice([verdict.value for verdict in Verdict]), help="Only events with this verdict."
@@ -92,7 +89,7 @@ def _row(line: EventLine) -> tuple[str, ...]:
         ("events show ev_12", "by the bridge's number"),
         ("events show evt_1Abc", "by the provider's id"),
         ("events show ev_12 --body > event.json", "its raw body, to try rules on with `explain`"),
-    ],
+    ]
 )
 @click.argument("event", metavar="EVENT")
 @click.option("--body", is_flag=True, help="Print only the raw body.")
@@ -153,7 +150,7 @@ def _without_token(body: bytes, source: Source | None) -> bytes:
             "events replay --verdict unmatched --since 7d --until 1d --dry-run",
             "what a replay would do; nothing is changed",
         ),
-    ],
+    ]
 )
 @click.argument("names", metavar="[EVENT]...", nargs=-1)
 @click.option("--state", type=click.Choice([EventState.QUARANTINED.value]), help="All events in this state.")

@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bridge import loading, mapping_tests, route, sources
-from bridge import settings as settings_
 from bridge.cli import captured, parameters, printing, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
-from bridge.errors import SettingsError
 from bridge.masking import url_without_password
 from bridge.model import BodyForm
 from bridge.prepare import Preparer
@@ -27,17 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.model import GoalDraft, Source
-    from bridge.settings import Settings
 
 
 @command(
     examples=[
         ("explain event.json --source stripe", "a body that you copied from the provider's dashboard"),
         ("explain captured.http", "a whole request: its path names the source, and its signature is checked"),
-        (
-            "events show ev_12 --body | python -m bridge explain - --source stripe",
-            "a received event, by today's rules",
-        ),
+        ("events show ev_12 --body | python -m bridge explain - --source stripe", "a received event, by today's rules"),
     ]
 )
 @click.argument("file", metavar="FILE")
@@ -55,7 +49,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     content = captured.read_file(file)
     name = source or captured.source_in(content) or resources.only_source(rule_set)
     receiver = resources.source(rule_set, name)
-    settings = _settings(screen)
+    settings = resources.settings_or_defaults(screen.warn)
     preparer = Preparer(rule_set, settings, loading.destinations(settings, rule_set), b"explain")
     signed = captured.is_request(content)
     request = captured.request(content if signed else _as_sent(receiver, content), name)
@@ -75,16 +69,6 @@ def _as_sent(source: Source, content: bytes) -> bytes:
     except (ValueError, RecursionError):
         return content
     return mapping_tests.body_of(source, event) if isinstance(event, dict) else content
-
-
-def _settings(screen: Screen) -> Settings:
-    """The settings; a wrong one that does not matter here must not keep anybody from an answer."""
-    try:
-        return settings_.load(resources.environ())
-    except SettingsError as error:
-        for fault in error.faults:
-            screen.warn(fault)
-        return settings_.load({})
 
 
 def print_explanation(screen: Screen, explained: Explained) -> None:

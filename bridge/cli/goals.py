@@ -47,10 +47,7 @@ def goals() -> None:
     """List, show, retry, send and cancel goals and payments."""
 
 
-@goals.command(
-    "list",
-    examples=[("goals list --state rejected --since 7d", "what DataFast rejected this week")],
-)
+@goals.command("list", examples=[("goals list --state rejected --since 7d", "what DataFast rejected this week")])
 @click.option("--state", type=click.Choice([state.value for state in GoalState]), help="Only goals in this state.")
 @click.option("--name", metavar="NAME", help="Only goals of this name, such as refund.")
 @parameters.SOURCE
@@ -105,7 +102,7 @@ def show(goal: int) -> None:
             "goals retry --state rejected --since 1d --yes",
             "all goals that were rejected in the last day, without asking",
         ),
-    ],
+    ]
 )
 @click.argument("ids", type=parameters.goal, metavar="[GOAL]...", nargs=-1)
 @click.option("--state", type=click.Choice(RETRIABLE), help="All goals in this state.")
@@ -158,9 +155,7 @@ _SENT: Final = {
 }
 
 
-@goals.command(
-    examples=[("goals send --rule upgrade", "the goals that the rule kept while it had `enabled: dry`")],
-)
+@goals.command(examples=[("goals send --rule upgrade", "the goals that the rule kept while it had `enabled: dry`")])
 @click.option(
     "--rule", metavar="ID", required=True, help="The id of the rule: its goal's name, unless it has an id of its own."
 )
@@ -219,16 +214,14 @@ def _each(
     became: str,
     also_fine: Sequence[str] = (),
 ) -> int:
-    """Do it to each, list it as a change, and say what became of each. also_fine: nothing was done, and need not be."""
+    """Do it to each, list it as a change, and say what became of each. Exit code 1 if nothing was done for one.
+
+    fine: the outcomes by which something was done. also_fine: nothing was done, and need not be.
+    """
     labels = [(one, f"goal_{one}") for one in ids]
     done = changes.each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)
     rows = [(one, outcome, text) for one, (outcome, text) in zip(ids, done, strict=True)]
-    return _answer(rows, fine=(*fine, *also_fine))
-
-
-def _answer(rows: Sequence[tuple[int, str, str]], *, fine: Sequence[str]) -> int:
-    """Say what became of each; exit code 1 if nothing was done for one of them."""
-    failed = [row for row in rows if row[1] not in fine]
+    failed = [row for row in rows if row[1] not in (*fine, *also_fine)]
     goals_ = [{"goal": f"goal_{one}", "outcome": outcome, "message": text} for one, outcome, text in rows]
     sentences = [f"goal_{one} {text}." for one, _outcome, text in rows] or ["No goal like that."]
     of_context().answer({"ok": not failed, "goals": goals_}, *sentences)

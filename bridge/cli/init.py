@@ -42,13 +42,7 @@ _IGNORED: Final = ".venv/\n__pycache__/\n.env\n*.db\n*.db-wal\n*.db-shm\n"
 
 
 @command(
-    "init",
-    examples=[
-        (
-            "init shop --for stripe,clerk,calcom",
-            "a folder `shop` with the goals of these three tools",
-        ),
-    ],
+    "init", examples=[("init shop --for stripe,clerk,calcom", "a folder `shop` with the goals of these three tools")]
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--for", "tools", metavar="TOOLS", multiple=True, help="Tools that send webhooks, separated by commas.")

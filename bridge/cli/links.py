@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
     from bridge.store.operator.forgetting import Person
-    from bridge.workbench.linking import Cut, Forgetting
+    from bridge.workbench.linking import Forgetting
 
 
 @click.group(
@@ -69,7 +69,7 @@ def show(key: str) -> None:
             "links add stripe subscription sub_1Abc 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed",
             "goals that wait for this subscription's visitor are sent now",
         )
-    ],
+    ]
 )
 @click.argument("source", metavar="SOURCE")
 @click.argument("kind", metavar="KIND")
@@ -106,7 +106,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
 
 
 @links.command(
-    examples=[("links forget stripe:live:cus_1", "a key by its full name, because several keys have this id")],
+    examples=[("links forget stripe:live:cus_1", "a key by its full name, because several keys have this id")]
 )
 @click.argument("key", metavar="KEY")
 @parameters.YES
@@ -122,7 +122,10 @@ def forget(key: str, yes: bool) -> None:
     with resources.store() as store:
         with store.read() as conn:
             what = linking.cut_of(conn, _the_key(conn, key))
-        _preview(screen, what)
+        for heading, lines in what.sentences():
+            screen.say(heading)
+            for line in lines:
+                screen.say(line, indent=2)
         if what.again or what.kept:
             parameters.confirm(f"Forget {what.key.text}?", yes=yes)
 
@@ -134,13 +137,6 @@ def forget(key: str, yes: bool) -> None:
     sent = {goal.label: goal.datafast_event_id for goal in what.kept}
     answer = {"ok": True, "key": what.key.text, "goals": [goal.label for goal in what.again], "sent": sent}
     screen.answer(answer, what.done)
-
-
-def _preview(screen: Screen, what: Cut) -> None:
-    for heading, lines in what.sentences():
-        screen.say(heading)
-        for line in lines:
-            screen.say(line, indent=2)
 
 
 def _the_key(conn: Connection, text: str) -> Key:
@@ -186,10 +182,7 @@ def relearn() -> None:
     "forget",
     examples=[
         ("forget --customer cus_9s6XKzkNRiz8i3", "shows what is stored about this customer, asks, and removes it"),
-        (
-            "forget --email ann@example.com --yes",
-            "everything that is linked to this address, without asking",
-        ),
+        ("forget --email ann@example.com --yes", "everything that is linked to this address, without asking"),
     ],
 )
 @click.option("--visitor", metavar="ID", help="A DataFast visitor id.")

@@ -79,10 +79,7 @@ def _print_tries(screen: Screen, detail: GoalDetail) -> None:
     if detail.lookups:
         screen.facts([(when(one.asked_at_ms), describe.lookup_sentence(one)) for one in detail.lookups], width=25)
     tries = [(when(attempt.started_at_ms), describe.try_sentence(attempt)) for attempt in detail.attempts]
-    screen.facts(
-        tries or [("Attempts", describe.no_attempts(detail.goal))],
-        width=25 if detail.attempts else 15,
-    )
+    screen.facts(tries or [("Attempts", describe.no_attempts(detail.goal))], width=25 if detail.attempts else 15)
 
 
 # --------------------------------------------------------------------------------------------------------- a trace

@@ -351,12 +351,7 @@ def _backtest_json(result: Backtest, names: tuple[str, str]) -> dict[str, Any]:
     return {
         "present": names[0],
         "other": names[1],
-        "events": result.events,
-        "gone": result.gone,
-        "same": result.same,
-        "lost": result.lost,
-        "gained": result.gained,
-        "changed": result.changed,
+        **{name: getattr(result, name) for name in ("events", "gone", "same", "lost", "gained", "changed")},
         "unreadable": dict(zip(("present", "other"), result.unreadable, strict=True)),
         "missing_sources": dict(result.missing),
         "new_sources": dict(result.new),

@@ -46,12 +46,17 @@ def settings() -> Settings:
     return loaded
 
 
-def settings_or_defaults() -> Settings:
-    """The settings, or the defaults where one of them is wrong: for commands that have another question."""
+def settings_or_defaults(warn: Callable[[str], None] = lambda _fault: None) -> Settings:
+    """The settings, or the defaults where one of them is wrong: for commands that have another question.
+
+    warn: hears what is wrong.
+    """
     given = environ()
     try:
         return settings_.load(given)
-    except SettingsError:
+    except SettingsError as error:
+        for fault in error.faults:
+            warn(fault)
         return settings_.load({})
 
 

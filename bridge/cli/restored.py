@@ -7,6 +7,7 @@ The command stores the span of time of which the database knows nothing. Workers
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -34,7 +35,7 @@ LOOK_AGAIN_S: Final = 0.5
         ("restored", "says what it will do, and asks"),
         ("restored --yes", "for scripts: does not ask"),
         ("restored --backed-up-at 2026-05-03T02:00:00Z", "if the bridge has already run on the restored database"),
-    ],
+    ]
 )
 @click.option(
     "--backed-up-at",
@@ -71,9 +72,8 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
             return restoring.remember(conn, from_ms, clock.read_ms(conn))
 
         span = store.run(noted)
-    counts = {name: getattr(waiting, name) for name in waiting.__dataclass_fields__}
     screen.answer(
-        {"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **counts},
+        {"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **asdict(waiting)},
         "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists those it asks about.",
     )
 
@@ -108,17 +108,13 @@ def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
 
 
 def _print(screen: Screen, from_ms: int, now_ms: int, waiting: Unfinished) -> None:
-    goals = [
-        f"{waiting.pending} pending",
-        f"{waiting.parked} parked",
-        f"{waiting.in_doubt} in doubt",
-        f"{waiting.held} held",
-    ]
-    total = waiting.pending + waiting.parked + waiting.in_doubt + waiting.held
+    states = ("pending", "parked", "in_doubt", "held")
+    numbers = {state.replace("_", " "): getattr(waiting, state) for state in states}
+    goals = listing([f"{number} {state}" for state, number in numbers.items()])
     screen.facts(
         [
             ("Backup", f"of {when(from_ms)}, {ago(from_ms, now_ms)}: what was sent since then is not in it"),
-            ("Goals", f"{count(total, 'goal')} not sent yet: {listing(goals)}"),
+            ("Goals", f"{count(sum(numbers.values()), 'goal')} not sent yet: {goals}"),
             ("Events", f"{count(waiting.unrouted, 'event')} not routed yet"),
             ("Asked about", "each of these goals, and every later goal of an event older than now, before it is sent"),
         ],

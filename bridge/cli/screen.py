@@ -124,12 +124,7 @@ class Screen:
         self.facts([(level, text)], width=6, label_style=MARKS[level], indent=0)
 
     def facts(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        *,
-        indent: int = 2,
-        width: int | None = None,
-        label_style: str = QUIET,
+        self, pairs: Sequence[tuple[str, str]], *, indent: int = 2, width: int | None = None, label_style: str = QUIET
     ) -> None:
         """Label and value, a line each; on a terminal a long value hangs under its beginning."""
         wide = width or max((len(label) for label, _ in pairs), default=0) + 2

@@ -133,11 +133,7 @@ def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
     logs.flush()  # so that what is printed from here on comes after them
 
 
-@command(
-    examples=[
-        ("worker", "where the web processes have BRIDGE_WORKER=off; start as many as you like"),
-    ]
-)
+@command(examples=[("worker", "where the web processes have BRIDGE_WORKER=off; start as many as you like")])
 def worker() -> None:
     """Route events and send goals in a separate process.
 
@@ -190,11 +186,7 @@ _WAITS: Final = (
 )
 
 
-@command(
-    examples=[
-        ("migrate", "needs only DATABASE_URL; safe to run again, and in several places at the same time"),
-    ]
-)
+@command(examples=[("migrate", "needs only DATABASE_URL; safe to run again, and in several places at the same time")])
 def migrate() -> None:
     """Create the database's tables, or bring them to this release's schema.
 
