@@ -100,9 +100,8 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str,
         return
     with formatter.section("Examples"):
         for line, meaning in examples:
-            typed = (
-                line if "python -m bridge" in line else f"python -m bridge {line}"
-            )  # another may begin with `cat … |`
+            # One that names it may begin with `cat … |`.
+            typed = line if "python -m bridge" in line else f"python -m bridge {line}"
             formatter.write(f"  {typed}\n")
             with formatter.indentation(), formatter.indentation():
                 formatter.write_text(meaning)

@@ -217,7 +217,9 @@ def _await(parts: Sequence[DemoProcess], acts: Sequence[Act], stage: Stage) -> l
 
 
 def _recorded(stage: Stage) -> list[dict[str, Any]]:
-    events: list[dict[str, Any]] = _get_json(f"{stage.sandbox_url}/__fake__/events")["events"]
+    answer = _get(f"{stage.sandbox_url}/__fake__/events")
+    answer.raise_for_status()
+    events: list[dict[str, Any]] = json.loads(answer.content)["events"]
     return events
 
 
@@ -544,9 +546,3 @@ def _get(url: str) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
         return session.get(url, timeout=5, allow_redirects=False)
-
-
-def _get_json(url: str) -> Any:
-    answer = _get(url)
-    answer.raise_for_status()
-    return json.loads(answer.content)

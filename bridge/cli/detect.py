@@ -87,7 +87,7 @@ def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None,
     content = captured.read_file(file)
     request = _request(file, content, url)
     source = None if name is None else resources.source(resources.load_rules(mappings), name)
-    tried = [*secrets] or [*(source.secrets if source else ())] or [_asked()]
+    tried = [*secrets] or [*(source.secrets if source else ())] or [click.prompt("Secret", hide_input=True, err=True)]
     screen.hide([secret for secret in tried if len(secret) >= _HIDDEN_FROM])
     found = find(request, tried, source)
     screen.write_json(as_json(found))
@@ -103,11 +103,6 @@ def _request(file: str, content: bytes, url: str | None) -> Request:
             " and the body, byte for byte as it came; or JSON with `headers` and `body`."
         )
     return replace(request, url=url) if url else request
-
-
-def _asked() -> str:
-    secret: str = click.prompt("Secret", hide_input=True, err=True)
-    return secret
 
 
 def find(request: Request, secrets: Sequence[str], source: Source | None) -> Detected:

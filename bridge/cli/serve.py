@@ -71,9 +71,8 @@ def serve(port: int | None, host: str | None) -> None:
 def _override(port: int | None, host: str | None) -> None:
     """Put the options where the settings are read, also by gunicorn's configuration."""
     if port is not None and host is None and not resources.environ().get("PORT", "").strip():
-        host = (
-            resources.environ().get("BRIDGE_HOST", "").strip() or HERE
-        )  # a port that a person types is not a platform's
+        # A port that a person types is not a platform's.
+        host = resources.environ().get("BRIDGE_HOST", "").strip() or HERE
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
