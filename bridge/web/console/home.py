@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from bridge.store.operator.queries import EventLine
     from bridge.store.operator.status import DestinationState, Snapshot
     from bridge.store.operator.tallies import Progress, Queue
-    from bridge.web.console.sources import SourceRow
     from bridge.workbench.overview import Figures, FirstStep
 
 LIVE: Final = 10  # events
@@ -70,33 +69,6 @@ class QueueRow:
     pause: DestinationState | None
 
 
-@dataclass(frozen=True, slots=True)
-class AttributionRow:
-    """How many of a source's last goals have a visitor: in words, and as the share of a bar."""
-
-    source: str
-    sentence: str
-    percent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What the first page says of now. headline: one sentence on health; problems, notes: the others, in detail."""
-
-    headline: str
-    problems: tuple[Alarm, ...]
-    notes: tuple[Alarm, ...]
-    unnamed: str
-    day: str
-    weekday: str
-    tiles: tuple[Tile, ...]
-    queues: tuple[QueueRow, ...]
-    rate: int
-    sources: tuple[SourceRow, ...]
-    attribution: tuple[AttributionRow, ...]
-    now_ms: int
-
-
 class Overview:
     """What the page asks for, each part as long as it may be kept."""
 
@@ -124,25 +96,24 @@ class Overview:
             },
         )
 
-    def now(self) -> Now:
-        """Health, today, the queue, the sources."""
+    def now(self) -> dict[str, Any]:
+        """Health, today, the queue, the sources. headline: one sentence on health; problems, notes: all, in detail."""
         bridge, figures, seen = self._bridge, self.figures.get(), self._seen.get()
         found, noted = health.judged(bridge, seen)
         today = datetime.fromtimestamp(figures.now_ms / 1000, UTC)
-        return Now(
-            headline=found[0].detail if found else alarms.well(seen),
-            problems=found,
-            notes=noted,
-            unnamed=self._unnamed.get(),
-            day=f"{today:%Y-%m-%d}",
-            weekday=f"{today:%A}",
-            tiles=_tiles(figures),
-            queues=tuple(self._queue(queue, seen) for queue in figures.queues),
-            rate=bridge.settings.bridge_rate_per_minute,
-            sources=tuple(sorted(sources.rows(bridge, seen), key=lambda row: row.silent is None)),
-            attribution=tuple(_attributed(one) for one in seen.attribution if one.source in bridge.rules.sources),
-            now_ms=figures.now_ms,
-        )
+        return {
+            "headline": found[0].detail if found else alarms.well(seen),
+            "problems": found,
+            "notes": noted,
+            "unnamed": self._unnamed.get(),
+            "day": f"{today:%Y-%m-%d}",
+            "weekday": f"{today:%A}",
+            "tiles": _tiles(figures),
+            "queues": [self._queue(queue, seen) for queue in figures.queues],
+            "rate": bridge.settings.bridge_rate_per_minute,
+            "sources": sorted(sources.rows(bridge, seen), key=lambda row: row.silent is None),
+            "attribution": [_attributed(one) for one in seen.attribution if one.source in bridge.rules.sources],
+        }
 
     def _queue(self, queue: Queue, seen: Snapshot) -> QueueRow:
         states = {state.name: state for state in seen.destinations}
@@ -270,9 +241,10 @@ def _tiles(figures: Figures) -> tuple[Tile, ...]:
     )
 
 
-def _attributed(found: Attribution) -> AttributionRow:
+def _attributed(found: Attribution) -> dict[str, Any]:
+    """How many of a source's last goals have a visitor: in words, and as the share of a bar."""
     percent = round(100 * found.named / found.goals) if found.goals else 0
-    return AttributionRow(found.source, alarms.attributed(found), percent)
+    return {"source": found.source, "sentence": alarms.attributed(found), "percent": percent}
 
 
 def _hourly(hours: list[str], numbers: list[int], noun: str) -> Chart:

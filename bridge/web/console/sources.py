@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from bridge.app import Bridge
     from bridge.model import Source
     from bridge.store.operator.status import Snapshot, SourceState
-    from bridge.workbench.setting_up import SecretVariable, Setup
 
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII)
 
@@ -40,23 +39,6 @@ class SourceRow:
     usual_gap: str | None
     silent: str | None
     findings: tuple[Alarm, ...]
-
-
-@dataclass(frozen=True)
-class SourceView:
-    """All about one source. url: what to paste; local: it leads to this machine only, where no provider can send."""
-
-    row: SourceRow
-    setup: Setup
-    url: str
-    local: bool
-    lists: tuple[tuple[str, tuple[str, ...]], ...]
-    secrets: tuple[SecretVariable, ...]
-    attributed: str | None
-    advice: str
-    recipe: str | None
-    hand_over: str | None
-    has_snippet: bool
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
@@ -104,27 +86,26 @@ def _standing(
     return ("silent", "wait") if silent else ("receives", "ok")
 
 
-def _view(bridge: Bridge, source: Source, seen: Snapshot) -> SourceView:
+def _view(bridge: Bridge, source: Source, seen: Snapshot) -> dict[str, Any]:
+    """All about one source. url: what to paste; local: it leads to this machine only, where no provider can send."""
     base, local = base_address(bridge)
     setup = setting_up.setup(bridge.rules, source.name, base)
     recipe = setting_up.recipe(source)
     attribution = next((one for one in seen.attribution if one.source == source.name), None)
-    return SourceView(
-        row=_row(source, seen, itertools.chain(*health.judged(bridge, seen))),
-        setup=setup,
-        url=source.public_url or setup.url,
-        local=local and source.public_url is None,
-        lists=tuple(
-            (label, tuple(map(setting_up.shown_event, events)))
-            for label, events in (*setting_up.goal_lists(setup), (setting_up.VISITOR_EVENTS, setup.link_events))
-        ),
-        secrets=setting_up.secret_variables(source, bridge.settings.environ),
-        attributed=None if attribution is None else alarms.attributed(attribution),
-        advice=advice(source.provider, ()),
-        recipe=recipe,
-        hand_over=None if recipe is None else setting_up.hand_over(recipe),
-        has_snippet=recipe in snippet.TOOLS,
-    )
+    lists = (*setting_up.goal_lists(setup), (setting_up.VISITOR_EVENTS, setup.link_events))
+    return {
+        "row": _row(source, seen, itertools.chain(*health.judged(bridge, seen))),
+        "setup": setup,
+        "url": source.public_url or setup.url,
+        "local": local and source.public_url is None,
+        "lists": [(label, [setting_up.shown_event(event) for event in events]) for label, events in lists],
+        "secrets": setting_up.secret_variables(source, bridge.settings.environ),
+        "attributed": None if attribution is None else alarms.attributed(attribution),
+        "advice": advice(source.provider, ()),
+        "recipe": recipe,
+        "hand_over": None if recipe is None else setting_up.hand_over(recipe),
+        "has_snippet": recipe in snippet.TOOLS,
+    }
 
 
 def base_address(bridge: Bridge) -> tuple[str, bool]:
