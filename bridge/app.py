@@ -16,8 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bridge import datafast, loading, logs, mapping_tests, route, sources, store
-from bridge.alerts import telling
+from bridge import alerts, datafast, loading, logs, mapping_tests, route, sources, store
 from bridge.deliver import Deliverer
 from bridge.errors import StoreError, StoreUnavailable, UnknownSource
 from bridge.lookup.step import STRIPE_URL, Lookup
@@ -216,7 +215,7 @@ class Bridge:
 
     def _build_teller(self) -> Worker:
         """A worker of its own, so that a target that hangs keeps nothing else waiting."""
-        teller = telling.Teller(
+        teller = alerts.Teller(
             self.store,
             self.settings,
             process=self._id,
@@ -224,7 +223,7 @@ class Bridge:
             destinations=self.destinations,
             stopping=lambda: self._teller is None or self._teller.stopping(),
         )
-        return _sending_nothing(lambda: 0, (Chore("alerts", telling.LOOK_S, teller.step),))
+        return _sending_nothing(lambda: 0, (Chore("alerts", alerts.LOOK_S, teller.step),))
 
     def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"

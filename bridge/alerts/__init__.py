@@ -1,5 +1,140 @@
 """Alerts: tell the targets of `BRIDGE_ALERTS` when a problem begins, when it is over, and of goals with `notify`.
 
-`messages` decides what is said and when; it is pure. `targets` sends, in a process of its own (`child`), because that
-takes memory and may take long. `telling` does both, again and again.
+It looks at the problems and the delivered goals every few seconds, and sends what is due. `messages` is pure: what is
+said, and when. `targets` sends, by a process of its own, because that takes memory and may take long.
+
+Every process does this if `BRIDGE_ALERTS` is set, so that a dead worker is told, too; they take turns, and one row per
+message and target, claimed before it is sent, keeps two of them from sending it twice. A message that certainly did not
+leave is tried again. One that may have left is not, so a process that is killed in between costs that message.
 """
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge import logs
+from bridge.alarms import alarms
+from bridge.alerts import messages, targets
+from bridge.identity.choice import FoundVisitor
+from bridge.lookup.step import fingerprint
+from bridge.store.clock import read_ms
+from bridge.store.operator import alerting, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection, Row
+
+    from bridge.alarms import Alarm
+    from bridge.alerts.targets import Delivery, Target
+    from bridge.model import Destination
+    from bridge.rules import RuleSet
+    from bridge.settings import Settings
+    from bridge.store import Store
+    from bridge.store.operator.alerting import AlertClaim
+
+LOOK_S: Final = 5.0
+AGAIN_MS: Final = (60_000, 5 * 60_000, 15 * 60_000)  # for what certainly did not leave
+
+log = logs.get("alerts")
+
+
+class Teller:
+    """One process's part in telling the owner.
+
+    process: a unique name. rules: those in force, and why newer ones are not.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        process: str,
+        rules: Callable[[], tuple[RuleSet, str | None]],
+        destinations: Callable[[], Mapping[str, Destination]],
+        stopping: Callable[[], bool] = lambda: False,
+        send: Callable[[Target, AlertClaim], Delivery] = targets.send,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._targets = {target.fingerprint: target for target in targets.targets(settings.bridge_alerts)}
+        self._process = process
+        self._rules = rules
+        self._destinations = destinations
+        self._stopping = stopping
+        self._send = send
+
+    def step(self) -> None:
+        """Look, if it is this process's turn, and send what is due."""
+        with self._store.read() as conn:
+            if not alerting.may_take_turn(conn, self._process):
+                return
+            found = {messages.key_of(alarm): alarm for alarm in self._alarms(conn)}
+        if self._store.run(lambda conn: self._look(conn, found), durable=False):
+            working = dict(self._targets)
+            while working and not self._stopping() and self._send_one(working):
+                pass
+
+    def _alarms(self, conn: Connection) -> tuple[Alarm, ...]:
+        """What `/status` says."""
+        rules, problem = self._rules()
+        destinations, key = self._destinations(), self._settings.stripe_api_key
+        seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
+        return alarms(seen, problem, rules.sources, destinations, self._settings.bridge_attribution_alarm)
+
+    def _look(self, conn: Connection, found: Mapping[str, Alarm]) -> bool:
+        """Make the messages of what has changed; whether it was this process's turn."""
+        if not alerting.take_turn(conn, self._process):
+            return False
+        now = read_ms(conn)
+        changes = messages.step(alerting.problems(conn), found, now)
+        alerting.remember(conn, changes.remembered, changes.forgotten)
+        alerting.withdraw(conn, changes.over)
+        rows = alerting.delivered(conn, now)
+        places = [(target.fingerprint, target.place) for target in self._targets.values()]
+        alerting.make(conn, [*changes.messages, *(messages.news(_story(conn, row)) for row in rows)], places)
+        alerting.queued(conn, [row.id for row in rows])
+        alerting.tidy(conn, now)
+        return True
+
+    def _send_one(self, working: dict[str, Target]) -> bool:
+        """Claim a message, send it, and write what became of it; whether there was one.
+
+        A target that fails keeps the others waiting once: it is taken out of those that are working.
+        """
+        claim = self._store.run(lambda conn: alerting.claim(conn, working))
+        if claim is None:
+            return False
+        done = self._send(self._targets[claim.target], claim)
+        tries = claim.tries - 1
+        if done.ok:
+            state, again_in_ms = "sent", 0
+        elif not done.left and tries < len(AGAIN_MS):
+            state, again_in_ms = "due", AGAIN_MS[tries]
+        else:
+            state, again_in_ms = "failed", 0
+        said = {"alert": claim.id, "kind": claim.kind, "target": claim.place, "goal": claim.goal_id}
+        if done.ok:
+            log.info("alert.sent", **said)
+        else:
+            del working[claim.target]
+            log.warning("alert.failed", **said, reason=done.reason, again=state == "due")
+        self._store.run(lambda conn: alerting.settle(conn, claim, state, done.reason or None, again_in_ms))
+        return True
+
+
+def _story(conn: Connection, row: Row[*tuple[Any, ...]]) -> messages.GoalStory:
+    """What is known of a goal and its visitor."""
+    first = alerting.first_known(conn, row.id, row.event_id, row.visitor)
+    return messages.GoalStory(
+        row.id,
+        row.name if row.kind == "goal" or "refunded" not in json.loads(row.metadata) else f"{row.name} refunded",
+        row.source,
+        json.loads(row.metadata),
+        row.visitor,
+        FoundVisitor.from_json(json.loads(row.provenance)) if row.provenance else None,
+        row.created_at_ms,
+        *((first.type, first.source, row.happened_at_ms - first.at_ms) if first is not None else ()),
+    )

@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 
 _OFTEN = """
 import sys
-from bridge.alerts import telling
-telling.LOOK_S = 1.0
+from bridge import alerts
+alerts.LOOK_S = 1.0
 from bridge.cli import main
 sys.argv = ["bridge", "serve"]
 main()

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from bridge import settings as settings_
-from bridge.alerts import telling
+from bridge.alerts import Teller
 from bridge.alerts.messages import AGAIN_MS, HOLD_MS
 from bridge.alerts.targets import Delivery, targets
 from bridge.model import Destination
@@ -49,7 +49,7 @@ def post():
 @pytest.fixture
 def teller(store, post):
     def make(process="one", urls=URLS, send=None, in_store=store):
-        return telling.Teller(
+        return Teller(
             in_store,
             settings_.load({"BRIDGE_ALERTS": urls}),
             process=process,
