@@ -88,8 +88,11 @@ def claim(
         return _begin(conn, chosen, ready, token, lease_ms, even)
     if isinstance(chosen, statements.Group):
         return _lease_group(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
-    proof = ProofClaim(destination, chosen, token, probe=ready.probing)
-    return replace(proof, failures=statements.lease_proof(conn, proof, now + lease_ms))
+    return _lease_proof(conn, ProofClaim(destination, chosen, token, probe=ready.probing), now + lease_ms)
+
+
+def _lease_proof(conn: Connection, claimed: ProofClaim, until_ms: int) -> ProofClaim:
+    return replace(claimed, failures=statements.lease_proof(conn, claimed, until_ms))
 
 
 def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval: int) -> None:
