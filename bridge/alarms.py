@@ -105,7 +105,7 @@ def _untold(seen: Snapshot) -> Iterator[Alarm]:
         "Messages to BRIDGE_ALERTS could not be sent.",
         f"{messages} to BRIDGE_ALERTS could not be sent in the last 24 hours, the last one"
         f" {span(seen.now_ms - trouble.at_ms)} ago to {trouble.place}: {trouble.reason}."
-        " `python -m bridge alerts` lists them, `alerts test` tries each target.",
+        " `python -m bridge alerts` lists them, and `alerts test` tries each target.",
     )
 
 
@@ -122,8 +122,8 @@ def _forgetting(seen: Snapshot) -> Iterator[Alarm]:
         "The clock jumped or the bridge stood still, so nothing is deleted by age for now.",
         f"{cause} {span(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
         f" 24 hours ({span(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that"
-        " grew too old meanwhile are held: `python -m bridge goals list --state held` lists them, `goals retry` sends"
-        " them.",
+        f" became too old meanwhile are held: `python -m bridge goals list --state held` lists them, and `goals"
+        f" retry` sends them.",
     )
 
 
@@ -132,7 +132,7 @@ def _failed_rules(failed: FailedRules) -> Alarm:
     return Alarm(
         "failed_rules",
         "Events made no goal because a rule failed.",
-        f"In the last 24 hours {events} of {failed.source} made no goal: {failed.reason}. They are listed by `python -m"
+        f"In the last 24 hours {events} of {failed.source} made no goal: {failed.reason}. To list them: `python -m"
         f" bridge events list --source {failed.source} --verdict unmatched`.",
         failed.source,
     )
@@ -186,8 +186,8 @@ def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iter
             "A website knows none of the last 10 visitors: is this the key of the right website?",
             f"For {span(seen.now_ms - state.unknown_since_ms)}, destination {state.name} has known none of the last"
             f" {UNKNOWN_IN_ROW} different visitors: is this the key of the right website ({setting})? If it is, your"
-            " app may hand over its own user ids. The goals of these visitors wait and none is rejected; goals of other"
-            " visitors go first, and the first one that is delivered ends this alarm."
+            " app may hand over its own user ids. The goals of these visitors wait, and none is rejected. Goals of"
+            " other visitors are sent first, and the first that is delivered ends this alarm."
             f" `python -m bridge goals list --destination {state.name}` lists them.",
             state.name,
         )
@@ -235,7 +235,7 @@ def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "unrouted",
             "Events wait for longer than 15 minutes.",
-            f"The oldest event that no rule has seen came {span(seen.now_ms - unrouted)} ago:"
+            f"The oldest event that no rule has seen arrived {span(seen.now_ms - unrouted)} ago:"
             " `python -m bridge events` lists them.",
         )
 
@@ -263,7 +263,7 @@ _KINDS: Final = {  # what the goals are called, and where a visitor is handed ov
     "form": ("forms", " in the form"),
 }
 _CAUSES: Final = {
-    "nothing": "there is nothing where the visitor is looked for ({places})",
+    "nothing": "the places for the visitor id are empty ({places})",
     "other_ids": "{path} holds something other than the visitor's id",
     "strangers": "DataFast does not know the visitor ids {there}: they may be your app's own user ids, or the key"
     " may be another website's",

@@ -122,7 +122,7 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     if others := trace.of_other_types(element):
         screen.say(others, indent=2)
     elif not element.get("rules"):
-        screen.say("no rule was asked", indent=2)
+        screen.say("no rule was tried", indent=2)
 
 
 # ------------------------------------------------------------------------------------------------------- a thread

@@ -433,7 +433,7 @@ def test_eight_purchases_without_a_visitor_are_red_until_it_is_handed_over_and_t
     sell_without_a_visitor(stage, monitor.web, [7], client_reference_id="user_42")
     older(stage, "goals", "created_at_ms", 16 * MIN, "description = 'stripe evt_7'")
     sentence = "8 of the last 8 purchases of stripe named no visitor: is the visitor handed over at checkout?"
-    monitor.red(sentence, "The likely cause (7 of the last 8): there is nothing where the visitor is looked for")
+    monitor.red(sentence, "The likely cause (7 of the last 8): the places for the visitor id are empty")
     assert sentence in stage.doctor(fails=True)
     metrics = stage.get(monitor.web, "/metrics", admin=True).text
     assert 'bridge_attribution_goals{source="stripe",through="none"} 8.0' in metrics

@@ -157,7 +157,7 @@ def test_an_event_that_waits_is_shown_and_looked_at_again(console, visit):
     number = happened(console, work=False)
     text = page(visit, f"ev_{number}")
     assert "Has waited to be routed for" in words(text)
-    assert "No rule was asked yet." in section(text, "rules")
+    assert "No rule has been tried yet." in section(text, "rules")
     assert "/replay" not in text
     assert 'hx-trigger="every 3s"' in text
     console.work()
@@ -284,7 +284,7 @@ def test_hostile_bodies_do_nothing(console, visit):
         assert "<script>alert" not in text
         assert not set("\u202e\x1b\x00") & set(text)
         assert len(text) < 200_000
-    assert "It is too long to be shown whole." in section(text, "body")
+    assert "It is too long to show in full." in section(text, "body")
     answer = visit.get(f"/console/events/ev_{number}/body")
     assert len(answer.data) > 900_000
     assert answer.headers["Content-Disposition"] == f'attachment; filename="ev_{number}.txt"'

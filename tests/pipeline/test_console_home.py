@@ -274,7 +274,7 @@ def test_a_paused_destination_says_since_when_and_how_long_its_goals_take(busy, 
             )
         )
     page = read(visit, "/console/home/state")
-    assert "default : 100 to be sent now, 1 parked for a visitor." in page
+    assert "default : 100 ready to send, 1 parked for a visitor." in page
     assert "Nothing is sent during the pause. At 60000 requests per minute that takes about 1 min" in page
     assert re.search(r"paused since \S+ \S+ UTC : DataFast does not answer", page)
 

@@ -434,7 +434,7 @@ def forgettable(shop, name):
     while True:
         page = html.unescape(shop.see(address).text)
         pages += 1
-        further = re.search(r'href="([^"]+)">Go on', page)
+        further = re.search(r'href="([^"]+)">Continue', page)
         if further is None:
             return {"page": page, "pages": pages, "found": re.search(r'name="found" value="([^"]*)"', page)[1]}
         address = further[1]

@@ -225,7 +225,7 @@ def test_a_new_rule_is_made_from_an_event_and_matches_it(console, visit):
         text = text_of(page)
         assert all(line in text for line in [*lines, "visitor: data.object.metadata.datafast_visitor_id"])
         assert text.endswith(RULES[RULES.index("  - goal: bought") :])
-        assert "This is a draft. Check says what it would make." in plain(page)
+        assert "This is a draft. Press Check to see what it would make." in plain(page)
         page = send(visit, page)
         assert re.search(r"1 goal: (checkout_session_completed|price_created)\.", plain(page))
         assert "No problems" in plain(page)

@@ -72,7 +72,7 @@ def test_eight_purchases_without_a_visitor_are_an_alarm_with_the_likely_cause(sh
     sentence, detail = shop.alarm()
     assert sentence == "8 of the last 8 purchases of stripe named no visitor: is the visitor handed over at checkout?"
     assert detail.startswith(sentence)
-    assert "(8 of the last 8): there is nothing where the visitor is looked for (data.object.metadata." in detail
+    assert "(8 of the last 8): the places for the visitor id are empty (data.object.metadata." in detail
     assert "set metadata.datafast_visitor_id" in detail
     assert "`python -m bridge why goal_8`" in detail
 

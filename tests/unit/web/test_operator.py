@@ -625,5 +625,5 @@ def test_events_of_which_a_rule_failed_are_a_note_and_turn_nothing_red(client, a
         an_event(at_work, verdict="unmatched", reason=reason, received_at_ms=at_ms, **keys)
     assert problems(client) == ([], [])
     (told,) = client.get("/status", headers=ADMIN).json["notes"]
-    assert told.startswith(f"In the last 24 hours 2 events of shop made no goal: {reason}. They are listed by")
+    assert told.startswith(f"In the last 24 hours 2 events of shop made no goal: {reason}. To list them:")
     assert client.get("/status").json["notes"] == ["Events made no goal because a rule failed."]
