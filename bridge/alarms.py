@@ -397,7 +397,7 @@ def _kept(seen: Snapshot) -> Iterator[Alarm]:
             "held",
             "Goals are held for a decision.",
             f"{_many(seen.held, 'goal')} {'is' if seen.held == 1 else 'are'} held: nobody can tell whether"
-            f" {it} arrived, or {it} grew too old while the clock jumped. `python -m bridge goals list --state held`,"
+            f" {it} arrived, or {it} became too old while the clock jumped. `python -m bridge goals list --state held`,"
             " then `goals retry` or `goals cancel`.",
         )
 

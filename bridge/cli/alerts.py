@@ -62,7 +62,7 @@ def list_(limit: int) -> None:
         }
     )
     if not settings.bridge_alerts:
-        screen.say("BRIDGE_ALERTS is not set, so nobody is told (docs/alerts.md).")
+        screen.say("BRIDGE_ALERTS is not set, so nobody is notified (docs/alerts.md).")
     else:
         screen.say(f"{targets.summary(settings.bridge_alerts)}.")
     screen.heading("Problems now")
@@ -101,7 +101,7 @@ def _problem(key: str, alarm: Alarm, known: Mapping[str, Problem]) -> dict[str, 
 
 def _told(problem: Problem | None) -> str:
     if problem is None or not problem.told:
-        return "not told yet"
+        return "not reported yet"
     return f"told {when_short(problem.told_at_ms)}"
 
 

@@ -330,7 +330,7 @@ def _of_release(own: Path, version: str) -> RuleSet:
         of_release = backtests.files_of(version)
     except KeyError:
         known = listing(backtests.versions())
-        raise UsageError(f"The files of {version} are not known here; those of {known} are.") from None
+        raise UsageError(f"The files of {version} are not included in this release; those of {known} are.") from None
     return resources.compile_rules(backtests.instead(rules.read_files(own), of_release), str(own))
 
 

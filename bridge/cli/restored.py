@@ -74,7 +74,8 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
         span = store.run(noted)
     screen.answer(
         {"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **asdict(waiting)},
-        "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists those it asks about.",
+        "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists the goals that it asks"
+        " DataFast about.",
     )
 
 

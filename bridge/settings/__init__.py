@@ -160,11 +160,11 @@ _stripe_key: Final = _key(  # which also tells the mode
     "a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)",
     {
         "pk_": "this is a publishable key, which may read nothing; create a restricted key (rk_live_…)",
-        "whsec_": "this is the signing secret of a webhook endpoint; it belongs into STRIPE_WEBHOOK_SECRET",
+        "whsec_": "this is the signing secret of a webhook endpoint; it belongs in STRIPE_WEBHOOK_SECRET",
         "we_": "this is the id of a Stripe webhook endpoint; create a restricted key (rk_live_…)",
         "acct_": "this is the id of a Stripe account; create a restricted key (rk_live_…)",
         "sk_org_": "this is the key of an organization; create a restricted key of the account (rk_live_…)",
-        "df": "this is a DataFast key; it belongs into DATAFAST_API_KEY",
+        "df": "this is a DataFast key; it belongs in DATAFAST_API_KEY",
     },
 )
 
@@ -447,8 +447,8 @@ def _wiped(url: str, host: hosts.Host, environ: Mapping[str, str]) -> Iterator[s
     file = database_url.sqlite_file(url)
     if url.startswith("sqlite") and not hosts.lasts(None if file is None else PurePosixPath(file), host, environ):
         yield (
-            f"DATABASE_URL is a file, but {host.name} throws the disk away with every deploy and restart:"
-            f" {host.instead}, or set BRIDGE_ALLOW_EPHEMERAL=1 where the file lies on a volume that lasts"
+            f"DATABASE_URL is a file, but {host.name} wipes the disk with every deploy and restart:"
+            f" {host.instead}, or set BRIDGE_ALLOW_EPHEMERAL=1 if the file is on a persistent volume"
         )
 
 
@@ -475,9 +475,9 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
     try:
         below = dotenv_values(file) if file.is_file() else {}
     except OSError as error:
-        raise SettingsError([f".env cannot be read ({os_reason(error)}): correct it, or take it away"]) from None
+        raise SettingsError([f".env cannot be read ({os_reason(error)}): fix it, or remove it"]) from None
     except UnicodeError:
-        raise SettingsError([".env is not UTF-8: save it as UTF-8, or take it away"]) from None
+        raise SettingsError([".env is not UTF-8: save it as UTF-8, or remove it"]) from None
     found = {name: value for name, value in below.items() if value is not None}
     if found.get("PORT") and not environ.get("PORT"):
         found.setdefault("BRIDGE_HOST", HERE)  # a port of one's own is not a platform's

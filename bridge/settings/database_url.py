@@ -175,11 +175,11 @@ def _kind(text: str) -> str:
 
 def _wrong_begin(text: str, scheme: str) -> str:
     if text[-1:] in _QUOTES:
-        return "it has quotes around it: take them away"
+        return "it has quotes around it: remove them"
     if scheme.lower().startswith("prisma"):
         return f"{scheme}:// is for Prisma's own client: take the direct URL (postgres://) from Prisma's console"
     if any(f"{known}://" in text[1:] for known in _SCHEMES):
-        return "something stands in front of the URL, such as quotes or the variable's name: take it away"
+        return "the URL has something before it, such as quotes or the variable's name: remove it"
     if re.match(r"sqlite3?:", text):
         return "a SQLite file is written with three slashes, or four where its path begins with one"
     if not _SCHEME.fullmatch(scheme):
@@ -204,9 +204,9 @@ def _check_sqlite(parts: _Parts) -> None:
     _demand_known(parts, {*_SQLITE_OPTIONS, *(_SQLITE_URI if _is_true(parts.options) else ())}, "SQLite's driver")
     for name, value in parts.options:
         if name in _SQLITE_OPTIONS and not _SQLITE_OPTIONS[name].fullmatch(value):
-            raise ValueError(f'the option "{name}" has a value that SQLite\'s driver cannot take: take the option away')
+            raise ValueError(f'the option "{name}" has a value that SQLite\'s driver cannot take: remove the option')
         if (name, value) in (("mode", "ro"), ("immutable", "1")):
-            raise ValueError(f'the option "{name}" makes the database read-only, but the bridge writes: take it away')
+            raise ValueError(f'the option "{name}" makes the database read-only, but the bridge writes: remove it')
 
 
 def _is_true(options: Collection[tuple[str, str]]) -> bool:
@@ -229,7 +229,7 @@ def _check_server(parts: _Parts) -> None:
         raise ValueError("the name of its host holds white space")
     _check_plain(parts)
     if parts.port and not _is_port(parts.port):
-        raise ValueError('its port (behind the last ":") must be a number from 1 to 65535')
+        raise ValueError('its port (after the last ":") must be a number from 1 to 65535')
     _demand_known(parts, {*LIBPQ, "schema"}, "PostgreSQL's own library")
     if problem := next(_wrong_values(parts.options), None):
         raise ValueError(problem)
@@ -269,7 +269,7 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
     names = [name for name, _ in options]
     for name, value in options:
         if names.count(name) > 1 and name not in ("host", "port"):
-            yield f'the option "{name}" is there twice: take one of the two out of the URL'
+            yield f'the option "{name}" appears twice: remove one of the two'
         elif name in _ONE_OF and value not in _ONE_OF[name]:
             yield f'the option "{name}" must be one of {", ".join(_ONE_OF[name])}'
         elif name in _WHOLE and not _WHOLE_NUMBER.fullmatch(value):
@@ -277,7 +277,7 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
         elif name == "target_session_attrs" and value not in _WRITABLE:
             yield f'the option "{name}" must be one of {", ".join(_WRITABLE)}, because the bridge writes'
         elif name == "replication":
-            yield 'the option "replication" is for copying databases: take it out of the URL'
+            yield 'the option "replication" is for copying databases: remove it'
         elif name == "schema" and not all(map(str.strip, value.split(","))):
             yield 'the option "schema" must be the name of a schema'
     if ("sslrootcert", "system") in options and dict(options).get("sslmode", "verify-full") != "verify-full":

@@ -121,7 +121,7 @@ def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
     if given.get("BRIDGE_ALERTS", "").strip():
         return []
     names = ", ".join(f"{name}: {rule.id}" for name, rule in rule_set.each_rule() if rule.notify and rule.enabled)
-    return [f"`notify: true` tells nobody, because BRIDGE_ALERTS is not set ({names})"] if names else []
+    return [f"`notify: true` notifies nobody, because BRIDGE_ALERTS is not set ({names})"] if names else []
 
 
 def _file(rule_set: RuleSet, name: str, text: str, folder: str) -> FileReport:

@@ -88,7 +88,9 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
     if not path.exists():
         return StoredFile(name)
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise EditRefused(f"{name} is a link out of the folder {folder.name}: edit the file that it leads to.")
+        raise EditRefused(
+            f"{name} is a link that leads out of the folder {folder.name}: edit the file that it leads to."
+        )
     try:
         rules.read_file(path)  # refuses what is no ordinary file, or too large
         data = path.read_bytes()

@@ -167,7 +167,7 @@ def test_alerts_test_without_targets_says_what_to_set(bridge):
 def test_check_says_how_many_targets_there_are_and_which_cannot_be_read(bridge):
     code, out = bridge("check", BRIDGE_ALERTS="json://127.0.0.1/must-not-be-told ntfy://must-not-be-told")
     assert (code, "BRIDGE_ALERTS has 2 targets: json (1), ntfy (2)" in out) == (0, True)
-    assert "tells nobody" not in out
+    assert "notifies nobody" not in out
     code, out = bridge("check", BRIDGE_ALERTS="json://127.0.0.1 slack://must-not-be-told")
     assert code == 1
     assert "apprise cannot read target 2 of 2 (slack://…)" in out
@@ -178,7 +178,10 @@ def test_check_says_how_many_targets_there_are_and_which_cannot_be_read(bridge):
 @pytest.mark.long
 def test_check_warns_of_notify_where_nobody_is_told(bridge):
     code, out = bridge("check")
-    assert (code, "`notify: true` tells nobody, because BRIDGE_ALERTS is not set (stripe: refund)" in out) == (0, True)
+    assert (code, "`notify: true` notifies nobody, because BRIDGE_ALERTS is not set (stripe: refund)" in out) == (
+        0,
+        True,
+    )
 
 
 @pytest.mark.long
@@ -194,5 +197,5 @@ def test_alerts_without_a_problem_and_without_targets(bridge):
     assert bridge("migrate")[0] == 0
     code, out = bridge("alerts")
     assert code == 0
-    assert out.startswith("BRIDGE_ALERTS is not set, so nobody is told")
+    assert out.startswith("BRIDGE_ALERTS is not set, so nobody is notified")
     assert "None yet." in out

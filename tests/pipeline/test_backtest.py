@@ -373,7 +373,7 @@ def test_a_release_is_named_by_its_version(command):
     code, _, err = command("--shipped", "9.9")
     assert (code, err) == (
         2,
-        f"The files of 9.9 are not known here; those of 0.1.0 and {backtest.versions()[-1]} are.\n",
+        f"The files of 9.9 are not included in this release; those of 0.1.0 and {backtest.versions()[-1]} are.\n",
     )
     assert command("next", "--shipped", "0.1.0")[0] == 2
 

@@ -148,4 +148,4 @@ def test_ctrl_c_ends_a_command_with_130_and_a_sentence(folder):
 def test_a_dot_env_that_is_no_text_is_a_sentence(command, folder):
     (folder / ".env").write_bytes(b"PORT=\xff\n")
     done = shell(f"bridge {command}", folder)
-    assert (done.returncode, done.stderr) == (1, ".env is not UTF-8: save it as UTF-8, or take it away\n")
+    assert (done.returncode, done.stderr) == (1, ".env is not UTF-8: save it as UTF-8, or remove it\n")

@@ -191,7 +191,7 @@ def test_what_was_removed_is_said(console, how):
     said = "removed after BRIDGE_RETENTION_DAYS" if how == "retention" else "were forgotten"
     assert said in section(text, "rules")
     assert "The body is gone" in section(text, "body")
-    assert "no rule can be tried" in section(text, "actions")
+    assert "you cannot try rules on it" in section(text, "actions")
     assert (ALICE in text) == (how == "retention")
     page(Visit(console), f"ev_{number}/body", 404)
 
@@ -266,7 +266,7 @@ def test_of_what_an_earlier_release_stored_it_invents_nothing(console, visit):
     number = happened(console)
     console.bridge.store.run(lambda conn: conn.execute(update(schema.events).values(signature=None)))
     text = page(visit, f"ev_{number}")
-    assert "an earlier release received it" in section(text, "signed")
+    assert "an earlier release received the event" in section(text, "signed")
     assert "Signed by" not in section(text, "when")
     assert "Received, verified and stored" in section(text, "when")
 

@@ -142,7 +142,7 @@ def test_a_refused_edit_is_told_with_its_place_and_a_way_to_correct_it(console, 
     take(console)
     page = visit.get("/console/rules")
     assert 'mappings/stripe.yaml:7:5: unknown key "metadatta"' in plain(page)
-    assert 'href="/console/rules/try?file=stripe.yaml">Correct stripe.yaml' in page.text
+    assert 'href="/console/rules/try?file=stripe.yaml">Fix stripe.yaml' in page.text
 
 
 def test_coverage_is_a_page_and_a_part_of_one(console, visit):

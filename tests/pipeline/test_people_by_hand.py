@@ -454,7 +454,7 @@ def test_the_users_of_another_website_are_not_known_here(sqlite_store, clock):
 
 
 ORDER = {"id": 0, "type": "orders", "attributes": {}}
-SENT = {  # the event without the field, and what it belongs into
+SENT = {  # the event without the field, and what it belongs in
     "paddle": ("transaction.completed", {"data": {"id": 0, "origin": "web", "custom_data": {}}}, "data.custom_data"),
     "polar": ("order.paid", {"data": {"id": 0, "billing_reason": "purchase", "metadata": {}}}, "data.metadata"),
     "lemonsqueezy": ("order_created", {"meta": {"custom_data": {}}, "data": ORDER}, "meta.custom_data"),

@@ -110,7 +110,7 @@ def test_no_link_leads_out_and_none_is_replaced(folder):
     (folder / "inside.yaml").write_text(PLAIN)
     (folder / "out.yaml").symlink_to(folder.parent / "outside.yaml")
     (folder / "in.yaml").symlink_to("inside.yaml")
-    with pytest.raises(EditRefused, match=r"out\.yaml is a link out of the folder mappings"):
+    with pytest.raises(EditRefused, match=r"out\.yaml is a link that leads out of the folder mappings"):
         editing.read(folder, "out.yaml")
     with pytest.raises(EditRefused, match=r"in\.yaml is a link, which saving would replace"):
         editing.save(folder, editing.read(folder, "in.yaml"), "goals: [x]")

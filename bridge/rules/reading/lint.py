@@ -140,7 +140,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
         if text not in types and (told := next(found, None)):
             report.suspect(where, told)
         if "metadata" in where and text == where[-1] and text in known_values:
-            report.suspect(where, f'"{text}" is sent as this very word; for the value write "{{value.{text}}}"')
+            report.suspect(where, f'"{text}" is sent literally; for the value write "{{value.{text}}}"')
         read = re.findall(r"\{[^{}]*\}", text.replace("{{", "").replace("}}", ""))
         _lint_values(where, "".join(read), known_values, report)
         for n, path in _paths_of(read):
@@ -219,9 +219,9 @@ def _of_words(where: Steps, text: str, paths: tuple[Collection[str], Collection[
     roots, named = paths
     for path in _as_words(text):
         if re.split(r"[.\[]", path)[0] in roots:
-            yield f'"{text}" is sent as these very words; for the value write "{{{path}}}"'
+            yield f'"{text}" is sent literally; for the value write "{{{path}}}"'
     if "_" in text and text in named:
-        yield f'"{text}" is sent as this very word; for the value write "{{{text}}}"'
+        yield f'"{text}" is sent literally; for the value write "{{{text}}}"'
     if where[-1] != "goal" and (meant := _field_in_words(text, fields)) is not None:
         yield f'"{text}" is sent as it stands; for the value write "{{{meant}}}"'
     if found := _DATE_FORM.search(text):

@@ -171,7 +171,7 @@ class _Reading:
             seen.setdefault(rule.id, line)
             rules.append(rule)
         if not written.goals:
-            report.suspect(("goals", KEY), "there is no rule, so nothing is ever sent")
+            report.suspect(("goals", KEY), "the file has no rule, so nothing is ever sent")
         return tuple(rules)
 
     def finish(self) -> None:
@@ -189,7 +189,8 @@ class _Reading:
         others = " and ".join(found[file.source.name])
         report.warn(
             ("secret", KEY),
-            f"its secret is also that of {others}, so its handshake is not answered: give each source its own secret",
+            f"its secret is the same as that of {others}, so its handshake is not answered: give each source its own"
+            f" secret",
         )
         return replace(file, source=without_computing(file.source))
 

@@ -232,7 +232,7 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
     if where and where[-1] == "when":
         words += " of path to expectation, such as {data.status: paid, data.total: {gte: 100}}"
     if isinstance(value, str) and kind in ("dict_type", "model_type") and _CLOSE.match(value):
-        words += '; a ":" behind a key has a space after it'
+        words += '; write a space after the ":" of a key'
     if (
         kind == "list_type"
         and isinstance(value, dict)

@@ -1,7 +1,7 @@
 """Time that passed on the clock alone: a clock that was put right (or wrong), a bridge that stood still for weeks.
 
 One fact remembers it: the heartbeat (the newest time that was stored, hourly), the gaps of the clock, and whether
-deletion waits. A wait goes on after a gap with what was left of it. A goal that grew too old within a gap is held,
+deletion waits. A wait goes on after a gap with what was left of it. A goal that became too old within a gap is held,
 because nobody could have sent it in time. `timekeeping` decides whether there was a gap.
 """
 
@@ -152,13 +152,13 @@ def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:
 
 
 def hold_too_old(conn: Connection, gaps: Sequence[Gap]) -> None:
-    """Hold the goals that grew too old within a gap."""
+    """Hold the goals that became too old within a gap."""
     if gaps:
         conn.execute(_HOLD.where(grew_too_old(gaps)))
 
 
 def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
-    """The goals that grew too old within a gap."""
+    """The goals that became too old within a gap."""
     expires = goals.c.expires_at_ms
     return or_(false(), *((expires > before) & (expires <= after) for before, after in gaps))
 

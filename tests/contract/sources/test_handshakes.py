@@ -437,7 +437,7 @@ def test_the_shared_secret_that_is_held_apart_would_have_let_anybody_in():
     files = {"x": "provider: twitter\nsecret: ${BOTH}\n", "y": "provider: mailgun\nsecret: ${BOTH}\n"}
     both = rule_set(environ, **files)
     assert both.sources["x"].handshakes == ()
-    assert [warning for warning in both.warnings if "its secret is also that of y" in warning]
+    assert [warning for warning in both.warnings if "its secret is the same as that of y" in warning]
     apart = rule_set({"BOTH": SECRET, "OWN": "another_secret"}, **{**files, "y": "provider: mailgun\nsecret: ${OWN}\n"})
     assert len(apart.sources["x"].handshakes) == 1
 

@@ -27,12 +27,12 @@ def suspicions(text, name="stripe.yaml"):
     [
         (
             "metadata: {amount: data.object.amount_total}",
-            '"data.object.amount_total" is sent as these very words; for the value write "{data.object.amount_total}"',
+            '"data.object.amount_total" is sent literally; for the value write "{data.object.amount_total}"',
         ),
-        ("metadata: {plan: value.plan}", '"value.plan" is sent as these very words; for the value write "{value'),
-        ("metadata: {seats: was.value.seats}", '"was.value.seats" is sent as these very words'),
-        ("metadata: {item: 'data.object.lines.data[0].price'}", "is sent as these very words"),
-        ("description: data.object.id", '"data.object.id" is sent as these very words'),
+        ("metadata: {plan: value.plan}", '"value.plan" is sent literally; for the value write "{value'),
+        ("metadata: {seats: was.value.seats}", '"was.value.seats" is sent literally'),
+        ("metadata: {item: 'data.object.lines.data[0].price'}", "is sent literally"),
+        ("description: data.object.id", '"data.object.id" is sent literally'),
         ('metadata: {x: "{{data.object.id}}"}', '"{{data.object.id}}" is sent as "{data.object.id}"; for the value'),
         ('metadata: {x: "{{ value.plan }}!"}', '"{{ value.plan }}" is sent as "{value.plan}"'),
         ('metadata: {x: "${value.plan}"}', '"${value.plan}" puts a "$" before the value'),

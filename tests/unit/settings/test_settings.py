@@ -52,7 +52,7 @@ def test_every_wrong_value_is_told_at_once():
         ("DATABASE_URL", "sqlite+aiosqlite:///a.db", "sqlite:///bridge.db or postgresql://user:password@host/name"),
         ("DATAFAST_API_KEY", "eyJ2IjoidjIi", "this is the token of a shared dashboard link"),
         ("DATAFAST_API_KEY", "dft_abc", "which needs DATAFAST_WEBSITE_ID"),
-        ("STRIPE_API_KEY", "whsec_abc", "it belongs into STRIPE_WEBHOOK_SECRET"),
+        ("STRIPE_API_KEY", "whsec_abc", "it belongs in STRIPE_WEBHOOK_SECRET"),
         ("STRIPE_API_KEY", "pk_live_abc", "this is a publishable key"),
         ("STRIPE_API_KEY", "rk_live_", "must be a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)"),
         ("DATAFAST_WEBSITE_ID", "dfid_x", "but must be 24 hex digits"),
