@@ -80,8 +80,7 @@ def claim(
         return NotYet(now, now)
     interval = interval_us(rate)
     probe = (token, now + lease_ms) if ready.probing else (None, None)
-    slot_at_ms = take_slot(conn, token_hash, now, interval, (*probe, destination))
-    if slot_at_ms > now:
+    if (slot_at_ms := take_slot(conn, token_hash, now, interval, (*probe, destination))) > now:
         return NotYet(slot_at_ms, now)
     if isinstance(chosen, statements.DueGoal):
         _take_turn(conn, chosen, ready, interval)
