@@ -13,6 +13,7 @@ from flask import Blueprint, Response
 from bridge.settings import CONSOLE_TOKEN_MIN, Settings
 from bridge.web.console import rendering, session
 from bridge.web.console.session import Sessions
+from bridge.web.hooks import METHODS
 from bridge.web.messages import plain
 
 if TYPE_CHECKING:
@@ -60,14 +61,11 @@ def _pages() -> tuple[ModuleType, ...]:
     return (activity, event, home, people, report, rules, sources, try_rules)
 
 
-_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
-
 def _off() -> Blueprint:
     routes = Blueprint("console", __name__, url_prefix=session.PATH)
 
-    @routes.route("/", defaults={"rest": ""}, methods=_METHODS, provide_automatic_options=False)
-    @routes.route("/<path:rest>", methods=_METHODS, provide_automatic_options=False)
+    @routes.route("/", defaults={"rest": ""}, methods=METHODS, provide_automatic_options=False)
+    @routes.route("/<path:rest>", methods=METHODS, provide_automatic_options=False)
     def off(rest: str) -> Response:  # noqa: ARG001 - every address
         return plain(404, OFF)
 

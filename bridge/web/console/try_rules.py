@@ -118,18 +118,16 @@ class Bench:
             return None
         return editing.explain(self.bridge.store, rule_set, self.bridge.settings, event)
 
-    def compared(self, attempt: Attempt, trial: Trial) -> Backtest | None:
-        """What the text would have made of the last events, against the rules in force; None: it cannot be loaded."""
-        if trial.rule_set is None:
-            return None
-        bridge = self.bridge
-        return editing.compare(bridge.store, bridge.settings, attempt.source, bridge.rules, trial.rule_set)
+    def against(self, attempt: Attempt, trial: Trial) -> tuple[Backtest | None, Sequence[UnseenPath]]:
+        """The text against the rules in force over the last events, and its paths that none of them has.
 
-    def unseen(self, attempt: Attempt, trial: Trial) -> Sequence[UnseenPath]:
-        """The paths of the text that no stored event has."""
-        if trial.rule_set is None:
-            return ()
-        return editing.unseen_paths(self.bridge.store, trial.rule_set, self.bridge.settings, attempt.source)
+        (None, ()): it cannot be loaded.
+        """
+        rules, bridge = trial.rule_set, self.bridge
+        if rules is None:
+            return None, ()
+        compared = editing.compare(bridge.store, bridge.settings, attempt.source, bridge.rules, rules)
+        return compared, editing.unseen_paths(bridge.store, rules, bridge.settings, attempt.source)
 
     def show(self, attempt: Attempt | None, code: int = 200, **values: Any) -> Response:
         """The page. values: trial, problem, theirs, compared, paths."""
@@ -220,7 +218,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/rules/try")
     def try_rules() -> Response:
-        return bench.answer(lambda: _opened(bench))
+        return bench.answer(lambda: bench.show(bench.opened()))
 
     @routes.post("/rules/try")
     def try_rules_sent() -> Response:
@@ -229,10 +227,6 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     @routes.post("/rules/try/backtest")
     def try_backtest() -> Response:
         return bench.answer(lambda: _compared(bench))
-
-
-def _opened(bench: Bench) -> Response:
-    return bench.show(bench.opened())
 
 
 def _sent(bench: Bench) -> Response:
@@ -249,7 +243,7 @@ def _sent(bench: Bench) -> Response:
 def _compared(bench: Bench) -> Response:
     attempt = bench.sent()
     trial = bench.check(attempt)
-    compared, paths = bench.compared(attempt, trial), bench.unseen(attempt, trial)
+    compared, paths = bench.against(attempt, trial)
     if _is_part():
         hidden = bench.hider(compared)
         return fragment("_backtest.html", attempt=attempt, compared=compared, paths=paths, problem=None, hidden=hidden)
