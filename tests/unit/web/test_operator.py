@@ -187,7 +187,9 @@ def test_quarantine_is_red_until_it_is_empty(client, at_work):
 def test_held_goals_are_red_until_somebody_decides(client, at_work):
     a_goal(at_work, state="held")
     assert problems(client)[0] == ["Goals are held for a decision."]
-    assert "1 goal is held: nobody can tell whether it arrived, or it grew" in client.get("/status", headers=ADMIN).text
+    assert (
+        "1 goal is held: nobody can tell whether it arrived, or it became" in client.get("/status", headers=ADMIN).text
+    )
     write(at_work, update(goals).values(state="cancelled"))
     assert problems(client) == ([], [])
 
