@@ -104,9 +104,9 @@ def test_a_source_that_has_been_silent_for_long_is_said_to_be(shop):
 def test_the_url_is_that_of_the_page_as_it_was_reached(shop):
     here, there = Visit(shop), Visit(shop, host=PUBLIC)
     assert url_of(here) == "http://localhost/webhooks/stripe"
-    assert "leads to this machine only" in words(look(here, "/console/sources/stripe"))
+    assert "works on this machine only" in words(look(here, "/console/sources/stripe"))
     assert url_of(there) == f"https://{PUBLIC}/webhooks/stripe"
-    assert "leads to this machine only" not in words(look(there, "/console/sources/stripe"))
+    assert "works on this machine only" not in words(look(there, "/console/sources/stripe"))
     forged = {"X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example", "X-Forwarded-Proto": "http"}
     assert url_of(there, headers=forged) == f"https://{PUBLIC}/webhooks/stripe"
 
