@@ -246,9 +246,9 @@ VERDICTS: Final = """\
 ## Verdicts
 
 `make oracles` gives the same requests to a provider's own library (or that of its scheme) and to the bridge: valid and
-changed requests, requests with another secret, no signature or several, requests that are too old or too far ahead, and
-every form that the provider has used. The bridge's tests sign them, and so does every library that can sign. Both sides
-must give the same verdict. Where they differ on purpose, the table says why.
+altered requests, requests with another secret, without a signature or with several, requests that are too old or too
+far ahead, and every form that the provider has used. The bridge's tests sign them, and so does every library that can
+sign. Both sides must give the same verdict. Where they differ on purpose, the table says why.
 
 | provider | checked | against | requests | verdict |
 |---|---|---|---|---|

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _HEAD: Final = """# Providers
 
 Written by `make docs` from `bridge/sources/presets.yaml`.
-`provider: <name>` in a mapping file takes everything from here; every key can be said anew in the file.
+`provider: <name>` in a mapping file takes everything from here; the file can override every key.
 
 The last column says what each preset was checked against, and when:
 
@@ -20,12 +20,12 @@ The last column says what each preset was checked against, and when:
 - `family`: a library of the signature scheme, which the provider's source or documentation names.
 - `captured`: requests that the provider sent.
 - `read`: source or documentation.
-- `assumed`: nothing of the provider's own was found. Watch the first deliveries.
+- `assumed`: we found nothing published by the provider. Watch the first deliveries.
 
-The fifth column names the events by which a visitor can be handed over. When most of the last goals from them have none, `/status`
-says so ([Alarms](operations.md#alarms)); a file says its own by `handover:`.
+The fifth column names the events that can hand a visitor over. If most of the last goals made from them have none, `/status` says so
+([Alarms](operations.md#alarms)). A file can name its own such events with `handover:`.
 
-| provider | authentic by | type · id of the event | visitor id is looked for at | handed over by | where to set it up; the secret | checked |
+| provider | authenticated by | type · id of the event | where the visitor id is | handed over by | where to set it up; the secret | checked |
 |---|---|---|---|---|---|---|
 """  # noqa: E501
 
@@ -38,8 +38,8 @@ def table() -> str:
 def _row(name: str, written: Mapping[str, Any]) -> str:
     envelope = written.get("envelope", {})
     event_id = written.get("id_note") or _paths(envelope.get("id")) or "hash of the body"
-    visitor = _visitor(written) or "say `visitor:` yourself"
-    event_type = _paths(envelope.get("type")) or "say `envelope:` yourself"
+    visitor = _visitor(written) or "set `visitor:` yourself"
+    event_type = _paths(envelope.get("type")) or "set `envelope:` yourself"
     cells = (
         f"`{name}`",
         _schemes(written["verify"]),

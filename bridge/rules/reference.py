@@ -29,18 +29,18 @@ _TABLES: Final[tuple[tuple[str, type[keys.Strict]], ...]] = (
 )
 _PATHS: Final = (
     ("`data.object.id`", "a field below a field of the body"),
-    ("`items[0].id`, `items[-1].id`", "the first, the last element of a list"),
-    ("`notes[name=visitor].value`", "the first element whose field is that; the field may be dotted"),
-    ('`data."a.b".c`', "a key with a dot, a space or the like"),
-    ("`items.*.price`", "of every element of a list, what is there: a list (quoted in YAML, because of the `*`)"),
-    ("`items.*[kind=tax].amount`", "the same, of the elements whose field is that"),
+    ("`items[0].id`, `items[-1].id`", "the first or the last element of a list"),
+    ("`notes[name=visitor].value`", "the first element whose field has this value; the field may be a dotted path"),
+    ('`data."a.b".c`', "a key with a dot, a space or similar"),
+    ("`items.*.price`", "a list of this field of every element that has it (quoted in YAML, because of the `*`)"),
+    ("`items.*[kind=tax].amount`", "the same, of the elements whose field has this value"),
     ("`value.plan`", "the value of this name in `values` of the file or of the preset"),
     ("`was.data.object.status`", "any path, in the event as it was before the change"),
-    ("`header.x-topic`, `query.token`", "a header (in any case), a parameter of the URL"),
+    ("`header.x-topic`, `query.token`", "a header (in upper or lower case), a parameter of the URL"),
     ("`envelope.type`", "`type`, `id`, `time` (milliseconds), `test`, `account`, whatever the provider calls them"),
     ("`key.subscription`", "an id that the bridge recognised: `key.` and the kind of a link"),
-    ("`root.account`", "the whole body, where `each` makes an event of every element"),
-    ("`body.header.x`", "a field of the body that has the name of a root"),
+    ("`root.account`", "the whole body, if `each` makes every element an event"),
+    ("`body.header.x`", "a field of the body that is called like one of these roots"),
 )
 
 

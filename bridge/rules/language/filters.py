@@ -283,19 +283,19 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
     "positive": FilterKind("positive", "a number above zero; anything else is missing", _positive),
     "minus": FilterKind(
         "minus:data.before",
-        "the exact difference with the number at this path (missing counts as 0)",
+        "the number minus the one at this path, exactly (missing counts as 0)",
         _with_number_at(EXACT.subtract),
         argument=True,
     ),
     "plus": FilterKind(
         "plus:data.tax",
-        "the exact sum with the number at this path (missing counts as 0)",
+        "the number plus the one at this path, exactly (missing counts as 0)",
         _with_number_at(EXACT.add),
         argument=True,
     ),
     "int": FilterKind("int", "the number without its decimals", _int),
-    "round": FilterKind("round:2", "rounded half up to so many decimals", _round, argument=True),
-    "default": FilterKind("default:unknown", "this value where there is none", _default, argument=True),
+    "round": FilterKind("round:2", "rounded half up to this many decimals", _round, argument=True),
+    "default": FilterKind("default:unknown", "this value if there is none", _default, argument=True),
     "sum": FilterKind("sum", "of a list: the exact sum of its numbers", lambda _a, _m: _taking(_listed, _sum)),
     "count": FilterKind("count", "of a list: how many elements it has", lambda _a, _m: _taking(_listed, len)),
     "min": FilterKind("min", "of a list: the smallest of its numbers", lambda _a, _m: _extreme(min)),
@@ -312,7 +312,7 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
     "date": FilterKind("date:%Y-%m-%d", "a date in UTC, from seconds, milliseconds or ISO 8601", _date, argument=None),
     "lower": FilterKind("lower", "in lower case", lambda _a, _m: _taking(text_of, str.lower)),
     "upper": FilterKind("upper", "in upper case", lambda _a, _m: _taking(text_of, str.upper)),
-    "slug": FilterKind("slug", "fit for names: `Crème & Co` → creme-co", _slug),
+    "slug": FilterKind("slug", "made fit for names: `Crème & Co` → creme-co", _slug),
     "domain": FilterKind(
         "domain", "the part of an address after its `@`, or the host of a URL", lambda _a, _m: _taking(text_of, domain)
     ),

@@ -200,24 +200,24 @@ class TestCaseStanza(Strict):
 
     name: StrictStr = Field(description="a sentence")
     event: Any = Field(description="the body that the provider would send")
-    goals: list[ExpectedGoalStanza] = Field(default_factory=list, description="what must come of it; `[]`: nothing")
+    goals: list[ExpectedGoalStanza] = Field(default_factory=list, description="the goals that it must make; `[]`: none")
     headers: Annotated[Sent, AfterValidator(lambda sent: {name.lower(): text for name, text in sent.items()})] = Field(
         default_factory=dict, description="headers of the request"
     )
     query: Sent = Field(default_factory=dict, description="parameters of the URL")
     key: Sent = Field(default_factory=dict, description="what `key.…` reads: `{subscription: sub_1}`")
     after: Listed | None = optional("names of goals that were made before, for rules with `follows`")
-    only: Listed | None = optional("ids of rules: just these are looked at, switched on or not")
+    only: Listed | None = optional("ids of rules: the test runs only these, switched on or not")
 
 
 class Signature(Strict):
     called: ClassVar[str] = "signature"
 
     in_: Texts | None = optional(
-        "`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list. Needed, unless a preset says it", alias="in"
+        "`header:X-Signature`, `query:…`, `body:…`, `form:…`; or a list. Needed, unless a preset has it", alias="in"
     )
     split: StrictStr | None = optional("what separates several signatures")
-    prefix: StrictStr = Field(default="", description="only elements that begin so count")
+    prefix: StrictStr = Field(default="", description="only elements that begin with this count")
     encoding: Literal["hex", "base64"] = Field(default="hex", description="`hex` or `base64`")
 
 
@@ -239,10 +239,10 @@ class Scheme(Strict):
 
     type: StrictStr | None = optional("one of: " + ", ".join(f"`{t}`" for t in VERIFY_TYPES))
     key: Texts | None = optional(
-        "form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; of several, any may match"
+        "form of the secret: " + ", ".join(f"`{k}`" for k in KEY_FORMS) + "; if there are several, any may match"
     )
     signature: Signature | None = optional("where the signature is")
-    timestamp: Timestamp | None = optional("where the time of signing is")
+    timestamp: Timestamp | None = optional("where the time of the signature is")
     id: Texts | None = optional("where the `{id}` of the signed text is")
     signed: StrictStr | None = optional(
         "what is signed: `{body}` (default) `{timestamp}` `{id}` `{url}` `{header:X}` …"
@@ -254,9 +254,9 @@ class Verify(Scheme):
 
     called: ClassVar[str] = "verify"
 
-    preset: StrictStr | None = optional("take what is not said here from this preset")
+    preset: StrictStr | None = optional("take what is not given here from this preset")
     or_: list[Scheme] | None = optional(
-        "other schemes that this sender uses, each said in full with the keys above; any may match", alias="or"
+        "other schemes that this sender uses, each written in full with the keys above; any may match", alias="or"
     )
 
 
@@ -276,10 +276,10 @@ class EnvelopeStanza(Strict):
 
     called: ClassVar[str] = "envelope"
 
-    type: Texts | None = optional('the type of the event; a template of its pieces: `"{object_type}.{action|lower}"`')
+    type: Texts | None = optional('the type of the event; a template of its parts: `"{object_type}.{action|lower}"`')
     id: Texts | None = optional("the id of the event (not of its object)")
     time: Texts | None = optional("when it happened")
-    order: Texts | None = optional("a time good for order only")
+    order: Texts | None = optional("a time that is only good for ordering events")
     test: (
         Annotated[
             _Text[StrictStr] | _List[StrictStr] | _Map[TestFlag], _either("a path, {path, is}, or {path, prefix}")
@@ -293,7 +293,7 @@ class LinkStanza(Strict):
     called: ClassVar[str] = "a link"
 
     kind: StrictStr = Field(description="what the key names: subscription, order, customer …")
-    path: Texts = Field(description="where the id is; each of several gives a key")
+    path: Texts = Field(description="where the id is; if there are several paths, each gives a key")
     event: Texts = Field(default="*", description="only for events of these types (globs)")
 
 
@@ -314,9 +314,9 @@ class HandoverStanza(Strict):
     called: ClassVar[str] = "an entry of handover"
 
     event: Texts = Field(description="event types (globs)")
-    when: When | None = optional("conditions: only of such events")
+    when: When | None = optional("conditions that the event must meet")
     kind: Literal["purchase", "sign-up", "booking", "form"] | None = optional(
-        "what they are called: `purchase`, `sign-up`, `booking` or `form`"
+        "what the goals are called: `purchase`, `sign-up`, `booking` or `form`"
     )
 
 
@@ -327,8 +327,8 @@ class Chosen(Strict):
 
     event: Texts = Field(default="*", description="only for events of these types (globs)")
     value: Scalar | None = optional("a template")
-    builtin: StrictStr | None = optional("code of the bridge instead, as presets use it")
-    means: StrictStr | None = optional("what it is, for the table of docs/rules.md")
+    builtin: StrictStr | None = optional("built-in code instead of a template, for presets")
+    means: StrictStr | None = optional("what it means, for the table in docs/rules.md")
 
 
 NamedValue = Annotated[
@@ -359,23 +359,23 @@ class HandshakeStanza(Strict):
 
     method: Texts = Field(default="POST", description="`GET`, `HEAD` or `POST` (default), or a list")
     when: dict[str, Scalars] | None = optional(
-        'place: value, or a list of values (`""`: nothing is there); all of them mark the handshake'
+        'place: value, or a list of values (`""`: it is missing); a handshake has all of them'
     )
     echo: StrictStr | None = optional(
-        "the place of the value to say back, such as `query:challenge` or `body:challenge`"
+        "the place of the value to send back, such as `query:challenge` or `body:challenge`"
     )
     json_: dict[str, StrictStr] | None = optional(
-        'say it as JSON, such as `{challenge: "{value}"}`; default: plain text', alias="json"
+        'send it as JSON, such as `{challenge: "{value}"}`; default: plain text', alias="json"
     )
     signed: StrictBool | None = optional(
-        "whether its own signature must verify first; default: yes for `POST`, no for others"
+        "whether its own signature must verify first; default: yes for `POST`, no for other methods"
     )
     verify_token: StrictStr | None = optional(
         "the place of a value that must equal the variable `<SOURCE>_VERIFY_TOKEN`"
     )
-    body: StrictStr | None = optional("in presets: the whole body, `{digits}` being a number")
+    body: StrictStr | None = optional("in presets: the whole body; `{digits}` stands for a number")
     hmac: StrictStr | None = optional("in presets: the place of a token to be signed")
-    keep: StrictStr | None = optional("in presets: the place of what a person must read")
+    keep: StrictStr | None = optional("in presets: the place of a value that a person must read")
     answer: Literal["empty", "no_content"] | None = optional(
         "in presets: `empty` (200 without a body) or `no_content` (204)"
     )
@@ -384,7 +384,7 @@ class HandshakeStanza(Strict):
 class Stanzas(Strict):
     """What a preset and a mapping file have in common."""
 
-    visitor: Texts | None = optional("paths of the visitor id, tried in order; then memory")
+    visitor: Texts | None = optional("paths of the visitor id, tried in order; then what the bridge remembers")
     verify: Annotated[_Text[StrictStr] | _Map[Verify], _either("the name of a preset, or a map")] | None = optional(
         "how the sender proves who it is; needed with `provider: custom`"
     )
@@ -392,8 +392,10 @@ class Stanzas(Strict):
     body: (
         Annotated[_Text[Literal["json", "form"]] | _Map[JsonField], _either("json, form, or {json_field: name}")] | None
     ) = optional("`json`, `form`, or `{json_field: data}`")
-    require: dict[str, Scalars] | None = optional("path: value that must be there, for senders that sign nothing")
-    public_url: StrictStr | None = optional("the URL as it is registered at the sender")
+    require: dict[str, Scalars] | None = optional(
+        "paths and the values that must be there, for senders that sign nothing"
+    )
+    public_url: StrictStr | None = optional("the URL as you registered it at the sender")
     handshake: Annotated[_Map[HandshakeStanza] | _List[HandshakeStanza], _either("a map, or a list of maps")] | None = (
         optional("messages that set up the webhook; with `provider: custom`, echoes only")
     )
@@ -406,13 +408,13 @@ class Stanzas(Strict):
         | None
     ) = optional("ids to remember, so that later events find their visitor")
     handover: list[HandoverStanza] | None = optional(
-        "events by which a visitor can be handed over; that most of their goals have none is an alarm"
+        "events that can hand a visitor over; if most of their goals have none, that is an alarm"
     )
     each: StrictStr | None = optional("the path of a list: one event per element")
     values: dict[str, NamedValue] = Field(
         default_factory=dict,
         description="templates by name, read as `{value.name}`; or a list of {event, value}, of which the first whose"
-        " event type fits counts. They come beside those of the preset, and win by name",
+        " event type matches is used. They are added to the preset's, and replace those of the same name",
     )
 
 
@@ -460,7 +462,7 @@ class MappingFile(Stanzas):
     """One source: one sender, its secrets, its rules."""
 
     extends: StrictStr | None = optional(
-        "first line of a layer: the name of a shipped file, which this one changes (`stripe`). A layer"
+        "first line of a layer: the name of the shipped file that this one changes (`stripe`). A layer"
         " needs neither `provider` nor `goals`"
     )
     use: list[StrictStr] | None = optional(

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from bridge.rules.reading.report import Fault, Steps
 
 OPERATORS: Final = {
-    "gt": "a number greater than this; of a value also `1000 USD`, which is true in that currency alone",
+    "gt": "a number greater than this; for a value also `1000 USD`, which is true only in that currency",
     "gte": "a number greater than this, or equal",
     "lt": "a number less than this",
     "lte": "a number less than this, or equal",
@@ -62,11 +62,11 @@ OPERATORS: Final = {
     "glob": "a string of this form: `*` stands for any characters, `?` for one",
     "exists": "`true`: there is a value; `false`: there is none (`null` is none)",
     "changed": (
-        "for Stripe's `….updated`, of a path below `data.object` or of a `value.…`: `true` if it differs from before,"
+        "for Stripe's `….updated`, with a path below `data.object` or a `value.…`: `true` if it differs from before,"
         " `false` if not, `up` or `down` for numbers (from missing to 5 is not `up`)"
     ),
     "after": "a time that is not before the one at this path",
-    "within": "beside `after`: and at most this long after it, such as `14d`",
+    "within": "with `after`: and at most this long after it, such as `14d`",
     "path": "equal to the value at another path; also as an operand: `{gt: {path: data.minimum}}`",
     "any": "at least one of a list of expectations",
     "all": "each of a list of expectations",
