@@ -1,4 +1,4 @@
-"""The composition root, which puts everything real together: environment, clock, randomness, threads.
+"""The composition root: connects the bridge to the real environment, clock, randomness and threads.
 
 `build` makes a Bridge from settings. The web process and the worker start one each, after any fork; commands build
 only what they need (`destinations`, `open_store`).
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections per process, at most (docs/operations.md)
 LOOK_S: Final = 0.5  # between two looks at the mapping files
 HEARTBEAT_S: Final = 5.0
-FIRST_MESSAGES_S: Final = 0.25  # a person waits for them
+FIRST_MESSAGES_S: Final = 0.25  # a person is waiting for the answer
 GIVE_BACK_S: Final = 2.0
 SWEEP_S: Final = 1.0
-UNWOKEN_IDLE_S: Final = 0.2  # of a worker process: the events come in elsewhere
+UNWOKEN_IDLE_S: Final = 0.2  # in a worker process, where events arrive through another process
 RETENTION_S: Final = 60.0
-UNREADY_MS: Final = 20  # for which senders wait until the clock was checked
-LEAVE_S: Final = 3.0  # for a stop, once what was under way is finished
+UNREADY_MS: Final = 20  # how long senders wait for the clock to be checked
+LEAVE_S: Final = 3.0  # for stopping, once work in progress is finished
 
 log = logs.get("app")
 
@@ -56,8 +56,8 @@ class Bridge:
     def __init__(self, settings: Settings, *, worker: bool, kind: str, stripe_url: str) -> None:
         self.settings = settings
         self.store: Store = store.open(settings.database_url, pool_size=POOL[kind if worker else "web"])
-        with suppress(StoreUnavailable):  # everything that needs a database that is away waits for it
-            store.schema_state(self.store)  # SchemaError where the tables are another application's
+        with suppress(StoreUnavailable):  # whatever needs the database waits while it is down
+            store.schema_state(self.store)  # SchemaError if the tables belong to another application
         self.inbox = Inbox(self.store, on_stored=self.wake)
         self.counters = Refusals()
         self.first_messages = FirstMessages()
@@ -88,7 +88,7 @@ class Bridge:
         self._worker = self._build_worker() if worker else None
         asks = worker and settings.stripe_api_key is not None
         self._lookup = Lookup(self.store, settings, lambda: self.rules, url=stripe_url) if asks else None
-        # A worker of its own, so that a slow Stripe keeps no event and no goal waiting.
+        # A separate worker, so that a slow Stripe delays no event and no goal.
         self._looker = _sending_nothing(self._lookup.step) if self._lookup is not None else None
         self._keeper = self._build_keeper()
         self._teller = self._build_teller() if settings.bridge_alerts else None
@@ -102,15 +102,15 @@ class Bridge:
 
     @property
     def rules_fault(self) -> str | None:
-        """Why the mapping files as they are now were refused; None: they are in force."""
+        """Why the current mapping files were refused; None if they are in force."""
         return self._rulebook.fault
 
     def look_at_rules(self) -> None:
-        """Look at the mapping files now, not only when it is time: somebody waits for what they saved."""
+        """Check the mapping files now instead of at the next interval, for somebody who has just saved them."""
         self._rulebook.look()
 
     def source(self, name: str) -> Source:
-        """The source of this name; UnknownSource."""
+        """The source of this name. Raises UnknownSource."""
         found = self._rulebook.current.sources.get(name)
         if found is None:
             raise UnknownSource(name)
@@ -121,7 +121,7 @@ class Bridge:
         return loading.destinations(self.settings, self.rules)
 
     def now_s(self) -> float:
-        """This machine's clock, for the tolerance of signatures."""
+        """This machine's time, for the tolerance of signed timestamps."""
         return time.time()
 
     # ------------------------------------------------------------------------------------------------- start and stop
@@ -134,10 +134,10 @@ class Bridge:
                 worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Finish what is under way, give leases back, close connections; at most 3 s after `timeout_s`."""
+        """Finish work in progress, return leases, close connections. Ends at most 3 s after `timeout_s`."""
         for other in (self._looker, self._teller):
             if other is not None:
-                other.stop(0.0)  # it begins nothing more; what is under way ends while the worker stops
+                other.stop(0.0)  # it starts nothing more; its work in progress ends while the worker stops
         if self._worker is not None and not self._worker.stop(timeout_s):
             log.warning("stop.unfinished", seconds=timeout_s)
         leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
@@ -147,7 +147,7 @@ class Bridge:
             log.warning("stop.unwritten", reason="the database does not answer")
 
     def _leave(self) -> None:
-        """In a thread of its own: a database that does not answer has no time limit, but the process must end."""
+        """Runs in a separate thread: a database that does not answer has no time limit, but the process must end."""
         self._keeper.stop(1.0)
         if self._lookup is not None and self._looker is not None:
             self._looker.stop(1.0)
@@ -180,7 +180,7 @@ class Bridge:
         )
 
         def route_batch() -> int:
-            self._timekeeper.look()  # before anything is decided by the time, at the start and ever after
+            self._timekeeper.look()  # first, because other decisions depend on the time
             return router.route_batch(self.rules, self.destinations())
 
         def deliver(stopping: Callable[[], bool]) -> int | None:
@@ -200,7 +200,7 @@ class Bridge:
         )
 
     def _build_keeper(self) -> Worker:
-        """The chores of every process, whether it has a worker or not."""
+        """Build the worker for the chores of every process, even one that neither routes nor delivers."""
         return _sending_nothing(
             lambda: 0,
             (
@@ -214,7 +214,7 @@ class Bridge:
         )
 
     def _build_teller(self) -> Worker:
-        """A worker of its own, so that a target that hangs keeps nothing else waiting."""
+        """Build a separate worker for alerts, so that an unresponsive target delays nothing else."""
         teller = alerts.Teller(
             self.store,
             self.settings,
@@ -234,7 +234,7 @@ class Bridge:
         )
 
     def _end_telling(self) -> None:
-        """Another process need not wait until the turn of this one is over."""
+        """Stop sending alerts and release this process's turn, so that another process can start immediately."""
         if self._teller is None or not self._teller.stop(1.0):
             return
         try:
@@ -243,7 +243,7 @@ class Bridge:
             log.warning("stop.unwritten", reason=str(error))
 
     def _end_beating(self) -> None:
-        """Record that this process ended in order, so that it does not count as a worker that vanished."""
+        """Record that this process shut down cleanly, so that it does not count as a vanished worker."""
         try:
             self.counters.flush(self.store)
             self.first_messages.flush(self.store)
@@ -261,5 +261,5 @@ def _monotonic_ms() -> int:
 
 
 def build(settings: Settings, *, worker: bool, kind: str = "inline", stripe_url: str = STRIPE_URL) -> Bridge:
-    """Put a process of the bridge together. Errors: MappingError, StoreError. stripe_url: where lookups ask."""
+    """Assemble one process of the bridge. Raises MappingError, StoreError. stripe_url: the base URL for lookups."""
     return Bridge(settings, worker=worker, kind=kind, stripe_url=stripe_url)

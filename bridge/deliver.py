@@ -1,11 +1,11 @@
-"""Deliver: claim a goal with its slot, send it and settle it; or look up the goals that a lost answer left in doubt.
+"""Deliver: claim a goal with its slot, send it and settle it; or look up the goals left in doubt by a lost answer.
 
-Before a goal goes to the visitor of a borrowed field, the website is asked whether it knows that visitor.
+Before a goal is sent for a visitor from a borrowed field, DataFast is asked whether the website knows that visitor.
 
-`rule` is the pure table of what each class of answer does (Design 6); the retry schedule is the setting that a user
-reads. `Deliverer.step` is called by the worker's threads. A request goes out only after its attempt is committed, and
-only while enough of the lease is left for the whole request. One transaction settles a goal that was delivered and
-claims the next one, so a queue costs one commit per goal.
+`rule` is the pure table of what each class of answer does (Design 6); the retry schedule is a setting. `Deliverer.step`
+is called by the worker's threads. A request goes out only after its attempt is committed, and only while enough of the
+lease is left for the whole request. One transaction settles a goal that was delivered and claims the next one, so a
+queue costs one commit per goal.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 HOUR_MS: Final = 3_600_000
-THROTTLED_MS: Final = 60_000  # a pause whose length DataFast does not say
+THROTTLED_MS: Final = 60_000  # the pause when DataFast does not state a length
 JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
-AGAIN_MS: Final = 200  # before what is known is written again
-TURN_MS: Final = 250  # how long a thread goes on with one destination while there are others
+AGAIN_MS: Final = 200  # before a failed write is retried
+TURN_MS: Final = 250  # how long a thread stays with one destination while others wait
 
 log = logs.get("deliver")
 
@@ -72,10 +72,10 @@ log = logs.get("deliver")
 
 
 def rule(outcome: Outcome, claim: Claim, settings: Settings, *, jitter: float) -> Settlement:
-    """What becomes of a goal after this outcome. jitter: 0 ≤ jitter < 1, spread over ±20 % of a pause."""
+    """Decide a goal's next state from an outcome. jitter: 0 ≤ jitter < 1, spread over ±20 % of a pause."""
     match outcome.kind:
         case OutcomeKind.DELIVERED:
-            # Whether DataFast refuses the payment of a visitor whom it does not know is not documented.
+            # DataFast does not document whether it refuses payments of unknown visitors.
             known = claim.goal.kind not in IDEMPOTENT
             return Settlement(GoalState.DELIVERED, Health.SUCCESS if known else Health.TAKEN)
         case OutcomeKind.REJECTED:
@@ -105,7 +105,7 @@ def _spread(pause_ms: int, jitter: float) -> int:
 
 
 def _try_again(outcome: Outcome, claim: Claim, settings: Settings, jitter: float) -> Settlement:
-    """Back off. A probe goes to the end of the queue, so that one bad goal cannot be every probe."""
+    """Back off. A probe moves to the end of the queue, so that one bad goal is not used for every probe."""
     if claim.probe:
         return _as_answered(outcome, Health.FAILURE)
     schedule, first_ms = settings.bridge_retry_schedule, claim.goal.first_try_at_ms
@@ -127,13 +127,13 @@ def _unknown_visitor(outcome: Outcome, claim: Claim, settings: Settings, jitter:
 
 
 def not_counted(outcome: Outcome) -> Settlement:
-    """An unknown visitor while all of the last ones are unknown: the key may be another website's."""
+    """An unknown visitor after a run of unknown visitors: the key may belong to another website."""
     message = f"{outcome.message}; this website knows none of the last 10 visitors, so this attempt does not count"
     return replace(_as_answered(outcome, Health.UNKNOWN_VISITOR), due_in_ms=HOUR_MS, message=message)
 
 
 def rule_proof(answer: VisitorGoals) -> bool | None:
-    """Whether the website knows this visitor. None: the answer does not tell."""
+    """Whether the website knows this visitor; None if the answer does not say."""
     if answer.known:
         return True
     refused = answer.failure is None or answer.failure.kind is OutcomeKind.REJECTED
@@ -175,9 +175,9 @@ _UNREACHED: Final = frozenset({OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, Outc
 
 
 def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings) -> LookRuling:
-    """After three looks that could not tell, the setting decides; a look that DataFast never received does not count.
+    """After three inconclusive look-ups the setting decides; a look-up that never reached DataFast does not count.
 
-    After a restore, sending again would double all that was sent since the backup, so a person decides in any case.
+    After a restore, sending again would duplicate everything sent since the backup, so a person always decides.
     """
     looked = failure.kind not in _UNREACHED
     if looked and doubtful.looks + 1 >= LOOKS_MAX:
@@ -199,7 +199,7 @@ def _look_again(doubtful: UnconfirmedGoal, health: Health, message: str, setting
 
 
 def _health_of(failure: Outcome) -> Settlement:
-    """What an unreadable answer says about the destination. A key may be allowed to send but not to read (401, 403)."""
+    """What an unusable answer says about the destination. A key may be allowed to send but not to read (401, 403)."""
     pause_ms = (failure.retry_after_ms or THROTTLED_MS) if failure.kind is OutcomeKind.THROTTLED else 0
     health = _HEALTH_OF_FAILURE.get(failure.kind, Health.SILENT)
     return Settlement(GoalState.UNCONFIRMED, health, message=failure.message, pause_ms=pause_ms)
@@ -214,7 +214,7 @@ _HEALTH_OF_FAILURE: Final = {
 
 
 def _health_of_proof(answer: VisitorGoals) -> Settlement:
-    """Unknown visitors of borrowed fields count like others: with a key of another website, all are unknown."""
+    """Unknown visitors from borrowed fields count like others: with another website's key, all are unknown."""
     if answer.failure is None:
         return Settlement(GoalState.PARKED, Health.KNOWN_VISITOR if answer.known else Health.UNKNOWN_VISITOR)
     return _health_of(answer.failure) if rule_proof(answer) is None else Settlement(GoalState.PARKED, Health.ANSWERED)
@@ -224,12 +224,12 @@ def _health_of_proof(answer: VisitorGoals) -> Settlement:
 
 
 def token_hash(destination: Destination) -> str:
-    """The name of a token's row in `pace`, because DataFast counts per token. It does not reveal the token."""
+    """The key of a token's row in `pace`: DataFast counts requests per token. The hash does not reveal the token."""
     return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
 
 
 class _Held(NamedTuple):
-    """What was claimed. began_ms: by the monotonic clock, before its lease began."""
+    """A claim. began_ms: the monotonic time just before its lease began."""
 
     claimed: Claim | LookClaim | ProofClaim | NotYet
     began_ms: int
@@ -238,9 +238,9 @@ class _Held(NamedTuple):
 class Deliverer:
     """Delivers the goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
-    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that also counts while the process is stopped; sleep_ms: waits
-    by it. new_token: a unique string, for a lease. steady, even, judged: what to make of the database's time when it
-    may have jumped, and before a goal is given up because of it (`Timekeeper`).
+    random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that keeps running while the process is stopped; sleep_ms:
+    waits by it. new_token: a unique string for a lease. steady, even, judged: methods of `Timekeeper`, for when the
+    database's time may have jumped, and before a goal is given up because of it.
     """
 
     def __init__(
@@ -262,7 +262,7 @@ class Deliverer:
         self._api = api
         self._steady = steady
         self._even, self._judged = even, judged
-        self._dated: set[str] = set()  # destinations whose clock was compared with ours since the start
+        self._dated: set[str] = set()  # destinations whose clock has been compared with ours since the start
         self._destinations = destinations
         self._settings = settings
         self._lease_ms = settings.bridge_lease
@@ -273,11 +273,11 @@ class Deliverer:
         self._sleep_ms = sleep_ms
         self._new_token = new_token
         self._registered: dict[str, str] = {}
-        self._busy: set[str] = set()  # destinations at which the last look found something to do
+        self._busy: set[str] = set()  # destinations that had work at the last look
         self._turn = 0
 
     def step(self, stopping: Callable[[], bool] = lambda: False) -> int | None:
-        """Do some work. None: done, call again; else for how many ms there is nothing to do (at most 1 s)."""
+        """Do one piece of work. None: call again immediately; else the ms until there may be work (at most 1000)."""
         names = sorted(name for name, destination in self._destinations().items() if destination.api_key)
         if not names:
             return 1_000
@@ -293,7 +293,7 @@ class Deliverer:
 
     def _step(self, destination: Destination, stopping: Callable[[], bool]) -> int | None:
         self._register(destination)
-        if destination.name not in self._busy:  # otherwise the claim finds out by itself whether there is more
+        if destination.name not in self._busy:  # otherwise the next claim shows whether there is more
             with self._store.read() as conn:
                 nothing = claims.waits(conn, destination.name)
             if nothing is not None:
@@ -310,7 +310,7 @@ class Deliverer:
         return None
 
     def _work(self, destination: Destination, held: _Held, until_ms: int, stopping: Callable[[], bool]) -> _Held | None:
-        """Do what was claimed; what was claimed after it. until_ms: when it is the turn of another destination."""
+        """Do the claimed work; return the next claim, if any. until_ms: when it is another destination's turn."""
         claimed, began_ms = held
         if isinstance(claimed, NotYet):
             self._busy.discard(destination.name)
@@ -333,7 +333,7 @@ class Deliverer:
             self._registered[destination.name] = fingerprint
 
     def _claim(self, destination: Destination) -> _Held:
-        """Claim what is next. If nobody confirms it, it is taken back, or its goal would be in doubt."""
+        """Claim the next work. An unconfirmed claim is taken back; otherwise its goal would be in doubt."""
         taken: list[_Held] = []
 
         def work(conn: Connection) -> _Held:
@@ -356,9 +356,9 @@ class Deliverer:
         ready: Readiness | None = None,
         even: Callable[[Connection], int | None] | None = None,
     ) -> _Held:
-        """Claim what is next. The attempt of a goal is recorded with it.
+        """Claim the next work. If it is a goal, its attempt is recorded in the same transaction.
 
-        began_ms: before the time was read by which its lease begins. ready, even: see `claims.claim`.
+        began_ms: taken before reading the database's time from which the lease runs. ready, even: see `claims.claim`.
         """
         claimed = claims.claim(
             conn,
@@ -380,7 +380,7 @@ class Deliverer:
 
     def _send(self, destination: Destination, claim: Claim, began_ms: int, goes_on: Callable[[], bool]) -> _Held | None:
         if self._is_too_late(began_ms):
-            self._release(claim, began_ms)  # another claim sends it, with a whole lease
+            self._release(claim, began_ms)  # a later claim sends it, with a full lease
             return None
         goal = claim.goal
         outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
@@ -406,44 +406,44 @@ class Deliverer:
         return held
 
     def _surely(self, work: Callable[[Connection], T], began_ms: int) -> T:
-        """Write what only this process knows; if it were lost, the goal would be in doubt.
+        """Write what only this process knows. If that were lost, the goal would be in doubt.
 
-        If the database is busy or away, this is tried again until the lease ends.
+        While the database is busy or down, this is retried until the lease ends.
         """
         until_ms = began_ms + self._lease_ms
         while True:
             try:
                 return self._store.run(work)
             except StoreGone:
-                raise  # it does not come back; after a restart, goals in doubt are read back
+                raise  # it will not recover; after a restart, goals in doubt are looked up
             except StoreError:
                 if self._monotonic_ms() + AGAIN_MS >= until_ms:
                     raise
                 self._sleep_ms(AGAIN_MS)
 
     def _is_too_late(self, began_ms: int) -> bool:
-        """Whether less of the lease is left than a request takes: the database was slow, or this process stopped."""
+        """Whether too little of the lease is left for a request: the database was slow, or this process was stopped."""
         return self._monotonic_ms() - began_ms >= self._lease_ms - self._deadline_ms
 
     def _goes_on(self, destination: Destination, until_ms: int) -> bool:
-        """Whether it is still the turn of this destination, under this key."""
+        """Whether it is still this destination's turn, and its key is unchanged."""
         keyed = [other for other in self._destinations().values() if other.api_key]
         return destination in keyed and (len(keyed) == 1 or self._monotonic_ms() < until_ms)
 
     def _settle_and_claim(
         self, destination: Destination, claim: Claim, outcome: Outcome, ruled: Settlement, *, follows: bool
     ) -> Callable[[Connection], tuple[Settled, Settlement, _Held | None]]:
-        """What settles a goal and, if it follows, claims what is next.
+        """The function that settles a goal and, if it is still this destination's turn, claims the next work.
 
-        Only the first try claims, because whatever holds up a claim must not hold up what DataFast answered. Others
-        take the claim back: the first try may have been committed, though nobody confirmed it.
+        Only the first try claims, because a slow claim must not delay recording DataFast's answer. Later tries take the
+        claim back: the first may have been committed without a confirmation.
         """
         taken: list[_Held] = []
         tries = count()
 
         def work(conn: Connection) -> tuple[Settled, Settlement, _Held | None]:
             is_first, began_ms = next(tries) == 0, self._monotonic_ms()
-            even = cache(self._even)  # one look at the clock serves both
+            even = cache(self._even)  # one reading of the clock serves both
             for held in taken:
                 if isinstance(held.claimed, Claim):
                     claims.take_back(conn, held.claimed)
@@ -463,9 +463,9 @@ class Deliverer:
         ruling: Settlement,
         even: Callable[[Connection], int | None],
     ) -> tuple[Settled, Settlement]:
-        """Settle. A visitor whom DataFast never knew is unlearned, and the goal's next candidate takes its place."""
+        """Settle a goal. A visitor unknown to DataFast is unlearned, and the goal's next candidate takes its place."""
         if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
-            link_statements.lock(conn)  # first of all: an answer about the next candidate may arrive at the same moment
+            link_statements.lock(conn)  # first: an answer about the next candidate may arrive at the same moment
         if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
             ruling = not_counted(outcome)
         settled = claims.settle(conn, claim, outcome, ruling, even=even)
@@ -477,7 +477,7 @@ class Deliverer:
         return settled, ruling
 
     def _prove(self, destination: Destination, claim: ProofClaim, began_ms: int) -> None:
-        """Ask whether the website knows this visitor; the answer decides about the goals that waited for it."""
+        """Ask whether the website knows this visitor; the answer decides the goals that waited for it."""
         answer = self._api.visitor_goals(destination, claim.visitor)
         known = rule_proof(answer)
         health = _health_of_proof(answer)
@@ -489,7 +489,7 @@ class Deliverer:
     def _settle_proof(
         self, conn: Connection, claim: ProofClaim, known: bool | None, health: Settlement, answer: VisitorGoals
     ) -> Settled:
-        """Settle. The turn to learn is taken before anything else is locked, because goals may be woken."""
+        """Settle a proof. The lock for learning is taken before any other, because goals may be woken."""
         link_statements.lock(conn)
         again_in_ms = self._settings.bridge_unknown_visitor_schedule.pause_ms(claim.failures + 1)
         if not delivery_statements.settle_proof(conn, claim, known, again_in_ms=again_in_ms, message=health.message):
@@ -529,7 +529,7 @@ class Deliverer:
             log.info("destination.known", destination=destination.name)
 
     def sweep(self) -> None:
-        """Take over what vanished workers left, and expire goals that became too old."""
+        """Take over the work of vanished workers, and expire goals that have become too old."""
         with self._store.read() as conn:
             if not claims.anything_to_sweep(conn):
                 return
@@ -540,7 +540,7 @@ class Deliverer:
 
 
 def _pause_of(nothing: NotYet) -> int:
-    """How long to wait in ms: at most a second, because other processes may make work."""
+    """How long to wait, in ms: at most 1000, because other processes may create work."""
     if nothing.until_ms is None:
         return 1_000
     return max(1, min(nothing.until_ms - nothing.now_ms, 1_000))

@@ -1,4 +1,4 @@
-"""What DataFast takes in a goal or a payment, as pure functions: names, keys, values, how many.
+"""What DataFast accepts in a goal or a payment, as pure functions: names, keys, values and their number.
 
 What passes here is never refused there (the facts are those of the destination's contract, section 2). Lengths are
 counted as DataFast counts them, in UTF-16 units.

@@ -1,4 +1,4 @@
-"""Mapping files → the rule set in force: what `bridge.rules` reads, and what `bridge.sources` says of its senders.
+"""Mapping files → the rule set in force: what `bridge.rules` reads, checked by `bridge.sources`.
 
 A scheme or a secret that can verify nothing is not an error of the file: it may be fixed at any minute, and the other
 sources work. Such a source is off like one whose secret is not set: a warning, and 503 instead of a silent 401.

@@ -1,4 +1,4 @@
-"""The `tests:` of mapping files: each an event and the goals that must come of it, names and number exactly.
+"""The `tests:` of mapping files: each has an event and exactly the goals that it must make, by name and number.
 
 A test's event is sent as its provider would send it and prepared as production prepares it, so that `check`, `explain`
 and the router never disagree. What a test states of a goal beside its name (metadata, visitor, description) must match,

@@ -1,8 +1,8 @@
-"""What an event says, before the database is asked: read it, find its keys and visitors, evaluate the rules.
+"""Everything about an event that needs no database: read it, find its keys and visitors, evaluate the rules.
 
-Pure, and never raises. The result is a `PreparedEvent`: for each document what it teaches, the drafts of its goals and
-the traces of the rules; or why the event is quarantined. Production, `explain` and the tests of mapping files all
-prepare events here. `settle` decides what depends on goals that were made before (`follows`).
+Pure, and never raises. The result is a `PreparedEvent`: for each document, the links it teaches, the drafts of its
+goals and the traces of the rules; or why the event is quarantined. Production, `explain` and the tests of mapping files
+all prepare events here. `settle` decides what depends on goals that were made before (`follows`).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from bridge.rules import Evaluation, RuleSet, RuleTrace
     from bridge.settings import Settings
 
-    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+    Place = tuple[str, str]  # what makes a goal unique: its destination and its once key
     Found = tuple[Observation, tuple[JudgedCandidate, ...]]
 
-TEST: Final = "test"  # the destination of test events, when it has a key
+TEST: Final = "test"  # the destination for test events, if it has a key
 
 log = logs.get("route")
 
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One document of an event: what it names, and the drafts of its goals."""
+    """One document of an event: the keys and visitors it names, and the drafts of its goals."""
 
     envelope: Envelope
     names: Names
     evaluation: Evaluation | None = None
     drafts: tuple[GoalDraft, ...] = ()
-    following: tuple[GoalDraft, ...] = ()  # goals only if those that they follow were made before (`settle`)
+    following: tuple[GoalDraft, ...] = ()  # made only if the goals that they follow were made before (`settle`)
     ignored: str | None = None
 
     @property
@@ -72,13 +72,13 @@ class PreparedEvent:
 
     @property
     def ignored(self) -> str | None:
-        """Why no rule was asked."""
+        """Why no rule was evaluated."""
         reasons = [element.ignored for element in self.elements]
         return reasons[0] if reasons and all(reasons) else None
 
     @property
     def reason(self) -> str | None:
-        """Why no goal came of it, if more can be said than that no rule matched."""
+        """Why it made no goal, if there is more to say than that no rule matched."""
         if self.verdict is Verdict.MATCHED:
             return None
         failed = (
@@ -91,7 +91,7 @@ class PreparedEvent:
 
 
 class Names:
-    """What a document teaches and the values judged as visitors: looked for once, when they are first needed."""
+    """What a document teaches, and the values judged as visitors. Both are computed once, when first needed."""
 
     __slots__ = ("_found", "_look")
 
@@ -101,20 +101,20 @@ class Names:
 
     def found(self) -> Found:
         if self._look is not None:
-            self._found, self._look = self._look(), None  # with the look goes the document
+            self._found, self._look = self._look(), None  # this also releases the document
         assert self._found is not None
         return self._found
 
     def drop(self) -> None:
-        """Keep what was found, if anything, and not what would be looked at."""
+        """Keep the result, if there is one, and release the document."""
         self._look = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDocument:
-    """One document of an event, before the rules are asked: what it names, and what it is called in once keys.
+    """One document of an event, before the rules are evaluated: what it names, and its own name in once keys.
 
-    times: when it happened, its time for order, and whether the provider states when it happened.
+    times: when it happened, the time that orders it, and whether the provider states when it happened.
     """
 
     document: Document
@@ -141,22 +141,23 @@ class ReadEvent:
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """What preparing an event needs beside the event. near: whether `why` may ask which rule came nearest to a goal."""
+    """What preparing needs besides the event. near: whether `why` may ask which rule came nearest to a goal."""
 
     rule_set: RuleSet
     settings: Settings
     destinations: Mapping[str, Destination]
     hash_key: bytes = field(repr=False)
     keys: Mapping[str, str] = field(default_factory=dict)
-    email_key: bytes | None = field(default=None, repr=False)  # of the hash of e-mail addresses
+    email_key: bytes | None = field(default=None, repr=False)  # for hashing e-mail addresses
     near: bool = True
 
     def prepare_request(
         self, source: Source, request: Request, at_ms: int, *, keys: Mapping[str, str] | None = None
     ) -> PreparedEvent:
-        """Do with a request what receiving and routing do before anything is written. Never raises.
+        """Do what receiving and routing do with a request before anything is written. Never raises.
 
-        at_ms: when it arrives. keys: what paths read under the root `key`, beside what the event names itself.
+        at_ms: when it arrives. keys: values for paths under the root `key`, in addition to those the event names
+        itself.
         """
         new = sources.read(source, request)
         event = Event(
@@ -173,13 +174,13 @@ class Preparer:
         return replace(self, keys=keys or {}).prepare(event)
 
     def prepare(self, event: Event) -> PreparedEvent:
-        """Read the event and ask the rules. Never raises."""
+        """Read the event and evaluate the rules. Never raises."""
         return self.judge(self.read(event))
 
     def read(self, event: Event, *, names: bool = True) -> ReadEvent:
-        """Take the event apart, and find what its documents name. Never raises.
+        """Split the event into documents and find what they name. Never raises.
 
-        names: False leaves what they name until it is needed, which it never is of most events without a goal.
+        names: False defers this until it is needed, which for most events without a goal is never.
         """
         source = self.rule_set.sources.get(event.source)
         if source is None:
@@ -196,12 +197,12 @@ class Preparer:
                 one.names.found()
         except UnreadableBody as error:
             return ReadEvent(event, quarantine=str(error))
-        except Exception as error:  # noqa: BLE001 - an error of ours must not stop the events behind this one
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not stop the events behind this one
             return ReadEvent(event, quarantine=_fault(event, error))
         return ReadEvent(event, tuple(read))
 
     def judge(self, read: ReadEvent) -> PreparedEvent:
-        """Ask the rules about an event that was read by this source, or by one that reads as it does. Never raises."""
+        """Evaluate the rules on an event read by this source, or by one that reads identically. Never raises."""
         event = read.event
         if read.quarantine is not None:
             return PreparedEvent(event, quarantine=read.quarantine)
@@ -272,7 +273,7 @@ class Preparer:
         self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], of_element: Mapping[str, Any]
     ) -> GoalDraft:
         mine = self._all_judged(planned, judged)
-        # No payment of a test event is sent anywhere: money that nobody paid.
+        # Payments of test events are never sent: nobody paid that money.
         redirected = of_element["test"] and TEST in self.destinations and planned.kind == "goal"
         return GoalDraft(
             event,
@@ -289,7 +290,7 @@ class Preparer:
         return tuple(identity.judge(candidate, self.settings.bridge_visitor_id) for candidate in candidates)
 
     def _all_judged(self, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...]) -> tuple[JudgedCandidate, ...]:
-        """The rule's candidates, then the file's and those that only code can find."""
+        """The rule's candidates, then the file's and those found by code."""
         if not planned.candidates:
             return judged
         mine = {candidate.path for candidate in planned.candidates}
@@ -297,7 +298,7 @@ class Preparer:
 
 
 def _fault(event: Event, error: Exception) -> str:
-    log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # without a trace, which quotes bodies
+    log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # a traceback quotes bodies
     return f"reading this event failed here ({type(error).__name__})"
 
 
@@ -313,7 +314,7 @@ def _envelope(document: Document) -> Envelope:
 
 
 def _times(event: Event, envelope: Envelope) -> tuple[int, int, bool]:
-    """When an element happened, the time by which it is ordered, and whether the provider states when it happened."""
+    """When an element happened, the time that orders it, and whether the provider states when it happened."""
     stated_ms = event.envelope.time_ms if envelope.time_ms is None else envelope.time_ms
     happened_ms = event.received_at_ms if stated_ms is None else min(stated_ms, event.received_at_ms)
     ordered_ms = event.ordered_at_ms if event.envelope.order_ms is not None else happened_ms
@@ -321,7 +322,7 @@ def _times(event: Event, envelope: Envelope) -> tuple[int, int, bool]:
 
 
 def _described(planned: PlannedGoal, event: Event, name: str) -> PlannedGoal:
-    """The goal with the default description: one for each element of a batch, in the form that DataFast gives back."""
+    """The goal with its default description, one per element of a batch, in the form in which DataFast returns it."""
     if planned.description is not None or name == event.name:
         return planned
     return planned._replace(description=limits.clean_value(without_addresses(f"{event.source} {name}")))
@@ -340,27 +341,27 @@ def _names(event: Event, documents: Sequence[Document]) -> list[str]:
 
 
 def followed(batch: Iterable[PreparedEvent]) -> set[Place]:
-    """The places of the goals that must have been made before others of these events may be."""
+    """The destinations and once keys of the goals that other goals of these events follow."""
     return {_followed(draft) for prepared in batch for element in prepared.elements for draft in element.following}
 
 
 def settle(batch: Iterable[PreparedEvent], made: Collection[Place]) -> list[PreparedEvent]:
-    """The batch, where each goal that follows another is a draft, or its trace says what was not made before.
+    """The batch with every following goal decided: it becomes a draft, or its trace says which goal was missing.
 
-    made: the goals that exist. Goals that an earlier event of the batch makes count too; those of the same event do
-    not. If the other goal is made later, nothing is done about it: here, and only here, the order of events matters
-    (law 4 excepts it).
+    made: the goals that exist. Goals made by an earlier event of the batch count too; those of the same event do not.
+    If the other goal is made later, the decision stands: here, and only here, the order of events matters (law 4
+    excepts it).
     """
     there, settled = set(made), []
     for prepared in batch:
-        one = replace(prepared, elements=tuple(_settled(element, there) for element in prepared.elements))
-        there |= {draft.place for element in one.elements for draft in element.drafts}
-        settled.append(one)
+        event = replace(prepared, elements=tuple(_settled(element, there) for element in prepared.elements))
+        there |= {draft.place for element in event.elements for draft in element.drafts}
+        settled.append(event)
     return settled
 
 
 def _followed(draft: GoalDraft) -> Place:
-    """The place of the goal that this one follows: at the same destination."""
+    """The destination and once key of the goal that this one follows; the destination is the same."""
     assert draft.planned.follows is not None
     return draft.destination, draft.planned.follows.once_key
 

@@ -1,4 +1,4 @@
-"""The providers we know, as data: sources/presets.yaml, each the defaults of a mapping file for that provider.
+"""The known providers, as data: each entry of sources/presets.yaml is the defaults of a mapping file for its provider.
 
 `like: other` takes all keys of another preset that are not written again. Some keys are for people, such as `where` to
 click and `advice` on handing the visitor over. Everything that is special to a provider and can be data is here.

@@ -1,10 +1,10 @@
 """The first step: a webhook comes in, is verified, stored durably, and acknowledged. Nothing else.
 
-A handshake is answered first and is not an event. For everything else the order is a law: authenticate the raw bytes,
-read the envelope for dedupe, store the bytes as they are, answer. No rule is evaluated and no other service is called,
-so neither a wrong rule nor a slow destination can lose an event. An authentic event is never refused: if it cannot be
-read, it is kept in quarantine. Errors carry the answer (`bridge.errors`). Each webhook has one log line, written as
-soon as its outcome is known; the reason of a refusal stands there and nowhere else.
+A handshake is answered first and is not an event. For everything else the order is fixed: authenticate the raw bytes,
+read the envelope for deduplication, store the bytes unchanged, answer. No rule is evaluated and no other service is
+called, so neither a wrong rule nor a slow destination can lose an event. An authentic event is never refused: if it
+cannot be read, it is kept in quarantine. Errors carry the HTTP answer (`bridge.errors`). Each webhook gets one log
+line, written as soon as its outcome is known; the reason for a refusal appears there and nowhere else.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Receiver(Protocol):
     def first_messages(self) -> FirstMessages: ...
 
     def source(self, name: str) -> Source:
-        """UnknownSource if there is none of this name."""
+        """The source of this name. Raises UnknownSource if there is none."""
 
     def now_s(self) -> float: ...
 
@@ -63,9 +63,9 @@ class Taken(NamedTuple):
 def receive(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Taken | Reply:
     """Take one webhook for the source of this name without waiting for the disk, or return the answer to its handshake.
 
-    read_request: raises BodyTooLarge, BodyEncoded; it is called only for a known source.
-    Raises UnknownSource, SourceOff, SignatureError, BodyTooLarge, BodyEncoded. Anything else that is raised is an error
-    of our own: nothing is stored, and the sender must try again, too.
+    read_request: raises BodyTooLarge, BodyEncoded; it is called only for a known source. Raises UnknownSource,
+    SourceOff, SignatureError, BodyTooLarge, BodyEncoded. Any other exception is a bug of ours: nothing is stored, and
+    the sender must try again, as it must after a StoreError.
     """
     started = time.perf_counter()
     facts: dict[str, str | None] = {"source": _printable(name)}
@@ -95,7 +95,7 @@ def _acknowledged(
     started: float,
     ack: Future[Ack],
 ) -> None:
-    """Log what became of an event, and count it. This keeps no event: many may wait while the database is away."""
+    """Log and count an event's outcome. Holds no reference to the event: many may wait while the database is down."""
     if ack.cancelled():
         _log(facts, started, "unavailable", "the database did not store the event in time")
     elif (error := ack.exception()) is not None:
@@ -108,7 +108,7 @@ def _acknowledged(
 def look_in(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Reply | None:
     """A GET or HEAD to a source's address: the answer to its handshake; None if it is not one.
 
-    Raises what `receive` does. A refusal is logged but not counted, because no event was refused.
+    Raises the same errors as `receive`. A refusal is logged but not counted, because no event was refused.
     """
     started = time.perf_counter()
     try:
@@ -137,14 +137,15 @@ def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent
     signature = _remembered(source, sources.verify(source, request, now_s), now_s)
     try:
         return sources.read(source, request, signature)
-    except Exception as error:  # noqa: BLE001 - authentic, so it is kept: reading may be fixed later
+    except Exception as error:  # noqa: BLE001 - authentic, so it is kept: a later release may be able to read it
         return _unread(source, request, f"reading it failed ({logs.where(error)})", signature)
 
 
 def _remembered(source: Source, verified: Verified, now_s: float) -> str:
-    """How a request was verified, as JSON: nothing of the signature or of a secret, and no word that needs escapes.
+    """How a request was verified, as JSON without any part of the signature or the secret. No value needs escaping.
 
-    secret: its number, of how many, whether it is an old one; age_ms: of the timestamp; at_ms: by this machine's clock.
+    secret: its number, from 1; of: how many there are; old: whether it is one of the source's old secrets; age_ms: the
+    age of the signed timestamp; at_ms: the time by this machine's clock.
     """
     scheme, secret, age_ms = verified
     old = ',"old":true' if secret in source.old_secrets else ""
@@ -153,7 +154,7 @@ def _remembered(source: Source, verified: Verified, now_s: float) -> str:
 
 
 def _unread(source: Source, request: Request, problem: str, signature: str) -> NewEvent:
-    """The event for a body on which our own reading failed: nothing of it is trusted but its bytes."""
+    """The quarantined event for a body that our own code failed to read: only its raw bytes are used."""
     key = "sha256:" + hashlib.sha256(request.body).hexdigest()
     return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, problem, (), signature)
 
@@ -169,7 +170,7 @@ _LOGGED_MAX = 100
 
 
 def _outcome(error: BaseException) -> tuple[str, str]:
-    """The outcome in the log, and the reason for the owner of the source."""
+    """The outcome and the reason to log for this error."""
     if not isinstance(error, BridgeError):
         return "failed", logs.where(error)
     if isinstance(error, UnknownSource):
@@ -188,6 +189,6 @@ def _log(facts: dict[str, str | None], started: float, outcome: str, reason: str
 
 
 def _printable(value: str) -> str:
-    """A value from outside, so that it cannot break a line or a terminal."""
+    """An untrusted value, shortened and escaped so that it cannot break a log line or a terminal."""
     short = value[:_LOGGED_MAX]
     return short if short.isprintable() else ascii(short)[1:-1]

@@ -1,22 +1,22 @@
-"""Stored events → goals: evaluate the rules, learn the links, resolve the visitor, write goals, trace and verdict.
+"""Stored events → goals: evaluate the rules, learn the links, resolve the visitor, write goals, trace, verdict.
 
-What needs no database is done before the transaction (`bridge.prepare`); then one transaction takes a small batch,
-and a batch that fails is repeated event by event, so that one bad event hurts no other.
+Work that needs no database is done before the transaction (`bridge.prepare`). One transaction then writes a small
+batch; if it fails, its events are retried one by one, so that one bad event does not affect the others.
 
 The trace of an event (`events.trace`, JSON) answers every "why":
-    {"elements": [{                         one, or with `each` one per element
+    {"elements": [{                         one entry, or with `each` one per element
         "type", "id", "mode",
-        "ignored": why no rule was asked,
+        "ignored": why no rule was evaluated,
         "rules": [{"rule", "goal", "result", "path", "expected", "actual", "message", "notes"}],
-        "nearest": of an element without a goal, the rule that came nearest: {"rule", "goal", "failing" (of its
+        "nearest": if the element made no goal, the rule that came nearest: {"rule", "goal", "failing" (of its
                    "conditions", and one more if it is switched off), "path", "expected", "actual", "message"},
-        "candidates": [{"path", "value", "visitor" (taken as one), "bare" (a client_reference_id), "borrowed" (to be
+        "candidates": [{"path", "value", "visitor" (accepted), "bare" (a client_reference_id), "borrowed" (to be
                         proved), "why" (refused)}],
         "keys": ["stripe:live:sub_1", …],
-        "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (which event made it), "state",
+        "goals": [{"rule", "goal", "id", "outcome": made|merged|known, "event_id" (the event that made it), "state",
                    "destination", "once_key", "visitor", "found" (bridge.identity.choice.FoundVisitor), "message",
                    "refused" (a value that is not a visitor id), "notes"}]}],
-     "stopped": {key: why it links nothing any more}}
+     "stopped": {key: why it no longer links anything}}
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH: Final = 16  # events a claim: acknowledgements are slower while it lasts
-WRITTEN: Final = {"sqlite": 8, "postgresql": BATCH}  # events a transaction: on SQLite acknowledgements wait for its end
-RELEARNED: Final = 200  # events a transaction
+BATCH: Final = 16  # events per claim: acknowledgements are slower during a claim
+WRITTEN: Final = {"sqlite": 8, "postgresql": BATCH}  # per transaction: on SQLite, acknowledgements wait for it
+RELEARNED: Final = 200  # events per transaction
 
 log = logs.get("route")
 
 
 class _LeaseLost(Exception):
-    """Another process is routing the event now; nothing of this try may stay."""
+    """Another process is routing the event now, so this attempt must be rolled back completely."""
 
 
 class Router:
-    """Routes what waits. One thread uses it; any number of routers may work on one database.
+    """Routes the events that wait. Used by one thread; any number of routers may share a database.
 
-    on_goals: called after a commit by which goals may have come to be sent. judged: the time by
-    which a wait may be ended (`Timekeeper.judged`).
+    on_goals: called after a commit that may have made goals ready to send. judged: the time that decides whether a wait
+    is over (`Timekeeper.judged`).
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class Router:
         self._new_token = new_token
         self._judged = judged
         self._keys: dict[str, bytes] = {}
-        self._unfinished: tuple[list[int], str] | None = None  # claimed, but the database went away
+        self._unfinished: tuple[list[int], str] | None = None  # claimed, but the connection to the database was lost
 
     def route_batch(self, rule_set: RuleSet, destinations: Mapping[str, Destination], limit: int = BATCH) -> int:
-        """Route the oldest events that wait; how many were claimed. StoreError: try again later."""
+        """Route the oldest waiting events and return how many were claimed. After a StoreError, try again later."""
         self._give_back()
         token = self._new_token()
         claimed = self._run(lambda conn: events.claim(conn, limit, token, self._settings.bridge_lease))
@@ -100,11 +100,11 @@ class Router:
         return len(claimed)
 
     def sweep(self) -> int:
-        """Look at the parked goals whose grace or wait is over; how many changed their state."""
+        """Decide about parked goals whose grace period or wait is over; return how many changed state."""
         return self._run(lambda conn: parking.sweep(conn, self._settings, judged=self._judged))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0) -> tuple[int, int]:
-        """Learn again from stored events behind `after_id`; how many were read, and the last one's id."""
+        """Learn again from the stored events after `after_id`; return how many were read, and the last one's id."""
         with self._store.read() as conn:
             stored = events.after(conn, after_id, RELEARNED)
         preparer = self._preparer(rule_set, {})
@@ -118,9 +118,10 @@ class Router:
         return len(stored), stored[-1].id if stored else after_id
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        """A transaction that does not wait for the disk: an event whose routing a power cut took back is routed again.
+        """A transaction that does not wait for the disk: if a power cut undoes it, its events are routed again.
 
-        Nothing of it has left the bridge by then: what is sent is first written durably, with all that led to it.
+        None of its goals can have been sent by then: an attempt is committed durably, with all it depends on, before
+        sending.
         """
         return self._store.run(work, durable=False)
 
@@ -136,7 +137,7 @@ class Router:
         return Preparer(rule_set, self._settings, destinations, self._key(facts.HASH_KEY), email_key=email_key)
 
     def _key(self, name: str) -> bytes:
-        """The key of the filter `hash` or of e-mail addresses, the same for every process and for ever."""
+        """The key for the `hash` filter or for e-mail addresses: permanent, and the same for every process."""
         if name not in self._keys:
             made = self._new_token() + self._new_token()
             self._keys[name] = self._store.run(lambda conn: facts.ensure(conn, name, lambda: made)).encode()
@@ -148,7 +149,7 @@ class Router:
                 self._commit(preparer, batch, token)
             except StoreError:
                 raise
-            except Exception as error:  # noqa: BLE001 - found out one by one
+            except Exception as error:  # noqa: BLE001 - the events are retried one by one
                 log.warning("route.row_by_row", events=len(batch), error=type(error).__name__)
             else:
                 return
@@ -170,7 +171,7 @@ class Router:
                 self._unfinished[0].remove(event.id)
         except StoreError:
             raise
-        except Exception as error:  # noqa: BLE001 - it would fail again, and hold up those behind it
+        except Exception as error:  # noqa: BLE001 - a retry would fail again and hold up the events behind it
             log.error("route.fault", event_id=event.id, error=type(error).__name__)  # noqa: TRY400 - a trace quotes bodies
             reason = (
                 f"routing this event failed here ({type(error).__name__}); `events replay {event.name}` tries again"
@@ -179,7 +180,7 @@ class Router:
 
 
 def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> bool:
-    """Write everything about some events, or nothing. False: no goal was made, and none has learned its visitor."""
+    """Write everything about some events, or nothing. False: no goal was made, and no goal's visitor was learned."""
     now = driver_of(conn).now_ms()
     good = [prepared for prepared in batch if prepared.quarantine is None]
     if asked := followed(good):
@@ -223,7 +224,7 @@ def _trace(prepared: PreparedEvent, made: Iterable[MadeGoal], stopped: Mapping[s
 
 
 def _element_text(element: Element, made: Sequence[MadeGoal]) -> str:
-    """The trace of an element as JSON. Most rules say the same about every event, and are cached as strings."""
+    """The trace of an element as JSON. Most rules' traces are the same for every event, and are cached as strings."""
     text = _json(_element_trace(element, made, rules=False))
     if element.evaluation is None or not element.evaluation.traces:
         return text
@@ -233,7 +234,7 @@ def _element_text(element: Element, made: Sequence[MadeGoal]) -> str:
     return f'{text[:-1]},"rules":[{rules}]}}'
 
 
-_IDLE: Final = ("event", "disabled")  # such a trace holds nothing of the event but its type
+_IDLE: Final = ("event", "disabled")  # such a trace depends only on the event's type
 
 
 @lru_cache(maxsize=4_096)
@@ -245,7 +246,7 @@ _json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encod
 
 
 def preview(prepared: PreparedEvent) -> dict[str, Any]:
-    """The trace that an event would get, as far as it needs no database (`explain`)."""
+    """The part of an event's trace that needs no database (`explain`)."""
     return {"elements": [_element_trace(element, ()) for element in prepared.elements]}
 
 
@@ -266,7 +267,7 @@ def _element_trace(element: Element, made: Sequence[MadeGoal], *, rules: bool = 
 
 
 def _nearest(element: Element) -> dict[str, Any] | None:
-    """The rule that came nearest to a goal; one that failed, or whose other goal was not made, came nearer still."""
+    """The rule that came nearest to a goal; one that failed, or whose preceding goal was not made, takes precedence."""
     if element.evaluation is None or element.drafts or element.following:
         return None
     for trace in element.evaluation.traces:

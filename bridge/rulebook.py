@@ -1,4 +1,4 @@
-"""The rules in force: loaded from a folder, watched, and remembered, so that a broken file never stops the bridge.
+"""The rules in force: loaded from a folder, watched, and saved, so that a broken file never stops the bridge.
 
 The files are one set: a change is taken when two looks a moment apart agree. A broken, empty or vanished file never
 replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is

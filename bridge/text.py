@@ -1,4 +1,4 @@
-"""What every room asks of strings: what a database takes, how a value, a time or a count is written, what was meant.
+"""String helpers for every room: what a database can store, how to write values, times and counts, what was meant.
 
 Everything that came from outside goes through `clean` before a terminal sees it: a webhook may hold escape sequences.
 """

@@ -1,8 +1,8 @@
 """The loop around route and deliver: a few threads that can be woken, and that stop when told to.
 
 One thread routes events and does the chores (sweep, parked goals, heartbeat, retention); `BRIDGE_CONCURRENCY` threads
-deliver. An error of the database or of our own is logged, and the work is tried again; no error ends a thread.
-After `stop` nothing more is claimed, what is being sent may finish, and `stop` returns within its time limit.
+deliver. Errors of the database and our own are logged and the work is retried; no error ends a thread. After `stop`
+nothing more is claimed and requests in flight may finish; `stop` returns within its time limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logs.get("worker")
 
-WOKEN_IDLE_S: Final = 1.0  # between two looks for work, if whoever makes it also wakes the worker
+WOKEN_IDLE_S: Final = 1.0  # between two looks for work, when whoever creates it also wakes the worker
 REST: Final = 9.0  # after routing, as a multiple of the time it took, while events are being received
 REST_MIN_S: Final = 0.02
 REST_MAX_S: Final = 0.5
@@ -28,7 +28,7 @@ AFTER_ERROR_S: Final = (0.2, 1.0, 5.0)
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that is due at the start and again and again after that."""
+    """Work that is due at the start and then periodically."""
 
     name: str
     every_s: float
@@ -38,8 +38,8 @@ class Chore:
 class Worker:
     """Runs `route` and `deliver` until it is stopped.
 
-    idle_s: how long it may sleep if other processes make the work and nobody wakes it. route: routes some events and
-    returns how many. deliver: does one piece of work and returns None, or the milliseconds until there may be more.
+    idle_s: how long it may sleep when other processes create the work and nobody wakes it. route: routes some events
+    and returns how many. deliver: does one piece of work and returns None, or the ms until there may be more.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class Worker:
             thread.start()
 
     def wake(self) -> None:
-        """Have events routed now: one has arrived."""
+        """Route events now: one has arrived."""
         self._events.set()
 
     def wake_senders(self) -> None:
-        """Have the senders look for goals now."""
+        """Make the sender threads look for goals now."""
         for bell in self._goals:
             bell.set()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
-        """Claim nothing more and wait for work in progress. False: some was still in progress at the end."""
+        """Claim nothing more and wait for work in progress. False: some was still in progress at the time limit."""
         self._stopping.set()
         for bell in (self._events, *self._goals):
             bell.set()
@@ -124,7 +124,7 @@ class Worker:
         started = self._monotonic()
         routed = self._route()
         if routed and self._events.is_set():
-            # The same interpreter receives events meanwhile: their acknowledgements go first, routing can wait.
+            # The same interpreter is receiving events: their acknowledgements go first, routing can wait.
             self._stopping.wait(min(REST_MAX_S, max(REST_MIN_S, REST * (self._monotonic() - started))))
         nap_s = self._do_chores()
         return 0.0 if routed else min(nap_s, self._idle_s)
@@ -134,7 +134,7 @@ class Worker:
         return 0.0 if wait_ms is None else wait_ms / 1000
 
     def _do_chores(self) -> float:
-        """Do the chores that are due; the seconds until the next one. A failed chore waits for its next turn."""
+        """Do the chores that are due; return the seconds until the next. A failed chore waits for its next turn."""
         for chore in self._chores:
             now = self._monotonic()
             if now < self._due_s[chore.name]:
@@ -148,7 +148,7 @@ class Worker:
         return max(0.0, min(self._due_s.values(), default=self._monotonic() + 1) - self._monotonic())
 
     def _log_failed(self, name: str, reason: str) -> None:
-        """Log each reason once: a database that is gone for an hour would otherwise write seven thousand lines."""
+        """Log each reason once: a database that is down for an hour would otherwise cause 7,000 log lines."""
         if self._failing.get(name) != reason:
             self._failing[name] = reason
             log.warning("chore.failed", chore=name, reason=reason)

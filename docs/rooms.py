@@ -1,4 +1,4 @@
-"""The rooms of `bridge/` as the import contract orders them: a picture, and a page that says what each is for."""
+"""Draw the rooms of `bridge/` in the order of the import contract, and write the page that says what each is for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 STEPS: Final = ("receive", "route", "lookup", "deliver")
-WIDTH, EDGE, GAP, HEIGHT, IN_A_ROW = 420, 8, 6, 24, 3  # three rooms in a row can be read on a telephone
+WIDTH, EDGE, GAP, HEIGHT, IN_A_ROW = 420, 8, 6, 24, 3  # three rooms per row are still readable on a phone
 STYLE: Final = """\
 text{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#1f2328;text-anchor:middle}
 .layer{fill:#f6f8fa;stroke:#d0d7de}.step{fill:#116329;font-weight:600}
@@ -32,27 +32,27 @@ What each room of `bridge/` is for: the first sentence of its docstring, in the 
 
 
 def layers() -> list[list[str]]:
-    """The rooms, uppermost layer first; the rooms of one layer may not import each other."""
+    """The rooms, top layer first; rooms in the same layer may not import each other."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    return [re.split(r"\s*[|:]\s*", layer) for one in contracts for layer in one.get("layers", [])]
+    return [re.split(r"\s*[|:]\s*", layer) for contract in contracts for layer in contract.get("layers", [])]
 
 
 def page(note: str) -> str:
-    """What each room is for."""
+    """The page `docs/rooms.md`: one row per room."""
     rows = [f"| `{room}` | {_promise(room)} |" for layer in layers() for room in layer]
     return PAGE.format(note=note, rows="\n".join(rows))
 
 
 def _promise(room: str) -> str:
     """The first sentence of a room's docstring."""
-    home = ROOT / "bridge" / room
-    text = (home / "__init__.py" if home.is_dir() else home.with_suffix(".py")).read_text()
-    words = " ".join((ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].split())
-    return re.split(r"(?<=\.) ", words, maxsplit=1)[0].replace("|", "\\|").replace("<", "\\<")
+    path = ROOT / "bridge" / room
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    summary = " ".join((ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", summary, maxsplit=1)[0].replace("|", "\\|").replace("<", "\\<")
 
 
 def picture() -> str:
-    """The layers as SVG, one below the other."""
+    """The layers as an SVG, stacked from top to bottom."""
     drawn, top = [], EDGE
     for layer in layers():
         rows = [layer[at : at + IN_A_ROW] for at in range(0, len(layer), IN_A_ROW)]

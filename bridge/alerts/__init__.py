@@ -1,4 +1,4 @@
-"""Alerts: tell the targets of `BRIDGE_ALERTS` when a problem begins, when it is over, and of goals with `notify`.
+"""Alerts: notify the targets of `BRIDGE_ALERTS` when a problem begins or ends, and about goals with `notify`.
 
 It looks at the problems and the delivered goals every few seconds, and sends what is due. `messages` is pure: what is
 said, and when. `targets` sends, by a process of its own, because that takes memory and may take long.

@@ -1,8 +1,8 @@
-"""Why this visitor: a goal's own event, else its thread's evidence, its customer's, its user's, its e-mail address's.
+"""Choose a goal's visitor: from its own event, else its thread, its customer, its user or its e-mail address.
 
-Pure. The values come first: what one event shows, what is remembered of it, and whom a goal found. `resolve` decides
-for one goal, by `KnownLinks`, which `bridge.store.links.learning` loads once for many goals, and by what destinations
-have said of visitors.
+Pure. The values come first: what one event shows, what is remembered, and which visitor a goal found. `resolve` decides
+for one goal by `KnownLinks`, which `bridge.store.links.learning` loads once for many goals, and by what destinations
+have said about visitors.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     Ask = Callable[[Sequence[Key]], "FoundVisitor | None"]
 
 _DAY_MS: Final = 86_400_000
-SURE_MS: Final = _DAY_MS  # after which a visitor who was never known is tried again
-BARE_MS: Final = 30 * _DAY_MS  # the same of a bare `client_reference_id`
+SURE_MS: Final = _DAY_MS  # after which an unknown visitor is tried again
+BARE_MS: Final = 30 * _DAY_MS  # the same for a bare `client_reference_id`
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one event, or one element of it, teaches: keys that belong together, and perhaps their visitor.
+    """What one event, or one element of it, teaches: keys that belong together, and possibly their visitor.
 
-    event_id: None for a hint from outside. event: what people call it, `checkout.session.completed evt_1`.
-    at_ms: the event's own time, for the choice among visitors. sender: its source.
+    event_id: None for a hint from outside. event: its name for people, `checkout.session.completed evt_1`. at_ms: the
+    event's own time, for choosing among visitors. sender: its source.
     """
 
     keys: tuple[Key, ...]
@@ -55,17 +55,17 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A visitor was named together with this key: for the first and for the last time by the events' own clocks."""
+    """A visitor was named together with this key: when first and when last, by the events' own times."""
 
     key: str
     visitor: str
     sure: bool
     first: Mention
     last: Mention
-    borrowed: bool = False  # named by nothing but a borrowed field
+    borrowed: bool = False  # named only by a borrowed field
 
     def told(self, key: str, sender: str) -> Evidence:
-        """The same of a person's key, whose events are called `clerk user.created evt_1`: it may be any tool's."""
+        """The same for a person's key, with events named `clerk user.created evt_1`: they may come from any tool."""
         first, last = (
             mention if mention.event_id is None else replace(mention, event=f"{sender} {mention.event}")
             for mention in (self.first, self.last)
@@ -73,7 +73,7 @@ class Evidence:
         return replace(self, key=key, first=first, last=last)
 
     def joined(self, other: Evidence) -> Evidence:
-        """Both together; the order does not matter."""
+        """Merge the two; the order does not matter."""
         return Evidence(
             self.key,
             self.visitor,
@@ -90,13 +90,13 @@ def _order(mention: Mention) -> tuple[int, int, str]:
 
 @dataclass(frozen=True, slots=True)
 class FoundVisitor:
-    """A visitor and how it was found: the goal's provenance.
+    """A visitor and how it was found: a goal's provenance.
 
     by: own (a field of the event) | thread | customer | user | email. path: of the own field. key, kind, ref: the
-    goal's own key that led there (of a customer or a person that only the thread or the customer was seen with: that
-    one, and `beside` is the goal's own key); via: another key of the thread, where the visitor was named. event: what
-    named it. before_ms: how long before the goal's event (negative: after it). at_ms: of a person, when. others: own
-    candidates that were not taken.
+    goal's own key that led there (if the thread or the customer led to another customer or person: the key of that one,
+    and `beside` is the goal's own key); via: another key of the thread, with which the visitor was named. event: the
+    event that named it. before_ms: how long before the goal's event (negative: after it). at_ms: for a person, when.
+    others: own candidates that were not taken.
     """
 
     visitor: str
@@ -114,16 +114,16 @@ class FoundVisitor:
     borrowed: bool = False
     beside: str | None = None
     at_ms: int | None = None
-    unproved: bool = False  # borrowed, and the destination has not said yet that it knows it
+    unproved: bool = False  # borrowed, and not yet confirmed by the destination
 
     @property
     def own(self) -> tuple[NamedVisitor, ...]:
-        """The candidates that the event names itself, this one first."""
+        """The candidates that the event itself names, with this one first."""
         mine = (NamedVisitor(self.visitor, self.path or "", self.sure, self.borrowed),) if self.by == "own" else ()
         return (*mine, *self.others)
 
     def to_json(self) -> dict[str, Any]:
-        """The entries that say something."""
+        """The fields that are set, as JSON."""
         values = {name: getattr(self, name) for name in self.__slots__}
         values["others"] = [[other.visitor, other.path, other.sure, other.borrowed] for other in self.others]
         values["borrowed"], values["unproved"] = self.borrowed or None, self.unproved or None
@@ -138,17 +138,17 @@ class FoundVisitor:
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """What destinations have said of some visitors: which are passed over now, and which still have to be proved.
+    """What destinations have said about some visitors: which are passed over for now, and which must still be proved.
 
-    A visitor who was never known (404 to the end) is passed over, so that the next candidate is tried, but not for
-    ever: one from metadata may still be seen (a blocked pageview) and is tried again after a day; a bare
+    A visitor who never became known (404 until the last attempt) is passed over, so that the next candidate is tried,
+    but not permanently: one from metadata may still appear (a blocked pageview) and is tried again after a day; a bare
     `client_reference_id` is probably a user id of the app and is passed over for a month.
 
     A bare UUID in a field that a site may use for its own user ids counts as a visitor only after the destination has
     said that it knows it. It is asked about each once (`GET /visitors/{id}`, by the worker that claims it), and the
     answer is remembered.
 
-    since_ms: (destination, visitor) → when it was answered for good that nobody knows it; known: → the proof.
+    since_ms: (destination, visitor) → when the final answer came that it is unknown; known: → the proof.
     """
 
     since_ms: Mapping[tuple[str, str], int]
@@ -156,14 +156,14 @@ class Strangers:
     now_ms: int
 
     def passed_over(self, destination: str, item: NamedVisitor | Evidence) -> bool:
-        """Whether this candidate is of no use at this destination."""
+        """Whether to skip this candidate at this destination."""
         if item.borrowed and self.known.get((destination, item.visitor)) is False:
             return True
         since_ms = self.since_ms.get((destination, item.visitor))
         return since_ms is not None and self.now_ms - since_ms < (SURE_MS if item.sure else BARE_MS)
 
     def unproved(self, destination: str, item: NamedVisitor | Evidence | FoundVisitor) -> bool:
-        """Whether this destination has to be asked first."""
+        """Whether this destination must be asked about it first."""
         return item.borrowed and (destination, item.visitor) not in self.known
 
 
@@ -181,12 +181,12 @@ def resolve(
     proved: bool = False,
     people: Collection[str] = PEOPLE,
 ) -> FoundVisitor | None:
-    """The visitor of a goal: the event's own, else its thread's, else (weak) its customer's or a person's.
+    """The visitor of a goal: its event's own, else its thread's, else (if `weak`) its customer's or a person's.
 
-    without: not this one. people: the kinds of people who may answer.
+    without: exclude this visitor. people: the kinds of people who may answer.
 
-    A visitor that has still to be proved is found as `unproved`: the goal waits for it, even if another one would come
-    next. proved: the goal waits no longer, so such a visitor is passed over.
+    A visitor that must still be proved is returned as `unproved`: the goal waits for it, even if there is another
+    candidate. proved: the goal no longer waits, so such a visitor is passed over.
     """
     users = links.users(keys)
 
@@ -204,21 +204,20 @@ def resolve(
 
 
 def as_own(left: Sequence[NamedVisitor]) -> FoundVisitor:
-    """The first of these candidates of an event, and the others after it."""
+    """The first of an event's candidates as the found visitor, with the others listed after it."""
     best = left[0]
     return FoundVisitor(best.visitor, "own", best.sure, path=best.path, others=tuple(left[1:]), borrowed=best.borrowed)
 
 
 @dataclass(slots=True)
 class KnownLinks:
-    """What is remembered of some keys, loaded once and asked often.
+    """What is remembered about some keys, loaded once and queried often.
 
-    threads: a strong key's thread; a key that was stopped has none. gained: threads that existed before and know a
-    new visitor now. customers_gained: likewise. met: threads that were there before, know nobody
-    for certain and may have met a customer now. stopped: keys that were stopped just now. seen_with: the customers of
-    threads, once `recall_customers` has asked, and people_of: the people of customers. people: the persons' keys that
-    were read, of which those in `mute` lead nowhere, and those in `often` may be shared. Customers and people are
-    alike in by_customer.
+    threads: a strong key's thread; a stopped key has none. gained: threads that existed before and have just learned a
+    visitor. customers_gained: likewise. met: threads that existed before, know nobody for certain and may have just met
+    a customer. stopped: keys stopped just now. seen_with: the customers of threads, once `recall_customers` has asked,
+    and people_of: the people of customers. people: the people's keys that were read; those in `mute` lead nowhere, and
+    those in `often` may be shared. by_customer covers customers and people alike.
     """
 
     threads: dict[str, str] = field(default_factory=dict)
@@ -233,14 +232,14 @@ class KnownLinks:
     mute: set[str] = field(default_factory=set)
     often: set[str] = field(default_factory=set)
     stopped: dict[str, str] = field(default_factory=dict)
-    busy: set[str] = field(default_factory=set)  # keys that were met a round number of times
+    busy: set[str] = field(default_factory=set)  # keys whose number of uses is round
 
     def strong(self, keys: Iterable[Key]) -> list[Key]:
-        """The strong keys that still lead somewhere."""
+        """Those of the keys that are strong and not stopped."""
         return [key for key in keys if key.strong and key.text in self.threads]
 
     def users(self, keys: Iterable[Key]) -> set[str]:
-        """The ids that are certainly a user's, among these keys and those that their threads were seen with."""
+        """The ids that certainly identify a user, among these keys and those that their threads were seen with."""
         keys = list(keys)
         sure = {key.id for key in keys if key.kind == "user" and key.text in self.people and key.text not in self.mute}
         return sure | {key.id for key in self._seen_with(self.strong(keys)) if key.kind == "user"}
@@ -257,8 +256,8 @@ class KnownLinks:
     ) -> FoundVisitor | None:
         """The visitor these keys lead to. weak: customers and people may answer, with `first` by the earliest visitor.
 
-        The customer is the one that the keys name; where they name none that knows a visitor, those that their thread
-        was seen with (`recall_customers`), if all of them give the same. People are asked last.
+        The customer is the one that the keys name. If they name none that knows a visitor, the customers that their
+        thread was seen with count (`recall_customers`), provided that all give the same visitor. People come last.
         """
         strong = self.strong(keys)
         evidence = [item for key in strong for item in self.by_thread.get(self.threads[key.text], {}).values()]
@@ -278,7 +277,7 @@ class KnownLinks:
         return None if chosen is None else _found(weak[0].kind, chosen, evidence, weak, at_ms)
 
     def _of_thread(self, strong: Sequence[Key], ask: Ask) -> FoundVisitor | None:
-        """By the customers that the thread was seen with: there is one, or all of them give the same visitor."""
+        """The visitor of the customers that the thread was seen with, if there is one or all give the same."""
         customers = {key.text: key for key in self._seen_with(strong) if not key.is_person}
         found = [ask([customers[text]]) for text in sorted(customers)]
         answers = [one for one in found if one is not None]
@@ -289,11 +288,11 @@ class KnownLinks:
     def _of_people(
         self, keys: Sequence[Key], strong: Sequence[Key], kinds: Collection[str], ask: Ask
     ) -> FoundVisitor | None:
-        """By the users, then by the e-mail addresses. Several who know visitors must agree.
+        """The visitor of the users, else of the e-mail addresses. If several know visitors, they must agree.
 
-        They are those whom the keys name, else those whom the thread, else those whom the customer was seen with (other
-        users of the customer only if no user was named: they may be colleagues); and after all of them those whom these
-        were named with: the address of the user.
+        First the people whom the keys name, else those seen with the thread, else those seen with the customer (its
+        other users only if no user was named: they may be colleagues); last, those named together with any of these:
+        the user's address.
         """
         seen_with = self._seen_with(strong)
         customers = {key.text: key for key in (*keys, *seen_with) if key.kind == "customer"}
@@ -317,7 +316,7 @@ class KnownLinks:
         return None
 
     def _of_kind(self, kind: str, named: Iterable[Key], ask: Ask) -> list[FoundVisitor]:
-        """What those people of one kind answer who know a visitor."""
+        """The answers of the people of one kind who know a visitor."""
         people: dict[str, list[Key]] = {}
         for key in named:
             if key.kind == kind and key.text not in self.mute:
@@ -329,7 +328,7 @@ class KnownLinks:
         return [key for own in strong for key in self.seen_with.get(self.threads[own.text], ())]
 
     def evidence(self, keys: Iterable[Key]) -> Iterator[Evidence]:
-        """Everything that these keys could lead to."""
+        """All evidence to which these keys could lead."""
         for key in keys:
             thread = self.threads.get(key.text, "")
             yield from self.by_thread.get(thread, {}).values()
@@ -341,14 +340,14 @@ class KnownLinks:
 
 
 def _best(keys: Iterable[Key]) -> Key:
-    """The key that tells a person most."""
+    """The most informative key for a person."""
     return min(keys, key=lambda key: (best_first(key.kind), key.text))
 
 
 def _found(
     by: str, chosen: tuple[Evidence, Mention], evidence: Iterable[Evidence], keys: Sequence[Key], at_ms: int
 ) -> FoundVisitor:
-    """The choice as a provenance: through the goal's own key with which the visitor was named, if it has one."""
+    """The choice as a provenance: through the goal's own key if the visitor was named with one."""
     (picked, mention) = chosen
     there = {item.key for item in evidence if item.visitor == picked.visitor and mention in (item.first, item.last)}
     own = min(keys, key=lambda key: (key.text not in there, best_first(key.kind), key.text))
@@ -371,9 +370,9 @@ def _found(
 def choose(
     evidence: Iterable[Evidence], at_ms: int, *, first: bool = False, usable: Callable[[Evidence], bool] | None = None
 ) -> tuple[Evidence, Mention] | None:
-    """The visitor whose event is the latest not after `at_ms`, else the earliest; with `first` always the earliest.
+    """The visitor with the latest event not after `at_ms`, else the one with the earliest. first: always the earliest.
 
-    Visitors from a bare `client_reference_id` count only when there is no other. Never depends on the order given.
+    Visitors from a bare `client_reference_id` count only if there is no other. The order of the input is irrelevant.
     """
     able = [item for item in evidence if usable is None or usable(item)]
     able = [item for item in able if item.sure] or able

@@ -1,10 +1,10 @@
-"""Which keys and which visitor an event names: by the paths of the preset and the file, and for some by code.
+"""Find the keys and the visitor that an event names, by the paths of its preset and file, and for some by code.
 
 `candidates` finds the values that may be its visitor; `judge` answers with the id, or with a sentence that says why it
-is none. The form is DataFast's own: a UUID version 4 from the cookie `datafast_visitor_id`; with `any` (cookieless
-sites) every plain string that is not evidently something else. Nothing here knows whether DataFast has ever seen it.
+is not one. The form is DataFast's own: a UUID version 4 from the cookie `datafast_visitor_id`; with `any` (cookieless
+sites), every plain string that is not evidently something else. Whether DataFast has ever seen it is not checked here.
 
-Pure. A key's name carries who sent it and the mode, so that two senders never mix and test never teaches live:
+Pure. A key's name contains the sender and the mode, so that senders never mix and test events never teach live ones:
 `stripe:live:sub_1`, `stripe:acct_1:live:sub_1`, `lemonsqueezy:live:order:1`, `<source>:live:<kind>:<id>`.
 """
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 KEYS_AN_EVENT: Final = 40
 PEOPLE_AN_EVENT: Final = 10
 ID_MAX: Final = 200
-_LISTED: Final = 20  # values of one path that is a list
+_LISTED: Final = 20  # values taken from one path that is a list
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
-_NO_CUSTOMER: Final = frozenset({"0", "-1", "guest", "anonymous"})  # whoever buys without an account
+_NO_CUSTOMER: Final = frozenset({"0", "-1", "guest", "anonymous"})  # people who buy without an account
 _BY_USER: Final = Matching()
 
 
 class BadBinding(ValueError):
-    """A key cannot be bound to a visitor as requested; the message is a sentence for the person who asked."""
+    """A key cannot be bound to a visitor as requested; the message is a sentence for the caller."""
 
 
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching = _BY_USER) -> tuple[Key, ...]:
-    """The keys that one event (or one element) names, each once, at most KEYS_AN_EVENT; then those of people."""
+    """The distinct keys that one event (or one element) names, at most KEYS_AN_EVENT; then the keys of people."""
     found: dict[str, Key] = {}
     for kind, value in _values(source, envelope, document):
         made = key(source, kind, value, mode=envelope.mode, account=envelope.account)
@@ -60,7 +60,7 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
 
 
 def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: str | None = None) -> Key | None:
-    """The key of one thing of a sender; None if the value is not an id."""
+    """The key of one object of a sender; None if the value is not an id."""
     identifier = _id(value)
     if identifier is None or (kind == "customer" and identifier.lower() in _NO_CUSTOMER):
         return None
@@ -72,9 +72,9 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
 
 
 def bound(source: Source, kind: str, value: str, visitor: str, form: str, *, users: bool = True) -> tuple[Key, str]:
-    """The live key and the visitor that a request or a command binds; BadBinding.
+    """The live key and the visitor that a request or a command binds. Raises BadBinding.
 
-    form: as for `judge`. users: whether people are recognised by their user ids.
+    form: see `judge`. users: whether people are recognised by their user ids.
     """
     if not _KIND.fullmatch(kind):
         raise BadBinding(
@@ -92,7 +92,7 @@ def bound(source: Source, kind: str, value: str, visitor: str, form: str, *, use
 
 
 def visitor_to_bind(visitor: str, form: str) -> str:
-    """The visitor id that somebody has typed; BadBinding."""
+    """A visitor id that somebody has typed. Raises BadBinding."""
     judged = judge(Candidate("visitor", visitor), form)
     if judged.visitor is None:
         raise BadBinding(f"visitor {judged.why}; it is the value of the cookie datafast_visitor_id")
@@ -115,10 +115,9 @@ def _bound_user(source: Source, value: str, *, users: bool) -> Key:
 
 
 def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
-    """The event types, among those that a sender is known to send, that are worth having for their links alone.
+    """The event types, among those that a sender is known to send, that are worth enabling for their links alone.
 
-    There may be many types that name the same two or more kinds of things. Of these, it is the one that comes when all
-    is well.
+    Many types may name the same two or more kinds of objects. Of those, the one sent in the normal case is chosen.
     """
     groups: dict[tuple[object, ...], list[str]] = {}
     code = _OBJECTS.get(source.objects)
@@ -130,7 +129,7 @@ def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def _tied(source: Source, event_type: str) -> tuple[object, ...]:
-    """The links for this type in particular, if together with those for all types they are of two kinds or more."""
+    """The links specific to this type, if together with those for all types they cover at least two kinds."""
     own = tuple(
         (spec.kind, tuple(path.text for path in spec.paths))
         for spec in source.links
@@ -149,7 +148,7 @@ def _good_news(event_type: str) -> tuple[int, str]:
 
 
 def by_kind(found: Iterable[Key]) -> dict[str, str]:
-    """What paths read under the root `key`: the first id of each kind."""
+    """The values for paths under the root `key`: the first id of each kind."""
     ids: dict[str, str] = {}
     for item in found:
         if item.kind != "email":
@@ -158,7 +157,7 @@ def by_kind(found: Iterable[Key]) -> dict[str, str]:
 
 
 def candidates(source: Source, document: Document) -> tuple[Candidate, ...]:
-    """The values at the file's visitor paths, then those that only code can find, then those of borrowed fields."""
+    """The values at the file's visitor paths, then those found by code, then those in borrowed fields."""
     found: dict[str, Candidate] = {}
     for path in source.visitor:
         value = path.read(document)
@@ -188,7 +187,7 @@ def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[
 
 
 def _id(value: Json) -> str | None:
-    """An id as a string; None if it is empty, evidently stands for nothing, or holds what a database refuses."""
+    """An id as a string; None if it is empty, a placeholder for nothing, or not storable in a database."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()
@@ -205,12 +204,12 @@ _NO_VISITOR: Final = frozenset(
 )
 _SESSION: Final = "is a session id (cookie datafast_session_id): send the cookie datafast_visitor_id"
 _BARE: Final = "client_reference_id"
-_LOOKED_AT: Final = 300  # characters, of what is shown of a value
+_LOOKED_AT: Final = 300  # characters of a value to show
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedCandidate:
-    """A candidate and the verdict: a visitor, or None and why.
+    """A candidate and the verdict: a visitor, or None and the reason.
 
     sure: not from a bare `client_reference_id`, which is often the app's own user id. borrowed: a bare UUID of a
     borrowed field, which has to be proved. lent: the app's own value in a borrowed field, which is not an error.
@@ -231,7 +230,7 @@ class JudgedCandidate:
 
 
 def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
-    """The verdict on one value. form: `uuid4`, or `any` for cookieless sites."""
+    """Judge one value. form: `uuid4`, or `any` for cookieless sites."""
     value, path = candidate.value, candidate.path
     certain = isinstance(value, str) and value.strip().lower().startswith(VISITOR_PREFIX)
     if candidate.borrowed and not certain:
@@ -244,7 +243,7 @@ def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
         return JudgedCandidate(path, _shown(value), why=why)
     visitor = text[len(VISITOR_PREFIX) :] if certain else text
     if UUID4.fullmatch(visitor):
-        visitor = visitor.lower()  # DataFast makes them so
+        visitor = visitor.lower()  # as DataFast generates them
     return JudgedCandidate(path, _shown(value), visitor, sure=certain or _BARE not in path)
 
 
@@ -260,7 +259,7 @@ def _borrowed(candidate: Candidate) -> JudgedCandidate:
 
 
 def ranked(judged: Iterable[JudgedCandidate]) -> tuple[NamedVisitor, ...]:
-    """The visitors among the judged, each once, in the order given; those of a bare client_reference_id come last."""
+    """The distinct visitors among the judged, in the order given; those from a bare client_reference_id come last."""
     named = [item.named for item in judged if item.named is not None]
     best: dict[str, NamedVisitor] = {}
     for item in sorted(named, key=lambda item: not item.sure):

@@ -1,7 +1,7 @@
-"""The ids by which one person is recognised at several tools: the app's own user id, and the e-mail address.
+"""The ids that identify one person across several tools: the app's own user id, and the e-mail address.
 
-Pure. A user's key is shared by all sources of a website, `user:<destination>:<mode>:<id>`, and so is that of an e-mail
-address, in which the address is an HMAC. Whatever may be the id of something else gives no key.
+Pure. A user's key is shared by all sources of a website, `user:<destination>:<mode>:<id>`, and so is an e-mail
+address's, which contains an HMAC of the address. A value that may be the id of something else gives no key.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from bridge.model import Document, Envelope, Json, Missing, PersonSpec, Source
 
-    Found = Iterator[tuple[str, bool]]  # an id, and whether it is certainly a user's
+    Found = Iterator[tuple[str, bool]]  # an id, and whether it certainly is a user's
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# What the user's id is called in metadata, without `_` and capitals; not that of an organisation, an order or a seller.
+# Names of the user's id in metadata, without `_` and in lower case; not those for an organisation, order or seller.
 _USER: Final = _words(
     """
     userid useruid useruuid uid appuserid externaluserid internaluserid authuserid authid buyerid memberid
@@ -41,12 +41,12 @@ _REFERENCE: Final = frozenset({"referenceid", "clientreferenceid"})  # a user's 
 _EXTERNAL: Final = frozenset({"externalid", "externalcustomerid", "customerexternalid"})  # likewise
 _EMAIL: Final = frozenset({"email", "useremail", "customeremail", "buyeremail", "emailaddress"})
 
-_CALLED: Final = ("name", "label", "key")  # how a list of fields says what each of them is
+_CALLED: Final = ("name", "label", "key")  # the keys under which a list of fields names each field
 _USER_ID: Final = re.compile(r"(?!.*%40)[^\s\x00-\x1f\x7f{}<>\[\]$@\uff20\ufe6b]{1,200}")
 _SIGNS: Final = re.compile(r"[\W_]+")
 _DIGITS: Final = "0123456789"
 UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_NOBODY: Final = _words(  # without `_`, other signs and capitals
+_NOBODY: Final = _words(  # lower case, without `_` and other signs
     """
     null undefined none nil nan na false true guest guestuser guestcheckout guestcustomer anonymous anonymoususer
     anonymouscustomer anon unknown unknownuser nouser nobody notloggedin loggedout unauthenticated user users visitor
@@ -62,13 +62,13 @@ _NOBODY: Final = _words(  # without `_`, other signs and capitals
     12345678123412341234123456789012 12345678123412341234123456789abc deadbeefdeadbeefdeadbeefdeadbeef
     """
 )
-_HOLLOW: Final = _words("null undefined nan xxx")  # `user_undefined`: whatever was put together with nothing
+_HOLLOW: Final = _words("null undefined nan xxx")  # `user_undefined`: a prefix joined to a missing value
 _TRIAL: Final = _words(  # `test-user-1`, `user_test`
     "test tester testing testuser demo dummy example sample guest anonymous anon unknown none nil temp tmp placeholder"
     " deleted missing not public"
 )
 _FILLING: Final = _words("user account customer member id uid available found given set")
-# What begins like this is the id of something else, in whatever field it stands.
+# A value with one of these prefixes is the id of something else, whatever its field.
 _THING: Final = re.compile(
     r"(?:(?:org|organi[sz]ation|team|workspace|tenant|company|order|ord|cart|checkout|invoice|inv|booking|reservation"
     r"|product|plan|price|session|quote|coupon)[_|:-]"
@@ -83,7 +83,7 @@ _ANONYMOUS: Final = (
 )
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\]{1,64}@[^\s@<>,;:\"()\[\]\\]+\.[^\s@<>,;:\"()\[\]\\.]{2,}")
 _ADDRESS_MAX: Final = 254
-_ROLES: Final = _words(  # without signs
+_ROLES: Final = _words(  # without punctuation
     """
     abuse account accounting accounts admin administration administrator alert alerts all apps ap ar atendimento
     bestellung bestellungen billing board booking bookings bookkeeping buchhaltung careers ceo cfo client clients
@@ -105,17 +105,17 @@ _ROLES: Final = _words(  # without signs
 _ALWAYS: Final = _words(  # and info2, info-de, sales.emea
     "accounts admin billing contact customerservice hello help info noreply office sales support team"
 )
-_MADE_UP: Final = _words(  # what is typed where an address is required
+_MADE_UP: Final = _words(  # typed to fill a required address
     "asd asdf qwerty foo bar foobar abc xyz fake noone nouser nobody example demo temp dummy sample placeholder walkin"
 )
-_TYPED: Final = 3  # characters, that somebody types to have typed something: `aaa`, `123`
-_NUMBER: Final = re.compile(r"0x[0-9a-f]{1,8}|\d{1,8}e\d{1,2}", re.IGNORECASE)  # beside what has no letter in it
-_PADDED: Final = "0" * 8 + "-0000" * 3 + "-"  # how a UUID begins that was made of a number
+_TYPED: Final = 3  # characters; filler such as `aaa`, `123`
+_NUMBER: Final = re.compile(r"0x[0-9a-f]{1,8}|\d{1,8}e\d{1,2}", re.IGNORECASE)  # in addition to values without a letter
+_PADDED: Final = "0" * 8 + "-0000" * 3 + "-"  # how a UUID made from a number begins
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """By what people are recognised. email_key: of the HMAC; None while e-mail addresses link nothing."""
+    """How people are recognised. email_key: the key of the HMAC; None if e-mail addresses are not used for linking."""
 
     users: bool = True
     email_key: bytes | None = field(default=None, repr=False)
@@ -125,15 +125,15 @@ _ANYBODY: Final = Matching(email_key=b"any")
 
 
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching) -> Iterator[Key]:
-    """The people whom one event (or one element of it) names, in the order of the file's paths and the preset's."""
+    """The keys of the people whom one event (or element) names, in the order of the file's paths and the preset's."""
     for spec, value in _values(source, envelope, document, matching):
         yield from _of(spec, source, value, envelope, matching)
 
 
 def owners(source: Source, envelope: Envelope, document: Document) -> Iterator[tuple[str, bool]]:
-    """What one event says of whose it is: each string, and whether it certainly is one person's.
+    """Whose an event is, by its own account: each string, and whether it certainly identifies one person.
 
-    It does not matter by what people are recognised. An address of a role is here, too, but it is nobody's.
+    Independent of how people are recognised. A role's address is included, too, but identifies nobody.
     """
     for spec, value in _values(source, envelope, document, _ANYBODY):
         for one in _named(value, _EMAIL if spec.kind == "email" else _USER):
@@ -145,15 +145,15 @@ def owners(source: Source, envelope: Envelope, document: Document) -> Iterator[t
 def _values(
     source: Source, envelope: Envelope, document: Document, matching: Matching
 ) -> Iterator[tuple[PersonSpec, Json | Missing]]:
-    """What stands at each place of a person's id: an id, or an object (metadata) that may hold one."""
+    """The value at each place for a person's id: an id, or an object (metadata) that may hold one."""
     for spec in of_type(source.people, envelope.type):
         if not (matching.users if spec.kind != "email" else matching.email_key):
-            continue  # nobody is recognised by it
+            continue  # not used to recognise people
         if spec.only is not None and spec.only.of(document) is None:
             continue
         for path in spec.paths:
             if spec.kind == "reference" and any(path.text == place.text for place in source.visitor):
-                continue  # the file says that it is the visitor's
+                continue  # the file says that it is the visitor's id
             value = path.read(document) if spec.own else path.whole(document)
             for one in value if isinstance(value, list) else (value,):
                 yield spec, one
@@ -180,14 +180,14 @@ def _of(
 
 
 def is_thing(value: Json | Missing) -> bool:
-    """Whether a value says that it is the id of something else: `org_1`, `cus_1`."""
+    """Whether a value is by its form the id of something else: `org_1`, `cus_1`."""
     return isinstance(value, str) and _THING.match(value.strip()) is not None
 
 
 def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
-    """The value, or of an object (metadata) those of its fields that have one of these names.
+    """The value; for an object (metadata), the values of its fields with one of these names.
 
-    An object may be one field of a list: `{"name": "user_id", "value": "user_abc"}`.
+    An object may also be one field of a list: `{"name": "user_id", "value": "user_abc"}`.
     """
     if not isinstance(value, dict):
         if value is not MISSING:
@@ -217,7 +217,7 @@ def _user(
         return
     if own or not _is_number(identifier):
         yield Key(f"user:{where}:{identifier}", "user", identifier, sure)
-    elif sure:  # 42 is somebody else at the next tool, and in another account of the same one
+    elif sure:  # 42 is somebody else at another tool, and in another account of the same tool
         who = source.provider if source.links_named_by_provider else source.name
         yield Key(f"user:{where}:{f'{who}:{account}' if account else who}:{identifier}", "user", identifier, sure)
 
@@ -230,13 +230,13 @@ def _is_number(identifier: str) -> bool:
 
 
 def user(source: Source, value: str) -> Key | None:
-    """The live key of a user whom a person or the site names."""
+    """The live key of a user named by a person or by the site."""
     own = any(spec.own and spec.kind == "user" for spec in source.people)
     return next(_user(source, value, f"{source.destination}:live", own=own, sure=True), None)
 
 
 def user_id(value: Json) -> str | None:
-    """A user's id as a string; None if it stands for nobody, is an address or no id at all."""
+    """A user's id as a string; None if it stands for nobody, is an address, or is not an id."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()
@@ -244,7 +244,7 @@ def user_id(value: Json) -> str | None:
     if not _USER_ID.fullmatch(text) or not text.isprintable() or low.startswith((*_ANONYMOUS, PREFIX)):
         return None
     if plain in _NOBODY or not plain.removeprefix("0x").strip("0") or low == "-1" or _is_trial(low):
-        return None  # a word for nobody, or no id at all: 0, --
+        return None  # a placeholder, or not an id: 0, --
     is_uuid = UUID.fullmatch(text) is not None
     if len(set(plain)) == 1 and (is_uuid or not plain.isdigit()):
         return None  # aaa, 11111111-1111-1111-1111-111111111111
@@ -264,7 +264,7 @@ def is_address(text: str) -> bool:
 
 
 def email_hash(value: Json, key: bytes) -> str | None:
-    """The HMAC of a person's e-mail address, trimmed and in lower case; None for a role's (info@) and what is none."""
+    """The HMAC of a person's e-mail address, trimmed and in lower case; None for a role's (info@) or an invalid one."""
     if not isinstance(value, str):
         return None
     address = value.strip().lower()
@@ -277,10 +277,10 @@ def email_hash(value: Json, key: bytes) -> str | None:
 
 
 def _is_role(local: str) -> bool:
-    """Whether what stands before the @ is a role: `info`, and `info2`, `no_reply`, `sales.emea` and `team-blue` too.
+    """Whether the part before the @ is a role: `info`, and also `info2`, `no_reply`, `sales.emea` and `team-blue`.
 
-    A role comes first (`ana.sales` is called so), and no word of it is an initial (`a.p`). What is typed where an
-    address is required counts as one: `asdf`, `aaa`, `123`, `guest-1`.
+    The role must be the first word (`ana.sales` is a person), and no word may be an initial (`a.p`). Filler for a
+    required address counts as a role: `asdf`, `aaa`, `123`, `guest-1`.
     """
     words = [word.strip(_DIGITS) for word in re.split(r"[._-]+", local)]
     (first, *rest), joined = words, "".join(words)
@@ -292,7 +292,7 @@ def _is_role(local: str) -> bool:
 
 
 def live_twins(found: tuple[Key, ...]) -> tuple[Key, ...]:
-    """The live keys of the people whom a test event names: it reads them, and never teaches them."""
+    """The live keys of the people whom a test event names: it only reads them and never teaches them."""
     return tuple(Key(_live(key), key.kind, key.id, key.sure) for key in found if key.is_person)
 
 

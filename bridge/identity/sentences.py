@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from bridge.identity.choice import FoundVisitor
 
-HINT: Final = "a hint"  # what the event of a hint from outside is called
+HINT: Final = "a hint"  # the event name of a hint from outside
 BOUND: Final = "bound by a person or by your site"
 NEVER_SEEN: Final = "looks like a visitor id, but DataFast has never seen it; is it your own user id?"
-LOOKED_UP: Final = ", looked up"  # how the name of what was asked of the provider ends
-WAYS: Final = {  # what a goal found its visitor through, the nearest first: as counts name it, and in words
+LOOKED_UP: Final = ", looked up"  # the end of the event name for an answer from the provider
+WAYS: Final = {  # how goals find visitors, the most direct first: the name in counts, and the wording
     "event": "in the event itself",
     "thread": "through its purchase",
     "customer": "through its customer",
@@ -28,7 +28,7 @@ WAYS: Final = {  # what a goal found its visitor through, the nearest first: as 
     "by-hand": "bound by hand",
 }
 
-# Which key of an event tells a person most.
+# The kinds of keys, the most informative for a person first.
 _BEST: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
 _WEAK: Final = ("customer", *PEOPLE)
 _ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
@@ -37,9 +37,9 @@ _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 
 
 def way(found: Mapping[str, Any]) -> str:
-    """Through what a visitor was found: one of WAYS. found: a `FoundVisitor` as JSON.
+    """How a visitor was found: one of WAYS. found: a `FoundVisitor` as JSON.
 
-    Who named the visitor counts before the key that led there: a person or your site, then a look-up.
+    The origin of the name takes precedence over the key that led there: a person or your site, then a look-up.
     """
     if found.get("by", "own") == "own":
         return "event"
@@ -79,7 +79,7 @@ def _of_person(found: FoundVisitor) -> str:
 
 
 def _day(found: FoundVisitor) -> str:
-    """`3 May`, and the year if it is not that of the goal's event."""
+    """`3 May`, with the year if it differs from that of the goal's event."""
     at_ms = found.at_ms or 0
     named, goal = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (at_ms, at_ms + (found.before_ms or 0)))
     return f"{named.day} {_MONTHS[named.month - 1]}" + ("" if named.year == goal.year else f" {named.year}")
@@ -98,7 +98,7 @@ def proving(visitor: str, path: str | None) -> str:
 
 
 def disproved(visitor: str) -> str:
-    """Why a value is not a visitor after all."""
+    """Why a value turned out not to be a visitor."""
     return f"DataFast does not know {visitor}, so it is taken for your app's own user id"
 
 
@@ -112,14 +112,14 @@ def unattributed(sender: str, keys: Iterable[tuple[str, str]], refused: str | No
 
 
 def advice(sender: str, keys: Iterable[tuple[str, str]]) -> str:
-    """What the owner of the site can do, so that the next event carries its visitor."""
+    """What the site's owner can do so that the next event carries its visitor."""
     kinds = {kind for kind, _ in keys}
     by_kind: Mapping[str, str] = stated(sender, "advice") or {}
     return next((text for kind, text in by_kind.items() if kind in kinds or not kind), _ELSE)
 
 
 def listed(keys: Iterable[tuple[str, str]]) -> str:
-    """`subscription sub_1, charge ch_1 or customer cus_1`: at most three, and the most telling first."""
+    """`subscription sub_1, charge ch_1 or customer cus_1`: at most three, the most informative first."""
     order = sorted(keys, key=lambda pair: (_rank(pair[0]), pair))
     texts = [one_key(kind, ref) for kind, ref in order[:_SOME]]
     if len(order) > _SOME:
@@ -128,7 +128,7 @@ def listed(keys: Iterable[tuple[str, str]]) -> str:
 
 
 def one_key(kind: str | None, ref: str) -> str:
-    """`subscription sub_1`; of an e-mail address only a hash is known, which says nothing to anybody."""
+    """`subscription sub_1`; for an e-mail address only the kind: a hash tells a person nothing."""
     return "an e-mail address" if kind == "email" else f"{in_words(kind)} {ref}"
 
 
@@ -148,7 +148,7 @@ def apart(ms: int) -> str:
 
 
 def best_first(kind: str) -> tuple[int, str]:
-    """Sorts kinds by how much they tell a person."""
+    """A sort key for kinds: the most informative for a person first."""
     return _rank(kind), kind
 
 

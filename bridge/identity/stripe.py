@@ -1,7 +1,7 @@
-"""Which keys a Stripe object names, in every API version since 2014, and where its invoice lines name a visitor.
+"""The keys that a Stripe object names, in every API version since 2014, and the visitors in its invoice lines.
 
-A table by object instead of by event type: Stripe sends the same object with many types. An id may be a string or
-the expanded object, which is read as well, because it names keys of its own. Anything may be `null`.
+The table is by object, not by event type: Stripe sends the same object with many types. An id may be a string or the
+expanded object, which is read as well, because it names further keys. Anything may be `null`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LINES: Final = 50
 
 
 def _fields(written: str) -> tuple[tuple[str, str], ...]:
-    """`id:session customer` → ((field, the kind of key that it names), …); a field is mostly called like its kind."""
+    """`id:session customer` → ((field, the kind of key that it names), …); most fields are named like their kind."""
     pairs = (word.partition(":") for word in written.split())
     return tuple((field, kind or field) for field, _, kind in pairs)
 
@@ -45,7 +45,7 @@ _FIELDS: Final = {
     "price": (),
     "plan": (),
 }
-# (kind, path) of the preset's `links:` that the table finds as well: they need not be read again.
+# (kind, path) of the preset's `links:` that the table finds as well, so they are not read again.
 COVERED: Final = frozenset(
     {(kind, f"data.object.{field}") for fields in (*_FIELDS.values(), _LOOSE) for field, kind in fields}
     | {
@@ -53,7 +53,7 @@ COVERED: Final = frozenset(
         ("payment_intent", "data.object.payment.payment_intent"),
     }
 )
-# For an object whose name is not stated: its name by the type of the event.
+# For an object that does not state its name: the name by event type.
 _BY_TYPE: Final = (
     ("checkout.session.", "checkout.session"),
     ("payment_intent.", "payment_intent"),
@@ -68,7 +68,7 @@ _BY_TYPE: Final = (
 _CUSTOMER_TYPES: Final = frozenset({"customer.created", "customer.updated", "customer.deleted"})
 
 
-# What each object names in today's API version, by the prefix of its event types: which of them tie keys together.
+# What each object names in the current API version, by event type prefix: shows which types tie keys together.
 _TIES: Final = (
     ("charge.dispute.", ()),
     ("charge.refund.", ()),
@@ -85,7 +85,7 @@ _KIND: Final = re.compile(r"[a-z]{2,}(?:_[a-z]+)?_[A-Za-z0-9]+")
 
 
 def names_its_kind(identifier: str) -> bool:
-    """Whether an id says by itself what it belongs to, as `sub_1` does."""
+    """Whether an id shows its own kind, as `sub_1` does."""
     return _KIND.fullmatch(identifier) is not None
 
 
@@ -95,14 +95,14 @@ def ties(event_type: str) -> tuple[str, ...]:
 
 
 def keys(event_type: str, body: Json) -> Iterator[tuple[str, Json]]:
-    """(kind, id) of everything that the event names, the strongest first; an id may still be of any type."""
+    """(kind, id) of everything that the event names, the strongest first. An id may be any JSON value."""
     thing = _field(_field(body, "data"), "object")
     if isinstance(thing, dict):
         yield from _of(thing, _name(event_type, thing), _DEPTH)
 
 
 def candidates(body: Json) -> tuple[Candidate, ...]:
-    """Visitors in the metadata of an invoice's lines: subscription metadata arrives there in every version."""
+    """Visitors in the metadata of an invoice's lines, where subscription metadata arrives in every version."""
     thing = _field(_field(body, "data"), "object")
     found = []
     for position, line in enumerate(_data(_field(thing, "lines"))):
@@ -141,7 +141,7 @@ def _of(thing: dict[str, Json], name: str, depth: int) -> Iterator[tuple[str, Js
 
 
 def _named(value: Json, kind: str, depth: int) -> Iterator[tuple[str, Json]]:
-    """An id, or an expanded object with the keys that it names itself."""
+    """(kind, id) of an id, or of an expanded object and the keys that it names."""
     if not isinstance(value, dict):
         yield kind, value
         return
@@ -157,7 +157,7 @@ def _payment(payment: Json, depth: int) -> Iterator[tuple[str, Json]]:
 
 
 def _subscriptions(invoice: dict[str, Json]) -> tuple[Json, ...]:
-    """The subscription of an invoice, wherever its version keeps it; without one, those of all its lines."""
+    """The subscription of an invoice, wherever its API version keeps it; if none, those of all its lines."""
     stated = (
         _field(_field(invoice.get("parent"), "subscription_details"), "subscription"),
         invoice.get("subscription"),
@@ -178,7 +178,7 @@ def _of_line(line: Json) -> Json:
     ):
         if value:
             return value
-    own = _field(line, "id")  # of old versions: the line's id is the subscription's
+    own = _field(line, "id")  # old versions: the line's id is the subscription's
     return own if isinstance(own, str) and own.startswith("sub_") else None
 
 
@@ -187,6 +187,6 @@ def _field(value: Json, name: str) -> Json:
 
 
 def _data(listed: Json) -> list[Json]:
-    """The elements of a Stripe list object (or of a plain list)."""
+    """The elements of a Stripe list object (or a plain list)."""
     data = _field(listed, "data") if isinstance(listed, dict) else listed
     return data[:_LINES] if isinstance(data, list) else []

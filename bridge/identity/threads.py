@@ -1,6 +1,6 @@
-"""Threads: the keys that belong to one purchase, and the key that links what does not belong together.
+"""Threads: the keys that belong to one purchase, and how to find a key that links unrelated ones.
 
-A *thread* is what strong keys join: one purchase and all that follows from it. Pure.
+A *thread* is a set of strong keys joined by events: one purchase and everything that follows from it. Pure.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 VISITORS_A_THREAD: Final = (
-    2  # a customer on another device; a key with a third one, and without one customer, is not of one purchase
+    2  # a customer on a second device; a third visitor without a common customer means several purchases
 )
 KEYS_A_THREAD: Final = 5_000  # a daily subscription has some 1,200 in 400 days
-_SUSPECTS: Final = 24  # how many of a thread's busiest keys are asked whether they link too much
+_SUSPECTS: Final = 24  # how many of a thread's busiest keys are checked for linking too much
 
 
 class DisjointSets:
-    """Which things belong together (union-find over any hashable names)."""
+    """Groups of names that belong together (union-find over any hashable names)."""
 
     def __init__(self) -> None:
         self._parent: dict[Hashable, Hashable] = {}
@@ -33,7 +33,7 @@ class DisjointSets:
         return root
 
     def join(self, names: Iterable[Any]) -> Any:
-        """Put these into one group; its root, or None for no names. The smallest name is the root."""
+        """Put these into one group and return its root, the smallest name; None for no names."""
         roots = sorted({self.find(name) for name in names})
         if not roots:
             return None
@@ -53,10 +53,10 @@ def components(edges: Iterable[Sequence[str]], keys: Iterable[str], without: Col
 def overlinking_key(
     edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], trusted: Collection[str] = ()
 ) -> str | None:
-    """The key of a thread that links what does not belong together: without it the parts have the fewest visitors.
+    """The key of a thread that links unrelated keys: the one without which the parts have the fewest visitors.
 
-    edges: which keys each event named together; named: the visitors named with each key. Of equal ones the busiest.
-    trusted: keys that are certainly one purchase's. None: nothing but those brought the visitors together.
+    edges: which keys each event named together; named: the visitors named with each key. Ties go to the busiest key.
+    trusted: keys that certainly belong to one purchase. None: only those brought the visitors together.
     """
     busy: dict[str, int] = {}
     for edge in edges:
@@ -74,7 +74,7 @@ def overlinking_key(
 def keys_of_one_customer(customers: Iterable[tuple[str, Collection[str], bool | None]]) -> set[str]:
     """The keys whose events all name one customer: (key, the event's customers, whether it named a visitor).
 
-    An event that named neither a customer nor a visitor has no say.
+    Events that named neither a customer nor a visitor are ignored.
     """
     common: dict[str, set[str]] = {}
     for key, mine, named in customers:
@@ -86,7 +86,7 @@ def keys_of_one_customer(customers: Iterable[tuple[str, Collection[str], bool | 
 def _crowd(
     edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], keys: Iterable[str], without: Collection[str]
 ) -> tuple[int, int]:
-    """The most visitors in one part, and the size of the largest part, when these keys join nothing."""
+    """The most visitors in one part, and the largest part's size, if these keys join nothing."""
     visitors: dict[str, set[str]] = {}
     sizes: dict[str, int] = {}
     for key, part in components(edges, keys, without).items():

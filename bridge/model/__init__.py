@@ -1,8 +1,8 @@
 """The values that flow through the bridge. Frozen, without I/O, without a clock.
 
-A request becomes a `NewEvent` (receive), a stored `Event` becomes `GoalDraft`s (route), a stored `Goal`
-becomes an `Outcome` (deliver). A `Source` is what a mapping file says about its sender, compiled.
-Times are milliseconds since 1970 UTC (`_ms`), durations say their unit in their name.
+A request becomes a `NewEvent` (receive), a stored `Event` becomes `GoalDraft`s (route), a stored `Goal` becomes an
+`Outcome` (deliver). A `Source` is what a mapping file says about its sender, compiled. Times are milliseconds since
+1970 UTC (`_ms`); a duration's name states its unit.
 """
 
 from bridge.model.event import (

@@ -1,1 +1,1 @@
-"""What stands in for the outside world: a DataFast of our own (`server`), and senders of webhooks (`simulator`)."""
+"""Stand-ins for the outside world: a local DataFast API (`server`), and senders of webhooks (`simulator`)."""

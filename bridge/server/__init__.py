@@ -1,8 +1,8 @@
-"""The HTTP server: gunicorn's settings, our worker for it, framing. It knows no route.
+"""The HTTP server: gunicorn's settings, our worker for it, framing. It has no routes of its own.
 
-This module has what the server offers to the application. An application need not keep a thread while it waits (for the
-disk): it may leave a `Deferred` answer. If a server does not offer this, the application waits in its thread, as WSGI
-expects. And it may give back the memory that it needed once.
+This module is what the server offers to the application. While it waits for the disk, an application need not hold a
+thread: it may leave a `Deferred` answer. If a server does not offer this, the application waits in its thread, as WSGI
+expects. It can also return memory that it no longer needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _M_ARENA_MAX: Final = -8
 
 
 class HttpAnswer(NamedTuple):
-    """What WSGI wants, ready to send."""
+    """A complete answer in WSGI's terms, ready to send."""
 
     status: str
     headers: tuple[tuple[str, str], ...]
@@ -29,10 +29,10 @@ class HttpAnswer(NamedTuple):
 
 
 class Deferred(NamedTuple):
-    """An answer that is made when the future is done. The server cancels the future after `within_s`.
+    """An answer made once the future is done. The server cancels the future after `within_s`.
 
-    answer: makes the answer from the future, done or cancelled; the server's loop calls it, so it must not wait.
-    The future is set to running only when its result follows at once.
+    answer: makes the answer from the future, done or cancelled. It is called by the server's loop, so it must not
+    block. The future is set to running only when its result follows immediately.
     """
 
     future: Future[Any]
@@ -41,7 +41,7 @@ class Deferred(NamedTuple):
 
 
 def share_memory() -> None:
-    """Let all threads share one heap, and return a large body's memory when it is free. Before there are threads.
+    """Let all threads share one heap, and return a large body's memory once freed. Call it before starting threads.
 
     With 200 bodies of 1 MB at once (`make chaos MODE=memory`), a process grew to 287 MB without this, and to 206 MB
     with it. With a heap for each thread, the console takes 5 MB more.
@@ -53,9 +53,9 @@ def share_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Return what is free anywhere in the heap, which otherwise happens at its end alone: after much was needed once.
+    """Return free memory anywhere in the heap, not only at its end. For use after a peak.
 
-    It takes some milliseconds, in which other threads may wait for memory.
+    It takes a few milliseconds, during which other threads may wait for memory.
     """
     with suppress(AttributeError, OSError):
         _library().malloc_trim(0)

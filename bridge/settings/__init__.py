@@ -1,8 +1,8 @@
 """One table of settings: the only source for the process, `--help`, the docs and the tests.
 
-`load` reads an environment and returns frozen `Settings`, or raises `SettingsError`, which names all problems at once.
-A wrong value is one sentence that names the setting, the value (secrets masked) and what is allowed.
-`load` reads no file and no `os.environ`; `read_environment` does, and only the composition root calls it.
+`load` reads an environment and returns frozen `Settings`, or raises `SettingsError`, which lists all problems together.
+Each is one sentence that names the setting, the value (secrets masked) and what is allowed. `load` reads no file and no
+`os.environ`; `read_environment` does, and only the composition root calls it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
 _FOREVER: Final = "36500d"
-EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - what a platform routes to must listen everywhere
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a platform's router needs every interface
 HERE: Final = "127.0.0.1"
 CONSOLE_TOKEN_MIN: Final = 16  # characters of an admin token that opens the console
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -89,12 +89,12 @@ def _whole(least: int, most: int, allowed: str) -> Callable[[str], int]:
 
 
 def _up_to(most: int) -> Callable[[str], int]:
-    """A number of things of which more would only fail later, because each costs something."""
+    """Parse a count with an upper limit, beyond which the bridge would fail later for lack of resources."""
     return _whole(1, most, f"a whole number above zero, at most {most}")
 
 
 def _at_most(longest: str) -> Callable[[str], int]:
-    """A duration that sockets, clocks and calendars can handle."""
+    """Parse a duration with an upper limit that sockets, clocks and calendars can handle."""
 
     def parse(text: str) -> int:
         if (found := duration_ms(text)) > duration_ms(longest):
@@ -105,7 +105,7 @@ def _at_most(longest: str) -> Callable[[str], int]:
 
 
 def _share(text: str) -> float:
-    """A share of all; `off` is 0."""
+    """Parse a share of the whole; `off` is 0."""
     if text == "off":
         return 0.0
     if not re.fullmatch(r"0?\.\d{1,4}|1(\.0{1,4})?", text, re.ASCII) or float(text) == 0:
@@ -123,15 +123,15 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
 
 
 class WrongKind(ValueError):
-    """The value is of another known kind; the message says which."""
+    """The value is of a different known kind; the message says which."""
 
 
 class WrongPart(ValueError):
-    """A part of the value is wrong; the message names that part, and shows nothing else of the value."""
+    """A part of the value is wrong; the message names that part, and quotes nothing else of the value."""
 
 
 def _key(form: str, allowed: str, others: Mapping[str, str]) -> Callable[[str], str]:
-    """Check a key by its prefix only; WrongKind says what else it is."""
+    """Check a key by its prefix only; WrongKind says what it is instead."""
 
     def parse(text: str) -> str:
         for prefix, sentence in others.items():
@@ -172,7 +172,7 @@ _stripe_key: Final = _key(  # which also tells the mode
 def _api_url(text: str) -> str:
     try:
         url = urlsplit(text)
-        url.port  # noqa: B018 - raises for a port that is none
+        url.port  # noqa: B018 - raises for an invalid port
     except ValueError:
         raise ValueError("a URL such as https://datafa.st/api/v1") from None
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
@@ -190,7 +190,7 @@ def _database_url(text: str) -> str:
 
 
 def _alert_urls(text: str) -> tuple[str, ...]:
-    """Apprise URLs by their shape only: what their service is, and whether it can be read, is known to apprise."""
+    """Check Apprise URLs by their shape only; apprise itself knows the services and whether a URL is valid."""
     urls = tuple(text.split())
     for number, url in enumerate(urls, 1):
         if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
@@ -232,7 +232,7 @@ def _setting(
     group: str = "everyday",
     is_path: bool = False,
 ) -> Any:
-    """A field of `Settings` with its row of the table. shown: in a `repr`, which a secret never is."""
+    """A field of `Settings` with its row of the table. shown: whether a `repr` includes it; never for a secret."""
     row = {"default": default, "help": help_, "parse": parse, "secret": secret, "group": group, "is_path": is_path}
     return field(repr=shown and not secret, metadata=row)
 
@@ -242,10 +242,10 @@ _advanced: Final = partial(_setting, group="advanced")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `load` returns. A field is named as its setting, in lower case; durations are milliseconds.
+    """What `load` returns. Each field has its setting's name in lower case; durations are in milliseconds.
 
-    problems: what is wrong, although the bridge starts with it.
-    environ: the whole environment, for the `${NAME}` of mapping files.
+    problems: what is wrong without keeping the bridge from starting. environ: the whole environment, for the `${NAME}`
+    of mapping files.
     """
 
     datafast_api_key: str | None = _setting(
@@ -356,31 +356,31 @@ TABLE: Final = tuple(Setting(row.name.upper(), **row.metadata) for row in fields
 
 
 def mask(value: str) -> str:
-    """A secret as it may be shown: only its kind and its length."""
+    """The form in which a secret may be shown: only its kind and length."""
     kind = re.match(r"(df|dft|dfid|sk|rk|pk|we|acct|whsec)_", value)
     return f"{kind[0] if kind else ''}… ({len(value)} characters)"
 
 
 _SECRETS: Final = re.compile(r"whsec_|[srp]k_|dft?_|pdl_|polar_")
-_HOLDS_MORE: Final = re.compile(r"[@?#]|%40|//[^/]*:[^/]*[^\d/]")  # than the address of a host: a password, a token
+_HOLDS_MORE: Final = re.compile(r"[@?#]|%40|//[^/]*:[^/]*[^\d/]")  # more than a host's address: a password, a token
 _SHOWN_MAX: Final = 60
 
 
 def _shown(text: str, *, secret: bool) -> str:
-    """A wrong value as a message shows it: masked if it is a secret, or may be one in the wrong place."""
+    """A wrong value as a message shows it: masked if it is a secret, or looks like one in the wrong place."""
     if secret or _HOLDS_MORE.search(text) or _SECRETS.search(text):
         return mask(text)
     return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
 
 
 def _demand_plain(setting: Setting, text: str) -> None:
-    """WrongPart for control characters, and for bytes that are not UTF-8: nothing could send or encode them."""
+    """Raise WrongPart for control characters and for bytes that are not UTF-8: they cannot be sent or encoded."""
     if not setting.is_path and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise WrongPart("it holds a control character, or bytes that are not UTF-8: write it again")
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Read every setting from an environment; SettingsError names all problems at once."""
+    """Read every setting from an environment. Raises one SettingsError that lists all problems."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for setting in TABLE:
@@ -408,7 +408,7 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def _short_token(values: Mapping[str, Any]) -> Iterator[str]:
-    """The bridge starts with such a token, because it opened `/status` before there was a console."""
+    """Report a short token. It does not stop the start: it gave access to `/status` before the console existed."""
     token = values["bridge_admin_token"]
     if token and len(token) < CONSOLE_TOKEN_MIN:
         yield (
@@ -418,7 +418,7 @@ def _short_token(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _combinations(environ: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
-    """The problems that only two settings together have."""
+    """The problems that concern two settings together."""
     problems = []
     key, website = values["datafast_api_key"], values["datafast_website_id"]
     if key and key.startswith("dft_") and not website:
@@ -469,7 +469,7 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
     """The environment, completed from `.env`, which overrides nothing and is not read on a dyno (`DYNO` is set)."""
     if environ.get("DYNO"):
         return dict(environ)
-    from dotenv import dotenv_values  # noqa: PLC0415 - only where a file may be
+    from dotenv import dotenv_values  # noqa: PLC0415 - only where a file may exist
 
     file = (folder or Path()) / ".env"
     try:
@@ -480,5 +480,5 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
         raise SettingsError([".env is not UTF-8: save it as UTF-8, or remove it"]) from None
     found = {name: value for name, value in below.items() if value is not None}
     if found.get("PORT") and not environ.get("PORT"):
-        found.setdefault("BRIDGE_HOST", HERE)  # a port of one's own is not a platform's
+        found.setdefault("BRIDGE_HOST", HERE)  # a port set in .env is not a platform's
     return {**found, **environ}

@@ -1,7 +1,7 @@
-"""The script of a web page that hands the visitor over to other tools: snippet.js, with the table tools.yaml in it.
+"""The web page script that passes the visitor id to other tools: snippet.js, with the table tools.yaml in it.
 
 The same tools always give the same bytes, so that the hash in a site's Content-Security-Policy stays right. What the
-bridge serves (`hosted`) is kept for ever: sites name these files by their hash.
+bridge serves (`hosted`) is kept permanently: sites name these files by their hash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNFOLDED: Final = re.compile(r"[^a-z0-9]")
 
 
 def _table() -> Mapping[str, dict[str, Any]]:
-    """Name → what the script knows of the tool; tools.yaml says what each key means. Plain data: do not change it."""
+    """Tool name → what the script knows about it; tools.yaml explains each key. Plain data: do not modify it."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return MappingProxyType(yaml.load(_HOME.joinpath("tools.yaml").read_text("utf-8"), Loader=loader))  # noqa: S506 - both are safe loaders
 
@@ -38,7 +38,7 @@ TOOLS: Final = _table()
 
 
 def chosen(names: Iterable[str]) -> list[str]:
-    """The tools of these names, as the table orders them; `Cal.com` is calcom. UsageError: there is no such tool."""
+    """The tools with these names, in the table's order; `Cal.com` is calcom. Raises UsageError for an unknown tool."""
     folded = {_UNFOLDED.sub("", name.lower()): name.strip() for name in names if name.strip()}
     unknown = [name for word, name in folded.items() if word not in TOOLS]
     if unknown:
@@ -71,7 +71,7 @@ def integrity(code: str) -> str:
 
 
 def file_name(code: str) -> str:
-    """`bridge.<hash>.js`: other contents have another name, so a copy may be cached for ever."""
+    """`bridge.<hash>.js`: the name changes with the contents, so a copy may be cached permanently."""
     return f"bridge.{hashlib.sha256(code.encode()).hexdigest()[:16]}.js"
 
 

@@ -1,10 +1,10 @@
 """Bytes from outside → authentic events. Every provider is a preset (data); one verifier checks them all.
 
 verify: raises SignatureError or returns · read: the event to store, never raises · documents: what rules read ·
-handshake: what a message that sets up a webhook is answered · ignored: trial messages and thin notifications ·
-unshowable, sender_tokens, without: what of a source and of a body must not be seen ·
-faults: what makes a source's stanza or secrets unusable · can_verify: whether any secret is usable ·
-presets: the providers as data (`bridge.presets`).
+handshake: the answer to a message that sets up a webhook · ignored: trial messages and thin notifications · unshowable,
+sender_tokens, without: the parts of a source and of a body that must not be shown · faults: what makes a source's
+stanza or secrets unusable · can_verify: whether any secret is usable · presets: the providers as data
+(`bridge.presets`).
 """
 
 from bridge.presets import presets

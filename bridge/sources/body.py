@@ -1,10 +1,9 @@
 """Bytes → document, strictly: two readers of one body must never see two different events.
 
-JSON is UTF-8 without duplicate keys or NaN, at most `MAX_DEPTH` deep, with numbers of a length that every later step
-can hold. Forms are percent-encoded UTF-8, `a[b]=c` nests. A byte order mark is skipped, and what no database stores
-(NUL, half of a surrogate pair: a name cut in the middle of an emoji) is read as U+FFFD: the sale is still a sale.
-Everything here takes time linear in the body's length and raises `UnreadableBody`, whose message holds nothing of
-the body.
+JSON is UTF-8 without duplicate keys or NaN, at most `MAX_DEPTH` deep, with numbers short enough for every later step.
+Forms are percent-encoded UTF-8, `a[b]=c` nests. A byte order mark is skipped. What no database stores (NUL, or half of
+a surrogate pair, as in a name cut in the middle of an emoji) is read as U+FFFD: the sale is still a sale. Everything
+here takes time linear in the body's length and raises `UnreadableBody`, whose message quotes nothing from the body.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ MAX_EVENTS: Final = 10_000
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
-_ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may spell what cannot be stored
-_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # in UTF-8 that encodes halves
-_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # the same, whole
+_ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may be an escape for what cannot be stored
+_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # in UTF-8 that encodes half pairs
+_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # the same, as whole pairs
 _UNSTORABLE: Final = re.compile(rb"%00|%[eE][dD]%[abAB][0-9a-fA-F]")  # NUL, or such a half, in a form
 _PERCENT_ENCODED: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _FIELD: Final = re.compile(r"([^\[]+)((?:\[[^\[\]]*\])*)")
 
 
 def parse(source: Source, body: bytes) -> Json:
-    """The document in a body, in the form that the source sends; UnreadableBody says why there is none."""
+    """Parse a body in the source's format. Raises UnreadableBody, which says why there is no document."""
     if source.body is BodyForm.JSON:
         return parse_json(body)
     fields = form_fields(body)
@@ -56,7 +55,7 @@ def parse(source: Source, body: bytes) -> Json:
 
 
 def parse_json(body: bytes) -> Json:
-    """Strict JSON; see the top of this module."""
+    """Parse strict JSON, as the module docstring defines it."""
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper(body, MAX_DEPTH):
         raise UnreadableBody(f"the body nests deeper than {MAX_DEPTH} levels")
     try:
@@ -71,7 +70,7 @@ def parse_json(body: bytes) -> Json:
 
 
 def _text(body: bytes) -> str:
-    """A body decoded, without its byte order mark, and with U+FFFD for NUL and encoded surrogates."""
+    """Decode a body, without its byte order mark and with U+FFFD for NUL and encoded surrogates."""
     body = body.removeprefix(codecs.BOM_UTF8)
     try:
         text = body.decode()
@@ -81,7 +80,7 @@ def _text(body: bytes) -> str:
 
 
 def _stored(value: Json) -> Json:
-    """The document with U+FFFD for what its escapes spell that no database takes."""
+    """The document with U+FFFD for escapes that stand for what no database can store."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, list):
@@ -92,9 +91,9 @@ def _stored(value: Json) -> Json:
 
 
 def repaired(body: bytes) -> bool:
-    """Whether a body may hold what is read as U+FFFD, or begins with a byte order mark.
+    """Whether a body may hold something that is read as U+FFFD, or begins with a byte order mark.
 
-    Release f44b843 quarantined such a body, which is how it knows one that is repeated. A needless yes costs a lookup.
+    Release f44b843 quarantined such bodies and stored a different key for them. A false positive costs one lookup.
     """
     return (
         body.startswith(codecs.BOM_UTF8)
@@ -112,14 +111,14 @@ def _not_json(body: bytes, error: json.JSONDecodeError) -> str:
 
 
 def _deeper(body: bytes, limit: int) -> bool:
-    """Whether the brackets outside of strings nest deeper than the limit: peels one level per turn."""
+    """Whether the brackets outside strings nest deeper than the limit. Each pass removes one level."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = _STRING.sub(b"", body.translate(_ONE_KIND, _NOT_BRACKETS).replace(b'""', b""))
     for _ in range(limit):
         peeled = brackets.replace(b"[]", b"")
         if len(peeled) == len(brackets):
-            # Unbalanced, so no JSON: the parser will say where, unless it would go too deep to find out.
+            # Unbalanced, so not JSON: the parser will say where, unless it would have to recurse too deep.
             return len(brackets) > limit
         brackets = peeled
     return bool(brackets)
@@ -158,10 +157,10 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def legible(source: Source, body: bytes) -> dict[str, Json]:
-    """The top-level entries that are legible in a body that is not a document, so that a person finds the event.
+    """The legible top-level entries of a body that is not a document, so that a person can find the event.
 
-    Where an object breaks off or nests too deep, at least the entries before that place are found. A key that stands
-    twice does not count. Nothing here raises, and all of it is only a hint.
+    If an object breaks off or nests too deep, at least the entries before that point are found. Duplicate keys are left
+    out. Nothing here raises, and the result is only a hint.
     """
     try:
         if source.body is BodyForm.JSON:
@@ -192,7 +191,7 @@ def _entries(text: str) -> dict[str, Json]:
 
 
 def _legible_value(value: Json) -> Json:
-    """None for a value that is too deep to be walked, or that has a key twice once it can be stored."""
+    """The value; None if it nests too deep, or has duplicate keys once it is made storable."""
     try:
         return _stored(value)
     except (UnreadableBody, RecursionError):
@@ -200,7 +199,7 @@ def _legible_value(value: Json) -> Json:
 
 
 def _entry(text: str, position: int) -> tuple[str, Json, int]:
-    """One `"key": value` from this position on, and where it ends. ValueError where there is none."""
+    """One `"key": value` at this position, and where it ends. Raises ValueError if there is none."""
     opening = _OPENING.match(text, position)
     if opening is None:
         raise ValueError(position)
@@ -222,7 +221,7 @@ _LENIENT: Final = json.JSONDecoder(parse_int=str, parse_float=str, parse_constan
 
 
 def form_fields(body: bytes) -> list[tuple[str, str]]:
-    """The fields of a form in their order, names as they came (`a[b]`)."""
+    """The fields of a form in order, with their names as sent (`a[b]`)."""
     if not body.strip():
         raise UnreadableBody("the body is empty")
     if body.count(b"&") >= MAX_FIELDS:
@@ -238,7 +237,7 @@ def form_fields(body: bytes) -> list[tuple[str, str]]:
 
 
 def _unquoted(text: str) -> str:
-    """As `urllib.parse.unquote_plus` has it, which takes a second for a megabyte of stray percent signs."""
+    """Like `urllib.parse.unquote_plus`, which takes a second for a megabyte of stray percent signs."""
     text = text.replace("+", " ")
     return storable(_PERCENT_ENCODED.sub(_decoded, text) if "%" in text else text)
 

@@ -1,11 +1,12 @@
-"""When two deliveries are one event: one or two keys, either of which was seen before for the source (Design 8).
+"""Decide when two deliveries are one event: either of its one or two keys is known for the source (Design 8).
 
-An event is known by (type, id) where the provider has an id *of the event*, else by a hash of the body; a batch also by
-the ids of its events. The hash holds the event's type if the source's rules or links name it: Shopify sends the same
-bytes under several topics, each an event of its own. All other types share one hash, because a topic is not signed, and
-anybody who replays a request could make up any number of them.
+An event is identified by (type, id) if the provider sends an id *of the event*, else by a hash of the body; a batch
+also by the ids of its events. The hash covers the event's type if the source's rules or links name it: Shopify sends
+the same bytes under several topics, each a separate event. All other types share one hash, because a topic is not
+signed, and anybody who replays a request could invent any number of them.
 
-What the previous release stored is recognised by the key that it made (`former`), which is looked up and never written.
+Events stored by the previous release are recognised by the key that it made (`former`), which is looked up and never
+written.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Document, ...]) -> tuple[Keys, Former]:
-    """The keys of an event that could be read (of a batch: all its documents), and those of the previous release."""
+    """The keys of a readable event (for a batch, of all its documents), and those that the previous release made."""
     document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
     fingerprint = _FINGERPRINTS[source.fingerprint](document.root) if source.fingerprint is not None else []
     if fingerprint:
@@ -46,25 +47,25 @@ def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Docu
 
 
 def unreadable(source: Source, request: Request, event_type: str) -> tuple[Keys, Former]:
-    """The same for a body that is not a document: nothing in it names the event, however legible it is."""
+    """The same for a body that is not a document: even a legible part of it does not identify the event."""
     key = _body_key(source, request, event_type)
     return (key,), ((("", _hash(request.body)),) if key != _hash(request.body) else ())
 
 
 def signed_id(source: Source, request: Request) -> str | None:
-    """The id of `verify.id`, as the signature covers it."""
+    """The value at `verify.id`, exactly as the signature covers it."""
     places = tuple(place for scheme in source.verify.schemes for place in scheme.id)
     if not places:
         return None
     try:
         text = Facts(source, request).first(places)
-    except SignatureError:  # a place that this body does not have
+    except SignatureError:  # this body has no such place
         return None
     return bounded_text(text) if text else None
 
 
 def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
-    # A file that says where the id is means that place: in an event without one, the signed id may be the attempt's.
+    # If a file says where the id is, only that place counts: without one, the signed id may be the attempt's.
     event_id = envelope.id or (None if source.envelope.id else signed_id(source, request))
     if _names_nothing(event_id):
         return (_body_key(source, request, envelope.type),)
@@ -73,7 +74,7 @@ def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
 
 
 def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
-    """A key made of its events' ids, if each has one: HubSpot writes the number of the attempt into all of them."""
+    """A key made from its events' ids, if each has one: HubSpot writes the attempt's number into every event."""
     events = [read_envelope(source.envelope, document) for document in found]
     ids = {event.id for event in events if not _names_nothing(event.id)}
     if len(ids) < len(events):
@@ -83,7 +84,7 @@ def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
 
 
 def _names_nothing(event_id: str | None) -> bool:
-    """Whether there is no id, or that of a fixture, or one that was not wholly legible (two of those would be one)."""
+    """Whether there is no usable id: none, a fixture's, or one with U+FFFD in it (two of those could collide)."""
     return not event_id or is_fixture_id(event_id) or "\ufffd" in event_id
 
 
@@ -97,7 +98,7 @@ def _hash(body: bytes) -> str:
 
 
 def _lasting(source: Source, body: bytes) -> bytes:
-    """A form without the fields that tell a retry from the first delivery."""
+    """A form without the fields that differ between a retry and the first delivery."""
     if not source.retry_fields or source.body is not BodyForm.FORM:
         return body
     names = tuple(name.encode() + b"=" for name in source.retry_fields)
@@ -105,20 +106,20 @@ def _lasting(source: Source, body: bytes) -> bytes:
 
 
 def _former(source: Source, request: Request, envelope: Envelope, document: Document) -> list[tuple[str, str]]:
-    """What the previous release (f44b843) would have stored for this delivery.
+    """The keys that the previous release (f44b843) would have stored for this delivery.
 
-    It took any body's hash without the type, the number of a retry in it, and fell back on the signed id where the
+    It hashed every body without the type and with the number of the retry, and fell back on the signed id if the
     envelope had none.
     """
     as_today = source.former is None and source.id_is_signed and source.fingerprint is None
     if as_today and envelope.id and not is_fixture_id(envelope.id):
         return []  # nearly every event
     spec = source.former or FormerSpec(source.envelope.type, source.envelope.id, source.id_is_signed)
-    found = [] if source.former is None else [("", _hash(request.body))]  # what it could not read at all had no type
+    found = [] if source.former is None else [("", _hash(request.body))]  # it stored no type for what it could not read
     event_id = first_text(spec.id, document)
     for event_type in _former_types(source, spec, envelope, document):
         by_body = [(event_type, _hash(body)) for body in (request.body, _lasting(source, request.body))]
-        named = event_id or signed_id(source, request)  # the latter if its reading of `verify` had one
+        named = event_id or signed_id(source, request)  # the latter if its `verify` had one
         if named and not is_fixture_id(named):
             found.append((event_type, f"id:{event_type}:{named}"))
         if not (event_id and spec.id_is_signed) or is_fixture_id(event_id) or source.fingerprint is not None:
@@ -127,7 +128,7 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
 
 
 def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document: Document) -> list[str]:
-    """The type, and for a batch also the one that its events have in common."""
+    """The type; for a batch, also the type that its events share."""
     batch = source.each is not None and document.body is document.root
     stated = [] if source.former is None else [first_text(spec.type, document) or ""]
     return [*stated, envelope.type] if batch or not stated else stated
@@ -137,9 +138,9 @@ def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document
 
 
 def _of_lemonsqueezy(body: Json) -> list[str]:
-    """Two keys, either one seen is a duplicate: `id:…` if there is a webhook_id, and `fp:…`, of what happened.
+    """Two keys, either of which marks a duplicate: `id:…` if there is a webhook_id, and `fp:…` for what happened.
 
-    Lemon Squeezy has no documented event id and no timestamp in its signature. Nothing if the body is no event at all.
+    Lemon Squeezy has no documented event id and no timestamp in its signature. Empty if the body is not an event.
     """
     meta, data = _object_at(body, "meta"), _object_at(body, "data")
     event_name = text_of(meta.get("event_name"))
@@ -149,7 +150,7 @@ def _of_lemonsqueezy(body: Json) -> list[str]:
     found = [_fingerprint(meta, data, [event_name, kind, number])]
     webhook_id = text_of(meta.get("webhook_id"))
     if webhook_id:
-        # Nobody has written down what a webhook_id names; with the object beside it, it can only be too fine.
+        # It is undocumented what a webhook_id identifies. Combined with the object, it can only be too specific.
         parts = (event_name, kind, number, webhook_id)
         found.insert(0, "id:" + ":".join(bounded_text(part) for part in parts))
     return found
@@ -163,7 +164,7 @@ def _fingerprint(meta: dict[str, Json], data: dict[str, Json], names: list[str])
 
 
 def _without_renderings(value: Json) -> Json:
-    """Without signed URLs and formatted amounts, at any depth."""
+    """The document without signed URLs and formatted amounts, at any depth."""
     if isinstance(value, dict):
         return {
             key: _without_renderings(below)

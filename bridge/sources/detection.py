@@ -1,4 +1,4 @@
-"""Which scheme signed this request? Found by trying what the vocabulary of `verify` can say, with the secret at hand.
+"""Which scheme signed this request? Found by trying everything that `verify` can express, with the secret at hand.
 
 For a person at a terminal, never for an answer to a sender. A scheme counts as found only if the verifier itself then
 accepts the request; how old the request is does not matter here.
@@ -36,7 +36,7 @@ _TIME: Final = re.compile(r"[0-9]{10}|[0-9]{13}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:
 _ID: Final = re.compile(r"(.*[-_.])?(id|uuid|nonce|token|key|delivery)", re.IGNORECASE)
 _LEAVES_MAX: Final = 200
 _DEPTH_MAX: Final = 3
-_FEW: Final = 6  # timestamps, or ids, that are tried
+_FEW: Final = 6  # timestamps, or ids, to try
 _TIMELESS_S: Final = 10**12
 _PLAIN: Final = (
     "{body}", "{url}{body}", "{method}{url}{body}", "{url}", "{body}{url}", "{path}{body}", "{method}{path}{body}",
@@ -55,7 +55,7 @@ _NAMED: Final = (
     "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{id}{timestamp}{body}", "{timestamp}{id}{body}",
     "{id}:{timestamp}:{body}", "{id}|{timestamp}|{body}", "{timestamp}{id}", "{id}{timestamp}", "{timestamp}.{id}",
 )  # fmt: skip
-# Where a header says what happened: its place is written out, because that is no id.
+# Headers that name the event's type: written out in full, because a type is not an id.
 _OF_EVENT: Final = (
     "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{timestamp}{id}{body}", "{id}{timestamp}{body}",
 )  # fmt: skip
@@ -65,7 +65,7 @@ _NAMED_UNTIMED: Final = ("{id}.{body}", "{id}{body}", "{id}:{body}", "{body}{id}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A place where a string of the request is, and how to take it out of what else stands there."""
+    """The place of a string in the request, and how to extract it from what surrounds it."""
 
     place: Place
     split: str | None
@@ -75,17 +75,17 @@ class Found:
 
 
 def fits(source: Source, request: Request) -> bool:
-    """Whether the request verifies by this source, however old it is."""
+    """Whether the request passes this source's verification, regardless of its age."""
     return verifies(timeless(source), request)
 
 
 def timeless(source: Source) -> Source:
-    """The source, for requests of any age."""
+    """A copy of the source that accepts requests of any age."""
     return replace(source, verify=_timeless(source.verify), require=())
 
 
 def verifies(source: Source, request: Request) -> bool:
-    """Whether the request verifies by a source that is `timeless`."""
+    """Whether the request passes the verification of a `timeless` source."""
     try:
         verify(source, request, 0)
     except SignatureError:
@@ -94,7 +94,7 @@ def verifies(source: Source, request: Request) -> bool:
 
 
 def detect(request: Request, secret: str) -> VerifySpec | None:
-    """The scheme by which this secret signed the request, in the words of `verify`; None if it cannot be found."""
+    """The scheme with which this secret signed the request, in the terms of `verify`; None if it cannot be found."""
     facts = Facts(plain_source(request, VerifySpec("token"), secret), request)
     for strings in (list(_beside_body(facts)), [*_beside_body(facts), *_in_body(facts)]):  # a body may be large
         for spec in chain(_tokens(strings, secret), _hmacs(facts, strings, secret)):
@@ -104,9 +104,9 @@ def detect(request: Request, secret: str) -> VerifySpec | None:
 
 
 def one_change(source: Source, request: Request, found: VerifySpec | None) -> tuple[str, VerifySpec] | None:
-    """The one setting of the source's scheme that is wrong, by its name, and the scheme with it right.
+    """The name of the one wrong setting in the source's scheme, and the scheme with it corrected.
 
-    found: what `detect` found, whose values are tried first.
+    found: the result of `detect`, whose values are tried first.
     """
     facts = Facts(source, request)
     strings = [*_beside_body(facts), *_in_body(facts)]
@@ -115,7 +115,7 @@ def one_change(source: Source, request: Request, found: VerifySpec | None) -> tu
 
 
 def signatures(request: Request, secret: str) -> list[tuple[str, str]]:
-    """What in the request looks like a signature: where, and of which hash."""
+    """Whatever looks like a signature in the request: where it is, and of which hash."""
     facts = Facts(plain_source(request, VerifySpec("token"), secret), request)
     sizes = [
         (f"{one.place.where}:{one.place.name}", name)
@@ -130,7 +130,7 @@ def signatures(request: Request, secret: str) -> list[tuple[str, str]]:
 
 
 def plain_source(request: Request, spec: VerifySpec, secret: str) -> Source:
-    """A source of this scheme that takes the request's body for what its content type says."""
+    """A source with this scheme that parses the body by the request's content type."""
     is_form = "x-www-form-urlencoded" in request.headers.get("content-type", "")
     return Source("custom", "custom", spec, (secret,), body=BodyForm.FORM if is_form else BodyForm.JSON)
 
@@ -141,7 +141,7 @@ def _timeless(spec: VerifySpec) -> VerifySpec:
 
 
 def _beside_body(facts: Facts) -> Iterator[Found]:
-    """Every string of headers, query and form, whole and in its elements, with and without what names them."""
+    """Every string in headers, query and form: whole and split into elements, with and without the elements' names."""
     places = [(Place("header", name), text) for name, text in facts.request.headers.items()]
     places += [(Place("query", name), text) for name, text in facts.query().items()]
     if facts.source.body is BodyForm.FORM:
@@ -168,7 +168,7 @@ def _in_body(facts: Facts) -> Iterator[Found]:
 
 
 def _leaves(value: Json, path: str, depth: int) -> list[tuple[str, str]]:
-    """The strings and whole numbers of a document by their path, not too deep and not too many."""
+    """The strings and whole numbers of a document by their path, limited in depth and number."""
     found: list[tuple[str, str]] = []
     for name, below in value.items() if isinstance(value, dict) else ():
         if isinstance(below, dict) and depth > 1:
@@ -181,7 +181,7 @@ def _leaves(value: Json, path: str, depth: int) -> list[tuple[str, str]]:
 
 
 def _digests(text: str) -> list[tuple[str, bytes]]:
-    """The bytes of a digest that a string may be, with their encoding."""
+    """The digests that a string may encode: their bytes and their encoding."""
     found: list[tuple[str, bytes]] = []
     if not _SHORTEST <= len(text) <= _LONGEST:
         return found
@@ -223,7 +223,7 @@ def _hmacs(facts: Facts, strings: list[Found], secret: str) -> Iterator[VerifySp
 
 
 def _keys(secret: str) -> list[tuple[str, bytes]]:
-    """The secret as a key, in each form that it can have; two forms may be one key."""
+    """The secret as a key, in every form it can take; two forms may yield the same key."""
     found: dict[bytes, str] = {}
     for form in _SHARED_KEYS:
         try:
@@ -236,7 +236,7 @@ def _keys(secret: str) -> list[tuple[str, bytes]]:
 def _messages(
     facts: Facts, strings: list[Found], secret: str
 ) -> Iterator[tuple[str, Found | None, Found | None, bytes]]:
-    """What may have been signed: template, timestamp and id in it, and its bytes. The usual ones come first."""
+    """What may have been signed: the template, its timestamp and id, and the bytes. Common ones come first."""
     stamps = _distinct(one for one in strings if _TIME.fullmatch(one.text) and ms_of(one.text) is not None)
     ids = _distinct(one for one in strings if one.split is None and not one.prefix and _ID.fullmatch(one.place.name))
     events = [one for one in strings if one.split is None and not one.prefix and _is_of_event(one)][:_FEW]
@@ -269,7 +269,7 @@ def _is_of_event(one: Found) -> bool:
 
 
 def _distinct(found: Iterable[Found]) -> list[Found]:
-    """The first few, each string once. What a header says is more likely than what the body says."""
+    """The first few distinct strings. Those from headers are more likely than those from the body."""
     order = sorted(found, key=lambda one: (one.place.where == "body", bool(_NAME.match(one.text))))
     return list({one.text: one for one in reversed(order)}.values())[::-1][:_FEW]
 
@@ -296,7 +296,7 @@ def _spec(
 
 
 def _with_one_of(spec: VerifySpec, found: VerifySpec | None) -> Iterator[tuple[str, VerifySpec]]:
-    """The scheme with one setting of another."""
+    """The scheme with one setting taken from another scheme."""
     if found is None:
         return
     yield "type", replace(spec, type=found.type)
@@ -313,7 +313,7 @@ def _with_one_of(spec: VerifySpec, found: VerifySpec | None) -> Iterator[tuple[s
 
 
 def _with_another(spec: VerifySpec, strings: list[Found]) -> Iterator[tuple[str, VerifySpec]]:
-    """The scheme with another value of one setting: for schemes whose template is none of the usual ones."""
+    """The scheme with a different value for one setting, for schemes with an uncommon template."""
     for kind in HMACS:
         yield "type", replace(spec, type=kind)
     for form in _SHARED_KEYS:

@@ -1,8 +1,8 @@
-"""Document → Envelope: where each provider keeps an event's type, id, time, test flag and account.
+"""Document → Envelope: reads an event's type, id, time, test flag and account from where the provider keeps them.
 
-Whatever stands there comes out as a string that any database takes: no NUL, no lone surrogates, bounded (the rest of an
-over-long one is replaced by its hash, so that two different ids stay different). Times are milliseconds since 1970:
-seconds and milliseconds are told apart by magnitude, a string is ISO 8601 (without an offset: UTC). Nothing raises.
+Any value becomes a string that every database can store: no NUL, no lone surrogates, bounded (the rest of one that is
+too long is replaced by its hash, so that different ids stay different). Times are milliseconds since 1970: seconds and
+milliseconds are distinguished by magnitude, a string is ISO 8601 (without an offset: UTC). Nothing raises.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_TEXT: Final = 200
 _DIGEST_CHARACTERS: Final = 32
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_MILLISECONDS_FROM: Final = 100_000_000_000  # as seconds the year 5138, as milliseconds the year 1973
-_LATEST_MS: Final = 4_102_444_800_000  # 2100: later times are typing errors or attacks
+_MILLISECONDS_FROM: Final = 100_000_000_000  # in seconds the year 5138, in milliseconds the year 1973
+_LATEST_MS: Final = 4_102_444_800_000  # 2100: later times are typos or attacks
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?")
 _LONGEST: Final = 40
 
 
 def read_envelope(spec: EnvelopeSpec, document: Document) -> Envelope:
-    """The envelope of one document; what is not there is empty, None or live."""
+    """The envelope of one document. Missing parts are empty or None; a missing test flag means live."""
     return Envelope(
         type=without_addresses(first_text(spec.type, document) or ""),
         id=first_text(spec.id, document),
@@ -54,7 +54,7 @@ def with_envelope(document: Document, envelope: Envelope) -> Document:
 
 
 def bounded_text(text: str) -> str:
-    """A clean string of at most MAX_TEXT characters; the rest is replaced by its hash."""
+    """A clean string of at most MAX_TEXT characters; whatever exceeds that is replaced by its hash."""
     text = storable(text)
     if len(text) <= MAX_TEXT:
         return text
@@ -63,7 +63,7 @@ def bounded_text(text: str) -> str:
 
 
 def first_text(paths: tuple[Path, ...], document: Document) -> str | None:
-    """The first value that is there, a string or a number: clean and bounded."""
+    """The first string or number among the values, cleaned and bounded."""
     for path in paths:
         value = path.read(document)
         text = None if value is MISSING or isinstance(value, bool) else text_of(value)
@@ -81,10 +81,10 @@ def _first_time(paths: tuple[Path, ...], document: Document) -> int | None:
 
 
 def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
-    """Whether any of the places says so. An event of which none says it is live."""
+    """Whether any of the places marks the event as a test. Without a mark it is live."""
     for path in spec.test:
         value = path.read(document)
-        if value.__class__ is bool is spec.test_is.__class__:  # most events: livemode, which is not false
+        if value.__class__ is bool is spec.test_is.__class__:  # most events: `livemode`, and it is not false
             if value is spec.test_is:
                 return True
         elif value is not MISSING and _marks_test(value, spec.test_is):
@@ -93,7 +93,7 @@ def _is_test(spec: EnvelopeSpec, document: Document) -> bool:
 
 
 def _marks_test(value: Json, marks: Json) -> bool:
-    """`true` and `"true"` are the same; several marks may be listed."""
+    """`true` equals `"true"`; several marks may be listed."""
     stated = text_of(value)
     listed = marks if isinstance(marks, list | tuple) else (marks,)
     return stated is not None and stated.strip().lower() in {(text_of(mark) or "").lower() for mark in listed}
@@ -103,7 +103,7 @@ def _marks_test(value: Json, marks: Json) -> bool:
 
 
 def ms_of(value: Json) -> int | None:
-    """A time as any provider writes it; None unless it lies between 1970 and 2100. Never raises."""
+    """A time in any provider's notation, in ms; None unless it is between 1970 and 2100. Never raises."""
     if isinstance(value, str):
         return _ms_of_text(value.strip())
     if isinstance(value, bool) or not isinstance(value, int | float):

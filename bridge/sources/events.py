@@ -1,7 +1,7 @@
 """A verified request → the event to store, and a stored event → the documents that rules read.
 
-`read` never raises: what is authentic is kept, readable or not. What it keeps beside the raw body is cleaned of
-secrets and of what a database refuses. `dedupe` says when two deliveries are one event.
+`read` never raises: an authentic event is kept, readable or not. What is kept besides the raw body is cleaned of
+secrets and of what a database refuses. `dedupe` decides when two deliveries are one event.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bridge.model import Event, Json, Request, Source, VerifySpec
 
 BATCH: Final = "batch"  # the type of a delivery whose events are of several types
-# What no release has kept, so that no rule can miss it. Beside it a name is judged by its words, but what the source's
-# own file or preset reads by its name (an `Idempotency-Key`) is kept, and masked wherever it is shown.
+# Never kept by any release, so no rule can depend on them. Other headers are judged by the words in their names, but
+# one that the source's file or preset reads (an `Idempotency-Key`) is kept, and masked wherever it is shown.
 _NEVER_HEADER: Final = re.compile(r"authorization|cookie|signature|hmac|token|secret|password|api-?key")
 _NEVER_PARAMETER: Final = re.compile(r"token|secret|password|signature|api_?key|key|sig|auth", re.IGNORECASE)
 
@@ -42,7 +42,7 @@ def read(source: Source, request: Request, signature: str | None = None) -> NewE
     except UnreadableBody as error:
         document = Document(body=legible(source, request.body), header=header, query=query)
         stated = read_envelope(source.envelope, document)
-        envelope = Envelope(stated.type, stated.id)  # as far as it can be read, for people who look for the event
+        envelope = Envelope(stated.type, stated.id)  # as far as it is legible, for people who search for the event
         keys, former = dedupe.unreadable(source, request, envelope.type)
         return NewEvent(
             source.name, source.provider, envelope, keys, header, query, request.body, str(error), former, signature
@@ -53,10 +53,10 @@ def read(source: Source, request: Request, signature: str | None = None) -> NewE
 
 
 def documents(source: Source, event: Event) -> tuple[Document, ...]:
-    """What rules read: one document, or with `each` one per element, each with its own envelope.
+    """The documents that rules read: one, or with `each` one per element, each with its own envelope.
 
-    The envelope is read again by today's mapping file, so that an event can be routed again after a fix; what the
-    stored headers no longer tell is taken from the event. UnreadableBody if there is no document.
+    The envelope is read again with the current mapping file, so that an event can be routed again after a fix; what the
+    stored headers no longer contain is taken from the event. Raises UnreadableBody if there is no document.
     """
     if event.body is None:
         raise UnreadableBody(f"the body of {event.name} is gone: it was older than BRIDGE_RETENTION_DAYS")
@@ -71,7 +71,7 @@ def documents(source: Source, event: Event) -> tuple[Document, ...]:
 
 
 def ignored(source: Source, document: Document) -> str | None:
-    """Why this event is never looked at by a rule, in a sentence; None for all others."""
+    """A sentence that says why no rule is evaluated for this event; None if rules are."""
     return None if source.ignored is None else source.ignored.of(document)
 
 
@@ -99,7 +99,7 @@ def _kind(value: Json) -> str:
 
 
 def _envelope(source: Source, documents: tuple[Document, ...]) -> Envelope:
-    """The envelope of a whole delivery: of a batch, what its events have in common."""
+    """The envelope of a whole delivery; for a batch, what its events have in common."""
     if len(documents) == 1:
         return read_envelope(source.envelope, documents[0])
     whole = replace(documents[0], body=documents[0].root)
@@ -131,7 +131,7 @@ def _is_kept(name: str, where: str, read: frozenset[str]) -> bool:
 
 
 def _kept_headers(source: Source, request: Request) -> dict[str, str]:
-    """The headers to store. A URL loses its secrets, unless a rule reads the header and must find what was sent."""
+    """The headers to store. Secrets are removed from URLs, unless a rule reads the header and needs the original."""
     signatures = _signature_names(source.verify, "header")
     return {
         storable(name): storable(value if f"header.{name}" in source.reads else without_secret_parameters(value))
@@ -141,10 +141,10 @@ def _kept_headers(source: Source, request: Request) -> dict[str, str]:
 
 
 def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[str, str]:
-    """Headers with one id: the very value that the signature covered, under each name that an id may have.
+    """Headers with a single id: exactly the value that the signature covers, under every name that an id may have.
 
-    A sender of Standard Webhooks has two families of names. A signed request of one family that is replayed with an id
-    of the other must not become a new event.
+    Standard Webhooks has two families of header names. A signed request of one family that is replayed with an id of
+    the other must not become a new event.
     """
     names = _id_headers(source.verify)
     signed = signed_id(source, request) if names else None
@@ -153,7 +153,7 @@ def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[st
 
 @lru_cache(maxsize=1024)
 def _id_headers(spec: VerifySpec) -> tuple[str, ...]:
-    """The headers of an id that is part of what is signed, by whichever scheme."""
+    """The headers that hold a signed id in any of the source's schemes."""
     if any("{id}" not in scheme.signed or scheme.id != spec.id for scheme in spec.schemes):
         return ()
     return tuple(place.name.lower() for place in spec.id if place.where == "header")

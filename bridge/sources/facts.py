@@ -1,8 +1,8 @@
-"""What a request says, place by place, and what of it is signed.
+"""The values in a request, place by place, and the bytes that are signed.
 
-Headers are read as they are; query, form and body are parsed once and only when asked. Strings come out as the sender's
-own bytes would read. What cannot be parsed is a `SignatureError` here, because these places are only read while the
-request still has to be authenticated.
+Headers are read as they are; query, form and body are parsed once, on first use. Strings represent the sender's bytes
+unchanged. What cannot be parsed is a `SignatureError` here, because these places are only read while the request still
+has to be authenticated.
 
 What a sender signs is a template such as `{timestamp}.{body}`, compiled once and rendered to the exact bytes. Its
 variables: body, id, timestamp, url, method, path, secret, crc32, sorted_form, header:X, query:x, form:x, body:a.b; of
@@ -37,7 +37,7 @@ _PART: Final = re.compile(r"\{([^{}]*)\}")
 
 
 class Facts:
-    """One request while it is verified."""
+    """One request during its verification."""
 
     __slots__ = ("_body", "_form", "_query", "request", "source")
 
@@ -50,11 +50,11 @@ class Facts:
 
     @property
     def url(self) -> str:
-        """The URL as it was registered at the provider: what a proxy says about it is never trusted."""
+        """The URL as it was registered at the provider: a proxy's headers about it are never trusted."""
         return self.source.public_url or self.request.url
 
     def text(self, place: Place) -> str | None:
-        """The text at a place, or None. SignatureError if its container cannot be read."""
+        """The string at a place, or None. Raises SignatureError if its container cannot be read."""
         if place.where == "header":
             return self.request.headers.get(place.name.lower())
         if place.where == "query":
@@ -66,7 +66,7 @@ class Facts:
         return None
 
     def first(self, places: tuple[Place, ...]) -> str | None:
-        """The first string that is there and not empty."""
+        """The first nonempty string among these places."""
         return next((text for place in places if (text := self.text(place))), None)
 
     def query(self) -> dict[str, str]:
@@ -103,7 +103,7 @@ def query_of(request: Request) -> dict[str, str]:
 
 
 def as_bytes(text: str) -> bytes:
-    """Header text back to its bytes: WSGI hands bytes over as Latin-1; anything else is UTF-8."""
+    """The bytes of a header's value: WSGI decodes them as Latin-1; any other string is encoded as UTF-8."""
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
@@ -129,7 +129,7 @@ def text_below(document: Json, dotted: str) -> str | None:
 class SignedText:
     """A compiled template: literal bytes and names of variables, in turn.
 
-    bares_timestamp: nothing separates the timestamp from what is signed beside it.
+    bares_timestamp: no separator stands between the timestamp and what is signed next to it.
     """
 
     parts: tuple[bytes | str | Place, ...]
@@ -138,7 +138,7 @@ class SignedText:
     bares_timestamp: bool
 
     def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
-        """The signed bytes; SignatureError if the request lacks a part of them."""
+        """The signed bytes. Raises SignatureError if the request lacks a part of them."""
         given = {"timestamp": timestamp, "id": event_id}
         rendered = []
         for part in self.parts:
@@ -156,7 +156,7 @@ class SignedText:
 
 
 def compile_signed(text: str) -> SignedText:
-    """Raises ValueError with a sentence for a variable that does not exist."""
+    """Compile a template. Raises ValueError with a sentence for an unknown variable."""
     parts: list[bytes | str | Place] = []
     for index, piece in enumerate(_PART.split(text)):
         if index % 2:
@@ -189,7 +189,7 @@ def _sorted_form(facts: Facts) -> bytes:
 
 
 def _other_port_url(facts: Facts) -> bytes:
-    """Twilio: the URL without its port if it says one, else with the port of its scheme. It signs either form."""
+    """Twilio: the URL without its port if it has one, else with its scheme's default port. Twilio signs either form."""
     try:
         split = urlsplit(facts.url)
         bare = _PORT.sub("", split.netloc)

@@ -1,9 +1,9 @@
 """Handshakes: the messages by which a sender checks a webhook's address before it sends events there.
 
-Presets say which there are (`handshake:`); this module says how one is answered. It is never an event and never
-stored. Whatever comes, `handshake` returns or raises SignatureError or SourceOff. An echo says only what the request
-itself said, as bounded plain text or JSON. What computes with the secret does so after the request's own signature
-verified, or over a short token without any character of JSON: no answer is ever the signature of an event (ADR 15).
+Presets define which exist (`handshake:`); this module answers them. A handshake is never an event and never stored.
+Whatever arrives, `handshake` returns or raises SignatureError or SourceOff. An echo contains only what the request
+contained, as bounded plain text or JSON. An answer is computed with the secret only after the request's own signature
+was verified, or over a short token without any character of JSON: no answer is ever the signature of an event (ADR 15).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bridge.sources.verifier import verify
 if TYPE_CHECKING:
     from bridge.model import Place, Source
 
-BODY_MAX: Final = 4_096  # bytes: a larger one is an event, and is not looked into here
+BODY_MAX: Final = 4_096  # bytes: a larger body is an event, and is not parsed here
 ECHO_MAX: Final = 256  # characters
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TOKEN_BODY: Final = re.compile(TOKEN.pattern.encode())
@@ -35,9 +35,9 @@ _NO_CONTENT: Final = Reply(status=204)
 
 
 def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
-    """The answer to this request if it is a handshake of the source; None if it is not.
+    """The answer to this request if it is one of the source's handshakes, else None.
 
-    Raises SignatureError (it is not its sender's) or SourceOff (a secret is needed, and there is none).
+    Raises SignatureError (it is not from the sender) or SourceOff (it needs a secret, and none is set).
     """
     if len(request.body) > BODY_MAX:
         return None
@@ -53,12 +53,12 @@ def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
 
 
 def computes(source: Source) -> bool:
-    """Whether the answer to one of its handshakes is made with the secret."""
+    """Whether any of the source's handshakes needs the secret for its answer."""
     return any(one.does is ReplyKind.HMAC for one in source.handshakes)
 
 
 def sender_of(request: Request) -> str:
-    """Where it came from, for people: who connected, and for whom, as the last proxy says. Nothing depends on it."""
+    """Where it came from, for people: the peer, and the client that the last proxy names. Nothing depends on it."""
     stated = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     try:
         return f"{ip_address(stated)} by {request.address}"
@@ -70,7 +70,7 @@ def sender_of(request: Request) -> str:
 
 
 def _value(one: Handshake, facts: Facts) -> str | None:
-    """The value that this handshake is about (empty where it needs none); None if the request is another one."""
+    """The value that this handshake carries (empty if it needs none); None if the request is not this handshake."""
     if one.body is not None and not _is_exactly(one.body, facts):
         return None
     if not all(_holds(place, allowed, facts) for place, allowed in one.when):
@@ -84,7 +84,7 @@ def _value(one: Handshake, facts: Facts) -> str | None:
 
 
 def _is_exactly(body: str, facts: Facts) -> bool:
-    """The whole body, without a signature beside it."""
+    """Whether this is the whole body, and no signature comes with it."""
     pattern = re.escape(body.encode()).replace(re.escape(b"{digits}"), rb"\d{1,20}")
     places = (place for scheme in facts.source.verify.schemes for place in scheme.signature.places)
     signed = any(_text(place, facts) for place in places)
@@ -93,8 +93,8 @@ def _is_exactly(body: str, facts: Facts) -> bool:
 
 def _holds(place: Place, allowed: tuple[str, ...], facts: Facts) -> bool:
     if place.where == "body" and not any(value.encode() in facts.request.body for value in allowed):
-        return False  # this recognises most events, which are then not parsed twice
-    return (_text(place, facts) or "") in allowed  # so "" asks for nothing to be there
+        return False  # this rules out most events, which are then not parsed twice
+    return (_text(place, facts) or "") in allowed  # so "" requires the value to be absent
 
 
 def _text(place: Place, facts: Facts) -> str | None:
@@ -122,7 +122,7 @@ def _reply(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
 
 
 def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
-    """The secret itself, from an unknown sender, kept for a person to read as long as the source has no secret."""
+    """The secret itself, from an unauthenticated sender: kept for a person to read while the source has no secret."""
     if not facts.source.secrets:
         return Reply(kept=value)
     verify(facts.source, facts.request, now_s)
@@ -138,7 +138,7 @@ def _computed(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
 
 
 def _verifying_secret(facts: Facts, now_s: float) -> str:
-    """The secret by which the request is authentic."""
+    """The secret with which the request is verified."""
     source = facts.source
     if not source.secrets:
         raise SourceOff(source.secret_fault or "no usable secret is set")
@@ -160,7 +160,7 @@ def _meet_verify_token(one: Handshake, place: Place, facts: Facts) -> None:
         raise SignatureError(f"{one.variable} is not set, so the handshake's verify token cannot be compared")
     given = _text(place, facts) or ""
     expected = one.expected.encode("utf-8", "surrogatepass")
-    forms = (given.encode("utf-8", "surrogatepass"), as_bytes(given))  # of a query or body, and of a header
+    forms = (given.encode("utf-8", "surrogatepass"), as_bytes(given))  # from a query or body, and from a header
     if not any(hmac.compare_digest(form, expected) for form in forms):
         raise SignatureError(f"the handshake's verify token is not the value of {one.variable}")
 

@@ -1,8 +1,8 @@
-"""Secrets as people paste them → the bytes of a key; and signatures by a public key: Ed25519, ECDSA, RSA.
+"""Secrets as people paste them → the bytes of a key; and verification by public key: Ed25519, ECDSA, RSA.
 
-Stray white space is removed (environment files end in a newline). A secret that leaves no key is an error, so that an
-empty one never verifies anything. The package `cryptography` costs 8 MB and 30 ms, and most providers sign with a
-shared secret: it is imported when a source first needs it.
+Stray white space is removed (environment files end in a newline). A secret without a key in it is an error, so that an
+empty one never verifies anything. The package `cryptography` takes 8 MB and 30 ms, and most providers sign with a
+shared secret, so it is imported when a source first needs it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
 
-# What is left of a secret that was cut off.
+# What remains of a secret that was truncated.
 _BARE_PREFIXES: Final = ("v1", "v1,", "v1a", "v1a,", "whsec_", "v1,whsec_", "whpk_", "ws_", "polar_whs_")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 _NAMED_PREFIX: Final = re.compile(r"[A-Za-z]+_")
 
 
 def symmetric(form: str, secret: str) -> bytes:
-    """The key in a secret. ValueError with a sentence if there is none, or none that this form allows."""
+    """The key in a secret. Raises ValueError with a sentence if there is none in this form."""
     text = secret.strip()
     if text in _BARE_PREFIXES:
         raise ValueError("the secret is only a prefix: the rest of it is missing")
@@ -43,7 +43,7 @@ def symmetric(form: str, secret: str) -> bytes:
 
 
 def from_hex(text: str) -> bytes:
-    """Strict hex of any case: unlike bytes.fromhex, without spaces."""
+    """Strict hex in any case; unlike bytes.fromhex, it allows no spaces."""
     try:
         return binascii.unhexlify(text)
     except ValueError:
@@ -60,7 +60,7 @@ def from_base64(text: str) -> bytes:
 
 
 def _whsec(text: str) -> bytes:
-    """`whsec_<base64>`, also `v1,whsec_…` (Supabase) and other prefixes (Loops); anything else is taken as it is."""
+    """`whsec_<base64>`, also `v1,whsec_…` (Supabase) and other prefixes (Loops); anything else is used as it is."""
     text = text.removeprefix("v1,").removeprefix("whsec_")
     for candidate in (text, _NAMED_PREFIX.sub("", text, count=1)):
         if "_" not in candidate:
@@ -77,7 +77,7 @@ PUBLIC_TYPES: Final = ("ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1")
 
 
 def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, bytes], bool]:
-    """(signature, message) → whether the public key made it. ValueError with a sentence if there is no such key."""
+    """A function (signature, message) → valid? Raises ValueError with a sentence if the public key is unusable."""
     try:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415 - see above
         from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - see above

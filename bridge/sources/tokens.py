@@ -1,7 +1,7 @@
-"""Which secrets are in a body: the token by which its sender is known, and fields whose names say so.
+"""Find the secrets in a body: the token that identifies its sender, and fields named like secrets.
 
-A body is stored as it came. Before anything of its event is shown, this module says what must not be seen. Nothing
-here raises.
+A body is stored as it arrived. Before any part of its event is shown, this module says what to hide. Nothing here
+raises.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from bridge.model import Json, Place
 
-_SHORTEST: Final = 4  # characters of a token; a shorter one would hide half of every answer
-_SHORTEST_NAMED: Final = 8  # the same for what is a secret by its name only
-_LONGEST_WORDS: Final = 24  # of what is only small letters; a longer one is a token that looks like words
+_SHORTEST: Final = 4  # characters of a token; hiding a shorter one would hide half of every answer
+_SHORTEST_NAMED: Final = 8  # the same for what is a secret only by its name
+_LONGEST_WORDS: Final = 24  # of a lower-case word; a longer one is a token
 _DEEPEST: Final = 80
 _ANY: Final = (
     Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
@@ -33,22 +33,22 @@ _ANY: Final = (
 
 
 def unshowable(source: Source | None, body: bytes | None = None, ids: Iterable[str] = ()) -> frozenset[str]:
-    """What of an event and its source nobody may see. source None: its mapping file is gone, and it has no preset.
+    """The strings of an event and its source that must be hidden. source None: it has neither mapping file nor preset.
 
-    ids: by which the event is found; they are not secret, whatever their fields are called.
+    ids: the ids that identify the event; they are not secret, whatever their fields are called.
     """
     found = frozenset() if body is None else named_secrets(source, body) - frozenset(ids)
     return found if source is None else found | known_secrets(source) | sender_tokens(source, body or b"")
 
 
 def known_secrets(source: Source) -> frozenset[str]:
-    """The source's own, and what its `require:` compares with a variable."""
+    """The source's own secrets, and the variables that its `require:` compares with."""
     required = (text for one in source.require if one.secret for text in one.expected)
     return frozenset(text for text in (*source.secrets, *required) if len(text) >= _SHORTEST_NAMED)
 
 
 def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
-    """What stands in a body at the places where this source's sender proves who it is."""
+    """The values in a body at the places where this source's sender authenticates itself."""
     document = _document(source, body)
     found = {text_below(document, place.name) for place in _places(source) if place.where in ("body", "form")}
     whole = Document(body=document, root=document)
@@ -57,13 +57,13 @@ def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
 
 
 def named_secrets(source: Source | None, body: bytes) -> frozenset[str]:
-    """The strings in a body whose fields have the names of secrets. source None: the form of the body is not known."""
+    """The strings in a body whose fields have the names of secrets. source None: the body's format is unknown."""
     documents = [_document(one, body) for one in ((source,) if source is not None else _ANY)]
     return frozenset(text for document in documents for text in _named(document) if _looks_secret(text))
 
 
 def without(body: bytes, secrets: frozenset[str]) -> bytes:
-    """A body with `***` for each of these, however it is written there."""
+    """A body with `***` in place of each of these, in whatever encoding it appears."""
     for secret in sorted(secrets, key=len, reverse=True):
         spelled = json.dumps(secret)[1:-1]
         forms = (secret, spelled, quote_plus(secret), quote(secret, safe=""), quote_plus(spelled))
@@ -88,7 +88,7 @@ def _document(source: Source, body: bytes) -> Json:
 
 
 def _looks_secret(text: str) -> bool:
-    """Whether it can be one, and not a word about one: `"password": "required"`."""
+    """Whether a value can be a secret, and is not a word about one: `"password": "required"`."""
     words = not text.strip("abcdefghijklmnopqrstuvwxyz_- ")
     return len(text) >= (_LONGEST_WORDS if words else _SHORTEST_NAMED)
 

@@ -1,4 +1,4 @@
-"""One verifier for every sender: a `VerifySpec` says where the signature is and what it covers, this checks it.
+"""One verifier for every sender: a `VerifySpec` says where the signature is and what it covers; this module checks it.
 
 Law 3: whatever bytes and header strings arrive, `verify` returns or raises `SignatureError`, in bounded time; a source
 without a usable secret never verifies. Signed bytes are never decoded before they are hashed; decoded signatures are
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Request, Source, VerifySpec
 
-    Check = Callable[[list[str], bytes], bool]  # (candidates as the sender wrote them, signed bytes) → authentic?
+    Check = Callable[[list[str], bytes], bool]  # (candidates as sent, signed bytes) → authentic?
     Decode = Callable[[str], bytes]
 
 Key = TypeVar("Key")
@@ -43,7 +43,7 @@ _STAMPS: Final = {
     ),
 }
 
-# MD5 is broken as a hash; as HMAC-MD5 no forgery is known (RFC 6151). It is there for senders that have nothing else.
+# MD5 is broken as a hash, but no forgery of HMAC-MD5 is known (RFC 6151). For senders that offer nothing else.
 HMACS: Final = {f"hmac-{name}": name for name in ("md5", "sha1", "sha256", "sha384", "sha512")}
 TYPES: Final = (*HMACS, "sha256", "token", "basic", *PUBLIC_TYPES)
 ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
@@ -51,17 +51,17 @@ ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
 
 @dataclass(frozen=True, slots=True)
 class _Scheme:
-    """A source's `verify` stanza with its secrets, ready for use. Without a check nothing verifies."""
+    """A source's `verify` stanza with its secrets, ready for use. Without any check, nothing verifies."""
 
     template: SignedText | None
-    checks: tuple[tuple[Check, bytes, int], ...]  # each with its secret, for templates that sign it, and its number
+    checks: tuple[tuple[Check, bytes, int], ...]  # each with its secret (some templates sign it) and its number
     faults: tuple[str, ...]
 
 
 class Verified(NamedTuple):
-    """How a request was found to be authentic. secret: the number of the one that fits, from 1.
+    """How a request was authenticated. secret: the number of the secret that matched, from 1.
 
-    age_ms: of the signed timestamp when the request came; None where the scheme has none.
+    age_ms: the age of the signed timestamp on arrival; None if the scheme has none.
     """
 
     scheme: str
@@ -70,7 +70,7 @@ class Verified(NamedTuple):
 
 
 def verify(source: Source, request: Request, now_s: float) -> Verified:
-    """Return how if the request is authentic; otherwise raise SignatureError, and nothing else."""
+    """Authenticate a request and return how it was done. Raises SignatureError, and nothing else."""
     facts = Facts(source, request)
     verified = _verify_any(source, facts, now_s)
     if source.require:
@@ -79,18 +79,18 @@ def verify(source: Source, request: Request, now_s: float) -> Verified:
 
 
 def faults(source: Source) -> tuple[str, ...]:
-    """What makes this source's `verify` stanza or its secrets unusable, a sentence each; for `check` and the start."""
+    """What makes this source's `verify` stanza or secrets unusable, one sentence each; for `check` and at start-up."""
     found = [fault for spec in source.verify.schemes for fault in _compile(spec, source.secrets).faults]
     return tuple(dict.fromkeys(found))
 
 
 def can_verify(source: Source) -> bool:
-    """Whether any of its secrets can verify anything."""
+    """Whether the source has a secret with which a request can be verified."""
     return any(_compile(spec, source.secrets).checks for spec in source.verify.schemes)
 
 
 def _verify_any(source: Source, facts: Facts, now_s: float) -> Verified:
-    """By any scheme of the sender. If all fail, the reason is that of a scheme which the request uses."""
+    """Try every scheme of the sender. If all fail, the reason comes from a scheme that the request uses."""
     failure: SignatureError | None = None
     for spec in source.verify.schemes:
         try:
@@ -121,16 +121,16 @@ def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: 
 
 
 class _Unsigned(SignatureError):
-    """The request holds nothing that this scheme could check."""
+    """The request contains nothing that this scheme can check."""
 
 
 # ------------------------------------------------------------------------------------------- the request's own part
 
 
 def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
-    """The strings that may be signatures (or a timestamp beside them), without stray spaces.
+    """The strings that may be signatures (or the timestamp next to them), without stray spaces.
 
-    Supabase writes ", " between signatures that every other sender separates by a space.
+    Supabase separates signatures with ", ", every other sender with a space.
     """
     split = spec.signature.split
     elements: list[str] = []
@@ -152,7 +152,7 @@ def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
     prefix, stamp = spec.signature.prefix, spec.timestamp
     if stamp and not stamp.places and not stamp.prefix:
         elements = elements[1:]  # the first is the timestamp
-    if spec.type in ("token", "basic"):  # the scheme word of an Authorization header has no case (RFC 9110)
+    if spec.type in ("token", "basic"):  # the scheme of an Authorization header is case-insensitive (RFC 9110)
         prefix = (prefix or ("Basic " if spec.type == "basic" else "")).lower()
         found = [element[len(prefix) :].strip() for element in elements if element.lower().startswith(prefix)]
     else:
@@ -166,7 +166,7 @@ def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
 
 
 def _fresh_timestamp(spec: VerifySpec, facts: Facts, elements: list[str], now_s: float) -> tuple[str, int]:
-    """The timestamp as it is signed, and its age in ms."""
+    """The timestamp as signed, and its age in ms."""
     assert spec.timestamp is not None
     text = _timestamp(spec, facts, elements)
     stated_ms = ms_of(text)
@@ -198,9 +198,10 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
 
 
 def _refuse_shifted(form: str | None, timestamp: str) -> None:
-    """With nothing between it and the body, the timestamp has to show by itself where it ends.
+    """If nothing separates the timestamp from the body, its own form must show where it ends.
 
-    Otherwise its last digits could be moved into the body, or the body's first ones into it, under one signature.
+    Otherwise its last digits could be moved into the body, or the body's first digits into it, under the same
+    signature.
     """
     if not any(_STAMPS[name].fullmatch(timestamp) for name in ((form,) if form else _STAMPS)):
         raise SignatureError("the timestamp is not of the exact form that this scheme needs")
@@ -209,7 +210,7 @@ def _refuse_shifted(form: str | None, timestamp: str) -> None:
 def _refuse_lengthened(facts: Facts) -> None:
     """Without a key, anyone who has seen one hash can compute the hash of the same body with more bytes after it.
 
-    The bytes between (0x80, zeros, a length) occur in no document: a body that is not a document is not authentic.
+    The padding between them (0x80, zeros, a length) occurs in no document, so a body that is not a document is refused.
     """
     body = facts.request.body
     try:
@@ -224,7 +225,7 @@ def _refuse_lengthened(facts: Facts) -> None:
 def _matching(
     scheme: _Scheme, spec: VerifySpec, facts: Facts, candidates: list[str], timestamp: str | None
 ) -> int | None:
-    """The number of the secret by which one of the candidates is right."""
+    """The number of the secret for which one of the candidates is valid."""
     event_id = facts.first(spec.id) if scheme.template is not None and scheme.template.uses_id else None
     message = b""
     for index, (check, secret, number) in enumerate(scheme.checks):
@@ -237,7 +238,7 @@ def _matching(
 
 
 def _meet_requirements(source: Source, facts: Facts) -> None:
-    """`require:` belongs to authentication: equality with what only the right sender (or account) would say."""
+    """Check `require:`, which is part of authentication: values that only the right sender (or account) would send."""
     body = facts.body()
     document = Document(body=body, header=facts.request.headers, query=facts.query(), root=body)
     for requirement in source.require:
@@ -288,7 +289,7 @@ def _spec_faults(spec: VerifySpec) -> list[str]:
 
 
 def _checks(spec: VerifySpec, secret: str) -> list[Check]:
-    """How one secret judges a candidate: a check per form of key that it has. ValueError with a sentence if none."""
+    """The checks for one secret, one per form of its key. Raises ValueError with a sentence if it has none."""
     decode = ENCODINGS[spec.signature.encoding]
     if spec.type == "token":
         return [_token_check(symmetric("text", secret))]
@@ -299,14 +300,14 @@ def _checks(spec: VerifySpec, secret: str) -> list[Check]:
     if spec.type in PUBLIC_TYPES:
         verifiers = _forms(spec.key, lambda form: public_key_verifier(spec.type, form, secret))
         return [_public_key_check(verifies, decode) for verifies in verifiers]
-    keys = dict.fromkeys(_forms(spec.key, lambda form: symmetric(form, secret)))  # two forms may be one key
+    keys = dict.fromkeys(_forms(spec.key, lambda form: symmetric(form, secret)))  # two forms may yield the same key
     if spec.type == "sha256":
         return [_digest_check(lambda message: hashlib.sha256(message).digest(), decode)]
     return [_digest_check(partial(hmac.digest, key, digest=HMACS[spec.type]), decode) for key in keys]
 
 
 def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
-    """The keys that a secret holds, one for each form that fits; the error of the first form if none fits."""
+    """The keys in a secret, one per form that fits. Raises the error of the first form if none fits."""
     found, faults = [], []
     for form in forms:
         try:
@@ -319,7 +320,7 @@ def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
 
 
 def _decoded(candidates: list[str], decode: Decode) -> list[bytes]:
-    """What can be decoded; a bad element beside a good one does not matter (Paddle's own vector has one)."""
+    """The candidates that can be decoded; a bad one next to a good one is ignored (Paddle's own vector has one)."""
     found = []
     for candidate in candidates:
         try:
@@ -346,7 +347,7 @@ def _public_key_check(verifies: Callable[[bytes, bytes], bool], decode: Decode) 
 
 def _token_check(token: bytes) -> Check:
     def check(candidates: list[str], _: bytes) -> bool:
-        # Header text is Latin-1 of the bytes that came, query and body text is decoded UTF-8.
+        # Header strings are the received bytes as Latin-1; query and body strings are decoded UTF-8.
         given = [form for text in candidates for form in (as_bytes(text), text.encode("utf-8", "surrogatepass"))]
         return any(hmac.compare_digest(form, token) for form in given)
 

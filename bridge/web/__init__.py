@@ -1,8 +1,8 @@
 """HTTP: the sender's side (hooks, links), the operator's side (health, metrics, the console), and the script for sites.
 
-`create` makes the application of a Bridge: every route, the sentences of its errors, the headers of every answer. Every
-answer is short, says nothing that helps an attacker, and is never a stack trace: when something fails on our side, the
-log names its kind and place, and the caller gets 503.
+`create` makes the application of a Bridge: every route, the error messages, the headers of every answer. Every answer
+is short, tells an attacker nothing useful, and is never a stack trace: when something fails on our side, the log names
+the kind of error and its place, and the caller gets 503.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _root() -> Response:
 
 
 def _as_sentence(error: HTTPException) -> Response:
-    """404, 405 and the like, as a sentence instead of a page."""
+    """Answer 404, 405 and similar errors with a sentence instead of an HTML page."""
     allowed = {name: value for name, value in error.get_headers() if name == "Allow"}
     return plain(error.code or 500, _SENTENCES.get(error.code or 500, error.name + "."), allowed)
 
@@ -71,7 +71,7 @@ _SENTENCES = {
 
 
 def _failed(error: Exception) -> Response:
-    """An error of our own. Its message may quote what was sent, so only its kind is logged."""
+    """Answer an unexpected error. Its message may quote the request, so only its kind and place are logged."""
     log.error("request.failed", error=logs.where(error))
     return unavailable("This could not be done just now. Try again soon.", 30)
 
@@ -83,10 +83,10 @@ def _with_headers(response: Response) -> Response:
 
 
 def script(digest: str) -> Response:
-    """The script that hands visitors over, for any site, and never another under that name.
+    """Serve the script that passes visitors on, to any site. A name always means the same contents.
 
-    This is the only answer that pages of other origins may read. What an older release served is served for ever,
-    because sites name it by its hash.
+    This is the only answer that pages of other origins may read. Scripts of older releases stay available permanently,
+    because sites name them by their hash.
     """
     content = snippet.hosted().get(f"bridge.{digest}.js")
     if content is None:

@@ -1,1 +1,1 @@
-"""Mapping files → compiled sources and rules, or every error of every file with its place."""
+"""Mapping files → compiled sources and rules, or every error in every file with its position."""

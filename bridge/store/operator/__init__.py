@@ -1,1 +1,1 @@
-"""What people see and do: lists, searches, states, retries, forgetting a person."""
+"""What operators see and do: lists, searches, states, retries, forgetting a person."""

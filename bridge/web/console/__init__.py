@@ -1,7 +1,7 @@
-"""`/console`: what the commands say, to be looked at, and what they do, with a preview first.
+"""`/console`: shows what the commands say, and does what they do, with a preview first.
 
-A page is a module with `add(routes, bridge)`. It calls one function of the rooms below, which the command of the same
-question calls, too, and renders a template. Everything works without JavaScript; htmx only brings what is new.
+A page is a module with `add(routes, bridge)`. It calls one function of a lower room, the same one that the matching
+command calls, and renders a template. Everything works without JavaScript; htmx only fetches updates.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OFF: Final = (
 
 
 def is_on(settings: Settings) -> bool:
-    """Whether there is a token that is long enough to open it."""
+    """Whether a token is set that is long enough to open the console."""
     return len(settings.bridge_admin_token or "") >= CONSOLE_TOKEN_MIN
 
 
 def blueprint(bridge: Bridge) -> Blueprint:
-    """The routes below `/console`; where it is off, one sentence at each of them."""
+    """The routes below `/console`; if the console is off, each answers with one sentence."""
     if not is_on(bridge.settings):
         return _off()
     routes = Blueprint("console", __name__, url_prefix=session.PATH, template_folder="templates")
@@ -46,7 +46,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 
 def _pages() -> tuple[ModuleType, ...]:
-    """Imported only where the console is on: they know half of the workbench."""
+    """Imported only if the console is on, because the pages import half of the workbench."""
     from bridge.web.console import (  # noqa: PLC0415
         activity,
         event,
