@@ -64,6 +64,8 @@ GLOSSARY = (
     entry("handshake", "hand-shake", r"hand-shakes?"),
 )
 
+ANY = re.compile("|".join(one.pattern.pattern for one in GLOSSARY), re.IGNORECASE)
+
 # ------------------------------------------------------------------------------------------- what a person reads
 
 TOKEN = re.compile(r"`[^`\s]+`")
@@ -108,16 +110,16 @@ def modules() -> list[Path]:
 
 def strings_of(file: Path) -> Iterator[Line]:
     """The prose among a module's strings, with `{…}` for what is put into one."""
-    tree = ast.parse(file.read_text("utf-8"))
-    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))
+    inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     inner |= {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and ast.get_docstring(node, clean=False) is not None
         and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if id(node) in inner:
             continue
         if isinstance(node, ast.JoinedStr):
@@ -144,7 +146,7 @@ def offences(lines: Iterable[Line]) -> Iterator[tuple[str, str]]:
     """The file, and `file:line: "word"; say "word"`, for each word that the glossary replaces."""
     for line in lines:
         text = " ".join(TOKEN.sub("`…`", line.text).split())
-        for one in GLOSSARY:
+        for one in GLOSSARY if ANY.search(text) else ():
             for found in one.pattern.finditer(text):
                 yield line.file, f'{line.file}:{line.number}: "{found[0]}"; say "{one.say}"'
 

@@ -269,6 +269,7 @@ def counted(stage, refused):
     wait(lambda: stage.sql(told)[0][0] == refused, PATIENCE_S, f"{refused} refusals are counted")
 
 
+@pytest.mark.long
 def test_what_a_stranger_sends_turns_nothing_red_however_much_it_is(stage):
     """An early POST is told in the notes; so is the flood. It takes no signature to send one, and all are refused."""
     monitor = start(stage)

@@ -25,6 +25,7 @@ def play(plan, tmp_path, capsys):
     return result, facts
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_kills_and_a_bad_destination_lose_nothing(tmp_path, database_url, capsys):
     plan = replace(SHORT, database=database_url, seed=101, faults=15)

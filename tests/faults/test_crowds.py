@@ -208,6 +208,7 @@ class Blocked(Member):
         return os.fdopen(full, "wb")
 
 
+@pytest.mark.long
 def test_a_pipe_that_is_full_keeps_the_bridge_from_nothing_though_it_has_a_warning_to_write(sqlite_stage: Stage):
     port = free_port()
     environ = sqlite_stage.environ(PORT=str(port), BRIDGE_HOST="127.0.0.1", DATAFAST_API_KEY="")

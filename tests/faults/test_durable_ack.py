@@ -113,6 +113,7 @@ def test_what_is_acknowledged_survives_that_the_process_and_its_log_writers_die(
             assert conn.execute("SELECT 1 FROM events WHERE provider_event_id = ?", wanted).fetchall() == [(1,)]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("setting", ["off", pytest.param("on", marks=pytest.mark.long)])
 def test_the_acknowledging_transaction_waits_for_the_disk_whatever_the_servers_default(

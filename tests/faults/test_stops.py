@@ -40,6 +40,7 @@ def heaps(pid):
     return [one for one, other in pairs if one[0] % size == 0 and other[1] == one[0] + size]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc makes a heap for each thread")
 def test_the_threads_of_a_worker_share_one_heap(sqlite_stage):

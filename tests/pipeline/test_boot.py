@@ -106,6 +106,7 @@ def test_the_threads_of_a_worker_share_one_heap(served):
     assert ARENA not in sizes
 
 
+@pytest.mark.long
 def test_what_serves_on_sqlite_loads_nothing_for_others_and_its_master_next_to_nothing(served, shared_machine):
     """Up to the first goal, and with a database that has to be created: what is loaded is start and memory."""
     imported = [line.split() for line in (shared_machine.folder / "imported.txt").read_text().splitlines()]

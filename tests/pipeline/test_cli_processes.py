@@ -52,6 +52,7 @@ def test_a_taken_port_of_the_sandbox_is_a_sentence(machine):
     assert "Traceback" not in sandbox.log
 
 
+@pytest.mark.long
 def test_what_the_sandbox_prints_leads_to_goals_when_it_is_pasted(machine):
     """The lines as they are, in a shell of their own; the port alone is one that is free here."""
     sandbox = machine.bridge("sandbox", "--port", str(free_port()), environ={}, name="sandbox")

@@ -81,6 +81,7 @@ def test_in_the_order_in_which_they_happened_the_events_give_what_the_scenarios_
     assert len(told) > 20
 
 
+@pytest.mark.long
 def test_wherever_a_single_event_carries_the_visitor_every_goal_that_leads_there_is_found(clock):
     """The oracle is none that expects too little: nearly every goal has a visitor, whichever event carried it."""
     playing = [life for number in (0, 1) for life in lives(number, clock.now_ms // 1000) if not life.as_told]

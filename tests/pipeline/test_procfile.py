@@ -127,6 +127,7 @@ def test_the_lines_of_the_procfile_deliver_each_event_once_and_stop_in_time(empt
         assert "Traceback" not in process.log
 
 
+@pytest.mark.long
 def test_one_web_process_whatever_heroku_sets(dynos):
     web = dynos.web()
     eventually(lambda: dynos.sql("SELECT 1 FROM workers WHERE kind = 'web'"), what="a heartbeat")

@@ -111,6 +111,7 @@ def test_sources_prints_the_events_that_a_page_selects_for_the_visitor_alone(pag
     assert any(compile_glob(link).matches(event) for link in links)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # a command per page, on a loaded machine
 def test_the_samples_make_their_goals(machine, secrets, monkeypatch, capsys):
     rule_set, keys = secrets

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import requests
+from cases_kit import one_in
 from running import ROOT, SECRETS, STRIPE_SECRET, Web
 
 from bridge.sandbox import sign
@@ -56,7 +57,7 @@ def connect(web: Web) -> socket.socket:
     return socket.create_connection((place.hostname, place.port), timeout=20)
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunked", one_in(2, [True, False]))
 @pytest.mark.parametrize(
     ("extra", "status"),
     [
@@ -85,11 +86,12 @@ def test_an_event_is_taken_with_a_slash_behind_the_name_and_without_a_redirect(w
         assert web.post(address, body, signed(body)).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("path", one_in(2, ["/healthz", "/readyz"]))
 def test_the_process_says_that_it_lives(web, path):
     assert web.get(path).status_code == 200
 
 
+@pytest.mark.long
 def test_slow_clients_are_cut_and_delay_nobody(web):
     slow = [connect(web) for _ in range(120)]
     for number, sock in enumerate(slow):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cases_kit import one_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources_kit import NOW, body_for, request, secret_for, signed_request, source
@@ -133,7 +134,7 @@ def test_more_than_sixteen_signatures_are_refused(name):
 anything = st.text(max_size=80) | st.text("0123456789abcdef=,;: vst1h-_/+\r\n\0é\ud800", max_size=80)
 
 
-@every
+@pytest.mark.parametrize("name", one_in(3, PRESETS))
 @settings(max_examples=settings.default.max_examples * 3 // 20, deadline=None)
 @given(data=st.data())
 def test_whatever_arrives_only_a_signature_error_comes_out(name, data):
