@@ -25,6 +25,7 @@ from bridge import rules, snippet, sources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
 from bridge.errors import BridgeError, UsageError, os_reason
+from bridge.presets import stated
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.text import listing, nearest
@@ -251,6 +252,12 @@ def _ticks(one: Setup) -> str:
     told = [f"**{_title(one.source)}.** For goals: {_quoted(one.goal_events)}."]
     if one.link_events:
         told.append(f"To find the visitor of later ones: {_quoted(one.link_events)}.")
+    if one.subscribe:
+        needs = stated(one.provider, "subscribe")["needs"]
+        calls = "\n".join(["```console", *(f"$ {line}" for line in one.subscribe), "```"])
+        told.append(
+            f"One command for each event that the URL above does not receive; {needs}:\n\n```console\n{calls}\n```"
+        )
     return " ".join(told)
 
 

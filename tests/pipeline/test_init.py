@@ -202,6 +202,14 @@ def test_each_file_says_what_it_is_for(said):
     assert [name for _, name, value in variables if name in secret and value] == []
 
 
+def test_the_readme_has_a_call_for_each_event_that_the_url_does_not_receive(said):
+    assert said("shop", "--for", "gumroad")[0] == 0
+    readme = Path("shop/README.md").read_text()
+    calls = re.findall(r"^\$ curl -X PUT .* -d resource_name=(\w+) ", readme, re.MULTILINE)
+    assert calls == ["refund", "dispute", "cancellation"]
+    assert "the scope view_sales:\n\n```console\n" in readme
+
+
 def test_every_tool_that_ships_a_file_can_be_named(said):
     code, told = said("all", "--for", ",".join(shipped()))
     assert code == 0, told
