@@ -1,9 +1,8 @@
 """An event and the rules of its source → planned goals, with a trace for every rule. Never raises.
 
-Rules are indexed by event type, so a rule for another type costs nothing; of those for this type, a path that several
-ask for is read once. A rule that fails is that rule's trace; the others go on. Whatever
-DataFast would refuse is fitted here, and every change is a note for the trace. No clock, no random, no environment:
-what this gives depends on its arguments alone.
+Rules are indexed by event type, so rules for other types cost nothing; a path that several rules read is read once. If
+a rule fails, its trace says so and the others go on. Values that DataFast would refuse are adapted here, and every
+change becomes a note in the trace. No clock, randomness or environment: the result depends only on the arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 IDLE_MAX: Final = 500
 ONCE_VALUE_MAX: Final = 200
 _UUID: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
-_PRICE_ID: Final = re.compile(  # elsewhere `price_changed` is a word
+_PRICE_ID: Final = re.compile(  # elsewhere, `price_changed` is an ordinary word
     r"\b(?:price|prod)_(?=[A-Za-z]*[0-9])(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{14,}\b", re.ASCII
 )
 _NO_RULES: Final = Table((), (), {}, ())
@@ -41,7 +40,7 @@ _OFF: Final = "the rule is switched off (enabled: false)"
 
 
 def table(rules: Sequence[Rule], when: All, values: NamedValues | None = None) -> Table:
-    """Index the rules of one source. values: those that they may read."""
+    """Index the rules of one source. values: the named values that they may read."""
     exact: defaultdict[str, list[int]] = defaultdict(list)
     globs = []
     for position, rule in enumerate(rules):
@@ -65,13 +64,13 @@ _DERIVED: Final = re.compile(r"\b(?:value|was)[.\[]")
 
 
 def for_type(rules: Table, event_type: str) -> list[tuple[Rule, tuple[Condition, ...]]]:
-    """The rules for a type of event that are switched on, each with all its conditions."""
+    """The enabled rules for an event type, each with all its conditions."""
     found = ((rules.rules[position], rules.conditions[position]) for position in _positions(rules, event_type))
     return [(rule, conditions) for rule, conditions in found if rule.enabled]
 
 
 def _texts(rule: Rule) -> Iterator[str]:
-    """All that a rule reads, as its file says it."""
+    """Everything that a rule reads, as written in its file."""
     yield rule.when.text
     yield from (template.text for template in (rule.name, rule.description) if template is not None)
     yield from (path.text for path in (*rule.once_per, *rule.visitor))
@@ -91,11 +90,11 @@ def evaluate(
     hash_key: bytes,
     near: bool = True,
 ) -> Evaluation:
-    """What the rules of a source make of one document of an event.
+    """Evaluate the rules of a source on one document of an event. Never raises.
 
-    event_name: unique for this document within the source (the provider's event id, or our own): it stands in the once
-    keys of rules without `once_per`. mode: `test` or `live`. hash_key: the key of the filter `hash`. near: whether the
-    rule that came nearest is looked for where there is no goal. Never raises.
+    event_name: unique for this document within the source (the provider's event id, or our own): it is part of the once
+    keys of rules without `once_per`. mode: `test` or `live`. hash_key: the key of the filter `hash`. near: whether to
+    look for the rule that came nearest if there is no goal.
     """
     rules = rule_set.tables.get(source.name, _NO_RULES)
     event_type = text_of(document.envelope.get("type", MISSING)) or ""
@@ -109,8 +108,8 @@ def evaluate(
     if rules.derives:
         document = with_values(document, source, event_type, hash_key)
     making = Making(source, document, event_name, mode, hash_key)
-    values: dict[str, Value] = {}  # what was read: path -> value, for all rules
-    texts: dict[str, str] = {}  # the same as traces show it, where a rule missed it
+    values: dict[str, Value] = {}  # path -> value read, shared by all rules
+    texts: dict[str, str] = {}  # the same as shown in traces, for failed conditions
     for position in positions:
         rule = rules.rules[position]
         if rule.enabled:
@@ -125,17 +124,17 @@ def evaluate(
 def _nearest(rules: Table, positions: tuple[int, ...], traces: list[RuleTrace], document: Document) -> NearMiss | None:
     try:
         return nearest(rules, positions, traces, document)
-    except Exception:  # noqa: BLE001 - as of a rule: whatever a body does to it, the event is routed
+    except Exception:  # noqa: BLE001 - as for a rule: whatever the body causes, the event is routed
         return None
 
 
 def nearest(rules: Table, positions: Sequence[int], traces: Sequence[RuleTrace], document: Document) -> NearMiss | None:
-    """Of an event without a goal: the rule that came nearest to making one, and the condition that kept it from it.
+    """For an event without a goal: the rule that came nearest to making one, and the condition that failed.
 
-    Nearest is the rule of which the fewest conditions fail; among those one that is switched on, then the one of which
-    the most conditions hold, then the first. Being switched off counts as a condition that fails. A rule that cannot
-    come nearer is not asked again, so that many rules with one condition each cost little. positions: of the rules for
-    this type. None where none of them was kept from its goal by a condition.
+    Nearest is the rule with the fewest failing conditions; ties go to enabled rules, then to the most conditions that
+    hold, then to the first rule. Being switched off counts as a failing condition. A rule that cannot come nearer is
+    not evaluated again, so that many rules with one condition each cost little. positions: of the rules for this type.
+    None if no rule failed because of a condition.
     """
     best: tuple[int, bool, int] | None = None
     found = -1
@@ -147,7 +146,7 @@ def nearest(rules: Table, positions: Sequence[int], traces: Sequence[RuleTrace],
                 continue
             conditions = rules.conditions[position]
             if best is not None and best <= (1, is_off, least - len(conditions)):
-                continue  # it cannot come nearer, however few of its conditions fail
+                continue  # it cannot come nearer, however few conditions fail
             failing = _failing(conditions, document) if is_off or len(conditions) > 1 else 1
             rank = (failing + is_off, is_off, failing - len(conditions))
             if best is None or rank < best:
@@ -162,7 +161,7 @@ def _failing(conditions: Sequence[Condition], document: Document) -> int:
 
 
 def _positions(rules: Table, event_type: str) -> tuple[int, ...]:
-    """Which rules are for this type."""
+    """The positions of the rules for this type."""
     exact = rules.exact.get(event_type, ())
     if not rules.globs:
         return exact
@@ -170,7 +169,7 @@ def _positions(rules: Table, event_type: str) -> tuple[int, ...]:
 
 
 def _idle(rules: Table, event_type: str) -> tuple[RuleTrace, ...]:
-    """The traces of rules that are for other types. Threads may race to remember them: they remember the same."""
+    """The traces of rules for other types. Threads may race to cache them, because they cache equal values."""
     found = rules.idle.get(event_type)
     if found is None:
         actual = shown(event_type)
@@ -194,7 +193,7 @@ def _judge(
     texts: dict[str, str],
     goals: list[PlannedGoal],
 ) -> RuleTrace:
-    """The trace of one rule that is switched on; its goal, if there is one, goes to `goals`."""
+    """The trace of one enabled rule; its goal, if any, is appended to `goals`."""
     document = making.document
     try:
         for condition in conditions:  # in one piece with what is around it: a hundred rules may have the same event
@@ -217,7 +216,7 @@ def _judge(
                 texts[text] = shown_at(text, shown(value))
             return _missed(rule, text, condition.expected, texts[text])
         goal = making.goal(rule)
-    except Exception as error:  # noqa: BLE001 - whatever a body does to one rule, the others go on
+    except Exception as error:  # noqa: BLE001 - whatever the body causes in one rule, the others go on
         message = str(error) if isinstance(error, RuleFailedError) else f"the rule failed ({type(error).__name__})"
         return RuleTrace(rule.id, rule.goal, "failed", message=without_addresses(message), origin=rule.origin)
     goals.append(goal)
@@ -232,7 +231,7 @@ def _made(rule: Rule, goal: PlannedGoal) -> RuleTrace:
 
 
 def _missed(rule: Rule, path: str, expected: str, actual: str) -> RuleTrace:
-    """The trace of a condition that does not hold, made as `RuleTrace` makes it, without the call of Python's."""
+    """The trace of a failed condition, built like `RuleTrace` builds it, but without the cost of its constructor."""
     fields = (rule.id, rule.goal, "condition", path, expected, actual, None, (), rule.origin)
     return tuple.__new__(RuleTrace, fields)
 
@@ -250,11 +249,11 @@ def describe(trace: RuleTrace) -> str:
 
 
 class RuleFailedError(Exception):
-    """A rule cannot make its goal of this event; the message says why."""
+    """A rule cannot make its goal from this event; the message says why."""
 
 
 class Making:
-    """One event, of which rules make goals."""
+    """One event from which rules make goals."""
 
     __slots__ = ("document", "event_name", "mode", "scope", "source")
 
@@ -263,7 +262,7 @@ class Making:
         self.event_name, self.mode, self.scope = event_name, mode, Scope(document, hash_key, source.decimals)
 
     def goal(self, rule: Rule) -> PlannedGoal:
-        """RuleFailedError where there can be none."""
+        """The goal of a rule. Raises RuleFailedError if it cannot be made."""
         name, notes = self._name(rule)
         metadata, more = self._payment(rule) if rule.kind == limits.PAYMENT else self._fitted(rule)
         description, cut = self._description(rule)
@@ -299,7 +298,7 @@ class Making:
             raise RuleFailedError(f"{error}") from None
 
     def _refuse_ids(self, name: Template) -> None:
-        """An id in a name would be a goal of its own for every price or person, and say nothing."""
+        """An id in the name would make a separate, meaningless goal for every price or person."""
         for placeholder in name.placeholders:
             path, bar, filters = placeholder.text[1:-1].partition("|")
             found = self._spelt_otherwise(placeholder) if filters else None
@@ -315,7 +314,7 @@ class Making:
                 )
 
     def _spelt_otherwise(self, placeholder: Placeholder) -> str | None:
-        """The id that is still there behind the filters, as it is or as `slug` writes it: price_1Lab as price-1lab."""
+        """The id that is left after the filters, unchanged or as `slug` writes it: price_1Lab as price-1lab."""
         found = id_in(text_of(placeholder.unfiltered(self.scope)) or "", self.source.object_ids)
         kept = found is not None and slug(found) in slug(text_of(placeholder.value(self.scope)) or "")
         return found if kept else None
@@ -324,7 +323,7 @@ class Making:
         return limits.fit_metadata(self._metadata(rule.metadata))
 
     def _payment(self, rule: Rule) -> tuple[dict[str, str], tuple[str, ...]]:
-        """The fields of a payment; RuleFailedError where one is not there or is wrong that DataFast needs."""
+        """The fields of a payment. Raises RuleFailedError if one that DataFast requires is missing or wrong."""
         fields = dict(rule.metadata) if isinstance(rule.metadata, tuple) else {}
         texts = {name: text for name, template in fields.items() if (text := template.render(self.scope)) is not None}
         for name in limits.PAYMENT_NEEDS:
@@ -355,7 +354,8 @@ class Making:
     def _once_key(self, rule: Rule, name: str, metadata: Mapping[str, str]) -> tuple[str, tuple[str, ...], str | None]:
         """*source : mode : goal name : value*; without a value *source : event : rule id*. Notes, and the value.
 
-        A payment is unique by its transaction and, because both are sent, whether it is a refund; no goal is so named.
+        A payment is unique by its transaction and by whether it is a refund, because both are sent; no goal has such a
+        name.
         """
         if rule.kind == limits.PAYMENT:
             name = f"{name} refunded" if "refunded" in metadata else name
@@ -372,7 +372,7 @@ class Making:
         return f"{self.source.name}:{self.mode}:{name}:{bounded(value)}"
 
     def _follows(self, name: str, value: str | None) -> Follows:
-        """The goal that has to be there already: the same source, mode and once value under another name."""
+        """The goal that must exist already: the same source, mode and once value under another name."""
         if value is None:
             raise RuleFailedError(f"once_per has no value, so it is not known which {name} this goal follows")
         return Follows(name, self._key_of(name, value), value)
@@ -384,7 +384,7 @@ class Making:
 
 
 def id_in(text: str, object_ids: tuple[str, ...]) -> str | None:
-    """The id in a string that is to be (a part of) a goal's name: a UUID, or what a price or a product is called by."""
+    """The id in a string meant for (a part of) a goal's name: a UUID, or the id of a price or product."""
     uuid = _UUID.search(text)
     if uuid is not None:
         return uuid[0]
@@ -398,13 +398,13 @@ def _beginning_with(object_ids: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def candidates(paths: Iterable[Path], document: Document) -> tuple[Candidate, ...]:
-    """The values at visitor paths, in their order."""
+    """The values at visitor paths, in order."""
     found = ((path.text, path.read(document)) for path in paths)
     return tuple(Candidate(text, value) for text, value in found if value is not MISSING)
 
 
 def _entries(placeholder: Placeholder, document: Document) -> list[tuple[str, str]]:
-    """The scalar entries of the first of the objects that is there."""
+    """The scalar entries of the first object that exists."""
     for path in placeholder.paths:
         value = path.whole(document)
         if isinstance(value, str):
@@ -416,7 +416,7 @@ def _entries(placeholder: Placeholder, document: Document) -> list[tuple[str, st
 
 
 def bounded(value: str) -> str:
-    """A once value of any length as one that an index takes: the rest of a long one becomes its hash."""
+    """A once value short enough for an index: the rest of a long one is replaced by its hash."""
     if len(value) <= ONCE_VALUE_MAX:
         return value
     return value[:ONCE_VALUE_MAX] + "…" + hashlib.sha256(value.encode()).hexdigest()[:32]

@@ -1,1 +1,1 @@
-"""What a rule is made of: paths, filters, templates, conditions and named values, compiled and read. Nothing raises."""
+"""The parts of a rule: paths, filters, templates, conditions and named values. Evaluating them never raises."""

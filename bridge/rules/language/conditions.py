@@ -1,10 +1,9 @@
 """Conditions: a `when:` map of path to expectation, compiled once, tested without ever raising.
 
-An expectation is what one value is to be, an operator: `holds` sees the value at the path (an expanded object reads as
-its id, nothing as MISSING) and the whole event, for operands that are paths themselves; `text` completes "expected …".
-A condition's `test` returns None where it holds, else a `FailedCondition`: the path, what was expected and what was
-there, for the trace. A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and
-`null`.
+An expectation is what one value should be, an operator: `holds` gets the value at the path (an expanded object as its
+id, an absent value as MISSING) and the whole event, for operands that are themselves paths; `text` completes "expected
+…". A condition's `test` returns None if it holds, else a `FailedCondition` for the trace: the path, the expected and
+the actual value. A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class AnyOf:
     options: tuple[Expectation, ...]
 
     def holds(self, value: Value, document: Document) -> bool:
-        for option in self.options:  # noqa: SIM110 - twice as fast as any() of a generator, for every event
+        for option in self.options:  # noqa: SIM110 - runs for every event, and is twice as fast as any()
             if option.holds(value, document):
                 return True
         return False
@@ -130,9 +129,9 @@ class _Operation:
 
 @dataclass(frozen=True, slots=True)
 class Compares(_Operation):
-    """gt, gte, lt, lte: numbers only, exactly."""
+    """gt, gte, lt, lte: exact, and for numbers only."""
 
-    limit: Decimal | None  # the operand, where it is a constant
+    limit: Decimal | None  # the operand, if it is a constant
 
     def holds(self, value: Value, document: Document) -> bool:
         right = self.limit if self.limit is not None else number(self.operand.value(document))
@@ -142,7 +141,7 @@ class Compares(_Operation):
 
 @dataclass(frozen=True, slots=True)
 class InCurrency:
-    """Beside an amount's comparison: the currency at this path is this one."""
+    """Accompanies the comparison of an amount: requires this currency at this path."""
 
     path: CompiledPath
     code: str
@@ -156,7 +155,7 @@ class InCurrency:
 
 
 COMPARISONS: Final[dict[str, Callable[[Decimal, Decimal], bool]]] = {
-    "eq": Decimal.__eq__,  # of an amount with its currency alone
+    "eq": Decimal.__eq__,  # only for an amount with its currency
     "gt": Decimal.__gt__,
     "gte": Decimal.__ge__,
     "lt": Decimal.__lt__,
@@ -166,7 +165,7 @@ COMPARISONS: Final[dict[str, Callable[[Decimal, Decimal], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Resembles(_Operation):
-    """prefix, suffix, contains: tests of a string (`contains` of a list, too)."""
+    """prefix, suffix, contains: tests of a string (`contains` also of a list)."""
 
     def holds(self, value: Value, document: Document) -> bool:
         wanted = self.operand.value(document)
@@ -216,7 +215,7 @@ class _Change:
 
 @dataclass(frozen=True, slots=True)
 class Changed(_Change):
-    """Compares the value now with the one under data.previous_attributes, at the path's part below data.object."""
+    """Compares the value with its previous one under data.previous_attributes (the path below data.object)."""
 
     segments: tuple[Segment, ...]
 
@@ -229,7 +228,7 @@ class Changed(_Change):
 
 @dataclass(frozen=True, slots=True)
 class ValueChanged(_Change):
-    """Compares a named value with what it was, in the event as it was before the change."""
+    """Compares a named value with its value in the event before the change."""
 
     path: CompiledPath
 
@@ -239,7 +238,7 @@ class ValueChanged(_Change):
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """A time that is not before the one at another path, and at most so long after it."""
+    """A time not before the one at another path, and at most a given duration after it."""
 
     operand: Operand
     within_ms: int | None
@@ -258,7 +257,7 @@ class After:
 
 
 def bound(expectation: Expectation, document: Document) -> Expectation:
-    """The same with the values at other paths read once, for a test of many elements."""
+    """The same expectation with values at other paths read once, for testing many elements."""
     match expectation:
         case AllOf(parts):
             return AllOf(tuple(bound(part, document) for part in parts))
@@ -272,7 +271,7 @@ def bound(expectation: Expectation, document: Document) -> Expectation:
 
 
 def compared_with(expectation: Expectation) -> list[CompiledPath]:
-    """The other paths that an expectation reads."""
+    """The further paths that an expectation reads."""
     match expectation:
         case AllOf(parts) | AnyOf(parts):
             return [path for part in parts for path in compared_with(part)]
@@ -284,7 +283,7 @@ def compared_with(expectation: Expectation) -> list[CompiledPath]:
 
 
 def one_holds(expectation: Expectation, values: list[Json], document: Document) -> bool:
-    """Whether one of the values is as expected; for `not`, `not_in` and `exists: false`, whether none is otherwise."""
+    """Whether one of the values is as expected; for `not`, `not_in` and `exists: false`, whether all are."""
     match expectation:
         case Not(inner):
             return not one_holds(inner, values, document)
@@ -306,7 +305,7 @@ def one_holds(expectation: Expectation, values: list[Json], document: Document) 
 
 @dataclass(frozen=True, slots=True)
 class FailedCondition:
-    """Why a condition does not hold. actual: without secrets."""
+    """Why a condition does not hold. actual: the value found, without secrets."""
 
     path: str
     expected: str
@@ -314,7 +313,7 @@ class FailedCondition:
 
 
 def shown_at(path: str, actual: str) -> str:
-    """What stood at a path, as a trace may show it."""
+    """The value at a path, as a trace may show it."""
     if path_is_secret(path):
         return HIDDEN
     return without_secret_parameters(actual) if path.startswith("header.") else actual
@@ -334,7 +333,7 @@ class FieldTest:
     path: CompiledPath
     expectation: Expectation
     expected: str
-    constant: str | None = None  # the text that is expected, where that is all
+    constant: str | None = None  # the expected string, if that is the whole test
 
     def test(self, document: Document) -> FailedCondition | None:
         value = self.path.read(document)
@@ -405,7 +404,7 @@ class NotAll:
 
 
 def _behind_first(found: Sequence[tuple[str, str]]) -> str:
-    """What stands at several paths, to be read behind `<the first path> is`."""
+    """The values at several paths, worded to follow `<the first path> is`."""
     first, *others = dict.fromkeys(found) or [("", "")]
     return "; ".join((first[1], *(f"{path} is {actual}" for path, actual in others)))
 
@@ -427,7 +426,7 @@ class ElementTest(FieldTest):
 
 @dataclass(frozen=True, slots=True)
 class ElementWhere:
-    """A map of conditions behind a path with `*`: one element satisfies all of it. negated: none does."""
+    """A map of conditions for a path with `*`: one element satisfies all of them. negated: none does."""
 
     path: CompiledPath
     inner: All
@@ -458,7 +457,7 @@ def _some(values: Sequence[Json]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Events of these types (globs) that meet these conditions, and what is true of them."""
+    """Events of these types (globs) that meet these conditions, and the answer for them."""
 
     events: tuple[str, ...]
     when: All
@@ -467,12 +466,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Cases in their order; the first that fits an event counts."""
+    """Cases in order; the first that fits an event counts."""
 
     cases: tuple[Case, ...]
 
     def of(self, document: Document) -> str | None:
-        """The answer for this event; None where no case fits."""
+        """The answer for this event; None if no case fits."""
         event_type = text_of(document.envelope.get("type", MISSING)) or ""
         for case in of_type(self.cases, event_type):
             if case.when.test(document) is None:
@@ -481,7 +480,7 @@ class Cases:
 
 
 def flat(condition: Condition) -> tuple[Condition, ...]:
-    """The conditions that must all hold, one by one."""
+    """The conditions that must all hold, as a flat sequence."""
     if isinstance(condition, All):
         return tuple(part for inner in condition.parts for part in flat(inner))
     return (condition,)

@@ -1,6 +1,6 @@
-"""The filters of templates. Each takes a value and gives a value; one it cannot take gives MISSING, never an error.
+"""The filters of templates. Each maps a value to a value; a value that it cannot handle gives MISSING, never an error.
 
-The table FILTERS is the only source: templates compile from it, and the reference is written from it.
+The table FILTERS is the only source: templates are compiled from it, and the reference is generated from it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from bridge.text import did_you_mean, text_of
 
 
 class Scope(NamedTuple):
-    """What filters may use beside their value.
+    """What filters may use besides their value.
 
-    hash_key: a secret of this installation. counted: the currencies that the event's provider counts in its own way,
-    code -> decimals.
+    hash_key: a secret of this installation. counted: currencies for which the event's provider deviates, code ->
+    decimals.
     """
 
     document: Document
@@ -37,23 +37,23 @@ class Scope(NamedTuple):
 
 
 _TAKE_PATHS: Final = ("money", "minor", "minus", "plus")
-_COMMON: Final = 10**15  # amounts below it are rendered without decimals' arithmetic
+_COMMON: Final = 10**15  # smaller amounts are rendered without decimal arithmetic
 Filter = Callable[[Value, Scope], Value]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class FilterKind:
-    """One filter: how it is written, what it does, and how its argument is compiled (ValueError is a sentence)."""
+    """One filter: its syntax, what it does, and how its argument is compiled (ValueError has a sentence)."""
 
     usage: str
     does: str
     compile: Callable[[str, Mapping[str, Mapping[str, Json]]], Filter]
-    argument: bool | None = field(default=False)  # True: needed, False: none, None: may be left out
+    argument: bool | None = field(default=False)  # True: required, False: not allowed, None: optional
 
 
 def _taking(read: Callable[[Value], T | None], compute: Callable[[T], Value]) -> Filter:
-    """A filter of what can be read from its value: a number, a string, a list, a moment."""
+    """A filter on what its value can be converted to: a number, a string, a list or a time."""
 
     def apply(value: Value, _scope: Scope) -> Value:
         taken = read(value)
@@ -73,7 +73,7 @@ def _at(argument: str) -> Callable[[Scope], Value]:
 
 
 def _decimals_at(argument: str) -> Callable[[Scope], int | None]:
-    """The decimals of a currency: of the code itself (USD), or of the one at a path."""
+    """The decimals of a currency, given as a code (USD) or as the path of one."""
     if re.fullmatch(r"[A-Z]{3}", argument):
         places = decimals(argument)
         return lambda scope: scope.counted.get(argument, places)
@@ -110,7 +110,7 @@ def _positive(_argument: str, _maps: object) -> Filter:
 
 
 def _with_number_at(compute: Callable[[Decimal, Decimal], Decimal]) -> Callable[[str, object], Filter]:
-    """`minus`, `plus`: with the number at a path, where missing counts as 0."""
+    """`minus`, `plus`: with the number at a path; a missing one counts as 0."""
 
     def compile_(argument: str, _maps: object) -> Filter:
         read = _at(argument)
@@ -144,21 +144,21 @@ def _count(argument: str, least: int, most: int) -> int:
 
 
 def _listed(value: Value) -> list[Json] | None:
-    """A list; a single value is a list of one."""
+    """The value as a list; a single value becomes a list of one."""
     if value is MISSING or value is None:
         return None
     return value if isinstance(value, list) else [value]
 
 
 def _numbers(values: list[Json]) -> list[Decimal] | None:
-    """The numbers of a list; None if one of its elements is none."""
+    """The numbers in a list; None if one of its elements is not a number."""
     exact = [number(value) for value in values]
     known = [value for value in exact if value is not None]
     return known if len(known) == len(exact) else None
 
 
 def _sum(values: list[Json]) -> Value:
-    """Exact, with as many decimals as the elements have: 20.00 and 30.00 are 50.00."""
+    """The exact sum, with as many decimals as the elements have: 20.00 and 30.00 make 50.00."""
     exact = _numbers(values)
     if exact is None:
         return MISSING
@@ -195,7 +195,7 @@ def _default(argument: str, _maps: object) -> Filter:
 
 
 def _max(argument: str, _maps: object) -> Filter:
-    """With a number, the first so many characters; alone, the greatest of a list."""
+    """With a number, the first that many characters; without, the greatest of a list."""
     if not argument:
         return _extreme(max)
     most = _count(argument, 1, 9_999)
@@ -221,7 +221,7 @@ def _slug(_argument: str, _maps: object) -> Filter:
 
 
 def domain(text: str) -> Value:
-    """What stands behind the `@` of an address, or the host of a URL."""
+    """The part after the `@` of an address, or the host of a URL."""
     if "://" in text:
         try:
             return urlsplit(text.strip()).hostname or MISSING
@@ -243,7 +243,7 @@ def _hash(_argument: str, _maps: object) -> Filter:
 
 # --------------------------------------------------------------------------------------------------------- dates
 
-_MILLISECONDS_FROM: Final = Decimal(100_000_000_000)  # as seconds this is the year 5138, as milliseconds 1973
+_MILLISECONDS_FROM: Final = Decimal(100_000_000_000)  # in seconds this is the year 5138, in milliseconds 1973
 _DIRECTIVE: Final = re.compile(r"%(?:[aAbBcdHIjmMpSuUVwWxXyYZzGf%])")
 
 
@@ -255,7 +255,7 @@ def _date(argument: str, _maps: object) -> Filter:
 
 
 def instant(value: Value) -> datetime | None:
-    """The moment that seconds, milliseconds or an ISO 8601 string mean, in UTC (also where the string has no zone)."""
+    """The time given as seconds, milliseconds or an ISO 8601 string, in UTC (also if the string has no zone)."""
     exact = number(value)
     try:
         if exact is not None:
@@ -321,7 +321,7 @@ FILTERS: Final[Mapping[str, FilterKind]] = {
 
 
 def compile_filter(text: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
-    """Compile `name` or `name:argument`; ValueError is a sentence."""
+    """Compile `name` or `name:argument`. Raises ValueError with a sentence."""
     name, colon, argument = text.partition(":")
     name, argument = name.strip(), argument.strip()
     kind = FILTERS.get(name)
@@ -343,5 +343,5 @@ def compile_filter(text: str, maps: Mapping[str, Mapping[str, Json]]) -> Filter:
 
 @lru_cache(maxsize=500)
 def _compiled(name: str, argument: str) -> Filter:
-    """One and the same filter for the same text, so that rules can be compared; only `map` needs a file's tables."""
+    """Compile a filter once per text, so that rules can be compared; only `map` needs the file's tables."""
     return FILTERS[name].compile(argument, {})

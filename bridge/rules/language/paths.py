@@ -1,4 +1,4 @@
-"""Paths: where a value is in an event. `compile_path` checks the path once; reading never raises and is bounded.
+"""Paths: the places of values in an event. `compile_path` checks a path once; reading never raises and is bounded.
 
     data.object.metadata.plan      dotted, into the body
     items[0].id   items[-1].id     an element of a list
@@ -10,9 +10,9 @@
     value.plan                     the value of this name in `values:`
     was.data.object.status         any path, in the event as it was before the change
 
-A path that goes on into a string reads it as JSON. `null` reads as missing. At a path's end an object with an `id`
-reads as that id (providers expand ids on request); `whole` gives the object itself. Reading is linear in
-the body's size.
+A path that continues into a string parses it as JSON. `null` counts as missing. At the end of a path, an object with an
+`id` reads as that id (providers expand ids on request); `whole` returns the object itself. Reading is linear in the
+body's size.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The first element of a list whose field equals this string, as a condition would say it."""
+    """The first element of a list whose field equals this string, compared as in a condition."""
 
     field: tuple[Segment, ...]
     text: str
@@ -58,7 +58,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """Each element of a list; an object's field that is called `*`, where there is one."""
+    """Every element of a list, or an object's field named `*` if it has one."""
 
 
 Segment = Field | Index | Where | Every
@@ -79,7 +79,7 @@ class CompiledPath:
         return identified(value) if value.__class__ is dict else value
 
     def whole(self, document: Document) -> Json | Missing:
-        # Written out because every event runs through here a hundred times: it only follows names down nested objects.
+        # A special case for speed (a hundred calls per event): it only follows names down nested objects.
         value = document.body if self.root == "body" else self._start(document)
         for name in self.names:
             if value.__class__ is dict:
@@ -96,7 +96,7 @@ class CompiledPath:
 
     def _start(self, document: Document) -> Json:
         start = getattr(document, self.root)
-        return document.body if start is None else start  # a document that is no element of a list is its own root
+        return document.body if start is None else start  # a document that is not an element of a list is its own root
 
     def __str__(self) -> str:
         return self.text
@@ -104,7 +104,7 @@ class CompiledPath:
 
 @dataclass(frozen=True, slots=True)
 class EveryPath(CompiledPath):
-    """A path with `*`: reads a list. parts: the segments before, between and behind the stars."""
+    """A path with `*`, which reads a list. parts: the segments before, between and after the stars."""
 
     parts: tuple[tuple[Segment, ...], ...] = ()
 
@@ -115,7 +115,7 @@ class EveryPath(CompiledPath):
         return [identified(value) if value.__class__ is dict else value for value in found]
 
     def whole(self, document: Document) -> Json | Missing:
-        """The values that are there; MISSING where there is no list at all."""
+        """The values found; MISSING if there is no list."""
         first = _unfolded(walk(self._start(document), self.parts[0]))
         if first is None:
             return MISSING
@@ -126,7 +126,7 @@ class EveryPath(CompiledPath):
 
 
 def _unfolded(value: Value) -> list[Json] | None:
-    """What `*` goes through; None where it is no list."""
+    """The elements that `*` iterates over; None if this is not a list."""
     if isinstance(value, str):
         value = json_in_text(value)
     if isinstance(value, dict) and "*" in value:
@@ -135,7 +135,7 @@ def _unfolded(value: Value) -> list[Json] | None:
 
 
 def _of_element(element: Json, segments: tuple[Segment, ...]) -> Value:
-    """Follow the segments behind a star; `[key=value]` at once behind it says which elements count."""
+    """Follow the segments after a star; `[key=value]` directly after it selects the elements."""
     rest = segments
     while rest and isinstance(rest[0], Where) and isinstance(element, dict):
         if _element([element], rest[0]) is MISSING:
@@ -146,9 +146,9 @@ def _of_element(element: Json, segments: tuple[Segment, ...]) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class ValuePath(CompiledPath):
-    """`value.plan`: the value of this name in `values:`; where there is none, the field `value` of the body.
+    """`value.plan`: the value of this name in `values:`; if there is none, the field `value` of the body.
 
-    name: of the value; tail: the path that goes on into it. The inherited parts are those of the field.
+    name: of the value; tail: the path that continues into it. The inherited parts are those of the field.
     """
 
     name: str = ""
@@ -171,7 +171,7 @@ class ValuePath(CompiledPath):
 
 @dataclass(frozen=True, slots=True)
 class WasPath(CompiledPath):
-    """`was.…`: the inner path, in the event before the change; in a body with a field `was`, that field."""
+    """`was.…`: the inner path, read in the event before the change; if the body has a field `was`, that field."""
 
     inner: CompiledPath | None = None
 
@@ -191,13 +191,13 @@ def _has_field(body: Json, name: str) -> bool:
 
 
 def identified(value: dict[str, Json]) -> Json:
-    """An expanded object reads as its id; an object without one stays as it is."""
+    """The id of an expanded object; an object without an id is returned unchanged."""
     identifier = value.get("id")
     return identifier if isinstance(identifier, (str, int)) and not isinstance(identifier, bool) else value
 
 
 def walk(value: Value, segments: Sequence[Segment]) -> Value:
-    """Follow the segments. None: a null stands there (or on the way); MISSING: nothing does."""
+    """Follow the segments. None: there is a null here or on the way; MISSING: there is nothing."""
     for segment in segments:
         if isinstance(value, str):
             value = json_in_text(value)
@@ -213,7 +213,7 @@ def walk(value: Value, segments: Sequence[Segment]) -> Value:
         elif isinstance(segment, Where):
             value = _element(value, segment)
         else:
-            return MISSING  # a star where only one value can be: in a match, [a.*=b]
+            return MISSING  # a star where a single value is required: in a match, [a.*=b]
     return value
 
 
@@ -228,7 +228,7 @@ def _element(elements: list[Json], where: Where) -> Value:
 
 
 def compile_path(path: str) -> CompiledPath:
-    """Compile one path; ValueError says where it cannot be read further."""
+    """Compile one path. Raises ValueError, which says where it is malformed."""
     text = path.strip()
     if not text:
         raise ValueError("a path is empty")
@@ -241,7 +241,7 @@ def compile_path(path: str) -> CompiledPath:
 
 
 def _rooted(text: str, segments: tuple[Segment, ...]) -> CompiledPath:
-    """The path by its first part, which may name a root."""
+    """Compile the path by its first part, which may name a root."""
     first, rest = segments[0], segments[1:]
     root = first.name if isinstance(first, Field) else ""
     if root in ROOTS:
@@ -283,7 +283,7 @@ def _parts(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], ...]:
 
 
 def is_many(path: CompiledPath) -> bool:
-    """Whether the path reads a list of what it finds (`*`)."""
+    """Whether the path reads a list of values (`*`)."""
     if isinstance(path, WasPath):
         return path.inner is not None and is_many(path.inner)
     if isinstance(path, ValuePath):
@@ -292,7 +292,7 @@ def is_many(path: CompiledPath) -> bool:
 
 
 def value_name(path: CompiledPath) -> str | None:
-    """The name of the value that a path reads, if it reads one."""
+    """The name of the named value that a path reads, or None."""
     inner = path.inner if isinstance(path, WasPath) else path
     return inner.name if isinstance(inner, ValuePath) else None
 
@@ -304,7 +304,7 @@ def _lower_header(root: str, segments: tuple[Segment, ...]) -> tuple[Segment, ..
 
 
 def _segments(text: str) -> tuple[tuple[Segment, ...], bool]:
-    """The parts of a path, and whether the first is a quoted key."""
+    """The parts of a path, and whether the first one is a quoted key."""
     segments: list[Segment] = []
     position = 0
     while position < len(text):

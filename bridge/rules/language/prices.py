@@ -1,13 +1,13 @@
-"""What subscriptions cost a month, and which prices they have: values of presets that no template can say.
+"""What subscriptions cost per month, and which prices they have: preset values that no template can express.
 
-    stripe.prices          the ids of all prices, as a set: the order of a subscription's items means nothing
-    stripe.monthly         the sum of unit amount times quantity over all items, a month, in whole units of the currency
-    stripe.monthly_before  the same for the items before the change, with the quantities of now: so seats never decide
+    stripe.prices          the ids of all prices, as a set: the order of a subscription's items is irrelevant
+    stripe.monthly         the monthly sum of unit amount times quantity over all items, in whole units of the currency
+    stripe.monthly_before  the same for the items before the change, with the current quantities: seats never matter
 
-`paddle.…`, `polar.…`, `dodo.…`, `chargebee.…` and `creem.…` are the same of their subscriptions, which are first
-written as Stripe's are.
-Reckoned in fractions and rounded once, at the end. A sum is missing where an item has no fixed price of its own:
-metered, tiered, transformed (`transform_quantity`), in another currency, or when not all items are in the event.
+`paddle.…`, `polar.…`, `dodo.…`, `chargebee.…` and `creem.…` are the same for other providers, whose subscriptions are
+first converted to Stripe's form. Computed in fractions and rounded once, at the end. A sum is missing if an item has no
+fixed price of its own: metered, tiered, transformed (`transform_quantity`), in another currency, or when not all items
+are in the event.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PER_MONTH: Final = {
     "month": Fraction(1),
     "year": Fraction(1, 12),
 }
-_CREEM: Final = {  # its words for an interval
+_CREEM: Final = {  # its terms for an interval
     "every-day": ("day", 1),
     "every-month": ("month", 1),
     "every-three-months": ("month", 3),
@@ -41,12 +41,12 @@ _CREEM: Final = {  # its words for an interval
     "every-year": ("year", 1),
 }
 _ALWAYS_WHOLE: Final = ("ISK", "UGX")  # Stripe gives them two decimals that are always 00
-_ITEMS_MAX: Final = 100  # Stripe allows 20; without a limit the fractions of a hostile body would grow and grow
+_ITEMS_MAX: Final = 100  # Stripe allows 20; without a limit, a hostile body could make the fractions grow endlessly
 _INTERVALS_MAX: Final = 1_095  # three years of days, Stripe's own limit
 
 
 def _prices(read: Reader) -> Builtin:
-    """The ids of the prices of all items of a subscription, or of all lines of an invoice, each once, sorted."""
+    """The distinct price ids of all items of a subscription, or of all lines of an invoice, sorted."""
 
     def prices(scope: Scope) -> Value:
         found = {identifier for item in _items(read(scope.document)) if (identifier := _price_id(item))}
@@ -56,7 +56,7 @@ def _prices(read: Reader) -> Builtin:
 
 
 def _monthly(read: Reader) -> Builtin:
-    """What the items cost a month."""
+    """What the items cost per month."""
 
     def monthly(scope: Scope) -> Value:
         now = read(scope.document)
@@ -66,7 +66,7 @@ def _monthly(read: Reader) -> Builtin:
 
 
 def _monthly_before(scope: Scope) -> Value:
-    """What the items of before the change would cost a month in the quantities of now."""
+    """What the items from before the change would cost per month in the current quantities."""
     then = _object(was(scope.document))
     if len(_items(then)) > _ITEMS_MAX:
         return MISSING
@@ -91,7 +91,7 @@ def _maps(value: Json) -> list[Item]:
 
 
 def _paddle(document: Document) -> Item:
-    """A subscription or a transaction of Paddle. A price with another amount for some countries is not fixed."""
+    """A subscription or transaction from Paddle. A price with different amounts for some countries is not fixed."""
     data = _map(_map(document.body).get("data"))
     return _subscription(data.get("currency_code"), [_of_paddle(item) for item in _maps(data.get("items"))])
 
@@ -110,7 +110,7 @@ def _of_paddle(item: Item) -> Item:
 
 
 def _polar(document: Document) -> Item:
-    """A subscription of Polar: its amount is that of all seats and prices, and unknown with a price by use."""
+    """A subscription from Polar: its amount covers all seats and prices, and is unknown with usage-based prices."""
     data = _map(_map(document.body).get("data"))
     metered = any(str(price.get("amount_type")).startswith("metered") for price in _maps(data.get("prices")))
     interval, count = data.get("recurring_interval"), data.get("recurring_interval_count")
@@ -118,7 +118,7 @@ def _polar(document: Document) -> Item:
 
 
 def _dodo(document: Document) -> Item:
-    """A subscription of Dodo Payments: what each charge is for all it holds, and unknown on demand or by use."""
+    """A subscription from Dodo Payments: a charge's total, and unknown if on demand or usage-based."""
     data = _map(_map(document.body).get("data"))
     metered = bool(data.get("on_demand") or data.get("meters"))
     interval, count = str(data.get("payment_frequency_interval")).lower(), data.get("payment_frequency_count")
@@ -127,7 +127,7 @@ def _dodo(document: Document) -> Item:
 
 
 def _chargebee(document: Document) -> Item:
-    """A subscription of Chargebee, in either catalogue. Of an addon it does not say for which period its price is."""
+    """A subscription from Chargebee, in either catalogue. It does not state the billing period of an addon's price."""
     stated = _map(_map(_map(document.body).get("content")).get("subscription"))
     items = [one for one in _maps(stated.get("subscription_items")) if one.get("item_type") != "charge"]  # paid once
     if not items:
@@ -141,7 +141,7 @@ def _chargebee(document: Document) -> Item:
 
 
 def _creem(document: Document) -> Item:
-    """A subscription of Creem: the price of its product, for each of its units."""
+    """A subscription from Creem: the price of its product, for each of its units."""
     stated = _map(_map(document.body).get("object"))
     product, items = _map(stated.get("product")), _maps(stated.get("items"))
     interval, count = _CREEM.get(str(product.get("billing_period")), (None, 1))
@@ -150,7 +150,7 @@ def _creem(document: Document) -> Item:
 
 
 def _whole(amount: Json, interval: Json, count: Json, *, metered: bool) -> Item:
-    """One item for all of a subscription."""
+    """A single item that stands for the whole subscription."""
     recurring = {"interval": interval, "interval_count": count}
     return {"price": {"unit_amount": amount, "recurring": recurring, "usage_type": "metered" if metered else None}}
 
@@ -160,7 +160,7 @@ def _subscription(currency: Json, items: list[Item]) -> Item:
 
 
 def _items(subscription: Item) -> list[Item]:
-    """The items; before 2018 a subscription had one plan and no items; an invoice has lines."""
+    """The items. Before 2018 a subscription had one plan and no items; an invoice has lines."""
     for key in ("items", "lines"):
         if listed := _maps(_map(subscription.get(key)).get("data")):
             return listed
@@ -194,17 +194,17 @@ def _quantity(item: Item) -> Fraction | None:
 
 
 def _currency(subscription: Item) -> str | None:
-    """Its own, or (before 2022) its first price's."""
+    """The subscription's own currency, or (before 2022) that of its first price."""
     items = _items(subscription)
     stated = subscription.get("currency") or (_price(items[0]).get("currency") if items else None)
     return stated if isinstance(stated, str) else None
 
 
 def _now_for(then: Item, now: Item) -> list[Fraction | None]:
-    """For each item of before, the quantity that it has now.
+    """The current quantity of each item from before the change.
 
-    Items are recognised by their id, else by their price, else by their product. Of the rest, which were replaced by
-    others, each has the quantity of its replacement if all of those have the same; an item that is gone keeps its own.
+    Items are matched by id, else by price, else by product. The rest were replaced: each gets the quantity of the
+    replacements if these all have the same one; an item that was removed keeps its own.
     """
     left = list(_items(now)[:_ITEMS_MAX])
     found: dict[int, Fraction | None] = {}
@@ -239,7 +239,7 @@ def _product_id(item: Item) -> str | None:
 
 
 def _total(subscription: Item, quantities: list[Fraction | None], currency: str | None, scope: Scope) -> Value:
-    """The monthly cost of all items as a decimal in whole units; MISSING where one has no fixed price."""
+    """The monthly cost of all items, a decimal in whole units; MISSING if one has no fixed price."""
     items = _items(subscription)
     if currency is None or not items or len(items) > _ITEMS_MAX or not _is_whole(subscription):
         return MISSING
@@ -255,12 +255,12 @@ def _total(subscription: Item, quantities: list[Fraction | None], currency: str 
 
 
 def _rounded(exact: Fraction) -> int:
-    """Half up, as people round."""
+    """Rounded half up, as people do it."""
     return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
 
 
 def _cost(item: Item, currency: str) -> Fraction | None:
-    """One of an item, a month, in minor units; None if it has no fixed price in this currency."""
+    """One unit of an item per month, in minor units; None if it has no fixed price in this currency."""
     price = _price(item)
     amount = _amount(price)
     if amount is None or not _is_fixed(item) or str(price.get("currency") or currency).upper() != currency.upper():
@@ -275,7 +275,7 @@ def _cost(item: Item, currency: str) -> Fraction | None:
 
 
 def _is_fixed(item: Item) -> bool:
-    """Neither by use, nor in tiers, nor by a transformed quantity."""
+    """Whether the price is neither usage-based nor tiered, and its quantity not transformed."""
     for stated in (_map(item.get("price")), _map(item.get("plan")), _recurring(item)):
         if stated.get("usage_type") == "metered" or stated.get("billing_scheme") == "tiered":
             return False
@@ -285,12 +285,12 @@ def _is_fixed(item: Item) -> bool:
 
 
 def _recurring(item: Item) -> Item:
-    """Where the interval is: in the price, or (before prices, and beside them for long) in the plan."""
+    """The object with the interval: the price, or (before prices existed, and long next to them) the plan."""
     return _map(_map(item.get("price")).get("recurring")) or _map(item.get("plan"))
 
 
 def _amount(price: Item) -> Decimal | None:
-    """In minor units: the whole number, where there is one, and the decimal where it has a fraction of a cent."""
+    """The amount in minor units: the whole number if there is one, else the decimal with fractions of a cent."""
     whole = number(price.get("unit_amount", price.get("amount")))
     exact = number(price.get("unit_amount_decimal", price.get("amount_decimal")))
     return whole if exact is None or (whole is not None and exact == exact.to_integral_value()) else exact

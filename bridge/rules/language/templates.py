@@ -1,12 +1,12 @@
 """Templates, and named values: strings with placeholders, `{path|filter:argument|filter}` or `{a or b or c|filter}`.
 
 A literal brace is written twice. Rendering never raises; a placeholder without a value makes the result None, unless
-the caller wants it to be empty (descriptions).
+the caller wants it rendered as empty (descriptions).
 
-What `values:` of a preset and of a file call by a name, and rules read as `{value.plan}`, is here, too: a template, or
-code of the bridge (`builtin`), or a list of both by event type, of which the first that is for the event's type counts.
-It is computed when the first rule asks for it, once per event, and again only for the event as it was before the
-change. A value that needs itself is missing.
+The named values from `values:` of presets and files, which rules read as `{value.plan}`, are here, too: each is a
+template, code of the bridge (`builtin`), or a list of both by event type, where the first for the event's type counts.
+A value is computed when a rule first needs it, once per event, and once more for the event before the change. A value
+that depends on itself is missing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from bridge.rules.language.paths import CompiledPath, compile_path
 from bridge.rules.language.values import Value, before, is_empty
 from bridge.text import text_of
 
-KEYED: Final = re.compile(r"\bkey\b")  # what reads the ids that the bridge recognised, or a field of that name
+KEYED: Final = re.compile(r"\bkey\b")  # reads the ids that the bridge recognised, or a field of that name
 TEMPLATE_MAX: Final = 2_000
 PLACEHOLDERS_MAX: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """What is between braces: paths, of which the first with a value counts, and filters."""
+    """The contents of a pair of braces: paths, of which the first with a value counts, and filters."""
 
     text: str
     paths: tuple[CompiledPath, ...]
@@ -43,12 +43,12 @@ class Placeholder:
         return value
 
     def unfiltered(self, scope: Scope) -> Value:
-        """The value before its filters."""
+        """The value before filtering."""
         paths = self.paths
         return paths[0].read(scope.document) if len(paths) == 1 else self._first(scope)
 
     def _first(self, scope: Scope) -> Value:
-        """The first value that can be written as a string; without one, the first that is there at all."""
+        """The first value that can be written as a string; if there is none, the first that exists."""
         spare: Value = MISSING
         for path in self.paths:
             value = path.read(scope.document)
@@ -65,7 +65,7 @@ class Template:
 
     text: str
     parts: tuple[str | Placeholder, ...]
-    literal: str | None = None  # the whole text, where there is no placeholder
+    literal: str | None = None  # the whole text, if there is no placeholder
 
     @property
     def placeholders(self) -> tuple[Placeholder, ...]:
@@ -76,7 +76,7 @@ class Template:
         return tuple(part for part in self.parts if isinstance(part, str))
 
     def render(self, scope: Scope, *, missing: str | None = None) -> str | None:
-        """The string; with `missing` None, no string at all where one placeholder is missing or empty."""
+        """Render the string; with `missing` None, return None if any placeholder is missing or empty."""
         if self.literal is not None:
             return self.literal
         if len(self.parts) == 1 and isinstance(self.parts[0], Placeholder):
@@ -90,7 +90,7 @@ class Template:
         return "".join(texts)
 
     def first_missing(self, scope: Scope) -> str | None:
-        """The placeholder that has no value, for the sentence that says so."""
+        """The first placeholder without a value, for error messages."""
         return next((part.text for part in self.placeholders if not text_of(part.value(scope))), None)
 
 
@@ -100,7 +100,7 @@ def template_of(text: str, parts: tuple[str | Placeholder, ...]) -> Template:
 
 
 def compile_template(text: str, maps: Mapping[str, Mapping[str, Json]] | None = None) -> Template:
-    """Check and compile a template; ValueError is a sentence."""
+    """Check and compile a template. Raises ValueError with a sentence."""
     if len(text) > TEMPLATE_MAX:
         raise ValueError(f"a template has {len(text)} characters, at most {TEMPLATE_MAX} are allowed")
     parts: list[str | Placeholder] = []
@@ -123,7 +123,7 @@ def compile_template(text: str, maps: Mapping[str, Mapping[str, Json]] | None = 
 
 
 def _inner(text: str, start: int) -> tuple[str, int]:
-    """What stands before the closing brace, and the position behind it; brackets and quotes hide braces."""
+    """The text before the closing brace, and the position after it; braces in brackets and quotes do not count."""
     for position, character in _outside(text, start):
         if character == "}":
             return text[start:position], position + 1
@@ -175,7 +175,7 @@ def _placeholder(inner: str, maps: Mapping[str, Mapping[str, Json]]) -> Placehol
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A template where a path may be."""
+    """A template in place of a path."""
 
     text: str
     template: Template = field(compare=False, repr=False)
@@ -189,7 +189,7 @@ class Composed:
 
 @dataclass(frozen=True, slots=True)
 class BeginsWith:
-    """True where the value at a path begins with a prefix; missing anywhere else."""
+    """True if the value at a path begins with a prefix, else MISSING."""
 
     path: Path
     prefix: str
@@ -233,17 +233,17 @@ class Values:
 
     @property
     def keyed(self) -> bool:
-        """Whether one of them may read `key.`; those of code do not."""
+        """Whether one of them may read `key.`; values computed by code do not."""
         sources = (choice.source for choices in self.choices.values() for choice in choices)
         return any(isinstance(source, Template) and KEYED.search(source.text) for source in sources)
 
     def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
-        """What is to be computed of one event."""
+        """The values to compute for one event."""
         return Computed(self.choices, event_type, hash_key, counted)
 
 
 class Computed:
-    """What was computed of one document so far."""
+    """The values computed for one document so far."""
 
     __slots__ = ("_before", "_choices", "_counted", "_event_type", "_hash_key", "_known")
 
@@ -260,7 +260,7 @@ class Computed:
     def value(self, name: str, document: Document) -> Value:
         known = self._known
         if name not in known:
-            known[name] = MISSING  # what it is while it is computed: a value that needs itself is missing
+            known[name] = MISSING  # its value during its own computation: a value that depends on itself is missing
             for choice in of_type(self._choices.get(name, ()), self._event_type)[:1]:
                 known[name] = choice.read(Scope(document, self._hash_key, self._counted))
         return known[name]
@@ -276,7 +276,7 @@ NO_VALUES: Final = Values({})
 
 
 def with_values(document: Document, source: Source, event_type: str, hash_key: bytes) -> Document:
-    """The document with room for its values and for what it was before the change."""
+    """The document with room for its values and for its state before the change."""
     derived = (source.values or NO_VALUES).of(event_type, hash_key, source.decimals)
     roots = (document.body, document.header, document.query, document.envelope, document.key, document.root)
     return Document(*roots, derived)

@@ -1,7 +1,7 @@
-"""JSON values as the rule language sees them: number, equality, amount, how a trace shows them, what they were.
+"""JSON values in the rule language: numbers, equality, amounts, their form in a trace, their state before a change.
 
-Exact: numbers are compared and computed as decimals, never as floats. Bounded: what is not a sensible number (hundreds
-of digits, huge exponents) is not a number. Nothing here raises, whatever a body holds.
+Exact: numbers are compared and computed as decimals, never as floats. Bounded: a value with hundreds of digits or a
+huge exponent does not count as a number. Nothing here raises, whatever a body contains.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Value = Json | Missing
 
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 EXACT: Final = Context(prec=500, Emax=999_999, Emin=-999_999, traps=[])
-_BITS_MAX: Final = 200  # of an integer: 60 digits
-_LARGEST: Final = 100  # no amount of anything has more than 100 digits before or behind its point
+_BITS_MAX: Final = 200  # bits of an integer: 60 digits
+_LARGEST: Final = 100  # no realistic amount has more than 100 digits before or after its point
 _TEXT_IN_TRACE: Final = 80
 _JSON_TEXT_MAX: Final = 262_144
 
 
 def number(value: Value) -> Decimal | None:
-    """The exact number of a JSON number or numeric string; None for everything else and for what is out of bounds."""
+    """The exact number of a JSON number or numeric string; None for anything else and for numbers out of bounds."""
     if value.__class__ is int:
         return Decimal(value) if value.bit_length() <= _BITS_MAX else None
     if isinstance(value, Decimal):
@@ -45,7 +45,7 @@ def _sensible(exact: Decimal) -> bool:
 
 
 def equal(left: Value, right: Value) -> bool:
-    """Numbers equal numeric strings, "true" and "false" equal booleans, missing equals nothing."""
+    """Compare two values: numbers equal numeric strings, "true" and "false" equal booleans, MISSING equals nothing."""
     if left is None or right is None or left is MISSING or right is MISSING:
         return False
     if left.__class__ is str and right.__class__ is str:
@@ -59,7 +59,7 @@ def equal(left: Value, right: Value) -> bool:
 
 
 def same(left: Value, right: Value) -> bool:
-    """Whether two JSON documents are the same; too deep to tell counts as different."""
+    """Whether two JSON documents are the same; documents nested too deep to compare count as different."""
     try:
         return type(left) is type(right) and bool(left == right)
     except RecursionError:
@@ -72,7 +72,7 @@ def is_empty(value: Value) -> bool:
 
 
 def json_in_text(text: str) -> Value:
-    """The document that a string holds, for paths that go on into it; MISSING if it holds none."""
+    """The JSON document in a string, for paths that continue into it; MISSING if there is none."""
     if text.lstrip()[:1] not in ("{", "[") or len(text) > _JSON_TEXT_MAX:
         return MISSING
     try:
@@ -86,7 +86,7 @@ def _refuse(constant: str) -> Json:
 
 
 def shown(value: Value) -> str:
-    """A value as a trace shows it: short, on one line; containers by their size only."""
+    """A value as a trace shows it: short, on one line; containers only by their size."""
     if value.__class__ is str and 0 < len(value) <= _TEXT_IN_TRACE and value.isprintable():
         return str(value)
     if value is MISSING or value is None:
@@ -106,9 +106,9 @@ def shown(value: Value) -> str:
 
 # --------------------------------------------------------------------------------------------------------- money
 
-# How many decimals an amount in minor units has, as the payment providers count them: two, except for the currencies of
-# these tables. Where a provider counts a currency differently, its preset says so (`decimals:`). The Icelandic króna
-# has two although it has no coins below one, because that is how it is counted (contract of the senders, 3.5).
+# How many decimals an amount in minor units has, as the payment providers count them: two, except for the currencies in
+# these tables. If a provider counts a currency differently, its preset says so (`decimals:`). The Icelandic króna has
+# two, although it has no coins below one, because that is how it is counted (contract of the senders, 3.5).
 ZERO: Final = frozenset(
     ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF")
 )
@@ -118,7 +118,7 @@ _CODE: Final = re.compile(r"[A-Za-z]{3}", re.ASCII)
 
 @lru_cache(maxsize=500)
 def decimals(currency: str) -> int | None:
-    """The number of decimals of a currency by its three-letter code, in any case; None if it is no code."""
+    """The number of decimals of a currency by its three-letter code, in any case; None if it is not a code."""
     code = currency.strip().upper()
     if not _CODE.fullmatch(code):
         return None
@@ -127,13 +127,13 @@ def decimals(currency: str) -> int | None:
 
 def major(minor: Decimal, places: int) -> Decimal:
     """4900 with two places -> 49.00, exactly; a fraction of a minor unit is kept."""
-    moved = EXACT.plus(minor.scaleb(-places, EXACT))  # plus makes 0 of -0
+    moved = EXACT.plus(minor.scaleb(-places, EXACT))  # plus() turns -0 into 0
     whole = moved.quantize(Decimal(1).scaleb(-places), context=EXACT)
     return whole if whole == moved else plain(moved)
 
 
 def minor_text(minor: int, places: int) -> str:
-    """The text of `major` for a whole number from zero on, without its cost."""
+    """`major` as a string, for whole numbers from zero on: much faster."""
     if not places:
         return str(minor)
     digits = str(minor).rjust(places + 1, "0")
@@ -146,7 +146,7 @@ def minor(amount: Decimal, places: int) -> Decimal:
 
 
 def plain(exact: Decimal) -> Decimal:
-    """Without superfluous zeros behind the point, and never as 1E+2."""
+    """The number without trailing zeros after the point, and never as 1E+2."""
     exact = EXACT.plus(exact)
     whole = exact.to_integral_value(context=EXACT)
     return whole.quantize(Decimal(1), context=EXACT) if whole == exact else exact.normalize(EXACT)
@@ -155,17 +155,17 @@ def plain(exact: Decimal) -> Decimal:
 # ----------------------------------------------------------------------------------------------- before the change
 
 # `data.previous_attributes` laid over `data.object`, as Stripe sends both. Objects merge key by key; lists and single
-# values replace; null says that nothing was there. An event that does not say what was before is taken as unchanged.
-# The document is never altered, and only what changed is copied.
+# values replace; null means that nothing was there. An event without previous values counts as unchanged. The document
+# is never altered, and only what changed is copied.
 
 
 def was(document: Document) -> Document:
-    """The document before the change, made once for each that has room to remember it."""
+    """The document before the change; cached if the document has room for it."""
     return document.derived.was(document) if document.derived is not None else before(document)
 
 
 def before(document: Document, derived: Derived | None = None) -> Document:
-    """Make the document before the change, with room for what is derived of it."""
+    """Build the document before the change, with room for values derived from it."""
     body = _body(document.body)
     root = body if document.root is None or document.root is document.body else document.root
     return Document(body, document.header, document.query, document.envelope, document.key, root, derived)

@@ -1,11 +1,11 @@
-"""Claim what is to be done next at a destination, with its slot of the rate limit; settle it, or give it back undone.
+"""Claim the next work at a destination together with a slot of the rate limit; settle it, or release it undone.
 
 DataFast counts per token, so all processes that use a token take their slots from one row (of `pace`, by GCRA, and by
-the database's clock). One read-back of a visitor settles all its goals of one name that a lost answer left in doubt.
-Every transition is one guarded statement (`bridge.store.delivery.statements`); if it changes no row, somebody else won
-and the caller stops. The claim of a goal to send records its attempt and `sending`, which is committed to the disk
-before the request goes out, so a goal is in doubt only if it is `sending` and its worker vanished; the sweep makes it
-`unconfirmed`. Nothing here sends, waits or decides what an answer means: a `Settlement` says it.
+the database's clock). One read-back of a visitor settles all its goals of one name that lost answers left in doubt.
+Every transition is one guarded statement (`bridge.store.delivery.statements`); if it changes no row, another worker was
+first and the caller stops. The claim of a goal to send records its attempt and `sending`, which is committed to the
+disk before the request goes out, so a goal is in doubt only if it is `sending` and its worker vanished; the sweep makes
+it `unconfirmed`. Nothing here sends, waits or interprets an answer: a `Settlement` does that.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     Window = tuple[int, int]  # milliseconds, both ends included
 
 BURST: Final = 2  # slots of the rate limit
-EVERY_FIFTH: Final = 5  # slot takes the newest goal
-EVERY_THIRD: Final = 3  # slot takes a proof, if one is due, whatever else is due
-UNKNOWN_SHARE: Final = 10  # while no visitor is known, one request in so many is for an unknown one
-ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about again after so long at the earliest
-IN_LINE: Final = 50  # so many of the goals that have waited longest are asked whether a look holds them up
+EVERY_FIFTH: Final = 5  # one slot in this many goes to the newest goal
+EVERY_THIRD: Final = 3  # one slot in this many goes to a proof, if one is due
+UNKNOWN_SHARE: Final = 10  # while no visitor is known, one request in this many is for an unknown one
+ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about again after this time at the earliest
+IN_LINE: Final = 50  # how many of the longest-waiting goals are checked for a look-up that holds them up
 
 
 def claim(
@@ -63,9 +63,9 @@ def claim(
 ) -> Claim | LookClaim | ProofClaim | NotYet:
     """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's rate limit.
 
-    A look comes before a send, because it holds up its visitor, but not while a pause is probed. A proof comes last,
-    except in every third slot. A look for the sake of a restore takes every second slot at most while others wait.
-    readback_ms: when its first and second look come. even: our clock, if it is known. ready: if it was read before.
+    A look-up comes before a send, because it holds up its visitor, but not while a pause is probed. A proof comes last,
+    except in every third slot. Look-ups after a restore take at most every second slot while other work waits.
+    readback_ms: the delays of the first and second look-up. even: our time, if known. ready: if it was read before.
     """
     ready = ready or pauses.readiness(conn, destination, lock=True)
     now = ready.now_ms
@@ -95,7 +95,7 @@ def _lease_proof(conn: Connection, claimed: ProofClaim, until_ms: int) -> ProofC
 
 
 def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval: int) -> None:
-    """While no visitor is known, an unknown one is asked about in its turn only."""
+    """While no visitor is known, limit how often an unknown one is asked about."""
     if due.unknown_at_ms and ready.unknown_turn_ms is not None:
         at_ms = ready.now_ms + UNKNOWN_SHARE * interval // 1000
         statements.next_unknown(conn, due.goal.destination, at_ms)
@@ -117,9 +117,9 @@ def _begin(
 
 
 def release(conn: Connection, claimed: Claim | LookClaim | ProofClaim) -> bool:
-    """Give a lease back (SIGTERM): nothing was sent or asked, and nobody has to wait until the lease runs out.
+    """Release a lease (SIGTERM): nothing was sent or asked, so nobody needs to wait until the lease expires.
 
-    The attempt of a goal goes with it.
+    A goal's attempt is deleted with it.
     """
     if isinstance(claimed, Claim):
         if not statements.give_back(conn, claimed):
@@ -140,7 +140,7 @@ def settle(
     *,
     even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
-    """Write what became of an attempt, unless its lease ran out meanwhile. even: our clock (`Timekeeper`)."""
+    """Write the outcome of an attempt, unless its lease has expired. even: our time (`Timekeeper`)."""
     doubted = statements.settle(conn, claim, outcome, ruling)
     if doubted is None:
         return Settled(written=False)
@@ -157,7 +157,7 @@ def settle_look(
     server_now_ms: int | None = None,
     even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
-    """Write what a read-back showed, unless the lease ran out meanwhile."""
+    """Write the result of a read-back, unless the lease has expired."""
     mine = [ruling for ruling in rulings if statements.settle_look(conn, look, ruling)]
     for ruling in mine:
         state = ruling.settlement.state
@@ -169,7 +169,7 @@ def settle_look(
 
 
 def take_back(conn: Connection, claim: Claim) -> None:
-    """The answer to the claim was lost, so nothing was sent: the goal is free again, whatever was written."""
+    """The answer to the claim was lost, so nothing was sent: release the goal, whether or not the claim was written."""
     if statements.give_back(conn, claim, confirmed=False):
         statements.release_probe(conn, claim.destination, claim.token)
 
@@ -178,7 +178,7 @@ def take_back(conn: Connection, claim: Claim) -> None:
 
 
 def _choose(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | str | DueGoal | NotYet:
-    """Whose turn it is: a group to look up, a visitor to prove, or a goal to send. restored: was there a restore?"""
+    """Choose what is next: a group to look up, a visitor to prove or a goal to send. restored: was there a restore?"""
     now = ready.now_ms
     look = _look_first(conn, destination, ready, restored=restored) if ready.looks and not ready.probing else None
     if look is not None:
@@ -192,7 +192,7 @@ def _choose(conn: Connection, destination: str, ready: Readiness, *, restored: b
 
 
 def _look_first(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | None:
-    """A look that comes before any send. Of restored goals, those come first that hold up a goal of their visitor."""
+    """A look-up that comes before any send. Of restored goals, those holding up a goal of their visitor go first."""
     now = ready.now_ms
     look = statements.look_due(conn, destination, now, restored=False if restored else None)
     if look is not None or not restored or ready.slots % 2 == 0:
@@ -202,7 +202,7 @@ def _look_first(conn: Connection, destination: str, ready: Readiness, *, restore
 
 
 def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal | NotYet | None:
-    """The goal whose turn it is. NotYet: look again at once."""
+    """The next goal to send. NotYet: look again immediately."""
     now = ready.now_ms
     newest = ready.slots % EVERY_FIFTH == EVERY_FIFTH - 1
     if ready.unknown_turn_ms is None:
@@ -215,12 +215,12 @@ def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal 
     asked_at = statements.last_asked_ms(conn, due.goal)
     if asked_at == due.unknown_at_ms:
         return due
-    statements.note_asked(conn, due.goal, asked_at)  # the answer to another goal was about this visitor
+    statements.note_asked(conn, due.goal, asked_at)  # the answer for another goal concerned this visitor
     return NotYet(now, now)
 
 
 def waits(conn: Connection, destination: str) -> NotYet | None:
-    """Whether there is anything to claim, cheaply and without a write. None: try it; else when to look again."""
+    """Check, cheaply and without a write, for anything to claim. None: try to claim; else when to look again."""
     ready = pauses.readiness(conn, destination)
     now = ready.now_ms
     if ready.not_before_ms > now:
@@ -239,7 +239,7 @@ def _any_due(conn: Connection, destination: str, ready: Readiness) -> bool:
 
 
 def _next_due(conn: Connection, destination: str, ready: Readiness) -> int | None:
-    """When there will be something to do at the destination; None: nothing waits for a time."""
+    """When there will be work at the destination; None if nothing waits for a certain time."""
     now = ready.now_ms
     times = (
         statements.next_due_ms(conn, destination, now),
@@ -255,7 +255,7 @@ def _next_due(conn: Connection, destination: str, ready: Readiness) -> int | Non
 def _lease_group(
     conn: Connection, destination: str, group: Group, token: str, now: int, lease_ms: int, *, probe: bool
 ) -> LookClaim | NotYet:
-    """Lease all unconfirmed goals of one visitor, name and kind, because they can only be told apart together."""
+    """Lease all unconfirmed goals of one visitor, name and kind, because they can only be identified together."""
     leased = statements.lease_group(conn, destination, group, token, now, now + lease_ms)
     if not leased:
         return NotYet(now, now)
@@ -270,7 +270,7 @@ def _lease_group(
     owned = tuple(
         OwnedGoal(description, event_id, windows[goal_id])
         for goal_id, description, event_id in delivered
-        if goal_id in windows  # else retention took its attempts, which were long ago
+        if goal_id in windows  # else its attempts were deleted by retention
     )
     visitor, name, kind = group
     return LookClaim(destination, visitor, name, token, doubtful, owned, probe, now + skew, now, kind)
@@ -279,11 +279,11 @@ def _lease_group(
 def _windows(
     conn: Connection, goal_ids: Sequence[int], skew_ms: int, now: int, lease_ms: int
 ) -> dict[int, tuple[Window, ...]]:
-    """When the attempts of each goal that may have arrived were under way, by DataFast's clock.
+    """The time windows, by DataFast's clock, of each goal's attempts that may have arrived.
 
-    If an attempt was answered, only that one counts. When a read-back found the goal says nothing: it may have arrived
-    long before. If our own clock was set meanwhile, an attempt took at most a lease. Before DataFast's clock was known,
-    it may have been equal to ours, or as far away as it was found to be later.
+    If an attempt was answered, only that one counts. The time at which a read-back found the goal is no evidence: it
+    may have arrived long before. If our clock was set in between, an attempt is taken to last at most a lease. Before
+    DataFast's clock was known, it may have been equal to ours, or off by as much as was found later.
     """
     found: dict[int, list[Window]] = {}
     attempts = statements.arrived(conn, goal_ids)
@@ -329,7 +329,7 @@ def take_slot(
 
 
 def reserve(conn: Connection, token_hash: str, rate: int) -> int:
-    """Take a slot for a request that a person asked for (`doctor`); 0: taken, else how many ms to wait."""
+    """Take a slot for a request made by a person (`doctor`). Returns 0 if taken, else how many ms to wait."""
     if statements.next_slot_us(conn, token_hash) is None:
         return 0  # no worker has ever used this token
     now = read_ms(conn)
@@ -337,7 +337,7 @@ def reserve(conn: Connection, token_hash: str, rate: int) -> int:
 
 
 def register(conn: Connection, *, destination: str, token_hash: str) -> None:
-    """Make the rows of a destination and of its token; a new key ends a pause that the old one caused."""
+    """Create the rows of a destination and its token; a new key ends a pause that the old one caused."""
     pauses.ensure(conn, destination, token_hash)
     if statements.next_slot_us(conn, token_hash) is None:
         pauses.insert_once(conn, pace, {"token_hash": token_hash, "next_at_us": 0})
@@ -349,10 +349,10 @@ def register(conn: Connection, *, destination: str, token_hash: str) -> None:
 def sweep(
     conn: Connection, *, settling_ms: int, judged: Callable[[Connection], int] = read_ms
 ) -> tuple[list[int], list[int], list[int]]:
-    """Take over what vanished workers left; the ids of the goals that are free again, in doubt, and too old.
+    """Take over the work of vanished workers; return the ids of the goals now free, in doubt, and too old.
 
-    judged: the time by which a goal may be given up (`Timekeeper.judged`). Goals that became too old because the clock
-    jumped are held.
+    judged: the time that decides whether a goal may be given up (`Timekeeper.judged`). Goals that are too old only
+    because the clock jumped are held.
     """
     free = statements.free_vanished(conn)
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
@@ -360,18 +360,18 @@ def sweep(
         conn.execute(_VANISHED, {"doubtful": doubtful})
     gaps = jumps.recall(conn).gaps
     jumps.hold_too_old(conn, gaps)
-    # Another process may have made such a goal meanwhile: the next sweep holds it.
+    # Another process may have made such a goal in the meantime: the next sweep holds it.
     too_old = _TOO_OLD.where(~jumps.grew_too_old(gaps)) if gaps else _TOO_OLD
     old = [row.id for row in conn.execute(too_old, {"until": judged(conn)})]
     return free, doubtful, old
 
 
 def anything_to_sweep(conn: Connection) -> bool:
-    """Whether `sweep` would find something: a read that saves idle workers a write."""
+    """Whether `sweep` would find anything: a read that saves idle workers a write."""
     return conn.execute(_ANYTHING).first() is not None
 
 
-# What DataFast records once, however often it is sent, is sent again without a look.
+# Whatever DataFast records only once, however often it is sent, is sent again without a look-up.
 _IN_DOUBT: Final = (
     update(goals)
     .where(goals.c.state == "sending", goals.c.lease_until_ms <= now_ms())
@@ -390,7 +390,7 @@ _IN_DOUBT: Final = (
     .returning(goals.c.id)
 )
 
-# When it ended is not known; no other goal of its visitor and name was sent until now.
+# Its end is unknown; no other goal of its visitor and name was sent until now.
 _VANISHED: Final = (
     update(attempts)
     .where(

@@ -1,7 +1,7 @@
 """The pause of a destination: one `not_before` and a reason, for throttling, a wrong key or repeated failure.
 
 Nothing is claimed before that time. Then one real goal goes through as the probe: claiming it moves `not_before` to the
-end of its lease, so that nothing follows until its answer is known. An answer to a request that was under way when the
+end of its lease, so that nothing follows until its answer is known. An answer to a request that was in flight when the
 pause began changes nothing. `after` is the pure table of what an answer does; the rest reads and writes it.
 
 Ten different unknown visitors in a row, with no success between them, raise an alarm; they never pause a destination.
@@ -33,13 +33,13 @@ FAILURES_IN_ROW: Final = 5
 UNKNOWN_IN_ROW: Final = 10
 FIRST_STEP_MS: Final = {"failures": 5_000, "configuration": 30_000}
 LAST_STEP_MS: Final = 300_000
-RECENT_MS: Final = 1_000  # after a success that was written
-_DOUBLED_MAX: Final = 20  # a million times the first; the longest pause is reached long before
+RECENT_MS: Final = 1_000  # after a success that was recorded
+_DOUBLED_MAX: Final = 20  # a million times the first; the maximum is reached long before
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The part of a destination's row that an answer changes."""
+    """The part of a destination's row that answers change."""
 
     kind: str | None = None
     reason: str | None = None
@@ -56,7 +56,7 @@ _PAUSE_VALUES: Final = len(fields(Pause))
 
 
 def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
-    """What an answer makes of a destination. Pure."""
+    """The state of a destination after an answer. Pure."""
     if pause.kind is not None and pause.probe_token != token:
         return replace(pause, unknown=(), unknown_since_ms=None) if ruling.health in _KNOWN else pause
     pause = replace(pause, probe_token=None)
@@ -82,7 +82,7 @@ _TOOK: Final = frozenset({Health.SUCCESS, Health.TAKEN})
 
 
 def _answered(pause: Pause) -> Pause:
-    """It works, although it refused this goal. Only a visitor whom it knows ends a row of unknown ones."""
+    """It works, although it refused this goal. Only a known visitor ends a run of unknown ones."""
     return Pause(unknown=pause.unknown, unknown_since_ms=pause.unknown_since_ms)
 
 
@@ -105,14 +105,14 @@ def _failed(pause: Pause, ruling: Settlement, now: int) -> Pause:
 
 
 def _stretch(pause: Pause, kind: str, reason: str | None, now: int) -> Pause:
-    """Begin a pause with the first step, or continue it with twice the last one."""
+    """Begin a pause with the first step, or extend it by twice the last one."""
     first = FIRST_STEP_MS.get(kind, FIRST_STEP_MS["failures"])
     step = first if pause.step_ms == 0 else doubled(pause.step_ms, 1, LAST_STEP_MS)
     return _close(pause, kind, reason, now, step, step)
 
 
 def doubled(first_ms: int, times: int, last_ms: int) -> int:
-    """A pause that has doubled so many times, and stops growing at the last one."""
+    """The length of a pause that has doubled this many times, up to the maximum."""
     return min(first_ms << min(times, _DOUBLED_MAX), last_ms)
 
 
@@ -128,7 +128,7 @@ def _close(pause: Pause, kind: str, reason: str | None, now: int, wait_ms: int, 
 
 
 def fingerprint(visitor: str) -> str:
-    """A short hash, which tells visitors apart without storing them."""
+    """A short hash that distinguishes visitors without storing them."""
     return hashlib.sha256(visitor.encode()).hexdigest()[:16]
 
 
@@ -136,12 +136,12 @@ def fingerprint(visitor: str) -> str:
 
 
 def readiness(conn: Connection, destination: str, *, lock: bool = False) -> Readiness:
-    """Whether goals may be sent to this destination, which is registered. lock: nobody else changes its row."""
+    """Whether goals may be sent to this registered destination. lock: keep others from changing its row."""
     return Readiness(*statements.destination(conn, destination, lock=lock))
 
 
 def none_known(conn: Connection, destination: str, visitor: str) -> bool:
-    """Whether none of the last visitors is known, this one included. Locks the row."""
+    """Whether none of the last visitors is known, including this one. Locks the row."""
     found = _read(conn, destination)
     return found is not None and _unknown(found.pause, visitor, 0).unknown_since_ms is not None
 
@@ -154,7 +154,7 @@ def learn(
     server_now_ms: int | None = None,
     even: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
-    """Write what an answer says about its destination, and how far DataFast's clock is from ours.
+    """Write what an answer shows about its destination, and how far DataFast's clock is from ours.
 
     The news says what changed: `paused`, `reopened`; `none_known`, when it does not know the last ten visitors;
     `known`, when it knows one again. server_now_ms: from the answer's `Date`, which has whole seconds. even: our clock
@@ -179,7 +179,7 @@ def learn(
 
 
 def _is_recent(at_ms: int | None, now: int) -> bool:
-    """Whether a success need not be written again: it would only be read by people."""
+    """Whether the last recorded success is recent enough: its time is only read by people."""
     return at_ms is not None and 0 <= now - at_ms < RECENT_MS
 
 
@@ -211,7 +211,7 @@ class _Known(NamedTuple):
 
 
 def _read(conn: Connection, destination: str) -> _Known | None:
-    """What is known of a destination, and the time now. Locks the row."""
+    """The known state of a destination, and the current time. Locks the row."""
     row = statements.pause(conn, destination)
     if row is None:
         return None
@@ -224,7 +224,7 @@ def _values(pause: Pause) -> tuple[Any, ...]:
 
 
 def _forgive(conn: Connection, destination: str, pause: Pause, now: int) -> None:
-    """The time during which a destination was paused does not count towards the 72 h of its goals."""
+    """Exclude the time for which a destination was paused from the 72 h of its goals."""
     if pause.since_ms is None:
         return
     began = case((goals.c.first_try_at_ms > pause.since_ms, goals.c.first_try_at_ms), else_=pause.since_ms)
@@ -234,7 +234,7 @@ def _forgive(conn: Connection, destination: str, pause: Pause, now: int) -> None
 
 
 def reopen(conn: Connection, destination: str) -> None:
-    """End a pause, because a person says so or because the key is another one."""
+    """End a pause, because a person says so or because the key has changed."""
     found = _read(conn, destination)
     if found is None or found.pause.kind is None:
         return
@@ -243,13 +243,13 @@ def reopen(conn: Connection, destination: str) -> None:
 
 
 def clock_skew_ms(conn: Connection, destination: str) -> int:
-    """DataFast's clock minus ours, 0 while unknown."""
+    """DataFast's clock minus ours, in ms; 0 while unknown."""
     found = conn.execute(select(destinations.c.clock_skew_ms).where(destinations.c.name == destination)).scalar()
     return int(found or 0)
 
 
 def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
-    """Make a destination's row; a new key ends what the old one caused."""
+    """Create a destination's row; a new key ends what the old one caused."""
     mine = destinations.c.name == destination
     known = conn.execute(select(destinations.c.key_fingerprint).where(mine)).first()
     if known is None:
@@ -262,10 +262,10 @@ def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
 
 
 def _forget_strangers(conn: Connection, destination: str) -> None:
-    """A new key may belong to another website, so visitors whom the old one did not know are asked about at once.
+    """A new key may belong to another website, so ask again immediately about visitors unknown under the old one.
 
-    A parked goal does not say which unknown visitors of its purchase were passed over, so every parked goal is looked
-    at. A goal that was given up because its only visitor was unknown waits again.
+    A parked goal does not record which unknown visitors of its purchase were passed over, so every parked goal is
+    looked at. A goal that was given up because its only visitor was unknown waits again.
     """
     of_others = visitor_proofs.c.destination == destination, visitor_proofs.c.known.is_not(True)
     conn.execute(delete(visitor_proofs).where(*of_others))
@@ -279,5 +279,5 @@ def _forget_strangers(conn: Connection, destination: str) -> None:
 
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:
-    """Insert a row unless there is one; if two processes do so at once, neither fails."""
+    """Insert a row unless it exists; if two processes do so simultaneously, neither fails."""
     conn.execute(insert(table, conn.dialect.name).values(**values).on_conflict_do_nothing())

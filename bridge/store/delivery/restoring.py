@@ -1,11 +1,11 @@
-"""A backup was restored: which time it knows nothing about, and which goals are looked up for that reason.
+"""After a backup was restored: which span of time it lacks, and which goals are looked up for that reason.
 
 A restored database does not know what was sent between the backup and the restore. So a goal of an event from before
-the restore becomes `unconfirmed` before it is sent, with an attempt that spans that time (its lease token is
-`restored …`), as if an answer had been lost. The read-back then decides, in the previous release as well. This happens
-when a goal is claimed, so it covers every case: parked goals that find their visitor, events that the provider repeats,
-replays, and goals that a person sends again. The attempt is also the mark: a goal that has one for a restore is not put
-in doubt again, as long as it goes to the same visitor.
+the restore becomes `unconfirmed` before it is sent, with an attempt that spans that time (its lease token is `restored
+…`), as if an answer had been lost. The read-back then decides, in the previous release as well. This happens when a
+goal is claimed, so it covers every case: parked goals that find their visitor, events that the provider repeats,
+replays, and goals that a person sends again. The attempt also serves as a mark: a goal that has one for a restore is
+not put in doubt again, as long as it goes to the same visitor.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 REASON: Final = "restored"  # of an unconfirmed goal
-TRY: Final = "restored "  # and the visitor: the lease token of the attempt that stands for the unknown time
-SLACK_MS: Final = 2_000  # a provider's clock may be ahead of ours by so much, besides the time that a restore takes
-EARLIER_MS: Final = 60_000  # or ahead of DataFast's by so much: a goal is not recorded before its event happened
-REPEATS_MS: Final = 7 * 86_400_000  # an event that states no time may repeat an older one for so long
-VISITORS_MAX: Final = 200  # whose goals one transaction puts in doubt
+TRY: Final = "restored "  # and the visitor: the lease token of the attempt that represents the unknown span
+SLACK_MS: Final = 2_000  # how far a provider's clock may be ahead of ours, besides the time that a restore takes
+EARLIER_MS: Final = 60_000  # or ahead of DataFast's: a goal is not recorded before its event happened
+REPEATS_MS: Final = 7 * 86_400_000  # for how long an event that states no time may repeat an older one
+VISITORS_MAX: Final = 200  # visitors whose goals one transaction puts in doubt
 SPANS_MAX: Final = 20
 
-FACT: Final = "restored"  # as bridge.store.delivery.statements reads it, too
+FACT: Final = "restored"  # bridge.store.delivery.statements reads it, too
 
 
 class Span(NamedTuple):
@@ -46,7 +46,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """How many goals and events of a backup are unfinished, by state. in_doubt: sending or unconfirmed."""
+    """The numbers of unfinished goals and events in a backup, by state. in_doubt: sending or unconfirmed."""
 
     parked: int
     pending: int
@@ -59,12 +59,12 @@ class Unfinished:
 
 
 def spans(known: str | None) -> tuple[Span, ...]:
-    """Every restore that was reported, the latest last. known: the fact that remembers them."""
+    """Every reported restore, the latest last. known: the fact in which they are recorded."""
     return () if known is None else tuple(Span(*span) for span in json.loads(known))
 
 
 def remember(conn: Connection, from_ms: int, at_ms: int) -> Span:
-    """Remember a restore. If it is reported again before anything new was stored, it is the same one and ends now."""
+    """Record a restore. If reported again before anything new was stored, it is the same one, and its span ends now."""
     known = list(spans(facts.get(conn, FACT)))
     span = Span(from_ms, at_ms)
     if known and from_ms <= known[-1].at_ms:
@@ -94,13 +94,13 @@ _NEWEST: Final = tuple(
 
 
 def last_beat_ms(conn: Connection) -> int | None:
-    """When a process of the bridge last said that it was running."""
+    """The last heartbeat of any process of the bridge."""
     found = conn.execute(select(func.max(workers.c.seen_at_ms))).scalar()
     return None if found is None else int(found)
 
 
 def count_open(conn: Connection) -> Unfinished:
-    """What the restore concerns so far."""
+    """Count the goals and events that the restore concerns."""
     counts: dict[str, int] = {row[0]: row[1] for row in conn.execute(_BY_STATE)}
     return Unfinished(
         parked=counts.get("parked", 0),
@@ -125,10 +125,10 @@ _UNROUTED: Final = select(func.count()).select_from(events).where(events.c.state
 def doubt(
     conn: Connection, restores: Sequence[Span], destination: str, visitor: str, readback_ms: tuple[int, int]
 ) -> bool:
-    """Whether a goal of this visitor has to be looked up before it is sent. True: nothing may be claimed just now.
+    """Whether a goal of this visitor must be looked up before it is sent. True: nothing may be claimed just now.
 
-    The goals of other visitors that wait for the same reason are put in doubt along with it, some at a time.
-    readback_ms: how long after a restore a look is worthwhile, and how long after that one look is enough.
+    Goals of other visitors that wait for the same reason are put in doubt along with it, a batch at a time.
+    readback_ms: how long after a restore a look-up is worthwhile, and how long after that a single one is enough.
     """
     whose = {"destination": destination, "visitor": visitor}
     if not any(conn.execute(_ANY_OF_ONE, {**whose, "at": span.at_ms}).first() for span in restores):
@@ -141,7 +141,7 @@ def doubt(
 
 
 def _span(conn: Connection, span: Span, whose: dict[str, str]) -> Sequence[int]:
-    """Write down for some goals that they may have been sent within the span; their ids."""
+    """Record for some goals that they may have been sent within the span; return their ids."""
     visitors = {whose["visitor"], *conn.execute(_WHOSE, {**whose, "at": span.at_ms}).scalars()}
     chosen = conn.execute(_OF_MANY, {**whose, "at": span.at_ms, "visitors": sorted(visitors)}).scalars().all()
     if chosen:
@@ -150,12 +150,12 @@ def _span(conn: Connection, span: Span, whose: dict[str, str]) -> Sequence[int]:
 
 
 def stands_for_a_restore() -> ColumnElement[bool]:
-    """Whether an attempt is not one, but stands for the time that a backup knows nothing about."""
+    """Whether this is not a real attempt, but represents the span that a backup lacks."""
     return attempts.c.lease_token.startswith(TRY)
 
 
 def end_doubt(conn: Connection, goal_id: int, *, sent: bool) -> None:
-    """A read-back has shown whether a goal was sent between the backup and the restore."""
+    """Record that a read-back has shown whether a goal was sent between the backup and the restore."""
     conn.execute(_END_DOUBT, {"of": goal_id, "new_outcome": "delivered" if sent else "not_sent"})
 
 
@@ -166,12 +166,12 @@ _END_DOUBT: Final = (
 )
 
 _received: Final = select(events.c.received_at_ms).where(events.c.id == goals.c.event_id).scalar_subquery()
-# A stated time after the arrival counts as the arrival (`Event.happened_at_ms`), and says nothing.
+# A stated time later than the arrival is replaced by the arrival (`Event.happened_at_ms`), so it shows nothing.
 _time_is_known: Final = and_(goals.c.time_is_stated, goals.c.happened_at_ms < _received)
 
 
 def _before(at: ColumnElement[int]) -> ColumnElement[bool]:
-    """Whether the goal belongs to an event that may have come before the restore."""
+    """Whether the goal belongs to an event that may have arrived before the restore."""
     return goals.c.happened_at_ms < at + case((_time_is_known, SLACK_MS), else_=REPEATS_MS)
 
 
@@ -213,7 +213,7 @@ _MARK: Final = insert(attempts).from_select(
     ).where(goals.c.id.in_(bindparam("ids", expanding=True))),
 )
 
-# Nothing was sent after the restore, so a look that comes late enough needs no second one.
+# Nothing was sent after the restore, so one look-up that comes late enough suffices.
 _DOUBT: Final = (
     update(goals)
     .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state.in_(("pending", "unconfirmed")))

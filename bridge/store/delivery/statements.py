@@ -1,9 +1,9 @@
-"""What runs for every goal on its way to DataFast, as text: each statement goes by an index. They decide nothing.
+"""The SQL text that runs for every goal on its way to DataFast. Each statement uses an index and decides nothing.
 
-That is: what claims, sends, settles and gives back a goal to send, a group to look up or a visitor to prove, and the
-pause that is read with each claim and written with each answer. Restores and sweeps run less often; they are written
-with SQLAlchemy in the modules that decide them.
-A transition is one guarded statement (`WHERE state = … AND lease_token = …`): no row means that somebody else won.
+These statements claim, send, settle and release a goal to send, a group to look up or a visitor to prove, and read and
+write a destination's pause with each claim and answer. Restores and sweeps run less often; they are written with
+SQLAlchemy in the modules that decide them. A transition is one guarded statement (`WHERE state = … AND lease_token =
+…`): no row means that another worker was first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # ------------------------------------------------------------------------------------------------- a destination
 
 _RESTORES: Final = "(SELECT value FROM facts WHERE facts.name = 'restored')"  # bridge.store.delivery.restoring
-# The time as a query of its own, or PostgreSQL would ask it for each goal in doubt.
+# The time in a separate query; otherwise PostgreSQL would evaluate it for each goal in doubt.
 _LOOKS: Final = (
     "EXISTS (SELECT 1 FROM goals WHERE goals.destination = destinations.name AND goals.state = 'unconfirmed'"
     " AND goals.due_at_ms <= (SELECT {now}))"
@@ -34,7 +34,7 @@ _DESTINATION: Final = (
     f" CASE WHEN unknown_since_ms IS NOT NULL THEN unknown_turn_at_ms END, {_RESTORES}, {_LOOKS}"
     " FROM destinations WHERE name = ?"
 )
-# What settles a goal and claims the next one has this row before that of the slot; so does every claim.
+# Settling a goal and claiming the next locks this row before that of the slot, and so does every claim.
 _DESTINATION_LOCKED: Final = f"{_DESTINATION} {{lock}}"
 _PAUSE: Final = (
     "SELECT pause_kind, pause_reason, not_before_ms, paused_since_ms, pause_step_ms, failures, unknown_since_ms,"  # noqa: S608
@@ -56,8 +56,8 @@ _RELEASE_PROBE: Final = (
 )
 _WRITE_SKEW: Final = "UPDATE destinations SET clock_skew_ms = ? WHERE name = ?"
 
-# Two processes that want the same token's slot meet in this one row: the second waits for the first and then sees the
-# slot taken.
+# Two processes that want the same token's slot contend for this one row: the second waits for the first, and then sees
+# that the slot is taken.
 _TAKE_SLOT: Final = (
     "UPDATE pace SET next_at_us = (CASE WHEN next_at_us > ? THEN next_at_us ELSE ? END) + ?"
     " WHERE token_hash = ? AND next_at_us <= ? RETURNING next_at_us"
@@ -66,9 +66,10 @@ _SLOT: Final = "SELECT next_at_us FROM pace WHERE token_hash = ?"
 
 # ------------------------------------------------------------------------------------------------ whose turn it is
 
-# Both are asked of one candidate at a time, in the order of the index by visitor. As NOT EXISTS, or without an order,
-# PostgreSQL with poor statistics compares each candidate with all that is open, and a claim takes seconds as soon as
-# thousands are held up. As IS NULL it takes one candidate in 200 to be free, reads all that wait, and sorts them.
+# Both are evaluated for one candidate at a time, in the order of the index by visitor. With NOT EXISTS, or without an
+# order, PostgreSQL with poor statistics compares each candidate with every open goal, and a claim takes seconds once
+# thousands are held up. With IS NULL it assumes that one candidate in 200 is free, reads all waiting goals, and sorts
+# them.
 _UNHINDERED: Final = (
     "coalesce((SELECT FALSE FROM goals earlier WHERE earlier.destination = goals.destination"
     " AND earlier.visitor = goals.visitor AND earlier.state IN ('pending', 'leased', 'sending', 'unconfirmed')"
@@ -77,8 +78,8 @@ _UNHINDERED: Final = (
     " OR (earlier.due_at_ms <= ? AND earlier.expires_at_ms > ?))"
     " ORDER BY earlier.state, earlier.ordered_at_ms LIMIT 1), TRUE)"
 )
-# Only one goal of a visitor and name at a time is under way or in doubt: if DataFast shows no descriptions, an entry of
-# the second would be taken for the first one's.
+# Only one goal per visitor and name is in flight or in doubt at a time: if DataFast shows no descriptions, an entry for
+# the second would be mistaken for the first one's.
 _HAS_NO_NAMESAKE: Final = (
     "coalesce((SELECT FALSE FROM goals namesake WHERE namesake.destination = goals.destination"
     " AND namesake.visitor = goals.visitor AND namesake.state IN ('leased', 'sending', 'unconfirmed')"
@@ -86,7 +87,7 @@ _HAS_NO_NAMESAKE: Final = (
     " ORDER BY namesake.state, namesake.ordered_at_ms LIMIT 1), TRUE)"
 )
 GOAL: Final[tuple[str, ...]] = Goal.__slots__  # the columns that sending needs
-_SENDABLE: Final = (  # due, not expired, and no earlier one of its visitor still on its way
+_SENDABLE: Final = (  # due, not expired, and no earlier goal of its visitor is in flight
     f"SELECT {', '.join(GOAL)}, paused_ms, unknown_at_ms FROM goals"  # noqa: S608 - no value in it
     " WHERE destination = ? AND state = 'pending' AND due_at_ms <= ? AND expires_at_ms > ?"
     f" AND {_UNHINDERED} AND {_HAS_NO_NAMESAKE}"
@@ -95,7 +96,7 @@ _BY_AGE: Final = " ORDER BY due_at_ms, id LIMIT 1 {lock_free}"
 _BY_YOUTH: Final = " ORDER BY due_at_ms DESC, id DESC LIMIT 1 {lock_free}"
 _OLDEST: Final = _SENDABLE + _BY_AGE
 _NEWEST: Final = _SENDABLE + _BY_YOUTH
-# While none of the last visitors is known, those who were never asked about go first, then who was asked longest ago.
+# While none of the last visitors is known, visitors never asked about go first, then those asked about longest ago.
 _OLDEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_BY_AGE}"
 _NEWEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_BY_YOUTH}"
 _LONGEST_AGO: Final = (
@@ -110,7 +111,7 @@ _IN_DOUBT: Final = (
     " AND (lease_token IS NULL OR lease_until_ms <= ?)"
 )
 _LOOK_DUE: Final = _IN_DOUBT + _BY_AGE
-# After a restore thousands may have to be looked up: these take turns with what can be sent at once.
+# After a restore, thousands may have to be looked up: these take turns with goals that can be sent immediately.
 _ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_BY_AGE}"
 _RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_BY_AGE}"
 _RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_BY_AGE}"
@@ -132,7 +133,7 @@ _NEXT_DUE: Final = "SELECT min(due_at_ms) FROM goals WHERE destination = ? AND s
 
 # ------------------------------------------------------------------------------------------------- a goal on its way
 
-# The row of the slot lets one claim through after the other; what the one before leased is seen here at the latest.
+# The slot's row serialises claims; at this point at the latest, a claim sees what the previous one leased.
 _BEGIN: Final = (  # no value in it
     "UPDATE goals SET state = 'sending', lease_token = ?, lease_until_ms = ?,"  # noqa: S608
     " first_try_at_ms = coalesce(first_try_at_ms, ?), changed_at_ms = ?"
@@ -159,11 +160,11 @@ _SETTLE: Final = (
     " RETURNING EXISTS (SELECT 1 FROM unknown_visitors"
     " WHERE unknown_visitors.destination = goals.destination AND unknown_visitors.visitor = goals.visitor)"
 )
-_END_ATTEMPT: Final = (  # what was answered, and when it began by DataFast's clock, if the answer shows that
+_END_ATTEMPT: Final = (  # the answer, and when the attempt began by DataFast's clock, if the answer shows it
     "UPDATE attempts SET ended_at_ms = {now}, outcome = ?, status = ?, message = ?,"
     " server_started_at_ms = coalesce(server_started_at_ms, ? - ({now} - started_at_ms)) WHERE id = ?"
 )
-# The goal was due when it was leased, whatever the clock said then.
+# The goal was due when it was leased, whatever the clock says now.
 _FREE: Final = (
     "UPDATE goals SET state = 'pending', lease_token = NULL, lease_until_ms = NULL, changed_at_ms = {now},"
     " due_at_ms = CASE WHEN due_at_ms > {now} THEN {now} ELSE due_at_ms END"
@@ -201,13 +202,13 @@ _SETTLE_LOOK: Final = (
     " delivered_at_ms = CASE WHEN ? THEN {now} ELSE delivered_at_ms END"
     " WHERE id = ? AND state = 'unconfirmed' AND lease_token = ? RETURNING id"
 )
-# One row for each goal that the read-back was about, though it was one request. Nothing depends on these rows, so they
-# are written when the answer is there.
+# One row for each goal in the read-back, although it was one request. Nothing depends on these rows, so they are
+# written when the answer arrives.
 _RECORD_LOOK: Final = (
     "INSERT INTO attempts (goal_id, kind, started_at_ms, ended_at_ms, outcome, status, message, lease_token)"
     " VALUES (?, 'readback', ?, {now}, ?, ?, ?, ?)"
 )
-# From now on the window is known by DataFast's own clock, whatever happens to ours.
+# From now on the window is fixed by DataFast's own clock, whatever happens to ours.
 _DATE: Final = (
     "UPDATE attempts SET server_started_at_ms = ? WHERE goal_id = ? AND kind = 'send' AND outcome = 'unconfirmed'"
 )
@@ -227,7 +228,7 @@ _GIVE_BACK_PROOF: Final = (
 
 
 class DueGoal(NamedTuple):
-    """A goal to send. unknown_at_ms: when DataFast last answered that it does not know its visitor; 0: never."""
+    """A goal to send. unknown_at_ms: when DataFast last said that it does not know the visitor; 0: never."""
 
     goal: Goal
     paused_ms: int
@@ -235,7 +236,7 @@ class DueGoal(NamedTuple):
 
     @property
     def visitor(self) -> str:
-        """Whose goal it is."""
+        """The visitor of the goal."""
         return self.goal.visitor
 
 
@@ -248,21 +249,21 @@ class Group(NamedTuple):
 
 
 def goal_of(values: Sequence[Any]) -> Goal:
-    """The values of `GOAL` as what sending needs. A payment's visitor need not be known."""
+    """A row of `GOAL` as what sending needs. A payment may have no known visitor."""
     goal = dict(zip(GOAL, values, strict=True))
     goal |= {"visitor": goal["visitor"] or "", "metadata": json.loads(goal["metadata"])}
     return Goal(**goal | {"time_is_stated": bool(goal["time_is_stated"])})
 
 
 def destination(conn: Connection, name: str, *, lock: bool) -> tuple[Any, ...]:
-    """The values of `Readiness` of a destination that is registered."""
+    """The values of `Readiness` for a registered destination."""
     [row] = driver_of(conn).ask(_DESTINATION_LOCKED if lock else _DESTINATION, (name,))
     not_before_ms, probing, *others, looks = row
     return not_before_ms, bool(probing), *others, bool(looks)
 
 
 def pause(conn: Connection, name: str) -> tuple[Any, ...] | None:
-    """The values of `pauses.Pause`, and of what else is known of a destination. Locks the row."""
+    """The values of `pauses.Pause` and of the other columns of a destination. Locks the row."""
     return next(iter(driver_of(conn).ask(_PAUSE, (name,))), None)
 
 
@@ -272,12 +273,12 @@ def write_pause(conn: Connection, name: str, values: Sequence[Any], success_at_m
 
 
 def next_unknown(conn: Connection, name: str, at_ms: int) -> None:
-    """An unknown visitor is asked about now; the next one not before this time."""
+    """Record that an unknown visitor is asked about now, and that the next one may be only from this time on."""
     driver_of(conn).ask(_NEXT_UNKNOWN, (at_ms, name))
 
 
 def release_probe(conn: Connection, name: str, token: str) -> None:
-    """The probe gave its lease back unsent, so the next one may go."""
+    """Record that the probe was released unsent, so that the next one may go."""
     driver_of(conn).ask(_RELEASE_PROBE, (name, token))
 
 
@@ -294,7 +295,7 @@ def take_slot(
     tolerance_us: int,
     counted: tuple[str | None, int | None, str] | None = None,
 ) -> bool:
-    """Take the token's next slot, if it is now or within the tolerance.
+    """Take the token's next slot if it is due now or within the tolerance.
 
     counted: count it there: a probe's token, the end of its lease, until which nothing is claimed, and the destination.
     """
@@ -306,18 +307,18 @@ def take_slot(
 
 
 def next_slot_us(conn: Connection, token_hash: str) -> int | None:
-    """When the token's next slot is; None: no worker has ever used this token."""
+    """The time of the token's next slot; None if no worker has ever used this token."""
     return next((int(at_us) for (at_us,) in driver_of(conn).ask(_SLOT, (token_hash,))), None)
 
 
 def due_goal(conn: Connection, name: str, now: int, *, newest: bool, fresh: bool) -> DueGoal | None:
-    """The goal whose turn it is. fresh: of a visitor who was never answered to be unknown."""
+    """The next goal to send. fresh: its visitor has never been reported as unknown."""
     statements = (_OLDEST, _NEWEST), (_OLDEST_FRESH, _NEWEST_FRESH)
     return _due_goal(conn, statements[fresh][newest], (name, now, now, now, now))
 
 
 def longest_ago(conn: Connection, name: str, now: int, asked_before_ms: int) -> DueGoal | None:
-    """The goal of the unknown visitor who was asked about longest ago, before that time."""
+    """The goal of the unknown visitor asked about longest ago, if that was before the given time."""
     return _due_goal(conn, _LONGEST_AGO, (name, now, now, now, now, asked_before_ms))
 
 
@@ -328,30 +329,30 @@ def _due_goal(conn: Connection, statement: str, values: tuple[Any, ...]) -> DueG
 
 
 def last_asked_ms(conn: Connection, goal: Goal) -> int:
-    """When DataFast last answered that it does not know this goal's visitor, to any of the visitor's pending goals."""
+    """When DataFast last said, for any of the visitor's pending goals, that it does not know the visitor."""
     return int(driver_of(conn).ask(_LAST_ASKED, (goal.destination, goal.visitor))[0][0] or 0)
 
 
 def note_asked(conn: Connection, goal: Goal, at_ms: int) -> None:
-    """Write down when DataFast last answered that it does not know this goal's visitor."""
+    """Record when DataFast last said that it does not know this goal's visitor."""
     driver_of(conn).ask(_AS_ASKED, (at_ms, goal.id))
 
 
 def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = None) -> Group | None:
-    """The group whose turn it is to be looked up. restored: whether because of a restore; None: either."""
+    """The next group to look up. restored: whether because of a restore; None: either."""
     statement = {None: _LOOK_DUE, False: _ANSWER_LOST_DUE, True: _RESTORED_DUE}[restored]
     return next((Group(*row) for row in driver_of(conn).ask(statement, (name, now, now))), None)
 
 
 def look_that_hinders(conn: Connection, name: str, now: int, in_line: int) -> Group | None:
-    """The group, in doubt because of a restore, of a visitor who is among the first in line to be sent a goal."""
+    """A group in doubt because of a restore that holds up one of the first goals to be sent."""
     driver = driver_of(conn)
     visitors = [visitor for (visitor,) in driver.ask(_NEXT_IN_LINE, (name, now, in_line))]
     return next((Group(*row) for row in driver.among(_RESTORED_OF_SOME, visitors, (name, now, now))), None)
 
 
 def proof_due(conn: Connection, name: str, now: int) -> str | None:
-    """The visitor whose turn it is to be asked about, held until the transaction ends."""
+    """The next visitor to ask about, locked until the transaction ends."""
     return next((str(visitor) for (visitor,) in driver_of(conn).ask(_PROOF_DUE, (name, now))), None)
 
 
@@ -361,7 +362,7 @@ def any_due(conn: Connection, name: str, now: int) -> bool:
 
 
 def any_due_while_unknown(conn: Connection, name: str, now: int, asked_before_ms: int | None) -> bool:
-    """The same while no visitor is known. asked_before_ms: None while no unknown one may be asked about."""
+    """The same while no visitor is known. asked_before_ms: None if no unknown visitor may be asked about now."""
     driver = driver_of(conn)
     if driver.ask(_ANY_FRESH, (name, now)) or driver.ask(_ANY_LOOK, (name, now)):
         return True
@@ -369,22 +370,23 @@ def any_due_while_unknown(conn: Connection, name: str, now: int, asked_before_ms
 
 
 def next_due_ms(conn: Connection, name: str, now: int) -> int | None:
-    """When the next goal is to be sent or looked up, after now."""
+    """The next time after now at which a goal is to be sent or looked up."""
     driver = driver_of(conn)
     times = [driver.ask(_NEXT_DUE, (name, state, now))[0][0] for state in ("pending", "unconfirmed")]
     return min((int(at_ms) for at_ms in times if at_ms is not None), default=None)
 
 
 def next_proof_ms(conn: Connection, name: str) -> int | None:
-    """When the next visitor may be asked about; None: there is none."""
+    """When the next visitor may be asked about; None if there is none."""
     found = driver_of(conn).ask(_NEXT_PROOF, (name,))[0][0]
     return None if found is None else int(found)
 
 
 def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int, at_ms: int | None) -> int | None:
-    """Lease a goal, write `sending` and the attempt, whose id is returned.
+    """Lease a goal, write `sending` and the attempt, and return the attempt's id.
 
-    None: another process was quicker with a goal of this visitor. at_ms: our clock, if it was compared with DataFast's.
+    None: another process was first with a goal of this visitor. at_ms: our time, if it has been compared with
+    DataFast's.
     """
     attempt = at_ms, token, goal.id
     rows = driver_of(conn).ask_and(_BEGIN, (token, until_ms, now, now, goal.id), _WRITE_AHEAD, attempt)
@@ -392,13 +394,13 @@ def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int, at_
 
 
 def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool | None:
-    """Write what becomes of a goal that was sent, and of its attempt; None: the claim no longer holds its lease.
+    """Write the outcome of a sent goal and its attempt; None: the claim no longer holds its lease.
 
-    The answer: whether the destination is remembered not to know the visitor.
+    Returns whether the destination is on record as not knowing the visitor.
     """
     delivered, in_doubt = ruling.state is GoalState.DELIVERED, ruling.state is GoalState.UNCONFIRMED
     unknown = ruling.health is Health.UNKNOWN_VISITOR
-    not_counted = unknown and not ruling.unknown_visitor  # then the retry schedule has not begun
+    not_counted = unknown and not ruling.unknown_visitor  # if so, the retry schedule has not begun
     values = (
         *_settled(ruling),
         int(ruling.counts and not claim.probe),
@@ -423,7 +425,7 @@ def _settled(ruling: Settlement) -> tuple[Any, ...]:
 
 
 def give_back(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool:
-    """A goal is free again and was not sent. confirmed: whether the database had said that the attempt was recorded."""
+    """Release a goal that was not sent. confirmed: whether the database had confirmed that the attempt was recorded."""
     driver = driver_of(conn)
     if not driver.ask(_GIVE_BACK, (claim.goal.first_try_at_ms is None, claim.goal.id, claim.token)):
         return False
@@ -432,26 +434,26 @@ def give_back(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool
 
 
 def free_vanished(conn: Connection) -> list[int]:
-    """Goals that a worker of a former release leased and did not send are free again; their ids."""
+    """Release goals that a worker of an earlier release leased and did not send; return their ids."""
     return [goal_id for (goal_id,) in driver_of(conn).ask(_FREE_VANISHED)]
 
 
 def lease_group(
     conn: Connection, name: str, group: Group, token: str, now: int, until_ms: int
 ) -> list[tuple[Goal, int, int, str | None]]:
-    """Lease goals in doubt: (goal, looks, absent, reason) of each, in their order."""
+    """Lease goals in doubt; return (goal, looks, absent, reason) for each, in order."""
     rows = driver_of(conn).ask(_LEASE_GROUP, (token, until_ms, name, *group, now))
     goals = [(goal_of(goal), looks, absent, reason) for *goal, looks, absent, reason in rows]
     return sorted(goals, key=lambda row: row[0].id)
 
 
 def give_back_group(conn: Connection, token: str) -> None:
-    """Goals that were leased to be looked up are free again."""
+    """Release goals that were leased for a look-up."""
     driver_of(conn).ask(_GIVE_BACK_GROUP, (token,))
 
 
 def delivered(conn: Connection, name: str, group: Group) -> list[tuple[int, str, str | None]]:
-    """(id, description, DataFast's id) of the goals of a group that are known to be delivered."""
+    """(id, description, DataFast's id) of the delivered goals of a group."""
     return driver_of(conn).ask(_DELIVERED, (name, *group))
 
 
@@ -461,7 +463,7 @@ def arrived(conn: Connection, goal_ids: Sequence[int]) -> list[tuple[int, str | 
 
 
 def settle_look(conn: Connection, look: LookClaim, ruling: LookRuling) -> bool:
-    """Write what a read-back showed about a goal, if the claim still holds its lease."""
+    """Write the result of a read-back for a goal, if the claim still holds its lease."""
     driver, goal_id, settlement = driver_of(conn), ruling.goal.goal.id, ruling.settlement
     counted = int(ruling.looked), int(ruling.absent), ruling.remote_id, settlement.state is GoalState.DELIVERED
     if not driver.ask(_SETTLE_LOOK, (*_settled(settlement), *counted, goal_id, look.token)):
@@ -474,18 +476,18 @@ def settle_look(conn: Connection, look: LookClaim, ruling: LookRuling) -> bool:
 
 
 def lease_proof(conn: Connection, claim: ProofClaim, until_ms: int) -> int:
-    """Let only this worker ask about a visitor; how often in a row there was no answer."""
+    """Lease a visitor to ask about; return how many requests in a row had no answer."""
     return int(driver_of(conn).ask(_LEASE_PROOF, (claim.token, until_ms, claim.destination, claim.visitor))[0][0])
 
 
 def settle_proof(
     conn: Connection, claim: ProofClaim, known: bool | None, again_in_ms: int, message: str | None
 ) -> bool:
-    """Write whether a visitor is known (None: the answer does not tell), if the claim still holds its lease."""
+    """Write whether a visitor is known (None: inconclusive), if the claim still holds its lease."""
     values = (known, again_in_ms, message, int(known is None), claim.destination, claim.visitor, claim.token)
     return bool(driver_of(conn).ask(_SETTLE_PROOF, values))
 
 
 def give_back_proof(conn: Connection, claim: ProofClaim) -> None:
-    """A visitor who was leased to be asked about is free again."""
+    """Release a visitor who was leased to be asked about."""
     driver_of(conn).ask(_GIVE_BACK_PROOF, (claim.destination, claim.visitor, claim.token))

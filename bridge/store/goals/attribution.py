@@ -1,7 +1,7 @@
-"""Whether purchases have visitors: of each source, the last goals from events where a visitor can be handed over.
+"""Whether purchases have visitors: for each source, the last goals from events that can carry a visitor.
 
-`read` asks the database, only by index; the rest judges what it found. `/status`, `/metrics`, `doctor` and all others
-ask here.
+`read` queries the database, only by index; the rest evaluates the result. `/status`, `/metrics`, `doctor` and all
+others use this module.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LAST: Final = 20  # goals of a source, each of another event
-_GOALS: Final = 5  # of one event are read at the most
-LEAST: Final = 8  # goals are needed before anything is said
+LAST: Final = 20  # goals of a source, each from a different event
+_GOALS: Final = 5  # goals of one event are read at most
+LEAST: Final = 8  # goals are needed for a statement
 SETTLED_MS: Final = 15 * 60_000  # younger goals may still find their visitor
-LOOKED_INTO: Final = 8  # goals without a visitor are asked why they have none
+LOOKED_INTO: Final = 8  # goals without a visitor are checked for the cause
 OTHERS_MS: Final = 30 * 86_400_000
 _MANY: Final = 1_000  # more than this is not counted
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """How many of the last goals of a source have a visitor.
+    """How many of a source's last goals have a visitor.
 
-    kind: what their events are (`purchase`, `sign-up`, …), `goal` if that is not one thing. through: one of
-    `bridge.identity.sentences.WAYS` -> how many found their visitor so. causes: why others did not, the commonest
-    first: a word, the path it is about (or none), how many of those that were looked into. example: one of them.
-    others: goals of 30 days without a visitor from other events, up to 1,000.
+    kind: what their events are (`purchase`, `sign-up`, …), `goal` if they differ. through: one of
+    `bridge.identity.sentences.WAYS` -> how many found their visitor that way. causes: why others did not, the commonest
+    first: a word, the path concerned (or none), how many of those checked. example: one of them. others: goals of 30
+    days without a visitor from other events, up to 1,000.
     """
 
     source: str
@@ -54,12 +54,12 @@ class Attribution:
         return sum(self.through.values())
 
     def lacks(self, share: float) -> bool:
-        """Whether fewer than this share have a visitor. Of too few goals nothing is said."""
+        """Whether fewer than this share have a visitor. False if there are too few goals to tell."""
         return self.goals >= LEAST and self.named < share * self.goals
 
 
 def read(conn: Connection, sources: Iterable[str], now: int) -> tuple[Attribution, ...]:
-    """For each of these sources that has such goals, or others without a visitor."""
+    """The attribution of each of these sources that has such goals, or others without a visitor."""
     found = (_of(conn, source, now) for source in sources)
     return tuple(one for one in found if one.goals or one.others)
 
@@ -80,7 +80,7 @@ def _of(conn: Connection, source: str, now: int) -> Attribution:
 
 
 def _one_of_each(newest: Iterable[Any]) -> list[Any]:
-    """One goal of each of the last events, because a purchase that makes two goals is one purchase."""
+    """One goal for each of the last events, because a purchase that makes two goals is one purchase."""
     found: dict[int, Any] = {}
     for row in newest:
         if row.event_id not in found or (_has_visitor(row) and not _has_visitor(found[row.event_id])):
@@ -89,12 +89,12 @@ def _one_of_each(newest: Iterable[Any]) -> list[Any]:
 
 
 def _has_visitor(row: Any) -> bool:
-    """A visitor whom DataFast never knew does not count."""
+    """Whether a goal has a visitor. One whom DataFast never knew does not count."""
     return row.visitor is not None and not (row.state == "rejected" and row.reason == "unknown_visitor")
 
 
 def through(provenance: str | None) -> str:
-    """Through what a goal with a visitor found it (`bridge.identity.sentences.WAYS`), by its column `provenance`."""
+    """How a goal found its visitor (`bridge.identity.sentences.WAYS`), from its column `provenance`."""
     return way(json.loads(provenance)) if provenance else "event"
 
 
@@ -104,8 +104,8 @@ def through(provenance: str | None) -> str:
 def _causes(conn: Connection, unnamed: list[Any]) -> tuple[tuple[str, str, int], ...]:
     """Why these have no visitor, the commonest cause first.
 
-    strangers: DataFast does not know the visitor that they name. other_ids: another id is at that path. nothing: there
-    is no candidate.
+    strangers: DataFast does not know the visitor they name. other_ids: there is a different id at that path. nothing:
+    there is no candidate.
     """
     traces = {row.id: row.trace for row in conn.execute(_TRACES, {"ids": [row.event_id for row in unnamed]})}
     counts = Counter(_cause(row, traces.get(row.event_id)) for row in unnamed)

@@ -1,8 +1,8 @@
-"""Drafts become goals: once, by their once key, with the visitor that is known by then, or parked until one is.
+"""Make goals from drafts: once per once key, with the visitor known by then, or parked until one is known.
 
 The first event makes a goal. A later one with the same once key never makes a second one, but may add to it: while the
 goal is parked, unattributed or expired unsent, it takes the event's visitor, keys and a new wait.
-`bridge.store.goals.parking` sees to parked goals.
+`bridge.store.goals.parking` handles parked goals.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TEST_PAYMENT: Final = "a test event: its payment is never sent"
 
 @dataclass(frozen=True, slots=True)
 class MadeGoal:
-    """What became of a draft. outcome: made | merged (an earlier event's goal took something from it) | known."""
+    """The result for a draft. outcome: made | merged (an earlier event's goal took something from it) | known."""
 
     draft: GoalDraft
     outcome: str
@@ -49,7 +49,7 @@ class MadeGoal:
 
     @property
     def unproved(self) -> bool:
-        """Whether it waits until its destination has said whether it knows the visitor."""
+        """Whether it waits for its destination to say whether it knows the visitor."""
         return self.state is GoalState.PARKED and self.found is not None and self.found.unproved
 
 
@@ -87,10 +87,10 @@ def make(
 
 @dataclass(frozen=True, slots=True)
 class ForetoldGoal:
-    """What would become of a draft. outcome: new | merged (the goal that is there would take something) | known.
+    """The expected result for a draft. outcome: new | merged (the existing goal would take something) | known.
 
-    goal_id: of the goal that is there; None for a new one, or one that an earlier draft would make. state: the one that
-    it would begin in, or is in; `expired` if it is too old to be sent.
+    goal_id: of the existing goal; None for a new one, or one that an earlier draft would make. state: its initial or
+    current state; `expired` if it is too old to be sent.
     """
 
     rule_id: str
@@ -107,7 +107,7 @@ class ForetoldGoal:
 def foretell(
     conn: Connection, drafts: Sequence[GoalDraft], settings: Settings, now: int, made: Collection[tuple[str, str]]
 ) -> list[ForetoldGoal]:
-    """What `make` would do, by what is remembered now; nothing is written. made: goals that there would be by then."""
+    """What `make` would do with the current memory; writes nothing. made: goals that would exist by then."""
     keys = [key for draft in drafts for key in draft.keys]
     links = learning.recall(conn, keys)
     learning.recall_customers(conn, links, keys)
@@ -154,7 +154,7 @@ def _merged(
 
 
 def _resolve(draft: GoalDraft, links: KnownLinks, strangers: Strangers, settings: Settings) -> FoundVisitor | None:
-    """The visitor: of the event, else of its thread, else (without strong keys, or in a test) of its customer."""
+    """The visitor: the event's, else its thread's, else (without strong keys, or in a test) its customer's."""
     weak = draft.dry or not links.strong(draft.keys)
     first = settings.bridge_customer_visitor == "first"
     found = resolve(
@@ -168,7 +168,7 @@ def _resolve(draft: GoalDraft, links: KnownLinks, strangers: Strangers, settings
         first=first,
         people=parking.matched(settings),
     )
-    return None if found is not None and found.unproved and draft.dry else found  # nobody is asked about a test
+    return None if found is not None and found.unproved and draft.dry else found  # DataFast is not asked about tests
 
 
 def _row(
@@ -201,7 +201,7 @@ def _row(
 def _born(
     draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
 ) -> dict[str, Any]:
-    """The columns that say in which state a goal begins, and until when."""
+    """The columns for a goal's initial state, and how long it lasts."""
     wait_ms = draft.planned.wait_ms or settings.bridge_park
     start_ms = draft.happened_at_ms if draft.time_is_stated else draft.event.received_at_ms
     values: dict[str, Any] = {
@@ -239,7 +239,7 @@ def _born(
 
 
 def _borrowed(draft: GoalDraft) -> str | None:
-    """The borrowed candidates, although none is known: with a new key they are asked about again."""
+    """The borrowed candidates, although none is known: after a new key they are asked about again."""
     left = [item for item in draft.own if item.borrowed]
     return as_json(as_own(left)) if left else None
 
@@ -257,9 +257,9 @@ def _write_keys(conn: Connection, made: Iterable[MadeGoal], now: int) -> None:
 def _merge(
     conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int, *, write: bool = True
 ) -> tuple[Row[Any] | None, dict[str, Any] | None]:
-    """The existing goal, if there is one, and the columns that it takes from this draft; None: it takes nothing.
+    """The existing goal, if any, and the columns that it takes from this draft; None: it takes nothing.
 
-    born: the columns with which the draft would begin as a goal of its own. write: whether it takes them now.
+    born: the columns that the draft would have as a new goal. write: whether to write them now.
     """
     place = dict(zip(("of", "once"), draft.place, strict=True))
     goal = conn.execute(_BY_PLACE if write else _FIND, place).one_or_none()
@@ -285,7 +285,7 @@ def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> 
     if born["state"] == "unattributed":
         return None
     until = max(goal.parked_until_ms or 0, born["parked_until_ms"])
-    # The customer may answer after the grace of every event of the goal that has strong keys.
+    # The customer may answer only after the grace period of every event of the goal that has strong keys.
     weak_at = max((at for at in (goal.weak_at_ms, born["weak_at_ms"]) if at is not None), default=None)
     values = {"parked_until_ms": until, "weak_at_ms": weak_at, "wait_ms": born["wait_ms"]}
     if goal.to_prove is not None and born["to_prove"] is None:

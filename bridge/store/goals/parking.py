@@ -1,9 +1,9 @@
-"""Parked goals: what wakes them, when they are looked at again, and what becomes of them.
+"""Parked goals: what wakes them, when they are checked again, and how their wait ends.
 
-A goal with strong keys does not ask its customer before the grace is over, and no wait ends while an event that came in
-time is still to be routed, so the order in which events arrive makes no difference. Links are learned here, because
-what is learned wakes the goals that waited for it, in the same transaction.
-Every transition is guarded by the state from which it starts.
+A goal with strong keys does not use its customer's visitor before the grace period is over, and no wait ends while an
+event that arrived in time is still to be routed, so the order in which events arrive makes no difference. Links are
+learned here, because learning wakes the goals that waited for it, in the same transaction. Every transition is guarded
+by the state from which it starts.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 AT_ONCE: Final = 200  # goals per sweep
-LOOK_AGAIN_MS: Final = 1_000  # while events that may name a visitor wait to be routed
+LOOK_AGAIN_MS: Final = 1_000  # the delay while events that may name a visitor wait to be routed
 FORGOTTEN_KEY: Final = "waits again: the key through which its visitor was found is forgotten"
-DRY_RULE: Final = "rule"  # why a goal is dry that a person may send
+DRY_RULE: Final = "rule"  # why a goal is dry and a person may still send it
 
-# The columns of a goal that was never tried.
+# The columns for a goal that was never tried.
 FRESH: Final = {"attempts": 0, "first_try_at_ms": None, "unknown_visitor_tries": 0, "unknown_at_ms": 0, "paused_ms": 0}
 
 # The first to change the state wins: a worker that sends, a sweep, or another event.
@@ -48,14 +48,14 @@ CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.sta
 
 
 def learn(conn: Connection, observations: Sequence[Observation], settings: Settings, now: int) -> KnownLinks:
-    """Remember what events link, and wake the goals that waited for it."""
+    """Learn the links in these events, and wake the goals that waited for them."""
     links = learning.learn(conn, observations, now)
     _look(conn, _waiting_for(conn, links.gained | links.met, links.customers_gained), settings, now)
     return links
 
 
 def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: str = HINT) -> KnownLinks:
-    """Learn from outside that a key belongs to a visitor. event: what this is called in a provenance."""
+    """Learn from outside that a key belongs to a visitor. event: the name of this origin in a provenance."""
     now = clock.read_ms(conn)
     named = NamedVisitor(visitor, event)
     return learn(conn, [Observation((key,), now, event, named=named)], settings, now)
@@ -81,7 +81,7 @@ def found_by(conn: Connection, key: Key) -> list[int]:
 
 
 def look_anew(conn: Connection, goal_ids: Sequence[int], settings: Settings) -> None:
-    """Have goals that were not sent yet look for their visitor once more, after a key was forgotten."""
+    """Make goals that were not sent yet look for their visitor again, after a key was forgotten."""
     now = clock.read_ms(conn)
     for goal in conn.execute(_NOT_SENT, {"ids": goal_ids}).all():
         until = now + goal.wait_ms
@@ -94,7 +94,7 @@ def look_anew(conn: Connection, goal_ids: Sequence[int], settings: Settings) -> 
 def _waiting_for(conn: Connection, threads: Collection[str], customers: Collection[str]) -> Sequence[Any]:
     """The goals that wait for a key of these threads, or for these customers, in the order of their events.
 
-    A goal waits for a customer whom its event names, and for one who was seen with its purchase.
+    A goal waits for a customer named by its event, and for one seen with its purchase.
     """
     ids = statements.of_links(conn, threads, customers)
     return conn.execute(_PARKED, {"ids": ids}).all() if ids else ()
@@ -104,9 +104,9 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 
 
 def sweep(conn: Connection, settings: Settings, *, judged: Callable[[Connection], int] = clock.read_ms) -> int:
-    """Look at the parked goals whose grace or wait is over. Returns how many changed their state.
+    """Decide about parked goals whose grace period or wait is over. Returns how many changed state.
 
-    judged: the time by which a wait may be ended (`Timekeeper.judged`).
+    judged: the time that decides whether a wait is over (`Timekeeper.judged`).
     """
     now = clock.read_ms(conn)
     if conn.execute(_DUE, {"now": now, "limit": 1}).first() is None:
@@ -118,14 +118,14 @@ def sweep(conn: Connection, settings: Settings, *, judged: Callable[[Connection]
 
 
 def gathered(rule_id: str) -> str:
-    """What a goal says about itself that a rule with `enabled: dry` made."""
+    """The message of a goal made by a rule with `enabled: dry`."""
     return f"made by a rule with `enabled: dry`: `goals send --rule {rule_id}` sends it"
 
 
 def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
     """Try the next candidate of a goal that was rejected because DataFast never knew its visitor.
 
-    True: the goal waits with another visitor. False: there is no other one, and the goal's message says so.
+    True: the goal waits with another visitor. False: there is none, and the goal's message says so.
     """
     goal = conn.execute(_REJECTED, {"goal": goal_id}).first()
     if goal is None:
@@ -146,7 +146,7 @@ def _other(goal: Row[Any], found: FoundVisitor, now: int) -> dict[str, Any]:
 
 
 class _Recalled:
-    """What is remembered about some goals now: their keys, what these link, and which visitors are of no use."""
+    """The current memory about some goals: their keys, what these link, and which visitors are passed over."""
 
     def __init__(self, conn: Connection, some: Sequence[Row[Any]], settings: Settings, now: int) -> None:
         self.keys = statements.keys_of(conn, [goal.id for goal in some])
@@ -179,18 +179,18 @@ class _Recalled:
 
 
 def matched(settings: Settings) -> tuple[str, ...]:
-    """The kinds of people by whom visitors are found."""
+    """The kinds of people through whom visitors are found."""
     chosen = {"user": settings.bridge_match_user, "email": settings.bridge_match_email}
     return tuple(kind for kind in PEOPLE if chosen[kind] == "on")
 
 
 def _own_of(goal: Row[Any]) -> Sequence[NamedVisitor]:
-    """The candidates that the goal's own events name, except those that were refused."""
+    """The candidates named by the goal's own events, except those that were refused."""
     return FoundVisitor.from_json(json.loads(goal.provenance)).own if goal.provenance else ()
 
 
 def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now: int) -> int:
-    """Decide about parked goals by what is remembered now; how many changed their state."""
+    """Decide about parked goals with the current memory; return how many changed state."""
     if not parked:
         return 0
     recalled = _Recalled(conn, parked, settings, now)
@@ -234,13 +234,13 @@ def _decided(
 
 
 def without_visitor(now: int) -> dict[str, Any]:
-    """The columns of a payment that is sent though nobody knows whose it is: the money came in."""
+    """The columns for a payment sent without a known visitor: the money came in."""
     message = "no visitor was found: it is sent without one"
     return {"state": "pending", "reason": "no_visitor", "message": message, "due_at_ms": now}
 
 
 def _waits_for(goal: Row[Any], found: FoundVisitor | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """What a goal says about itself while it waits for a proof or, if the visitor was unknown, for a link."""
+    """The message of a goal that waits for a proof or, if the visitor was unknown, for a link."""
     if found is not None:
         return to_prove(found) if goal.to_prove != found.visitor else {}
     if goal.to_prove is None:
@@ -249,7 +249,7 @@ def _waits_for(goal: Row[Any], found: FoundVisitor | None, pairs: Sequence[tuple
 
 
 def to_prove(found: FoundVisitor) -> dict[str, Any]:
-    """The columns of a goal that waits until its destination has said whether it knows this visitor."""
+    """The columns for a goal that waits for its destination to say whether it knows this visitor."""
     return {
         "to_prove": found.visitor,
         "provenance": as_json(found),
@@ -259,7 +259,7 @@ def to_prove(found: FoundVisitor) -> dict[str, Any]:
 
 
 def proved(conn: Connection, destination: str, visitor: str, settings: Settings) -> None:
-    """The destination has said whether it knows this visitor: decide about the goals that waited for that."""
+    """Decide about the goals that waited for the destination to say whether it knows this visitor."""
     _look(conn, conn.execute(_TO_PROVE, {"visitor": visitor, "of": destination}).all(), settings, clock.read_ms(conn))
 
 
@@ -276,19 +276,20 @@ def _attributed(found: FoundVisitor, now: int) -> dict[str, Any]:
 
 
 def _is_over(goal: Row[Any], unrouted_ms: int | None, now: int) -> bool:
-    """Whether its wait is over, and every event that came in time has been routed."""
+    """Whether a goal's wait is over, and every event that arrived in time has been routed."""
     return goal.parked_until_ms <= now and not _may_speak(unrouted_ms, goal.parked_until_ms)
 
 
 def _may_speak(unrouted_ms: int | None, until_ms: int | None) -> bool:
-    """Whether an event that came in time is still to be routed."""
+    """Whether an event that arrived in time is still to be routed."""
     return unrouted_ms is not None and until_ms is not None and unrouted_ms <= until_ms
 
 
 def first_look(until_ms: int, weak_at_ms: int | None) -> int:
-    """When a goal that is parked now has to be looked at although no link arrived. Its age counts when it is sent.
+    """When to check a newly parked goal even if no link arrives. Its age is checked when it is sent.
 
-    If its grace is over already (routing was behind), that is at once, because its customer was not asked yet.
+    If its grace period is over already (routing was behind), it is checked immediately, because its customer was not
+    considered yet.
     """
     return until_ms if weak_at_ms is None else min(until_ms, weak_at_ms)
 

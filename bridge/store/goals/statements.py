@@ -1,4 +1,4 @@
-"""The statements that make goals of events, as text: each goes by an index. They decide nothing.
+"""The SQL text that makes goals from events. Each statement uses an index and decides nothing.
 
 What runs less than once per event, such as parking and merging, is written with SQLAlchemy in the module that decides
 it.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.identity.choice import Evidence
     from bridge.model import NamedVisitor
 
-    Place = tuple[str, str]  # a destination and what is unique there: a once key, a visitor
+    Place = tuple[str, str]  # a destination and something unique there: a once key, a visitor
 
 _COLUMNS: Final = (
     "event_id", "source", "rule_id", "rules_hash", "destination", "once_key", "test", "name", "description", "metadata",
@@ -44,7 +44,7 @@ _KEYS_OF: Final = (
     "SELECT g.goal_id, k.key, k.kind, k.ref FROM goal_keys g JOIN link_keys k ON k.key = g.key"
     " WHERE g.goal_id IN ({names}) ORDER BY g.goal_id, g.key"
 )
-_SEEN_WITH: Final = (  # goals of the purchases that were seen with these customers
+_SEEN_WITH: Final = (  # goals of purchases seen with these customers
     "SELECT DISTINCT g.goal_id FROM link_events e"  # noqa: S608 - no value in it
     f"{MATES} JOIN link_keys k ON k.key = mate.key JOIN link_keys t ON t.thread = k.thread AND t.{USES}"
     " JOIN goal_keys g ON g.key = t.key WHERE e.key IN ({names})"
@@ -65,13 +65,13 @@ _FORGET_UNKNOWN: Final = "DELETE FROM unknown_visitors WHERE destination = ? AND
 
 
 def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[Place, int]:
-    """Write goals, except those that exist already; the ids of the new ones."""
+    """Write goals, except those that exist already; return the ids of the new ones."""
     written = driver_of(conn).insert(_MAKE, [tuple(row[name] for name in _COLUMNS) for row in rows])
     return {(destination, once_key): goal_id for goal_id, destination, once_key in written}
 
 
 def write_keys(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
-    """Remember which keys lead to which goals: (goal id, key)."""
+    """Record which keys lead to which goals: (goal id, key)."""
     driver_of(conn).insert(_WRITE_KEYS, rows)
 
 
@@ -89,14 +89,14 @@ def made_before(conn: Connection, places: Iterable[Place]) -> set[Place]:
 
 
 def of_links(conn: Connection, threads: Collection[str], customers: Collection[str]) -> list[int]:
-    """The goals of these threads, those of these customers, and those of purchases that were seen with them."""
+    """The goals of these threads, of these customers, and of purchases seen with them."""
     driver, whose = driver_of(conn), sorted(customers)
     found = driver.among(_OF_THREADS, sorted(threads)) + driver.among(_OF_KEYS, whose) + driver.among(_SEEN_WITH, whose)
     return sorted({goal_id for (goal_id,) in found})
 
 
 def ask_about(conn: Connection, pairs: Iterable[Place], now: int) -> None:
-    """Have these (destination, visitor) asked about, unless that was done."""
+    """Queue these (destination, visitor) pairs to be asked about, unless already done."""
     driver_of(conn).insert(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
 
 
@@ -106,7 +106,7 @@ def trouble(conn: Connection, destination: str, visitor: str) -> str | None:
 
 
 def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], now: int) -> Strangers:
-    """What destinations have said of these visitors, as far as they were asked."""
+    """What destinations have said about these visitors, as far as they were asked."""
     borrowed: dict[str, bool] = {}
     for item in candidates:
         borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
@@ -121,10 +121,10 @@ def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], n
 
 
 def note_unknown(conn: Connection, destination: str, visitor: str) -> None:
-    """A destination finally said that it does not know this visitor."""
+    """Record a destination's final answer that it does not know this visitor."""
     driver_of(conn).ask(_NOTE_UNKNOWN, (destination, visitor))
 
 
 def forget_unknown(conn: Connection, destination: str, visitor: str) -> None:
-    """A destination knows this visitor after all."""
+    """Record that a destination knows this visitor after all."""
     driver_of(conn).ask(_FORGET_UNKNOWN, (destination, visitor))

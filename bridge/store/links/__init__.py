@@ -1,1 +1,1 @@
-"""What events taught about visitors: keys, threads, evidence, and what was asked at Stripe."""
+"""What events have taught about visitors: keys, threads, evidence, and the questions put to Stripe."""

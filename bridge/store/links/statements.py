@@ -1,4 +1,4 @@
-"""The statements of `links`: each goes by an index, however many links there are. They decide nothing."""
+"""The SQL text of `links`. Each statement uses an index, however many links there are, and decides nothing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 # -------------------------------------------------------------------- what runs for each event
 
-_LOCK_POSTGRESQL: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the turn to learn, of this program alone
+_LOCK_POSTGRESQL: Final = "SELECT pg_advisory_xact_lock(7318349394477056)"  # the id of this program's lock for learning
 _WRITE_KEYS: Final = (
     "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses, certain_at_ms) VALUES {rows}"
     " ON CONFLICT (key) DO UPDATE SET used_at_ms = excluded.used_at_ms, uses = link_keys.uses + excluded.uses,"
     " certain_at_ms = coalesce(link_keys.certain_at_ms, excluded.certain_at_ms)"
     " RETURNING key, thread, stopped_at_ms, certain_at_ms, uses"
 )
-_EXPECT: Final = (  # a row for a key that no event has named yet
+_EXPECT: Final = (  # creates a row for a key that no event has named yet
     "INSERT INTO link_keys (key, kind, ref, thread, created_at_ms, used_at_ms, uses) VALUES {rows}"
     " ON CONFLICT (key) DO NOTHING"
 )
@@ -60,10 +60,10 @@ _OF_THREADS: Final = (
 _OF_KEYS: Final = f"SELECT {_EVIDENCE} FROM link_visitors v WHERE v.key IN ({{names}})"  # noqa: S608 - no value in it
 _SIZES: Final = "SELECT thread, count(*) FROM link_keys WHERE thread IN ({names}) GROUP BY thread"
 _RENAME: Final = "UPDATE link_keys SET thread = ? WHERE thread = ?"
-# Each BETWEEN is true of every row. Without statistics PostgreSQL believes that a value is that of a 200th of all rows,
-# and would walk over the table; with these it expects few rows, and goes by the indexes.
+# Each BETWEEN is true for every row. Without statistics PostgreSQL assumes that a value matches one row in 200 and
+# would scan the table; with these it expects few rows and uses the indexes.
 USES: Final = "uses BETWEEN 0 AND 999999999999"
-MATES: Final = (  # what else the events of `link_events e` named
+MATES: Final = (  # the other keys that the events of `link_events e` named
     " JOIN link_events mate ON mate.event_id = e.event_id AND mate.element = e.element"
     " AND e.element BETWEEN 0 AND 999999999 AND mate.event_id BETWEEN e.event_id AND e.event_id"
 )
@@ -82,13 +82,13 @@ _CUSTOMERS_WITH: Final = (
     "SELECT DISTINCT e.key, c.key, c.kind, c.ref FROM link_events e"  # noqa: S608 - no value in it
     f"{MATES} JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({{names}})"
 )
-_GUESTS: Final = (  # the addresses that events of these keys named without a customer
+_GUESTS: Final = (  # the addresses named by events of these keys that name no customer
     "SELECT DISTINCT e.key, a.key FROM link_events e"  # noqa: S608 - no value in it
     f"{MATES} JOIN link_keys a ON a.key = mate.key AND a.kind = 'email' WHERE e.key IN ({{names}})"
     " AND NOT EXISTS (SELECT 1 FROM link_events o JOIN link_keys c ON c.key = o.key AND c.kind = 'customer'"
     " WHERE o.event_id = e.event_id AND o.element = e.element)"
 )
-_NAMED_TOGETHER: Final = (  # each event of these keys, with each customer that it named, or NULL
+_NAMED_TOGETHER: Final = (  # every event of these keys, with every customer that it named, or NULL
     "SELECT e.key, e.event_id, e.element, e.named, c.key FROM link_events e"  # noqa: S608 - no value in it
     f"{MATES} LEFT JOIN link_keys c ON c.key = mate.key AND c.kind = 'customer' WHERE e.key IN ({{names}})"
 )
@@ -103,7 +103,7 @@ _EDGES: Final = (
 
 
 def lock(conn: Connection) -> None:
-    """Wait for the turn to learn, until this transaction ends. On SQLite a write transaction has it anyway."""
+    """Take the lock for learning until this transaction ends. On SQLite, a write transaction holds it anyway."""
     if conn.dialect.name == "postgresql":
         driver_of(conn).ask(_LOCK_POSTGRESQL)
 
@@ -111,7 +111,7 @@ def lock(conn: Connection) -> None:
 class KeyRow(NamedTuple):
     """A key's row. thread: None for a weak one; uses: how many events have named it.
 
-    certain_at_ms: since when a person's key is surely a person's.
+    certain_at_ms: since when it is certain that a person's key identifies a person.
     """
 
     key: str
@@ -122,12 +122,12 @@ class KeyRow(NamedTuple):
 
     @property
     def is_mute(self) -> bool:
-        """Whether a person's key leads nowhere: it was stopped, or may be the id of something else."""
+        """Whether a person's key leads nowhere: it was stopped, or may be an id of something else."""
         return self.stopped_at_ms is not None or self.certain_at_ms is None
 
 
 def write_keys(conn: Connection, keys: Mapping[str, Key], uses: Mapping[str, int], now: int) -> list[KeyRow]:
-    """Write the row of each key, in sorted order, and read it. uses: how many events name it now."""
+    """Write and read the row of each key, in sorted order. uses: how many events name it now."""
     rows = [
         (
             *(name, key.kind, key.id, name if key.strong else None),
@@ -139,7 +139,7 @@ def write_keys(conn: Connection, keys: Mapping[str, Key], uses: Mapping[str, int
 
 
 def expect(conn: Connection, keys: Iterable[Key], now: int) -> None:
-    """Have rows for people whom goals of test events wait for, so that what names them wakes these goals."""
+    """Create rows for people for whom goals of test events wait, so that an event naming them wakes the goals."""
     driver_of(conn).insert(_EXPECT, [(key.text, key.kind, key.id, None, now, now, 1) for key in keys])
 
 
@@ -148,7 +148,7 @@ def read_keys(conn: Connection, keys: Sequence[str]) -> list[KeyRow]:
 
 
 def write_edges(conn: Connection, observations: Iterable[Observation]) -> None:
-    """Note which keys each event named together."""
+    """Record which keys each event named together."""
     rows = [
         (key.text, observation.event_id, observation.element, observation.named is not None)
         for observation in observations
@@ -159,7 +159,7 @@ def write_edges(conn: Connection, observations: Iterable[Observation]) -> None:
 
 
 def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
-    """Note who was named with which keys: the earliest and the latest of what is known already and this."""
+    """Record who was named with which keys, extending the earliest and latest times already known."""
     rows = [
         (item.key, item.visitor, item.sure, *_of_mention(item.first), *_of_mention(item.last), item.borrowed)
         for item in sorted(evidence, key=lambda item: (item.key, item.visitor))
@@ -172,7 +172,7 @@ def _of_mention(mention: Mention) -> tuple[int, int | None, str]:
 
 
 def evidence_of_threads(conn: Connection, threads: Sequence[str]) -> Iterator[tuple[str, Evidence]]:
-    """(thread, evidence) of everything that is known of these threads."""
+    """(thread, evidence) for everything known about these threads."""
     for thread, *row in driver_of(conn).among(_OF_THREADS, threads):
         yield thread, _evidence(row)
 
@@ -194,27 +194,27 @@ def _evidence(row: Sequence[Any]) -> Evidence:
 
 
 def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, Key]]:
-    """(thread, key): the customers and people that were named together with the threads' keys."""
+    """(thread, key): the customers and people named together with the threads' keys."""
     return [(thread, Key(*customer)) for thread, *customer in driver_of(conn).among(_CUSTOMERS, threads)]
 
 
 def people_of(conn: Connection, customers: Sequence[str]) -> list[tuple[str, Key]]:
-    """(customer, person): the people that were named together with these customers."""
+    """(customer, person): the people named together with these customers."""
     return [(one, Key(*person)) for one, *person in driver_of(conn).among(_PEOPLE_OF, customers)]
 
 
 def customers_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, Key]]:
-    """(person, customer): the customers that were named together with these people."""
+    """(person, customer): the customers named together with these people."""
     return [(one, Key(*other)) for one, *other in driver_of(conn).among(_CUSTOMERS_WITH, people)]
 
 
 def guests_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, str]]:
-    """(person, address): the addresses that were named together with these people, where no customer was named."""
+    """(person, address): the addresses named together with these people by events without a customer."""
     return [(person, address) for person, address in driver_of(conn).among(_GUESTS, people) if address != person]
 
 
 def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
-    """Of these keys those whose events name one common customer (`keys_of_one_customer`)."""
+    """Those of these keys whose events name one common customer (`keys_of_one_customer`)."""
     events: dict[tuple[str, int, int], tuple[set[str], bool | None]] = {}
     for key, event_id, element, named, customer in driver_of(conn).among(_NAMED_TOGETHER, keys):
         mine, _ = events.setdefault((key, event_id, element), (set(), named))
@@ -229,7 +229,7 @@ def sizes(conn: Connection, threads: Sequence[str]) -> dict[str, int]:
 
 
 def rename(conn: Connection, names: Mapping[str, str]) -> None:
-    """Put the keys of threads into others: old name → new name."""
+    """Move the keys of threads into other threads: old name → new name."""
     if names:
         driver_of(conn).many(_RENAME, [(name, old) for old, name in names.items()])
 
@@ -247,7 +247,7 @@ def edges_in(conn: Connection, threads: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def stop(conn: Connection, key: str, reason: str, now: int, parts: Mapping[str, str]) -> None:
-    """The key joins nothing any more; `parts` says which thread each of the others is in now."""
+    """Stop a key from joining others; `parts` says which thread each of the others is in now."""
     driver = driver_of(conn)
     driver.ask(_STOP, (now, reason, key))
     if parts:
