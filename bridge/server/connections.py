@@ -1,12 +1,12 @@
-"""The clients' connections, and what they share: memory, places and threads. Who waits for them, and who gives way.
+"""The clients' connections and what they share: memory, places and threads. Decides who waits and who gives way.
 
-A connection knows what it is doing, what came of its request, and what it is to be sent.
-Memory (`Room`): what arrives of bodies above 32 KiB shares `ROOM` bytes, whatever was announced. When they are used
-up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first. A client that holds bytes
-meanwhile and sends none for `STALL_S` has stalled.
+A connection knows its state, the progress of its request, and what is to be sent to it.
+Memory (`Room`): the received parts of bodies above 32 KiB share `ROOM` bytes, whatever was announced. When these are
+used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first. A client that holds bytes
+in the meantime and sends none for `STALL_S` has stalled.
 Places (`Crowd`): when they run short, the origin with the most connections (an address, or the IPv6 network of one
-customer) gives way first, and of its connections the one that has gone longest without progress. Behind a proxy all
-have one origin.
+customer) gives way first, and of its connections the one longest without progress. Behind a proxy, all have the same
+origin.
 Threads (`Lane`): few of them compute at a time, because each keeps the loop from the interpreter. While none of them
 finishes a request, they are waiting (for the database), and more may run.
 """
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
 Member = TypeVar("Member")
 
-FILES: Final = 64  # open files that are not connections
-ROOM: Final = 16 * BODY_LIMIT  # bytes that have arrived, being read or being served: each costs four times its size
-HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are read nevertheless, up to here
+FILES: Final = 64  # open files other than connections
+ROOM: Final = 16 * BODY_LIMIT  # bytes received, being read or being served: each costs four times its size
+HELD_MOST: Final = 2 * ROOM  # small bodies and heads count, but are still read, up to this total
 FAVOURED: Final = 2
 STALL_S: Final = 0.5
-STRIDE: Final = 4096  # bytes that count as progress: single bytes do not
+STRIDE: Final = 4096  # this many bytes count as progress: single bytes do not
 
 _gunicorn_log = logging.getLogger("gunicorn.error")
 
 
 class State(Enum):
-    IDLE = auto()  # kept, no byte of a next request yet
+    IDLE = auto()  # kept open, no byte of the next request yet
     READING = auto()
-    WAITING = auto()  # for room
-    SERVING = auto()  # a thread has it, and nothing else touches it
+    WAITING = auto()  # waits for room
+    SERVING = auto()  # in a thread, and touched by nothing else
     WRITING = auto()  # the client is slow to take its answer
-    LINGERING = auto()  # answered and shut; what still comes is thrown away
+    LINGERING = auto()  # answered and shut down; further bytes are discarded
 
 
 QUIET: Final = frozenset({State.IDLE, State.LINGERING})
@@ -62,7 +62,7 @@ HUNGRY: Final = frozenset({State.READING, State.WAITING, State.WRITING})
 
 
 class Connection:
-    """One client. `deadline`: when the loop ends the state it is in (None: it does not)."""
+    """One client. `deadline`: when the loop ends its current state (None: never)."""
 
     __slots__ = (
         "client", "deadline", "deferred", "got", "held", "inbound", "kept", "lingered", "moved_at", "origin", "out",
@@ -78,7 +78,7 @@ class Connection:
         self.server = server
         self.inbound = Inbound(partial(begin, self))
         self.state = State.READING
-        self.moved_at = time.monotonic()  # when it last got on
+        self.moved_at = time.monotonic()  # when it last made progress
         self.got = 0  # bytes since
         self.held = 0  # bytes of it that count as held
         self.deadline: float | None = None
@@ -93,7 +93,7 @@ class Connection:
         self.watched = 0
 
     def is_readable(self) -> bool:
-        """Whether bytes, or an end, are here already."""
+        """Whether bytes, or the end of the stream, have arrived."""
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -107,7 +107,7 @@ class Connection:
 
 
 class Room:
-    """Who holds how many bytes, and who waits. resume: has the loop read a connection again, as of a time."""
+    """Tracks who holds how many bytes, and who waits. resume: makes the loop read a connection again, as of a time."""
 
     def __init__(self, resume: Callable[[Connection, float], None]) -> None:
         self._resume = resume
@@ -117,20 +117,20 @@ class Room:
 
     @property
     def is_overfull(self) -> bool:
-        """However many small bodies there are, together they may hold no more than `HELD_MOST`."""
+        """Whether the total exceeds `HELD_MOST`, the limit for all bodies, however small."""
         return self._held > HELD_MOST
 
     def is_for(self, connection: Connection) -> bool:
-        """Whether more of its body may be read now."""
+        """Whether more of a connection's body may be read now."""
         return connection in self._favoured or self._fits(connection, self._held)
 
     def hold(self, connection: Connection, held: int) -> None:
-        """So many bytes of this connection are kept now."""
+        """Record how many bytes of this connection are held now."""
         self._held += held - connection.held
         connection.held = held
 
     def let_go(self, connection: Connection) -> None:
-        """Its bytes are gone: others may go on."""
+        """Release a connection's bytes, so that others may go on."""
         if connection.held or connection in self._favoured:
             self.hold(connection, 0)
             self._favoured.pop(connection, None)
@@ -138,27 +138,27 @@ class Room:
                 self._give(time.monotonic())
 
     def complete(self, connection: Connection) -> None:
-        """Its body is whole, so it needs no favour any more."""
+        """Its body is complete, so it no longer needs to be favoured."""
         self._favoured.pop(connection, None)
 
     def wait(self, connection: Connection) -> None:
-        """Let its body wait unread."""
+        """Let a connection's body wait unread."""
         self._waiting[connection] = None
         if len(self._favoured) < FAVOURED:
             self._give(time.monotonic())
 
     def leave(self, connection: Connection) -> None:
-        """The connection is closed."""
+        """Forget a closed connection."""
         self._waiting.pop(connection, None)
         self.let_go(connection)
 
     def stalled(self, connections: Iterable[Connection], now: float) -> Iterator[Connection]:
-        """While bodies wait for room, the clients that hold some and send nothing: to be cut off. Then, give room."""
+        """While bodies wait for room: the clients to cut off, which hold some and send nothing. Then give room."""
         if not self._waiting:
             return
         for connection in list(self._waiting):
             if connection.is_readable():
-                connection.moved_at = now  # the loop does not read it now
+                connection.moved_at = now  # the loop is not reading it now
         for connection in list(connections):
             reads = connection.state in (State.READING, State.WAITING)
             if reads and connection.held >= STRIDE and now - connection.moved_at >= STALL_S:
@@ -188,7 +188,7 @@ class Room:
 
 
 def places(wanted: int) -> int:
-    """How many connections there may be at once: what is wanted, if so many files may be open."""
+    """The limit of simultaneous connections: the wanted number, if that many files may be open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted + FILES:
         soft = wanted + FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + FILES)
@@ -204,7 +204,7 @@ def origin_of(client: Any) -> str:
 
 
 def origin_at(address: str) -> str:
-    """One name for all addresses that one customer may have, such as an IPv6 network. Empty for what is no address."""
+    """One name for all addresses of one customer, such as an IPv6 network. Empty if this is not an address."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:
@@ -215,11 +215,11 @@ def origin_at(address: str) -> str:
 
 
 class Crowd(Generic[Member]):
-    """Members in the order in which they give way. Every step takes the same time, however many there are."""
+    """Members in the order in which they give way. Every operation takes constant time."""
 
     def __init__(self) -> None:
         self._origins: dict[Member, str] = {}
-        self._lines: dict[str, dict[Member, None]] = {}  # by origin; progress longest ago comes first
+        self._lines: dict[str, dict[Member, None]] = {}  # by origin; the one longest without progress first
         self._sizes: dict[int, dict[str, None]] = {}  # origins by the length of their line
         self._most = 0
 
@@ -227,7 +227,7 @@ class Crowd(Generic[Member]):
         return len(self._origins)
 
     def put(self, member: Member, origin: str) -> None:
-        """Add a member, or note its progress: it is the last of its line now."""
+        """Add a member, or note its progress: it is now the last in its line."""
         line = self._lines.setdefault(origin, {})
         before = len(line)
         line.pop(member, None)
@@ -247,7 +247,7 @@ class Crowd(Generic[Member]):
         self._resize(origin, len(line) + 1, len(line))
 
     def first(self) -> Member | None:
-        """The member that gives way now."""
+        """The member that gives way next."""
         if not self._most:
             return None
         return next(iter(self._lines[next(iter(self._sizes[self._most]))]))
@@ -268,10 +268,10 @@ class Crowd(Generic[Member]):
 
 
 class Lane(Generic[Member]):
-    """Requests that wait for one of these threads: small ones first, otherwise in order of arrival.
+    """Requests waiting for one of these threads: small ones first, otherwise in order of arrival.
 
-    Only the loop calls it. serve: is called in a thread with the request and this lane, and has the loop call `done`.
-    fail: is called in the loop with a request that no thread can take, because the system has none.
+    Only the loop may call it. serve: called in a thread with the request and this lane; it makes the loop call `done`.
+    fail: called in the loop with a request that no thread can take, because the system has none left.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ class Lane(Generic[Member]):
         self._is_stuck = False
 
     def put(self, request: Member, size: int) -> None:
-        """Let a request of so many bytes wait for a thread."""
+        """Queue a request of this many bytes for a thread."""
         heappush(self._waiting, (size, next(self._count), request))
         self._hand_out()
 
@@ -304,14 +304,14 @@ class Lane(Generic[Member]):
         self._hand_out()
 
     def look(self) -> None:
-        """Called now and then: requests must not wait for threads that are stuck."""
+        """Called periodically, so that requests do not wait for stuck threads."""
         if self._waiting and self._is_stuck:
             self._limit = min(2 * self._limit, self._most)
         self._is_stuck = bool(self._waiting)
         self._hand_out()
 
     def end(self) -> None:
-        """Let each thread end after what it is doing."""
+        """Let each thread end after its current request."""
         for _ in range(self._threads):
             self._handed.put(None)
 
@@ -329,7 +329,7 @@ class Lane(Generic[Member]):
     def _start(self) -> None:
         try:
             threading.Thread(target=self._work, name=f"web-{self._threads + 1}", daemon=True).start()
-        except RuntimeError as error:  # the system has no more; the existing ones must do
+        except RuntimeError as error:  # the system has no more; the existing ones must suffice
             _gunicorn_log.error("No thread could be started: %s", logs.where(error))
         else:
             self._threads += 1

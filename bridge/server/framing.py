@@ -1,9 +1,9 @@
-"""HTTP as bytes: where a request begins and ends in those of a connection, and those of answers. No socket, no clock.
+"""HTTP as bytes: where requests begin and end in a connection's bytes, and the bytes of answers. No socket, no clock.
 
-Nothing here is kept beyond fixed limits: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT`
-plus one byte (so that its reader can tell that it is too long), and what a chunked body spends on its framing
-is bounded. What a head says is read by the server's own parser (`begin`), so that two readings can never differ.
-Trailers must be header lines, though they are dropped: otherwise the next request could pass for one of them.
+Everything kept here has a fixed limit: a head is refused past `HEAD_LIMIT`, a body is not read past `BODY_LIMIT` plus
+one byte (so that its reader can tell that it is too long), and the framing of a chunked body is bounded. The head is
+parsed by the server's own parser (`begin`), so that two readings can never differ. Trailers must be header lines,
+although they are dropped: otherwise the next request could pass for a trailer.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 HEAD_LIMIT: Final = 32 * 1024
 BODY_LIMIT: Final = 1024 * 1024
-SMALL_BODY: Final = 32 * 1024  # read without asking for room
+SMALL_BODY: Final = 32 * 1024  # bytes read without asking for room
 READ_SIZE: Final = 16 * 1024
-_LINE_LIMIT: Final = 4096  # a chunk's size with its extensions, or a trailer
-_FRAMING_LIMIT: Final = 64 * 1024  # all such lines of one body
+_LINE_LIMIT: Final = 4096  # bytes of a chunk's size with its extensions, or of a trailer
+_FRAMING_LIMIT: Final = 64 * 1024  # bytes of all such lines in one body
 _TRAILERS: Final = 100
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]*)?")
 _TRAILER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
-# What says where a message ends, to whom it goes or how it is read comes too late in a trailer (RFC 9110, 6.5.1).
+# Fields for framing, routing or decoding a message come too late in a trailer (RFC 9110, 6.5.1).
 _NO_TRAILERS: Final = frozenset(
     b"content-length transfer-encoding host trailer connection keep-alive te upgrade expect content-type"
     b" content-encoding content-range authorization cookie".split()
@@ -42,14 +42,14 @@ class Malformed(ValueError):
 
 
 class HeadTooLarge(ValueError):
-    """The request's head is longer than a genuine one would be."""
+    """The request's head is longer than any genuine one."""
 
 
 class Inbound:
     """The bytes of one connection, request by request.
 
-    `begin` is given a whole head (it ends with an empty line) and returns the length of the body, or None for a
-    chunked one; what it raises comes out of `feed`.
+    `begin` gets a complete head (ending with an empty line) and returns the length of the body, or None for a chunked
+    one; `feed` passes on what it raises.
     """
 
     __slots__ = ("_begin", "_body", "_bytes", "_head", "_searched")
@@ -62,7 +62,7 @@ class Inbound:
         self._body: Sized | Chunked | None = None
 
     def feed(self, data: bytes) -> bool:
-        """Take some bytes; True once the request is here (or as much of it as is ever read)."""
+        """Take some bytes. Returns True once the request is complete (or as much of it as is ever read)."""
         self._bytes += data
         if self._body is None:
             head = self._take_head()
@@ -80,7 +80,7 @@ class Inbound:
 
     @property
     def whole(self) -> bool:
-        """Whether all of the request was read. If not, nothing that follows on this connection can be understood."""
+        """Whether the whole request was read. If not, nothing after it on this connection can be parsed."""
         return self._body is not None and self._body.whole
 
     @property
@@ -90,26 +90,26 @@ class Inbound:
 
     @property
     def large(self) -> bool:
-        """Whether the body is larger than a small one, by its stated length or by what has arrived."""
+        """Whether the body is large, by its stated length or by what has arrived."""
         return self._body is not None and self._body.large
 
     @property
     def held(self) -> int:
-        """How many bytes are kept. The head counts twice: it is also kept as it was read."""
+        """How many bytes are held. The head counts twice, because its raw form is kept, too."""
         return len(self._bytes) + (0 if self._body is None else 2 * self._head + len(self._body.body))
 
     @property
     def missing(self) -> int:
-        """How many bytes the body lacks, at most."""
+        """The most bytes that the body may still lack."""
         return 0 if self._body is None else self._body.missing
 
     @property
     def appetite(self) -> int:
-        """How many bytes to ask the socket for: never more than the body lacks."""
+        """How many bytes to request from the socket: never more than the body lacks."""
         return READ_SIZE if self._body is None else self._body.appetite
 
     def next_request(self) -> bytes:
-        """The body of the request that has arrived. Whatever came after it begins the next one."""
+        """Return the body of the complete request. Bytes after it begin the next one."""
         body = b"" if self._body is None else bytes(self._body.body)
         self._body = None
         self._head = 0
@@ -131,7 +131,7 @@ class Inbound:
 
 
 class Sized:
-    """A body whose length was stated. One that is too long is not read at all."""
+    """A body with a stated length. One that is too long is not read at all."""
 
     __slots__ = ("body", "large", "missing", "whole")
 
@@ -154,7 +154,7 @@ class Sized:
 
 
 class Chunked:
-    """A body that states its length piece by piece. Trailers are checked and dropped: nothing in them is signed."""
+    """A chunked body. Trailers are checked and dropped, because nothing in them is signed."""
 
     __slots__ = ("_framing", "_left", "_step", "_trailers", "body", "whole")
 
@@ -168,7 +168,7 @@ class Chunked:
 
     @property
     def appetite(self) -> int:
-        """Less if it is mostly framing: a thousand chunks of one byte take as long as a webhook."""
+        """Less if it is mostly framing: a thousand one-byte chunks take as long as a webhook."""
         return READ_SIZE if self._framing <= len(self.body) + _LINE_LIMIT else READ_SIZE // 8
 
     @property
@@ -247,7 +247,7 @@ class Chunked:
 
 
 class Written:
-    """What gunicorn's response writes to instead of a socket: headers and body leave together."""
+    """Takes the place of a socket for gunicorn's response, so that headers and body are sent together."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -261,7 +261,7 @@ class Written:
 
 
 def rendered(answer: HttpAnswer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
-    """An application's answer. version: of HTTP, as the request says it."""
+    """The bytes of an application's answer. version: the HTTP version of the request."""
     head = (
         f"HTTP/{version[0]}.{version[1]} {answer.status}",
         f"Server: {wsgi.SERVER}",
@@ -273,7 +273,7 @@ def rendered(answer: HttpAnswer, version: tuple[int, int], now_s: int, *, kept: 
 
 
 def _plain(status: str, sentence: str, *headers: str) -> bytes:
-    """An answer that no application made. The connection ends with it."""
+    """An answer not made by an application. It ends the connection."""
     body = (sentence + "\n").encode()
     head = (f"HTTP/1.1 {status}", "Connection: close", "Content-Type: text/plain; charset=utf-8", *headers)
     return "\r\n".join((*head, f"Content-Length: {len(body)}", "", "")).encode() + body

@@ -1,10 +1,10 @@
 """gunicorn's settings: `gunicorn -c python:bridge.server.gunicorn_conf bridge.web.wsgi:app` (`python -m bridge serve`).
 
-There is one process with 32 threads: with two, kept connections would crowd into one of them. The worker builds the
-application, and with it the inline worker, after the fork (never `preload_app`: threads do not survive a fork). It also
-loads their code, not the master: pages that both have are shared only for a moment, because counting references writes
-to them, so a master that loads nothing but its settings saves 25 MB. WEB_CONCURRENCY is not read: Heroku sets it to 2
-by itself.
+There is one process with 32 threads: with two processes, kept connections would crowd into one of them. The worker
+builds the application, and with it the inline worker, after the fork (never `preload_app`: threads do not survive a
+fork). The worker also loads their code, instead of the master: shared pages do not stay shared, because reference
+counting writes to them, so a master that loads only its settings saves 25 MB. WEB_CONCURRENCY is ignored: Heroku sets
+it to 2 automatically.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 
-# After this long a thread that computes (routing) hands the interpreter on. An acknowledgement needs it some twenty
-# times, because each system call gives it away; with Python's 5 ms it would wait for so long each time.
+# After this long, a computing thread (routing) yields the interpreter. An acknowledgement needs it about twenty times,
+# because each system call releases it; with Python's default it would wait 5 ms each time.
 SWITCH_S: Final = 0.0001
 
 
@@ -48,7 +48,7 @@ keep_signals_over_forks()
 
 
 class _LineHandler(logging.Handler):
-    """Writes messages of gunicorn and of Python's futures in the form of all other lines, without stacks."""
+    """Writes messages of gunicorn and of Python's futures in the format of all other lines, without stack traces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
@@ -59,7 +59,7 @@ class _LineHandler(logging.Handler):
 
 logging.getLogger("concurrent.futures").addHandler(
     _LineHandler()
-)  # otherwise a callback of a future could print a stack
+)  # otherwise a future's callback could print a stack trace
 
 
 class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
@@ -80,18 +80,18 @@ bind = f"[{_now.bridge_host}]:{_now.port}" if ":" in _now.bridge_host else f"{_n
 workers = _now.bridge_processes
 threads = _now.bridge_threads
 worker_class = EdgeWorker
-worker_connections = 4096  # clients at once in a process, each a few KB; fewer where fewer files may be open
+worker_connections = 4096  # simultaneous clients per process, a few KB each; fewer if fewer files may be open
 backlog = 4096
-keepalive = 95  # longer than the routers in front keep theirs, so that they are the ones to close
-timeout = 60  # ends a process that hangs; the loop itself never waits
+keepalive = 95  # longer than the routers in front keep theirs, so that the routers close first
+timeout = 60  # ends a process that hangs; the loop itself never blocks
 graceful_timeout = 20
 max_requests = 200_000  # against leaks; the worker stops its other threads before it stops accepting
 max_requests_jitter = 20_000
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 8190
-forwarder_headers = ""  # no header of a request says its path
-secure_scheme_headers: dict[str, str] = {}  # nor its scheme: two proxies that disagree about it must not cost a sale
+forwarder_headers = ""  # no request header sets the path
+secure_scheme_headers: dict[str, str] = {}  # or the scheme: proxies that disagree about it must not cost a sale
 control_socket_disable = True
 preload_app = False
 accesslog = None  # bridge.receive writes one line per webhook
@@ -100,7 +100,7 @@ proc_name = "datafast-bridge"
 
 
 def on_starting(_server: Any) -> None:
-    """Let a worker that replaces another one use the same database file, or none."""
+    """Make a worker that replaces another use the same database file, or none."""
     database_file.hold(_now.database_url)
 
 
@@ -110,17 +110,17 @@ def when_ready(server: Any) -> None:
 
 
 def pre_exec(server: Any) -> None:
-    """At USR2, start anew as a module. By its file's name, gunicorn's own `http` would come before Python's."""
+    """On USR2, re-execute as a module. When run by file name, gunicorn's own `http` would shadow Python's."""
     server.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
 
 
 def pre_fork(_server: Any, _worker: Any) -> None:
-    """Freeze what is there: the worker's garbage collection must not touch, and thereby copy, the master's pages."""
+    """Freeze all objects, so that the worker's garbage collection does not touch, and so copy, the master's pages."""
     gc.freeze()
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
-    """Collect seldom while code is loaded: there is little garbage, and looking for it takes a tenth of the start."""
+    """Collect garbage rarely while code is loaded: there is little, and looking for it takes a tenth of the start."""
     gc.set_threshold(20_000)
 
 
@@ -132,16 +132,16 @@ def post_worker_init(worker: Any) -> None:
     except BridgeError as error:
         faults = error.faults if isinstance(error, FaultsError) else (str(error),)
         logs.get("serve").error("start.failed", faults=list(faults))
-        sys.exit(Arbiter.APP_LOAD_ERROR)  # which also ends the server: trying again would not help
+        sys.exit(Arbiter.APP_LOAD_ERROR)  # this also ends the server, because a retry would not help
     worker.quick_for = worker.wsgi.quick_for
     worker.deadline_s = _now.bridge_request_deadline / 1000
     worker.at_stop.append(worker.wsgi.stop)
     sys.setswitchinterval(SWITCH_S)
-    gc.freeze()  # collections need not look through the code again
+    gc.freeze()  # collections need not scan the loaded code again
     gc.set_threshold(*_USUAL)
 
 
 def on_exit(_server: Any) -> None:
-    """After a failed start, exit with 1, as every command of ours does; gunicorn has other exit codes."""
+    """After a failed start, exit with 1 like all our commands; gunicorn has other exit codes."""
     if isinstance(sys.exc_info()[1], HaltServer):
         sys.exit(1)

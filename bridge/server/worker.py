@@ -1,18 +1,18 @@
-"""The gunicorn worker: a request gets a thread only when all its bytes are here, so no slow client ever holds one.
+"""The gunicorn worker: a request gets a thread only once all its bytes have arrived, so slow clients never hold one.
 
-gunicorn's own `gthread` reads the request inside the thread, without a deadline, so slow clients stop it (ADR 19). Here
-one loop reads all connections without blocking, cuts them into requests (`framing`), and hands whole ones to threads;
-the loop writes the answers, too. So a thread never waits for a client, and a slow client costs a few KB until the
-deadline.
-What the application can answer without waiting (`quick_for`: a webhook, whose answer waits for the disk but needs no
-thread to do so) is served in the loop itself.
+gunicorn's own `gthread` reads the request inside the thread, without a deadline, so slow clients block it (ADR 19).
+Here one loop reads all connections without blocking, splits them into requests (`framing`), and hands complete ones to
+threads; the loop writes the answers, too. So a thread never waits for a client, and a slow client costs a few KB until
+the deadline.
+Requests that the application can answer without blocking (`quick_for`: webhooks, whose answers wait for the disk but
+need no thread for it) are served in the loop itself.
 
-The deadline runs from accept, or a kept connection's next first byte, to the request's last byte. It cuts only a
-request whose bytes have not arrived: the loop looks once more before it cuts, and a whole request waits for a thread
-as long as it must.
-When connections run short, kept ones are closed after their answer, and a newcomer takes the place of an idle one,
-otherwise of one that has made no progress. Large bodies wait unread until there is room (`connections`). Webhooks
-with such bodies have threads of their own, the largest another, so that neither pages nor these delay them.
+The deadline runs from accept, or from the first byte of the next request on a kept connection, to the request's last
+byte. It ends only a request whose bytes have not arrived: the loop checks once more before it ends one, and a complete
+request waits for a thread as long as necessary.
+When connections run short, kept ones are closed after their answer, and a newcomer replaces an idle one, otherwise one
+that has made no progress. Large bodies wait unread until there is room (`connections`). Webhooks with such bodies have
+separate threads, the largest another one, so that they delay neither pages nor each other.
 Plain HTTP/1 only: TLS ends at the router in front.
 """
 
@@ -49,19 +49,19 @@ if TYPE_CHECKING:
     from bridge.server.connections import Quick
 
 FEW_THREADS: Final = 4
-HOOK_THREADS: Final = 2  # for webhooks with larger bodies, which are read there and wait for nothing
-HEAVY: Final = 4 * SMALL_BODY  # one at a time: to read a body of a MiB may take a fifth of a second
-ROOM_S: Final = 2.0  # of reading, at least, for a body that had to wait for room
-CROWDED: Final = 0.75  # of all places: from here on no connection is kept
-YOUNG_S: Final = 0.25  # without getting on: so long at least everybody may take, or less where there are few places
+HOOK_THREADS: Final = 2  # threads for webhooks with larger bodies, which are parsed there and never block
+HEAVY: Final = 4 * SMALL_BODY  # one at a time: parsing a body of 1 MiB may take 0.2 s
+ROOM_S: Final = 2.0  # at least this long to read a body that had to wait for room
+CROWDED: Final = 0.75  # share of places in use from which no connection is kept
+YOUNG_S: Final = 0.25  # without progress: everybody may take at least this long, or less if there are few places
 WRITE_S: Final = 10.0  # to take an answer
-LINGER_S: Final = 5.0  # to read the answer while what we do not want to read still comes
+LINGER_S: Final = 5.0  # for the client to read the answer while unwanted bytes still arrive
 LINGER_BYTES: Final = 16 * BODY_LIMIT
-IDLE_AT_STOP_S: Final = 1.0  # a kept connection's client may be sending already
+IDLE_AT_STOP_S: Final = 1.0  # the client of a kept connection may already be sending
 SWEEP_S: Final = 0.25
-CUT_S: Final = 0.05  # of a sweep, to look for bytes that are late
-AGAIN_S: Final = 0.02  # when there was no place
-LOOK_S: Final = 0.05  # whether threads are stuck
+CUT_S: Final = 0.05  # share of a sweep spent looking for late bytes
+AGAIN_S: Final = 0.02  # how long to pause accepting when there was no place
+LOOK_S: Final = 0.05  # how often to check for stuck threads
 ACCEPTS: Final = 64  # in one go
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -69,11 +69,11 @@ _ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def keep_signals_over_forks() -> None:
-    """A SIGTERM that reaches a worker right after its fork waits until it can be heard. Called once in the server.
+    """Hold a SIGTERM that reaches a worker right after its fork until it can be handled. Called once in the server.
 
-    Otherwise the server's own handler, which the worker has inherited, swallows it, and it is killed 20 s later.
+    Otherwise the inherited handler of the server swallows it, and the worker is killed 20 s later.
     """
-    _hear(signal.SIG_UNBLOCK)  # a server that was started anew (USR2) was forked, too
+    _hear(signal.SIG_UNBLOCK)  # a re-executed server (USR2) was forked, too
     os.register_at_fork(before=partial(_hear, signal.SIG_BLOCK), after_in_parent=partial(_hear, signal.SIG_UNBLOCK))
 
 
@@ -88,7 +88,7 @@ def _drops(head: bytes) -> bool:
 
 
 class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """See the module's docstring. at_stop: what must be stopped with the process, besides its connections."""
+    """See the module docstring. at_stop: functions that stop what must end with the process besides its connections."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,7 +111,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 (1, 1),
             )
         )
-        self._calls: deque[Callable[[], None]] = deque()  # what the loop is to do, from any thread
+        self._calls: deque[Callable[[], None]] = deque()  # calls for the loop to make, added from any thread
         self._rung = False
         self._swept_at = 0.0
         self._notified_at = 0.0
@@ -125,17 +125,17 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             raise ConfigError("The bridge speaks plain HTTP: TLS ends at the router or proxy in front of it.")
 
     def init_signals(self) -> None:
-        """From here on the worker hears signals itself."""
+        """From here on the worker handles signals itself."""
         super().init_signals()
         _hear(signal.SIG_UNBLOCK)
 
     def get_thread_pool(self) -> None:
-        """There is none: the threads are this worker's own, started when they are needed."""
+        """No pool: this worker starts its own threads when they are needed."""
 
     # ------------------------------------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Serve until told to stop, then finish what is under way within the grace period."""
+        """Serve until told to stop, then finish requests in progress within the grace period."""
         self._places = places(self.worker_connections)
         self._young_s = min(YOUNG_S, self._places / 4000)
         self.poller.register(self.method_queue.fileno(), READ, self.method_queue.run_callbacks)
@@ -147,7 +147,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._finish()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Ctrl-C gives leases back as SIGTERM does; the arbiter kills what does not end."""
+        """Handle Ctrl-C like SIGTERM, which releases leases; the arbiter kills whatever does not end."""
         self.handle_exit(sig, frame)
 
     def _turn(self) -> None:
@@ -174,7 +174,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self.set_accept_enabled(enabled=True)
 
     def _notify(self) -> None:
-        """Tell the arbiter that the loop is turning, even if one turn takes long."""
+        """Tell the arbiter that the loop is alive, even if one iteration takes long."""
         self._notified_at = time.monotonic()
         self.notify()
 
@@ -186,11 +186,11 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return SWEEP_S if self._connections or not self.alive else 1.0
 
     def _retired(self) -> bool:
-        """Whether it may end after `max_requests`: `at_stop` is over first, so that no client waits for it."""
+        """Whether the worker may end after `max_requests`: `at_stop` finishes first, so that no client waits for it."""
         return self._retiring and not self._stop_others()
 
     def _stop_others(self) -> bool:
-        """Begin (once) to run what `at_stop` holds; True while it runs."""
+        """Start (once) the functions in `at_stop`; True while they run."""
         if self._stoppers is None:
             self._stoppers = [threading.Thread(target=stop, daemon=True) for stop in self.at_stop]
             for thread in self._stoppers:
@@ -203,7 +203,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._stop_others()
         if self._accepting:
             for listener in self.sockets:
-                self.accept(listener)  # clients that came before now are served
+                self.accept(listener)  # clients that have already connected are served
         self.set_accept_enabled(enabled=False)
         for listener in self.sockets:
             listener.close()
@@ -220,7 +220,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ----------------------------------------------------------------------------------------------- accepting
 
     def accept(self, listener: Any) -> None:
-        """Accept the clients that wait, and read what they have already sent."""
+        """Accept waiting clients, and read what they have already sent."""
         server = listener.getsockname()
         for _ in range(ACCEPTS):
             if len(self._connections) >= self._places and not self._make_place():
@@ -262,7 +262,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return False
 
     def _overlooked(self, connection: Connection) -> None:
-        """Read a connection whose bytes are here, and which the loop has not read yet."""
+        """Read a connection whose bytes have arrived but were not read by the loop yet."""
         connection.moved_at = time.monotonic()
         self._hungry.put(connection, connection.origin)
         if connection.state is State.READING:
@@ -283,7 +283,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return len(self._connections) > CROWDED * self._places
 
     def _become(self, connection: Connection, state: State) -> None:
-        """Change its state; it is now the last of its queue to give way."""
+        """Change a connection's state; it is now the last of its queue to give way."""
         connection.state = state
         connection.moved_at = time.monotonic()
         connection.got = 0
@@ -303,12 +303,12 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ------------------------------------------------------------------------------------------------- reading
 
     def _read(self, connection: Connection, _sock: object = None) -> bool:
-        """Read once, without waiting; False when there was nothing to read, or no room for it."""
+        """Read once, without blocking; False if there was nothing to read, or no room for it."""
         if connection.state is State.LINGERING:
             self._discard(connection)
             return False
         if connection.state is State.SERVING:
-            self._watch(connection, 0)  # a next request, or its end, before this one is answered
+            self._watch(connection, 0)  # a further request, or the end of the stream, before this one is answered
             return False
         if connection.inbound.large and not self._room.is_for(connection):
             self._wait_for_room(connection)
@@ -336,7 +336,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         inbound = connection.inbound
         try:
             whole = inbound.feed(data)
-        except Exception as error:  # noqa: BLE001 - whatever the parser raises, the bytes caused it
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises is caused by the bytes
             self._refuse(connection, error)
             return
         if not whole or inbound.large:
@@ -354,14 +354,14 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if connection.quick is None or inbound.large or not inbound.whole:
             self._queue(connection)
             return
-        self.handle(connection)  # what waits for nothing costs less than a thread's turn
+        self.handle(connection)  # work that does not block costs less than a switch of threads
         if connection.deferred is None:
-            self._call(self._answer, connection)  # not at once: there may be a next request, and a next
+            self._call(self._answer, connection)  # not immediately: there may be many further requests
         else:
             self._await_answer(connection, connection.deferred)
 
     def _begin(self, connection: Connection, head: bytes) -> int | None:
-        """Have gunicorn's parser read the head; returns the length of the body as it reads it."""
+        """Parse the head with gunicorn's parser; return the length of the body by its reading."""
         connection.requests += 1
         request = Request(self.cfg, IterUnreader([head]), connection.client, connection.requests)
         connection.request = request
@@ -375,7 +375,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return length
 
     def _refuse(self, connection: Connection, error: Exception) -> None:
-        """Answer bytes that are not a request. Only the kind of the error is logged: a head may hold secrets."""
+        """Answer bytes that are not a request. Only the kind of error is logged, because a head may hold secrets."""
         self.log.info("A request was not well-formed: %s", type(error).__name__)
         self._send(connection, refusal(error))
         connection.unread = True
@@ -388,7 +388,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._room.wait(connection)
 
     def _resume(self, connection: Connection, now: float) -> None:
-        """There is room for its body."""
+        """Read a connection again: there is room for its body."""
         connection.state = State.READING
         connection.moved_at = now
         connection.deadline = now + max(ROOM_S, self.deadline_s / 2)
@@ -397,7 +397,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ----------------------------------------------------------------------------------------------- deadlines
 
     def _expire(self, connection: Connection, until: float) -> None:
-        """End a state whose time is over. until: after that, what takes time waits for the next sweep."""
+        """End a state whose time is over. until: from then on, slow work waits for the next sweep."""
         if connection.state is State.READING:
             self._cut(connection, until)
         elif connection.deferred is not None:
@@ -407,7 +407,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._close(connection)
 
     def _cut(self, connection: Connection, until: float) -> None:
-        """End a request that did not arrive, but only if its bytes are really not here."""
+        """End a request that did not arrive, but only if its bytes are really missing."""
         while connection.state is State.READING:
             if time.monotonic() >= until:
                 return
@@ -421,7 +421,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ------------------------------------------------------------------------------------------------- serving
 
     def _queue(self, connection: Connection) -> None:
-        """Let the request wait for a thread."""
+        """Queue the request for a thread."""
         self._watch(connection, 0)
         lane = self._pages
         if connection.quick is not None and connection.inbound.whole:
@@ -429,17 +429,17 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         lane.put(connection, connection.held)
 
     def _serve(self, connection: Connection, lane: Lane[Connection]) -> None:
-        """In a thread."""
+        """Runs in a thread."""
         self.handle(connection)
         self._call(self._handled, connection, lane)
 
     def _fail(self, connection: Connection, lane: Lane[Connection]) -> None:
-        """No thread can take its request."""
+        """Answer a request that no thread can take."""
         connection.out, connection.kept, connection.unread = framing.FAILED, False, True
         self._call(self._handled, connection, lane)
 
     def _handled(self, connection: Connection, lane: Lane[Connection]) -> None:
-        """Back from a thread: the answer is there, or is awaited from now on."""
+        """A request is back from its thread: the answer is ready, or awaited from now on."""
         lane.done()
         if connection.deferred is None:
             self._answer(connection)
@@ -451,7 +451,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         deferred.future.add_done_callback(partial(self._call, self._answer, connection))
 
     def handle(self, connection: Connection) -> None:
-        """Have the application answer the request of a connection. Runs in a thread or the loop, and never raises."""
+        """Let the application answer a connection's request. Runs in a thread or in the loop, and never raises."""
         connection.unread = not connection.inbound.whole
         request, written = connection.request, Written()
         try:
@@ -471,7 +471,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 connection.deferred = answer
             elif answer is not None:
                 written.data += rendered(answer, request.version, int(time.time()), kept=connection.kept)
-        except Exception as error:  # noqa: BLE001 - the application answers its own errors; this is what escaped
+        except Exception as error:  # noqa: BLE001 - the application answers its own errors; this one escaped
             self.log.error("A request failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
             written.data[:] = framing.MALFORMED if isinstance(error, parse_errors.ParseException) else framing.FAILED
             connection.kept = False
@@ -492,7 +492,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 parts.close()
 
     def _call(self, call: Callable[..., None], *arguments: object) -> None:
-        """Have the loop do something, from any thread: one wake-up for all calls until it looks."""
+        """Make the loop call something; callable from any thread. All calls until it looks share one wake-up."""
         self._calls.append(partial(call, *arguments))
         if not self._rung:
             self._rung = True
@@ -520,7 +520,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ------------------------------------------------------------------------------------------------- writing
 
     def _answer(self, connection: Connection, _awaited: object = None) -> None:
-        """In the loop: send the answer, as far as the client takes it without waiting."""
+        """Send as much of the answer as the client takes without blocking. Runs in the loop."""
         if connection.deferred is not None:
             self._render(connection, connection.deferred)
         try:
@@ -544,7 +544,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.out, connection.kept = framing.FAILED, False
 
     def _sent(self, connection: Connection) -> None:
-        """Wait until the client takes the rest; if there is none, go on to the next request, or the end."""
+        """Wait until the client takes the rest; if nothing is left, go on to the next request or close."""
         connection.request = None
         if not connection.out:
             self._room.let_go(connection)
@@ -558,7 +558,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._room.hold(connection, len(connection.out))
 
     def _send(self, connection: Connection, answer: bytes) -> None:
-        """Send a short answer of our own. A client that does not take it at once does not get it."""
+        """Send a short answer of our own. A client that does not take it immediately does not get it."""
         try:
             connection.sock.send(answer)
         except OSError:
@@ -567,9 +567,9 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     # ------------------------------------------------------------------------------------------------- closing
 
     def _linger(self, connection: Connection) -> None:
-        """Close so that the answer is not lost: bytes left unread would make the system reset the connection.
+        """Close without losing the answer: unread bytes would make the system reset the connection.
 
-        Where more is expected, it is read and discarded for a while; elsewhere there is nothing to wait for.
+        If more bytes are expected, they are read and discarded for a while; otherwise there is nothing to wait for.
         """
         try:
             connection.sock.shutdown(socket.SHUT_WR)
@@ -607,7 +607,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._room.leave(connection)
 
     def _watch(self, connection: Connection, events: int) -> None:
-        """Have the loop call when the socket can be read or written, or (0) not at all."""
+        """Register for the loop to call when the socket can be read or written, or (0) never."""
         if events == connection.watched:
             return
         if connection.watched:

@@ -1,1 +1,1 @@
-"""What comes in: events stored before their 200, claimed for routing, counted."""
+"""Incoming events: stored before their 200, claimed for routing, counted."""

@@ -1,8 +1,8 @@
-"""Counters of what each source sent, and of wrong bearer tokens.
+"""Counters for what each source sent, and for wrong bearer tokens.
 
-They are rows, not variables, so they are right with many processes and after a restart. What was stored is counted in
-the transaction that stores it. Refusals write nothing at once, or a flood of forgeries would be a flood of writes: each
-process sums them up, and writes the sums once per second.
+They are rows, not variables, so they are right with many processes and after a restart. Stored events are counted in
+the transaction that stores them. Refusals are not written immediately, because a flood of forgeries would become a
+flood of writes: each process sums them up and writes the sums once per second.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def refused(conn: Connection, source: str, *, count: int, in_row: int, reason: str) -> None:
-    """Count refusals; `in_row` of them came after the last accepted event."""
+    """Count refusals, of which `in_row` came after the last accepted event."""
     new = insert(table, conn.dialect.name).values(
         source=source,
         refused=count,
@@ -56,7 +56,7 @@ class _Sum:
 class Refusals:
     """Refusals and wrong bearer tokens since the last `flush`. Thread-safe.
 
-    What was not flushed when a process is killed was never counted.
+    Unflushed counts are lost if the process is killed.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Refusals:
         self._wrong_tokens = 0
 
     def refused(self, source: str, reason: str) -> None:
-        """A request to a known source failed verification; `reason` is for its owner, without secrets."""
+        """Count a request to a known source that failed verification; `reason` is for its owner, without secrets."""
         with self._lock:
             total = self._sums.setdefault(source, _Sum())
             total.count += 1
@@ -73,18 +73,18 @@ class Refusals:
             total.reason = reason
 
     def wrong_token(self) -> None:
-        """A request brought a wrong bearer token."""
+        """Count a request with a wrong bearer token."""
         with self._lock:
             self._wrong_tokens += 1
 
     def accepted(self, source: str) -> None:
-        """An event of the source came through, which ends its row of refusals."""
+        """Note an accepted event of the source, which ends its run of refusals."""
         with self._lock:
             if source in self._sums:
                 self._sums[source].in_row = 0
 
     def flush(self, store: Store) -> None:
-        """Write the sums. When the store is unavailable, they are kept for the next time."""
+        """Write the sums. If the store is unavailable, they are kept for the next time."""
         with self._lock:
             sums, self._sums = self._sums, {}
             wrong_tokens, self._wrong_tokens = self._wrong_tokens, 0
@@ -106,7 +106,7 @@ class Refusals:
 
 
 def _write(conn: Connection, sums: dict[str, _Sum], wrong_tokens: int) -> None:
-    for source in sorted(sums):  # the same order everywhere, so that there is no deadlock
+    for source in sorted(sums):  # the same order everywhere, to prevent deadlocks
         total = sums[source]
         refused(conn, source, count=total.count, in_row=total.in_row, reason=total.reason)
     if wrong_tokens:
@@ -121,14 +121,14 @@ _LAST: Final = "wrong_token_at_ms"
 
 @dataclass(frozen=True, slots=True)
 class TokenTries:
-    """How many wrong tokens there ever were; when the last one came, None if there was none."""
+    """The total of wrong tokens, and when the last one came (None if there was none)."""
 
     count: int = 0
     last_at_ms: int | None = None
 
 
 def tried(conn: Connection) -> TokenTries:
-    """The written counts of all processes."""
+    """The counts written by all processes."""
     count, last = facts.get(conn, _COUNT), facts.get(conn, _LAST)
     return TokenTries(int(count or 0), None if last is None else int(last))
 

@@ -1,8 +1,9 @@
 """Stored events: claimed for routing under a lease, finished, quarantined, put back.
 
-A claim raises `tries`, which shows an event whose routing kills the process: after a crash it is claimed alone, so that
-no other event suffers, and after three crashes it is quarantined. The lease's token guards every end: a router that has
-lost its lease writes nothing. This module knows nothing of rules: verdict and trace are the router's.
+A claim increments `tries`, which exposes an event whose routing kills the process: after a crash it is claimed alone,
+so that no other event suffers, and after three crashes it is quarantined. The lease's token guards every result: a
+router that has lost its lease writes nothing. This module has nothing to do with rules: verdict and trace come from the
+router.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 CRASHES_MAX: Final = 3
-CLAIM_BYTES: Final = 2 << 20  # of bodies per claim: while it is read, a document takes several times as much
+CLAIM_BYTES: Final = 2 << 20  # bytes of bodies per claim: reading a document takes several times as much
 CRASHED: Final = (
     f"routing this event ended the process {CRASHES_MAX} times; after the cause is fixed,"
     " `events replay` routes it again"
 )
 
-# When the event came that has waited longest for being routed.
+# The arrival time of the event that has waited longest for routing.
 OLDEST_UNROUTED: Final = (
     select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)
 )
@@ -47,7 +48,7 @@ _QUARANTINE: Final = (
 
 _mine = events.c.lease_token == bindparam("token")
 
-# A process that releases an event is alive, so the claim was no crash, even if another router holds the event by now.
+# A process that releases an event is alive, so the claim did not end in a crash, even if another router holds it now.
 _RELEASE: Final = (
     update(events)
     .where(events.c.id.in_(bindparam("chosen", expanding=True)), events.c.state == "received", events.c.tries > 0)
@@ -71,7 +72,7 @@ class End:
 
 
 def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event]:
-    """Lease the oldest events that wait for routing, in the order of arrival, to the holder of the token."""
+    """Lease the oldest events waiting for routing to the holder of the token, in order of arrival."""
     chosen = _choose(statements.waiting(conn, limit))
     if not chosen:
         return []
@@ -84,7 +85,7 @@ def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event
 
 
 def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
-    """All up to the first one that was tried before, or only that one if it is the oldest. Of large bodies, a few."""
+    """All up to the first one tried before, or only that one if it is the oldest. Fewer if bodies are large."""
     fresh: list[int] = []
     total = 0
     for event_id, tries, size in candidates:
@@ -96,28 +97,29 @@ def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
 
 
 def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
-    """End the routing of these events. False: at least one lease was lost, so the caller rolls the whole batch back."""
+    """End the routing of these events. False: at least one lease was lost, so the caller must roll back the batch."""
     values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
     return not values or statements.finish(conn, values) == len(values)
 
 
 def quarantine(conn: Connection, event_id: int, token: str, reason: str) -> bool:
-    """Keep an event that cannot be routed, visible, and ready to be put back. False: the lease was lost."""
+    """Quarantine an event that cannot be routed: it stays visible and can be requeued. False: the lease was lost."""
     return conn.execute(_QUARANTINE, {"event_id": event_id, "token": token, "new_reason": reason}).rowcount == 1
 
 
 def release(conn: Connection, event_ids: Sequence[int], token: str) -> int:
-    """Give leases back unrouted (SIGTERM, or an error that the events did not cause): the claim does not count.
+    """Release leases unrouted (SIGTERM, or an error not caused by the events): the claim is not counted.
 
-    The maker of the claim calls it once; its lease may be over. Returns how many of the events still wait to be routed.
+    Called once by whoever made the claim, even if its lease has expired. Returns how many of the events still wait for
+    routing.
     """
     return conn.execute(_RELEASE, {"chosen": list(event_ids), "token": token}).rowcount
 
 
 def requeue(conn: Connection, event_id: int) -> bool:
-    """Let an event be routed again. Goals it has made stay as they are: their once keys hold.
+    """Route an event again. Goals it has made stay as they are, because their once keys exist.
 
-    False: there is no such event, its body is gone (retention), or it is waiting already.
+    False: there is no such event, its body was deleted (retention), or it is already waiting.
     """
     statement = (
         update(events)
@@ -146,18 +148,18 @@ def ignore(conn: Connection, event_id: int) -> bool:
 
 
 def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
-    """The next events that still have their bodies, in order of arrival, to go through them in batches."""
+    """The next events that still have their bodies, in order of arrival, for processing in batches."""
     those = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
     return [event_of(row) for row in conn.execute(those)]
 
 
 def event_of(row: Row[Any]) -> Event:
-    """A row of `events` as the value that routing needs."""
+    """Convert a row of `events` to the value that routing needs."""
     return event_from([row._mapping[name] for name in statements.COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
 
 
 def event_from(row: Sequence[Any]) -> Event:
-    """The values of `statements.COLUMNS` as an event."""
+    """Convert values of `statements.COLUMNS` to an event."""
     (id_, source, provider, type_, provider_event_id, stated_at_ms, order_at_ms, test, account, *more) = row
     received_at_ms, state, headers, query, body, tries, verdict, reason, duplicates = more
     return Event(

@@ -1,8 +1,8 @@
-"""What senders said before their source had a secret: the last three of each source, kept for an hour, for a person.
+"""Messages sent before a source had a secret: the last three of each source, kept for a person for an hour.
 
-Nobody has authenticated them, so the bridge never uses them, and shows them in no log, status or page. Like refusals,
-they write nothing at once, or a flood of them would be a flood of writes: `FirstMessages` holds the last three, and its
-owner writes them a few times per second.
+They are not authenticated, so the bridge never uses them, and never shows them in a log, status or page. Like refusals,
+they are not written immediately, because a flood of them would become a flood of writes: `FirstMessages` holds the last
+three, and its owner writes them a few times per second.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from bridge.store.database.engine import Store
 
-KEPT: Final = 3  # of a source
+KEPT: Final = 3  # per source
 KEPT_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class FirstMessage:
-    """sender: an address, and through which proxy. Only the provider's own page can tell whether it is its own."""
+    """sender: an address, and the proxy used. Only the provider's own page can tell whether the address is genuine."""
 
     token: str = field(repr=False)
     sender: str
@@ -36,14 +36,14 @@ class FirstMessage:
 
 
 class FirstMessages:
-    """First messages since the last `flush`. Thread-safe; what was not flushed when a process is killed is gone."""
+    """First messages since the last `flush`. Thread-safe; unflushed messages are lost if the process is killed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[str, dict[str, str]] = {}  # source -> token -> sender, the last one last
 
     def keep(self, source: str, token: str, sender: str) -> None:
-        """Remember one, without waiting for the database."""
+        """Remember a message without waiting for the database."""
         with self._lock:
             of_source = self._waiting.setdefault(source, {})
             of_source.pop(token, None)
@@ -52,7 +52,7 @@ class FirstMessages:
                 del of_source[next(iter(of_source))]
 
     def flush(self, store: Store) -> None:
-        """Write them. When the store is unavailable, they are kept for the next time."""
+        """Write the messages. If the store is unavailable, they are kept for the next time."""
         if not self._waiting:
             return
         with self._lock:
@@ -67,7 +67,7 @@ class FirstMessages:
 
 
 def _write(conn: Connection, waiting: dict[str, dict[str, str]]) -> None:
-    for source in sorted(waiting):  # the same order everywhere, so that there is no deadlock
+    for source in sorted(waiting):  # the same order everywhere, to prevent deadlocks
         for token, sender in waiting[source].items():
             again = {"sender": sender, "at_ms": now_ms()}
             new = insert(table, conn.dialect.name).values(source=source, token=token, **again)
@@ -80,12 +80,12 @@ _LAST_FIRST: Final = (table.c.at_ms.desc(), table.c.token)
 
 
 def forget_old(conn: Connection, now: int) -> int:
-    """Delete what is older than an hour; how many."""
+    """Delete messages older than an hour; return how many."""
     return conn.execute(delete(table).where(table.c.at_ms <= now - KEPT_MS)).rowcount
 
 
 def of_source(conn: Connection, source: str) -> list[FirstMessage]:
-    """Those of the last hour, the last one first."""
+    """The messages of the last hour, the latest first."""
     statement = select(table.c.token, table.c.sender, table.c.at_ms).where(
         table.c.source == source, table.c.at_ms > now_ms() - KEPT_MS
     )

@@ -1,9 +1,9 @@
 """Store verified webhooks durably: the future of `Inbox.post` is done when the event's commit is on the disk.
 
 Requests that wait at the same moment share one transaction, run by one committer thread, because a commit costs far
-more than a row. A batch that fails is repeated row by row, so one bad event fails alone. A caller waits for 3 s at
-most; after that its event may or may not be stored, and if the sender repeats it, it is found to be the same. This
-module knows nothing of signatures or rules.
+more than a row. A batch that fails is retried row by row, so one bad event fails alone. A caller waits at most 3 s;
+after that its event may or may not be stored, and if the sender repeats it, it is recognised as a duplicate. This
+module has nothing to do with signatures or rules.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 log = logs.get("inbox")
 
-PATIENCE_S: Final = 2.5  # how long a caller waits, so that it can answer within 3 s
-LATE_S: Final = 3.0  # a webhook that has waited for this long, or was refused this recently, makes the bridge unready
+PATIENCE_S: Final = 2.5  # how long a caller waits, so that it can still answer within 3 s
+LATE_S: Final = 3.0  # a webhook that has waited this long, or was refused this recently, makes the bridge unready
 _BATCH: Final = 64  # rows per commit
 _BATCH_BYTES: Final = 4 << 20  # of bodies per commit
-_ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is repeated row by row, while its callers wait
+_ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is retried row by row while its callers wait
 
 _COLUMNS: Final = (
     "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
@@ -46,11 +46,11 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _Row = tuple[Any, ...]
 _Entry = tuple["NewEvent", "Future[Ack]"]
-_Former = tuple[tuple[str, str], ...]  # (type, key) of the same delivery in the previous release
+_Former = tuple[tuple[str, str], ...]  # the (type, key) pairs that the previous release would have stored
 
 
 class _Waiting:
-    """An event that waits to be stored. Once its future is done or cancelled, neither is kept."""
+    """An event waiting to be stored. Once its future is done or cancelled, no reference to either is kept."""
 
     __slots__ = ("content", "since_s")
 
@@ -75,16 +75,16 @@ class Inbox:
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
-        self._oldest_s: float | None = None  # since when the oldest of the events that are being stored has waited
+        self._oldest_s: float | None = None  # since when the oldest event being stored has waited
         self._refused: tuple[float, StoreError] | None = (
-            None  # when and why an event was not stored, if none has been since
+            None  # when and why an event was last not stored; None once another has been
         )
 
     def post(self, event: NewEvent) -> Future[Ack]:
-        """Store an event, or find that it was stored before: the future holds which, or why neither is certain.
+        """Store an event, or recognise it as a duplicate: the future holds which, or why neither is certain.
 
-        What the future calls is called by the committer, so it must be quick. A caller that has waited for PATIENCE_S
-        cancels the future; if the event still waits then, it is not stored.
+        The future's callbacks run in the committer thread, so they must be quick. A caller that has waited for
+        PATIENCE_S cancels the future; if the event is still waiting, it is not stored.
         """
         if self._pid != os.getpid():
             self._start()
@@ -95,7 +95,7 @@ class Inbox:
         return ack
 
     def demand_flowing(self) -> None:
-        """StoreUnavailable while webhooks wait for too long, or are refused: other connections may still work."""
+        """Raise StoreUnavailable while webhooks wait too long or are refused, even if other connections still work."""
         now_s, oldest_s, refused = time.monotonic(), self._oldest_s, self._refused
         if oldest_s is not None and now_s - oldest_s > LATE_S:
             raise StoreUnavailable(f"a webhook has waited for {now_s - oldest_s:.0f} s for the database to store it")
@@ -103,20 +103,20 @@ class Inbox:
             raise refused[1].with_traceback(None)
 
     def close(self) -> None:
-        """Store what is waiting, then end the committer. A later `post` starts a new one."""
+        """Store the waiting events, then end the committer. A later `post` starts a new one."""
         with self._starting:
             if self._pid != os.getpid() or self._thread is None:
                 return
             self._pid = 0
             self._queue.put(None)
             ending = self._thread
-        ending.join(timeout=PATIENCE_S)  # without the lock: the server's loop, which may post meanwhile, must not wait
+        ending.join(timeout=PATIENCE_S)  # without the lock: the server's loop may post now and must not wait
 
     def _start(self) -> None:
         with self._starting:
             if self._pid == os.getpid():
                 return
-            self._queue = SimpleQueue()  # what is in the old one belongs to a parent process
+            self._queue = SimpleQueue()  # the old one's contents belong to the parent process
             self._oldest_s = self._refused = None
             self._thread = threading.Thread(
                 target=self._commit_forever, args=(self._queue,), name="bridge-inbox", daemon=True
@@ -135,12 +135,12 @@ class Inbox:
                 return
 
     def _commit(self, batch: list[_Entry], until: float) -> Exception | None:
-        """Store a batch in one transaction; if that fails, row by row `until` then. Returns the last error, if any."""
+        """Store a batch in one transaction; if it fails, row by row until `until`. Returns the last error, if any."""
         rows = [_row(event) for event, _ in batch]
         former = [_former(event) for event, _ in batch]
         try:
             answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
-        except Exception as failure:  # noqa: BLE001 - it is handed to the callers, whatever it is
+        except Exception as failure:  # noqa: BLE001 - any error is passed to the callers
             return self._store_one_by_one(batch, failure, until)
         self._refused = None
         for (_, ack), answer in zip(batch, answers, strict=True):
@@ -162,7 +162,7 @@ class Inbox:
         return failure
 
     def _wake(self) -> None:
-        """Call `on_stored`, whose errors must not end the committer: nothing would be acknowledged any more."""
+        """Call `on_stored`. Its errors must not end the committer, or nothing would be acknowledged any more."""
         try:
             self._on_stored()
         except Exception as error:  # noqa: BLE001 - as above
@@ -170,7 +170,7 @@ class Inbox:
 
 
 def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[_Entry], bool]:
-    """What waits now, up to what one commit should take, and whether the inbox is being closed."""
+    """The waiting events, limited to one commit, and whether the inbox is being closed."""
     batch: list[_Entry] = []
     size = 0
     waiting: _Waiting | None = first
@@ -189,7 +189,7 @@ def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[
 
 
 def _as_ours(failure: Exception) -> Exception:
-    """An error that lets the sender try again: whatever went wrong in here, its event is not stored."""
+    """Any error as one that makes the sender try again, because its event is not stored."""
     if isinstance(failure, BridgeError):
         return failure
     ours = StoreUnavailable(f"the event could not be stored ({type(failure).__name__})")
@@ -207,10 +207,10 @@ _MS_MAX: Final = 1 << 53
 
 
 def _row(event: NewEvent) -> _Row:
-    """The event as values for `_COLUMNS`, whatever it holds: an authentic event is never refused for its strings.
+    """The event as values for `_COLUMNS`. An authentic event is never refused because of its strings.
 
-    A lone dedupe key is stored in both columns, so that it also meets the second key of an earlier event: leaving an
-    unsigned id out does not make a duplicate new.
+    A lone dedupe key is stored in both columns, so that it also collides with the second key of an earlier event:
+    omitting an unsigned id does not turn a duplicate into a new event.
     """
     keys = [_key(key) for key in event.dedupe_keys]
     envelope = event.envelope
@@ -256,11 +256,11 @@ def _ms(value: int | None) -> int | None:
 
 
 def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] = ()) -> list[Ack]:
-    """Insert rows, skip those whose source and one of whose keys are known; what each of them was, in order.
+    """Insert rows, except those with a known key for their source; return the result for each, in order.
 
-    former: per row, the keys that the previous release would have stored; they are only looked up.
-    If two processes store the same event at once, the unique index lets one insert, and the other waits for that commit
-    and finds a duplicate. All insert in the order of the keys, so that there is no deadlock.
+    former: per row, the keys that the previous release would have stored; they are only looked up. If two processes
+    store the same event simultaneously, the unique index lets one insert, and the other waits for that commit and finds
+    a duplicate. All insert in key order, which prevents deadlocks.
     """
     stored_before = _stored_before(driver, rows, former)
     answers = dict.fromkeys(stored_before, Ack.DUPLICATE)
@@ -277,7 +277,7 @@ def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] =
 
 
 def _stored_before(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former]) -> dict[int, int]:
-    """Which rows the previous release stored under another key: position -> id of the event."""
+    """The rows that the previous release stored under another key: position -> id of the event."""
     wanted: dict[str, set[str]] = {}
     for row, pairs in zip(rows, former, strict=False):
         wanted.setdefault(row[_SOURCE], set()).update(key for _, key in pairs)
@@ -301,7 +301,7 @@ def _identity(row: _Row) -> _Row:
 
 @cache
 def _insert_text(rows: int, dialect: str) -> str:
-    """Returns the (source, first key) of the rows that were new. No two of them may have the same."""
+    """An INSERT that returns the (source, first key) of the new rows. These pairs must be distinct."""
     row = f"({'?, ' * len(_COLUMNS)}{{now}})"
     return spelled(
         f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * rows)}"  # noqa: S608 - no value in it

@@ -1,4 +1,4 @@
-"""The statements that run for every event in the inbox, as text. They decide nothing."""
+"""The SQL text that runs for every event in the inbox. It decides nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-GAPS_MS: Final = 30 * 86_400_000  # the longest silence between two events is known of this time and of as much before
+GAPS_MS: Final = 30 * 86_400_000  # the longest silence between two events is kept for this period and the one before
 
-# Count events that came through: source, new ones, repeated ones. Any of them ends a row of refusals, and the silence
-# before it may be the longest one yet.
+# Count accepted events: source, new ones, duplicates. Any of them ends a run of refusals, and the silence before it may
+# be the longest so far.
 _GAP: Final = "(excluded.last_accepted_at_ms - source_counters.last_accepted_at_ms)"
 _OVER: Final = (
     f"(source_counters.gaps_began_at_ms IS NULL OR excluded.last_accepted_at_ms NOT BETWEEN"
@@ -33,7 +33,7 @@ STORED: Final = (  # no value in it
     " ELSE source_counters.gaps_began_at_ms END"
 )
 
-# On PostgreSQL two routers that look at once see different rows; on SQLite the second waits until the first is done.
+# On PostgreSQL two simultaneous routers see different rows; on SQLite the second waits until the first is done.
 _WAITING: Final = (
     "SELECT id, tries, coalesce(length(body), 0) FROM events"
     " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ?"
@@ -53,17 +53,17 @@ _FINISH: Final = (
 
 
 def waiting(conn: Connection, limit: int) -> list[tuple[int, int, int]]:
-    """The oldest events that wait for routing: (id, tries, bytes of the body)."""
+    """The oldest events waiting for routing: (id, tries, bytes of the body)."""
     driver = driver_of(conn)
     look = _WAITING_POSTGRESQL if driver.dialect == "postgresql" else _WAITING
     return [(event_id, tries, size) for event_id, tries, size in driver.ask(look, (limit,))]
 
 
 def claim(conn: Connection, event_ids: Sequence[int], token: str, lease_ms: int) -> list[tuple[Any, ...]]:
-    """Lease these events; the values of `COLUMNS` of each, in any order."""
+    """Lease these events; return the values of `COLUMNS` for each, in any order."""
     return driver_of(conn).among(_CLAIM, event_ids, (token, lease_ms))
 
 
 def finish(conn: Connection, ends: Sequence[tuple[Any, ...]]) -> int:
-    """End the routing of events: (verdict, reason, trace, rules hash, id, token); how many leases were held."""
+    """End the routing of events: (verdict, reason, trace, rules hash, id, token); return how many leases still held."""
     return driver_of(conn).many(_FINISH, ends)

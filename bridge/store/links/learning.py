@@ -1,10 +1,10 @@
-"""Remembered keys: which belong to one thread, and which visitors were named with them.
+"""The memory of keys: which belong to one thread, and which visitors were named with them.
 
-`learn` takes what a batch of events teaches, joins threads and stops a key that would join three visitors who have no
-customer in common; the `KnownLinks` it returns answers for all keys of the batch. Learners take turns: SQLite has one
-writer, PostgreSQL a lock that lasts as long as the transaction (a merge moves keys that another learner may hold, so
-row locks alone could wait for each other in a circle). Every key is written before it is read, so learners never miss
-each other. All lookups go by an index. `bridge.identity.choice` chooses a visitor.
+`learn` takes what a batch of events teaches, joins threads, and stops a key that would join three visitors without a
+common customer; the `KnownLinks` it returns covers all keys of the batch. Learners take turns: SQLite has one writer,
+PostgreSQL a lock held until the transaction ends (a merge moves keys that another learner may hold, so row locks alone
+could deadlock). Every key is written before it is read, so learners never miss each other. All lookups use an index.
+`bridge.identity.choice` chooses a visitor.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from bridge.identity.choice import Observation
     from bridge.model import Key
 
-_STEPS: Final = 2  # from a customer to people: the user of a customer, the address of that user
+_STEPS: Final = 2  # steps from a customer to people: the customer's user, that user's address
 
 # --------------------------------------------------------------------------------------------------------- learn
 
 
 def learn(conn: Connection, observations: Sequence[Observation], now: int) -> KnownLinks:
-    """Remember what these events teach. The order among them, and among calls, makes no difference."""
+    """Learn what these events teach. Neither their order nor that of the calls makes a difference."""
     statements.lock(conn)
     links = KnownLinks()
     todo = [observation for observation in observations if observation.keys]
@@ -40,17 +40,17 @@ def learn(conn: Connection, observations: Sequence[Observation], now: int) -> Kn
         return links
     statements.write_edges(conn, todo)
     cleared: set[Observation] = set()
-    while todo:  # three visitors end a round: the rest meets the threads as they are without the key that was stopped
+    while todo:  # three visitors end a round: the rest is learned with the threads as they are without the stopped key
         todo = _Round(conn, links, todo, cleared, now).run()
     _stop_crowds(conn, links, now)
     _stop_shared(conn, links, observations, now)
-    # What people have learned, their customers can ask them for: goals that wait for those are looked at, too.
+    # Customers can use what their people have learned: goals that wait for those customers are checked, too.
     links.customers_gained |= related(conn, (text for text in links.customers_gained if text in links.people))
     return _again(conn, links, observations) if links.stopped else links
 
 
 def _again(conn: Connection, links: KnownLinks, observations: Sequence[Observation]) -> KnownLinks:
-    """What is remembered after a key was stopped: threads have come apart, so all is read anew."""
+    """The memory after a key was stopped: threads have come apart, so everything is read again."""
     fresh = recall(conn, [key for observation in observations for key in observation.keys])
     fresh.stopped, fresh.gained = links.stopped, set(fresh.by_thread)
     fresh.customers_gained, fresh.met = links.customers_gained, set(fresh.threads.values())
@@ -58,7 +58,7 @@ def _again(conn: Connection, links: KnownLinks, observations: Sequence[Observati
 
 
 def recall(conn: Connection, keys: Iterable[Key]) -> KnownLinks:
-    """What is remembered of these keys. Nothing is learned."""
+    """Load what is remembered about these keys, without learning anything."""
     links, keys = KnownLinks(), list(keys)
     texts = sorted({key.text for key in keys})
     if texts:
@@ -72,9 +72,9 @@ def recall(conn: Connection, keys: Iterable[Key]) -> KnownLinks:
 
 
 def recall_customers(conn: Connection, links: KnownLinks, keys: Iterable[Key]) -> None:
-    """Recall the customers and people that the threads of these keys were seen with, and the people of the customers.
+    """Load the customers and people seen with the threads of these keys, and the people of the customers.
 
-    This includes threads that know a visitor: the destination may not know that one.
+    This includes threads that know a visitor, because the destination may not know that one.
     """
     keys = list(keys)
     threads = sorted({links.threads[key.text] for key in links.strong(keys)} - links.seen_with.keys())
@@ -91,7 +91,7 @@ def recall_customers(conn: Connection, links: KnownLinks, keys: Iterable[Key]) -
 
 
 def _recall_people(conn: Connection, links: KnownLinks, weak: Iterable[str]) -> list[Key]:
-    """Recall the people whom these customers and people were named with; those of whom it was not known yet."""
+    """Load the people named with these customers and people; return those that were new."""
     new = sorted(set(weak) - links.people_of.keys())
     links.people_of.update((text, []) for text in new)
     found = [(text, person) for text, person in statements.people_of(conn, new) if person.text != text]
@@ -102,7 +102,7 @@ def _recall_people(conn: Connection, links: KnownLinks, weak: Iterable[str]) -> 
 
 
 class _Round:
-    """One pass over observations: write and read the keys, join in links, write what changed."""
+    """One pass over observations: write and read the keys, add links, write what changed."""
 
     def __init__(
         self,
@@ -113,12 +113,12 @@ class _Round:
         now: int,
     ) -> None:
         self._conn, self._links, self._observations, self._now = conn, links, observations, now
-        self._cleared = cleared  # of three visitors, but one customer's
+        self._cleared = cleared  # with three visitors, but a single customer
         self._joined = DisjointSets()
-        self._new: set[str] = set()  # keys that this batch meets first; a strong one founds a thread of its name
-        self._before: dict[str, set[str]] = {}  # the visitors each older thread knew
+        self._new: set[str] = set()  # keys new in this batch; a strong one starts a thread with its name
+        self._before: dict[str, set[str]] = {}  # the visitors that each older thread knew
         self._customers_before: dict[str, set[str]] = {}
-        self._now_certain: set[str] = set()  # people of whom it was not sure before that they are people
+        self._now_certain: set[str] = set()  # people who were not certainly people before
         self._evidence: dict[tuple[str, str], Evidence] = {}  # to be written
 
     def run(self) -> list[Observation]:
@@ -137,12 +137,12 @@ class _Round:
 
     def _load(self) -> None:
         named = [key for observation in self._observations for key in observation.keys]
-        keys = {key.text: key for key in sorted(named, key=lambda key: key.sure)}  # where one event is sure, it counts
+        keys = {key.text: key for key in sorted(named, key=lambda key: key.sure)}  # one event that is certain suffices
         uses = Counter(key.text for key in named)
         links = self._links
         for row in statements.write_keys(self._conn, keys, uses, self._now):
             before = row.uses - uses[row.key]
-            if before == 0 and not links.stopped:  # in a later round its evidence is there already
+            if before == 0 and not links.stopped:  # in a later round, its evidence exists already
                 self._new.add(row.key)
             if keys[row.key].is_person:
                 self._meet(row, before)
@@ -162,7 +162,7 @@ class _Round:
         self._customers_before = {key: _visitors(links.by_customer.get(key)) for key in customers}
 
     def _meet(self, row: statements.KeyRow, before: int) -> None:
-        """Note what the row of a person's key says. before: its uses before these events."""
+        """Take note of a person's row. before: its uses before these events."""
         links = self._links
         links.people.add(row.key)
         (links.mute.add if row.is_mute else links.mute.discard)(row.key)
@@ -176,7 +176,7 @@ class _Round:
         return {self._joined.find(threads[key.text]) for key in observation.keys if key.text in threads}
 
     def _crowded(self, observation: Observation) -> bool:
-        """Would this event make a thread of three visitors, or does it say something new about a key of one?"""
+        """Whether this event makes a thread of three visitors, or says something new about a key in one."""
         threads = self._threads(observation)
         visitors = {visitor for thread in threads for _, visitor in self._links.by_thread.get(thread, ())}
         known = len(visitors)
@@ -214,7 +214,7 @@ class _Round:
         self._evidence = {}
 
     def _note_gains(self) -> None:
-        """Which older threads know a visitor whom they did not know."""
+        """Note the older threads that have learned a visitor."""
         self._grown = {
             thread
             for thread, before in self._before.items()
@@ -222,7 +222,7 @@ class _Round:
         }
 
     def _tell_customers(self, learned: Sequence[Observation]) -> None:
-        """A customer points to the visitors of each thread it was seen with, whichever of the two came first."""
+        """Let each customer lead to the visitors of every thread it was seen with, whichever of the two came first."""
         pairs = {
             (key.text, thread)
             for observation in learned
@@ -238,7 +238,7 @@ class _Round:
             known = links.by_customer.setdefault(customer, {})
             for item in links.by_thread.get(thread, {}).values():
                 place, before = (customer, item.visitor), known.get((customer, item.visitor))
-                _add(known, self._told(item, customer))
+                _add(known, self._as_evidence(item, customer))
                 if known[place] != before:
                     self._evidence[place] = known[place]
         for customer, known in links.by_customer.items():
@@ -249,14 +249,14 @@ class _Round:
             self._meet_customers(observation)
         self._note_met(pairs)
 
-    def _told(self, item: Evidence, customer: str) -> Evidence:
-        """What a thread knows, as evidence of a customer or a person it was seen with."""
+    def _as_evidence(self, item: Evidence, customer: str) -> Evidence:
+        """A thread's visitors, as evidence for a customer or a person seen with it."""
         if customer in self._links.people:
             return item.told(customer, item.key.partition(":")[0])
         return replace(item, key=customer)
 
     def _meet_customers(self, observation: Observation) -> None:
-        """Customers and people of old who know nobody, and were named with a person who knows somebody, gain by it."""
+        """Note older customers and people without a visitor who were named with a person who has one."""
         links = self._links
         if any(key.is_person and self._knows(key.text) for key in observation.keys):
             links.customers_gained.update(
@@ -266,16 +266,16 @@ class _Round:
             )
 
     def _knows(self, weak: str, steps: int = 1) -> bool:
-        """Whether a customer or a person knows a visitor, or a person who was named with it does, so many steps on."""
+        """Whether a customer or person knows a visitor, directly or through people within this many steps."""
         links = self._links
         return bool(links.by_customer.get(weak)) or (
             steps > 0 and any(self._knows(one.text, steps - 1) for one in links.people_of.get(weak, ()))
         )
 
     def _note_met(self, pairs: set[tuple[str, str]]) -> None:
-        """Older threads that know no visitor, and met a customer who leads to one, or joined another thread.
+        """Note older threads without a visitor that met a customer who leads to one, or joined another thread.
 
-        pairs: (customer, thread). A borrowed visitor does not count yet: a destination may not know it.
+        pairs: (customer, thread). A borrowed visitor does not count yet, because a destination may not know it.
         """
         roots = [self._joined.find(thread) for thread in self._before]
         known = self._links.by_thread
@@ -290,14 +290,14 @@ class _Round:
         }
 
     def _recall_beside(self, customers: set[str]) -> None:
-        """Recall the people to whom these customers lead, as far as a goal goes that looks for its visitor."""
+        """Load the people to whom these customers lead, as many steps as a goal follows to find its visitor."""
         links, beside = self._links, customers
         for _ in range(_STEPS):
             beside = {person.text for person in _recall_people(self._conn, links, beside)}
             _recall_evidence(self._conn, links, (), sorted(beside - links.by_customer.keys()))
 
     def _rename_threads(self) -> None:
-        """Give joined threads one name: that of the largest, so that few rows are written."""
+        """Give joined threads the name of the largest, so that few rows are written."""
         parts: dict[str, set[str]] = {}
         threads_met = {self._links.threads[key] for key in self._new if key in self._links.threads}
         for thread in sorted(threads_met | set(self._before)):
@@ -333,15 +333,15 @@ _SHARED_BY_GUESTS: Final = (
     "{who} was seen with more than three e-mail addresses of guests, so nobody can say whose it is"
 )
 CUSTOMERS_A_PERSON: Final = 3  # of one provider
-_LOOK_EVERY: Final = 100  # uses of a key, between two looks at the size of its thread
+_LOOK_EVERY: Final = 100  # uses of a key between two checks of its thread's size
 
 
 def _stop(
     conn: Connection, links: KnownLinks, own: tuple[str, ...], new: Iterable[Evidence], now: int, why: str
 ) -> bool:
-    """Find the key that links what does not belong together, and take it out of the threads of the keys `own`.
+    """Find the key that links unrelated keys, and remove it from the threads of the keys `own`.
 
-    new: evidence that is not written yet. False: there is none, because all its visitors are one customer's.
+    new: evidence not written yet. False: there is no such key, because all the visitors belong to one customer.
     """
     threads = sorted({links.threads[key] for key in own})
     edges = [*statements.edges_in(conn, threads), own]
@@ -361,7 +361,7 @@ def _stop(
 
 
 def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
-    """An endless thread slows every lookup down: look at its size now and then, whether it knows visitors or not."""
+    """An endless thread slows down every lookup, so check its size from time to time, even without visitors."""
     for key in sorted(links.busy & set(links.threads)):
         thread = links.threads[key]
         if statements.sizes(conn, [thread]).get(thread, 0) > KEYS_A_THREAD:
@@ -369,9 +369,9 @@ def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
 
 
 def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Observation], now: int) -> None:
-    """Stop people's keys that were seen with more than three customers of one provider: a shared account, an order.
+    """Stop people's keys seen with more than three customers of one provider, such as a shared account or an order.
 
-    Guests have no customer: the ids of users stop at more than three of their addresses.
+    Guests have no customer, so a user's id stops after more than three addresses of guests.
     """
     often: dict[str, Key] = {}
     as_guest: set[str] = set()
@@ -397,7 +397,7 @@ def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Obs
 
 
 def related(conn: Connection, people: Iterable[str]) -> set[str]:
-    """The people who were named with these, and the customers who were named with any of them."""
+    """The people named with these, and the customers named with any of them."""
     asked = sorted(people)
     both = {*asked, *(person.text for _, person in statements.people_of(conn, asked))}
     return both | {customer.text for _, customer in statements.customers_with(conn, sorted(both))}
@@ -430,6 +430,6 @@ def _evidence(observation: Observation) -> list[Evidence]:
         item = Evidence(key.text, named.visitor, named.sure, mention, mention, named.borrowed)
         if not key.is_person:
             found.append(item)
-        elif key.id != item.visitor:  # else it is a user's own id, in a field that may be a visitor's
+        elif key.id != item.visitor:  # else it is a user's own id, in a field that may hold a visitor's
             found.append(item.told(key.text, observation.sender))
     return found

@@ -1,8 +1,8 @@
-"""What was asked at Stripe, and whose turn it is. Pauses, the rate limit and answers are rows that all workers share.
+"""The questions put to Stripe, and whose turn it is. Pauses, the rate limit and answers are rows shared by all workers.
 
-A parked goal's turn comes at its `look_up_at_ms`. One worker asks a question, and its answer (also "nothing") stands
-for a day. What stops more than one question is a pause: of all, of a permission, of an account. It grows while it lasts
-and ends with the first answer, or with another key.
+A parked goal's turn comes at its `look_up_at_ms`. One worker asks a question, and its answer (even "nothing") is valid
+for a day. A problem that affects several questions causes a pause: of everything, of a permission, of an account. It
+grows while the problem lasts and ends with the first answer or a new key.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 ALL: Final = "all"
-_MATES: Final = 40  # keys of the same purchase that are considered, the newest
+_MATES: Final = 40  # keys of the same purchase to consider, the newest
 _MIN: Final = 60_000
-# The first pause and the longest: of a reason, doubling.
+# The first and the longest pause for each reason; pauses double.
 _STEPS: Final = {
     "rate": (30_000, 15 * _MIN),
     "unreachable": (10_000, 10 * _MIN),
@@ -36,15 +36,15 @@ _STEPS: Final = {
 }
 DAY_MS: Final = 24 * 60 * _MIN
 KEPT_MS: Final = 30 * DAY_MS
-_LASTING_MS: Final = 5 * _MIN  # somebody should look at it: a wrong key's is so long at once, a slow Stripe's later
-_JUST_OVER_MS: Final = _MIN  # its question is asked again about now, and may begin the next one
+_LASTING_MS: Final = 5 * _MIN  # needs attention: a wrong key's pause starts this long, a slow Stripe's grows to it
+_JUST_OVER_MS: Final = _MIN  # its question is about to be asked again, and may begin the next pause
 
 
 @dataclass(frozen=True, slots=True)
 class GoalToLookUp:
-    """A parked goal whose turn it is, and the keys from which it may be found.
+    """A parked goal whose turn it is, and the keys to ask about.
 
-    own: of its events; thread: others of the same purchase, the newest first.
+    own: keys from its events; thread: others of the same purchase, the newest first.
     """
 
     goal_id: int
@@ -63,7 +63,7 @@ class GoalToLookUp:
 
 @dataclass(frozen=True, slots=True)
 class LookupPause:
-    """Why something is not asked just now. what: `all`, `permission:invoice`, `account:acct_1`."""
+    """Why questions are not asked now. what: `all`, `permission:invoice`, `account:acct_1`."""
 
     what: str
     until_ms: int
@@ -74,7 +74,7 @@ class LookupPause:
 
 @dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    """A question, and what came of it, as it is shown to people."""
+    """A question and its result, as shown to people."""
 
     key: str
     question: str
@@ -88,13 +88,13 @@ class AskedQuestion:
 
 
 def any_due(conn: Connection, fingerprint: str) -> bool:
-    """Is there something to do? A look that writes nothing, for every second."""
+    """Whether there is work. A check without a write, run every second."""
     values = {"now": clock.read_ms(conn), "key": fingerprint}
     return conn.execute(_DUE, values).first() is not None and conn.execute(_ALL_PAUSED, values).first() is None
 
 
 def due(conn: Connection, limit: int) -> list[GoalToLookUp]:
-    """The goals whose turn it is, held until the transaction ends; one that another worker holds is left out."""
+    """The goals whose turn it is, locked until the transaction ends; goals locked by another worker are left out."""
     rows = conn.execute(_WAITING, {"now": clock.read_ms(conn), "most": limit}).all()
     own = statements.keys_of(conn, [row.goal_id for row in rows])
     return [
@@ -112,7 +112,7 @@ def _mates(conn: Connection, own: Sequence[Key]) -> tuple[Key, ...]:
 
 
 def put_off(conn: Connection, goal_id: int, until_ms: int) -> None:
-    """Let this goal's turn come again at that time."""
+    """Set the time of this goal's next turn."""
     conn.execute(update(goals).where(goals.c.id == goal_id, _IS_PARKED).values(look_up_at_ms=until_ms))
 
 
@@ -120,13 +120,13 @@ def put_off(conn: Connection, goal_id: int, until_ms: int) -> None:
 
 
 def again_at(conn: Connection, keys: Collection[str]) -> dict[tuple[str, str], int]:
-    """(key, question) → when it may be asked again, of those that were asked."""
+    """(key, question) → when it may be asked again, for those already asked."""
     query = select(lookups.c.key, lookups.c.question, lookups.c.again_at_ms).where(lookups.c.key.in_(sorted(keys)))
     return {(row.key, row.question): row.again_at_ms for row in conn.execute(query)}
 
 
 def begin(conn: Connection, key: str, question: str, goal_id: int, now: int, lease_ms: int) -> bool:
-    """This worker asks, and nobody else before the lease is over. False: somebody was quicker."""
+    """Reserve a question for this worker until the lease ends. False: another worker was first."""
     asked = {"goal_id": goal_id, "asked_at_ms": now, "again_at_ms": now + lease_ms}
     statement = (
         insert(lookups, conn.dialect.name)
@@ -141,19 +141,19 @@ def begin(conn: Connection, key: str, question: str, goal_id: int, now: int, lea
 
 
 def answered(conn: Connection, key: str, question: str, *, outcome: str, detail: str | None, again_at_ms: int) -> None:
-    """Write what came of it."""
+    """Write the result of a question."""
     in_a_row = lookups.c.failures + 1 if outcome == "failed" else 0
     values = {"outcome": outcome, "detail": detail, "again_at_ms": again_at_ms, "failures": in_a_row}
     conn.execute(update(lookups).where(*_is(key, question)).values(values))
 
 
 def failures(conn: Connection, key: str, question: str) -> int:
-    """How often in a row it failed."""
+    """How many times in a row a question failed."""
     return int(conn.execute(select(lookups.c.failures).where(*_is(key, question))).scalar() or 0)
 
 
 def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AskedQuestion]]:
-    """What was asked for each of these goals, in its order."""
+    """The questions asked for each of these goals, in order."""
     found: dict[int, list[AskedQuestion]] = {}
     columns = (lookups.c[name] for name in AskedQuestion.__slots__)
     query = select(lookups.c.goal_id, *columns).where(lookups.c.goal_id.in_(goal_ids))
@@ -164,7 +164,7 @@ def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AskedQ
 
 
 def forget_old(conn: Connection, limit: int, now: int) -> int:
-    """Delete what was asked a month ago; how many."""
+    """Delete questions older than a month; return how many."""
     is_old = lookups.c.again_at_ms <= now - KEPT_MS
     old = select(lookups.c.key, lookups.c.question).where(is_old).order_by(lookups.c.again_at_ms).limit(limit)
     rows = conn.execute(old).all()
@@ -181,12 +181,12 @@ def _is(key: str, question: str) -> tuple[ColumnElement[bool], ColumnElement[boo
 
 
 def paused(conn: Connection, fingerprint: str) -> dict[str, LookupPause]:
-    """What stands in the way of this key now, by what it stops."""
+    """The current pauses of this key, by what they stop."""
     return {pause.what: pause for pause in _pauses(conn, fingerprint, over_ms=0)}
 
 
 def lasting_pauses(conn: Connection, fingerprint: str) -> list[LookupPause]:
-    """What keeps this key from being asked for five minutes or more, all in all; of an account it is its own choice."""
+    """This key's pauses of five minutes or more, all told. Those of an account are left out: its owner chose so."""
     return [
         pause
         for pause in _pauses(conn, fingerprint, over_ms=_JUST_OVER_MS)
@@ -195,7 +195,7 @@ def lasting_pauses(conn: Connection, fingerprint: str) -> list[LookupPause]:
 
 
 def _pauses(conn: Connection, fingerprint: str, over_ms: int) -> list[LookupPause]:
-    """The pauses of this key that last, or were over so lately."""
+    """The pauses of this key that last, or ended recently enough."""
     table = lookup_pauses.c
     columns = (table[name] for name in LookupPause.__slots__)
     lately = table.until_ms > clock.read_ms(conn) - over_ms
@@ -204,7 +204,7 @@ def _pauses(conn: Connection, fingerprint: str, over_ms: int) -> list[LookupPaus
 
 
 def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:
-    """Stop asking for a while, longer each time. why: a row of the table of steps. Returns until when."""
+    """Pause questions, longer each time. why: a row of the table of steps. Returns the end of the pause."""
     now = clock.read_ms(conn)
     row = conn.execute(select(lookup_pauses).where(lookup_pauses.c.what == what).with_for_update()).first()
     same = row is not None and row.key_fingerprint == fingerprint
@@ -224,12 +224,12 @@ def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, 
 
 
 def reopen(conn: Connection, what: Collection[str]) -> None:
-    """An answer came: nothing of this is paused any more."""
+    """An answer came: end the pauses that it disproves."""
     conn.execute(delete(lookup_pauses).where(lookup_pauses.c.what.in_(sorted(what))))
 
 
 def take_turn(conn: Connection, fingerprint: str, per_minute: int) -> bool:
-    """A slot of the rate limit that all workers share; False: not yet."""
+    """Take a slot of the rate limit that all workers share; False: not yet."""
     if conn.execute(select(pace.c.token_hash).where(pace.c.token_hash == fingerprint)).first() is None:
         pauses.insert_once(conn, pace, {"token_hash": fingerprint, "next_at_us": 0})
     return claims.reserve(conn, fingerprint, per_minute) == 0
@@ -237,7 +237,7 @@ def take_turn(conn: Connection, fingerprint: str, per_minute: int) -> bool:
 
 # ------------------------------------------------------------------------------------------------------ statements
 
-# Written out, not bound: SQLite takes a partial index only where it can see that the condition is the index's.
+# A literal, not a parameter: SQLite uses a partial index only if it can see that the condition matches the index's.
 _IS_PARKED: Final = goals.c.state == literal_column("'parked'")
 _DUE: Final = select(goals.c.id).where(_IS_PARKED, goals.c.look_up_at_ms <= bindparam("now")).limit(1)
 _ALL_PAUSED: Final = select(lookup_pauses.c.what).where(
