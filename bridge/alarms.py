@@ -1,7 +1,7 @@
-"""What needs attention, judged from a snapshot of the store. Pure: no database, no clock, no request.
+"""Alarms: what needs attention, judged from a snapshot of the store. Pure: no database, no clock, no request.
 
-`/status` and `doctor` both render these alarms and judge nothing themselves. An alarm has a sentence that anybody may
-read (a monitor, a status page), and a detail for the owner with names, numbers and what to do.
+`/status` and `doctor` render these alarms and judge nothing themselves. An alarm has a sentence that anybody may read
+(a monitor, a status page), and a detail for the owner, with names, numbers and what to do.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 DUE_MS: Final = 15 * MS["min"]
 KEYLESS_MS: Final = MS["min"]  # nothing sends these goals, so there is no point in waiting longer
-REFUSALS: Final = 5  # of one source since its last event: more than one attempt of a scanner
+REFUSALS: Final = 5  # refusals of one source since its last event: more than a scanner's one attempt
 REFUSING_MS: Final = 15 * MS["min"]  # from the first refusal to the last
-USUAL_MS: Final = MS["h"]  # the longest silence of a source counts as at least this
-UNUSUAL_MS: Final = 12 * MS["h"]  # and as at least this while only one of its events is known
-NOTED_MS: Final = 7 * MS["d"]  # how long refusals stay a note
+USUAL_MS: Final = MS["h"]  # a source's longest silence counts as at least this
+UNUSUAL_MS: Final = 12 * MS["h"]  # or as at least this while only one of its events is known
+NOTED_MS: Final = 7 * MS["d"]  # how long refusals are reported as a note
 _MANY: Final = 1_000
 
 
@@ -34,7 +34,7 @@ _MANY: Final = 1_000
 class Alarm:
     """name: one word that never changes. sentence: for everybody. detail: for the owner.
 
-    about: which destination or source, where several can have the same problem.
+    about: the destination or source, if several can have the same problem.
     """
 
     name: str
@@ -50,9 +50,10 @@ def alarms(
     destinations: Mapping[str, Destination],
     share: float = 0.5,
 ) -> tuple[Alarm, ...]:
-    """All alarms, the most serious first. sources, destinations: those that are configured today.
+    """All alarms, the most serious first. sources, destinations: the currently configured ones.
 
-    rules_fault: why this process refused its mapping files. share: of goals that can have a visitor, so many should.
+    rules_fault: why this process refused its mapping files. share: how many of the goals that can have a visitor should
+    have one.
     """
     return (
         *_worker(seen),
@@ -69,7 +70,7 @@ def alarms(
 
 
 def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
-    """What the owner may want to know, though it is not an alarm. What a stranger can cause is only a note."""
+    """What the owner may want to know although it is not an alarm. Whatever a stranger can cause is only a note."""
     return (
         *_refusals(seen, sources),
         *(_failed_rules(failed) for failed in seen.failed_rules if failed.source in sources),
@@ -80,7 +81,7 @@ def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
 
 
 def of_source(found: Iterable[Alarm], source: str) -> tuple[Alarm, ...]:
-    """Those that are about this source; a destination may have the same name."""
+    """The alarms about this source; a destination may have the same name."""
     return tuple(alarm for alarm in found if alarm.about == source and alarm.name in _OF_SOURCES)
 
 
@@ -88,14 +89,14 @@ _OF_SOURCES: Final = frozenset({"refusals", "attribution", "no_secret", "refused
 
 
 def well(seen: Snapshot) -> str:
-    """What is said while there is no alarm."""
+    """The sentence for when there is no alarm."""
     delivered = max((one.last_success_at_ms for one in seen.destinations if one.last_success_at_ms), default=None)
     last = "" if delivered is None else f" DataFast accepted the last goal {span(seen.now_ms - delivered)} ago."
     return f"Everything works, and nothing needs your attention.{last}"
 
 
 def _untold(seen: Snapshot) -> Iterator[Alarm]:
-    """Only a note: an alarm about alerts could not be told either."""
+    """Only a note, because an alarm about alerts could not be sent either."""
     trouble = seen.alert_trouble
     if trouble is None:
         return
@@ -256,7 +257,7 @@ def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Ala
 
 
 _UNNAMED: Final = Alarm("attribution", "Most goals of a source named no visitor.", "")
-_KINDS: Final = {  # what the goals are called, and where a visitor is handed over
+_KINDS: Final = {  # the name for the goals, and where a visitor is passed on
     "purchase": ("purchases", " at checkout"),
     "sign-up": ("sign-ups", " at sign-up"),
     "booking": ("bookings", " at booking"),
@@ -284,7 +285,7 @@ def _unnamed(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Ite
 
 
 def attributed(found: Attribution) -> str:
-    """How many of a source's last goals have a visitor, and through what."""
+    """How many of a source's last goals have a visitor, and how it was found."""
     others = f"; {_many(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
         return f"no goal yet at which a visitor can be handed over{others}"
@@ -321,7 +322,7 @@ def _has_lost_its_secret(state: SourceState, now_ms: int) -> bool:
 
 
 def silent(state: SourceState, now_ms: int) -> str | None:
-    """How long nothing has come from a source, if that is at least twice as long as ever before."""
+    """How long a source has been silent, if that is at least twice as long as ever before."""
     if state.last_accepted_at_ms is None:
         return None
     usual_ms = UNUSUAL_MS if state.longest_gap_ms is None else max(state.longest_gap_ms, USUAL_MS)
@@ -373,7 +374,7 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
 
 
 def _reload(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
-    """The refusal of this process, or of another one (a worker reads the files, too)."""
+    """The files' refusal by this process or by another one (a worker reads them, too)."""
     problem = rules_fault or next((beat.rules_fault for beat in seen.heartbeats if beat.rules_fault), None)
     if problem is not None:
         yield Alarm(
@@ -418,7 +419,7 @@ def _many(count: int, noun: str) -> str:
 
 
 def span(ms: int) -> str:
-    """`3 min`, `5 h`, `2 d`: a duration in the largest unit that is full."""
+    """`3 min`, `5 h`, `2 d`: a duration in the largest whole unit."""
     for unit in ("d", "h", "min"):
         if ms >= MS[unit]:
             return f"{ms // MS[unit]} {unit}"

@@ -274,7 +274,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._close(connection)
 
     def _pause_accepting(self) -> None:
-        """When no connection can give way, let newcomers wait in the backlog for a moment; the loop must not spin."""
+        """If no connection can give way, leave newcomers in the backlog for a moment to keep the loop from spinning."""
         self.set_accept_enabled(enabled=False)
         self._full_at = time.monotonic()
 

@@ -1,7 +1,7 @@
-"""The body of an event as people read it: indented, searched, without secrets, and at first without what is personal.
+"""Show an event's body to people: indented, searchable, without secrets, and by default without personal data.
 
-What a sender may have written is at most 1 MiB. Of that a page gets as much as a person looks at; a search looks at all
-of it, and shows the lines that it found. The provider's own page about the same event is found by the ids in it. Pure.
+A body is at most 1 MiB. A page shows as much of it as a person reads; a search covers all of it and shows the matching
+lines. The provider's own page about the event is found by the ids in it. Pure.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 SHOWN_MAX: Final = 40_000  # characters of a body on a page
 LINE_MAX: Final = 1_000  # characters of one line
-_AROUND: Final = 2  # lines that are shown before and behind one in which something was found
-_BEFORE: Final = 60  # characters of a long line that are shown before what was found
+_AROUND: Final = 2  # lines shown before and after a match
+_BEFORE: Final = 60  # characters of a long line shown before a match
 _NAMED: Final = re.compile(r"\{([a-z_.]+)\}")
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
 
 
 class BodyPart(NamedTuple):
-    """A piece of a line. found: it is what was searched for."""
+    """A piece of a line. found: whether it matches the search."""
 
     text: str
     found: bool
@@ -47,9 +47,9 @@ class BodyLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShownBody:
-    """size: bytes as they came. found: how often what was searched for is there. cut: not all of it is shown.
+    """size: bytes as received. found: the number of matches. cut: whether only a part is shown.
 
-    unreadable: why it is shown as text, not as a document.
+    unreadable: why it is shown as plain text, not as a document.
     """
 
     size: int
@@ -62,7 +62,7 @@ class ShownBody:
 def shown_body(
     event: Event, source: Source | None, secrets: Collection[str], find: str = "", *, personal: bool
 ) -> ShownBody:
-    """The body of an event that still has one. secrets: what nobody may see, the longest first."""
+    """The body of an event that still has one. secrets: strings to hide, the longest first."""
     body = event.body or b""
     unreadable = None
     try:
@@ -79,14 +79,14 @@ def shown_body(
 
 
 def indented(document: Json, *, personal: bool) -> Iterator[str]:
-    """A document as lines of indented JSON; without `personal`, what tells of a person is left out."""
+    """A document as lines of indented JSON; without `personal`, personal data is left out."""
     return _lines(document, _Place(personal=personal))
 
 
 class _Place(NamedTuple):
-    """Where in a document a value is. within: the name of the object that it is in; end: what follows it.
+    """The place of a value in a document. within: the name of the object around it; end: what follows it.
 
-    of_person: the object is somebody; answer: somebody has typed it into a form.
+    of_person: the object describes a person; answer: it was typed into a form.
     """
 
     name: str | None = None
@@ -105,7 +105,7 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
     if not isinstance(value, dict | list) or not value:
         yield head + _leaf(value, place) + place.end
         return
-    around, last = place.name or place.within, len(value) - 1  # elements belong to what their list is called
+    around, last = place.name or place.within, len(value) - 1  # elements belong to the name of their list
     below = place._replace(within=around, indent=place.indent + 1)
     if isinstance(value, dict):
         yield head + "{"
@@ -123,7 +123,7 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
 
 
 def _name(place: _Place) -> str:
-    """A field's name, which a sender may make of an address."""
+    """A field's name, hidden if it contains an e-mail address."""
     name = place.name or ""
     return name if place.personal else masking.without_addresses(name)
 
@@ -137,7 +137,7 @@ def _leaf(value: Json, place: _Place) -> str:
 
 
 def _is_persons(value: Json, place: _Place) -> bool:
-    """Whether what stands around a value says that it is a person's, or its own form does."""
+    """Whether a value is personal, by its surroundings or by its own form."""
     name = place.name or place.within
     if not isinstance(value, str):
         return False
@@ -160,7 +160,7 @@ def _text(value: Json) -> str:
 
 
 def _beginning(lines: Iterable[str]) -> tuple[tuple[BodyLine, ...], int, bool]:
-    """(lines, found, cut) of a body in which nothing is looked for."""
+    """(lines, found, cut) of a body without a search."""
     shown: list[BodyLine] = []
     room = SHOWN_MAX
     cut = False
@@ -175,7 +175,7 @@ def _beginning(lines: Iterable[str]) -> tuple[tuple[BodyLine, ...], int, bool]:
 
 
 def _searched(lines: list[str], find: str) -> tuple[tuple[BodyLine, ...], int, bool]:
-    """The lines in which a string is found, and those around them; all of them where there is room."""
+    """The lines that contain a string, and those around them; all lines if there is room."""
     pattern = re.compile(re.escape(find), re.IGNORECASE)
     hits = [at for at, line in enumerate(lines) if pattern.search(line)]
     found = sum(len(pattern.findall(lines[at])) for at in hits)
@@ -195,7 +195,7 @@ def _searched(lines: list[str], find: str) -> tuple[tuple[BodyLine, ...], int, b
 
 
 def _marked(line: str, pattern: re.Pattern[str]) -> Iterator[BodyPart]:
-    """A line in pieces, those that were found marked; of a long one what is around the first of them."""
+    """A line in pieces with the matches marked; for a long line, only the part around the first match."""
     first = pattern.search(line)
     if len(line) > LINE_MAX:
         start = max(first.start() - _BEFORE, 0) if first else 0
@@ -218,7 +218,7 @@ def _cut(line: str) -> str:
 
 
 def provider_page(detail: EventDetail, source: Source | None) -> str | None:
-    """The address of the provider's own page (`page` of its preset); None if there is none, or an id is missing."""
+    """The URL of the provider's own page (`page` of its preset); None if there is none, or an id is missing."""
     line = detail.line
     pages: Sequence[Mapping[str, Any]] = stated(line.provider, "page") or ()
     for one in pages:
@@ -231,7 +231,7 @@ def provider_page(detail: EventDetail, source: Source | None) -> str | None:
 
 
 def _filled(pattern: str, known: Mapping[str, str | None], detail: EventDetail, source: Source | None) -> str | None:
-    """The pattern with its ids; an event that lacks one of them, or has something else there, gives no address."""
+    """The URL pattern with its ids filled in; None if the event lacks one or has something else in its place."""
     names = _NAMED.findall(pattern)
     read = _document(detail, source) if set(names) - set(known) else {}
     for name in names:

@@ -1,6 +1,6 @@
-"""The rules in force: whose each is, what it is for, when it last made a goal; and what came that no rule uses.
+"""The rules in force: their origin, purpose and last goal; and the events received that no rule uses.
 
-A rule counts as having fired when it made a goal; that an earlier event had made the same goal does not count again.
+A rule has fired if it made a goal; an event whose goal an earlier event had already made does not count.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class TypeCoverage:
-    """The events of one type. rules: those for it that are switched on; off: those that are not. known: its source is.
+    """The events of one type. rules: its enabled rules; off: its disabled ones. known: whether its source is.
 
-    A batch of several types is used, as far as anybody can say.
+    A batch of several types counts as used, because it cannot be determined.
     """
 
     source: str
@@ -59,9 +59,9 @@ class TypeCoverage:
 
 @dataclass(frozen=True, slots=True)
 class RuleCoverage:
-    """What one rule made. events: how many came that it is for, without those in batches.
+    """What one rule made. events: how many events of its types arrived, except in batches.
 
-    trace: what it said of the newest of these events (`bridge.rules.RuleTrace`, as JSON), and which event that is.
+    trace: its trace for the newest of these events (`bridge.rules.RuleTrace`, as JSON), and which event that is.
     """
 
     source: str
@@ -78,12 +78,12 @@ class RuleCoverage:
 
     @property
     def called(self) -> str:
-        """The rule by its id; in a layer, whose it is."""
+        """The rule's id; in a layer, with its origin."""
         return trace.with_origin(self.rule, self.origin)
 
     @property
     def why(self) -> str:
-        """Why it made no goal."""
+        """Why the rule made no goal."""
         if not self.events:
             return f"no {listing(list(self.types), last='or')} arrived"
         if self.trace is None:
@@ -102,16 +102,16 @@ class Coverage:
     @property
     def unused(self) -> tuple[TypeCoverage, ...]:
         """The types that no rule uses, the most frequent first."""
-        found = (one for one in self.types if not one.used)
+        found = (coverage for coverage in self.types if not coverage.used)
         return tuple(sorted(found, key=lambda one: (-one.events, one.source, one.type)))
 
     @property
     def idle(self) -> tuple[RuleCoverage, ...]:
-        """The rules that are switched on and made no goal."""
+        """The enabled rules that made no goal."""
         return tuple(rule for rule in self.rules if rule.enabled and not rule.goals)
 
     def summary(self, since: int) -> str:
-        """What was found, in a sentence. since: how many ms it covers."""
+        """The result in a sentence. since: how many ms it covers."""
         on = sum(rule.enabled for rule in self.rules)
         unused = f"no rule uses {count(len(self.unused), 'type')}" if self.unused else "every type has a rule"
         arrived = (
@@ -122,7 +122,7 @@ class Coverage:
         return f"{arrived}; {len(self.idle)} of {count(on, 'rule')} made no goal."
 
     def note(self, unused: TypeCoverage) -> str:
-        """What is to be said of a type that no rule uses."""
+        """A note about a type that no rule uses."""
         if unused.off:
             called = {rule.rule: rule.called for rule in self.rules if rule.source == unused.source}
             return f"switched off: {listing([called[rule] for rule in unused.off])}"
@@ -130,7 +130,7 @@ class Coverage:
 
 
 def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
-    """The rules against the events and goals since then."""
+    """Compare the rules with the events and goals since then."""
     with store.read() as conn:
         came = tallies.types(conn, since_ms)
         made = {(one.source, one.rule_id): one for one in tallies.rules(conn, since_ms)}
@@ -180,7 +180,7 @@ def _type(rule_set: RuleSet, came: TypeTally) -> TypeCoverage:
 
 
 def _said(trace: Json, rule_id: str) -> Mapping[str, Json] | None:
-    """What the rule said of an event, by the event's trace."""
+    """The rule's part of an event's trace."""
     for element in (trace or {}).get("elements", ()):
         for rule in element.get("rules", ()):
             if rule.get("rule") == rule_id and rule.get("result") != "event":
@@ -196,7 +196,7 @@ def _said(trace: Json, rule_id: str) -> Mapping[str, Json] | None:
 class RuleOverview:
     """One rule. origin: in a layer `shipped`, `override` or `added`. state: `on`, `disabled` or `dry`.
 
-    conditions: in words, all of which must hold. last: the newest of its goals; None if it never made one.
+    conditions: in words; all must hold. last: its newest goal; None if it never made one.
     """
 
     rule: Rule
@@ -226,7 +226,7 @@ class SourceOverview:
 
 
 def overview(rule_set: RuleSet, goals: Iterable[LastGoal]) -> tuple[SourceOverview, ...]:
-    """Every source with its rules, in the order of their files."""
+    """Every source with its rules, in the order of the files."""
     last = {(goal.source, goal.rule_id): goal for goal in goals}
     return tuple(_source(name, rule_set.mappings[name], last) for name in sorted(rule_set.mappings))
 
@@ -247,5 +247,5 @@ def _rule(rule: Rule, file: CompiledFile, last: LastGoal | None) -> RuleOverview
 
 
 def _in_words(condition: str) -> str:
-    """`is gt 0` as a sentence has it. `not more than`, and never `at most`: a missing value is not more, either."""
+    """`is gt 0` in words. `not more than` instead of `at most`: a missing value is not more, either."""
     return _OPERATOR.sub(lambda found: _WORDS[found[2]][bool(found[1])], condition)

@@ -1,7 +1,7 @@
-"""Everything about one event, in the order in which people ask: what became of it, when, by which rules, for whom.
+"""Everything about one event, in the order in which people ask: its outcome, when, by which rules, for whom.
 
-Then each of its goals: as it was or will be sent, what was done to its values, and what happened to it since. The
-sentences are those of `why` (`describe`, `trace`, `why`). What is not known is left out. Nothing here writes.
+Then each of its goals: as it was or will be sent, how its values were changed, and what has happened since. The
+sentences are those of `why` (`describe`, `trace`, `why`). Unknown parts are left out. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.describe import Moment
 
-GOALS_MAX: Final = 20  # that are told in full
+GOALS_MAX: Final = 20  # goals shown in full
 STEPS_MAX: Final = 60
 AROUND: Final = 40  # events of the same thread
 _SHARED: Final = 12
 _TOLD: Final = 6  # events that named a visitor
 _NOTE: Final = re.compile(r"(\S+) (?:was|lost) ")
-_READ_MS: Final = 60_000  # what this machine's clock and the database's may differ, and still be told together
+_READ_MS: Final = 60_000  # how far this machine's clock and the database's may differ and still share a timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class EventStep:
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """What one rule said. result: as in a trace; path, expected, actual: of the condition that failed."""
+    """The result of one rule, as in a trace; path, expected, actual: of the condition that failed."""
 
     called: str
     result: str
@@ -63,7 +63,7 @@ class RuleLine:
 
 @dataclass(frozen=True, slots=True)
 class TriedPlace:
-    """A place where a visitor id may be: what stands there, and what it was taken for. taken: it named the visitor."""
+    """A place where a visitor id may be: the value there, and how it was judged. taken: it named the visitor."""
 
     path: str
     value: str
@@ -88,7 +88,7 @@ class EventElement:
 
 @dataclass(frozen=True, slots=True)
 class GoalField:
-    """A line of a goal as it is sent. marks: what was cut, cleaned or left out."""
+    """One field of a goal as sent. marks: what was cut, cleaned or left out."""
 
     name: str
     value: str
@@ -131,7 +131,7 @@ class EventGoal:
 
 @dataclass(frozen=True, slots=True)
 class EventStory:
-    """All of it, without the body. same: the other events about the same fact, with a sentence about each."""
+    """The whole story, without the body. same: the other events about the same fact, with a sentence about each."""
 
     sentence: str
     kind: str
@@ -162,9 +162,9 @@ def tell(
     *,
     personal: bool,
 ) -> EventStory:
-    """The story of an event. source: as it is now, if anything is known of it.
+    """The story of an event. source: its current definition, if there is one.
 
-    secrets: what nobody may see, the longest first. personal: whether people are named.
+    secrets: strings to hide, the longest first. personal: whether to name people.
     """
     line, moment = detail.line, describe.moment(conn, environ)
     goals = queries.goals_of(conn, detail, GOALS_MAX)
@@ -196,7 +196,7 @@ def tell(
 
 
 def _person(goals: Sequence[GoalDetail], named: Sequence[KeyLine]) -> str | None:
-    """By what the person of an event is found: the visitor, else the key that tells most about who it is."""
+    """The name under which an event's person is found: the visitor, else the most informative key."""
     visitors = (detail.goal.visitor for detail in goals if detail.goal.visitor)
     keys = sorted((key for key in named if key.kind != "email"), key=lambda key: best_first(key.kind), reverse=True)
     return next(visitors, None) or next((key.key for key in keys), None)
@@ -214,7 +214,7 @@ def _kind(detail: EventDetail) -> str:
 
 
 def _steps(detail: EventDetail, goals: Sequence[GoalDetail]) -> list[EventStep]:
-    """The moments that are known, in their order."""
+    """The known moments, in order."""
     line, stated_ms = detail.line, detail.event.envelope.time_ms
     steps = [] if stated_ms is None else [EventStep(stated_ms, f"It happened, according to {line.provider}")]
     steps += _received(detail)
@@ -231,7 +231,7 @@ _VERDICTS: Final = {"matched": "a rule matched", "unmatched": "no rule matched",
 
 
 def _received(detail: EventDetail) -> Iterator[EventStep]:
-    """What receiving has remembered, by this machine's clock; the row's own time is the database's."""
+    """The moments recorded on receipt, by this machine's clock; the row's own time is the database's."""
     stored_ms, remembered = detail.line.received_at_ms, detail.signature or {}
     at_ms = remembered.get("at_ms")
     if at_ms is None or not 0 <= stored_ms - at_ms <= _READ_MS:
@@ -300,7 +300,7 @@ def _rule(rule: Mapping[str, Any], *, nearest: bool) -> RuleLine:
 
 
 def _verdict(rule: Mapping[str, Any]) -> str:
-    """What is said beside the result, which the line has already."""
+    """The rest of the verdict, because the line already shows the result."""
     return trace.rule_sentence(rule).removeprefix(f"{rule['result']}: ")
 
 
@@ -308,7 +308,7 @@ def _verdict(rule: Mapping[str, Any]) -> str:
 
 
 def goal_story(detail: GoalDetail, event: EventDetail, moment: Moment, *, personal: bool) -> EventGoal:
-    """A goal with all that is known of it. personal: whether people are named."""
+    """A goal with all that is known about it. personal: whether to name people."""
     goal, request = detail.goal, _request(detail, moment)
     found = FoundVisitor.from_json(goal.provenance) if goal.provenance else None
     written, rest = _fields(request, _marks(event, goal))
@@ -340,7 +340,7 @@ def goal_story(detail: GoalDetail, event: EventDetail, moment: Moment, *, person
 
 
 def _request(detail: GoalDetail, moment: Moment) -> dict[str, Any]:
-    """The request as it was sent last, or would be sent now."""
+    """The request as last sent, or as it would be sent now."""
     goal = detail.goal
     if describe.forgotten(goal.reason):
         return {}
@@ -352,13 +352,13 @@ def _request(detail: GoalDetail, moment: Moment) -> dict[str, Any]:
 
 
 def _marks(event: EventDetail, goal: GoalLine) -> list[str]:
-    """What the trace says was cut, cleaned or left out."""
+    """What was cut, cleaned or left out, according to the trace."""
     told = queries.traced_goals(event.trace)
     return [str(note) for one in told if one.get("id") == goal.id for note in one.get("notes", ())]
 
 
 def _fields(request: Mapping[str, Any], marks: Sequence[str]) -> tuple[tuple[GoalField, ...], tuple[str, ...]]:
-    """The lines of a goal, each with what was done to it; then what was done to none of them."""
+    """The fields of a goal, each with its changes, then the changes that belong to none of them."""
     flat = {name: value for name, value in request.items() if name not in ("metadata", "datafast_visitor_id")}
     flat |= request.get("metadata", {})
     of_field: dict[str, list[str]] = {}
@@ -403,7 +403,7 @@ def _after(attempts: Sequence[AttemptLine], at: int) -> str:
 
 
 def _around(ids: Sequence[int], event_id: int) -> list[int]:
-    """The events of a thread that are nearest to this one."""
+    """The events of a thread nearest to this one."""
     return sorted(sorted(ids, key=lambda one: abs(one - event_id))[:AROUND])
 
 
@@ -442,7 +442,7 @@ def _neighbours(conn: Connection, around: Sequence[int], moment: Moment) -> Iter
 
 
 def showable(value: Any, secrets: Sequence[str], *, personal: bool) -> Any:
-    """A story without secrets (the longest first) and, unless asked for, without what is personal."""
+    """A story without secrets (the longest first) and, unless requested, without personal data."""
     if isinstance(value, str):
         text = hidden(value, secrets) if secrets else value
         return text if personal else without_addresses(text)

@@ -1,7 +1,8 @@
-"""What routing stored events again would do, by the rules in force and what the database knows now. Nothing is written.
+"""Preview what routing stored events again would do, with the rules in force and the current data. Writes nothing.
 
-Events are taken in the order of their arrival, so that of two the first makes a goal. What they would teach each other
-about visitors is not known before they are routed: a goal finds whom the event, or an event that was routed, names.
+Events are taken in order of arrival, so that the first of two makes a goal. What they would teach each other about
+visitors is not known before they are routed: a goal finds only visitors named by its own event or by events already
+routed.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _WOULD: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ForetoldEvent:
-    """What would become of an event. refused: why it would not be routed again (GONE, WAITS).
+    """The expected result for an event. refused: why it would not be routed again (GONE, WAITS).
 
-    verdict: matched, unmatched, ignored or quarantined; reason: of the last two, or why a rule failed.
+    verdict: matched, unmatched, ignored or quarantined; reason: for the last two, or why a rule failed.
     """
 
     event_id: int
@@ -54,7 +55,7 @@ class ForetoldEvent:
 
 
 def foretell(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[ForetoldEvent]:
-    """What routing these events again would do, in the order of their arrival."""
+    """Preview routing these events again, in order of arrival."""
     made: set[Place] = set()
     ordered = sorted(ids)
     for start in range(0, len(ordered), _PAGE):
@@ -114,7 +115,7 @@ def summary(found: Sequence[ForetoldEvent]) -> str:
 
 
 def news(found: Sequence[ForetoldEvent]) -> list[ForetoldEvent]:
-    """Those of which more is to be said than that nothing would change."""
+    """The events for which something would change."""
     return [
         one
         for one in found
@@ -123,7 +124,7 @@ def news(found: Sequence[ForetoldEvent]) -> list[ForetoldEvent]:
 
 
 def sentence(one: ForetoldEvent) -> str:
-    """What would become of an event."""
+    """The expected result for an event, in a sentence."""
     if one.refused:
         return f"nothing: {one.refused}"
     if one.verdict == "quarantined":

@@ -1,8 +1,8 @@
-"""The goals of some days: by source, rule and day; their money with and without a visitor; what waits, what failed.
+"""The goals of some days: by source, rule and day; their money with and without a visitor; what waits and what failed.
 
-Days are UTC. Goals of test events, and those that a rule only rehearses, are counted apart. Money is what the metadata
-`amount` and `currency` say, added up per rule, because several rules may count the same money. What goes back to a
-customer, also by a dispute, is negative.
+Days are UTC. Goals of test events and rehearsals (`dry`) are counted separately. Money is taken from the metadata
+`amount` and `currency` and added up per rule, because several rules may count the same money. Money returned to a
+customer, including by a dispute, is negative.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PURCHASE: Final = "purchase"  # the hand-over of a sale (`handover:`)
 _DISPUTES: Final = ("dispute", "chargeback")
 _KEPT: Final = ("won", "reverse")  # disputes that end well
-_LOST: Final = "lost"  # one whose money had gone when it began
+_LOST: Final = "lost"  # one whose money was withdrawn when it began
 _FAILED: Final = frozenset({GoalState.REJECTED, GoalState.EXPIRED, GoalState.UNATTRIBUTED})
 
 
@@ -51,7 +51,7 @@ class Sum:
 
     @property
     def text(self) -> str:
-        """Its money, as exact as the goals have it."""
+        """The money, as exact as in the goals."""
         return f"{self.amount:,}"
 
 
@@ -90,17 +90,17 @@ class RuleReport:
 
     @property
     def called(self) -> str:
-        """Its name; of payments, with what they are."""
+        """The rule's name; for payments, with their kind."""
         return self.rule if self.kind in ("goal", self.rule) else f"{self.rule} ({self.kind})"
 
     @property
     def with_visitor(self) -> int:
-        """How many of them have a visitor."""
+        """How many goals have a visitor."""
         return self.through.total()
 
     @property
     def waiting(self) -> int:
-        """Those that are not final."""
+        """How many goals are not in a final state."""
         return sum(number for state, number in self.states.items() if GoalState(state) not in FINAL)
 
 
@@ -151,7 +151,7 @@ class Report:
 
     @property
     def through(self) -> dict[str, Counter[str]]:
-        """Of each source: what its goals found their visitor through."""
+        """For each source: how its goals found their visitors."""
         found: dict[str, Counter[str]] = {}
         for rule in self.rules:
             found.setdefault(rule.source, Counter()).update(rule.through)
@@ -162,7 +162,7 @@ class Report:
         return sum((rule.states for rule in self.rules), Counter())
 
     def summary(self, since: int) -> str:
-        """All of it in a sentence or two. since: how many milliseconds it is about."""
+        """The report in a sentence or two. since: how many ms it covers."""
         states = listing([f"{number} {state}" for state, number in sorted(self.states.items())])
         apart = [
             text
@@ -183,7 +183,7 @@ class Report:
         return sum(rule.days[day] for rule in self.rules)
 
     def of_day(self, day: str) -> str:
-        """How many of them each rule made; with the source where rules of several have one id."""
+        """How many each rule made that day; with the source if rules of several sources share an id."""
         ids = Counter(rule.rule for rule in self.rules)
         made = sorted(
             (-rule.days[day], rule.rule if ids[rule.rule] == 1 else f"{rule.source} {rule.rule}")
@@ -218,7 +218,7 @@ def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
 
 
 def unnamed_sales(conn: Connection, since_ms: int) -> tuple[Money, ...]:
-    """Of the report's sales those without a visitor, without reading the others."""
+    """The report's sales without a visitor, without reading the others."""
     adding = _Adding()
     for goal in tallies.unnamed_since(conn, PURCHASE, since_ms):
         if not goal.test and goal.state != GoalState.DRY:
@@ -234,7 +234,7 @@ class _Adding:
         self.money: dict[tuple[str, str, str], Money] = {}
         self.sales: dict[str, Money] = {}
         self.failures: dict[tuple[str, str], Failure] = {}
-        self.sold: set[tuple[int, str, Decimal]] = set()  # of which event, by whichever rule
+        self.sold: set[tuple[int, str, Decimal]] = set()  # by event, whichever rule made the goal
         self.test = self.dry = self.dry_named = 0
 
     def add(self, goal: GoalFacts) -> None:
@@ -265,7 +265,7 @@ class _Adding:
         failure.example, failure.message = goal.id, goal.message or ""
 
     def earn(self, goal: GoalFacts) -> None:
-        """Add its money alone."""
+        """Add only a goal's money."""
         worth = money_of(goal)
         if worth is None:
             return
@@ -282,7 +282,7 @@ class _Adding:
 
 
 def totals(goals: Iterable[GoalFacts]) -> dict[str, Decimal]:
-    """The money of some goals per currency, each event once, by whichever rule; without tests and rehearsals."""
+    """The money of some goals per currency, each event once, whichever rule made it; without tests and rehearsals."""
     found: dict[str, Decimal] = {}
     seen: set[tuple[int, str, Decimal]] = set()
     for goal in goals:
@@ -294,7 +294,7 @@ def totals(goals: Iterable[GoalFacts]) -> dict[str, Decimal]:
 
 
 def money_of(goal: GoalFacts) -> tuple[str, Decimal] | None:
-    """Currency and amount of a goal, negative if it goes back to the customer; None if no money moves."""
+    """Currency and amount of a goal, negative if returned to the customer; None if no money moves."""
     if '"amount"' not in goal.metadata:
         return None
     worth, called = _worth(goal.metadata), f"{goal.rule_id} {goal.name}".lower()
@@ -306,7 +306,7 @@ def money_of(goal: GoalFacts) -> tuple[str, Decimal] | None:
 
 
 def _is_dispute(called: str) -> bool:
-    """Whether a goal, by its rule's id and its own name, is of a dispute that takes money."""
+    """Whether a goal is about a dispute that takes money, by its rule's id and its own name."""
     return any(word in called for word in _DISPUTES) and not any(word in called for word in _KEPT)
 
 
@@ -325,5 +325,5 @@ def _worth(text: str) -> tuple[str, Decimal, bool] | None:
 
 @lru_cache(maxsize=128)
 def _day(number: int) -> str:
-    """A day by its number since 1970."""
+    """The day with this number since 1970."""
     return datetime.fromtimestamp(number * DAY_MS / 1000, UTC).date().isoformat()

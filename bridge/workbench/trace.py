@@ -1,7 +1,7 @@
-"""A trace in words: which values might have been the visitor, what each rule said, which keys the event names.
+"""A trace in words: the values considered as the visitor, the result of each rule, the keys that the event names.
 
-`explain`, `why` and the console show the same trace (its form is in `bridge.route`), before routing or after it.
-This module reads nothing and decides nothing.
+`explain`, `why` and the console show the same trace (its form is in `bridge.route`), before routing or after it. This
+module reads and decides nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from bridge.text import count
 
-_OTHERS_NAMED: Final = 3  # of the rules that are for other types of events
+_OTHERS_NAMED: Final = 3  # rules for other event types
 _NEAR: Final = 0.3  # as `charge.refunded` is to `charge.refund.updated`
 
 
 def verdict(candidate: Mapping[str, Any]) -> str:
-    """What a value that might be the visitor was taken for."""
+    """How a value that might be the visitor was judged."""
     if candidate.get("why"):
         return str(candidate["why"])
     if candidate.get("borrowed"):
@@ -29,12 +29,12 @@ def verdict(candidate: Mapping[str, Any]) -> str:
 
 
 def for_its_type(element: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What the rules said that are for events of this type."""
+    """The traces of the rules for this event type."""
     return [rule for rule in element.get("rules", ()) if rule["result"] != "event"]
 
 
 def of_other_types(element: Mapping[str, Any]) -> str:
-    """How many rules are for other types of events, and those whose types are most like this one; empty for none."""
+    """How many rules are for other event types, and those with the most similar types; empty if none."""
     rules, event_type = element.get("rules", ()), str(element.get("type") or "")
     others: Sequence[Mapping[str, Any]] = [rule for rule in rules if rule["result"] == "event"]
     if not others:
@@ -53,7 +53,7 @@ def of_other_types(element: Mapping[str, Any]) -> str:
 
 
 def _likeness(event_type: str, rule: Mapping[str, Any]) -> float:
-    """How much the types that a rule is for are like this one, by what they begin with: `charge.dispute.`."""
+    """How similar a rule's event types are to this one, by their common prefix: `charge.dispute.`."""
     words = re.findall(r"[A-Za-z0-9]+", event_type)
     best = 0.0
     for text in str(rule.get("expected") or "").split(" or "):
@@ -64,7 +64,7 @@ def _likeness(event_type: str, rule: Mapping[str, Any]) -> float:
 
 
 def nearest(element: Mapping[str, Any]) -> str:
-    """The rule that came nearest to a goal, and what kept it from one; empty where that is not known."""
+    """The rule that came nearest to a goal, and what kept it from one; empty if unknown."""
     near: Mapping[str, Any] | None = element.get("nearest")
     if near is None:
         return ""
@@ -83,17 +83,17 @@ def nearest(element: Mapping[str, Any]) -> str:
 
 
 def called(rule: Mapping[str, Any]) -> str:
-    """A rule by its id; in a layer, whose it is: `refund (override)`."""
+    """A rule's id; in a layer, with its origin: `refund (override)`."""
     return with_origin(str(rule["rule"]), rule.get("origin"))
 
 
 def with_origin(rule: str, origin: str | None) -> str:
-    """A rule by its id, and in a layer whose it is."""
+    """A rule's id and, in a layer, its origin."""
     return f"{rule} ({origin_in_words(origin)})" if origin else rule
 
 
 def origin_in_words(origin: str | None) -> str:
-    """Whose a rule of a layer is: `shipped`, `override` or `added`; empty outside of layers."""
+    """The origin of a layer's rule: `shipped`, `override` or `added`; empty outside layers."""
     return "added" if origin in ("layer", "like") else origin or ""
 
 

@@ -1,7 +1,7 @@
-"""Paths that a mapping file names and that no stored event of these types has: most are misspelt.
+"""Find paths in a mapping file that no stored event of these types has: most are misspelt.
 
-Only the newest events are read, and of each type only until every path was seen. What the shipped file of the provider
-names for the same type of event is left out: such a field is optional.
+Only the newest events are read, and per type only until every path was seen. Paths that the provider's shipped file has
+for the same event type are left out: such a field is optional.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store import Store
 
-EVENTS_MAX: Final = 500  # of one type that are looked into
-_BYTES_MAX: Final = 16_000_000  # of bodies, all together
+EVENTS_MAX: Final = 500  # events of one type to check
+_BYTES_MAX: Final = 16_000_000  # bytes of bodies in total
 _PAGE: Final = 50
-_KNOWN_MAX: Final = 2_000  # paths of an event that are remembered, to name the one that was meant
+_KNOWN_MAX: Final = 2_000  # paths of an event to remember, for suggesting the one that was meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,17 @@ class UnseenPath:
 
     @property
     def line(self) -> str:
-        """The sentence at its place, as `check` tells everything."""
+        """The message with its position, in the format of `check`."""
         return f"{self.place}: {self.sentence}"
 
 
 def unseen(store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 0) -> tuple[UnseenPath, ...]:
-    """Of all files of a set, by the newest events since then."""
+    """The unseen paths of all files in a set, checked against the newest events since then."""
     return Search(store, rule_set, settings, since_ms).unseen()
 
 
 class Search:
-    """Whoever reads the stored events for something else shows them first (`see`): few are then read once more."""
+    """A caller that reads stored events for another purpose shows them first (`see`), so that few are read twice."""
 
     def __init__(self, store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 0) -> None:
         self._store = store
@@ -84,14 +84,14 @@ class Search:
         return [one for one in self._asked if one.source == source and (event_type == BATCH or one.is_for(event_type))]
 
     def see(self, read: ReadEvent) -> None:
-        """Note which paths this event has."""
-        mine = [one for one in self._by_event.get(read.event.id, ()) if not one.seen]
-        for event_type, document in self._documents(read) if mine else ():
-            for one in mine:
-                one.see(document, event_type)
+        """Record which paths this event has."""
+        questions = [question for question in self._by_event.get(read.event.id, ()) if not question.seen]
+        for event_type, document in self._documents(read) if questions else ():
+            for question in questions:
+                question.see(document, event_type)
 
     def unseen(self) -> tuple[UnseenPath, ...]:
-        """What none of the events has, read again as long as paths are open."""
+        """The paths that no event has; reads events again while paths are undecided."""
         left = _BYTES_MAX
         for mine, ids in self._waiting:
             for start in range(0, len(ids), _PAGE):
@@ -111,15 +111,16 @@ class Search:
                     one.look(document, event_type)
 
     def _documents(self, read: ReadEvent) -> Iterator[tuple[str, Document]]:
-        """Each with its type and with room for its values."""
-        for one in read.documents:
+        """Each document with its type and with room for its values."""
+        for read_document in read.documents:
             source = self._preparer.rule_set.sources[read.event.source]
-            yield one.envelope.type, with_values(one.document, source, one.envelope.type, b"")
+            event_type = read_document.envelope.type
+            yield event_type, with_values(read_document.document, source, event_type, b"")
 
 
 @dataclass(slots=True)
 class _Question:
-    """Whether one of these paths was seen, and in how many events it was not."""
+    """Whether one of these paths was seen, and how many events lacked it."""
 
     source: str
     file: str
@@ -134,7 +135,7 @@ class _Question:
         return any(glob.matches(event_type) for glob in self.globs)
 
     def see(self, document: Document, event_type: str) -> bool:
-        """Whether it was seen, here or before."""
+        """Look in an event; True once the path has been seen, here or before."""
         if not self.seen and self.is_for(event_type):
             self.seen = any(_has(document, path) for path in self.written.paths)
         return self.seen
@@ -157,7 +158,7 @@ class _Question:
 
 
 def _questions(rule_set: RuleSet, source: str) -> Iterator[_Question]:
-    """What one file names itself, of rules that are on."""
+    """The paths that one file itself names in enabled rules."""
     file = PurePath(rule_set.mappings[source].file)
     usual = _usual(rule_set.sources[source].provider)
     rules = {rule.id: rule for rule in rule_set.rules[source]}
@@ -171,7 +172,7 @@ def _questions(rule_set: RuleSet, source: str) -> Iterator[_Question]:
 
 
 def _usual(provider: str) -> set[tuple[str, str]]:
-    """The paths that a shipped file of the provider names, each with the types of events that have it."""
+    """The paths in the provider's shipped file, each with the event types that have it."""
     texts = (text for text in shipped().values() if f"provider: {provider}\n" in text)
     found = (written for text in texts for written in written_paths(text))
     return {(text, event) for written in found for text in _texts(written) for event in written.events}
@@ -185,7 +186,7 @@ def _texts(written: WrittenPaths) -> list[str]:
 
 
 def _has(document: Document, path: CompiledPath) -> bool:
-    """Whether the event has this path. Behind a null and in an empty list nobody can say, so there it may be."""
+    """Whether the event has this path. Below a null and in an empty list this is unknown, so it counts as present."""
     if isinstance(path, WasPath) and path.inner is not None:
         return _has(was(document), path.inner)
     if isinstance(path, ValuePath) and document.derived is not None and document.derived.has(path.name):
@@ -223,7 +224,7 @@ def _all(value: Json, path: str = "", depth: int = 0) -> Iterator[str]:
 
 
 def _meant(path: CompiledPath, known: Sequence[str]) -> str | None:
-    """The path that was meant: alike from where the event no longer follows, or of the same last name elsewhere."""
+    """The path that was probably meant: similar from the point of mismatch on, or with the same last name elsewhere."""
     of_lists = (one for one in path.segments if isinstance(one, Index | Every))
     lists = [f"[{one.position}]" if isinstance(one, Index) else "" for one in of_lists]
     names = [one.name if isinstance(one, Field) else "*" for one in path.segments]

@@ -1,8 +1,8 @@
-"""Whatever an id names: events, a goal, a key such as `cus_…`, a person, a visitor; and what belongs together with it.
+"""Look up an id: events, a goal, a key such as `cus_…`, a person or a visitor, and everything connected with it.
 
-`why` prints it, and the console shows it. A person is whom a key names (a customer, a user of the app, the hash of an
-e-mail address), a visitor, or whoever an event is about; their page reads events in pages, so that ten thousand are no
-burden. None of it needs mapping files, and none makes a request.
+`why` prints it, and the console shows it. A person is named by a key (a customer, a user of the app, the hash of an
+e-mail address), a visitor, or an event about them; their page reads events in pages, so that ten thousand are no
+burden. Nothing here needs mapping files or makes a request.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from bridge.workbench.describe import Moment
 
 PAGE: Final = 50  # events
-ADDED_UP: Final = 500  # events whose money is
-LONGEST: Final = 600  # characters of what names a person: a key is shorter
+ADDED_UP: Final = 500  # events whose money is added up
+LONGEST: Final = 600  # characters of a name for a person: keys are shorter
 NEWEST: Final = 30
 _WHO: Final = ("customer", "user")  # binding one of them helps with every purchase
 _EVENT: Final = re.compile(r"ev_(\d{1,18})")
-_GAP_MS = 60_000  # between two events of a timeline, from which on it is said
+_GAP_MS = 60_000  # the shortest time between two events of a timeline that is mentioned
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One event of a timeline, by its own time, with the goals it made. sentence: what it is and what became of it.
+    """One event of a timeline, by its own time, with the goals it made. sentence: what it is and its outcome.
 
-    event_id names an event that is not among those of the timeline itself where only its goal is known.
+    If only a goal is known, event_id names its event, which is not itself part of the timeline.
     """
 
     at_ms: int
@@ -68,12 +68,12 @@ class TimelineEntry:
 
     @property
     def without_label(self) -> str:
-        """The sentence, where the event is named beside it."""
+        """The sentence without the event's name, for use next to it."""
         return self.sentence.removeprefix(f"ev_{self.event_id}").strip()
 
 
 def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
-    """Whatever this id names."""
+    """Everything that this id names."""
     known = Known(describe.moment(conn, environ))
     found = queries.find(conn, text)
     known.events = _events(conn, found.events)
@@ -89,7 +89,7 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What an id names, without its details. person: how the page of a person, a purchase or a visitor is asked for."""
+    """What an id names, without details. person: the parameter for the page of a person, a purchase or a visitor."""
 
     events: tuple[int, ...] = ()
     goals: tuple[GoalLine, ...] = ()
@@ -97,7 +97,7 @@ class Named:
 
 
 def named(conn: Connection, text: str) -> Named:
-    """Whatever `why` would show for this id; a bare number is the number of an event first."""
+    """What `why` would show for this id; a bare number is first taken as an event's."""
     for name in (f"ev_{text}", text) if text.isascii() and text.isdecimal() and len(text) < 7 else (text,):
         found = queries.find(conn, name)
         goals = queries.goals_by_id(conn, found.goals)
@@ -109,12 +109,12 @@ def named(conn: Connection, text: str) -> Named:
 
 
 def keys_named(conn: Connection, text: str) -> list[KeyLine]:
-    """The keys that a string names; an e-mail address is looked up by its hash, too."""
+    """The keys that a string names; an e-mail address is also looked up by its hash."""
     return [key for name in (*hashes(conn, text), text) for key in threads.named(conn, name)]
 
 
 def hashes(conn: Connection, address: str) -> list[str]:
-    """The hash by which an e-mail address is remembered; none if it is no address, or none was ever remembered."""
+    """The hash under which an e-mail address is stored; empty if it is not an address, or none was ever stored."""
     key = facts.get(conn, facts.EMAIL_KEY) if "@" in address else None
     hashed = email_hash(address, key.encode()) if key else None
     return [hashed] if hashed else []
@@ -128,7 +128,7 @@ def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
 
 
 def key_sentence(key: KeyLine) -> str:
-    """A key by its whole name, and why it links nothing any more, if it does not."""
+    """A key by its full name, and if it no longer links anything, why."""
     return f"{key.key} (no longer links anything: {key.stopped_reason})" if key.stopped_reason else key.key
 
 
@@ -153,7 +153,7 @@ def _how_sure(item: Evidence) -> str:
 
 
 def timeline(details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> Iterator[TimelineEntry]:
-    """Events by their own time, each with its goals; then goals whose events are not among them."""
+    """Events by their own time, each with its goals, then goals whose events are not among them."""
     seen: set[int] = set()
     last_ms: int | None = None
     several = len({detail.line.source for detail in details}) > 1
@@ -176,7 +176,7 @@ def timeline(details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> Itera
 
 
 def goal_in_brief(goal: GoalLine, moment: Moment) -> list[str]:
-    """A goal in a timeline: what it is and whose, then how it stands."""
+    """A goal in a timeline: what it is and whose, then its state."""
     to = f" to {goal.visitor}" if goal.visitor else ""
     parts = (
         f"{goal.label} {goal.called}{to}",
@@ -215,11 +215,11 @@ class LineStep:
 
 @dataclass(frozen=True, slots=True)
 class PersonPage:
-    """What is known of a person.
+    """What is known about a person.
 
-    seen_ms: when an event first and last named one of the keys. bindable: the key to bind, if any. shared: as of
-    `threads.shared`. money_is_all: False where only that of the newest events was added up. older: the event before
-    which there are more.
+    seen_ms: when an event first and last named one of the keys. bindable: the key to bind, if any. shared: as in
+    `threads.shared`. money_is_all: False if only the newest events' money was added up. older: the event before which
+    there are more.
     """
 
     someone: Someone
@@ -235,7 +235,7 @@ class PersonPage:
 
 
 def who(conn: Connection, text: str) -> Someone | None:
-    """Whom a string names; None if nobody is known by it."""
+    """The person whom a string names; None if nobody is known by it."""
     name = readable(text)
     if not name or len(name) > LONGEST:
         return None
@@ -251,7 +251,7 @@ def who(conn: Connection, text: str) -> Someone | None:
 
 
 def readable(text: str) -> str:
-    """What somebody has typed, or put into an address, as a database takes it."""
+    """User input (typed, or from a URL) made safe for the database."""
     return storable(text.strip())
 
 
@@ -263,7 +263,7 @@ def _called(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
 
 
 def person_page(conn: Connection, text: str, settings: Settings, before: int | None = None) -> PersonPage | None:
-    """Everything about the person whom this names, with a page of events; None if nobody is known by it."""
+    """Everything about the person named by this, with a page of events; None if nobody is known by it."""
     someone = who(conn, text)
     if someone is None:
         return None
@@ -294,7 +294,7 @@ def _step(entry: TimelineEntry, moment: Moment) -> LineStep:
 
 
 def may_be_bound(key: KeyLine, settings: Settings) -> bool:
-    """As by `links add`: of live events, no e-mail address, and a user only where users find somebody."""
+    """Whether `links add` allows it: a live key, not an e-mail address, and a user only if users are matched."""
     if key.kind == "email" or (key.kind == "user" and settings.bridge_match_user == "off"):
         return False
     return ":test:" not in key.key and public(key) is not None
@@ -323,14 +323,14 @@ def _seen_ms(keys: Sequence[KeyLine]) -> tuple[int, int] | None:
 
 
 def lately(conn: Connection) -> list[tuple[KeyLine, Sequence[str]]]:
-    """The customers, users and addresses that events named last, each with the visitors to whom it leads."""
+    """The customers, users and addresses named most recently, each with the visitors to whom it leads."""
     keys = threads.last_seen(conn, NEWEST)
     visitors = threads.visitors_of(conn, [key.key for key in keys])
     return [(key, visitors.get(key.key, ())) for key in keys]
 
 
 def address_of(conn: Connection, text: str) -> str | None:
-    """What names a person in an address of the console; None if nothing is known that could.
+    """The name for a person in a URL of the console; None if nothing suitable is known.
 
     An e-mail address becomes its hash; a key that holds one becomes the last event that named it.
     """
@@ -346,6 +346,6 @@ def address_of(conn: Connection, text: str) -> str | None:
 
 
 def public(key: KeyLine) -> str | None:
-    """By what the person of a key is named where nobody may read an e-mail address; None if it holds one."""
+    """The name for a key's person where e-mail addresses must not appear; None if it contains one."""
     name = key.ref if key.kind == "email" else key.key
     return name if without_addresses(name) == name else None
