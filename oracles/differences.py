@@ -19,8 +19,10 @@ class Difference:
     why: str
 
 
-_NO_AGE: Final = "the library looks at no age; the bridge refuses what is 300 s off, so that nobody repeats it later"
-_NO_FUTURE: Final = "the library lets a time in the future pass; the bridge looks both ways"
+_NO_AGE: Final = (
+    "the library does not check the time; the bridge refuses one that is 300 s off, so that nobody can repeat a request"
+)
+_NO_FUTURE: Final = "the library accepts a time in the future; the bridge checks both directions"
 _NO_VERSION: Final = "the library ignores the version before a signature; the scheme has only v1 for a shared secret"
 
 DIFFERENCES: Final = (
@@ -36,35 +38,37 @@ DIFFERENCES: Final = (
         "paddle",
         ("290 s old", "290 s ahead"),
         bridge=True,
-        why="the library lets 5 s pass; the bridge 300 s, because a clock that is 6 s off would lose every sale",
+        why="the library allows 5 s; the bridge allows 300 s, because a clock that is 6 s off would lose every sale",
     ),
     Difference(
         "clerk",
         "clerk",
         ("webhook-*",),
         bridge=True,
-        why="the library reads the svix-* headers alone; the bridge both names of the same signature",
+        why="the library reads only the svix-* headers; the bridge reads both names of the same signature",
     ),
     Difference(
         "supabase-auth",
         "standardwebhooks",
         ("the first of two signatures", "the second of two signatures"),
         bridge=True,
-        why="Supabase writes a comma between signatures (supabase/auth, hookshttp.go); the scheme's library reads none",
+        why="Supabase writes a comma between signatures (supabase/auth, hookshttp.go);"
+        " the scheme's library does not accept it",
     ),
     Difference(
         "openai",
         "openai",
         ("no whsec_: *",),
         bridge=False,
-        why="the library takes a secret without whsec_ as the key itself; OpenAI issues none",
+        why="the library uses a secret without whsec_ as the key itself; OpenAI issues no such secret",
     ),
     Difference(
         "linear",
         "linear",
         ("time in the header alone: *",),
         bridge=True,
-        why="Linear signs a time in every body; without one, the library refuses and the bridge looks at the header's",
+        why="Linear signs a time in every body;"
+        " without one, the library refuses the request and the bridge uses the header's",
     ),
 )
 
