@@ -1,23 +1,18 @@
-"""The tree of errors. Each class carries the decision of its catcher, so nobody has to look into a message.
+"""The tree of errors. Each class carries what its handler has to decide, so no code parses a message.
 
-BridgeError
-├── FaultsError          several problems at once: `faults` has a sentence for each
-│   ├── SettingsError    nothing starts
-│   └── MappingError     the last good set of rules stays in force
-├── UsageError           exit code 2: the command was called in a way that it does not understand
-├── EditRefused          400: a mapping file cannot be shown for editing, or not be saved; it is as it was
-│   └── FileChanged      409: somebody else changed it in between
-├── UnknownSource        404
-├── SourceOff            503 for `retry_after_s`: the source has no usable secret, which may be set at any minute
-├── SignatureError       401: the request is not authentic; `reason` is for the log only
-├── BodyTooLarge         413: more than 1 MiB
-├── BodyEncoded          415: a compressed request, whose signed bytes cannot be seen
-├── UnreadableBody       200 and quarantine: the request is authentic, but its body is not a document
-└── StoreError
+BridgeError ├── FaultsError          several problems at once: `faults` has a sentence for each │   ├── SettingsError
+nothing starts │   └── MappingError     the last good set of rules stays in force ├── UsageError           exit code 2:
+the command was called in a way that it does not understand ├── EditRefused          400: a mapping file cannot be shown
+for editing, or cannot be saved; it is unchanged │   └── FileChanged      409: somebody else changed it in between ├──
+UnknownSource        404 ├── SourceOff            503 for `retry_after_s`: the source has no usable secret, which may be
+set at any minute ├── SignatureError       401: the request is not authentic; `reason` is for the log only ├──
+BodyTooLarge         413: more than 1 MiB ├── BodyEncoded          415: a compressed request, whose signed bytes cannot
+be seen ├── UnreadableBody       200 and quarantine: the request is authentic, but its body is not a document └──
+StoreError
     ├── StoreUnavailable 503 for `retry_after_s`: the same request may succeed later
-    │   ├── StoreConflict run the same transaction again at once: two of them met
+    │   ├── StoreConflict run the same transaction again immediately: two conflicted
     │   ├── StoreLocked   wait, if there is time: another connection holds a lock
-    │   └── StoreGone     do not try again: only a restart helps
+    │   └── StoreGone     do not retry: only a restart helps
     └── SchemaError      run `migrate`, or start a newer release
 
 A message is a sentence for a person: it says where, what, what is allowed, and what to do. It holds no secret and no
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BridgeError(Exception):
-    """Anything this project raises on purpose."""
+    """Base class of everything this project raises on purpose."""
 
 
 class FaultsError(BridgeError):
@@ -95,17 +90,17 @@ class UnreadableBody(BridgeError):
 
 
 class StoreError(BridgeError):
-    """The database did not do what was asked."""
+    """The database could not do what was requested."""
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be used just now; the same request may succeed later."""
+    """The database cannot be used at the moment; the same request may succeed later."""
 
     retry_after_s = 5
 
 
 class StoreConflict(StoreUnavailable):
-    """Two transactions met, and this one lost; `Store.run` runs it again."""
+    """Two transactions conflicted, and this one lost; `Store.run` runs it again."""
 
 
 class StoreLocked(StoreUnavailable):
@@ -113,7 +108,7 @@ class StoreLocked(StoreUnavailable):
 
 
 class StoreGone(StoreUnavailable):
-    """The path no longer leads to the database file that was opened; trying again helps only after a restart."""
+    """The path no longer leads to the database file that was opened; only a restart helps."""
 
 
 class SchemaError(StoreError):
@@ -121,5 +116,5 @@ class SchemaError(StoreError):
 
 
 def os_reason(error: OSError) -> str:
-    """What the operating system says of it, for the middle of a sentence: `permission denied`."""
+    """The operating system's reason, for use in the middle of a sentence: `permission denied`."""
     return (error.strerror or type(error).__name__).lower()

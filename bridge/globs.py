@@ -1,4 +1,4 @@
-"""Globs: `*` for any characters (dots, too), `?` for one; nothing else is special. Linear, however hostile the text."""
+"""Globs: `*` for any characters (dots, too), `?` for one; nothing else is special. Linear time for any text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Glob:
 
     text: str
     pieces: tuple[re.Pattern[str], ...]
-    last_width: int  # of the piece behind the last star, in characters
+    last_width: int  # of the piece after the last star, in characters
 
     def matches(self, text: str) -> bool:
         if len(self.pieces) == 1:
@@ -63,14 +63,14 @@ class EventTypeSet:
 
 
 def event_types(patterns: Iterable[str]) -> EventTypeSet:
-    """The types that these patterns name; one of stars alone names none, it only leaves none out."""
+    """The types that these patterns name; a pattern of stars alone names none, it only excludes none."""
     named = {pattern for pattern in patterns if pattern.strip("*")}
     globs = sorted(pattern for pattern in named if is_glob(pattern))
     return EventTypeSet(frozenset(named.difference(globs)), tuple(compile_glob(glob) for glob in globs))
 
 
 class OfTypes(Protocol):
-    """What is about events of these types (globs)."""
+    """Anything that concerns events of these types (globs)."""
 
     @property
     def events(self) -> tuple[str, ...]: ...
@@ -81,9 +81,9 @@ _found: dict[tuple[int, str], tuple[object, tuple[Any, ...]]] = {}
 
 
 def of_type(specs: tuple[Spec, ...], event_type: str) -> tuple[Spec, ...]:
-    """Those of a source's specs that are about events of this type.
+    """Those of a source's specs that concern events of this type.
 
-    Cached, because every event asks. Threads may race to remember: they remember the same.
+    Cached, because every event needs it. Threads may race to cache, because they cache equal values.
     """
     place = (id(specs), event_type)
     kept = _found.get(place)

@@ -1,9 +1,8 @@
 """What DataFast accepts in a goal or a payment, as pure functions: names, keys, values and their number.
 
-What passes here is never refused there (the facts are those of the destination's contract, section 2). Lengths are
-counted as DataFast counts them, in UTF-16 units.
-Strings in files are checked (ValueError with the end of a sentence); values at run time are fitted, with notes for the
-trace.
+What passes here is never refused there (facts from the destination's contract, section 2). Lengths are counted as
+DataFast counts them, in UTF-16 units. Strings in files are checked (ValueError with the end of a sentence); values at
+run time are adapted, with notes for the trace.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _NAME_CHARACTER: Final = re.compile(r"[a-z0-9_:-]")
 _NAME: Final = re.compile(r"[a-z0-9_:-]+")
 _NOT_IN_NAME: Final = re.compile(r"[^a-z0-9_:-]+")
 _FOLDED_MAX: Final = 1_000  # characters of an event's type are fewer
-# Letters that Unicode does not take apart into a plain one and its accent.
+# Letters that Unicode does not decompose into a base letter and an accent.
 _LETTERS: Final = str.maketrans(
     {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "\u0131": "i"}
 )
@@ -46,12 +45,12 @@ _NOT_IN_KEY: Final = re.compile(r"[^a-z0-9_-]")
 _REMOVED: Final = re.compile(r"[<>'\"&]")
 _SCRIPT: Final = re.compile(r"javascript:", re.IGNORECASE)
 _HANDLER: Final = re.compile(r"on\w+=", re.IGNORECASE | re.ASCII)
-_PLAIN: Final = re.compile(r"[\w.-](?:[\w. -]{0,200}[\w.-])?", re.ASCII)  # most values, which stay as they are
-_SUSPICIOUS: Final = re.compile(r"[<>'\"&:=]")  # without one of these nothing is removed
+_PLAIN: Final = re.compile(r"[\w.-](?:[\w. -]{0,200}[\w.-])?", re.ASCII)  # most values, which stay unchanged
+_SUSPICIOUS: Final = re.compile(r"[<>'\"&:=]")  # if a value has none of these, nothing is removed
 
 
 def length(text: str) -> int:
-    """The length as DataFast counts it: characters beyond the basic plane are two."""
+    """The length as DataFast counts it: characters beyond the basic plane count as two."""
     return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
 
 
@@ -76,7 +75,7 @@ def goal_name(text: str) -> str:
 
 
 def check_goal_length(text: str) -> None:
-    """ValueError if a goal name, or the part of it that a template has, is too long."""
+    """Raise ValueError if a goal name, or the literal part of a template for one, is too long."""
     if length(text) > NAME_MAX:
         raise ValueError(
             f'goal name "{cut(text, 30)}…" has {length(text)} characters; DataFast takes at most {NAME_MAX}'
@@ -84,7 +83,7 @@ def check_goal_length(text: str) -> None:
 
 
 def check_goal_letters(text: str) -> None:
-    """ValueError unless a goal name may hold this string (a name, or a piece of a template)."""
+    """Raise ValueError unless a goal name may contain this string (a name, or a piece of a template)."""
     wrong = sorted({c for c in _normalised(text, trim=False) if not _NAME_CHARACTER.fullmatch(c)})
     if wrong:
         shown = " ".join(wrong[:5])
@@ -92,9 +91,9 @@ def check_goal_letters(text: str) -> None:
 
 
 def fit_goal_name(text: str) -> tuple[str, tuple[str, ...]]:
-    """A name made at run time, and what was changed. ValueError if none of its characters can stand in a name.
+    """Adapt a name made at run time; return it and the changes. ValueError if no character of it is allowed in a name.
 
-    A name that DataFast takes stays as it is. Any other is folded: `user.signup` -> user_signup, `Käufer` -> kaufer.
+    A name that DataFast accepts stays as it is. Any other is folded: `user.signup` -> user_signup, `Käufer` -> kaufer.
     """
     name = _normalised(text)
     if not _NAME.fullmatch(cut(name, NAME_MAX)):
@@ -120,7 +119,7 @@ def _normalised(text: str, *, trim: bool = True) -> str:
 
 @lru_cache(maxsize=1_000)
 def metadata_key(text: str) -> str:
-    """The key as DataFast takes it: lower-case, other characters as `_`, at most 64. ValueError if nothing is left."""
+    """The key in DataFast's form: lower-case, other characters as `_`, at most 64. ValueError if nothing is left."""
     key = _NOT_IN_KEY.sub("_", text.strip().lower())[:KEY_MAX]
     if not key:
         raise ValueError("a metadata key is empty")
@@ -128,7 +127,7 @@ def metadata_key(text: str) -> str:
 
 
 def check_metadata_key(text: str) -> None:
-    """ValueError unless DataFast takes this key of a file as it is (in lower case)."""
+    """Raise ValueError unless DataFast accepts this key from a file as it is (in lower case)."""
     if len(text) > KEY_MAX:
         raise ValueError(f'metadata key "{text[:30]}…" has {len(text)} characters; DataFast takes at most {KEY_MAX}')
     fitting = metadata_key(text)
@@ -141,9 +140,9 @@ def check_metadata_key(text: str) -> None:
 
 
 def clean_value(text: str) -> str:
-    """What DataFast would keep of a metadata value: cut, without certain characters and scripts, trimmed.
+    """The part of a metadata value that DataFast would keep: cut, without certain characters and scripts, trimmed.
 
-    The result does not change when it is cleaned again, though removing one script may have joined another.
+    The result does not change if cleaned again, although removing one script may have joined another.
     """
     if _PLAIN.fullmatch(text):
         return text
@@ -161,7 +160,7 @@ def fit_description(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def fit_metadata(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The first ten entries, in the order of the rule, as DataFast takes them; and what was changed."""
+    """The first ten entries, in the rule's order and DataFast's form, and what was changed."""
     fitted: dict[str, str] = {}
     notes: list[str] = []
     dropped: list[str] = []
@@ -200,7 +199,7 @@ def _value_notes(name: str, text: str, cleaned: str) -> tuple[str, ...]:
 
 # ----------------------------------------------------------------------------------------------------- payments
 
-PAYMENT: Final = "payment"  # a payment's name among goals, none of which can be called so; also its kind
+PAYMENT: Final = "payment"  # a payment's name among goals, which no goal can have; also its kind
 PAYMENT_NEEDS: Final = ("amount", "currency", "transaction_id")
 PAYMENT_FLAGS: Final = ("renewal", "refunded", "is_free_trial")
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?", re.ASCII)
@@ -210,7 +209,7 @@ _NO: Final = frozenset({"false", "0", "no"})
 
 
 def payment_field(name: str, text: str) -> str:
-    """One field of a payment as it is sent, as text. ValueError says what it may not be."""
+    """One field of a payment as it is sent, as a string. ValueError says what is not allowed."""
     text = storable(text).strip()
     if name == "amount":
         if not _AMOUNT.fullmatch(text):
@@ -232,7 +231,7 @@ def payment_field(name: str, text: str) -> str:
 
 
 def fit_payment(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The fields of a payment as they are sent, and what was left out. ValueError if one is wrong that is needed."""
+    """The fields of a payment as they are sent, and what was left out. ValueError if a required one is wrong."""
     fitted: dict[str, str] = {}
     notes: list[str] = []
     for name, text in pairs:

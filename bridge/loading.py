@@ -1,7 +1,7 @@
 """Mapping files → the rule set in force: what `bridge.rules` reads, checked by `bridge.sources`.
 
-A scheme or a secret that can verify nothing is not an error of the file: it may be fixed at any minute, and the other
-sources work. Such a source is off like one whose secret is not set: a warning, and 503 instead of a silent 401.
+A scheme or a secret that can verify nothing is not an error in the file: it may be fixed at any minute, and the other
+sources work. Such a source is off, like one without a secret: a warning, and 503 instead of a silent 401.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def load(
     files: Mapping[str, str], environ: Mapping[str, str], presets: Mapping[str, Any], *, folder: str = "mappings"
 ) -> RuleSet:
-    """Compile a set of mapping files; MappingError holds every error (see `rules.load`)."""
+    """Compile a set of mapping files. Raises MappingError with all errors (see `rules.load`)."""
     read = rules.load(files, environ, presets, folder=folder)
     judged = {name: judge(source) for name, source in read.sources.items()}
     warnings = [
@@ -50,7 +50,7 @@ def destinations(settings: Settings, rule_set: RuleSet | None = None) -> dict[st
 
 
 def from_preset(name: str, provider: str, environ: Mapping[str, str]) -> Source | None:
-    """A source as its provider's preset has it, for stored events whose mapping file is gone; None without a preset."""
+    """A source made from its provider's preset, for stored events whose mapping file is gone; None without a preset."""
     text = f"provider: {json.dumps(provider)}\ngoals: []\n"
     try:
         return load({f"{name}.yaml": text}, environ, sources.presets()).sources[name]
@@ -59,7 +59,7 @@ def from_preset(name: str, provider: str, environ: Mapping[str, str]) -> Source 
 
 
 def _problems(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
-    """What is no secret, at its place; with the consequence where nothing else can verify."""
+    """Values that are not usable secrets, with their place; and the consequence if no other can verify."""
     for name, source in sorted(found.items()):
         off = source.secret_problems and source.secret_fault
         for sentence in [source.secret_fault] if off else source.secret_problems:
@@ -67,7 +67,7 @@ def _problems(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
 
 
 def _shared(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
-    """Sources of one and the same secret: what is signed for one of them is authentic at the others."""
+    """Sources that share a secret: whatever is signed for one of them is authentic at the others."""
     by_secret: dict[str, list[str]] = {}
     for name, source in sorted(found.items()):
         for secret in source.secrets:
@@ -80,7 +80,7 @@ def _shared(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
 
 
 def judge(source: Source) -> tuple[Source, tuple[str, ...]]:
-    """The source, off where nothing can ever verify; and what its owner should be told."""
+    """The source, switched off if nothing can ever verify, and the warnings for its owner."""
     found = sources.faults(source)
     if not source.secrets or sources.can_verify(source):
         return source, found

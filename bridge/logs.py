@@ -1,6 +1,6 @@
 """Structured logs: one canonical line per webhook and per attempt, with stable event names and ids.
 
-No line holds a body, a secret or an SDK's exception object: callers pass ids, states and our own sentences.
+No line contains a body, a secret or an SDK's exception object: callers pass ids, states and our own sentences.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, FilteringBoundLogger
 
-    _Item = tuple[int, bytes] | threading.Event | None  # a line and its file, what to tell when it is written, the end
+    _Item = tuple[int, bytes] | threading.Event | None  # a line and its file, an event to set after writing, the end
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def configure(log_format: str = "auto") -> None:
 
 
 def _without_addresses(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """An event's type or id, or a key, may be an e-mail address, or hold one."""
+    """Remove e-mail addresses: an event's type or id, or a key, may be one or contain one."""
     return {name: without_addresses(value) if isinstance(value, str) else value for name, value in line.items()}
 
 
@@ -76,10 +76,10 @@ def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
 
 
 class _Lines:
-    """Hands lines to the thread that writes them: a caller waits neither for a reader nor for a lock.
+    """Passes lines to the thread that writes them, so that a caller waits neither for a reader nor for a lock.
 
-    With structlog's own logger, under load, every thread that logs waits for another one that waits for the
-    interpreter: in a flood of webhooks that took half of the time.
+    With structlog's own logger, under load, every thread that logs waits for another that waits for the interpreter: in
+    a flood of webhooks this took half of the time.
     """
 
     def __init__(self, *_args: object) -> None:
@@ -88,7 +88,7 @@ class _Lines:
     def msg(self, line: str) -> None:
         try:
             number = self._stream.fileno()
-        except (OSError, ValueError):  # a stand-in for stderr, or none any more
+        except (OSError, ValueError):  # a stand-in for stderr, or a closed file
             self._stream.write(line + "\n")
             return
         _writer.put(number, (line + "\n").encode("utf-8", "backslashreplace"))
@@ -120,7 +120,7 @@ class _Writer:
             self._write_waiting()
 
     def flush(self, within_s: float) -> None:
-        """Wait until all is written, but no longer than this: the reader may be gone."""
+        """Wait until everything is written, up to this time limit: the reader may be gone."""
         if self._thread is None and self._queue.empty():
             return
         written = threading.Event()
@@ -158,7 +158,7 @@ class _Writer:
             self._write_some()
 
     def _write_some(self) -> bool:
-        """Wait for a line, and write it with those behind it: each call that writes gives the interpreter away."""
+        """Wait for a line, and write it together with those after it: every write releases the interpreter."""
         item: _Item | Literal[False] = self._queue.get()
         while isinstance(item, tuple):
             (number, piece), item = item, self._next()
@@ -173,7 +173,7 @@ class _Writer:
         return True
 
     def _next(self) -> _Item | Literal[False]:
-        """What is next in the queue; False: nothing is."""
+        """The next item in the queue; False if it is empty."""
         try:
             return self._queue.get_nowait()
         except Empty:
@@ -186,7 +186,7 @@ class _Writer:
 
 
 def _write(number: int, data: bytes) -> None:
-    """Write whole lines, however long their reader takes. A pipe takes them in one piece, so lines do not mix."""
+    """Write whole lines, however slow their reader is. A pipe takes each in one piece, so lines do not mix."""
     while data:
         try:
             data = data[os.write(number, data) :]
@@ -197,7 +197,7 @@ def _write(number: int, data: bytes) -> None:
 
 
 _LINES_MOST: Final = 4096
-_PIECE: Final = select.PIPE_BUF  # bytes that a pipe takes at once or not at all
+_PIECE: Final = select.PIPE_BUF  # bytes that a pipe writes atomically
 _PAUSE_S: Final = 0.005  # so that a flood of lines does not wake the thread for each
 _BEFORE_FORK_S: Final = 0.2
 _AT_EXIT_S: Final = 1.0
@@ -210,7 +210,7 @@ def flush(within_s: float = _AT_EXIT_S) -> None:
 
 
 def _renew() -> None:
-    """Begin anew after a fork: the thread and the waiting lines are the parent's."""
+    """Start over after a fork: the thread and the waiting lines belong to the parent."""
     global _writer  # noqa: PLW0603 - there is one in each process
     _writer = _Writer()
 
@@ -220,7 +220,7 @@ atexit.register(flush)
 
 
 def say(line: str) -> None:
-    """Write a sentence for a person, as it is, without waiting for its reader."""
+    """Write a sentence for a person unchanged, without waiting for its reader."""
     _Lines().msg(line)
 
 
@@ -231,7 +231,7 @@ def get(name: str) -> FilteringBoundLogger:
 
 
 def where(error: BaseException) -> str:
-    """An unexpected error: its kind and its place in the code, never its message, which may hold what was sent."""
+    """Describe an unexpected error by its kind and place in the code, never by its message, which may quote input."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -1,10 +1,10 @@
 """The `tests:` of mapping files: each has an event and exactly the goals that it must make, by name and number.
 
-A test's event is sent as its provider would send it and prepared as production prepares it, so that `check`, `explain`
-and the router never disagree. What a test states of a goal beside its name (metadata, visitor, description) must match,
-metadata to the letter. A rule that is switched off takes part in the tests that expect its goal, or that name it in
-`only`. The tests of a layer are about its own rules (those it writes, changes or likes): a goal of a shipped rule is
-compared where a test expects it, and else only told, so that no upgrade can break them.
+A test's event is encoded as its provider would send it and prepared as in production, so that `check`, `explain` and
+the router never disagree. Whatever a test states about a goal besides its name (metadata, visitor, description) must
+match, metadata exactly. A disabled rule takes part in the tests that expect its goal, or that name it in `only`. The
+tests of a layer are about its own rules (those it writes, changes or likes): a goal of a shipped rule is compared if a
+test expects it, and otherwise only reported, so that no upgrade can break the tests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HASH_KEY: Final = b"tests"
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """message: empty if ok, else what was expected and what came. also: other goals, which shipped rules made."""
+    """message: empty if ok, else the expected and actual goals. also: further goals made by shipped rules."""
 
     __test__ = False  # pytest must not collect it
 
@@ -45,7 +45,7 @@ class TestResult:
 
 
 def run_tests(rule_set: RuleSet, settings: Settings, now_ms: int) -> tuple[TestResult, ...]:
-    """Run the tests of all files, in their order. now_ms: when their events arrive."""
+    """Run the tests of all files, in order. now_ms: the arrival time of their events."""
     return tuple(
         _run(rule_set, settings, file, line, test, now_ms)
         for _, file in sorted(rule_set.mappings.items())
@@ -77,7 +77,7 @@ def _run(
 
 
 def _after(prepared: PreparedEvent, test: TestCaseStanza) -> PreparedEvent:
-    """With the goals that follow one which was made before, as the test says in `after`."""
+    """Add the goals that follow an earlier one, which the test names in `after`."""
     before = {*(test.after or ())}
     elements = []
     for element in prepared.elements:
@@ -87,7 +87,7 @@ def _after(prepared: PreparedEvent, test: TestCaseStanza) -> PreparedEvent:
 
 
 def _rules(file: CompiledFile, test: TestCaseStanza) -> Iterator[Rule]:
-    """The rules that take part: those switched on, and those that the test wants."""
+    """The rules that take part: the enabled ones, and those that the test requests."""
     expected = {goal.goal for goal in test.goals}
     for rule in file.rules:
         if test.only is not None:
@@ -101,7 +101,7 @@ def _rules(file: CompiledFile, test: TestCaseStanza) -> Iterator[Rule]:
 
 
 def _request(source: Source, test: TestCaseStanza) -> Request:
-    """The test's event as a request of its sender; nothing looks at its signature here."""
+    """The test's event as a request from its sender; its signature is not checked here."""
     path, query = f"/webhooks/{source.name}", urlencode(test.query)
     url = source.public_url or f"https://localhost{path}"
     return Request("POST", f"{url}?{query}" if query else url, path, query, test.headers, body_of(source, test.event))
@@ -118,7 +118,7 @@ def body_of(source: Source, event: Json) -> bytes:
 
 
 def _encoded(value: Json) -> str:
-    """JSON in which a number is written as it stands in the file: 4.10 stays 4.10."""
+    """JSON with numbers written as in the file: 4.10 stays 4.10."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)}: {_encoded(below)}" for key, below in value.items()) + "}"
     if isinstance(value, list):
@@ -143,7 +143,7 @@ def _flat(event: Mapping[str, Json], above: str = "") -> Iterator[tuple[str, str
 
 
 def _difference(test: TestCaseStanza, prepared: PreparedEvent, shipped: set[str]) -> tuple[str, tuple[str, ...]]:
-    """What is wrong, or nothing; and the goals of shipped rules that a layer's test does not expect."""
+    """The difference, or an empty string; and the goals of shipped rules that a layer's test does not expect."""
     drafts = [draft for element in prepared.elements for draft in element.drafts]
     left = sorted(drafts, key=lambda draft: draft.planned.rule_id in shipped)
     problems = []
@@ -170,7 +170,7 @@ def _names(drafts: list[GoalDraft]) -> str:
 
 
 def _why(name: str, prepared: PreparedEvent) -> str:
-    """The reason of the rule that should have made this goal, or why no rule was asked."""
+    """Why the rule for this goal did not make it, or why no rule was evaluated."""
     if prepared.ignored:
         return f" (the event is ignored: {prepared.ignored})"
     reasons = [rules.describe(trace) for trace in _traces(name, prepared, "condition", "failed", "follows")]
@@ -194,7 +194,7 @@ def _mismatches(expected: ExpectedGoalStanza, draft: GoalDraft) -> list[str]:
             if wanted != got:
                 found.append(f"{goal.name}: expected {key} {_quoted(wanted)}, got {_quoted(got)}")
     if expected.visitor is not None:
-        got = next((named.visitor for named in draft.own if not named.borrowed), None)  # no test asks DataFast
+        got = next((named.visitor for named in draft.own if not named.borrowed), None)  # tests never ask DataFast
         if got != expected.visitor.lower():
             refused = f" ({draft.refused})" if got is None and draft.refused else ""
             found.append(f"{goal.name}: expected the visitor {expected.visitor}, got {_quoted(got)}{refused}")

@@ -1,8 +1,8 @@
-"""What must be neither stored nor shown: secrets recognised by the words in a name, and the password in a URL.
+"""Recognise what must not be stored or shown: secrets, by the words in their names, and passwords in URLs.
 
 A name is split at digits, at the humps of camelCase and at everything that is not a letter or digit; joined words
-(`webhookkey`) are taken apart if each part is known. `monkey` and `signed_up` are not secrets, and neither is what only
-describes one (`token_count`, `signature_version`). Pure; nothing here raises.
+(`webhookkey`) are split if each part is known. `monkey` and `signed_up` are not secrets, and neither is a name that
+only describes one (`token_count`, `signature_version`). Pure; nothing here raises.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PLAIN: Final = frozenset(
     otp totp authorization authorisation bearer cookie cookies credential credentials creds apikey dpop csrf xsrf
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
-# A secret only in a header or parameter, where nobody misses a value that is left out.
+# Secrets only in headers and parameters, where an omitted value is not missed.
 _BESIDE: Final = frozenset(
     """
     tokens auth oauth authentication authenticity session sess sessid phpsessid jsessionid sid sig cred mfa tfa oidc
@@ -43,13 +43,13 @@ _OPENING: Final = frozenset(
     access account admin api app auth client consumer encryption hook master merchant private secret security
     server service shared signing webhook
     """.split()  # noqa: SIM905
-)  # with one of them a key opens something
+)  # together with one of these, a key gives access
 _NAMING: Final = frozenset(
     """
     cache dedup dedupe deduplication delivery entity event foreign idempotency identifier issue lookup message object
     partition primary project public publishable record resource routing sort surrogate
     """.split()  # noqa: SIM905
-)  # with one of them a key only names something
+)  # together with one of these, a key is only a name
 _CONFIRMING: Final = frozenset({"access", "auth", "pin", "recovery", "security", "verif", "verification", "verify"})
 _ABOUT: Final = frozenset(
     """
@@ -74,7 +74,7 @@ _LONG: Final = re.compile(
 )
 
 
-# What a field says of a person: by one of these words in its name, or by any name below what describes a person.
+# Personal fields: those with one of these words in the name, or with any name inside an object about a person.
 _PERSONAL: Final = frozenset(
     """
     email emails mail phone phones telephone tel mobile fax firstname lastname fullname surname forename nickname
@@ -99,7 +99,7 @@ _NOT_WHERE: Final = frozenset({"country", "currency", "id", "type", "object"})
 
 @lru_cache(maxsize=4_096)
 def names_person(name: str, within: str = "") -> bool:
-    """Whether a field tells who somebody is or where they live. within: the name of the object that it is in."""
+    """Whether a field says who somebody is or where they live. within: the name of the object around it."""
     words, around = frozenset(_words(name[:_LONGEST_NAME])), frozenset(_words(within[:_LONGEST_NAME]))
     around |= {word.removesuffix("s") for word in around}
     if words & _PERSONAL and not words & {"id", "verified", "count", "type", "check", "checks"}:
@@ -110,14 +110,14 @@ def names_person(name: str, within: str = "") -> bool:
 
 
 def tells_of_person(thing: Mapping[str, Any]) -> bool:
-    """Whether an object is somebody, whose `name` is a person's: it has an e-mail address, too."""
+    """Whether an object describes a person, so that its `name` is personal: it also has an e-mail address."""
     return any(_words(name[:_LONGEST_NAME])[:1] in (("email",), ("mail",)) for name in thing)
 
 
 def is_typed_in(thing: Mapping[str, Any]) -> bool:
-    """Whether an object is what somebody has typed into a form: a string, or the answer to who they are.
+    """Whether an object is a form field filled in by a person: free text, or who they are.
 
-    Not a hidden field, which the site itself has filled in.
+    Hidden fields do not count: the site itself fills them in.
     """
     if not thing.keys() & {"value", "answer", "text"}:
         return False
@@ -129,13 +129,13 @@ def is_typed_in(thing: Mapping[str, Any]) -> bool:
 
 
 def is_telephone_number(text: str) -> bool:
-    """Whether a string is the number of a telephone with its country's code: `+49 151 23456789`."""
+    """Whether a string is a telephone number with a country code: `+49 151 23456789`."""
     return _NUMBER.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=4_096)
 def names_secret(name: str, *, in_body: bool = False) -> bool:
-    """Whether a field of this name is a secret. in_body: it is a field of a body, where only clear names count."""
+    """Whether a field with this name is a secret. in_body: it is in a body, where only unambiguous names count."""
     if len(name) > _LONGEST_NAME:
         return True  # no real field has such a name
     words = _words(name)
@@ -174,7 +174,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _apart(joined: str) -> list[str]:
-    """The words that were joined, if all of them are known; digits separate them."""
+    """The words joined in a name, if all are known; digits separate them."""
     found: list[str] = []
     for run in _LETTERS.findall(joined):
         parts = _split(run)
@@ -202,7 +202,7 @@ _KNOWN_BY: Final = 16  # characters at the beginning of a secret, by which one t
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
-    """A string with `…` for each of these secrets, and for what a cut (`abc…`) left of one. Give the longest first."""
+    """A string with `…` in place of each of these secrets, whole or cut off (`abc…`). Pass the longest first."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
         begins = secret[:_KNOWN_BY]
@@ -216,7 +216,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 
 
 def hidden_in(value: Any, secrets: tuple[str, ...]) -> Any:
-    """As `hidden`, in every string of a JSON value."""
+    """Like `hidden`, for every string in a JSON value."""
     if isinstance(value, str):
         return hidden(value, secrets)
     if isinstance(value, dict):
@@ -233,7 +233,7 @@ _ADDRESS: Final = re.compile(rf"(?:{_SOMEBODY})(?:{'|'.join(map(re.escape, _AT))
 
 
 def without_addresses(text: str) -> str:
-    """A sentence in which of each e-mail address only the first character is left: `a…@…`."""
+    """A sentence with e-mail addresses reduced to their first character: `a…@…`."""
     if not any(at in text for at in _AT):
         return text
     return _ADDRESS.sub(lambda found: f"{found[1] or found[2]}{HIDDEN}@{HIDDEN}", text)

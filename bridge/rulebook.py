@@ -1,10 +1,10 @@
 """The rules in force: loaded from a folder, watched, and saved, so that a broken file never stops the bridge.
 
-The files are one set: a change is taken when two looks a moment apart agree. A broken, empty or vanished file never
+The files form one set: a change is accepted once two looks a moment apart agree. A broken, empty or vanished file never
 replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is
-stored under its hash, and a start with a broken folder goes on with the last good one; where there is none, a set of
-which only tests fail is better than no rules. A set holds the shipped files that its layers extend, so that the last
-good one goes on with those of its time. It knows no clock: its owner calls `look` every now and then.
+stored under its hash, and a start with a broken folder uses the last good one; if there is none, a set that only fails
+its tests is better than no rules. A set includes the shipped files that its layers extend, so that the last good one
+continues with its own versions of them. It has no clock: its owner calls `look` periodically.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ log = logs.get("rules")
 
 
 class Rulebook:
-    """Holds the current rule set. `current` may be read from any thread, and any may look.
+    """Holds the current rule set. `current` and `look` may be used from any thread.
 
-    failing: runs the `tests:` of a set; a sentence for each that fails.
+    failing: runs the `tests:` of a set and returns a sentence for each that fails.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Rulebook:
         self._taken: dict[str, str] | None = rules.own(self.current.files)
 
     def look(self) -> None:
-        """Look at the folder once, and take a change that was already there at the last look."""
+        """Look at the folder once, and accept a change that was already there at the last look."""
         with self._looking:
             self._look()
 
@@ -77,7 +77,7 @@ class Rulebook:
         self._taken = files
 
     def _first(self) -> RuleSet:
-        """The folder's rules, or the last good ones; MappingError when there are none either.
+        """The folder's rules, or the last good ones. Raises MappingError if there are none either.
 
         A set that was accepted before is not tested again: an upgrade must not stop what worked.
         """
@@ -104,7 +104,7 @@ class Rulebook:
         return good
 
     def _last_if_any(self) -> dict[str, str] | None:
-        """Also None where the database cannot be asked yet: a good folder does not need it."""
+        """Also None if the database cannot be reached yet: a good folder does not need it."""
         try:
             return self._last_accepted()
         except StoreError:
@@ -162,6 +162,6 @@ class Rulebook:
 
 
 def _warn(taken: RuleSet) -> None:
-    """Log what is not an error but keeps something from working: a secret that is not set, a likely misspelling."""
+    """Log problems that are not errors but keep something from working: an unset secret, a likely misspelling."""
     for warning in (*taken.problems, *taken.warnings):
         log.warning("rules.warning", warning=warning)

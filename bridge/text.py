@@ -1,6 +1,6 @@
 """String helpers for every room: what a database can store, how to write values, times and counts, what was meant.
 
-Everything that came from outside goes through `clean` before a terminal sees it: a webhook may hold escape sequences.
+Everything from outside goes through `clean` before it reaches a terminal: a webhook may contain escape sequences.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")
 _UNITS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "min"), (1_000, "s"))
 _UNPLAIN: Final = re.compile(r"[^\n -~]")
-HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # what nobody can see, by Unicode
+HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # invisible characters, by Unicode category
 
 
 def storable(text: str) -> str:
-    """The text without what no database and no UTF-8 takes: NUL and lone surrogates become U+FFFD."""
+    """The text in a form that databases and UTF-8 accept: NUL and lone surrogates become U+FFFD."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def text_of(value: Json | Missing) -> str | None:
-    """What is sent for a value: strings as they are, true/false, numbers as in the JSON; None for anything else."""
+    """The string to send for a value: strings unchanged, true/false, numbers as in the JSON; None for anything else."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, bool):
@@ -40,19 +40,19 @@ def text_of(value: Json | Missing) -> str | None:
     if isinstance(value, int):
         return str(value) if value.bit_length() < 10_000 else None
     if isinstance(value, float):
-        return repr(value)  # of a body this is the sender's own text: its floats remember it
+        return repr(value)  # for a body's floats, this is the sender's own spelling
     if isinstance(value, Decimal):
         return format(value, "f")
     return None
 
 
 def is_fixture_id(event_id: str) -> bool:
-    """`evt_00000000000000`, the id of every trial event of old and of every fixture: it names no event."""
+    """`evt_00000000000000`, the id of old trial events and of fixtures, which identifies no event."""
     return event_id.endswith(("0", "-")) and _ZEROS.fullmatch(event_id) is not None
 
 
 def nearest(word: str, known: Collection[str], likeness: float = 0.7) -> str | None:
-    """The known word that is most like this one, if one is like it at all."""
+    """The known word most similar to this one, if any is similar."""
     by_lower = {each.lower(): each for each in known}
     found = get_close_matches(word[:80].lower(), list(by_lower), n=1, cutoff=likeness)
     return by_lower[found[0]] if found else None
@@ -109,7 +109,7 @@ def when_short(ms: int | None) -> str:
 
 
 def span(ms: int) -> str:
-    """A duration as exactly as people need it: `12 days`, `1 hour 5 min`, `3 s`."""
+    """A duration as exact as people need it: `12 days`, `1 hour 5 min`, `3 s`."""
     left, parts = abs(ms), []
     for size, name in _UNITS:
         count, left = divmod(left, size)

@@ -1,11 +1,11 @@
 """Alerts: notify the targets of `BRIDGE_ALERTS` when a problem begins or ends, and about goals with `notify`.
 
-It looks at the problems and the delivered goals every few seconds, and sends what is due. `messages` is pure: what is
-said, and when. `targets` sends, by a process of its own, because that takes memory and may take long.
+It checks problems and delivered goals every few seconds, and sends what is due. `messages` is pure: the wording and the
+timing. `targets` sends from a separate process, because sending takes memory and may take long.
 
-Every process does this if `BRIDGE_ALERTS` is set, so that a dead worker is told, too; they take turns, and one row per
-message and target, claimed before it is sent, keeps two of them from sending it twice. A message that certainly did not
-leave is tried again. One that may have left is not, so a process that is killed in between costs that message.
+Every process does this if `BRIDGE_ALERTS` is set, so that a dead worker is reported, too. They take turns, and one row
+per message and target, claimed before sending, keeps two of them from sending it twice. A message that certainly did
+not leave is retried. One that may have left is not, so a process that is killed in between loses that message.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from bridge.store.operator.alerting import AlertClaim
 
 LOOK_S: Final = 5.0
-AGAIN_MS: Final = (60_000, 5 * 60_000, 15 * 60_000)  # for what certainly did not leave
+AGAIN_MS: Final = (60_000, 5 * 60_000, 15 * 60_000)  # for messages that certainly did not leave
 
 log = logs.get("alerts")
 
 
 class Teller:
-    """One process's part in telling the owner.
+    """One process's part in notifying the owner.
 
-    process: a unique name. rules: those in force, and why newer ones are not.
+    process: a unique name. rules: the rules in force, and why newer ones are not.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Teller:
         return alarms(seen, problem, rules.sources, destinations, self._settings.bridge_attribution_alarm)
 
     def _look(self, conn: Connection, found: Mapping[str, Alarm]) -> bool:
-        """Make the messages of what has changed; whether it was this process's turn."""
+        """Create messages for what has changed; return whether it was this process's turn."""
         if not alerting.take_turn(conn, self._process):
             return False
         now = read_ms(conn)
@@ -100,9 +100,9 @@ class Teller:
         return True
 
     def _send_one(self, working: dict[str, Target]) -> bool:
-        """Claim a message, send it, and write what became of it; whether there was one.
+        """Claim a message, send it, and write the outcome; return whether there was one.
 
-        A target that fails keeps the others waiting once: it is taken out of those that are working.
+        A failing target delays the others only once: it is then removed from the working ones.
         """
         claim = self._store.run(lambda conn: alerting.claim(conn, working))
         if claim is None:
@@ -126,7 +126,7 @@ class Teller:
 
 
 def _story(conn: Connection, row: Row[*tuple[Any, ...]]) -> messages.GoalStory:
-    """What is known of a goal and its visitor."""
+    """What is known about a goal and its visitor."""
     first = alerting.first_known(conn, row.id, row.event_id, row.visitor)
     return messages.GoalStory(
         row.id,

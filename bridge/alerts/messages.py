@@ -1,7 +1,7 @@
-"""What the owner is told, and when: a problem that has lasted, its end, a goal that was delivered. Pure.
+"""The messages to the owner, and when to send them: a lasting problem, its end, a delivered goal. Pure.
 
-What came from outside is cleaned and cut before it is part of a message: it must not mention everybody in a chat, begin
-a line of its own, or be a link.
+Strings from outside are cleaned and cut before they become part of a message: they must not mention everybody in a
+chat, begin a new line, or be a link.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bridge.alarms import Alarm
     from bridge.identity.choice import FoundVisitor
 
-HOLD_MS: Final = 30 * MS["s"]  # what passes sooner is not told, and neither is an end that is none
-AGAIN_MS: Final = MS["h"]  # between two messages that the same problem begins
+HOLD_MS: Final = 30 * MS["s"]  # shorter problems are not reported, and neither are shorter interruptions
+AGAIN_MS: Final = MS["h"]  # between two messages that the same problem has begun
 TITLE_MAX: Final = 120
 BODY_MAX: Final = 2_000
 VALUE_MAX: Final = 120
@@ -37,7 +37,7 @@ FIELDS_MAX: Final = 12
 
 
 class AlertChanges(NamedTuple):
-    """What a look changes: problems to remember, keys to forget, messages to send.
+    """The changes after a look: problems to remember, keys to forget, messages to send.
 
     over: what the messages that a problem began are about, of those that end: whoever did not get one yet needs none.
     """
@@ -49,7 +49,7 @@ class AlertChanges(NamedTuple):
 
 
 def step(known: Mapping[str, Problem], found: Mapping[str, Alarm], now_ms: int) -> AlertChanges:
-    """Compare what was remembered with what holds now. found: alarms by `key_of`."""
+    """Compare the remembered problems with the current ones. found: alarms by `key_of`."""
     remembered, forgotten, messages, over = [], [], [], []
     for key, alarm in found.items():
         problem = _seen(known.get(key), key, alarm, now_ms)
@@ -81,7 +81,7 @@ def key_of(alarm: Alarm) -> str:
 
 
 def _seen(known: Problem | None, key: str, alarm: Alarm, now_ms: int) -> Problem:
-    """The problem as it is now. One that came back before its end was told is still the same one."""
+    """The problem in its current state. One that returned before its end was reported is still the same."""
     detail = alarm.detail.removeprefix(alarm.sentence).strip()
     if known is None:
         return Problem(key, alarm.sentence, detail, now_ms)
@@ -133,7 +133,7 @@ class GoalStory:
 
 
 def news(story: GoalStory) -> AlertMessage:
-    """The message of a goal. Of the event's content it holds what the metadata sends to DataFast, and no more."""
+    """The message about a goal. From the event's content it includes only the metadata sent to DataFast."""
     money = _money(story.metadata)
     left = [name for name in story.metadata if not money or name not in ("amount", "currency")]
     fields = [f"{value(name, 40)} {value(story.metadata[name])}" for name in left[:FIELDS_MAX]]
@@ -184,7 +184,7 @@ def _since(story: GoalStory) -> str:
 
 
 def trial(number: int, of: int) -> AlertMessage:
-    """What `alerts test` sends."""
+    """The message that `alerts test` sends."""
     body = f"This is a test of target {number} of {of} in BRIDGE_ALERTS. Problems and good news will look like this."
     return AlertMessage("test", "test", "DataFast Bridge: a test", body)
 

@@ -27,7 +27,7 @@ _UNKNOWN: Final = {"ok": False, "left": True, "reason": "its process ended witho
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One URL. place: what may be shown of it. fingerprint: what stands for it in the database."""
+    """One URL. place: the part that may be shown. fingerprint: its representation in the database."""
 
     url: str
     place: str
@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a message. left: something may have reached the target. reason: why it failed, without secrets."""
+    """The outcome of a message. left: something may have reached the target. reason: why it failed, without secrets."""
 
     ok: bool
     left: bool = True
@@ -92,7 +92,7 @@ def unreadable(urls: Sequence[str]) -> tuple[str, ...]:
 
 
 def _ask(request: dict[str, Any], limit_s: float) -> dict[str, Any]:
-    """Run the process with this request; what it answers. OSError, TimeoutExpired."""
+    """Run the process with this request and return its answer. Raises OSError, TimeoutExpired."""
     run = subprocess.run(  # noqa: S603 - our own program, and no argument from outside
         [sys.executable, "-P", str(_CHILD)],
         input=json.dumps(request).encode(),

@@ -1,4 +1,4 @@
-"""The kinds of actions that the outbox holds, and what each of them needs (docs/adr/0021).
+"""The kinds of actions in the outbox, and what each of them needs (docs/adr/0021).
 
 A row of `goals` names its kind. Claiming, leases, the rate limit, attempts, pauses and retries are the same for all
 kinds; what differs is in one module per kind, behind `Action`.
@@ -34,13 +34,13 @@ class Api(Protocol):
 
 
 class Action(Protocol):
-    """What one kind needs: a row becomes a request, and a read-back shows which rows arrived."""
+    """What one kind provides: it turns a row into a request, and tells from a read-back which rows arrived."""
 
     def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
         """Render a row within DataFast's limits and send it. Never raises."""
 
     def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
-        """Which rows of a group DataFast has, by an answer that could be read."""
+        """The rows of a group that DataFast has, according to a readable answer."""
 
 
 class _LaterKind:

@@ -1,8 +1,8 @@
 """DataFast's answers: what they say, and what each means for a goal (Design 6). Pure; the clock is a parameter.
 
-A 2xx status line means that the goal was recorded, even if the rest is lost. A goal that may have been recorded, though
-no answer says so, is unconfirmed, never failed. Every documented shape is read, and nothing else raises an error.
-Strings that people will read are short and contain no markup, control characters or secrets.
+A 2xx status line means that the goal was recorded, even if the rest is lost. A goal that may have been recorded,
+although no answer says so, is unconfirmed, never failed. Every documented shape is read, and nothing else raises an
+error. Strings for people are short and contain no markup, control characters or secrets.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def plain(text: str, secret: str | None = None) -> str:
 
 
 def message(answer: Answer, secret: str | None = None) -> str:
-    """What an answer says in words: `error.message`, `error`, `message`, a page's text, or nothing."""
+    """An answer's message for people: `error.message`, `error`, `message`, a page's text, or empty."""
     if is_packed(answer):
         return ""
     parsed = document(answer.body)
@@ -187,7 +187,7 @@ def _sentences(parsed: Json) -> Iterator[str]:
 
 
 def first_row(parsed: Json) -> dict[str, Json]:
-    """What an answer holds in `data`, which may be an object or a list of them; empty if it is neither."""
+    """The object in an answer's `data`, or the first of a list; empty if it is neither."""
     data = parsed.get("data") if isinstance(parsed, dict) else None
     row = data[0] if isinstance(data, list) and data else data
     return row if isinstance(row, dict) else {}

@@ -1,7 +1,8 @@
 """The client of DataFast's API: one request, one outcome, never an exception.
 
-It knows how to ask and what came back; it knows no retries, no rate limit and no store. Each request has one deadline
-for all of it. An outcome is `not_sent` only if that is certain: once a byte has left, a lost answer is unconfirmed.
+It only sends requests and classifies answers: retries, the rate limit and the store are elsewhere. Each request has one
+deadline as a whole. An outcome is `not_sent` only if that is certain: once a byte has left, a lost answer is
+unconfirmed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.model import Destination
 
 BODY_LIMIT: Final = 64 * 1024
-VISITOR_LIMIT: Final = 512 * 1024  # a visitor's whole history; cut, it could not be read at all
+VISITOR_LIMIT: Final = 512 * 1024  # a visitor's whole history; truncated, it could not be parsed at all
 _HEADERS: Final = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -90,7 +91,7 @@ class Client:
         return VisitorGoals(known=True, goals=goals or (), failure=reason, server_now_ms=outcome.server_now_ms)
 
     def website(self, destination: Destination) -> Website | Outcome:
-        """The website of the destination's key, or the outcome that says why it is not known."""
+        """The website of the destination's key, or the outcome that says why it is unknown."""
         outcome, answer = self._ask(destination, "GET", "/analytics/metadata")
         if outcome.kind is not OutcomeKind.DELIVERED or answer is None:
             return outcome

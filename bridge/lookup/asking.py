@@ -1,4 +1,4 @@
-"""What to ask Stripe about a parked goal, and what its answers teach. Pure: it knows no SDK.
+"""The questions to ask Stripe about a parked goal, and what the answers teach. Pure: it does not use the SDK.
 
 DataFast's own guide puts the visitor on the metadata of the Checkout session; others put it on the subscription or the
 payment intent. So the questions lead from the keys of an event to these objects, the likeliest first, and never ask
@@ -104,7 +104,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StripeAnswer:
-    """What came of a question. message: for people, a sentence of our own (Stripe's would quote the key and ids)."""
+    """The result of a question. message: our own sentence for people (Stripe's would quote the key and ids)."""
 
     kind: Kind
     things: tuple[Mapping[str, Json], ...] = field(default=(), repr=False)
@@ -193,7 +193,7 @@ def _observation(
 
 
 def named_after(thing: Mapping[str, Json]) -> str:
-    """What people call the object that was looked up."""
+    """The name for people of the object that was looked up."""
     kind = str(thing.get("object"))
     return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}{LOOKED_UP}"
 

@@ -1,4 +1,4 @@
-"""One step: whose turn it is, one question, what came of it. All workers share the rate limit, pauses and answers.
+"""One step of the look-up: choose a question, ask it, write the result. Workers share rate limit, pauses and answers.
 
 `Lookup.step` asks at most one question and returns how many it asked. It holds no transaction while it asks, its
 failures are rows (`bridge.store.links.lookups`) and never exceptions, and nothing waits for it: if a goal's visitor is
@@ -45,7 +45,7 @@ log = logs.get("lookup")
 
 @dataclass(frozen=True, slots=True)
 class LeasedQuestion:
-    """A question that this worker alone asks now, and for whom."""
+    """A question leased to this worker, and the goal it is for."""
 
     question: Question
     waiting: GoalToLookUp
@@ -86,7 +86,7 @@ class Lookup:
         self._api: StripeClient | None = None
 
     def step(self) -> int:
-        """Ask one question, if there is one; how many were asked. StoreError: try again later."""
+        """Ask one question, if there is one; return how many were asked. After a StoreError, try again later."""
         with self._store.read() as conn:
             if not lookups.any_due(conn, self._fingerprint):
                 return 0
@@ -131,7 +131,7 @@ class Lookup:
     def _question(
         self, conn: Connection, waiting: GoalToLookUp, paused: dict[str, LookupPause], now: int
     ) -> Question | int:
-        """What to ask for this goal, or the time of its next turn."""
+        """The question to ask for this goal, or the time of its next turn."""
         begins = waiting.created_at_ms + self._grace_ms
         source = self._rules().sources.get(waiting.source)
         if waiting.provider != "stripe" or waiting.test is not self._test or source is None:
@@ -152,7 +152,7 @@ class Lookup:
     # ----------------------------------------------------------------------------------------------------- answers
 
     def _settle(self, conn: Connection, asked: LeasedQuestion, answer: StripeAnswer) -> str:
-        """Write what came of it. Learning comes first: a learner takes its turn before it holds anything else."""
+        """Write the result. Learning comes first, because its lock must be taken before any other."""
         now = clock.read_ms(conn)
         outcome, detail, again_at = self._learned(conn, asked, answer, now)
         key, what = asked.question.key.text, asked.question.what

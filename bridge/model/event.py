@@ -1,4 +1,4 @@
-"""A request becomes a `NewEvent`, stored it is an `Event`; its body is a `Document`, which names keys and visitors."""
+"""A request becomes a `NewEvent`, then a stored `Event`; its body is a `Document`, which names keys and visitors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ack(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What every provider has, each under another name.
+    """The fields common to all providers, who name them differently.
 
     time_ms: the time of the event as the provider states it (None: not stated); order_ms: good for order only.
     """
@@ -91,7 +91,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """What people call it: `ev_12`."""
+        """The event's name for people: `ev_12`."""
         return f"ev_{self.id}"
 
     @property
@@ -131,7 +131,7 @@ class ExactFloat(float):
 
 
 class Missing(Enum):
-    """What a path reads where nothing is. `null` in a body reads as this, too."""
+    """What a path reads if there is no value. `null` in a body reads as this, too."""
 
     MISSING = "missing"
 
@@ -218,7 +218,7 @@ class Key:
 
     @property
     def is_person(self) -> bool:
-        """Whether it is a person's: a user of the app, or an e-mail address."""
+        """Whether it identifies a person: a user of the app, or an e-mail address."""
         return self.kind in PEOPLE
 
     def is_of(self, destination: str) -> bool:
@@ -229,7 +229,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class NamedVisitor:
-    """A visitor that an event names itself.
+    """A visitor named by the event itself.
 
     sure: not from a bare `client_reference_id`. borrowed: a bare UUID of a field that is not the visitor's, so that it
     may be the app's own user id; it counts where DataFast knows it.

@@ -1,4 +1,4 @@
-"""An event becomes `PlannedGoal`s, each with it a `GoalDraft`; once claimed it is a `Goal`, and sent an `Outcome`."""
+"""An event becomes `PlannedGoal`s and these become `GoalDraft`s; once claimed, a `Goal`; once sent, an `Outcome`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Follows(NamedTuple):
 
 
 class PlannedGoal(NamedTuple):
-    """What one rule wants sent for one event; the visitor is still to be resolved.
+    """The goal that one rule makes for one event; its visitor is still to be resolved.
 
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None stands for the setting.
     candidates: what the rule's own visitor paths found; those of the file's paths come after them.
@@ -107,7 +107,7 @@ class GoalDraft:
 
     @property
     def place(self) -> tuple[str, str]:
-        """What makes it unique."""
+        """What makes it unique: its destination and once key."""
         return self.destination, self.planned.once_key
 
 
@@ -160,7 +160,7 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request to DataFast.
+    """The outcome of one request to DataFast.
 
     message: for people; at most 300 characters, without secrets or markup. server_now_ms: DataFast's clock by its
     `Date` header, if it sent one.
@@ -211,7 +211,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What becomes of a goal after an attempt; the store writes it if the attempt still owns the goal.
+    """The new state of a goal after an attempt; the store writes it if the attempt still owns the goal.
 
     due_in_ms: until the next attempt or look. counts: the attempt counts towards back-off (in the store, a probe never
     does).
@@ -244,12 +244,12 @@ class Claim:
 
     @property
     def destination(self) -> str:
-        """Where it goes."""
+        """The goal's destination."""
         return self.goal.destination
 
     @property
     def visitor(self) -> str:
-        """Whose goal it is."""
+        """The goal's visitor."""
         return self.goal.visitor
 
 
@@ -333,7 +333,7 @@ class LookRuling:
 
     @property
     def outcome(self) -> LookOutcome:
-        """What is stored of the read-back."""
+        """The outcome to store for the read-back."""
         if self.settlement.state is GoalState.DELIVERED:
             return LookOutcome.FOUND
         return LookOutcome.ABSENT if self.absent else LookOutcome.CANNOT_TELL

@@ -74,7 +74,7 @@ def _given() -> bytes | None:
 
 
 def _is_one_of(given: bytes, tokens: Iterable[str | None]) -> bool:
-    """Compare every token."""
+    """Compare with every token, without stopping at a match."""
     equal = [is_right(given, token.encode()) for token in tokens if token]
     return any(equal)
 
@@ -90,7 +90,7 @@ def is_admin() -> bool:
 
 
 def is_local() -> bool:
-    """Whether the request comes from this machine, as far as one can see, and no admin token is set."""
+    """Whether the request evidently comes from this machine, and no admin token is set."""
     if settings().bridge_admin_token or request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
         return False  # HTTP/1.0 is what nginx speaks, which adds no header by itself
     if request.environ.get(DROPPED) or not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs

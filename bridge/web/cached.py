@@ -1,4 +1,4 @@
-"""Values that are computed only every so often, so that reloading a page costs the database nothing."""
+"""Values that are recomputed only at intervals, so that reloading a page does not load the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARE: Final = 20.0  # of the time that it took, before it is asked for again
 
 
 class Cached(Generic[T]):
-    """Calls `ask` when the last value is older than `fresh_s`. An exception is kept as long as a value."""
+    """Calls `ask` if the last value is older than `fresh_s`. An exception is cached as long as a value."""
 
     def __init__(self, ask: Callable[[], T], fresh_s: float = FRESH_S) -> None:
         self._ask = ask
@@ -48,7 +48,7 @@ class Cached(Generic[T]):
 
 
 class CachedInBackground(Generic[T]):
-    """The same for a value that takes longer to compute the more rows there are.
+    """The same for a value whose cost grows with the number of rows.
 
     Once it took long, it is computed in the background, for at most a twentieth of the time (also when that fails, for
     instance by a time limit), and callers get the last value meanwhile. The first call raises what `ask` raises; later

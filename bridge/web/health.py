@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/status`: does it answer, may it be sent traffic, does it need attention?
+"""`/healthz`, `/readyz` and `/status`: does the process answer, can it take traffic, does it need attention?
 
 `/healthz`: the process answers. `/readyz`: an event that came now would be stored and understood. It decides whether a
 router sends traffic here, so only what keeps events from being received makes it red; what needs attention without

@@ -46,7 +46,7 @@ def sentence(status: str, text: str, *headers: tuple[str, str]) -> HttpAnswer:
 
 
 def unavailable(text: str, retry_after_s: int) -> HttpAnswer:
-    """Nothing is stored, and the sender should try again."""
+    """The answer if nothing was stored and the sender should try again."""
     return sentence("503 Service Unavailable", text, ("Retry-After", str(retry_after_s)))
 
 
@@ -123,7 +123,7 @@ def source_at(raw_path: str) -> str | None:
 
 
 def blueprint(bridge: Receiver) -> Blueprint:
-    """The same address as a route of the application."""
+    """The same path as a route of the application."""
     routes = Blueprint("hooks", __name__)
 
     @routes.route(f"{PREFIX}<source>", methods=METHODS, strict_slashes=False, provide_automatic_options=False)

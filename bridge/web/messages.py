@@ -1,4 +1,4 @@
-"""Requests as they came, and short answers.
+"""Convert WSGI requests without changing them, and build short answers.
 
 A WSGI request becomes a `model.Request` with the raw path and query, lower-case header names and the body's bytes.
 Signatures are over bytes, so nothing is decoded, unpacked or guessed. A body is read to one byte past the limit: a
@@ -84,7 +84,7 @@ def plain(code: int, text: str, headers: Mapping[str, str] | None = None) -> Res
 
 
 def unavailable(text: str, retry_after_s: int) -> Response:
-    """503 for an error that passes: the caller should try again."""
+    """503 for a temporary error: the caller should try again."""
     return plain(503, text, {"Retry-After": str(retry_after_s)})
 
 

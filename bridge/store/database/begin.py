@@ -1,9 +1,9 @@
-"""How a transaction gets its turn in this process, and begins and ends on one connection, for both databases.
+"""How a transaction gets its turn in this process, begins, and ends on one connection, for both databases.
 
 The gate is fair: first come, first served, handed over directly. SQLite lets one writer in at a time and makes the
 others sleep and try again, for up to 100 ms each time; the threads of one process wait here instead and are woken at
 once. PostgreSQL lets in as many as there are connections: few threads make few, and the gate stays narrow for a while
-where other processes have taken the rest. It knows nothing of those.
+where other processes have taken the rest. It cannot see those processes.
 
 A connection's `info` has the statements that begin its transactions, under WRITE, READ and LAZY: the modules of the two
 databases put them there. A connection that died in the pool is noticed at its BEGIN.

@@ -1,4 +1,4 @@
-"""What the drivers raise, mapped once to the three answers a caller can act on.
+"""Map the drivers' errors, in one place, to the three errors that a caller can act on.
 
 StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction may
 be run again at once (deadlock, serialization, a statement that is not prepared any more). SchemaError: migrate.
