@@ -197,7 +197,7 @@ def test_the_recipe_is_named_and_its_part_about_the_visitor_is_there(shop):
     visit = Visit(shop)
     page = words(look(visit, "/console/sources/stripe"))
     assert "docs/recipes/stripe.md" in page
-    assert "A Payment Link takes the visitor as `client_reference_id`" in page
+    assert "A Payment Link takes the visitor id as `client_reference_id`" in page
     assert "python -m bridge snippet --for stripe" in page
     assert "docs/recipes" not in words(look(visit, "/console/sources/notion"))
 
