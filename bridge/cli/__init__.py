@@ -1,9 +1,9 @@
 """The commands: `python -m bridge COMMAND`.
 
 `main` promises the exit codes (0 fine, 1 the answer is no, 2 wrong use, 130 Ctrl-C), that `--json` may stand anywhere
-on the line, and that a failure is sentences on stderr, never a traceback: also where stdout is closed, full or gone,
-and where the failure is an error of the bridge's own. Each command lives in a module of its own, which is imported only
-when that command runs.
+on the line, and that a failure is sentences on stderr, never a traceback: even if stdout is closed, full or gone, and
+even if the failure is a bug in the bridge. Each command lives in a module of its own, which is imported only when that
+command runs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _our_own(error: Exception) -> str:
 
 
 def _hint(error: click.ClickException) -> str:
-    """Where a wrong use finds the right one; a command called with nothing gets its whole help."""
+    """The hint after wrong use; a command called without arguments gets its whole help."""
     context = getattr(error, "ctx", None)
     if context is None or isinstance(error, click.exceptions.NoArgsIsHelpError):
         return ""

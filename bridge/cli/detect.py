@@ -1,6 +1,6 @@
 """`detect`: which signature scheme is this? It prints the lines for a mapping file, or the one setting that is wrong.
 
-For a terminal only: nothing of it is ever part of an answer to a sender. It opens no database and makes no request.
+For a terminal only: its results are never part of an answer to a sender. It opens no database and makes no request.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 _MANY: Final = 6  # providers of one scheme that are named
 _TOO_OLD: Final = re.compile(r"the timestamp is ([0-9]+) s (old|in the future), at most ([0-9]+) s")
-_HIDDEN_FROM: Final = 8  # characters: a shorter one stands in ordinary words, too
+_HIDDEN_FROM: Final = 8  # characters: a shorter one occurs in ordinary words, too
 _WIDE: Final = 10_000  # a line of a mapping file is not wrapped
 _DEFAULTS: Final = {"key": ("text",), "encoding": ("hex",), "signed": ("{body}",)}
 
 
 @dataclass
 class Detected:
-    """What was found out about a captured request.
+    """The findings about a captured request.
 
     verified: a source by which it verifies. spec: the scheme, as `verify:` says it. providers: whose scheme it is, the
     likeliest first. fitting: the source's own scheme fits. change: the one setting of the source's scheme that is

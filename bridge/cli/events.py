@@ -239,7 +239,7 @@ def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
 
 
 def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
-    """Foretell what becomes of these events, by the mapping files as they are now, and show it."""
+    """Preview the result for these events with the current mapping files, and show it."""
     settings = resources.settings_or_defaults()
     rule_set = resources.load_rules()
     for source in rule_set.sources.values():

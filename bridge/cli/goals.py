@@ -214,7 +214,7 @@ def _each(
     became: str,
     also_fine: Sequence[str] = (),
 ) -> int:
-    """Do it to each, list it as a change, and say what became of each. Exit code 1 if nothing was done for one.
+    """Apply the action to each, record the change, and print each result. Exit code 1 if one was left unchanged.
 
     fine: the outcomes by which something was done. also_fine: nothing was done, and need not be.
     """

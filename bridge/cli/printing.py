@@ -1,4 +1,4 @@
-"""What several commands print alike: an event with its reasons, a goal with its attempts, a trace, keys and visitors.
+"""Output shared by several commands: an event with its reasons, a goal with its attempts, a trace, keys and visitors.
 
 The sentences come from `bridge.workbench`; here they get their places on the screen, and what an answer must not show
 is hidden: the tokens in the bodies of events, and the secrets of their sources. A source's mapping file says where its
@@ -147,7 +147,7 @@ def print_thread(screen: Screen, thread: Thread) -> None:
 
 
 def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
-    """Hide what is secret in these events, whatever part of them is shown. known: sources that were read already."""
+    """Hide the secrets in these events, whatever part of them is shown. known: sources that were read already."""
     for detail in details:
         event = detail.event
         source = (known or {}).get(event.source) or source_of(event.source, event.provider)

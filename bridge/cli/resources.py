@@ -1,4 +1,4 @@
-"""What a command opens before it can work: the environment, the settings, the store, the mapping files.
+"""What commands open before they can work: the environment, the settings, the store, the mapping files.
 
 Read-only commands never create or change a database: where one is missing or older, they say which command to run.
 A command that needs only the database does not check the other settings.
@@ -61,7 +61,7 @@ def settings_or_defaults(warn: Callable[[str], None] = lambda _fault: None) -> S
 
 
 def database_url() -> str:
-    """`DATABASE_URL` alone, whatever else is wrong."""
+    """Only `DATABASE_URL`, whatever else is wrong."""
     kept = {name: value for name, value in environ().items() if name in _FOR_DATABASE or hosts.is_of_a_host(name)}
     url = settings_.load(kept).database_url
     demand_usable(url)
@@ -165,7 +165,7 @@ def maybe_store(patience_s: float = CONNECTION_S) -> Iterator[tuple[Store | None
 
 
 def since_ms(conn: Connection, since: int | None) -> int | None:
-    """The moment that lies so many milliseconds before the database's now; None: since ever."""
+    """The time this many ms before the database's current time; None: no start."""
     from bridge.store import clock
 
     return None if since is None else clock.read_ms(conn) - since

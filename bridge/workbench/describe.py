@@ -1,4 +1,4 @@
-"""Events and goals in words: what became of an event, how a goal stands, what happens next, each attempt.
+"""Events and goals in words: an event's outcome, a goal's state, what happens next, every attempt.
 
 `why`, `events show`, `goals show` and the console show the same sentences. Ids are written in full.
 """
@@ -52,7 +52,7 @@ _TOLD: Final = 3  # goals of one event in a sentence
 
 @dataclass(frozen=True)
 class Moment:
-    """What a description needs beside the thing itself: the clock, and which destinations are paused.
+    """The context of a description: the current time, and which destinations are paused.
 
     keyless: the destinations whose key is not set, with the setting that would hold it. settings: those that are set.
     """
@@ -80,7 +80,7 @@ def event_title(detail: EventDetail) -> str:
 
 
 def removed(detail: EventDetail) -> str:
-    """What of a routed event is not stored any more, and why; empty if all is there."""
+    """The parts of a routed event that are no longer stored, and why; empty if none is missing."""
     line = detail.line
     if detail.trace is not None or detail.event.body is not None or line.state != EventState.ROUTED:
         return ""
@@ -97,12 +97,12 @@ def forgotten(reason: str | None) -> bool:
 
 
 def gone(line: EventLine) -> str:
-    """Why an event has no body any more."""
+    """Why an event no longer has a body."""
     return f"it was {line.reason}" if forgotten(line.reason) else "it was older than BRIDGE_RETENTION_DAYS"
 
 
 def event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
-    """When it came, from where, and what became of it."""
+    """When the event arrived, from where, and its outcome."""
     line, stated = detail.line, detail.event.envelope.time_ms
     facts = [("Source", f"{line.source} ({line.provider}), {'test' if line.test else 'live'} mode")]
     if line.account:
@@ -141,7 +141,7 @@ def _again(duplicates: int) -> str:
 
 
 def result(detail: EventDetail, moment: Moment) -> str:
-    """What became of an event and when, without its goals."""
+    """The outcome of an event and its time, without its goals."""
     line = detail.line
     at = f", routed {when(line.routed_at_ms)}" if line.state == EventState.ROUTED and line.routed_at_ms else ""
     return f"{_became(line, moment)}{at}"
@@ -169,7 +169,7 @@ def _way_out(line: EventLine) -> str:
 
 
 def became(line: EventLine) -> str:
-    """What became of it, for a table: its goals; without any the verdict, and the reason if there is one."""
+    """The outcome for a table: its goals; if there are none, the verdict, and the reason if there is one."""
     if line.goals:
         return listing([f"{goal.name} {goal.state}" for goal in line.goals])
     verdict = line.verdict if line.state == EventState.ROUTED else line.state
@@ -179,13 +179,13 @@ def became(line: EventLine) -> str:
 
 
 def elements(detail: EventDetail) -> Sequence[Mapping[str, Any]]:
-    """What the trace says of each event of a delivery; nothing where it is not stored."""
+    """The trace of each event of a delivery; empty if it is not stored."""
     found: Sequence[Mapping[str, Any]] = (detail.trace or {}).get("elements", ())
     return found
 
 
 def outcome(detail: EventDetail, moment: Moment) -> str:
-    """What became of an event, in a sentence: of its goals, if it has any."""
+    """The outcome of an event in a sentence: that of its goals, if it has any."""
     goals = detail.line.goals
     if goals:
         more = f" And {count(len(goals) - _TOLD, 'more goal')}." if len(goals) > _TOLD else ""
@@ -215,7 +215,7 @@ def goal_outcome(goal: GoalLine, moment: Moment) -> str:
 
 
 def made_before(detail: EventDetail) -> list[str]:
-    """The goals that it would have made, had an earlier event not made them already."""
+    """The goals that it would have made if an earlier event had not made them already."""
     return [
         f"ev_{goal.get('event_id')} had already made the goal {goal.get('goal')} (goal_{goal.get('id')}), and there"
         f" is only one per {goal.get('once_key')}"
@@ -314,7 +314,7 @@ def worst_kind(goals: Iterable[GoalLine]) -> str:
 
 
 def standing(goal: GoalLine, moment: Moment) -> str:
-    """Where a goal stands, with the reason if there is one."""
+    """The state of a goal, with the reason if there is one."""
     text = f"{goal.state}: {_STANDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"
     why = f" ({goal.message})" if goal.message and not forgotten(goal.reason) else ""
     if goal.state == "delivered":
@@ -324,7 +324,7 @@ def standing(goal: GoalLine, moment: Moment) -> str:
 
 
 def why_or_when(line: GoalLine, moment: Moment) -> str:
-    """When it was delivered or is due, else why it stands as it does, for a table."""
+    """When a goal was delivered or is due, else the reason for its state, for a table."""
     if line.state == GoalState.DELIVERED:
         news = f", {told(line)}" if line.told_at_ms is not None else ""
         return f"{when_short(line.delivered_at_ms)}{news}"
@@ -338,7 +338,7 @@ def why_or_when(line: GoalLine, moment: Moment) -> str:
 
 
 def told(goal: GoalLine) -> str:
-    """Whether BRIDGE_ALERTS was told of a goal whose rule says `notify: true`; empty for others."""
+    """Whether BRIDGE_ALERTS was notified of a goal whose rule says `notify: true`; empty for others."""
     if goal.told_at_ms is not None:
         return f"BRIDGE_ALERTS was notified at {when(goal.told_at_ms)[11:16]}"
     if goal.notify == "wanted" and goal.state not in _NOT_TOLD:
@@ -369,7 +369,7 @@ def held_up(goal: GoalLine, moment: Moment) -> str:
 
 
 def what_next(goal: GoalLine, moment: Moment) -> str:
-    """What will happen by itself, or what a person can do; empty if nothing is left to do."""
+    """What will happen automatically, or what a person can do; empty if nothing is left to do."""
     if forgotten(goal.reason):
         return ""
     if goal.state == "pending":
@@ -469,12 +469,12 @@ CANCELLED: Final = {
 
 
 def again(labels: Sequence[str]) -> str:
-    """What is asked before delivered goals are sent again."""
+    """The question before delivered goals are sent again."""
     return f"Already delivered: {', '.join(labels)}. Send again, so that DataFast counts it twice?"
 
 
 def retried(outcome: str, number: int) -> str:
-    """What became of a request to send a goal, after the goal's name. number: of the goal that is sent."""
+    """The result of a request to send a goal, worded to follow its name. number: of the goal that is sent."""
     if outcome == "again":
         return f"is sent again, as goal_{number}"
     return f"was sent again before, as goal_{number}" if outcome == "already" else RETRIED[outcome]
@@ -484,7 +484,7 @@ def retried(outcome: str, number: int) -> str:
 
 
 def known_by(detail: EventDetail) -> set[str]:
-    """What an event is found by: ids that are not secret, whatever their fields are called."""
+    """The ids by which an event is found; they are not secret, whatever their fields are called."""
     line = detail.line
     found = {line.provider_event_id, line.account, line.type}
     found |= {text for goal in line.goals for text in (goal.visitor, goal.name)}

@@ -1,7 +1,7 @@
-"""What a person does about links: bind a key to a visitor, cut a key, forget a person; and what each would do.
+"""What people do with links: bind a key to a visitor, cut a key, forget a person; each with a preview.
 
 `links add`, `links forget` and `forget` do it, and so does the console. A preview of a binding is the binding itself,
-taken back before anybody can see it.
+rolled back before anybody can see it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Binding:
 
 
 def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
-    """Have a key lead to a visitor, and wake the goals that waited for that."""
+    """Make a key lead to a visitor, and wake the goals that waited for it."""
     waiting = parking.waiters(conn, key)
     links = parking.bind(conn, key, visitor, settings)
     goals = tuple(goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None)
@@ -76,7 +76,7 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: 
 
 
 def foretold(store: Store, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
-    """What `bind` would do; nothing of it stays."""
+    """Preview `bind`: everything is rolled back."""
     with store.write() as conn:
         trial = conn.begin_nested()
         binding = bind(conn, key, visitor, settings, environ)
@@ -115,7 +115,7 @@ class Cut:
     kept: tuple[GoalLine, ...] = ()
 
     def sentences(self) -> Iterator[tuple[str, list[str]]]:
-        """What would change, and what would stay as it is: a heading, and a line for each goal."""
+        """What would change and what would stay: a heading, and a line for each goal."""
         if self.again:
             yield (
                 "These goals found their visitor through it and would look for one again:",
@@ -126,7 +126,7 @@ class Cut:
 
     @property
     def done(self) -> str:
-        """What has become of the key."""
+        """The result, in a sentence."""
         what = "is cut: it no longer links anything" if self.key.is_person else "is forgotten"
         return f"{self.key.text} {what}."
 
@@ -156,12 +156,12 @@ PAGES: Final = 20  # of a hundred bodies, that are looked through at a time
 _ADDRESS: Final = re.compile(r"[\w.+'-]{1,64}@[\w.-]{0,190}\w")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _MARK: Final = re.compile(r"[\d_|]")
-_SHORT: Final = 5  # characters: what has fewer (`pro`, `v2`) stands in the bodies of others, too
+_SHORT: Final = 5  # characters: shorter ids (`pro`, `v2`) occur in other people's bodies, too
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """All that is stored about a person, as far as stored bodies were looked through for their ids.
+    """Everything stored about a person, as far as the stored bodies have been searched for their ids.
 
     holds: whether a reading of a body names the person. people: the customers, users and addresses among the keys.
     found: the events that only their bodies tell; looked_at: the last one that was looked at; None: all were.
@@ -215,7 +215,7 @@ def to_forget(
 
 
 def forget(conn: Connection, what: Forgetting) -> str:
-    """Remove all that belongs to a person; what was removed, in a sentence."""
+    """Remove everything that belongs to a person; return what was removed, in a sentence."""
     forgetting.remove(conn, what.person, what.holds)
     return f"Removed: {how_much(what.person)}."
 
@@ -278,7 +278,7 @@ def mentions(conn: Connection, named: Iterable[KeyLine], typed: Iterable[str] = 
 
 
 def how_much(person: Person) -> str:
-    """All that is stored about a person, in numbers."""
+    """How much is stored about a person, in numbers."""
     counted = {
         "event": len(person.events),
         "goal": len(person.goals),
@@ -293,7 +293,7 @@ def how_much(person: Person) -> str:
 
 
 def mentioned(person: Person) -> str:
-    """What becomes of the events of others that mention a person; empty without such."""
+    """What happens to other people's events that mention a person; empty if there are none."""
     number, sentences = len(person.mentions), []
     if number == 1:
         sentences = ["1 event of others mentions this person: it loses its body, and its goals and links stay."]

@@ -1,8 +1,8 @@
 """`/console/activity`: events, goals and deliveries in one list, with filters and a search; and what is done with it.
 
-It can be downloaded, its events replayed, and its goals retried or cancelled: a preview first, then a round at a time
-until it is over. htmx sends the next round by itself; without JavaScript a button does. Whoever leaves the page has
-stopped it.
+The list can be downloaded, its events replayed, and its goals retried or cancelled: a preview first, then one round at
+a time until all are done. htmx sends the next round automatically; without JavaScript a button does. Leaving the page
+stops it.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     Answer = dict[str, Any] | str
 
 BODIES_MAX: Final = 10_000  # the newest events whose bodies can be searched
-FORETOLD: Final = 25  # events of which is said what would become of them
+FORETOLD: Final = 25  # events with a preview of the result
 ROWS_MAX: Final = 10_000  # of a download
 _ROWS_AT_ONCE: Final = 500
-_LOOK_S: Final = 0.05  # after which a page looks at no more rows
+_LOOK_S: Final = 0.05  # the time limit after which a page examines no more rows
 _BODIES_S: Final = 0.3
 _RARER: Final = frozenset({"type", "name", "rule", "reason", "destination", "test", "visitor"})  # fields of the form
 _HEADS: Final = {
@@ -81,7 +81,7 @@ def _news(bridge: Bridge) -> Response:
 
 
 def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> Answer:
-    """What the page says, or the address of another one."""
+    """The page, or a redirect to another one."""
     text = filters.text(request.args, "q")
     body = filters.text(request.args, "body")
     if (text and request.args.get("in") == "bodies") or (body and chosen.kind != activity.EVENTS):
@@ -101,7 +101,7 @@ def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> Answer:
 
 
 def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
-    """What an id names: its page, if it is one thing only."""
+    """The page of whatever an id names, if that is unambiguous."""
     found = why.named(conn, text)
     places = {f"ev_{one}": f"/console/events/ev_{one}" for one in found.events}
     places |= {goal.label: f"/console/events/ev_{goal.event_id}#{goal.label}" for goal in found.goals}
@@ -132,7 +132,7 @@ def _in_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> A
 def _list(
     bridge: Bridge, conn: Connection, chosen: Filter, found: ActivityPage | None, code: int = 200, **others: Any
 ) -> dict[str, Any]:
-    """What the page says. found: None where there is a problem instead."""
+    """The page with the list. found: None if there is a problem instead."""
     rows = found.rows if found is not None else ()
     values = {
         "chosen": chosen,
@@ -149,7 +149,7 @@ def _list(
 
 
 def _links(chosen: Filter, found: ActivityPage) -> dict[str, Any]:
-    """Where the pages around this one are. reached: how far down was looked, where that was not everything."""
+    """Links to the adjacent pages. reached: the last row examined, if not all were."""
     rows, up = found.rows, chosen.wanted.after is not None
     top = rows[0].id if rows else (chosen.wanted.before or 1) - 1
     above = found.reached if up else (top if chosen.wanted.before is not None else None)
@@ -164,7 +164,7 @@ def _links(chosen: Filter, found: ActivityPage) -> dict[str, Any]:
 
 
 def _choices(bridge: Bridge, conn: Connection, chosen: Filter) -> dict[str, list[tuple[str, str]]]:
-    """What each list of the form offers: what there is, and what was chosen."""
+    """The options of each list in the form: what exists, and what was chosen."""
     named = {
         "source": {*bridge.rules.sources, *activity.sources(conn)},
         "destination": set(bridge.destinations()),
@@ -272,7 +272,7 @@ def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
 
 
 def _round(bridge: Bridge, what: str) -> ResponseReturnValue:
-    """Do the next rows, then show how far it came."""
+    """Process the next rows, then show the progress."""
     chosen = _chosen(bridge, what, request.form)
     done = bulk.run(bridge.store, what, chosen.wanted, _about(chosen), within(2.0))
     if done.done:

@@ -1,4 +1,4 @@
-"""`/console/events/ev_12`: everything that is known of one event, and what can be done with it and its goals."""
+"""`/console/events/ev_12`: everything known about one event, and what can be done with it and its goals."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
 
 
 def _download(bridge: Bridge, name: str) -> ResponseReturnValue:
-    """The whole body as it came, but for what is secret."""
+    """The whole body as received, without secrets."""
     detail = _event(bridge, name)
     if detail.event.body is None:
         raise NotFound
@@ -105,7 +105,7 @@ def _download(bridge: Bridge, name: str) -> ResponseReturnValue:
 
 
 def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tuple[str, ...]]:
-    """The source of an event, and what nobody may see of both, the longest first."""
+    """The source of an event, and the strings of both to hide, the longest first."""
     line = detail.line
     source = bridge.rules.sources.get(line.source) or loading.from_preset(
         line.source, line.provider, bridge.settings.environ
@@ -150,7 +150,7 @@ def _of_goal(goal: GoalLine) -> str:
 
 
 def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = False, again: bool = False) -> Response:
-    """What would be done, and the form that does it, at the same address. again: that DataFast counts it twice."""
+    """A preview, and the form that does it, at the same URL. again: the warning that DataFast counts it twice."""
     form = {"back": back, "button": button, "danger": danger, "again": again}
     return page("confirm.html", title=title, here="activity", sentences=sentences, form=form)
 

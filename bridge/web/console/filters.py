@@ -1,4 +1,4 @@
-"""The filter of the activity list, as an address has it: read, with a sentence about a wrong value, and written."""
+"""The filter of the activity list in a URL: parsed, with a sentence about wrong values, and written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ROWS: Final = ("before", "after")
 
 
 class WrongFilter(UsageError):
-    """A value of a filter that means nothing."""
+    """A filter value that cannot be understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Filter:
     wanted: Wanted
 
     def address(self, path: str = PATH, **others: object) -> str:
-        """The address of this list, or with other values; None leaves one out."""
+        """The URL of this list, with some values replaced; None omits one."""
         pairs = {"kind": self.kind, **self.given, **others}
         return f"{path}?{urlencode({name: str(value) for name, value in pairs.items() if value is not None})}"
 
@@ -67,7 +67,7 @@ class Filter:
 
 
 def read(values: Mapping[str, str], now_ms: int) -> Filter:
-    """The filter of an address; WrongFilter with a sentence for a person."""
+    """Parse the filter in a URL. Raises WrongFilter with a sentence for a person."""
     kind = _one_of("kind", values.get("kind") or activity.EVENTS, KINDS)
     given = {name: found for name in _NARROW if (found := text(values, name))}
     if kind != activity.EVENTS and "type" in given:
@@ -86,7 +86,7 @@ def read(values: Mapping[str, str], now_ms: int) -> Filter:
 
 
 def within(seconds: float) -> Callable[[], bool]:
-    """Whether so much time has passed, from now on."""
+    """A function that says whether this much time has passed since this call."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() >= end
 
@@ -100,7 +100,7 @@ _NARROW: Final = (*_TEXTS, *_YES_OR_NO, *_TIMES, "state", "verdict")
 
 
 def text(values: Mapping[str, str], name: str) -> str:
-    """What somebody typed into a field; WrongFilter."""
+    """A string typed into a field. Raises WrongFilter."""
     found = values.get(name, "").strip()
     if len(found) > LONGEST:
         raise WrongFilter(f"`{name}` has {len(found)} characters; at most {LONGEST} are searched for.")
@@ -110,7 +110,7 @@ def text(values: Mapping[str, str], name: str) -> str:
 
 
 def number(values: Mapping[str, str], name: str) -> int:
-    """A number that our own links carry, 0 without one; WrongFilter."""
+    """A number from one of our own links; 0 if there is none. Raises WrongFilter."""
     value = values.get(name) or "0"
     if not _NUMBER.fullmatch(value):
         raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is a number.")

@@ -1,9 +1,9 @@
 """`/console/`: before the first goal a checklist that ticks itself; then how the bridge is, and what came last.
 
-What is counted is kept for seconds, and counted in the background where that takes long (`bridge.web.cached`), so that
-pages which ask again and again cost the database little. The report has a page of its own. Nothing is drawn or scaled
-by a script: a chart is as wide as its place (`viewBox`), and has its numbers in a table beside it. `/console/changes`
-lists all of what the first page shows a few of: what people changed, in the console and by commands.
+Counts are cached for seconds, and computed in the background if that takes long (`bridge.web.cached`), so that pages
+that poll put little load on the database. The report has a page of its own. Nothing is drawn or scaled by a script: a
+chart is as wide as its place (`viewBox`), and has its numbers in a table beside it. `/console/changes` lists all of
+what the first page shows a few of: what people changed, in the console and by commands.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CHANGES_PAGE: Final = 50
 WIDTH: Final = 480  # of a chart
 _LOW, _HIGH = 64, 110  # heights of charts
 _GAP: Final = 0.28  # of a bar's place
-_LEAST: Final = 2.0  # so that one event beside a thousand is seen
+_LEAST: Final = 2.0  # so that one event next to a thousand is visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class QueueRow:
 
 
 class Overview:
-    """What the page asks for, each part as long as it may be kept."""
+    """The data of the page, each part cached for as long as it may be."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -205,7 +205,7 @@ def _live(conn: Connection) -> list[EventLine]:
 
 
 def _look(alarm: Alarm) -> str | None:
-    """The page that shows what is wrong; None: no page of the console does."""
+    """The page that shows the problem; None if no page of the console does."""
     address = _SHOWN.get(alarm.name)
     return None if address is None else address.format(about=quote(alarm.about or "", safe=""))
 

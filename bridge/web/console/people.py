@@ -1,8 +1,8 @@
-"""`/console/people`: a search and the people of late; one person over all sources; and what is done about links.
+"""`/console/people`: a search and the most recent people; one person across all sources; and changes to links.
 
-A visitor is bound, a key or a person forgotten, each with a preview first. An e-mail address is looked for by its hash:
-it comes in the body of a form, and stands in no address and on no page. A key that holds one stands in no address
-either: the commands take it.
+Here visitors are bound, and keys and people forgotten, each with a preview first. An e-mail address is searched by its
+hash: it is sent in the body of a form, and never appears in a URL or on a page. A key that contains one never appears
+in a URL either: use the commands for it.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
 
 
 def address(name: str, **more: Any) -> str:
-    """The address of a person's page. An id like `../a` would lead elsewhere as a path, so it becomes a parameter."""
+    """The URL of a person's page. The id is a parameter, because one like `../a` would lead elsewhere as a path."""
     if {"", ".", ".."} & set(name.split("/")):
         return url_for("console.people", who=name, **more)
     return url_for("console.show_person", name=name, **more)
 
 
 def kind_of(key: KeyLine) -> str:
-    """What a key is the key of, in words."""
+    """The kind of a key, in words."""
     return "e-mail" if key.kind == "email" else in_words(key.kind)
 
 
@@ -93,7 +93,7 @@ NAMING: Final[dict[str, Any]] = {
 
 
 def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
-    """Lead to the page of whom was looked for."""
+    """Redirect to the page of the person searched for."""
     with bridge.store.read() as conn:
         name = why.address_of(conn, text[: why.LONGEST])
     if name is None:

@@ -1,7 +1,7 @@
 """How a page becomes HTML: what every template knows, the headers of every answer, and errors as pages.
 
-The stylesheet and scripts are here, too: each under a name that changes with its content, so that browsers keep it for
-ever. They are the only answers of the console that need no session, and are packed once per process.
+The stylesheet and scripts are here, too: each under a name that changes with its content, so that browsers may cache it
+permanently. They are the only answers of the console that need no session, and are compressed once per process.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ log = logs.get("console")
 
 
 class NavItem(NamedTuple):
-    """A page that every page links to. key: what a page calls itself (`here`)."""
+    """A page in the navigation. key: the name that a page passes as `here`."""
 
     key: str
     label: str
@@ -85,7 +85,7 @@ def fragment(template: str, **values: Any) -> Response:
 
 
 def notice(sentence: str) -> None:
-    """Say this on the next page of the session."""
+    """Show this notice on the next page of the session."""
     sessions: Sessions = g.sessions
     sessions.leave_notice(sentence)
 
@@ -122,7 +122,7 @@ def changed(what: str, about: str, sentence: str) -> None:
 
 
 def as_csv(rows: Iterable[Iterable[object]]) -> str:
-    """Lines of a CSV file. No string in it is taken for a formula by a spreadsheet, whatever an event put there."""
+    """Lines of a CSV file. Spreadsheets take no string in it for a formula, whatever an event contained."""
     text = io.StringIO()
     csv.writer(text).writerows([[_inert(cell) for cell in row] for row in rows])
     return text.getvalue()
@@ -141,12 +141,12 @@ _FORMULA: Final = re.compile("\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20]| *[\t\r\n]") 
 
 
 def at(ms: int | None) -> str:
-    """A time as machines read it: `2026-11-28T12:03:07.123Z`."""
+    """A time in machine-readable form: `2026-11-28T12:03:07.123Z`."""
     return "" if ms is None else _utc(ms).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
 
 
 def utc(ms: int, *, precise: bool = False) -> str:
-    """A time as people read it without JavaScript: `2026-11-28 12:03:07 UTC`."""
+    """A time for people without JavaScript: `2026-11-28 12:03:07 UTC`."""
     return _utc(ms).strftime("%Y-%m-%d %H:%M:%S") + (f".{ms % 1000:03d}" if precise else "") + " UTC"
 
 
@@ -201,13 +201,13 @@ _TONES: Final = {  # of events, and of deliveries where no goal has a state of t
 
 
 def tone(state: str | None) -> str:
-    """How the state of an event, goal or delivery is coloured: ok | wait | bad | mute. None: it is under way."""
+    """The colour class for a state of an event, goal or delivery: ok | wait | bad | mute. None: it is in progress."""
     name = state or activity.UNDER_WAY
     return state_kind(name) or _TONES.get(name, "mute")
 
 
 def showable(bridge: Bridge) -> Callable[[str], str]:
-    """What may be shown of a sentence: no secret of a source, and no e-mail address."""
+    """A sentence without the sources' secrets and without e-mail addresses."""
     known = {secret for source in bridge.rules.sources.values() for secret in sources.unshowable(source)}
     secrets = sorted(known, key=len, reverse=True)
     return lambda text: masking.without_addresses(masking.hidden(text, secrets))
@@ -224,7 +224,7 @@ class _Templates(Environment):
 
 
 def register(routes: Blueprint, sessions: Sessions) -> None:
-    """What every page of the blueprint shares."""
+    """Register what every page of the blueprint shares."""
     routes.add_url_rule("/static/<digest>/<name>", "static_file", _static_file)
 
     @routes.record
@@ -294,7 +294,7 @@ def _static_file(digest: str, name: str) -> Response:
 
 
 def _take_notice() -> str | None:
-    """What the session is to be told, once."""
+    """Take the session's notice, which is shown once."""
     sentence: str | None = g.get("notice")
     if sentence is not None:
         g.notice, g.notice_was_told = None, True
@@ -326,7 +326,7 @@ def _no_database(error: StoreError) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    """An error of our own. Its message may quote what was sent, so only its kind is logged."""
+    """Answer an unexpected error. Its message may quote the request, so only its kind is logged."""
     log.error("request.failed", error=logs.where(error))
     problem = "This is an error of the bridge's own; its log has it as `request.failed`. Go back and try again."
     return page("error.html", title="Something went wrong", code=503, problem=problem)

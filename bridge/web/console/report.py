@@ -1,6 +1,6 @@
 """`/console/report`: what `report` prints, for 7, 30 or 90 days, and the same as a CSV file.
 
-It reads every goal of the days, so it is a request of its own, and what was added up is kept for a while.
+It reads every goal of these days, so it is a separate request, and its sums are cached for a while.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`/console/rules`: the rules in force, whose each is, when it last made a goal; and what they do not cover.
+"""`/console/rules`: the rules in force, their origin, when each last made a goal, and what they do not cover.
 
-What has to read every goal or every event of a month is kept for a while, and coverage has a request of its own.
+Results that read every goal or event of a month are cached for a while, and coverage is a separate request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FILE: Final = re.compile(r"([A-Za-z0-9_-]+\.ya?ml):\d+")
 
 
 class Covered(NamedTuple):
-    """What the events of a month say of the rules."""
+    """What the events of a month show about the rules."""
 
     coverage: Coverage
     paths: Sequence[UnseenPath]
@@ -42,7 +42,7 @@ class Covered(NamedTuple):
 
 
 class _OfRules(Generic[T]):
-    """A value of the rules in force: what is kept of other rules does not count."""
+    """A cached value for the rules in force; one cached for other rules does not count."""
 
     def __init__(self, bridge: Bridge, keep: Callable[[], Cached[T] | CachedInBackground[T]]) -> None:
         self._bridge = bridge

@@ -1,7 +1,7 @@
 """Sign-in by the admin token, the session's cookie, and the token that every change must carry.
 
-The cookie holds 32 random bytes. The database knows their hash, so that a copy of it opens nothing, and every process
-finds the same session. What forms carry (`csrf_token`) is derived from the cookie: it is good for this session alone.
+The cookie holds 32 random bytes. The database knows their hash, so that a copy of it gives no access, and every process
+finds the same session. The token in forms (`csrf_token`) is derived from the cookie and valid only for this session.
 Whether the cookie is `Secure` follows from the Host that the browser asked for; no header of a proxy is read.
 """
 
@@ -34,7 +34,7 @@ log = logs.get("console")
 
 
 class Sessions:
-    """The sessions of a bridge, as requests need them."""
+    """The sessions of a bridge, for use by requests."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._store = bridge.store
@@ -46,7 +46,7 @@ class Sessions:
     # ----------------------------------------------------------------------------------------------------- requests
 
     def admit(self) -> ResponseReturnValue | None:
-        """Before each request: who has no session is sent to sign in, and no change is made without its token."""
+        """Runs before each request: redirects to sign-in without a session, and refuses changes without the token."""
         if request.endpoint in _OPEN:
             return None
         if not self._is_signed_in():
@@ -117,7 +117,7 @@ class Sessions:
         return answer
 
     def leave_notice(self, sentence: str | None) -> None:
-        """What the next page of this session says once."""
+        """Leave a notice that the next page of this session shows once."""
         self._store.run(lambda conn: sessions.leave_notice(conn, g.session_id, sentence))
 
     def _form(self, problem: str | None, code: int) -> ResponseReturnValue:
@@ -130,7 +130,7 @@ class Sessions:
     # ------------------------------------------------------------------------------------------------------- proofs
 
     def _proof(self, cookie: str) -> str:
-        """Shows the token without being of use to guess it: its key is known to the browser alone."""
+        """A proof of the token that does not help to guess it: only the browser knows its key."""
         return _derived(cookie.encode(), self._token)
 
     def _form_token(self, cookie: str) -> str:
@@ -138,7 +138,7 @@ class Sessions:
 
 
 def register(routes: Blueprint, found: Sessions) -> None:
-    """Sign-in, sign-out, and the look at every request."""
+    """Register sign-in, sign-out, and the check of every request."""
     routes.before_request(found.admit)
     routes.add_url_rule("/sign-in", "sign_in", found.show_form)
     routes.add_url_rule("/sign-in", "sign_in_sent", found.sign_in, methods=["POST"])
@@ -146,12 +146,12 @@ def register(routes: Blueprint, found: Sessions) -> None:
 
 
 def refused(sentence: str, code: int = 403) -> Response:
-    """A change that is not made."""
+    """The answer to a change that is refused."""
     return page("error.html", title="This was not done", code=code, problem=sentence)
 
 
 def _next() -> str:
-    """Where to go after sign-in: a page of the console, whatever an address says."""
+    """Where to go after sign-in: always a page of the console, whatever the URL says."""
     wanted = request.values.get("next", "")
     ours = wanted.startswith(f"{PATH}/") and not wanted.startswith(f"{PATH}/sign-")
     return wanted if ours and wanted.isprintable() and "\\" not in wanted else f"{PATH}/"

@@ -1,4 +1,4 @@
-"""`/console/sources`: what to enter at each provider, and what each of them has sent."""
+"""`/console/sources`: what to enter at each provider, and what each has sent."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`/console/rules/try`: edit one mapping file, see what it would make, and take it along or save it.
+"""`/console/rules/try`: edit one mapping file, see what it would make, and download or save it.
 
 Checking, comparing and downloading store nothing. Saving writes the file as an editor would, and waits until the bridge
-has taken it; where the disk does not last, the page says what to do instead.
+has loaded it; if the disk is not permanent, the page says what to do instead.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 _EVENT: Final = re.compile(r"\s*(?:ev_)?([0-9]{1,18})\s*")
 _NOTHING: Final[dict[str, Any]] = {"compared": None, "paths": (), "problem": None}
-_LOOKS: Final = 12  # at the folder, after a save
+_LOOKS: Final = 12  # between looks at the folder, after a save
 _LOOK_S: Final = 0.25
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the page shows of one file: the text as it is being edited, and what stands on the disk."""
+    """The page's state for one file: the text being edited, and the contents on the disk."""
 
     stored: StoredFile
     text: str
@@ -65,14 +65,14 @@ class Bench:
         self.folder = Path(bridge.settings.bridge_mappings)
 
     def known(self) -> list[str]:
-        """Secrets in use, which no page shows."""
+        """The secrets in use, which no page may show."""
         bridge = self.bridge
         of_settings = (getattr(bridge.settings, one.field) for one in TABLE if one.secret)
         of_sources = (secret for source in bridge.rules.sources.values() for secret in source.secrets)
         return [text for text in (*of_settings, *of_sources) if isinstance(text, str)]
 
     def opened(self) -> Attempt | None:
-        """What the address asks for; None: nothing yet."""
+        """The attempt that the URL requests; None if there is none yet."""
         wanted, layer, event = request.args.get("file", ""), request.args.get("layer", ""), self.event()
         names = editing.names(self.folder)
         if not wanted and layer:
@@ -93,14 +93,14 @@ class Bench:
         return Attempt(stored, text, event, request.args.get("event", ""))
 
     def sent(self) -> Attempt:
-        """What the form holds, whatever is on the disk now."""
+        """The attempt in the form, whatever is on the disk now."""
         name, text = request.form.get("file", "").strip(), editing.unified(request.form.get("text", ""))
         stored = editing.read(self.folder, name, self.known())
         editing.demand_takable(name, text, self.known())
         return Attempt(stored, text, self.event(), request.values.get("event", ""))
 
     def event(self) -> Event | None:
-        """The stored event that is asked for."""
+        """The requested stored event."""
         found = _EVENT.fullmatch(request.values.get("event", ""))
         if found is None:
             return None
@@ -108,18 +108,18 @@ class Bench:
             return next(iter(history.some(conn, [int(found[1])])), None)
 
     def check(self, attempt: Attempt) -> Trial:
-        """What `check` says of the folder with this text."""
+        """The result of `check` for the folder with this text."""
         now_ms = time.time_ns() // 1_000_000
         return editing.check(self.folder, attempt.stored.name, attempt.text, self.bridge.settings, now_ms)
 
     def explained(self, rule_set: RuleSet | None, event: Event | None) -> Explained | None:
-        """What rules would make of the event."""
+        """What these rules would make of the event."""
         if rule_set is None or event is None:
             return None
         return editing.explain(self.bridge.store, rule_set, self.bridge.settings, event)
 
     def against(self, attempt: Attempt, trial: Trial) -> tuple[Backtest | None, Sequence[UnseenPath]]:
-        """The text against the rules in force over the last events, and its paths that none of them has.
+        """Compare the text with the rules in force over the last events, and list its paths that none of them has.
 
         (None, ()): it cannot be loaded.
         """
@@ -152,7 +152,7 @@ class Bench:
         )
 
     def hider(self, compared: Backtest | None, explained: Explained | None = None) -> Callable[[str], str]:
-        """Takes out of a sentence what is secret in the events that are shown, and of whom they are."""
+        """A function that removes from sentences the secrets and personal data of the shown events."""
         shown = {example.event_id for rule in (compared.rules if compared else ()) for example in rule.examples}
         with self.bridge.store.read() as conn:
             events = history.some(conn, sorted(shown)) if shown else []
@@ -166,7 +166,7 @@ class Bench:
         return sources.unshowable(self.bridge.rules.sources.get(event.source), event.body, ids)
 
     def answer(self, work: Callable[[], Response]) -> Response:
-        """What a request is answered; where the file cannot be shown or taken, why."""
+        """The answer to a request, or the reason why the file cannot be shown or accepted."""
         try:
             return work()
         except EditRefused as error:
@@ -198,7 +198,7 @@ class Bench:
         return redirect(url_for("console.try_rules", file=name, event=attempt.asked or None), 303)  # type: ignore[return-value]
 
     def _taken(self, name: str) -> str:
-        """Wait until the bridge has taken the file, and say so."""
+        """Wait until the bridge has loaded the file, and say so."""
         for look in range(_LOOKS):
             self.bridge.look_at_rules()
             try:
@@ -251,7 +251,7 @@ def _compared(bench: Bench) -> Response:
 
 
 def _is_part() -> bool:
-    """Whether the comparison alone is asked for, by a page that is open."""
+    """Whether an open page requests only the comparison."""
     return request.endpoint == "console.try_backtest" and bool(request.headers.get("HX-Request"))
 
 
