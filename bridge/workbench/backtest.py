@@ -1,4 +1,4 @@
-"""Two sets of rules over the same stored events: which goals only one of them makes, and which both make differently.
+"""Compare two sets of rules on the same stored events: goals that only one makes, and goals that both make differently.
 
 Both sets start from the goals that earlier events had made, and go through the events in the order of their arrival,
 as routing does: the first event makes a goal, a later one with the same once key does not, and a goal that follows
@@ -6,9 +6,9 @@ another needs that other one before it. A goal is what DataFast counts: a name a
 is lost, and another one is gained; with other contents, of another event or under another once key it has changed.
 What a visitor is known by (`links`) is compared as the keys that a goal would have, not by looking visitors up.
 
-One of the sets may be one's own on the mapping files of a release. Those of earlier releases are kept as data
-(`releases/<version>.json`, name → text), because the package of one release holds the files of that release alone. They
-are read by the grammar, the presets and the values of this release: what is compared is the rules.
+One of the sets may be the user's own on top of a release's mapping files. Those of earlier releases are kept as data
+(`releases/<version>.json`, name → text), because a release's package contains only its own files. They are read with
+this release's grammar, presets and values, so that only the rules are compared.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REASONED: Final = 20  # goals of one rule, at most, of which the reason is kept
 
 
 class Difference(NamedTuple):
-    """One thing that both sets say differently of a goal: `metadata amount`, from `49.00` to nothing."""
+    """One difference between both sets' versions of a goal: `metadata amount`, from `49.00` to nothing."""
 
     what: str
     before: str | None
@@ -98,7 +98,7 @@ class RuleResult:
 
     @property
     def called(self) -> str:
-        """The rule by its id; in a layer, whose it is."""
+        """The rule's id; in a layer, with its origin."""
         return trace.with_origin(self.rule, self.origin)
 
     def of_kind(self, kind: str) -> list[Example]:
@@ -158,7 +158,7 @@ class Backtest:
 
     @property
     def without_body(self) -> str:
-        """What is to be said of events without a body; empty where there are none."""
+        """A note about events without a body; empty if there are none."""
         return f"the bodies of {self.gone} more are gone, so they cannot be compared" if self.gone else ""
 
     def notes(self, present: str = "the present rules", other: str = "the other rules") -> list[str]:
@@ -184,9 +184,9 @@ def compare(
     step: Callable[[int], None] = lambda _done: None,
     see: Callable[[ReadEvent], None] = lambda _read: None,
 ) -> Backtest:
-    """What two sets make of the events that came since then.
+    """Compare what two sets make of the events received since then.
 
-    step: hears how many events were looked at. see: is shown each of them, as the other set reads it.
+    step: called with the number of events processed. see: called with each event, as the other set reads it.
     """
     with store.read() as conn:
         span = history.span(conn, since_ms)
@@ -233,7 +233,7 @@ class _Made(NamedTuple):
 
     @property
     def as_counted(self) -> tuple[int, int, str, str, str]:
-        """What stays the same under another once key."""
+        """The part of a goal that does not depend on its once key."""
         return self.event_id, self.element, self.source, self.goal, self.place[0]
 
 
@@ -390,7 +390,7 @@ class Comparison:
         self._changed.append((ours, _example("changed", ours, differences)))
 
     def result(self) -> Backtest:
-        """What was found; to be called once, at the end."""
+        """The result. Call it once, at the end."""
         self._pair_left()
         results = self._results()
         for kind, side in (("lost", self._present), ("gained", self._other)):
@@ -555,7 +555,7 @@ def files_of(version: str) -> dict[str, str]:
 
 
 def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, str]:
-    """One's own set as it would be on the files of a release.
+    """The user's own set as it would be on top of a release's files.
 
     A layer stands on the release's file; a file of the same name gives way to it; any other stays as it is.
     """

@@ -1,8 +1,8 @@
-"""What a person may do to a goal: send it (again), or cancel it. Each is one guarded statement.
+"""What a person may do to a goal: send it (again) or cancel it. Each action is one guarded statement.
 
 Sending again is safe: a goal that was not delivered goes back to `pending`; a delivered one makes a new generation with
-a key of its own (`…#2`), once, however often somebody clicks. A goal that is on its way belongs to the worker that
-holds its lease: the answer says so, and there is no race.
+its own key (`…#2`), once, however often somebody clicks. A goal in flight belongs to the worker that holds its lease:
+the answer says so, and there is no race.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Retried(StrEnum):
-    """What became of a request to send a goal."""
+    """The result of a request to send a goal."""
 
     QUEUED = "queued"  # it is pending and due now
     AGAIN = "again"  # a new generation is pending: `goal_id` is its
@@ -41,7 +41,7 @@ class Retried(StrEnum):
 
 
 class Cancelled(StrEnum):
-    """What became of a request to cancel a goal."""
+    """The result of a request to cancel a goal."""
 
     CANCELLED = "cancelled"
     FINAL = "final"  # nothing done: it is final already
@@ -56,7 +56,7 @@ CANCELLABLE: Final = ("pending", "parked", "held")
 
 
 def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retried, int]:
-    """Send a goal now. `again`: also if it was delivered. The goal that will be sent, or this one."""
+    """Send a goal now. `again`: even if it was delivered. Returns the goal that will be sent, or this one."""
     row = conn.execute(select(goals).where(goals.c.id == goal_id).with_for_update()).first()
     if row is None:
         return Retried.UNKNOWN, goal_id
@@ -92,7 +92,7 @@ _GATHERED: Final = and_(goals.c.state == "dry", goals.c.reason == parking.DRY_RU
 
 
 def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, Any]) -> Retried:
-    """Nobody has looked for its visitor since it was made: without one, it waits for it as if it were made now."""
+    """Its visitor has not been looked for since it was made; without one, it waits as if it were made now."""
     now = read_ms(conn)
     values = _fresh(row, now) | given
     if row.visitor is None:
@@ -104,7 +104,7 @@ def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, A
 
 
 def cancel(conn: Connection, goal_id: int) -> Cancelled:
-    """Never send this goal, if it is not on its way or over already."""
+    """Never send this goal, unless it is in flight or already final."""
     end = {"state": "cancelled", "reason": "by_hand", "message": "cancelled by a person", "changed_at_ms": now_ms()}
     stopped = update(goals).where(goals.c.id == goal_id, goals.c.state.in_(CANCELLABLE)).values(end)
     if conn.execute(stopped).rowcount == 1:
@@ -153,7 +153,7 @@ def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retri
     now = read_ms(conn)
     copy = {name: value for name, value in row._mapping.items() if name != "id"}  # noqa: SLF001 - public in SQLAlchemy
     copy |= _fresh(row, now) | {"once_key": f"{base}#{generation}", "generation": generation, "created_at_ms": now}
-    copy |= {"notify": None, "told_at_ms": None}  # the good news was told of the first one
+    copy |= {"notify": None, "told_at_ms": None}  # the first one has been announced already
     new = insert(goals, conn.dialect.name).values(copy).on_conflict_do_nothing().returning(goals.c.id)
     made = conn.execute(new).scalar()
     if made is not None:

@@ -1,10 +1,10 @@
-"""One page of events, goals or deliveries, whatever the filter: never a walk over a whole table.
+"""One page of events, goals or deliveries for any filter, without scanning a whole table.
 
 Most columns have no index of their own, and a filter may match nothing, or only what is old. So rows are looked at in
 the order of their ids, some at a time, until the page is full or enough has been looked at; the page says how far it
-came, and the next one goes on there. Rare values that an index knows (events in quarantine, a source that sent little,
-goals that are held) are found at once, however old they are. Columns are compared in a form that no index has, so that
-no statement costs more than the rows it is to look at. Nothing here writes.
+came, and the next one goes on there. Rare values that an index covers (events in quarantine, a source that sent little,
+held goals) are found immediately, however old they are. Columns are compared in a form that no index covers, so that no
+statement costs more than the rows it should examine. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ UNDER_WAY: Final = "under_way"  # a delivery without an outcome yet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which rows; None: all. before, after: the id that all rows of a page come before, or after.
+    """Which rows to list; None: all. before, after: the id that all rows of a page come before, or after.
 
     state: of an event or a goal; of a delivery its outcome. type, verdict: of an event. name and what follows: of a
     goal; of an event, one of its goals. reason: a part of it.
@@ -99,14 +99,14 @@ class ActivityPage:
 
 @dataclass(frozen=True, slots=True)
 class MatchCount:
-    """How many rows match, by their state. reached: as of a page."""
+    """How many rows match, by state. reached: as for a page."""
 
     by_state: dict[str, int]
     reached: int | None
 
     @property
     def number(self) -> int:
-        """In whatever state."""
+        """The total over all states."""
         return sum(self.by_state.values())
 
 

@@ -1,4 +1,4 @@
-"""What the owner is told: remembered problems, goals whose good news is due, and an outbox of messages of its own.
+"""The store of alerts: remembered problems, goals to announce, and a separate outbox of messages.
 
 A message is a row for each target, unique by what it is about, and claimed before it is sent: what is `sending` may
 have been sent, and is never sent again. `bridge.alerts` decides what is said, and sends.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
-TURN_MS: Final = 30_000  # how long the turn of a process that does not come back lasts
+TURN_MS: Final = 30_000  # how long the turn of a vanished process lasts
 STALE_MS: Final = 3_600_000  # older good news, and messages that could not be sent for so long, are dropped
 LOST_MS: Final = 120_000  # a message that is being sent for so long: its process is gone
 KEPT_MS: Final = 30 * 86_400_000
@@ -80,12 +80,12 @@ class AlertClaim:
 
 
 def may_take_turn(conn: Connection, process: str) -> bool:
-    """Whether it is this process's turn to look, or nobody's."""
+    """Whether it is this process's turn to look, or free."""
     return _is_free(facts.get(conn, _TURN), process, read_ms(conn))
 
 
 def take_turn(conn: Connection, process: str) -> bool:
-    """Take or keep the turn. Of two that take it at once one waits here for the other, and then finds it taken."""
+    """Take or keep the turn. If two processes try simultaneously, one waits here for the other, then finds it taken."""
     facts.ensure(conn, _TURN, lambda: "0 nobody")
     held = conn.execute(_HELD.with_for_update()).scalar()
     now = read_ms(conn)
@@ -96,7 +96,7 @@ def take_turn(conn: Connection, process: str) -> bool:
 
 
 def end_turn(conn: Connection, process: str) -> None:
-    """A process ends in order: another one may look at once."""
+    """Release the turn at a clean stop, so that another process may look immediately."""
     held = conn.execute(_HELD.with_for_update()).scalar()
     if held is not None and held.partition(" ")[2] == process:
         facts.put(conn, _TURN, "0 nobody")
@@ -114,12 +114,12 @@ def _is_free(held: str | None, process: str, now: int) -> bool:
 
 
 def problems(conn: Connection) -> dict[str, Problem]:
-    """What is remembered, by its key."""
+    """The remembered problems, by key."""
     return {row.key: Problem(**row._mapping) for row in conn.execute(select(alert_problems))}  # noqa: SLF001 - public
 
 
 def remember(conn: Connection, changed: Iterable[Problem], forgotten: Collection[str]) -> None:
-    """Write what has changed."""
+    """Write the changed problems."""
     for problem in changed:
         values = {name: getattr(problem, name) for name in Problem.__slots__}
         new = insert(alert_problems, conn.dialect.name).values(values)
@@ -132,16 +132,16 @@ def remember(conn: Connection, changed: Iterable[Problem], forgotten: Collection
 
 
 def delivered(conn: Connection, now: int) -> list[Row[*tuple[Any, ...]]]:
-    """Goals whose good news is due, the oldest first.
+    """Delivered goals to announce, the oldest first.
 
-    What is too old, or was perhaps told before a backup was restored, is marked as missed.
+    Goals that are too old, or may have been announced before a backup was restored, are marked as missed.
     """
     conn.execute(_MISS, {"before": now - STALE_MS})
     return list(conn.execute(_DELIVERED))
 
 
 def queued(conn: Connection, goal_ids: Sequence[int]) -> None:
-    """Their messages were made."""
+    """Record that messages about these goals were made."""
     conn.execute(update(goals).where(goals.c.id.in_(goal_ids), _IS_WANTED).values(notify="queued"))
 
 
@@ -178,7 +178,7 @@ def first_known(conn: Connection, goal_id: int, event_id: int, visitor: str | No
 
 
 def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tuple[str, str]]) -> None:
-    """Write messages for every target: (fingerprint, place). What is there already is left alone."""
+    """Write messages for every target: (fingerprint, place). Existing messages are left alone."""
     now = read_ms(conn)
     times = {"made_at_ms": now, "due_at_ms": now, "changed_at_ms": now}
     rows = [
@@ -191,7 +191,7 @@ def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tu
 
 
 def withdraw(conn: Connection, abouts: Collection[str]) -> None:
-    """That a problem began is not sent any more, once it is over."""
+    """Drop unsent messages that a problem began, once it is over."""
     over = {"state": "dropped", "changed_at_ms": now_ms(), "message": "the problem was over before it could be sent"}
     if abouts:
         conn.execute(update(alerts).where(alerts.c.about.in_(sorted(abouts)), alerts.c.state == "due").values(over))
@@ -230,7 +230,7 @@ def claim(conn: Connection, fingerprints: Collection[str]) -> AlertClaim | None:
 
 
 def settle(conn: Connection, claim: AlertClaim, state: str, reason: str | None, again_in_ms: int = 0) -> None:
-    """Write what became of a message, if it still is being sent as far as anybody knows."""
+    """Write the outcome of a message, if it is still recorded as being sent."""
     end = {"state": state, "message": reason, "changed_at_ms": now_ms(), "due_at_ms": now_ms() + again_in_ms}
     conn.execute(update(alerts).where(alerts.c.id == claim.id, alerts.c.state == "sending").values(end))
     if state == "sent" and claim.goal_id is not None:
@@ -239,7 +239,7 @@ def settle(conn: Connection, claim: AlertClaim, state: str, reason: str | None, 
 
 
 def empty(conn: Connection, goal_ids: Sequence[int]) -> None:
-    """Remove what messages say of these goals."""
+    """Remove the text of messages about these goals."""
     state = case((alerts.c.state == "due", "dropped"), else_=alerts.c.state)
     conn.execute(update(alerts).where(alerts.c.goal_id.in_(goal_ids)).values(title="", body="", state=state))
 
@@ -248,7 +248,7 @@ def empty(conn: Connection, goal_ids: Sequence[int]) -> None:
 
 
 def latest(conn: Connection, limit: int) -> list[Row[*tuple[Any, ...]]]:
-    """The newest messages, without what they say."""
+    """The newest messages, without their text."""
     names = ("id", "made_at_ms", "changed_at_ms", "kind", "place", "state", "title", "message", "goal_id", "tries")
     query = select(*(alerts.c[name] for name in names)).order_by(alerts.c.id.desc()).limit(limit)
     return list(conn.execute(query))

@@ -42,7 +42,7 @@ def named(labels: Sequence[str]) -> str:
 
 
 def record(conn: Connection, what: str, about: str, sentence: str, row: int | None = None) -> int:
-    """Remember an action, in the transaction that does it. Its row; given again, the sentence of that row grows."""
+    """Record an action in the transaction that does it; return the row. If passed again, the row's sentence grows."""
     texts = {"about": without_addresses(about), "sentence": without_addresses(sentence)}
     if row is None:
         new = insert(changes).values(at_ms=now_ms(), what=what, **texts).returning(changes.c.id)
@@ -61,7 +61,7 @@ def each(
 ) -> list[T]:
     """Do something with each of these (id, label) in a transaction of its own, and list it as one change, which grows.
 
-    said: what became of one of them; None: nothing was done. became: the same of several.
+    said: the result for one of them; None: nothing was done. became: the same for several.
     """
     results: list[T] = []
     touched: list[str] = []
@@ -91,7 +91,7 @@ def recent(conn: Connection, limit: int, before: int | None = None) -> list[Chan
 
 
 def forget_old(conn: Connection, limit: int, now: int) -> int:
-    """Remove what was changed more than 400 days ago, the oldest first; how many."""
+    """Remove changes older than 400 days, the oldest first; return how many."""
     old = select(changes.c.id).where(changes.c.at_ms <= now - KEPT_MS).order_by(changes.c.at_ms).limit(limit)
     return conn.execute(delete(changes).where(changes.c.id.in_(old))).rowcount
 

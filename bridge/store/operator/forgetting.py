@@ -1,10 +1,10 @@
-"""Forget a key, or everything that is stored about a person. Rows that are counted stay, without their contents.
+"""Forget a key, or everything stored about a person. Rows that are counted stay, without their contents.
 
 A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies hold
 that string, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
 new is found. An event keeps its type, time and dedupe key (otherwise its provider could bring everything back), a goal
-its name, state and times. Of an event that is somebody else's and only mentions the person, just what it says is
-removed: nothing is found through it. `scrub` makes SQLite overwrite what it only marked as free.
+its name, state and times. If an event belongs to somebody else and only mentions the person, only its contents are
+removed, and the search does not continue through it. `scrub` makes SQLite overwrite what it only marked as free.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _ROUNDS: Final = 50
 
 @dataclass
 class Person:
-    """All that belongs to one person, as far as the database knows.
+    """Everything in the database that belongs to one person.
 
     mentions: events of others that name the person; unrouted: those of them whose goals were not made yet, which stay.
     """
@@ -77,7 +77,7 @@ class Person:
 
 
 def key(conn: Connection, name: str) -> None:
-    """Forget one key; what it joined comes apart. A person's key stays as one that links nothing any more."""
+    """Forget one key and split what it joined. A person's key stays, but no longer links anything."""
     link_statements.lock(conn)
     kind = conn.execute(select(link_keys.c.kind).where(link_keys.c.key == name)).scalar()
     if kind in PEOPLE:
@@ -172,7 +172,7 @@ def search(
 
 
 def whole(conn: Connection, *, visitor: str | None, seeds: Iterable[int] = (), people: Iterable[str] = ()) -> Person:
-    """Everything that is linked to what is known of a person. seeds: events that hold one of their strings.
+    """Everything linked to what is known about a person. seeds: events that contain one of their strings.
 
     people: keys, whole or by their bare ids: of customers, users and hashes of e-mail addresses.
     """
@@ -191,7 +191,7 @@ def whole(conn: Connection, *, visitor: str | None, seeds: Iterable[int] = (), p
 
 
 def _grow(conn: Connection, person: Person) -> None:
-    """One step along everything that links. A key that was stopped links nothing: a product's id is nobody's."""
+    """Follow all links by one step. A stopped key links nothing: a product's id belongs to nobody."""
     key, named, together = link_keys.c, link_visitors.c, link_events.c
     in_force = key.stopped_at_ms.is_(None)
     person.keys |= _find(conn, named.key, named.visitor, person.visitors)
@@ -209,7 +209,7 @@ def _grow(conn: Connection, person: Person) -> None:
 def _find(
     conn: Connection, wanted: Column[Any], by: Column[Any], values: Iterable[Any], *also: ColumnElement[bool]
 ) -> set[Any]:
-    """What stands in one column of a table where another one has one of these values."""
+    """The values in one column of a table where another column has one of these values."""
     found: set[Any] = set()
     for some in _pieces(sorted(values)):
         found.update(conn.execute(select(wanted).where(by.in_(some), *also)).scalars())

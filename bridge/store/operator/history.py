@@ -1,4 +1,4 @@
-"""The stored events of a time span in the order of their arrival, and which goals were there before them.
+"""The stored events of a time span in order of arrival, and the goals that existed before them.
 
 `span` and `page` go by the primary key and the index of `received_at_ms`: a page reads the rows of its events, with
 their bodies, and nothing else. `made_before` looks once per goal into the index of once keys. Nothing here writes.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Event
 
-    Place = tuple[str, str]  # what a goal is unique by: its destination and its once key
+    Place = tuple[str, str]  # what makes a goal unique: its destination and its once key
 
 PAGE: Final = 500  # events
 _LOOKED_AT: Final = 10_000  # events, to find the newest of each type
@@ -37,7 +37,7 @@ class EventSpan:
 
 
 def span(conn: Connection, since_ms: int) -> EventSpan:
-    """Which events came since then."""
+    """The span of the events received since then."""
     first = next((event_id for (event_id,) in driver_of(conn).ask(_FIRST, (since_ms,))), None)
     return EventSpan(since_ms, first, _last(conn))
 

@@ -1,4 +1,4 @@
-"""What people see of events, goals and attempts: lists, details, searches by any id that a person may have.
+"""Queries for people about events, goals and attempts: lists, details, and searches by any id.
 
 Lists come newest first, in pages (`before`: the id of the last line of the previous page). Nothing here writes.
 """
@@ -69,7 +69,7 @@ class GoalLine:
 
     @property
     def label(self) -> str:
-        """What people call it: `goal_7`."""
+        """The goal's name for people: `goal_7`."""
         return f"goal_{self.id}"
 
     @property
@@ -85,7 +85,7 @@ class GoalLine:
 class AttemptLine:
     """One try to send a goal, or one look whether it arrived (`kind`: send, readback). outcome None: under way.
 
-    `restored`: the time that a restored backup knows nothing of.
+    `restored`: stands for the time span that a restored backup lacks.
     """
 
     id: int
@@ -120,7 +120,7 @@ class EventLine:
 
     @property
     def label(self) -> str:
-        """What people call it: `ev_12`."""
+        """The event's name for people: `ev_12`."""
         return f"ev_{self.id}"
 
 
@@ -301,7 +301,7 @@ def _origin(trace: Json, goal_id: int) -> str | None:
 
 
 def traced_goals(trace: Json) -> Iterator[Mapping[str, Any]]:
-    """What a trace says of each goal; nothing where it is not stored."""
+    """The entry of a trace for each goal; empty if the trace is not stored."""
     for element in (trace or {}).get("elements", ()):
         yield from element.get("goals", ())
 

@@ -23,7 +23,7 @@ SEEN_MS: Final = 3_600_000  # a visit is written down once an hour, so that read
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """proof: what shows which admin token opened it. stale: its last visit should be written down again."""
+    """proof: shows which admin token opened it. stale: its last visit should be recorded again."""
 
     proof: str
     notice: str | None
@@ -31,34 +31,34 @@ class Session:
 
 
 def begin(conn: Connection, id_: str, proof: str) -> None:
-    """Someone signed in; sessions that are over are removed."""
+    """Start a session after sign-in, and remove expired ones."""
     conn.execute(delete(sessions).where(_over))
     conn.execute(insert(sessions).values(id=id_, proof=proof, created_at_ms=now_ms(), seen_at_ms=now_ms()))
 
 
 def find(conn: Connection, id_: str) -> Session | None:
-    """The session of a cookie, unless it is over."""
+    """The session of a cookie, unless it has expired."""
     stale = (sessions.c.seen_at_ms < now_ms() - SEEN_MS).label("stale")
     row = conn.execute(select(sessions.c.proof, sessions.c.notice, stale).where(sessions.c.id == id_, ~_over)).first()
     return None if row is None else Session(row.proof, row.notice, bool(row.stale))
 
 
 def touch(conn: Connection, id_: str) -> None:
-    """It was used."""
+    """Record a visit."""
     conn.execute(update(sessions).where(sessions.c.id == id_).values(seen_at_ms=now_ms()))
 
 
 def leave_notice(conn: Connection, id_: str, notice: str | None) -> None:
-    """What the next page says once; None: it was said."""
+    """Set the notice that the next page shows once; None: it was shown."""
     conn.execute(update(sessions).where(sessions.c.id == id_).values(notice=notice))
 
 
 def end(conn: Connection, id_: str) -> None:
-    """Someone signed out."""
+    """End a session at sign-out."""
     conn.execute(delete(sessions).where(sessions.c.id == id_))
 
 
-# A clock that was set back makes no session eternal: one from the future is over, too.
+# A session from the future counts as expired, so that a clock set back makes no session permanent.
 _over = or_(
     sessions.c.seen_at_ms < now_ms() - IDLE_MS,
     sessions.c.created_at_ms < now_ms() - LONGEST_MS,

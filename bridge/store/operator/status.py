@@ -1,4 +1,4 @@
-"""What `/readyz`, `/status` and `/metrics` need to know, in a few cheap queries.
+"""The data for `/readyz`, `/status` and `/metrics`, in a few cheap queries.
 
 `demand_ready` proves by a write that events can be received. `snapshot` reads what may need attention, by index only,
 however many rows there are. `totals` counts everything, rows that retention removed included, so that a counter never
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bridge.store.links.lookups import LookupPause
     from bridge.store.upkeep.jumps import Wait
 
-SEEN_LATELY_MS: Final = 30_000  # a process that lives says so every few seconds
+SEEN_LATELY_MS: Final = 30_000  # a running process sends a heartbeat every few seconds
 FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after a day
 _MANY: Final = 1_000  # more than this is not counted
 _SPAN: Final = 20_000  # ids
@@ -150,7 +150,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many there ever were.
+    """The all-time totals.
 
     events: (source, state, verdict or ""); goals, and of them payments: (destination, state); attempts: (kind, outcome
     or ""); alerts: what became of a message.

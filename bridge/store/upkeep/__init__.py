@@ -1,1 +1,1 @@
-"""What time does to the database: clocks that jump, times that lie ahead, what is no longer needed."""
+"""Time-related upkeep: clocks that jump, stored times too far ahead, deletion of old rows."""

@@ -1,4 +1,4 @@
-"""Stored times that keep something waiting, and how far ahead each of them can be set at most.
+"""Correct stored times that keep something waiting and lie further ahead than any of them can be set.
 
 A clock that was ahead for a moment leaves times behind that lie beyond anything a right clock would have written, and
 what waits for them would wait as long as the clock was ahead. Each is brought back once: to now, or, where reaching
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
 
-SLACK_MS: Final = 5_000  # what the clocks of two machines may differ by; a shorter wait ends by itself
+SLACK_MS: Final = 5_000  # how far the clocks of two machines may differ; a shorter wait ends without help
 RETRY_AFTER_MS: Final = 15 * 60_000  # the longest pause that a destination or Stripe may ask for
 LOOKUP_MS: Final = 24 * 3_600_000  # the longest time until a question is asked again, or an account
 LOOKUP_PAUSE_MS: Final = 3_600_000  # of anything but an account
@@ -87,11 +87,11 @@ class Corrections:
         self._updates = {row.name: update(row.table).where(row.wrong).values(**row.right) for row in rows}
 
     def needed(self, conn: Connection, now: int, *, cheap: bool = True) -> bool:
-        """Whether a time has to be brought back. cheap: only where many rows make no difference."""
+        """Whether a time must be corrected. cheap: only check where the number of rows does not matter."""
         return conn.execute(self._found[cheap], {"now": now}).first() is not None
 
     def bring_back(self, conn: Connection, now: int) -> dict[str, int]:
-        """Correct the times; how many rows of which column."""
+        """Correct the times; return how many rows of which column."""
         done = {name: conn.execute(statement, {"now": now}).rowcount for name, statement in self._updates.items()}
         return {name: count for name, count in done.items() if count}
 

@@ -1,4 +1,4 @@
-"""Time that passed on the clock alone: a clock that was put right (or wrong), a bridge that stood still for weeks.
+"""Time that passed only on the clock: a clock that was set, or a bridge that was stopped for weeks.
 
 One fact remembers it: the heartbeat (the newest time that was stored, hourly), the gaps of the clock, and whether
 deletion waits. A wait goes on after a gap with what was left of it. A goal that became too old within a gap is held,
@@ -56,13 +56,13 @@ def recall(conn: Connection) -> Memory:
 
 
 def recall_now(conn: Connection) -> tuple[int, Memory]:
-    """The database's time, and what is known about the clock at that moment."""
+    """The database's time, and what is known about the clock at that time."""
     now, text = facts.get_timed(conn, FACT)
     return now, _read(text)
 
 
 def recall_locked(conn: Connection) -> Memory:
-    """As `recall`, and nobody else changes it before the transaction ends."""
+    """Like `recall`, and locked until the transaction ends."""
     facts.ensure(conn, FACT, lambda: json.dumps(asdict(Memory())))
     return _read(facts.get(conn, FACT, lock=True))
 

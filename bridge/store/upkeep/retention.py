@@ -1,9 +1,9 @@
 """Delete what is no longer needed, a few rows at a time, so that no lock is held for long.
 
-Bodies, headers, traces and attempts go after `BRIDGE_RETENTION_DAYS` (0: as soon as the event's goals are final);
-verdicts, provenance and once keys stay for 400 days, links for 400 days after their last use. What waits for its
-visitor or its delivery keeps everything. Deleted rows are counted in `totals` within the same transaction. SQLite's log
-file is cut at the end.
+Bodies, headers, traces and attempts are deleted after `BRIDGE_RETENTION_DAYS` (0: as soon as the event's goals are
+final); verdicts, provenance and once keys stay for 400 days, links for 400 days after their last use. A goal that waits
+for its visitor or delivery keeps everything. Deleted rows are counted in `totals` within the same transaction. SQLite's
+log file is cut at the end.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ ROWS_MS: Final = 400 * DAY_MS
 LINKS_MS: Final = 400 * DAY_MS  # from their last use
 QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days would be no chance at all
 READ_BACK_MS: Final = 3_600_000  # tries of delivered goals tell the doubtful ones of the same visitor apart
-BATCH: Final = 200  # rows a transaction
-ROUNDS: Final = 50  # transactions a call; the rest is done the next time
+BATCH: Final = 200  # rows per transaction
+ROUNDS: Final = 50  # transactions per call; the rest is done the next time
 _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 
 
 def purge(
     store: Store, days: int, now: int | None = None, still: Callable[[Connection], bool] = lambda _: True
 ) -> dict[str, int]:
-    """One round of deleting; how many rows of what.
+    """One round of deletion; return how many rows of each kind.
 
     days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time. still: asked in each transaction whether to go on.
     """
@@ -97,7 +97,7 @@ _open = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))  # 
 
 
 def forget_bodies(conn: Connection, days: int, limit: int, now: int) -> int:
-    """Take body, headers, query and trace of events that are through, the oldest first; how many."""
+    """Delete body, headers, query and trace of finished events, the oldest first; return how many."""
     if days:
         through = and_(events.c.received_at_ms <= now - days * DAY_MS, events.c.state != "received", ~_open)
     else:
@@ -112,7 +112,7 @@ def forget_bodies(conn: Connection, days: int, limit: int, now: int) -> int:
 
 
 def forget_attempts(conn: Connection, days: int, limit: int, now: int) -> int:
-    """Remove tries of goals that are final, unless a read-back may still need them; how many."""
+    """Delete attempts of final goals, unless a read-back may still need them; return how many."""
     other = goals.alias("other")
     in_doubt = exists().where(
         other.c.destination == goals.c.destination,
@@ -132,7 +132,7 @@ def forget_attempts(conn: Connection, days: int, limit: int, now: int) -> int:
 
 
 def forget_goals(conn: Connection, limit: int, now: int) -> int:
-    """Remove goals of 400 days ago with what hangs on them; how many. What is open is not old."""
+    """Delete goals older than 400 days and their dependent rows; return how many. Open goals are kept."""
     old = (
         select(goals.c.id)
         .where(goals.c.created_at_ms <= now - ROWS_MS, goals.c.state.in_(FINAL | {GoalState.HELD}))
@@ -223,7 +223,7 @@ def bound_log(store: Store) -> None:
     """Cut SQLite's write-ahead log when it has grown: only a moment without readers lets it be begun anew."""
     if store.dialect != "sqlite":
         return
-    not_now = suppress(sqlite3.OperationalError)  # somebody else is busy with it
+    not_now = suppress(sqlite3.OperationalError)  # another process is busy with it
     with translated(store.engine), not_now, closing(store.engine.raw_connection()) as pooled:
         driver: Any = pooled.driver_connection
         _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

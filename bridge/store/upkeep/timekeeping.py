@@ -1,4 +1,4 @@
-"""Notices that the database's clock jumped, and decides what that changes.
+"""Detects jumps of the database's clock, and decides what they change.
 
 A jump is more than an hour between what the clock says and what this machine's monotonic clock leads one to expect, or
 a start more than seven days after the heartbeat (or before it). Then deletion by age waits, because what seems old may
@@ -59,7 +59,7 @@ class Timekeeper:
 
     @property
     def ready(self) -> bool:
-        """Whether it has looked once. Before that, nothing should be decided by the time."""
+        """Whether the clock has been checked once. Before that, nothing should be decided by the time."""
         return self._seen is not None
 
     def steady(self, now_ms: int) -> int:
@@ -75,7 +75,7 @@ class Timekeeper:
         return None if self._stepped(memory, clocks) else clocks.now_ms
 
     def judged(self, conn: Connection) -> int:
-        """The time by which something may be given up."""
+        """The time that decides whether something may be given up."""
         clocks, memory = self._clocks(conn)
         return clocks.now_ms - max(0, self._stepped(memory, clocks))
 
@@ -202,7 +202,7 @@ def _beats(memory: Memory, now: int) -> bool:
 
 
 def _counted(wait: jumps.Wait, now: int, ran_ms: int) -> jumps.Wait:
-    """Add the running since the last count. Two processes that run at once count once."""
+    """Add the running time since the last count. Processes running in parallel count once."""
     ran = min(ran_ms, max(0, now - wait.counted_at_ms))
     since = min(wait.since_ms, now)
     return replace(wait, since_ms=since, ran_ms=wait.ran_ms + ran, counted_at_ms=now)
