@@ -1,6 +1,6 @@
-"""The durable memory of the bridge: SQLAlchemy Core on SQLite and PostgreSQL, one set of tables and statements.
+"""The bridge's durable storage: SQLAlchemy Core on SQLite and PostgreSQL, with one set of tables and statements.
 
-`open` gives a Store; the statements are functions that take a connection, in modules named for their subject.
+`open` returns a Store; the statements are functions that take a connection, in modules named for their subject.
 """
 
 from bridge.store.database.engine import Store, open  # noqa: A004 - read as store.open

@@ -1,7 +1,7 @@
-"""The database's clock as an SQL expression, so that many machines agree about leases and due times.
+"""The database's clock as an SQL expression, so that all machines agree on leases and due times.
 
-PostgreSQL has its own. SQLite runs inside this process, so each connection registers the function
-`bridge_now_ms()` with the clock that `open` was given. Python code that needs the time asks the database.
+PostgreSQL has its own clock. SQLite runs inside this process, so each connection registers the function
+`bridge_now_ms()` with the clock passed to `open`. Python code that needs the time asks the database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it is
-    """Milliseconds since 1970 UTC, as the database sees them now (not at the transaction's begin)."""
+    """Milliseconds since 1970 UTC by the database's clock, at this moment (not at the start of the transaction)."""
 
     type = BigInteger()
     inherit_cache = True
@@ -32,10 +32,10 @@ def _spelled(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: AR
 
 
 def system_ms() -> int:
-    """The machine's clock, which is the database's where the database runs inside this process."""
+    """This machine's clock in milliseconds, which is also the database's if it runs inside this process."""
     return time.time_ns() // 1_000_000
 
 
 def read_ms(conn: Connection) -> int:
-    """The database's time."""
+    """The database's time in milliseconds since 1970 UTC."""
     return driver_of(conn).now_ms()

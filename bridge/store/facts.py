@@ -1,4 +1,4 @@
-"""The bridge's own facts: small strings under a name, such as the key of the filter `hash`."""
+"""The bridge's own facts: small named strings, such as the key of the filter `hash`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HASH_KEY: Final = "hash_key"  # hex; of the filter `hash`
-EMAIL_KEY: Final = "email_key"  # hex; of the hash of e-mail addresses, made when it is first needed and kept for ever
+HASH_KEY: Final = "hash_key"  # hex; for the filter `hash`
+EMAIL_KEY: Final = "email_key"  # hex; for hashing e-mail addresses, made when first needed and kept forever
 
-_GET: Final = "SELECT value FROM facts WHERE name = ?"  # runs for every goal: the fact of the clock, and of restores
+_GET: Final = "SELECT value FROM facts WHERE name = ?"  # runs for every goal: the facts about the clock and restores
 _GET_TIMED: Final = "SELECT {now}, (SELECT value FROM facts WHERE name = ?)"
 _GET_LOCKED: Final = f"{_GET} {{lock}}"
 _PUT: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -22,7 +22,7 @@ _MAKE: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO NOT
 
 
 def get(conn: Connection, name: str, *, lock: bool = False) -> str | None:
-    """The value under a name. lock: nobody else changes it before the transaction ends."""
+    """The value under a name. lock: nobody else can change it before the transaction ends."""
     rows = driver_of(conn).ask(_GET_LOCKED if lock else _GET, (name,))
     return rows[0][0] if rows else None
 
@@ -34,12 +34,12 @@ def get_timed(conn: Connection, name: str) -> tuple[int, str | None]:
 
 
 def put(conn: Connection, name: str, value: str) -> None:
-    """Write a value, whether there is one or not."""
+    """Write a value, replacing any existing one."""
     driver_of(conn).ask(_PUT, (name, value))
 
 
 def ensure(conn: Connection, name: str, make: Callable[[], str]) -> str:
-    """The value under the name; made now if there is none. Of two that make it at once, the first wins for both."""
+    """The value under a name, made now if there is none. If two make it at once, the first one's counts for both."""
     known = get(conn, name)
     if known is not None:
         return known

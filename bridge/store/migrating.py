@@ -1,14 +1,14 @@
-"""Bring a database to this release's tables, one process at a time, and say how far it is.
+"""Upgrade a database to this release's tables, one process at a time, and report its state.
 
-A lock that lasts as long as the transaction makes other processes wait, and then find nothing to do: BEGIN IMMEDIATE on
-SQLite, an advisory lock on PostgreSQL (its DDL is transactional, too). A failed migration leaves nothing behind.
+A lock held for the whole transaction makes other processes wait, and then find nothing to do: BEGIN IMMEDIATE on
+SQLite, an advisory lock on PostgreSQL (whose DDL is transactional, too). A failed migration leaves nothing behind.
 
-While a migration waits for a table, every later transaction waits behind it. So a migration locks all tables before it
-changes one, waits for less than 2 s, lets the others pass, and tries again: a backup or a long transaction delays a
-release, and stops nothing.
+While a migration waits for a table, every later transaction waits behind it. So a migration locks all tables before
+changing any, waits less than 2 s, lets the others pass, and tries again: a backup or a long transaction delays a
+release but stops nothing.
 
-The revision is in `bridge_version`. `alembic_version` belongs to whichever application uses Alembic's default; up to
-revision 0004 that was this one. Its row is taken over, and left so that the release before can read it.
+The revision is in `bridge_version`. `alembic_version` belongs to whichever application uses Alembic's default name; up
+to revision 0004 that was this one. Its row is taken over, and kept so that the previous release can read it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 SchemaState: TypeAlias = Literal["current", "older", "newer", "empty"]
 
-_LOCK: Final = 7_318_349_394_477_057  # "migrating", of this program alone
+_LOCK: Final = 7_318_349_394_477_057  # the lock id of this program's migrations alone
 _VERSIONS: Final = (
     "CREATE TABLE IF NOT EXISTS bridge_version"
     " (version_num VARCHAR(32) NOT NULL, CONSTRAINT bridge_version_pkc PRIMARY KEY (version_num))"
-)  # as Alembic makes it
-_FORMER: Final = REVISIONS[: REVISIONS.index("0004") + 1]  # those that stood in alembic_version
-_OURS: Final = {  # what no other application's tables have
+)  # as Alembic creates it
+_FORMER: Final = REVISIONS[: REVISIONS.index("0004") + 1]  # the revisions that were kept in alembic_version
+_OURS: Final = {  # columns that no other application's tables have
     "events": {"dedupe_key", "dedupe_key_2", "lease_until_ms"},
     "goals": {"once_key", "provenance", "weak_at_ms"},
     "pace": {"token_hash", "next_at_us"},
     "link_keys": {"thread", "stopped_at_ms"},
 }
-_PATIENCE_S: Final = {"sqlite": 60.0, "postgresql": 600.0}  # while another process migrates, or makes a backup
-_LOCK_S: Final = 1.5  # for all tables together; those that wait behind give up after 2 s
-_PAUSE_S: Final = 1.0  # in which those that wait behind a migration get their table
-_STATEMENT_S: Final = 1_800.0  # of one statement of a migration: an index over many millions of rows
+_PATIENCE_S: Final = {"sqlite": 60.0, "postgresql": 600.0}  # while another process migrates or makes a backup
+_LOCK_S: Final = 1.5  # for all tables together; transactions waiting behind give up after 2 s
+_PAUSE_S: Final = 1.0  # in which transactions waiting behind a migration get their table
+_STATEMENT_S: Final = 1_800.0  # per statement of a migration: an index over many millions of rows
 
 
 def schema_state(store: Store) -> SchemaState:
-    """How far the tables are. `newer`: a later release has migrated them; this one still runs on the next schema."""
+    """The state of the tables. `newer`: a later release migrated them; this one still runs on the next schema."""
     with store.read() as conn:
         return _state(conn)
 
@@ -72,9 +72,9 @@ def _version(conn: Connection) -> str | None:
 
 
 def _former(conn: Connection) -> str | None:
-    """The revision that an earlier release wrote into `alembic_version`. None: that table is not ours.
+    """The revision that an earlier release wrote to `alembic_version`. None: that table is not ours.
 
-    Another application's table is not even read: it may have revisions that look like ours.
+    Another application's table is not even read, because its revisions may look like ours.
     """
     if not _has(conn, _OURS) or not _has(conn, {"alembic_version": {"version_num"}}):
         return None
@@ -83,7 +83,7 @@ def _former(conn: Connection) -> str | None:
 
 
 def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
-    """Whether these tables are there with at least these columns."""
+    """Whether these tables exist with at least these columns."""
     found = inspect(conn)
     return all(
         found.has_table(table) and columns <= {column["name"] for column in found.get_columns(table)}
@@ -92,7 +92,7 @@ def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
 
 
 def _demand_no_tables(conn: Connection) -> bool:
-    """SchemaError, naming them, if the database has tables of another program under the names of ours."""
+    """Raise SchemaError, naming the tables, if another program has tables under the names of ours."""
     if conn.dialect.name == "postgresql" and conn.execute(text("SELECT current_schema()")).scalar() is None:
         raise SchemaError(
             "the schema that DATABASE_URL leads to does not exist, or its role may not use it: run CREATE SCHEMA, or"
@@ -132,11 +132,11 @@ _ELSEWHERE: Final = {
 def migrate(
     database: str | Store, *, patience_s: float | None = None, waits: Callable[[str], None] | None = None
 ) -> bool:
-    """Create or upgrade the tables. False: there was nothing to do; tables of a later release are left as they are.
+    """Create or upgrade the tables. False: nothing to do; the tables of a later release are left unchanged.
 
-    patience_s: how long to wait for another process's lock (at least as long as any write waits). waits: is called
-    once, with the reason, if it has to wait. Going back to the release before must work: its start and its release
-    phase find the later release's tables.
+    patience_s: how long to wait for another process's lock (at least as long as any write waits). waits: called once,
+    with the reason, if it has to wait. A rollback to the previous release must work: its start and its release phase
+    find the later release's tables.
     """
     if isinstance(database, Store):
         return _migrate(database, patience_s, waits)
@@ -152,7 +152,7 @@ def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None
     while True:
         try:
             if schema_state(store) in ("current", "newer"):
-                return False  # without waiting for those that write just now
+                return False  # without waiting for transactions that are writing
             with store.write() as conn:
                 return _upgrade(conn)
         except StoreLocked as error:
@@ -168,7 +168,7 @@ def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None
 def _upgrade(conn: Connection) -> bool:
     if conn.dialect.name == "postgresql":
         conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
-        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 60000"))  # its code is loaded within it
+        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 60000"))  # Alembic is imported meanwhile
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         _take_tables(conn)
         limit(conn, _STATEMENT_S + ANSWER_S)
@@ -183,7 +183,7 @@ def _upgrade(conn: Connection) -> bool:
 
 
 def _take_tables(conn: Connection) -> None:
-    """Lock all tables at once: a migration that holds one and waits for another would stop all that need both."""
+    """Lock all tables at once: a migration holding one and waiting for another would block whoever needs both."""
     until = time.monotonic() + _LOCK_S
     there = set(inspect(conn).get_table_names()) if _has(conn, _OURS) else set()
     for name in sorted(there & {*schema.metadata.tables}):
@@ -193,17 +193,17 @@ def _take_tables(conn: Connection) -> None:
 
 
 def _create(conn: Connection) -> None:
-    """Make all tables at once, marked as if every migration had run. A test proves that migrations make the same."""
-    schema.metadata.create_all(conn, checkfirst=False)  # a database with tables of others is not empty
+    """Create all tables at once, marked as if every migration had run. A test proves that both give the same tables."""
+    schema.metadata.create_all(conn, checkfirst=False)  # a database with other programs' tables is not empty
     conn.execute(text(_VERSIONS))
     conn.execute(text("INSERT INTO bridge_version VALUES (:newest)"), {"newest": REVISIONS[-1]})
 
 
 def _raise_from(conn: Connection, former: str | None) -> None:
-    """Run the migrations. former: the revision that has to be taken over from `alembic_version`.
+    """Run the migrations. former: the revision to take over from `alembic_version`.
 
-    That row stays, and gets the newest revision: releases that read it take the tables for current, or for later ones,
-    and run on them. This program never writes there again.
+    That row stays and gets the newest revision, so that releases that read it treat the tables as current or newer, and
+    run on them. This program never writes there again.
     """
     if former is not None:
         conn.execute(text(_VERSIONS))
@@ -215,7 +215,7 @@ def _raise_from(conn: Connection, former: str | None) -> None:
 
 
 def _run_alembic(conn: Connection) -> None:
-    from alembic import command  # noqa: PLC0415 - 180 ms and 8 MB, and a first start need not wait for it
+    from alembic import command  # noqa: PLC0415 - 180 ms and 8 MB, which a first start does not need
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()

@@ -1,4 +1,4 @@
-"""Every accepted set of mapping files, by its hash. Goals refer to it; a start with a broken set uses the last one."""
+"""Every accepted set of mapping files, by hash. Goals refer to theirs; a start with a broken set uses the last one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def accept(conn: Connection, hash_: str, files: Mapping[str, str]) -> None:
-    """Remember a set (file name to content) as the last one that was accepted, whatever the clock said before."""
+    """Store a set (file name to content) as the last accepted one, even if the clock went back."""
     last = conn.execute(select(func.max(table.c.accepted_at_ms))).scalar()
     at_ms = max(read_ms(conn), int(last or 0) + 1)
     values = {"hash": hash_, "files": json.dumps(dict(files)), "accepted_at_ms": at_ms}
@@ -27,7 +27,7 @@ def accept(conn: Connection, hash_: str, files: Mapping[str, str]) -> None:
 
 
 def last_accepted(conn: Connection) -> dict[str, str] | None:
-    """The files of the set that was accepted last; None before the first."""
+    """The files of the last accepted set; None before the first."""
     query = select(table.c.files).order_by(table.c.accepted_at_ms.desc(), table.c.hash).limit(1)
     return _files(conn.execute(query).scalar())
 

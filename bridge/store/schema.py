@@ -1,7 +1,7 @@
 """The tables, for SQLite and PostgreSQL alike. Times are milliseconds since 1970 UTC in BIGINT columns.
 
-Texts hold no NUL (PostgreSQL refuses it): bodies are bytes, everything else is cleaned before it comes here.
-JSON is kept as text that this project writes and reads itself: a database never has to understand it.
+Text contains no NUL, which PostgreSQL refuses: bodies are bytes, and everything else is cleaned before it gets here.
+JSON is stored as text that only this project writes and reads: the databases never need to parse it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _partial: list[tuple[Index, ColumnElement[bool]]] = []
 
 
 def _of_some_rows(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
-    """An index over the rows of which `where` is true."""
+    """Add an index over the rows for which `where` is true."""
     _partial.append((Index(name, *columns), where))
 
 
 def complete(*dialects: str) -> MetaData:
-    """The tables as these databases' DDL needs them. Call it late: naming a dialect's option loads it (30 to 40 ms).
+    """The tables with the DDL options of these databases. Call it late: an option loads its dialect (30 to 40 ms).
 
-    The options are in the order of their names, so that a migration is written the same whatever was used before.
+    The options are sorted by name, so that a migration comes out the same whatever was loaded before.
     """
     for index, where in _partial:
         options = index.dialect_options
@@ -68,15 +68,15 @@ def _complete_for(_metadata: MetaData, conn: Connection, **_options: Any) -> Non
 
 
 def insert(table: Table, dialect: str) -> Insert:
-    """INSERT … ON CONFLICT: both databases write it alike, but SQLAlchemy has it in two modules.
+    """INSERT … ON CONFLICT: the same for both databases, but in two modules of SQLAlchemy.
 
-    A process loads only that of its own database: PostgreSQL's costs 40 ms and 4 MB, for drivers it does not use.
+    A process loads only its own database's module: PostgreSQL's costs 40 ms and 4 MB for drivers that are not used.
     """
     made: Insert = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
     return made
 
 
-BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns ids automatically only for INTEGER
 
 # One row per verified webhook. The two dedupe keys outlive the body: they are the only protection against replay.
 events = Table(
@@ -90,24 +90,24 @@ events = Table(
     Column("account", Text),
     Column("test", Boolean, nullable=False),
     Column("stated_at_ms", BigInteger),  # the event's own time, if the provider states one
-    Column("order_at_ms", BigInteger),  # good for order only
+    Column("order_at_ms", BigInteger),  # only for ordering
     Column("received_at_ms", BigInteger, nullable=False),
     Column("dedupe_key", Text, nullable=False),
     Column("dedupe_key_2", Text),
     Column("duplicates", Integer, nullable=False, server_default="0"),
     Column("headers", Text, nullable=False),  # JSON
     Column("query", Text, nullable=False),  # JSON
-    Column("body", LargeBinary),  # raw bytes; NULL once retention took them
+    Column("body", LargeBinary),  # raw bytes; NULL after retention deleted them
     Column("state", Text, nullable=False),
     Column("verdict", Text),
     Column("reason", Text),  # of a quarantine or an `ignored`
     Column("trace", Text),  # JSON, see bridge.route
     Column("rules_hash", Text),
     Column("routed_at_ms", BigInteger),
-    Column("tries", Integer, nullable=False, server_default="0"),  # how often routing began
+    Column("tries", Integer, nullable=False, server_default="0"),  # how often routing was begun
     Column("lease_token", Text),
     Column("lease_until_ms", BigInteger),
-    Column("signature", Text),  # JSON: how it was verified; NULL: stored by a release that did not say
+    Column("signature", Text),  # JSON: how it was verified; NULL: stored by a release that did not record it
     UniqueConstraint("source", "dedupe_key"),
     UniqueConstraint("source", "dedupe_key_2"),
     Index("ix_events_state_id", "state", "id"),
@@ -115,12 +115,12 @@ events = Table(
     Index("ix_events_received_at_ms", "received_at_ms"),
     Index("ix_events_source_state_verdict", "source", "state", "verdict"),
 )
-_of_some_rows(  # which bodies retention has not taken yet
+_of_some_rows(  # bodies that retention has not deleted yet
     "ix_events_with_body", events.c.received_at_ms, where=events.c.body.is_not(None)
 )
-_of_some_rows(  # those of which a rule made no goal because it failed
+_of_some_rows(  # events for which a rule failed and made no goal
     "ix_events_failed",
-    events.c.verdict,  # alone in it, but SQLite prefers an index that begins with it
+    events.c.verdict,  # its only value, but SQLite prefers an index that begins with it
     events.c.received_at_ms,
     where=and_(events.c.verdict == "unmatched", events.c.reason.is_not(None)),
 )
@@ -151,15 +151,15 @@ goals = Table(
     Column("ordered_at_ms", BigInteger, nullable=False),  # of the event, for order within a visitor
     Column("created_at_ms", BigInteger, nullable=False),
     Column("changed_at_ms", BigInteger, nullable=False),
-    Column("due_at_ms", BigInteger, nullable=False),  # next send, next look, or the end of parking
+    Column("due_at_ms", BigInteger, nullable=False),  # the next send or read-back, or the end of parking
     Column("expires_at_ms", BigInteger, nullable=False),  # max_age
     Column("wait_ms", BigInteger, nullable=False),  # how long it may be parked
     Column("parked_until_ms", BigInteger),  # the end of the wait, while parked
-    Column("weak_at_ms", BigInteger),  # from then on the customer may answer; NULL: at once, there is no strong key
-    Column("look_up_at_ms", BigInteger, nullable=False, server_default="0"),  # when its provider may be asked, parked
+    Column("weak_at_ms", BigInteger),  # from when the customer's key may decide; NULL: at once (no strong key)
+    Column("look_up_at_ms", BigInteger, nullable=False, server_default="0"),  # when to ask its provider, while parked
     Column("first_try_at_ms", BigInteger),
-    Column("attempts", Integer, nullable=False, server_default="0"),  # that count towards back-off
-    Column("paused_ms", BigInteger, nullable=False, server_default="0"),  # of the 72 h, not counted
+    Column("attempts", Integer, nullable=False, server_default="0"),  # those that count towards back-off
+    Column("paused_ms", BigInteger, nullable=False, server_default="0"),  # time not counted towards the 72 h
     Column("unknown_visitor_tries", Integer, nullable=False, server_default="0"),
     Column("looks", Integer, nullable=False, server_default="0"),  # read-backs since it became unconfirmed
     Column("absent", Integer, nullable=False, server_default="0"),  # how many of them did not find it
@@ -168,12 +168,12 @@ goals = Table(
     Column("delivered_at_ms", BigInteger),
     Column("datafast_event_id", Text),
     Column("generation", Integer, nullable=False, server_default="1"),
-    Column("unknown_at_ms", BigInteger, nullable=False, server_default="0"),  # when its visitor was last answered 404
-    Column("to_prove", Text),  # while parked: the borrowed id that DataFast is asked about first
+    Column("unknown_at_ms", BigInteger, nullable=False, server_default="0"),  # when its visitor last got a 404
+    Column("to_prove", Text),  # while parked: the borrowed id to ask DataFast about first
     Column("handover", Text),  # what its event is, if a visitor can be handed over there: purchase, …; not of a test
     Column("kind", Text, nullable=False, server_default="goal"),  # of the action (bridge.datafast.actions)
-    Column("notify", Text),  # BRIDGE_ALERTS: wanted when it is delivered | queued | missed; NULL: not by its rule
-    Column("told_at_ms", BigInteger),  # when the first target took it
+    Column("notify", Text),  # BRIDGE_ALERTS: wanted (on delivery) | queued | missed; NULL: its rule does not ask for it
+    Column("told_at_ms", BigInteger),  # when the first target accepted it
     UniqueConstraint("destination", "once_key"),
     Index("ix_goals_destination_state_due_at_ms_id", "destination", "state", "due_at_ms", "id"),
     Index("ix_goals_state_due_at_ms", "state", "due_at_ms"),
@@ -185,17 +185,17 @@ goals = Table(
     Index("ix_goals_created_at_ms", "created_at_ms"),
 )
 
-_of_some_rows(  # whose turn it is to be looked up
+_of_some_rows(  # the next goal to look up
     "ix_goals_look_up",
-    goals.c.state,  # alone in it, but SQLite prefers an index that begins with it
+    goals.c.state,  # its only value, but SQLite prefers an index that begins with it
     goals.c.look_up_at_ms,
     where=goals.c.state == "parked",
 )
 
-_of_some_rows(  # while no visitor is known: who was never asked about first, then who was asked longest ago
+_of_some_rows(  # while no visitor is known: those never asked about first, then those asked longest ago
     "ix_goals_unknown",
     goals.c.destination,
-    goals.c.state,  # alone in it, but SQLite prefers an index that begins with destination and state
+    goals.c.state,  # its only value, but SQLite prefers an index that begins with destination and state
     goals.c.unknown_at_ms,
     goals.c.due_at_ms,
     goals.c.id,
@@ -203,23 +203,23 @@ _of_some_rows(  # while no visitor is known: who was never asked about first, th
 )
 _of_some_rows("ix_goals_to_prove", goals.c.to_prove, where=goals.c.to_prove.is_not(None))
 
-_of_some_rows(  # where a visitor could be handed over
+_of_some_rows(  # goals for which a visitor could be handed over
     "ix_goals_handover", goals.c.source, goals.c.created_at_ms, where=goals.c.handover.is_not(None)
 )
-_of_some_rows(  # the others without a visitor
+_of_some_rows(  # other goals without a visitor
     "ix_goals_unattributed",
     goals.c.source,
     goals.c.created_at_ms,
     where=and_(goals.c.state == "unattributed", goals.c.handover.is_(None)),
 )
-_of_some_rows(  # what is no goal: few rows, and counted apart
+_of_some_rows(  # payments and other rows that are not goals: few, and counted separately
     "ix_goals_payments", goals.c.destination, goals.c.state, where=goals.c.kind != "goal"
 )
-_of_some_rows(  # of which the owner is to be told; the few that are delivered first
+_of_some_rows(  # goals to tell the owner about; the few that were delivered come first
     "ix_goals_notify", goals.c.state, goals.c.delivered_at_ms, where=goals.c.notify == "wanted"
 )
 
-# One row per try to send, written before the request goes out; one per read-back of a goal, written with its answer.
+# One row per send attempt, written before the request is sent; one per read-back, written with its answer.
 attempts = Table(
     "attempts",
     metadata,
@@ -249,16 +249,16 @@ destinations = Table(
     Column("pause_step_ms", BigInteger, nullable=False, server_default="0"),  # doubles up to 5 min
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("unknown_visitors", Text, nullable=False, server_default="[]"),  # JSON: hashes of different ones in a row
-    Column("slots", BigInteger, nullable=False, server_default="0"),  # every fifth takes the newest
-    Column("probe_token", Text),  # lease token of the goal that goes through as the probe
+    Column("slots", BigInteger, nullable=False, server_default="0"),  # used so far: every fifth goes to the newest goal
+    Column("probe_token", Text),  # lease token of the goal that is sent as a probe
     Column("key_fingerprint", Text),  # SHA-256 of the key in use: a new key ends a pause
     Column("last_success_at_ms", BigInteger),
     Column("clock_skew_ms", BigInteger),  # DataFast's clock minus ours
-    Column("unknown_since_ms", BigInteger),  # none of the last ten visitors was known, and nothing delivered since
-    Column("unknown_turn_at_ms", BigInteger, nullable=False, server_default="0"),  # when the next of them may be asked
+    Column("unknown_since_ms", BigInteger),  # since then: none of the last ten visitors known, nothing delivered
+    Column("unknown_turn_at_ms", BigInteger, nullable=False, server_default="0"),  # when the next may be asked about
 )
 
-# One row per API token (its SHA-256, never itself): GCRA by the database's clock.
+# One row per API token (only its SHA-256): GCRA by the database's clock.
 pace = Table(
     "pace",
     metadata,
@@ -299,13 +299,13 @@ source_counters = Table(
     Column("last_refusal", Text),
     Column("last_refused_at_ms", BigInteger),
     Column("last_accepted_at_ms", BigInteger),
-    Column("row_began_at_ms", BigInteger),  # the first refusal of the row
-    Column("longest_gap_ms", BigInteger),  # between two events that came through, since gaps_began_at_ms
-    Column("longest_gap_before_ms", BigInteger),  # the same of the 30 days before that
+    Column("row_began_at_ms", BigInteger),  # the first refusal in a row
+    Column("longest_gap_ms", BigInteger),  # between two accepted events, since gaps_began_at_ms
+    Column("longest_gap_before_ms", BigInteger),  # the same for the 30 days before that
     Column("gaps_began_at_ms", BigInteger),
 )
 
-# How many rows retention has removed, by what they were, so that counters never go back.
+# How many rows retention has removed, by what they were, so that counters never decrease.
 totals = Table(
     "totals",
     metadata,
@@ -316,13 +316,13 @@ totals = Table(
     Column("removed", BigInteger, nullable=False),
 )
 
-# What a sender said before its source had a secret (Notion's verification_token), for an hour and a person's eyes only.
+# What a sender sent before its source had a secret (Notion's verification_token), kept for an hour, for people only.
 first_messages = Table(
     "first_messages",
     metadata,
     Column("source", Text, primary_key=True),
     Column("token", Text, primary_key=True),
-    Column("sender", Text, nullable=False),  # its address, as people read it
+    Column("sender", Text, nullable=False),  # its address, for people
     Column("at_ms", BigInteger, nullable=False),
     Index("ix_first_messages_at_ms", "at_ms"),
 )
@@ -349,9 +349,9 @@ link_keys = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("used_at_ms", BigInteger, nullable=False),  # renewed on use, kept for 400 days
     Column("uses", BigInteger, nullable=False),
-    Column("stopped_at_ms", BigInteger),  # it would have joined a third visitor, and joins nothing any more
+    Column("stopped_at_ms", BigInteger),  # it would have joined a third visitor, and no longer joins anything
     Column("stopped_reason", Text),
-    Column("certain_at_ms", BigInteger),  # of a person's key: since when it is surely a person's; until then it is mute
+    Column("certain_at_ms", BigInteger),  # of a person's key: since when it certainly is one; mute before
     Index("ix_link_keys_thread", "thread"),
     Index("ix_link_keys_ref", "ref"),
     Index("ix_link_keys_used_at_ms", "used_at_ms"),
@@ -370,7 +370,7 @@ link_visitors = Table(
     Column("last_at_ms", BigInteger, nullable=False),
     Column("last_event_id", BigInteger),
     Column("last_event", Text, nullable=False),
-    Column("borrowed", Boolean, nullable=False, server_default=false()),  # to be proved before it counts
+    Column("borrowed", Boolean, nullable=False, server_default=false()),  # must be proved before it counts
     Index("ix_link_visitors_visitor", "visitor"),
 )
 
@@ -381,7 +381,7 @@ link_events = Table(
     Column("key", Text, primary_key=True),
     Column("event_id", BigInteger, primary_key=True, autoincrement=False),
     Column("element", Integer, primary_key=True, autoincrement=False),
-    Column("named", Boolean),  # it named a visitor; NULL: written by a release that did not say
+    Column("named", Boolean),  # whether the event named a visitor; NULL: written by a release that did not record it
     Index("ix_link_events_event_id", "event_id"),
 )
 
@@ -394,7 +394,7 @@ goal_keys = Table(
     Index("ix_goal_keys_key", "key"),
 )
 
-# Visitors whom a destination never knew (404 to the end): no candidates there any more.
+# Visitors that a destination never knew (404 until the end): they are no longer candidates there.
 unknown_visitors = Table(
     "unknown_visitors",
     metadata,
@@ -404,7 +404,7 @@ unknown_visitors = Table(
     Index("ix_unknown_visitors_at_ms", "at_ms"),
 )
 
-# Whether a destination knows the visitor of a borrowed field: asked once, remembered.
+# Whether a destination knows the visitor of a borrowed field: asked once and remembered.
 visitor_proofs = Table(
     "visitor_proofs",
     metadata,
@@ -414,7 +414,7 @@ visitor_proofs = Table(
     Column("made_at_ms", BigInteger, nullable=False),
     Column("again_at_ms", BigInteger, nullable=False),  # when it may be asked (again)
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
-    Column("message", Text),  # why it could not be found out
+    Column("message", Text),  # why there was no answer
     Column("lease_token", Text),
     Index("ix_visitor_proofs_visitor", "visitor"),
     Index("ix_visitor_proofs_made_at_ms", "made_at_ms"),
@@ -428,13 +428,13 @@ _of_some_rows(
 
 # --- lookups at Stripe (statements in store/links/lookups.py) -------------------------------------------------------
 
-# What was asked about a key and what came of it, also "nothing": not asked again before its time.
+# The questions asked about a key and their outcome, including "nothing": not asked again before they are due.
 lookups = Table(
     "lookups",
     metadata,
     Column("key", Text, primary_key=True),
     Column("question", Text, primary_key=True),  # sessions | object | invoices
-    Column("goal_id", BigInteger, nullable=False),  # for which it was asked last
+    Column("goal_id", BigInteger, nullable=False),  # the goal for which it was last asked
     Column("asked_at_ms", BigInteger, nullable=False),
     Column("again_at_ms", BigInteger, nullable=False),
     Column("outcome", Text),  # visitor | keys | nothing | failed; NULL: under way
@@ -444,12 +444,12 @@ lookups = Table(
     Index("ix_lookups_again_at_ms", "again_at_ms"),
 )
 
-# Why something is not asked for a while: everything, a kind of thing, a connected account.
+# Why questions pause for a while: all of them, those about one kind of object, or about one connected account.
 lookup_pauses = Table(
     "lookup_pauses",
     metadata,
     Column("what", Text, primary_key=True),  # all | permission:<name> | account:<id>
-    Column("key_fingerprint", Text, nullable=False),  # of the key it was about: another key is not bound by it
+    Column("key_fingerprint", Text, nullable=False),  # of the key in use then: a pause does not apply to another key
     Column("until_ms", BigInteger, nullable=False),
     Column("since_ms", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
@@ -458,26 +458,26 @@ lookup_pauses = Table(
 
 # --- alerts (statements in store/operator/alerting.py) --------------------------------------------------------------
 
-# A problem of /status, from the first look that saw it.
+# A problem of /status, from the first check that found it.
 alert_problems = Table(
     "alert_problems",
     metadata,
-    Column("key", Text, primary_key=True),  # its name and what it is about: `paused default`
+    Column("key", Text, primary_key=True),  # its name and subject: `paused default`
     Column("sentence", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("began_at_ms", BigInteger, nullable=False),
-    Column("gone_at_ms", BigInteger),  # the first look that no longer saw it
-    Column("told", Boolean, nullable=False, server_default=false()),  # that it began; not yet that it is over
+    Column("gone_at_ms", BigInteger),  # the first check that no longer found it
+    Column("told", Boolean, nullable=False, server_default=false()),  # that it began, but not yet that it is over
     Column("told_at_ms", BigInteger),  # when the last message that it began was made
 )
 
-# One row per message and target: an outbox of its own. Unique, so that no crash makes a second one.
+# A separate outbox: one row per message and target, unique, so that no crash can make a second one.
 alerts = Table(
     "alerts",
     metadata,
     Column("id", BigId, primary_key=True),
-    Column("about", Text, nullable=False),  # what the message is: the problem, when it began, begin or over; the goal
-    Column("target", Text, nullable=False),  # fingerprint of its URL, which the database never holds
+    Column("about", Text, nullable=False),  # the message's identity: problem, when it began, begin or over; or the goal
+    Column("target", Text, nullable=False),  # fingerprint of its URL, which is never stored
     Column("place", Text, nullable=False),  # for people: `slack (1)`
     Column("kind", Text, nullable=False),  # begin | over | news
     Column("goal_id", BigInteger),
@@ -497,8 +497,8 @@ alerts = Table(
 
 # --- the console (statements in store/operator/sessions.py and changes.py) ------------------------------------------
 
-# One row per browser that is signed in. The cookie's value is in neither column: `id` is its SHA-256, and `proof` the
-# HMAC of the admin token under it, so that another token ends the session.
+# One row per signed-in browser. The cookie's value is in neither column: `id` is its SHA-256, and `proof` the HMAC of
+# the admin token keyed with that value, so that a new token ends the session.
 sessions = Table(
     "sessions",
     metadata,
@@ -506,10 +506,10 @@ sessions = Table(
     Column("proof", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("seen_at_ms", BigInteger, nullable=False),
-    Column("notice", Text),  # what the next page says once
+    Column("notice", Text),  # shown once, on the next page
 )
 
-# What people changed: one row per action, however many goals or events it touched.
+# Changes made by people: one row per action, however many goals or events it touched.
 changes = Table(
     "changes",
     metadata,

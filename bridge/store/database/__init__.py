@@ -1,1 +1,1 @@
-"""Connections to the database: opened, bounded, shared among threads; drivers' errors become errors of the store."""
+"""Database connections: opened, limited and shared among threads. Drivers' errors become errors of the store."""

@@ -1,12 +1,12 @@
 """How a transaction gets its turn in this process, begins, and ends on one connection, for both databases.
 
-The gate is fair: first come, first served, handed over directly. SQLite lets one writer in at a time and makes the
-others sleep and try again, for up to 100 ms each time; the threads of one process wait here instead and are woken at
-once. PostgreSQL lets in as many as there are connections: few threads make few, and the gate stays narrow for a while
-where other processes have taken the rest. It cannot see those processes.
+The gate is fair: first come, first served, handed over directly. SQLite admits one writer at a time and makes the
+others sleep and retry, for up to 100 ms each time; the threads of one process wait here instead and are woken at once.
+PostgreSQL admits as many as there are connections: few threads open few, and the gate stays narrow for a while if other
+processes have taken the rest. The gate cannot see those processes.
 
-A connection's `info` has the statements that begin its transactions, under WRITE, READ and LAZY: the modules of the two
-databases put them there. A connection that died in the pool is noticed at its BEGIN.
+A connection's `info` holds the statements that begin its transactions, under WRITE, READ and LAZY; each database's
+module puts them there. A connection that died in the pool is detected at its BEGIN.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAIT_S: Final = 2.5  # for a connection, for the gate, for SQLite's lock: a caller hears within 3 s
-ANSWER_S: Final = 12.0  # for PostgreSQL's answer within a transaction; it ends a statement itself after 10 s
+WAIT_S: Final = 2.5  # for a connection, the gate or SQLite's lock: a caller gets an answer within 3 s
+ANSWER_S: Final = 12.0  # for PostgreSQL's answer within a transaction; the server itself ends a statement after 10 s
 
 WRITE: Final = "bridge_write"
 READ: Final = "bridge_read"  # on one snapshot
-LAZY: Final = "bridge_lazy"  # a write that need not be on the disk when it is done
+LAZY: Final = "bridge_lazy"  # a write that need not be on disk when it is committed
 USED: Final = "bridge_used"  # when a connection's last transaction began
-LEVEL: Final = "bridge_level"  # how SQLite's connection usually waits for the disk, until it goes back to the pool
+LEVEL: Final = "bridge_level"  # a SQLite connection's usual `synchronous`, set again on its return to the pool
 
-GROW_S: Final = 0.1  # how long to wait before making one more connection: about what making it takes
-SHARE_S: Final = 0.02  # the same where there is another one already: what nobody needs idles, and is given back
+GROW_S: Final = 0.1  # how long to wait before opening one more connection: about as long as opening it takes
+SHARE_S: Final = 0.02  # the same if there is a free one already: one that nobody needs stays idle and is closed
 GROW_FIRST_S: Final = 0.002
 
 
 class Gate:
-    """As many holders at a time as there is room for. `first` goes before those who wait, after those who hold it.
+    """Admits as many holders at a time as there is room for. `first` passes those who wait, not those who hold it.
 
-    There is room for one, and for one more whenever a thread has waited for a moment, up to `most`. Where there is room
-    for several, they come in one by one as long as each is quick.
+    There is room for one, and for one more whenever a thread has waited briefly, up to `most`. Even with room for
+    several, they enter one by one as long as each is quick.
     """
 
     def __init__(self, most: int = 1) -> None:
@@ -59,7 +59,7 @@ class Gate:
 
     @contextmanager
     def turn(self, timeout_s: float, *, first: bool = False) -> Iterator[None]:
-        """Hold the gate; StoreUnavailable if it does not come free in time."""
+        """Hold the gate. Raises StoreUnavailable if it does not become free in time."""
         self._enter(timeout_s, first=first)
         try:
             yield
@@ -67,7 +67,7 @@ class Gate:
             self._leave()
 
     def narrow(self, room: int, seconds: float = 0.0) -> None:
-        """Have less room, and make no more for that long. Those inside stay."""
+        """Reduce the room, and do not extend it for this long. Current holders stay."""
         with self._lock:
             self._room = max(1, min(self._room, room))
             if seconds:
@@ -95,7 +95,7 @@ class Gate:
 
     def _make_room(self, entry: tuple[int, threading.Lock]) -> bool:
         with self._lock:
-            if entry not in self._waiting:  # the gate was handed over at the very last moment
+            if entry not in self._waiting:  # the gate was handed over at the last moment
                 return True
             if time.monotonic() > self._narrow_until_s:
                 self._ceiling = self._most
@@ -127,7 +127,7 @@ class Gate:
 
 
 class NotConnected(Exception):
-    """No new connection could be made. others: how many of this process are open."""
+    """No new connection could be opened. others: how many this process has open."""
 
     def __init__(self, driver: Exception, others: int, *, crowded: bool) -> None:
         super().__init__(str(driver))
@@ -137,11 +137,11 @@ class NotConnected(Exception):
 
 
 class _DiedInThePool(StoreUnavailable):
-    """The server had closed the connection, most likely while it was idle: a new one may work."""
+    """The server closed the connection, most likely while it was idle: a new one may work."""
 
 
 def with_sqlalchemy(engine: Engine, kind: str) -> tuple[Connection, Transaction]:
-    """Begin a transaction of this kind. Without listeners to its events SQLAlchemy takes a quarter less for one."""
+    """Begin a transaction of this kind. SQLAlchemy needs a quarter less time for one without event listeners."""
     conn = engine.connect()
     try:
         _begin(conn.connection, kind)
@@ -152,7 +152,7 @@ def with_sqlalchemy(engine: Engine, kind: str) -> tuple[Connection, Transaction]
 
 
 def with_driver(engine: Engine) -> PoolProxiedConnection:
-    """Begin a write transaction for the driver itself."""
+    """Begin a write transaction on the driver's own connection."""
     pooled = engine.raw_connection()
     try:
         _begin(pooled, WRITE)
@@ -163,16 +163,16 @@ def with_driver(engine: Engine) -> PoolProxiedConnection:
 
 
 def on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
-    """Begin a transaction; if the pool's connections have died, on a new one. Nothing is lost yet at that point."""
+    """Begin a transaction, on a new connection if the pool's have died. At that point nothing is lost yet."""
     try:
         return begun(engine)
     except _DiedInThePool:
-        engine.dispose()  # the others that lie idle died as well
+        engine.dispose()  # the other idle ones have died, too
         return begun(engine)
 
 
 def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
-    """BEGIN, by the driver itself: through SQLAlchemy it costs three times as much."""
+    """Send BEGIN through the driver: through SQLAlchemy it costs three times as much."""
     driver: Any = pooled.driver_connection
     if isinstance(driver, sqlite3.Connection):
         if kind == LAZY:
@@ -186,14 +186,14 @@ def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
             raise
         pooled.invalidate(error)
         if getattr(error, "sqlstate", None) == UNANSWERED:
-            raise  # it would hardly answer on another one, and who began this has waited for long enough
+            raise  # it would hardly answer on another one, and the caller has waited long enough
         raise _DiedInThePool("the database closed the connection") from error
     driver.limit_s = ANSWER_S
     pooled.info[USED] = time.monotonic()
 
 
 def _relax(pooled: PoolProxiedConnection, driver: sqlite3.Connection) -> None:
-    """Until the connection is given back to the pool, commits need not wait for the disk."""
+    """Let commits not wait for the disk, until the connection is returned to the pool."""
     [level] = driver.execute("PRAGMA synchronous").fetchone()
     pooled.info[LEVEL] = level
     driver.execute(f"PRAGMA synchronous={min(level, 1)}")
@@ -201,10 +201,10 @@ def _relax(pooled: PoolProxiedConnection, driver: sqlite3.Connection) -> None:
 
 @contextmanager
 def ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
-    """Throw away, without a rollback, a connection that has become useless.
+    """Discard a connection that has become useless, without a rollback.
 
-    It may be closed, and a failing rollback would hide the first error. Or its server is the wrong one: a pooler that
-    is left within a transaction closes its own connection to that server, too, instead of giving it to the next client.
+    It may be closed, and a failing rollback would hide the first error. Or its server is the wrong one: a pooler left
+    within a transaction closes its own connection to that server, too, instead of giving it to the next client.
     """
     driver: Any = (holder if isinstance(holder, PoolProxiedConnection) else holder.connection).driver_connection
     try:
@@ -216,7 +216,7 @@ def ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
 
 
 def limit(conn: Connection, seconds: float) -> None:
-    """How long an answer of PostgreSQL may take in this transaction; SQLite answers within this process."""
+    """Limit how long PostgreSQL may take to answer in this transaction. SQLite runs within this process."""
     driver: Any = conn.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         driver.limit_s = seconds

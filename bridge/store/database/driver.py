@@ -1,8 +1,8 @@
-"""Run statements given as text, for work done once per event: 100 µs through SQLAlchemy, 5 µs with the driver itself.
+"""Run statements given as text, for work done once per event: 5 µs with the driver itself, 100 µs through SQLAlchemy.
 
-In a statement `?` stands for a value and `{now}` for the database's clock, the same for both databases. `{lock}` at the
-end locks the rows that are read; `{lock_free}` leaves out those that somebody else has locked. In a write transaction
-SQLite locks everything anyway. Everything that runs less often is written with SQLAlchemy.
+In a statement, `?` stands for a value and `{now}` for the database's clock, on both databases. `{lock}` at the end
+locks the rows read; `{lock_free}` also skips rows locked by others. In a write transaction SQLite locks everything
+anyway. Everything that runs less often is written with SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Row = tuple[Any, ...]
 
-_ROWS: Final = (64, 16, 8, 7, 6, 5, 4, 3, 2, 1)  # of one INSERT: few different texts, which SQLite keeps prepared
-_NAMES_MAX: Final = 4_096  # of one IN
+_ROWS: Final = (64, 16, 8, 7, 6, 5, 4, 3, 2, 1)  # per INSERT: few different statements, which SQLite keeps prepared
+_NAMES_MAX: Final = 4_096  # in one IN
 NOW: Final = {  # milliseconds since 1970 (bridge.store.clock)
     "sqlite": "bridge_now_ms()",
     "postgresql": "(extract(epoch from clock_timestamp()) * 1000)::bigint",
@@ -39,7 +39,7 @@ class Driver:
         self.dialect = dialect
 
     def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        """Execute a statement in the driver's form; the rows it returns, if any. PostgreSQL keeps it prepared."""
+        """Execute a statement in the driver's notation; return its rows, if any. PostgreSQL keeps it prepared."""
         cursor = self._cursor()
         if self.dialect == "sqlite":
             cursor.execute(statement, values)
@@ -48,13 +48,13 @@ class Driver:
         return cursor.fetchall() if cursor.description else []
 
     def ask(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
-        """The same, for a statement in the notation of this module."""
+        """Like `rows`, for a statement in the notation of this module."""
         return self.rows(spelled(statement, self.dialect), values)
 
     def ask_and(self, statement: str, values: Sequence[Any], then: str, more: Sequence[Any]) -> list[Row]:
-        """`ask`; if that returns a row, `then` is done as well, which has a condition. PostgreSQL answers once.
+        """Like `ask`; if it returns a row, also execute `then`, which has a WHERE. One round trip on PostgreSQL.
 
-        The rows are those of `then`, if it returns any, else those of the first statement.
+        Returns the rows of `then` if it has RETURNING, otherwise those of the first statement.
         """
         if self.dialect == "postgresql":
             return self.ask(_both(statement, then), (*values, *more))
@@ -63,7 +63,7 @@ class Driver:
         return also if _RETURNING in then else found
 
     def among(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
-        """Execute a statement with a list of names at `{names}`, after its other values."""
+        """Execute a statement with a list of names at `{names}`, which follows its other values."""
         found: list[Row] = []
         for start in range(0, len(names), _NAMES_MAX):
             piece = tuple(names[start : start + _NAMES_MAX])
@@ -75,7 +75,7 @@ class Driver:
         return found
 
     def insert(self, statement: str, rows: Sequence[Row]) -> list[Row]:
-        """`INSERT INTO … VALUES {rows} …` with some rows of values; the rows it returns."""
+        """Execute `INSERT INTO … VALUES {rows} …` with these rows of values; return its rows."""
         found: list[Row] = []
         start = 0
         for size in _ROWS:
@@ -86,7 +86,7 @@ class Driver:
         return found
 
     def many(self, statement: str, rows: Iterable[Row]) -> int:
-        """Execute a statement with each of these rows of values; how many rows of the database it changed."""
+        """Execute a statement with each of these rows of values; return how many database rows it changed."""
         cursor = self._cursor()
         cursor.executemany(spelled(statement, self.dialect), rows)
         return int(cursor.rowcount)
@@ -105,13 +105,13 @@ class Driver:
 
 
 def driver_of(conn: Connection) -> Driver:
-    """The driver within a transaction of SQLAlchemy's."""
+    """The driver within a SQLAlchemy transaction."""
     return Driver(conn.connection.driver_connection, conn.dialect.name)
 
 
 @cache
 def spelled(statement: str, dialect: str) -> str:
-    """A statement in the form that the driver takes."""
+    """A statement in the driver's notation."""
     text = statement.replace("{now}", NOW[dialect])
     for word, lock in _LOCKS.items():
         text = text.replace(word, lock if dialect == "postgresql" else "")

@@ -3,12 +3,12 @@
 SQLite and PostgreSQL behave alike here. The drivers are in autocommit mode and every transaction is begun explicitly
 (`bridge.store.database.begin`): BEGIN IMMEDIATE behind a fair gate on SQLite (a deferred one that upgrades to a write
 fails at once), BEGIN with its time limits in the same round trip on PostgreSQL, so that transaction-mode poolers work.
-A thread holds one connection at most and waits for none while it does. Where the server has fewer to spare than this
-process may use, its threads share what there is, and idle connections are given back.
-A pooled connection that died is noticed at its BEGIN, when nothing is lost yet, and replaced once. No wait for
-PostgreSQL's answer is without a limit (bridge.store.database.postgresql), and a sign that the server at the other end
-is no longer the one to talk to (it is silent, shut down or read-only) throws all connections away.
-Every driver error leaves as StoreUnavailable, StoreConflict or SchemaError (bridge.store.database.failures).
+A thread holds at most one connection, and never waits for another while it does. If the server has fewer to spare than
+this process may use, the threads share what there is, and idle connections are closed.
+A pooled connection that died is detected at its BEGIN, when nothing is lost yet, and replaced once. Every wait for
+PostgreSQL has a limit (bridge.store.database.postgresql), and any sign that the server is no longer the right one (it
+is silent, shut down or read-only) discards all connections.
+Every driver error is raised as StoreUnavailable, StoreConflict or SchemaError (bridge.store.database.failures).
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 
     from bridge.store.database.sqlite import File
 
-# What they log is raised as an error, too; without a handler Python would print it with its stack trace.
+# What they log is also raised as an error; without a handler, Python would print it with its stack trace.
 for _library in ("sqlalchemy", "psycopg"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
-NARROW_S: Final = 30.0  # how long no further connection is tried, after one could not be made
-IDLE_S: Final = 6.0  # after which a connection is given back; a process that does anything keeps the one it uses
+NARROW_S: Final = 30.0  # how long no further connection is tried after one failed
+IDLE_S: Final = 6.0  # after which an idle connection is closed; a busy process keeps the one it uses
 _AGAIN_S: Final = 0.1  # between two tries for the first connection
-_TRIES: Final = 5  # of one transaction that meets conflicts
+_TRIES: Final = 5  # for one transaction that meets conflicts
 
 
 class Store:
-    """One database. Thread-safe, and usable on both sides of a fork: a child starts with connections of its own."""
+    """One database. Thread-safe, and usable on both sides of a fork: a child opens connections of its own."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Store:
         still_open: Callable[[], int] = int,
         patience_s: float = WAIT_S,
     ) -> None:
-        """gate: makes that of SQLite's writers, or of all that use a server. still_open: how many connections are."""
+        """gate: makes the gate for SQLite's writers, or all users of a server. still_open: counts open connections."""
         self.engine = engine
         self.dialect = engine.dialect.name  # sqlite | postgresql
         self._file = file
@@ -75,7 +75,7 @@ class Store:
 
     @contextmanager
     def read(self, *, quick: bool = False) -> Iterator[Connection]:
-        """A read transaction on one snapshot. quick: a caller waits, so give a server up that does not answer soon."""
+        """A read transaction on one snapshot. quick: a caller waits, so give up soon if the server does not answer."""
         self._demand_usable()
         with translated(self.engine), self._transaction(READ, quick=quick) as conn:
             yield conn
@@ -84,23 +84,23 @@ class Store:
     def write(self, *, durable: bool = True, quick: bool = False) -> Iterator[Connection]:
         """A write transaction, committed at the block's end.
 
-        durable: it is on the disk by then; otherwise a power cut may take it back, but no crash of this process can,
-        nor a power cut after any later durable commit. quick: as of `read`. After StoreUnavailable at the very end,
-        nobody knows whether it was committed.
+        durable: it is on disk by then; otherwise a power cut may undo it, but neither a crash of this process nor a
+        power cut after a later durable commit can. quick: as for `read`. If the commit itself raises StoreUnavailable,
+        it is unknown whether it happened.
         """
         self._demand_usable()
         with translated(self.engine), self._transaction(WRITE if durable else LAZY, quick=quick) as conn:
             yield conn
-        self._file.demand()  # only now is it known that what was committed can be found
+        self._file.demand()  # only now is it certain that what was committed can be found
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
-        """A write transaction of the driver itself, without SQLAlchemy's cost, before others that wait: for acks."""
+        """A write transaction on the driver itself, without SQLAlchemy's cost and ahead of those waiting: for acks."""
         self._demand_usable()
         with (
             translated(self.engine),
             self._begun(begin.with_driver, first=True) as pooled,
-            closing(pooled),  # which rolls back what was not committed
+            closing(pooled),  # closing rolls back what was not committed
             begin.ended(pooled),
         ):
             yield Driver(pooled.driver_connection, self.dialect)
@@ -108,7 +108,7 @@ class Store:
         self._file.demand()
 
     def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """Run `work` in a write transaction, and again if it meets a deadlock or a serialization failure."""
+        """Run `work` in a write transaction, and retry it after a deadlock or a serialization failure."""
         for _ in range(_TRIES - 1):
             with suppress(StoreConflict), self.write(durable=durable) as conn:
                 return work(conn)
@@ -116,7 +116,7 @@ class Store:
             return work(conn)
 
     def run_driver(self, work: Callable[[Driver], T]) -> T:
-        """Run `work` as `run` does, in a transaction of `driver`."""
+        """Like `run`, in a transaction of `driver`."""
         for _ in range(_TRIES - 1):
             with suppress(StoreConflict), self.driver() as driver:
                 return work(driver)
@@ -124,17 +124,17 @@ class Store:
             return work(driver)
 
     def demand_file(self) -> None:
-        """StoreGone unless the path of an embedded database still leads to the file that is open."""
+        """Raise StoreGone unless the path of an embedded database still leads to the open file."""
         self._file.demand()
 
     def close(self) -> None:
-        """Close the idle connections. The store stays usable and would open new ones."""
+        """Close the idle connections. The store stays usable: it opens new ones when needed."""
         self._after_fork()
         self.engine.dispose()
         self._file.close()
 
     def give_back(self) -> None:
-        """Close connections to a server that have been idle for some seconds: other processes may have none."""
+        """Close server connections that have been idle for some seconds: other processes may have none."""
         if self.dialect == "postgresql":
             from bridge.store.database import postgresql  # noqa: PLC0415 - loaded long since, but not with SQLite
 
@@ -166,9 +166,9 @@ class Store:
 
     @contextmanager
     def _begun(self, begun: Callable[[Engine], T], *, first: bool = False, reads: bool = False) -> Iterator[T]:
-        """Begin a transaction when it is this thread's turn; SQLite lets in as many as read, at any time.
+        """Begin a transaction when it is this thread's turn; SQLite admits any number of readers at any time.
 
-        If the server has no more connections, it is another thread's turn; if this process does not even have one, the
+        If the server has no more connections, the turn passes to another thread; if this process has none at all, the
         server is asked again until patience ends.
         """
         until_s = time.monotonic() + self._patience_s
@@ -192,14 +192,14 @@ class Store:
 def open(  # noqa: A001 - read as store.open
     url: str, *, clock: Callable[[], int] | None = None, pool_size: int = 5, patience_s: float = 0.0
 ) -> Store:
-    """A store for a database URL. Connects to nothing yet.
+    """A store for a database URL. It does not connect yet.
 
-    clock: milliseconds since 1970, instead of this machine's clock, for a database inside this process (SQLite).
-    patience_s: how long to ask a server that has no connection to spare (at least as long as any write waits).
+    clock: returns milliseconds since 1970, in place of this machine's clock, for a database in this process (SQLite).
+    patience_s: how long to keep asking a server that has no connection to spare (at least as long as any write waits).
     """
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the second for a port that is none
+    except (ArgumentError, ValueError):  # ValueError: the port is invalid
         raise StoreError(f"DATABASE_URL is not a URL such as {EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite":
         engine, file = sqlite.engine(parsed, clock or system_ms, pool_size)

@@ -1,9 +1,9 @@
-"""Map the drivers' errors, in one place, to the three errors that a caller can act on.
+"""Map all drivers' errors to the three errors that a caller can act on.
 
-StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction may
-be run again at once (deadlock, serialization, a statement that is not prepared any more). SchemaError: migrate.
-Anything else is an error of this program, and is raised as it is.
-The messages hold only the driver's first line: what follows may quote values.
+StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction can
+be retried at once (deadlock, serialization failure, a statement no longer prepared). SchemaError: migrate.
+Anything else is a bug in this program, and is raised unchanged.
+Messages contain only the driver's first line, because the rest may quote values.
 The drivers' classes are taken from the engine (PEP 249 gives them the same names), so only the driver in use is loaded.
 """
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
     from bridge.errors import StoreError
 
-UNANSWERED: Final = "08006"  # connection_failure: our own limit was over (bridge.store.database.postgresql)
+UNANSWERED: Final = "08006"  # connection_failure: our own time limit expired (bridge.store.database.postgresql)
 _OVER: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})  # read-only; shutting down, starting up
 _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-_UNPREPARED: Final = frozenset({"26000", "42P05"})  # a prepared statement is not there, or is there already
-_CACHED_PLAN: Final = "cached plan"  # how 0A000 says that a migration changed what a prepared statement returns
+_UNPREPARED: Final = frozenset({"26000", "42P05"})  # a prepared statement is missing, or exists already
+_CACHED_PLAN: Final = "cached plan"  # the words of 0A000 when a migration changed what a prepared statement returns
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
-_LOCKED: Final = "55P03"  # a lock did not come free within lock_timeout
+_LOCKED: Final = "55P03"  # a lock did not become free within lock_timeout
 _SQLITE_SCHEMA: Final = ("no such table", "no such column", "has no column named")
 _OUR_ERROR: Final = ("IntegrityError", "ProgrammingError", "DataError", "NotSupportedError")
 MIGRATE: Final = "the database's tables are not those of this release: run `python -m bridge migrate`"
 
-READ_ONLY: Final = "session is read-only"  # how libpq says that it found no server that takes writes
+READ_ONLY: Final = "session is read-only"  # libpq's words when it found no server that accepts writes
 _SENTENCES: Final = {
     "42501": (
         "the database forbids what the bridge has to do ({}): make the role of DATABASE_URL the owner of the bridge's"
@@ -50,7 +50,7 @@ _SENTENCES: Final = {
     "53100": "the database server has no room left on its disk ({}): make room there",
 }
 
-# How servers and poolers say that they have no connection to spare; there is no code where none was made.
+# How servers and poolers say that they have no connection to spare; without a connection there is no error code.
 _CROWDED: Final = re.compile(
     r"too many (?:clients|connections|database connections)|connection slots|no more connections|query_wait_timeout"
     r"|max(?:imum)? ?client|max clients|connection limit",
@@ -59,15 +59,15 @@ _CROWDED: Final = re.compile(
 
 
 def forbidden(reason: str) -> str:
-    """The sentence for a missing privilege. reason: as the server gives it."""
+    """The sentence for a missing privilege. reason: the server's own."""
     return _SENTENCES["42501"].format(reason)
 
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Turn the errors of SQLAlchemy and of the engine's driver into errors of the store.
+    """Turn errors of SQLAlchemy and the engine's driver into errors of the store.
 
-    If the error says that the other connections of the pool are useless, too, they are closed.
+    If the error shows that the pool's other connections are useless, too, they are closed.
     """
     driver: Any = engine.dialect.dbapi
     try:
@@ -85,12 +85,12 @@ def translated(engine: Engine) -> Iterator[None]:
 
 
 def is_over(error: BaseException | None) -> bool:
-    """Whether the server is useless on any connection from now on: the next one may reach another server."""
+    """Whether every connection to this server is useless from now on: a new one may reach another server."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
 
 
 def _is_unprepared(error: BaseException | None) -> bool:
-    """Whether what was prepared on a connection is of no use any more; on a new one it is."""
+    """Whether a connection's prepared statements have become useless; those of a new connection work."""
     code = getattr(error, "sqlstate", None)
     return code in _UNPREPARED or (code == "0A000" and _CACHED_PLAN in str(error))
 

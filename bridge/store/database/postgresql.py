@@ -1,9 +1,9 @@
-"""PostgreSQL's connections, none of which waits for an answer without a limit of our own.
+"""PostgreSQL's connections, which never wait for an answer longer than a limit of our own.
 
-There may be a pooler or a proxy between the bridge and the server: it goes on acknowledging packets when the server
-behind it is gone, so TCP's keep-alives notice nothing, and no time limit of the server can reach us. After our own
-limit the connection is closed and `Unanswered` is raised; nobody knows then whether a COMMIT was done.
-Imported only where the database is PostgreSQL.
+A pooler or proxy between the bridge and the server continues to acknowledge packets when the server behind it is gone,
+so TCP keep-alives detect nothing, and no time limit of the server can reach us. After our own limit the connection is
+closed and `Unanswered` is raised; it is then unknown whether a COMMIT happened.
+Imported only if the database is PostgreSQL.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PROMPT_S: Final = 3  # for what takes the server no time: letting us in (at each of its addresses), BEGIN, ROLLBACK
-_CONNECT_MOST_S: Final = 12  # where the URL has a limit of its own
-_EXTRA_S: Final = 1.0  # for one more connection to be let in, while others work (a pooler lets it wait in a queue)
-_POOL: Final = "bridge_pool"  # the pool that a connection was made for
-_PLANS_S: Final = 10.0  # how long a plan is kept: it was made for tables of another size
-_IF_TOLD: Final = sys.maxsize  # prepare what asks for it, and nothing because it came so often
+PROMPT_S: Final = 3  # for what takes the server no time: accepting us (at each of its addresses), BEGIN, ROLLBACK
+_CONNECT_MOST_S: Final = 12  # if the URL sets its own limit
+_EXTRA_S: Final = 1.0  # for one more connection to be accepted while others work (a pooler may queue it)
+_POOL: Final = "bridge_pool"  # the pool that a connection was opened for
+_PLANS_S: Final = 10.0  # how long a plan is kept: tables grow, and it was made for their former size
+_IF_TOLD: Final = sys.maxsize  # prepare only statements that ask for it, however often the others run
 
 _LIMITS: Final = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
 _IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout"
 _READS: Final = f"{_IDLE} = 30000"
-_WRITES: Final = f"{_IDLE} = 10000"  # a client that the server no longer hears must not keep its locks for long
+_WRITES: Final = f"{_IDLE} = 10000"  # a client that the server no longer hears from must not keep its locks for long
 _SETTLED: Final = {  # whatever the URL says
     "autocommit": True,
-    "prepare_threshold": None,  # until it is known that no pooler stands in between
+    "prepare_threshold": None,  # until it is known that there is no pooler in between
     "client_encoding": "utf8",
 }
 _CONNECT: Final = {
@@ -62,8 +62,8 @@ _CONNECT: Final = {
 
 
 def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
-    """The engine of a PostgreSQL URL, and its connections. patience_s: for one that waits in a pooler's queue."""
-    schemas = url.query.get("schema")  # ours, not the driver's; a session's own setting would get lost in a pooler
+    """The engine for a PostgreSQL URL, and its connections. patience_s: for a connection in a pooler's queue."""
+    schemas = url.query.get("schema")  # our option, not the driver's; a pooler would lose a session's setting
     path = f"; SET LOCAL search_path = {search_path(str(schemas))}" if schemas else ""
     url = url.difference_update_query(["schema"])
     if "+" not in url.drivername:
@@ -97,7 +97,7 @@ def _do_connect(
 
 
 def _listen_to_pool(engine: Engine, path: str) -> None:
-    """Prepare each new connection for its transactions, and throw those away that no pool wants back."""
+    """Prepare each new connection for its transactions, and discard those that no pool takes back."""
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Watched, record: Any) -> None:
@@ -107,17 +107,17 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
     def take_back(connection: Watched | None, record: Any) -> None:
         if connection is not None:
             connection.limit_s = PROMPT_S
-            if record.info.get(_POOL) is not engine.pool:  # that pool was thrown away while this one was at work
+            if record.info.get(_POOL) is not engine.pool:  # that pool was discarded while this connection was in use
                 record.invalidate()
 
     @event.listens_for(engine, "handle_error")
     def keep_the_others(context: ExceptionContext) -> None:
-        context.invalidate_pool_on_disconnect = False  # by the wall clock, which may jump; see `translated`
+        context.invalidate_pool_on_disconnect = False  # that goes by the wall clock, which may jump; see `translated`
 
 
 def _begins(connection: Watched, path: str) -> dict[str, str]:
-    """How a connection's transactions begin: with their limits, which a pooler would lose between them."""
-    lax = connection.lax  # a commit would be answered before it is on the disk
+    """How a connection's transactions begin: each with its limits, which a pooler would lose between transactions."""
+    lax = connection.lax  # a commit would be answered before it is on disk
     newer = connection.info.server_version >= 170_000
     limits = _LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
     return {
@@ -128,9 +128,9 @@ def _begins(connection: Watched, path: str) -> dict[str, str]:
 
 
 class Made:
-    """The connections that were made, for as long as they are used. Thread-safe, which a WeakSet is not.
+    """The connections opened so far, as long as they are in use. Thread-safe, unlike a WeakSet.
 
-    prepares: whether statements may be kept prepared, as far as is known.
+    prepares: whether statements may be kept prepared, as far as known.
     """
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ class Made:
 
 
 def close_idle(engine: Engine, before_s: float) -> None:
-    """Close those that were last used before then. Under the queue's lock no other thread takes one meanwhile."""
+    """Close idle connections last used before then. The queue's lock keeps other threads from taking one meanwhile."""
     queue: Any = engine.pool._pool  # type: ignore[attr-defined]  # noqa: SLF001 - the pool has no other way
     with queue.mutex:
         for record in tuple(queue.queue):
@@ -159,22 +159,22 @@ def close_idle(engine: Engine, before_s: float) -> None:
 class Unanswered(psycopg.OperationalError):
     """The database gave no answer in time, and the connection is closed."""
 
-    sqlstate = UNANSWERED  # what the server would say if it could
+    sqlstate = UNANSWERED  # the code that the server would give if it could
 
 
 class Watched(psycopg.Connection[Any]):
-    """A connection that closes itself when an answer takes longer than `limit_s`, which its user sets after BEGIN.
+    """A connection that closes itself if an answer takes longer than `limit_s`, which its user sets after BEGIN.
 
-    Everything that psycopg waits for on an open connection (statements, BEGIN, COMMIT, ROLLBACK) comes through `wait`.
+    Every wait of psycopg on an open connection (statements, BEGIN, COMMIT, ROLLBACK) goes through `wait`.
     """
 
     limit_s: float = PROMPT_S
-    lax: bool = False  # whether the server answers a commit before it is on the disk
+    lax: bool = False  # whether the server answers a commit before it is on disk
     made: Made | None = None
     _planned_s: float = 0.0
 
     def begin(self, statement: str) -> None:
-        """Begin a transaction. Every few seconds all that is kept prepared is planned anew, because tables grow."""
+        """Begin a transaction. Every few seconds, prepared statements are planned again, because tables grow."""
         now_s = time.monotonic()
         if self.prepare_threshold is not None and now_s - self._planned_s > _PLANS_S:
             statement, self._planned_s = f"{statement}; DISCARD PLANS", now_s
@@ -185,20 +185,20 @@ class Watched(psycopg.Connection[Any]):
         try:
             return super().wait(gen, *args, **options)
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - psycopg has no public name for it
-            self.close()  # sends nothing that has to be answered
+            self.close()  # sends nothing that needs an answer
             raise Unanswered(f"it gave no answer for {self.limit_s:g} s") from None
         except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
             if self.made is not None:
-                self.made.prepares = False  # a pooler that did not betray itself (see `_connect`)
+                self.made.prepares = False  # a pooler that did not reveal itself (see `_connect`)
             raise
 
 
 def _connect(made: Made, answer_s: float, args: list[Any], options: dict[str, Any]) -> Watched:
     """A new connection that has answered once.
 
-    answer_s: for its first answer. A pooler in session mode lets everybody in, and answers when one of its few is free.
-    One in transaction mode gives each transaction another server process, which does not have what an earlier one
-    prepared. It betrays itself: the number of a process that it names at first is its own, for requests to cancel.
+    answer_s: limit for the first answer. A pooler in session mode accepts everybody, and answers once one of its few
+    connections is free. In transaction mode it gives each transaction another server process, without the statements
+    that an earlier one prepared. It reveals itself: the process id it first reports is its own, for cancel requests.
     """
     connection = _connected(*args, **options)
     try:
@@ -216,7 +216,7 @@ def _connect(made: Made, answer_s: float, args: list[Any], options: dict[str, An
 
 
 def _connected(*args: Any, **options: Any) -> Watched:
-    """A new connection. The URL's own time limit counts, if it sets one."""
+    """A new connection. If the URL sets a time limit, that one is used, up to _CONNECT_MOST_S."""
     limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
     options["connect_timeout"] = limit_s if 0 < limit_s < most_s else most_s
     try:
@@ -231,8 +231,8 @@ def _connected(*args: Any, **options: Any) -> Watched:
 
 
 def _takes_writes(made: Watched) -> bool:
-    """Ask the server itself: pgbouncer repeats what it was told once, even after that server was promoted."""
-    made.execute("BEGIN")  # if it takes none, pgbouncer is left within it (see `ended`)
+    """Ask the server itself: pgbouncer repeats what it heard once, even after that server was promoted."""
+    made.execute("BEGIN")  # if it accepts no writes, pgbouncer is left within this transaction (see `ended`)
     row = made.execute("SHOW transaction_read_only").fetchone()
     if row is None or row[0] != "off":
         made.close()
@@ -243,10 +243,10 @@ def _takes_writes(made: Watched) -> bool:
 
 # --------------------------------------------------------------------------- a database whose encoding lacks characters
 
-# Old servers and old dumps make databases in LATIN1 and the like. A character that the encoding has is stored as it is,
-# as earlier releases wrote it; any other one is U+001A, its number in hex, and ";", and is read back. The same string
-# is always written in the same way, so that keys are found.
-_WHOLE: Final = ("UTF8", "SQL_ASCII")  # the first has every character, the second stores bytes as they come
+# Old servers and old dumps make databases in LATIN1 and similar encodings. A character that the encoding has is stored
+# unchanged, as earlier releases did; any other is written as U+001A, its code point in hex and ";", and decoded when
+# read. The same string is always written in the same way, so that keys are found.
+_WHOLE: Final = ("UTF8", "SQL_ASCII")  # the first has every character, the second stores bytes unchanged
 _MARK: Final = "\x1a"
 _ESCAPE: Final = re.compile("\x1a([0-9a-f]{1,6});")
 _CODECS: Final = {
@@ -257,7 +257,7 @@ _CODECS: Final = {
 
 
 def _adapt(connection: psycopg.Connection[Any]) -> None:
-    """Make a connection write and read every string, if its database could not by itself."""
+    """Let a connection write and read every string, if its database's encoding lacks characters."""
     name = (connection.pgconn.parameter_status(b"server_encoding") or b"UTF8").decode()
     if name in _WHOLE:
         return
@@ -269,7 +269,7 @@ def _adapt(connection: psycopg.Connection[Any]) -> None:
 
 
 def escaped(text: str, codec: str) -> str:
-    """The string in characters that the encoding has."""
+    """The string, using only characters of the encoding."""
     if text.isascii() and _MARK not in text:
         return text
     return "".join(_escaped(character, codec) for character in text)
@@ -287,7 +287,7 @@ def _escaped(character: str, codec: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """What `escaped` was given; a string that it never made stays as it is."""
+    """Undo `escaped`; a string that it did not make stays unchanged."""
     return _ESCAPE.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), text) if _MARK in text else text
 
 

@@ -1,7 +1,7 @@
-"""SQLite's engine, and its file. Only this module opens it: privately, and always the file that was opened first.
+"""SQLite's engine and its file. Only this module opens the file: privately, and always the one that was opened first.
 
-One connection is kept that does nothing, so that the log beside the file stays the same one for as long as this process
-has any connection: closing the last one would remove it.
+One connection is kept open and unused, so that the log beside the file stays the same as long as this process has any
+connection: closing the last one would remove the log.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PRAGMAS: Final = ("synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "
 
 
 def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, File | NoFile]:
-    """The engine of a SQLite URL, and what watches its file."""
+    """The engine for a SQLite URL, and the watcher of its file."""
     path = sqlite_file(str(url))
     file: File | NoFile = NoFile() if path is None else File(path)
     in_memory = url.database in (None, "", ":memory:")
@@ -44,7 +44,7 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
         poolclass=QueuePool,
         pool_size=1 if in_memory else pool_size,
         max_overflow=0 if in_memory else pool_size,
-        pool_use_lifo=True,  # each has a cache of its own: the one that was used last has the pages
+        pool_use_lifo=True,  # each has its own cache, and the one used last has the pages
         pool_timeout=WAIT_S,
         connect_args={"isolation_level": None, "timeout": WAIT_S, "check_same_thread": False},
         hide_parameters=True,
@@ -72,7 +72,7 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
 
 
 class NoFile:
-    """Stands for the file of a database that has none to watch: a server's, or one in memory. Nothing can be gone."""
+    """Stands in for the file of a database without one to watch: on a server or in memory. Nothing can be gone."""
 
     def connect(self, connect: Connect, name: str) -> sqlite3.Connection:
         return connect(name)
@@ -83,7 +83,7 @@ class NoFile:
 
 
 class File:
-    """The file of a SQLite database, and the only way to it. Thread-safe."""
+    """The file of a SQLite database, and the only way to open it. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,7 +93,7 @@ class File:
         self.demand_not_gone = self._watch.demand_not_gone
 
     def connect(self, connect: Connect, name: str) -> sqlite3.Connection:
-        """A new connection; StoreGone where it would lead to another file than the first one."""
+        """A new connection. Raises StoreGone if it would lead to a file other than the first one."""
         with self._lock:
             if self._kept is None:
                 self._kept = self._first(connect, name)
@@ -112,7 +112,7 @@ class File:
         connection = _opened(connect, name)
         try:
             write_ahead(connection)
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # which opens the log
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a read opens the log
             self._watch.begin(before)
         except BaseException:
             connection.close()
@@ -120,9 +120,9 @@ class File:
         return connection
 
     def demand(self) -> None:
-        """StoreGone, now and from now on, unless the path leads to the open file.
+        """Raise StoreGone, now and from now on, unless the path leads to the open file.
 
-        The log is moved each time: a transaction that was open at the first time may have kept it, or written to it.
+        The log is merged each time: a transaction open at the first time may have prevented it, or written more.
         """
         try:
             self._watch.demand()
@@ -131,16 +131,16 @@ class File:
             raise
 
     def _complete(self) -> None:
-        """Move the log into the file that was left: it is whole then, wherever it went.
+        """Merge the log into the old file, so that the file is complete, wherever it was moved.
 
-        The log, which stays at the path, is empty then; otherwise SQLite would read it into whatever file is put there.
+        The log stays at the path, but empty; otherwise SQLite would replay it into whatever file is put there.
         """
         with self._lock, suppress(sqlite3.Error):
             if self._kept is not None:
                 self._kept.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def forget(self) -> None:
-        """Leave to the parent process, after a fork, what it has open."""
+        """After a fork, leave the open connections to the parent process."""
         self._lock = threading.Lock()
         self._kept = None
         self._watch.end()
@@ -156,14 +156,14 @@ class File:
 
 
 def _opened(connect: Connect, name: str) -> sqlite3.Connection:
-    """Open a file that is there: SQLite's own way would put an empty one in the place of one that vanished."""
+    """Open an existing file: by default, SQLite would create an empty one in place of a file that vanished."""
     if name.startswith("file:"):
         return connect(name)
     return connect(f"file:{quote(os.fsencode(name))}?mode=rw", uri=True)
 
 
 def write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. The switch itself does not wait for SQLite's lock, so it is tried again."""
+    """Switch to the write-ahead log. The switch does not wait for SQLite's lock, so it is retried."""
     for _ in range(50):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
