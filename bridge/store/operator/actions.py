@@ -1,6 +1,6 @@
-"""What a person may do to a goal: send it (again) or cancel it. Each action is one guarded statement.
+"""A person's actions on a goal: send it (again) or cancel it. Each action is one guarded statement.
 
-Sending again is safe: a goal that was not delivered goes back to `pending`; a delivered one makes a new generation with
+Sending again is safe: a goal that was not delivered returns to `pending`; a delivered one gets a new generation with
 its own key (`…#2`), once, however often somebody clicks. A goal in flight belongs to the worker that holds its lease:
 the answer says so, and there is no race.
 """
@@ -27,16 +27,16 @@ class Retried(StrEnum):
     """The result of a request to send a goal."""
 
     QUEUED = "queued"  # it is pending and due now
-    AGAIN = "again"  # a new generation is pending: `goal_id` is its
-    ALREADY = "already"  # it was sent again before: `goal_id` is that generation's
-    DELIVERED = "delivered"  # nothing done: it was delivered, and sending it again has to be confirmed
-    REROUTED = "rerouted"  # it has no visitor, so its event is routed again, which looks for one
+    AGAIN = "again"  # a new generation is pending, with this `goal_id`
+    ALREADY = "already"  # it was sent again before, as the generation with this `goal_id`
+    DELIVERED = "delivered"  # nothing done: it was delivered, and sending it again needs confirmation
+    REROUTED = "rerouted"  # it has no visitor, so its event is routed again to look for one
     NO_VISITOR = "no_visitor"  # nothing done: it has no visitor, and its event's body is gone
     UNDER_WAY = "under_way"  # nothing done: it is being sent, or DataFast is asked whether it arrived
     WAITS = "waits"  # nothing done: it is parked until its visitor is known
-    DRY = "dry"  # nothing done: of a test event, never sent
-    LOOKED_FOR = "looked_for"  # a dry rule made it: now it waits for its visitor, or found that there is none
-    OVER_AGE = "over_age"  # nothing done: what a dry rule gathered is older than max_age
+    DRY = "dry"  # nothing done: goals of test events are never sent
+    LOOKED_FOR = "looked_for"  # a dry rule made it: it now waits for its visitor, or none was found
+    OVER_AGE = "over_age"  # nothing done: a dry rule made it, and it is older than max_age
     UNKNOWN = "unknown"  # there is no such goal
 
 
@@ -92,7 +92,7 @@ _GATHERED: Final = and_(goals.c.state == "dry", goals.c.reason == parking.DRY_RU
 
 
 def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, Any]) -> Retried:
-    """Its visitor has not been looked for since it was made; without one, it waits as if it were made now."""
+    """Look for its visitor, which nobody has done since it was made; without one, it waits as if it were made now."""
     now = read_ms(conn)
     values = _fresh(row, now) | given
     if row.visitor is None:
@@ -120,7 +120,7 @@ def _still(row: Row[*tuple[Any, ...]]) -> tuple[ColumnElement[bool], ColumnEleme
 
 
 def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
-    """A goal as if it had never been tried: with all attempts left, and its whole `max_age` counted from now."""
+    """The values of a goal never tried: with all attempts left, and its full `max_age` counted from now."""
     return {
         "state": GoalState.PENDING.value,
         "reason": "by_hand",
@@ -139,7 +139,7 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
 
 
 def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
-    """The same goal is sent: as far as anybody knows, it was never delivered."""
+    """Send the same goal: as far as is known, it was never delivered."""
     if row.visitor is None and row.kind not in IDEMPOTENT:
         return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
     conn.execute(update(goals).where(*_still(row)).values(_fresh(row, read_ms(conn))))
@@ -147,7 +147,7 @@ def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
 
 
 def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retried, int]:
-    """A copy with the next key. A second click finds that key taken and makes none."""
+    """Make a copy with the next key. A second click finds that key taken and makes none."""
     generation = row.generation + 1
     base = row.once_key if row.generation == 1 else row.once_key.rpartition("#")[0]
     now = read_ms(conn)

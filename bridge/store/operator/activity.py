@@ -1,8 +1,8 @@
 """One page of events, goals or deliveries for any filter, without scanning a whole table.
 
-Most columns have no index of their own, and a filter may match nothing, or only what is old. So rows are looked at in
-the order of their ids, some at a time, until the page is full or enough has been looked at; the page says how far it
-came, and the next one goes on there. Rare values that an index covers (events in quarantine, a source that sent little,
+Most columns have no index of their own, and a filter may match nothing, or only old rows. So rows are examined in the
+order of their ids, some at a time, until the page is full or enough have been examined; the page says how far it got,
+and the next one continues there. Rare values that an index covers (events in quarantine, a source that sent little,
 held goals) are found immediately, however old they are. Columns are compared in a form that no index covers, so that no
 statement costs more than the rows it should examine. Nothing here writes.
 """
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
     Within = Callable[[Column[int]], ColumnElement[bool]]
 
 PAGE: Final = 50
-LOOKED_MAX: Final = 20_000  # rows whose columns are compared for a page
+LOOKED_MAX: Final = 20_000  # rows examined per page
 BODIES_STEP: Final = 2_000  # events whose bodies are searched at a time
 NEW_MAX: Final = 99
-_FIRST: Final = 500  # rows: most pages need no more
-_NEXT: Final = 1_000  # rows after one, of which the new ones are counted
-_STEP_MAX: Final = 4_000  # where few match, each step is twice as long as the one before
-_FEW: Final = 1_000  # rows with a value: if there are no more, all of them are looked at
-_SOURCES_MAX: Final = 40  # that are asked for a rare verdict
-_OUT_OF_ORDER: Final = 500  # rows that may have come in another order than that of their ids
+_FIRST: Final = 500  # rows in the first step: enough for most pages
+_NEXT: Final = 1_000  # rows after a given one, among which new ones are counted
+_STEP_MAX: Final = 4_000  # if few match, each step is twice as long as the one before
+_FEW: Final = 1_000  # rows with a value: if there are no more than this, all are examined
+_SOURCES_MAX: Final = 40  # sources that are searched for a rare verdict
+_OUT_OF_ORDER: Final = 500  # rows that may have arrived in another order than their ids'
 _SLACK_MS: Final = 3_600_000
-_BATCH: Final = 2 << 20  # bytes of bodies in memory at a time
+_BATCH: Final = 2 << 20  # bytes of bodies in memory at once
 
 EVENTS: Final = "events"
 GOALS: Final = "goals"
 DELIVERIES: Final = "deliveries"
-UNDER_WAY: Final = "under_way"  # a delivery without an outcome yet
+UNDER_WAY: Final = "under_way"  # a delivery that has no outcome yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which rows to list; None: all. before, after: the id that all rows of a page come before, or after.
+    """Which rows to list; None: all. before, after: list only rows before, or after, this id.
 
-    state: of an event or a goal; of a delivery its outcome. type, verdict: of an event. name and what follows: of a
-    goal; of an event, one of its goals. reason: a part of it.
+    state: of an event or a goal; for a delivery, its outcome. type, verdict: of an event. name and the fields after it:
+    of a goal; for an event, of any of its goals. reason: a part of it.
     """
 
     source: str | None = None
@@ -74,22 +74,22 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ListedDelivery:
-    """One attempt to send a goal, or one look whether it arrived, with its goal."""
+    """One attempt to send a goal, or one check whether it arrived, with its goal."""
 
     attempt: AttemptLine
     goal: GoalLine
 
     @property
     def id(self) -> int:
-        """Of the attempt."""
+        """The id of the attempt."""
         return self.attempt.id
 
 
 @dataclass(frozen=True, slots=True)
 class ActivityPage:
-    """Rows, the newest first. looked: how many ids were looked at.
+    """Rows, newest first. looked: how many ids were examined.
 
-    reached: down to this id (after a row: up to it) everything was looked at; None: nothing is left beyond.
+    reached: everything down to this id (with `after`: up to it) was examined; None: nothing is left beyond.
     """
 
     rows: tuple[Any, ...]
@@ -99,7 +99,7 @@ class ActivityPage:
 
 @dataclass(frozen=True, slots=True)
 class MatchCount:
-    """How many rows match, by state. reached: as for a page."""
+    """How many rows match, by state. reached: as for `ActivityPage`."""
 
     by_state: dict[str, int]
     reached: int | None
@@ -113,7 +113,7 @@ class MatchCount:
 def page(
     conn: Connection, kind: str, wanted: Wanted, size: int = PAGE, enough: Callable[[], bool] = lambda: False
 ) -> ActivityPage:
-    """The next rows that match. enough: whether to stop before LOOKED_MAX rows were looked at."""
+    """The next rows that match. enough: whether to stop before LOOKED_MAX rows have been examined."""
     of, down = _KINDS[kind], wanted.after is None
     found: list[Any] = []
     looked, reached = 0, None
@@ -132,7 +132,7 @@ def page(
 
 
 def count(conn: Connection, kind: str, wanted: Wanted, enough: Callable[[], bool] = lambda: False) -> MatchCount:
-    """How many rows match, as far as a page would look for them."""
+    """How many rows match, as far as a page would examine them."""
     of, looked, reached, found = _KINDS[kind], 0, None, Counter[str]()
     for step in _steps(conn, of, wanted):
         query = of.select.with_only_columns(of.state, func.count()).where(*step.filter).group_by(of.state)
@@ -146,19 +146,19 @@ def count(conn: Connection, kind: str, wanted: Wanted, enough: Callable[[], bool
 
 
 def newer(conn: Connection, kind: str, wanted: Wanted, after: int) -> int:
-    """How many rows match that came after this one: at most NEW_MAX, and only of the next ones."""
+    """How many rows after this one match: at most NEW_MAX, and only among the next ones."""
     of, within = _KINDS[kind], _between(after + 1, after + 1 + _NEXT)
     ids = of.select.with_only_columns(of.id).where(within(of.id), *of.filter(wanted, within))
     return conn.execute(select(func.count()).select_from(ids.limit(NEW_MAX).subquery())).scalar_one()
 
 
 def newest_id(conn: Connection, kind: str) -> int:
-    """The id of the newest row; 0: there is none."""
+    """The id of the newest row; 0 if there is none."""
     return conn.execute(select(func.max(_KINDS[kind].id))).scalar() or 0
 
 
 def sources(conn: Connection) -> list[str]:
-    """The sources that ever sent something, or tried to: some more than are asked for a rare verdict, at most."""
+    """The sources that ever sent something, or tried to: at most some more than are searched for a rare verdict."""
     return list(conn.execute(select(source_counters.c.source).limit(_SOURCES_MAX + 1)).scalars())
 
 
@@ -168,7 +168,7 @@ def sources(conn: Connection) -> list[str]:
 def search_bodies(
     conn: Connection, wanted: Wanted, needles: Sequence[bytes], enough: Callable[[], bool] = lambda: False
 ) -> ActivityPage:
-    """Of the next BODIES_STEP events, those that match and have one of these (in lower case) in their bodies."""
+    """Those of the next BODIES_STEP events that match and whose bodies contain one of these (lower-case) needles."""
     found: list[int] = []
     looked, reached = 0, None
     for step in _steps(conn, _KINDS[EVENTS], wanted, first=_FIRST // 2, most=_FIRST // 2):
@@ -192,7 +192,7 @@ def _holds(body: bytes, needles: Sequence[bytes]) -> bool:
 
 
 def _batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
-    """Ids of bodies that are in memory together."""
+    """Ids of bodies that are held in memory together."""
     batch, total = list[int](), 0
     for id_, size in sizes:
         if batch and total + size > _BATCH:
@@ -209,7 +209,7 @@ def _batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A table as the list shows it. few: the ids of all rows that may match, where an index says that they are few."""
+    """A table as the list shows it. few: the ids of all rows that may match, if an index shows that they are few."""
 
     id: Column[int]
     state: Column[str]
@@ -222,7 +222,7 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Some rows, and which of them match. reached: the last of them; None: there are no others."""
+    """Some rows, and which of them match. reached: the last one examined; None: there are no more."""
 
     filter: Sequence[ColumnElement[bool]]
     looked: int
@@ -230,7 +230,7 @@ class _Step:
 
 
 def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, most: int = _STEP_MAX) -> Iterator[_Step]:
-    """All rows that may match, in the order of the page, some at a time."""
+    """All rows that may match, some at a time, in the order of the page."""
     low, high = _bounds(conn, of, wanted)
     few = of.few(conn, wanted)
     if few is not None:
@@ -249,7 +249,7 @@ def _step(of: _Kind, wanted: Wanted, within: Within, looked: int, reached: int |
 def _by_ids(
     conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int, sizes: tuple[int, int]
 ) -> Iterator[_Step]:
-    """Each step begins at the next row that there is: ids may have gaps of any width."""
+    """Steps by id. Each begins at the next existing row, because ids may have gaps of any size."""
     size, most = sizes
     down = wanted.after is None
     edge = func.max(of.id) if down else func.min(of.id)
@@ -265,11 +265,11 @@ def _between(start: int, end: int) -> Within:
     return lambda column: and_(column >= start, column < end)
 
 
-_BY_STATE: Final = (EventState.RECEIVED.value, EventState.QUARANTINED.value)  # which an index has in the order of ids
+_BY_STATE: Final = (EventState.RECEIVED.value, EventState.QUARANTINED.value)  # an index has these in the order of ids
 
 
 def _in_state(conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int) -> Iterator[_Step]:
-    """The events in a state, by their index, whose order is asked for so that no other one is taken."""
+    """The events in a state, in the order of their index, so that the planner uses no other index."""
     place, down = tuple_(events.c.state, events.c.id), wanted.after is None
     order = (events.c.state.desc(), events.c.id.desc()) if down else (events.c.state, events.c.id)
     while low < high:
@@ -285,7 +285,7 @@ def _listed(ids: Sequence[int]) -> Within:
 
 
 def _bounds(conn: Connection, of: _Kind, wanted: Wanted) -> tuple[int, int]:
-    """From which id on, and before which, rows may match."""
+    """The lowest id that may match, and the id before which rows may match."""
     low, high = (conn.execute(select(end(of.id))).scalar() for end in (func.min, func.max))  # together: SQLite walks
     if low is None or high is None:
         return 0, 0
@@ -305,12 +305,12 @@ def _bounds(conn: Connection, of: _Kind, wanted: Wanted) -> tuple[int, int]:
 
 
 def _nearest(conn: Connection, of: _Kind, reached: ColumnElement[bool], order: ColumnElement[int]) -> Sequence[int]:
-    """The ids of the first rows on that side of a time."""
+    """The ids of the first rows on one side of a time."""
     return conn.execute(select(of.id).where(reached).order_by(order).limit(_OUT_OF_ORDER)).scalars().all()
 
 
 def _until_ms(conn: Connection, of: _Kind, wanted: Wanted) -> int | None:
-    """Before which time rows may match: of a source that fell silent, not long after its last event."""
+    """The time before which rows may match: for a source that fell silent, shortly after its last event."""
     if wanted.source is None or of.id is not events.c.id:
         return wanted.until_ms
     last = select(source_counters.c.last_accepted_at_ms).where(source_counters.c.source == wanted.source)
@@ -346,10 +346,10 @@ def _few_goals(conn: Connection, wanted: Wanted) -> list[int] | None:
 def _with_prefix(
     conn: Connection, id_: Column[int], index: Sequence[Column[Any]], values: Sequence[str], limit: int
 ) -> list[int]:
-    """The first ids that an index has for its first columns. It is asked for in its order, so that it is taken.
+    """The first ids that an index has for values of its first columns. They are sorted as it is, so that it is used.
 
-    The last of these columns is compared as a range: else its order would count for nothing. The others are not, or
-    PostgreSQL would take an index that begins alike, and sort.
+    The last of these columns is compared as a range: otherwise its order would be ignored. The others are not, or
+    PostgreSQL would use another index with the same beginning, and sort.
     """
     if limit <= 0:
         return []
@@ -363,7 +363,7 @@ def _with_prefix(
 
 
 def _plain(column: Column[Any]) -> ColumnElement[Any]:
-    """A column as no index has it."""
+    """A column in a form that no index covers."""
     return column + 0 if column.type.python_type is int else column.concat("")
 
 
@@ -385,7 +385,7 @@ def _period(came_at_ms: Column[int], wanted: Wanted) -> list[ColumnElement[bool]
 
 
 def _has(text: str | None, *columns: Column[Any]) -> list[ColumnElement[bool]]:
-    """Whether one of the columns contains it, in whatever case."""
+    """Conditions that one of the columns contains the text, ignoring case."""
     if text is None:
         return []
     return [or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))]
@@ -417,7 +417,7 @@ def _filter_goals(wanted: Wanted, _within: Within) -> list[ColumnElement[bool]]:
 def _filter_deliveries(wanted: Wanted, _within: Within) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     of_goal = _same(goals.c, wanted, "source", "test") + _of_goal(wanted)
-    if of_goal:  # a scalar: PostgreSQL would walk over all goals for a join
+    if of_goal:  # a scalar subquery: for a join, PostgreSQL would scan all goals
         its_goal = select(literal(1)).where(goals.c.id == attempts.c.goal_id, *of_goal)
         found.append(its_goal.scalar_subquery() == 1)
     if wanted.state == UNDER_WAY:

@@ -1,7 +1,7 @@
 """The store of alerts: remembered problems, goals to announce, and a separate outbox of messages.
 
-A message is a row for each target, unique by what it is about, and claimed before it is sent: what is `sending` may
-have been sent, and is never sent again. `bridge.alerts` decides what is said, and sends.
+A message is one row per target, unique by its subject, and claimed before it is sent: a message that is `sending` may
+have been sent, so it is never sent again. `bridge.alerts` decides what to say, and sends it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
 TURN_MS: Final = 30_000  # how long the turn of a vanished process lasts
-STALE_MS: Final = 3_600_000  # older good news, and messages that could not be sent for so long, are dropped
-LOST_MS: Final = 120_000  # a message that is being sent for so long: its process is gone
+STALE_MS: Final = 3_600_000  # good news older than this, and messages unsent for this long, are dropped
+LOST_MS: Final = 120_000  # if a message has been `sending` for this long, its process is gone
 KEPT_MS: Final = 30 * 86_400_000
 AT_ONCE: Final = 20  # goals per look
 OVER: Final = ("sent", "failed", "unknown", "dropped")
@@ -37,9 +37,9 @@ _REMOVED: Final = "alerts_removed"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem of `/status`. gone_at_ms: the first look that no longer saw it; None: it holds.
+    """A problem of `/status`. gone_at_ms: the first check that no longer found it; None: it persists.
 
-    told: a message said that it began, and none yet that it is over. told_at_ms: when the last such message was made.
+    told: a message said that it began, but none yet that it is over. told_at_ms: when the last such message was made.
     """
 
     key: str
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class AlertMessage:
-    """One message. about: unique, so that it is made once. kind: begin | over | news | test. goal_id: of good news."""
+    """One message. about: unique, so that it is made once. kind: begin | over | news | test. goal_id: for good news."""
 
     about: str
     kind: str
@@ -64,7 +64,7 @@ class AlertMessage:
 
 @dataclass(frozen=True, slots=True)
 class AlertClaim:
-    """A message to one target, which only this process may send. tries: with this one."""
+    """A message to one target, which only this process may send. tries: including this one."""
 
     id: int
     target: str
@@ -80,7 +80,7 @@ class AlertClaim:
 
 
 def may_take_turn(conn: Connection, process: str) -> bool:
-    """Whether it is this process's turn to look, or free."""
+    """Whether it is this process's turn to check, or nobody's."""
     return _is_free(facts.get(conn, _TURN), process, read_ms(conn))
 
 
@@ -107,7 +107,7 @@ _HELD: Final = select(facts_table.c.value).where(facts_table.c.name == _TURN)
 
 def _is_free(held: str | None, process: str, now: int) -> bool:
     until, _, holder = (held or "0 nobody").partition(" ")
-    return holder == process or not now < int(until) <= now + TURN_MS  # later: by a clock that was ahead
+    return holder == process or not now < int(until) <= now + TURN_MS  # a later time was set by a clock that was ahead
 
 
 # --------------------------------------------------------------------------------------------------------- problems
@@ -160,7 +160,7 @@ _DELIVERED: Final = select(goals).where(_IS_WANTED).order_by(goals.c.delivered_a
 
 
 def first_known(conn: Connection, goal_id: int, event_id: int, visitor: str | None) -> Row[*tuple[Any, ...]] | None:
-    """The first event that is known of a goal's visitor or purchase: type, source, time; None: it is the goal's own."""
+    """The first known event of a goal's visitor or purchase: type, source, time; None: it is the goal's own."""
     own, _ = threads.of_goals(conn, [goal_id])[goal_id]
     keys = {key.key for key in threads.about(conn, own).keys} if own else set()
     keys |= {key.key for key in threads.of_visitor(conn, visitor).keys} if visitor else set()
@@ -191,14 +191,14 @@ def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tu
 
 
 def withdraw(conn: Connection, abouts: Collection[str]) -> None:
-    """Drop unsent messages that a problem began, once it is over."""
+    """Drop unsent messages about the beginning of problems that are over."""
     over = {"state": "dropped", "changed_at_ms": now_ms(), "message": "the problem was over before it could be sent"}
     if abouts:
         conn.execute(update(alerts).where(alerts.c.about.in_(sorted(abouts)), alerts.c.state == "due").values(over))
 
 
 def tidy(conn: Connection, now: int) -> None:
-    """Give up what waits too long or was lost with its process, and remove what is old; what it was stays counted."""
+    """Give up messages that wait too long or lost their process, and delete old ones, which stay counted."""
     lost = {"state": "unknown", "changed_at_ms": now, "message": "its process ended; it may have been sent"}
     conn.execute(update(alerts).where(alerts.c.state == "sending", alerts.c.changed_at_ms < now - LOST_MS).values(lost))
     late = {"state": "dropped", "changed_at_ms": now, "message": "it could not be sent for an hour"}
@@ -218,7 +218,7 @@ def claim(conn: Connection, fingerprints: Collection[str]) -> AlertClaim | None:
     due = and_(
         alerts.c.state == "due",
         alerts.c.target.in_(sorted(fingerprints)),
-        or_(alerts.c.due_at_ms <= now_ms(), alerts.c.due_at_ms > now_ms() + STALE_MS),  # by a clock that was ahead
+        or_(alerts.c.due_at_ms <= now_ms(), alerts.c.due_at_ms > now_ms() + STALE_MS),  # set by a clock that was ahead
     )
     row = conn.execute(select(*columns).where(due).order_by(alerts.c.id).limit(1)).first()
     if row is None:
@@ -255,7 +255,7 @@ def latest(conn: Connection, limit: int) -> list[Row[*tuple[Any, ...]]]:
 
 
 def counted(conn: Connection, *, only_removed: bool = False) -> dict[str, int]:
-    """How many messages there ever were that are over, by what became of them."""
+    """How many messages were ever finished, by outcome."""
     counts: dict[str, int] = json.loads(facts.get(conn, _REMOVED) or "{}")
     there = select(alerts.c.state, func.count()).where(alerts.c.state.in_(OVER)).group_by(alerts.c.state)
     for state, number in () if only_removed else conn.execute(there):
@@ -264,7 +264,7 @@ def counted(conn: Connection, *, only_removed: bool = False) -> dict[str, int]:
 
 
 def troubles(conn: Connection, since_ms: int) -> list[Row[*tuple[Any, ...]]]:
-    """(place, message, when) of what could not be sent since then, the newest first."""
+    """(place, message, time) of messages that could not be sent since then, newest first."""
     query = select(alerts.c.place, alerts.c.message, alerts.c.changed_at_ms)
     failed = alerts.c.state.in_(("failed", "unknown"))
     newest = alerts.c.changed_at_ms.desc()

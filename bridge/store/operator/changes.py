@@ -1,4 +1,4 @@
-"""What people changed, newest first: a row per action. No row holds an e-mail address."""
+"""The changes people made, newest first: one row per action. No row contains an e-mail address."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Change:
 
 
 def named(labels: Sequence[str]) -> str:
-    """What an action touched, in a sentence: `goal_7`, `goal_7, goal_8`, `goal_1, goal_2, goal_3 and 37 more`."""
+    """What an action touched, for a sentence: `goal_7`, `goal_7, goal_8`, `goal_1, goal_2, goal_3 and 37 more`."""
     rest = len(labels) - _NAMED
     return ", ".join(labels[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def record(conn: Connection, what: str, about: str, sentence: str, row: int | None = None) -> int:
-    """Record an action in the transaction that does it; return the row. If passed again, the row's sentence grows."""
+    """Record an action in the transaction that does it; return its row, which later calls may pass to extend it."""
     texts = {"about": without_addresses(about), "sentence": without_addresses(sentence)}
     if row is None:
         new = insert(changes).values(at_ms=now_ms(), what=what, **texts).returning(changes.c.id)
@@ -59,9 +59,9 @@ def each(
     said: Callable[[T], str | None],
     became: str,
 ) -> list[T]:
-    """Do something with each of these (id, label) in a transaction of its own, and list it as one change, which grows.
+    """Act on each of these (id, label) rows in its own transaction, and record all as one change that grows.
 
-    said: the result for one of them; None: nothing was done. became: the same for several.
+    said: the sentence for one result; None: nothing was done. became: the same for several.
     """
     results: list[T] = []
     touched: list[str] = []
@@ -83,7 +83,7 @@ def each(
 
 
 def recent(conn: Connection, limit: int, before: int | None = None) -> list[Change]:
-    """The newest, or those before the change of an id."""
+    """The newest changes, or those before the one with this id."""
     query = select(changes).order_by(changes.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(changes.c.id < before)
@@ -97,9 +97,9 @@ def forget_old(conn: Connection, limit: int, now: int) -> int:
 
 
 def forget_person(conn: Connection, names: Callable[[str], bool]) -> None:
-    """Remove what was changed about somebody. names: finds their keys and visitors in a sentence in lower case.
+    """Delete the changes that name a person. names: finds their keys and visitors in a lower-case sentence.
 
-    It reads every row: there are as many as people have clicked.
+    It reads every row: there are only as many as people have clicked.
     """
     rows = conn.execute(select(changes.c.id, changes.c.about, changes.c.sentence)).all()
     gone = [row.id for row in rows if names(f"{row.about} {row.sentence}".lower())]

@@ -1,6 +1,6 @@
 """Forget a key, or everything stored about a person. Rows that are counted stay, without their contents.
 
-A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies hold
+A person is found from what is known of them (a visitor id, a customer, an e-mail address): events whose bodies contain
 that string, the keys of those events, the threads and customers of those keys, their visitors, and so on until nothing
 new is found. An event keeps its type, time and dedupe key (otherwise its provider could bring everything back), a goal
 its name, state and times. If an event belongs to somebody else and only mentions the person, only its contents are
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORGOTTEN: Final = "forgotten"  # the reason of a goal, and how that of an event begins
-CUT: Final = "cut by a person"  # why a person's key links nothing any more
+FORGOTTEN: Final = "forgotten"  # a goal's reason, and the beginning of an event's
+CUT: Final = "cut by a person"  # why a person's key no longer links anything
 _REQUESTED: Final = "forgotten at a person's request on {} UTC"
-MENTIONED: Final = "together with a person whom the event only mentioned"  # how the reason of such an event ends
+MENTIONED: Final = "together with a person whom the event only mentioned"  # the end of such an event's reason
 _BESIDE: Final = f"forgotten on {{}} UTC, {MENTIONED}"
 NOT_SCRUBBED: Final = (
     "The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them."
 )
-VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes of a SQLite file that is rewritten in a second or two
-_PIECE: Final = 400  # values of one IN
-_PAGE: Final = 100  # bodies looked through at a time
+VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes: a SQLite file of this size is rewritten in a second or two
+_PIECE: Final = 400  # values in one IN
+_PAGE: Final = 100  # bodies searched at a time
 _ROUNDS: Final = 50
 
 
@@ -58,7 +58,7 @@ _ROUNDS: Final = 50
 class Person:
     """Everything in the database that belongs to one person.
 
-    mentions: events of others that name the person; unrouted: those of them whose goals were not made yet, which stay.
+    mentions: other people's events that name the person; unrouted: those of them not routed yet, which stay.
     """
 
     visitors: set[str] = field(default_factory=set)
@@ -95,7 +95,7 @@ def key(conn: Connection, name: str) -> None:
 
 
 def naming(words: Iterable[str]) -> Callable[[str], bool]:
-    """What finds these strings in a reading (`readings`) where they neither begin earlier nor go on.
+    """A function that finds these strings as whole words in a reading (see `readings`).
 
     `user_1` is not in `user_12`, nor `ann@example.com` in `joann@example.com` or `ann@example.com.au`.
     """
@@ -115,7 +115,7 @@ def _whole_word(word: str) -> str:
 
 
 def readings(raw: bytes) -> Iterator[str]:
-    """A body as text in lower case: as it came, and without the escapes of JSON and of URLs, layer after layer."""
+    """A body as lower-case text: as received, and with the escapes of JSON and URLs removed, layer by layer."""
     text, before = _plain(raw.decode("utf-8", "replace")), ""
     for _ in range(_LAYERS):
         if text == before:
@@ -124,13 +124,13 @@ def readings(raw: bytes) -> Iterator[str]:
         text, before = _plain(unquote(_ESCAPED.sub(_unescaped, text))), text
 
 
-_LAYERS: Final = 4  # a form in JSON in a form
+_LAYERS: Final = 4  # such as a form in JSON in a form
 _ESCAPED: Final = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
 _SPACES: Final = "nrtbf"
 
 
 def held(holds: Callable[[str], object], *parts: bytes) -> bool:
-    """Whether one of these, in one of its readings, is meant."""
+    """Whether one of these parts matches in one of its readings."""
     return any(holds(text_) for part in parts for text_ in readings(part))
 
 
@@ -151,10 +151,10 @@ def search(
     pages: int | None = None,
     step: Callable[[int], None] = lambda _last: None,
 ) -> tuple[set[int], int | None]:
-    """Look through the events behind this id: which of them are meant, and the last id; None: there are no more.
+    """Search the events after this id. Returns the ids that match, and the last id searched (None: no more are left).
 
-    holds: whether what an event says (body, headers, query), in one of its readings, is meant. pages: how many at the
-    most; None: all. step: hears the last id of each.
+    holds: whether an event's contents (body, headers, query) match in one of their readings. pages: how many at most;
+    None: all. step: called with the last id of each page.
     """
     found: set[int] = set()
     for _ in itertools.count() if pages is None else range(pages):
@@ -172,9 +172,9 @@ def search(
 
 
 def whole(conn: Connection, *, visitor: str | None, seeds: Iterable[int] = (), people: Iterable[str] = ()) -> Person:
-    """Everything linked to what is known about a person. seeds: events that contain one of their strings.
+    """Everything linked to what is known of a person. seeds: events that contain one of their strings.
 
-    people: keys, whole or by their bare ids: of customers, users and hashes of e-mail addresses.
+    people: keys, complete or as bare ids: of customers, users and hashes of e-mail addresses.
     """
     person = Person(events=set(seeds))
     if visitor is not None:
@@ -222,9 +222,9 @@ def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def remove(conn: Connection, person: Person, holds: Callable[[str], object] = lambda _text: False) -> None:
-    """Remove everything about the person; a goal that was not sent yet is never sent.
+    """Remove everything about the person; a goal not sent yet is never sent.
 
-    holds: as for `search`; finds the person in the goals of events that only mention them.
+    holds: as for `search`; finds the person in goals of events that only mention them.
     """
     link_statements.lock(conn)
     if conn.dialect.name == "sqlite":
@@ -252,7 +252,7 @@ def remove(conn: Connection, person: Person, holds: Callable[[str], object] = la
 
 
 def _take_out(conn: Connection, mentions: Sequence[int], holds: Callable[[str], object], why: str) -> None:
-    """Empty events of others, and remove from their goals only what names the person."""
+    """Empty other people's events, and remove from their goals only what names the person."""
     for some in _pieces(mentions):
         conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
         for goal in conn.execute(select(goals).where(goals.c.event_id.in_(some))).all():
@@ -279,7 +279,7 @@ def _delete(conn: Connection, values: Sequence[Any], *columns: Column[Any]) -> N
 
 
 def _borrowed(conn: Connection, person: Person) -> set[str]:
-    """The bare UUIDs that DataFast was asked about for their events: a user id of one's own is a personal key, too."""
+    """The bare UUIDs that DataFast was asked about for their events: a site's own user id is a personal key, too."""
     found = _find(conn, goals.c.to_prove, goals.c.id, person.goals)
     for text_ in _find(conn, events.c.trace, events.c.id, person.events):
         for element in json.loads(text_).get("elements", ()):
@@ -288,7 +288,7 @@ def _borrowed(conn: Connection, person: Person) -> set[str]:
 
 
 def scrub(store: Store) -> bool:
-    """Overwrite freed pages and the write-ahead log of a SQLite file. False: it is in use just now, or large."""
+    """Overwrite freed pages and the write-ahead log of a SQLite file. False: the file is in use or large."""
     if store.dialect != "sqlite":
         return True
     connection = store.engine.raw_connection()
@@ -322,7 +322,7 @@ _EMPTY_GOAL: Final = {
 }
 _FORGOTTEN_ID: Final = literal("forgotten:") + cast(events.c.id, Text)
 _EMPTY_EVENT: Final = {
-    # An id that holds an address goes, too, though the provider could bring such an event back.
+    # An id that contains an address is removed, too, although the provider could then bring the event back.
     **{
         column.name: case((or_(column.contains("@"), column.contains("%40", autoescape=True)), other), else_=column)
         for column, other in (

@@ -1,7 +1,7 @@
 """The stored events of a time span in order of arrival, and the goals that existed before them.
 
-`span` and `page` go by the primary key and the index of `received_at_ms`: a page reads the rows of its events, with
-their bodies, and nothing else. `made_before` looks once per goal into the index of once keys. Nothing here writes.
+`span` and `page` use the primary key and the index of `received_at_ms`: a page reads only the rows of its events, with
+their bodies. `made_before` looks up each goal once in the index of once keys. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from bridge.model import Event
 
-    Place = tuple[str, str]  # what makes a goal unique: its destination and its once key
+    Place = tuple[str, str]  # what makes a goal unique: destination and once key
 
 PAGE: Final = 500  # events
-_LOOKED_AT: Final = 10_000  # events, to find the newest of each type
+_LOOKED_AT: Final = 10_000  # events searched for the newest of each type
 
 
 @dataclass(frozen=True, slots=True)
 class EventSpan:
-    """The events from `first` to `last` that came at `since_ms` or later; `first` is None if there are none."""
+    """The events from `first` to `last` received at `since_ms` or later; `first` is None if there are none."""
 
     since_ms: int
     first: int | None
@@ -43,7 +43,7 @@ def span(conn: Connection, since_ms: int) -> EventSpan:
 
 
 def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Event]:
-    """The next events of a span after the event `after`, with or without their bodies; none: that was all."""
+    """The next events of a span after the event `after`, whether or not their bodies are kept; empty at the end."""
     if of.first is None:
         return []
     driver, behind = driver_of(conn), of.first - 1 if after is None else after
@@ -61,9 +61,9 @@ def some(conn: Connection, ids: Sequence[int]) -> list[Event]:
 
 
 def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tuple[int, str, str]]:
-    """Id, source and type of the newest events of these sources since then, the newest first.
+    """Id, source and type of the newest events of these sources since then, newest first.
 
-    Only the last _LOOKED_AT events are looked at, by the primary key.
+    Only the last _LOOKED_AT events are examined, by the primary key.
     """
     rows = driver_of(conn).among(_NEWEST, sorted(sources), (_last(conn) - _LOOKED_AT, since_ms))
     return sorted(((event_id, source, event_type) for event_id, source, event_type in rows), reverse=True)
@@ -74,7 +74,7 @@ def _last(conn: Connection) -> int:
 
 
 def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:
-    """Which of these goals an event before this one has made, in whatever state they are."""
+    """Which of these goals were made by an event before this one, whatever their state."""
     by_destination: dict[str, list[str]] = {}
     for destination, once_key in places:
         by_destination.setdefault(destination, []).append(once_key)
@@ -87,7 +87,7 @@ def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set
 
 _FIRST: Final = "SELECT id FROM events WHERE received_at_ms >= ? ORDER BY received_at_ms, id LIMIT 1"
 _LAST: Final = "SELECT max(id) FROM events"
-# With more conditions, a PostgreSQL without statistics would sort all events that are left for every page.
+# With more conditions, PostgreSQL without statistics would sort all remaining events for every page.
 _PAGE: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - no value in it
 _NEWEST: Final = "SELECT id, source, type FROM events WHERE id > ? AND received_at_ms >= ? AND source IN ({names})"
 _SOME: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id IN ({{names}})"  # noqa: S608 - as above

@@ -34,7 +34,7 @@ FOUND_MAX: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class GoalLine:
-    """One goal, as the table has it; `metadata` and `provenance` are read."""
+    """One goal, as in its table, with `metadata` and `provenance` parsed."""
 
     id: int
     event_id: int
@@ -74,7 +74,7 @@ class GoalLine:
 
     @property
     def called(self) -> str:
-        """Its name; of a payment, with the money: `payment 29.00 USD`."""
+        """The goal's name; for a payment, with the money: `payment 29.00 USD`."""
         if self.kind == "goal":
             return self.name
         refund = "refunded" if "refunded" in self.metadata else ""
@@ -83,9 +83,9 @@ class GoalLine:
 
 @dataclass(frozen=True, slots=True)
 class AttemptLine:
-    """One try to send a goal, or one look whether it arrived (`kind`: send, readback). outcome None: under way.
+    """One attempt to send a goal, or one check whether it arrived (`kind`: send, readback). outcome None: under way.
 
-    `restored`: stands for the time span that a restored backup lacks.
+    `restored`: it stands for the time span missing from a restored backup.
     """
 
     id: int
@@ -126,9 +126,9 @@ class EventLine:
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """One event with everything that is still stored: body and trace are None once retention removed them.
+    """One event with everything still stored: body and trace are None once retention has deleted them.
 
-    signature: how it was verified (`bridge.receive`); None for what an earlier release stored.
+    signature: how it was verified (`bridge.receive`); None if an earlier release stored it.
     """
 
     line: EventLine
@@ -140,10 +140,10 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class GoalDetail:
-    """One goal with its event and its attempts, oldest first. lookups: what was asked at its provider for it.
+    """One goal with its event and its attempts, oldest first. lookups: the questions asked at its provider for it.
 
-    Of one without a visitor: keys, which may lead to it; stopped: keys beside them that link nothing any more; trouble:
-    why DataFast could not be asked about a visitor. origin: of its rule in a layer, while the event's trace is kept.
+    For a goal without a visitor: keys may lead to one; stopped are keys beside them that no longer link anything;
+    trouble is why DataFast could not be asked about a visitor. origin: of its rule in a layer, while the trace is kept.
     """
 
     goal: GoalLine
@@ -242,13 +242,13 @@ def show_event(conn: Connection, event_id: int) -> EventDetail | None:
 
 
 def traces_of(conn: Connection, ids: Sequence[int]) -> dict[int, Json]:
-    """The traces of some events, as far as they are still stored."""
+    """The traces of some events, if still stored."""
     query = select(events.c.id, events.c.trace).where(events.c.id.in_(ids), events.c.trace.is_not(None))
     return {event_id: _json(trace) for event_id, trace in conn.execute(query)}
 
 
 def show_events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
-    """Some events by our ids, in the order of their arrival, without bodies and traces: a timeline needs neither."""
+    """Some events by our ids, in order of arrival, without bodies and traces: a timeline needs neither."""
     rows = conn.execute(_WITHOUT_BODIES.where(events.c.id.in_(ids)).order_by(events.c.id)).all()
     return [
         EventDetail(line, event_of(row), None, row.rules_hash)
@@ -266,7 +266,7 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
 
 
 def goals_of(conn: Connection, event: EventDetail, most: int | None = None) -> list[GoalDetail]:
-    """The goals of an event, the first of them at most. They share the statements that one would need."""
+    """The goals of an event, the first `most` of them. It takes no more statements than one goal does."""
     ids = [goal.id for goal in event.line.goals[:most]]
     rows = conn.execute(select(goals).where(goals.c.id.in_(ids)).order_by(goals.c.id)).all() if ids else []
     return _details(conn, rows, event.line, event.trace)
@@ -327,13 +327,13 @@ def find(conn: Connection, text: str) -> Matches:
 
 
 def events_named(conn: Connection, text: str) -> tuple[int, ...]:
-    """Our ids of the newest events that have this id of their provider, at most 50."""
+    """Our ids of the newest events with this provider id, at most 50."""
     named = select(events.c.id).where(events.c.provider_event_id == text)
     return tuple(conn.execute(named.order_by(_newest(events.c.id)).limit(FOUND_MAX)).scalars())
 
 
 def _newest(id_: Column[int]) -> ColumnElement[int]:
-    """The order of ids as no index has it: without statistics PostgreSQL would walk down all ids to find a few rows."""
+    """Newest first, in a form no index covers: without statistics, PostgreSQL would scan all ids for a few rows."""
     return (id_ + 0).desc()
 
 

@@ -1,6 +1,6 @@
 """Who is signed in to the console: one row per browser, the same for every process.
 
-A session ends after a week without a visit, after thirty days, with sign-out, and with the admin token.
+A session ends after a week without a visit, after thirty days, at sign-out, and when the admin token changes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IDLE_MS: Final = 7 * 86_400_000
 LONGEST_MS: Final = 30 * 86_400_000
-SEEN_MS: Final = 3_600_000  # a visit is written down once an hour, so that reading writes nothing
+SEEN_MS: Final = 3_600_000  # a visit is recorded once an hour at most, so that most reads write nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """The data for `/readyz`, `/status` and `/metrics`, in a few cheap queries.
 
 `demand_ready` proves by a write that events can be received. `snapshot` reads what may need attention, by index only,
-however many rows there are. `totals` counts everything, rows that retention removed included, so that a counter never
-goes back; it walks over indexes and is for the owner's eyes. `bridge.alarms` judges all this. By the heartbeats of the
-bridge's processes any of them sees which workers run, and with which rules.
+however many rows there are. `totals` counts everything, including rows that retention deleted, so that counters never
+decrease; it scans indexes and is only for the owner. `bridge.alarms` judges all this. Heartbeats tell each process of
+the bridge which workers run, and with which rules.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 SEEN_LATELY_MS: Final = 30_000  # a running process sends a heartbeat every few seconds
 FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after a day
-_MANY: Final = 1_000  # more than this is not counted
+_MANY: Final = 1_000  # no more than this are counted
 _SPAN: Final = 20_000  # ids
 _DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The counters of one source, as old as the database is.
+    """The counters of one source since the database was created.
 
-    row_began_at_ms: of the refusals since the last event that came through. longest_gap_ms: the longest silence between
-    two events in 30 days and more; None: there were not two.
+    row_began_at_ms: the first refusal since the last accepted event. longest_gap_ms: the longest silence between two
+    events in the last 30 days or more; None: there were fewer than two.
     """
 
     source: str
@@ -68,9 +68,9 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
-    """One destination: its pause, if it has one (`pause_kind` None: open), and its last success.
+    """One destination: its pause, if any (`pause_kind` None: open), and its last success.
 
-    unknown_since_ms: since when none of the last ten different visitors was known to it.
+    unknown_since_ms: since when it has known none of the last ten different visitors.
     """
 
     name: str
@@ -85,7 +85,7 @@ class DestinationState:
 
 @dataclass(frozen=True, slots=True)
 class FailedRules:
-    """Events of one source, of the last 24 hours, of which a rule made no goal because it failed; the newest reason."""
+    """Events of one source in the last 24 hours for which a rule failed and made no goal, with the newest reason."""
 
     source: str
     events: int
@@ -94,9 +94,9 @@ class FailedRules:
 
 @dataclass(frozen=True, slots=True)
 class AlertTrouble:
-    """How many messages to BRIDGE_ALERTS could not be sent, or perhaps not, in the last 24 hours; the newest of them.
+    """How many messages to BRIDGE_ALERTS failed, or may have failed, in the last 24 hours, and the newest of them.
 
-    count: up to 100. place: the target, as it may be shown.
+    count: up to 100. place: the target, in a form that may be shown.
     """
 
     count: int
@@ -121,10 +121,10 @@ class Heartbeat:
 class Snapshot:
     """What may need attention.
 
-    oldest_due_at_ms: of each destination asked for, None if nothing is due; beside them of one that is configured no
-    more, if something is. oldest_unrouted_at_ms: of all events. quarantined, held: how many, up to 1,000.
-    heartbeats: the processes seen in the last 30 s. lookup_pauses: why Stripe is not asked, for five minutes or more.
-    forgetting_waits: because the clock jumped, or may have.
+    oldest_due_at_ms: for each destination asked for, None if nothing is due; also for destinations no longer
+    configured, if something is due. oldest_unrouted_at_ms: of all events. quarantined, held: how many, up to 1,000.
+    heartbeats: the processes seen in the last 30 s. lookup_pauses: why Stripe is not asked for five minutes or more.
+    forgetting_waits: whether deletion waits, because the clock jumped or may have.
     """
 
     now_ms: int
@@ -144,7 +144,7 @@ class Snapshot:
 
     @property
     def worker_seen_at_ms(self) -> int | None:
-        """When a process that routes and delivers was last seen, if one was in the last 30 s."""
+        """When a process that routes and delivers was last seen; None if none was in the last 30 s."""
         return max((beat.seen_at_ms for beat in self.heartbeats if beat.kind != "web"), default=None)
 
 
@@ -167,14 +167,14 @@ class Totals:
 
 
 def demand_ready(store: Store, *, durable: bool = True) -> None:
-    """StoreUnavailable or SchemaError unless an event could be stored now. It writes, because only that proves it.
+    """Raise StoreUnavailable or SchemaError unless an event could be stored now. It writes: only that proves it.
 
-    durable: and waits for the disk.
+    durable: also wait for the disk.
     """
     try:
         _prove(store, durable=durable)
     except SchemaError:
-        schema_state(store)  # which names the tables, where they are another application's
+        schema_state(store)  # its error names the tables, if they are another application's
         raise
 
 
@@ -191,13 +191,13 @@ def _prove(store: Store, *, durable: bool) -> None:
 
 
 _VERSION: Final = text("SELECT version_num FROM bridge_version")
-_ALLOWED: Final = (  # what an event needs, done to no row: a privilege that is missing is asked for all the same
+_ALLOWED: Final = (  # what an event needs, applied to no row: privileges are checked all the same
     text("INSERT INTO events (source) SELECT source FROM events WHERE 1 = 0"),
     text("UPDATE events SET duplicates = 0 WHERE 1 = 0"),
     text("INSERT INTO source_counters (source) SELECT source FROM source_counters WHERE 1 = 0"),
     text("UPDATE source_counters SET accepted = 0 WHERE 1 = 0"),
 )
-# Only a row would ask for the privilege on the sequence that numbers it.
+# Only inserting a row would check the privilege on the sequence that numbers it.
 _NUMBERS: Final = text("SELECT has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'USAGE, UPDATE')")
 
 
@@ -205,7 +205,7 @@ _ON_THE_DISK: Final = (2, 3)  # FULL, EXTRA
 
 
 def durability_doubt(conn: Connection) -> str | None:
-    """Why an acknowledged commit may be lost when the machine stops, in a sentence; None: it may not."""
+    """Why an acknowledged commit may be lost when the machine stops, as a sentence; None: it cannot be."""
     if conn.dialect.name == "sqlite":
         level = conn.execute(text("PRAGMA synchronous")).scalar()
         return None if level in _ON_THE_DISK else "SQLite does not wait for the disk (PRAGMA synchronous is not FULL)"
@@ -223,7 +223,7 @@ def durability_doubt(conn: Connection) -> str | None:
 
 
 def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules_fault: str | None) -> None:
-    """A process is alive and works with these rules; `rules_fault`: why it refused newer ones."""
+    """Record that a process is alive and uses these rules. rules_fault: why it refused newer ones."""
     seen = {"seen_at_ms": now_ms(), "rules_hash": rules_hash, "rules_fault": rules_fault}
     new = insert(workers, conn.dialect.name).values(id=id_, kind=kind, started_at_ms=now_ms(), **seen)
     conn.execute(new.on_conflict_do_update(index_elements=[workers.c.id], set_=seen))
@@ -231,12 +231,12 @@ def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules
 
 
 def gone(conn: Connection, id_: str) -> None:
-    """A process ended in order."""
+    """Record that a process ended cleanly."""
     conn.execute(delete(workers).where(workers.c.id == id_))
 
 
 def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
-    """The processes that were seen lately, the latest first."""
+    """The processes seen within this time, the latest first."""
     query = select(workers).where(workers.c.seen_at_ms >= now_ms() - within_ms).order_by(workers.c.seen_at_ms.desc())
     return [Heartbeat(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
 
@@ -245,7 +245,7 @@ def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
 
 
 def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Snapshot:
-    """What may need attention now. names: the destinations that are configured. stripe_key: fingerprint of the key."""
+    """What may need attention now. names: the configured destinations. stripe_key: the key's fingerprint."""
     known = destination_states(conn)
     configured = {name: _oldest_due(conn, name) for name in names}
     others = {
@@ -273,7 +273,7 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
 
 
 def destination_states(conn: Connection) -> tuple[DestinationState, ...]:
-    """Every destination that was ever sent to, with its pause."""
+    """Every destination that anything was ever sent to, with its pause."""
     return tuple(DestinationState(**row._mapping) for row in conn.execute(_DESTINATIONS))  # noqa: SLF001 - public
 
 
@@ -329,7 +329,7 @@ def _up_to_many(conn: Connection, table: Table, state: str) -> int:
 
 
 def totals(conn: Connection) -> Totals:
-    """Everything that was ever there, except what a person had forgotten."""
+    """Count everything that ever existed, except what a person had deleted."""
     counts: dict[str, Counter[tuple[str, ...]]] = {}
     for what, columns in COUNTED.items():
         counts[what] = attempts_made(conn) if what == "attempts" else _counted(conn, _counts(columns))
@@ -344,7 +344,7 @@ def totals(conn: Connection) -> Totals:
 
 
 def attempts_made(conn: Connection) -> Counter[tuple[str, ...]]:
-    """Those that are stored, by kind and outcome, which no index has."""
+    """The stored attempts by kind and outcome, which no index covers."""
     made = _counts(COUNTED["attempts"]).where(attempts.c.id.between(bindparam("first"), bindparam("last")))
     counts: Counter[tuple[str, ...]] = Counter()
     for span in id_spans(conn, attempts.c.id):
@@ -353,9 +353,9 @@ def attempts_made(conn: Connection) -> Counter[tuple[str, ...]]:
 
 
 def id_spans(conn: Connection, id_: Column[int]) -> Iterator[dict[str, int]]:
-    """`first` and `last` id of some rows, until these were all.
+    """The `first` and `last` id of one batch of rows after another, until all are covered.
 
-    Grouping all rows at once by what no index has takes SQLite 80 bytes for each of them, which the process then keeps.
+    Grouping all rows at once without an index takes SQLite 80 bytes per row, which the process then keeps.
     """
     query = select(func.min(id_)).where(id_ > bindparam("last"))
     last = 0
@@ -369,7 +369,7 @@ def _counted(conn: Connection, query: Select[*tuple[Any, ...]], values: Any = No
 
 
 _IS_PAYMENT: Final = goals.c.kind != literal_column("'goal'")  # a parameter would not match the index
-# What tells rows apart in the counts; retention writes down what it removes in the same words, of a payment its kind.
+# What tells rows apart in the counts. Retention records what it deletes in the same words; for a payment, its kind.
 COUNTED: Final[Mapping[str, tuple[Column[str], ...]]] = {
     "events": (events.c.source, events.c.state, events.c.verdict),
     "goals": (goals.c.destination, goals.c.state),

@@ -1,7 +1,7 @@
-"""What came and what became of it, in numbers: event types, rules, goals of a time span, what waits; hours and days.
+"""Counts of what arrived and what became of it: event types, rules, goals of a time span, waiting goals, hours, days.
 
-Each statement says what it reads. Test events' goals, rehearsals and goals that a person sent again are not counted in
-hours and days, as in a report. These are UTC. Nothing here writes.
+Each function says what it reads. As in a report, hours and days exclude goals of test events, rehearsals, and goals
+that a person sent again. They are UTC. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 86_400_000
-_PAGE: Final = 5_000  # goals, and those of the same millisecond as the last
+_PAGE: Final = 5_000  # goals, plus any of the same millisecond as the last one
 _EVER: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class TypeTally:
-    """The events of one type that came to one source. last_id: the newest of them."""
+    """The events of one type received by one source. last_id: the newest."""
 
     source: str
     type: str
@@ -55,7 +55,7 @@ class RuleTally:
 
 @dataclass(frozen=True, slots=True)
 class LastGoal:
-    """What one rule has made: how many goals lately, and the newest of all its goals, with its event."""
+    """How many goals one rule made lately, and the newest of all its goals, with its event."""
 
     source: str
     rule_id: str
@@ -76,9 +76,9 @@ class Unnamed:
 
 
 class GoalFacts(NamedTuple):
-    """What a report says of one goal. through: what it found its visitor through (`bridge.identity.sentences.WAYS`).
+    """What a report says of one goal. through: how its visitor was found (`bridge.identity.sentences.WAYS`).
 
-    None: it has no visitor, or DataFast said that it knows none. A report reads very many of them.
+    None: it has no visitor, or DataFast did not know the visitor. A report reads very many of these.
     """
 
     id: int
@@ -112,17 +112,17 @@ class WaitTally:
 
 
 def types(conn: Connection, since_ms: int) -> list[TypeTally]:
-    """Of the events since then. Reads source and type of each of them, by the index of their arrival."""
+    """The types of the events since then. Reads each event's source and type, by the index of arrival times."""
     return [TypeTally(*row) for row in conn.execute(_TYPES, {"since": since_ms})]
 
 
 def rules(conn: Connection, since_ms: int) -> list[RuleTally]:
-    """Of the goals since then. Reads source and rule of each of them, by the index of their making."""
+    """The rules of the goals since then. Reads each goal's source and rule, by the index of creation times."""
     return [RuleTally(*row) for row in conn.execute(_RULES, {"since": since_ms})]
 
 
 def last_goals(conn: Connection, since_ms: int) -> list[LastGoal]:
-    """Of every rule that ever made a goal; lately: since then. Reads all goals, so not for each request."""
+    """One for every rule that ever made a goal; lately: since then. Reads all goals, so do not call it per request."""
     newest: dict[Rule, int] = {}
     lately: Counter[Rule] = Counter()
     for span in status.id_spans(conn, goals.c.id):
@@ -137,7 +137,7 @@ def last_goals(conn: Connection, since_ms: int) -> list[LastGoal]:
 
 
 def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
-    """Every goal made since then, but not those that a person sent again. In pages, by the index of their making."""
+    """Every goal made since then, except those that a person sent again. In pages, by the index of creation times."""
     at_ms: int | None = since_ms
     while at_ms is not None:
         last_ms = conn.execute(_END_OF_PAGE, {"since": at_ms, "page": _PAGE}).scalar()
@@ -147,13 +147,13 @@ def goals_since(conn: Connection, since_ms: int) -> Iterator[GoalFacts]:
 
 
 def goals_of(conn: Connection, event_ids: Sequence[int]) -> list[GoalFacts]:
-    """The goals of some events, but not those that a person sent again."""
+    """The goals of some events, except those that a person sent again."""
     made = _OF_GOALS.where(among(goals.c.event_id, event_ids), goals.c.generation == 1)
     return [_facts(row) for row in conn.execute(made.order_by(goals.c.id))]
 
 
 def unnamed_since(conn: Connection, handover: str, since_ms: int) -> Iterator[GoalFacts]:
-    """Those of these goals whose events have a goal without a visitor where one could have been handed over."""
+    """Those of `goals_since` whose events have a goal without a visitor where one could have been handed over."""
     for row in conn.execute(_GOALS_UNNAMED, {"of_handover": handover, "since": since_ms}):
         yield _facts(row)
 
@@ -166,7 +166,7 @@ def _facts(row: Any) -> GoalFacts:
 
 
 def waiting(conn: Connection) -> list[WaitTally]:
-    """Of all goals that are not final, whenever they were made. Reads these alone, by the index of their state."""
+    """Tallies of all goals that are not final, whenever made. Reads only these, by the index of states."""
     return [WaitTally(*row) for row in conn.execute(_WAITING)]
 
 
@@ -197,7 +197,7 @@ _NEWEST: Final = (
 _OF_RULES: Final = select(goals.c.id, goals.c.event_id, goals.c.created_at_ms).where(
     goals.c.id.in_(bindparam("ids", expanding=True))
 )
-# A page has both its ends: PostgreSQL without statistics would sort all goals after its beginning, for each page.
+# A page has both bounds: PostgreSQL without statistics would sort all goals after its beginning, for each page.
 _END_OF_PAGE: Final = (
     select(goals.c.created_at_ms)
     .where(goals.c.created_at_ms >= bindparam("since"))
@@ -238,12 +238,12 @@ _UNNAMED_MAX: Final = 500
 
 
 def unnamed(conn: Connection, since_ms: int) -> list[Unnamed]:
-    """The newest live goals without a visitor since then, one of each event, where one could have been handed over."""
+    """The newest live goals since then without a visitor where one could have been handed over, one per event."""
     return [Unnamed(*row) for row in conn.execute(_UNNAMED, {"since": since_ms})]
 
 
 def known_users(conn: Connection, keys: Iterable[str]) -> set[str]:
-    """Those of these keys of users that lead to a visitor."""
+    """Which of these users' keys lead to a visitor."""
     wanted = sorted(keys)
     found: set[str] = set()
     for start in range(0, len(wanted), _UNNAMED_MAX):
@@ -280,7 +280,7 @@ _KNOWN_USERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a first run is: whether an event came, whether one led to a visitor, whether a goal was delivered."""
+    """The progress of a first run: whether an event came, one led to a visitor, and a goal was delivered."""
 
     event: bool
     visitor: bool
@@ -289,9 +289,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The goals of one destination that are to be sent. due: now; later: at their next attempt; looks: are asked about.
+    """One destination's goals to be sent. due: now; later: at their next attempt; looks: to be checked for arrival.
 
-    parked: those that wait for their visitor.
+    parked: waiting for their visitor.
     """
 
     destination: str
@@ -302,23 +302,23 @@ class Queue:
 
 
 def progress(conn: Connection) -> Progress:
-    """What has happened at least once; a delivery counts also after retention took its goal."""
+    """What has happened at least once. A delivery still counts after retention has deleted its goal."""
     return Progress(*(bool(value) for value in conn.execute(_PROGRESS).one()))
 
 
 def came(conn: Connection, since_ms: int, until_ms: int) -> int:
-    """How many events came in this time."""
+    """How many events were received in this time span."""
     return int(conn.execute(_CAME, {"since": since_ms, "until": until_ms}).scalar_one())
 
 
 def states(conn: Connection, since_ms: int, until_ms: int) -> Counter[str]:
-    """The goals made in this time, by the state that they are in now."""
+    """The number of goals made in this time span, by their present state."""
     found = conn.execute(_STATES, {"since": since_ms, "until": until_ms})
     return Counter({state: int(count) for state, count in found})
 
 
 def queues(conn: Connection, names: Iterable[str]) -> tuple[Queue, ...]:
-    """Of each of these destinations that has goals that are not final."""
+    """The queue of each of these destinations that has goals that are not final."""
     return tuple(queue for name in names if (queue := _queue(conn, name)) != Queue(name))
 
 
@@ -341,7 +341,7 @@ _PROGRESS: Final = select(
     | exists(select(destinations.c.name).where(destinations.c.last_success_at_ms.is_not(None))),
 )
 _COUNTED: Final = (goals.c.test.is_(False), goals.c.generation == 1, goals.c.state != GoalState.DRY)
-# Times have both ends: of one end alone a planner without statistics believes that it is a third of all rows.
+# Time spans have both bounds: from one alone, a planner without statistics expects a third of all rows.
 _CAME: Final = (
     select(func.count())
     .select_from(events)

@@ -1,6 +1,6 @@
-"""What is remembered of a key or a visitor, for people: the keys of the purchase, whom they lead to, which events.
+"""What is remembered of a key or a visitor, for people: the purchase's keys, the visitors they lead to, the events.
 
-It only reads, by index, and at most what a person can read. `bridge.store.links` learns and resolves.
+It only reads, by index, and no more than a person can take in. `bridge.store.links` learns and resolves.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 KEYS_MAX: Final = 200
 EVENTS_MAX: Final = 100
-_SEEN: Final = 2_000  # of the keys that events named last, those of people and customers are shown
+_SEEN: Final = 2_000  # keys that events named last, of which those of people and customers are shown
 _ENDS: Final = 500  # events
-_ELEMENTS: Final = 999_999_999  # of one event; see `statements.MATES`
+_ELEMENTS: Final = 999_999_999  # per event; see `statements.MATES`
 _WHO: Final = ("customer", *PEOPLE)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLine:
-    """A remembered key. thread: None for a customer; stopped_reason: why it links nothing any more."""
+    """A remembered key. thread: None for a customer; stopped_reason: why it no longer links anything."""
 
     key: str
     kind: str
@@ -44,7 +44,7 @@ class KeyLine:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Keys that belong together. events: our ids, the newest ones, at most 100. leading: the keys that lead to them."""
+    """Keys that belong together. events: our ids, the newest 100 at most. leading: the keys that lead to them."""
 
     keys: tuple[KeyLine, ...] = ()
     evidence: tuple[Evidence, ...] = ()
@@ -58,18 +58,18 @@ _mate = link_events.alias("mate")
 
 
 def among(column: Column[int], ids: Sequence[int]) -> ColumnElement[bool]:
-    """Whether a column has one of these ids, in words that make an index of it the best way on both databases.
+    """Whether a column has one of these ids, phrased so that both databases use its index.
 
-    Without statistics PostgreSQL believes that each id has a 200th of all rows. That they lie between two ids, too, is
-    nothing new, but makes it expect few.
+    Without statistics, PostgreSQL expects a 200th of all rows for each id. A range around the ids adds no condition,
+    but makes it expect few.
     """
     return and_(column.in_(ids), column >= min(ids, default=0), column <= max(ids, default=0))
 
 
 def named(conn: Connection, text: str) -> list[KeyLine]:
-    """The keys that a string names: whole (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
+    """The keys that a string names: in full (`stripe:live:cus_1`) or by the bare id (`cus_1`)."""
     query = select(*_COLUMNS).where(or_(link_keys.c.key == text, link_keys.c.ref == text))
-    in_order = query.order_by(link_keys.c.key.concat(""))  # which no index has: PostgreSQL might walk down that index
+    in_order = query.order_by(link_keys.c.key.concat(""))  # an order without an index, which PostgreSQL might scan
     return _lines(conn, in_order.limit(KEYS_MAX))
 
 
@@ -80,13 +80,13 @@ def of_event(conn: Connection, event_id: int) -> list[KeyLine]:
 
 
 def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]]:
-    """Of each goal its keys; and those beside them that were stopped: what they joined is another purchase now."""
+    """For each goal its keys, and stopped keys beside them, which now belong to another purchase."""
     query = select(goal_keys.c.goal_id, *_COLUMNS).join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
     of_goals = query.where(among(goal_keys.c.goal_id, goal_ids)).order_by(link_keys.c.key)
     own: dict[int, tuple[KeyLine, ...]] = dict.fromkeys(goal_ids, ())
     for goal_id, *key in conn.execute(of_goals) if goal_ids else ():
         own[goal_id] += (KeyLine(*key),)
-    stopped = {keys: _stopped(conn, keys) for keys in set(own.values())}  # goals of one event mostly have the same
+    stopped = {keys: _stopped(conn, keys) for keys in set(own.values())}  # goals of one event mostly have the same keys
     return {goal_id: (keys, stopped[keys]) for goal_id, keys in own.items()}
 
 
@@ -98,10 +98,10 @@ def _stopped(conn: Connection, own: Sequence[KeyLine]) -> tuple[KeyLine, ...]:
 
 
 def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> Thread:
-    """Everything that is linked to these keys; a customer brings the purchases that it was named with.
+    """Everything linked to these keys; a customer brings in the purchases that it was named with.
 
-    A person brings the customers, too. A key that was stopped brings nothing, unless no other is given. ends: look
-    only into the first and the last 500 events, so that a page of somebody with very many is quick.
+    A person brings in the customers, too. A stopped key brings in nothing, unless no other is given. ends: examine
+    only the first and the last 500 events, so that the page of a person with very many is quick.
     """
     given = _linking(keys) or list(keys)
     together = {key.key: key for key in keys}
@@ -128,14 +128,14 @@ def of_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> Thread:
 
 
 def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before: int | None, limit: int) -> list[int]:
-    """A page of our ids of the events that named one of these keys, or whose goals have this visitor, newest first."""
+    """A page of ids of the events that named one of these keys or whose goals have this visitor, newest first."""
     of_person = event_ids(keys, visitor, before).subquery()
     newest = select(of_person.c.event_id).order_by(of_person.c.event_id.desc()).limit(limit)
     return list(conn.execute(newest).scalars())
 
 
 def event_ids(keys: Sequence[str], visitor: str | None, before: int | None = None) -> CompoundSelect[Any]:
-    """The statement that finds all events of a person, each once."""
+    """The statement that selects all events of a person, each once."""
     ways = [select(link_events.c.event_id).distinct().where(link_events.c.key.in_(keys))]
     if visitor is not None:
         ways.append(select(goals.c.event_id).where(goals.c.visitor == visitor))
@@ -143,7 +143,7 @@ def event_ids(keys: Sequence[str], visitor: str | None, before: int | None = Non
 
 
 def shared(conn: Connection, thread: Thread) -> list[tuple[str, KeyLine]]:
-    """The visitors of this thread to whom the keys of other customers, users and addresses lead, too, each with one."""
+    """This thread's visitors to whom other customers', users' or addresses' keys also lead, each with one such key."""
     visitors = {item.visitor for item in thread.evidence}
     query = (
         select(link_visitors.c.visitor, *_COLUMNS)
@@ -157,14 +157,14 @@ def shared(conn: Connection, thread: Thread) -> list[tuple[str, KeyLine]]:
 
 
 def last_seen(conn: Connection, limit: int) -> list[KeyLine]:
-    """The customers, users and addresses that events named last."""
+    """The keys of customers, users and addresses that events named last."""
     recent = select(*_COLUMNS).order_by(link_keys.c.used_at_ms.desc()).limit(_SEEN).subquery()
     people = select(recent).where(recent.c.kind.in_(_WHO)).order_by(recent.c.used_at_ms.desc(), recent.c.key)
     return _lines(conn, people.limit(limit))
 
 
 def people_among(conn: Connection, keys: Sequence[str]) -> list[KeyLine]:
-    """The customers, users and addresses among these keys, at most 200."""
+    """The keys of customers, users and addresses among these, at most 200."""
     return _lines(conn, _KEYS.where(link_keys.c.key.in_(keys[:_SEEN]), link_keys.c.kind.in_(_WHO)))
 
 
@@ -211,7 +211,7 @@ def _lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[KeyLine]:
 
 
 def _thread(conn: Connection, lines: Iterable[KeyLine], given: Iterable[KeyLine] = ()) -> Thread:
-    """These keys, with whom and which events they lead to: a stopped one to none, unless it is what was asked for."""
+    """These keys, with the visitors and events they lead to. A stopped one leads to none, unless asked for."""
     keys = tuple(sorted(lines, key=lambda key: (key.created_at_ms, key.key)))[:KEYS_MAX]
     asked = {key.key for key in given}
     leading = tuple(key for key in keys if key.key in asked or not key.stopped_reason)
@@ -219,6 +219,6 @@ def _thread(conn: Connection, lines: Iterable[KeyLine], given: Iterable[KeyLine]
         return Thread(keys)
     names = [key.key for key in leading]
     evidence = tuple(statements.evidence_of_keys(conn, names))
-    event_id = link_events.c.event_id + 0  # in an order that no index has, which PostgreSQL might walk down instead
+    event_id = link_events.c.event_id + 0  # an order without an index, which PostgreSQL might scan
     newest = select(event_id).distinct().where(link_events.c.key.in_(names)).order_by(event_id.desc()).limit(EVENTS_MAX)
     return Thread(keys, evidence, tuple(conn.execute(newest).scalars()), leading)

@@ -1,1 +1,1 @@
-"""Time-related upkeep: clocks that jump, stored times too far ahead, deletion of old rows."""
+"""Time-related upkeep: clock jumps, stored times too far ahead, deletion of old rows."""

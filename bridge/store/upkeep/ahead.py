@@ -1,9 +1,9 @@
-"""Correct stored times that keep something waiting and lie further ahead than any of them can be set.
+"""Correct stored times that keep something waiting and lie further ahead than they can ever be set.
 
-A clock that was ahead for a moment leaves times behind that lie beyond anything a right clock would have written, and
-what waits for them would wait as long as the clock was ahead. Each is brought back once: to now, or, where reaching
-it ends a wait, to the latest it can be. Times that only say what happened are left alone: while a clock is behind,
-all of them lie ahead, and to bring them back would make everything old as soon as the clock is right again.
+A clock that was briefly ahead leaves times beyond anything a correct clock would have written, and whatever waits for
+them would wait for as long as the clock was ahead. Each is brought back once: to now, or, if reaching it ends a wait,
+to the latest it can be. Times that only record what happened are left alone: while a clock is behind, all of them lie
+ahead, and bringing them back would make everything seem old as soon as the clock is correct again.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
 
-SLACK_MS: Final = 5_000  # how far the clocks of two machines may differ; a shorter wait ends without help
+SLACK_MS: Final = 5_000  # how far two machines' clocks may differ; a shorter wait ends by itself
 RETRY_AFTER_MS: Final = 15 * 60_000  # the longest pause that a destination or Stripe may ask for
-LOOKUP_MS: Final = 24 * 3_600_000  # the longest time until a question is asked again, or an account
-LOOKUP_PAUSE_MS: Final = 3_600_000  # of anything but an account
+LOOKUP_MS: Final = 24 * 3_600_000  # the longest time until a question, or an account, is asked again
+LOOKUP_PAUSE_MS: Final = 3_600_000  # for anything but an account
 JITTER: Final = 1.2  # a pause is lengthened by this factor at most
 
 NOW: Final = bindparam("now", type_=BigInteger())
@@ -73,7 +73,7 @@ class Correction(NamedTuple):
 
 @cache
 def corrections(settings: Settings) -> Corrections:
-    """What corrects the times that lie further ahead than these settings let a time be set."""
+    """The corrections for times that lie further ahead than these settings allow."""
     parked = _of_parked_goals(settings.bridge_weak_after)
     return Corrections((*_of_waiting_goals(settings), *parked, *_of_delivery(settings), *_of_others()))
 
@@ -118,14 +118,14 @@ def _correction(
     cheap: bool = True,
     suffix: str = "",
 ) -> Correction:
-    """Where the column lies further ahead than `most`, it becomes now, and others, or itself, what `right` says."""
+    """Set a column that lies further ahead than `most` to now. right: values for other columns, or for itself."""
     name = f"{column.table.name}.{column.name}{suffix}"
     wrong = (true() if where is None else where) & _beyond(column, most)
     return Correction(name, column.table, wrong, {column.name: NOW} | (right or {}), cheap)
 
 
 def _of_waiting_goals(settings: Settings) -> Iterator[Correction]:
-    """A goal that was written by a clock ahead keeps the pause it was given."""
+    """A goal written while the clock was ahead keeps the pause it was given."""
     column, state = goals.c, goals.c.state
     changed, due, lease = column.changed_at_ms, column.due_at_ms, column.lease_until_ms
     pause = case((due > changed, NOW + due - changed), else_=NOW)
@@ -156,9 +156,9 @@ def _of_parked_goals(weak_after_ms: int) -> Iterator[Correction]:
 
 
 def _of_delivery(settings: Settings) -> Iterator[Correction]:
-    """What the rate limit, the destinations, the router and the proofs of visitors wait for."""
+    """The times that the rate limit, the destinations, the router and visitor proofs wait for."""
     lease_ms, rate = settings.bridge_lease, settings.bridge_rate_per_minute
-    full_us = BURST * interval_us(rate)  # as full as it can be: what was sent just before counts
+    full_us = BURST * interval_us(rate)  # as full as it can be, because what was just sent counts
     full = pace.c.next_at_us > (NOW + SLACK_MS) * 1000 + full_us
     yield Correction("pace.next_at_us", pace, full, {"next_at_us": NOW * 1000 + full_us}, cheap=True)
     column = destinations.c
@@ -176,7 +176,7 @@ def _of_delivery(settings: Settings) -> Iterator[Correction]:
 
 
 def _of_others() -> Iterator[Correction]:
-    """What no setting changes: lookups, and what is remembered for a while."""
+    """Times that no setting affects: of lookups, and of what is remembered for a while."""
     yield _correction(lookups.c.again_at_ms, LOOKUP_MS)
     yield _correction(lookups.c.asked_at_ms, right={"again_at_ms": NOW}, cheap=False)
     until, since = lookup_pauses.c.until_ms, lookup_pauses.c.since_ms

@@ -1,8 +1,8 @@
-"""Time that passed only on the clock: a clock that was set, or a bridge that was stopped for weeks.
+"""Handle time that passed only on the clock: the clock was set, or the bridge was stopped for weeks.
 
-One fact remembers it: the heartbeat (the newest time that was stored, hourly), the gaps of the clock, and whether
-deletion waits. A wait goes on after a gap with what was left of it. A goal that became too old within a gap is held,
-because nobody could have sent it in time. `timekeeping` decides whether there was a gap.
+One fact holds the state: the heartbeat (the newest time stored, hourly), the gaps of the clock, and whether deletion
+waits. After a gap, a wait continues with what was left of it. A goal that became too old within a gap is held, because
+it could not have been sent in time. `timekeeping` decides whether there was a gap.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Update
 
 FACT: Final = "clock"
-REASON: Final = "clock"  # of a goal that is held
+REASON: Final = "clock"  # why a goal is held
 BEAT_MS: Final = 3_600_000  # between two heartbeats
 GAPS_MAX: Final = 20
 
-Gap = tuple[int, int]  # milliseconds since 1970: what the clock said before, and after
+Gap = tuple[int, int]  # milliseconds since 1970: the clock's time before and after
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Deletion waits. ran_ms: how long the bridge has been running since; counted_at_ms: up to when that is counted."""
+    """Deletion waits. ran_ms: how long the bridge has run since; counted_at_ms: up to when that has been counted."""
 
     why: str
     since_ms: int
@@ -43,7 +43,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known about the clock. moved_ms: by how much it was set, as far as that has been dealt with."""
+    """What is known about the clock. moved_ms: by how much it was set, as far as that has been handled."""
 
     heartbeat_ms: int | None = None
     moved_ms: int = 0
@@ -62,7 +62,7 @@ def recall_now(conn: Connection) -> tuple[int, Memory]:
 
 
 def recall_locked(conn: Connection) -> Memory:
-    """Like `recall`, and locked until the transaction ends."""
+    """Like `recall`, but locked until the transaction ends."""
     facts.ensure(conn, FACT, lambda: json.dumps(asdict(Memory())))
     return _read(facts.get(conn, FACT, lock=True))
 
@@ -81,7 +81,7 @@ def _read(text: str | None) -> Memory:
 
 
 def newest_ms(conn: Connection, now: int) -> int | None:
-    """The newest time that a release without a heartbeat has stored, if there is one."""
+    """The newest time stored by a release without heartbeats; None if there is none."""
     columns = (events.c.received_at_ms, attempts.c.started_at_ms)
     times = [conn.execute(select(func.max(column)).where(column <= now)).scalar() for column in columns]
     return max((int(time) for time in times if time is not None), default=None)
@@ -91,25 +91,25 @@ def newest_ms(conn: Connection, now: int) -> int | None:
 
 
 def moved(conn: Connection, memory: Memory, delta: int) -> Memory:
-    """The clock was set, or this machine was suspended: the distance to DataFast's has to be learned anew."""
+    """Note that the clock was set, or this machine suspended: its offset from DataFast's must be learned again."""
     _forget_skews(conn, delta, delta)
     return replace(memory, moved_ms=memory.moved_ms + delta)
 
 
 def stood_still(conn: Connection, delta: int) -> None:
-    """Nobody saw by how much the clock was set, if at all: the distance to DataFast's has to be learned anew."""
+    """Note that the clock may have been set by an unknown amount: its offset from DataFast's must be learned again."""
     _forget_skews(conn, delta - BEAT_MS, delta)
 
 
 def _forget_skews(conn: Connection, least: int, most: int) -> None:
-    """An attempt in doubt that only our clock timed may have been made by the clock from before, or by today's."""
+    """Forget offsets, and widen the times of attempts in doubt that only our clock, before or after, has timed."""
     conn.execute(update(destinations).values(clock_skew_ms=None))
     conn.execute(_TIMED_BY_US.values(started_at_ms=attempts.c.started_at_ms + min(0, least)))
     conn.execute(_TIMED_BY_US.values(ended_at_ms=attempts.c.ended_at_ms + max(0, most)))
 
 
 def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
-    """The clock said `before`, and then `after` without the time between them: let what waits go on."""
+    """Let waits continue after the clock went from `before` to `after` without the time between them."""
     if after > before:
         _go_on(conn, before, after)
         return replace(memory, gaps=(*memory.gaps, (before, after))[-GAPS_MAX:])
@@ -121,7 +121,7 @@ def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
 
 
 def _go_on(conn: Connection, before: int, after: int) -> None:
-    """How long a goal has been tried, a destination paused and a source silent is known by the distance to now."""
+    """Move the times from which it is known how long a goal was tried, a destination paused, a source silent."""
     delta = after - before
     tried, paused = goals.c.first_try_at_ms, destinations.c.paused_since_ms
     conn.execute(update(goals).where(goals.c.state.in_(_TRIED), tried.is_not(None)).values({tried: tried + delta}))
@@ -134,19 +134,19 @@ def _go_on(conn: Connection, before: int, after: int) -> None:
 
 
 def _longer_waits(before: int, after: int) -> Update:
-    """Parked goals whose wait was not over before the gap."""
+    """Extend the wait of parked goals whose wait was not over before the gap."""
     until, weak = goals.c.parked_until_ms, goals.c.weak_at_ms
     longer = {until: until + (after - before), weak: case((weak > before, weak + (after - before)), else_=weak)}
     return update(goals).where(goals.c.state == "parked", until > before).values(longer)
 
 
 def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
-    """The gaps as far as they lie behind: what lies ahead of a clock that went back was undone."""
+    """The gaps that lie in the past: those ahead of a clock that went back are undone."""
     return tuple((before, min(after, now)) for before, after in gaps if before < now)
 
 
 def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:
-    """Goals that were parked after a jump, for an event from before it: their wait did not end within it either."""
+    """Extend the wait of goals parked after a jump for an earlier event: it did not end within the jump either."""
     for before, after in gaps:
         conn.execute(_longer_waits(before, after).where(goals.c.parked_until_ms <= after))
 
@@ -158,13 +158,13 @@ def hold_too_old(conn: Connection, gaps: Sequence[Gap]) -> None:
 
 
 def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
-    """The goals that became too old within a gap."""
+    """Whether a goal became too old within a gap."""
     expires = goals.c.expires_at_ms
     return or_(false(), *((expires > before) & (expires <= after) for before, after in gaps))
 
 
 def let_go(conn: Connection) -> list[int]:
-    """Goals that were held because of a clock that is right again: they are not too old after all; ids."""
+    """Release goals that are not too old after all, because the clock is correct again; return their ids."""
     too_old_no_more = goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms()
     again = {"state": "pending", "reason": None, "message": None, "due_at_ms": now_ms(), "changed_at_ms": now_ms()}
     return list(conn.execute(update(goals).where(*too_old_no_more).values(again).returning(goals.c.id)).scalars())
@@ -176,7 +176,7 @@ _TRIED: Final = ("pending", "leased", "sending", "unconfirmed", "held")
 _HEARD: Final = tuple(
     source_counters.c[name] for name in ("last_accepted_at_ms", "last_refused_at_ms", "row_began_at_ms")
 )
-_TIMED_BY_US: Final = update(attempts).where(  # alone, and in doubt
+_TIMED_BY_US: Final = update(attempts).where(  # only by our clock, and in doubt
     attempts.c.kind == "send",
     attempts.c.server_started_at_ms.is_(None),
     attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(("leased", "sending", "unconfirmed")))),

@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 DAY_MS: Final = 86_400_000
 ROWS_MS: Final = 400 * DAY_MS
 LINKS_MS: Final = 400 * DAY_MS  # from their last use
-QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days would be no chance at all
-READ_BACK_MS: Final = 3_600_000  # tries of delivered goals tell the doubtful ones of the same visitor apart
+QUARANTINE_MS: Final = 30 * DAY_MS  # only a person ends a quarantine, so 0 days would leave no chance
+READ_BACK_MS: Final = 3_600_000  # attempts of delivered goals help to identify the doubtful ones of the same visitor
 BATCH: Final = 200  # rows per transaction
-ROUNDS: Final = 50  # transactions per call; the rest is done the next time
+ROUNDS: Final = 50  # transactions per call; the next call continues
 _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 
 
@@ -93,7 +93,7 @@ def _in_batches(store: Store, still: Callable[[Connection], bool], work: Callabl
 
 _goal_of_event = exists().where(goals.c.event_id == events.c.id)
 _open_for_0_days = _goal_of_event.where(goals.c.state.not_in(FINAL))
-_open = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))  # a held goal has all that sending needs
+_open = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))  # a held goal has all it needs to be sent
 
 
 def forget_bodies(conn: Connection, days: int, limit: int, now: int) -> int:
@@ -151,7 +151,7 @@ def forget_goals(conn: Connection, limit: int, now: int) -> int:
 
 
 def forget_events(conn: Connection, limit: int, now: int) -> int:
-    """Remove events of 400 days ago that have no goals any more; how many. From now on a replay would be new."""
+    """Delete events older than 400 days that have no goals left; return how many. A replay would then be new."""
     old = (
         select(events.c.id)
         .where(events.c.received_at_ms <= now - ROWS_MS, events.c.state != "received", ~_goal_of_event)
@@ -181,10 +181,10 @@ def _write_down(conn: Connection, what: str, rows: Iterable[Row[Any]]) -> int:
 
 
 def forget_links(conn: Connection, limit: int, now: int) -> int:
-    """Go through the keys that were not met for 400 days, the oldest first; how many were looked at.
+    """Examine the keys not seen for 400 days, oldest first; return how many were examined.
 
-    A thread that is still in use keeps the keys with which a visitor was named, and the one it is named after, however
-    old they are. Its other old keys go, so that a subscription of many years does not grow without end.
+    A thread still in use keeps the keys with which a visitor was named, and the one it is named after, however old they
+    are. Its other old keys are deleted, so that a subscription of many years does not grow without limit.
     """
     conn.execute(delete(unknown_visitors).where(unknown_visitors.c.at_ms <= now - BARE_MS))
     conn.execute(delete(visitor_proofs).where(visitor_proofs.c.made_at_ms <= now - LINKS_MS))
@@ -194,7 +194,7 @@ def forget_links(conn: Connection, limit: int, now: int) -> int:
     statements.lock(conn)
     old = list(conn.execute(query.limit(limit)).scalars())
     kept = {row.key: row.used_at_ms for row in conn.execute(_STILL_NEEDED, {"keys": old, "before": now - LINKS_MS})}
-    if kept:  # as young as the youngest key of their thread
+    if kept:  # they become as young as the youngest key of their thread
         conn.execute(_RENEW, [{"of": key, "used": used_at_ms} for key, used_at_ms in kept.items()])
     gone = [key for key in old if key not in kept]
     for table in (link_events, link_visitors, link_keys):
@@ -220,7 +220,7 @@ _RENEW: Final = update(link_keys).where(link_keys.c.key == bindparam("of")).valu
 
 
 def bound_log(store: Store) -> None:
-    """Cut SQLite's write-ahead log when it has grown: only a moment without readers lets it be begun anew."""
+    """Truncate SQLite's write-ahead log when it has grown: it can restart only at a moment without readers."""
     if store.dialect != "sqlite":
         return
     not_now = suppress(sqlite3.OperationalError)  # another process is busy with it

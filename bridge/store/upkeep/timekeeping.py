@@ -1,9 +1,9 @@
-"""Detects jumps of the database's clock, and decides what they change.
+"""Detect jumps of the database's clock, and decide what they change.
 
-A jump is more than an hour between what the clock says and what this machine's monotonic clock leads one to expect, or
-a start more than seven days after the heartbeat (or before it). Then deletion by age waits, because what seems old may
-not be: for 24 hours of running, added up over restarts, at most seven days by the calendar. Until a jump has been dealt
-with, `steady` goes on with the time from before it, so that nothing is given up in between.
+A jump is a difference of more than an hour between the clock and what this machine's monotonic clock predicts, or a
+start more than seven days after the heartbeat (or before it). Deletion by age then waits, because what seems old may
+not be: for 24 hours of running time, added up over restarts, but at most seven calendar days. Until a jump has been
+handled, `steady` continues the time from before it, so that nothing is given up in between.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
-STEP_MS: Final = 5_000  # slow answers and two clocks' rates explain less than this
+STEP_MS: Final = 5_000  # slow answers and different clock rates explain no more than this
 JUMP_MS: Final = HOUR_MS  # a longer step is a jump
-STOP_MS: Final = 7 * DAY_MS  # a longer stop may be a clock that was wrong
-RUN_MS: Final = DAY_MS  # how much running deletion waits for
+STOP_MS: Final = 7 * DAY_MS  # a longer stop may be a wrong clock
+RUN_MS: Final = DAY_MS  # how much running time deletion waits for
 CALENDAR_MS: Final = 7 * DAY_MS  # how long it waits at most, whatever the host does
 LOOK_MS: Final = 1_000
 PROBE_MS: Final = 5_000  # between two searches for times that lie too far ahead
@@ -46,30 +46,30 @@ class _Clocks(NamedTuple):
 
 
 class Timekeeper:
-    """One in each process that works. `look` and `forget` are called by one thread, `steady` by any."""
+    """One per working process. `look` and `forget` are called by one thread, `steady` by any."""
 
     def __init__(self, store: Store, settings: Settings, *, monotonic_ms: Callable[[], int]) -> None:
         self._store = store
         self._ahead = corrections(settings)
         self._monotonic_ms = monotonic_ms
         self._seen: _Clocks | None = None
-        self._moved_ms = 0  # by how much the clock had been set until then
+        self._moved_ms = 0  # by how much the clock had been set by then
         self._probed_ms: int | None = None
-        self._counted_ms = monotonic_ms()  # up to when running was counted
+        self._counted_ms = monotonic_ms()  # up to when running time was counted
 
     @property
     def ready(self) -> bool:
-        """Whether the clock has been checked once. Before that, nothing should be decided by the time."""
+        """Whether the clock has been checked once. Before that, nothing should depend on the time."""
         return self._seen is not None
 
     def steady(self, now_ms: int) -> int:
-        """The database's time; after a jump that has not been dealt with, what it would be without the jump."""
+        """The database's time; after a jump that has not been handled, what it would be without the jump."""
         return now_ms - self._step(_Clocks(now_ms, self._monotonic_ms()), 0)
 
     def even(self, conn: Connection) -> int | None:
-        """The clock whose distance to DataFast's is known. None after a step that has not been dealt with.
+        """The clock whose offset from DataFast's is known. None after a step that has not been handled.
 
-        Nobody can tell whether the clock was set, or this machine was suspended and DataFast's clock went on as well.
+        A clock that was set looks the same as a suspended machine, during which DataFast's clock went on as well.
         """
         clocks, memory = self._clocks(conn)
         return None if self._stepped(memory, clocks) else clocks.now_ms
@@ -80,9 +80,9 @@ class Timekeeper:
         return clocks.now_ms - max(0, self._stepped(memory, clocks))
 
     def _step(self, clocks: _Clocks, moved_ms: int) -> int:
-        """By how much the clock was set since the last look. moved_ms: as much of it other processes have dealt with.
+        """By how much the clock was set since the last look. moved_ms: the part that other processes have handled.
 
-        What they dealt with, and this clock does not show, had happened before this process began to look.
+        What they handled and this clock does not show happened before this process began to look.
         """
         if self._seen is None:
             return 0
@@ -92,9 +92,9 @@ class Timekeeper:
         return step - moved_ms
 
     def _clocks(self, conn: Connection) -> tuple[_Clocks, Memory]:
-        """Both clocks at one moment, and what is known about the database's.
+        """Both clocks at the same moment, and what is known about the database's.
 
-        A slow answer, or a process that is stopped between them, looks like a step.
+        A slow answer, or a process stopped between the two readings, looks like a step.
         """
         for _ in range(3):
             before = self._monotonic_ms()
@@ -104,7 +104,7 @@ class Timekeeper:
         raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
 
     def look(self) -> None:
-        """Once per second, however often it is called: find out if the clock jumped, or a time lies too far ahead."""
+        """Find out, at most once per second, whether the clock jumped or a stored time lies too far ahead."""
         monotonic = self._monotonic_ms()
         if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
             return
@@ -146,7 +146,7 @@ class Timekeeper:
         return clocks, memory
 
     def _gap(self, memory: Memory, clocks: _Clocks) -> jumps.Gap | None:
-        """What the clock should say, and what it says, if these are far apart and it has not been dealt with."""
+        """The clock's expected and actual time, if they are far apart and that has not been handled."""
         now, before = clocks.now_ms, memory.heartbeat_ms
         step = self._stepped(memory, clocks)
         if step:
@@ -163,26 +163,26 @@ class Timekeeper:
         if memory.wait is None:
             why = "stopped" if stopped else "jumped"
             return replace(memory, wait=jumps.Wait(why, since_ms=after, ran_ms=0, counted_at_ms=after))
-        if 0 < after - before <= CALENDAR_MS:  # a host that sleeps at night: it must not wait for ever
+        if 0 < after - before <= CALENDAR_MS:  # deletion must not wait forever on a host that sleeps at night
             return memory
         return replace(memory, wait=replace(memory.wait, since_ms=after, counted_at_ms=after))
 
     def forget(self, days: int) -> dict[str, int] | None:
-        """One round of deletion by age; None while that waits. days: BRIDGE_RETENTION_DAYS."""
+        """Do one round of deletion by age; None while deletion waits. days: BRIDGE_RETENTION_DAYS."""
         now = self._store.run(self._may_forget)
         return None if now is None else retention.purge(self._store, days, now, self._has_not_jumped)
 
     def _has_not_jumped(self, conn: Connection) -> bool:
-        """Whether it has not since `_may_forget`: the process may have been stopped, and new rows may bear any time."""
+        """Whether the clock has not jumped since `_may_forget`: after a stop, new rows may bear any time."""
         clocks, memory = self._clocks(conn)
         return memory.wait is None and self._gap(memory, clocks) is None
 
     def _may_forget(self, conn: Connection) -> int | None:
-        """The time by which rows may be deleted. It stays the one that was judged: the clock may jump right after."""
+        """The time to delete rows by: the one that was judged, because the clock may jump right afterwards."""
         clocks, memory = self._clocks(conn)
         now = clocks.now_ms
         if self._seen is None or self._gap(memory, clocks) is not None:
-            return None  # the next look deals with it
+            return None  # the next look handles it
         ran_ms, self._counted_ms = self._monotonic_ms() - self._counted_ms, self._monotonic_ms()
         if memory.wait is None:
             return now
