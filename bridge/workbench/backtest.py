@@ -1,14 +1,14 @@
 """Compare two sets of rules on the same stored events: goals that only one makes, and goals that both make differently.
 
-Both sets start from the goals that earlier events had made, and go through the events in the order of their arrival,
-as routing does: the first event makes a goal, a later one with the same once key does not, and a goal that follows
-another needs that other one before it. A goal is what DataFast counts: a name at a destination. Under another name it
-is lost, and another one is gained; with other contents, of another event or under another once key it has changed.
-What a visitor is known by (`links`) is compared as the keys that a goal would have, not by looking visitors up.
+Both sets start from the goals that earlier events had made, and process the events in order of arrival, as routing
+does: the first event makes a goal, a later one with the same once key does not, and a goal that follows another needs
+that one first. A goal is what DataFast counts: a name at a destination. Under another name, it is lost and another is
+gained; with other contents, from another event or under another once key, it has changed.
+What a visitor is known by (`links`) is compared as the keys that a goal would have, without looking up visitors.
 
 One of the sets may be the user's own on top of a release's mapping files. Those of earlier releases are kept as data
-(`releases/<version>.json`, name → text), because a release's package contains only its own files. They are read with
-this release's grammar, presets and values, so that only the rules are compared.
+(`releases/<version>.json`, name → text), because a release's package contains only its own. They are read with this
+release's grammar, presets and values, so that only the rules are compared.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from bridge.store.operator.history import Place
 
 KINDS: Final = ("lost", "gained", "changed")
-EXAMPLES: Final = 3  # of each kind, of each rule
+EXAMPLES: Final = 3  # per kind and rule
 _RELEASES: Final = Path(__file__).parent / "releases"
 _EXTENDS: Final = re.compile(r"^extends: *['\"]?([A-Za-z0-9_-]+)", re.MULTILINE)
-_REASONED: Final = 20  # goals of one rule, at most, of which the reason is kept until it is known which become examples
+_REASONED: Final = 20  # goals per rule, at most, whose reason is kept until it is known which become examples
 
 
 class Difference(NamedTuple):
-    """One difference between both sets' versions of a goal: `metadata amount`, from `49.00` to nothing."""
+    """One difference between two versions of a goal: `metadata amount`, from `49.00` to nothing."""
 
     what: str
     before: str | None
@@ -56,7 +56,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One goal that is lost, gained or changed. why: what keeps the other set from making it."""
+    """One goal that is lost, gained or changed. why: what prevents the other set from making it."""
 
     kind: str  # lost | gained | changed
     event_id: int
@@ -75,10 +75,10 @@ class Example:
 
 @dataclass(slots=True)
 class RuleResult:
-    """What became of the goals of one rule. present, other: how many the two sets make; None: the set has no such rule.
+    """The goals of one rule. present, other: how many the two sets make; None: the set has no such rule.
 
-    origin: whose rule it is, in a layer (`bridge.rules.Rule`), by the present rules if they have it.
-    lost and changed goals are counted at the present rule that makes them, gained ones at the other set's.
+    origin: whose rule it is in a layer (`bridge.rules.Rule`), by the present rules if they have it.
+    Lost and changed goals count for the present rule that makes them, gained ones for the other set's.
     """
 
     source: str
@@ -102,11 +102,11 @@ class RuleResult:
         return trace.with_origin(self.rule, self.origin)
 
     def of_kind(self, kind: str) -> list[Example]:
-        """Its examples that are lost, gained or changed."""
+        """The examples of one kind: lost, gained or changed."""
         return [example for example in self.examples if example.kind == kind]
 
     def count(self, example: Example) -> None:
-        """Count a goal; the first of each kind are kept."""
+        """Count a goal, and keep the first of each kind as examples."""
         setattr(self, example.kind, getattr(self, example.kind) + 1)
         if sum(one.kind == example.kind for one in self.examples) < EXAMPLES:
             self.examples.append(example)
@@ -114,12 +114,12 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """The result. events: all of the time span; gone: those of them without a body, which nobody can judge.
+    """The result. events: all in the time span; gone: those without a body, which cannot be judged.
 
-    same: goals that both make alike. unreadable: of the events that one set would put into quarantine, how many:
-    (present, other). missing, new: sources that only the present, or only the other set has, with their events.
-    unstored: what the other set reads of a request and the present one does not: source → names. Whether a stored
-    event had it is not known.
+    same: goals that both make alike. unreadable: how many events each set would quarantine (present, other).
+    missing, new: sources that only the present, or only the other, set has, with their numbers of events.
+    unstored: what the other set reads from a request and the present one does not (source → names). Whether a stored
+    event had it is unknown.
     """
 
     events: int
@@ -162,7 +162,7 @@ class Backtest:
         return f"the bodies of {self.gone} more are gone, so they cannot be compared" if self.gone else ""
 
     def notes(self, present: str = "the present rules", other: str = "the other rules") -> list[str]:
-        """What else the two sets do differently. present, other: what they are called."""
+        """Other differences between the two sets, in sentences. present, other: what to call them."""
         before, after = self.unreadable
         quarantined = f"{present} would quarantine {count(before, 'event')}, and {other} {after}"
         return [
@@ -199,7 +199,7 @@ def compare(
 
 
 def compare_some(store: Store, present: Preparer, other: Preparer, ids: Sequence[int]) -> Backtest:
-    """The same for these events, in the order of their arrival."""
+    """Like `compare`, for these events, in order of arrival."""
     comparison = Comparison(present, other, _made_before(store, min(ids, default=0)))
     for events in stored.some(store, ids):
         comparison.add(events)
@@ -207,7 +207,7 @@ def compare_some(store: Store, present: Preparer, other: Preparer, ids: Sequence
 
 
 def _made_before(store: Store, first: int) -> Callable[[Iterable[Place]], set[Place]]:
-    """Asks which goals an event before the first one has made."""
+    """A function that tells which goals were made by an event before the first one."""
 
     def made_before(places: Iterable[Place]) -> set[Place]:
         with store.read() as conn:
@@ -217,7 +217,7 @@ def _made_before(store: Store, first: int) -> Callable[[Iterable[Place]], set[Pl
 
 
 class _Made(NamedTuple):
-    """A goal that one set makes of an event, without the event."""
+    """A goal that one set makes from an event, without the event."""
 
     event_id: int
     event_type: str
@@ -238,7 +238,7 @@ class _Made(NamedTuple):
 
 
 class _Side:
-    """One of the two sets, and the goals that it has made so far."""
+    """One of the two sets, with the goals it has made so far."""
 
     def __init__(self, preparer: Preparer) -> None:
         self.preparer = preparer
@@ -249,14 +249,14 @@ class _Side:
         self.unreadable = 0
 
     def rules_for(self, source: str, event_type: str) -> list[object]:
-        """What these rules make of an event of this type depends on nothing else than this."""
+        """Everything that determines what these rules make of an event of this type."""
         table = self.preparer.rule_set.tables[source]
         found = rules.for_type(table, event_type)
         values = self.preparer.rule_set.sources[source].values if found and table.derives else None
         return [values, *((replace(rule, line=0, origin=""), conditions) for rule, conditions in found)]
 
     def asks(self, prepared: Sequence[PreparedEvent]) -> set[Place]:
-        """The goals of which it must be known whether an earlier event made them."""
+        """The goals for which it matters whether an earlier event made them."""
         drafts = (
             draft for one in prepared for element in one.elements for draft in (*element.drafts, *element.following)
         )
@@ -271,7 +271,7 @@ class _Side:
         return place in self.made or place in self.earlier
 
     def new(self, prepared: PreparedEvent) -> dict[Place, tuple[int, GoalDraft]]:
-        """The goals that this event makes, with the number of the element."""
+        """The goals that this event makes, each with its element's number."""
         found: dict[Place, tuple[int, GoalDraft]] = {}
         for number, element in enumerate(prepared.elements):
             for draft in element.drafts:
@@ -283,9 +283,9 @@ class _Side:
 
 
 class Comparison:
-    """Takes the stored events page by page, in the order of their arrival.
+    """Takes the stored events page by page, in order of arrival.
 
-    made_before: which of some goals an event before the first one has made (`bridge.store.operator.history`).
+    made_before: which of some goals were made by an event before the first one (`bridge.store.operator.history`).
     see: as for `compare`.
     """
 
@@ -306,7 +306,7 @@ class Comparison:
         self._reasons: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
 
     def add(self, events: Sequence[Event]) -> None:
-        """The next events."""
+        """Process the next events."""
         self._events += len(events)
         readable = [event for event in events if event.body is not None]
         self._gone += len(events) - len(readable)
@@ -326,9 +326,9 @@ class Comparison:
             self._compare(one, another)
 
     def _judged(self, read: ReadEvent) -> tuple[PreparedEvent, PreparedEvent]:
-        """By both sets. Most sources differ in some rules alone: what was read of an event then holds for both sets.
+        """Judge an event by both sets. Most sources differ only in some rules: both sets then read an event alike.
 
-        Where they have the same rules for its type, what one set makes of it is what both make.
+        If they have the same rules for its type, what one set makes of it is what both make.
         """
         ours, other, of_other = self._present.preparer.judge(read), self._other.preparer, read
         if read.event.source not in self._alike:
@@ -366,14 +366,14 @@ class Comparison:
             self._meet(made, self._other, self._present)
 
     def _alone(self, event: Event, element: int, draft: GoalDraft, instead: PreparedEvent, side: _Side) -> _Made:
-        """A goal that the other side does not make of this event, with the reason, as long as reasons are needed."""
+        """A goal that the other side does not make from this event, with the reason while reasons are needed."""
         which = (event.source, draft.planned.rule_id, side is self._other)
         self._reasons[which] += 1
         why = _why(draft, element, instead, side) if self._reasons[which] <= _REASONED else None
         return _made(event, element, draft, why)
 
     def _meet(self, made: _Made, mine: _Side, others: _Side) -> None:
-        """The other side may have made this goal of an earlier event."""
+        """Match a goal with the other side's, which may have made it from an earlier event."""
         match = others.left.pop(made.place, None)
         if match is None:
             mine.left[made.place] = made
@@ -415,7 +415,7 @@ class Comparison:
         )
 
     def _pair_left(self) -> None:
-        """Goals of one event with one name, under two once keys, are one goal that has changed."""
+        """Pair goals of one event and name under two once keys: they are one goal that has changed."""
         theirs: defaultdict[tuple[int, int, str, str, str], list[_Made]] = defaultdict(list)
         for made in self._other.left.values():
             theirs[made.as_counted].append(made)
@@ -436,12 +436,12 @@ class Comparison:
 
 
 def _alike(ours: Mapping[str, Source], theirs: Mapping[str, Source]) -> frozenset[str]:
-    """The sources that take events apart in the same way in both sets."""
+    """The sources that read events in the same way in both sets."""
     return frozenset(name for name in ours.keys() & theirs.keys() if _reading(ours[name]) == _reading(theirs[name]))
 
 
 def _reading(source: Source) -> Source:
-    """A source without what only its rules use."""
+    """A source without the parts that only its rules use."""
     return replace(source, values=None, named_types=frozenset(), reads=frozenset(), handovers=None)
 
 
@@ -449,7 +449,7 @@ def _reading(source: Source) -> Source:
 
 
 def _says_the_same(element: int, ours: GoalDraft, other_element: int, theirs: GoalDraft) -> bool:
-    """Whether two goals of one event and place evidently do not differ; `_differences` tells how others do."""
+    """Whether two goals of one event and place evidently do not differ; `_differences` finds how others do."""
     one, other = ours.planned, theirs.planned
     return ours is theirs or (
         element == other_element
@@ -508,7 +508,7 @@ def _example(kind: str, made: _Made, differences: tuple[Difference, ...] = ()) -
 
 
 def _why(draft: GoalDraft, element: int, instead: PreparedEvent, side: _Side) -> str:
-    """Why the other side does not make this goal of the event."""
+    """Why the other side does not make this goal from the event."""
     source, rule_id, name = instead.event.source, draft.planned.rule_id, draft.planned.name
     if instead.quarantine is not None:
         known = source in side.preparer.rule_set.sources
@@ -538,14 +538,14 @@ def _why(draft: GoalDraft, element: int, instead: PreparedEvent, side: _Side) ->
 
 
 def versions() -> list[str]:
-    """The releases whose files are known, the oldest first; the last one is this release."""
+    """The releases whose files are known, oldest first; the last is this release."""
     kept = (path.stem for path in _RELEASES.glob("*.json"))
     earlier = sorted((name for name in kept if name != bridge.__version__), key=_in_order)
     return [*earlier, bridge.__version__]
 
 
 def files_of(version: str) -> dict[str, str]:
-    """The mapping files that this release shipped, with its examples; KeyError for a version that is not known."""
+    """The mapping files that a release shipped, with its examples. Raises KeyError for an unknown version."""
     if version == bridge.__version__:
         return {f"{name}.yaml": text for name, text in shipped().items()}
     if version not in versions():
@@ -555,9 +555,9 @@ def files_of(version: str) -> dict[str, str]:
 
 
 def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, str]:
-    """The user's own set as it would be on top of a release's files.
+    """The user's own set on top of a release's files.
 
-    A layer stands on the release's file; a file of the same name gives way to it; any other stays as it is.
+    A layer is put on the release's file; a file of the same name is replaced by it; any other stays unchanged.
     """
     found = {}
     for name, text in own.items():

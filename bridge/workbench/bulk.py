@@ -1,8 +1,8 @@
-"""What is done with many listed events or goals: a round at a time, and what that would do.
+"""Actions on many listed events or goals, one round at a time, and previews of them.
 
-Each round takes the next rows of a list, the newest first, and goes on behind them, so that nothing is taken twice.
-It does to each what the command of the same name does: a goal that was delivered or is on its way is left alone, and an
-event makes no goal that it has made before. So two rounds over the same rows send nothing twice.
+Each round takes the next rows of a list, newest first, and the following one continues after them, so that nothing is
+taken twice. It does to each what the command of the same name does: a goal that was delivered or is being sent is left
+alone, and an event makes no goal that it made before. So two rounds over the same rows send nothing twice.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from bridge.store.operator.activity import Wanted
 
 ROUND: Final = 200  # rows
-_AT_ONCE: Final = 50  # in one transaction: webhooks that come meanwhile wait for it
+_AT_ONCE: Final = 50  # per transaction: webhooks that arrive meanwhile wait for it
 _TAKEN: Final = "is waiting to be routed already, or its body is gone (BRIDGE_RETENTION_DAYS)"
 
 
 @dataclass(frozen=True, slots=True)
 class BulkAction:
-    """What can be done with many rows of a kind. does, did: of a sentence: `5 goals are cancelled`.
+    """An action on many rows of one kind. does, did: verbs of a sentence such as `5 goals are cancelled`.
 
-    fine: the outcomes by which something was done.
+    fine: the outcomes that mean that something was done.
     """
 
     kind: str
@@ -74,7 +74,7 @@ ACTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a round did. outcomes: how often each; reached: where the next one begins; None: it was the last."""
+    """The result of a round. outcomes: how many of each; reached: where the next begins; None: it was the last."""
 
     action: BulkAction
     outcomes: Mapping[str, int]
@@ -82,17 +82,17 @@ class Round:
 
     @property
     def done(self) -> int:
-        """With how many something was done."""
+        """How many rows were changed."""
         return sum(number for outcome, number in self.outcomes.items() if outcome in self.action.fine)
 
     @property
     def left(self) -> int:
-        """How many were left alone."""
+        """How many rows were left alone."""
         return sum(self.outcomes.values()) - self.done
 
     @property
     def sentence(self) -> str:
-        """What is said of it, such as `200 goals are sent now. 3 were left alone`."""
+        """The result in words, such as `200 goals are sent now. 3 were left alone`."""
         return done_sentence(self.action, self.done, self.left)
 
 
@@ -103,11 +103,11 @@ def done_sentence(action: BulkAction, done: int, left: int) -> str:
 
 
 def run(store: Store, what: str, wanted: Wanted, about: str, enough: Callable[[], bool]) -> Round:
-    """Do it with the next rows that match, and list it as one change. about: the list, in a word."""
+    """Apply an action to the next matching rows, and record it as one change. about: the list, in a word."""
     action = ACTIONS[what]
     with store.read() as conn:
         found = activity.page(conn, action.kind, wanted, ROUND, enough)
-    ids = sorted(row.id for row in found.rows)  # the same order everywhere, so that there is no deadlock
+    ids = sorted(row.id for row in found.rows)  # the same order everywhere, to avoid deadlocks
     so_far, row = Round(action, {}, found.reached), None
 
     def worked(conn: Connection, part: Sequence[int]) -> tuple[Round, int | None]:
@@ -126,7 +126,7 @@ def run(store: Store, what: str, wanted: Wanted, about: str, enough: Callable[[]
 
 @dataclass(frozen=True, slots=True)
 class Foretold:
-    """What would become of the goals in one state: each of them `sentence`."""
+    """A preview for the goals in one state: each of them `sentence`."""
 
     state: str
     number: int
@@ -135,7 +135,7 @@ class Foretold:
 
 
 def foretell(what: str, by_state: Mapping[str, int]) -> list[Foretold]:
-    """What an action would do with goals, by their states: first those that it would change."""
+    """Preview what an action would do to goals, by state: those that it would change come first."""
     action, outcome_of = ACTIONS[what], {"retry": would_retry, "cancel": would_cancel}[what]
     found = []
     for state, number in sorted(by_state.items()):
@@ -145,7 +145,7 @@ def foretell(what: str, by_state: Mapping[str, int]) -> list[Foretold]:
 
 
 def would_retry(state: str) -> str:
-    """What `actions.retry` does with most goals in a state."""
+    """What `actions.retry` would do to most goals in a state."""
     return "under_way" if state in actions.UNDER_WAY else _RETRIED.get(state, "queued")
 
 
@@ -153,7 +153,7 @@ _RETRIED: Final = {"delivered": "delivered", "parked": "waits", "dry": "dry", "u
 
 
 def would_cancel(state: str) -> str:
-    """What `actions.cancel` does with a goal in a state."""
+    """What `actions.cancel` would do to a goal in a state."""
     if state in actions.CANCELLABLE:
         return "cancelled"
     return "under_way" if state in actions.UNDER_WAY else "final"

@@ -1,6 +1,6 @@
-"""Mapping files as `check` judges them: every problem at its place, and what their own tests make.
+"""Check mapping files: every problem with its place, and the results of their own tests.
 
-It reads no environment, no clock and no database: what these say comes as arguments.
+It reads no environment, clock or database: their values are passed as arguments.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.settings import Settings
 
-_SECRETS_ALIKE: Final = 0.87  # GITHUB_… is not meant as GITLAB_WEBHOOK_SECRET
+_SECRETS_ALIKE: Final = 0.87  # GITHUB_… is not a misspelt GITLAB_WEBHOOK_SECRET
 
 
 @dataclass
 class FileReport:
-    """What was found in one mapping file.
+    """The findings in one mapping file.
 
-    extends: the shipped file below a layer; shipped: its rules that the layer leaves as they are. also: what these made
-    of the tests' events. differs, lacks: of a copy of a shipped file, the rules that are not as shipped, or not there.
+    extends: the shipped file below a layer; shipped: its rules that the layer leaves unchanged. also: what these made
+    of the tests' events. differs, lacks: in a copy of a shipped file, the rules that were changed or are missing.
     """
 
     file: str
@@ -57,7 +57,7 @@ class FileReport:
 
     @property
     def as_a_copy(self) -> list[str]:
-        """How a copy differs from the shipped file of this release."""
+        """How a copy differs from this release's shipped file."""
         told = [f"not as shipped: {', '.join(self.differs)}"] if self.differs else []
         told += [f"only in the shipped file: {', '.join(self.lacks)}"] if self.lacks else []
         return [f"{self.file} is a copy of a shipped file; {'; '.join(told)}"] if told else []
@@ -65,9 +65,9 @@ class FileReport:
 
 @dataclass
 class FolderReport:
-    """What is to be said of a set of mapping files. rule_set: None where they cannot be loaded.
+    """The findings in a set of mapping files. rule_set: None if they cannot be loaded.
 
-    suspicions: the warnings about what is written, which `check --strict` counts as problems; warnings: the others.
+    suspicions: warnings about what is written, which `check --strict` counts as problems; warnings: all others.
     """
 
     rule_set: RuleSet | None = None
@@ -85,9 +85,9 @@ def check_files(
     now_ms: int,
     only: str | None = None,
 ) -> FolderReport:
-    """Load these files and run their tests. folder: where messages say that they are. now_ms: when test events come.
+    """Load these files and run their tests. folder: their place in messages. now_ms: when test events arrive.
 
-    only: the one file of which the tests run and a report is made.
+    only: the one file to test and report on; None: all.
     """
     try:
         rule_set = loading.load(texts, environ, sources.presets(), folder=folder)
@@ -102,7 +102,7 @@ def check_files(
 
 
 def judged(rule_set: RuleSet, environ: Mapping[str, str]) -> FolderReport:
-    """What is to be said of a set that could be loaded, before its tests run."""
+    """The findings in a set that could be loaded, before its tests run."""
     wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
     suspicions = [*rule_set.suspicions, *misspelt(set(environ) - wanted, environ, wanted, _SECRETS_ALIKE)]
     warnings = [warning for warning in rule_set.warnings if warning not in suspicions]
@@ -110,14 +110,14 @@ def judged(rule_set: RuleSet, environ: Mapping[str, str]) -> FolderReport:
 
 
 def misspelt(unread: Collection[str], given: Mapping[str, str], known: Collection[str], likeness: float) -> list[str]:
-    """Variables that are set and that nothing reads, beside one of nearly that name that is not set."""
+    """Messages about variables that nothing reads, whose names resemble one that is read but not set."""
     unset = [name for name in known if not given.get(name)]
     meant = {name: nearest(name, unset, likeness=likeness) for name in sorted(unread)}
     return [f"{name} is set, but nothing reads it; did you mean {one}?" for name, one in meant.items() if one]
 
 
 def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
-    """Rules with `notify: true`, where nobody is told."""
+    """Messages about rules with `notify: true` if nobody is told."""
     if given.get("BRIDGE_ALERTS", "").strip():
         return []
     names = ", ".join(f"{name}: {rule.id}" for name, rule in rule_set.each_rule() if rule.notify and rule.enabled)

@@ -1,4 +1,4 @@
-"""Mapping files to begin with: a layer of a shipped file, and a rule made from an event that made no goal."""
+"""Mapping files to start from: a layer on a shipped file, and a rule drafted from an event that made no goal."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from bridge.workbench import trace
 if TYPE_CHECKING:
     from bridge.workbench.explain import Explained
 
-_ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but asked for by whoever offers trials
+_ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but wanted by anyone who offers trials
 _LONGEST: Final = 90  # characters of a comment
 _SENTENCE: Final = re.compile(r"(?<=[.:;])\s|\s\(")
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _WORDS: Final = ("true", "false", "null")
-_COPIED: Final = ("once_per", "metadata")  # of the nearest rule
+_COPIED: Final = ("once_per", "metadata")  # from the nearest rule
 
 
 def layer(tool: str) -> str:
-    """The mapping file of a tool: the shipped goals that are on, a line each, and below them those that are off."""
+    """The mapping file for a tool: a line for each shipped goal that is on, and below them those that are off."""
     text = shipped()[tool]
     lines = text.splitlines()
     tree, _ = parse(text)
@@ -53,7 +53,7 @@ def layer(tool: str) -> str:
 
 
 def _is_on(node: Node, kept: Any) -> bool:
-    """Whether a rule is on in a layer that names none."""
+    """Whether a rule is on in a layer that does not name any."""
     switch = node.entries.get("enabled")
     own = node.entries.get("id")
     rule_id = own.value if own is not None else default_id(str(node.entries["goal"].value))
@@ -68,7 +68,7 @@ def _sentence(lines: Sequence[str], line: int) -> str:
             break
         above.insert(0, text.strip().lstrip("# "))
     first = _SENTENCE.split(" ".join(above), maxsplit=1)[0]
-    return "" if first.startswith("…") else first.rstrip(" .:;…")  # the end of a sentence says nothing by itself
+    return "" if first.startswith("…") else first.rstrip(" .:;…")  # the end of a sentence means nothing by itself
 
 
 def _use(name: str, meaning: str) -> str:
@@ -80,7 +80,7 @@ def _use(name: str, meaning: str) -> str:
 
 
 def with_rule(text: str, explained: Explained) -> str:
-    """The file with a rule, above its others, that this event matches: made after the rule that came nearest."""
+    """The file with a new first rule that this event matches, modelled on the rule that came nearest."""
     tree, _ = parse(text)
     lines = text.splitlines(keepends=True)
     goals = tree.entries.get("goals") if tree is not None else None
@@ -89,7 +89,7 @@ def with_rule(text: str, explained: Explained) -> str:
         return f"{text}{end}\ngoals:\n{_indented(explained, text, 2)}"
     line = tree.keys["goals"][0]
     first = goals.elements[0] if goals.elements else None
-    if first is not None and first.line == line:  # [{…}, {…}]: somebody's own style, in which no comment fits
+    if first is not None and first.line == line:  # [{…}, {…}]: a style that leaves no place for a comment
         return text + "".join(f"# {one}" for one in _indented(explained, text, 2).splitlines(keepends=True))
     if first is None:
         lines[line - 1] = "goals:\n"
@@ -121,7 +121,7 @@ def _rule(explained: Explained, text: str) -> Iterator[str]:
 
 
 def _visitor(explained: Explained) -> str:
-    """Where this event names its visitor, or where one could be."""
+    """The path at which this event names its visitor, or could name one."""
     judged = (item for element in explained.prepared.elements for item in element.judged)
     path = next((item.path for item in judged if item.visitor is not None), None)
     if path is not None:
@@ -130,13 +130,13 @@ def _visitor(explained: Explained) -> str:
 
 
 def _conditions(explained: Explained, near: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[str]:
-    """Those of the nearest rule, and for the one that fails, what this event has instead."""
+    """The conditions of the nearest rule; for the one that fails, the value that this event has instead."""
     when = written.get("when")
     if not isinstance(when, dict) or near.get("failing") != 1 or near.get("path") not in when:
         return
     found = compile_path(str(near["path"])).read(_document(explained))
     if shown(found) != near.get("actual") or not (found is MISSING or isinstance(found, str | int | float | bool)):
-        return  # a value that is computed, secret, or more than one word
+        return  # a value that is computed, secret or longer than one word
     yield "  when:"
     for path, expected in when.items():
         instead = {"exists": False} if found is MISSING else found
@@ -151,7 +151,7 @@ def _document(explained: Explained) -> Document:
 
 
 def _written(text: str, rule_id: str) -> dict[str, Any]:
-    """The rule as its file has it, or the shipped file below a layer."""
+    """The rule as written in its file, or in the shipped file below a layer."""
     tree, _ = parse(text)
     base = tree.entries.get("extends") if tree is not None else None
     below = shipped().get(str(base.value), "") if base is not None else ""
@@ -165,7 +165,7 @@ def _written(text: str, rule_id: str) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
-    """A value in one line of YAML, as a person would write it."""
+    """A value as one line of YAML, as a person would write it."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_value(key)}: {_value(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -176,5 +176,5 @@ def _value(value: Any) -> str:
 
 
 def _shown(text: str) -> str:
-    """Text from outside in a comment: one line, nothing that a file may not hold."""
+    """Text from outside made safe for a comment: on one line, without characters that a file may not contain."""
     return shorten("".join(c if c.isprintable() else " " for c in text), 160, placeholder="…")

@@ -1,9 +1,9 @@
-"""One mapping file while a person edits it elsewhere than on the disk: what is there, trying it, a patch, saving it.
+"""A mapping file being edited away from the disk: reading it, trying it, making a patch, saving it.
 
-A page carries text whose lines end with LF alone; a file keeps its line ends and its byte order mark. A name leads to a
-file of the folder and nowhere else. It is tried (what `check` says, the goals of an event, a backtest) with the folder
-in memory, this one file replaced. What was changed on the disk in between is never overwritten, and a file is old or
-new as a whole, whatever happens while it is written. A file that holds a secret is neither shown nor written.
+A page carries text with LF line ends; a file keeps its own line ends and byte order mark. A name leads only to a file
+of the folder. The text is tried (`check`, the goals of an event, a backtest) in a copy of the folder in memory, with
+this one file replaced. Changes made on the disk meanwhile are never overwritten, and a save is atomic: the file is
+entirely old or entirely new. A file that contains a secret is neither shown nor written.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     from bridge.store import Store
     from bridge.workbench.checking import FileReport, FolderReport
 
-NEW: Final = ""  # the digest of a file that is not there
-EVENTS: Final = 500  # of the source, the newest, that a backtest goes through
+NEW: Final = ""  # the digest of a file that does not exist
+EVENTS: Final = 500  # the newest of the source, on which a backtest runs
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\.ya?ml")
 _PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
 _BOM: Final = b"\xef\xbb\xbf"
-_UNCARRIED: Final = re.compile("[\x00\udc80-\udcff]")  # what no form field can hold
+_UNCARRIED: Final = re.compile("[\x00\udc80-\udcff]")  # characters that no form field can carry
 _OPENERS: Final = re.compile(r"\b(?:whsec|pdl_ntfset|sk_live|rk_live|sk_test|rk_test|polar_whs|df|dft)_[\w+/=-]{16,}")
-_LINES_COMPARED: Final = 25_000_000  # product of the numbers of lines, above which a patch replaces all of them
-_AROUND: Final = 3  # lines of a patch around each change
+_LINES_COMPARED: Final = 25_000_000  # product of both numbers of lines; above it, a patch replaces every line
+_AROUND: Final = 3  # lines of context around each change in a patch
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A mapping file on the disk. text: with LF alone. digest: of its bytes; NEW where there is no file yet."""
+    """A mapping file on the disk. text: with LF line ends. digest: of its bytes; NEW if there is no file yet."""
 
     name: str
     text: str = ""
@@ -62,17 +62,17 @@ class StoredFile:
     mark: bytes = b""
 
     def encoded(self, text: str) -> bytes:
-        """The bytes of the file with this text."""
+        """The file's bytes if it had this text."""
         return self.mark + unified(text).replace("\n", self.ends).encode("utf-8", "surrogateescape")
 
 
 def unified(text: str) -> str:
-    """The text as a page carries it: a form sends CR LF, whatever it was given."""
+    """The text with LF line ends: a form sends CR LF, whatever it was given."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def names(folder: Path) -> list[str]:
-    """The mapping files of the folder, by their names; none where it cannot be read."""
+    """The sorted names of the folder's mapping files; none if it cannot be read."""
     try:
         return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
     except OSError:
@@ -80,9 +80,9 @@ def names(folder: Path) -> list[str]:
 
 
 def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
-    """The file of this name, or an empty one that can be made; EditRefused says why it cannot be shown.
+    """The file of this name, or an empty one to be created. Raises EditRefused if it cannot be shown.
 
-    known: secrets in use, which a page never shows.
+    known: secrets in use, which no page shows.
     """
     path = _path(folder, name)
     if not path.exists():
@@ -92,7 +92,7 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
             f"{name} is a link that leads out of the folder {folder.name}: edit the file that it leads to."
         )
     try:
-        rules.read_file(path)  # refuses what is no ordinary file, or too large
+        rules.read_file(path)  # refuses anything that is not a regular file, or is too large
         data = path.read_bytes()
     except MappingError as error:
         raise EditRefused(error.faults[0]) from None
@@ -126,7 +126,7 @@ def _digest(data: bytes) -> str:
 
 
 def demand_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
-    """EditRefused where the content is too large for a mapping file, or holds a secret."""
+    """Raise EditRefused if the content is too large for a mapping file or contains a secret."""
     size = len(text.encode("utf-8", "surrogateescape"))
     if size > SIZE_MAX:
         raise EditRefused(f"The text has {size:,} bytes, at most {SIZE_MAX:,} are allowed in a mapping file.")
@@ -134,7 +134,7 @@ def demand_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
 
 
 def demand_no_secret(name: str, text: str, known: Sequence[str] = ()) -> None:
-    """EditRefused where a secret is written in the text itself."""
+    """Raise EditRefused if a secret is written in the text itself."""
     line = _secret_line(text, known)
     if line is not None:
         raise EditRefused(
@@ -152,7 +152,7 @@ def _secret_line(text: str, known: Sequence[str]) -> int | None:
 
 @lru_cache(maxsize=4)
 def _literal_line(text: str) -> int | None:
-    """The line of the first value that is no variable where a secret may be. A file is opened many times."""
+    """The line of the first value in a secret's place that is not a variable. Cached: a file is opened many times."""
     tree, _ = parse(text)
     if tree is None:
         return _by_looks(text)
@@ -160,7 +160,7 @@ def _literal_line(text: str) -> int | None:
 
 
 def _places(tree: Node) -> Iterator[Node]:
-    """The values where a mapping file may hold a secret. The events of its tests are nobody's."""
+    """The values in which a mapping file may hold a secret. Its tests' events are nobody's."""
     for key, node in tree.entries.items():
         if key in ("secret", "require"):
             yield from _scalars(node)
@@ -187,7 +187,7 @@ def _is_literal(node: Node) -> bool:
 
 
 def _by_looks(text: str) -> int | None:
-    """The same of content that has no tree: a line that belongs to a secret and holds more than a variable."""
+    """Like `_literal_line`, for content that does not parse: a secret's line with more than a variable in it."""
     looks = secret_lines(text)
     for number, line in enumerate(text.splitlines(), 1):
         written = line.partition(" #")[0]
@@ -202,7 +202,7 @@ def _by_looks(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What `check` says. line, column: in the file that is tried; None where it is about something else."""
+    """A message of `check`. line, column: in the file being tried; None if it is about something else."""
 
     sentence: str
     is_problem: bool
@@ -212,7 +212,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A file, checked. rule_set: of the whole folder; None where it cannot be loaded."""
+    """A checked file. rule_set: of the whole folder; None if it cannot be loaded."""
 
     name: str
     remarks: tuple[Remark, ...]
@@ -225,7 +225,7 @@ class Trial:
 
     @property
     def lines(self) -> dict[int, bool]:
-        """The lines of which something is said, and whether that is a problem."""
+        """The lines with a remark, and whether it is a problem."""
         found: dict[int, bool] = {}
         for remark in self.remarks:
             if remark.line is not None:
@@ -234,7 +234,7 @@ class Trial:
 
 
 def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -> Trial:
-    """Judge the folder with this text in place of one file. Never raises."""
+    """Check the folder with this text in place of one file. Never raises."""
     try:
         texts = rules.read_files(folder) if folder.exists() else {}
     except MappingError as error:
@@ -245,7 +245,7 @@ def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -
 
 
 def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
-    """Of this file in the order of its lines, problems first; then problems of others."""
+    """The remarks on this file, problems first, each kind in order of lines; then those on anything else."""
     own, others = [], []
     for sentences, is_problem in ((report.faults, True), (report.suspicions, False), (report.warnings, False)):
         for sentence in sentences:
@@ -260,7 +260,7 @@ def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
 
 
 def demand_sound(trial: Trial) -> None:
-    """EditRefused where something is wrong."""
+    """Raise EditRefused if there is a problem."""
     first = next((one for one in trial.remarks if one.is_problem), None)
     if first is not None:
         more = f" (and {trial.problems - 1} more)" if trial.problems > 1 else ""
@@ -269,7 +269,7 @@ def demand_sound(trial: Trial) -> None:
 
 
 def explain(store: Store, rule_set: RuleSet, settings: Settings, event: Event) -> Explained | None:
-    """What these rules would make of a stored event; None without a file for its source, or without its body."""
+    """What these rules would make of a stored event; None if its source has no file or its body is gone."""
     source = rule_set.sources.get(event.source)
     if source is None or event.body is None:
         return None
@@ -278,7 +278,7 @@ def explain(store: Store, rule_set: RuleSet, settings: Settings, event: Event) -
 
 
 def compare(store: Store, settings: Settings, source: str, present: RuleSet, other: RuleSet) -> backtest.Backtest:
-    """What the file would have made of the newest events of its source, against the rules in force."""
+    """Compare what the file would have made of its source's newest events with the rules in force."""
     with store.read() as conn:
         ids = [event_id for event_id, _, _ in history.newest(conn, [source], 0)[:EVENTS]]
     ours, theirs = (preparer(store, rule_set, settings) for rule_set in (present, other))
@@ -286,7 +286,7 @@ def compare(store: Store, settings: Settings, source: str, present: RuleSet, oth
 
 
 def unseen_paths(store: Store, rule_set: RuleSet, settings: Settings, source: str) -> tuple[unseen.UnseenPath, ...]:
-    """The paths of one file that none of the stored events has."""
+    """The paths in one file that no stored event has."""
     return unseen.unseen(store, replace(rule_set, sources={source: rule_set.sources[source]}), settings)
 
 
@@ -294,7 +294,7 @@ def unseen_paths(store: Store, rule_set: RuleSet, settings: Settings, source: st
 
 
 def patch(folder: Path, stored: StoredFile, text: str) -> str:
-    """What `git apply` takes to make this of the file; empty where nothing differs."""
+    """The patch for `git apply` that turns the file into this text; empty if nothing differs."""
     path = f"{_in_repository(folder)}/{stored.name}"
     before = [] if stored.digest == NEW else _lines(stored.encoded(stored.text))
     after = _lines(stored.encoded(text))
@@ -308,7 +308,7 @@ def patch(folder: Path, stored: StoredFile, text: str) -> str:
 
 
 def _in_repository(folder: Path) -> str:
-    """The folder as its repository names it: below the next `.git`, else as it is configured, else by its own name."""
+    """The folder's path in its repository: below the nearest `.git`, else as configured, else its own name."""
     there = folder.resolve()
     top = next((parent for parent in there.parents if (parent / ".git").exists()), None)
     if top is not None:
@@ -317,7 +317,7 @@ def _in_repository(folder: Path) -> str:
 
 
 def _lines(data: bytes) -> list[str]:
-    """The lines with their ends. Only LF ends a line of a patch."""
+    """The lines with their line ends. In a patch, only LF ends a line."""
     pieces = data.decode("utf-8", "surrogateescape").split("\n")
     return [*(f"{piece}\n" for piece in pieces[:-1]), *([pieces[-1]] if pieces[-1] else [])]
 
@@ -326,7 +326,7 @@ def _hunks(before: list[str], after: list[str], old: str, new: str) -> Iterator[
     if len(before) * len(after) <= _LINES_COMPARED:
         yield from difflib.unified_diff(before, after, old, new, n=_AROUND)
         return
-    yield f"--- {old}\n+++ {new}\n@@ -1,{len(before)} +1,{len(after)} @@\n"  # quick, whatever the lines are
+    yield f"--- {old}\n+++ {new}\n@@ -1,{len(before)} +1,{len(after)} @@\n"  # fast, whatever the lines are
     yield from (f"-{line}" for line in before)
     yield from (f"+{line}" for line in after)
 
@@ -339,7 +339,7 @@ def _told(line: str) -> str:
 
 
 def unsavable(folder: Path, environ: Mapping[str, str]) -> str | None:
-    """Why nothing can be saved here, and what to do instead; None: it can."""
+    """Why nothing can be saved here, and what to do instead; None if saving is possible."""
     instead = "download the patch, `git apply` it, and deploy"
     host = hosts.host_of(environ)
     if host is not None and not hosts.lasts(PurePosixPath(folder.resolve()), host, environ):
@@ -352,15 +352,15 @@ def unsavable(folder: Path, environ: Mapping[str, str]) -> str | None:
 
 
 def demand_savable(folder: Path, environ: Mapping[str, str]) -> None:
-    """EditRefused where nothing can be saved."""
+    """Raise EditRefused if nothing can be saved."""
     if reason := unsavable(folder, environ):
         raise EditRefused(reason)
 
 
 def save(folder: Path, stored: StoredFile, text: str) -> bool:
-    """Write the file, whole and durable, if it is still as it was when it was read; whether anything changed.
+    """Write the file atomically and durably if it is unchanged since it was read; return whether anything changed.
 
-    FileChanged: it is not. EditRefused: it cannot be written; it is as it was.
+    Raises FileChanged if it is not, and EditRefused if it cannot be written; both leave it as it is.
     """
     path = _path(folder, stored.name)
     demand_takable(stored.name, text)
@@ -384,25 +384,25 @@ def save(folder: Path, stored: StoredFile, text: str) -> bool:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One saver at a time, in all processes of this machine."""
+    """Admit one saver at a time, among all processes on this machine."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
         yield
-        os.fsync(opened)  # the rename, too, outlives a power cut
+        os.fsync(opened)  # so that the rename, too, survives a power cut
     finally:
         os.close(opened)
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """A file beside it, which its readers do not look at, takes its name."""
+    """Write a file beside it, which readers ignore, and rename that over it."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as opened:
             if path.exists():
                 known = path.stat()
                 os.fchmod(opened.fileno(), stat.S_IMODE(known.st_mode))
-                with suppress(PermissionError):  # only root may give a file away
+                with suppress(PermissionError):  # only root may change a file's owner
                     os.fchown(opened.fileno(), known.st_uid, known.st_gid)
             opened.write(data)
             opened.flush()

@@ -1,7 +1,7 @@
-"""What an event would do, and why, by the rules as they are: `explain` prints it. It sends and stores nothing.
+"""What an event would do under the present rules, and why: `explain` prints it. Nothing is sent or stored.
 
-It uses no network and no database: what another event taught about the visitor is not known here, so a goal without a
-visitor of its own is shown as waiting for one. `bridge.workbench.why` is about events that really arrived.
+It uses no network and no database, so what other events told about the visitor is unknown here, and a goal without a
+visitor of its own is shown as waiting for one. `bridge.workbench.why` explains events that really arrived.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Explained:
     event: Event
     prepared: PreparedEvent
     settings: Settings
-    signature: str | None  # what became of the signature; None: a bare body has none
+    signature: str | None  # the result of verification; None: a bare body has no signature
 
     @property
     def drafts(self) -> list[GoalDraft]:
@@ -39,7 +39,7 @@ class Explained:
 
     @property
     def ids(self) -> set[str]:
-        """What it would be found by."""
+        """The ids by which it would be found."""
         found = {self.event.envelope.id, self.event.envelope.account, self.event.envelope.type}
         found |= {key.id for element in self.prepared.elements for key in element.observation.keys}
         found |= {item.visitor for element in self.prepared.elements for item in element.judged}
@@ -47,12 +47,12 @@ class Explained:
 
     @property
     def following(self) -> list[GoalDraft]:
-        """What it would send if another goal was made before, which only the database knows."""
+        """The goals it would send if another goal was made before, which only the database knows."""
         return [draft for element in self.prepared.elements for draft in element.following]
 
 
 def look_at(preparer: Preparer, source: Source, request: Request, now_ms: int, *, signed: bool) -> Explained:
-    """Do with a request all that receiving and routing do before anything is written."""
+    """Do everything with a request that receiving and routing do before anything is written."""
     prepared = preparer.prepare_request(source, request, now_ms)
     signature = _signature(source, request, now_ms / 1000) if signed else None
     return Explained(source, prepared.event, prepared, preparer.settings, signature)
@@ -85,7 +85,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
 
 
 def as_sent(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
-    """A goal as it would be sent, and what would become of it."""
+    """A goal as it would be sent, and its fate."""
     return {
         "rule": draft.planned.rule_id,
         "kind": draft.planned.kind,
@@ -107,7 +107,7 @@ def _request(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
 
 
 def _fate(explained: Explained, draft: GoalDraft) -> str:
-    """What would become of a goal, in a sentence."""
+    """What would happen to a goal, in a sentence."""
     told = draft.planned.notify and not (draft.test or draft.dry or draft.planned.dry)
     needed = "" if draft.planned.follows is None else f"{_needs(draft)}; if it was: "
     return f"{needed}{_lot(explained, draft)}{'; BRIDGE_ALERTS is notified on delivery' if told else ''}"
@@ -160,13 +160,13 @@ def _no_goal(prepared: PreparedEvent) -> str:
 
 
 def _needs(draft: GoalDraft) -> str:
-    """What has to be there before a goal that follows another."""
+    """What must exist before a goal that follows another one."""
     follows = draft.planned.follows
     return "" if follows is None else f"would need {follows.text}, made before"
 
 
 def event_read(explained: Explained) -> list[tuple[str, str]]:
-    """What was read of the event."""
+    """What was read from the event, as pairs of a label and a value."""
     event, envelope = explained.event, explained.event.envelope
     facts = [
         ("Source", f"{explained.source.name} ({explained.source.provider})"),

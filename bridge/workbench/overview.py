@@ -1,7 +1,7 @@
-"""The console's first page: before the first goal, what there must be and what to do next; after it, the numbers.
+"""The console's first page: before the first goal, what is needed and what to do next; afterwards, the numbers.
 
-The steps are judged by what the store has seen and by how the sources are set up; what is wrong is told by the alarms
-and notes of `/status`, which the caller hands in. Days and hours are UTC.
+The steps depend on what the store has seen and how the sources are set up; what is wrong comes from the alarms and
+notes of `/status`, which the caller passes in. Days and hours are UTC.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ T = TypeVar("T")
 HOURS: Final = 24
 DAYS: Final = 30
 WEEK_MS: Final = 7 * DAY_MS
-AGAIN_MS: Final = 60_000  # for which what was counted of a finished day or hour is believed
-_AGAIN: Final = 2  # of them are counted again at a time
+AGAIN_MS: Final = 60_000  # how long the count of a finished day or hour is kept
+_AGAIN: Final = 2  # finished spans counted again at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What became of goals: waiting is to be sent or decided, rejected or given up, unnamed without a visitor."""
+    """What became of goals. waiting: to be sent or decided; rejected: also given up; unnamed: without a visitor."""
 
     delivered: int = 0
     waiting: int = 0
@@ -45,7 +45,7 @@ class Stand:
 
     @property
     def others(self) -> int:
-        """Those that are not delivered."""
+        """The goals that are not delivered."""
         return self.waiting + self.parked + self.rejected + self.unnamed
 
     @property
@@ -55,7 +55,7 @@ class Stand:
 
 @dataclass(frozen=True, slots=True)
 class HourFigures:
-    """One hour: when it began, how many events came and goals were made."""
+    """One hour: when it began, how many events arrived and how many goals were made."""
 
     at_ms: int
     events: int
@@ -72,10 +72,10 @@ class DayFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """today: the goals made since midnight; before: those made on the same day a week before, until the same time.
+    """today: the goals made since midnight; before: those made a week earlier, until the same time of day.
 
-    hours: the last 24, the current one last. days: the last 30, today last. queues: of the destinations with goals that
-    are not final.
+    hours: the last 24, the current one last. days: the last 30, today last. queues: of destinations with goals that are
+    not final.
     """
 
     now_ms: int
@@ -87,17 +87,17 @@ class Figures:
 
 
 class _Finished(Generic[T]):
-    """What is counted of spans of time that are over, which changes little: each is counted again now and then only.
+    """Counts of finished time spans, which change little, so each is counted again only occasionally.
 
-    So many rows are read the first time alone. One process's own; not thread-safe.
+    Thus many rows are read only the first time. One per process; not thread-safe.
     """
 
     def __init__(self, count: Callable[[Connection, int], T]) -> None:
         self._count = count
-        self._kept: dict[int, tuple[int, T]] = {}  # number of the span -> when it was counted, what was counted
+        self._kept: dict[int, tuple[int, T]] = {}  # number of the span -> when it was counted, the count
 
     def get(self, conn: Connection, spans: range, now_ms: int) -> tuple[T, ...]:
-        """Of each of these spans."""
+        """The count of each of these spans."""
         self._kept = {one: kept for one, kept in self._kept.items() if one in spans}
         oldest = sorted(self._kept, key=lambda one: self._kept[one][0])[:_AGAIN]
         due = [one for one in oldest if now_ms - self._kept[one][0] >= AGAIN_MS]
@@ -107,7 +107,7 @@ class _Finished(Generic[T]):
 
 
 class Finished:
-    """The days and hours that are over."""
+    """The finished days and hours."""
 
     def __init__(self) -> None:
         self.days = _Finished(_day)
@@ -126,7 +126,7 @@ def _hour(conn: Connection, number: int) -> HourFigures:
 
 
 def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Figures:
-    """All of it, as of now."""
+    """All figures, as of now."""
     with store.read() as conn:
         now_ms = read_ms(conn)
         hour, day = now_ms // HOUR_MS, now_ms // DAY_MS
@@ -143,7 +143,7 @@ def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Fi
 
 
 def unnamed(store: Store) -> str:
-    """The sentence about the sales of the last 7 days that have no visitor."""
+    """A sentence about the sales of the last 7 days without a visitor."""
     with store.read() as conn:
         return unnamed_sales(report.unnamed_sales(conn, read_ms(conn) - WEEK_MS))
 
@@ -160,7 +160,7 @@ def _stand(states: Mapping[str, int]) -> Stand:
 
 
 def unnamed_sales(sales: Iterable[Money]) -> str:
-    """`$1,240 of sales this week without a visitor (4)`; empty if there is none."""
+    """`$1,240 of sales this week without a visitor (4)`; empty if there are none."""
     sums = [sale.without_visitor for sale in sales]
     if not sums:
         return ""
@@ -169,7 +169,7 @@ def unnamed_sales(sales: Iterable[Money]) -> str:
 
 
 def drains(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> str:
-    """When all that is due now will have been sent, in a sentence. rate: requests per minute."""
+    """A sentence on when everything due now will have been sent. rate: requests per minute."""
     requests = queue.due + queue.looks
     if not requests:
         return "Nothing is due."
@@ -187,9 +187,9 @@ def drains(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """One step. sentence: what is there, or what to do next. setups: the sources whose URL or secret is part of it.
+    """One step. sentence: what was found, or what to do next. setups: the sources whose URL or secret belongs to it.
 
-    wrong: what keeps it from being done, as far as anybody can see.
+    wrong: what prevents it, as far as can be seen.
     """
 
     title: str
@@ -207,7 +207,7 @@ def steps(
     setups: Sequence[Setup],
     wrong: Mapping[str, Sequence[str]],
 ) -> tuple[FirstStep, ...]:
-    """Every step of the first run. wrong: of the steps `secret`, `event`, `visitor` and `goal`, what is wrong there."""
+    """Every step of the first run. wrong: for the steps `secret`, `event`, `visitor` and `goal`, what prevents them."""
     ready = tuple(one for one in setups if one.secret_is_set)
     said = {name: tuple(sentences) for name, sentences in wrong.items()}
     return (

@@ -1,6 +1,6 @@
-"""What would find more visitors: a field that holds users' ids and is not read, and matching by e-mail address.
+"""Suggest what would find more visitors: an unread field with users' ids, and matching by e-mail address.
 
-It reads the stored events of goals without a visitor, and those of 30 days for their addresses, which stay in memory.
+It reads the stored events of goals without a visitor, and the addresses in 30 days of events, which stay in memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OTHERS: Final = frozenset(
     organi workspace tenant order datafast compan product affiliat referr invit
     """.split()  # noqa: SIM905
 )
-_NO_USER: Final = frozenset(  # a word of what is somebody else's, or nobody's
+_NO_USER: Final = frozenset(  # words in names of fields that identify something other than a user
     """
     org orgs team teams group company business firm tenant order invoice cart checkout session booking ticket quote
     plan price variant item offer coupon promo campaign subscription license licence seat seats quantity amount total
@@ -44,12 +44,12 @@ _NO_USER: Final = frozenset(  # a word of what is somebody else's, or nobody's
     vendor merchant partner agent rep manager coach creator author host sales assignee recipient gift beneficiary parent
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
-_ENOUGH: Final = 3  # different values, where none of them is known
+_ENOUGH: Final = 3  # different values, if none of them is known
 
 
 @dataclass(slots=True)
 class UnreadField:
-    """A field of your own in goals without a visitor. known: how many of its values are users with a visitor.
+    """A site's own field in events of goals without a visitor. known: how many of its values are users with a visitor.
 
     sales: whether all of these goals are purchases.
     """
@@ -63,24 +63,24 @@ class UnreadField:
 
     @property
     def name(self) -> str:
-        """The field with the object that holds it: `metadata.account`."""
+        """The field with the object that contains it: `metadata.account`."""
         return ".".join(self.path.split(".")[-2:])
 
     @property
     def is_likely(self) -> bool:
-        """Whether it may hold a user's id: it tells people apart, and some are known, or it is called so."""
+        """Whether it may hold user ids: its values tell people apart, and some are known or its name suggests it."""
         if 2 * len(self.values) <= self.goals:
             return False
         called_so = bool(_words(self.path.rpartition(".")[2]) & _LIKELY)
         numbers = any(map(str.isdigit, self.values))
         if self.known:
-            return called_so or not numbers  # 42 is somebody's id, and a quantity
+            return called_so or not numbers  # 42 may be an id or a quantity
         telling = len(self.values) >= _ENOUGH and all(any(map(str.isdigit, value)) for value in self.values)
         return called_so and telling and not numbers
 
 
 def _words(name: str) -> set[str]:
-    """The words of a field's name, in lower case and without `id`: `orgId`, `org_id` and `orgid` are one."""
+    """The words of a field's name, in lower case and without `id`: `orgId`, `org_id` and `orgid` are the same."""
     words = {word.lower() for word in _WORDS.findall(name)}
     return words | {word.removesuffix("id") for word in words}
 
@@ -95,7 +95,7 @@ class Improvements:
 
 
 def improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Improvements:
-    """What would have found the visitors of goals where one could have been handed over."""
+    """What would have found visitors for goals where one could have been handed over."""
     with store.read() as conn:
         now = read_ms(conn)
         unnamed = tallies.unnamed(conn, now - DAYS * 86_400_000)
@@ -114,7 +114,7 @@ def improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Improve
 
 
 def _addresses(store: Store, preparer: Preparer, now: int) -> set[str]:
-    """The keys of the addresses that were named together with a visitor."""
+    """The keys of addresses that were named together with a visitor."""
     found: set[str] = set()
     with store.read() as conn:
         span = history.span(conn, now - DAYS * 86_400_000)
@@ -137,7 +137,7 @@ def _emails(read: ReadEvent | None) -> Iterator[Key]:
 def _fields(
     store: Store, rule_set: RuleSet, unnamed: Sequence[Unnamed], read: Mapping[int, ReadEvent]
 ) -> tuple[UnreadField, ...]:
-    """The likeliest field of each source, and how many goals have it."""
+    """The most likely field of each source, with the number of goals that have it."""
     found: dict[tuple[str, str], UnreadField] = {}
     of_key: dict[str, list[UnreadField]] = defaultdict(list)
     for one in unnamed:
@@ -161,14 +161,14 @@ def _fields(
 
 
 def _read_paths(source: Source) -> set[str]:
-    """The paths at which a source's file or preset looks for something already."""
+    """The paths that a source's file or preset already reads."""
     linked = (path for spec in source.links for path in spec.paths)
     of_people = (path for spec in source.people for path in spec.paths)
     return {path.text for path in (*linked, *of_people, *source.visitor, *source.borrowed)}
 
 
 def _own_fields(document: Document, known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(path, value) of what the site itself has put into an event and nobody reads."""
+    """(path, value) of each field that the site itself put into an event and nothing reads."""
     todo: list[tuple[str, Json]] = [("", document.body)]
     for _ in range(_DEPTH):
         todo = [

@@ -1,4 +1,4 @@
-"""The goals of some days: by source, rule and day; their money with and without a visitor; what waits and what failed.
+"""Report the goals of some days: by source, rule and day; money with and without a visitor; waiting and failed goals.
 
 Days are UTC. Goals of test events and rehearsals (`dry`) are counted separately. Money is taken from the metadata
 `amount` and `currency` and added up per rule, because several rules may count the same money. Money returned to a
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 PURCHASE: Final = "purchase"  # the hand-over of a sale (`handover:`)
 _DISPUTES: Final = ("dispute", "chargeback")
-_KEPT: Final = ("won", "reverse")  # disputes that end well
-_LOST: Final = "lost"  # one whose money was withdrawn when it began
+_KEPT: Final = ("won", "reverse")  # parts of names: disputes that end well
+_LOST: Final = "lost"  # a dispute whose money was withdrawn when it began
 _FAILED: Final = frozenset({GoalState.REJECTED, GoalState.EXPIRED, GoalState.UNATTRIBUTED})
 
 
 @dataclass(slots=True)
 class Sum:
-    """Goals, and their money in one currency."""
+    """A number of goals, and their money in one currency."""
 
     goals: int = 0
     amount: Decimal = Decimal(0)
@@ -57,7 +57,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Money:
-    """What goals in one currency are worth, with a visitor and without. source, rule: empty for all sales together."""
+    """The worth of goals in one currency, with and without a visitor. source, rule: empty for all sales together."""
 
     currency: str
     source: str = ""
@@ -73,7 +73,7 @@ class Money:
 class RuleReport:
     """The goals or payments (`kind`) of one rule: their names, states and days (`2026-11-28`).
 
-    through: one of `bridge.identity.sentences.WAYS` -> how many of them found their visitor so.
+    through: one of `bridge.identity.sentences.WAYS` -> how many of them found their visitor that way.
     """
 
     source: str
@@ -106,7 +106,7 @@ class RuleReport:
 
 @dataclass(slots=True)
 class Failure:
-    """Goals that were not delivered, in one state and for one reason: how many, and the newest as an example."""
+    """Undelivered goals in one state, for one reason: how many, and the newest as an example."""
 
     state: str
     reason: str
@@ -123,8 +123,8 @@ class Failure:
 class Report:
     """days: all of the time span, the oldest first. test, dry: goals of test events, and rehearsals of live ones.
 
-    dry_named: how many of these have a visitor. sales: the money of all purchases at which a visitor can be handed
-    over, per currency, each event once. waiting: all that waits now, whenever it was made.
+    dry_named: how many rehearsals have a visitor. sales: the money of all purchases at which a visitor can be handed
+    over, per currency, each event once. waiting: all goals waiting now, whenever they were made.
     """
 
     since_ms: int
@@ -146,7 +146,7 @@ class Report:
 
     @property
     def payments(self) -> int:
-        """How many of them are payments."""
+        """How many of the goals are payments."""
         return sum(rule.goals for rule in self.rules if rule.kind == PAYMENT)
 
     @property
@@ -183,7 +183,7 @@ class Report:
         return sum(rule.days[day] for rule in self.rules)
 
     def of_day(self, day: str) -> str:
-        """How many each rule made that day; with the source if rules of several sources share an id."""
+        """How many goals each rule made that day; with the source if rules of several sources share an id."""
         ids = Counter(rule.rule for rule in self.rules)
         made = sorted(
             (-rule.days[day], rule.rule if ids[rule.rule] == 1 else f"{rule.source} {rule.rule}")
@@ -194,7 +194,7 @@ class Report:
 
 
 def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
-    """The report of the time since then. sources: of which the attribution is told, beside those that made goals."""
+    """The report on the time since then. sources: whose attribution to report, besides those that made goals."""
     with store.read() as conn:
         now_ms = read_ms(conn)
         adding = _Adding()
@@ -218,7 +218,7 @@ def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
 
 
 def unnamed_sales(conn: Connection, since_ms: int) -> tuple[Money, ...]:
-    """The report's sales without a visitor, without reading the others."""
+    """The report's sales without a visitor; other sales are not read."""
     adding = _Adding()
     for goal in tallies.unnamed_since(conn, PURCHASE, since_ms):
         if not goal.test and goal.state != GoalState.DRY:
@@ -227,7 +227,7 @@ def unnamed_sales(conn: Connection, since_ms: int) -> tuple[Money, ...]:
 
 
 class _Adding:
-    """Goals, added up."""
+    """Adds up goals."""
 
     def __init__(self) -> None:
         self.rules: dict[tuple[str, str], RuleReport] = {}
@@ -312,7 +312,7 @@ def _is_dispute(called: str) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _worth(text: str) -> tuple[str, Decimal, bool] | None:
-    """Currency, amount, and whether it was refunded, by the metadata: many goals have the same."""
+    """Currency, amount, and whether it was refunded, by the metadata. Cached: many goals have the same."""
     metadata: Mapping[str, str] = json.loads(text)
     try:
         amount = Decimal(metadata.get("amount", ""))

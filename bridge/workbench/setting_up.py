@@ -1,7 +1,7 @@
-"""What to enter at a provider: the URL, the secret, the event types, where to click, and what it sends first.
+"""How to set up a provider: the URL, the secret, the event types, where to click, and its first message.
 
-`sources` prints it and the console shows it. The event types are exactly those that the rules name, and those that only
-teach which visitor a later event belongs to. Nothing here holds a secret, only whether it is set.
+`sources` prints this and the console shows it. The event types are exactly those that the rules name, plus those that
+only tell which visitor a later event belongs to. Nothing here contains a secret, only whether it is set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HAND_OVER: Final = re.compile(r"^## Hand over the visitor\n(.*?)(?=^## )", re.M
 class Setup:
     """What one source needs at its provider.
 
-    goal_events: those that enabled rules match. link_events: those that only tell whose a later event is.
+    goal_events: the types that enabled rules match. link_events: those that only tell whose a later event is.
     """
 
     source: str
@@ -55,13 +55,13 @@ class Setup:
 
 
 def host_address(given: Mapping[str, str]) -> str | None:
-    """The app's own address, where Heroku's dyno metadata tell it."""
+    """The app's own address, if Heroku's dyno metadata give it; otherwise None."""
     domain = given.get("HEROKU_APP_DEFAULT_DOMAIN_NAME")
     return f"https://{domain}" if domain else None
 
 
 def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
-    """What one source needs, from its compiled mapping file."""
+    """What one source needs, according to its compiled mapping file."""
     source = rule_set.sources[name]
     url = f"{base}/webhooks/{name}"
     for_goals = _in_order(event for rule in rule_set.rules[name] if rule.enabled for event in rule.events)
@@ -88,9 +88,9 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
 
 @dataclass(frozen=True)
 class SecretVariable:
-    """One variable of a source's secret. place: first, second, … or old. state: set, no secret, missing or not set.
+    """One variable for a source's secret. place: first, second, … or old. state: set, no secret, missing or not set.
 
-    name None: the secret stands in the mapping file itself.
+    name None: the secret is written in the mapping file itself.
     """
 
     place: str
@@ -99,7 +99,7 @@ class SecretVariable:
 
 
 def secret_variables(source: Source, environ: Mapping[str, str]) -> tuple[SecretVariable, ...]:
-    """What holds a source's secrets, each with the variable for the secret before it; never a value."""
+    """The variables for a source's secrets, each followed by the one for its previous secret; never a value."""
     known = source.secret_names
     names = [name for name in known if not (name.endswith(OLD) and name.removesuffix(OLD) in known)]
     if not names:
@@ -128,18 +128,18 @@ def _state(source: Source, environ: Mapping[str, str], name: str, unset: str) ->
 
 
 def recipe(source: Source) -> str | None:
-    """The name of the recipe for this sender, which is a page of docs/recipes."""
+    """The name of this sender's recipe, a page of docs/recipes; None if there is none."""
     return next((name for name in (source.name, source.provider) if of_recipe(f"{name}.md")), None)
 
 
 def hand_over(name: str) -> str | None:
-    """The part of a recipe about handing over the visitor, in Markdown."""
+    """The section of a recipe about handing over the visitor, in Markdown."""
     found = _HAND_OVER.search(of_recipe(f"{name}.md"))
     return None if found is None else found[1]
 
 
 def of_recipe(name: str) -> str:
-    """A file of the recipes; empty if there is none of this name."""
+    """The text of a recipe file; empty if there is none by this name."""
     path = _RECIPES.joinpath(name)
     return path.read_text("utf-8") if path.is_file() else ""
 
@@ -148,7 +148,7 @@ def of_recipe(name: str) -> str:
 
 
 def _links(source: Source) -> tuple[str, ...]:
-    """Event types worth having for their links alone; a link that any event may carry needs none of its own."""
+    """Event types needed only for their links. A link that any event may carry needs no type of its own."""
     return identity.tying(source, event_names(source.provider)) or _in_order(
         event for link in source.links for event in link.events if event != "*"
     )
@@ -168,7 +168,7 @@ def _secret(source: Source) -> str:
 
 
 def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, ...]:
-    """Lines that set the webhook up, as the preset has them; else one that asks whether the URL is there."""
+    """The preset's commands that set up the webhook; without any, one that checks whether the URL answers."""
     spec = stated(source.provider, "commands")
     if spec is None:
         return (f"curl -i {shlex.quote(url)}",)
@@ -179,7 +179,7 @@ def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, .
 
 
 def _calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
-    """The call for each event that the provider's page cannot choose, for a shell that knows the secrets in it."""
+    """The call for each event that cannot be chosen on the provider's page, for a shell that has its secrets set."""
     api = stated(source.provider, "subscribe")
     if api is None:
         return ()
@@ -190,7 +190,7 @@ def _calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
 
 
 def goal_lists(one: Setup) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The events of its rules, each list under its label: those first that its endpoint receives by itself."""
+    """Labelled lists of the events of its rules, first those that its endpoint receives by itself."""
     if not one.subscribe:
         yield "Events for goals", one.goal_events
         return
@@ -201,7 +201,7 @@ def goal_lists(one: Setup) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def shown_event(event: str) -> str:
-    """An event as a person chooses it."""
+    """An event as a person selects it."""
     return "* (all)" if event == "*" else event
 
 
@@ -211,7 +211,7 @@ _LOOKING: Final = "`python -m bridge sources {}` on a terminal"
 
 
 def _steps(source: Source) -> Iterator[tuple[str, str]]:
-    """What to know and to do beside the URL and the secret: pairs of a label and a sentence."""
+    """What to know and do besides the URL and the secret, as pairs of a label and a sentence."""
     for one in source.handshakes:
         if one.does is ReplyKind.KEEP:
             yield "Secret from", _first_message(source)
@@ -251,5 +251,5 @@ def _get_answers(source: Source) -> str:
 
 
 def keeps_first_message(source: Source) -> bool:
-    """Whether there may be a first message to show: only as long as it can serve for anything."""
+    """Whether there may be a first message to show: only while it is of use."""
     return not source.secrets and any(one.does is ReplyKind.KEEP for one in source.handshakes)
