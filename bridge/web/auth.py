@@ -1,4 +1,4 @@
-"""Who may see or do what: those with a bearer token, compared in constant time, or callers on this machine.
+"""Decides who may see or do what: holders of a bearer token, compared in constant time, or callers on this machine.
 
 A wrong token is counted, and its answer is delayed (`Guesses`); a right one is compared first and never waits, even if
 others try from its address. "On this machine" counts where no admin token is set: the peer of the
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.app import Bridge
     from bridge.settings import Settings
 
-# What curl, Prometheus and browsers send by themselves. A list of what proxies add could never be complete.
+# Headers that curl, Prometheus and browsers send by themselves. A list of what proxies add could never be complete.
 _OF_CLIENTS: Final = re.compile(
     r"host|user-agent|accept(-charset|-encoding|-language|-datetime)?|connection|keep-alive|te|cache-control|pragma"
     r"|if-(none-match|modified-since)|range|content-(length|type)|cookie|dnt|priority|upgrade-insecure-requests"
@@ -40,8 +40,8 @@ _OF_CLIENTS: Final = re.compile(
 _HOST: Final = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?", re.ASCII)
 _DELAY: Final = "bridge.delay_s"
 
-FREE: Final = 5  # tries of an address that are answered at once
-EACH_S: Final = 1.0  # what each further try costs, and how soon a try is forgiven
+FREE: Final = 5  # tries per address that are answered at once
+EACH_S: Final = 1.0  # the delay of each further try, and the time after which a try is forgiven
 LONGEST_S: Final = 4.0  # the longest delay of an answer
 ADDRESSES_MAX: Final = 1_024
 WAITING_MAX: Final = 64  # answers delayed at the same time: each holds a connection
@@ -92,7 +92,7 @@ def is_admin() -> bool:
 def is_local() -> bool:
     """Whether the request evidently comes from this machine, and no admin token is set."""
     if settings().bridge_admin_token or request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
-        return False  # HTTP/1.0 is what nginx speaks, which adds no header by itself
+        return False  # nginx speaks HTTP/1.0 to us, and adds no header by itself
     if request.environ.get(DROPPED) or not all(_OF_CLIENTS.fullmatch(name) for name in request.headers.keys()):  # noqa: SIM118 - it yields pairs
         return False
     return _is_loopback(request.remote_addr or "") and names_this_machine(request.environ.get("HTTP_HOST", ""))

@@ -18,7 +18,7 @@ T = TypeVar("T")
 FRESH_S: Final = 1.0
 LONG_S: Final = 0.1
 NOTICED_S: Final = 0.02  # long for a part of a page
-SHARE: Final = 20.0  # of the time that it took, before it is asked for again
+SHARE: Final = 20.0  # after a slow computation, wait this many times its duration
 
 
 class Cached(Generic[T]):
@@ -50,9 +50,9 @@ class Cached(Generic[T]):
 class CachedInBackground(Generic[T]):
     """The same for a value whose cost grows with the number of rows.
 
-    Once it took long, it is computed in the background, for at most a twentieth of the time (also when that fails, for
-    instance by a time limit), and callers get the last value meanwhile. The first call raises what `ask` raises; later
-    the last value stays. long_s: from which time on it took long; LONG_S where nothing is said.
+    Once it has taken long, it is computed in the background, for at most a twentieth of the time (even if that fails,
+    for instance by a time limit), and callers get the last value meanwhile. The first call raises what `ask` raises;
+    after that, the last value stays. long_s: how many seconds count as long; LONG_S by default.
     """
 
     def __init__(self, ask: Callable[[], T], long_s: float | None = None) -> None:

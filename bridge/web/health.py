@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/status`: does the process answer, can it take traffic, does it need attention?
+"""`/healthz`, `/readyz` and `/status`: whether the process answers, can take traffic, and needs attention.
 
 `/healthz`: the process answers. `/readyz`: an event that came now would be stored and understood. It decides whether a
 router sends traffic here, so only what keeps events from being received makes it red; what needs attention without
@@ -62,7 +62,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
 
 
 def _demand_ready(bridge: Bridge) -> list[str]:
-    """The paused destinations; StoreError when no event can be stored."""
+    """The paused destinations. Raises StoreError if no event can be stored."""
     status.demand_ready(bridge.store)
     with bridge.store.read(quick=True) as conn:
         seen = status.snapshot(conn, ())
@@ -103,9 +103,9 @@ def _of_store(error: StoreError) -> Alarm:
 
 
 def snapshot(bridge: Bridge, *, durable: bool = True) -> Snapshot:
-    """The snapshot for the configured destinations; StoreError also where the store can only be read.
+    """The snapshot for the configured destinations. Raises StoreError also if the store can only be read.
 
-    durable: what proves that it can be written is on the disk. A page for a person does not wait for that.
+    durable: wait until the write that proves it is on disk. A page for a person does not wait for that.
     """
     status.demand_ready(bridge.store, durable=durable)
     key = bridge.settings.stripe_api_key

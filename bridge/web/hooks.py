@@ -2,8 +2,8 @@
 
 A sender learns as little as it needs: never why a signature failed, never a stack trace. Whatever goes wrong on our
 side is 503 with `Retry-After`, so that the sender tries again; there is no other 5xx, no redirect and no 410.
-Our server calls `answer` itself for a POST, because on this path Flask costs more than all the rest together, and waits
-for the disk without a thread. The same address is a route of the application for every other method and other servers.
+Our server calls `answer` itself for a POST, because Flask would cost more than everything else together, and so that
+no thread waits for the disk. The same URL is a route of the application for every other method and for other servers.
 """
 
 from __future__ import annotations

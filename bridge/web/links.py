@@ -1,7 +1,7 @@
-"""`POST /links/<source>`: a site binds a visitor to a key as soon as it knows both, at sign-up or checkout.
+"""`POST /links/<source>`: a site binds a visitor to a key once it knows both, at sign-up or checkout.
 
-JSON `{"visitor": "<visitor id>", "kind": "customer", "key": "cus_1"}`, with a bearer token that the site keeps on its
-server. The link is a live one: events in test mode never use it.
+The body is JSON: `{"visitor": "<visitor id>", "kind": "customer", "key": "cus_1"}`. The bearer token stays on the
+site's server. The link is live: events in test mode never use it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _fields(body: bytes) -> dict[str, str]:
 
 
 def _bind(bridge: Bridge, name: str, fields: dict[str, str]) -> None:
-    """Remember the link. UnknownSource, BadBinding, StoreError."""
+    """Store the link. Raises UnknownSource, BadBinding, StoreError."""
     settings = bridge.settings
     source, by_user = bridge.source(name), settings.bridge_match_user == "on"
     key, visitor = identity.bound(

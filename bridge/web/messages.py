@@ -25,7 +25,7 @@ _PLAIN: Final = frozenset({"", "identity"})
 
 
 def request_of(environ: Environ) -> Request:
-    """The request, read whole. BodyEncoded, BodyTooLarge: it is not taken."""
+    """The request with its whole body. Raises BodyEncoded or BodyTooLarge if it is refused."""
     if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in _PLAIN:
         raise BodyEncoded("the body is compressed")
     body = _body(environ)
@@ -52,7 +52,7 @@ def _body(environ: Environ) -> bytes:
 
 
 def _target(environ: Environ) -> str:
-    """What the request line says, from its path on."""
+    """The target of the request line, from its path on."""
     raw: str = environ.get("RAW_URI") or ""
     if raw.startswith("/"):
         return raw
@@ -62,7 +62,7 @@ def _target(environ: Environ) -> str:
 
 
 def _headers(environ: Environ) -> Mapping[str, str]:
-    """Values have one character per byte (latin-1); repeated headers are joined by commas, as the server did."""
+    """The headers, with one character per byte (latin-1); the server has joined repeated ones by commas."""
     found = {_header(name): value for name, value in environ.items() if name.startswith("HTTP_")}
     for name, header in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(name):

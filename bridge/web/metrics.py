@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus. Every number comes from the database, so it is right with many processes.
+"""`/metrics` for Prometheus. Every number comes from the database, so it is correct with any number of processes.
 
-What takes long to count, because there are many rows, is counted in the background (`bridge.web.cached`). The numbers
-show sales, so the caller needs BRIDGE_ADMIN_TOKEN or, where none is set, must be on this machine (`bridge.web.auth`).
+Counts that take long, because there are many rows, are made in the background (`bridge.web.cached`). The numbers show
+sales, so the caller needs BRIDGE_ADMIN_TOKEN or, if none is set, must be on this machine (`bridge.web.auth`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import Snapshot, Totals
 
 
-AHEAD: Final = "bridge.ahead"  # the application's extension: what is counted ahead of the first request
+AHEAD: Final = "bridge.ahead"  # the application's extension: counts made ahead of the first request
 
 
 def blueprint(bridge: Bridge) -> Blueprint:
@@ -67,13 +67,13 @@ def _snapshot(bridge: Bridge) -> Snapshot:
 
 
 def render(totals: Totals, seen: Snapshot) -> bytes:
-    """The numbers as text."""
+    """The numbers in Prometheus' text format."""
     families = [*_counts(totals), *_sources(seen), *_attribution(seen), *_destinations(seen), *_bridge(seen)]
     return generate_latest(_Collected(families))
 
 
 class _Collected:
-    """What prometheus-client calls a collector, of families that exist already."""
+    """A collector, in prometheus-client's terms, of existing metric families."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families

@@ -1,7 +1,7 @@
-"""The WSGI application of a process, `bridge.web.wsgi:app`. It is built when it is first needed, after any fork.
+"""A process's WSGI application, `bridge.web.wsgi:app`. It is built when first needed, after any fork.
 
-If the database keeps it from being built, every request is answered with 503 until it can be: a process that starts
-while the database restarts must not end.
+While the database prevents that, every request gets a 503: a process that starts while the database restarts must not
+end.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ log = logs.get("serve")
 
 
 class Process:
-    """The bridge of this process, once it could be built."""
+    """The bridge of this process, once it has been built."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._waits = False  # the first attempt failed, and one timer repeats it
-        self._reason = ""  # why it waits
+        self._reason = ""  # why it is waiting
         self._bridge: root.Bridge | None = None
         self._application: Flask | None = None
         self._counting = threading.Thread(target=self._count_ahead, name="count", daemon=True)
 
     def start(self) -> None:
-        """Build the bridge and start its threads, once. MappingError, SettingsError: it never will."""
+        """Build the bridge and start its threads, once. Raises MappingError, SettingsError: a retry would not help."""
         with self._lock:
             if not self._waits:
                 self._try()
@@ -74,10 +74,10 @@ class Process:
                 counted.get()
 
     def _retry_later(self) -> None:
-        """Start one timer, however many requests come meanwhile: their threads must not wait for the database."""
+        """Start one timer, however many requests arrive meanwhile: their threads must not wait for the database."""
         self._waits = True
         timer = threading.Timer(AGAIN_S, self._retry)
-        timer.daemon = True  # the process must end while the database lets it wait
+        timer.daemon = True  # the process must be able to end while it waits for the database
         timer.start()
 
     def _log_reason(self, reason: str) -> None:
@@ -99,12 +99,12 @@ class Process:
         self._stopped.set()
         with self._lock:
             if self._counting.is_alive():
-                self._counting.join(COUNTING_S)  # with its connection open, SQLite's log would stay beside the file
+                self._counting.join(COUNTING_S)  # an open connection would leave SQLite's log beside the file
             if self._bridge is not None:
                 self._bridge.stop()
 
     def quick_for(self, request: Any) -> Callable[[dict[str, Any]], HttpAnswer | Deferred] | None:
-        """What answers this request (gunicorn's) without waiting, so that it needs no thread; None: the application."""
+        """The function that answers gunicorn's request at once, without a thread; None: the application answers."""
         if self._application is None or self._bridge is None or request.method != "POST":
             return None
         name = source_at(request.path)
@@ -121,10 +121,10 @@ class Process:
 
 
 def _built(settings: Settings) -> root.Bridge:
-    """A SQLite database is created or brought up to date first; a server's is by a release, once for all processes."""
+    """Build the bridge, first creating or migrating a SQLite database; a server's is migrated once, by the release."""
     if settings.database_url.startswith("sqlite"):
-        with suppress(StoreGone):  # `/status` says it
-            store.migrate(settings.database_url, patience_s=0.0)  # we try again ourselves, and answer 503 meanwhile
+        with suppress(StoreGone):  # `/status` reports it
+            store.migrate(settings.database_url, patience_s=0.0)  # we retry ourselves, and answer 503 meanwhile
     return root.build(settings, worker=settings.bridge_worker == "inline")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.model import Source
     from bridge.store.operator.queries import EventDetail, GoalLine
 
-FIND_MAX: Final = 200  # characters of what is looked for in a body
+FIND_MAX: Final = 200  # characters of a string to find in a body
 
 log = logs.get("console")
 
@@ -115,7 +115,7 @@ def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tup
 
 
 def _number(kind: str, name: str) -> int | None:
-    """12 of `ev_12`; None: it is another name."""
+    """12 for `ev_12`; None if the name is of another kind."""
     found = re.fullmatch(rf"{kind}_([0-9]{{1,18}})", name)
     return None if found is None else int(found[1])
 
@@ -192,7 +192,7 @@ def _ignore(bridge: Bridge, name: str) -> ResponseReturnValue:
 
 
 def _ask(bridge: Bridge, name: str, action: str) -> ResponseReturnValue:
-    """Whether a goal is to be sent, or never."""
+    """Ask whether to send a goal, or to cancel it."""
     goal = _goal(bridge, name)
     with bridge.store.read() as conn:
         stands = describe.standing(goal, describe.moment(conn, bridge.settings.environ))

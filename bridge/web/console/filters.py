@@ -33,7 +33,7 @@ _TEXTS: Final = {
     "reason": "reason",
     "destination": "destination",
 }
-_NUMBER: Final = re.compile(r"[0-9]{1,18}")  # that a column of ids can be compared with
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")  # fits a column of ids
 _YES_OR_NO: Final = ("test", "visitor")
 _TIMES: Final = ("since", "until")
 _ROWS: Final = ("before", "after")
@@ -45,7 +45,7 @@ class WrongFilter(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter as its address has it, and what it wants. given: what narrows the list, without the rows of the page."""
+    """A filter as in its URL, and the rows it wants. given: what narrows the list, without the page's rows."""
 
     kind: str
     given: Mapping[str, str]
@@ -57,7 +57,7 @@ class Filter:
         return f"{path}?{urlencode({name: str(value) for name, value in pairs.items() if value is not None})}"
 
     def of_kind(self, kind: str) -> str:
-        """The address of the list of another kind, narrowed by what both have."""
+        """The URL of the list of another kind, narrowed by what both kinds have."""
         return self.address() if kind == self.kind else self.address(kind=kind, state=None, reason=None, type=None)
 
     @property

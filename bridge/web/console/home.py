@@ -1,4 +1,4 @@
-"""`/console/`: before the first goal a checklist that ticks itself; then how the bridge is, and what came last.
+"""`/console/`: before the first goal, a checklist that ticks itself; afterwards, the bridge's health and latest events.
 
 Counts are cached for seconds, and computed in the background if that takes long (`bridge.web.cached`), so that pages
 that poll put little load on the database. The report has a page of its own. Nothing is drawn or scaled by a script: a
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 LIVE: Final = 10  # events
 CHANGES: Final = 5
-FIGURES_S: Final = 2.0  # for which they are kept
+FIGURES_S: Final = 2.0  # how long they are kept
 CHANGES_PAGE: Final = 50
 WIDTH: Final = 480  # of a chart
 _LOW, _HIGH = 64, 110  # heights of charts
@@ -52,7 +52,7 @@ _LEAST: Final = 2.0  # so that one event next to a thousand is visible
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number of today, and the same of a week before. states: how its goals stand, as a filter knows it."""
+    """A number for today, and the same a week ago. states: the states of its goals, as in a filter."""
 
     label: str
     today: int
@@ -62,7 +62,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """What waits for one destination, and when it will have been sent. pause: if it has one."""
+    """What waits for one destination, and when it will have been sent. pause: the destination's, if any."""
 
     queue: Queue
     drains: str
@@ -70,7 +70,7 @@ class QueueRow:
 
 
 class Overview:
-    """The data of the page, each part cached for as long as it may be."""
+    """The page's data, each part cached for as long as it may be."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -149,7 +149,7 @@ class Overview:
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
-    """The page and the parts of it that are asked for again; and the recent changes."""
+    """The page, the parts of it that are refreshed, and the recent changes."""
     routes.add_url_rule("/changes", "recent_changes", partial(_changes, bridge))
     found = Overview(bridge)
     ahead = (found.figures, found.unnamed)
@@ -225,7 +225,7 @@ _SHOWN: Final = {
 
 
 def _words(bridge: Bridge) -> dict[str, Any]:
-    """What the rows of events are said with."""
+    """The values that describe the rows of events."""
     said = showable(bridge)
     return {"became": describe.became, "how_known": describe.how_known, "said": said}
 
@@ -266,7 +266,7 @@ class Rectangle:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One place of a chart: its bar, from below, and what it says on hover."""
+    """One place of a chart: its bar's parts, from below, and its text on hover."""
 
     x: float
     parts: tuple[Rectangle, ...]

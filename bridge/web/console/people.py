@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bridge.workbench.linking import Cut, Forgetting
     from bridge.workbench.why import Someone
 
-FOUND_MAX: Final = 300  # events that only their bodies tell, which an address can still carry
+FOUND_MAX: Final = 300  # events found only by their bodies: as many as a URL can carry
 NO_ADDRESSES: Final = "Addresses are remembered, as hashes, once BRIDGE_MATCH_EMAIL is on."
 
 

@@ -1,4 +1,4 @@
-"""How a page becomes HTML: what every template knows, the headers of every answer, and errors as pages.
+"""Rendering of pages: the values that every template has, the headers of every answer, and errors as pages.
 
 The stylesheet and scripts are here, too: each under a name that changes with its content, so that browsers may cache it
 permanently. They are the only answers of the console that need no session, and are compressed once per process.
@@ -91,7 +91,7 @@ def notice(sentence: str) -> None:
 
 
 class Done(NamedTuple):
-    """What a person did, in a sentence. more: what else they are told; nothing: it was not done."""
+    """What a person did, in a sentence. more: what else to tell them; nothing: whether nothing was done."""
 
     about: str
     sentence: str
@@ -214,7 +214,7 @@ def showable(bridge: Bridge) -> Callable[[str], str]:
 
 
 class _Templates(Environment):
-    """Compiles a template when it is first asked for, which takes many times the memory that is kept of it."""
+    """Gives memory back after compiling a template, on first use: that takes many times the memory it keeps."""
 
     def compile(self, *args: Any, **options: Any) -> Any:
         try:

@@ -42,7 +42,7 @@ class Covered(NamedTuple):
 
 
 class _OfRules(Generic[T]):
-    """A cached value for the rules in force; one cached for other rules does not count."""
+    """A value cached for the rules in force; one cached for other rules is discarded."""
 
     def __init__(self, bridge: Bridge, keep: Callable[[], Cached[T] | CachedInBackground[T]]) -> None:
         self._bridge = bridge

@@ -163,7 +163,7 @@ def _here() -> str:
 
 def _set_cookie(answer: AnyResponse, name: str, value: str) -> None:
     secure = not auth.names_this_machine(request.environ.get("HTTP_HOST", ""))
-    age = None if value else 0  # an empty one is taken away
+    age = None if value else 0  # an empty cookie is removed
     answer.set_cookie(name, value, max_age=age, path=PATH, httponly=True, samesite="Strict", secure=secure)
 
 

@@ -188,7 +188,7 @@ class Bench:
         except FileChanged as error:
             return self.show(attempt, 409, trial=trial, problem=str(error), theirs=attempt.stored.text)
         except EditRefused as error:
-            # What the form knew of the disk stays what counts, until a person has seen both.
+            # The form's digest of the file stays decisive until a person has seen both versions.
             return self.show(replace(attempt, stored=stored), 400, trial=trial, problem=str(error))
         if is_changed:
             sentence = f"{name} is saved{'' if stored.digest else ' as a new file'}{self._taken(name)}"
@@ -205,7 +205,7 @@ class Bench:
                 if self.bridge.rules.files.get(name) == read_file(self.folder / name):
                     return ", and its rules are in force."
             except MappingError:
-                break  # somebody has taken it away again
+                break  # somebody has removed it again
             if look > 2 and self.bridge.rules_fault:
                 return f", but the rules before it stay in force: {self.bridge.rules_fault}"
             time.sleep(_LOOK_S)
