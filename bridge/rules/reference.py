@@ -1,4 +1,4 @@
-"""The reference of the rule language, written from the tables that the code itself reads."""
+"""The reference of the rule language, generated from the tables that the code itself reads."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _PATHS: Final = (
 
 def schema_json() -> dict[str, Any]:
     """The JSON Schema of a mapping file, for editors."""
-    published = json.dumps(keys.MappingFile.model_json_schema(by_alias=True)).replace("Stanza", "")  # our classes
+    published = json.dumps(keys.MappingFile.model_json_schema(by_alias=True)).replace("Stanza", "")  # our class names
     schema = json.loads(published)
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]  # a layer takes the rest
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]  # a layer inherits the rest
     goal = schema["$defs"]["Goal"]
     del goal["required"]
     made = [[name, more] for name in ("goal", "payment") for more in ("event", "like")]

@@ -1,4 +1,4 @@
-"""What a set of mapping files compiles to, and what evaluating it gives. Frozen values, no behaviour to speak of."""
+"""What a set of mapping files compiles to, and what evaluating it returns. Frozen values with hardly any behaviour."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 class Rule:
     """One entry of `goals:`.
 
-    goal: the name as written, `name` its template. metadata: templates by key, or one placeholder of an object.
+    goal: the name as written, `name` its template. metadata: templates by key, or one placeholder for an object.
     once_per: alternatives, of which the first with a value counts. destination: a configured name. follows: the name
     of a goal that must have been made before, with the same once value. kind: of the action that it makes; the metadata
-    of a payment are its fields. dry: what it makes is kept and not sent. notify: its delivery is told to the owner.
+    of a payment are its fields. dry: what it makes is kept and not sent. notify: the owner is told of its delivery.
     origin: in a layer, whose rule it is: `shipped`, `layer`, `override` (shipped, changed by the layer) or `like` (the
-    layer's, after a shipped one); empty in a file that extends none. line: in its file, the shipped one for `shipped`.
+    layer's, modelled on a shipped one); empty in a file without `extends`. line: in its file, the shipped one for
+    `shipped`.
     """
 
     id: str
@@ -52,8 +53,8 @@ class Rule:
 class RuleTrace(NamedTuple):
     """Why a rule did or did not plan a goal.
 
-    result: matched | event (another type) | condition (path, expected and actual say which) | follows (only if another
-    goal was made before; the message says which) | disabled | failed. origin: of the rule.
+    result: matched | event (another type) | condition (see path, expected and actual) | follows (only if another goal
+    was made before; see the message) | disabled | failed. origin: of the rule.
     """
 
     rule_id: str
@@ -67,21 +68,21 @@ class RuleTrace(NamedTuple):
     origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """For the trace that is stored; what is None or empty is left out."""
+        """The JSON for the stored trace; fields that are None or empty are omitted."""
         return self.said(result=self.result) | ({"notes": list(self.notes)} if self.notes else {})
 
     def said(self, **more: Any) -> dict[str, Any]:
-        """Whose trace it is, this, and the reason."""
+        """The rule's source and id, `more`, and the reason."""
         head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None}
         why = {"path": self.path, "expected": self.expected, "actual": self.actual, "message": self.message}
         return {name: value for name, value in {**head, **more, **why}.items() if value is not None}
 
 
 class NearMiss(NamedTuple):
-    """The rule that came nearest to a goal, of an event without one.
+    """The rule that came closest to making a goal, for an event without one.
 
-    failing: how many of its `conditions` fail; that it is switched off counts as one more. trace: of the first that
-    fails, or what else kept it from its goal.
+    failing: how many of its `conditions` fail; being switched off counts as one more. trace: of the first failing
+    condition, or of what else prevented the goal.
     """
 
     trace: RuleTrace
@@ -89,15 +90,15 @@ class NearMiss(NamedTuple):
     conditions: int
 
     def to_json(self) -> dict[str, Any]:
-        """For the trace that is stored; what is None or empty is left out."""
+        """The JSON for the stored trace; fields that are None or empty are omitted."""
         return self.trace.said(failing=self.failing, conditions=self.conditions)
 
 
 class Evaluation(NamedTuple):
     """What the rules of one source make of one document: goals to resolve and send, and a trace for every rule.
 
-    following: goals that there are only if the ones that they follow were made before, which the database knows.
-    nearest: the rule that came nearest to a goal, if there are none.
+    following: goals that exist only if those that they follow were made before, which the database knows.
+    nearest: the rule that came closest to making a goal, if there are no goals.
     """
 
     planned: tuple[PlannedGoal, ...] = ()
@@ -108,7 +109,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompiledFile:
-    """One mapping file, compiled. secret_place: `file:line:column`, for what is to be said of its secrets.
+    """One mapping file, compiled. secret_place: `file:line:column`, for messages about its secrets.
 
     tests: each with its line. extends: the name of the shipped file below a layer.
     """
@@ -126,10 +127,10 @@ class CompiledFile:
 class Table:
     """The rules of one source, indexed by event type, ready for `evaluate`.
 
-    conditions: of each rule, those of the file before its own. exact, globs: event type -> positions of rules.
-    derives: whether a rule reads named values or the event before the change. keyed: whether one reads the ids that
-    the bridge recognised (`key.`), itself or by a value.
-    idle: the traces of an event type that no rule is for, remembered for the types that come (at most IDLE_MAX).
+    conditions: for each rule, those of the file before its own. exact, globs: event type -> positions of rules.
+    derives: whether a rule reads named values or the event before the change. keyed: whether one reads the ids that the
+    bridge recognised (`key.`), directly or through a value.
+    idle: cached traces of event types that no rule is for (at most IDLE_MAX).
     """
 
     rules: tuple[Rule, ...]
@@ -146,10 +147,10 @@ class RuleSet:
     """All mapping files, compiled together.
 
     hash: SHA-256 of the files; files: name -> text, with the shipped ones that layers extend; destinations: only those
-    that files configure themselves; warnings: sentences for `check` and the start (a missing secret, a likely
+    that files themselves configure; warnings: sentences for `check` and the start (a missing secret, a likely
     misspelling), never a reason to stop.
-    suspicions: those of the warnings that are about what is written, which `check --strict` refuses.
-    problems: what `check` refuses, though a start must not, because the other sources work: what is no secret.
+    suspicions: the warnings about the contents of the files, which `check --strict` refuses.
+    problems: what `check` refuses and a start must not, because the other sources work: values that are not secrets.
     """
 
     hash: str
@@ -164,5 +165,5 @@ class RuleSet:
     tables: Mapping[str, Table] = field(default_factory=dict, repr=False)
 
     def each_rule(self) -> Iterator[tuple[str, Rule]]:
-        """Every rule with its source, in the order of the files."""
+        """Every rule with its source, in file order."""
         return ((source, rule) for source in sorted(self.rules) for rule in self.rules[source])

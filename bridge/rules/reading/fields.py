@@ -1,6 +1,6 @@
-"""Which fields a provider's events have, by samples of them: what a path or a word of a rule probably should have been.
+"""Which fields a provider's events have, judged by samples: suggests corrections for paths and words of a rule.
 
-The samples are never complete, and providers add fields, so nothing here is a reason to refuse a file.
+The samples are never complete, and providers add fields, so nothing found here is a reason to refuse a file.
 `docs.fields` writes fields.json.
 """
 
@@ -18,7 +18,7 @@ from bridge.rules.language.values import number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# Below these, names are the user's own.
+# Names below these are the user's own.
 FREE: Final = frozenset(
     {"metadata", "custom_data", "customData", "custom_fields", "custom", "unsafe_metadata", "public_metadata",
      "private_metadata", "app_metadata", "user_metadata", "raw_user_meta_data", "raw_app_meta_data", "responses",
@@ -27,12 +27,12 @@ FREE: Final = frozenset(
 )  # fmt: skip
 _SPECIAL: Final = frozenset({"header", "query", "envelope", "key", "root", "value"})
 _STEP: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|\[[^\]]*\]|[^.\[\]"]+')
-_OBJECTS: Final = 3  # of so few, a body that holds everything below one of them is an envelope
-_WRAPPED: Final = 6  # so few fields beside it, and more below it than that: `data.object`, not `data.customer`
+_OBJECTS: Final = 3  # a body with so few objects at its top may be an envelope
+_WRAPPED: Final = 6  # at most this many fields beside a wrapper, and more inside it: `data.object`, not `data.customer`
 _ALIKE: Final = 0.85
-_COMPLETE: Final = "="  # a field's words are all that the provider sends
-_DOCUMENTED: Final = "~"  # they are those that it documents: most of them
-# What people put in front of a field of a body that has it at the top.
+_COMPLETE: Final = "="  # marks a field whose words are all that the provider sends
+_DOCUMENTED: Final = "~"  # marks a field whose words are those that it documents, which are most of them
+# Names that people put before a field that is at the top of the body.
 _WRAPPERS: Final = frozenset({"data", "object", "payload", "event", "order", "sale", "json", "request", "attributes"})
 _TRUE, _FALSE = frozenset({"yes", "on", "y", "1", "ja", "oui"}), frozenset({"no", "off", "n", "0", "nein", "non"})
 
@@ -46,14 +46,14 @@ _FOREIGN: Final = re.compile(r"->|::|__|/|\?\.|\.\.")
 
 
 class PathStep(NamedTuple):
-    """One step of a path: its name, `*` for those into a list, and how it is written, `[0]`."""
+    """One step of a path: its name (`*` for a step into a list), and how it is written (`[0]`)."""
 
     name: str
     written: str
 
 
 def steps_of(path: str) -> list[PathStep]:
-    """`items[0].id` → items, *, id; a list is named at its first bracket."""
+    """Split a path into steps: `items[0].id` → items, *, id. A list is named at its first bracket."""
     found: list[PathStep] = []
     for match in _STEP.finditer(path):
         text = match[0]
@@ -75,7 +75,7 @@ def _samples() -> Mapping[str, Any]:
 
 
 class Fields:
-    """The fields of one provider. named: paths that its preset reads, beside the samples. values: those of the preset.
+    """The fields of one provider. named: paths that its preset reads, in addition to the samples. values: its preset's.
 
     nested: everything is below one field, so that a name alone is never a path.
     """
@@ -98,14 +98,14 @@ class Fields:
         return not self._tree
 
     def has(self, path: str) -> bool:
-        """Whether the samples have this very path, below something."""
+        """Whether the samples have exactly this path, with more than one step."""
         steps = steps_of(path)
         return len(steps) > 1 and self._has(self._tree, steps, own=True)
 
     # ------------------------------------------------------------------------------------------------------- paths
 
     def misplaced(self, path: str) -> str | None:
-        """What is wrong with a path that the events do not have; None where they have it or may have it."""
+        """What is wrong with a path that the events do not have; None if they have it or may have it."""
         steps = steps_of(path)
         if not self._tree or not steps:
             return None
@@ -117,7 +117,7 @@ class Fields:
         return None if steps[0].name in _SPECIAL else self._told(path, steps, before)
 
     def _in_another_language(self, path: str) -> str | None:
-        """What is wrong with a path as JavaScript, a shell or a spreadsheet has it."""
+        """What is wrong with a path written as in JavaScript, a shell or a spreadsheet."""
         if found := _FUNCTION.search(path):
             filter_ = next((name for name in _FILTERS if name in found[1].lower()), "lower")
             return f'"{path}" names a field "{found[1]}"; there are no functions, but filters, such as |{filter_}'
@@ -153,7 +153,7 @@ class Fields:
         return None
 
     def _follow(self, steps: Sequence[PathStep]) -> tuple[Any, int]:
-        """What the last known step leads to, and how many are known; None where nobody can say more."""
+        """What the last known step leads to, and how many steps are known; None if that cannot be said."""
         names = [step.name for step in steps]
         if any(names[: len(known)] == known or known[: len(names)] == names for known in self._named):
             return None, 0
@@ -168,12 +168,12 @@ class Fields:
 
     def _meant(self, steps: list[PathStep], tree: dict[str, Any], end: int) -> str | None:
         step, head, rest = steps[end], steps[:end], steps[end + 1 :]
-        if "*" in tree:  # a list is read as if it were an object
+        if "*" in tree:  # a list is read like an object
             if step.name == "*" or not (step.name.isdecimal() or self._has(tree["*"], steps[end:])):
                 return None
             return _written([*head, PathStep("*", f"[{step.name}]"), *rest] if step.name.isdecimal() else
                             [*head, PathStep("*", "[0]"), *steps[end:]])  # fmt: skip
-        if step.name == "*":  # an object as if it were a list
+        if step.name == "*":  # an object is read like a list
             lists = [name for name, below in tree.items() if isinstance(below, dict) and "*" in below]
             return _written([*head, PathStep(lists[0], lists[0]), *steps[end:]]) if len(lists) == 1 else None
         alike = [name for name in tree if _folded(name) == _folded(step.name)]
@@ -183,9 +183,9 @@ class Fields:
         return self._elsewhere(steps, end, tree)
 
     def _elsewhere(self, steps: list[PathStep], end: int, tree: dict[str, Any]) -> str | None:
-        """The same steps behind others, without one of them, or behind the one that wraps everything.
+        """The same steps below a wrapper that was left out, without one step too many, or below the outermost object.
 
-        An object that no sample has is probably one that they lack: only what people put in front is taken away.
+        An object that no sample has is probably missing from the samples: only a wrapper that people add is removed.
         """
         names = [step.name for step in steps]
         for name, below in tree.items():
@@ -200,7 +200,7 @@ class Fields:
         return self.ending(_written(steps)) if end == 0 and self._nested else None
 
     def ending(self, path: str) -> str | None:
-        """The shortest field whose path ends like this one: `data.object.amount_total`."""
+        """The shortest known path that ends like this one: `data.object.amount_total`."""
         steps = steps_of(path)
         names = [step.name for step in steps]
         if self._has(self._tree, steps, own=True):
@@ -214,7 +214,7 @@ class Fields:
         return None
 
     def _has(self, tree: Any, steps: Sequence[PathStep], *, own: bool = False) -> bool:
-        """Whether these steps lead somewhere from there. own: by fields that are known, all of them."""
+        """Whether these steps lead somewhere from this tree. own: every step must be a known field."""
         for n, step in enumerate(steps):
             if not isinstance(tree, dict):
                 return not own or (tree == "o" and n > 1)
@@ -230,7 +230,7 @@ class Fields:
         return tree if isinstance(tree, str) else ""
 
     def is_value(self, path: str) -> bool:
-        """Whether the last field of this path is one that people send: a number, a yes or no, or named like a word."""
+        """Whether the last field of this path is one that people send: a number, a boolean, or named like a word."""
         name = steps_of(path)[-1].name
         kind = self._kind([step.name for step in steps_of(path)])
         said = re.search(r"_(?:status|email|name|reason|interval|country|currency|code|url|total)$", name)
@@ -239,7 +239,7 @@ class Fields:
     # ------------------------------------------------------------------------------------------------------- words
 
     def impossible(self, path: str, literal: object) -> tuple[str, str | None] | None:
-        """Why a field never equals this, and what to write instead."""
+        """Why a field never equals this literal, and what to write instead; None if it may."""
         steps = steps_of(path)
         if steps and steps[0].name in ("was", "body"):
             steps = steps[1:]
@@ -252,7 +252,7 @@ class Fields:
         return self._of_words(literal, words) if words and isinstance(literal, str) else None
 
     def _kind_of(self, names: list[str]) -> str:
-        """The kind of a field, or of a value of the preset that is nothing but fields."""
+        """The kind of a field, or of a value of the preset that consists only of fields."""
         if names[:1] != ["value"] or len(names) != 2:
             return self._kind(names)
         templates = re.findall(r"\{([^{}]*)\}", json.dumps(self.values.get(names[1], "")).strip('"'))
@@ -305,7 +305,7 @@ def _folded(name: str) -> str:
 
 
 def _like(literal: str, words: Sequence[str], *, known: bool) -> str | None:
-    """The word that another case or other signs stand for; and, of words that are known, another spelling of one."""
+    """The word meant by another case or other punctuation; if the words are `known`, also by another spelling."""
     by_fold = {_folded(word.replace(" ", "")): word for word in words}
     folded = _folded(literal.replace(" ", ""))
     if folded in by_fold:

@@ -15,19 +15,19 @@ from typing import Final
 from bridge.errors import MappingError, os_reason
 from bridge.rules.reading.strict_yaml import SIZE_MAX
 
-SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone a link to its `mappings`
-EXAMPLES: Final = SHIPPED / "examples"  # what a layer may extend and no default folder loads
-BELOW: Final = "shipped/"  # begins the name of a shipped file in a set: it is no source, but what a layer extends
+SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone, a link to its `mappings`
+EXAMPLES: Final = SHIPPED / "examples"  # files that a layer may extend and that no default folder loads
+BELOW: Final = "shipped/"  # prefix of the name of a shipped file in a set: it is not a source, but what a layer extends
 SUFFIXES: Final = (".yaml", ".yml")
 FILES_MAX: Final = 500
 _PROVIDER: Final = re.compile(r"^provider: (\S+)", re.MULTILINE)
 
 
 def read_files(folder: Path) -> dict[str, str]:
-    """The mapping files of a folder (not of its sub-folders): name -> text. MappingError for what cannot be read.
+    """Read the mapping files of a folder (not of its subfolders): name -> text. MappingError if one cannot be read.
 
-    What begins with a dot is an editor's or a system's. Pipes, devices and folders are not opened, and of a file that
-    is too large nothing is read.
+    Names that begin with a dot belong to an editor or the system. Pipes, devices and folders are not opened, and a file
+    that is too large is not read at all.
     """
     try:
         found = sorted(path for path in folder.iterdir() if _is_mapping_file(path))
@@ -50,9 +50,9 @@ def read_files(folder: Path) -> dict[str, str]:
 
 
 def read_file(path: Path) -> str:
-    """The text of one mapping file; MappingError.
+    """The text of one mapping file; MappingError if it cannot be read.
 
-    Bytes that are not UTF-8 stay in it (surrogateescape), so that `load` reports them together with all other errors.
+    Bytes that are not UTF-8 are kept (surrogateescape), so that `load` reports them together with all other errors.
     """
     try:
         return _read(path)
@@ -61,7 +61,7 @@ def read_file(path: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # a pipe would wait
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:  # a pipe would block
         known = os.fstat(opened.fileno())
         if not stat.S_ISREG(known.st_mode):
             raise MappingError([f"{path}:1:1: this is not an ordinary file"])
@@ -76,9 +76,9 @@ def _read(path: Path) -> str:
 
 @cache
 def shipped() -> Mapping[str, str]:
-    """The shipped files that a layer can extend, name -> text: read once, as the code is, so that both are one release.
+    """The shipped files that a layer can extend, name -> text. Read once, like the code, so both are of one release.
 
-    Only ordinary files count: no link leads out of the folder.
+    Only regular files count: no link leads out of the folder.
     """
     found: dict[str, str] = {}
     for folder in (EXAMPLES, SHIPPED):
@@ -88,13 +88,13 @@ def shipped() -> Mapping[str, str]:
 
 
 def provider_of(text: str) -> str:
-    """The provider of a shipped file, which writes it plainly; empty where there is none."""
+    """The provider of a shipped file, which states it without quotes; empty if there is none."""
     found = _PROVIDER.search(text)
     return found[1] if found else ""
 
 
 def _is_mapping_file(path: Path) -> bool:
-    """OSError where it cannot be found out; a link that leads nowhere is not a file."""
+    """Whether this is a mapping file; OSError if that cannot be determined. A broken link is not a file."""
     if path.suffix not in SUFFIXES or path.name.startswith("."):
         return False
     try:
@@ -117,12 +117,12 @@ def _reason(error: OSError) -> str:
 
 
 def own(files: Mapping[str, str]) -> dict[str, str]:
-    """The files of a set that are in its folder, without the shipped ones that they extend."""
+    """The files of a set that are in its own folder, without the shipped ones that they extend."""
     return {name: text for name, text in files.items() if not name.startswith(BELOW)}
 
 
 def hash_of(files: Mapping[str, str]) -> str:
-    """The name of a set of files: SHA-256 over their names and contents."""
+    """The identity of a set of files: SHA-256 over their names and contents."""
     digest = hashlib.sha256()
     for name in sorted(files):
         for part in (name, files[name]):

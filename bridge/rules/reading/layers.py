@@ -1,10 +1,10 @@
-"""Files that begin from a shipped one: layers, which extend it, and full copies, which no upgrade reaches.
+"""Files that start from a shipped one: layers, which extend it, and full copies, which no upgrade reaches.
 
-The trees of a layer and of the shipped file below it are merged, then read like any file.
+The trees of a layer and of the shipped file below it are merged, then read like any other file.
 
-Each node of the merged tree knows the file it stands in, so that every later check names the right place. What only the
-merge can get wrong is told here, or by `Part.together`, with both places. Of a copy it is told by which rules it
-differs from the shipped file of this release.
+Each node of the merged tree knows which file it comes from, so that every later check names the right place. Errors
+that only the merge can cause are reported here, or by `Part.together`, with both places. For a copy, the rules that
+differ from the shipped file of this release are reported.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ OVERRIDE: Final = "override"
 LIKE: Final = "like"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LIKED: Final = ("event", "when", "once_per", "follows", "metadata")
-_LIKED_BY_A_PAYMENT: Final = ("event", "when")  # its fields are its own, and it is made once per transaction
-_NOT_INHERITED: Final = ("secret", "goals", "tests", "in_layers")  # a layer's secret is that of its own source
-_SHARED: Final = 3  # rules that a copy has at least
+_LIKED_BY_A_PAYMENT: Final = ("event", "when")  # a payment has its own fields, and is made once per transaction
+_NOT_INHERITED: Final = ("secret", "goals", "tests", "in_layers")  # a layer's secret belongs to its own source
+_SHARED: Final = 3  # a copy shares at least this many rules
 _READS: Final = re.compile(r"\b(value|map)[.:](?P<name>[A-Za-z0-9_]+)")
 _DIRECTION: Final = "a layer extends a shipped file; a layer of a layer is not possible"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Where one rule of a merged file comes from: of the layer, of the shipped file, or of both."""
+    """Where one rule of a merged file comes from: the layer, the shipped file, or both."""
 
     origin: str
     own: Node | None = None
@@ -49,12 +49,12 @@ class Part:
 
     @property
     def line(self) -> int:
-        """In the file that it is of: the layer, or else the shipped one."""
+        """Its line in its own file: the layer, or else the shipped file."""
         node = self.own or self.below
         return node.line if node is not None else 0
 
     def alone(self, goal: GoalStanza) -> GoalStanza:
-        """What the layer itself says of a merged rule."""
+        """What the layer itself says about a merged rule."""
         own = self.own.entries if self.own is not None else {}
         said: dict[str, Any] = {key: None for key in ("when", "metadata", "once_per", "follows") if key not in own}
         if "when" in own and goal.when is not None:
@@ -67,13 +67,13 @@ class Part:
 
     @property
     def together(self) -> str:
-        """With what a rule of the layer was merged; empty if with nothing."""
+        """What a rule of the layer was merged with; empty if with nothing."""
         return f" (together with {_place(self.below)})" if self.own is not None and self.below is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A merged file. name: of the shipped file; parts: of its rules, in their order."""
+    """A merged file. name: of the shipped file; parts: where its rules come from, in their order."""
 
     name: str
     tree: Node
@@ -82,7 +82,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A rule of the shipped file. switched: its node, on or off as the layer has it."""
+    """A rule of the shipped file. switched: its node, switched on or off as the layer says."""
 
     id: str
     goal: str
@@ -93,7 +93,7 @@ class _Rule:
 
 @dataclass(slots=True)
 class _Merge:
-    """One layer while it is merged."""
+    """The state of merging one layer."""
 
     name: str
     own: Node
@@ -110,9 +110,9 @@ class _Merge:
 
 
 def extended(tree: Node, report: Diagnostics, known: Collection[str], files: Mapping[str, str]) -> str | None:
-    """The name of the shipped file that this file extends; None: it is no layer, or a broken one.
+    """The name of the shipped file that this file extends; None if it is not a layer, or a broken one.
 
-    known: the names that there are. files: the names of the folder's own files by their stems.
+    known: the names of all shipped files. files: the names of the folder's own files by their stems.
     """
     node = tree.entries.get("extends") if tree.kind == "mapping" else None
     if node is None:
@@ -128,7 +128,7 @@ def extended(tree: Node, report: Diagnostics, known: Collection[str], files: Map
 
 
 def _refusal(name: Any, known: Collection[str], files: Mapping[str, str]) -> str | None:
-    """What is wrong with the name behind `extends:`."""
+    """What is wrong with the name in `extends:`; None if nothing is."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         shown = f', not "{name[:60]}"' if isinstance(name, str) else ""
         return f'"extends" takes the name of one shipped file, such as stripe{shown}; no path, and no other file'
@@ -141,7 +141,7 @@ def _refusal(name: Any, known: Collection[str], files: Mapping[str, str]) -> str
 
 @lru_cache(maxsize=64)
 def _parsed(name: str, text: str) -> tuple[Node | None, str]:
-    """The tree of a shipped file, each node of which names it; or why there is none. It is never changed."""
+    """The tree of a shipped file, with its name in each node, or why there is none. The tree is never changed."""
     tree, faults = parse(text)
     file = f"{BELOW}{name}.yaml"
     if faults or tree is None or tree.kind != "mapping":
@@ -161,7 +161,7 @@ def _mark(node: Node, file: str) -> None:
 
 
 def merged(name: str, text: str, own: Node, presets: Mapping[str, Any], report: Diagnostics) -> Layer | None:
-    """The layer `own` of the shipped file `name`; every problem goes to the report. None: that file cannot be used."""
+    """The layer `own` of the shipped file `name`; problems go to the report. None: the shipped file cannot be used."""
     below, why = _parsed(name, text)
     if below is None:
         node = own.entries["extends"]
@@ -193,7 +193,7 @@ def _check_provider(merge: _Merge) -> None:
 
 
 def _stanza(merge: _Merge, key: str, own: Node, presets: Mapping[str, Any]) -> Node:
-    """What stands behind one key of a merged file. What has the wrong shape stays as it is, and is told later."""
+    """The node of one key of a merged file. A node of the wrong shape stays as it is, and is reported later."""
     below = merge.below.entries.get(key)
     match key:
         case "visitor":
@@ -215,12 +215,12 @@ def _put(mapping: Node, key: str, node: Node, place: tuple[int, int]) -> None:
 
 
 def _by_name(own: Node, below: Node) -> Node:
-    """The entries of both maps; the layer's win."""
+    """The entries of both maps; those of the layer win."""
     return replace(own, entries={**below.entries, **own.entries}, keys={**below.keys, **own.keys})
 
 
 def _together(own: Node, below: Node) -> Node:
-    """The values of both, one or a list each, the layer's first."""
+    """The values of both, each a single value or a list, the layer's first."""
     return Node(own.line, own.column, kind="sequence", elements=[*_elements(own), *_elements(below)])
 
 
@@ -229,7 +229,7 @@ def _elements(node: Node) -> list[Node]:
 
 
 def _both(own: Node, below: Node) -> Node:
-    """Conditions that must all hold."""
+    """A node whose conditions must all hold."""
     both = Node(own.line, own.column, kind="sequence", elements=[below, own])
     return _map(own, {"all": both})
 
@@ -240,7 +240,7 @@ def _map(at: Node, entries: dict[str, Node]) -> Node:
 
 
 def _listed_links(node: Node) -> Node:
-    """`links: {order: data.id}` as the list that it is short for."""
+    """`links: {order: data.id}` as the list that it abbreviates."""
     if node.kind != "mapping":
         return node
     entries = []
@@ -260,11 +260,11 @@ def _node_of(texts: Any) -> Node:
 
 
 def _goals(merge: _Merge) -> tuple[Node | None, list[Part]]:
-    """The rules of both files: the shipped ones, on or off and changed as the layer says, then those of the layer."""
+    """The rules of both files: the shipped ones, switched and changed as the layer says, then those of the layer."""
     merge.shipped = tuple(_shipped_rules(merge))
     own = merge.own.entries.get("goals")
     if own is not None and (own.kind != "sequence" or any(node.kind != "mapping" for node in own.elements)):
-        return None, []  # its shape is told with all others
+        return None, []  # its shape is reported with all others
     nodes = {rule.id: rule.switched for rule in merge.shipped}
     parts = {rule.id: Part(SHIPPED, below=rule.node) for rule in merge.shipped}
     added: list[tuple[Node, Part]] = []
@@ -289,7 +289,7 @@ def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
     """The shipped rules, switched on or off as `use` says."""
     rules = [_read(node) for node in merge.below.entries["goals"].elements]
     frozen = merge.below.entries.get("in_layers")
-    if frozen is not None:  # a rule that came with a later release is off in every layer that does not name it
+    if frozen is not None:  # a rule added in a later release is off in every layer that does not name it
         known = frozen.plain()
         rules = [replace(rule, on=rule.on and rule.id in known) for rule in rules]
     used = _used(merge, rules)
@@ -305,7 +305,7 @@ def _read(node: Node) -> _Rule:
 
 
 def _switched(node: Node, on: bool, at: Node | None) -> Node:
-    """The rule, on or off; what is on because `use` names it is told there."""
+    """The rule, switched on or off. If it is on because `use` names it, errors name that place."""
     switch = node.entries.get("enabled")
     if (switch is None or switch.value is True) is on and at is None:
         return node
@@ -318,7 +318,7 @@ def _switched(node: Node, on: bool, at: Node | None) -> Node:
 
 
 def _used(merge: _Merge, rules: list[_Rule]) -> dict[str, Node] | None:
-    """The ids of the rules that `use` switches on, each with its place; None: the layer does not say."""
+    """The ids of the rules that `use` switches on, each with its place; None if the layer has no `use`."""
     use = merge.own.entries.get("use")
     if use is None or use.kind != "sequence":
         return None
@@ -346,16 +346,16 @@ def _not_a_goal(name: str, rules: list[_Rule]) -> str:
 
 
 def _of_goal(name: str, rules: list[_Rule]) -> list[_Rule]:
-    """Of the rules that make this goal those that are on in the shipped file, or else the first alone.
+    """Of the rules that make this goal, those that are on in the shipped file, or else only the first.
 
-    Others make the same goal in another way, which would count one fact twice; a layer switches them on by their id.
+    The others make the same goal in another way, which would count one fact twice; a layer switches them on by id.
     """
     making = [rule for rule in rules if rule.goal == name]
     return [rule for rule in making if rule.on] or making[:1]
 
 
 def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
-    """The shipped rule with what the layer says of it."""
+    """The shipped rule with the layer's changes."""
     if "like" in own.entries:
         merge.fault(
             own.entries["like"],
@@ -372,7 +372,7 @@ def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
 
 
 def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
-    """A rule of the layer's own, perhaps like a shipped one."""
+    """A rule of the layer's own, possibly like a shipped one."""
     written, like = own.text("id"), own.entries.get("like")
     ids = {rule.id: rule for rule in merge.shipped}
     if written is None and (theirs := ids.get(default_id(_made(own)) or "")):
@@ -401,7 +401,7 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
 
 
 def _liked(merge: _Merge, like: Node) -> _Rule | None:
-    """The shipped rule of this id, or the only one of this goal."""
+    """The shipped rule with this id, or the only one that makes this goal."""
     name = str(like.value)
     of_id = [rule for rule in merge.shipped if rule.id == name]
     found = of_id or [rule for rule in merge.shipped if rule.goal == name]
@@ -427,7 +427,7 @@ def _merged_rule(merge: _Merge, own: Node, below: Node, taken: Collection[str]) 
     for key, node in own.entries.items():
         theirs = merged_.entries.get(key)
         if theirs is not None and key == "when" and node.kind == "mapping":
-            node = _both(node, theirs)  # noqa: PLW2901 - what is put under this key
+            node = _both(node, theirs)  # noqa: PLW2901 - the value for this key
         elif theirs is not None and key == "metadata" and node.kind != "scalar":
             node = _metadata(merge, node, theirs)  # noqa: PLW2901
         _put(merged_, key, node, own.keys[key])
@@ -435,7 +435,7 @@ def _merged_rule(merge: _Merge, own: Node, below: Node, taken: Collection[str]) 
 
 
 def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
-    """Both, by name; `name: false` takes one away. Two lists stay a list."""
+    """Both, merged by name; `name: false` removes an entry. Two lists stay a list."""
     if below.kind == "scalar":
         merge.fault(
             own,
@@ -460,7 +460,7 @@ def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
 
 
 def _named(node: Node) -> Node:
-    """`[amount, plan]` as the map that it is short for."""
+    """`[amount, plan]` as the map that it abbreviates."""
     if node.kind == "mapping":
         return node
     names = [name for name in node.elements if isinstance(name.value, str)]
@@ -468,17 +468,17 @@ def _named(node: Node) -> Node:
 
 
 def _made(node: Node) -> str:
-    """The name of what a rule makes; empty if it does not say."""
+    """The name of what a rule makes; empty if it states none."""
     return limits.PAYMENT if "payment" in node.entries else node.text("goal") or ""
 
 
 def id_of(node: Node) -> str | None:
-    """The id of a rule as its file says it, or the one that it has by default."""
+    """The id of a rule as stated in its file, or else its default id."""
     return node.text("id") or default_id(_made(node))
 
 
 def default_id(goal: str) -> str | None:
-    """The id of a rule that names none; None where the name is a template or not valid."""
+    """The id of a rule that states none; None if the name is a template or not valid."""
     if goal == limits.PAYMENT:
         return goal
     try:
@@ -495,7 +495,7 @@ def _place(node: Node | None) -> str:
 
 
 class Copy(NamedTuple):
-    """name: of the shipped file. differs: ids of rules that are not as shipped; lacks: those that are not there."""
+    """name: of the shipped file. differs: ids of rules that are not as shipped; lacks: ids of missing rules."""
 
     name: str
     differs: tuple[str, ...]
@@ -503,9 +503,9 @@ class Copy(NamedTuple):
 
 
 def copy_of(text: str) -> Copy | None:
-    """What a file that extends none is a copy of: it has the provider and at least half of the rules.
+    """The shipped file that a file without `extends` copies: same provider, and at least half of its rules.
 
-    Many files of one's own have one rule that a short shipped file has, too; `in_layers` is in no file but a copy.
+    Many files share one rule with a short shipped file by chance; `in_layers` occurs in no file but a copy.
     """
     own = _plain(text)
     if own is None or "extends" in own:
@@ -537,7 +537,7 @@ def _rules(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _meaning(file: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
-    """A rule with all that it reads of its file's `values` and `maps`."""
+    """A rule with everything that it reads from its file's `values` and `maps`."""
     found: dict[str, Any] = {"rule": rule}
     waiting = list(_names(rule))
     while waiting:
@@ -550,7 +550,7 @@ def _meaning(file: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
 
 
 def _names(written: Any) -> Iterator[tuple[str, str]]:
-    """The named values and tables that something reads."""
+    """The named values and tables that a node reads."""
     if isinstance(written, dict) and isinstance(written.get("metadata"), list):
         yield from (("value", str(name)) for name in written["metadata"])
     if isinstance(written, dict) and isinstance(written.get("payment"), dict):

@@ -1,7 +1,7 @@
-"""What a file says that is right by the grammar and hardly what was meant: a warning, or an error of `check --strict`.
+"""Warns about what is valid but hardly what was meant; `check --strict` makes these warnings errors.
 
 `amount: data.object.amount_total` sends those words, `">= 100"` compares with that string, and `{{x}}` is `{x}`.
-Nothing here is ever a reason to refuse a file: providers add names of events, and a string may look like a path.
+Nothing here is ever a reason to refuse a file: providers add event names, and a string may look like a path.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _COMPARISON: Final = re.compile(
 )
 _PATH: Final = r"""\s*(?P<path>[A-Za-z_][A-Za-z0-9_.\[\]*"'|=: -]*?)\s*"""
 _DOUBLED: Final = re.compile(r"\{\{(?P<path>[^{}]*)\}\}")
-_SIGNED: Final = re.compile(  # "#{data.number}" is the number of something, "#{value.plan}" a value as Ruby has it
+_SIGNED: Final = re.compile(  # "#{data.number}" is the number of something, "#{value.plan}" is a value as in Ruby
     r"(?P<sign>[$%]|#(?!\{[^{}]*(?:id|no|number|order|name|key|code|ref\w*)[|}]))"
     r"\{(?P<path>[A-Za-z_][A-Za-z0-9_-]*(\.[^{}]+)?)\}"
 )
 _TAGGED: Final = re.compile(r"<%[=-]?" + _PATH + r"%>")
-_VALUES: Final = (_DOUBLED, _SIGNED, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # of the event, as others write them
+_VALUES: Final = (_DOUBLED, _SIGNED, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # values, as other tools write them
 _PLAIN: Final = re.compile(_PATH)
-_OTHERS: Final = re.compile(r"\$json\.(?:body\.)?|\$\.?|[0-9]+__")  # how n8n and Zapier begin a path
+_OTHERS: Final = re.compile(r"\$json\.(?:body\.)?|\$\.?|[0-9]+__")  # how paths begin in n8n and Zapier
 _AROUND: Final = " $()[]<>%:@=#"  # what other languages put around a name
 _ROOTED: Final = re.compile(r"\$\.(?P<path>[^{}|]*)")
 _VALUES_OF: Final = re.compile(r"(?<![\w.])values\.(?P<path>[a-z][a-z0-9_]*)")
@@ -78,7 +78,7 @@ _SAID: Final = tuple(
         (r"[\[(]\s*([\w'\" -]+(?:,\s*[\w'\" -]+)+)\s*[\])]", "[{0}], without quotes around it"),
     )
 )
-_LIKELY: Final = (  # where the field is a number or one of a few words
+_LIKELY: Final = (  # if the field is a number or one of a few words
     (re.compile(r"([0-9]+)(?:\+| or more| and more| and up)"), "{{gte: {0}}}"),
     (re.compile(r"(?:over|above) ([0-9]+)"), "{{gt: {0}}}"),
     (re.compile(r"(?:under|below) ([0-9]+)"), "{{lt: {0}}}"),
@@ -90,7 +90,7 @@ _OPERATORS: Final = {
     ">": "gt", ">=": "gte", "=>": "gte", "≥": "gte", "<": "lt", "<=": "lte", "=<": "lte", "≤": "lte",
     "!=": "not", "<>": "not", "≠": "not", "!": "not", "gt": "gt", "gte": "gte", "lt": "lt", "lte": "lte",
 }  # fmt: skip
-# Strings that are words of this language or of another one, and what says the same here.
+# Strings that are words of this language or of another one, and the equivalent here.
 _WORDS: Final = {
     "*": "{exists: true}", "exists": "{exists: true}", "not null": "{exists: true}", "not_null": "{exists: true}",
     "null": "null", "NULL": "null", "None": "null", "nil": "null", "undefined": "null", "~": "null",
@@ -102,23 +102,23 @@ _REGULAR: Final = re.compile(r"/.*[\\^$*+?()|\[\]].*/[a-z]*|\^.+|.*\.[*+].*|.*\\
 _LISTED: Final = re.compile(
     r"[a-z][a-z0-9_.-]*(?:\s*(?:[,;|]|\|\|)\s*[a-z][a-z0-9_.-]*)+|[a-z][a-z0-9_.-]*(?: or [a-z][a-z0-9_.-]*)+"
 )
-_NUMBER: Final = re.compile(  # as people write one: 1,000 or $49 or 49 €
+_NUMBER: Final = re.compile(  # as people write numbers: 1,000 or $49 or 49 €
     r"([0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?)|[$€£¥]\s*([0-9][0-9.,]*)|([0-9][0-9.,]*)\s*[$€£¥]"
 )
 _TYPOGRAPHIC: Final = re.compile("[\u201c\u201d\u201e\u2018\u2019\u00ab].*[\u201c\u201d\u2018\u2019\u00bb]")
 _ROOTS: Final = frozenset({"value", "was", "header", "query", "envelope", "event", "body", "root", "key"})
 _VALUE: Final = re.compile(r"(?:was\.)?value\.")
 _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in ("", "was."))
-_MONEY: Final = _AMOUNTS - {"value.prices", "was.value.prices"}  # and not the ids of prices
+_MONEY: Final = _AMOUNTS - {"value.prices", "was.value.prices"}  # without the ids of prices
 _CURRENCIES: Final = frozenset({"value.currency", "was.value.currency"})
 _SOME_MONEY: Final = "1000 USD"
 _PIECES: Final = (("prefix",), ("suffix",), ("contains",))
 _OF_STRINGS: Final = frozenset({"prefix", "suffix", "contains", "glob"})
-_ALIKE: Final = 0.9  # "cancelled" and "canceled" are; "updated" and "created" are not
+_ALIKE: Final = 0.9  # "cancelled" and "canceled" are alike; "updated" and "created" are not
 
 
 def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -> None:
-    """Warn of every such place."""
+    """Report a suspicion for every such place."""
     own = {"envelope": written.envelope.model_dump() if written.envelope is not None else {}}
     places = [*_places(preset), *_places(own)]
     named = {*places, *_paths(written.visitor)}
@@ -126,7 +126,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     known_values = {*written.values, *preset.get("values", {})}
     inside = _inside(preset, roots)
     parts = [*_paths(written.each), *_paths(preset.get("each"))]
-    sampled = "" if parts else written.provider  # a path is one of a part, and samples are of whole bodies
+    sampled = "" if parts else written.provider  # paths start at a part, but samples are of whole bodies
     read_by = [path for path in (*places, *_paths(preset.get("borrowed")), *parts) if "{" not in path]
     fields = Fields(sampled, read_by, preset.get("values", {}), nested=bool(inside))
     lint_path = _PathLint(inside, known_values, fields, report)
@@ -157,7 +157,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
 
 
 def _places(file: Mapping[str, Any]) -> Iterator[str]:
-    """The paths at which a preset or a file itself looks for something."""
+    """The paths at which a preset or a file itself reads something."""
     for place in (*file.get("envelope", {}).values(), file.get("visitor"), *file.get("links", ())):
         yield from _paths(place)
 
@@ -173,7 +173,7 @@ def _paths(place: Any) -> Iterator[str]:
 
 
 def _templates(written: MappingFile) -> Iterator[tuple[Steps, str]]:
-    """Every string of a file that is sent, computed with or made a key of."""
+    """Every string of a file that is sent, computed with, or used as part of a key."""
     for name, value in written.values.items():
         for i, choice in enumerate(value if isinstance(value, list) else [value]):
             at: Steps = ("values", name, i, "value") if isinstance(value, list) else ("values", name)
@@ -189,7 +189,7 @@ def _templates(written: MappingFile) -> Iterator[tuple[Steps, str]]:
 
 
 def _leaves(written: Any, where: Steps = ()) -> Iterator[tuple[Steps, Any]]:
-    """What stands at the ends of maps and lists, each with the steps to it."""
+    """The leaves of maps and lists, each with the steps to it."""
     if isinstance(written, (dict, list)):
         for step, below in written.items() if isinstance(written, dict) else enumerate(written):
             yield from _leaves(below, (*where, step))
@@ -198,7 +198,7 @@ def _leaves(written: Any, where: Steps = ()) -> Iterator[tuple[Steps, Any]]:
 
 
 def _of_others(text: str) -> Iterator[str]:
-    """What is wrong with a template that is written as other languages have it."""
+    """What is wrong with a template that is written in the syntax of other languages."""
     if (found := _DOUBLED.search(text)) and (_path_of(found["path"]) or "$" in found["path"]):
         better = f"write {{{path}}}" if (path := _path_of(found["path"])) else "write its path in single braces"
         yield f'"{found[0]}" is sent as "{{{found["path"].strip()}}}"; for the value {better}'
@@ -215,7 +215,7 @@ def _of_others(text: str) -> Iterator[str]:
 
 
 def _of_words(where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], fields: Fields) -> Iterator[str]:
-    """What is wrong with one that is sent as it stands, or twice divided. paths: what paths begin with, whole ones."""
+    """What is wrong with a string that is sent literally, or divided twice. paths: their first names; whole ones."""
     roots, named = paths
     for path in _as_words(text):
         if re.split(r"[.\[]", path)[0] in roots:
@@ -231,23 +231,23 @@ def _of_words(where: Steps, text: str, paths: tuple[Collection[str], Collection[
 
 
 def _path_of(text: str) -> str:
-    """The path that another tool's expression names, `$json.body.id` or `12__data__id`; empty if that is no path."""
+    """The path in another tool's expression, `$json.body.id` or `12__data__id`; empty if it is not a path."""
     path = _OTHERS.sub("", text.strip(), count=1) if _OTHERS.match(text.strip()) else text.strip()
     path = path.replace("__", ".") if "__" in path else path
     return path if _PLAIN.fullmatch(path) else ""
 
 
 def _as_words(text: str) -> Iterator[str]:
-    """What may be a path without braces: the string, and without what other languages put around a name."""
+    """What may be a path without braces: the string itself, and without the signs of other languages around a name."""
     for plain in (text, text.removeprefix("$."), text.strip(_AROUND), text.lstrip(_AROUND)):
         if _DOTTED.fullmatch(plain) and not plain.startswith("$"):
             yield plain
 
 
 def _inside(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]:
-    """Of a preset whose bodies are nested: what a path may begin with by mistake, and where it is in the body.
+    """For a preset with nested bodies: what a path may begin with by mistake, and where that is in the body.
 
-    `metadata` is `data.object.metadata`. Empty for bodies that are flat, where any field may stand alone.
+    `metadata` is `data.object.metadata`. Empty for flat bodies, where any field may be at the top.
     """
     own = [*_paths(preset.get("visitor")), *(path for link in preset.get("links", ()) for path in _paths(link))]
     if not own or any(not _DOTTED.fullmatch(path) for path in own):
@@ -265,7 +265,7 @@ def _inside(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]
 
 
 class _PathLint(NamedTuple):
-    """A path begins in the body: `metadata.plan` alone is nowhere, and `plan` is the name of a value."""
+    """Checks that a path begins in the body: `metadata.plan` alone is nowhere, and `plan` is the name of a value."""
 
     inside: Mapping[str, str]
     known_values: Collection[str]
@@ -275,7 +275,7 @@ class _PathLint(NamedTuple):
     def __call__(self, where: Steps, path: str, advice: str = "") -> None:
         first, dot, rest = path.partition(".")
         if first.startswith("$"):
-            return  # told as another language's
+            return  # reported as another language's
         if self.inside and not dot and path in self.known_values:
             self.report.suspect(where, f'"{path}" looks for a field of that name; for the value write value.{path}')
         elif dot and first in self.inside:
@@ -285,7 +285,7 @@ class _PathLint(NamedTuple):
 
 
 def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
-    """Paths that stand without braces: of visitors, and of `once_per`."""
+    """Paths that are written without braces: those of visitors, and of `once_per`."""
     for where, path in numbered(written.visitor):
         yield ("visitor", *where), path
     for i, goal in enumerate(written.goals):
@@ -296,7 +296,7 @@ def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
 
 
 def _paths_of(read: list[str]) -> Iterator[tuple[int, str]]:
-    """The paths in the braces of a template, each with its place among the alternatives; those of filters, too."""
+    """The paths in a template's braces, each with its position among the alternatives; also those of filters."""
     for one in read:
         alternatives, *filters = one[1:-1].split("|")
         yield from ((n, path.strip()) for n, path in enumerate(_SEVERAL_PATHS.split(alternatives)))
@@ -307,13 +307,13 @@ def _paths_of(read: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def _whole(where: Steps, path: str) -> str:
-    """The path of a condition on elements, behind that of their list."""
+    """The path of a condition on elements, appended to that of their list."""
     lists = [step for step in where[:-1] if isinstance(step, str) and "*" in step]
     return ".".join([*lists, path])
 
 
 def _field_in_words(text: str, fields: Fields) -> str | None:
-    """The path that a string without braces names: the end of a field's, `amount_total`, or one with a filter."""
+    """The path that a string without braces names: the end of a field's path, `amount_total`, or one with a filter."""
     if "{" in text or fields.is_unknown or text in fields.values:
         return None
     path, bar, filters = text.partition("|")
@@ -335,7 +335,7 @@ def _as_strftime(text: str) -> str:
 
 
 def _lint_quotes(node: Node | None, report: Diagnostics) -> None:
-    """Quotes of a word processor are part of the string. What a test holds is data."""
+    """Typographic quotes are part of the string. The contents of a test are data."""
     if node is None or node.file:
         return
     for key, child in node.entries.items():
@@ -349,14 +349,14 @@ def _lint_quotes(node: Node | None, report: Diagnostics) -> None:
 
 
 def _lint_values(where: Steps, paths: str, known: Collection[str], report: Diagnostics) -> None:
-    """`values:` is the key of a file, and `value.` is what reads one of them."""
+    """`values:` is a key of the file; `value.` reads one of them."""
     found = _VALUES_OF.search(paths)
     if found and found["path"] in known:
         report.suspect(where, f'"{found[0]}" names a field "values" of the body; write value.{found["path"]}')
 
 
 def _conditions(where: Steps, when: Any) -> Iterator[tuple[Steps, str, Any]]:
-    """Every path of a `when:` with what is expected of it, also below `any`, `all`, `not` and of a list's elements."""
+    """Every path of a `when:` with its expectation, also inside `any`, `all`, `not` and elements of lists."""
     if isinstance(when, list):
         for i, entry in enumerate(when):
             yield from _conditions((*where, i), entry)
@@ -384,7 +384,7 @@ def _lint_when(where: Steps, when: Mapping[str, Any] | None, fields: Fields, rep
 def _lint_literals(
     where: Steps, path: str, expected: Any, fields: Fields, report: Diagnostics
 ) -> set[tuple[str | int, ...]]:
-    """What a field can never be, as its provider's events show it. Gives the places of which it has told."""
+    """Report literals that a field can never equal, according to the provider's events; returns their places."""
     told: set[tuple[str | int, ...]] = set()
     for inner, literal in _leaves(expected):
         found = fields.impossible(path, literal) if _is_compared(inner) else None
@@ -410,14 +410,14 @@ def _negated(better: str, inner: Steps) -> str:
 
 
 def _resembled(expectation: Any) -> Iterator[tuple[Steps, str]]:
-    """The pieces of strings that `prefix`, `suffix` and `contains` look for."""
+    """The substrings that `prefix`, `suffix` and `contains` look for."""
     for where, text in _leaves(expectation):
         if where[-1:] in _PIECES and set(where[:-1]) <= {"not"} and isinstance(text, str):
             yield where, text
 
 
 def _misread(path: str, inner: Steps, text: str) -> str | None:
-    """What is wrong with a string that a path is compared with, and what to write. inner: where it stands behind it."""
+    """What is wrong with a string that a path is compared with, and what to write. inner: the steps below the path."""
     as_string = f'"{text}" is compared as a string'
     told, better = as_string, None
     if inner[-1:] == ("after",) and _DATE.fullmatch(text):
@@ -445,13 +445,13 @@ def _misread(path: str, inner: Steps, text: str) -> str | None:
 
 
 def _country(text: str) -> str | None:
-    """The code that was meant, of two capitals; None where it is one."""
+    """The two-letter country code that was meant; None if this is one."""
     code = _CODES_OF_COUNTRIES.get(text.lower(), text.upper())
     return None if code == text and len(code) == 2 else code if len(code) == 2 else "US"
 
 
 def _said(text: str) -> str | None:
-    """The expectation that words of English or of SQL stand for, `is not empty`, `LIKE '%pro%'`."""
+    """The expectation that English or SQL words stand for: `is not empty`, `LIKE '%pro%'`."""
     for form, better in _SAID:
         if found := form.fullmatch(text.strip()):
             return better.format(
@@ -461,7 +461,7 @@ def _said(text: str) -> str | None:
 
 
 def _meant(text: str, path: str, *, likely: bool = False) -> str | None:
-    """The expectation that a string looks like. likely: the string itself can never be there."""
+    """The expectation that a string looks like. likely: the field can never equal the string itself."""
     if (better := _WORDS.get(text) or _said(text)) is not None:
         return better
     for form, write in _LIKELY if likely else ():
@@ -483,25 +483,25 @@ def _is_amount(text: str) -> bool:
 
 
 def _is_compared(inner: Steps) -> bool:
-    """Whether a string at this place of an expectation is compared for being equal."""
+    """Whether a string at this place of an expectation is compared for equality."""
     return all(isinstance(step, int) or step in ("not", "in", "not_in", "any", "all") for step in inner)
 
 
 def _lint_amounts(where: Steps, whens: tuple[Mapping[str, Any] | None, ...], report: Diagnostics) -> None:
-    """100 of which currency? Where a condition beside it says one, it is said."""
+    """Report an amount of 100 in no particular currency, unless another condition names the currency."""
     if any(path.endswith("value.currency") for when in whens for _, path, _ in _conditions((), when)):
         return
     for steps, path, expected in _conditions(where, whens[-1]):
         for _, number in _leaves(expected) if path in _AMOUNTS else ():
             if isinstance(number, bool) or not number_of(number):
-                continue  # nothing is the same in every currency
+                continue  # zero is the same in every currency
             better = f"{number} USD"
             sentence = f"{path} is compared with {number} of any currency; write {better}, or name value.currency, too"
             report.suspect(steps, sentence)
 
 
 def _lint_false(where: Steps, metadata: Any, report: Diagnostics) -> None:
-    """In a rule that a layer changes or likes, `false` has taken the entry away before anybody looks here."""
+    """Report a `false` that is sent: in a rule that changes or is like a shipped one, the merge has removed it."""
     for name, written in metadata.items() if isinstance(metadata, dict) else ():
         if written is False:
             report.suspect(
@@ -514,9 +514,9 @@ def _lint_false(where: Steps, metadata: Any, report: Diagnostics) -> None:
 def _lint_events(
     i: int, goal: GoalStanza, provider: str, types: tuple[frozenset[str], frozenset[str]], report: Diagnostics
 ) -> None:
-    """Lemon Squeezy writes "cancelled", Stripe "canceled". Providers add names, so this is never a reason to refuse.
+    """Report likely misspelt types: Lemon Squeezy writes "cancelled", Stripe "canceled".
 
-    types: those that the provider documents, and those of samples, which are a few of many.
+    types: those that the provider documents, and those of the samples, which are a few of many.
     """
     documented, sampled = types
     known = documented | sampled
@@ -548,13 +548,13 @@ def _words_of(event: str) -> list[str]:
 
 
 def _same_words(event: str, known: Collection[str]) -> str | None:
-    """The type that has the same words with other separators: `orders_paid`, `order.created`."""
+    """The type with the same words and other separators: `orders_paid`, `order.created`."""
     plain = "".join(_words_of(event)).rstrip("s")
     return min((one for one in known if "".join(_words_of(one)).rstrip("s") == plain), key=_shortest, default=None)
 
 
 def _other_event(event: str, known: Collection[str]) -> str | None:
-    """The type that has a word more or less, or another word for its end."""
+    """The type with one word more or less, or with another last word."""
     words = _words_of(event)
     said = {one: _words_of(one) for one in known}
     longer = [one for one, theirs in said.items() if len(words) > 1 and theirs[-len(words) :] == words]

@@ -1,7 +1,7 @@
-"""Mapping files → a `RuleSet`, or every error of every file at once. Reads no environment and no clock.
+"""Mapping files → a `RuleSet`, or all errors of all files at once. Reads no environment and no clock.
 
-Only `folder` touches a disk: for the files, and once a process for the shipped ones that layers extend. `load` gives
-the same for the same contents, variables and presets, and raises nothing but MappingError, whatever the files hold.
+Only `folder` reads the disk: for the files, and once per process for the shipped ones that layers extend. `load`
+returns the same for the same contents, variables and presets, and raises only MappingError, whatever the files hold.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def load(
 ) -> RuleSet:
     """Compile a set of mapping files; MappingError holds all errors as `folder/file.yaml:line:column: sentence`.
 
-    A set that was stored holds the shipped files that its layers extend; for others they are those of this release.
+    A stored set includes the shipped files that its layers extend; for other sets, those of this release are used.
     """
     folder = folder.rstrip("/") or "/"
     given, files = files, own(files)
@@ -71,16 +71,16 @@ def load(
 
 
 class _Reading:
-    """All files while they are read; destinations are known only when all have been read."""
+    """The state of reading all files; destinations are known only once all have been read."""
 
     def __init__(self, environ: Mapping[str, str], presets: Mapping[str, Any], folder: str) -> None:
         self.environ, self.presets, self.folder = environ, presets, folder
         self.reports: list[Diagnostics] = []
         self.destinations = Destinations(environ)
         self.stems: dict[str, str] = {}
-        self.names: Mapping[str, str] = {}  # of the files, by their stems
-        self.shipped: Mapping[str, str] = {}  # texts that a stored set brings along
-        self.extended: dict[str, str] = {}  # those that layers extend
+        self.names: Mapping[str, str] = {}  # names of the files by their stems
+        self.shipped: Mapping[str, str] = {}  # texts that a stored set includes
+        self.extended: dict[str, str] = {}  # shipped files that layers extend
 
     def file(self, name: str, text: str) -> CompiledFile | None:
         tree, faults = parse(text)
@@ -99,11 +99,11 @@ class _Reading:
         compiled = self._compile(written, Surroundings(stem, self.presets, self.environ), report, layer)
         below = self.extended[layer.name] if layer is not None else ""
         read = _fields_read(text, below, json.dumps(self.presets.get(written.provider), default=str))
-        read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # never of a rule
+        read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # not for rules
         return replace(compiled, source=replace(compiled.source, reads=read))
 
     def _layer(self, tree: Node, report: Diagnostics) -> Layer | None:
-        """The tree merged with that of the shipped file which it extends."""
+        """The tree merged with that of the shipped file that it extends."""
         known = {**shipped(), **self.shipped}
         of_preset = {provider_of(text): name for name, text in known.items()}
         written = extended(tree, report, {*known, *of_preset}, self.names)
@@ -180,7 +180,7 @@ class _Reading:
             raise MappingError(faults)
 
     def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
-        """No source computes with a secret that would let somebody sign an event of another."""
+        """The files, without handshakes that compute with a secret that could sign another source's events."""
         found = apart(file.source for file in compiled)
         return [self._without_computing(file, found) if file.source.name in found else file for file in compiled]
 
@@ -195,12 +195,12 @@ class _Reading:
         return replace(file, source=without_computing(file.source))
 
     def told(self, kind: Callable[[Diagnostics], list[Told]]) -> tuple[str, ...]:
-        """The sentences of one kind, of all files."""
+        """The sentences of one kind, from all files."""
         return tuple(line for report in self.reports for line in report.lines(kind(report)))
 
 
 def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | None) -> Rule:
-    """A rule; what is wrong with it only together with the shipped rule is told with the place of both."""
+    """Compile a rule; an error that only the merge with the shipped rule causes is reported with both places."""
     found: list[tuple[Steps, str]] = []
     rule = compile_rule(goal, context, lambda where, sentence: found.append((where, sentence)))
     together, alone = "", set[str]()
@@ -213,7 +213,7 @@ def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | Non
 
 
 def _refuse_words_of_layers(written: MappingFile, report: Diagnostics, layer: Layer | None) -> None:
-    """`use` and `like` mean nothing in a file that extends none."""
+    """Refuse `use` and `like` in a file without `extends`, where they mean nothing."""
     needs = 'needs a shipped file: write "extends: stripe" (or another name) as the first line'
     if layer is None and written.use is not None:
         report.fault(("use", KEY), f'"use" {needs}')
@@ -243,7 +243,7 @@ _FIELD: Final = re.compile(r"""\b(header|query)\.(?:\\?"([^"\\]+)|([^\s.\[\]{}"'
 
 
 def _fields_read(*texts: str) -> frozenset[str]:
-    """The headers and parameters that a file or its preset names anywhere; a comment that names one keeps it, too."""
+    """The headers and parameters that a file or its preset names anywhere, even in a comment."""
     return frozenset(
         f"{root}.{(quoted or plain).lower()}" for text in texts for root, quoted, plain in _FIELD.findall(text)
     )
@@ -259,7 +259,7 @@ def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Diagnostics) -
 
 
 def _check_follows(rules: tuple[Rule, ...], report: Diagnostics) -> None:
-    """What a rule follows must be a goal of the file, and one that is switched on."""
+    """A rule's `follows` must name a goal of the file, made by a rule that is switched on."""
     for i, rule in enumerate(rules):
         if rule.follows is not None and rule.follows == rule.name.literal:
             report.fault(("goals", i, "follows"), f'the goal "{rule.follows}" cannot follow itself')
@@ -278,7 +278,7 @@ def _check_follows(rules: tuple[Rule, ...], report: Diagnostics) -> None:
 def _warn_of_payments(
     rules: tuple[Rule, ...], provider: str, preset: Mapping[str, Any] | None, report: Diagnostics
 ) -> None:
-    """DataFast takes the payments of some providers from them itself."""
+    """Some providers' payments reach DataFast directly, so a rule would count them twice."""
     by = (preset or {}).get("payments_by")
     for i, rule in enumerate(rules):
         if by and rule.kind == PAYMENT and rule.enabled:
@@ -290,7 +290,7 @@ def _warn_of_payments(
 
 
 def _refuse_values_as_ids(source: Source, values: Values, report: Diagnostics) -> None:
-    """Where ids are looked for, a path that names a value would read a field of the body that is called `value`."""
+    """Where ids are looked for, a path that names a value would read a body field called `value`."""
     linked = [path for link in source.links for path in link.paths]
     for key, found in (("visitor", source.visitor), ("links", linked)):
         for path in found:
@@ -317,9 +317,10 @@ def _warn_of_types(types: object, rules: tuple[Rule, ...], report: Diagnostics) 
 
 
 class Destinations:
-    """The DataFast websites that files name, each by a configured name, which survives a new key.
+    """The DataFast websites that files name, each by a configured name, which stays the same when its key changes.
 
-    Collects what all files configure, then checks the names that they use. `default` and `test` belong to the settings.
+    Collects the configuration of all files, then checks the names that they use. `default` and `test` belong to the
+    settings.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -328,7 +329,7 @@ class Destinations:
         self._used: list[tuple[str, Steps, Diagnostics]] = []
 
     def name(self, written: str | DestinationStanza | None, where: Steps, report: Diagnostics, otherwise: str) -> str:
-        """The name of a destination that a file or rule gives; the entry may also configure it."""
+        """The name of the destination that a file or rule gives; the entry may also configure it."""
         if written is None:
             return otherwise
         if isinstance(written, str):
@@ -386,7 +387,7 @@ class Destinations:
             report.fault(where, f'"{found.name}" has an account token (dft_…), which needs "website_id"')
 
     def check_names(self) -> None:
-        """Every name that is used must be configured in one of the files."""
+        """Every name in use must be configured in one of the files."""
         for name, where, report in self._used:
             if name == "test":
                 report.fault(where, '"test" is the website of test-mode events; other goals cannot be sent there')

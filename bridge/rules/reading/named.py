@@ -1,4 +1,4 @@
-"""`values:` of a preset or a file → named values; and which of them a path, a template or a condition reads."""
+"""Compiles `values:` of a preset or a file, and finds which of them a path, a template or a condition reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
 def compile_values(written: Mapping[str, NamedValue], maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Values:
-    """Compile `values:`; every problem goes to `fault`, and a value that has one is left out."""
+    """Compile `values:`; every problem goes to `fault`, and a value with a problem is left out."""
     choices: dict[str, tuple[Choice, ...]] = {}
     for name, value in written.items():
         if not NAME.fullmatch(name):
@@ -41,9 +41,9 @@ def compile_values(written: Mapping[str, NamedValue], maps: Mapping[str, Mapping
 
 @lru_cache(maxsize=64)
 def preset_values(written: str) -> tuple[Values, tuple[tuple[Steps, str], ...]]:
-    """Compile a preset's `values:`, given as JSON, and what is wrong with them.
+    """Compile a preset's `values:`, given as JSON; also returns what is wrong with them.
 
-    They are the same for all files and at every reload (their templates know no `maps`), so once a process is enough.
+    They are the same for all files and at every reload (their templates know no `maps`), so once per process is enough.
     """
     problems: list[tuple[Steps, str]] = []
     values = Preset.model_validate({"values": json.loads(written)}).values
@@ -79,12 +79,12 @@ def _template(text: str, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -
 
 
 def merged(*layers: Values) -> Values:
-    """All values; a later layer's win by name."""
+    """All values; a later layer's values win by name."""
     return Values({name: choices for layer in layers for name, choices in layer.choices.items()})
 
 
 def circles(mine: Values, every: Values) -> Iterator[str]:
-    """The values of a file that need themselves, perhaps by way of others: they can never be computed."""
+    """The values of a file that need themselves, possibly through others: they can never be computed."""
     needs = {name: _needed(choices) for name, choices in every.choices.items()}
     for name in mine.choices:
         waiting, seen = list(needs[name]), set[str]()
@@ -97,21 +97,21 @@ def circles(mine: Values, every: Values) -> Iterator[str]:
 
 
 def _needed(choices: tuple[Choice, ...]) -> list[str]:
-    """The values without which a value is not there."""
+    """The values without which this one is missing."""
     parts = [part for choice in choices if isinstance(choice.source, Template) for part in choice.source.placeholders]
     return [name for part in parts if len(part.paths) == 1 for name in _READ.findall(part.text)]
 
 
 # ------------------------------------------------------------------------------------------- which values are read
 
-_MONEY: Final = re.compile(r"\s*[0-9.]+ ?[A-Z]{3}\s*")  # as `when` reads it beside a value
+_MONEY: Final = re.compile(r"\s*[0-9.]+ ?[A-Z]{3}\s*")  # as in `when`, for comparison with a value
 _READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)')
 
 
 def check_text(text: str, values: Values, fault: Fault) -> None:
-    """Diagnostics each value that a path or a placeholder reads and that is not in `values:`.
+    """Report each value that a path or a placeholder reads and that is not in `values:`.
 
-    Where there are no values at all, `value` is an ordinary field of the body.
+    If there are no values at all, `value` is an ordinary field of the body.
     """
     for name in dict.fromkeys(_READ.findall(text)):
         if values.choices and name not in values.choices:
@@ -120,13 +120,13 @@ def check_text(text: str, values: Values, fault: Fault) -> None:
 
 
 def check_template(template: Template, values: Values, fault: Fault) -> None:
-    """The same of all placeholders of a template."""
+    """Check all placeholders of a template like `check_text`."""
     for placeholder in template.placeholders:
         check_text(placeholder.text, values, fault)
 
 
 def check_when(when: Json, values: Values, fault: Fault) -> None:
-    """The same of a `when:` map: of its paths, and of those that values are compared with."""
+    """Check the paths of a `when:` map, and those that values are compared with, like `check_text`."""
     if isinstance(when, list):
         for i, each in enumerate(when):
             check_when(each, values, below(fault, i))

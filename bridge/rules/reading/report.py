@@ -1,4 +1,4 @@
-"""Errors and warnings of one mapping file, each at its place: `mappings/stripe.yaml:13:7: sentence`."""
+"""Errors and warnings of one mapping file, each with its place: `mappings/stripe.yaml:13:7: sentence`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Told = tuple[int, int, str]  # line, column, sentence
 
 @dataclass(slots=True)
 class Diagnostics:
-    """What is wrong with a file. `fault`, `warn` and `suspect` take the steps to the place in its tree.
+    """The errors and warnings of a file. `fault`, `warn` and `suspect` take the steps to the place in its tree.
 
-    suspicions: what is written and is hardly what was meant; other warnings are about what surrounds the file.
+    suspicions: what is hardly what was meant; other warnings are about the surroundings of the file.
     """
 
-    file: str  # with its folder, as messages name it
+    file: str  # with its folder, as in messages
     tree: Node | None = None
     faults: list[Told] = field(default_factory=list)
     warnings: list[Told] = field(default_factory=list)
@@ -51,15 +51,15 @@ class Diagnostics:
         self.suspicions.append((line, column, one_line(sentence)))
 
     def below(self, *steps: str | int) -> Fault:
-        """A `fault` for what lies below these steps."""
+        """A `fault` function for places below these steps."""
         return lambda where, sentence: self.fault((*steps, *where), sentence)
 
     def is_sound(self, *steps: str | int) -> bool:
-        """Whether no error at or below these steps has been found so far."""
+        """Whether no error has been found at or below these steps so far."""
         return not any(where[: len(steps)] == steps for where in self.faulty)
 
     def place(self, where: Steps) -> str:
-        """The place as messages write it: `file:line:column`."""
+        """The place as in messages: `file:line:column`."""
         line, column, _ = self._place(where)
         return f"{self.file}:{line}:{column}"
 
@@ -70,7 +70,7 @@ class Diagnostics:
         return self.tree.place(where) if self.tree is not None else (1, 1, "")
 
     def _told(self, where: Steps, sentence: str) -> Told:
-        """What the file below a layer holds is told where the layer leads to it, with both places."""
+        """A problem in the file below a layer is reported where the layer leads to it, with both places."""
         line, column, other = self._place(where)
         return line, column, one_line(f"{sentence} ({other})" if other else sentence)
 
@@ -86,24 +86,24 @@ def one_line(sentence: str) -> str:
 
 
 def numbered(written: T | list[T] | None) -> list[tuple[Steps, T]]:
-    """Each with the steps to it."""
+    """Each item with the steps to it."""
     if written is None:
         return []
     return [((i,), one) for i, one in enumerate(written)] if isinstance(written, list) else [((), written)]
 
 
 def listed(written: T | list[T] | None) -> tuple[T, ...]:
-    """Each, without the steps."""
+    """The items, without the steps."""
     return tuple(one for _, one in numbered(written))
 
 
 def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
-    """Compile a path or a list of paths; what is not a valid path is reported to `fault` and left out."""
+    """Compile a path or a list of paths; an invalid path is reported to `fault` and left out."""
     return _compiled(texts, compile_path, fault)
 
 
 def paths_or_templates(texts: Texts | None, fault: Fault) -> tuple[Path, ...]:
-    """Compile each as a template if it has a brace, else as a path; what is neither is reported and left out."""
+    """Compile each as a template if it has a brace, else as a path; an invalid one is reported and left out."""
     return _compiled(texts, _path_or_template, fault)
 
 
@@ -127,5 +127,5 @@ def _path_or_template(text: str) -> Path:
 
 
 def below(fault: Fault, *steps: str | int) -> Fault:
-    """A `fault` for what lies below these steps."""
+    """A `fault` function for places below these steps."""
     return lambda where, sentence: fault((*steps, *where), sentence)

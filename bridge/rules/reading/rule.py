@@ -1,4 +1,4 @@
-"""One entry of `goals:` → a `Rule`. What DataFast would always refuse is an error here already."""
+"""One entry of `goals:` → a `Rule`. What DataFast would always refuse is reported here as an error."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _NOWHERE: Final = template_of("", ())
 _PAYMENT: Final = template_of(limits.PAYMENT, (limits.PAYMENT,))
-_ANY_AGE_MS: Final = 10 * 365 * 86_400_000  # a payment carries its own time, so DataFast dates it right however late
+_ANY_AGE_MS: Final = 10 * 365 * 86_400_000  # a payment has its own time, so DataFast dates it right however late
 
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """What a rule is compiled with."""
+    """The surroundings in which a rule is compiled."""
 
     maps: Mapping[str, Mapping[str, Json]]
     destination: str
@@ -98,7 +98,7 @@ def _template(text: str | None, context: RuleContext, fault: Fault, payment_fiel
 
 
 def _name(text: str, context: RuleContext, fault: Fault) -> Template:
-    """A literal name is normalised and judged as a whole; of a template, the literal pieces."""
+    """A literal name is normalised and checked as a whole; of a template, its literal pieces are checked."""
     template = _template(text, context, fault)
     if template is None:
         return _NOWHERE
@@ -142,7 +142,7 @@ def _once_per(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[Com
 
 
 def _follows(goal: GoalStanza, fault: Fault) -> str | None:
-    """The name of the goal that must have been made before, as DataFast writes it."""
+    """The name, as DataFast writes it, of the goal that must have been made before."""
     if goal.follows is None:
         return None
     if goal.once_per is None:
@@ -178,7 +178,7 @@ def _metadata(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tup
 
 
 def _object(text: str, context: RuleContext, fault: Fault) -> Placeholder | tuple[()]:
-    """`metadata: "{data.metadata}"`: the first scalar entries of an object."""
+    """`metadata: "{data.metadata}"`: the first scalar entries of this object."""
     template = _template(text, context, fault)
     if template is None:
         return ()
@@ -190,7 +190,7 @@ def _object(text: str, context: RuleContext, fault: Fault) -> Placeholder | tupl
 
 
 def _named(names: list[str], context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...]:
-    """`metadata: [amount, plan]`: the values of these names."""
+    """`metadata: [amount, plan]`: the values with these names."""
     known = context.values.choices
     for i, name in enumerate(names):
         if name not in known:
@@ -224,7 +224,7 @@ def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
     template = _template(text_of(value), context, fault)
     if template is None:
         return None
-    written = limits.length("".join(template.literals))  # what stands there in any event
+    written = limits.length("".join(template.literals))  # sent for every event
     if written > limits.VALUE_MAX:
         fault((), f"this value has {written} characters; DataFast takes at most {limits.VALUE_MAX}")
     if template.literal == "":
@@ -234,7 +234,7 @@ def _value(value: Any, context: RuleContext, fault: Fault) -> Template | None:
 
 # ------------------------------------------------------------------------------------------------------ payments
 
-DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {  # by the names of values; nothing personal is sent unasked
+DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {  # by the names of values; nothing personal is sent by default
     "amount": ("amount",),
     "currency": ("currency",),
     "transaction_id": ("transaction_id", "transaction"),
@@ -246,7 +246,7 @@ DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {  # by the names of values; no
 
 
 def _payment(goal: GoalStanza, context: RuleContext, fault: Fault) -> tuple[tuple[str, Template], ...]:
-    """The fields of a payment, in the order of DataFast's documents."""
+    """The fields of a payment, in the order of DataFast's documentation."""
     if goal.goal != limits.PAYMENT:
         fault(("goal", KEY), 'a rule has either "goal" or "payment"')
     for key in ("metadata", "description"):

@@ -1,7 +1,7 @@
-"""The keys of a mapping file: one pydantic model per map. Strict, and every error at once.
+"""The keys of a mapping file: one strict pydantic model per map, which reports every error at once.
 
-The models say which keys there are and what shape each value has; what the strings mean (paths, templates, conditions)
-is checked by the compiler. Field descriptions are the reference that people read, and the JSON Schema for editors.
+The models define which keys exist and the shape of each value; the compiler checks what the strings mean (paths,
+templates, conditions). Field descriptions are the reference that people read, and the JSON Schema for editors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEY_FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
 
 
 def _shape(value: Any) -> str | None:
-    """Which member of a union a value is meant to be; tags begin with ~, so that no place in a file is one."""
+    """Which member of a union a value is meant to be; tags begin with ~, so that they never equal a place in a file."""
     if isinstance(value, str):
         return "~text"
     if isinstance(value, (list, tuple)):
@@ -54,7 +54,7 @@ def _scalar(value: Any) -> Any:
 
 Scalar = Annotated[Any, BeforeValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 T = TypeVar("T")
-_Text = Annotated[T, Tag("~text")]  # the members of a union, by the shape that they have in a file
+_Text = Annotated[T, Tag("~text")]  # the members of a union, by their shape in a file
 _List = Annotated[list[T], Tag("~list")]
 _Map = Annotated[T, Tag("~map")]
 Texts = Annotated[_Text[StrictStr] | _List[StrictStr], _either("a string or a list of strings")]
@@ -64,7 +64,7 @@ Scalars = Annotated[
     WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
 ]
 Listed = Annotated[Texts, AfterValidator(lambda texts: [texts] if isinstance(texts, str) else texts)]
-Sent = Annotated[  # as it is sent or read: `true` of a file is the text true
+Sent = Annotated[  # as it is sent or read: `true` in a file is the string "true"
     dict[str, Scalar], AfterValidator(lambda found: {name: text_of(value) or "" for name, value in found.items()})
 ]
 
@@ -80,14 +80,14 @@ When = Annotated[dict[str, Any], WithJsonSchema({"type": "object", "description"
 
 
 def optional(description: str, **more: Any) -> Any:
-    """A key that may be left out."""
+    """A key that may be omitted."""
     return Field(default=None, description=description, **more)
 
 
 class Strict(BaseModel):
-    """A map with known keys. `called` is how messages name it."""
+    """A map with known keys. `called` is its name in messages."""
 
-    # defer_build: one validator, at the first file, instead of a dozen at every start of any command.
+    # defer_build: builds one validator, for the first file, instead of a dozen whenever a command starts.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, defer_build=True)
     called: ClassVar[str] = "the file"
 
@@ -127,12 +127,12 @@ class PaymentStanza(Strict):
 
 
 def _named_payment(written: Any) -> Any:
-    """A rule or an expectation with `payment:` instead of `goal:`."""
+    """Turn a rule or an expectation with `payment:` into one with `goal:`."""
     return {"goal": PAYMENT, **written} if isinstance(written, dict) and "payment" in written else written
 
 
 def _goal_or_payment(schema: dict[str, Any]) -> None:
-    """For editors: one of both is needed."""
+    """Tell editors that one of the two is needed."""
     schema["required"] = [name for name in schema["required"] if name != "goal"]
     schema["oneOf"] = [{"required": ["goal"]}, {"required": ["payment"]}]
 
@@ -298,7 +298,7 @@ class LinkStanza(Strict):
 
 
 class PersonStanza(Strict):
-    """Where a preset finds people; a path to an object (metadata) stands for the names that ids of users have there."""
+    """Where a preset finds people; a path to an object (metadata) means the names that user ids have in it."""
 
     called: ClassVar[str] = "an entry of people"
 
@@ -337,7 +337,7 @@ NamedValue = Annotated[
 
 
 class IgnoredStanza(Strict):
-    """Messages of a provider that tell of nothing."""
+    """Messages of a provider that report nothing."""
 
     called: ClassVar[str] = "an entry of ignore"
 
@@ -419,7 +419,7 @@ class Stanzas(Strict):
 
 
 class Former(Strict):
-    """How the previous release read what its dedupe keys were made of; a key that is not said is as now."""
+    """How the previous release read the parts of its dedupe keys; a key that is not set is read as now."""
 
     type: Texts | None = None
     id: Texts | None = None
@@ -428,13 +428,13 @@ class Former(Strict):
 class Preset(Stanzas):
     """The defaults of a provider; other keys of a preset are for people.
 
-    borrowed: fields that are lent to the visitor's id (UTM tags, reference ids) and often hold something else.
+    borrowed: fields that are borrowed for the visitor id (UTM tags, reference ids) and often hold something else.
     people: where it names users of the app and e-mail addresses (`bridge.identity.people`).
     links_named_by: whether the keys of its links carry the name of the provider or that of the source.
-    object_ids: what its ids of prices and products begin with. payments_by: who sends its payments to DataFast, with
-    whom a rule with `payment` would count the same money twice. not_the_secret: what people paste by mistake, by how it
-    begins. event_names: separated by white space.
-    decimals: currencies whose minor units this provider counts unlike `bridge.rules.language.values`.
+    object_ids: prefixes of its price and product ids. payments_by: who sends its payments to DataFast, so that a rule
+    with `payment` would count the same money twice. not_the_secret: prefixes of what people paste by mistake.
+    event_names: separated by white space.
+    decimals: currencies whose minor units this provider counts differently from `bridge.rules.language.values`.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)

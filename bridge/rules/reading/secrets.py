@@ -1,9 +1,9 @@
 """`${NAME}` in mapping files, and what counts as a secret.
 
-A variable is one secret, whatever it holds; only where every piece of it has the form that the provider gives its
-secrets (`whsec_…`) are they several. `<NAME>_OLD` is a second one, while a secret is changed. An empty or unset
-variable and a placeholder (`changeme`) are a state that may end any minute; what is evidently no secret (quotes around
-it) is a problem. Neither verifies anything. Nothing here shows a secret or a part of one.
+A variable holds one secret, whatever its value; it holds several only if each piece has the form of the provider's
+secrets (`whsec_…`). `<NAME>_OLD` holds a second one while a secret is being changed. An empty or unset variable or a
+placeholder (`changeme`) is a state that may end any minute; a value that is evidently not a secret (for example, with
+quotes around it) is a problem. Neither verifies anything. Nothing here shows a secret or a part of one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bridge.rules.reading.report import Fault
 
-OLD: Final = "_OLD"  # behind a variable's name: the secret before this one
+OLD: Final = "_OLD"  # suffix of a variable's name: the secret before this one
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}.*|<.*>|\.{3,}|…+)", re.IGNORECASE | re.DOTALL)
@@ -28,22 +28,22 @@ _WORDS: Final = re.compile(r"undefined|null|\(null\)|none|nil|nan|\[object Objec
 _REFERENCE: Final = re.compile(
     r"\$[A-Z_][A-Z0-9_]*|\$?\{\{.*\}\}|\$\{[^{}]*\}|\$\([A-Z_][A-Z0-9_]*\)|\$env:\w+|%[A-Z_][A-Z0-9_]*%",
     re.ASCII | re.DOTALL,
-)  # of a shell, a template, PowerShell, cmd.exe
+)  # in a shell, a template, PowerShell, cmd.exe
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+|set\s+)?([A-Za-z_]\w*)\s*[=:]\s*(.*)", re.ASCII | re.DOTALL)
-_QUOTES: Final = "\\\"'`“”„«»\u2018\u2019\u201a"  # and what stands before them in JSON
-_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that look like nothing
+_QUOTES: Final = "\\\"'`“”„«»\u2018\u2019\u201a"  # and the backslashes before them in JSON
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are invisible
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
-_SHORTEST: Final = 6  # what the release before took for the shortest secret
+_SHORTEST: Final = 6  # the shortest secret for the previous release
 _SEPARATORS: Final = re.compile(r"[\s,]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What the entries of `secret:` hold.
+    """The secrets in the entries of `secret:`.
 
-    usable: may be empty. names: the variables they come from. unset: those of them that are empty or not there.
-    problems: a sentence for each that is evidently no secret, without any part of it. placeholders: the same of those
-    that have yet to be filled in.
+    usable: may be empty. names: the variables they come from. unset: those variables that are empty or unset.
+    problems: a sentence for each value that is evidently not a secret, without any part of it. placeholders: such
+    sentences for values that have yet to be filled in.
     """
 
     usable: tuple[str, ...] = field(repr=False)
@@ -51,12 +51,12 @@ class Secrets:
     unset: tuple[str, ...]
     problems: tuple[str, ...] = ()
     placeholders: tuple[str, ...] = ()
-    literal: bool = False  # one stands in the file itself
-    old: frozenset[int] = frozenset()  # the numbers of the usable ones that come from `<NAME>_OLD`, from 1
+    literal: bool = False  # one is written in the file itself
+    old: frozenset[int] = frozenset()  # positions (from 1) of the usable ones that come from `<NAME>_OLD`
 
 
 def is_secret(text: str) -> bool:
-    """Whether a value can be meant as a secret: it is there, and no placeholder."""
+    """Whether a value can be meant as a secret: it is not empty and not a placeholder."""
     text = text.strip()
     prefix, found, rest = text.partition("whsec_")
     if found and prefix in ("", "v1,"):
@@ -65,7 +65,7 @@ def is_secret(text: str) -> bool:
 
 
 def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[str] = ()) -> Secrets:
-    """Read the entries of `secret:`. forms: what the provider's own secrets begin with, if that is certain."""
+    """Read the entries of `secret:`. forms: prefixes of the provider's own secrets, if these are certain."""
     usable: list[str] = []
     names: list[str] = []
     unset: list[str] = []
@@ -102,7 +102,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
 
 
 def _old(entry: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The entry with `<NAME>_OLD` for every variable of which there is one; nothing if there is none."""
+    """The entry with `<NAME>_OLD` for every variable that has one; empty if none has."""
     old = VARIABLE.sub(lambda found: f"${{{found[1]}{_old_name(found[1], environ)}}}", entry)
     return () if old == entry else (old,)
 
@@ -112,7 +112,7 @@ def _old_name(name: str, environ: Mapping[str, str]) -> str:
 
 
 def _pieces(text: str, forms: Sequence[str]) -> list[str]:
-    """Several secrets only if each has the provider's own form: cut up, a pass phrase would verify by each word."""
+    """Several secrets only if each has the provider's form: a split pass phrase would verify by each of its words."""
     several = _several(text, forms)
     return several or [_without_version(text)]
 
@@ -123,7 +123,7 @@ def _several(text: str, forms: Sequence[str]) -> list[str]:
 
 
 def _separated(text: str) -> list[str]:
-    """What stands between commas and white space, without placeholders."""
+    """The pieces between commas and white space, without placeholders."""
     return [piece for piece in _SEPARATORS.split(_without_version(text)) if is_secret(piece)]
 
 
@@ -132,7 +132,7 @@ def _has_form(text: str, forms: Sequence[str]) -> bool:
 
 
 def _without_version(text: str) -> str:
-    """`v1,whsec_…` as Supabase shows it: that comma separates nothing."""
+    """`v1,whsec_…` as Supabase shows it: this comma separates nothing."""
     return text.replace("v1,whsec_", "whsec_").replace("v1a,whpk_", "whpk_")
 
 
@@ -142,7 +142,7 @@ def _without_version(text: str) -> str:
 def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> tuple[str, bool]:
     """Why this value cannot be a secret, and what to do about it, as a sentence; empty if it can be one.
 
-    Also whether it is a placeholder, which has yet to be filled in.
+    Also returns whether it is a placeholder, which has yet to be filled in.
     """
     names = variables(entry)
     who = " and ".join(tellable(names, environ)) or "the secret in the file"
@@ -165,7 +165,7 @@ def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[s
 
 
 def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | None:
-    """The end of a sentence that begins with the variable's name."""
+    """The rest of a sentence that begins with the variable's name; None if nothing is evidently wrong."""
     own = {*names, *(name.removesuffix(OLD) for name in names)}
     bare = _without_form(text, forms)
     if not any(_is_seen(character) for character in text):
@@ -193,14 +193,14 @@ def _is_seen(character: str) -> bool:
 
 
 def _is_quoted(text: str, forms: Sequence[str]) -> bool:
-    """Quotes at both ends; next to a secret of the provider's form one is enough."""
+    """Whether there are quotes at both ends; next to a secret of the provider's form, one is enough."""
     bare = text.strip(_QUOTES)
     both = text[0] in _QUOTES and text[-1] in _QUOTES and len(text) > 1
     return bare != text and (both or _has_form(bare, forms))
 
 
 def _is_assignment(text: str, own: AbstractSet[str], forms: Sequence[str]) -> bool:
-    """`NAME=…` with a name of its own, or with any where a secret of the provider's form follows."""
+    """Whether this is `NAME=…` with one of its own names, or any name before a secret of the provider's form."""
     match = _ASSIGNMENT.match(text)
     return match is not None and (match[1] in own or _has_form(match[2].lstrip(_QUOTES), forms))
 
@@ -210,7 +210,7 @@ def _without_form(text: str, forms: Sequence[str]) -> str:
 
 
 def _mixed(text: str, who: str, old: str | None, forms: Sequence[str]) -> str | None:
-    """Some pieces have the provider's form and others have not: as one secret it would verify nothing."""
+    """A sentence if only some pieces have the provider's form: as one secret, they would verify nothing."""
     pieces = _separated(text)
     good = sum(_has_form(piece, forms) for piece in pieces)
     if good in (0, len(pieces)):
@@ -221,7 +221,7 @@ def _mixed(text: str, who: str, old: str | None, forms: Sequence[str]) -> str | 
 
 
 def _was_several(text: str, forms: Sequence[str]) -> bool:
-    """Whether the release before cut this value up at a comma, and it is one secret now."""
+    """Whether the previous release split this value at a comma, although it is one secret now."""
     return "," in text and not _several(text, forms) and _as_before(_without_version(text)) != _pieces(text, forms)
 
 
@@ -242,7 +242,7 @@ def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str | None:
-    """The text with its variables filled in; None if one of them is unset or empty."""
+    """The text with its variables expanded; None if one of them is unset or empty."""
     if any(not environ.get(name, "").strip() for name in VARIABLE.findall(text)):
         return None
     return VARIABLE.sub(lambda match: environ[match[1]].strip(), text)
@@ -254,11 +254,11 @@ def variables(text: str) -> tuple[str, ...]:
 
 
 def tellable(names: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables as a message may name them: `${whsec_…}` is a secret that somebody wrote in the place of its name."""
+    """Variables as messages may show them: `${whsec_…}` is a secret that somebody wrote instead of its name."""
     return tuple(name if name in environ or _NAME.fullmatch(name) else "${…}" for name in names)
 
 
 def refuse_malformed(text: str, fault: Fault) -> None:
-    """Tell of a `${` that is no variable."""
+    """Report a `${` that does not begin a variable."""
     if "${" in VARIABLE.sub("", text):
         fault((), "a variable is written ${NAME}, with letters, digits and _")

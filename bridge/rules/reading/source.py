@@ -1,7 +1,7 @@
 """A mapping file and the preset of its provider → the `Source`: verification, envelope, visitor, links, secrets.
 
-A preset is written in the grammar of a mapping file, so it is simply its defaults: what the file says wins, `envelope`
-and a partial `verify` key by key, and `links` of the file come beside those of the preset.
+A preset uses the grammar of a mapping file, so it is simply its defaults: the file's settings win, `envelope` and a
+partial `verify` key by key, and the file's `links` are added to those of the preset.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from bridge.rules.language.paths import CompiledPath
     from bridge.rules.reading.schema import HandoverStanza, PersonStanza, Texts
 
-ANY_HANDOVER: Final = "goal"  # what they are called when a file does not say
+ANY_HANDOVER: Final = "goal"  # the kind of handovers that state none
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a file is compiled with: its source's name, the presets, the environment."""
+    """What a file is compiled with: its source's name, the presets and the environment."""
 
     name: str
     presets: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Surroundings:
 
 
 def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics, destination: str) -> Source:
-    """The source of a file. Errors go to the report; the result may be used only if there are none."""
+    """Compile the source of a file. Errors go to the report; the result may be used only if there are none."""
     preset = _preset(file, around, report)
     written = _Merged(file, preset, report)
     verify = compile_verify(file, preset, around.presets, report)
@@ -100,7 +100,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics,
 
 
 def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Diagnostics) -> Values:
-    """The preset's values and the file's, which win by name."""
+    """The values of the preset and of the file, which win by name."""
     written = around.presets[file.provider]["values"] if preset.values else {}
     theirs, problems = preset_values(json.dumps(written))
     for where, sentence in problems:
@@ -118,7 +118,7 @@ def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Dia
 
 
 class _Merged:
-    """Single stanzas of the file, else of the preset."""
+    """Single stanzas, from the file or else from the preset."""
 
     def __init__(self, file: MappingFile, preset: Preset, report: Diagnostics) -> None:
         self.file, self.preset, self.report = file, preset, report
@@ -176,7 +176,7 @@ def _test_flag(stanzas: Stanzas, fault: Fault, written: dict[str, Any]) -> None:
 def _former(
     file: MappingFile, preset: Preset, envelope: EnvelopeSpec, verify: VerifySpec, report: Diagnostics
 ) -> FormerSpec | None:
-    """How the previous release read type and id; what the file says itself was read as it is now."""
+    """How the previous release read type and id; what the file itself states was read as it is now."""
     written = preset.formerly
     if written is None:
         return None
@@ -196,7 +196,7 @@ def _body(written: str | JsonField | None) -> tuple[BodyForm, str | None]:
 
 
 def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> dict[str, Any]:
-    """`links` and `people`: the preset's and the file's; those of a layer come first."""
+    """`links` and `people` of the preset and the file; those of a layer come first."""
     theirs, mine = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
     links = (*mine, *theirs) if file.extends else (*theirs, *mine)
     return {
@@ -223,7 +223,7 @@ def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault)
 
 
 def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], fault: Fault) -> tuple[PersonSpec, ...]:
-    """Those among the file's links, and those of the preset."""
+    """The people among the file's links, and those of the preset."""
     found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PEOPLE]
     for one in stanzas:
         only = None if one.when is None else Cases((_case("*", one.when, one.kind, fault),))
@@ -238,9 +238,9 @@ def _kind(kind: str, where: Steps, fault: Fault) -> str:
 
 
 def _handovers(stanzas: Iterable[HandoverStanza], fault: Fault) -> Cases:
-    """The events by which a site can hand its visitor over: a checkout or a sign-up, not a renewal or a refund.
+    """The events with which a site can hand its visitor over: a checkout or a sign-up, not a renewal or a refund.
 
-    `bridge.store.goals.attribution` watches whether their goals have a visitor.
+    `bridge.store.goals.attribution` monitors whether their goals have a visitor.
     """
     return Cases(
         tuple(
@@ -251,7 +251,7 @@ def _handovers(stanzas: Iterable[HandoverStanza], fault: Fault) -> Cases:
 
 
 def _ignored(preset: Preset, provider: str, fault: Fault) -> Cases:
-    """The messages of a provider that no rule ever looks at."""
+    """The provider's messages that no rule ever evaluates."""
     otherwise = f"the handshake with which {provider} sets up or tries a webhook"
     return Cases(tuple(_case(one.event, one.when, one.because or otherwise, fault) for one in preset.ignore))
 
@@ -271,12 +271,12 @@ _FORM_OF_KEY: Final = (("whsec", "whsec_"), ("whpk", "whpk_"))
 
 
 def default_variable(name: str) -> str:
-    """The variable that holds the secret of a source: `lemon-shop` -> LEMON_SHOP_WEBHOOK_SECRET."""
+    """The default variable for the secret of a source: `lemon-shop` -> LEMON_SHOP_WEBHOOK_SECRET."""
     return name.upper().replace("-", "_") + "_WEBHOOK_SECRET"
 
 
 def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surroundings) -> tuple[str, ...]:
-    """What secrets begin with: those of the provider, of the preset that `verify` names, of the form of the key."""
+    """Prefixes of secrets: those of the provider, of the preset that `verify` names, and of the form of the key."""
     named = file.verify if isinstance(file.verify, str) else file.verify.preset if file.verify else None
     written = around.presets.get(named, {}).get("secret_form") if named else None
     forms = [form for texts in (preset.secret_form, written) for _, form in numbered(texts)]
@@ -302,7 +302,7 @@ def _secrets(
 
 
 def _of_secrets(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, Any]:
-    """What a source knows of its secrets. unset: variables of `require` without a value, which switch it off."""
+    """The fields of a source about its secrets. unset: unset variables of `require`, which switch the source off."""
     return {
         "secrets": () if unset else keys.usable,
         "secret_names": keys.names,
@@ -313,7 +313,7 @@ def _of_secrets(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, A
 
 
 def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | None:
-    """Why the source is off, for a person; None if it is not."""
+    """Why the source is off, for people; None if it is not."""
     consequence = f"so nothing can be verified and POST /webhooks/{name} answers 503"
     if unset:
         return f"{' and '.join(unset)} is not set, {consequence}"

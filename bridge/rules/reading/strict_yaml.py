@@ -1,8 +1,8 @@
-"""YAML, strictly: a tree of nodes that know their place, and every error as (line, column, sentence).
+"""Strict YAML: a tree of nodes that know their place, and every error as (line, column, sentence).
 
-Only `true`, `false`, `null` and JSON numbers are not strings: `on`, `no`, dates, `12:30:00` and `010` stay what was
-written. Duplicate keys, anchors, aliases, merge keys, tags and several documents are refused; size, depth and number
-of nodes are bounded. It uses PyYAML's parser (libyaml where it is there) but none of its constructors.
+Only `true`, `false`, `null` and JSON numbers are not strings: `on`, `no`, dates, `12:30:00` and `010` stay as written.
+Duplicate keys, anchors, aliases, merge keys, tags and multiple documents are refused; size, depth and number of nodes
+are bounded. PyYAML's parser is used (libyaml if available), but none of its constructors.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ NODES_MAX: Final = 20_000
 
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})", re.ASCII)
 _FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
-# What no editor shows. NEL, LS and PS are line breaks to YAML only: every place would be a line off.
+# What no editor shows. NEL, LS and PS are line breaks in YAML only, so every later place would be a line off.
 _UNSEEN: Final = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-NOT_UTF8: Final = re.compile("[\udc80-\udcff]")  # how Python keeps a byte that is not UTF-8 (surrogateescape)
+NOT_UTF8: Final = re.compile("[\udc80-\udcff]")  # how Python represents a byte that is not UTF-8 (surrogateescape)
 _SECRET: Final = re.compile(r"secret|api.?key|require|token|password", re.IGNORECASE)
 _HIDDEN: Final = "…"
 QUOTES: Final = "put it in quotes"
-KEY: Final = "~key"  # behind the steps to an entry: its key is meant, not its value
+KEY: Final = "~key"  # after the steps to an entry: its key is meant, not its value
 
 
 @dataclass(slots=True)
 class Node:
-    """A value and its place (both from 1). `entries` of a mapping are in the file's order.
+    """A value and its place (line and column from 1). `entries` of a mapping are in the file's order.
 
-    file: where it stands, if that is not the file which is read: a layer is merged with the shipped file below it.
+    file: the file it comes from, if that is not the file being read: a layer is merged with the shipped file below it.
     """
 
     line: int
@@ -56,14 +56,14 @@ class Node:
         return self.value
 
     def text(self, key: str) -> str | None:
-        """The string behind a key; None where there is none, or something else."""
+        """The string value of a key; None if the key is missing or its value is not a string."""
         found = self.entries.get(key)
         return found.value if found is not None and isinstance(found.value, str) else None
 
     def place(self, where: tuple[str | int, ...]) -> tuple[int, int, str]:
-        """Line and column of what `where` leads to, as far as it leads; of the key itself where KEY follows it.
+        """Line and column of the node that `where` leads to, as far as it leads; those of its key if KEY follows.
 
-        If that stands in another file, the nearest place above it in this one, and `file:line:column` of the other.
+        If the node is in another file: the nearest place above it in this file, and `file:line:column` in the other.
         """
         node = self
         place = key_place = own = (self.line, self.column)
@@ -92,11 +92,11 @@ class YamlFault:
 
 
 class _StopError(Exception):
-    """The file cannot be read further."""
+    """The rest of the file cannot be read."""
 
 
 def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
-    """The tree of a file (None where there is none) and all its errors, of which a syntax error is the last."""
+    """The tree of a file (None if there is none) and all its errors; a syntax error is the last one."""
     reader = _Reader(text)
     try:
         return reader.document(), reader.faults
@@ -105,10 +105,10 @@ def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
 
 
 def secret_lines(text: str) -> set[int]:
-    """The lines (from 1) of which no part may be told: a key of a secret, and what belongs to it.
+    """The lines (from 1) that must not be quoted, even in part: the key of a secret, and what belongs to it.
 
-    Judged by the looks, because a file that is not understood has no tree. What is opened there and not closed, or
-    written over several lines, may go on to the end.
+    Judged by appearance, because a file that cannot be parsed has no tree. A bracket or quote that is opened there and
+    not closed, or a value over several lines, may extend to the end.
     """
     found = set()
     below: int | None = None
@@ -145,7 +145,7 @@ class _Reader:
         return _StopError()
 
     def shown(self, line: int, text: str, *, key: bool = False) -> str:
-        """A part of the file as a message may hold it: of a secret only its first character, a key if it is a word."""
+        """Text from the file as messages may quote it: of a secret only its first character, a key if it is a word."""
         if line not in self.secret_lines or (key and re.fullmatch(r"[a-z_]{1,20}", text)):
             return text
         return _HIDDEN if key else text[:1] + _HIDDEN
@@ -176,11 +176,11 @@ class _Reader:
         raise self.stop(line, column, f"the character U+{ord(wrong[0]):04X} is not allowed in a file")
 
     def _events(self) -> Iterator[Any]:
-        """The parser's events. libyaml is quick; the messages are those of the Python parser, everywhere the same."""
+        """The parser's events. libyaml is quick; the Python parser words all errors, so they are always the same."""
         fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             events = list(_bounded(yaml.parse(self.text, Loader=fast)))
-        except Exception:  # noqa: BLE001 - foreign code on arbitrary text; the second reading says what is wrong
+        except Exception:  # noqa: BLE001 - foreign code on arbitrary text; the second parse says what is wrong
             events = None
         return iter(events) if events is not None else self._slow_events()
 
@@ -194,14 +194,14 @@ class _Reader:
             if unclosed:
                 raise self.stop(line, column, unclosed) from None
             lines = self.text.splitlines()
-            for number, text in enumerate(lines[:line], 1):  # looks like a space and is read as a letter
+            for number, text in enumerate(lines[:line], 1):  # looks like a space and is parsed as a letter
                 if "\xa0" in text[: len(text) - len(text.lstrip())]:
                     told = "this line is indented by a no-break space; YAML allows only spaces"
                     raise self.stop(number, text.index("\xa0") + 1, told) from None
             source = lines[line - 1] if line <= len(lines) else ""
             secret = line in self.secret_lines
             if source[column - 2 : column - 1] == "*" and column > 1:
-                column -= 1  # the parser points behind the star
+                column -= 1  # the parser points after the star
             raise self.stop(line, column, _explained(source, column, error, secret=secret)) from None
         except _StopError:
             raise
@@ -277,7 +277,7 @@ class _Reader:
 
 
 def _unclosed(error: yaml.MarkedYAMLError) -> str | None:
-    """The sentence for what opens and never closes: the file's end, where the parser saw it, helps nobody."""
+    """The sentence for an unclosed bracket or quote: the file's end, where the parser noticed it, helps nobody."""
     if "end of stream" not in (error.problem or "") and "<stream end>" not in (error.problem or ""):
         return None
     context = error.context or ""
@@ -289,7 +289,7 @@ def _unclosed(error: yaml.MarkedYAMLError) -> str | None:
 
 
 def _explained(source: str, column: int, error: yaml.MarkedYAMLError, *, secret: bool) -> str:
-    """A sentence for a syntax error in this line, which knows the usual causes. secret: it may not be told."""
+    """A sentence for a syntax error in this line, with the usual causes. secret: the line must not be quoted."""
     word = _HIDDEN if secret else _word(source, column)
     here = source[column - 1 : column]
     before = source[: column - 1]
@@ -314,7 +314,7 @@ def _explained(source: str, column: int, error: yaml.MarkedYAMLError, *, secret:
 
 
 def _bounded(events: Iterator[Any]) -> Iterator[Any]:
-    """Stop a parser that would go deeper, or on for longer, than the tree may be."""
+    """Stop a parser that would go deeper, or on for longer, than a tree may."""
     depth = 0
     for count, event in enumerate(events):
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
@@ -331,7 +331,7 @@ def _at(event: Any) -> tuple[int, int]:
 
 
 def _word(source: str, column: int) -> str:
-    """The unquoted text around a column, as it would stand between quotes."""
+    """The unquoted text around a column, as it would be written between quotes."""
     start = column - 1
     while start > 0 and not source[start - 1].isspace() and source[start - 1] not in "[{,":
         start -= 1
@@ -345,7 +345,7 @@ def _word(source: str, column: int) -> str:
 
 
 def scalar(text: str) -> Json:
-    """What an unquoted scalar is: true, false, null, a number, or the text itself. Nothing at all is null."""
+    """The value of an unquoted scalar: true, false, null, a number, or the text itself. Empty text is null."""
     if text in ("", "null"):
         return None
     if text in ("true", "false"):

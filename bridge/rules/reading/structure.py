@@ -1,4 +1,4 @@
-"""A parsed file against the schema: which keys there are and what shape their values have, in words for people."""
+"""Checks a parsed file against the schema: which keys exist and the shape of their values, in words for people."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ VARIABLES_ARE_READ: Final = (
     ("public_url",),
     ("datafast",),
     ("goals", "*", "datafast"),
-    ("tests",),  # what a test holds is data
+    ("tests",),  # the contents of a test are data
 )
-_VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")  # "${plan}" is a dollar and a placeholder
+_VARIABLE: Final = re.compile(r"\$\{[A-Z][A-Z0-9_]*\}")  # "${plan}" is a dollar sign and a placeholder
 _CLOSE: Final = re.compile(r"[a-z_]+:\S")
 _ROUNDS_MAX: Final = 5
-# What replaces a required value that is wrong, while the rest is checked. # becomes the number of the place.
+# Replacements for a required value that is wrong, while the rest is checked. # becomes the number of the place.
 _FILLERS: Final[dict[tuple[str, ...], Json]] = {
     ("provider",): "custom",
     ("goals",): [],
@@ -55,7 +55,7 @@ _FILLERS: Final[dict[tuple[str, ...], Json]] = {
     ("envelope", "test", "path"): "filler",
     ("body", "json_field"): "filler",
 }
-_NAMES_OF_VALUES: Final = ("goals", "*", "metadata", "*")  # a filler among them would be told as an unknown name
+_NAMES_OF_VALUES: Final = ("goals", "*", "metadata", "*")  # a filler here would be reported as an unknown name
 _WORDS: Final = {
     "bool_type": "must be true or false",
     "string_type": "must be a string",
@@ -67,7 +67,7 @@ _WORDS: Final = {
     "greater_than_equal": "must be 1 or more",
     "less_than_equal": "is too large",
 }
-# What is written by people who know another dialect, or an older page.
+# Written by people who know another dialect, or an older page.
 _HINTS: Final = {
     "rules": 'write "goals"',
     "name": 'a rule\'s name in DataFast is its "goal"',
@@ -84,10 +84,10 @@ _HINTS: Final = {
 
 
 def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
-    """The file as the schema reads it; every error goes to the report.
+    """The file as read by the schema; every error goes to the report.
 
-    What is wrong is removed or replaced, so that the rest can still be checked: all errors of a file are reported at
-    once. The result of a file with errors serves only for that. None: there is no map at all.
+    Wrong values are removed or replaced, so that the rest can still be checked: all errors of a file are reported at
+    once. If there are errors, the result serves only for these checks. None: there is no map at all.
     """
     if tree.kind != "mapping":
         report.fault(
@@ -96,7 +96,7 @@ def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
         return None
     plain = _plain(tree, (), report)
     _refuse_nothing(tree, (), report, plain)
-    for _ in range(_ROUNDS_MAX):  # a filled-in value may bring what was hidden behind it
+    for _ in range(_ROUNDS_MAX):  # a filled-in value may reveal errors behind it
         try:
             return MappingFile.model_validate(plain)
         except ValidationError as error:
@@ -113,7 +113,7 @@ def _steps(details: ErrorDetails) -> Steps:
 
 
 def _patch(plain: Json, where: Steps, kind: str) -> None:
-    """Remove what is wrong, or put a valid value in its place where one is required."""
+    """Remove a wrong value, or replace it with a valid one if a value is required."""
     if _pattern(where) == _NAMES_OF_VALUES:
         where = where[:-1]
     if where[:1] == ("values",) and len(where) == 2:
@@ -136,7 +136,7 @@ def _patch(plain: Json, where: Steps, kind: str) -> None:
 
 
 def _filler(filler: Json, where: Steps) -> Json:
-    """A different filler for each place: two rules must not seem to have the same name."""
+    """A different filler for each place, because two rules must not seem to have the same name."""
     number = "-".join(str(step) for step in where if isinstance(step, int))
     if isinstance(filler, dict):
         return {key: value.replace("#", number) for key, value in filler.items()}
@@ -148,7 +148,7 @@ def _pattern(where: Steps) -> tuple[str, ...]:
 
 
 def _plain(node: Node, where: Steps, report: Diagnostics) -> Any:
-    """The tree as JSON values. A `${NAME}` where none is read is an error, never an ordinary string."""
+    """The tree as JSON values. A `${NAME}` where none is expanded is an error, never an ordinary string."""
     if _pattern(where) in VARIABLES_ARE_READ:
         return node.plain()
     if node.kind == "mapping":
@@ -159,12 +159,12 @@ def _plain(node: Node, where: Steps, report: Diagnostics) -> Any:
         report.fault(
             where, f"{variable[0]} is not read here; ${{NAME}} is read in secret, require, public_url and datafast only"
         )
-        return _VARIABLE.sub("variable", node.value)  # so that nothing else is said of it
+        return _VARIABLE.sub("variable", node.value)  # so that nothing else is reported about it
     return node.value
 
 
 def _refuse_nothing(node: Node, where: Steps, report: Diagnostics, plain: Json) -> None:
-    """A key without a value is a mistake, never the default."""
+    """A key without a value is a mistake, never a default."""
     model = model_at(where)
     for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
         child = node.entries[key]
@@ -179,9 +179,9 @@ def _refuse_nothing(node: Node, where: Steps, report: Diagnostics, plain: Json) 
 
 
 def model_at(where: Steps) -> type[Strict] | None:
-    """The model of the map at this place."""
+    """The model of the map at this place; None if there is none."""
     if where[:1] == ("values",) and len(where) in (2, 3):
-        return Chosen  # the keys of `values` are the user's own words
+        return Chosen  # the keys of `values` are names chosen by the user
     return MODELS.get(_pattern(where))
 
 
@@ -197,7 +197,7 @@ def _tell(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Di
         report.fault((*where, KEY), _unknown_key(str(where[-1]), parent))
     elif kind == "missing":
         key = str(where[-1])
-        if (*parent, key, KEY) not in report.faulty:  # else it is there, with nothing behind it
+        if (*parent, key, KEY) not in report.faulty:  # else it is there, without a value
             report.fault(parent, f'{_called(parent)} needs "{key}"')
             report.faulty.add(where)
     else:
@@ -246,7 +246,7 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
 
 
 def _quotes(value: Json, words: str) -> str:
-    """Where a string was expected and YAML read something else, quotes fix it."""
+    """If a string was expected and YAML read something else, quotes fix it."""
     if "string" not in words and "path" not in words and "name" not in words:
         return ""
     if isinstance(value, (bool, int, float)):

@@ -1,9 +1,9 @@
 """How a sender proves itself and sets up its webhook: `verify:` → a `VerifySpec`, `handshake:` → `Handshake` values.
 
-A scheme is that of the file, of the preset that it names, or of the provider's preset; handshakes are those of a preset
-in full, of a `custom` file echoes only. One that computes with the secret, or keeps what it is sent, is reviewed once,
-with its preset: a mapping file cannot make the bridge sign what anyone asks for. Two sources with one secret are kept
-apart here, too (`apart`).
+A scheme is that of the file, of the preset that it names, or of the provider's preset. All handshakes of a preset
+count, but only the echoes of a `custom` file. A handshake that computes with the secret, or keeps what it is sent, is
+reviewed once, with its preset: a mapping file cannot make the bridge sign what anyone asks for. Two sources with the
+same secret are kept apart here, too (`apart`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNSIGNED_TYPES: Final = ("basic", "token")
 _KEY_UNSAID: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
 _SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
 _KEYS: Final = {
-    "basic": KEY_FORMS,  # what they compare is the secret itself
+    "basic": KEY_FORMS,  # these compare the secret itself
     "token": KEY_FORMS,
     "ed25519": ("hex", "whpk", "base64", "pem", "der"),
     "ecdsa-sha256": ("der", "pem"),
@@ -111,19 +111,19 @@ def _scheme(written: Scheme, fault: Fault) -> VerifySpec:
 
 
 def id_is_signed(event_id: Sequence[Path], verify: VerifySpec, *, public_url: str | None = None) -> bool:
-    """Whether the signature covers where the event's id is: else who replays a body only has to make up another id.
+    """Whether the signature covers the event's id: otherwise anyone could replay a body by making up another id.
 
-    The bearer of a token or a password vouches for the whole request. Where a signed URL is a fixed one, nothing covers
+    The bearer of a token or a password vouches for the whole request. If a signed URL is a fixed one, nothing covers
     the query that was sent.
     """
     return all(_covers(spec, event_id, signs_query=public_url is None) for spec in verify.schemes)
 
 
 def _covers(spec: VerifySpec, event_id: Sequence[Path], *, signs_query: bool) -> bool:
-    """Whether this scheme signs the very value that the envelope takes for the id.
+    """Whether this scheme signs exactly the value that the envelope takes for the id.
 
-    `{id}` is the first of its places that says anything. The envelope has to read the same places in the same order:
-    otherwise a second header with another id would make a new event of an old one.
+    `{id}` is the first of its places with a value. The envelope must read the same places in the same order: otherwise
+    a second header with another id would turn an old event into a new one.
     """
     if spec.type in _UNSIGNED_TYPES:
         return True
@@ -143,7 +143,7 @@ def signs_its_url(verify: VerifySpec) -> bool:
 def _written_verify(
     file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Diagnostics
 ) -> tuple[Verify | None, Fault]:
-    """The `verify` stanza of the file, of the preset that it names there, or of the provider's preset."""
+    """The `verify` stanza of the file, of the preset that it names, or of the provider's preset."""
     base = preset.verify if isinstance(preset.verify, Verify) else None
     if file.verify is None:
         if base is None and file.provider != CUSTOM and report.is_sound("provider"):
@@ -154,7 +154,7 @@ def _written_verify(
     if own.preset is not None:
         base = _verify_of_preset(own.preset, presets, report, where)
     elif own.type is not None and (own.signature is not None or own.type == "basic"):
-        base = None  # said in full
+        base = None  # stated in full
     if base is None and own.type is None and report.is_sound("verify"):
         report.fault(("verify",), f'verify needs "type" (one of {", ".join(VERIFY_TYPES)}) or "preset"')
     return _overlaid(base, own), report.below("verify")
@@ -170,7 +170,7 @@ def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Diagnostics
 
 
 def _overlaid(base: Verify | None, own: Verify) -> Verify:
-    """`own` over `base`: key by key, also within signature and timestamp."""
+    """`own` merged over `base` key by key, also within signature and timestamp."""
     if base is None:
         return own
     written = base.model_dump(exclude_unset=True, by_alias=True)
@@ -216,7 +216,7 @@ def read_places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
 
 
 def _check_key(spec: VerifySpec, fault: Fault) -> None:
-    """A form of key that no secret can have for this type of signature would refuse whatever comes."""
+    """A key form that no secret of this signature type can have would refuse every request."""
     allowed = _KEYS.get(spec.type, _SHARED_KEYS)
     for form in spec.key:
         if spec.type in VERIFY_TYPES and form in KEY_FORMS and form not in allowed:
@@ -248,7 +248,7 @@ def verify_token_variable(name: str) -> str:
 def compile_handshakes(
     file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Diagnostics
 ) -> tuple[Handshake, ...]:
-    """The handshakes of a source. Errors go to the report."""
+    """Compile the handshakes of a source. Errors go to the report."""
     compiling = _Compiling(name, environ, report)
     if file.handshake is None:
         return tuple(compiling.one(written, in_preset(report)) for _, written in numbered(preset.handshake))
@@ -272,7 +272,7 @@ class _Compiling:
         self.report = report
 
     def one(self, written: HandshakeStanza, fault: Fault, *, echo_only: bool = False) -> Handshake:
-        """One entry."""
+        """Compile one entry."""
         does, place = _does(written, fault)
         if echo_only and (does is not ReplyKind.ECHO or written.body is not None):
             fault((), ECHO_ONLY)
@@ -303,7 +303,7 @@ class _Compiling:
 
 
 def _does(written: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]:
-    """What is done, and with the value at which place."""
+    """What the handshake does, and the place of the value it uses."""
     at = {ReplyKind.ECHO: written.echo, ReplyKind.HMAC: written.hmac, ReplyKind.KEEP: written.keep}
     found = [(does, _place(text, below(fault, does.value))) for does, text in at.items() if text is not None]
     if written.answer is not None:
@@ -336,10 +336,10 @@ def _fields(written: HandshakeStanza, does: ReplyKind, fault: Fault) -> tuple[tu
 
 
 def apart(sources: Iterable[Source]) -> dict[str, tuple[str, ...]]:
-    """Which sources (name -> the names of others) must not compute: with their secret a token could sign an event.
+    """Which sources (name -> the names of others) must not compute, because a token could sign an event of another.
 
-    A token signs nothing where the body is signed, since no JSON body is one. A scheme that covers only a time and a
-    nonce (Mailgun) is another matter: there, who chooses the token chooses what is signed.
+    If the body is signed, a token signs nothing, since no JSON body is a token. A scheme that covers only a time and a
+    nonce (Mailgun) is different: whoever chooses the token chooses what is signed.
     """
     known = tuple(sources)
     signable = [one for one in known if any(_is_a_tokens(scheme, one.body) for scheme in one.verify.schemes)]
@@ -352,7 +352,7 @@ def apart(sources: Iterable[Source]) -> dict[str, tuple[str, ...]]:
 
 
 def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:
-    """Whether what this scheme signs of an event can be a token, as a whole."""
+    """Whether everything that this scheme signs of an event can, as a whole, be a token."""
     names = set(_PART.findall(scheme.signed))
     if scheme.type != "hmac-sha256" or names & {"url", "path", "secret"}:
         return False
@@ -361,5 +361,5 @@ def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:
 
 
 def without_computing(source: Source) -> Source:
-    """The source, answering no handshake that takes its secret."""
+    """The source without handshakes that compute with its secret."""
     return replace(source, handshakes=tuple(one for one in source.handshakes if one.does is not ReplyKind.HMAC))

@@ -1,6 +1,6 @@
-"""`when:` of a file or a rule → conditions: a map of path to expectation, judged as a whole.
+"""`when:` of a file or a rule → conditions: a map of path to expectation, all of which must hold.
 
-There are no regular expressions: a sender must not be able to keep the bridge busy.
+There are no regular expressions, so that no sender can keep the bridge busy.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ OPERATORS: Final = {
 }
 DEPTH_MAX: Final = 10
 AMOUNT: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([A-Z]{3})\s*")
-# The values that are an amount of `value.currency`.
+# The values that are an amount in `value.currency`.
 AMOUNTS: Final = ("amount", "monthly", "monthly_before", "discount", "refunded_total", "prices")
 _ELSEWHERE: Final = {  # operators as other languages write them
     **dict.fromkeys(("eq", "equals", "equal", "is", "=", "==", "==="), "the value itself: path: value"),
@@ -93,12 +93,12 @@ _ELSEWHERE: Final = {  # operators as other languages write them
 _OTHER_JOINTS: Final = {
     **dict.fromkeys(("or", "||", "some"), "any"), **dict.fromkeys(("and", "&&", "every"), "all"), "nor": "not",
 }  # fmt: skip
-_JOINTS: Final = ("not", "any", "all")  # they join expectations of one value, and conditions of paths
+_JOINTS: Final = ("not", "any", "all")  # these join expectations of one value, and conditions on paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 
 def compile_when(when: Json, fault: Fault, at: Steps = (), depth: int = 0) -> All:
-    """Compile a `when:` map. Every error goes to `fault(where, sentence)`; what is wrong is left out."""
+    """Compile a `when:` map. Every error goes to `fault(where, sentence)`; wrong conditions are left out."""
     if not isinstance(when, dict):
         fault(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
         return ALWAYS
@@ -114,7 +114,7 @@ def compile_when(when: Json, fault: Fault, at: Steps = (), depth: int = 0) -> Al
 
 
 def _is_of_conditions(expected: Json) -> bool:
-    """Whether maps of paths stand here, and not operators."""
+    """Whether this holds maps of paths, not of operators."""
     maps = expected if isinstance(expected, list) else [expected]
     return all(isinstance(one, dict) and any("." in key for key in one) for one in maps)
 
@@ -143,7 +143,7 @@ def _entry(key: str, expected: Json, fault: Fault, at: Steps, depth: int) -> Con
 
 
 def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: Steps, depth: int) -> Condition:
-    """What is expected of a list's elements: of each alone by operators, or of one as a whole by a map of paths."""
+    """Expectations of a list's elements: with operators, of a single value; with a map of paths, of a whole element."""
     if isinstance(expected, dict) and _is_when(expected):
         negated = set(expected) == {"not"}
         where = (*at, "not") if negated else at
@@ -158,7 +158,7 @@ def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: Steps, de
 
 
 def _refuse_operators(when: Json, fault: Fault, at: Steps) -> None:
-    """Tell of operators among the paths of an element's map: they would be read as names of fields."""
+    """Report operators among the paths of an element's map: they would be read as field names."""
     for name in when if isinstance(when, dict) else ():
         if name in OPERATORS and name not in _JOINTS:
             fault(
@@ -169,7 +169,7 @@ def _refuse_operators(when: Json, fault: Fault, at: Steps) -> None:
 
 
 def _outside(condition: Condition) -> list[CompiledPath]:
-    """The paths that do not stay in an element: read for each of them, they would take forever in a long list."""
+    """The paths that lead out of an element: reading them for each element would take forever in a long list."""
     if isinstance(condition, All | Either):
         return [path for part in condition.parts for path in _outside(part)]
     if isinstance(condition, NotAll):
@@ -208,7 +208,7 @@ def _paths(condition: Condition) -> list[CompiledPath]:
 
 
 def compile_expectation(expected: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int = 0) -> Expectation:
-    """Compile what one path is expected to hold."""
+    """Compile the expectation for one path."""
     if depth > DEPTH_MAX:
         fault(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
         return Exists(wanted=True)
@@ -253,7 +253,7 @@ def _several(options: Json, path: CompiledPath, fault: Fault, at: Steps, depth: 
     return tuple(compile_expectation(o, path, fault, (*at, i), depth + 1) for i, o in enumerate(options))
 
 
-def _operator(  # noqa: C901 - one branch an operator
+def _operator(  # noqa: C901 - one branch per operator
     name: str, operand: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int
 ) -> Expectation:
     if name in COMPARISONS and name != "eq":
@@ -288,14 +288,14 @@ def _operator(  # noqa: C901 - one branch an operator
 
 
 def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
-    """`1000 USD` beside a value: true only in that currency, which is the value `currency` of the same event."""
+    """`1000 USD` beside a value: true only if `value.currency` of the same event is that currency."""
     found = AMOUNT.fullmatch(operand) if isinstance(operand, str) and value_name(path) is not None else None
     if found is None:
         return None
     amount = Operand(found[1])
     compared = Compares(name, amount, number(amount.constant))
     if str(value_name(path)).endswith(f"_{found[2].lower()}"):
-        return compared  # `amount_usd` is in that currency whatever the event's is
+        return compared  # `amount_usd` is in that currency, whatever the event's is
     currency = compile_path("was.value.currency" if isinstance(path, WasPath) else "value.currency")
     return AllOf((compared, InCurrency(currency, found[2])))
 
@@ -314,7 +314,7 @@ def _operand(operand: Json, fault: Fault, at: Steps) -> Operand:
 
 
 def _checked(operand: Json, valid: Callable[[Value], object], needed: str, fault: Fault, at: Steps) -> Operand:
-    """A constant has to be of the kind that its operator needs."""
+    """Check that a constant is of the kind that its operator needs."""
     compiled = _operand(operand, fault, at)
     if compiled.path is None and compiled.constant is not MISSING and not valid(compiled.constant):
         fault(at, f"{needed}, or {{path: another.path}}")

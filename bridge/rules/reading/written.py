@@ -1,8 +1,8 @@
-"""Which paths a file itself names, and where: so that they can be looked for in the events that came.
+"""Which paths a file itself names, and where, so that they can be looked up in the stored events.
 
-What a layer takes from the shipped file is not among them, nor is what a rule can do without: a template with a
-`default`, a condition that holds where nothing is there. Alternatives (`{a or b}`, `any`, a list of paths) stand
-together, because one of them is enough. Headers, parameters and what the bridge itself finds are never looked for.
+Excluded are the paths that a layer takes from the shipped file, and those that a rule can do without: a template with
+a `default`, a condition that holds for a missing value. Alternatives (`{a or b}`, `any`, a list of paths) are kept
+together, because one of them is enough. Headers, parameters and what the bridge itself finds are never looked up.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NEGATIONS: Final = ("not", "not_in")
 
 
 class WrittenPaths(NamedTuple):
-    """Paths of which one is enough, at their place in the file.
+    """Paths of which one is enough, with their place in the file.
 
     rule: the id of the rule that names them; None: the file names them for all events, or for those of `events`.
     """
@@ -45,7 +45,7 @@ class WrittenPaths(NamedTuple):
 
 
 def written_paths(text: str) -> list[WrittenPaths]:
-    """The paths of a file that can be loaded, in its order."""
+    """The paths of a valid file, in its order."""
     tree, _ = parse(text)
     if tree is None:
         return []
@@ -83,7 +83,7 @@ def _values(named: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
 
 
 def _paths_of(node: Node, key: str, maps: Maps) -> Iterator[WrittenPaths]:
-    """A path or a list of which the first counts; each may be a template."""
+    """A path or a list whose first match counts; each may be a template."""
     below, found = node.entries.get(key), list[CompiledPath]()
     for each in (below.elements or [below]) if below is not None else ():
         templates = list(_of_template(each, maps))
@@ -105,7 +105,7 @@ def _of_template(node: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
 
 
 def _of_when(node: Node) -> Iterator[WrittenPaths]:
-    """The conditions that do not hold where nothing is there."""
+    """The paths of conditions that do not hold for missing values."""
     for key, below in node.entries.items():
         if _holds({key: below.plain()}):
             continue
@@ -141,7 +141,7 @@ def _of_elements(path: str, node: Node) -> Iterator[WrittenPaths]:
 
 
 def _operands(node: Node) -> Iterator[WrittenPaths]:
-    """What a value is compared with, if that is at another path."""
+    """The paths that a value is compared with."""
     for key, below in node.entries.items():
         if key in ("path", "after") and isinstance(below.value, str):
             yield WrittenPaths(below.line, below.column, (compile_path(below.value),))
